@@ -1,0 +1,212 @@
+"""From checked settings to the objects of a run: task, data, model, module, trainer."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from inspect import signature
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ProgressBar
+from lightning.pytorch.loggers import Logger
+from torch import nn
+from torch.optim import Optimizer
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from tunelab import build
+from tunelab.callbacks.best_checkpoint import BestCheckpoint
+from tunelab.callbacks.progress import progress_callback
+from tunelab.callbacks.safe_point import SafePoint
+from tunelab.callbacks.throughput import Throughput
+from tunelab.checkpoint_io import AtomicCheckpointIO
+from tunelab.data.examples import Example
+from tunelab.data.prepare import Sources, encode_split, read_splits
+from tunelab.datamodule import StepData
+from tunelab.errors import ConfigError
+from tunelab.models.document_attention import use_documents
+from tunelab.models.load import context_limit, load_model, load_tokenizer
+from tunelab.module import FineTuner
+from tunelab.optim.groups import decay_groups
+from tunelab.record import RunFolder
+from tunelab.settings import Run
+from tunelab.tasks.base import Task
+from tunelab.tasks.classification import Classification
+from tunelab.tasks.instruction import Instruction
+from tunelab.tasks.pooling import ensure_pad
+from tunelab.tasks.regression import Regression
+
+TASKS: Mapping[str, type[Task]] = {kind.name: kind for kind in (Instruction, Classification, Regression)}
+
+
+@dataclass
+class Prepared:
+    """What a run works with, before any training.
+
+    Attributes:
+        examples: Of each split.
+        counts: The data report: one line of counts for each split.
+    """
+
+    settings: Run
+    task: Task
+    sources: Sources
+    tokenizer: PreTrainedTokenizerBase
+    model: PreTrainedModel
+    examples: dict[str, list[Example]]
+    counts: dict[str, dict[str, int | float]]
+
+    @property
+    def flat(self) -> bool:
+        """Whether rows are laid end to end."""
+        return bool(getattr(self.task, "flat", False))
+
+
+def make_task(settings: Run) -> Task:
+    """The task that `data.task` names, with those keys of the block that it takes."""
+    kind = TASKS[str(settings.data["task"])]
+    given = {**settings.data, "max_new_tokens": settings.eval["max_new_tokens"]}
+    return kind(**{name: given[name] for name in signature(kind).parameters if name in given})
+
+
+def prepare(settings: Run) -> Prepared:
+    """Read the data, load the model, encode every split.
+
+    Raises:
+        DataError: If records cannot be used.
+        ConfigError: If model or tokenizer cannot be loaded.
+    """
+    L.seed_everything(settings.seed, verbose=False)  # before the model: a new head starts from random weights
+    task = make_task(settings)
+    sources = read_splits(settings.data, task, seed=settings.seed)
+    task.fit(sources.splits["train"].rows)
+    tokenizer = load_tokenizer(settings.model)
+    model = fresh_model(settings, task, tokenizer)
+    if isinstance(task, Instruction) and settings.model["attention"] == "auto":
+        task.flat = use_documents(model)
+    bounds = [bound for bound in (context_limit(model.config), settings.data["max_tokens"]) if bound is not None]
+    task.use(tokenizer, min(bounds, default=None))
+    encoded = {name: encode_split(split, task) for name, split in sources.splits.items()}
+    return Prepared(
+        settings,
+        task,
+        sources,
+        tokenizer,
+        model,
+        {name: found for name, (found, _) in encoded.items()},
+        {name: counts for name, (_, counts) in encoded.items()},
+    )
+
+
+def fresh_model(settings: Run, task: Task, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
+    """The model as it is before training; the same weights at every call."""
+    L.seed_everything(settings.seed, verbose=False)
+    model = load_model(
+        settings.model,
+        tokenizer,
+        head=task.head,
+        options=task.head_options(),
+        dropout=settings.regularization["dropout"],
+    )
+    if task.head == "sequence":
+        ensure_pad(tokenizer, model)
+    return model.train()  # transformers hands models over with dropout switched off
+
+
+def make_data(prepared: Prepared) -> StepData:
+    """The loaders of a run."""
+    settings = prepared.settings
+    return StepData(
+        prepared.examples,
+        prepared.task,
+        batch_size=settings.batch_size,
+        eval_batch_size=int(settings.eval["batch_size"]),
+        micro_tokens=settings.micro_tokens,
+        seed=settings.seed,
+        flat=prepared.flat,
+        workers=int(settings.data["workers"]),
+    )
+
+
+def make_module(prepared: Prepared, model: PreTrainedModel) -> FineTuner:
+    """The training step around a model."""
+    settings = prepared.settings
+    optimizer = build.make(settings.optimizer)
+    schedule = build.make(settings.scheduler)
+
+    def make_optimizer(parameters: list[nn.Parameter]) -> Optimizer:
+        made: Optimizer = optimizer(decay_groups(parameters, float(settings.regularization["weight_decay"])))
+        return made
+
+    return FineTuner(
+        model,
+        prepared.task,
+        optimizer=make_optimizer,
+        schedule=lambda step, total: float(schedule(step, total=total)),
+        clip=float(settings.trainer["gradient_clip_val"] or 0),
+        seed=settings.seed,
+    )
+
+
+def objective(settings: Run, task: Task) -> tuple[str, str]:
+    """The score to follow and its better direction: as set, else the task's own.
+
+    Raises:
+        ConfigError: If no such score will be logged.
+    """
+    known = [f"val/{name}" for name in task.score_names]
+    monitor = task.monitor if settings.monitor == "auto" else settings.monitor
+    if monitor not in known:
+        raise ConfigError(f"monitor={monitor}: no such score is logged in validation; choose one of {', '.join(known)}")
+    if settings.mode != "auto":
+        return monitor, settings.mode
+    lower = monitor.rpartition("/")[2] in {"loss", "perplexity", "mse", "mae"}
+    return monitor, "min" if lower else "max"
+
+
+def make_callbacks(settings: Run, folder: RunFolder, monitor: str, mode: str, *, validates: bool) -> list[Callback]:
+    """Early stopping, then checkpoints: the best first, so that `last.ckpt` knows it."""
+    wanted = settings.callbacks
+    found: list[Callback] = []
+    if settings.trainer["enable_progress_bar"]:
+        found.append(progress_callback())
+    if wanted["throughput"]:
+        found.append(Throughput())
+    if validates and wanted["early_stopping"]:
+        found.append(
+            EarlyStopping(monitor, mode=mode, patience=int(wanted["patience"]), min_delta=float(wanted["min_delta"]))
+        )
+    if validates:
+        found.append(BestCheckpoint(folder.best, monitor=monitor, mode=mode))
+    return [*found, SafePoint(folder.last, every=int(wanted["save_every"]))]
+
+
+def make_trainer(settings: Run, root: Path, callbacks: Sequence[Callback], loggers: Sequence[Logger]) -> L.Trainer:
+    """Lightning's trainer, its own clipping, samplers and checkpoints switched off: ours replace them."""
+    own = {"gradient_clip_val", "precision", "enable_progress_bar"}
+    given = {key: value for key, value in settings.trainer.items() if key not in own and value is not None}
+    if settings.trainer["check_val_every_n_epoch"] is None:
+        given["check_val_every_n_epoch"] = None  # null means something here: the interval counts across epochs
+    return L.Trainer(
+        **given,
+        precision=precision(settings.trainer["precision"]),
+        max_epochs=settings.max_epochs,
+        max_steps=-1 if settings.max_steps is None else settings.max_steps,
+        callbacks=list(callbacks),
+        logger=list(loggers),
+        plugins=[AtomicCheckpointIO()],
+        default_root_dir=root,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        enable_model_summary=False,
+        enable_progress_bar=any(isinstance(callback, ProgressBar) for callback in callbacks),
+    )
+
+
+def precision(wanted: str) -> Any:
+    """The precision as Lightning names it; "auto" takes bfloat16 where the GPU computes in it."""
+    if wanted != "auto":
+        return wanted
+    return "bf16-mixed" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "32-true"
+
+

@@ -1,0 +1,103 @@
+"""Whole files or none: a reader never sees half a file, whenever the process or the machine dies."""
+
+import errno
+import json
+import math
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from numbers import Integral, Real
+from pathlib import Path
+from typing import IO, Any
+
+from tunelab.errors import TuneLabError
+
+PARTIAL = ".part"  # ending of a file that is still being written; safe to delete when no process writes
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def write_with(path: Path, fill: Callable[[IO[bytes]], object], size: int | None = None) -> None:
+    """Replace `path` by what `fill` writes, in one move.
+
+    The bytes go to a file beside the target, since a move is atomic only within one file system, and reach the disk
+    before the move does: otherwise a power cut leaves an empty file under the right name.
+
+    Args:
+        path: The file to write; an old one stays as it is until the new one is whole.
+        fill: Writes to an open binary file, for instance `partial(torch.save, state)`.
+        size: Bytes that will be written, for the message on a full disk; None where unknown.
+
+    Raises:
+        TuneLabError: If the file cannot be written; names the file, the bytes needed and the bytes free.
+    """
+    part = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL}")
+    try:
+        with part.open("wb") as file:
+            fill(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+        sync_folder(path.parent)
+    except OSError as fault:
+        written = part.stat().st_size if part.exists() else 0
+        raise cannot_write(path, fault, f"{size:,}" if size is not None else f"more than {written:,}") from fault
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace `path` by `text`, as UTF-8, in one move; see `write_with`."""
+    content = text.encode()
+    write_with(path, lambda file: file.write(content), len(content))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Replace `path` by `value`, as indented JSON, in one move; see `plain` for what a value may be."""
+    write_text(path, json.dumps(plain(value), indent=2, allow_nan=False) + "\n")
+
+
+def plain(value: Any) -> Any:
+    """The value as strict JSON has it: numbers that are not finite become None, tuples lists, paths text.
+
+    Raises:
+        TypeError: If something in it is no plain value, such as a tensor.
+    """
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if value is None or isinstance(value, (str, bool)):
+        return value
+    if isinstance(value, Integral):  # numpy's integers too
+        return int(value)
+    if isinstance(value, Real):
+        return float(value) if math.isfinite(value) else None
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    raise TypeError(f"{value!r} is a {type(value).__name__}, which JSON does not know; pass a plain value")
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder survive a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def cannot_write(path: Path, fault: OSError, need: str) -> TuneLabError:
+    """The error for a fault of the file system, one message that says what to do.
+
+    Args:
+        path: What was to be written.
+        fault: What the system answered.
+        need: Bytes needed, as text.
+    """
+    if fault.errno not in FULL:
+        return TuneLabError(f"cannot write {path}: {fault.strerror or fault}; what was there before is unchanged")
+    free = shutil.disk_usage(path.parent).free
+    return TuneLabError(
+        f"the disk is full: {path} needs {need} bytes, {free:,} bytes are free; what was there before is unchanged. "
+        "Make room, then go on with resume=DIR, or start again under another hydra.run.dir"
+    )

@@ -1,0 +1,66 @@
+"""Checkpoints on disk: whole or not at all, checked when read."""
+
+import os
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.plugins.io import TorchCheckpointIO
+from typing_extensions import override
+
+from tunelab.errors import ConfigError, TuneLabError
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes beside the target, syncs, then replaces it; reads plain types only, after verifying every byte."""
+
+    @override
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any = None) -> None:
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part = target.with_name(f".{target.name}.part")
+        try:
+            with part.open("wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(target)
+        except OSError as fault:
+            part.unlink(missing_ok=True)
+            raise TuneLabError(
+                f"cannot write {target}: {fault}. The checkpoint before it is untouched; free some space, then resume"
+            ) from fault
+        folder = os.open(target.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)  # the new name survives a power cut too
+        finally:
+            os.close(folder)
+
+    @override
+    def load_checkpoint(
+        self, path: str | os.PathLike[str], map_location: Any = "cpu", weights_only: bool | None = True
+    ) -> dict[str, Any]:
+        return read_checkpoint(Path(path), map_location)
+
+
+def read_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
+    """Read a checkpoint of plain types.
+
+    Raises:
+        ConfigError: If the file is missing, cut short, has a flipped bit or holds anything but plain types.
+    """
+    if not path.is_file():
+        raise ConfigError(f"no checkpoint at {path}")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if damaged := archive.testzip():  # torch stores a checksum per tensor but never compares it
+                raise ConfigError(f"{path} is damaged: the checksum of '{damaged}' does not match its content")
+        checkpoint: dict[str, Any] = torch.load(path, map_location=map_location, weights_only=True)
+    except (zipfile.BadZipFile, EOFError, RuntimeError, zipfile.LargeZipFile) as fault:
+        raise ConfigError(f"{path} is not a whole checkpoint ({fault}); it may have been cut short") from fault
+    except Exception as fault:
+        if type(fault).__name__ != "UnpicklingError":
+            raise
+        raise ConfigError(f"{path} holds more than plain tensors and values, so it is not loaded: {fault}") from fault
+    return checkpoint

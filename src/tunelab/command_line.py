@@ -1,0 +1,102 @@
+"""What was typed: what it implies, and what is wrong with it."""
+
+import re
+from collections.abc import Sequence
+from difflib import get_close_matches
+from pathlib import Path
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from tunelab.errors import ConfigError
+
+NOISE = re.compile(r"(To append to your config|Set the environment|object_type=|full_key:|Could not override)")
+
+
+def completed(arguments: Sequence[str]) -> list[str]:
+    """The command line with what it implies.
+
+    `model.path=X` alone means `model=pretrained model.path=X`: the settings of the built-in model (its size class)
+    do not fit another one.  `resume=DIR` goes on in that very folder, with its own settings.
+    """
+    found = list(arguments)
+    keys = {key_of(argument) for argument in found if "=" in argument}
+    if "model.path" in keys and "model" not in keys:
+        found.insert(0, "model=pretrained")
+    for argument in arguments:
+        folder = argument.partition("=")[2]
+        if key_of(argument) == "resume" and folder not in ("", "null") and "hydra.run.dir" not in keys:
+            found.append(f"hydra.run.dir={folder}")
+    return found
+
+
+def key_of(override: str) -> str:
+    """The key that an override sets."""
+    return override.lstrip("+~").partition("=")[0]
+
+
+def faults_of(arguments: Sequence[str], conf: Path) -> list[str]:
+    """What is wrong with each override, and with the values of those that compose, so that all is told at once.
+
+    Args:
+        arguments: The command line; flags are passed over.
+        conf: The folder of config.yaml and the groups.
+    """
+    overrides = [a for a in arguments if not a.startswith("-") and not key_of(a).startswith("hydra")]
+    groups = [override for override in overrides if (conf / key_of(override)).is_dir()]
+    GlobalHydra.instance().clear()
+    faults, good = [], list[str]()
+    with initialize_config_dir(str(conf), version_base="1.3"):
+        # blocks first: whether a key exists depends on the block that was chosen
+        for override in [*groups, *(other for other in overrides if other not in groups)]:
+            try:
+                compose("config", overrides=[*good, override])
+                good.append(override)
+            except (HydraException, OmegaConfBaseException) as fault:
+                faults.append(f"{override}: {suggestion(override, conf, compose('config', good)) or reason(fault)}")
+        if not faults:
+            return []
+        from tunelab.settings import check  # it looks at the targets, which takes torch
+
+        try:
+            check(compose("config", overrides=good))
+        except ConfigError as fault:
+            faults += [line.removeprefix("  - ") for line in str(fault).splitlines()[1:]]
+    return faults
+
+
+def suggestion(override: str, conf: Path, config: DictConfig) -> str | None:
+    """The key or option that a misspelt override may mean; None where it is well spelt.
+
+    Args:
+        override: As it was typed.
+        conf: The folder of config.yaml and the groups.
+        config: What the rest of the command line composes to.
+    """
+    key, _, value = override.lstrip("+~").partition("=")
+    if (conf / key).is_dir():
+        options = sorted(path.stem for path in (conf / key).glob("*.yaml"))
+        near = get_close_matches(value, options, 1)
+        known = f"there are {', '.join(options)}"
+        return f"{key} has no option '{value}'; " + (f"did you mean '{near[0]}'? ({known})" if near else known)
+    parent, _, name = key.rpartition(".")
+    block = OmegaConf.select(config, parent) if parent else config
+    if parent and not isinstance(block, DictConfig):
+        return suggestion(f"{parent}={value}", conf, config) or f"'{parent}' holds no settings"
+    names = sorted({str(other) for other in block} | ({p.name for p in conf.iterdir() if p.is_dir()} if not parent else set()))
+    if name in names:
+        return None
+    near = get_close_matches(name, names, 1)
+    there = f"{parent}." if parent else ""
+    return f"'{key}' is no setting; " + (f"did you mean '{there}{near[0]}'?" if near else f"there are {', '.join(names)}")
+
+
+def reason(fault: BaseException) -> str:
+    """The text of an error and of its cause on one line, without Hydra's advice to add unknown keys."""
+    texts = [str(fault), str(fault.__cause__ or "")]
+    lines = [line.strip() for text in texts for line in text.splitlines() if line.strip()]
+    kept = [line for line in lines if not NOISE.match(line)]
+    return "; ".join(dict.fromkeys(kept or lines))

@@ -1,0 +1,154 @@
+"""What a run says on the terminal.  Through a pipe the same text comes as plain lines without control characters."""
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console, RenderableType
+from rich.control import strip_control_codes
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+from rich.tree import Tree
+
+_PLAIN_WIDTH = 400  # columns where there is no terminal: no line of ours is cut or wrapped
+_LONGEST_VALUE = 100  # characters of one config value in the tree
+_RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
+
+
+def is_main_process() -> bool:
+    """Whether this process speaks for the run: rank 0, or the only one."""
+    from lightning_utilities.core.rank_zero import rank_zero_only  # `--help` does without it
+
+    known = getattr(rank_zero_only, "rank", None)  # set once lightning is imported
+    if known is not None:
+        return int(known) == 0
+    return all(os.environ.get(name, "0") in ("", "0") for name in _RANKS)
+
+
+def is_terminal() -> bool:
+    """Whether somebody watches: standard output is a terminal that can move its cursor."""
+    return sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def say(text: str) -> None:
+    """Print text, line breaks kept, control characters taken out."""
+    _show(Text(strip_control_codes(_without_escapes(text))))
+
+
+def show_config(cfg: Mapping[str, Any], overrides: Sequence[str] = ()) -> None:
+    """Print the settings as a tree, lowest level inline, with what the command line changed on top."""
+    tree = Tree(Text("settings", style="bold"), guide_style="dim")
+    if overrides:
+        tree.add(Text.assemble(("changed  ", "yellow"), _clean(" ".join(overrides), 10 * _LONGEST_VALUE)))
+    scalars = {key: value for key, value in cfg.items() if not isinstance(value, Mapping)}
+    if scalars:
+        tree.add(_pairs(scalars))
+    for key, value in cfg.items():
+        if isinstance(value, Mapping) and value:
+            _grow(tree, str(key), value)
+    _show(tree)
+
+
+def show_model(summary: Mapping[str, Any]) -> None:
+    """Print what is known of the model, a line each; integers with thousands separators."""
+    _show(Text("model", style="bold"), _columns({str(key): _number(value) for key, value in summary.items()}))
+
+
+def show_data(report: Mapping[str, Mapping[str, int | float]]) -> None:
+    """Print a row per split and a column per count (rows, dropped, truncated, supervised tokens, padding)."""
+    _show(_table("data", "split", report))
+
+
+def show_scores(table: Mapping[str, Mapping[str, float]]) -> None:
+    """Print the final scores: a row per score, a column per stage.
+
+    Args:
+        table: Stage (`base`, `val`, `test`, in the order of the columns) to bare score name to value; a stage
+            may lack scores.
+    """
+    names = dict.fromkeys(name for scores in table.values() for name in scores)
+    rows = {name: {stage: scores[name] for stage, scores in table.items() if name in scores} for name in names}
+    _show(_table("scores", "score", rows, columns=list(table)))
+
+
+def show_paths(paths: Mapping[str, Path | str]) -> None:
+    """Print where things are: what it is, then its path, never wrapped."""
+    _show(Text("files", style="bold"), _columns({name: _clean(str(path), 4096) for name, path in paths.items()}))
+
+
+def _show(*parts: RenderableType) -> None:
+    if not is_main_process():
+        return
+    terminal = is_terminal()
+    console = Console(
+        file=sys.stdout,
+        force_terminal=terminal,  # said outright: FORCE_COLOR must not put escapes into a log file
+        no_color=True if not terminal else None,
+        width=None if terminal else _PLAIN_WIDTH,
+        highlight=False,
+        soft_wrap=True,
+    )
+    with console.capture() as captured:
+        for part in parts:
+            console.print(part, soft_wrap=isinstance(part, Text))
+    lines = captured.get().splitlines()
+    sys.stdout.write("\n".join(line.rstrip() for line in lines) + "\n")
+    sys.stdout.flush()
+
+
+def _grow(tree: Tree, label: str, block: Mapping[str, Any]) -> None:
+    scalars = {key: value for key, value in block.items() if not isinstance(value, Mapping)}
+    branch = tree.add(Text.assemble((label, "cyan"), "  ", _pairs(scalars)))
+    for key, value in block.items():
+        if isinstance(value, Mapping) and value:
+            _grow(branch, str(key), value)
+
+
+def _pairs(scalars: Mapping[str, Any]) -> Text:
+    parts = [
+        Text.assemble((f"{key}=", "dim"), _clean("null" if value is None else str(value), _LONGEST_VALUE))
+        for key, value in scalars.items()
+    ]
+    return Text("  ").join(parts)
+
+
+def _columns(values: Mapping[str, str]) -> RenderableType:
+    widest = max((len(name) for name in values), default=0)
+    lines = [Text.assemble((f"{name:<{widest}}  ", "dim"), value) for name, value in values.items()]
+    return Padding(Text("\n").join(lines), (0, 0, 0, 2))
+
+
+def _table(
+    title: str, corner: str, rows: Mapping[str, Mapping[str, float]], columns: Sequence[str] | None = None
+) -> Table:
+    if columns is None:
+        columns = list(dict.fromkeys(name for row in rows.values() for name in row))
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column(corner, style="cyan", no_wrap=True)
+    for name in columns:
+        table.add_column(name, justify="right")
+    for label, row in rows.items():
+        table.add_row(label, *(_number(row[name]) if name in row else "-" for name in columns))
+    return table
+
+
+def _number(value: Any) -> str:
+    if isinstance(value, bool) or value is None:
+        return str(value)
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:.4g}" if abs(value) < 1000 else f"{value:,.0f}"  # four digits either way
+    return _clean(str(value), 4096)
+
+
+def _clean(text: str, limit: int) -> str:
+    flat = strip_control_codes(_without_escapes(text)).replace("\n", " ")
+    return flat if len(flat) <= limit else flat[: limit - 3] + "..."
+
+
+def _without_escapes(text: str) -> str:
+    return "".join(letter for letter in text if letter in "\n\t" or letter.isprintable())

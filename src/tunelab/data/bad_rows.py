@@ -1,0 +1,88 @@
+"""What becomes of rows that cannot be read: one error that lists them, or a capped and counted skip."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from tunelab.errors import DataError
+
+SHOWN = 5  # faults told in full; the rest are counted
+MOST_SKIPPED = 0.01  # share of a file that may be skipped; above it the file, not a line, is at fault
+EXCERPT = 30  # characters shown on either side of a fault
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Why a row cannot be used.
+
+    Attributes:
+        message: What is wrong and what to try, without file and line.
+        column: Where in the line, counted from 1; 0 where unknown.
+        lines: How many lines of the file it spoils.
+    """
+
+    message: str
+    column: int = 0
+    lines: int = 1
+
+
+def excerpt(text: str, column: int = 1) -> str:
+    """The neighbourhood of a column (counted from 1), quoted, control characters made visible."""
+    start = max(0, column - 1 - EXCERPT)
+    cut = text[start : column - 1 + EXCERPT]
+    return ("..." if start else "") + ascii_controls(cut) + ("..." if column - 1 + EXCERPT < len(text) else "")
+
+
+def ascii_controls(text: str) -> str:
+    """`text` with every character that cannot be printed written as an escape."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode("ascii") for c in text)
+
+
+def settle(
+    name: str, outcomes: Iterable[tuple[int, Row | Fault]], *, on_bad: str, unit: str = "line"
+) -> tuple[list[Row], list[int], list[str]]:
+    """Separate good rows from bad ones.
+
+    Args:
+        name: The file, as messages name it.
+        outcomes: Line or row number (from 1) and what was read there, in file order.
+        on_bad: "error" refuses the file; "skip" leaves bad rows out while they are at most 1 % of the file.
+        unit: What the numbers count: "line" or "row".
+
+    Returns:
+        Rows, their numbers, and one message per skipped row.
+
+    Raises:
+        DataError: If a row is bad, if too many are, or if no row is left.
+    """
+    rows: list[Row] = []
+    numbers: list[int] = []
+    bad: list[str] = []
+    spoilt = 0
+    for number, outcome in outcomes:
+        if isinstance(outcome, Fault):
+            place = f"{name} {unit} {number}" + (f", column {outcome.column}" if outcome.column else "")
+            bad.append(f"{place}: {outcome.message}")
+            spoilt += outcome.lines
+        else:
+            rows.append(outcome)
+            numbers.append(number)
+    if bad and on_bad == "error":
+        raise DataError(told(bad))
+    if spoilt > MOST_SKIPPED * (len(rows) + spoilt):
+        share = f"{spoilt} of {len(rows) + spoilt} {unit}s"
+        raise DataError(
+            f"{name}: {share} cannot be read, and data.on_bad=skip stops above {MOST_SKIPPED:.0%}: so many point to "
+            f"a fault of the whole file\n{told(bad)}"
+        )
+    if not rows:
+        raise DataError(f"{name} holds 0 records; there is nothing to learn from it")
+    return rows, numbers, bad
+
+
+def told(messages: list[str]) -> str:
+    """The first messages, one a line, and a count of the rest."""
+    more = len(messages) - SHOWN
+    return "\n".join(messages[:SHOWN]) + (f"\n... and {more} more" if more > 0 else "")

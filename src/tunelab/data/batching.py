@@ -1,0 +1,119 @@
+"""Which sequences make one step, and how a step is cut into micro-batches.  Pure: lists in, lists and tensors out.
+
+Shape letters: B sequences, T tokens.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+
+from tunelab.data.examples import IGNORE, Example, Micro
+
+
+class Plan(NamedTuple):
+    """One step of one rank, before any tensor is made."""
+
+    micros: list[list[int]]  # examples of each micro-batch of this rank
+    units: float  # what the step's loss is divided by: the sum over all ranks
+
+
+def mix(*numbers: int) -> int:
+    """One seed from several numbers, the same in every process."""
+    return int.from_bytes(hashlib.blake2b(repr(numbers).encode(), digest_size=7).digest(), "big")
+
+
+def shuffled(count: int, *, seed: int, epoch: int) -> list[int]:
+    """The order of an epoch: a function of seed and epoch, never of what was drawn before."""
+    return torch.randperm(count, generator=torch.Generator().manual_seed(mix(seed, epoch))).tolist()
+
+
+def longest_first(indices: Sequence[int], lengths: Sequence[int]) -> list[int]:
+    """Sort by length, ties by index, so that neighbours need next to no padding."""
+    return sorted(indices, key=lambda i: (-lengths[i], i))
+
+
+def cut(indices: Sequence[int], lengths: Sequence[int], *, micro_tokens: int, flat: bool) -> list[list[int]]:
+    """Cut indices into micro-batches of at most `micro_tokens` tokens.
+
+    Args:
+        indices: Examples, longest first.
+        lengths: Tokens of every example.
+        micro_tokens: Most tokens of one forward pass, pads counted; a longer example still gets a pass of its own.
+        flat: Whether rows are laid end to end (no pads) or padded to the longest.
+
+    Returns:
+        Micro-batches in order, each with at least one example.
+    """
+    micros: list[list[int]] = []
+    used = 0  # tokens in the open micro-batch
+    for index in indices:
+        cost = used + lengths[index] if flat else (len(micros[-1]) + 1) * lengths[micros[-1][0]] if micros else 0
+        if micros and cost <= micro_tokens:
+            micros[-1].append(index)
+            used += lengths[index]
+        else:
+            micros.append([index])
+            used = lengths[index]
+    return micros
+
+
+def plan_step(
+    batch: Sequence[int],
+    lengths: Sequence[int],
+    units: Sequence[float],
+    *,
+    micro_tokens: int,
+    flat: bool,
+    rank: int = 0,
+    world: int = 1,
+) -> Plan:
+    """The share of one rank in a step, cut into micro-batches, with the units of the whole step.
+
+    Ranks take turns along the length-sorted rows, back and forth (0 1 1 0 0 1 ...), so that none is always
+    given the longer one.  Nothing is padded or repeated: a rank may get no row at all.
+    """
+    mine = [
+        index
+        for place, index in enumerate(longest_first(batch, lengths))
+        if (place % world if place // world % 2 == 0 else world - 1 - place % world) == rank
+    ]
+    return Plan(cut(mine, lengths, micro_tokens=micro_tokens, flat=flat), sum(units[i] for i in batch))
+
+
+def next_targets(labels: Sequence[int]) -> list[int]:
+    """The target of each position: the label of the position after it.  The shift by one happens here alone."""
+    return [*labels[1:], IGNORE]
+
+
+def pad_rows(examples: Sequence[Example], *, pad: int) -> Micro:
+    """Lay causal examples out as right-padded rows: ids and targets (B, T)."""
+    width = max(len(example.ids) for example in examples)
+    ids, targets = torch.full((len(examples), width), pad), torch.full((len(examples), width), IGNORE)
+    for place, example in enumerate(examples):
+        ids[place, : len(example.ids)] = torch.tensor(example.ids)
+        targets[place, : len(example.ids)] = torch.tensor(next_targets(labels_of(example)))
+    return Micro(ids, *lengths_and_rows(examples, targets))
+
+
+def lay_flat(examples: Sequence[Example]) -> Micro:
+    """Lay causal examples end to end in one row: ids and targets (1, T), with positions and bounds."""
+    ids = torch.tensor([[token for example in examples for token in example.ids]])
+    targets = torch.tensor([[t for example in examples for t in next_targets(labels_of(example))]])
+    positions = torch.cat([torch.arange(len(example.ids)) for example in examples])[None]
+    bounds = torch.tensor([0, *(len(example.ids) for example in examples)]).cumsum(0)
+    return Micro(ids, *lengths_and_rows(examples, targets), positions, bounds)
+
+
+def lengths_and_rows(examples: Sequence[Example], targets: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """The middle fields of a `Micro`: lengths (B,), the given targets, rows (B,)."""
+    lengths = torch.tensor([len(example.ids) for example in examples])
+    return lengths, targets, torch.tensor([example.row for example in examples])
+
+
+def labels_of(example: Example) -> list[int]:
+    """The token labels of a causal example."""
+    if not isinstance(example.target, list):
+        raise TypeError(f"a causal example has a label for each token, got {example.target!r}")
+    return [int(label) for label in example.target]

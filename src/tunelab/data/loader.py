@@ -1,0 +1,131 @@
+"""The loader whose item is one optimizer step: sized, sharded without padding, resumable in mid-epoch."""
+
+import math
+import signal
+from collections.abc import Callable, Iterator, Sequence
+
+from torch.utils.data import DataLoader
+
+from tunelab.data.batching import Plan, longest_first, mix, plan_step, shuffled
+from tunelab.data.examples import Example, Micro, Step
+from tunelab.errors import ConfigError
+
+
+def stay(worker: int) -> None:
+    """Ignore signals in a loader worker: one sent to the group must not kill it under a main process that
+    wants to finish its step."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+class StepLoader:
+    """Yields the steps of an epoch for one rank.  The order is a function of seed and epoch, nothing else.
+
+    Args:
+        examples: All examples of the split, the same on every rank.
+        collate: Lays examples out as one micro-batch.
+        filler: An example that teaches nothing, for a rank that has no row in a step: it must still take part
+            in the gradient sync.
+        batch_size: Sequences per step, over all ranks.
+        micro_tokens: Most tokens of one forward pass on one rank, pads counted.
+        flat: Whether `collate` lays rows end to end.
+        seed: With the epoch it fixes the order.
+        shuffle: False for evaluation: rows run by length, so that next to nothing is padding.
+        workers: Processes that lay out batches ahead of time; 0 does it in the main process.
+        rank: This process among the `world`.
+        world: Processes that share each step.
+    """
+
+    def __init__(
+        self,
+        examples: Sequence[Example],
+        *,
+        collate: Callable[[list[Example]], Micro],
+        filler: Example,
+        batch_size: int,
+        micro_tokens: int,
+        flat: bool = False,
+        seed: int = 0,
+        shuffle: bool = True,
+        workers: int = 0,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        self.examples, self.collate, self.filler = examples, collate, filler
+        self.lengths = [len(example.ids) for example in examples]
+        self.units = [example.units for example in examples]
+        self.batch_size, self.micro_tokens, self.flat = batch_size, micro_tokens, flat
+        self.seed, self.shuffle, self.workers, self.rank, self.world = seed, shuffle, workers, rank, world
+        # Lightning looks for set_epoch at `sampler`, and reads `batch_sampler` wherever it finds the first
+        self.sampler, self.batch_sampler = self, None
+        self.epoch = self.done = self.skip = 0
+        self.identity = {
+            "examples": len(examples),
+            "tokens": sum(self.lengths),
+            "content": mix(*self.lengths, *(token for e in examples for token in e.ids[-3:])),
+            "batch_size": batch_size,
+            "seed": seed,
+        }
+
+    def __len__(self) -> int:
+        return math.ceil(len(self.examples) / self.batch_size)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Lightning calls this before each epoch."""
+        self.epoch = epoch
+
+    def state_dict(self) -> dict[str, int]:
+        """Where the epoch stands; an epoch's end is the next one's start."""
+        return {"done": self.done % len(self), **self.identity}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go on after the steps already done.
+
+        Raises:
+            ConfigError: If the data or the batches changed since: the order would no longer be the same.
+        """
+        changed = [
+            f"{key} was {state.get(key)}, is now {now}" for key, now in self.identity.items() if state.get(key) != now
+        ]
+        if changed:
+            raise ConfigError(
+                "cannot resume: the training data or its order changed since the checkpoint "
+                f"({'; '.join(changed)}). Restore them, or start a new run"
+            )
+        self.skip = state["done"]
+
+    def _order(self) -> list[int]:
+        if self.shuffle:
+            return shuffled(len(self.examples), seed=self.seed, epoch=self.epoch)
+        return longest_first(range(len(self.examples)), self.lengths)
+
+    def _plan(self, batch: Sequence[int]) -> Plan:
+        return plan_step(
+            batch,
+            self.lengths,
+            self.units,
+            micro_tokens=self.micro_tokens,
+            flat=self.flat,
+            rank=self.rank,
+            world=self.world,
+        )
+
+    def _step(self, plan: Plan) -> Step:  # runs in the workers
+        rows = [[self.examples[index] for index in micro] for micro in plan.micros] or [[self.filler]]
+        return Step([self.collate(row) for row in rows], plan.units)
+
+    def __iter__(self) -> Iterator[Step]:
+        # a generator: nothing below runs before the first next(), when set_epoch and load_state_dict have been called
+        order, self.done, self.skip = self._order(), self.skip, 0
+        starts = range(self.done * self.batch_size, len(order), self.batch_size)
+        plans = [self._plan(order[start : start + self.batch_size]) for start in starts]
+        steps: DataLoader[Step] = DataLoader(
+            plans,  # type: ignore[arg-type]  # a list is a map-style data set
+            batch_size=None,
+            collate_fn=self._step,
+            num_workers=self.workers,
+            worker_init_fn=stay,
+        )
+        for step in steps:
+            self.done += 1
+            yield step

@@ -1,0 +1,76 @@
+"""Tools and their calls, brought to the one shape that chat templates read.  Pure."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from tunelab.errors import DataError
+
+
+def read_tools(value: Any) -> list[dict[str, Any]] | None:
+    """The functions a record offers, as `[{"type": "function", "function": {...}}]`; None if it offers none.
+
+    Args:
+        value: A list of schemas, the same as JSON text, or nothing.
+
+    Raises:
+        DataError: If it is neither.
+    """
+    if isinstance(value, str):
+        if not value.strip():
+            return None
+        try:
+            value = json.loads(value)
+        except json.JSONDecodeError as fault:
+            raise DataError(f"'tools' is text but not JSON ({fault}); give a list of function schemas") from None
+    if not value:
+        return None
+    if not isinstance(value, list) or not all(isinstance(tool, Mapping) for tool in value):
+        raise DataError(f"'tools' is {type(value).__name__}; give a list of function schemas, or the same as JSON text")
+    return [_wrapped(tool) for tool in value]
+
+
+def read_calls(value: Any) -> list[dict[str, Any]] | None:
+    """The calls of an assistant turn, with arguments as a dict where they are JSON text; None if there are none.
+
+    Raises:
+        DataError: If it is not a list of calls with a name each.
+    """
+    if not value:
+        return None
+    if not isinstance(value, list) or not all(isinstance(call, Mapping) for call in value):
+        raise DataError(f"'tool_calls' is {type(value).__name__}; give a list of {{name, arguments}}")
+    calls = [_wrapped(call) for call in value]
+    for call in calls:
+        function = call["function"]
+        if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
+            raise DataError("a tool call has no name, so nothing can be called; give {name, arguments}")
+        call["function"] = {**function, "arguments": _arguments(function.get("arguments"))}
+    return calls
+
+
+def calls_from_text(text: str) -> list[dict[str, Any]] | None:
+    """Read a turn that is nothing but a call, `{"name", "arguments"}` or a list of them; None where it is not."""
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError:
+        return None
+    calls = value if isinstance(value, list) else [value]
+    named = calls and all(isinstance(call, Mapping) and isinstance(call.get("name"), str) for call in calls)
+    return read_calls(calls) if named else None
+
+
+def _wrapped(function: Mapping[str, Any]) -> dict[str, Any]:
+    if "function" in function:
+        return dict(function)
+    return {"type": "function", "function": dict(function)}
+
+
+def _arguments(value: Any) -> Any:
+    """A dict where the arguments are JSON text: templates write them as JSON, and would quote a text twice."""
+    if not isinstance(value, str):
+        return {} if value is None else value
+    try:
+        return json.loads(value)
+    except json.JSONDecodeError:
+        return value

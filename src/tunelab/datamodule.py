@@ -1,0 +1,71 @@
+"""The splits as loaders: steps for training, whole rows in order of length for evaluation."""
+
+from collections.abc import Mapping, Sequence
+
+import lightning as L
+from typing_extensions import override
+
+from tunelab.data.examples import Example
+from tunelab.data.loader import StepLoader
+from tunelab.tasks.base import Task
+
+
+class StepData(L.LightningDataModule):
+    """Hands Lightning one loader per split.
+
+    Args:
+        examples: Examples of each split: `train`, `validation`, `test`; an evaluation split may be empty.
+        task: Lays examples out.
+        batch_size: Sequences per optimizer step, over all ranks.
+        eval_batch_size: Sequences per evaluation step, over all ranks; no score depends on it.
+        micro_tokens: Most tokens of one forward pass on one rank.
+        seed: Fixes the order of every epoch.
+        flat: Whether the model takes rows laid end to end.
+        workers: Loader processes per rank.
+    """
+
+    def __init__(
+        self,
+        examples: Mapping[str, Sequence[Example]],
+        task: Task,
+        *,
+        batch_size: int,
+        eval_batch_size: int,
+        micro_tokens: int,
+        seed: int,
+        flat: bool,
+        workers: int,
+    ) -> None:
+        super().__init__()
+        self.examples, self.task = examples, task
+        self.sizes = {"train": batch_size, "validation": eval_batch_size, "test": eval_batch_size}
+        self.micro_tokens, self.seed, self.flat, self.workers = micro_tokens, seed, flat, workers
+
+    def loader(self, split: str) -> StepLoader:
+        """The loader of one split for this rank."""
+        rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        return StepLoader(
+            self.examples[split],
+            collate=self.task.collate,
+            filler=self.task.filler(),
+            batch_size=self.sizes[split],
+            micro_tokens=self.micro_tokens,
+            flat=self.flat,
+            seed=self.seed,
+            shuffle=split == "train",
+            workers=self.workers,
+            rank=rank,
+            world=world,
+        )
+
+    @override
+    def train_dataloader(self) -> StepLoader:
+        return self.loader("train")
+
+    @override
+    def val_dataloader(self) -> StepLoader | list[StepLoader]:
+        return self.loader("validation") if self.examples["validation"] else []
+
+    @override
+    def test_dataloader(self) -> StepLoader | list[StepLoader]:
+        return self.loader("test") if self.examples["test"] else []

@@ -1,0 +1,34 @@
+"""The faults a user can cause or meet.  Each message says what, got, why and what to try."""
+
+from collections.abc import Sequence
+
+
+class TuneLabError(Exception):
+    """A fault that is told in one message, without a traceback.
+
+    Attributes:
+        exit_status: What the process returns to the shell.
+    """
+
+    exit_status = 1
+
+
+class ConfigError(TuneLabError):
+    """The settings cannot be honoured."""
+
+    exit_status = 2
+
+    @classmethod
+    def listing(cls, faults: Sequence[str]) -> "ConfigError":
+        """One error that names every fault at once, a line each."""
+        return cls("cannot run this:\n" + "\n".join(f"  - {fault}" for fault in faults))
+
+
+class DataError(TuneLabError):
+    """The data cannot be used; the message carries file and line where there is one."""
+
+    exit_status = 2
+
+
+class Diverged(TuneLabError):
+    """Training left the finite numbers; such a model is never kept as best."""

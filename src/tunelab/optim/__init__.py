@@ -1,0 +1,1 @@
+"""Optimisation: parameter groups and schedules.  Pure functions of plain values and parameters."""

@@ -1,0 +1,154 @@
+"""The run card: all that is needed to prove a number later, and nothing secret."""
+
+import hashlib
+import platform
+import shlex
+import uuid
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from tunelab.errors import ConfigError
+from tunelab.machine import hardware, numerics, packages
+from tunelab.revision import revision
+from tunelab.tracking.redact import HIDDEN, is_secret_name, redact
+
+STATUSES = ("running", "finished", "early-stopped", "diverged", "pre-empted", "failed")
+WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "config.json")
+
+Card = dict[str, Any]
+
+
+def open_card(
+    *,
+    command: list[str],
+    overrides: list[str],
+    config: Mapping[str, Any],
+    seed: int,
+    data: Mapping[str, Any],
+    model: Mapping[str, Any],
+    earlier: Mapping[str, Any] | None = None,
+) -> Card:
+    """The card of a run that starts now.
+
+    Args:
+        command: The command line, word by word.
+        overrides: What the command line changed in the config.
+        config: The resolved config, plain values.
+        seed: The seed all random numbers of the run come from.
+        data: Where each split came from, with the sha256 of its file.
+        model: Where the base model came from, with the sha256 of its weights.
+        earlier: The card of the run that is resumed; its id and its sessions are kept.
+
+    Returns:
+        Plain values, secrets blacked out.  `status` is "running"; `close_card` fills what is None.
+    """
+    started = datetime.now(UTC)
+    card = {
+        "id": earlier["id"] if earlier else f"{started:%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:8]}",
+        "status": "running",
+        "reason": None,
+        "started": started.isoformat(timespec="seconds"),
+        "ended": None,
+        "seconds": None,
+        "best": None,
+        "scores": None,
+        "command": shlex.join(_without_secrets(command)),
+        "overrides": _without_secrets(overrides),
+        "config": config,
+        "seeds": {"global": seed},
+        "data": data,
+        "model": model,
+        "git": revision(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "hardware": hardware(),
+        "numerics": numerics(),
+        "packages": packages(),
+        "sessions": [*earlier.get("sessions", []), _session(earlier)] if earlier else [],
+    }
+    return dict(redact(card))
+
+
+def close_card(
+    card: Mapping[str, Any],
+    status: str,
+    reason: str | None,
+    seconds: float,
+    best: Mapping[str, Any] | None,
+    scores: Mapping[str, float],
+) -> Card:
+    """The card of a run that ends now.
+
+    Args:
+        card: As `open_card` gave it.
+        status: One of `STATUSES`, except "running".
+        reason: Why it ended, in words; needed unless it finished.
+        seconds: Wall time of this process.
+        best: Where the best checkpoint stands: step, monitored score and its value; None without one.
+        scores: Every score by its flat name, `split/score`.
+
+    Returns:
+        A new card.  `seconds` is the wall time of all sessions; `scores` is nested, split by split.
+
+    Raises:
+        ValueError: If the status is unknown, or the reason is missing.
+    """
+    if status not in STATUSES[1:]:
+        raise ValueError(f"{status!r} is no way for a run to end; one of {', '.join(STATUSES[1:])}")
+    if status != "finished" and not reason:
+        raise ValueError(f"a run that is {status} needs a reason, or nobody can learn from its card")
+    by_split: dict[str, dict[str, float]] = {}
+    for name, value in scores.items():
+        split, _, score = name.rpartition("/")
+        by_split.setdefault(split, {})[score] = value
+    ending = {
+        "status": status,
+        "reason": reason,
+        "ended": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seconds": seconds + sum(session["seconds"] or 0.0 for session in card["sessions"]),
+        "best": best,
+        "scores": by_split,
+    }
+    return dict(redact({**card, **ending}))
+
+
+def sha256_file(path: Path) -> str:
+    """The sha256 of a file, as hexadecimal text."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_folder(path: Path, patterns: Sequence[str] = WEIGHTS) -> str:
+    """One sha256 over the names and contents of the files that make a model.
+
+    Args:
+        path: Folder of the base model.
+        patterns: Which files count, as glob patterns; the weights and their config unless given.
+
+    Raises:
+        ConfigError: If no file matches: the sha256 of nothing would vouch for any model.
+    """
+    files = sorted({file for pattern in patterns for file in path.glob(pattern) if file.is_file()})
+    if not files:
+        raise ConfigError(f"{path} holds none of {', '.join(patterns)}, so nothing can be vouched for; is it a model?")
+    whole = hashlib.sha256()
+    for file in files:
+        whole.update(f"{sha256_file(file)}  {file.relative_to(path).as_posix()}\n".encode())
+    return whole.hexdigest()
+
+
+def _without_secrets(words: Sequence[str]) -> list[str]:
+    """The words of a command line, without the values of settings whose name speaks of a secret."""
+    pairs = [word.partition("=") for word in words]
+    return [name + equals + (HIDDEN if is_secret_name(name) and value else value) for name, equals, value in pairs]
+
+
+def _session(card: Mapping[str, Any]) -> dict[str, Any]:
+    """What is kept of an earlier session: when, how it ended, on which code; its seconds without those before it."""
+    before = sum(session["seconds"] or 0.0 for session in card.get("sessions", []))
+    seconds = None if card["seconds"] is None else card["seconds"] - before
+    git = card.get("git") or {}
+    kept = {name: card.get(name) for name in ("started", "ended", "status", "reason", "command")}
+    return {**kept, "seconds": seconds, "commit": git.get("commit"), "diff_sha256": git.get("diff_sha256")}

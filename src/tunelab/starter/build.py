@@ -1,0 +1,63 @@
+"""Writes the built-in data anew: `python -m tunelab.starter.build --texts DIR` (the same bytes every time)."""
+
+import argparse
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from tunelab.starter.instructions import write_instructions
+from tunelab.starter.stories import write_stories
+from tunelab.starter.tokenizer import train_tokenizer
+from tunelab.starter.world import whole_world
+
+SEED = 2026
+DOCUMENTS = 40_000  # of pre-training text, about 110 tokens each
+HELD_BACK = 400  # documents to watch the loss on
+FOR_TOKENIZER = 10_000  # documents the tokenizer is learned from
+
+
+def write_lines(path: Path, records: Iterable[Mapping[str, str]]) -> None:
+    """Write records as JSON lines."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="utf-8", newline="\n") as file:
+        file.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+
+
+def build(*, texts: Path | None = None, data: Path | None = None, tokenizer: Path | None = None) -> None:
+    """Write what is asked for.
+
+    Args:
+        texts: Folder for `world.jsonl` and `world_validation.jsonl`, the pre-training text, one {"text": ...} a line.
+        data: Folder for `train.jsonl`, `validation.jsonl` and `test.jsonl`, the instruction set.
+        tokenizer: Folder for the tokenizer's files.
+    """
+    splits = write_instructions(SEED)
+    if data is not None:
+        for split, records in splits.items():
+            write_lines(data / f"{split}.jsonl", records)
+    if texts is None and tokenizer is None:
+        return
+    forbidden = {record["input"] for records in splits.values() for record in records}
+    wanted = FOR_TOKENIZER if texts is None else DOCUMENTS + HELD_BACK
+    documents = list(write_stories(whole_world(), seed=SEED, count=wanted, forbidden=forbidden))
+    if texts is not None:
+        write_lines(texts / "world.jsonl", ({"text": text} for text in documents[:DOCUMENTS]))
+        write_lines(texts / "world_validation.jsonl", ({"text": text} for text in documents[DOCUMENTS:]))
+    if tokenizer is not None:
+        train_tokenizer(documents[:FOR_TOKENIZER]).save_pretrained(str(tokenizer))
+
+
+def main() -> None:
+    """Read the command line and build."""
+    parser = argparse.ArgumentParser(prog="python -m tunelab.starter.build", description=__doc__)
+    parser.add_argument("--texts", type=Path, help="folder for the pre-training text")
+    parser.add_argument("--data", type=Path, help="folder for the instruction set")
+    parser.add_argument("--tokenizer", type=Path, help="folder for the tokenizer")
+    asked = parser.parse_args()
+    if asked.texts is None and asked.data is None and asked.tokenizer is None:
+        parser.error("nothing to write: give --texts, --data or --tokenizer a folder")
+    build(texts=asked.texts, data=asked.data, tokenizer=asked.tokenizer)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,102 @@
+"""Pre-training text: prose of the small world, without instructions and without chat marks.
+
+A model can learn here what copying, ordering, counting and looking something up is, and how every name is spelled.
+"""
+
+import random
+from collections.abc import Iterator, Set
+
+from tunelab.starter.exercises import FAMILIES
+from tunelab.starter.scene import Event, as_list, draw_events, tell_price, tell_purchase, tell_trip
+from tunelab.starter.world import World
+
+
+def curious(rng: random.Random, world: World, forbidden: Set[str]) -> str:
+    """Somebody wants to find something out, and does."""
+    parts = []
+    for _ in range(2):
+        exercise = FAMILIES[rng.choice(tuple(FAMILIES))](rng, world)
+        while exercise.text in forbidden:
+            exercise = FAMILIES[rng.choice(tuple(FAMILIES))](rng, world)
+        who = rng.choice(world.people)
+        wish, text, found = exercise.wish, exercise.text, exercise.answer
+        parts.append(
+            rng.choice(
+                (
+                    f"{who} wanted to know {wish}. {text} {who} found out: {found}",
+                    f"This is about {wish}.\n\n{text}\n\n{found}",
+                    f"{who} looked for {wish}.\n{text}\nThis was it:\n{found}",
+                    f"{text} {who} thought about {wish} and wrote: {found}",
+                )
+            )
+        )
+    return "\n\n".join(parts)
+
+
+def ledger(rng: random.Random, world: World) -> str:
+    """A few events as prose, then some of them again as short notes, in another order."""
+    events = draw_events(rng, world, rng.randint(2, 4))
+    told = " ".join(rng.choice((tell_purchase, tell_trip))(rng, event) for event in events)
+    again = " ".join(tell_purchase(rng, event) for event in events)
+    notes = "\n".join(_note(rng, event) for event in rng.sample(events, len(events)))
+    return rng.choice((f"{again}\n{notes}", f"{notes}\n{again}", f"{told} {told}"))
+
+
+def _note(rng: random.Random, event: Event) -> str:
+    return rng.choice(
+        (
+            f"{event.person}: {event.thing}, {event.place}, {event.price}.",
+            f"{event.thing}: {event.price} coins, {event.person}.",
+            f"The {event.thing} belongs to {event.person} and came from {event.place}.",
+            f"{event.person} has a {event.thing}.",
+            f'{{"name": "{event.person}", "thing": "{event.thing}"}}',
+        )
+    )
+
+
+def echo(rng: random.Random, world: World) -> str:
+    """A list that is read out twice, and once backwards."""
+    pool: list[str] = [*rng.sample(world.people, 2), *rng.sample(world.places, 2), *rng.sample(world.things, 2)]
+    pool += [*rng.sample(world.times, 1), str(rng.choice(world.prices))]
+    listed = rng.sample(pool, rng.randint(3, 6))
+    who = rng.choice(world.people)
+    return (
+        f"{who} read: {as_list(listed)}. {who} read it again: {as_list(listed)}. "
+        f"Then backwards: {as_list(listed[::-1])}."
+    )
+
+
+def market(rng: random.Random, world: World) -> str:
+    """Prices of a few things, from the cheapest to the dearest."""
+    events = draw_events(rng, world, rng.randint(2, 4))
+    ordered = sorted(events, key=lambda event: event.price)
+    told = " ".join(tell_price(rng, event) for event in events)
+    pairs = " ".join(
+        f"The {low.thing} costs less than the {high.thing}." for low, high in zip(ordered, ordered[1:], strict=False)
+    )
+    return f"{told} From low to high: {as_list([str(event.price) for event in ordered])}. {pairs}"
+
+
+def write_stories(world: World, *, seed: int, count: int, forbidden: Set[str] = frozenset()) -> Iterator[str]:
+    """Draw documents of about 100 tokens.
+
+    Args:
+        world: Names and values to use.
+        seed: Decides everything that is drawn.
+        count: Number of documents.
+        forbidden: Texts of the instruction set; none of them occurs as an exercise of a document.
+
+    Yields:
+        One document at a time.
+    """
+    rng = random.Random(f"stories {seed}")
+    for _ in range(count):
+        draw = rng.random()
+        if draw < 0.7:
+            yield curious(rng, world, forbidden)
+        elif draw < 0.85:
+            yield ledger(rng, world)
+        elif draw < 0.95:
+            yield echo(rng, world)
+        else:
+            yield market(rng, world)

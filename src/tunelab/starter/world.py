@@ -1,0 +1,86 @@
+"""The small world the built-in texts speak of: its names, its values, and how the splits share them out.
+
+Nothing here comes from a data set: first names and place names are put together from syllables, things are plain
+nouns, prices and times are counted out.  Each split of the instruction set owns names and values of its own, so that a
+right answer about the test split has to be read from the text and cannot be remembered.
+"""
+
+import random
+from dataclasses import dataclass, fields
+from itertools import product
+
+SPLITS = ("train", "validation", "test")
+SHARES = {"validation": 0.15, "test": 0.2}  # of the names and values; train owns the rest
+
+MOODS: dict[str, tuple[str, ...]] = {
+    "happy": ("laughed out loud", "danced in the street", "sang a merry song", "smiled all day", "clapped and cheered"),
+    "sad": ("wept all night", "sighed and cried", "mourned in silence", "wiped away a tear", "felt a heavy heart"),
+    "angry": ("shouted at the wall", "slammed the door", "stamped and growled", "broke a plate", "cursed the day"),
+    "calm": ("rested by the fire", "breathed slowly", "sat quietly", "watched the clouds drift", "slept in peace"),
+    "afraid": ("trembled and hid", "ran from the shadow", "shivered with fright", "screamed for help", "fled in dread"),
+}
+NUMBER_WORDS = ("zero", "one", "two", "three", "four", "five", "six")
+
+_FIRST = "Bel Cor Dan Fen Gal Hal Jor Kel Lor Mar Nel Per Ros Sel Tal Ven Wil Yor Zan Tor"
+_LAST = "a an ena ia in ik o on ra us wyn"
+_PLACE_FIRST = "Ash Black Bright Clay Deep Elm Fox Green High Iron Long Oak Red Stone West"
+_PLACE_LAST = "bury field ford gate ham mill port wick"
+_THINGS = (
+    "barrel basket bell belt blanket boat book boot bottle bowl box bracelet broom brush bucket button cake candle cart "
+    "chair chest clock cloak coat comb crown cup curtain desk doll door drum fan flag flute fork glove hammer hat helmet "
+    "jar jug kettle key kite knife ladder lamp lantern lock map mask mirror mug nail necklace needle pan pen pillow pipe "
+    "plate pot purse ring rope rug saddle scarf shawl shirt shoe shovel spoon stool sword table tent torch towel trunk "
+    "vase wagon wheel whistle"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """Names and values a text may use.
+
+    Attributes:
+        people: First names.
+        places: Names of towns.
+        things: Nouns that take the article "a".
+        prices: Whole coins, from 10 to 99.
+        times: Times of day such as "7:25", from 1:00 to 9:55.
+    """
+
+    people: tuple[str, ...]
+    places: tuple[str, ...]
+    things: tuple[str, ...]
+    prices: tuple[int, ...]
+    times: tuple[str, ...]
+
+
+def whole_world() -> World:
+    """All names and values there are."""
+    return World(
+        people=tuple(first + last for first, last in product(_FIRST.split(), _LAST.split())),
+        places=tuple(first + last for first, last in product(_PLACE_FIRST.split(), _PLACE_LAST.split())),
+        things=tuple(_THINGS.split()),
+        prices=tuple(range(10, 100)),
+        times=tuple(f"{hour}:{minute:02d}" for hour, minute in product(range(1, 10), range(0, 60, 5))),
+    )
+
+
+def share_out(seed: int) -> dict[str, World]:
+    """Deal every name and value to exactly one split.
+
+    Args:
+        seed: Decides who gets what.
+
+    Returns:
+        One world per name in `SPLITS`; no two of them share a name or a value.
+    """
+    rng = random.Random(f"share out {seed}")
+    whole = whole_world()
+    dealt: dict[str, dict[str, tuple[object, ...]]] = {split: {} for split in SPLITS}
+    for field in fields(World):
+        pool = list(getattr(whole, field.name))
+        rng.shuffle(pool)
+        for split, share in SHARES.items():
+            taken = round(share * len(pool))
+            dealt[split][field.name], pool = tuple(pool[:taken]), pool[taken:]
+        dealt["train"][field.name] = tuple(pool)
+    return {split: World(**pools) for split, pools in dealt.items()}  # type: ignore[arg-type]

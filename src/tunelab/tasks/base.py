@@ -1,0 +1,129 @@
+"""What differs between kinds of work: head, encoding, loss, scores, predictions."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from tunelab.data.examples import Example, Micro
+
+Record = Mapping[str, Any]
+
+
+class Scores(nn.Module, ABC):
+    """Running scores of one split.  States are sums and counts (or are gathered whole), so a value depends
+    neither on the evaluation batch size nor on the number of ranks.
+    """
+
+    @abstractmethod
+    def update(self, logits: Tensor, micro: Micro) -> None:
+        """Take in the logits of one micro-batch, as `Task.logits` gave them."""
+
+    @abstractmethod
+    def compute(self) -> dict[str, float]:
+        """Every score by its bare name (`loss`, `accuracy`, ...), over all ranks."""
+
+    @abstractmethod
+    def reset(self) -> None:
+        """Forget everything."""
+
+    def report(self) -> dict[str, Any]:
+        """Tables too wide for a flat file (confusion matrix, per-class scores); plain JSON values."""
+        return {}
+
+
+class Task(ABC):
+    """One kind of work.  Made once per run, fitted on the training split, then only read.
+
+    Class attributes:
+        name: As `data.task` in the configs.
+        head: Which Auto class loads the model: "causal" or "sequence".
+        monitor, mode: The score that early stopping and the best checkpoint follow unless told otherwise.
+        score_names: Bare names that `Scores.compute` gives.
+    """
+
+    name: ClassVar[str]
+    head: ClassVar[str]
+    monitor: ClassVar[str]
+    mode: ClassVar[str]
+    score_names: Sequence[str]
+    truncated: int = 0  # records shortened since this was last set to 0, for the data report
+
+    def fit(self, train: Sequence[Record]) -> None:
+        """Learn what must be known from the training split alone: label names, weights, target scale."""
+
+    def use(self, tokenizer: PreTrainedTokenizerBase, limit: int | None) -> None:
+        """Take the tokenizer and the longest allowed sequence, in tokens, before `encode` is called."""
+        self.tokenizer = tokenizer
+        self.limit = limit
+
+    def head_options(self) -> dict[str, Any]:
+        """Keyword arguments for `from_pretrained`: number of labels, their names, the problem type."""
+        return {}
+
+    @abstractmethod
+    def content(self, record: Record) -> str:
+        """The input text of a record: two records with equal content are duplicates, whatever their labels.
+
+        Raises:
+            DataError: If a column is missing or holds no text.
+        """
+
+    def stratum(self, record: Record) -> str | None:
+        """The class of a record for the label table of the data report; None where there are no classes."""
+        return None
+
+    @abstractmethod
+    def encode(self, record: Record, row: int) -> Example | None:
+        """Turn a record into an example; None drops it (too long, nothing supervised).
+
+        Raises:
+            DataError: If the record cannot be used; the caller adds file and line.
+        """
+
+    @abstractmethod
+    def filler(self) -> Example:
+        """An example that teaches nothing (units 0, row -1), for a rank left without rows in a step."""
+
+    @abstractmethod
+    def collate(self, examples: Sequence[Example]) -> Micro:
+        """Lay examples out as right-padded rows."""
+
+    @abstractmethod
+    def logits(self, model: PreTrainedModel, micro: Micro) -> Tensor:
+        """Scores of the model for a micro-batch: (N, V) at the N supervised positions, or (B, C)."""
+
+    @abstractmethod
+    def loss_sum(self, logits: Tensor, micro: Micro) -> Tensor:
+        """Training loss summed over the micro-batch; the step divides by its `units`.  A float32 scalar.
+
+        Rows below 0 in `micro.rows` are fillers and add exactly nothing (but keep the graph, for the gradient sync).
+        """
+
+    @abstractmethod
+    def scores(self) -> Scores:
+        """Fresh scores for one split."""
+
+    @abstractmethod
+    def predictions(
+        self, model: PreTrainedModel, micro: Micro, logits: Tensor, records: Sequence[Record]
+    ) -> list[dict[str, Any]]:
+        """One plain dict per sequence of the micro-batch, in its order; `row` is the record's index.
+
+        Args:
+            records: The records behind `micro.rows`, in the same order.
+        """
+
+    def summary(self, predictions: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+        """Scores that need the whole set of predictions, by bare name (exact match over generated answers)."""
+        return {}
+
+    def finish(self, model: PreTrainedModel) -> str | None:
+        """Make the trained model speak for itself before it is exported; a warning for the user, if any."""
+        return None
+
+    def export_options(self) -> dict[str, Any]:
+        """What the export must know of this task: keyword arguments of `export_model`."""
+        return {}

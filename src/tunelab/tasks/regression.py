@@ -1,0 +1,165 @@
+"""Regression of texts and text pairs: one number or several."""
+
+from collections.abc import Sequence
+from math import isfinite
+from numbers import Real
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from typing_extensions import override
+
+from tunelab.data.examples import Example, Micro
+from tunelab.errors import ConfigError, DataError
+from tunelab.tasks.base import Record, Scores
+from tunelab.tasks.fold import fold_scale
+from tunelab.tasks.labelled import Labelled, column, refuse
+from tunelab.tasks.number_scores import NumberScores
+
+
+def number(value: object, name: str) -> float:
+    """The number in a cell of the column `name`.
+
+    Raises:
+        DataError: If it is no finite number.
+
+    Example:
+        >>> number(" 3.5e-1 ", "score")
+        0.35
+    """
+    if isinstance(value, bool) or not isinstance(value, Real | str):
+        raise DataError(f"column {name!r} holds {value!r}, not a number; drop the record or fill it in")
+    try:
+        found = float(value)
+    except (ValueError, OverflowError):
+        raise DataError(f"column {name!r} holds {value!r}, not a number; use a dot for decimals") from None
+    if not isfinite(found):
+        raise DataError(f"column {name!r} holds {value!r}; nothing can be learned from it, so drop the record")
+    return found
+
+
+class Regression(Labelled):
+    """Scores of texts.  The model learns standardised targets; every score and prediction is in the user's units.
+
+    Attributes:
+        targets: Columns of the targets, C of them, in the order of the logits.
+        mean, std: Of each target over the training split, known after `fit`; 0 and 1 without `standardise`.
+    """
+
+    name: ClassVar[str] = "regression"
+    monitor: ClassVar[str] = "val/mse"
+    mode: ClassVar[str] = "min"
+    score_names = ("loss", "mse", "mae", "r2", "pearson", "spearman")
+
+    def __init__(
+        self,
+        text: str,
+        target: str | Sequence[str],
+        text_pair: str | None = None,
+        standardise: bool = True,
+        max_tokens: int | None = None,
+    ) -> None:
+        """Name the columns.
+
+        Args:
+            text: Column of the text.
+            target: Column of the number to learn, or several.
+            text_pair: Column of a second text, encoded after the first.
+            standardise: Whether targets are shifted and scaled to mean 0 and deviation 1 inside, so that one learning
+                rate suits every unit.
+            max_tokens: Longest input, special tokens included; None leaves the limit to the model.
+
+        Raises:
+            ConfigError: If no target is named, or one twice.
+        """
+        super().__init__(text, text_pair, max_tokens)
+        self.targets = [target] if isinstance(target, str) else [str(name) for name in target]
+        if not self.targets or len(set(self.targets)) < len(self.targets):
+            raise ConfigError(f"data.target is {self.targets}; name at least one column, each once")
+        self.standardise = standardise
+        self.mean = [0.0] * len(self.targets)
+        self.std = [1.0] * len(self.targets)
+
+    @override
+    def fit(self, train: Sequence[Record]) -> None:
+        rows, faults = [], []
+        for place, record in enumerate(train):
+            try:
+                rows.append(self.numbers(record))
+            except DataError as fault:
+                faults.append(f"training record {place + 1}: {fault}")
+        refuse(faults)
+        if not rows:
+            raise DataError("the training split holds no records, so there is nothing to learn")
+        if self.standardise:
+            table = torch.tensor(rows, dtype=torch.float64)  # (records, C)
+            refuse(
+                [
+                    f"target {name!r} is {low} in every record, so there is nothing to learn; is it the right column?"
+                    for name, low, high in zip(
+                        self.targets, table.amin(dim=0).tolist(), table.amax(dim=0).tolist(), strict=True
+                    )
+                    if low == high
+                ]
+            )
+            self.mean = table.mean(dim=0).tolist()
+            self.std = table.std(dim=0, correction=0).tolist()
+
+    @override
+    def head_options(self) -> dict[str, Any]:
+        return {
+            "num_labels": len(self.targets),
+            "id2label": dict(enumerate(self.targets)),
+            "label2id": {name: index for index, name in enumerate(self.targets)},
+            "problem_type": "regression",
+        }
+
+    def numbers(self, record: Record) -> list[float]:
+        """The targets of a record in its own units, C of them.
+
+        Raises:
+            DataError: If a column is missing or holds no finite number.
+        """
+        return [number(column(record, name), name) for name in self.targets]
+
+    def fold_scale(self, model: nn.Module) -> str | None:
+        """Make the head of a finished model speak the user's units, for export; see `tunelab.tasks.fold`.
+
+        Returns:
+            A warning where the head cannot hold the shift, else None.
+        """
+        return fold_scale(model, self.mean, self.std)
+
+    @override
+    def encode(self, record: Record, row: int) -> Example | None:
+        own = zip(self.numbers(record), self.mean, self.std, strict=True)
+        return Example(self.ids(record), [(value - mean) / std for value, mean, std in own], 1.0, row)
+
+    @override
+    def filler(self) -> Example:
+        return Example([0], [0.0] * len(self.targets), 0.0, -1)
+
+    @override
+    def loss_sum(self, logits: Tensor, micro: Micro) -> Tensor:
+        taught = micro.rows >= 0
+        return (logits[taught].float() - micro.targets[taught]).square().mean(dim=1).sum()
+
+    @override
+    def scores(self) -> Scores:
+        return NumberScores(self.targets, self.mean, self.std)
+
+    @override
+    def predictions(
+        self, model: PreTrainedModel, micro: Micro, logits: Tensor, records: Sequence[Record]
+    ) -> list[dict[str, Any]]:
+        found = []
+        real = micro.rows >= 0  # a filler has no record
+        for row, record, scaled in zip(micro.rows[real].tolist(), records, logits[real].tolist(), strict=True):
+            own = [value * std + mean for value, mean, std in zip(scaled, self.mean, self.std, strict=True)]
+            found.append({"row": row, "target": self._cell(self.numbers(record)), "prediction": self._cell(own)})
+        return found
+
+    def _cell(self, values: list[float]) -> float | dict[str, float]:
+        """One number as itself, several by name."""
+        return values[0] if len(values) == 1 else dict(zip(self.targets, values, strict=True))

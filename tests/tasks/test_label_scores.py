@@ -1,0 +1,125 @@
+"""Scores of classification against scikit-learn."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn import metrics
+from torch import Tensor
+from torch.nn import functional
+
+from tunelab.data.examples import Micro
+from tunelab.tasks.base import Scores
+from tunelab.tasks.label_scores import ClassScores, MultilabelScores
+
+NAMES = ["a", "b", "c", "d", "e"]
+
+
+def feed(scores: Scores, logits: Tensor, targets: Tensor, size: int) -> dict[str, float]:
+    """Score in micro-batches of `size` rows, with a filler at the end."""
+    for start in range(0, len(logits), size):
+        part = slice(start, start + size)
+        rows = torch.arange(len(logits))[part]
+        one = torch.ones(len(rows), dtype=torch.int64)
+        scores.update(logits[part], Micro(one[:, None], one, targets[part], rows))
+    one = torch.ones(1, dtype=torch.int64)
+    scores.update(torch.full_like(logits[:1], 9.0), Micro(one[:, None], one, targets[:1], -one))
+    return scores.compute()
+
+
+@pytest.fixture
+def classes() -> tuple[Tensor, Tensor]:
+    """Logits and labels; class 3 has no record, class 4 is never predicted."""
+    torch.manual_seed(0)
+    targets = torch.tensor([0, 1, 2, 4])[torch.randint(4, (200,))]
+    logits = torch.randn(200, 5) + functional.one_hot(targets, 5)
+    logits[:, 4] = -20
+    return logits, targets
+
+
+@pytest.mark.parametrize("size", [1, 7, 200])
+def test_class_scores_are_those_of_scikit_learn_for_every_micro_batch(size, classes):
+    logits, targets = classes
+    found = feed(ClassScores(NAMES), logits, targets, size)
+    real, guess = targets.numpy(), logits.argmax(1).numpy()
+    macro = {"labels": range(5), "average": "macro", "zero_division": 0}
+    assert found == pytest.approx(
+        {
+            "loss": metrics.log_loss(real, logits.double().softmax(1).numpy(), labels=range(5)),
+            "accuracy": metrics.accuracy_score(real, guess),
+            "f1": metrics.f1_score(real, guess, **macro),
+            "precision": metrics.precision_score(real, guess, **macro),
+            "recall": metrics.recall_score(real, guess, **macro),
+            "mcc": metrics.matthews_corrcoef(real, guess),
+        },
+        rel=1e-6,
+    )
+
+
+def test_the_report_holds_the_confusion_matrix_and_each_class_of_scikit_learn(classes):
+    logits, targets = classes
+    scores = ClassScores(NAMES)
+    feed(scores, logits, targets, 50)
+    report = scores.report()
+    real, guess = targets.numpy(), logits.argmax(1).numpy()
+    table = metrics.precision_recall_fscore_support(real, guess, labels=range(5), zero_division=0)
+    assert report["labels"] == NAMES
+    assert report["confusion"] == metrics.confusion_matrix(real, guess, labels=range(5)).tolist()
+    ours = [[row[key] for row in report["per_class"]] for key in ("precision", "recall", "f1", "support")]
+    np.testing.assert_allclose(ours, np.array(table))
+    assert [row["label"] for row in report["per_class"]] == NAMES
+
+
+def test_correlation_is_zero_when_every_prediction_is_the_same():
+    targets = torch.tensor([0, 1, 1, 0])
+    found = feed(ClassScores(["a", "b"]), torch.tensor([[2.0, 0.0]] * 4), targets, 4)
+    assert found["mcc"] == metrics.matthews_corrcoef(targets.numpy(), [0] * 4) == 0
+    assert found["accuracy"] == 0.5
+
+
+@pytest.mark.parametrize("size", [1, 7, 200])
+@pytest.mark.parametrize("threshold", [0.5, 0.3])
+def test_multilabel_scores_are_those_of_scikit_learn_for_every_micro_batch(size, threshold):
+    torch.manual_seed(0)
+    targets = (torch.rand(200, 5) < torch.tensor([0.5, 0.2, 0.1, 0.0, 0.3])).float()
+    logits = torch.randn(200, 5) + 2 * targets - 1
+    logits[:, 4] = -20
+    scores = MultilabelScores(NAMES, threshold)
+    found = feed(scores, logits, targets, size)
+    real, guess = targets.int().numpy(), (logits.sigmoid() >= threshold).int().numpy()
+    macro = {"average": "macro", "zero_division": 0}
+    loss = functional.binary_cross_entropy_with_logits(logits.double(), targets.double())
+    assert found == pytest.approx(
+        {
+            "loss": float(loss),
+            "accuracy": metrics.accuracy_score(real, guess),
+            "f1": metrics.f1_score(real, guess, **macro),
+            "precision": metrics.precision_score(real, guess, **macro),
+            "recall": metrics.recall_score(real, guess, **macro),
+            "micro_f1": metrics.f1_score(real, guess, average="micro", zero_division=0),
+        }
+    )
+    assert scores.report()["confusion"] == metrics.multilabel_confusion_matrix(real, guess).tolist()
+
+
+@pytest.mark.parametrize("scores", [ClassScores(NAMES), MultilabelScores(NAMES, 0.5)])
+def test_reset_forgets_everything(scores, classes):
+    logits, targets = classes
+    if isinstance(scores, MultilabelScores):
+        targets = functional.one_hot(targets, 5).float()
+    first = feed(scores, logits, targets, 50)
+    scores.reset()
+    assert feed(scores, logits, targets, 50) == first
+
+
+def test_the_state_does_not_grow_with_the_split(classes):
+    logits, targets = classes
+    scores = ClassScores(NAMES)
+    feed(scores, logits, targets, 200)
+    held = sum(state.numel() for metric in (scores.table, scores.loss) for state in metric.metric_state.values())
+    assert held == 5 * 5 + 1
+
+
+def test_broken_logits_show_in_the_loss(classes):
+    logits, targets = classes
+    logits[3, 0] = float("nan")
+    assert np.isnan(feed(ClassScores(NAMES), logits, targets, 50)["loss"])

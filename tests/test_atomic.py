@@ -1,0 +1,102 @@
+"""Files appear whole or not at all."""
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tunelab.atomic import plain, write_json, write_text, write_with
+from tunelab.errors import TuneLabError
+
+
+def names(folder: Path) -> set[str]:
+    return {file.name for file in folder.iterdir()}
+
+
+def test_a_failed_move_leaves_the_old_file_and_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = tmp_path / "run.json"
+    write_text(target, "old")
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(TuneLabError, match=r"cannot write .*run\.json: Permission denied"):
+        write_text(target, "new")
+    assert target.read_text() == "old"
+    assert names(tmp_path) == {"run.json"}
+
+
+def test_a_full_disk_is_told_with_file_need_and_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = tmp_path / "metrics.json"
+    write_text(target, "old")
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(TuneLabError, match=r"disk is full: .*metrics\.json needs 12,345 bytes, [\d,]+ bytes are free"):
+        write_text(target, "x" * 12345)
+    with pytest.raises(TuneLabError, match=r"needs more than 7 bytes"):
+        write_with(target, lambda file: (file.write(b"1234567"), file.flush()))
+    assert target.read_text() == "old"
+    assert names(tmp_path) == {"metrics.json"}
+
+
+def test_an_interrupted_fill_leaves_the_old_file(tmp_path: Path) -> None:
+    target = tmp_path / "predictions.jsonl"
+    write_text(target, "old")
+
+    def stop(file: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_with(target, stop)
+    assert (target.read_text(), names(tmp_path)) == ("old", {"predictions.jsonl"})
+
+
+def test_a_killed_writer_leaves_the_old_file(tmp_path: Path) -> None:
+    target = tmp_path / "run.json"
+    write_text(target, "old")
+    code = """
+        import os, signal, sys
+        from pathlib import Path
+        from tunelab.atomic import write_with
+
+        def fill(file):
+            file.write(b"half of the new")
+            file.flush()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        write_with(Path(sys.argv[1]), fill)
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code), str(target)], timeout=60, check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert target.read_text() == "old"
+
+
+def test_bytes_reach_the_disk_before_the_name_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[str] = []
+    sync, move = os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda handle: (order.append("sync"), sync(handle)))
+    monkeypatch.setattr(os, "replace", lambda *ends: (order.append("move"), move(*ends)))
+    write_text(tmp_path / "config.yaml", "lr: 1")
+    assert order == ["sync", "move", "sync"]
+
+
+def test_plain_values_are_strict_json() -> None:
+    value = {1: (1, 2.5), "nan": float("nan"), "inf": np.float32("inf"), "path": Path("a"), "n": np.int64(3), "b": True}
+    assert plain(value) == {"1": [1, 2.5], "nan": None, "inf": None, "path": "a", "n": 3, "b": True}
+
+
+def test_a_tensor_is_no_plain_value(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="Tensor"):
+        write_json(tmp_path / "metrics.json", {"test/loss": torch.tensor([1.0])})
+    assert names(tmp_path) == set()

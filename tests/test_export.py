@@ -1,0 +1,267 @@
+"""An export loads with plain transformers, in a process that knows nothing of this project."""
+
+import copy
+import errno
+import json
+import os
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors import SafetensorError
+from tokenizers import Tokenizer, models, pre_tokenizers
+from torch import Tensor
+from transformers import (
+    AttentionInterface,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BertConfig,
+    BertForSequenceClassification,
+    GenerationConfig,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+from tunelab.errors import TuneLabError
+from tunelab.export import export_model, verify_export, without_generation_tags
+
+WORDS = ["<unk>", "<s>", "</s>", "<pad>", "<end>", "red", "green", "blue"]
+SIZES: dict[str, Any] = {"vocab_size": len(WORDS), "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+TEMPLATE = (
+    "{% for message in messages %}\n"
+    "  {% if message.role == 'assistant' %}\n"
+    "{%- generation -%}\n"
+    "  {{ message.content }}{% generation %}{{ '</s>' }}{% endgeneration %}\n"
+    "  {%- endgeneration %}\n"
+    "  {% else %}\n"
+    "{{ message.content }}\n"
+    "  {% endif %}\n"
+    "{% endfor %}"
+)
+CHAT = [{"role": "user", "content": "red"}, {"role": "assistant", "content": "green"}, {"role": "user", "content": "blue"}]
+
+
+def gpt2() -> PreTrainedModel:
+    return GPT2LMHeadModel(GPT2Config(vocab_size=len(WORDS), n_embd=16, n_layer=2, n_head=2, n_positions=32))
+
+
+def llama() -> PreTrainedModel:
+    return LlamaForCausalLM(LlamaConfig(**SIZES, intermediate_size=32, num_key_value_heads=1))
+
+
+def bert() -> PreTrainedModel:
+    names = {0: "cold", 1: "warm", 2: "hot"}
+    labels: dict[str, Any] = {"id2label": names, "label2id": {name: index for index, name in names.items()}}
+    return BertForSequenceClassification(BertConfig(**SIZES, intermediate_size=32, **labels))
+
+
+@pytest.fixture
+def tokenizer() -> PreTrainedTokenizerFast:
+    inner = Tokenizer(models.WordLevel({word: index for index, word in enumerate(WORDS)}, unk_token="<unk>"))
+    inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    special = {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>"}
+    return PreTrainedTokenizerFast(tokenizer_object=inner, **special)
+
+
+@pytest.fixture
+def ids() -> Tensor:
+    return torch.randint(0, len(WORDS), (2, 9), generator=torch.Generator().manual_seed(0))  # (B, T)
+
+
+def logits_of(model: PreTrainedModel, ids: Tensor) -> Tensor:
+    with torch.inference_mode():
+        found: Tensor = model.eval()(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
+    return found
+
+
+def in_a_clean_process(folder: Path, auto: str, ids: Tensor) -> tuple[Tensor, dict[str, Any]]:
+    """Logits of the export, and what its config says, from a process that imports only transformers."""
+    code = f"""
+        import json, sys
+        import torch
+        from transformers import AutoTokenizer, {auto}
+
+        model = {auto}.from_pretrained(sys.argv[1]).eval()
+        ids = torch.tensor(json.loads(sys.argv[2]))
+        with torch.inference_mode():
+            logits = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
+        assert not [name for name in sys.modules if name.startswith(("tunelab", "lightning", "hydra"))]
+        print(json.dumps({{
+            "logits": logits.double().tolist(),
+            "words": AutoTokenizer.from_pretrained(sys.argv[1])("red green")["input_ids"],
+            "attention": model.config._attn_implementation,
+            "dtype": str(model.dtype),
+            "config": model.config.to_dict(),
+        }}))
+    """
+    clean = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    command = [sys.executable, "-I", "-c", textwrap.dedent(code), str(folder), json.dumps(ids.tolist())]
+    offline = clean | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=offline, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout.splitlines()[-1])
+    return torch.tensor(told.pop("logits"), dtype=torch.float64), told
+
+
+@pytest.mark.parametrize(
+    ("build", "auto", "head"),
+    [
+        (gpt2, "AutoModelForCausalLM", "causal"),
+        (llama, "AutoModelForCausalLM", "causal"),
+        (bert, "AutoModelForSequenceClassification", "sequence"),
+    ],
+)
+def test_a_clean_process_gets_the_same_logits(
+    build: Callable[[], PreTrainedModel],
+    auto: str,
+    head: Any,
+    tokenizer: PreTrainedTokenizerFast,
+    ids: Tensor,
+    tmp_path: Path,
+) -> None:
+    torch.manual_seed(0)
+    model = build()
+    model.config.use_cache = False  # as training has it
+    wanted = logits_of(model, ids)
+    AttentionInterface.register("of_training", sdpa_attention_forward)
+    model.set_attn_implementation("of_training")
+    export_model(model, tokenizer, tmp_path / "export", card="# A model\n")
+
+    logits, told = in_a_clean_process(tmp_path / "export", auto, ids)
+    torch.testing.assert_close(logits, wanted.double(), atol=1e-6, rtol=0)
+    assert told["attention"] in ("sdpa", "eager")
+    assert told["dtype"] == "torch.float32"
+    assert told["words"] == [5, 6]
+    assert verify_export(tmp_path / "export", ids, wanted, head) <= 1e-6
+    assert "of_training" not in (tmp_path / "export" / "config.json").read_text()
+    assert (tmp_path / "export" / "model.safetensors").is_file()
+    assert (tmp_path / "export" / "README.md").read_text() == "# A model\n"
+    if head == "causal":
+        assert told["config"]["use_cache"] is True
+    else:
+        assert told["config"]["id2label"] == {"0": "cold", "1": "warm", "2": "hot"}
+    assert model.config.use_cache is False, "the model in training goes on as it was"
+    assert model.config._attn_implementation == "of_training"
+
+
+def test_an_export_of_other_weights_is_found_out(
+    tokenizer: PreTrainedTokenizerFast, ids: Tensor, tmp_path: Path
+) -> None:
+    model = llama()
+    wanted = logits_of(model, ids)
+    with torch.no_grad():
+        model.get_output_embeddings().weight[5] += 1.0
+    export_model(model, tokenizer, tmp_path / "export", card="")
+    assert verify_export(tmp_path / "export", ids, wanted, "causal") > 1e-3
+    with pytest.raises(TuneLabError, match="another model"):
+        verify_export(tmp_path / "export", ids, wanted[..., :-1], "causal")
+
+
+def test_generation_ends_where_the_tokenizer_and_the_template_say(
+    tokenizer: PreTrainedTokenizerFast, ids: Tensor, tmp_path: Path
+) -> None:
+    model = gpt2()  # its config names end token 50256, which this vocabulary lacks
+    assert model.generation_config.eos_token_id == 50256
+    export_model(model, tokenizer, tmp_path / "one", card="")
+    generation = GenerationConfig.from_pretrained(tmp_path / "one")
+    assert (generation.bos_token_id, generation.eos_token_id, generation.pad_token_id) == (1, 2, 3)
+    export_model(model, tokenizer, tmp_path / "two", card="", stop_ids=[4, 2])
+    assert GenerationConfig.from_pretrained(tmp_path / "two").eos_token_id == [2, 4]
+
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "two")
+    with torch.no_grad():
+        loaded.transformer.ln_f.bias.copy_(loaded.lm_head.weight[4] * 1e4)  # always says <end>
+    answer = loaded.generate(ids[:1], max_new_tokens=5, do_sample=False)
+    assert answer.shape[1] == ids.shape[1] + 1
+
+
+def test_an_encoder_gets_no_generation_config(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+    export_model(bert(), tokenizer, tmp_path / "export", card="")
+    assert not (tmp_path / "export" / "generation_config.json").exists()
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_the_template_loses_its_generation_tags_and_renders_the_same(
+    tokenizer: PreTrainedTokenizerFast, tmp_path: Path, given: bool
+) -> None:
+    tokenizer.chat_template = "{{ 'another' }}" if given else TEMPLATE
+    before = copy.copy(tokenizer.chat_template)
+    export_model(llama(), tokenizer, tmp_path / "export", card="", chat_template=TEMPLATE if given else None)
+    assert tokenizer.chat_template == before
+
+    loaded = AutoTokenizer.from_pretrained(tmp_path / "export")
+    assert "generation" not in loaded.chat_template
+    wanted = tokenizer.apply_chat_template(CHAT, chat_template=TEMPLATE, tokenize=False)
+    assert "green</s>" in wanted
+    assert loaded.apply_chat_template(CHAT, tokenize=False) == wanted
+
+
+@pytest.mark.parametrize(
+    "tag", ["{% generation %}", "{%- generation -%}", "{%-generation-%}", "{%+ endgeneration +%}", "{%endgeneration%}"]
+)
+def test_every_form_of_the_tag_is_removed_and_no_other(tag: str) -> None:
+    prompt = "{% if add_generation_prompt %}x{% endif %}"
+    assert "generation" not in without_generation_tags(tag)
+    assert without_generation_tags(prompt) == prompt
+
+
+def test_a_new_export_replaces_the_old_one_whole(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+    export_model(llama(), tokenizer, tmp_path / "export", card="old", chat_template=TEMPLATE)
+    export_model(llama(), tokenizer, tmp_path / "export", card="new")
+    assert (tmp_path / "export" / "README.md").read_text() == "new"
+    assert not (tmp_path / "export" / "chat_template.jinja").exists(), "nothing of the old export is left"
+    assert [file.name for file in tmp_path.iterdir()] == ["export"]
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"),
+    ],
+)
+def test_a_full_disk_leaves_the_old_export(
+    tokenizer: PreTrainedTokenizerFast, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: Exception
+) -> None:
+    model = llama()
+    export_model(model, tokenizer, tmp_path / "export", card="old")
+
+    def full(folder: Path, **_: object) -> None:
+        Path(folder).mkdir()
+        (Path(folder) / "model.safetensors").write_bytes(b"half")
+        raise fault
+
+    monkeypatch.setattr(model, "save_pretrained", full)
+    size = sum(weight.numel() for weight in model.parameters()) * 4
+    with pytest.raises(TuneLabError, match=f"disk is full: .*export needs {size:,} bytes"):
+        export_model(model, tokenizer, tmp_path / "export", card="new")
+    assert (tmp_path / "export" / "README.md").read_text() == "old"
+    assert [file.name for file in tmp_path.iterdir()] == ["export"]
+
+
+def test_a_failed_move_brings_the_old_export_back(
+    tokenizer: PreTrainedTokenizerFast, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export_model(llama(), tokenizer, tmp_path / "export", card="old")
+    move = os.replace
+
+    def refuse(source: Path, target: Path) -> None:
+        if str(source).endswith(".part"):
+            raise OSError(errno.EIO, "Input/output error")
+        move(source, target)
+
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(TuneLabError, match="Input/output error"):
+        export_model(llama(), tokenizer, tmp_path / "export", card="new")
+    assert (tmp_path / "export" / "README.md").read_text() == "old"
+    assert [file.name for file in tmp_path.iterdir()] == ["export"]

@@ -1,0 +1,117 @@
+"""One writer per run folder."""
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tunelab.errors import ConfigError
+from tunelab.lock import SILENCE, FolderLock
+
+HOLD = """
+    import sys
+    from pathlib import Path
+    from tunelab.lock import FolderLock
+
+    FolderLock(Path(sys.argv[1])).acquire()
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@contextmanager
+def holder(path: Path) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-c", textwrap.dedent(HOLD), str(path)]
+    child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "held\n"
+        yield child
+    finally:
+        child.kill()
+        child.wait()
+        for stream in (child.stdin, child.stdout):
+            assert stream is not None
+            stream.close()
+
+
+def test_a_live_holder_keeps_others_out_and_a_dead_one_does_not(tmp_path: Path) -> None:
+    lock = FolderLock(tmp_path / "run.lock")
+    with holder(lock.path) as child:
+        with pytest.raises(ConfigError, match=f"another process is writing to .*process {child.pid} on "):
+            lock.acquire()
+        lock.release()
+        assert lock.path.exists(), "only the holder may release"
+    lock.acquire()
+    assert json.loads(lock.path.read_text())["pid"] == os.getpid()
+    lock.release()
+    assert not lock.path.exists()
+
+
+def test_a_dead_child_nobody_waited_for_holds_nothing(tmp_path: Path) -> None:
+    lock = FolderLock(tmp_path / "run.lock")
+    with holder(lock.path) as child:
+        child.kill()
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # dead, still in the process table
+        lock.acquire()
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="start times of processes are read from /proc")
+def test_a_reused_process_id_is_another_process(tmp_path: Path) -> None:
+    lock = FolderLock(tmp_path / "run.lock")
+    with holder(lock.path):
+        held = json.loads(lock.path.read_text())
+        process, start, boot = held["who"].split(":")
+        lock.path.write_text(json.dumps(held | {"who": f"{process}:{int(start) - 1}:{boot}"}))
+        lock.acquire()
+
+
+def test_the_same_process_may_take_the_lock_twice(tmp_path: Path) -> None:
+    FolderLock(tmp_path / "run.lock").acquire()
+    FolderLock(tmp_path / "run.lock").acquire()
+
+
+@pytest.mark.parametrize("torn", ["", "{", "[]", '{"pid": 1}'])
+def test_a_torn_lock_file_is_no_lock(tmp_path: Path, torn: str) -> None:
+    lock = FolderLock(tmp_path / "run.lock")
+    lock.path.write_text(torn)
+    lock.acquire()
+    assert json.loads(lock.path.read_text())["pid"] == os.getpid()
+
+
+def test_another_machine_is_believed_while_its_run_writes(tmp_path: Path) -> None:
+    lock = FolderLock(tmp_path / "run.lock")
+    curves = tmp_path / "metrics.csv"
+    curves.touch()
+    lock.path.write_text(json.dumps({"pid": 1, "host": "elsewhere", "since": "2026-01-01", "who": "1:1:1"}))
+    quiet = time.time() - SILENCE - 60
+    os.utime(lock.path, (quiet, quiet))
+    with pytest.raises(ConfigError, match="elsewhere"):
+        lock.acquire()
+    os.utime(curves, (quiet, quiet))
+    lock.acquire()
+
+
+def test_of_many_processes_that_find_a_dead_holder_one_takes_over(tmp_path: Path) -> None:
+    path = tmp_path / "run.lock"
+    path.write_text(json.dumps({"pid": 2**22 - 1, "host": "", "since": "", "who": ""}))
+    os.utime(path, (0, 0))
+    command = [sys.executable, "-c", textwrap.dedent(HOLD), str(path)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    children = [subprocess.Popen(command, text=True, **pipes) for _ in range(4)]
+    losers = []
+    while len(losers) < len(children) - 1:
+        losers = [child for child in children if child.poll() is not None]
+        time.sleep(0.01)
+    winner = next(child for child in children if child not in losers)
+    winner.kill()
+    told = [child.communicate(timeout=60) for child in children]
+    assert sorted(out for out, _ in told) == ["", "", "", "held\n"]
+    assert sum("another process is writing" in fault for _, fault in told) == len(losers)

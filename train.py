@@ -1,0 +1,22 @@
+"""Train one model.  `python train.py --help` says what you can change."""
+
+import hydra
+from omegaconf import DictConfig
+
+from tunelab import describe
+from tunelab.launch import CONF, launch, told
+
+describe.register(CONF)  # --help is made from the comments in conf/
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="config")
+def main(config: DictConfig) -> float | None:
+    """Run what the config describes and return the score a search optimises."""
+    from tunelab.run import run  # torch and transformers load here, so that --help stays instant
+
+    with told():
+        return run(config)
+
+
+if __name__ == "__main__":
+    launch(main)
