@@ -125,7 +125,7 @@ def test_the_page_follows_the_command_line(conf: Path) -> None:
     assert ["*", "sgd", "Plain", "gradient descent."] in rows
     assert ["lr", "0.01", "peak", "learning rate; every optimizer reads it as ${lr}"] in rows
     assert ["batch_size", "4", "sequences", "per optimizer step"] in rows
-    assert ["adamw", "Adam", "with", "decoupled weight decay."] in rows
+    assert ["optimizer", "adamw", "Adam", "with decoupled weight decay."] in rows
 
 
 def test_several_options_of_one_group_are_all_marked(conf: Path) -> None:

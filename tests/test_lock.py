@@ -106,8 +106,9 @@ def test_of_many_processes_that_find_a_dead_holder_one_takes_over(tmp_path: Path
     command = [sys.executable, "-c", textwrap.dedent(HOLD), str(path)]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     children = [subprocess.Popen(command, text=True, **pipes) for _ in range(4)]
-    losers = []
-    while len(losers) < len(children) - 1:
+    losers: list[subprocess.Popen[str]] = []
+    deadline = time.monotonic() + 60
+    while len(losers) < len(children) - 1 and time.monotonic() < deadline:
         losers = [child for child in children if child.poll() is not None]
         time.sleep(0.01)
     winner = next(child for child in children if child not in losers)

@@ -83,5 +83,15 @@ def test_no_secret_reaches_the_card(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "canary" not in text
 
 
+def test_paths_inside_a_list_of_files_are_cut_down_too() -> None:
+    text = written(data={"name": "moods", "files": [{"path": "/home/somebody/moods.csv"}]})
+    assert "| files.0.path | moods.csv |" in text
+    assert "/home/somebody" not in text
+
+
+def test_scores_before_training_are_told_apart() -> None:
+    assert "| accuracy | test, before training | 0.2 |" in written(scores=SCORES | {"base/accuracy": 0.2})
+
+
 def test_text_with_a_bar_or_a_line_break_stays_in_its_cell() -> None:
     assert "| text | a\\|b c |" in written(settings={"text": "a|b\nc"})

@@ -40,7 +40,7 @@ def test_a_new_run_never_overwrites_an_old_one(tmp_path: Path) -> None:
 
 def test_only_one_process_starts_a_run_in_a_folder(tmp_path: Path) -> None:
     with RunFolder.create(tmp_path):
-        code = "import sys; from pathlib import Path; from tunelab.record import RunFolder; RunFolder.create(Path(sys.argv[1]))"
+        code = "import sys; from tunelab.record import RunFolder; RunFolder.create(sys.argv[1])"
         done = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=False)
     assert "another process is writing" in done.stderr
 

@@ -110,7 +110,8 @@ def fresh_model(settings: Run, task: Task, tokenizer: PreTrainedTokenizerBase) -
     )
     if task.head == "sequence":
         ensure_pad(tokenizer, model)
-    return model.train()  # transformers hands models over with dropout switched off
+    model.train()  # transformers hands models over with dropout switched off
+    return model
 
 
 def make_data(prepared: Prepared) -> StepData:
@@ -208,5 +209,3 @@ def precision(wanted: str) -> Any:
     if wanted != "auto":
         return wanted
     return "bf16-mixed" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "32-true"
-
-

@@ -24,7 +24,9 @@ GIVEN = {"params", "step", "total"}  # arguments that the code hands over, never
 
 def allowed(target: str) -> bool:
     """Whether a target lies under an allowed name and is written as plain dotted words."""
-    return target.startswith(ALLOWED) and all(part.isidentifier() and not part.startswith("_") for part in target.split("."))
+    return target.startswith(ALLOWED) and all(
+        part.isidentifier() and not part.startswith("_") for part in target.split(".")
+    )
 
 
 def find(target: str) -> Callable[..., Any]:
@@ -41,7 +43,9 @@ def find(target: str) -> Callable[..., Any]:
         raise ConfigError(f"_target_ '{target}' does not exist ({first_line(fault)})") from fault
     home = getattr(found, "__module__", "") or ""
     if not f"{home}.".startswith(ALLOWED):  # a name such as torch.optim.adamw.torch.load only passes through
-        raise ConfigError(f"_target_ '{target}' only borrows its name: it is {home}.{getattr(found, '__name__', found)}")
+        raise ConfigError(
+            f"_target_ '{target}' only borrows its name: it is {home}.{getattr(found, '__name__', found)}"
+        )
     return found
 
 

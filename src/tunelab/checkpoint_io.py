@@ -16,7 +16,9 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes beside the target, syncs, then replaces it; reads plain types only, after verifying every byte."""
 
     @override
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any = None) -> None:
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any = None
+    ) -> None:
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
         part = target.with_name(f".{target.name}.part")

@@ -86,12 +86,16 @@ def suggestion(override: str, conf: Path, config: DictConfig) -> str | None:
     block = OmegaConf.select(config, parent) if parent else config
     if parent and not isinstance(block, DictConfig):
         return suggestion(f"{parent}={value}", conf, config) or f"'{parent}' holds no settings"
-    names = sorted({str(other) for other in block} | ({p.name for p in conf.iterdir() if p.is_dir()} if not parent else set()))
+    names = sorted(
+        {str(other) for other in block} | ({p.name for p in conf.iterdir() if p.is_dir()} if not parent else set())
+    )
     if name in names:
         return None
     near = get_close_matches(name, names, 1)
     there = f"{parent}." if parent else ""
-    return f"'{key}' is no setting; " + (f"did you mean '{there}{near[0]}'?" if near else f"there are {', '.join(names)}")
+    return f"'{key}' is no setting; " + (
+        f"did you mean '{there}{near[0]}'?" if near else f"there are {', '.join(names)}"
+    )
 
 
 def reason(fault: BaseException) -> str:

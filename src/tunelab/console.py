@@ -13,6 +13,8 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
+from tunelab.quiet import silence_vendors as silence_vendors  # what is said and what is not, from one place
+
 _PLAIN_WIDTH = 400  # columns where there is no terminal: no line of ours is cut or wrapped
 _LONGEST_VALUE = 100  # characters of one config value in the tree
 _RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID")

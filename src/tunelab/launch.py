@@ -1,4 +1,4 @@
-"""From the command line to a run: what the user typed is made whole, and a user's mistake is told without a traceback."""
+"""From the command line to a run; a user's mistake is told without a traceback."""
 
 import os
 import signal

@@ -11,6 +11,7 @@ from huggingface_hub import EvalResult, ModelCardData
 from tunelab.tracking.redact import redact
 
 SPLITS = {"test": "test", "val": "validation", "train": "train"}  # by the prefix of a score; the most telling first
+SHOWN = SPLITS | {"base": "test, before training"}
 HEADS = {"text-generation": "AutoModelForCausalLM", "text-classification": "AutoModelForSequenceClassification"}
 
 
@@ -38,7 +39,7 @@ def model_card(
         command: The command line that made it.
 
     Returns:
-        Markdown, secrets blacked out and folders of this machine cut down to their last name.
+        Markdown, secrets blacked out; in its tables, paths of this machine are cut down to their last name.
     """
     kind = "text-generation" if task == "instruction" else "text-classification"
     title = str(data.get("name") or "local data")
@@ -60,8 +61,8 @@ def model_card(
         _section("Scores", _table(_score_rows(finite), ("score", "split", "value")), "No split was scored."),
         _section("Limits", _limits(split, title)),
         _section("How to load", _loading(kind)),
-        _section("Data", _table(_flat(data), ("field", "value")), "Nothing was recorded about the data."),
-        _section("Settings", _table(_flat(settings), ("setting", "value")), "No settings were recorded."),
+        _section("Data", _table(_flat(redact(data)), ("field", "value")), "Nothing was recorded about the data."),
+        _section("Settings", _table(_flat(redact(settings)), ("setting", "value")), "No settings were recorded."),
     ]
     if command:
         parts.append(_section("Command", f"```shell\n{command}\n```"))
@@ -117,13 +118,15 @@ def _section(title: str, body: str, otherwise: str = "") -> str:
 
 def _score_rows(scores: Mapping[str, float]) -> list[tuple[str, ...]]:
     parts = [(*score.rpartition("/"), value) for score, value in scores.items()]
-    return [(score, SPLITS.get(split, split), f"{value:.6g}") for split, _, score, value in parts]
+    return [(score, SHOWN.get(split, split), f"{value:.6g}") for split, _, score, value in parts]
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, ...]]:
     """Nested values as rows of dotted name and text; what is None is left out."""
     rows: list[tuple[str, ...]] = []
     for name, value in values.items():
+        if isinstance(value, Sequence) and any(isinstance(item, Mapping) for item in value):
+            value = {str(index): item for index, item in enumerate(value)}  # noqa: PLW2901
         if isinstance(value, Mapping):
             rows += _flat(value, f"{prefix}{name}.")
         elif value is not None:

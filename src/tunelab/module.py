@@ -84,7 +84,7 @@ class FineTuner(L.LightningModule):
         self.log_dict({"train/loss": mean, "train/grad_norm": norm}, prog_bar=False)
 
     def _gradient(self, step: Step) -> tuple[Tensor, Tensor]:
-        """Leave the gradient of the whole step in the parameters; its norm before clipping, and this rank's loss sum."""
+        """Leave the step's gradient in the parameters; its norm before clipping, and this rank's loss sum."""
         no_sync = getattr(self.trainer.strategy, "block_backward_sync", nullcontext)  # only with several ranks
         scale = self.trainer.world_size / max(step.units, 1e-12)  # gradients are averaged over ranks: undo it
         total = torch.zeros((), device=self.device)

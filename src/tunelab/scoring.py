@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import nan
 from typing import Any
 
 import lightning as L
@@ -34,7 +35,7 @@ def score(prepared: Prepared, module: FineTuner, data: StepData, trainer: L.Trai
 
     Nothing here is logged as a curve: these are single numbers, not steps.
     """
-    outcome = Outcome()
+    outcome = Outcome({"train/loss": float(trainer.callback_metrics.get("train/loss_epoch", nan))})
     best = read_checkpoint(folder.best)
     module.load_state_dict(best["state_dict"])
     loggers, trainer.loggers = trainer.loggers, []
@@ -80,4 +81,3 @@ def wants_base(wanted: Any, prepared: Prepared, model: PreTrainedModel) -> bool:
 def flat(found: list[Mapping[str, float]]) -> dict[str, float]:
     """The scores of a trainer call as one dict of plain numbers."""
     return {name: float(value) for part in found for name, value in part.items()}
-

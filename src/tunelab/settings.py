@@ -100,7 +100,9 @@ def check(config: DictConfig) -> Run:
         elif block in values:
             faults.append(f"{block} names no _target_; choose one by {block}=NAME, see --help")
     if lookup(values, "data.train") in (None, "???"):
-        faults.append("data.train is not set; name the file to learn from: data.train=FILE (json, jsonl, csv, tsv, parquet)")
+        faults.append(
+            "data.train is not set; name the file to learn from: data.train=FILE (json, jsonl, csv, tsv, parquet)"
+        )
     if faults:
         raise ConfigError.listing(faults)
     return Run(**values)
@@ -150,5 +152,6 @@ def out_of_range(name: str, value: Any, low: float, high: float) -> str | None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
         return f"{name}={value} is not a number"
     if value < low or value > high or (name in ABOVE_ZERO and value <= 0):
-        return f"{name}={value} is out of range; it must be {'above 0' if name in ABOVE_ZERO else f'at least {low:g}'} and at most {high:g}"
+        least = "above 0" if name in ABOVE_ZERO else f"at least {low:.15g}"
+        return f"{name}={value} is out of range; it must be {least} and at most {high:.15g}"
     return None

@@ -232,11 +232,17 @@ def test_real_tool_files_have_calls_results_and_tools() -> None:
 
 json_like = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3)
-    | st.dictionaries(st.sampled_from(["role", "content", "from", "value", "train", "tool_calls", "name"]), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["role", "content", "from", "value", "train", "tool_calls", "name"]), inner, max_size=3
+        )
+    ),
     max_leaves=6,
 )
-columns = st.sampled_from("instruction input output response prompt completion messages conversations tools text".split())
+columns = st.sampled_from(
+    "instruction input output response prompt completion messages conversations tools text".split()
+)
 
 
 @given(st.dictionaries(columns, json_like, max_size=5), st.sampled_from(sorted(FORMATS)))

@@ -12,46 +12,7 @@ from hypothesis import strategies as st
 from tunelab.data.records import read_records
 from tunelab.errors import DataError
 
-SHARED = (Path(__file__).parents[2] / "../shared/data").resolve()
 Write = Callable[[str, str], str]
-
-ROWS = {
-    "banking77/train.csv": 9000,
-    "banking77/val.csv": 1003,
-    "banking77/test.csv": 3080,
-    "complex_words/train.tsv": 7662,
-    "complex_words/val.tsv": 421,
-    "complex_words/test.tsv": 917,
-    "emobank/train.csv": 8062,
-    "emobank/val.csv": 1000,
-    "emobank/test.csv": 1000,
-    "sib200/eng_Latn/train.tsv": 701,
-    "sib200/eng_Latn/dev.tsv": 99,
-    "sib200/eng_Latn/test.tsv": 204,
-    "sib200/zho_Hans/train.tsv": 701,
-    "sib200/zho_Hans/dev.tsv": 99,
-    "sib200/zho_Hans/test.tsv": 204,
-    "sms_spam/sms.tsv": 5574,
-    "sms_spam/train.csv": 3612,
-    "sms_spam/val.csv": 516,
-    "sms_spam/test.csv": 1032,
-    "goemotions/train.jsonl": 12000,
-    "goemotions/dev.jsonl": 5426,
-    "goemotions/test.jsonl": 5427,
-    "gsm8k/train.jsonl": 2000,
-    "gsm8k/val.jsonl": 300,
-    "gsm8k/test.jsonl": 1319,
-    "seed_tasks/seed_tasks.jsonl": 175,
-    "seed_tasks/alpaca.json": 175,
-    "gpteacher/codegen.json": 1500,
-    "gpteacher/roleplay.json": 800,
-    "toolcall/glaive_toolcall_en.json": 300,
-    "toolcall/glaive_toolcall_zh.json": 300,
-    "identity/identity.json": 91,
-    "identity/dummy_conversation.json": 500,
-    "oasst/messages.jsonl": 100,
-    "crosswoz/messages.jsonl": 500,
-}
 
 
 @pytest.fixture
@@ -62,39 +23,6 @@ def write(tmp_path: Path) -> Write:
         return str(path)
 
     return file
-
-
-def real(name: str) -> str:
-    if not (SHARED / name).exists():
-        pytest.skip(f"needs the real data beside the checkout: {name}")
-    return str(SHARED / name)
-
-
-@pytest.mark.parametrize(("name", "count"), ROWS.items(), ids=ROWS)
-def test_every_row_of_the_real_files_is_read(name: str, count: int) -> None:
-    header = ["label", "text"] if name.endswith("sms.tsv") else None
-
-    records = read_records(real(name), header=header)
-
-    assert len(records.rows) == count
-    assert {len(row) for row in records.rows} == {len(records.columns())} or not name.endswith(("csv", "tsv"))
-    assert records.skipped == []
-
-
-def test_quotes_of_an_unquoted_table_stay_and_the_choice_is_noted() -> None:
-    records = read_records(real("complex_words/train.tsv"))
-
-    assert sum(row["sentence"].startswith('"') for row in records.rows) > 50
-    assert {"null", "None"} & {row["token"] for row in records.rows}
-    assert "quotes are read as plain characters" in records.notes[0]
-
-
-def test_quotes_around_cells_of_a_quoted_table_go() -> None:
-    records = read_records(real("sib200/eng_Latn/dev.tsv"))
-
-    assert not any('""' in row["text"] for row in records.rows)
-    assert any('said, "Deep down I think women' in row["text"] for row in records.rows)
-    assert records.notes == []
 
 
 def test_cells_stay_text_as_written(write: Write) -> None:
@@ -147,6 +75,16 @@ def test_skipping_a_bad_row_keeps_every_other(write: Write) -> None:
 
     assert [row["b"] for row in records.rows] == [str(i) for i in range(300)]
     assert [message.partition(":")[0] for message in records.skipped] == ["t.csv line 152", "t.csv line 153"]
+
+
+def test_every_line_that_a_stray_quote_spoils_counts_as_skipped(write: Write) -> None:
+    # Given 200 rows, and one quote that opens a cell and closes too early three lines further on
+    spoilt = ['x,"open', "y,1", "z,2", 'w,"shut" late']
+    source = write("t.csv", "\n".join(["a,b", *["good,0"] * 200, *spoilt]))
+
+    # When bad lines may be skipped, then these are four of 204 lines, not one
+    with pytest.raises(DataError, match="4 of 204 lines cannot be read"):
+        read_records(source, on_bad="skip", quoting="minimal")
 
 
 def test_quotes_that_would_swallow_whole_rows_of_a_tsv_are_plain(write: Write) -> None:

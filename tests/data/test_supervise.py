@@ -28,7 +28,10 @@ def test_the_begin_token_survives_the_cut() -> None:
 def test_earlier_answers_stay_when_prompts_are_cut() -> None:
     ids, labels = [2, 3, 8, 4, 5, 9], [IGNORE, IGNORE, 8, IGNORE, IGNORE, 9]
 
-    assert shorten(ids, labels, limit=5, too_long="truncate_prompt") == ([3, 8, 4, 5, 9], [IGNORE, 8, IGNORE, IGNORE, 9])
+    assert shorten(ids, labels, limit=5, too_long="truncate_prompt") == (
+        [3, 8, 4, 5, 9],
+        [IGNORE, 8, IGNORE, IGNORE, 9],
+    )
 
 
 @pytest.mark.parametrize(("limit", "why"), [(1, "the answer alone is longer"), (2, "no prompt would be left")])

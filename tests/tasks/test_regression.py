@@ -86,8 +86,15 @@ def test_the_loss_of_a_step_is_the_mean_squared_error_however_it_is_cut(make_tok
 
 @pytest.mark.parametrize(
     ("value", "said"),
-    [("high", "not a number"), ("nan", "nothing can be learned"), (float("inf"), "nothing"), (None, "fill it in")]
-    + [(True, "not a number"), ("1,5", "use a dot"), ([1.0], "not a number")],
+    [
+        ("high", "not a number"),
+        ("1,5", "use a dot"),
+        ("nan", "nothing can be learned"),
+        (float("inf"), "nothing can be learned"),
+        (None, "fill it in"),
+        (True, "not a number"),
+        ([1.0], "not a number"),
+    ],
 )
 def test_a_target_that_is_no_number_is_told_with_record_and_column(value, said):
     with pytest.raises(DataError, match=f"training record 4: column 'y' holds .*{said}"):
@@ -111,7 +118,7 @@ def test_an_exported_encoder_gives_values_in_the_units_of_the_user(family, make_
     model, micro = make_model(family, **task.head_options()), laid_out(task)
     with torch.no_grad():
         wanted = task.logits(model, micro) * torch.tensor(task.std) + torch.tensor(task.mean)
-        assert task.fold_scale(model) is None
+        assert task.finish(model) is None
         model.save_pretrained(tmp_path)
         reloaded = AutoModelForSequenceClassification.from_pretrained(tmp_path, dtype=torch.float32).eval()
         found = torch.cat([reloaded(input_ids=micro.ids[i : i + 1, :n]).logits for i, n in enumerate(micro.lengths)])
@@ -127,7 +134,7 @@ def test_a_head_without_bias_stays_and_the_config_tells_how_to_read_it(family, m
     model, micro = make_model(family, **task.head_options()), laid_out(task)
     with torch.no_grad():
         before = task.logits(model, micro)
-        warning = task.fold_scale(model)
+        warning = task.finish(model)
         model.save_pretrained(tmp_path)
         reloaded = AutoModelForSequenceClassification.from_pretrained(tmp_path, dtype=torch.float32).eval()
         torch.testing.assert_close(task.logits(reloaded, micro), before)
@@ -139,5 +146,5 @@ def test_raw_targets_need_no_folding_and_no_warning(make_model, make_tokenizer):
     task = ready(make_tokenizer(), standardise=False)
     model = make_model("llama", **task.head_options())
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    assert task.fold_scale(model) is None
+    assert task.finish(model) is None
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())

@@ -46,7 +46,7 @@ class SafePoint(Checkpoint):
         if 0 <= trainer.max_steps <= trainer.global_step:
             trainer.should_stop = True  # so that the last steps of the run are validated too
         done = trainer.global_step if trainer.check_val_every_n_epoch is None else batch_idx + 1
-        validates = trainer.enable_validation and (trainer.should_stop or done % trainer.val_check_batch == 0)
+        validates = trainer.enable_validation and (trainer.should_stop or done % (trainer.val_check_batch or 1) == 0)
         self.last = batch_idx + 1 == trainer.num_training_batches
         if not validates and not self.last:
             self._settle(trainer, bool(self.every) and trainer.global_step % self.every == 0)

@@ -13,7 +13,7 @@ from tunelab.callbacks.flops import StepCost, peak_operations, step_cost
 from tunelab.data.examples import Step
 
 _FOLD_AT = 256  # micro-batches kept before their lengths are added up
-_HALVES = {"bf16": torch.bfloat16, "16": torch.float16, "tra": torch.bfloat16}
+_HALVES = {"bf16": torch.bfloat16, "16": torch.float16, "transformer-engine": torch.bfloat16}
 
 
 class Throughput(Callback):
@@ -69,7 +69,7 @@ class Throughput(Callback):
         self._units += batch.units
         if len(self._lengths) >= _FOLD_AT:
             self._fold()
-        every = trainer.log_every_n_steps
+        every = int(getattr(trainer, "log_every_n_steps", 0))  # set by its logger connector, so not declared
         if every and (trainer.fit_loop.epoch_loop.total_batch_idx + 1) % every == 0:
             self._report(trainer, pl_module)
 
@@ -106,7 +106,7 @@ class Throughput(Callback):
         if self._sums is None or self._since is None:
             return
         padded = torch.tensor([self._padded], dtype=torch.int64, device=self._sums.device)
-        total = trainer.strategy.reduce(torch.cat((self._sums, padded)).double(), reduce_op="sum")
+        total = trainer.strategy.reduce(torch.cat((self._sums, padded)), reduce_op="sum")
         tokens, pairs, positions = torch.as_tensor(total).tolist()  # waits for the device: the time below is then real
         seconds = time.perf_counter() - self._since
         self.tokens_seen += int(tokens)
@@ -120,7 +120,7 @@ class Throughput(Callback):
             values["train/mfu"] = work / seconds / (self._peak * trainer.world_size)
         for name, value in values.items():
             # Lightning would make it float32, which cannot count past 16.7 million.
-            pl_module.log(name, torch.tensor(value, dtype=torch.float64), rank_zero_only=False)
+            pl_module.log(name, torch.tensor(value, dtype=torch.float64))
         self._restart()
         self._since = time.perf_counter()
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 from tunelab.data.examples import IGNORE, Example, Micro
 
@@ -94,7 +95,8 @@ def pad_rows(examples: Sequence[Example], *, pad: int) -> Micro:
     for place, example in enumerate(examples):
         ids[place, : len(example.ids)] = torch.tensor(example.ids)
         targets[place, : len(example.ids)] = torch.tensor(next_targets(labels_of(example)))
-    return Micro(ids, *lengths_and_rows(examples, targets))
+    lengths, rows = lengths_and_rows(examples)
+    return Micro(ids, lengths, targets, rows)
 
 
 def lay_flat(examples: Sequence[Example]) -> Micro:
@@ -103,13 +105,13 @@ def lay_flat(examples: Sequence[Example]) -> Micro:
     targets = torch.tensor([[t for example in examples for t in next_targets(labels_of(example))]])
     positions = torch.cat([torch.arange(len(example.ids)) for example in examples])[None]
     bounds = torch.tensor([0, *(len(example.ids) for example in examples)]).cumsum(0)
-    return Micro(ids, *lengths_and_rows(examples, targets), positions, bounds)
+    lengths, rows = lengths_and_rows(examples)
+    return Micro(ids, lengths, targets, rows, positions, bounds)
 
 
-def lengths_and_rows(examples: Sequence[Example], targets: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """The middle fields of a `Micro`: lengths (B,), the given targets, rows (B,)."""
-    lengths = torch.tensor([len(example.ids) for example in examples])
-    return lengths, targets, torch.tensor([example.row for example in examples])
+def lengths_and_rows(examples: Sequence[Example]) -> tuple[Tensor, Tensor]:
+    """Tokens (B,) and record (B,) of each example."""
+    return torch.tensor([len(e.ids) for e in examples]), torch.tensor([e.row for e in examples])
 
 
 def labels_of(example: Example) -> list[int]:

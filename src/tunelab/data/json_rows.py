@@ -7,6 +7,7 @@ characters that crash a tokenizer later.  Here each is a fault of its line.
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
@@ -23,8 +24,7 @@ class RefusedError(ValueError):
 def _object(pairs: list[tuple[str, Any]]) -> Row:
     row = dict(pairs)
     if len(row) != len(pairs):
-        seen: set[str] = set()
-        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        twice = Counter(key for key, _ in pairs).most_common(1)[0][0]
         raise RefusedError(f"key {twice!r} stands twice in one object; only one value can be meant, remove the other")
     return row
 

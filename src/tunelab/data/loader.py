@@ -13,7 +13,8 @@ from tunelab.errors import ConfigError
 
 def stay(worker: int) -> None:
     """Ignore signals in a loader worker: one sent to the group must not kill it under a main process that
-    wants to finish its step."""
+    wants to finish its step.
+    """
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
@@ -122,7 +123,7 @@ class StepLoader:
         steps: DataLoader[Step] = DataLoader(
             plans,  # type: ignore[arg-type]  # a list is a map-style data set
             batch_size=None,
-            collate_fn=self._step,
+            collate_fn=self._step,  # type: ignore[arg-type]  # without a batch size it is given one plan
             num_workers=self.workers,
             worker_init_fn=stay,
         )

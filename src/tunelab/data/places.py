@@ -23,7 +23,9 @@ def locate(text: str) -> Path | None:
     name, _, inner = text.removeprefix(PREFIX).partition("/")
     spec = find_spec(name.partition(".")[0]) and find_spec(name)
     if spec is None or not spec.submodule_search_locations:
-        raise ConfigError(f"'{text}' needs the Python package {name.replace('_', '-')}, which is not installed; pip install it")
+        raise ConfigError(
+            f"'{text}' needs the Python package {name.replace('_', '-')}, which is not installed; pip install it"
+        )
     path = Path(next(iter(spec.submodule_search_locations))) / inner
     if not path.exists():
         raise ConfigError(f"'{text}' names no file: package {name} is installed but holds no '{inner}'")

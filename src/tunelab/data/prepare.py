@@ -1,4 +1,4 @@
-"""From the `data` block of the config to splits of records, and from records to examples, with a count of everything."""
+"""From the `data` block of the config to splits of records, and from records to counted examples."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -111,14 +111,10 @@ def each(action: Callable[[Record], T], split: Split) -> list[T]:
 
 def duplicate_notes(contents: Mapping[str, Sequence[str]]) -> list[str]:
     """One line for each pair of splits that share a text."""
-    pairs = Counter(
-        tuple(sorted({split for split, _ in duplicate.places}, key=SPLITS.index))
-        for duplicate in find_duplicates(contents)
-    )
+    pairs = Counter(tuple(duplicate.places) for duplicate in find_duplicates(contents) if duplicate.across)
     return [
         f"{count} texts occur in both {' and '.join(pair)}: a score there measures memory too"
         for pair, count in pairs.items()
-        if len(pair) > 1
     ]
 
 
@@ -138,8 +134,8 @@ def encode_split(split: Split, task: Task) -> tuple[list[Example], dict[str, int
     lengths = [len(example.ids) for example in examples]
     if split.rows and not examples:
         raise DataError(
-            f"none of {len(split.rows)} rows is left: all are too long or have nothing to learn; raise data.max_tokens, "
-            "or set data.too_long=truncate_prompt"
+            f"none of {len(split.rows)} rows is left: all are too long or have nothing to learn; "
+            "raise data.max_tokens, or set data.too_long=truncate_prompt"
         )
     counts: dict[str, int | float] = {
         "rows": len(split.rows),

@@ -53,7 +53,7 @@ def shorten(
         if too_long == "error":
             raise DataError(
                 f"the record is {len(ids)} tokens long and the limit is {limit}; "
-                "raise data.max_length, or set data.too_long=truncate_prompt or drop"
+                "raise data.max_tokens, or set data.too_long=truncate_prompt or drop"
             )
         if too_long == "drop":
             return None

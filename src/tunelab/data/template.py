@@ -131,9 +131,8 @@ class ChatTemplate:
         if last is None:
             return self.reply_ids(conversation)
         before = Conversation(conversation.messages[:last], conversation.tools)
-        upto = Conversation(conversation.messages[: last + 1], conversation.tools)
         prompt = self.reply_ids(before)
-        turns, tools = self._protected(upto)
+        turns, tools = self._protected(conversation)
         whole = self._ids(self._write(turns, tools).text)
         require_prefix(self.tokenizer, prompt, whole, "the prompt of the last answer")
         return prompt

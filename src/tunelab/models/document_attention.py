@@ -55,7 +55,9 @@ def document_attention(
     lengths = [query.shape[2]] if cu_seq_lens_q is None else cu_seq_lens_q.diff().tolist()
     grouped = key.shape[1] != query.shape[1]
     parts = []
-    for n, q, k, v in zip(lengths, query.split(lengths, 2), key.split(lengths, 2), value.split(lengths, 2), strict=True):
+    for n, q, k, v in zip(
+        lengths, query.split(lengths, 2), key.split(lengths, 2), value.split(lengths, 2), strict=True
+    ):
         near = None  # causal is enough, unless the document is longer than the model's window
         if sliding_window is not None and n > sliding_window:
             near = torch.ones(n, n, dtype=torch.bool, device=q.device).tril().triu(1 - sliding_window)
@@ -73,7 +75,8 @@ AttentionMaskInterface.register(NAME, lambda *_, **__: None)
 
 def causal_inputs(micro: Micro) -> dict[str, Any]:
     """Keyword arguments of a causal model.  No attention mask: pads are on the right, where no real token looks,
-    and an all-ones mask would make transformers forget the document bounds."""
+    and an all-ones mask would make transformers forget the document bounds.
+    """
     flat = {} if micro.bounds is None else {"position_ids": micro.positions, "cu_seq_lens_q": micro.bounds}
     return {"input_ids": micro.ids, "use_cache": False, **flat}
 
@@ -131,4 +134,3 @@ class PlainAttention:
 
     def __exit__(self, *_: object) -> None:
         self.model.set_attn_implementation(self.before)
-

@@ -112,10 +112,14 @@ def set_dropout(config: PretrainedConfig, rate: float) -> None:
     rates = [
         name
         for name, value in config.to_dict().items()
-        if ("dropout" in name or name.endswith("pdrop")) and isinstance(value, int | float) and not isinstance(value, bool)
+        if ("dropout" in name or name.endswith("pdrop"))
+        and isinstance(value, int | float)
+        and not isinstance(value, bool)
     ]
     if not rates:
-        raise ConfigError(f"regularization.dropout={rate}: {config.model_type} has no dropout; use regularization=decay")
+        raise ConfigError(
+            f"regularization.dropout={rate}: {config.model_type} has no dropout; use regularization=decay"
+        )
     for name in rates:
         setattr(config, name, rate)
 

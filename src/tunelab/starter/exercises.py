@@ -1,4 +1,4 @@
-"""Eleven families of small exercises: a text, what is asked about it, and the one right answer.
+"""Ten families of small exercises: a text, what is asked about it, and the one right answer.
 
 An exercise is told twice: as an instruction record (`instructions.py`) and as prose for pre-training (`stories.py`).
 """
@@ -33,32 +33,36 @@ def extract(rng: random.Random, world: World) -> Exercise:
     """Read one value out of a record of purchases."""
     events = draw_events(rng, world, 3)
     text = " ".join(tell_purchase(rng, event) for event in events)
-    one = rng.choice(events)
-    asked, wish, answer = rng.choice(
-        (
-            (f"Extract the buyer of the {one.thing}.", f"the buyer of the {one.thing}", one.person),
-            (f"Extract the price of the {one.thing}.", f"the price of the {one.thing}", f"{one.price} coins"),
-            (f"Extract the town where {one.person} was.", f"the town where {one.person} was", one.place),
-            (f"Extract the purchase of {one.person}.", f"the purchase of {one.person}", f"a {one.thing}"),
-        )
+    wish, found = rng.choice(on_purchase(rng.choice(events)))
+    return Exercise(f"Extract {wish}.", wish, text, found)
+
+
+def on_purchase(event: Event) -> tuple[tuple[str, str], ...]:
+    """What can be asked about a purchase, each with its answer."""
+    return (
+        (f"the buyer of the {event.thing}", event.person),
+        (f"the price of the {event.thing}", f"{event.price} coins"),
+        (f"the town where {event.person} was", event.place),
+        (f"the purchase of {event.person}", f"a {event.thing}"),
     )
-    return Exercise(asked, wish, text, answer)
+
+
+def on_trip(event: Event) -> tuple[tuple[str, str], ...]:
+    """What can be asked about a trip, each with its answer."""
+    return (
+        (f"who went to {event.place}", event.person),
+        (f"when {event.person} left", f"at {event.time}"),
+        (f"where {event.person} went", f"to {event.place}"),
+        (f"who left at {event.time}", event.person),
+    )
 
 
 def answer(rng: random.Random, world: World) -> Exercise:
     """Answer a question about trips."""
     events = draw_events(rng, world, 3)
     text = " ".join(tell_trip(rng, event) for event in events)
-    one = rng.choice(events)
-    asked, wish, said = rng.choice(
-        (
-            (f"Who went to {one.place}?", f"who went to {one.place}", one.person),
-            (f"When did {one.person} leave?", f"when {one.person} left", f"at {one.time}"),
-            (f"Where did {one.person} go?", f"where {one.person} went", f"to {one.place}"),
-            (f"Who left at {one.time}?", f"who left at {one.time}", one.person),
-        )
-    )
-    return Exercise(asked, wish, text, said)
+    wish, said = rng.choice(on_trip(rng.choice(events)))
+    return Exercise(f"{wish[0].upper()}{wish[1:]}?", wish, text, said)
 
 
 def count(rng: random.Random, world: World) -> Exercise:

@@ -6,7 +6,7 @@ A model can learn here what copying, ordering, counting and looking something up
 import random
 from collections.abc import Iterator, Set
 
-from tunelab.starter.exercises import FAMILIES
+from tunelab.starter.exercises import FAMILIES, on_purchase, on_trip
 from tunelab.starter.scene import Event, as_list, draw_events, tell_price, tell_purchase, tell_trip
 from tunelab.starter.world import World
 
@@ -18,19 +18,28 @@ def curious(rng: random.Random, world: World, forbidden: Set[str]) -> str:
         exercise = FAMILIES[rng.choice(tuple(FAMILIES))](rng, world)
         while exercise.text in forbidden:
             exercise = FAMILIES[rng.choice(tuple(FAMILIES))](rng, world)
-        who = rng.choice(world.people)
+        who = rng.choice(("Somebody", "A traveller", "The clerk", "The teacher"))
         wish, text, found = exercise.wish, exercise.text, exercise.answer
         parts.append(
             rng.choice(
                 (
-                    f"{who} wanted to know {wish}. {text} {who} found out: {found}",
+                    f"{who} wanted to know {wish}.\n\n{text}\n\nNow it is known:\n{found}",
                     f"This is about {wish}.\n\n{text}\n\n{found}",
                     f"{who} looked for {wish}.\n{text}\nThis was it:\n{found}",
-                    f"{text} {who} thought about {wish} and wrote: {found}",
+                    f"{text}\n{who} wrote down {wish}:\n{found}",
                 )
             )
         )
     return "\n\n".join(parts)
+
+
+def lookups(rng: random.Random, world: World) -> str:
+    """A few events, then much of what there is to know about them, in any order."""
+    events = draw_events(rng, world, rng.randint(2, 4))
+    tell, ask = rng.choice(((tell_purchase, on_purchase), (tell_trip, on_trip)))
+    told = " ".join(tell(rng, event) for event in events)
+    known = [fact for event in events for fact in ask(event)]
+    return "\n".join([told, *(f"{wish}: {found}" for wish, found in rng.sample(known, 6))])
 
 
 def ledger(rng: random.Random, world: World) -> str:
@@ -55,15 +64,10 @@ def _note(rng: random.Random, event: Event) -> str:
 
 
 def echo(rng: random.Random, world: World) -> str:
-    """A list that is read out twice, and once backwards."""
-    pool: list[str] = [*rng.sample(world.people, 2), *rng.sample(world.places, 2), *rng.sample(world.things, 2)]
-    pool += [*rng.sample(world.times, 1), str(rng.choice(world.prices))]
-    listed = rng.sample(pool, rng.randint(3, 6))
-    who = rng.choice(world.people)
-    return (
-        f"{who} read: {as_list(listed)}. {who} read it again: {as_list(listed)}. "
-        f"Then backwards: {as_list(listed[::-1])}."
-    )
+    """A list that is read out again and again."""
+    pools: tuple[tuple[str, ...], ...] = (world.people, world.places, world.things, world.times)
+    listed = [rng.choice(rng.choice(pools)) for _ in range(rng.randint(3, 8))]
+    return "\n".join([as_list(listed)] * rng.randint(2, 4))
 
 
 def market(rng: random.Random, world: World) -> str:
@@ -92,9 +96,11 @@ def write_stories(world: World, *, seed: int, count: int, forbidden: Set[str] = 
     rng = random.Random(f"stories {seed}")
     for _ in range(count):
         draw = rng.random()
-        if draw < 0.7:
+        if draw < 0.4:
             yield curious(rng, world, forbidden)
-        elif draw < 0.85:
+        elif draw < 0.6:
+            yield lookups(rng, world)
+        elif draw < 0.75:
             yield ledger(rng, world)
         elif draw < 0.95:
             yield echo(rng, world)

@@ -10,9 +10,9 @@ ROLES = ("<|system|>", "<|user|>", "<|assistant|>")
 VOCABULARY = 1024  # entries, special tokens included
 LONGEST = 512  # tokens
 
-# A word keeps the space before it, but a name or a digit stands alone: so it has the same pieces at the start of a
-# line, inside quotes and after a space, and can be copied from any of them to any other.
-_WORDS = r" (?=[\p{Lu}\d])|\d| ?\p{L}+| ?[^\s\p{L}\d]+|\s+(?!\S)|\s+"
+# A word keeps the space before it, but the space before a capital or a digit goes to the word or mark before: so a name
+# has the same pieces at the start of a line, inside quotes and after a space, and can be copied from any to any other.
+_WORDS = r"(?: ?\p{L}+| ?[^\s\p{L}\d]+) (?=[\p{Lu}\d])|\d| ?\p{L}+| ?[^\s\p{L}\d]+|\s+(?!\S)|\s+"
 
 CHAT_TEMPLATE = """\
 {{- bos_token }}

@@ -6,7 +6,7 @@ from numbers import Real
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedModel
 from typing_extensions import override
 
@@ -123,12 +123,8 @@ class Regression(Labelled):
         """
         return [number(column(record, name), name) for name in self.targets]
 
-    def fold_scale(self, model: nn.Module) -> str | None:
-        """Make the head of a finished model speak the user's units, for export; see `tunelab.tasks.fold`.
-
-        Returns:
-            A warning where the head cannot hold the shift, else None.
-        """
+    @override
+    def finish(self, model: PreTrainedModel) -> str | None:
         return fold_scale(model, self.mean, self.std)
 
     @override

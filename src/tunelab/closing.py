@@ -1,0 +1,120 @@
+"""After training: how it ended, and what it leaves."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import Callback, EarlyStopping
+from lightning.pytorch.loggers import Logger
+
+from tunelab import console
+from tunelab.assemble import Prepared
+from tunelab.callbacks.best_checkpoint import BestCheckpoint
+from tunelab.errors import Diverged, TuneLabError
+from tunelab.export import export_model
+from tunelab.model_card import model_card
+from tunelab.record import RunFolder
+from tunelab.scoring import Outcome
+
+ENDINGS = {143: "SIGTERM", 130: "SIGINT"}  # exit status of a run that left at a safe point, and why
+
+
+@dataclass
+class Ending:
+    """How a run ended, for its card."""
+
+    status: str = "finished"
+    reason: str | None = None
+    score: float | None = None
+
+    @property
+    def for_loggers(self) -> str:
+        """The status as trackers know it."""
+        return {"finished": "success", "early-stopped": "success", "pre-empted": "preempted"}.get(self.status, "failed")
+
+
+def how_it_ended(trainer: L.Trainer, outcome: Outcome, monitor: str) -> Ending:
+    """Finished, or stopped early and why."""
+    stopper = next((found for found in callbacks_of(trainer) if isinstance(found, EarlyStopping)), None)
+    score = outcome.scores.get(monitor)
+    if stopper and stopper.stopped_epoch:
+        reason = f"{monitor} has not improved for {stopper.patience} validations, by epoch {stopper.stopped_epoch + 1}"
+        return Ending("early-stopped", reason, score)
+    return Ending(score=score)
+
+
+def failed(fault: BaseException) -> Ending:
+    """What the card says of a run that an exception ended."""
+    if isinstance(fault, Diverged):
+        return Ending("diverged", str(fault))
+    if isinstance(fault, SystemExit) and fault.code in ENDINGS:
+        return Ending("pre-empted", f"{ENDINGS[fault.code]}; resume goes on from checkpoints/last.ckpt")
+    if isinstance(fault, KeyboardInterrupt):
+        return Ending("pre-empted", "interrupted; resume goes on from checkpoints/last.ckpt")
+    reason = str(fault) if isinstance(fault, TuneLabError) else f"{type(fault).__name__}: {fault}"
+    return Ending("failed", reason)
+
+
+def callbacks_of(trainer: L.Trainer) -> list[Callback]:
+    """The trainer's callbacks, in their order."""
+    found: list[Callback] = getattr(trainer, "callbacks")  # noqa: B009  # set by a connector, unknown to type checkers
+    return found
+
+
+def best_of(trainer: L.Trainer | None) -> dict[str, Any] | None:
+    """Where the best checkpoint stands."""
+    found = [c for c in callbacks_of(trainer) if isinstance(c, BestCheckpoint)] if trainer else []
+    if not found or found[0].score is None:
+        return None
+    return {"step": found[0].step, "monitor": found[0].monitor, "value": found[0].score}
+
+
+def finish_folder(
+    prepared: Prepared,
+    folder: RunFolder,
+    outcome: Outcome,
+    overrides: Sequence[str],
+    loggers: Sequence[Logger],
+    trainer: L.Trainer,
+) -> None:
+    """Leave scores, tables and the export; trackers get the final scores too."""
+    folder.write_scores(outcome.scores)
+    folder.write_tables(outcome.tables)
+    for logger in loggers[1:]:  # not the curves: these scores belong to no step
+        logger.log_metrics(
+            {name: value for name, value in outcome.scores.items() if value == value}, trainer.global_step
+        )
+    if prepared.settings.save:
+        write_export(prepared, folder, outcome, overrides)
+
+
+def write_export(prepared: Prepared, folder: RunFolder, outcome: Outcome, overrides: Sequence[str]) -> None:
+    """Leave the best model as plain transformers loads it."""
+    settings, task = prepared.settings, prepared.task
+    text = model_card(
+        name=f"{settings.name}-{folder.root.name}",
+        task=task.name,
+        base_model=str(settings.model["path"]),
+        data={
+            "name": Path(str(settings.data["train"])).stem,
+            "files": prepared.sources.files,
+            "splits": prepared.counts,
+        },
+        settings={key: value for key, value in settings.plain.items() if key not in {"data", "logger"}},
+        scores=outcome.scores,
+        command=" ".join(["python", "train.py", *overrides]),
+    )
+    if warning := task.finish(prepared.model):
+        console.say(warning)
+    export_model(prepared.model, prepared.tokenizer, folder.export, card=text, **task.export_options())
+
+
+def by_split(scores: Mapping[str, float]) -> dict[str, dict[str, float]]:
+    """`split/score` names as a table: split, then score."""
+    table: dict[str, dict[str, float]] = {}
+    for name, value in scores.items():
+        split, _, bare = name.partition("/")
+        table.setdefault(split, {})[bare] = value
+    return table

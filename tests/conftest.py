@@ -1,0 +1,20 @@
+"""What all tests share: tiny models made on the spot, and the real data beside the checkout, where there is any."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a test that reaches for a hub fails at once instead of waiting
+os.environ.setdefault("WANDB_MODE", "disabled")
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def real() -> Path:
+    """The folder of real data and models beside the checkout; tests that need it are skipped without it."""
+    found = ROOT.parent / "shared"
+    if not found.is_dir():
+        pytest.skip("real data and models are not beside this checkout")
+    return found

@@ -1,0 +1,58 @@
+"""The logger block becomes loggers."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.loggers.logger import Logger
+
+from tunelab.errors import ConfigError
+from tunelab.tracking.curves import CurveLogger
+from tunelab.tracking.loggers import KINDS, build_loggers, finish_loggers
+
+BLOCKS = Path(__file__).parents[2] / "conf" / "logger"
+
+
+def build(config: dict[str, Any], folder: Path) -> list[Logger]:
+    return build_loggers(
+        config, folder=folder, run_config={}, name="n", monitor="val/loss", mode="min", resume_from_step=None
+    )
+
+
+def test_every_kind_has_a_block_and_every_key_of_it_says_what_it_does() -> None:
+    assert {path.stem for path in BLOCKS.glob("*.yaml")} == set(KINDS)
+    for path in BLOCKS.glob("*.yaml"):
+        first, *lines = path.read_text().splitlines()
+        assert first.startswith("# ")
+        assert yaml.safe_load(path.read_text())["kind"] == path.stem
+        assert all("  # " in line for line in lines), path.name
+
+
+@pytest.mark.parametrize("kind", ["csv", "none"])
+def test_the_curves_file_is_always_there(kind: str, tmp_path: Path) -> None:
+    loggers = build({"kind": kind}, tmp_path)
+    assert [type(logger) for logger in loggers] == [CurveLogger]
+    loggers[0].log_metrics({"a": 1.0}, 0)
+    finish_loggers(loggers, "success")
+    assert (tmp_path / "metrics.csv").read_text() == "step,epoch,a\n0,,1.0\n"
+
+
+def test_tensorboard_writes_beside_the_curves(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    loggers = build({"kind": "tensorboard"}, tmp_path)
+    assert isinstance(loggers[1], TensorBoardLogger)
+    for logger in loggers:
+        logger.log_metrics({"a": 1.0}, 0)
+    finish_loggers(loggers, "success")
+    assert list((tmp_path / "tensorboard").glob("events.*"))
+
+
+def test_a_missing_package_and_an_unknown_kind_say_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    with pytest.raises(ConfigError, match="pip install tensorboard"):
+        build({"kind": "tensorboard"}, tmp_path)
+    with pytest.raises(ConfigError, match="csv, wandb, tensorboard, none"):
+        build({"kind": "comet"}, tmp_path)
