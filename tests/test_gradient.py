@@ -62,7 +62,7 @@ def ours(model: PreTrainedModel, step: Step, *, flat: bool, world: int = 1) -> d
     model.zero_grad()
     task = Instruction()
     task.flat = flat
-    module = FineTuner(model, task, optimizer=lambda p: torch.optim.SGD(p, 0.1), schedule=lambda s, t: 1.0, clip=0)
+    module = FineTuner(model, task, optimizer=lambda p: torch.optim.SGD(p, 0.1), schedule=lambda step: 1.0, clip=0)
     module._trainer = SimpleNamespace(strategy=SimpleNamespace(), world_size=world)  # type: ignore[assignment]
     module._fabric = None
     module.manual_backward = lambda loss: loss.backward()  # type: ignore[method-assign]

@@ -45,7 +45,7 @@ def main(devices: int, target: Path) -> None:
         {"train": uneven_examples()[:19], "validation": scored, "test": []},
         task, batch_size=9, eval_batch_size=8, micro_tokens=60, seed=1, flat=False, workers=0,
     )  # fmt: skip
-    module = FineTuner(tiny_model(), task, optimizer=lambda p: torch.optim.SGD(p, 0.1), schedule=lambda s, t: 1.0)
+    module = FineTuner(tiny_model(), task, optimizer=lambda p: torch.optim.SGD(p, 0.1), schedule=lambda step: 1.0)
     trainer = L.Trainer(
         accelerator="cpu", devices=devices, max_epochs=1, callbacks=[watch], logger=False, num_sanity_val_steps=0,
         enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False,

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from inspect import signature
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -133,7 +134,8 @@ def make_module(prepared: Prepared, model: PreTrainedModel) -> FineTuner:
     """The training step around a model."""
     settings = prepared.settings
     optimizer = build.make(settings.optimizer)
-    schedule = build.make(settings.scheduler)
+    # counted here: asking Lightning's trainer would load the data before a resumed run has restored its place in it
+    schedule = build.make(settings.scheduler, total=planned_steps(settings, len(prepared.examples["train"])))
 
     def make_optimizer(parameters: list[nn.Parameter]) -> Optimizer:
         made: Optimizer = optimizer(decay_groups(parameters, float(settings.regularization["weight_decay"])))
@@ -143,10 +145,19 @@ def make_module(prepared: Prepared, model: PreTrainedModel) -> FineTuner:
         model,
         prepared.task,
         optimizer=make_optimizer,
-        schedule=lambda step, total: float(schedule(step, total=total)),
+        schedule=lambda step: float(schedule(step)),
         clip=float(settings.trainer["gradient_clip_val"] or 0),
         seed=settings.seed,
     )
+
+
+def planned_steps(settings: Run, rows: int) -> int:
+    """Optimizer steps of a run over `rows` training examples that nothing stops early."""
+    epoch = ceil(rows / settings.batch_size)
+    limit = settings.trainer["limit_train_batches"]
+    if limit is not None:
+        epoch = min(epoch, limit) if isinstance(limit, int) else int(epoch * limit)
+    return min(epoch * settings.max_epochs, settings.max_steps or epoch * settings.max_epochs)
 
 
 def objective(settings: Run, task: Task) -> tuple[str, str]:

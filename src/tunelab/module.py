@@ -23,7 +23,7 @@ from tunelab.errors import Diverged
 from tunelab.tasks.base import Record, Scores, Task
 
 MakeOptimizer = Callable[[list[nn.Parameter]], Optimizer]
-Schedule = Callable[[int, int], float]  # (optimizer step, steps in the run) to a factor on the peak rate
+Schedule = Callable[[int], float]  # optimizer step to a factor on the peak rate
 
 
 class FineTuner(L.LightningModule):
@@ -36,7 +36,7 @@ class FineTuner(L.LightningModule):
         model: The network; trained in place.
         task: What is learned and how it is scored.
         optimizer: Builds the optimizer from trainable parameters.
-        schedule: Factor on the peak rate, from the step and the number of steps in the run.
+        schedule: Factor on the peak rate, from the optimizer step.
         clip: Largest gradient norm; 0 switches clipping off.
         seed: With step and rank it fixes dropout, so that a resumed run draws what the uninterrupted one drew.
     """
@@ -136,8 +136,7 @@ class FineTuner(L.LightningModule):
     @override
     def configure_optimizers(self) -> OptimizerLRScheduler:
         optimizer = self.make_optimizer([p for p in self.model.parameters() if p.requires_grad])
-        total = int(self.trainer.estimated_stepping_batches)
-        return [optimizer], [LambdaLR(optimizer, lambda step: self.schedule(step, total))]
+        return [optimizer], [LambdaLR(optimizer, self.schedule)]
 
     @override
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

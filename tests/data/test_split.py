@@ -86,9 +86,9 @@ def test_another_seed_draws_other_sides() -> None:
 @pytest.mark.parametrize(
     ("validation", "test", "message"),
     [
-        (-0.1, 0.1, "validation_fraction=-0.1"),
-        (0.1, 1.0, "test_fraction=1.0"),
-        (float("nan"), 2.0, "(?s)validation_fraction=nan.*test_fraction=2.0"),
+        (-0.1, 0.1, "data.split.validation=-0.1"),
+        (0.1, 1.0, "data.split.test=1.0"),
+        (float("nan"), 2.0, "(?s)data.split.validation=nan.*data.split.test=2.0"),
         (0.5, 0.5, "sum to 1, which leaves no training rows"),
     ],
 )

@@ -51,7 +51,7 @@ def test_a_cut_that_leaves_only_the_prompt_drops_the_record() -> None:
 
 
 def test_error_names_both_lengths_and_a_way_out() -> None:
-    with pytest.raises(DataError, match=r"4 tokens long and the limit is 3.*data\.max_length"):
+    with pytest.raises(DataError, match=r"4 tokens long and the limit is 3.*data\.max_tokens"):
         shorten([2, 3, 8, 9], [IGNORE, IGNORE, 8, 9], limit=3, too_long="error")
 
 

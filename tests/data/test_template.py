@@ -237,8 +237,9 @@ def test_begin_end_and_pad_in_one_token_still_give_one_learned_end() -> None:
 
 
 @every_template
-def test_an_end_token_written_out_in_a_message_ends_nothing(name: str) -> None:
-    template = ChatTemplate(tokenizer_of("begins"), name)
+@pytest.mark.parametrize("kind", ["begins", "stories"])
+def test_an_end_token_written_out_in_a_message_ends_nothing(name: str, kind: str) -> None:
+    template = ChatTemplate(tokenizer_named(kind), name)
 
     ids, labels = template.encode(talk("u What is </s>?", "a </s> ends a text."))
     learned = [label for label in labels if label != IGNORE]
@@ -328,6 +329,30 @@ def test_a_block_that_starts_before_the_answer_is_not_trusted() -> None:
 def test_a_template_that_never_ends_an_answer_is_refused_at_once() -> None:
     with pytest.raises(ConfigError, match="no model would learn to stop"):
         ChatTemplate(tokenizer_of("no_begin", WITHOUT_END))
+
+
+def test_ordinary_text_does_not_count_as_an_end() -> None:
+    with pytest.raises(ConfigError, match="followed by '#.*not by a control token"):
+        ChatTemplate(tokenizer_of("no_begin", WITHOUT_END.replace("m.content + '", "m.content + '###")))
+
+
+def test_blank_lines_after_an_end_token_do_not_hide_the_end() -> None:
+    # byte-level tokenizers cut "\n\n" and "\n\nuser" in different places
+    spaced = (
+        "{% for m in messages %}{{ m.role + ':\n' + m.content + (eos_token if m.role == 'assistant' else '') }}"
+        "{{ '\n\n' }}{% endfor %}{{ 'assistant:\n' if add_generation_prompt }}"
+    )
+
+    template = ChatTemplate(tokenizer_of("no_begin", spaced))
+
+    assert learned_text(template, talk("u Hi", "a Ho", "u Hi", "a Hu")) == "Ho<|endoftext|>Hu<|endoftext|>"
+
+
+@every_template
+def test_blanks_around_an_answer_are_not_learned(name: str) -> None:
+    template = ChatTemplate(tokenizer_of("begins"), name)
+
+    assert learned_text(template, talk("u Hi", "a \n\n    Ho \n", "u Hi", "a  Hu")) == "Ho</s>Hu</s>"
 
 
 def test_an_end_only_after_the_last_answer_is_found_out_in_longer_talks() -> None:

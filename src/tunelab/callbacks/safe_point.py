@@ -27,6 +27,7 @@ class SafePoint(Checkpoint):
     def __init__(self, path: Path, every: int = 0) -> None:
         self.path, self.every = path, every
         self.asked = 0  # the signal received, if any
+        self.leaving = 0  # the exit status, once the checkpoint to go on from is written
         self.last = False  # whether the step just taken was its epoch's last
 
     @override
@@ -67,5 +68,23 @@ class SafePoint(Checkpoint):
             trainer.save_checkpoint(self.path, weights_only=False)  # optimizer and loops too
         if leave:
             interrupted = trainer.strategy.reduce_boolean_decision(self.asked == signal.SIGINT, all=False)
+            self.leaving = 128 + (signal.SIGINT if interrupted else signal.SIGTERM)
+
+    def _leave(self, trainer: L.Trainer) -> None:
+        """Exit on all ranks together; not where the file was saved, but at the next hook: what the step logged
+        is written in between, and would otherwise be missing from the curves for good."""
+        if self.leaving:
             trainer.strategy.barrier()
-            raise SystemExit(128 + (signal.SIGINT if interrupted else signal.SIGTERM))
+            raise SystemExit(self.leaving)
+
+    @override
+    def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int) -> None:
+        self._leave(trainer)
+
+    @override
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._leave(trainer)
+
+    @override
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._leave(trainer)

@@ -75,7 +75,7 @@ def check_fractions(validation: float, test: float) -> None:
         ConfigError: Naming every fault.
     """
     faults = [
-        f"data.{name}_fraction={value} must be at least 0 and below 1"
+        f"data.split.{name}={value} must be at least 0 and below 1"
         for name, value in (("validation", validation), ("test", test))
         if not 0 <= value < 1  # also refuses NaN
     ]

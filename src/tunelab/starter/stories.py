@@ -8,13 +8,13 @@ from collections.abc import Iterator, Set
 
 from tunelab.starter.exercises import FAMILIES, on_purchase, on_trip
 from tunelab.starter.scene import Event, as_list, draw_events, tell_price, tell_purchase, tell_trip
-from tunelab.starter.world import World
+from tunelab.starter.world import World, cast
 
 
 def curious(rng: random.Random, world: World, forbidden: Set[str]) -> str:
     """Somebody wants to find something out, and does."""
     parts = []
-    for _ in range(2):
+    for _ in range(3):
         exercise = FAMILIES[rng.choice(tuple(FAMILIES))](rng, world)
         while exercise.text in forbidden:
             exercise = FAMILIES[rng.choice(tuple(FAMILIES))](rng, world)
@@ -39,7 +39,7 @@ def lookups(rng: random.Random, world: World) -> str:
     tell, ask = rng.choice(((tell_purchase, on_purchase), (tell_trip, on_trip)))
     told = " ".join(tell(rng, event) for event in events)
     known = [fact for event in events for fact in ask(event)]
-    return "\n".join([told, *(f"{wish}: {found}" for wish, found in rng.sample(known, 6))])
+    return "\n".join([told, *(f"{wish}: {found}" for wish, found in rng.sample(known, 8))])
 
 
 def ledger(rng: random.Random, world: World) -> str:
@@ -95,14 +95,14 @@ def write_stories(world: World, *, seed: int, count: int, forbidden: Set[str] = 
     """
     rng = random.Random(f"stories {seed}")
     for _ in range(count):
-        draw = rng.random()
+        draw, few = rng.random(), cast(rng, world, 6)
         if draw < 0.4:
-            yield curious(rng, world, forbidden)
-        elif draw < 0.6:
-            yield lookups(rng, world)
+            yield curious(rng, few, forbidden)
+        elif draw < 0.65:
+            yield lookups(rng, few)
         elif draw < 0.75:
-            yield ledger(rng, world)
+            yield ledger(rng, few)
         elif draw < 0.95:
             yield echo(rng, world)
         else:
-            yield market(rng, world)
+            yield market(rng, few)

@@ -7,7 +7,7 @@ from transformers import PreTrainedTokenizerFast
 
 BOS, EOS, PAD, UNKNOWN = "<|begin|>", "<|end|>", "<|pad|>", "<|unknown|>"
 ROLES = ("<|system|>", "<|user|>", "<|assistant|>")
-VOCABULARY = 1024  # entries, special tokens included
+VOCABULARY = 640  # entries, special tokens included
 LONGEST = 512  # tokens
 
 # A word keeps the space before it, but the space before a capital or a digit goes to the word or mark before: so a name

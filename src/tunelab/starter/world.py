@@ -64,6 +64,11 @@ def whole_world() -> World:
     )
 
 
+def cast(rng: random.Random, world: World, size: int) -> World:
+    """A few names and values of a world, for a text in which they come back again and again."""
+    return World(**{field.name: tuple(rng.sample(getattr(world, field.name), size)) for field in fields(World)})
+
+
 def share_out(seed: int) -> dict[str, World]:
     """Deal every name and value to exactly one split.
 

@@ -1,0 +1,105 @@
+"""The committed model folder: small, complete, and with a chat template that keeps its promises."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from tunelab.starter.build import build
+from tunelab.starter.tokenizer import BOS, EOS, LONGEST, PAD
+
+FOLDER = Path(__file__).parents[2] / "src/tunelab/starter/model"
+CHAT = [
+    {"role": "system", "content": "Be brief."},
+    {"role": "user", "content": "Who went to Ashford?\n\nMara went to Ashford at 7:25."},
+    {"role": "assistant", "content": "Mara"},
+    {"role": "user", "content": "When?"},
+    {"role": "assistant", "content": "at 7:25"},
+]
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Any:
+    return AutoTokenizer.from_pretrained(FOLDER)
+
+
+@pytest.fixture(scope="module")
+def model() -> Any:
+    return AutoModelForCausalLM.from_pretrained(FOLDER, dtype=torch.float32).eval()
+
+
+def test_the_folder_stays_under_five_megabytes() -> None:
+    assert sum(file.stat().st_size for file in FOLDER.iterdir()) <= 5_000_000
+
+
+def test_the_model_is_a_small_llama_that_knows_its_special_tokens(model: Any, tokenizer: Any) -> None:
+    assert model.config.model_type == "llama"
+    assert model.num_parameters() <= 2_000_000
+    assert model.config.vocab_size == len(tokenizer)
+    for settings in (model.config, model.generation_config):
+        assert settings.bos_token_id == tokenizer.bos_token_id
+        assert settings.eos_token_id == tokenizer.eos_token_id == tokenizer.convert_tokens_to_ids(EOS)
+        assert settings.pad_token_id == tokenizer.pad_token_id == tokenizer.convert_tokens_to_ids(PAD)
+    assert len({tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id, tokenizer.unk_token_id}) == 4
+    assert tokenizer.model_max_length == model.config.max_position_embeddings == LONGEST
+
+
+def test_learning_the_tokenizer_again_gives_the_committed_pieces(tmp_path: Path) -> None:
+    build(tokenizer=tmp_path)
+    for name in ("tokenizer.json", "chat_template.jinja"):
+        assert (tmp_path / name).read_bytes() == (FOLDER / name).read_bytes()
+
+
+@pytest.mark.parametrize("text", ["Mara", " a lamp\n\n7:25 ", "Größe 東京 \U0001f600", "<|user|>x<|end|>", "{\"a\": [1, 23]}\t"])
+def test_any_text_comes_back_as_it_went_in(text: str, tokenizer: Any) -> None:
+    assert tokenizer.decode(tokenizer(text, add_special_tokens=False)["input_ids"]) == text
+
+
+def test_a_name_has_the_same_pieces_wherever_it_stands(tokenizer: Any) -> None:
+    name = tokenizer.tokenize("Marena")
+    for before, after in (("by ", " went"), ("\n", ":"), ('{"name": "', '"}'), ("A, ", ", B"), ("<|assistant|>", EOS)):
+        around = tokenizer.tokenize(before + "Marena" + after)
+        assert any(around[start : start + len(name)] == name for start in range(len(around)))
+
+
+def test_numbers_fall_into_single_digits(tokenizer: Any) -> None:
+    assert [piece for piece in tokenizer.tokenize("for 1984 coins at 7:25.") if piece.isdigit()] == list("1984725")
+
+
+def test_the_rendered_chat_begins_with_one_mark_and_encodes_to_the_same_ids(tokenizer: Any) -> None:
+    rendered = tokenizer.apply_chat_template(CHAT, tokenize=False)
+    ids = tokenizer.apply_chat_template(CHAT, tokenize=True, return_dict=False)
+    assert rendered.startswith(BOS)
+    assert rendered.count(BOS) == ids.count(tokenizer.bos_token_id) == 1
+    assert tokenizer(rendered, add_special_tokens=False)["input_ids"] == ids
+    assert tokenizer.decode(ids) == rendered
+
+
+def test_the_prompt_is_the_beginning_of_the_whole_chat(tokenizer: Any) -> None:
+    for turns in (2, 4):
+        prompt = tokenizer.apply_chat_template(CHAT[:turns], add_generation_prompt=True, tokenize=True, return_dict=False)
+        whole = tokenizer.apply_chat_template(CHAT[: turns + 1], tokenize=True, return_dict=False)
+        assert whole[: len(prompt)] == prompt
+        assert whole[-1] == tokenizer.eos_token_id
+
+
+def test_the_assistant_mask_covers_answers_and_their_end_marks_only(tokenizer: Any) -> None:
+    made = tokenizer.apply_chat_template(CHAT, tokenize=True, return_dict=True, return_assistant_tokens_mask=True)
+    learned = [token for token, kept in zip(made["input_ids"], made["assistant_masks"], strict=True) if kept]
+    assert tokenizer.decode(learned) == f"Mara{EOS}at 7:25{EOS}"
+
+
+def test_a_role_the_template_does_not_know_is_refused(tokenizer: Any) -> None:
+    with pytest.raises(Exception, match="unknown role narrator"):
+        tokenizer.apply_chat_template([{"role": "narrator", "content": "x"}], tokenize=False)
+
+
+def test_the_base_has_learned_to_copy(model: Any, tokenizer: Any) -> None:
+    names = "Marena, Ashgate, Torwyn, Bela, Foxport"
+    ids = tokenizer(f"{names}\n{names}\n{names}", return_tensors="pt")["input_ids"]
+    with torch.no_grad():
+        guessed = model(ids).logits[0, :-1].argmax(-1)
+    third = len(tokenizer.tokenize(names)) - 1  # tokens of the last reading after its first name's first piece
+    assert (guessed[-third:] == ids[0, -third:]).float().mean() > 0.8

@@ -1,0 +1,161 @@
+"""A run that was stopped and resumed ends exactly as one that was not."""
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import pytest
+import torch
+from lightning.pytorch.callbacks import Callback
+from tiny import MODEL, QUIET, instructions, settings
+
+from tunelab.checkpoint_io import read_checkpoint
+from tunelab.record import RunFolder
+from tunelab.resume import resumed
+from tunelab.run import fine_tune
+from tunelab.settings import check
+
+STEPS = 3  # steps of an epoch: 24 rows, 16 of them for training, six at a time
+
+
+class Watch(Callback):
+    """Notes rows, loss and rate of every step and every validation; sends a signal at one of them."""
+
+    def __init__(self, stop_at: int | None = None, number: int = signal.SIGTERM, *, validating: bool = False) -> None:
+        self.stop_at, self.number, self.validating = stop_at, number, validating
+        self.seen: list[Any] = []
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        rows = [row for micro in batch.micros for row in micro.rows.tolist()]
+        scores = trainer.callback_metrics
+        self.seen.append((trainer.global_step, rows, float(scores["train/loss"]), float(scores["train/lr"])))
+        if not self.validating and trainer.global_step == self.stop_at:
+            os.kill(os.getpid(), self.number)
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: Any) -> None:
+        if self.validating and trainer.state.fn == "fit" and trainer.global_step >= (self.stop_at or 0):
+            os.kill(os.getpid(), self.number)
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: Any) -> None:
+        if trainer.state.fn == "fit":
+            self.seen.append(("val", float(trainer.callback_metrics["val/loss"])))
+
+
+def overrides(tmp_path: Path, *more: str) -> list[str]:
+    """Twelve steps at most, with dropout, on uneven rows."""
+    return [
+        "data=instruction", f"data.train={instructions(tmp_path)}", *MODEL, *QUIET, "batch_size=6", "micro_tokens=100",
+        "max_epochs=4", "regularization.dropout=0.2", "lr=3e-3", "data.split.validation=0.2", "data.split.test=0.1",
+        "test=false", "save=false", "trainer.log_every_n_steps=1", "seed=1", *more,
+    ]  # fmt: skip
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return read_checkpoint(folder / "checkpoints" / "last.ckpt")["state_dict"]
+
+
+def curves(folder: Path) -> list[dict[str, float]]:
+    """All that was logged, without what a clock says."""
+    clock = ("train/tokens_per_second", "train/mfu")
+    rows = RunFolder(folder).read_curves()
+    return [{name: value for name, value in row.items() if name not in clock} for row in rows]
+
+
+def whole(tmp_path: Path, given: list[str]) -> tuple[Watch, Path]:
+    watch = Watch()
+    fine_tune(settings(*given), tmp_path / "whole", callbacks=[watch])
+    return watch, tmp_path / "whole"
+
+
+def stopped_and_resumed(tmp_path: Path, given: list[str], stops: list[Watch]) -> tuple[list[Any], Path]:
+    """Stop at each watch's step, resume each time, and join what they saw."""
+    folder, seen = tmp_path / "parts", []
+    for watch in stops:
+        with pytest.raises(SystemExit) as leave:
+            fine_tune(settings(*given) if not seen else again(folder), folder, callbacks=[watch])
+        assert leave.value.code == 128 + watch.number
+        assert RunFolder(folder).read_card()["status"] == "pre-empted"
+        seen += watch.seen
+    last = Watch()
+    fine_tune(again(folder), folder, callbacks=[last])
+    return seen + last.seen, folder
+
+
+def again(folder: Path) -> Any:
+    from tiny import config
+
+    return check(resumed(config(f"resume={folder}"), [f"resume={folder}"]))
+
+
+CASES = {
+    "in mid-epoch": ([Watch(4)], []),
+    "at an epoch's last step": ([Watch(STEPS)], []),
+    "three times": ([Watch(1), Watch(4), Watch(8)], []),
+    "while it validates": ([Watch(STEPS, validating=True)], []),
+    "with loader processes": ([Watch(5)], ["data.workers=2"]),
+    "with validations inside the epoch": ([Watch(4)], ["trainer.val_check_interval=2", "trainer.check_val_every_n_epoch=null"]),
+    "by Ctrl-C": ([Watch(7, signal.SIGINT)], []),
+    "before early stopping": ([Watch(5)], ["callbacks.patience=1", "lr=0.5", "max_epochs=8"]),
+    "with a sum of steps": ([Watch(5)], ["max_steps=8"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES, ids=[name.replace(" ", "-") for name in CASES])
+def test_a_resumed_run_is_bit_equal_to_an_uninterrupted_one(case: str, tmp_path: Path) -> None:
+    stops, more = CASES[case]
+    given = overrides(tmp_path, *more)
+
+    # Given an uninterrupted run
+    watch, one = whole(tmp_path, given)
+    # When the same run is stopped and gone on with
+    seen, other = stopped_and_resumed(tmp_path, given, stops)
+
+    # Then every step saw the same rows, loss and rate, every validation the same score
+    assert seen == watch.seen
+    for name, weight in weights(one).items():
+        assert torch.equal(weight, weights(other)[name]), name
+    best = [read_checkpoint(folder / "checkpoints" / "best.ckpt") for folder in (one, other)]
+    assert best[0]["global_step"] == best[1]["global_step"]
+    assert RunFolder(one).read_scores() == RunFolder(other).read_scores()
+    assert curves(one) == curves(other)
+
+
+def test_early_stopping_really_ended_its_case(tmp_path: Path) -> None:
+    watch, folder = whole(tmp_path, overrides(tmp_path, "callbacks.patience=1", "lr=0.5", "max_epochs=8"))
+
+    assert RunFolder(folder).read_card()["status"] == "early-stopped"
+    assert len([entry for entry in watch.seen if entry[0] == "val"]) < 8
+
+
+def test_a_checkpoint_holds_plain_types_only_and_a_flipped_bit_is_noticed(tmp_path: Path) -> None:
+    from tunelab.errors import ConfigError
+
+    _, folder = whole(tmp_path, overrides(tmp_path, "max_epochs=1"))
+    path = folder / "checkpoints" / "last.ckpt"
+    assert torch.load(path, weights_only=True)["global_step"] == STEPS
+
+    damaged = bytearray(path.read_bytes())
+    place = damaged.index(weights(folder)["model.model.norm.weight"].numpy().tobytes())
+    damaged[place] ^= 1
+    path.write_bytes(damaged)
+
+    with pytest.raises(ConfigError, match="damaged"):
+        read_checkpoint(path)
+    path.write_bytes(damaged[: len(damaged) // 2])
+    with pytest.raises(ConfigError, match="cut short"):
+        read_checkpoint(path)
+
+
+def test_a_resumed_run_refuses_settings_that_change_what_is_learned(tmp_path: Path) -> None:
+    from tiny import config
+
+    from tunelab.errors import ConfigError
+
+    _, folder = whole(tmp_path, overrides(tmp_path, "max_epochs=1"))
+    given = [f"resume={folder}", "lr=0.1", "seed=3", "max_epochs=2"]
+
+    with pytest.raises(ConfigError, match=r"(?s)lr=0.1.*seed=3") as told:
+        resumed(config(*given), given)
+    assert "max_epochs=2 would" not in str(told.value)
