@@ -33,6 +33,11 @@ def completed(arguments: Sequence[str]) -> list[str]:
     return found
 
 
+def overrides_in(arguments: Sequence[str]) -> list[str]:
+    """The overrides of a command line, without flags."""
+    return [argument for argument in arguments if not argument.startswith("-")]
+
+
 def key_of(override: str) -> str:
     """The key that an override sets."""
     return override.lstrip("+~").partition("=")[0]
@@ -45,7 +50,7 @@ def faults_of(arguments: Sequence[str], conf: Path) -> list[str]:
         arguments: The command line; flags are passed over.
         conf: The folder of config.yaml and the groups.
     """
-    overrides = [a for a in arguments if not a.startswith("-") and not key_of(a).startswith("hydra")]
+    overrides = [override for override in overrides_in(arguments) if not key_of(override).startswith("hydra")]
     groups = [override for override in overrides if (conf / key_of(override)).is_dir()]
     GlobalHydra.instance().clear()
     faults, good = [], list[str]()

@@ -13,7 +13,8 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf.errors import OmegaConfBaseException
 
-from tunelab.command_line import completed, faults_of, reason
+from tunelab import describe
+from tunelab.command_line import completed, faults_of, overrides_in, reason
 from tunelab.errors import ConfigError, TuneLabError
 
 ROOT = Path(__file__).parents[2]
@@ -29,6 +30,9 @@ def launch(main: Callable[[], None]) -> None:
     signal.signal(signal.SIGTERM, leave)
     sys.argv[1:] = completed(sys.argv[1:])
     try:
+        if {"-h", "--help"} & set(sys.argv[1:]):  # Hydra prints the same page, but takes twice as long
+            print(describe.page(CONF, overrides_in(sys.argv[1:])))
+            return
         main()
     except KeyboardInterrupt:
         sys.exit(130)

@@ -15,7 +15,7 @@ SHARES = {"validation": 0.15, "test": 0.2}  # of the names and values; train own
 MOODS: dict[str, tuple[str, ...]] = {
     "happy": ("laughed out loud", "danced in the street", "sang a merry song", "smiled all day", "clapped and cheered"),
     "sad": ("wept all night", "sighed and cried", "mourned in silence", "wiped away a tear", "felt a heavy heart"),
-    "angry": ("shouted at the wall", "slammed the door", "stamped and growled", "broke a plate", "cursed the day"),
+    "angry": ("shouted at the wall", "slammed the gate", "stamped and growled", "broke a window", "cursed the day"),
     "calm": ("rested by the fire", "breathed slowly", "sat quietly", "watched the clouds drift", "slept in peace"),
     "afraid": ("trembled and hid", "ran from the shadow", "shivered with fright", "screamed for help", "fled in dread"),
 }

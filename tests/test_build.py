@@ -1,0 +1,38 @@
+"""Nothing outside the allow-list is ever called, whatever a config says."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from tunelab import build
+from tunelab.errors import ConfigError
+
+PAYLOADS = [
+    "os.system", "posix.system", "logging.os.system", "builtins.eval", "builtins.open", "subprocess.run",
+    "shutil.rmtree", "torch.load", "torch.serialization.load", "torch.hub.load", "pandas.read_pickle", "numpy.load",
+    "pathlib.Path.write_text", "setuptools._distutils.spawn.spawn", "lightning.fabric.utilities.cloud_io._load",
+    "hydra.utils.get_method", "torch.optim.adamw.torch.load", "torch.optim._functional.torch.hub.load",
+    "tunelab.optim.schedule.__builtins__.eval", "lightning.pytorch.callbacks.timer.os.system",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("target", PAYLOADS)
+def test_a_dangerous_target_is_refused(target: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="not allowed|only borrows|does not exist"):
+        build.make({"_target_": target})
+
+
+def test_a_misspelt_argument_is_told_with_the_right_one() -> None:
+    faults = build.faults_of({"_target_": "torch.optim.SGD", "momentm": 0.9, "lr": 0.1}, "optimizer")
+
+    assert faults == ["optimizer.momentm is unknown to torch.optim.SGD; did you mean 'momentum'?"]
+
+
+def test_settings_reach_the_object() -> None:
+    weight = torch.nn.Parameter(torch.ones(2, 2))
+
+    made = build.make({"_target_": "torch.optim.SGD", "lr": 0.25, "momentum": 0.5})([weight])
+
+    assert isinstance(made, torch.optim.SGD)
+    assert made.param_groups[0]["lr"] == 0.25 and made.param_groups[0]["momentum"] == 0.5

@@ -1,0 +1,81 @@
+"""The command line: exit status, one message without a traceback, what is implied."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tunelab.command_line import completed
+
+ROOT = Path(__file__).parents[1]
+
+
+def train(*arguments: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+    """Run train.py in a process of its own."""
+    return subprocess.run(
+        [sys.executable, str(ROOT / "train.py"), *arguments],
+        capture_output=True, text=True, timeout=timeout, cwd=ROOT, env={**os.environ, "WANDB_MODE": "disabled"},
+    )  # fmt: skip
+
+
+def test_misspelt_keys_options_and_values_are_all_told_with_status_2() -> None:
+    done = train("optimzer=sgd", "optimizer=sdg", "model.pth=x", "lr=abc", "batch_size=0")
+
+    assert done.returncode == 2
+    for part in ("did you mean 'optimizer'", "did you mean 'sgd'", "did you mean 'model.path'", "lr: ", "batch_size=0"):
+        assert part in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_key_of_the_chosen_block_is_no_fault() -> None:
+    done = train("optimizer=sgd", "optimizer.momentum=0.5", "optimizer.momentm=0.5")
+
+    assert done.returncode == 2
+    assert "optimizer.momentum=0.5:" not in done.stderr
+    assert "did you mean 'optimizer.momentum'" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["data=instruction", "data.train=nowhere.jsonl"], "no such file"),
+        (["monitor=val/accuracy", "data=instruction", "data.train={file}"], "choose one of val/loss"),
+        (["model.path=/no/such/folder", "data=instruction", "data.train={file}"], "no tokenizer could be loaded"),
+    ],
+)
+def test_faults_of_data_and_model_have_status_2_and_no_traceback(
+    arguments: list[str], told: str, tmp_path: Path
+) -> None:
+    from tiny import instructions
+
+    file = instructions(tmp_path)
+    done = train(*(a.format(file=file) for a in arguments), f"hydra.run.dir={tmp_path / 'run'}")
+
+    assert done.returncode == 2, done.stderr[-2000:]
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr and "Error executing" not in done.stderr
+
+
+def test_help_and_cfg_never_import_torch() -> None:
+    for flags in (["--help"], ["--cfg", "job"]):
+        code = (
+            "import sys, runpy; sys.argv = ['train.py', *%r]\n"
+            "try: runpy.run_path('train.py', run_name='__main__')\n"
+            "except SystemExit: pass\n"
+            "assert not {'torch', 'lightning', 'transformers', 'wandb'} & set(sys.modules)"
+        ) % flags
+        done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+
+
+def test_a_path_alone_means_a_pretrained_model_with_settings_of_its_own() -> None:
+    assert completed(["model.path=x", "lr=1"]) == ["model=pretrained", "model.path=x", "lr=1"]
+    assert completed(["model=starter", "model.path=x"]) == ["model=starter", "model.path=x"]
+    assert completed(completed(["model.path=x"])) == completed(["model.path=x"])
+
+
+def test_resume_goes_on_in_its_own_folder() -> None:
+    assert completed(["resume=outputs/a"]) == ["resume=outputs/a", "hydra.run.dir=outputs/a"]
+    assert completed(["resume=null"]) == ["resume=null"]
