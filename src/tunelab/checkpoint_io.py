@@ -2,6 +2,7 @@
 
 import os
 import zipfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,8 @@ import torch
 from lightning.fabric.plugins.io import TorchCheckpointIO
 from typing_extensions import override
 
-from tunelab.errors import ConfigError, TuneLabError
+from tunelab.atomic import write_with
+from tunelab.errors import ConfigError
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -21,23 +23,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     ) -> None:
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
-        part = target.with_name(f".{target.name}.part")
-        try:
-            with part.open("wb") as file:
-                torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(target)
-        except OSError as fault:
-            part.unlink(missing_ok=True)
-            raise TuneLabError(
-                f"cannot write {target}: {fault}. The checkpoint before it is untouched; free some space, then resume"
-            ) from fault
-        folder = os.open(target.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)  # the new name survives a power cut too
-        finally:
-            os.close(folder)
+        write_with(target, partial(torch.save, checkpoint))
 
     @override
     def load_checkpoint(

@@ -1,5 +1,6 @@
 """After training: how it ended, and what it leaves."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,6 +81,8 @@ def finish_folder(
     trainer: L.Trainer,
 ) -> None:
     """Leave scores, tables and the export; trackers get the final scores too."""
+    epochs = [row["train/loss_epoch"] for row in folder.read_curves() if "train/loss_epoch" in row]
+    outcome.scores = ({"train/loss": epochs[-1]} if epochs else {}) | outcome.scores
     folder.write_scores(outcome.scores)
     folder.write_tables(outcome.tables)
     for logger in loggers[1:]:  # not the curves: these scores belong to no step
@@ -104,7 +107,7 @@ def write_export(prepared: Prepared, folder: RunFolder, outcome: Outcome, overri
         },
         settings={key: value for key, value in settings.plain.items() if key not in {"data", "logger"}},
         scores=outcome.scores,
-        command=" ".join(["python", "train.py", *overrides]),
+        command=shlex.join(["python", "train.py", *overrides]),
     )
     if warning := task.finish(prepared.model):
         console.say(warning)

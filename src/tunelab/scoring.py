@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from math import nan
 from typing import Any
 
 import lightning as L
@@ -35,7 +34,7 @@ def score(prepared: Prepared, module: FineTuner, data: StepData, trainer: L.Trai
 
     Nothing here is logged as a curve: these are single numbers, not steps.
     """
-    outcome = Outcome({"train/loss": float(trainer.callback_metrics.get("train/loss_epoch", nan))})
+    outcome = Outcome()
     best = read_checkpoint(folder.best)
     module.load_state_dict(best["state_dict"])
     loggers, trainer.loggers = trainer.loggers, []
@@ -68,6 +67,8 @@ def test_once(
         merged = folder.merge_predictions({example.row for example in prepared.examples["test"]})
         summary = prepared.task.summary(merged)
         outcome.scores |= {f"{module.test_name}/{name}": value for name, value in summary.items()}
+        if module.test_name == "base":
+            folder.predictions.unlink()  # a run killed before its own test must not show the base model's answers
     trainer.strategy.barrier()
 
 

