@@ -107,7 +107,8 @@ def solve(record: Record) -> str:  # one branch per family is the clearest way t
         if asked.startswith("Who left"):
             return only(went, "person", time=last)
         person = asked.split()[1]
-        return "at " + only(went, "time", person=person) if "When" in asked else "to " + only(went, "town", person=person)
+        when = asked.startswith("When")
+        return ("at " if when else "to ") + only(went, "time" if when else "town", person=person)
     if family == "count":
         return NUMBER_WORDS[text.count(",") + 1]
     if family == "sort":

@@ -52,7 +52,9 @@ def test_learning_the_tokenizer_again_gives_the_committed_pieces(tmp_path: Path)
         assert (tmp_path / name).read_bytes() == (FOLDER / name).read_bytes()
 
 
-@pytest.mark.parametrize("text", ["Mara", " a lamp\n\n7:25 ", "Größe 東京 \U0001f600", "<|user|>x<|end|>", "{\"a\": [1, 23]}\t"])
+@pytest.mark.parametrize(
+    "text", ["Mara", " a lamp\n\n7:25 ", "Größe 東京 \U0001f600", "<|user|>x<|end|>", '{"a": [1, 23]}\t']
+)
 def test_any_text_comes_back_as_it_went_in(text: str, tokenizer: Any) -> None:
     assert tokenizer.decode(tokenizer(text, add_special_tokens=False)["input_ids"]) == text
 
@@ -79,8 +81,9 @@ def test_the_rendered_chat_begins_with_one_mark_and_encodes_to_the_same_ids(toke
 
 def test_the_prompt_is_the_beginning_of_the_whole_chat(tokenizer: Any) -> None:
     for turns in (2, 4):
-        prompt = tokenizer.apply_chat_template(CHAT[:turns], add_generation_prompt=True, tokenize=True, return_dict=False)
-        whole = tokenizer.apply_chat_template(CHAT[: turns + 1], tokenize=True, return_dict=False)
+        plain = {"tokenize": True, "return_dict": False}
+        prompt = tokenizer.apply_chat_template(CHAT[:turns], add_generation_prompt=True, **plain)
+        whole = tokenizer.apply_chat_template(CHAT[: turns + 1], **plain)
         assert whole[: len(prompt)] == prompt
         assert whole[-1] == tokenizer.eos_token_id
 

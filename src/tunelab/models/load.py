@@ -1,5 +1,6 @@
 """From the `model` block of the config to a network and its tokenizer."""
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -86,19 +87,47 @@ def load_model(
         if settings.get("kind") == "scratch" or settings.get("weights", "pretrained") == "random":
             model = auto.from_config(config, dtype=torch.float32, attn_implementation=attention)
         else:
-            model = auto.from_pretrained(
-                locate(source) or source,
-                config=config,
-                dtype=torch.float32,
-                attn_implementation=attention,
-                use_safetensors=True,
-                trust_remote_code=False,
-            )
+            model = with_weights(auto, locate(source) or source, config, attention, head)
     except (OSError, ValueError, ImportError) as fault:
         raise ConfigError(not_loadable("model", source, fault)) from fault
     rows = model.get_input_embeddings().weight.shape[0]
     if len(tokenizer) > rows:
         model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    network: PreTrainedModel = model
+    return network
+
+
+def with_weights(
+    auto: Any, source: Any, config: PretrainedConfig, attention: str | None, head: str
+) -> PreTrainedModel:
+    """The weights of a folder or hub id; a head of other labels than ours starts anew.
+
+    Raises:
+        ConfigError: If the body of the network is not all there: such a model would train, and never be good.
+    """
+    reports = logging.getLogger("transformers.modeling_utils")
+    level, _ = reports.level, reports.setLevel(logging.ERROR)  # what it would report is judged below
+    try:
+        model, found = auto.from_pretrained(
+            source,
+            config=config,
+            dtype=torch.float32,
+            attn_implementation=attention,
+            use_safetensors=True,
+            trust_remote_code=False,
+            ignore_mismatched_sizes=head == "sequence",
+            output_loading_info=True,
+        )
+    finally:
+        reports.setLevel(level)
+    body = f"{model.base_model_prefix}."
+    # sentence encoders come without the pooler that labels are read from
+    lost = [key for key in found["missing_keys"] if (key.startswith(body) or head == "causal") and "pooler" not in key]
+    if lost:
+        raise ConfigError(
+            f"{source} lacks {len(lost)} weights of a {config.model_type} model, such as {sorted(lost)[0]}; "
+            "they would start at random. Check that config.json belongs to model.safetensors"
+        )
     network: PreTrainedModel = model
     return network
 

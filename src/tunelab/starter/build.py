@@ -3,14 +3,16 @@
 import argparse
 import json
 from collections.abc import Iterable, Mapping
+from itertools import islice
 from pathlib import Path
 
 from tunelab.starter.instructions import write_instructions
-from tunelab.starter.stories import write_stories
+from tunelab.starter.stories import write_readings, write_stories
 from tunelab.starter.tokenizer import train_tokenizer
 from tunelab.starter.world import whole_world
 
 SEED = 2026
+READINGS = 8_000  # documents that only repeat themselves, read first
 DOCUMENTS = 40_000  # of pre-training text, about 110 tokens each
 HELD_BACK = 400  # documents to watch the loss on
 FOR_TOKENIZER = 10_000  # documents the tokenizer is learned from
@@ -27,7 +29,8 @@ def build(*, texts: Path | None = None, data: Path | None = None, tokenizer: Pat
     """Write what is asked for.
 
     Args:
-        texts: Folder for `world.jsonl` and `world_validation.jsonl`, the pre-training text, one {"text": ...} a line.
+        texts: Folder for the pre-training text, one {"text": ...} a line: `readings.jsonl`, which is read first,
+            `world.jsonl`, and documents of both that are held back to watch the loss on (`*_validation.jsonl`).
         data: Folder for `train.jsonl`, `validation.jsonl` and `test.jsonl`, the instruction set.
         tokenizer: Folder for the tokenizer's files.
     """
@@ -41,6 +44,9 @@ def build(*, texts: Path | None = None, data: Path | None = None, tokenizer: Pat
     wanted = FOR_TOKENIZER if texts is None else DOCUMENTS + HELD_BACK
     documents = list(write_stories(whole_world(), seed=SEED, count=wanted, forbidden=forbidden))
     if texts is not None:
+        readings = write_readings(whole_world(), seed=SEED, count=READINGS + HELD_BACK)
+        write_lines(texts / "readings.jsonl", ({"text": text} for text in islice(readings, READINGS)))
+        write_lines(texts / "readings_validation.jsonl", ({"text": text} for text in readings))
         write_lines(texts / "world.jsonl", ({"text": text} for text in documents[:DOCUMENTS]))
         write_lines(texts / "world_validation.jsonl", ({"text": text} for text in documents[DOCUMENTS:]))
     if tokenizer is not None:

@@ -113,11 +113,12 @@ def rewrite(rng: random.Random, world: World) -> Exercise:
     """Say a sentence again with another part of it in front."""
     one = draw_events(rng, world, 1)[0]
     went, bought = f"{one.person} went to {one.place}", f"{one.person} bought a {one.thing}"
+    cost = f"{one.price} coins"
     asked, wish, text, said = rng.choice(
         (
             ("the time", "with the time in front", f"{went} at {one.time}.", f"At {one.time}, {went}."),
             ("the town", "with the town in front", f"{bought} in {one.place}.", f"In {one.place}, {bought}."),
-            ("the price", "with the price in front", f"{bought} for {one.price} coins.", f"For {one.price} coins, {bought}."),
+            ("the price", "with the price in front", f"{bought} for {cost}.", f"For {cost}, {bought}."),
         )
     )
     return Exercise(f"Rewrite the sentence with {asked} in front.", f"the sentence {wish}", text, said)
@@ -158,7 +159,8 @@ def as_json(rng: random.Random, world: World) -> Exercise:
         )
     )
     keys = as_list(list(note))
-    return Exercise(f"Format the sentence as JSON with {keys}.", f"the sentence as JSON with {keys}", told, json.dumps(note))
+    wish = f"the sentence as JSON with {keys}"
+    return Exercise(f"Format {wish}.", wish, told, json.dumps(note))
 
 
 def names(rng: random.Random, world: World) -> Exercise:
@@ -176,9 +178,8 @@ def pick(rng: random.Random, world: World) -> Exercise:
     kind, pool = rng.choice((("person", world.people), ("town", world.places)))
     listed = rng.sample(pool, rng.randint(3, 5))
     where, said = rng.choice((("first", listed[0]), ("second", listed[1]), ("last", listed[-1])))
-    return Exercise(
-        f"Which {kind} is {where} on the list?", f"which {kind} was {where} on the list", f"The list: {as_list(listed)}.", said
-    )
+    asked, wish = f"Which {kind} is {where} on the list?", f"which {kind} was {where} on the list"
+    return Exercise(asked, wish, f"The list: {as_list(listed)}.", said)
 
 
 FAMILIES: dict[str, Callable[[random.Random, World], Exercise]] = {

@@ -26,11 +26,11 @@ _LAST = "a an ena ia in ik o on ra us wyn"
 _PLACE_FIRST = "Ash Black Bright Clay Deep Elm Fox Green High Iron Long Oak Red Stone West"
 _PLACE_LAST = "bury field ford gate ham mill port wick"
 _THINGS = (
-    "barrel basket bell belt blanket boat book boot bottle bowl box bracelet broom brush bucket button cake candle cart "
-    "chair chest clock cloak coat comb crown cup curtain desk doll door drum fan flag flute fork glove hammer hat helmet "
-    "jar jug kettle key kite knife ladder lamp lantern lock map mask mirror mug nail necklace needle pan pen pillow pipe "
-    "plate pot purse ring rope rug saddle scarf shawl shirt shoe shovel spoon stool sword table tent torch towel trunk "
-    "vase wagon wheel whistle"
+    "barrel basket bell belt blanket boat book boot bottle bowl box bracelet broom brush bucket button cake "
+    "candle cart chair chest clock cloak coat comb crown cup curtain desk doll door drum fan flag flute fork "
+    "glove hammer hat helmet jar jug kettle key kite knife ladder lamp lantern lock map mask mirror mug nail "
+    "necklace needle pan pen pillow pipe plate pot purse ring rope rug saddle scarf shawl shirt shoe shovel spoon "
+    "stool sword table tent torch towel trunk vase wagon wheel whistle"
 )
 
 
