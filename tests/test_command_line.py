@@ -61,11 +61,11 @@ def test_faults_of_data_and_model_have_status_2_and_no_traceback(
 def test_help_and_cfg_never_import_torch() -> None:
     for flags in (["--help"], ["--cfg", "job"]):
         code = (
-            "import sys, runpy; sys.argv = ['train.py', *%r]\n"
+            f"import sys, runpy; sys.argv = ['train.py', *{flags!r}]\n"
             "try: runpy.run_path('train.py', run_name='__main__')\n"
             "except SystemExit: pass\n"
             "assert not {'torch', 'lightning', 'transformers', 'wandb'} & set(sys.modules)"
-        ) % flags
+        )
         done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
         assert done.returncode == 0, done.stderr
 

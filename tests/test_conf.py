@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 from hydra.core.global_hydra import GlobalHydra
-from tiny import CONF, config
 
+from tiny import CONF, config
 from tunelab import build
 from tunelab.settings import check
 

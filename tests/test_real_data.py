@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from scipy.stats import pearsonr
 from sklearn.metrics import accuracy_score, f1_score
-from tiny import settings
 
+from tiny import settings
 from tunelab.record import RunFolder
 from tunelab.run import fine_tune
 

@@ -9,8 +9,8 @@ import lightning as L
 import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
-from tiny import MODEL, QUIET, instructions, settings
 
+from tiny import MODEL, QUIET, instructions, settings
 from tunelab.checkpoint_io import read_checkpoint
 from tunelab.record import RunFolder
 from tunelab.resume import resumed
@@ -95,7 +95,10 @@ CASES = {
     "three times": ([Watch(1), Watch(4), Watch(8)], []),
     "while it validates": ([Watch(STEPS, validating=True)], []),
     "with loader processes": ([Watch(5)], ["data.workers=2"]),
-    "with validations inside the epoch": ([Watch(4)], ["trainer.val_check_interval=2", "trainer.check_val_every_n_epoch=null"]),
+    "with validations inside the epoch": (
+        [Watch(4)],
+        ["trainer.val_check_interval=2", "trainer.check_val_every_n_epoch=null"],
+    ),
     "by Ctrl-C": ([Watch(7, signal.SIGINT)], []),
     "before early stopping": ([Watch(5)], ["callbacks.patience=1", "lr=0.5", "max_epochs=8"]),
     "with a sum of steps": ([Watch(5)], ["max_steps=8"]),
@@ -150,7 +153,6 @@ def test_a_checkpoint_holds_plain_types_only_and_a_flipped_bit_is_noticed(tmp_pa
 
 def test_a_resumed_run_refuses_settings_that_change_what_is_learned(tmp_path: Path) -> None:
     from tiny import config
-
     from tunelab.errors import ConfigError
 
     _, folder = whole(tmp_path, overrides(tmp_path, "max_epochs=1"))

@@ -10,9 +10,9 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from scipy.stats import pearsonr
 from sklearn.metrics import accuracy_score, f1_score
-from tiny import MODEL, QUIET, instructions, labelled, settings
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
+from tiny import MODEL, QUIET, instructions, labelled, settings
 from tunelab.checkpoint_io import read_checkpoint
 from tunelab.errors import ConfigError, DataError, Diverged
 from tunelab.record import RunFolder

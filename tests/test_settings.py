@@ -1,8 +1,8 @@
 """Illegal settings are refused before anything loads, all at once, each with a way out."""
 
 import pytest
-from tiny import config
 
+from tiny import config
 from tunelab.errors import ConfigError
 from tunelab.settings import check
 

@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 
 import pytest
-from tiny import MODEL, instructions
 
+from tiny import MODEL, instructions
 from tunelab.checkpoint_io import read_checkpoint
 from tunelab.record import RunFolder
 
@@ -20,8 +20,8 @@ def start(tmp_path: Path, *more: str) -> subprocess.Popen[str]:
     """A run that would take minutes, in a process group of its own."""
     given = [
         "data=instruction", f"data.train={instructions(tmp_path, 200)}", *MODEL, "logger=none", "batch_size=4",
-        "max_epochs=2000", "callbacks.early_stopping=false", "callbacks.save_every=5", f"hydra.run.dir={tmp_path / 'run'}",
-        "trainer.accelerator=cpu", *more,
+        "max_epochs=2000", "callbacks.early_stopping=false", "callbacks.save_every=5", "trainer.accelerator=cpu",
+        f"hydra.run.dir={tmp_path / 'run'}", *more,
     ]  # fmt: skip
     return subprocess.Popen(
         [sys.executable, str(ROOT / "train.py"), *given],
@@ -77,7 +77,7 @@ def test_a_killed_run_leaves_a_checkpoint_to_go_on_from(tmp_path: Path) -> None:
     done = int(read_checkpoint(tmp_path / "run" / "checkpoints" / "last.ckpt")["global_step"])
 
     resumed = subprocess.run(
-        [sys.executable, str(ROOT / "train.py"), f"resume={tmp_path / 'run'}", f"max_steps={done + 3}", "eval.max_new_tokens=2"],
+        [sys.executable, "train.py", f"resume={tmp_path / 'run'}", f"max_steps={done + 3}", "eval.max_new_tokens=2"],
         cwd=ROOT, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
 

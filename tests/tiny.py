@@ -31,7 +31,11 @@ def settings(*overrides: str) -> Run:
 def instructions(folder: Path, rows: int = 24) -> Path:
     """A file of short instructions with answers of uneven length."""
     records = [
-        {"instruction": f"say {WORDS[i % 10]}", "input": " ".join(WORDS[: i % 7]), "output": " ".join([WORDS[i % 10]] * (i % 5 + 1)) + f" {i}"}
+        {
+            "instruction": f"say {WORDS[i % 10]}",
+            "input": " ".join(WORDS[: i % 7]),
+            "output": " ".join([WORDS[i % 10]] * (i % 5 + 1)) + f" {i}",
+        }
         for i in range(rows)
     ]
     return write(folder / "instructions.jsonl", records)
@@ -39,7 +43,10 @@ def instructions(folder: Path, rows: int = 24) -> Path:
 
 def labelled(folder: Path, rows: int = 60) -> Path:
     """A file of texts whose label is their first word."""
-    records = [{"text": f"{WORDS[i % 3]} {WORDS[i % 10]} {i}", "label": WORDS[i % 3], "number": (i % 3) + 0.5} for i in range(rows)]
+    records = [
+        {"text": f"{WORDS[i % 3]} {WORDS[i % 10]} {i}", "label": WORDS[i % 3], "number": (i % 3) + 0.5}
+        for i in range(rows)
+    ]
     return write(folder / "labelled.jsonl", records)
 
 

@@ -12,7 +12,6 @@ from lightning.pytorch.callbacks import Callback
 
 sys.path.insert(0, str(Path(__file__).parent))
 from test_gradient import tiny_model, uneven_examples
-
 from tunelab.data.examples import Example
 from tunelab.datamodule import StepData
 from tunelab.module import FineTuner
@@ -40,7 +39,10 @@ def main(devices: int, target: Path) -> None:
     """Train, and leave losses, scores and weights in `target`."""
     task, watch = Instruction(), Watch()
     # each of 37 rows is scored on one token, so that the count of tokens is the count of rows
-    scored = [Example(e.ids, [-100] * (len(e.ids) - 1) + [e.ids[-1]], 1, i) for i, e in enumerate([*uneven_examples(), *uneven_examples()][:37])]
+    scored = [
+        Example(e.ids, [-100] * (len(e.ids) - 1) + [e.ids[-1]], 1, i)
+        for i, e in enumerate([*uneven_examples(), *uneven_examples()][:37])
+    ]
     data = StepData(
         {"train": uneven_examples()[:19], "validation": scored, "test": []},
         task, batch_size=9, eval_batch_size=8, micro_tokens=60, seed=1, flat=False, workers=0,

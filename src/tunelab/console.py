@@ -13,7 +13,19 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
-from tunelab.quiet import silence_vendors as silence_vendors  # what is said and what is not, from one place
+from tunelab.quiet import silence_vendors
+
+__all__ = [
+    "is_main_process",
+    "is_terminal",
+    "say",
+    "show_config",
+    "show_data",
+    "show_model",
+    "show_paths",
+    "show_scores",
+    "silence_vendors",
+]
 
 _PLAIN_WIDTH = 400  # columns where there is no terminal: no line of ours is cut or wrapped
 _LONGEST_VALUE = 100  # characters of one config value in the tree

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from lightning import LightningModule, Trainer
+from lightning import Callback, LightningModule, Trainer
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -30,6 +30,12 @@ def step_of(lengths: list[int], width: int) -> Step:
     return Step([micro, micro], units=8.0)
 
 
+class SaveAtThree(Callback):
+    def on_train_batch_end(self, trainer: Trainer, *args: Any) -> None:
+        if trainer.global_step == 3:
+            trainer.save_checkpoint(Path(trainer.default_root_dir) / "three.ckpt")
+
+
 class Idle(LightningModule):
     """Trains one number, with a pause at every step and every validation."""
 
@@ -41,11 +47,11 @@ class Idle(LightningModule):
     def training_step(self, batch: Step, batch_idx: int) -> None:
         time.sleep(0.01)
         self.optimizers().step()  # type: ignore[union-attr]
-        self.log("train/loss", 1.0)
+        self.log("train/loss", 1.0, batch_size=1)
 
     def validation_step(self, batch: Step, batch_idx: int) -> None:
         time.sleep(0.5)
-        self.log("val/loss", 2.0)
+        self.log("val/loss", 2.0, batch_size=1)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.SGD([next(self.parameters())], lr=0.0)
@@ -55,6 +61,7 @@ def fit(folder: Path, *callbacks: Any, steps: int = 6, resume: str | None = None
     batches = DataLoader([step_of([3, 5], 6)] * 100, batch_size=None)
     logger = CurveLogger(folder, resume_from_step=None)
     trainer = Trainer(
+        default_root_dir=folder,
         max_steps=steps,
         accelerator="cpu",
         logger=logger,
@@ -68,7 +75,6 @@ def fit(folder: Path, *callbacks: Any, steps: int = 6, resume: str | None = None
         enable_model_summary=False,
     )
     trainer.fit(Idle(), batches, batches, ckpt_path=resume, weights_only=True)
-    trainer.save_checkpoint(folder / "last.ckpt")
     return read_rows(folder / "metrics.csv")[1]
 
 
@@ -83,8 +89,8 @@ def test_figures_count_real_tokens_and_leave_validation_time_out(tmp_path: Path)
 
 
 def test_tokens_seen_goes_on_after_a_resume_between_two_log_lines(tmp_path: Path) -> None:
-    fit(tmp_path, Throughput(), steps=3)
-    rows = fit(tmp_path, Throughput(), steps=6, resume=str(tmp_path / "last.ckpt"))
+    fit(tmp_path, Throughput(), SaveAtThree(), steps=5)
+    rows = fit(tmp_path, Throughput(), steps=6, resume=str(tmp_path / "three.ckpt"))
     seen = [float(row["train/tokens_seen"]) for row in rows if "train/tokens_seen" in row]
     assert seen == [64.0, 96.0]
 

@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import QUIET, instructions, labelled, settings
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -14,6 +13,7 @@ from transformers import (
     PreTrainedModel,
 )
 
+from tiny import QUIET, instructions, labelled, settings
 from tunelab.data.batching import lay_flat, pad_rows
 from tunelab.data.examples import IGNORE, Example
 from tunelab.errors import ConfigError
@@ -32,7 +32,13 @@ DECODERS: dict[str, dict[str, Any]] = {
     "mistral": {**SIZE, "num_key_value_heads": 2, "sliding_window": 4},
     "gpt2": GPT2,
     "gpt_neox": SIZE,
-    "opt": {"hidden_size": 32, "ffn_dim": 48, "num_hidden_layers": 2, "num_attention_heads": 2, "word_embed_proj_dim": 32},
+    "opt": {
+        "hidden_size": 32,
+        "ffn_dim": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "word_embed_proj_dim": 32,
+    },
     "gemma2": {**SIZE, "num_key_value_heads": 2, "head_dim": 16},
 }
 ENCODERS: dict[str, dict[str, Any]] = {

@@ -72,13 +72,16 @@ class SafePoint(Checkpoint):
 
     def _leave(self, trainer: L.Trainer) -> None:
         """Exit on all ranks together; not where the file was saved, but at the next hook: what the step logged
-        is written in between, and would otherwise be missing from the curves for good."""
+        is written in between, and would otherwise be missing from the curves for good.
+        """
         if self.leaving:
             trainer.strategy.barrier()
             raise SystemExit(self.leaving)
 
     @override
-    def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
         self._leave(trainer)
 
     @override

@@ -70,7 +70,8 @@ class Throughput(Callback):
         if len(self._lengths) >= _FOLD_AT:
             self._fold()
         every = int(getattr(trainer, "log_every_n_steps", 0))  # set by its logger connector, so not declared
-        if every and (trainer.fit_loop.epoch_loop.total_batch_idx + 1) % every == 0:
+        # Lightning's own count: on any other step it would not pass on what is logged here.
+        if every and (trainer.fit_loop.epoch_loop._batches_that_stepped + 1) % every == 0:
             self._report(trainer, pl_module)
 
     @override

@@ -97,16 +97,15 @@ def load_model(
     return network
 
 
-def with_weights(
-    auto: Any, source: Any, config: PretrainedConfig, attention: str | None, head: str
-) -> PreTrainedModel:
+def with_weights(auto: Any, source: Any, config: PretrainedConfig, attention: str | None, head: str) -> PreTrainedModel:
     """The weights of a folder or hub id; a head of other labels than ours starts anew.
 
     Raises:
         ConfigError: If the body of the network is not all there: such a model would train, and never be good.
     """
     reports = logging.getLogger("transformers.modeling_utils")
-    level, _ = reports.level, reports.setLevel(logging.ERROR)  # what it would report is judged below
+    level = reports.level
+    reports.setLevel(logging.ERROR)  # what it would report is judged below
     try:
         model, found = auto.from_pretrained(
             source,

@@ -87,9 +87,7 @@ def market(rng: random.Random, world: World) -> str:
     events = draw_events(rng, world, rng.randint(2, 4))
     ordered = sorted(events, key=lambda event: event.price)
     told = " ".join(tell_price(rng, event) for event in events)
-    pairs = " ".join(
-        f"The {low.thing} costs less than the {high.thing}." for low, high in pairwise(ordered)
-    )
+    pairs = " ".join(f"The {low.thing} costs less than the {high.thing}." for low, high in pairwise(ordered))
     return f"{told} From low to high: {as_list([str(event.price) for event in ordered])}. {pairs}"
 
 

