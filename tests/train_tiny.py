@@ -50,7 +50,8 @@ def main(devices: int, target: Path) -> None:
     module = FineTuner(tiny_model(), task, optimizer=lambda p: torch.optim.SGD(p, 0.1), schedule=lambda step: 1.0)
     trainer = L.Trainer(
         accelerator="cpu", devices=devices, max_epochs=1, callbacks=[watch], logger=False, num_sanity_val_steps=0,
-        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False,
+        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+        use_distributed_sampler=False,
     )  # fmt: skip
     trainer.fit(module, datamodule=data)
     if trainer.is_global_zero:

@@ -12,7 +12,7 @@ def scratch_config(settings: Mapping[str, Any], tokenizer: PreTrainedTokenizerBa
     """The architecture of `model=scratch`.
 
     Args:
-        settings: `depth` layers of `width` hidden units with `heads` attention heads, `mlp` units in each
+        settings: `rope_base`, the longest wavelength of the rotary positions; `depth` layers of `width` hidden units with `heads` attention heads, `mlp` units in each
             feed-forward block (null: 8/3 of the width, rounded up to a multiple of 16), at most `context` tokens,
             `tied` input and output embeddings, `dropout` inside attention.
         tokenizer: Fixes vocabulary and special tokens.
@@ -44,6 +44,7 @@ def scratch_config(settings: Mapping[str, Any], tokenizer: PreTrainedTokenizerBa
         max_position_embeddings=int(settings["context"]),
         tie_word_embeddings=bool(settings["tied"]),
         initializer_range=float(settings["initial_std"]),
+        rope_parameters={"rope_type": "default", "rope_theta": float(settings["rope_base"])},
         pad_token_id=tokenizer.pad_token_id,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,

@@ -3,6 +3,7 @@
 import argparse
 import json
 from collections.abc import Iterable, Mapping
+from hashlib import sha256
 from itertools import islice
 from pathlib import Path
 
@@ -51,6 +52,12 @@ def build(*, texts: Path | None = None, data: Path | None = None, tokenizer: Pat
         write_lines(texts / "world_validation.jsonl", ({"text": text} for text in documents[DOCUMENTS:]))
     if tokenizer is not None:
         train_tokenizer(documents[:FOR_TOKENIZER]).save_pretrained(str(tokenizer))
+
+
+def fingerprint() -> str:
+    """A short name for the texts that this very code writes: it changes when any of it does."""
+    code = sorted(Path(__file__).parent.glob("*.py"))
+    return sha256(b"".join(path.read_bytes() for path in code)).hexdigest()[:12]
 
 
 def main() -> None:

@@ -62,7 +62,7 @@ def answer(rng: random.Random, world: World) -> Exercise:
     events = draw_events(rng, world, 3)
     text = " ".join(tell_trip(rng, event) for event in events)
     wish, said = rng.choice(on_trip(rng.choice(events)))
-    return Exercise(f"{wish[0].upper()}{wish[1:]}?", wish, text, said)
+    return Exercise(f"Tell {wish}.", wish, text, said)
 
 
 def count(rng: random.Random, world: World) -> Exercise:

@@ -7,12 +7,13 @@ from transformers import PreTrainedTokenizerFast
 
 BOS, EOS, PAD, UNKNOWN = "<|begin|>", "<|end|>", "<|pad|>", "<|unknown|>"
 ROLES = ("<|system|>", "<|user|>", "<|assistant|>")
-VOCABULARY = 640  # entries, special tokens included
+VOCABULARY = 1536  # entries, special tokens included
 LONGEST = 512  # tokens
 
 # A word keeps the space before it, but the space before a capital or a digit goes to the word or mark before: so a name
-# has the same pieces at the start of a line, inside quotes and after a space, and can be copied from any to any other.
-_WORDS = r"(?: ?\p{L}+| ?[^\s\p{L}\d]+) (?=[\p{Lu}\d])|\d| ?\p{L}+| ?[^\s\p{L}\d]+|\s+(?!\S)|\s+"
+# is the same piece at the start of a line, inside quotes and after a space, and can be copied from any to any other.
+# A price and a time of day are one piece each.
+_WORDS = r"(?: ?\p{L}+| ?[^\s\p{L}\d]+) (?=[\p{Lu}\d])|\d+(?::\d\d)?| ?\p{L}+| ?[^\s\p{L}\d]+|\s+(?!\S)|\s+"
 
 CHAT_TEMPLATE = """\
 {{- bos_token }}
