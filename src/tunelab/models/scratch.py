@@ -12,9 +12,10 @@ def scratch_config(settings: Mapping[str, Any], tokenizer: PreTrainedTokenizerBa
     """The architecture of `model=scratch`.
 
     Args:
-        settings: `rope_base`, the longest wavelength of the rotary positions; `depth` layers of `width` hidden units with `heads` attention heads, `mlp` units in each
-            feed-forward block (null: 8/3 of the width, rounded up to a multiple of 16), at most `context` tokens,
-            `tied` input and output embeddings, `dropout` inside attention.
+        settings: `depth` layers of `width` hidden units with `heads` attention heads, `mlp` units in each feed-forward
+            block (null: 8/3 of the width, rounded up to a multiple of 16), at most `context` tokens, `tied` input and
+            output embeddings, `rope_base`, the longest wavelength of the rotary positions, and `initial_std`, the
+            spread of the first weights (null: one over the root of the width).
         tokenizer: Fixes vocabulary and special tokens.
 
     Raises:
@@ -43,7 +44,7 @@ def scratch_config(settings: Mapping[str, Any], tokenizer: PreTrainedTokenizerBa
         intermediate_size=int(settings["mlp"] or -(-8 * width // 3 // 16) * 16),
         max_position_embeddings=int(settings["context"]),
         tie_word_embeddings=bool(settings["tied"]),
-        initializer_range=float(settings["initial_std"]),
+        initializer_range=float(settings["initial_std"] or width**-0.5),
         rope_parameters={"rope_type": "default", "rope_theta": float(settings["rope_base"])},
         pad_token_id=tokenizer.pad_token_id,
         bos_token_id=tokenizer.bos_token_id,
