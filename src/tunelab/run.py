@@ -12,8 +12,9 @@ from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 
 from tunelab import console
-from tunelab.assemble import make_callbacks, make_data, make_module, make_trainer, objective, prepare
+from tunelab.assemble import make_data, make_module, prepare
 from tunelab.closing import Ending, best_of, by_split, failed, finish_folder, how_it_ended
+from tunelab.equipment import make_callbacks, make_trainer, objective
 from tunelab.errors import ConfigError
 from tunelab.opening import begin_card, show_work, steps_done
 from tunelab.quiet import silence_vendors

@@ -1,9 +1,8 @@
-"""What a run may be asked for.  The only file that says which values are legal."""
+"""What a run may be asked for: the schema, and the check of all of it at once."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
-from math import isfinite
 from typing import Any, cast
 
 from omegaconf import MISSING, DictConfig, OmegaConf
@@ -11,6 +10,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from tunelab import build
 from tunelab.errors import ConfigError
+from tunelab.legal import CHOICES, RANGES, out_of_range, unknown_choice
 
 
 @dataclass
@@ -47,40 +47,6 @@ class Run:
         return {entry.name: getattr(self, entry.name) for entry in fields(self)}
 
 
-RANGES: Mapping[str, tuple[float, float]] = {  # smallest and largest legal value
-    "lr": (0, 100),
-    "batch_size": (1, 2**20),
-    "micro_tokens": (1, 2**30),
-    "max_epochs": (1, 10**6),
-    "max_steps": (1, 10**12),
-    "seed": (0, 2**63 - 1),
-    "regularization.weight_decay": (0, 10),
-    "regularization.dropout": (0, 0.99),
-    "scheduler.warmup": (0, 10**9),
-    "scheduler.floor": (0, 1),
-    "trainer.gradient_clip_val": (0, 10**9),
-    "trainer.log_every_n_steps": (1, 10**9),
-    "callbacks.patience": (1, 10**6),
-    "callbacks.save_every": (0, 10**9),
-    "data.workers": (0, 256),
-    "data.split.validation": (0, 0.9),
-    "data.split.test": (0, 0.9),
-    "eval.batch_size": (1, 2**20),
-    "eval.max_new_tokens": (1, 2**17),
-}
-CHOICES: Mapping[str, tuple[Any, ...]] = {
-    "mode": ("auto", "min", "max"),
-    "adapter.kind": ("full",),
-    "trainer.precision": ("auto", "32-true", "32", "bf16-mixed", "bf16", "64-true"),
-    "data.task": ("instruction", "classification", "regression"),
-    "data.too_long": ("drop", "truncate_prompt", "truncate_answer", "error"),
-    "data.on_bad": ("error", "skip"),
-    "data.train_on": ("answers", "last_answer", "all"),
-    "model.size": ("tiny", "base"),
-}
-ABOVE_ZERO = {"lr"}
-
-
 def check(config: DictConfig) -> Run:
     """The settings of a run, typed, if they can be honoured.
 
@@ -89,11 +55,7 @@ def check(config: DictConfig) -> Run:
     """
     values, faults = typed(config)
     faults += [f for name, (low, high) in RANGES.items() if (f := out_of_range(name, lookup(values, name), low, high))]
-    for name, legal in CHOICES.items():
-        if (got := lookup(values, name)) is not None and got not in legal:
-            near = get_close_matches(str(got), [str(value) for value in legal], 1)
-            hint = f"did you mean '{near[0]}'?" if near else f"choose one of {', '.join(map(str, legal))}"
-            faults.append(f"{name}={got} is unknown; {hint}")
+    faults += [fault for name in CHOICES if (fault := unknown_choice(name, lookup(values, name)))]
     for block in ("optimizer", "scheduler"):
         if "_target_" in values.get(block, {}):
             faults += build.faults_of(values[block], block)
@@ -143,15 +105,3 @@ def lookup(values: Mapping[str, Any], name: str) -> Any:
     for part in name.split("."):
         found = found.get(part) if isinstance(found, Mapping) else None
     return found
-
-
-def out_of_range(name: str, value: Any, low: float, high: float) -> str | None:
-    """What is wrong with a number; None if nothing is (or nothing was given)."""
-    if value is None or value == "???":
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
-        return f"{name}={value} is not a number"
-    if value < low or value > high or (name in ABOVE_ZERO and value <= 0):
-        least = "above 0" if name in ABOVE_ZERO else f"at least {low:.15g}"
-        return f"{name}={value} is out of range; it must be {least} and at most {high:.15g}"
-    return None

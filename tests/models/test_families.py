@@ -17,8 +17,9 @@ from tiny import QUIET, instructions, labelled, settings
 from tunelab.data.batching import lay_flat, pad_rows
 from tunelab.data.examples import IGNORE, Example
 from tunelab.errors import ConfigError
+from tunelab.models.architecture import set_dropout
 from tunelab.models.document_attention import causal_inputs, use_documents
-from tunelab.models.load import load_model, load_tokenizer, set_dropout
+from tunelab.models.load import load_model, load_tokenizer
 from tunelab.models.supervised_head import SupervisedHead
 from tunelab.record import RunFolder
 from tunelab.run import fine_tune

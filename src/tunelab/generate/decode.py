@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import torch
 from transformers import GenerationConfig, PreTrainedModel
 
+from tunelab.models.architecture import context_limit
 from tunelab.models.document_attention import PlainAttention
-from tunelab.models.load import context_limit
 
 
 @torch.no_grad()

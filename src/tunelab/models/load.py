@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from transformers import (
-    AutoConfig,
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     AutoTokenizer,
@@ -17,10 +16,9 @@ from transformers import (
 
 from tunelab.data.places import locate
 from tunelab.errors import ConfigError
-from tunelab.models.scratch import scratch_config
+from tunelab.models.architecture import load_config, not_loadable, set_dropout
 
 AUTO = {"causal": AutoModelForCausalLM, "sequence": AutoModelForSequenceClassification}
-ENCODER_DECODER = "reads and writes with two stacks; pick a decoder (GPT-like) or an encoder (BERT-like)"
 
 
 def load_tokenizer(settings: Mapping[str, Any]) -> PreTrainedTokenizerBase:
@@ -36,24 +34,6 @@ def load_tokenizer(settings: Mapping[str, Any]) -> PreTrainedTokenizerBase:
     except (OSError, ValueError) as fault:
         raise ConfigError(not_loadable("tokenizer", source, fault)) from fault
     return tokenizer
-
-
-def load_config(settings: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase) -> PretrainedConfig:
-    """The architecture: read from the model's folder, or made from depth, width and heads.
-
-    Raises:
-        ConfigError: If there is none at that place, or the family is not supported.
-    """
-    if settings.get("kind") == "scratch":
-        return scratch_config(settings, tokenizer)
-    source = str(settings["path"])
-    try:
-        config: PretrainedConfig = AutoConfig.from_pretrained(locate(source) or source, trust_remote_code=False)
-    except (OSError, ValueError) as fault:
-        raise ConfigError(not_loadable("model", source, fault)) from fault
-    if config.is_encoder_decoder:
-        raise ConfigError(f"model.path={source}: {config.model_type} {ENCODER_DECODER}")
-    return config
 
 
 def load_model(
@@ -129,46 +109,3 @@ def with_weights(auto: Any, source: Any, config: PretrainedConfig, attention: st
         )
     network: PreTrainedModel = model
     return network
-
-
-def set_dropout(config: PretrainedConfig, rate: float) -> None:
-    """Set every dropout rate of an architecture.
-
-    Raises:
-        ConfigError: If it has none, so the setting would change nothing.
-    """
-    rates = [
-        name
-        for name, value in config.to_dict().items()
-        if ("dropout" in name or name.endswith("pdrop"))
-        and isinstance(value, int | float)
-        and not isinstance(value, bool)
-    ]
-    if not rates:
-        raise ConfigError(
-            f"regularization.dropout={rate}: {config.model_type} has no dropout; use regularization=decay"
-        )
-    for name in rates:
-        setattr(config, name, rate)
-
-
-def context_limit(config: PretrainedConfig) -> int | None:
-    """The longest sequence the model takes, in tokens; None where it has no bound."""
-    for name in ("max_position_embeddings", "n_positions"):
-        if isinstance(found := getattr(config, name, None), int):
-            # RoBERTa-like models spend the first positions on padding
-            offset = (config.pad_token_id or 0) + 1 if config.model_type in ROBERTA_LIKE else 0
-            return found - offset
-    return None
-
-
-ROBERTA_LIKE = {"roberta", "xlm-roberta", "camembert", "xlm-roberta-xl", "xmod", "data2vec-text"}
-
-
-def not_loadable(what: str, source: str, fault: Exception) -> str:
-    """The message for a model or tokenizer that does not load."""
-    reason = str(fault).strip().splitlines()[0] if str(fault).strip() else type(fault).__name__
-    return (
-        f"no {what} could be loaded from '{source}': {reason}. It must be a folder with config.json, "
-        "model.safetensors and tokenizer files, or the id of a model hub that this machine can reach"
-    )

@@ -1,0 +1,82 @@
+"""What trains a prepared run: the score to follow, the callbacks, Lightning's trainer."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ProgressBar
+from lightning.pytorch.loggers import Logger
+
+from tunelab.callbacks.best_checkpoint import BestCheckpoint
+from tunelab.callbacks.progress import progress_callback
+from tunelab.callbacks.safe_point import SafePoint
+from tunelab.callbacks.throughput import Throughput
+from tunelab.checkpoint_io import AtomicCheckpointIO
+from tunelab.errors import ConfigError
+from tunelab.record import RunFolder
+from tunelab.settings import Run
+from tunelab.tasks.base import Task
+
+
+def objective(settings: Run, task: Task) -> tuple[str, str]:
+    """The score to follow and its better direction: as set, else the task's own.
+
+    Raises:
+        ConfigError: If no such score will be logged.
+    """
+    known = [f"val/{name}" for name in task.score_names]
+    monitor = task.monitor if settings.monitor == "auto" else settings.monitor
+    if monitor not in known:
+        raise ConfigError(f"monitor={monitor}: no such score is logged in validation; choose one of {', '.join(known)}")
+    if settings.mode != "auto":
+        return monitor, settings.mode
+    lower = monitor.rpartition("/")[2] in {"loss", "perplexity", "mse", "mae"}
+    return monitor, "min" if lower else "max"
+
+
+def make_callbacks(settings: Run, folder: RunFolder, monitor: str, mode: str, *, validates: bool) -> list[Callback]:
+    """Early stopping, then checkpoints: the best first, so that `last.ckpt` knows it."""
+    wanted = settings.callbacks
+    found: list[Callback] = []
+    if settings.trainer["enable_progress_bar"]:
+        found.append(progress_callback())
+    if wanted["throughput"]:
+        found.append(Throughput())
+    if validates and wanted["early_stopping"]:
+        found.append(
+            EarlyStopping(monitor, mode=mode, patience=int(wanted["patience"]), min_delta=float(wanted["min_delta"]))
+        )
+    if validates:
+        found.append(BestCheckpoint(folder.best, monitor=monitor, mode=mode))
+    return [*found, SafePoint(folder.last, every=int(wanted["save_every"]))]
+
+
+def make_trainer(settings: Run, root: Path, callbacks: Sequence[Callback], loggers: Sequence[Logger]) -> L.Trainer:
+    """Lightning's trainer, its own clipping, samplers and checkpoints switched off: ours replace them."""
+    own = {"gradient_clip_val", "precision", "enable_progress_bar"}
+    given = {key: value for key, value in settings.trainer.items() if key not in own and value is not None}
+    if settings.trainer["check_val_every_n_epoch"] is None:
+        given["check_val_every_n_epoch"] = None  # null means something here: the interval counts across epochs
+    return L.Trainer(
+        **given,
+        precision=precision(settings.trainer["precision"]),
+        max_epochs=settings.max_epochs,
+        max_steps=-1 if settings.max_steps is None else settings.max_steps,
+        callbacks=list(callbacks),
+        logger=list(loggers),
+        plugins=[AtomicCheckpointIO()],
+        default_root_dir=root,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        enable_model_summary=False,
+        enable_progress_bar=any(isinstance(callback, ProgressBar) for callback in callbacks),
+    )
+
+
+def precision(wanted: str) -> Any:
+    """The precision as Lightning names it; "auto" takes bfloat16 where the GPU computes in it."""
+    if wanted != "auto":
+        return wanted
+    return "bf16-mixed" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "32-true"

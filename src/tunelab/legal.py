@@ -1,0 +1,61 @@
+"""Which values are legal, by dotted name."""
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+from math import isfinite
+from typing import Any
+
+RANGES: Mapping[str, tuple[float, float]] = {  # smallest and largest legal value
+    "lr": (0, 100),
+    "batch_size": (1, 2**20),
+    "micro_tokens": (1, 2**30),
+    "max_epochs": (1, 10**6),
+    "max_steps": (1, 10**12),
+    "seed": (0, 2**63 - 1),
+    "regularization.weight_decay": (0, 10),
+    "regularization.dropout": (0, 0.99),
+    "scheduler.warmup": (0, 10**9),
+    "scheduler.floor": (0, 1),
+    "trainer.gradient_clip_val": (0, 10**9),
+    "trainer.log_every_n_steps": (1, 10**9),
+    "callbacks.patience": (1, 10**6),
+    "callbacks.save_every": (0, 10**9),
+    "data.workers": (0, 256),
+    "data.split.validation": (0, 0.9),
+    "data.split.test": (0, 0.9),
+    "eval.batch_size": (1, 2**20),
+    "eval.max_new_tokens": (1, 2**17),
+}
+CHOICES: Mapping[str, tuple[Any, ...]] = {
+    "mode": ("auto", "min", "max"),
+    "adapter.kind": ("full",),
+    "trainer.precision": ("auto", "32-true", "32", "bf16-mixed", "bf16", "64-true"),
+    "data.task": ("instruction", "classification", "regression"),
+    "data.too_long": ("drop", "truncate_prompt", "truncate_answer", "error"),
+    "data.on_bad": ("error", "skip"),
+    "data.train_on": ("answers", "last_answer", "all"),
+    "model.size": ("tiny", "base"),
+}
+ABOVE_ZERO = {"lr"}
+
+
+def unknown_choice(name: str, value: Any) -> str | None:
+    """What is wrong with a value that must be one of a few; None if nothing is (or nothing was given)."""
+    legal = CHOICES[name]
+    if value is None or value in legal:
+        return None
+    near = get_close_matches(str(value), [str(choice) for choice in legal], 1)
+    hint = f"did you mean '{near[0]}'?" if near else f"choose one of {', '.join(map(str, legal))}"
+    return f"{name}={value} is unknown; {hint}"
+
+
+def out_of_range(name: str, value: Any, low: float, high: float) -> str | None:
+    """What is wrong with a number; None if nothing is (or nothing was given)."""
+    if value is None or value == "???":
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
+        return f"{name}={value} is not a number"
+    if value < low or value > high or (name in ABOVE_ZERO and value <= 0):
+        least = "above 0" if name in ABOVE_ZERO else f"at least {low:.15g}"
+        return f"{name}={value} is out of range; it must be {least} and at most {high:.15g}"
+    return None

@@ -1,0 +1,37 @@
+"""Every experiment runs, shortened; none is shipped untried."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SHORT = ["max_steps=2", "data.limit=40", "logger=none", "trainer.accelerator=cpu", "trainer.val_check_interval=1.0"]
+ORDER = ["starter_readings", "starter_pretrain"]  # the second reads what the first leaves
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("experiments")
+    for name in ("conf", "src", "train.py"):
+        (folder / name).symlink_to(ROOT / name)
+    return folder
+
+
+def test_every_experiment_is_tried_here() -> None:
+    assert sorted(path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml")) == sorted(ORDER)
+
+
+@pytest.mark.parametrize("name", ORDER)
+def test_an_experiment_runs(name: str, place: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    done = subprocess.run(
+        [sys.executable, "train.py", f"experiment={name}", *SHORT], cwd=place, capture_output=True, text=True,
+        timeout=240, env={**os.environ, "PYTHONPATH": str(ROOT / "src"), "WANDB_MODE": "disabled"},
+    )  # fmt: skip
+
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert list((place / "outputs").glob(f"{name}/**/export/model.safetensors"))
+    head = (ROOT / "conf" / "experiment" / f"{name}.yaml").read_text().splitlines()[:6]
+    assert any(f"python train.py experiment={name}" in line for line in head)
