@@ -1,4 +1,4 @@
-"""Ten families of small exercises: a text, what is asked about it, and the one right answer.
+"""Eight families of small exercises: a text, what is asked about it, and the one right answer.
 
 An exercise is told twice: as an instruction record (`instructions.py`) and as prose for pre-training (`stories.py`).
 """
@@ -8,7 +8,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tunelab.starter.scene import Event, as_list, draw_events, tell_price, tell_purchase, tell_trip
+from tunelab.starter.scene import Event, as_list, draw_events, tell_purchase, tell_trip
 from tunelab.starter.world import MOODS, NUMBER_WORDS, World
 
 
@@ -30,11 +30,17 @@ class Exercise:
 
 
 def extract(rng: random.Random, world: World) -> Exercise:
-    """Read one value out of a record of purchases."""
-    events = draw_events(rng, world, 3)
-    text = " ".join(tell_purchase(rng, event) for event in events)
-    wish, found = rng.choice(on_purchase(rng.choice(events)))
-    return Exercise(f"Extract {wish}.", wish, text, found)
+    """Read one value out of the record of a purchase."""
+    one = draw_events(rng, world, 1)[0]
+    wish, found = rng.choice(
+        (
+            ("the buyer", one.person),
+            ("the price", f"{one.price} coins"),
+            ("the town", one.place),
+            ("the thing", f"a {one.thing}"),
+        )
+    )
+    return Exercise(f"Extract {wish}.", wish, tell_purchase(rng, one), found)
 
 
 def on_purchase(event: Event) -> tuple[tuple[str, str], ...]:
@@ -58,11 +64,11 @@ def on_trip(event: Event) -> tuple[tuple[str, str], ...]:
 
 
 def answer(rng: random.Random, world: World) -> Exercise:
-    """Answer a question about trips."""
-    events = draw_events(rng, world, 3)
-    text = " ".join(tell_trip(rng, event) for event in events)
-    wish, said = rng.choice(on_trip(rng.choice(events)))
-    return Exercise(f"Tell {wish}.", wish, text, said)
+    """Answer a question about a passage: somebody travels, somebody else buys."""
+    trip, purchase = draw_events(rng, world, 2)
+    told = [tell_trip(rng, trip), tell_purchase(rng, purchase)]
+    wish, said = rng.choice((*on_trip(trip), (f"who bought the {purchase.thing}", purchase.person)))
+    return Exercise(f"Tell {wish}.", wish, " ".join(rng.sample(told, 2)), said)
 
 
 def count(rng: random.Random, world: World) -> Exercise:
@@ -78,20 +84,16 @@ def count(rng: random.Random, world: World) -> Exercise:
 
 
 def sort(rng: random.Random, world: World) -> Exercise:
-    """Put prices or times in order."""
-    if rng.random() < 0.5:
-        values = [str(price) for price in rng.sample(world.prices, 3)]
-        up, kind, words = rng.random() < 0.5, "prices", ("low to high", "high to low")
-    else:
-        values = rng.sample(world.times, 3)
-        up, kind, words = rng.random() < 0.5, "times", ("early to late", "late to early")
-    order = words[0] if up else words[1]
-    ordered = sorted(values, reverse=not up)  # all prices have two digits and all times one for the hour
+    """Put number words in order."""
+    values = rng.sample(range(1, len(NUMBER_WORDS)), 3)
+    order = rng.choice(("low to high", "high to low"))
+    ordered = sorted(values, reverse=order == "high to low")
+    kind = rng.choice(("numbers", "rolls", "points", "scores"))
     return Exercise(
         f"Sort the {kind} from {order}.",
         f"the {kind} from {order}",
-        f"The {kind}: {as_list(values)}.",
-        as_list(ordered),
+        f"The {kind}: {as_list([NUMBER_WORDS[value] for value in values])}.",
+        as_list([NUMBER_WORDS[value] for value in ordered]),
     )
 
 
@@ -125,25 +127,12 @@ def rewrite(rng: random.Random, world: World) -> Exercise:
 
 
 def compare(rng: random.Random, world: World) -> Exercise:
-    """Say which of two is more, less, earlier or later."""
-    pair = draw_events(rng, world, 2)
-    if rng.random() < 0.5:
-        word = rng.choice(("more", "less"))
-        chosen = max(pair, key=_price) if word == "more" else min(pair, key=_price)
-        text = " ".join(tell_price(rng, event) for event in pair)
-        return Exercise(f"Which thing costs {word}?", f"which thing cost {word}", text, f"the {chosen.thing}")
-    word = rng.choice(("earlier", "later"))
-    chosen = max(pair, key=_time) if word == "later" else min(pair, key=_time)
-    text = " ".join(tell_trip(rng, event) for event in pair)
-    return Exercise(f"Who left {word}?", f"who left {word}", text, chosen.person)
-
-
-def _price(event: Event) -> int:
-    return event.price
-
-
-def _time(event: Event) -> str:
-    return event.time  # one digit for the hour, so the order of the letters is the order of the day
+    """Say which of two people paid more, or less."""
+    people, paid = rng.sample(world.people, 2), rng.sample(range(1, len(NUMBER_WORDS)), 2)
+    word = rng.choice(("more", "less"))
+    chosen = people[paid.index(max(paid) if word == "more" else min(paid))]
+    text = " ".join(f"{who} paid {NUMBER_WORDS[coins]} coins." for who, coins in zip(people, paid, strict=True))
+    return Exercise(f"Who paid {word}?", f"who paid {word}", text.replace("one coins", "one coin"), chosen)
 
 
 def as_json(rng: random.Random, world: World) -> Exercise:
@@ -152,34 +141,12 @@ def as_json(rng: random.Random, world: World) -> Exercise:
     told, note = rng.choice(
         (
             (tell_trip(rng, one), {"name": one.person, "town": one.place, "time": one.time}),
-            (
-                tell_purchase(rng, one),
-                {"name": one.person, "thing": one.thing, "town": one.place, "price": one.price},
-            ),
+            (tell_purchase(rng, one), {"name": one.person, "thing": one.thing, "price": one.price}),
         )
     )
     keys = as_list(list(note))
     wish = f"the sentence as JSON with {keys}"
     return Exercise(f"Format {wish}.", wish, told, json.dumps(note))
-
-
-def names(rng: random.Random, world: World) -> Exercise:
-    """List the people or the towns of a text, in the order of the text."""
-    events = draw_events(rng, world, rng.randint(2, 3))
-    text = " ".join(tell_trip(rng, event) for event in events)
-    kind, listed = rng.choice(
-        (("people", [event.person for event in events]), ("towns", [event.place for event in events]))
-    )
-    return Exercise(f"List the {kind}.", f"the {kind}", text, as_list(listed))
-
-
-def pick(rng: random.Random, world: World) -> Exercise:
-    """Name the entry at one end of a list."""
-    kind, pool = rng.choice((("person", world.people), ("town", world.places)))
-    listed = rng.sample(pool, rng.randint(3, 5))
-    where, said = rng.choice((("first", listed[0]), ("second", listed[1]), ("last", listed[-1])))
-    asked, wish = f"Which {kind} is {where} on the list?", f"which {kind} was {where} on the list"
-    return Exercise(asked, wish, f"The list: {as_list(listed)}.", said)
 
 
 FAMILIES: dict[str, Callable[[random.Random, World], Exercise]] = {
@@ -191,6 +158,4 @@ FAMILIES: dict[str, Callable[[random.Random, World], Exercise]] = {
     "rewrite": rewrite,
     "compare": compare,
     "json": as_json,
-    "names": names,
-    "pick": pick,
 }

@@ -123,11 +123,11 @@ def write_stories(world: World, *, seed: int, count: int, forbidden: Set[str] = 
     rng = random.Random(f"stories {seed}")
     for _ in range(count):
         draw, few = rng.random(), cast(rng, world, 6)
-        if draw < 0.35:
+        if draw < 0.45:
             yield curious(rng, few, forbidden)
-        elif draw < 0.55:
+        elif draw < 0.6:
             yield lookups(rng, few)
-        elif draw < 0.65:
+        elif draw < 0.7:
             yield ledger(rng, few)
         elif draw < 0.85:
             yield echo(rng, world)

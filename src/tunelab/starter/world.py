@@ -19,7 +19,7 @@ MOODS: dict[str, tuple[str, ...]] = {
     "calm": ("rested by the fire", "breathed slowly", "sat quietly", "watched the clouds drift", "slept in peace"),
     "afraid": ("trembled and hid", "ran from the shadow", "shivered with fright", "screamed for help", "fled in dread"),
 }
-NUMBER_WORDS = ("zero", "one", "two", "three", "four", "five", "six")
+NUMBER_WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
 _FIRST = "Bel Cor Dan Fen Gal Hal Jor Kel Lor Mar Nel Per Ros Sel Tal Ven Wil Yor Zan Tor"
 _LAST = "a an ena ia in ik o on ra us wyn"
