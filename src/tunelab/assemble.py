@@ -1,6 +1,6 @@
 """From checked settings to the objects of a run: task, data, model, module."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from inspect import signature
 from math import ceil
@@ -14,6 +14,7 @@ from tunelab import build
 from tunelab.data.examples import Example
 from tunelab.data.prepare import Sources, encode_split, read_splits
 from tunelab.datamodule import StepData
+from tunelab.errors import ConfigError
 from tunelab.models.architecture import context_limit
 from tunelab.models.document_attention import use_documents
 from tunelab.models.load import load_model, load_tokenizer
@@ -100,8 +101,26 @@ def fresh_model(settings: Run, task: Task, tokenizer: PreTrainedTokenizerBase) -
     )
     if task.head == "sequence":
         ensure_pad(tokenizer, model)
+    freeze(model, settings.adapter["freeze"])
     model.train()  # transformers hands models over with dropout switched off
     return model
+
+
+def freeze(model: PreTrainedModel, patterns: Sequence[str]) -> None:
+    """Keep the parameters as they are whose name holds one of `patterns`.
+
+    Raises:
+        ConfigError: If a pattern meets no parameter, or nothing is left to train.
+    """
+    names = [name for name, _ in model.named_parameters()]
+    if lost := [pattern for pattern in patterns if not any(pattern in name for name in names)]:
+        raise ConfigError(
+            f"adapter.freeze={lost}: no parameter has that in its name; there is {', '.join(names[:6])}, ..."
+        )
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(not any(pattern in name for pattern in patterns))
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise ConfigError(f"adapter.freeze={list(patterns)} leaves nothing to train; name fewer parts")
 
 
 def make_data(prepared: Prepared) -> StepData:

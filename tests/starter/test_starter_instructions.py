@@ -117,7 +117,8 @@ def solve(record: Record) -> str:  # one branch per family is the clearest way t
         return f"{joint.capitalize()} {end}, {start}."
     if family == "compare":
         most = max if last == "more" else min
-        return most(re.findall(r"(\w+) paid (\w+)", text), key=lambda paid: NUMBER_WORDS.index(paid[1]))[0]
+        amounts = re.findall(r"paid (\w+ coins?)", text)
+        return most(amounts, key=lambda amount: NUMBER_WORDS.index(amount.split()[0]))
     if family == "json":
         (fact,) = facts(text, BOUGHT + WENT)
         keys = asked.rstrip(".").split("with ")[1].split(", ")

@@ -128,11 +128,29 @@ def rewrite(rng: random.Random, world: World) -> Exercise:
 
 def compare(rng: random.Random, world: World) -> Exercise:
     """Say which of two people paid more, or less."""
+    people, paid, word, text = _payments(rng, world)
+    return Exercise(f"Who paid {word}?", f"who paid {word}", text, people[paid.index(_end(paid, word))])
+
+
+def compare_amounts(rng: random.Random, world: World) -> Exercise:
+    """Say which of two amounts is more, or less."""
+    _, paid, word, text = _payments(rng, world)
+    return Exercise(f"Which amount is {word}?", f"which amount was {word}", text, _coins(_end(paid, word)))
+
+
+def _payments(rng: random.Random, world: World) -> tuple[list[str], list[int], str, str]:
+    """Two people, what each paid, "more" or "less", and the sentences that tell it."""
     people, paid = rng.sample(world.people, 2), rng.sample(range(1, len(NUMBER_WORDS)), 2)
     word = rng.choice(("more", "less"))
-    chosen = people[paid.index(max(paid) if word == "more" else min(paid))]
-    text = " ".join(f"{who} paid {NUMBER_WORDS[coins]} coins." for who, coins in zip(people, paid, strict=True))
-    return Exercise(f"Who paid {word}?", f"who paid {word}", text.replace("one coins", "one coin"), chosen)
+    return people, paid, word, " ".join(f"{who} paid {_coins(coins)}." for who, coins in zip(people, paid, strict=True))
+
+
+def _end(paid: list[int], word: str) -> int:
+    return max(paid) if word == "more" else min(paid)
+
+
+def _coins(many: int) -> str:
+    return f"{NUMBER_WORDS[many]} coin{'s' if many > 1 else ''}"
 
 
 def as_json(rng: random.Random, world: World) -> Exercise:
@@ -159,3 +177,6 @@ FAMILIES: dict[str, Callable[[random.Random, World], Exercise]] = {
     "compare": compare,
     "json": as_json,
 }
+
+# As the instruction set asks them: of two payments it wants the amount, which prose leaves to the one who paid.
+ASKED = {**FAMILIES, "compare": compare_amounts}

@@ -2,7 +2,7 @@
 
 import random
 
-from tunelab.starter.exercises import FAMILIES
+from tunelab.starter.exercises import ASKED
 from tunelab.starter.world import SPLITS, share_out
 
 RECORDS = {"train": 3200, "validation": 400, "test": 400}
@@ -25,8 +25,8 @@ def write_instructions(seed: int) -> dict[str, list[dict[str, str]]]:
     for split in SPLITS:
         rng = random.Random(f"instructions {seed} {split}")
         records: list[dict[str, str]] = []
-        for family, draw in FAMILIES.items():
-            wanted = len(records) + RECORDS[split] // len(FAMILIES)
+        for family, draw in ASKED.items():
+            wanted = len(records) + RECORDS[split] // len(ASKED)
             while len(records) < wanted:
                 exercise = draw(rng, worlds[split])
                 if exercise.text in seen:
