@@ -45,9 +45,14 @@ def make_callbacks(settings: Run, folder: RunFolder, monitor: str, mode: str, *,
     if wanted["throughput"]:
         found.append(Throughput())
     if validates and wanted["early_stopping"]:
-        found.append(
-            EarlyStopping(monitor, mode=mode, patience=int(wanted["patience"]), min_delta=float(wanted["min_delta"]))
+        stopper = EarlyStopping(
+            monitor,
+            mode=mode,
+            patience=int(wanted["patience"]),
+            min_delta=float(wanted["min_delta"]),
+            check_on_train_epoch_end=False,  # a run resumed at an epoch's end has no validation to look at there
         )
+        found.append(stopper)
     if validates:
         found.append(BestCheckpoint(folder.best, monitor=monitor, mode=mode))
     return [*found, SafePoint(folder.last, every=int(wanted["save_every"]))]
