@@ -67,7 +67,6 @@ def prepare(settings: Run) -> Prepared:
         DataError: If records cannot be used.
         ConfigError: If model or tokenizer cannot be loaded.
     """
-    L.seed_everything(settings.seed, verbose=False)  # before the model: a new head starts from random weights
     task = make_task(settings)
     sources = read_splits(settings.data, task, seed=settings.seed)
     task.fit(sources.splits["train"].rows)
@@ -91,7 +90,7 @@ def prepare(settings: Run) -> Prepared:
 
 def fresh_model(settings: Run, task: Task, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
     """The model as it is before training; the same weights at every call."""
-    L.seed_everything(settings.seed, verbose=False)
+    L.seed_everything(settings.seed, verbose=False)  # before the model: a new head starts from random weights
     model = load_model(
         settings.model,
         tokenizer,

@@ -85,8 +85,7 @@ def typed(config: DictConfig) -> tuple[dict[str, Any], list[str]]:
             faults.append(f"{key} is not set and has no default; give {key}=VALUE")
             continue
         try:
-            plain = OmegaConf.to_container(OmegaConf.create({key: config[key]}), resolve=False)
-            given = cast(dict[str, Any], plain)[key] if not OmegaConf.is_config(config[key]) else resolved(config, key)
+            given = resolved(config, key) if OmegaConf.is_config(config[key]) else config[key]
             merged = OmegaConf.merge(OmegaConf.structured(Run), {key: given})
             values[key] = cast(dict[str, Any], OmegaConf.to_container(merged, resolve=True))[key]
         except OmegaConfBaseException as fault:

@@ -13,16 +13,6 @@ from tunelab.errors import ConfigError, DataError
 Write = Callable[[str, str | bytes], str]
 
 
-@pytest.fixture
-def write(tmp_path: Path) -> Write:
-    def file(name: str, content: str | bytes) -> str:
-        path = tmp_path / name
-        path.write_bytes(content.encode() if isinstance(content, str) else content)
-        return str(path)
-
-    return file
-
-
 def test_each_row_knows_its_line_although_blank_lines_lie_between(write: Write) -> None:
     source = write("train.jsonl", '{"a": 1}\n\n  \n{"b": "x"}\r\n')
 

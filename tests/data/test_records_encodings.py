@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
@@ -10,16 +9,6 @@ from tunelab.data.records import read_records
 from tunelab.errors import ConfigError, DataError
 
 Write = Callable[[str, str | bytes], str]
-
-
-@pytest.fixture
-def write(tmp_path: Path) -> Write:
-    def file(name: str, content: str | bytes) -> str:
-        path = tmp_path / name
-        path.write_bytes(content.encode() if isinstance(content, str) else content)
-        return str(path)
-
-    return file
 
 
 CHINESE = '{"text": "今天的天气很好, 我们去公园散步。"}\n'

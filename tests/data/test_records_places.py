@@ -12,16 +12,6 @@ from tunelab.errors import DataError
 Write = Callable[[str, str | bytes], str]
 
 
-@pytest.fixture
-def write(tmp_path: Path) -> Write:
-    def file(name: str, content: str | bytes) -> str:
-        path = tmp_path / name
-        path.write_bytes(content.encode() if isinstance(content, str) else content)
-        return str(path)
-
-    return file
-
-
 def test_a_missing_file_is_told_with_its_near_names(write: Write) -> None:
     source = write("train.jsonl", "{}")
 
