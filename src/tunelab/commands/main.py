@@ -1,0 +1,64 @@
+"""`tunelab COMMAND`: what one does before and after training.  Each command is a module of this package."""
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any, Protocol, cast
+
+from tunelab.errors import TuneLabError
+from tunelab.launch import leave, tell
+
+# Name to the sentence of --help.  The module of that name holds `add_arguments` and `run`.
+COMMANDS = {
+    "preview": "see records as the model will: tokens learned, tokens masked, lengths, duplicates, leaks",
+}
+
+
+class Command(Protocol):
+    """What the module of a command offers.  It imports torch inside `run`, so that --help is instant."""
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Declare arguments; the parser's description and epilog may be set too."""
+
+    def run(self, arguments: Any) -> int:
+        """Do it; the return value is the exit status."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command and leave with its exit status: 0 done, 2 the user's mistake, 1 anything else."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    signal.signal(signal.SIGTERM, leave)
+    given = parse(list(sys.argv[1:] if arguments is None else arguments))
+    try:
+        status = command(given.command).run(given)
+        sys.stdout.flush()
+    except TuneLabError as fault:
+        tell(fault)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    else:
+        sys.exit(status)
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """The arguments of the command that is named first; a usage message and exit status 2 where they are wrong."""
+    parser = argparse.ArgumentParser(prog="tunelab", description="TuneLab: before and after training.")
+    chosen = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, sentence in COMMANDS.items():
+        own = chosen.add_parser(
+            name, help=sentence, description=sentence, formatter_class=argparse.RawDescriptionHelpFormatter
+        )
+        if arguments and arguments[0] == name:  # the others need not be imported
+            command(name).add_arguments(own)
+    return parser.parse_args(arguments)
+
+
+def command(name: str) -> Command:
+    """The module behind a command."""
+    return cast(Command, import_module(f"tunelab.commands.{name}"))
