@@ -10,6 +10,7 @@ _LOGGERS = (
     "lightning_utilities.core.rank_zero",
     "lightning.pytorch",
     "lightning.fabric",
+    "transformers.distributed.tensor_parallel",
 )
 _MESSAGES = (  # parts of log lines that tell the user nothing to act on
     "litlogger",
@@ -28,6 +29,7 @@ _MESSAGES = (  # parts of log lines that tell the user nothing to act on
     "Restoring states from the checkpoint",
     "Automatic Mixed Precision (AMP)",
     "bfloat16 Automatic Mixed Precision",
+    "layers were not sharded",
 )
 _WARNINGS = (  # beginnings (regular expressions) of warnings that are settled by design here
     r".*does not have many workers.*",  # records are tokenised once; workers would only copy lists

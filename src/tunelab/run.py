@@ -1,6 +1,5 @@
 """The story of one run: check, prepare, train, score, record, export."""
 
-import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -61,7 +60,7 @@ def fine_tune(
     silence_vendors()
     if faults := check_loggers(settings.logger):
         raise ConfigError.listing(faults)
-    main = all(os.environ.get(rank, "0") == "0" for rank in ("LOCAL_RANK", "NODE_RANK"))
+    main = console.is_main_process()
     folder = open_folder(root, resume=bool(settings.resume)) if main else RunFolder(root)
     loggers: list[Logger] = []
     ending, outcome, trainer = Ending("failed", "it never started"), Outcome(), None

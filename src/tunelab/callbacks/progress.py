@@ -64,7 +64,9 @@ class PlainProgress(Callback):
         scores = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("val/")}
         if scores:
             values = "  ".join(f"{name} {_short(value)}" for name, value in scores.items())
-            say(f"validation at step {trainer.global_step:,}  {values}")
+            # outside training it is the best checkpoint that is scored, whatever step training came to
+            when = f"at step {trainer.global_step:,}" if trainer.state.fn == "fit" else "of the best"
+            say(f"validation {when}  {values}")
 
 
 def _steps_done(trainer: Trainer) -> int:
