@@ -12,6 +12,7 @@ from tunelab.settings import check
 OPTIONS = sorted(str(path.relative_to(CONF).with_suffix("")) for path in CONF.glob("*/*.yaml"))
 NEEDS = {
     "data/instruction": ["data.train=x.jsonl"],
+    "data/preference": ["data.train=x.jsonl"],
     "data/classification": ["data.train=x.csv", "data.text=text", "data.label=label"],
     "data/regression": ["data.train=x.csv", "data.text=text", "data.target=y"],
     "model/pretrained": ["model.path=somewhere"],

@@ -14,7 +14,8 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 from tunelab.data.batching import plan_step
 from tunelab.data.examples import IGNORE, Example, Step
 from tunelab.data.loader import StepLoader
-from tunelab.models.document_attention import use_documents
+from tunelab.models.document_attention import NAME
+from tunelab.models.probe import takes_flat_rows
 from tunelab.module import FineTuner
 from tunelab.tasks.instruction import Instruction
 
@@ -63,7 +64,7 @@ def ours(model: PreTrainedModel, step: Step, *, flat: bool, world: int = 1) -> d
     task = Instruction()
     task.flat = flat
     module = FineTuner(model, task, optimizer=lambda p: torch.optim.SGD(p, 0.1), schedule=lambda step: 1.0, clip=0)
-    module._trainer = SimpleNamespace(strategy=SimpleNamespace(), world_size=world)  # type: ignore[assignment]
+    module._trainer = SimpleNamespace(strategy=SimpleNamespace(), world_size=world, global_step=0)  # type: ignore[assignment]
     module._fabric = None
     module.manual_backward = lambda loss: loss.backward()  # type: ignore[method-assign]
     module._gradient(step)
@@ -85,7 +86,7 @@ def test_the_gradient_does_not_depend_on_how_a_step_is_cut(flat: bool, micro_tok
     # Given uneven rows in steps of 8, of which the last has only 3
     model, examples = tiny_model(), uneven_examples()
     if flat:
-        assert use_documents(model)
+        assert takes_flat_rows(model, NAME)
 
     for step, plain in zip(loader(flat, micro_tokens, 8), loader(False, 10**6, 8), strict=True):
         rows = [row for micro in plain.micros for row in micro.rows.tolist()]

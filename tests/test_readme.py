@@ -1,5 +1,6 @@
 """Every command of the README runs, as it stands there."""
 
+import io
 import json
 import os
 import re
@@ -11,14 +12,18 @@ from pathlib import Path
 import pytest
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from tiny import labelled, write
+from tiny import MODEL, QUIET, labelled, settings, write
+from tunelab.commands.main import main
 from tunelab.models.load import load_tokenizer
+from tunelab.run import fine_tune
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```sh\n(.*?)```", README, flags=re.DOTALL)
 LINES = [line.split("  #")[0].strip() for block in BLOCKS for line in block.replace("\\\n", " ").splitlines()]
 COMMANDS = [line for line in dict.fromkeys(LINES) if line and not line.startswith("#")]
+PREVIEW = [line for line in COMMANDS if line.startswith("tunelab preview")]
+USE = [line for line in COMMANDS if " RUN " in line]
 TRAIN = [line for line in COMMANDS if line.startswith("python train.py")]
 # short: what is shown is how the command is put together, not what comes of hours of training
 SHORT = ["max_steps=2", "data.limit=40", "eval.max_new_tokens=2", "logger=none", "trainer.accelerator=cpu"]
@@ -37,6 +42,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tokenizer.save_pretrained(folder / "my_model")
     records = [{"instruction": f"say {i}", "input": "", "output": f"it is {i}"} for i in range(60)]
     write(folder / "my.jsonl", records)
+    pairs = [{"prompt": r["instruction"], "chosen": r["output"], "rejected": "no"} for r in records]
+    write(folder / "pairs.jsonl", pairs)
     rows = [json.loads(line) for line in labelled(folder).read_text().splitlines()]
     (folder / "reviews.csv").write_text("review,stars\n" + "".join(f"{r['text']},{r['label']}\n" for r in rows))
     (folder / "essays.csv").write_text("essay,grade\n" + "".join(f"{r['text']},{r['number']}\n" for r in rows))
@@ -81,6 +88,41 @@ def test_the_resume_command_goes_on(place: Path, tmp_path: Path) -> None:
     assert "going on after step 2" in done.stdout
 
 
+@pytest.mark.parametrize("command", PREVIEW)
+def test_a_preview_command_runs(command: str, place: Path, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    given = [*shlex.split(command)[1:], "--output", str(page)]
+    code = "from tunelab.commands.main import main; main()"
+    done = subprocess.run([sys.executable, "-c", code, *given], cwd=place, capture_output=True, text=True, timeout=240)
+
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert page.is_file()
+
+
+@pytest.fixture(scope="module")
+def trained(place: Path) -> Path:
+    """A run to be used."""
+    small = ["data=instruction", f"data.train={place / 'my.jsonl'}", "max_steps=2", *MODEL, *QUIET]
+    fine_tune(settings(*small), place / "trained")
+    return place / "trained"
+
+
+@pytest.mark.parametrize("command", USE)
+def test_a_command_that_uses_a_run_does(
+    command: str, trained: Path, place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(place)
+    monkeypatch.setattr(sys, "stdin", io.StringIO("say 5\n"))
+    words = [str(trained) if word == "RUN" else word for word in shlex.split(command)]
+
+    with pytest.raises(SystemExit) as left:
+        main(words[1:])
+
+    assert left.value.code == 0, capsys.readouterr().err
+    if "--output" in words:
+        assert (place / words[words.index("--output") + 1]).exists()
+
+
 def test_every_make_target_of_the_readme_exists() -> None:
     targets = {line.split()[1] for line in COMMANDS if line.startswith("make ")}
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
@@ -90,7 +132,13 @@ def test_every_make_target_of_the_readme_exists() -> None:
 
 
 def test_commands_that_are_no_python_are_only_make_and_reading() -> None:
-    others = [line for line in COMMANDS if not line.startswith(("python train.py", "make "))]
+    others = [
+        line for line in COMMANDS if line not in {*TRAIN, *USE} and not line.startswith(("make ", "tunelab preview"))
+    ]
+    served_in_its_own_test = "transformers serve "
     assert all(
-        line.startswith(("git clone", "cd ", "wandb ", "python -m tunelab.starter.build", "pip ")) for line in others
+        line.startswith(
+            ("git clone", "cd ", "wandb ", "python -m tunelab.starter.build", "pip ", served_in_its_own_test)
+        )
+        for line in others
     )

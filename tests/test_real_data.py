@@ -79,7 +79,7 @@ SETS = {
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("name", SETS)
 def test_a_fine_tuned_model_beats_bags_of_words(name: str, real: Path, tmp_path: Path) -> None:
     minilm()

@@ -1,7 +1,7 @@
 """From checked settings to the objects of a run: task, data, model, module."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from inspect import signature
 from math import ceil
 
@@ -12,40 +12,65 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tunelab import build
 from tunelab.data.examples import Example
+from tunelab.data.portions import Portion, portions_of
 from tunelab.data.prepare import Sources, encode_split, read_splits
+from tunelab.data.token_store import rows_of
 from tunelab.datamodule import StepData
-from tunelab.errors import ConfigError
-from tunelab.models.architecture import context_limit
-from tunelab.models.document_attention import use_documents
+from tunelab.models.adapter import Adapter, attach, is_partial, refuse_early
+from tunelab.models.architecture import context_limit, load_config
 from tunelab.models.load import load_model, load_tokenizer
+from tunelab.models.soft_prompt import prompt_ids, prompted
 from tunelab.module import FineTuner
-from tunelab.optim.groups import decay_groups
+from tunelab.rates import held_back, parameter_groups, starts
+from tunelab.reference import with_reference
+from tunelab.rows import lay_out
 from tunelab.settings import Run
 from tunelab.tasks.base import Task
 from tunelab.tasks.classification import Classification
 from tunelab.tasks.instruction import Instruction
-from tunelab.tasks.pooling import ensure_pad
+from tunelab.tasks.pooling import embedding, ensure_pad
+from tunelab.tasks.preference import Preference
 from tunelab.tasks.regression import Regression
+from tunelab.tasks.source_scores import SourceScores
 
-TASKS: Mapping[str, type[Task]] = {kind.name: kind for kind in (Instruction, Classification, Regression)}
+TASKS: Mapping[str, type[Task]] = {kind.name: kind for kind in (Instruction, Preference, Classification, Regression)}
 
 
 @dataclass
-class Prepared:
-    """What a run works with, before any training.
+class Encoded:
+    """The data as the model will see it; no weights are needed to know that.
 
     Attributes:
         examples: Of each split.
-        counts: The data report: one line of counts for each split.
+        counts: One line of counts for each split.
+        portions: With `data.mix`, where the examples of each source stand in each split.
     """
 
     settings: Run
     task: Task
     sources: Sources
     tokenizer: PreTrainedTokenizerBase
-    model: PreTrainedModel
-    examples: dict[str, list[Example]]
+    examples: dict[str, Sequence[Example]]
     counts: dict[str, dict[str, int | float]]
+    portions: dict[str, list[Portion]] = field(default_factory=dict, kw_only=True)
+
+    @property
+    def epoch_rows(self) -> int:
+        """Examples that one epoch sees, a repeated one as often as it comes."""
+        weighted = sum(portion.drawn for portion in self.portions.get("train", ()))
+        return weighted or len(self.examples["train"])
+
+
+@dataclass
+class Prepared(Encoded):
+    """What a run works with, before any training."""
+
+    adapter: Adapter
+
+    @property
+    def model(self) -> PreTrainedModel:
+        """What is trained."""
+        return self.adapter.model
 
     @property
     def flat(self) -> bool:
@@ -60,36 +85,75 @@ def make_task(settings: Run) -> Task:
     return kind(**{name: given[name] for name in signature(kind).parameters if name in given})
 
 
-def prepare(settings: Run) -> Prepared:
-    """Read the data, load the model, encode every split.
+def encode(settings: Run) -> Encoded:
+    """Read the data and encode every split.
 
     Raises:
         DataError: If records cannot be used.
-        ConfigError: If model or tokenizer cannot be loaded.
+        ConfigError: If the tokenizer or the architecture cannot be read.
     """
     task = make_task(settings)
     sources = read_splits(settings.data, task, seed=settings.seed)
     task.fit(sources.splits["train"].rows)
     tokenizer = load_tokenizer(settings.model)
-    model = fresh_model(settings, task, tokenizer)
-    if isinstance(task, Instruction) and settings.model["attention"] == "auto":
-        task.flat = use_documents(model)
-    bounds = [bound for bound in (context_limit(model.config), settings.data["max_tokens"]) if bound is not None]
-    task.use(tokenizer, min(bounds, default=None))
+    use_tokenizer(settings, task, tokenizer)
     encoded = {name: encode_split(split, task) for name, split in sources.splits.items()}
-    return Prepared(
-        settings,
-        task,
-        sources,
-        tokenizer,
-        model,
-        {name: found for name, (found, _) in encoded.items()},
-        {name: counts for name, (_, counts) in encoded.items()},
-    )
+    examples = {name: found for name, (found, _) in encoded.items()}
+    counts = {name: row for name, (_, row) in encoded.items()}
+    return Encoded(settings, task, sources, tokenizer, examples, counts, portions=portions(sources, examples))
+
+
+def portions(sources: Sources, examples: Mapping[str, Sequence[Example]]) -> dict[str, list[Portion]]:
+    """With several sources, where the examples of each stand in each split; else nothing.
+
+    Raises:
+        DataError: If a weight is so small that an epoch sees nothing of its source.
+    """
+    if not sources.weights:
+        return {}
+    return {
+        name: portions_of(
+            [sources.splits[name].sources[row] for row in rows_of(found)], sources.weights if name == "train" else {}
+        )
+        for name, found in examples.items()
+    }
+
+
+def use_tokenizer(settings: Run, task: Task, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Hand a task its tokenizer, and the longest sequence that model and settings allow."""
+    longest = context_limit(load_config(settings.model, tokenizer))
+    if longest is not None:
+        longest -= int(settings.adapter.get("length", 0))  # of a soft prompt
+    bounds = [bound for bound in (longest, settings.data["max_tokens"]) if bound is not None]
+    task.use(tokenizer, min(bounds, default=None))
+
+
+def prepare(settings: Run) -> Prepared:
+    """Read the data, encode every split, load the model.
+
+    Raises:
+        DataError: If records cannot be used.
+        ConfigError: If model or tokenizer cannot be loaded.
+    """
+    refuse_early(settings.adapter, str(settings.data["task"]))
+    encoded = encode(settings)
+    task = encoded.task
+    adapter = fresh_adapter(settings, task, encoded.tokenizer)
+    model = adapter.model
+    lay_out(settings, task, model)
+    encoded.examples = with_reference(settings, task, model, encoded.examples)
+    if lead := prompt_ids(model):
+        encoded.examples = {name: prompted(found, lead) for name, found in encoded.examples.items()}
+    return Prepared(**vars(encoded), adapter=adapter)
 
 
 def fresh_model(settings: Run, task: Task, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
-    """The model as it is before training; the same weights at every call."""
+    """The model as it is before training, a new adapter in it; the same weights at every call."""
+    return fresh_adapter(settings, task, tokenizer).model
+
+
+def fresh_adapter(settings: Run, task: Task, tokenizer: PreTrainedTokenizerBase) -> Adapter:
+    """The model as it is before training, and what trains in it; the same weights at every call."""
     L.seed_everything(settings.seed, verbose=False)  # before the model: a new head starts from random weights
     model = load_model(
         settings.model,
@@ -97,29 +161,15 @@ def fresh_model(settings: Run, task: Task, tokenizer: PreTrainedTokenizerBase) -
         head=task.head,
         options=task.head_options(),
         dropout=settings.regularization["dropout"],
+        four_bit=settings.adapter["kind"] == "qlora",
     )
+    known = load_config(settings.model, tokenizer).get_text_config().vocab_size
+    new_tokens = range(known, embedding(model).shape[0])
     if task.head == "sequence":
         ensure_pad(tokenizer, model)
-    freeze(model, settings.adapter["freeze"])
+    adapter = attach(model, settings.adapter, new_tokens=new_tokens)
     model.train()  # transformers hands models over with dropout switched off
-    return model
-
-
-def freeze(model: PreTrainedModel, patterns: Sequence[str]) -> None:
-    """Keep the parameters as they are whose name holds one of `patterns`.
-
-    Raises:
-        ConfigError: If a pattern meets no parameter, or nothing is left to train.
-    """
-    names = [name for name, _ in model.named_parameters()]
-    if lost := [pattern for pattern in patterns if not any(pattern in name for name in names)]:
-        raise ConfigError(
-            f"adapter.freeze={lost}: no parameter has that in its name; there is {', '.join(names[:6])}, ..."
-        )
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(not any(pattern in name for pattern in patterns))
-    if not any(parameter.requires_grad for parameter in model.parameters()):
-        raise ConfigError(f"adapter.freeze={list(patterns)} leaves nothing to train; name fewer parts")
+    return adapter
 
 
 def make_data(prepared: Prepared) -> StepData:
@@ -134,6 +184,7 @@ def make_data(prepared: Prepared) -> StepData:
         seed=settings.seed,
         flat=prepared.flat,
         workers=int(settings.data["workers"]),
+        portions=prepared.portions,
     )
 
 
@@ -142,10 +193,11 @@ def make_module(prepared: Prepared, model: PreTrainedModel) -> FineTuner:
     settings = prepared.settings
     optimizer = build.make(settings.optimizer)
     # counted here: asking Lightning's trainer would load the data before a resumed run has restored its place in it
-    schedule = build.make(settings.scheduler, total=planned_steps(settings, len(prepared.examples["train"])))
+    total = planned_steps(settings, prepared.epoch_rows)
+    schedule = build.make(settings.scheduler, total=total)
 
     def make_optimizer(parameters: list[nn.Parameter]) -> Optimizer:
-        made: Optimizer = optimizer(decay_groups(parameters, float(settings.regularization["weight_decay"])))
+        made: Optimizer = optimizer(parameter_groups(model, settings))
         return made
 
     return FineTuner(
@@ -155,6 +207,13 @@ def make_module(prepared: Prepared, model: PreTrainedModel) -> FineTuner:
         schedule=lambda step: float(schedule(step)),
         clip=float(settings.trainer["gradient_clip_val"] or 0),
         seed=settings.seed,
+        by_source={
+            name: SourceScores(prepared.task.scores, prepared.sources.splits[name].sources, [p.name for p in found])
+            for name, found in prepared.portions.items()
+            if name != "train"
+        },
+        partial=is_partial(model, str(settings.adapter["kind"])),
+        held=held_back(model, starts(model, settings, total)),
     )
 
 

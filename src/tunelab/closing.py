@@ -2,7 +2,7 @@
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +11,19 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping
 from lightning.pytorch.loggers import Logger
 
 from tunelab import console
-from tunelab.assemble import Prepared
+from tunelab.assemble import Prepared, fresh_adapter
 from tunelab.callbacks.best_checkpoint import BestCheckpoint
+from tunelab.data.mix import sources_of
+from tunelab.data.places import locate
 from tunelab.errors import Diverged, TuneLabError
 from tunelab.export import export_model
 from tunelab.model_card import model_card
+from tunelab.models.adapter import Adapter
+from tunelab.models.merged import merged, write_peft
+from tunelab.models.partial import load_trained, trained_only
 from tunelab.record import RunFolder
 from tunelab.scoring import Outcome
+from tunelab.settings import Run
 
 ENDINGS = {143: "SIGTERM", 130: "SIGINT"}  # exit status of a run that left at a safe point, and why
 
@@ -93,15 +99,17 @@ def finish_folder(
         write_export(prepared, folder, outcome, overrides)
 
 
-def write_export(prepared: Prepared, folder: RunFolder, outcome: Outcome, overrides: Sequence[str]) -> None:
-    """Leave the best model as plain transformers loads it."""
+def write_export(
+    prepared: Prepared, folder: RunFolder, outcome: Outcome, overrides: Sequence[str], target: Path | None = None
+) -> None:
+    """Leave the best model as plain transformers loads it, in the run's `export/` unless a target is given."""
     settings, task = prepared.settings, prepared.task
     text = model_card(
         name=f"{settings.name}-{folder.root.name}",
         task=task.name,
         base_model=str(settings.model["path"]),
         data={
-            "name": Path(str(settings.data["train"])).stem,
+            "name": " + ".join(s.name or Path(str(s.settings["train"])).stem for s in sources_of(settings.data)),
             "files": prepared.sources.files,
             "splits": prepared.counts,
         },
@@ -109,9 +117,36 @@ def write_export(prepared: Prepared, folder: RunFolder, outcome: Outcome, overri
         scores=outcome.scores,
         command=shlex.join(["python", "train.py", *overrides]),
     )
-    if warning := task.finish(prepared.model):
+    plain = merged(exportable(prepared), prepared.tokenizer)
+    if warning := task.finish(plain.model):
         console.say(warning)
-    export_model(prepared.model, prepared.tokenizer, folder.export, card=text, **task.export_options())
+    options = task.export_options()
+    if options.get("chat_template"):
+        options["chat_template"] = plain.template(options["chat_template"])
+    export_model(
+        plain.model,
+        plain.tokenizer,
+        target or folder.export,
+        card=text,
+        beside=lambda part: write_peft(prepared.adapter, plain.model, part / "adapter", base_of(settings)),
+        **options,
+    )
+
+
+def exportable(prepared: Prepared) -> Adapter:
+    """What is merged into plain weights: the trained adapter, on an unpacked base where training had it in 4 bit."""
+    if prepared.adapter.kind != "qlora":
+        return prepared.adapter
+    settings = replace(prepared.settings, adapter={**prepared.settings.adapter, "kind": "lora"})
+    unpacked = fresh_adapter(settings, prepared.task, prepared.tokenizer)
+    load_trained(unpacked.model, trained_only(prepared.model, prepared.model.state_dict()))
+    return unpacked
+
+
+def base_of(settings: Run) -> str:
+    """Where the base model lies, as a path or hub id that other programs understand."""
+    place = locate(str(settings.model["path"]))
+    return str(place.absolute() if place else settings.model["path"])
 
 
 def by_split(scores: Mapping[str, float]) -> dict[str, dict[str, float]]:

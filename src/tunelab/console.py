@@ -21,14 +21,18 @@ __all__ = [
     "say",
     "show_config",
     "show_data",
+    "show_groups",
+    "show_lines",
     "show_model",
     "show_paths",
+    "show_record",
     "show_scores",
     "silence_vendors",
 ]
 
 _PLAIN_WIDTH = 400  # columns where there is no terminal: no line of ours is cut or wrapped
 _LONGEST_VALUE = 100  # characters of one config value in the tree
+_KINDS = {"trained": "bold green", "masked": "dim", "trained special": "reverse green", "masked special": "magenta"}
 _RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
 
 
@@ -71,9 +75,32 @@ def show_model(summary: Mapping[str, Any]) -> None:
     _show(Text("model", style="bold"), _columns({str(key): _number(value) for key, value in summary.items()}))
 
 
-def show_data(report: Mapping[str, Mapping[str, int | float]]) -> None:
-    """Print a row per split and a column per count (rows, dropped, truncated, supervised tokens, padding)."""
-    _show(_table("data", "split", report))
+def show_data(report: Mapping[str, Mapping[str, int | float]], facts: Mapping[str, str] | None = None) -> None:
+    """Print a row per split and a column per count (rows, dropped, truncated, supervised tokens, padding).
+
+    Args:
+        report: Split to name of a count to its value.
+        facts: What else is known of the data, a line each, by name.
+    """
+    told = {name: _clean(text, 4096) for name, text in (facts or {}).items()}
+    _show(_table("data", "split", report), *([_columns(told)] if told else []))
+
+
+def show_lines(title: str, lines: Sequence[str]) -> None:
+    """Print lines under a title."""
+    _show(Text(_clean(title, 4096), style="bold"), *(Text(f"  {_clean(line, 4096)}") for line in lines))
+
+
+def show_record(title: str, parts: Sequence[Sequence[tuple[str, str]]]) -> None:
+    """Print one record in the colours of what is trained, masked and special.
+
+    Args:
+        title: Where it stands.
+        parts: Its sequences, each as texts with their kind: "trained", "masked", either with " special" after it.
+    """
+    _show(Text(_clean(title, 4096), style="cyan"))
+    for part in parts:
+        _show(Text.assemble(*((_without_escapes(text), _KINDS[kind]) for text, kind in part)))
 
 
 def show_scores(table: Mapping[str, Mapping[str, float]]) -> None:
@@ -86,6 +113,11 @@ def show_scores(table: Mapping[str, Mapping[str, float]]) -> None:
     names = dict.fromkeys(name for scores in table.values() for name in scores)
     rows = {name: {stage: scores[name] for stage, scores in table.items() if name in scores} for name in names}
     _show(_table("scores", "score", rows, columns=list(table)))
+
+
+def show_groups(title: str, rows: Mapping[str, Mapping[str, float]]) -> None:
+    """Print a row per group (task family, source) and a column per score."""
+    _show(_table(_clean(title, 4096), "group", {_clean(name, 60): row for name, row in rows.items()}))
 
 
 def show_paths(paths: Mapping[str, Path | str]) -> None:

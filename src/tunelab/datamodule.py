@@ -7,6 +7,7 @@ from typing_extensions import override
 
 from tunelab.data.examples import Example
 from tunelab.data.loader import StepLoader
+from tunelab.data.portions import Portion
 from tunelab.tasks.base import Task
 
 
@@ -22,6 +23,7 @@ class StepData(L.LightningDataModule):
         seed: Fixes the order of every epoch.
         flat: Whether the model takes rows laid end to end.
         workers: Loader processes per rank.
+        portions: With several sources, where the examples of each stand in a split.
     """
 
     def __init__(
@@ -35,8 +37,10 @@ class StepData(L.LightningDataModule):
         seed: int,
         flat: bool,
         workers: int,
+        portions: Mapping[str, Sequence[Portion]] | None = None,
     ) -> None:
         super().__init__()
+        self.portions = portions or {}
         self.examples, self.task = examples, task
         self.sizes = {"train": batch_size, "validation": eval_batch_size, "test": eval_batch_size}
         self.micro_tokens, self.seed, self.flat, self.workers = micro_tokens, seed, flat, workers
@@ -53,6 +57,7 @@ class StepData(L.LightningDataModule):
             flat=self.flat,
             seed=self.seed,
             shuffle=split == "train",
+            portions=self.portions.get(split, ()),
             workers=self.workers,
             rank=rank,
             world=world,

@@ -10,6 +10,7 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from tunelab import resolvers
 from tunelab.comments import Key, defaults, options, settings
 
 WIDTH = 100  # columns of the printed page
@@ -43,6 +44,7 @@ def register(conf: Path) -> None:
     def help_keys(*, _root_: DictConfig) -> str:
         return _escaped(keys_text(conf, _values(_root_, settings(conf))))
 
+    resolvers.register()
     OmegaConf.register_new_resolver("help_groups", help_groups, replace=True)
     OmegaConf.register_new_resolver("help_keys", help_keys, replace=True)
 

@@ -20,19 +20,31 @@ from tunelab.settings import Run
 from tunelab.tasks.base import Task
 
 
-def objective(settings: Run, task: Task) -> tuple[str, str]:
+def objective(settings: Run, task: Task, sources: Sequence[str] = ()) -> tuple[str, str]:
     """The score to follow and its better direction: as set, else the task's own.
+
+    Args:
+        settings: Names the score, or leaves it to the task.
+        task: Knows its scores.
+        sources: Those of a mix that have validation rows: each has a loss of its own.
 
     Raises:
         ConfigError: If no such score will be logged.
     """
-    known = [f"val/{name}" for name in task.score_names]
+    answers = [f"val/{name}" for name in task.answer_names if name not in task.score_names]
+    known = [f"val/{name}" for name in task.score_names] + [f"val/{name}/loss" for name in sources] + answers
     monitor = task.monitor if settings.monitor == "auto" else settings.monitor
     if monitor not in known:
         raise ConfigError(f"monitor={monitor}: no such score is logged in validation; choose one of {', '.join(known)}")
+    if monitor in answers and (settings.eval["generate"] is False or settings.eval["generate_rows"] == 0):
+        raise ConfigError(
+            f"monitor={monitor} is a score of generated answers, and eval.generate={settings.eval['generate']} with "
+            f"eval.generate_rows={settings.eval['generate_rows']} generates none in validation; set "
+            "eval.generate=auto and eval.generate_rows=200"
+        )
     if settings.mode != "auto":
         return monitor, settings.mode
-    lower = monitor.rpartition("/")[2] in {"loss", "perplexity", "mse", "mae"}
+    lower = monitor.rpartition("/")[2] in {"loss", "perplexity", "mse", "mae", "unfinished", "unmatched"}
     return monitor, "min" if lower else "max"
 
 

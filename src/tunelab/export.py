@@ -4,7 +4,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,6 +32,7 @@ def export_model(
     card: str,
     chat_template: str | None = None,
     stop_ids: Sequence[int] = (),
+    beside: Callable[[Path], object] = lambda folder: None,
 ) -> None:
     """Write weights, config, tokenizer and model card; the folder appears whole or not at all.
 
@@ -45,6 +46,7 @@ def export_model(
         card: Text of README.md.
         chat_template: The template the model was trained with; the tokenizer's own unless given.
         stop_ids: Tokens that end an answer, besides the end token of the tokenizer and of the base model.
+        beside: Writes more into the folder, before it appears.
 
     Raises:
         TuneLabError: If the folder cannot be written; an earlier export is then unchanged.
@@ -62,7 +64,8 @@ def export_model(
         for template in part.rglob("*.jinja"):
             template.write_text(without_generation_tags(template.read_text(encoding="utf-8")), encoding="utf-8")
         (part / "README.md").write_text(card, encoding="utf-8")
-        _swap(part, folder)
+        beside(part)
+        swap(part, folder)
     except (OSError, SafetensorError) as fault:
         need = f"{sum(weight.numel() * weight.element_size() for weight in model.parameters()):,}"
         raise cannot_write(folder, _as_system_fault(fault), need) from fault
@@ -150,7 +153,7 @@ def _write_json(path: Path, value: Any) -> None:
     path.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def _swap(part: Path, folder: Path) -> None:
+def swap(part: Path, folder: Path) -> None:
     """Put a whole folder in the place of another: its bytes first, then its name."""
     for file in part.rglob("*"):
         if file.is_file():

@@ -14,6 +14,15 @@ RANGES: Mapping[str, tuple[float, float]] = {  # smallest and largest legal valu
     "seed": (0, 2**63 - 1),
     "regularization.weight_decay": (0, 10),
     "regularization.dropout": (0, 0.99),
+    "adapter.rank": (1, 4096),
+    "adapter.alpha": (0, 10**6),
+    "adapter.dropout": (0, 0.99),
+    "adapter.layers": (1, 10**4),
+    "adapter.length": (1, 4096),
+    "adapter.lr_scale": (0, 10**6),
+    "adapter.layer_decay": (0, 1),
+    "adapter.head_lr": (0, 100),
+    "adapter.unfreeze_every": (0, 10**9),
     "scheduler.warmup": (0, 10**9),
     "scheduler.floor": (0, 1),
     "trainer.gradient_clip_val": (0, 10**9),
@@ -21,22 +30,37 @@ RANGES: Mapping[str, tuple[float, float]] = {  # smallest and largest legal valu
     "callbacks.patience": (1, 10**6),
     "callbacks.save_every": (0, 10**9),
     "data.workers": (0, 256),
+    "data.in_memory": (0, 10**9),
+    "data.beta": (0, 1000),
+    "data.label_smoothing": (0, 0.49),
     "data.split.validation": (0, 0.9),
     "data.split.test": (0, 0.9),
+    "data.near_duplicates": (0.3, 1),
     "eval.batch_size": (1, 2**20),
     "eval.max_new_tokens": (1, 2**17),
+    "eval.generate_rows": (0, 2**40),
+    "eval.test_rows": (0, 2**40),
 }
 CHOICES: Mapping[str, tuple[Any, ...]] = {
     "mode": ("auto", "min", "max"),
-    "adapter.kind": ("full",),
+    "eval.generate": ("auto", True, False),
+    "eval.base": ("auto", True, False),
+    "adapter.kind": ("full", "lora", "dora", "rslora", "qlora", "head", "top_layers", "layernorm", "prompt"),
     "trainer.precision": ("auto", "32-true", "32", "bf16-mixed", "bf16", "64-true"),
-    "data.task": ("instruction", "classification", "regression"),
+    "data.task": ("instruction", "classification", "regression", "preference"),
+    "data.loss": ("sigmoid", "ipo"),
     "data.too_long": ("drop", "truncate_prompt", "truncate_answer", "error"),
     "data.on_bad": ("error", "skip"),
+    "data.packing": ("auto", True, False),
     "data.train_on": ("answers", "last_answer", "all"),
+    "model.attention": ("auto", "sdpa", "eager", "flex_attention", "flash_attention_2"),
     "model.size": ("tiny", "base"),
 }
-ABOVE_ZERO = {"lr"}
+ABOVE_ZERO = {
+    "lr",
+    "data.beta",
+    *(f"adapter.{name}" for name in ("alpha", "lr_scale", "layer_decay", "head_lr", "unfreeze_every")),
+}
 
 
 def unknown_choice(name: str, value: Any) -> str | None:

@@ -3,8 +3,9 @@
 Shape letters: B sequences, T tokens.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import nullcontext
+from types import MappingProxyType
 from typing import Any, cast
 
 import lightning as L
@@ -20,7 +21,10 @@ from typing_extensions import override
 from tunelab.data.batching import mix
 from tunelab.data.examples import Step
 from tunelab.errors import Diverged
+from tunelab.models.partial import load_trained, trained_only
+from tunelab.tasks.answer_scores import AnswerCheck
 from tunelab.tasks.base import Record, Scores, Task
+from tunelab.tasks.source_scores import SourceScores
 
 MakeOptimizer = Callable[[list[nn.Parameter]], Optimizer]
 Schedule = Callable[[int], float]  # optimizer step to a factor on the peak rate
@@ -39,6 +43,9 @@ class FineTuner(L.LightningModule):
         schedule: Factor on the peak rate, from the optimizer step.
         clip: Largest gradient norm; 0 switches clipping off.
         seed: With step and rank it fixes dropout, so that a resumed run draws what the uninterrupted one drew.
+        partial: Whether checkpoints hold the trained weights only, and the rest comes from the base model.
+        held: The parameters that do not learn yet, from the optimizer step.
+        by_source: With several sources, the scores of each in `validation` and `test`.
     """
 
     def __init__(
@@ -50,17 +57,26 @@ class FineTuner(L.LightningModule):
         schedule: Schedule,
         clip: float = 1.0,
         seed: int = 0,
+        partial: bool = False,
+        held: Callable[[int], Sequence[nn.Parameter]] = lambda step: (),
+        by_source: Mapping[str, SourceScores] = MappingProxyType({}),
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.model, self.task = model, task
         self.make_optimizer, self.schedule = optimizer, schedule
-        self.clip, self.seed = clip, seed
+        self.clip, self.seed, self.partial, self.held = clip, seed, partial, held
         # double: float32 cannot count past 16.7 million tokens; persistent: a mid-epoch resume keeps the epoch's mean
         self.epoch_loss = MeanMetric().set_dtype(torch.double)
         self.epoch_loss.persistent(True)
         self.val_scores, self.test_scores = task.scores(), task.scores()
+        self.val_sources, self.test_sources = (
+            by_source.get(split, SourceScores(task.scores)) for split in ("validation", "test")
+        )
+        self.step_scores = task.step_scores()
+        self.val_answers: AnswerCheck | None = None
         self.test_name = "test"
+        self.test_rows: Collection[int] | None = None  # those that are answered; None: all that there are
         self.test_records: Sequence[Record] = ()
         self.keep_predictions: Callable[[list[dict[str, Any]]], None] = lambda rows: None
 
@@ -82,6 +98,10 @@ class FineTuner(L.LightningModule):
         mean = self.trainer.strategy.reduce(total, reduce_op="sum") / max(step.units, 1e-12)
         self.epoch_loss.update(mean, step.units)
         self.log_dict({"train/loss": mean, "train/grad_norm": norm}, prog_bar=False)
+        if self.step_scores is not None:
+            found = self.step_scores.compute()
+            self.step_scores.reset()
+            self.log_dict({f"train/{name}": value for name, value in found.items() if name != "loss"})
 
     def _gradient(self, step: Step) -> tuple[Tensor, Tensor]:
         """Leave the step's gradient in the parameters; its norm before clipping, and this rank's loss sum."""
@@ -90,9 +110,14 @@ class FineTuner(L.LightningModule):
         total = torch.zeros((), device=self.device)
         for place, micro in enumerate(step.micros, 1):
             with nullcontext() if place == len(step.micros) else no_sync():
-                loss = self.task.loss_sum(self.task.logits(self.model, micro), micro)
+                logits = self.task.logits(self.model, micro)
+                loss = self.task.loss_sum(logits, micro)
                 self.manual_backward(loss * scale)
+            if self.step_scores is not None:
+                self.step_scores.update(logits.detach(), micro)
             total += loss.detach()
+        for parameter in self.held(self.global_step):
+            parameter.grad = None  # neither step, decay nor momentum moves a parameter without a gradient
         bound = self.clip if self.clip > 0 else float("inf")
         gradients = [p for p in self.model.parameters() if p.grad is not None]
         return nn.utils.clip_grad_norm_(gradients, bound), total
@@ -105,30 +130,45 @@ class FineTuner(L.LightningModule):
     @override
     def validation_step(self, step: Step, batch_idx: int) -> None:
         for micro in step.micros:
-            self.val_scores.update(self.task.logits(self.model, micro), micro)
+            logits = self.task.logits(self.model, micro)
+            self.val_scores.update(logits, micro)
+            self.val_sources.update(logits, micro)
+        if self.val_answers is not None:
+            self.val_answers.update(self.model, step)
 
     @override
     def on_validation_epoch_end(self) -> None:
-        self._log_scores("val", self.val_scores)
+        self._log_scores("val", self.val_scores, self.val_sources)
+        if self.val_answers is not None:
+            self.log_dict({f"val/{name}": value for name, value in self.val_answers.compute().items()})
+            self.val_answers.reset()
 
     @override
     def test_step(self, step: Step, batch_idx: int) -> None:
+        chosen = self.test_rows
         for micro in step.micros:
             logits = self.task.logits(self.model, micro)
             self.test_scores.update(logits, micro)
-            rows = [row for row in micro.rows.tolist() if row >= 0]
-            if rows:
-                records = [self.test_records[row] for row in rows]
+            self.test_sources.update(logits, micro)
+            rows = [row for row in micro.rows.tolist() if row >= 0 and (chosen is None or row in chosen)]
+            if not rows:
+                continue
+            records = [self.test_records[row] for row in rows]
+            if chosen is None:
                 self.keep_predictions(self.task.predictions(self.model, micro, logits, records))
+            else:
+                self.keep_predictions(self.task.answered(self.model, rows, records))
 
     @override
     def on_test_epoch_end(self) -> None:
         self.test_report = self.test_scores.report()
-        self._log_scores(self.test_name, self.test_scores)
+        self._log_scores(self.test_name, self.test_scores, self.test_sources)
 
-    def _log_scores(self, split: str, scores: Scores) -> None:
+    def _log_scores(self, split: str, scores: Scores, sources: SourceScores) -> None:
         found = scores.compute()  # torchmetrics adds sums and counts over ranks: no rank repeats a row
+        found |= sources.compute()
         scores.reset()
+        sources.reset()
         if found["loss"] != found["loss"] or abs(found["loss"]) == float("inf"):
             raise Diverged(f"{split}/loss is {found['loss']} at step {self.global_step}; lower lr or clip harder")
         self.log_dict({f"{split}/{name}": value for name, value in found.items()})
@@ -139,7 +179,13 @@ class FineTuner(L.LightningModule):
         return [optimizer], [LambdaLR(optimizer, self.schedule)]
 
     @override
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> None:
+        load_trained(self, state_dict)
+
+    @override
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if self.partial:
+            checkpoint["state_dict"] = trained_only(self, checkpoint["state_dict"])
         checkpoint["tunelab"] = {"seed": self.seed, "task": self.task.name, **task_state(self.task)}
 
 

@@ -6,9 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from tunelab import console
-from tunelab.assemble import Prepared
+from tunelab.asking import answer_notes
+from tunelab.assemble import Encoded, Prepared, planned_steps
+from tunelab.atomic import write_json
 from tunelab.checkpoint_io import read_checkpoint
 from tunelab.data.places import locate
+from tunelab.data.report import build_report
+from tunelab.data.report_facts import facts
+from tunelab.rates import told
 from tunelab.record import RunFolder
 from tunelab.run_card import open_card, sha256_folder
 
@@ -28,6 +33,7 @@ def begin_card(prepared: Prepared, folder: RunFolder, overrides: Sequence[str]) 
         earlier=folder.read_card() if settings.resume else None,
     )
     folder.write_card(card)
+    write_json(folder.learned, prepared.task.state())
     return card
 
 
@@ -43,11 +49,21 @@ def show_work(prepared: Prepared, folder: RunFolder) -> None:
         "vocabulary": model.config.get_text_config().vocab_size,
         "rows": "end to end" if prepared.flat else "padded, sorted by length",
     }
-    console.show_model({"name": prepared.settings.model["path"], "family": model.config.model_type, **sizes})
-    console.show_data(prepared.counts)
-    for note in prepared.sources.notes:
+    settings = prepared.settings
+    ways = told(model, settings, planned_steps(settings, prepared.epoch_rows))
+    name = {"name": settings.model["path"], "family": model.config.model_type}
+    console.show_model({**name, **sizes, "adapter": settings.adapter["kind"], **ways})
+    report = report_of(prepared)
+    console.show_data(prepared.counts, facts(report))
+    for note in [*prepared.sources.notes, *answer_notes(prepared)]:
         console.say(f"  {note}")
-    folder.write_report({"splits": prepared.counts, "notes": prepared.sources.notes, "files": prepared.sources.files})
+    folder.write_report(report)
+
+
+def report_of(encoded: Encoded) -> dict[str, Any]:
+    """The data report of a run or a preview."""
+    threshold = encoded.settings.data.get("near_duplicates")
+    return build_report(encoded.task, encoded.sources, encoded.examples, encoded.counts, threshold=threshold)
 
 
 def steps_done(folder: RunFolder) -> int | None:

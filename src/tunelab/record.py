@@ -79,6 +79,16 @@ class RunFolder:
         return self.root / "data_report.json"
 
     @property
+    def learned(self) -> Path:
+        """What the task knows from the training split: label names, target scale, chat template."""
+        return self.root / "task.json"
+
+    @property
+    def looks(self) -> Path:
+        """One line for each time that the run was scored on a file after training."""
+        return self.root / "looks.jsonl"
+
+    @property
     def tables(self) -> Path:
         """Scores too wide for a flat file: confusion matrix, per-class scores."""
         return self.root / "scores.json"

@@ -11,6 +11,8 @@ from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 
 from tunelab import console
+from tunelab.answer_table import group_tables
+from tunelab.asking import answer_check
 from tunelab.assemble import make_data, make_module, prepare
 from tunelab.closing import Ending, best_of, by_split, failed, finish_folder, how_it_ended
 from tunelab.equipment import make_callbacks, make_trainer, objective
@@ -70,7 +72,7 @@ def fine_tune(
             console.show_config(settings.plain, overrides)
             folder.write_config(OmegaConf.to_yaml(OmegaConf.create(settings.plain)))
         prepared = prepare(settings)
-        monitor, mode = objective(settings, prepared.task)
+        monitor, mode = objective(settings, prepared.task, [p.name for p in prepared.portions.get("validation", ())])
         if main:
             card = begin_card(prepared, folder, overrides)
             show_work(prepared, folder)
@@ -89,6 +91,7 @@ def fine_tune(
         ours = make_callbacks(settings, folder, monitor, mode, validates=validates)
         trainer = make_trainer(settings, root, [*callbacks, *ours], loggers)
         module, data = make_module(prepared, prepared.model), make_data(prepared)
+        module.val_answers = answer_check(prepared)
         trainer.fit(module, datamodule=data, ckpt_path=None if done is None else folder.last, weights_only=True)
         if not folder.best.exists():  # nothing was validated: the last weights are all there is
             trainer.save_checkpoint(folder.best, weights_only=True)
@@ -109,6 +112,8 @@ def fine_tune(
             folder.close()
     if main:
         console.show_scores(by_split(outcome.scores))
+        for title, rows in group_tables(outcome.tables).items():
+            console.show_groups(title, rows)
         console.show_paths({"run folder": folder.root, "scores": folder.metrics, "export": folder.export})
     return ending.score
 

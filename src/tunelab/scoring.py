@@ -7,13 +7,12 @@ from typing import Any
 import lightning as L
 from transformers import PreTrainedModel
 
+from tunelab.asking import SMALL, asked_rows
 from tunelab.assemble import Prepared, fresh_model, make_module
 from tunelab.checkpoint_io import read_checkpoint
 from tunelab.datamodule import StepData
 from tunelab.module import FineTuner
 from tunelab.record import RunFolder
-
-SMALL = 50_000_000  # parameters up to which the base model is scored unasked
 
 
 @dataclass
@@ -48,7 +47,6 @@ def score(prepared: Prepared, module: FineTuner, data: StepData, trainer: L.Trai
             untrained.test_name = "base"
             test_once(prepared, untrained, data, trainer, folder, outcome)
         test_once(prepared, module, data, trainer, folder, outcome)
-        outcome.tables["test"] = module.test_report
     trainer.loggers = loggers
     return outcome
 
@@ -60,22 +58,37 @@ def test_once(
     mine: list[dict[str, Any]] = []
     module.test_records = prepared.sources.splits["test"].rows
     module.keep_predictions = mine.extend
+    module.test_rows = chosen = test_rows(prepared)
     outcome.scores |= flat(trainer.test(module, datamodule=data, verbose=False))
+    sources = prepared.sources.splits["test"].sources
+    if len(set(sources)) > 1:
+        for row in mine:
+            row["source"] = sources[row["row"]]
     folder.write_predictions_part(trainer.global_rank, mine)
     trainer.strategy.barrier()
     if trainer.is_global_zero:
-        merged = folder.merge_predictions({example.row for example in prepared.examples["test"]})
+        rows = {example.row for example in prepared.examples["test"]} if chosen is None else chosen
+        merged = folder.merge_predictions(rows)
         summary = prepared.task.summary(merged)
         outcome.scores |= {f"{module.test_name}/{name}": value for name, value in summary.items()}
+        tables = module.test_report | prepared.task.tables(merged)
+        if tables or module.test_name == "test":
+            outcome.tables[module.test_name] = tables
         if module.test_name == "base":
             folder.predictions.unlink()  # a run killed before its own test must not show the base model's answers
     trainer.strategy.barrier()
 
 
+def test_rows(prepared: Prepared) -> frozenset[int] | None:
+    """The test rows that are answered; None where predictions of all are kept."""
+    count = prepared.settings.eval["test_rows"]
+    return None if count is None or not prepared.task.answer_names else asked_rows(prepared, "test", int(count))
+
+
 def wants_base(wanted: Any, prepared: Prepared, model: PreTrainedModel) -> bool:
     """Whether to score the model before training; a new head has nothing to say, so only answers count."""
     if wanted == "auto":
-        return prepared.task.head == "causal" and sum(p.numel() for p in model.parameters()) <= SMALL
+        return prepared.task.speaks_untrained and sum(p.numel() for p in model.parameters()) <= SMALL
     return bool(wanted)
 
 

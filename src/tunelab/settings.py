@@ -8,9 +8,12 @@ from typing import Any, cast
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from tunelab import build
+from tunelab import build, resolvers
+from tunelab.data.mix import mix_faults
 from tunelab.errors import ConfigError
 from tunelab.legal import CHOICES, RANGES, out_of_range, unknown_choice
+
+resolvers.register()
 
 
 @dataclass
@@ -61,10 +64,10 @@ def check(config: DictConfig) -> Run:
             faults += build.faults_of(values[block], block)
         elif block in values:
             faults.append(f"{block} names no _target_; choose one by {block}=NAME, see --help")
-    if lookup(values, "data.train") in (None, "???"):
-        faults.append(
-            "data.train is not set; name the file to learn from: data.train=FILE (json, jsonl, csv, tsv, parquet)"
-        )
+    data = values.get("data", {})
+    faults += mix_faults(data)
+    if data.get("mix") is not None:
+        data["train"] = None
     if faults:
         raise ConfigError.listing(faults)
     return Run(**values)

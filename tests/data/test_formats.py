@@ -133,6 +133,68 @@ def test_a_turn_can_be_marked_as_not_learned() -> None:
     assert read({"messages": turns}, "messages").messages[1].train is False
 
 
+def test_a_weight_of_0_is_another_way_to_say_so() -> None:
+    turns = [*SAME["messages"]["messages"][:1], {"role": "assistant", "content": "5", "weight": 0}]
+
+    assert read({"messages": turns}, "messages").messages[1].train is False
+    with pytest.raises(DataError, match="'weight' of a turn is '0.5'; only 0"):
+        read({"messages": [{"role": "assistant", "content": "5", "weight": 0.5}]}, "messages")
+
+
+@pytest.mark.parametrize("key", ["function_call", "reasoning_content", "reasoning", "thinking"])
+def test_text_of_a_turn_that_would_be_lost_is_refused(key: str) -> None:
+    turns = [*SAME["messages"]["messages"][:1], {"role": "assistant", "content": "4", key: "two and two"}]
+
+    with pytest.raises(DataError, match=f"{key} of the assistant turn would be lost"):
+        read({"messages": turns}, "messages")
+    assert read({"messages": [*turns[:1], turns[1] | {key: None}]}, "messages").messages == (QUESTION, ANSWER)
+
+
+def test_calls_of_a_user_would_be_lost_too() -> None:
+    turns = [{"role": "user", "content": "a", "tool_calls": [{"name": "f"}]}, {"role": "assistant", "content": "b"}]
+
+    with pytest.raises(DataError, match="tool_calls of the user turn would be lost"):
+        read({"messages": turns}, "messages")
+
+
+def test_arguments_come_through_as_they_were_written() -> None:
+    # Given calls with different arguments, a whole number beside a broken one, and the name last
+    calls = [{"arguments": {"n": [1, 0.5]}, "name": "f"}, {"name": "g", "arguments": {"text": None}}]
+    turns = [{"role": "user", "content": "go"}, {"role": "assistant", "content": None, "tool_calls": calls}]
+
+    found = read({"messages": turns}, "messages").messages[1].tool_calls
+
+    assert found is not None
+    assert json.dumps([call["function"] for call in found]) == (
+        '[{"name": "f", "arguments": {"n": [1, 0.5]}}, {"name": "g", "arguments": {"text": null}}]'
+    )
+
+
+def test_names_and_call_ids_of_turns_are_taken_along_for_templates_that_read_them() -> None:
+    turns = [{"role": "tool", "content": "sun", "name": "weather", "tool_call_id": "c1", "id": 3}]
+    turns += SAME["messages"]["messages"]
+
+    assert read({"messages": turns}, "messages").messages[0].more == {"name": "weather", "tool_call_id": "c1"}
+
+
+def test_a_column_may_lie_inside_others() -> None:
+    record = {"instruction": "Add", "instances": [{"input": "2, 2", "output": "4"}]}
+    names = {"input": "instances.0.input", "output": "instances.0.output"}
+
+    assert detect(list(record), names) == "alpaca"
+    assert [message.content for message in read(record, "alpaca", names).messages] == ["Add\n\n2, 2", "4"]
+    with pytest.raises(DataError, match=r"'instances\.1\.output' is missing; columns: instruction, instances"):
+        read(record, "alpaca", {"output": "instances.1.output"})
+    assert read(record | {"a.b": "5"}, "alpaca", {"output": "a.b"}).messages[1].content == "5"
+
+
+@pytest.mark.parametrize("text", ["9" * 5000, "[" * 100_000, '{"name": 3}', '[{"name": "f"}, 4]'])
+def test_text_that_only_looks_like_a_call_is_an_answer(text: str) -> None:
+    record = {"conversations": [{"from": "human", "value": "a"}, {"from": "function_call", "value": text}]}
+
+    assert read(record, "sharegpt").messages[1] == Message("assistant", text)
+
+
 def test_an_empty_system_turn_is_no_turn() -> None:
     turns = [{"role": "system", "content": ""}, *SAME["messages"]["messages"]]
 
@@ -167,6 +229,9 @@ FAULTS: list[tuple[dict[str, Any], str, str]] = [
     ({"messages": [{"role": "assistant", "content": "a", "tool_calls": [{}]}]}, "messages", "no name"),
     (SAME["messages"] | {"tools": "{not json"}, "messages", "not JSON"),
     (SAME["messages"] | {"tools": {"name": "f"}}, "messages", "'tools' is dict"),
+    (SAME["messages"] | {"tools": "[" * 100_000}, "messages", "not JSON"),
+    (SAME["messages"] | {"tools": [{"function": 3}]}, "messages", "a function in 'tools' has no name"),
+    ({"instruction": 10**5000, "output": "a"}, "alpaca", "'instruction' is int, not text: 'int'"),
     ({"conversations": [{"from": ["a"], "value": "b"}]}, "sharegpt", "known: human"),
 ]
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -14,50 +15,20 @@ from transformers import (
 )
 
 from tiny import QUIET, instructions, labelled, settings
+from tiny_families import DECODERS, ENCODERS, GPT2, SIZE, STARTER, decoder, saved
+from tunelab import assemble
 from tunelab.data.batching import lay_flat, pad_rows
 from tunelab.data.examples import IGNORE, Example
 from tunelab.errors import ConfigError
 from tunelab.models.architecture import set_dropout
-from tunelab.models.document_attention import causal_inputs, use_documents
+from tunelab.models.document_attention import NAME, causal_inputs
 from tunelab.models.load import load_model, load_tokenizer
+from tunelab.models.probe import takes_flat_rows
 from tunelab.models.supervised_head import SupervisedHead
 from tunelab.record import RunFolder
 from tunelab.run import fine_tune
 
-STARTER = {"path": "package:tunelab.starter/model"}
-SIZE = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}
-GPT2 = {"n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": 128}
-DECODERS: dict[str, dict[str, Any]] = {
-    "llama": {**SIZE, "num_key_value_heads": 1},
-    "qwen3": {**SIZE, "num_key_value_heads": 2, "head_dim": 16},
-    "mistral": {**SIZE, "num_key_value_heads": 2, "sliding_window": 4},
-    "gpt2": GPT2,
-    "gpt_neox": SIZE,
-    "opt": {
-        "hidden_size": 32,
-        "ffn_dim": 48,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "word_embed_proj_dim": 32,
-    },
-    "gemma2": {**SIZE, "num_key_value_heads": 2, "head_dim": 16},
-}
-ENCODERS: dict[str, dict[str, Any]] = {
-    "bert": SIZE,
-    "distilbert": {"dim": 32, "hidden_dim": 48, "n_layers": 2, "n_heads": 2},
-    "roberta": {**SIZE, "max_position_embeddings": 130, "pad_token_id": 0},
-}
-
-
-def tiny(family: str, tmp_path: Path, auto: Any, options: dict[str, Any]) -> Path:
-    """A folder with a random model of a family and the starter's tokenizer."""
-    tokenizer = load_tokenizer(STARTER)
-    torch.manual_seed(0)
-    marks = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
-    config = AutoConfig.for_model(family, vocab_size=len(tokenizer), **{**marks, **options})
-    auto.from_config(config).save_pretrained(tmp_path / family)
-    tokenizer.save_pretrained(tmp_path / family)
-    return tmp_path / family
+NO_CLASSIFIER = {"cohere", "granite"}  # transformers has no such head for them
 
 
 def examples() -> list[Example]:
@@ -68,7 +39,7 @@ def examples() -> list[Example]:
 
 @pytest.mark.parametrize("family", DECODERS)
 def test_flat_rows_and_the_short_head_give_the_models_own_logits(family: str, tmp_path: Path) -> None:
-    folder = tiny(family, tmp_path, AutoModelForCausalLM, DECODERS[family])
+    folder = saved(family, tmp_path, AutoModelForCausalLM, DECODERS[family])
     model = load_model({"path": str(folder)}, load_tokenizer(STARTER), head="causal", options={}).eval()
     rows = examples()
     with torch.no_grad():
@@ -81,7 +52,7 @@ def test_flat_rows_and_the_short_head_give_the_models_own_logits(family: str, tm
         torch.testing.assert_close(found, alone, rtol=1e-4, atol=1e-5)
 
         # Flat rows where the probe allows them
-        flat = use_documents(model)
+        flat = takes_flat_rows(model, NAME)
         assert flat == (family != "gemma2")
         if flat:
             row = lay_flat(rows)
@@ -91,7 +62,7 @@ def test_flat_rows_and_the_short_head_give_the_models_own_logits(family: str, tm
 
 @pytest.mark.parametrize("family", DECODERS)
 def test_a_decoder_trains_answers_and_exports(family: str, tmp_path: Path) -> None:
-    folder = tiny(family, tmp_path, AutoModelForCausalLM, DECODERS[family])
+    folder = saved(family, tmp_path, AutoModelForCausalLM, DECODERS[family])
     given = ["data=instruction", f"data.train={instructions(tmp_path)}", "model=pretrained", f"model.path={folder}"]
     small = ["batch_size=8", "max_steps=2", "lr=1e-3", "data.split.validation=0.2", "data.split.test=0.1"]
     fine_tune(settings(*given, *small, *QUIET), tmp_path / "run")
@@ -101,23 +72,33 @@ def test_a_decoder_trains_answers_and_exports(family: str, tmp_path: Path) -> No
     assert not same(exported, AutoModelForCausalLM.from_pretrained(folder))
 
 
-@pytest.mark.parametrize("family", ENCODERS)
-def test_an_encoder_trains_on_labels_and_exports_their_names(family: str, tmp_path: Path) -> None:
-    folder = tiny(family, tmp_path, AutoModelForSequenceClassification, ENCODERS[family])
+@pytest.mark.parametrize("family", [*ENCODERS, *(family for family in DECODERS if family not in NO_CLASSIFIER)])
+def test_a_classifier_of_any_family_trains_and_reloads_with_the_same_logits(
+    family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {**ENCODERS, **DECODERS}[family]
+    folder = saved(family, tmp_path, AutoModelForSequenceClassification, options)
     given = ["data=classification", f"data.train={labelled(tmp_path)}", "data.text=text", "data.label=label"]
     small = ["model=pretrained", f"model.path={folder}", "batch_size=8", "max_steps=2", "lr=1e-3"]
+    trained: list[PreTrainedModel] = []
+    keep = assemble.make_module
+    monkeypatch.setattr("tunelab.run.make_module", lambda *given: (trained.append(given[1]), keep(*given))[1])
     fine_tune(settings(*given, *small, *QUIET), tmp_path / "run")
 
+    # Then the export names the labels, and scores texts as the model in memory does
     run = RunFolder(tmp_path / "run")
-    exported = AutoModelForSequenceClassification.from_pretrained(run.export).eval()
+    exported = AutoModelForSequenceClassification.from_pretrained(run.export, dtype=torch.float32).eval()
     tokenizer = AutoTokenizer.from_pretrained(run.export)
     assert list(exported.config.id2label.values()) == ["blue", "green", "red"]
+    texts = tokenizer(["red plum 3", "blue grey sand 12"], padding=True, return_tensors="pt")
+    texts.pop("token_type_ids", None)
+    with torch.no_grad():
+        torch.testing.assert_close(exported(**texts).logits, trained[0].eval()(**texts).logits, rtol=1e-5, atol=1e-6)
     row = run.read_predictions()[0]
-    records = (tmp_path / "labelled.jsonl").read_text().splitlines()
-    text = next(line for line in records if row["label"] in line)
-    assert text and tokenizer("red")["input_ids"]
-    total = sum(row["probabilities"].values())
-    assert total == pytest.approx(1, abs=1e-6)
+    assert sum(row["probabilities"].values()) == pytest.approx(1, abs=1e-6)
+    before, after = load_file(folder / "model.safetensors"), exported.state_dict()
+    body = [name for name, weight in before.items() if name in after and weight.shape == after[name].shape]
+    assert sum(not torch.equal(before[name], after[name]) for name in body) > len(body) / 2
 
 
 def same(one: PreTrainedModel, other: PreTrainedModel) -> bool:
@@ -125,8 +106,16 @@ def same(one: PreTrainedModel, other: PreTrainedModel) -> bool:
     return all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
 
 
+@pytest.mark.parametrize("family", sorted(NO_CLASSIFIER))
+def test_a_family_without_a_head_for_labels_is_refused_by_name(family: str, tmp_path: Path) -> None:
+    folder = saved(family, tmp_path, AutoModelForCausalLM, DECODERS[family])
+
+    with pytest.raises(ConfigError, match=f"(?i)no model could be loaded from .*{family}Config.*SequenceClassific"):
+        load_model({"path": str(folder)}, load_tokenizer(STARTER), head="sequence", options={})
+
+
 def test_weights_stored_in_half_precision_are_trained_in_single(tmp_path: Path) -> None:
-    folder = tiny("llama", tmp_path, AutoModelForCausalLM, DECODERS["llama"])
+    folder = saved("llama", tmp_path, AutoModelForCausalLM, DECODERS["llama"])
     AutoModelForCausalLM.from_pretrained(folder).to(torch.bfloat16).save_pretrained(folder)
 
     model = load_model({"path": str(folder)}, load_tokenizer(STARTER), head="causal", options={})
@@ -134,15 +123,71 @@ def test_weights_stored_in_half_precision_are_trained_in_single(tmp_path: Path) 
     assert {p.dtype for p in model.parameters()} == {torch.float32}
 
 
-def test_a_model_of_two_stacks_is_refused_by_name(tmp_path: Path) -> None:
+@pytest.mark.parametrize("data", ["instruction", "classification"])
+def test_a_model_of_two_stacks_is_refused_by_name(data: str, tmp_path: Path) -> None:
     AutoConfig.for_model("t5", d_model=16, num_layers=1).save_pretrained(tmp_path / "t5")
+    load_tokenizer(STARTER).save_pretrained(tmp_path / "t5")
+    file = instructions(tmp_path) if data == "instruction" else labelled(tmp_path)
+    columns = [] if data == "instruction" else ["data.text=text", "data.label=label"]
+    given = [f"data={data}", f"data.train={file}", *columns, "model=pretrained", f"model.path={tmp_path / 't5'}"]
 
-    with pytest.raises(ConfigError, match="t5 reads and writes with two stacks"):
-        load_model({"path": str(tmp_path / "t5")}, load_tokenizer(STARTER), head="causal", options={})
+    with pytest.raises(ConfigError, match="t5 reads and writes with two stacks; pick a decoder"):
+        fine_tune(settings(*given, *QUIET), tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("family", "attention", "reason"),
+    [
+        ("gpt2", "flex_attention", "GPT2LMHeadModel does not support"),
+        ("gemma2", "sdpa", "Gemma2ForCausalLM does not support"),
+        ("llama", "flash_attention_2", "FlashAttention2"),
+    ],
+)
+def test_an_attention_that_a_family_does_not_take_is_refused_with_both_names(
+    family: str, attention: str, reason: str, tmp_path: Path
+) -> None:
+    folder = saved(family, tmp_path, AutoModelForCausalLM, DECODERS[family])
+    wanted = {"path": str(folder), "attention": attention}
+
+    with pytest.raises(ConfigError, match=f"model.attention={attention}: {family} does not take it here .*{reason}"):
+        load_model(wanted, load_tokenizer(STARTER), head="causal", options={})
+
+
+@pytest.mark.parametrize(
+    ("family", "options"),
+    [
+        *((family, {}) for family in DECODERS),
+        ("gemma2", {"final_logit_softcapping": 0.5}),
+        ("gptj", {"n_embd": 32, "n_layer": 2, "n_head": 2, "rotary_dim": 8}),
+        ("phi", SIZE),
+    ],
+)
+@torch.no_grad()
+def test_the_head_on_supervised_positions_gives_the_logits_of_the_whole_row(
+    family: str, options: dict[str, Any]
+) -> None:
+    # Given a model whose head has a bias where its family allows one, and not the zeros it starts with
+    model = decoder(family, **options).eval()
+    bias = getattr(model.get_output_embeddings(), "bias", None)
+    if bias is not None:
+        bias.uniform_(-1, 1)
+    assert (bias is not None) == (family in ("gptj", "phi"))
+    rows = pad_rows(examples(), pad=0)
+    keep = rows.targets != IGNORE
+    whole = model(**causal_inputs(rows)).logits[keep]
+
+    # When the head sees the supervised positions only, then scales, caps and biases still apply
+    head = SupervisedHead(model)
+    found = head.logits(model, keep, **causal_inputs(rows))
+
+    assert head.exact  # not the way around, over every position
+    torch.testing.assert_close(found, whole, rtol=1e-5, atol=1e-6)
+    if "final_logit_softcapping" in options:
+        assert whole.abs().max() <= 0.5
 
 
 def test_a_model_that_lacks_weights_of_its_body_is_refused(tmp_path: Path) -> None:
-    folder = tiny("llama", tmp_path, AutoModelForCausalLM, DECODERS["llama"])
+    folder = saved("llama", tmp_path, AutoModelForCausalLM, DECODERS["llama"])
     config = AutoConfig.from_pretrained(folder)
     config.num_hidden_layers = 3
     config.save_pretrained(folder)
@@ -152,7 +197,7 @@ def test_a_model_that_lacks_weights_of_its_body_is_refused(tmp_path: Path) -> No
 
 
 def test_a_pickled_model_is_refused(tmp_path: Path) -> None:
-    folder = tiny("llama", tmp_path, AutoModelForCausalLM, DECODERS["llama"])
+    folder = saved("llama", tmp_path, AutoModelForCausalLM, DECODERS["llama"])
     model = AutoModelForCausalLM.from_pretrained(folder)
     (folder / "model.safetensors").unlink()
     torch.save(model.state_dict(), folder / "pytorch_model.bin")

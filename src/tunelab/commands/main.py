@@ -14,6 +14,10 @@ from tunelab.launch import leave, tell
 # Name to the sentence of --help.  The module of that name holds `add_arguments` and `run`.
 COMMANDS = {
     "preview": "see records as the model will: tokens learned, tokens masked, lengths, duplicates, leaks",
+    "chat": "talk with a trained run, a model folder or an adapter",
+    "predict": "answers, labels or numbers for a file of records",
+    "evaluate": "scores of a trained run on another file",
+    "export": "the best model of a run as a folder for plain transformers",
 }
 
 

@@ -1,8 +1,9 @@
 """What becomes of rows that cannot be read: one error that lists them, or a capped and counted skip."""
 
-from collections.abc import Iterable
+from array import array
+from collections.abc import Iterable, MutableSequence, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, TypeAlias
 
 from tunelab.errors import DataError
 
@@ -11,6 +12,16 @@ MOST_SKIPPED = 0.01  # share of a file that may be skipped; above it the file, n
 EXCERPT = 30  # characters shown on either side of a fault
 
 Row = dict[str, Any]
+Outcomes: TypeAlias = "Iterable[tuple[int, Row | Fault]]"  # line or row number from 1, and what was read there
+
+
+class Sink(Protocol):
+    """Takes rows one by one: a list, or the writer of a file."""
+
+    def append(self, row: Row, /) -> None:
+        """Keep one row."""
+
+    def __len__(self) -> int: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,24 +52,24 @@ def ascii_controls(text: str) -> str:
 
 
 def settle(
-    name: str, outcomes: Iterable[tuple[int, Row | Fault]], *, on_bad: str, unit: str = "line"
-) -> tuple[list[Row], list[int], list[str]]:
+    name: str, outcomes: Iterable[tuple[int, Row | Fault]], rows: Sink, *, on_bad: str, unit: str = "line"
+) -> tuple[Sequence[int], list[str]]:
     """Separate good rows from bad ones.
 
     Args:
         name: The file, as messages name it.
         outcomes: Line or row number (from 1) and what was read there, in file order.
+        rows: Takes the good rows.
         on_bad: "error" refuses the file; "skip" leaves bad rows out while they are at most 1 % of the file.
         unit: What the numbers count: "line" or "row".
 
     Returns:
-        Rows, their numbers, and one message per skipped row.
+        The numbers of the good rows, and one message per skipped row.
 
     Raises:
         DataError: If a row is bad, if too many are, or if no row is left.
     """
-    rows: list[Row] = []
-    numbers: list[int] = []
+    numbers: MutableSequence[int] = [] if isinstance(rows, list) else array("q")
     bad: list[str] = []
     spoilt = 0
     for number, outcome in outcomes:
@@ -79,10 +90,10 @@ def settle(
         )
     if not rows:
         raise DataError(f"{name} holds 0 records; there is nothing to learn from it")
-    return rows, numbers, bad
+    return numbers, bad
 
 
-def told(messages: list[str]) -> str:
-    """The first messages, one a line, and a count of the rest."""
-    more = len(messages) - SHOWN
+def told(messages: list[str], count: int | None = None) -> str:
+    """The first messages, one a line, and a count of the rest; `count` is their number if not all are given."""
+    more = (len(messages) if count is None else count) - SHOWN
     return "\n".join(messages[:SHOWN]) + (f"\n... and {more} more" if more > 0 else "")

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from tunelab.data.examples import IGNORE, Example, Micro
+from tunelab.data.packing import best_fit
 
 
 class Plan(NamedTuple):
@@ -45,18 +46,16 @@ def cut(indices: Sequence[int], lengths: Sequence[int], *, micro_tokens: int, fl
         flat: Whether rows are laid end to end (no pads) or padded to the longest.
 
     Returns:
-        Micro-batches in order, each with at least one example.
+        Micro-batches, each with at least one example: flat ones by best fit, padded ones in order.
     """
+    if flat:
+        return best_fit(indices, lengths, limit=micro_tokens)
     micros: list[list[int]] = []
-    used = 0  # tokens in the open micro-batch
     for index in indices:
-        cost = used + lengths[index] if flat else (len(micros[-1]) + 1) * lengths[micros[-1][0]] if micros else 0
-        if micros and cost <= micro_tokens:
+        if micros and (len(micros[-1]) + 1) * lengths[micros[-1][0]] <= micro_tokens:
             micros[-1].append(index)
-            used += lengths[index]
         else:
             micros.append([index])
-            used = lengths[index]
     return micros
 
 
@@ -107,6 +106,16 @@ def lay_flat(examples: Sequence[Example]) -> Micro:
     bounds = torch.tensor([0, *(len(example.ids) for example in examples)]).cumsum(0)
     lengths, rows = lengths_and_rows(examples)
     return Micro(ids, lengths, targets, rows, positions, bounds)
+
+
+def pair_sides(examples: Sequence[Example]) -> list[Example]:
+    """The sequences of pairs one by one: chosen, rejected, chosen, rejected, ..."""
+    found = []
+    for example in examples:
+        labels = labels_of(example)
+        for part in (slice(example.second), slice(example.second, None)):
+            found.append(Example(example.ids[part], labels[part], example.units, example.row))
+    return found
 
 
 def lengths_and_rows(examples: Sequence[Example]) -> tuple[Tensor, Tensor]:

@@ -38,11 +38,11 @@ class PlainText:
         self._newline = self._encode("\n")
 
     def mark(self, value: Any) -> Any:
-        """The same value with control tokens in its texts marked; keys of mappings are left alone."""
+        """The same value with control tokens in its texts marked, keys of mappings included."""
         if isinstance(value, str):
             return self._control.sub(f"{OPEN}\\g<0>{CLOSE}", value)
         if isinstance(value, dict):
-            return {key: self.mark(inner) for key, inner in value.items()}
+            return {self.mark(key): self.mark(inner) for key, inner in value.items()}
         if isinstance(value, list | tuple):
             return [self.mark(inner) for inner in value]
         return value

@@ -23,12 +23,25 @@ class Example:
         units: What the loss of a step is divided by, summed over the step: supervised tokens after the shift,
             or the weight of the row (1 without class weights).
         row: Index of the record within its split.
+        second: Where a pair's second sequence starts in ids and target; None for a single sequence.
+        reference: Log-probabilities of a pair's two answers before training.
     """
 
     ids: list[int]
     target: list[int] | list[float] | int
     units: float
     row: int
+    second: int | None = None
+    reference: tuple[float, float] | None = None
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the sequence; of the longer one of a pair."""
+        return len(self.ids) if self.second is None else max(self.second, len(self.ids) - self.second)
+
+    def laid(self, *, flat: bool) -> int:
+        """Tokens this example takes up next to others no longer than itself: a padded pair is two equal rows."""
+        return len(self.ids) if flat or self.second is None else 2 * self.longest
 
 
 class Micro(NamedTuple):
@@ -41,6 +54,8 @@ class Micro(NamedTuple):
     rows: Tensor  # (B,) int64: the record behind each sequence; -1 for a filler that teaches nothing
     positions: Tensor | None = None  # (1, T), flat only: position inside the document
     bounds: Tensor | None = None  # (documents + 1,), flat only: where each document starts
+    reference: Tensor | None = None  # (B, 2) float32, pairs only: log-probabilities before training; such a
+    #                                  micro-batch holds 2B sequences: chosen, rejected, chosen, rejected, ...
 
 
 class Step(NamedTuple):

@@ -9,66 +9,29 @@ from difflib import SequenceMatcher
 from types import MappingProxyType
 from typing import Any, Final
 
+from tunelab.data.columns import Row, checked_text, shown
 from tunelab.data.conversation import ROLES, Conversation, Message
 from tunelab.data.tool_calls import calls_from_text, read_calls, read_tools
 from tunelab.errors import DataError
 
-__all__ = ["FORMATS", "Conversation", "Format", "Message", "detect", "to_conversation"]
+__all__ = ["FORMATS", "Conversation", "Format", "Message", "Row", "detect", "to_conversation"]
 
-META: Final = ("id", "source", "family", "category")  # taken along for reports, never shown to the model
+META: Final = (
+    "id",
+    "source",
+    "family",
+    "category",
+    "choices",
+    "label",
+)  # taken along for reports, never shown to the model
 AS_NAMED: Final[Mapping[str, str]] = MappingProxyType({})
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A record seen through the user's own column names.
-
-    Attributes:
-        record: One line of the user's data.
-        columns: Our name of a column -> the user's name of it.
-    """
-
-    record: Mapping[str, Any]
-    columns: Mapping[str, str]
-
-    def name(self, ours: str) -> str:
-        """The user's name of a column."""
-        return self.columns.get(ours, ours)
-
-    def value(self, ours: str) -> Any:
-        """What the column holds, None where the record lacks it."""
-        return self.record.get(self.name(ours))
-
-    def text(self, ours: str, why: str) -> str:
-        """The text of a column that must hold one; `why` says what an empty one costs."""
-        name = self.name(ours)
-        if name not in self.record:
-            seen = ", ".join(map(str, self.record)) or "none"
-            raise DataError(f"'{name}' is missing; columns: {seen}; name yours with data.columns.{ours}=...")
-        return checked_text(self.record[name], name, why)
-
-    def optional(self, ours: str) -> str:
-        """The text of a column that may be missing, null or empty."""
-        value = self.value(ours)
-        return "" if value is None else checked_text(value, self.name(ours), None)
-
-
-def checked_text(value: Any, name: str, why: str | None) -> str:
-    """The value itself if it is text, and not blank where `why` says what a blank one costs."""
-    if value is not None and not isinstance(value, str):
-        raise DataError(f"'{name}' is {type(value).__name__}, not text: {str(value)[:60]!r}; write it as text")
-    if why is not None and not (value and value.strip()):
-        raise DataError(f"'{name}' is empty; {why}")
-    return value or ""
-
-
 NO_ANSWER: Final = "a record without an answer teaches nothing, drop it"
 NO_PROMPT: Final = "an answer without a question teaches nothing about questions, drop it or use data.format=text"
 
 
 def _alpaca(row: Row) -> Conversation:
     answer = "output"
-    if row.name("output") not in row.record and "output" not in row.columns and "response" in row.record:
+    if not row.has("output") and "output" not in row.columns and row.has("response"):
         answer = "response"
     prompt = row.text("instruction", NO_PROMPT)
     if extra := row.optional("input"):
@@ -109,9 +72,13 @@ SPEAKERS: Final = {
 }
 
 
+TAKEN_ALONG: Final = ("name", "tool_call_id")  # keys of a turn that some templates read
+UNREAD: Final = ("function_call", "reasoning_content", "reasoning", "thinking")  # texts that would go missing
+
+
 def _turns(row: Row, ours: str) -> list[Any]:
     turns, name = row.value(ours), row.name(ours)
-    if name not in row.record:
+    if not row.has(ours):
         row.text(ours, NO_ANSWER)  # raises, and lists the columns
     if not isinstance(turns, list | tuple) or not turns:
         got = "empty" if isinstance(turns, list | tuple) else type(turns).__name__
@@ -125,16 +92,29 @@ def _turn(turn: Any, roles: Mapping[str, str], role_key: str, text_key: str) -> 
         raise DataError(f"a turn is {{{role_key}, {text_key}}}, got {seen}")
     said_by = turn[role_key]
     if not isinstance(said_by, str) or said_by not in roles:
-        raise DataError(f"a turn is from {str(said_by)[:60]!r}; known: {', '.join(roles)}")
-    role, value, train = roles[said_by], turn.get(text_key), turn.get("train")
-    if train is not None and not isinstance(train, bool):
-        raise DataError(f"'train' of a turn is {train!r}; write true or false")
-    calls = read_calls(turn.get("tool_calls")) if role == "assistant" else None
-    why = None if calls or role in ("system", "tool") else f"a {role} turn says something; drop the record"
+        raise DataError(f"a turn is from {shown(said_by)!r}; known: {', '.join(roles)}")
+    role, value, calls = roles[said_by], turn.get(text_key), read_calls(turn.get("tool_calls"))
+    if lost := [key for key in UNREAD if turn.get(key)] + (["tool_calls"] if calls and role != "assistant" else []):
+        raise DataError(
+            f"{', '.join(lost)} of the {said_by} turn would be lost: no template is given it; write what the model "
+            f"shall see or say into '{text_key}', calls of an assistant turn into 'tool_calls'"
+        )
+    why = None if calls or role in ("system", "tool") else f"each {role} turn says something; drop the record"
     content = checked_text(value, f"{text_key} of the {said_by} turn", why)
     if said_by == "function_call" and (calls := calls_from_text(content)):
         content = ""
-    return Message(role, content, train is not False, calls)
+    more = {key: turn[key] for key in TAKEN_ALONG if isinstance(turn.get(key), str)}
+    return Message(role, content, _learned(turn), calls, more)
+
+
+def _learned(turn: Mapping[str, Any]) -> bool:
+    """Whether a turn is learned: `train: false` and `weight: 0`, another spelling of it, say no."""
+    train, weight = turn.get("train"), turn.get("weight")
+    if train is not None and not isinstance(train, bool):
+        raise DataError(f"'train' of a turn is {shown(train)!r}; write true or false")
+    if weight is not None and (isinstance(weight, bool) or not isinstance(weight, int | float) or weight not in (0, 1)):
+        raise DataError(f"'weight' of a turn is {shown(weight)!r}; only 0 (not learned) and 1 (learned) are known")
+    return train is not False and weight != 0
 
 
 def _conversation(row: Row, turns: list[Message]) -> Conversation:
@@ -149,7 +129,7 @@ def _text(row: Row) -> str:
 
 
 def _meta(row: Row) -> dict[str, Any]:
-    return {name: row.record[name] for name in META if name in row.record}
+    return {name: row.value(name) for name in META if row.has(name)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +177,9 @@ def detect(columns: Collection[str], renamed: Mapping[str, str] = AS_NAMED) -> s
         >>> detect(["question", "answer"], {"prompt": "question", "completion": "answer"})
         'prompt_completion'
     """
-    seen = set(columns) | {ours for ours, theirs in renamed.items() if theirs in columns}
+    seen = set(columns) | {
+        ours for ours, theirs in renamed.items() if theirs in columns or theirs.partition(".")[0] in columns
+    }
     for name, form in FORMATS.items():
         if all(seen.intersection(names) for names in form.needs):
             return name

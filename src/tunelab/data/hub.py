@@ -2,11 +2,12 @@
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from hashlib import sha256
+from typing import Any
 
 from tunelab.data.bad_rows import Fault, Row
-from tunelab.data.parquet import checked
+from tunelab.data.parquet import ROWS, checked
 from tunelab.errors import DataError
 
 NAME = re.compile(r"(?P<id>[\w.-]+(?:/[\w.-]+)?)(?::(?P<split>[\w.\[\]:%+-]+))?")
@@ -18,8 +19,8 @@ def is_hub_name(text: str) -> bool:
     return NAME.fullmatch(text) is not None
 
 
-def hub_rows(source: str) -> list[tuple[int, Row | Fault]]:
-    """Rows with their numbers from 1.  Data sets that need a script are refused by `datasets` itself.
+def hub_set(source: str) -> Any:
+    """The data set, which `datasets` keeps in memory-mapped files.  One that needs a script it refuses by itself.
 
     Raises:
         DataError: If the set cannot be loaded, for want of a network or otherwise.
@@ -31,14 +32,21 @@ def hub_rows(source: str) -> list[tuple[int, Row | Fault]]:
     try:
         from datasets import load_dataset  # seconds to load, and most runs read files
 
-        rows = load_dataset(name, split=split).to_list()
+        return load_dataset(name, split=split)
     except Exception as error:  # the hub client raises errors of many libraries, and all mean the same here
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise DataError(
             f"'{source}' is no file here, and loading it from the hub as data set {name}, split {split}, "
             f"failed: {type(error).__name__}: {reason}. Check the name and the network, or name a local file"
         ) from error
-    return [(number, checked(row)) for number, row in enumerate(rows, start=1)]
+
+
+def hub_rows(dataset: Any) -> Iterator[tuple[int, Row | Fault]]:
+    """Rows with their numbers from 1."""
+    for start in range(0, len(dataset), ROWS):
+        rows = dataset.select(range(start, min(start + ROWS, len(dataset)))).to_list()
+        for number, row in enumerate(rows, start=start + 1):
+            yield number, checked(row)
 
 
 def rows_sha256(rows: Iterable[Row]) -> str:

@@ -2,33 +2,63 @@
 
 import json
 import re
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator
+from typing import Any, NoReturn
 
-from tunelab.data.bad_rows import Fault, Row, excerpt
+from tunelab.data.bad_rows import EXCERPT, Fault, Row, excerpt
 from tunelab.data.json_rows import DECODER, RefusedError, as_row, too_long
 from tunelab.errors import DataError
 
 SPACE = re.compile(r"[ \t\r\n]*")
-
-
-class _Element(NamedTuple):
-    start: int  # offsets into the text
-    end: int
-    value: Any
+BEHIND = 2**16  # characters that may lie behind before they are let go
+Outcome = tuple[int, Row | Fault]
 
 
 class _Reader:
-    """Walks JSON text one array element or one member at a time, so that each keeps its offset."""
+    """Walks JSON text one array element or one member at a time; of a long text only a window is held."""
 
-    def __init__(self, text: str) -> None:
-        self.text = text
+    def __init__(self, name: str, pieces: Iterable[str], max_line_bytes: int) -> None:
+        self.name, self.max_line_bytes = name, max_line_bytes
+        self.pieces, self.ended = iter(pieces), False
+        self.text = ""  # the window
         self.at = 0  # start of what is being read
+        self.line, self.column, self.counted = 1, 1, 0  # place in the file of the character at `counted`
+        self.first = ""  # first character of the file that is not space
+
+    def grow(self) -> None:
+        """Take in at least as much text again as is ahead."""
+        wanted = len(self.text) - self.at + 1
+        more: list[str] = []
+        while sum(map(len, more)) < wanted and not self.ended:
+            piece = next(self.pieces, None)
+            self.ended = piece is None
+            more.append(piece or "")
+        self.text += "".join(more)
+
+    def let_go(self) -> None:
+        """Drop most of what lies behind; an error still shows the neighbourhood."""
+        if self.at > max(BEHIND, len(self.text) // 2):
+            self.place(gone := max(0, self.at - 2 * EXCERPT))
+            self.text, self.at, self.counted = self.text[gone:], self.at - gone, self.counted - gone
+
+    def place(self, at: int) -> tuple[int, int]:
+        """Line and column of a character of the window, from 1."""
+        at = max(at, self.counted)
+        if fresh := self.text.count("\n", self.counted, at):
+            self.line, self.column = self.line + fresh, at - self.text.rindex("\n", self.counted, at)
+        else:
+            self.column += at - self.counted
+        self.counted = at
+        return self.line, self.column
 
     def peek(self) -> str:
         """The next character that is not space; empty at the end."""
-        self.at = SPACE.match(self.text, self.at).end()  # type: ignore[union-attr]  # matches the empty text too
-        return self.text[self.at : self.at + 1]
+        while True:
+            self.at = SPACE.match(self.text, self.at).end()  # type: ignore[union-attr]  # matches the empty text too
+            if self.at < len(self.text) or self.ended:
+                self.first = self.first or self.text[self.at : self.at + 1]
+                return self.text[self.at : self.at + 1]
+            self.grow()
 
     def take(self, *wanted: str) -> str:
         if (found := self.peek()) not in wanted or not found:
@@ -36,100 +66,122 @@ class _Reader:
         self.at += 1
         return found
 
-    def value(self) -> _Element:
+    def value(self) -> Any:
+        """The value that comes next; `at` is behind it then."""
         self.peek()
-        start = self.at
-        value, self.at = DECODER.raw_decode(self.text, start)
-        return _Element(start, self.at, value)
+        while True:
+            try:
+                value, end = DECODER.raw_decode(self.text, self.at)
+            except json.JSONDecodeError:
+                if self.ended:
+                    raise
+            else:
+                if end + 2 < len(self.text) or self.ended:  # "1" near the end of the window may be "1e+9" or "12"
+                    self.at = end
+                    return value
+            self.grow()
 
-    def array(self) -> list[_Element]:
+    def element(self) -> Outcome:
+        self.peek()
+        self.let_go()
+        number, _ = self.place(self.at)
+        start = self.at
+        value = self.value()
+        text = self.text[start : self.at]
+        if too_long(text, self.max_line_bytes):
+            return number, Fault(f"longer than data.max_line_bytes={self.max_line_bytes}; cut it, or raise the limit")
+        if not isinstance(value, dict):
+            return number, Fault(f"{excerpt(text)} is no object; each record must be one")
+        return number, as_row(value, text)
+
+    def array(self) -> Iterator[Outcome]:
         """The elements of the array that comes next."""
         self.take("[")
         if self.peek() == "]":
             self.take("]")
-            return []
-        elements = [self.value()]
+            return
+        yield self.element()
         while self.take(",", "]") == ",":
-            elements.append(self.value())
-        return elements
+            yield self.element()
 
-    def arrays(self) -> dict[str, list[_Element]]:
-        """The members of the object that comes next whose value is an array."""
-        found: dict[str, list[_Element]] = {}
+    def only_array(self) -> Iterator[Outcome]:
+        """The elements of the one array among the members of the object that comes next."""
+        found: list[str] = []
         self.take("{")
-        if self.peek() == "}":
+        more = self.peek() != "}"
+        if not more:
             self.take("}")
-            return found
-        while True:
+        while more:
             if self.peek() != '"':
                 raise json.JSONDecodeError("Expecting a key in double quotes", self.text, self.at)
-            key = self.value().value
+            key = self.value()
             if key in found:
                 raise RefusedError(f"key {key!r} stands twice in one object; remove one")
             self.take(":")
-            if self.peek() == "[":
-                found[key] = self.array()
-            else:
+            if self.peek() != "[":
                 self.value()
-            if self.take(",", "}") == "}":
-                return found
+            else:
+                found.append(key)
+                for element in self.array():
+                    if len(found) == 1:  # a second array is gone through only to be named
+                        yield element
+            more = self.take(",", "}") == ","
+        self.end()
+        if len(found) != 1:
+            got = f"{len(found)} arrays ({', '.join(found)})" if found else "an object without an array"
+            raise DataError(f'{self.name}: want an array of records, or an object such as {{"data": [...]}}, got {got}')
+
+    def end(self) -> None:
+        """Refuse anything but space."""
+        if self.peek():
+            raise json.JSONDecodeError("Extra data", self.text, self.at)
+
+    def records(self) -> Iterator[Outcome]:
+        """The records of the whole file."""
+        match self.peek():
+            case "":
+                return
+            case "[":
+                yield from self.array()
+                self.end()
+            case "{":
+                yield from self.only_array()
+            case _:
+                value = self.value()
+                raise DataError(f"{self.name}: want an array of records, got a bare {type(value).__name__}")
+
+    def refuse(self, fault: Exception) -> NoReturn:
+        """Say what is wrong and where."""
+        if isinstance(fault, json.JSONDecodeError):
+            lines = fault.msg == "Extra data" and self.first == "{"
+            hint = "; one object after another is JSON Lines, name the file .jsonl" if lines else ""
+            if fault.pos + EXCERPT >= len(self.text):
+                self.grow()  # for the neighbourhood
+            line, column = self.place(fault.pos)
+            start, end = self.text.rfind("\n", 0, fault.pos) + 1, self.text.find("\n", fault.pos)
+            shown = excerpt(self.text[start : end if end >= 0 else None], fault.pos - start + 1)
+            place = f"{self.name} line {line}, column {column}"
+            raise DataError(f"{place}: not JSON: {fault.msg}, at: {shown}{hint}") from fault
+        what = "nested too deeply to read; flatten it" if isinstance(fault, RecursionError) else str(fault)
+        raise DataError(f"{self.name}, record of line {self.place(self.at)[0]}: {what}") from fault
 
 
-def json_array(name: str, text: str, max_line_bytes: int) -> Iterator[tuple[int, Row | Fault]]:
+def json_array(name: str, pieces: Iterable[str], max_line_bytes: int) -> Iterator[Outcome]:
     """Rows of a `.json` file with the line each starts on, from 1.
 
     Takes an array of objects, or an object with exactly one array among its values, such as {"data": [...]}.
     A fault of syntax cannot be skipped: nobody knows where the next record starts.
 
+    Args:
+        name: The file, as messages name it.
+        pieces: Its text, cut anywhere.
+        max_line_bytes: Longest record, in bytes of UTF-8.
+
     Raises:
         DataError: If the file is not strict JSON or holds no such array.
     """
-    reader = _Reader(text)
+    reader = _Reader(name, pieces, max_line_bytes)
     try:
-        elements = _top(name, reader)
-    except json.JSONDecodeError as error:
-        lines = error.msg == "Extra data" and text[: error.pos].lstrip()[:1] == "{"
-        hint = "; one object after another is JSON Lines, name the file .jsonl" if lines else ""
-        place = f"{name} line {error.lineno}, column {error.colno}"
-        line = text.split("\n", error.lineno)[error.lineno - 1]
-        raise DataError(f"{place}: not JSON: {error.msg}, at: {excerpt(line, error.colno)}{hint}") from error
-    except RefusedError as error:
-        line_number = text.count("\n", 0, reader.at) + 1
-        raise DataError(f"{name}, record of line {line_number}: {error}") from error
-    except RecursionError as error:
-        line_number = text.count("\n", 0, reader.at) + 1
-        raise DataError(f"{name}, record of line {line_number}: nested too deeply to read; flatten it") from error
-    number, counted = 1, 0
-    for start, end, value in elements:
-        number, counted = number + text.count("\n", counted, start), start
-        if too_long(text[start:end], max_line_bytes):
-            yield number, Fault(f"longer than data.max_line_bytes={max_line_bytes}; cut it, or raise the limit")
-        elif not isinstance(value, dict):
-            yield number, Fault(f"{excerpt(text[start:end])} is no object; each record must be one")
-        else:
-            yield number, as_row(value, text[start:end])
-
-
-def _top(name: str, reader: _Reader) -> list[_Element]:
-    """The records of a whole file."""
-    match reader.peek():
-        case "":
-            return []
-        case "[":
-            elements = reader.array()
-        case "{":
-            arrays = reader.arrays()
-            if reader.peek():
-                raise json.JSONDecodeError("Extra data", reader.text, reader.at)
-            if len(arrays) != 1:
-                found = f"{len(arrays)} arrays ({', '.join(arrays)})" if arrays else "an object without an array"
-                raise DataError(
-                    f'{name}: want an array of records, or an object such as {{"data": [...]}}, got {found}'
-                )
-            (elements,) = arrays.values()
-        case _:
-            value = reader.value().value
-            raise DataError(f"{name}: want an array of records, got a bare {type(value).__name__}")
-    if reader.peek():
-        raise json.JSONDecodeError("Extra data", reader.text, reader.at)
-    return elements
+        yield from reader.records()
+    except (json.JSONDecodeError, RefusedError, RecursionError) as fault:
+        reader.refuse(fault)

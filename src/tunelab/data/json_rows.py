@@ -8,7 +8,7 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NoReturn
 
 from tunelab.data.bad_rows import Fault, Row, excerpt
@@ -100,11 +100,11 @@ def as_row(value: Any, suspect: str) -> Row | Fault:
     return value
 
 
-def json_lines(text: str, max_line_bytes: int) -> Iterator[tuple[int, Row | Fault]]:
+def json_lines(lines: Iterable[str], max_line_bytes: int) -> Iterator[tuple[int, Row | Fault]]:
     """Rows of a `.jsonl` file with their line numbers from 1.  Blank lines are no records.
 
     Lines end at a line feed only: U+2028 and friends are legal inside JSON texts.
     """
-    for number, line in enumerate(text.split("\n"), start=1):
+    for number, line in enumerate(lines, start=1):
         if line and not line.isspace():
             yield number, parse_line(line, max_line_bytes)

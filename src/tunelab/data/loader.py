@@ -6,8 +6,10 @@ from collections.abc import Callable, Iterator, Sequence
 
 from torch.utils.data import DataLoader
 
-from tunelab.data.batching import Plan, longest_first, mix, plan_step, shuffled
+from tunelab.data.batching import Plan, longest_first, plan_step, shuffled
 from tunelab.data.examples import Example, Micro, Step
+from tunelab.data.portions import Portion, apart, epoch_places
+from tunelab.data.token_store import fingerprint, laid_of, units_of
 from tunelab.errors import ConfigError
 
 
@@ -32,6 +34,8 @@ class StepLoader:
         flat: Whether `collate` lays rows end to end.
         seed: With the epoch it fixes the order.
         shuffle: False for evaluation: rows run by length, so that next to nothing is padding.
+        portions: With several sources, where the examples of each stand and how often an epoch sees them.  Evaluation
+            ignores the weights and keeps sources in micro-batches of their own.
         workers: Processes that lay out batches ahead of time; 0 does it in the main process.
         rank: This process among the `world`.
         world: Processes that share each step.
@@ -48,14 +52,16 @@ class StepLoader:
         flat: bool = False,
         seed: int = 0,
         shuffle: bool = True,
+        portions: Sequence[Portion] = (),
         workers: int = 0,
         rank: int = 0,
         world: int = 1,
     ) -> None:
         self.examples, self.collate, self.filler = examples, collate, filler
-        self.lengths = [len(example.ids) for example in examples]
-        self.units = [example.units for example in examples]
+        self.lengths, self.units = laid_of(examples, flat=flat), units_of(examples)
         self.batch_size, self.micro_tokens, self.flat = batch_size, micro_tokens, flat
+        self.portions = list(portions) or [Portion("", 0, len(examples))]
+        self.drawn = sum(portion.drawn for portion in self.portions) if shuffle else len(examples)
         self.seed, self.shuffle, self.workers, self.rank, self.world = seed, shuffle, workers, rank, world
         # Lightning looks for set_epoch at `sampler`, and reads `batch_sampler` wherever it finds the first
         self.sampler, self.batch_sampler = self, None
@@ -63,13 +69,13 @@ class StepLoader:
         self.identity = {
             "examples": len(examples),
             "tokens": sum(self.lengths),
-            "content": mix(*self.lengths, *(token for e in examples for token in e.ids[-3:])),
+            "content": fingerprint(examples),
             "batch_size": batch_size,
             "seed": seed,
         }
 
     def __len__(self) -> int:
-        return math.ceil(len(self.examples) / self.batch_size)
+        return math.ceil(self.drawn / self.batch_size)
 
     def set_epoch(self, epoch: int) -> None:
         """Lightning calls this before each epoch."""
@@ -97,11 +103,12 @@ class StepLoader:
 
     def _order(self) -> list[int]:
         if self.shuffle:
-            return shuffled(len(self.examples), seed=self.seed, epoch=self.epoch)
-        return longest_first(range(len(self.examples)), self.lengths)
+            places = epoch_places(self.portions, seed=self.seed, epoch=self.epoch)
+            return [places[i] for i in shuffled(len(places), seed=self.seed, epoch=self.epoch)]
+        return [i for part in self.portions for i in longest_first(range(part.start, part.stop), self.lengths)]
 
     def _plan(self, batch: Sequence[int]) -> Plan:
-        return plan_step(
+        plan = plan_step(
             batch,
             self.lengths,
             self.units,
@@ -110,6 +117,7 @@ class StepLoader:
             rank=self.rank,
             world=self.world,
         )
+        return plan if self.shuffle else plan._replace(micros=apart(plan.micros, self.portions))
 
     def _step(self, plan: Plan) -> Step:  # runs in the workers
         rows = [[self.examples[index] for index in micro] for micro in plan.micros] or [[self.filler]]

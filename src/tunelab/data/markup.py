@@ -95,7 +95,7 @@ def as_turns(conversation: Conversation) -> list[Turn]:
     """Messages in the shape templates read."""
     turns: list[Turn] = []
     for message in conversation.messages:
-        turn: Turn = {"role": message.role, "content": message.content}
+        turn: Turn = {**message.more, "role": message.role, "content": message.content}
         if message.tool_calls:
             turn["tool_calls"] = message.tool_calls
         turns.append(turn)
@@ -134,7 +134,7 @@ def write(
             add_generation_prompt=reply,
             **variables,
         )
-    except (TemplateError, TypeError, ValueError, KeyError) as fault:
+    except (TemplateError, TypeError, ValueError, LookupError, AttributeError, RecursionError) as fault:
         raise DataError(
             f"the chat template does not accept this conversation ({type(fault).__name__}: {fault}); "
             "drop the record, or try data.template=chatml"

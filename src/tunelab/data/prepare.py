@@ -1,32 +1,20 @@
 """From the `data` block of the config to splits of records, and from records to counted examples."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
 from tunelab.data.examples import Example
-from tunelab.data.records import Records, read_records
-from tunelab.data.split import assign_splits, check_shares, find_duplicates
+from tunelab.data.mix import sources_of
+from tunelab.data.one_source import SPLITS, Part, Split, each, read_source, taken
+from tunelab.data.split import Duplicate, find_duplicates
+from tunelab.data.token_store import TokenWriter
+from tunelab.data.views import join
 from tunelab.errors import DataError
 from tunelab.tasks.base import Record, Task
 
-SPLITS = ("train", "validation", "test")
-SHOWN = 10  # faults told in one message
-T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Split:
-    """The records of one split, each with the place it came from.
-
-    Attributes:
-        rows: The records.
-        places: Where each stands, such as "train.jsonl line 12".
-    """
-
-    rows: list[Record] = field(default_factory=list)
-    places: list[str] = field(default_factory=list)
+__all__ = ["SPLITS", "Sources", "Split", "each", "encode_split", "read_splits", "taken"]
 
 
 @dataclass(frozen=True)
@@ -37,17 +25,22 @@ class Sources:
         splits: `train`, `validation`, `test`; the last two may be empty.
         files: sha256 of each file, by the name it was given.
         notes: What a reader should know: rows skipped, splits made, duplicates found.
+        duplicates: Contents that stand more than once, within a split or across splits.
+        weights: With `data.mix` how often an epoch sees the rows of each source; else empty.
     """
 
     splits: dict[str, Split]
     files: dict[str, str]
     notes: list[str]
+    duplicates: list[Duplicate] = field(default_factory=list)
+    weights: dict[str, float] = field(default_factory=dict)
 
 
 def read_splits(settings: Mapping[str, Any], task: Task, *, seed: int) -> Sources:
-    """Read the files that are given and make the splits that are not, out of the training file.
+    """Read every source, and lay their splits one after another.
 
-    A missing validation split is never replaced by the test split, and a made split never shares a text with another.
+    Each source that brings no validation or test file has its own made, by a hash of the content: a text that stands
+    in several sources goes to the same side in all of them.
 
     Args:
         settings: The `data` block.
@@ -57,70 +50,54 @@ def read_splits(settings: Mapping[str, Any], task: Task, *, seed: int) -> Source
     Raises:
         DataError: Naming every unusable record (up to ten), or a split that came out empty.
     """
-    splits, files, notes = {name: Split() for name in SPLITS}, {}, list[str]()
-    for name in SPLITS:
-        if source := settings.get(name):
-            records = read_records(
-                str(source),
-                encoding=str(settings["encoding"]),
-                on_bad=str(settings["on_bad"]),
-                quoting=str(settings["quoting"]),
-                header=settings.get("header"),
-            )
-            files[str(source)] = records.sha256
-            notes += [f"skipped: {message}" for message in records.skipped]
-            notes += records.notes
-            splits[name] = taken(records, settings.get("limit"))
-    contents = {name: each(task.content, split) for name, split in splits.items()}
-    wanted = {name: 0.0 if settings.get(name) else float(settings["split"][name]) for name in SPLITS[1:]}
-    if any(wanted.values()):
-        sides = assign_splits(contents["train"], seed=seed, **wanted)
-        notes += check_shares(sides, each(task.stratum, splits["train"]), **wanted)
-        whole = splits["train"]
-        for name in ["train", *(name for name in SPLITS[1:] if wanted[name])]:
-            kept = [place for place, side in enumerate(sides) if side == name]
-            splits[name] = Split([whole.rows[i] for i in kept], [whole.places[i] for i in kept])
-            contents[name] = [contents["train"][i] for i in kept] if name != "train" else contents["train"]
-            notes.append(f"{name}: {len(kept)} of {len(sides)} rows of the training file, by content hash")
-        contents["train"] = [text for text, side in zip(contents["train"], sides, strict=True) if side == "train"]
+    given, mixed = sources_of(settings), settings.get("mix") is not None
+    if mixed:
+        task.expect_mix()
+    parts = [read_source(source, task, seed=seed) for source in given]
+    splits = {name: joined([part.splits[name] for part in parts]) for name in SPLITS}
     for name, split in splits.items():
-        if not split.rows and (settings.get(name) or wanted.get(name) or name == "train"):
+        if not split.rows and any(name in part.expected for part in parts):
             raise DataError(f"the {name} split has no rows; give data.{name}=FILE, or more rows to make it from")
-    notes += duplicate_notes(contents)
-    return Sources(splits, files, notes)
+    duplicates = find_duplicates({name: join([part.contents[name] for part in parts]) for name in SPLITS})
+    notes = [f"{part.source.name}: {note}" if mixed else note for part in parts for note in part.notes]
+    notes += duplicate_notes(duplicates)
+    notes += mix_notes(parts) if mixed else []
+    files = {name: digest for part in parts for name, digest in part.files.items()}
+    weights = {source.name: source.weight for source in given} if mixed else {}
+    return Sources(splits, files, notes, duplicates, weights)
 
 
-def taken(records: Records, limit: int | None) -> Split:
-    """The first `limit` records as a split; all of them where it is None."""
-    count = len(records.rows) if limit is None else min(int(limit), len(records.rows))
-    return Split(list(records.rows[:count]), [records.where(i) for i in range(count)])
+def joined(parts: Sequence[Split]) -> Split:
+    """The rows of several splits, one after another."""
+    scratch = next((part.scratch for part in parts if part.scratch), None)
+    rows: Sequence[Record] = join([part.rows for part in parts])
+    return Split(rows, join([part.places for part in parts]), join([part.sources for part in parts]), scratch)
 
 
-def each(action: Callable[[Record], T], split: Split) -> list[T]:
-    """Apply `action` to every record; the faults of all records make one error, with their places."""
-    found, faults = [], []
-    for row, place in zip(split.rows, split.places, strict=True):
-        try:
-            found.append(action(row))
-        except DataError as fault:
-            faults.append(f"{place}: {fault}")
-    if faults:
-        more = f"\n  ... and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
-        raise DataError(f"{len(faults)} unusable records:\n  " + "\n  ".join(faults[:SHOWN]) + more)
-    return found
-
-
-def duplicate_notes(contents: Mapping[str, Sequence[str]]) -> list[str]:
-    """One line for each pair of splits that share a text."""
+def mix_notes(parts: Sequence[Part]) -> list[str]:
+    """What the sources of a mix share, and which of them lack a split that others have."""
+    notes = [
+        f"{part.source.name} has no row in {name}, so it has no scores there"
+        for name in SPLITS[1:]
+        for part in parts
+        if not part.splits[name].rows and any(other.splits[name].rows for other in parts)
+    ]
+    contents = {part.source.name: join([part.contents[name] for name in SPLITS]) for part in parts}
     pairs = Counter(tuple(duplicate.places) for duplicate in find_duplicates(contents) if duplicate.across)
+    return notes + [f"{count} texts occur in the sources {' and '.join(pair)}" for pair, count in pairs.items()]
+
+
+def duplicate_notes(duplicates: Sequence[Duplicate]) -> list[str]:
+    """One line for each pair of splits that share a text."""
+    pairs = Counter(tuple(duplicate.places) for duplicate in duplicates if duplicate.across)
     return [
         f"{count} texts occur in both {' and '.join(pair)}: a score there measures memory too"
         for pair, count in pairs.items()
     ]
 
 
-def encode_split(split: Split, task: Task) -> tuple[list[Example], dict[str, int | float]]:
-    """Examples of a split and its line of the data report.
+def encode_split(split: Split, task: Task) -> tuple[Sequence[Example], dict[str, int | float]]:
+    """Examples of a split and its line of the data report; where the records are on disk, so are the examples.
 
     Returns:
         The examples, and the counts: rows, kept, dropped, truncated, tokens, supervised, longest.
@@ -130,9 +107,21 @@ def encode_split(split: Split, task: Task) -> tuple[list[Example], dict[str, int
     """
     task.truncated = 0
     numbers = iter(range(len(split.rows)))
-    found = each(lambda record: task.encode(record, next(numbers)), split)
-    examples = [example for example in found if example is not None]
-    lengths = [len(example.ids) for example in examples]
+    store = TokenWriter(split.scratch) if split.scratch else None
+    kept: list[Example] = []
+    tokens = longest = 0
+    supervised: float = 0
+
+    def keep(record: Record) -> None:
+        nonlocal tokens, longest, supervised
+        example = task.encode(record, next(numbers))
+        if example is not None:
+            tokens, supervised = tokens + len(example.ids), supervised + example.units
+            longest = max(longest, example.longest)
+            (store or kept).append(example)
+
+    each(keep, split)
+    examples: Sequence[Example] = store.finish() if store else kept
     if split.rows and not examples:
         raise DataError(
             f"none of {len(split.rows)} rows is left: all are too long or have nothing to learn; "
@@ -142,9 +131,9 @@ def encode_split(split: Split, task: Task) -> tuple[list[Example], dict[str, int
         "rows": len(split.rows),
         "dropped": len(split.rows) - len(examples),
         "truncated": task.truncated,
-        "tokens": sum(lengths),
-        "supervised": sum(example.units for example in examples),
-        "longest": max(lengths, default=0),
+        "tokens": tokens,
+        "supervised": supervised,
+        "longest": longest,
     }
     return examples, counts
 

@@ -1,27 +1,31 @@
 """Read user data: a file, a file inside a package, or a hub data set, into rows that know their line."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import partial
-from hashlib import sha256
+from hashlib import file_digest
 from pathlib import Path
 from typing import Any
 
-from tunelab.data.bad_rows import settle
-from tunelab.data.decode import check_encoding, decode
-from tunelab.data.hub import hub_rows, is_hub_name, rows_sha256
+from tunelab.data.bad_rows import Outcomes, Row, Sink, settle
+from tunelab.data.decode import check_encoding
+from tunelab.data.hub import hub_rows, hub_set, is_hub_name, rows_sha256
 from tunelab.data.json_array import json_array
 from tunelab.data.json_rows import json_lines
-from tunelab.data.parquet import parquet_rows
+from tunelab.data.mapped import Scratch
+from tunelab.data.parquet import ParquetFile, plain_schema
 from tunelab.data.places import PREFIX, locate
 from tunelab.data.tables import table_rows
+from tunelab.data.text_file import TableLines, TextFile
 from tunelab.errors import ConfigError, DataError
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 SUFFIXES = (".json", ".jsonl", ".ndjson", *DELIMITERS, ".parquet")
 ON_BAD = ("error", "skip")
 QUOTING = ("auto", "minimal", "none")
+IN_MEMORY = 64  # megabytes
 
 
 @dataclass(frozen=True)
@@ -29,22 +33,25 @@ class Records:
     """Rows of one source, in its order.
 
     Attributes:
-        rows: One plain dict per record.  CSV and TSV hold texts only; JSON and parquet keep their types.
+        rows: One plain dict per record.  CSV and TSV hold texts only; JSON and parquet keep their types.  A list; of
+            a large file the rows stay on disk, and each access makes a fresh dict.
         lines: Line of the file on which each record starts, from 1; for parquet and hub sets its row number.
         source: As the user named it.
         sha256: Of the bytes of the file; for a hub set, of the rows as JSON.
         skipped: One message per bad line that was left out (data.on_bad=skip).
         notes: How the file was read, where there was a choice.
         unit: What `lines` counts: "line" or "row".
+        scratch: Of a large file, the folder its rows lie in.
     """
 
-    rows: list[dict[str, Any]]
-    lines: list[int]
+    rows: Sequence[Row]
+    lines: Sequence[int]
     source: str
     sha256: str
     skipped: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     unit: str = "line"
+    scratch: Scratch | None = None
 
     def where(self, i: int) -> str:
         """Where row `i` stands, as a message names it: "train.jsonl line 412"."""
@@ -63,6 +70,8 @@ def read_records(
     quoting: str = "auto",
     header: list[str] | None = None,
     max_line_bytes: int = 16 * 2**20,
+    in_memory: float = IN_MEMORY,
+    cache: str | None = None,
 ) -> Records:
     """Read every record of a source, strictly: what cannot be kept as written is refused, never changed.
 
@@ -74,39 +83,75 @@ def read_records(
         quoting: CSV and TSV: "minimal" (quotes group a cell), "none" (quotes are plain characters) or "auto".
         header: CSV and TSV: column names of a file that does not begin with them.
         max_line_bytes: Longest record, in bytes of UTF-8.
+        in_memory: Megabytes up to which a source is held as a list; a larger one becomes a memory-mapped Arrow file.
+        cache: Folder for such files; None takes the system's folder for temporary files.
 
     Raises:
         DataError: If the source does not exist, cannot be read, or holds no records; with file, line and a way out.
         ConfigError: If an argument is not legal or a package is not installed.
     """
     check_options(encoding, on_bad, quoting, max_line_bytes)
-    path = find(source)
+    path, name, bound = find(source), short(source), int(in_memory * 10**6)
+    store = partial(make_store, cache=cache)
     if path is None:
-        rows, lines, skipped = settle(short(source), hub_rows(source), on_bad=on_bad, unit="row")
-        return Records(rows, lines, source, rows_sha256(rows), skipped, unit="row")
-    if header is not None and path.suffix.lower() not in DELIMITERS:
+        found = hub_set(source)
+        rows = store(found.features.arrow_schema) if found.data.nbytes > bound else []
+        lines, skipped = settle(name, hub_rows(found), rows, on_bad=on_bad, unit="row")
+        kept = finished(rows)
+        return Records(kept, lines, source, rows_sha256(kept), skipped, unit="row", scratch=scratch_of(rows))
+    suffix, notes = path.suffix.lower(), list[str]()
+    if header is not None and suffix not in DELIMITERS:
         raise ConfigError(f"data.header names the columns of a CSV or TSV file; {source} brings its own, leave it out")
+    unit = "row" if suffix == ".parquet" else "line"
+    outcomes: Outcomes
     try:
-        raw = path.read_bytes()
+        with path.open("rb") as raw:
+            digest = file_digest(raw, "sha256").hexdigest()
+        size, schema = path.stat().st_size, None
+        if suffix == ".parquet":
+            table = ParquetFile(name, path) if size else None
+            outcomes = table.rows() if table else ()
+            size, schema = (max(size, table.bytes), plain_schema(table.schema)) if table else (0, None)
+        else:
+            keep_going = on_bad == "skip" and suffix != ".json"
+            text = TextFile(name, path, encoding, keep_going=keep_going, whole=bound)
+            if suffix in DELIMITERS:
+                outcomes, notes = table_rows(
+                    name,
+                    TableLines(text),
+                    DELIMITERS[suffix],
+                    quoting=quoting,
+                    header=header,
+                    on_bad=on_bad,
+                    max_line_bytes=max_line_bytes,
+                )
+            elif suffix == ".json":
+                outcomes = json_array(name, text.pieces(), max_line_bytes)
+            else:
+                outcomes = json_lines(text.lines(), max_line_bytes)
+        rows = store(schema) if size > bound else []
+        lines, skipped = settle(name, outcomes, rows, on_bad=on_bad, unit=unit)
     except OSError as error:
         raise DataError(f"{source} cannot be read: {error.strerror or error}") from error
-    name, suffix, notes = short(source), path.suffix.lower(), list[str]()
-    unit = "row" if suffix == ".parquet" else "line"
-    outcomes: Any
-    if suffix == ".parquet":
-        outcomes = parquet_rows(name, raw) if raw else []
-    else:
-        text = decode(name, raw, encoding, keep_going=on_bad == "skip" and suffix != ".json")
-        if suffix in DELIMITERS:
-            delimiter = DELIMITERS[suffix]
-            outcomes, notes = table_rows(
-                name, text, delimiter, quoting=quoting, header=header, on_bad=on_bad, max_line_bytes=max_line_bytes
-            )
-        else:
-            read = partial(json_array, name) if suffix == ".json" else json_lines
-            outcomes = read(text, max_line_bytes)
-    rows, lines, skipped = settle(name, outcomes, on_bad=on_bad, unit=unit)
-    return Records(rows, lines, source, sha256(raw).hexdigest(), skipped, notes, unit)
+    return Records(finished(rows), lines, source, digest, skipped, notes, unit, scratch_of(rows))
+
+
+def make_store(schema: Any, cache: str | None) -> Sink:
+    """A writer of rows to a file of its own."""
+    from tunelab.data.arrow_store import JsonWriter, TypedWriter  # slow to load, and most files are small
+
+    return JsonWriter(Scratch(cache)) if schema is None else TypedWriter(Scratch(cache), schema)
+
+
+def finished(rows: Sink) -> Sequence[Row]:
+    """What was written: the list itself, or the file, mapped."""
+    found: Sequence[Row] = rows if isinstance(rows, list) else rows.finish()  # type: ignore[attr-defined]
+    return found
+
+
+def scratch_of(rows: Sink) -> Scratch | None:
+    """The folder that a writer of rows writes to."""
+    return getattr(rows, "scratch", None)
 
 
 def check_options(encoding: str, on_bad: str, quoting: str, max_line_bytes: int) -> None:

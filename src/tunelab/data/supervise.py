@@ -6,6 +6,7 @@ from typing import Final
 from tunelab.data.examples import IGNORE
 from tunelab.errors import DataError
 
+Labelled = tuple[list[int], list[int]]  # ids and labels of one sequence
 TOO_LONG: Final = ("drop", "truncate_prompt", "truncate_answer", "error")
 
 
@@ -65,6 +66,33 @@ def shorten(
                 return None
             ids, labels = [ids[t] for t in kept], [labels[t] for t in kept]
     return (ids, labels) if supervised_targets(labels) else None
+
+
+def shorten_both(
+    one: Labelled, other: Labelled, *, limit: int | None, too_long: str, bos: int | None = None
+) -> tuple[Labelled, Labelled] | None:
+    """Bring two answers to one prompt under `limit`, the prompt cut alike for both; as `shorten` for one.
+
+    Returns:
+        Both, or None where the pair is left out: one is too long, lost all that can be learned, or no longer differs.
+
+    Raises:
+        DataError: If `too_long` is "error" and one is longer than `limit`.
+
+    Example:
+        >>> shorten_both(([1, 2, 3], [IGNORE, IGNORE, 3]), ([1, 2, 4, 5], [IGNORE, IGNORE, 4, 5]), limit=3,
+        ...              too_long="truncate_prompt")
+        (([2, 3], [-100, 3]), ([2, 4, 5], [-100, 4, 5]))
+    """
+    surplus = 0 if limit is None else max(0, max(len(one[0]), len(other[0])) - limit)
+    kept = []
+    for ids, labels in (one, other):
+        own = len(ids) - surplus if limit is not None and too_long == "truncate_prompt" else limit
+        short = shorten(ids, labels, limit=own, too_long=too_long, bos=bos)
+        if short is None:
+            return None
+        kept.append(short)
+    return None if kept[0] == kept[1] else (kept[0], kept[1])
 
 
 def _without_oldest_prompt(ids: list[int], labels: list[int], *, surplus: int, bos: int | None) -> list[int] | None:

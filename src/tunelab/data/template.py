@@ -102,8 +102,7 @@ class ChatTemplate:
             ids = self._text_ids(conversation)
             return ids, list(ids)
         answers = [turn for turn, message in enumerate(conversation.messages) if message.role == "assistant"]
-        asked = answers[-1:] if train_on == "last_answer" else answers
-        learned = [turn for turn in asked if conversation.messages[turn].train]
+        learned = conversation.learned(train_on)
         if not learned:
             raise DataError("no assistant turn is learned; a record that teaches nothing is best dropped")
         self._abilities.require(conversation)
@@ -206,7 +205,10 @@ class ChatTemplate:
         return [*begin, *self._ids(self._plain.mark(text)), self.tokenizer.eos_token_id]
 
     def _protected(self, conversation: Conversation) -> tuple[list[Turn], list[dict[str, Any]] | None]:
-        return self._plain.mark(as_turns(conversation)), self._plain.mark(conversation.tools)
+        try:
+            return self._plain.mark(as_turns(conversation)), self._plain.mark(conversation.tools)
+        except RecursionError:
+            raise DataError("a tool or a call is nested too deeply to be written; flatten it") from None
 
     def _ids(self, text: str) -> list[int]:
         return self._plain.ids(text)

@@ -6,6 +6,8 @@ from typing import Any
 
 from tunelab.errors import DataError
 
+UNREADABLE = (ValueError, RecursionError)  # not JSON; a number of thousands of digits; nested too deeply
+
 
 def read_tools(value: Any) -> list[dict[str, Any]] | None:
     """The functions a record offers, as `[{"type": "function", "function": {...}}]`; None if it offers none.
@@ -21,13 +23,18 @@ def read_tools(value: Any) -> list[dict[str, Any]] | None:
             return None
         try:
             value = json.loads(value)
-        except json.JSONDecodeError as fault:
+        except UNREADABLE as fault:
             raise DataError(f"'tools' is text but not JSON ({fault}); give a list of function schemas") from None
     if not value:
         return None
     if not isinstance(value, list) or not all(isinstance(tool, Mapping) for tool in value):
         raise DataError(f"'tools' is {type(value).__name__}; give a list of function schemas, or the same as JSON text")
-    return [_wrapped(tool) for tool in value]
+    tools = [_wrapped(tool) for tool in value]
+    if not all(_has_name(tool) for tool in tools):
+        raise DataError(
+            "a function in 'tools' has no name, so it cannot be called; give {name, description, parameters}"
+        )
+    return tools
 
 
 def read_calls(value: Any) -> list[dict[str, Any]] | None:
@@ -42,10 +49,10 @@ def read_calls(value: Any) -> list[dict[str, Any]] | None:
         raise DataError(f"'tool_calls' is {type(value).__name__}; give a list of {{name, arguments}}")
     calls = [_wrapped(call) for call in value]
     for call in calls:
-        function = call["function"]
-        if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
+        if not _has_name(call):
             raise DataError("a tool call has no name, so nothing can be called; give {name, arguments}")
-        call["function"] = {**function, "arguments": _arguments(function.get("arguments"))}
+        function = call["function"]
+        call["function"] = {"name": function["name"], **function, "arguments": _arguments(function.get("arguments"))}
     return calls
 
 
@@ -53,7 +60,7 @@ def calls_from_text(text: str) -> list[dict[str, Any]] | None:
     """Read a turn that is nothing but a call, `{"name", "arguments"}` or a list of them; None where it is not."""
     try:
         value = json.loads(text)
-    except json.JSONDecodeError:
+    except UNREADABLE:
         return None
     calls = value if isinstance(value, list) else [value]
     named = calls and all(isinstance(call, Mapping) and isinstance(call.get("name"), str) for call in calls)
@@ -66,11 +73,16 @@ def _wrapped(function: Mapping[str, Any]) -> dict[str, Any]:
     return {"type": "function", "function": dict(function)}
 
 
+def _has_name(wrapped: Mapping[str, Any]) -> bool:
+    function = wrapped["function"]
+    return isinstance(function, Mapping) and isinstance(function.get("name"), str) and bool(function["name"].strip())
+
+
 def _arguments(value: Any) -> Any:
     """A dict where the arguments are JSON text: templates write them as JSON, and would quote a text twice."""
     if not isinstance(value, str):
         return {} if value is None else value
     try:
         return json.loads(value)
-    except json.JSONDecodeError:
+    except UNREADABLE:
         return value

@@ -69,3 +69,9 @@ def not_loadable(what: str, source: str, fault: Exception) -> str:
         f"no {what} could be loaded from '{source}': {reason}. It must be a folder with config.json, "
         "model.safetensors and tokenizer files, or the id of a model hub that this machine can reach"
     )
+
+
+def no_attention(name: str, family: str, fault: Exception) -> str:
+    """The message for a model that does not take the attention asked for."""
+    reason = str(fault).strip().splitlines()[0].split(". ")[0]
+    return f"model.attention={name}: {family} does not take it here ({reason}); take model.attention=auto, or eager"

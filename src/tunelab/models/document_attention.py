@@ -4,7 +4,6 @@ Shape letters: T tokens.  On a processor without variable-length kernels this is
 and no quadratic mask over the whole row.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -12,10 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 
-from tunelab.data.batching import lay_flat
-from tunelab.data.examples import IGNORE, Example, Micro
+from tunelab.data.examples import Micro
 
-NAME = "documents"  # as registered with transformers
+NAME, VARLEN = "documents", "varlen"  # as registered with transformers
 
 
 def document_attention(
@@ -69,52 +67,78 @@ def document_attention(
     return torch.cat(parts, 2).transpose(1, 2).contiguous(), None
 
 
-AttentionInterface.register(NAME, document_attention)
-AttentionMaskInterface.register(NAME, lambda *_, **__: None)
+def varlen_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    sliding_window: int | None = None,
+    cu_seq_lens_q: Tensor | None = None,
+    max_length_q: int | None = None,
+    **other: Any,
+) -> tuple[Tensor, None]:
+    """The same through PyTorch's kernel for documents of any length: on a GPU, in half precision.
+
+    Args:
+        module: As in `document_attention`, like everything not named here.
+        query: (1, heads, T, dimension).
+        key: (1, key heads, T, dimension).
+        value: As `key`.
+        attention_mask: Always None.
+        dropout: Must be 0; the kernel has none.
+        scaling: Factor on the scores.
+        sliding_window: Tokens a position can look back, itself included.
+        cu_seq_lens_q: Where each document starts, (documents + 1,) int32; None for rows that are one document each.
+        max_length_q: Tokens of the longest document.
+        **other: As in `document_attention`.
+
+    Returns:
+        The mixed values, (1, T, heads, dimension), and no weights.
+
+    Raises:
+        ValueError: If the kernel does not compute what the model asks for.
+    """
+    from torch.nn.attention.varlen import varlen_attn  # registers kernels: only where they are used
+
+    if dropout or other.get("softcap") is not None or other.get("s_aux") is not None:
+        raise ValueError("this model drops or caps attention scores, or has sinks: PyTorch's kernel does not")
+    rows, length = query.shape[0], query.shape[2]
+    bounds, longest = cu_seq_lens_q, max_length_q
+    if bounds is None or longest is None:
+        bounds, longest = torch.arange(rows + 1, dtype=torch.int32, device=query.device) * length, length
+    kind = torch.get_autocast_dtype(query.device.type) if query.dtype == torch.float32 else query.dtype
+    q, k, v = (part.transpose(1, 2).flatten(0, 1).to(kind).contiguous() for part in (query, key, value))
+    back = -1 if sliding_window is None else sliding_window - 1
+    grouped = q.shape[1] != k.shape[1]
+    mixed = varlen_attn(
+        q, k, v, bounds, bounds, longest, longest, scale=scaling, window_size=(back, 0), enable_gqa=grouped
+    )
+    return mixed.view(rows, length, *mixed.shape[1:]), None  # type: ignore[union-attr]
+
+
+for name, attention in ((NAME, document_attention), (VARLEN, varlen_attention)):
+    AttentionInterface.register(name, attention)
+    AttentionMaskInterface.register(name, lambda *_, **__: None)
 
 
 def causal_inputs(micro: Micro) -> dict[str, Any]:
     """Keyword arguments of a causal model.  No attention mask: pads are on the right, where no real token looks,
     and an all-ones mask would make transformers forget the document bounds.
     """
-    flat = {} if micro.bounds is None else {"position_ids": micro.positions, "cu_seq_lens_q": micro.bounds}
-    return {"input_ids": micro.ids, "use_cache": False, **flat}
-
-
-@torch.no_grad()
-def agree(model: PreTrainedModel, one: Callable[[], Tensor], other: Callable[[], Tensor]) -> bool:
-    """Whether two ways to the same logits agree on this very model; an error of the second counts as no."""
-    training = model.training
-    model.eval()
-    try:
-        left, right = one(), other()
-        return left.shape == right.shape and torch.allclose(left, right, rtol=1e-4, atol=1e-4)
-    except (RuntimeError, IndexError, TypeError, ValueError, AttributeError):
-        return False
-    finally:
-        model.train(training)
-
-
-def use_documents(model: PreTrainedModel) -> bool:
-    """Switch the model to document attention if flat rows then give the logits of their documents alone.
-
-    The probe runs on the very model, because no list of families stays complete: sliding windows, recurrent
-    layers, alibi and capped scores all break silently.
-
-    Returns:
-        Whether the model now takes flat rows; if not, it is left as it was.
-    """
-    before = model.config._attn_implementation
-    probe = [Example(list(range(n)), [IGNORE] * n, 0, 0) for n in (5, 9)]
-
-    def logits(part: list[Example], attention: str) -> Tensor:
-        model.set_attn_implementation(attention)
-        found: Tensor = model(**causal_inputs(on_device(lay_flat(part), model.device))).logits
+    found: dict[str, Any] = {"input_ids": micro.ids, "use_cache": False}
+    if micro.bounds is None:
         return found
-
-    exact = agree(model, lambda: torch.cat([logits([e], before) for e in probe], 1), lambda: logits(probe, NAME))
-    model.set_attn_implementation(NAME if exact else before)
-    return exact
+    bounds, longest = micro.bounds.int(), int(micro.lengths.max())
+    return found | {
+        "position_ids": micro.positions,
+        "cu_seq_lens_q": bounds,
+        "cu_seq_lens_k": bounds,
+        "max_length_q": longest,
+        "max_length_k": longest,
+    }
 
 
 def on_device(micro: Micro, device: torch.device) -> Micro:
@@ -129,8 +153,8 @@ class PlainAttention:
         self.model, self.before = model, model.config._attn_implementation
 
     def __enter__(self) -> None:
-        if self.before == NAME:
-            self.model.set_attn_implementation("sdpa")
+        if self.before in (NAME, VARLEN, "flash_attention_2"):
+            self.model.set_attn_implementation("sdpa" if self.model._supports_sdpa else "eager")
 
     def __exit__(self, *_: object) -> None:
         self.model.set_attn_implementation(self.before)

@@ -16,7 +16,7 @@ from transformers import (
 
 from tunelab.data.places import locate
 from tunelab.errors import ConfigError
-from tunelab.models.architecture import load_config, not_loadable, set_dropout
+from tunelab.models.architecture import load_config, no_attention, not_loadable, set_dropout
 
 AUTO = {"causal": AutoModelForCausalLM, "sequence": AutoModelForSequenceClassification}
 
@@ -43,6 +43,7 @@ def load_model(
     head: str,
     options: Mapping[str, Any],
     dropout: float | None = None,
+    four_bit: bool = False,
 ) -> PreTrainedModel:
     """The network in float32, whatever type its file has: low-precision masters lose small updates.
 
@@ -52,6 +53,7 @@ def load_model(
         head: "causal" or "sequence".
         options: What the task asks of the head (number of labels and their names).
         dropout: Replaces every dropout rate of the architecture; None keeps them.
+        four_bit: Whether the linear layers stay packed, 4 bits a weight, on the GPU (QLoRA).
 
     Raises:
         ConfigError: If the weights cannot be loaded, or the architecture has no dropout to set.
@@ -67,8 +69,10 @@ def load_model(
         if settings.get("kind") == "scratch" or settings.get("weights", "pretrained") == "random":
             model = auto.from_config(config, dtype=torch.float32, attn_implementation=attention)
         else:
-            model = with_weights(auto, locate(source) or source, config, attention, head)
+            model = with_weights(auto, locate(source) or source, config, attention, head, four_bit=four_bit)
     except (OSError, ValueError, ImportError) as fault:
+        if attention is not None and "attention" in str(fault).lower():
+            raise ConfigError(no_attention(attention, config.model_type, fault)) from fault
         raise ConfigError(not_loadable("model", source, fault)) from fault
     rows = model.get_input_embeddings().weight.shape[0]
     if len(tokenizer) > rows:
@@ -77,7 +81,9 @@ def load_model(
     return network
 
 
-def with_weights(auto: Any, source: Any, config: PretrainedConfig, attention: str | None, head: str) -> PreTrainedModel:
+def with_weights(
+    auto: Any, source: Any, config: PretrainedConfig, attention: str | None, head: str, *, four_bit: bool = False
+) -> PreTrainedModel:
     """The weights of a folder or hub id; a head of other labels than ours starts anew.
 
     Raises:
@@ -96,6 +102,7 @@ def with_weights(auto: Any, source: Any, config: PretrainedConfig, attention: st
             trust_remote_code=False,
             ignore_mismatched_sizes=head == "sequence",
             output_loading_info=True,
+            **(packed() if four_bit else {}),
         )
     finally:
         reports.setLevel(level)
@@ -109,3 +116,16 @@ def with_weights(auto: Any, source: Any, config: PretrainedConfig, attention: st
         )
     network: PreTrainedModel = model
     return network
+
+
+def packed() -> dict[str, Any]:
+    """Arguments that load linear layers in 4 bit, as QLoRA does: NF4, constants packed too, computed in bfloat16."""
+    from transformers import BitsAndBytesConfig
+
+    config = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16,
+    )
+    return {"quantization_config": config, "device_map": {"": torch.cuda.current_device()}}

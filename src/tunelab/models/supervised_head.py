@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from tunelab.models.document_attention import agree
+from tunelab.models.probe import agree
 
 
 class SupervisedHead:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tunelab.data.examples import Example, Micro
+from tunelab.errors import ConfigError
 
 Record = Mapping[str, Any]
 
@@ -42,6 +43,7 @@ class Task(ABC):
         head: Which Auto class loads the model: "causal" or "sequence".
         monitor, mode: The score that early stopping and the best checkpoint follow unless told otherwise.
         score_names: Bare names that `Scores.compute` gives.
+        answer_names: Bare names of the scores of generated answers; empty where nothing is generated.
     """
 
     name: ClassVar[str]
@@ -49,10 +51,16 @@ class Task(ABC):
     monitor: ClassVar[str]
     mode: ClassVar[str]
     score_names: Sequence[str]
+    answer_names: Sequence[str] = ()
+    needs_reference: ClassVar[bool] = False  # whether `complete` asks the untrained model
+    speaks_untrained: ClassVar[bool] = False  # whether scores of the model before training say something
     truncated: int = 0  # records shortened since this was last set to 0, for the data report
 
     def fit(self, train: Sequence[Record]) -> None:
         """Learn what must be known from the training split alone: label names, weights, target scale."""
+
+    def expect_mix(self) -> None:
+        """Be ready for the records of several sources, before `fit`: each shows by its columns how it is laid out."""
 
     def use(self, tokenizer: PreTrainedTokenizerBase, limit: int | None) -> None:
         """Take the tokenizer and the longest allowed sequence, in tokens, before `encode` is called."""
@@ -83,6 +91,16 @@ class Task(ABC):
             DataError: If the record cannot be used; the caller adds file and line.
         """
 
+    def complete(self, model: PreTrainedModel, examples: Sequence[Example], micro_tokens: int) -> list[Example]:
+        """Add to examples what the untrained model says of them; called once, without gradient and dropout.
+
+        Args:
+            model: As it is before training, any adapter switched off.
+            examples: Of one split.
+            micro_tokens: Most tokens of one forward pass.
+        """
+        return list(examples)
+
     @abstractmethod
     def filler(self) -> Example:
         """An example that teaches nothing (units 0, row -1), for a rank left without rows in a step."""
@@ -106,6 +124,10 @@ class Task(ABC):
     def scores(self) -> Scores:
         """Fresh scores for one split."""
 
+    def step_scores(self) -> Scores | None:
+        """Fresh scores for one training step, where they cost next to nothing."""
+        return None
+
     @abstractmethod
     def predictions(
         self, model: PreTrainedModel, micro: Micro, logits: Tensor, records: Sequence[Record]
@@ -116,8 +138,46 @@ class Task(ABC):
             records: The records behind `micro.rows`, in the same order.
         """
 
+    def asks(self, record: Record) -> bool:
+        """Whether a record asks something that can be answered by generation."""
+        return False
+
+    def answered(self, model: PreTrainedModel, rows: Sequence[int], records: Sequence[Record]) -> list[dict[str, Any]]:
+        """Predictions for records by generation alone, in their order.
+
+        Args:
+            model: The model that answers.
+            rows: Index of each record within its split.
+            records: What is asked.
+        """
+        return []
+
+    def question(self, record: Record, row: int) -> Example:
+        """An example to be answered, of a record that need not say what is right.
+
+        Raises:
+            DataError: If the record cannot be used.
+            ConfigError: If nothing can be asked of this kind of model.
+        """
+        raise ConfigError(f"a model of data.task={self.name} answers nothing")
+
+    def answer(self, model: PreTrainedModel, examples: Sequence[Example]) -> list[dict[str, Any]]:
+        """What a trained model says to questions: `prediction` and what belongs to it, plain values, in their order."""
+        raise ConfigError(f"a model of data.task={self.name} answers nothing")
+
+    def state(self) -> dict[str, Any]:
+        """What `fit` and `use` have learned, plain values, so that a trained model is used without its data."""
+        return {}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take what `state` gave, in place of `fit`; before `use`."""
+
     def summary(self, predictions: Sequence[Mapping[str, Any]]) -> dict[str, float]:
         """Scores that need the whole set of predictions, by bare name (exact match over generated answers)."""
+        return {}
+
+    def tables(self, predictions: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """Scores too wide for a flat file, from the whole set of predictions; plain JSON values."""
         return {}
 
     def finish(self, model: PreTrainedModel) -> str | None:

@@ -167,20 +167,27 @@ class Classification(Labelled):
         self, model: PreTrainedModel, micro: Micro, logits: Tensor, records: Sequence[Record]
     ) -> list[dict[str, Any]]:
         real = micro.rows >= 0  # a filler has no record
-        wide = logits[real].float()
-        table = (wide.sigmoid() if self.multilabel else wide.softmax(dim=-1)).tolist()
         found = []
-        for row, record, probabilities in zip(micro.rows[real].tolist(), records, table, strict=True):
+        for row, record, said in zip(micro.rows[real].tolist(), records, self.spoken(logits[real]), strict=True):
             names = self.names(record)
+            found.append({"row": row, "label": sorted(names) if self.multilabel else names[0], **said})
+        return found
+
+    @override
+    def spoken(self, logits: Tensor) -> list[dict[str, Any]]:
+        wide = logits.float()
+        found = []
+        for probabilities in (wide.sigmoid() if self.multilabel else wide.softmax(dim=-1)).tolist():
             named = dict(zip(self.labels, probabilities, strict=True))
             chosen = [name for name, probability in named.items() if probability >= self.threshold]
             best = max(named, key=named.__getitem__)
-            found.append(
-                {
-                    "row": row,
-                    "label": sorted(names) if self.multilabel else names[0],
-                    "prediction": chosen if self.multilabel else best,
-                    "probabilities": named,
-                }
-            )
+            found.append({"prediction": chosen if self.multilabel else best, "probabilities": named})
         return found
+
+    @override
+    def state(self) -> dict[str, Any]:
+        return {"labels": list(self.labels), "weights": list(self.weights)}
+
+    @override
+    def restore(self, state: Mapping[str, Any]) -> None:
+        self.labels, self.weights = list(state["labels"]), list(state["weights"])

@@ -1,7 +1,9 @@
 """What classification and regression share: reading text columns, encoding, padding, running the head."""
 
+from abc import abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar
+from dataclasses import replace
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -10,6 +12,7 @@ from typing_extensions import override
 
 from tunelab.data.examples import Example, Micro
 from tunelab.errors import ConfigError, DataError
+from tunelab.models.document_attention import on_device
 from tunelab.tasks.base import Record, Task
 from tunelab.tasks.pooling import sequence_logits, token_types
 
@@ -107,6 +110,18 @@ class Labelled(Task):
                     "so where the second one starts cannot be told; remove it from the data"
                 )
         return ids
+
+    @override
+    def question(self, record: Record, row: int) -> Example:
+        return replace(self.filler(), ids=self.ids(record), row=row)
+
+    @override
+    def answer(self, model: PreTrainedModel, examples: Sequence[Example]) -> list[dict[str, Any]]:
+        return self.spoken(self.logits(model, on_device(self.collate(examples), model.device)))
+
+    @abstractmethod
+    def spoken(self, logits: Tensor) -> list[dict[str, Any]]:
+        """What logits (B, C) say of each text: `prediction` and what belongs to it."""
 
     @override
     def collate(self, examples: Sequence[Example]) -> Micro:

@@ -1,6 +1,6 @@
 """Regression of texts and text pairs: one number or several."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import isfinite
 from numbers import Real
 from typing import Any, ClassVar
@@ -151,10 +151,23 @@ class Regression(Labelled):
     ) -> list[dict[str, Any]]:
         found = []
         real = micro.rows >= 0  # a filler has no record
-        for row, record, scaled in zip(micro.rows[real].tolist(), records, logits[real].tolist(), strict=True):
-            own = [value * std + mean for value, mean, std in zip(scaled, self.mean, self.std, strict=True)]
-            found.append({"row": row, "target": self._cell(self.numbers(record)), "prediction": self._cell(own)})
+        for row, record, said in zip(micro.rows[real].tolist(), records, self.spoken(logits[real]), strict=True):
+            found.append({"row": row, "target": self._cell(self.numbers(record)), **said})
         return found
+
+    @override
+    def spoken(self, logits: Tensor) -> list[dict[str, Any]]:
+        scales = list(zip(self.mean, self.std, strict=True))
+        own = [[v * std + mean for v, (mean, std) in zip(row, scales, strict=True)] for row in logits.tolist()]
+        return [{"prediction": self._cell(values)} for values in own]
+
+    @override
+    def state(self) -> dict[str, Any]:
+        return {"mean": list(self.mean), "std": list(self.std)}
+
+    @override
+    def restore(self, state: Mapping[str, Any]) -> None:
+        self.mean, self.std = list(state["mean"]), list(state["std"])
 
     def _cell(self, values: list[float]) -> float | dict[str, float]:
         """One number as itself, several by name."""

@@ -1,0 +1,46 @@
+"""`tunelab evaluate`: the scores of a trained run on another file."""
+
+import argparse
+from pathlib import Path
+
+EPILOG = """
+The scores are those of training's own test pass: the same rows give the same numbers.  The file needs the columns that
+the run learned from, labels and answers too.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare arguments."""
+    parser.epilog = EPILOG
+    parser.add_argument("run", metavar="RUN", help="folder of a run")
+    parser.add_argument("--data", required=True, metavar="FILE", help="records: json, jsonl, csv, tsv or parquet")
+    parser.add_argument("--output", metavar="FILE", help="scores and tables as JSON")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Score; prints a table."""
+    from tunelab import console  # torch and its kin, which --help does without
+    from tunelab.atomic import write_json
+    from tunelab.errors import ConfigError
+    from tunelab.judging import judge, looks, read_split
+    from tunelab.quiet import silence_vendors
+    from tunelab.restore import restore
+
+    silence_vendors()
+    output = Path(arguments.output) if arguments.output else None
+    if output is not None and not output.parent.is_dir():
+        raise ConfigError(f"--output={output}: there is no folder {output.parent}; make it first")
+    trained = restore(arguments.run)
+    if trained.note:
+        console.say(trained.note)
+    records, split = read_split(trained, arguments.data)
+    found = judge(trained, split)
+    console.show_data({Path(arguments.data).name: found.counts})
+    console.show_scores({"score": found.scores})
+    for line in looks(trained.folder, records):
+        console.say(line)
+    if output is not None:
+        names = {"run": str(trained.folder.root), "data": records.source, "sha256": records.sha256}
+        write_json(output, {**names, "counts": found.counts, "scores": found.scores, "tables": found.tables})
+        console.show_paths({"scores": output})
+    return 0

@@ -1,0 +1,106 @@
+"""`tunelab predict`: answers of a trained run for a file of records."""
+
+import argparse
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+EPILOG = """
+Reads json, jsonl, csv, tsv or parquet with the columns that the run learned from; labels and answers need not be
+there.  Writes jsonl or csv: every row, in order, with all its columns and
+  prediction      the label, the list of labels, the number in your units, or the answer
+  probabilities   of each label by its name (classification)
+  error           why a row could not be used; its prediction is then empty
+A run of this command that was killed goes on where it stopped when it is started again with the same words.
+"""
+SHOW_EVERY = 10.0  # seconds between two lines of progress
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare arguments."""
+    parser.epilog = EPILOG
+    parser.add_argument("run", metavar="RUN", help="folder of a run")
+    parser.add_argument("--input", required=True, metavar="FILE", help="records: json, jsonl, csv, tsv or parquet")
+    parser.add_argument("--output", required=True, metavar="FILE", help="where to: a name that ends in .jsonl or .csv")
+    parser.add_argument("--overwrite", action="store_true", help="replace an output that is there already")
+    parser.add_argument("--batch-tokens", type=int, metavar="N", help="most tokens at once; the run's micro_tokens")
+    parser.add_argument("--max-new-tokens", type=int, metavar="N", help="longest answer; the run's eval.max_new_tokens")
+    parser.add_argument("--header", metavar="A,B,C", help="column names of a csv or tsv file without a header line")
+
+
+def run(arguments: Any) -> int:
+    """Predict; 0 unless no row at all could be used."""
+    from tunelab import console  # torch and its kin, which --help does without
+    from tunelab.data.answer_file import check_target, write_answers
+    from tunelab.data.records import read_records
+    from tunelab.errors import ConfigError, DataError
+    from tunelab.generate.answering import answers
+    from tunelab.generate.partial import Partial
+    from tunelab.quiet import silence_vendors
+    from tunelab.restore import restore
+
+    silence_vendors()
+    target = check_target(Path(arguments.output), overwrite=arguments.overwrite)
+    trained = restore(arguments.run)
+    if trained.note:
+        console.say(trained.note)
+    settings = trained.settings
+    header = arguments.header.split(",") if arguments.header else None
+    encoding, quoting = str(settings.data["encoding"]), str(settings.data["quoting"])
+    records = read_records(arguments.input, encoding=encoding, quoting=quoting, header=header)
+    check_columns(records.columns())
+    longest = getattr(trained.task, "max_new_tokens", None)
+    if arguments.max_new_tokens is not None:
+        if longest is None:
+            raise ConfigError(f"--max-new-tokens: a {trained.task.name} run gives labels or numbers, leave it out")
+        longest = positive("--max-new-tokens", arguments.max_new_tokens)
+        setattr(trained.task, "max_new_tokens", longest)  # noqa: B010  # only tasks that write have it
+    batch_tokens = positive("--batch-tokens", arguments.batch_tokens or settings.micro_tokens)
+    belongs = {"input": records.sha256, "model": trained.identity(), "--max-new-tokens": longest}
+    with Partial(target.with_name(f"{target.name}.partial"), belongs) as partial:
+        if partial.answers:
+            console.say(f"going on after row {len(partial.answers)} of {len(records.rows)}")
+        shown = time.monotonic()
+        for found in answers(trained, records.rows, batch_tokens=batch_tokens, start=len(partial.answers)):
+            partial.add(found)
+            if time.monotonic() - shown > SHOW_EVERY:
+                console.say(f"row {len(partial.answers)} of {len(records.rows)}")
+                shown = time.monotonic()
+        bad = [place for place, answer in enumerate(partial.answers) if "error" in answer]
+        if len(bad) < len(records.rows):
+            write_answers(target, records, partial.answers)
+        partial.drop()
+    told = [f"{records.where(place)}: {partial.answers[place]['error']}" for place in bad[:5]]
+    if len(bad) == len(records.rows):
+        raise DataError(f"none of {len(bad)} rows can be used, so there is no output:\n  " + "\n  ".join(told))
+    if bad:
+        console.say(f"{len(bad)} rows could not be used, see their `error`:\n  " + "\n  ".join(told))
+    console.say(f"{len(records.rows) - len(bad)} of {len(records.rows)} rows predicted: {target}")
+    return 0
+
+
+def check_columns(columns: Sequence[str]) -> None:
+    """Refuse an input whose columns the output would hide.
+
+    Raises:
+        DataError: If there is one.
+    """
+    from tunelab.data.answer_file import OURS
+    from tunelab.errors import DataError
+
+    if taken := [name for name in OURS if name in columns]:
+        raise DataError(f"the input has a column {', '.join(taken)} already, which the output would hide; rename it")
+
+
+def positive(name: str, value: int) -> int:
+    """The value of an option that counts something.
+
+    Raises:
+        ConfigError: If it is below 1.
+    """
+    from tunelab.errors import ConfigError
+
+    if value < 1:
+        raise ConfigError(f"{name}={value} is out of range; it must be at least 1")
+    return value

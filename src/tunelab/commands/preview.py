@@ -1,0 +1,67 @@
+"""`tunelab preview`: the data as a model will see it, before anything is trained."""
+
+import argparse
+from pathlib import Path
+
+from tunelab import console
+from tunelab.commands.compose import settings_of
+from tunelab.errors import ConfigError
+
+EXAMPLES = """examples:
+  tunelab preview                                                        the built-in data
+  tunelab preview data=instruction data.train=my.jsonl model.path=my_model
+  tunelab preview data.train=my.jsonl data=instruction --rows 10 --split test --output look.html
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what to look at and where to write it."""
+    parser.epilog = EXAMPLES
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="as for train.py")
+    parser.add_argument(
+        "--rows", type=int, default=3, help="records to show (%(default)s), evenly spaced over the split"
+    )
+    parser.add_argument("--split", choices=("train", "validation", "test"), default="train", help="whose (%(default)s)")
+    parser.add_argument("--output", type=Path, help="file to write the page to (outputs/preview/NAME.html)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Read and encode the data as a run would, tell what is in it, write the page."""
+    if arguments.rows < 0:
+        raise ConfigError(f"--rows {arguments.rows} is below 0; give how many records to show")
+    settings = settings_of(arguments.overrides)
+    from tunelab.quiet import silence_vendors
+
+    silence_vendors()
+    from tunelab.assemble import encode  # torch and transformers, which --help does without
+    from tunelab.atomic import write_text
+    from tunelab.data.records_shown import choose, marked
+    from tunelab.data.report_lines import details
+    from tunelab.data.report_page import page
+    from tunelab.opening import report_of
+
+    encoded = encode(settings)
+    report = report_of(encoded)
+    split = encoded.sources.splits[arguments.split]
+    if not split.rows:
+        raise ConfigError(f"--split {arguments.split}: there is no such split; give data.{arguments.split}=FILE")
+    shown = choose(encoded.task, split, encoded.examples[arguments.split], encoded.tokenizer, arguments.rows)
+    console.show_data(encoded.counts)
+    for title, lines in details(report):
+        console.show_lines(title, lines)
+    of = f"{len(shown)} of {len(split.rows):,} records of {arguments.split}"
+    console.show_lines(f"{of}; trained tokens stand between ⟦ and ⟧" if encoded.task.head == "causal" else of, [])
+    for record in shown:
+        console.show_record(record.title, [marked(part) for part in record.parts])
+        if record.answer:
+            console.say(record.answer)
+    path = arguments.output or Path("outputs", "preview", f"{settings.name}.html")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(
+            path, page(f"{settings.data['task']} data for {settings.model['path']}", report, shown, arguments.split)
+        )
+    except OSError as fault:
+        raise ConfigError(f"--output {path} cannot be written: {fault.strerror or fault}") from fault
+    console.show_paths({"page": path})
+    return 0

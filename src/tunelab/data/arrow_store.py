@@ -1,0 +1,158 @@
+"""Records of a large file: an Arrow file on disk, mapped into memory, of which one row at a time becomes a dict.
+
+JSON and tables are kept as one column of JSON text, since their rows need not agree on types.  Parquet and hub sets
+have a schema, and keep it.
+"""
+
+import json
+import tempfile
+from bisect import bisect_right
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from tunelab.data.bad_rows import Row
+from tunelab.data.mapped import Mapped, Scratch
+from tunelab.data.views import Each, View
+
+BATCH = 2**20  # characters of text in one Arrow batch
+ROWS = 1024  # rows with a schema in one Arrow batch
+TEXTS = pa.schema([pa.field("text", pa.large_utf8())])
+
+
+class _Batches:
+    """An Arrow file, and where in it each row stands."""
+
+    def __init__(self, mapped: Mapped) -> None:
+        self.mapped = mapped
+        file = pa.ipc.open_file(pa.py_buffer(mapped.view()))
+        self.batches = [file.get_batch(i) for i in range(file.num_record_batches)]  # views, not copies
+        self.starts: list[int] = [0, *accumulate(batch.num_rows for batch in self.batches)]
+
+    def find(self, place: int) -> tuple[Any, int]:
+        """The batch that holds a row, and where in the batch it stands."""
+        self.mapped.read()
+        part = bisect_right(self.starts, place) - 1
+        return self.batches[part], place - self.starts[part]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Batches, (self.mapped,)
+
+
+class ArrowTexts(View[str]):
+    """Texts of an Arrow file; each access reads one, and nothing is kept."""
+
+    def __init__(self, batches: _Batches) -> None:
+        self.batches = batches
+
+    def __len__(self) -> int:
+        return self.batches.starts[-1]
+
+    def item(self, place: int) -> str:
+        batch, inner = self.batches.find(place)
+        return str(batch.column(0)[inner].as_py())
+
+
+class ArrowRows(View[Row]):
+    """Rows of an Arrow file with a schema; each access reads one, and nothing is kept."""
+
+    def __init__(self, batches: _Batches) -> None:
+        self.batches = batches
+
+    def __len__(self) -> int:
+        return self.batches.starts[-1]
+
+    def item(self, place: int) -> Row:
+        batch, inner = self.batches.find(place)
+        return dict(batch.slice(inner, 1).to_pylist()[0])
+
+
+class _Writer:
+    """Leaves what it is given as an Arrow file in a scratch folder."""
+
+    def __init__(self, scratch: Scratch, schema: pa.Schema) -> None:
+        self.scratch, self.schema = scratch, schema
+        self.path = Path(tempfile.mkdtemp(prefix="rows-", dir=scratch.path)) / "rows.arrow"
+        self.sink = pa.OSFile(str(self.path), "wb")
+        self.writer = pa.ipc.new_file(self.sink, schema)
+        self.pending: list[Any] = []
+        self.rows = 0
+
+    def __len__(self) -> int:
+        return self.rows
+
+    def batch(self) -> Any:
+        """What is pending, as Arrow."""
+        return pa.RecordBatch.from_pylist(self.pending, schema=self.schema)
+
+    def flush(self) -> None:
+        """Write what is pending."""
+        if self.pending:
+            self.writer.write_batch(self.batch())
+            self.pending = []
+
+    def close(self) -> _Batches:
+        """The finished file."""
+        self.flush()
+        self.writer.close()
+        self.sink.close()
+        return _Batches(Mapped(self.path, self.scratch))
+
+
+class TypedWriter(_Writer):
+    """Takes rows of one schema."""
+
+    def append(self, row: Row) -> None:
+        """Keep one row."""
+        self.rows += 1
+        self.pending.append(row)
+        if len(self.pending) >= ROWS:
+            self.flush()
+
+    def finish(self) -> View[Row]:
+        """The rows, once all are there."""
+        return ArrowRows(self.close())
+
+
+class TextWriter(_Writer):
+    """Takes texts."""
+
+    def __init__(self, scratch: Scratch) -> None:
+        super().__init__(scratch, TEXTS)
+        self.waiting = 0
+
+    def batch(self) -> Any:
+        return pa.record_batch([pa.array(self.pending, pa.large_utf8())], schema=TEXTS)
+
+    def append(self, text: str) -> None:
+        """Keep one text."""
+        self.rows += 1
+        self.pending.append(text)
+        self.waiting += len(text)
+        if self.waiting >= BATCH:
+            self.flush()
+            self.waiting = 0
+
+    def finish(self) -> View[str]:
+        """The texts, once all are there."""
+        return ArrowTexts(self.close())
+
+
+class JsonWriter:
+    """Takes rows that are plain JSON values, whatever their columns and types."""
+
+    def __init__(self, scratch: Scratch) -> None:
+        self.scratch, self.texts = scratch, TextWriter(scratch)
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def append(self, row: Row) -> None:
+        """Keep one row."""
+        self.texts.append(json.dumps(row, ensure_ascii=False, separators=(",", ":")))
+
+    def finish(self) -> View[Row]:
+        """The rows, once all are there."""
+        return Each(json.loads, self.texts.finish())

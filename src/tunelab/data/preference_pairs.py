@@ -1,0 +1,126 @@
+"""Read a record as two conversations that part at an answer.  Pure: mappings in, plain values out.
+
+Three layouts are known: prompt, chosen and rejected as texts; the prompt as text or messages with answers as messages;
+chosen and rejected as whole conversations that share their beginning.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from itertools import takewhile
+from typing import Any
+
+from tunelab.data.conversation import Conversation, Message
+from tunelab.data.formats import AS_NAMED, Row, to_conversation
+from tunelab.errors import DataError
+
+SIDES = ("chosen", "rejected")
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A better and a worse way to go on from one prompt.
+
+    Attributes:
+        prompt: The turns that both share.
+        chosen: Prompt and better answer; only the turns after the prompt are learned.
+        rejected: Prompt and worse answer.
+    """
+
+    prompt: tuple[Message, ...]
+    chosen: Conversation
+    rejected: Conversation
+
+
+def to_pair(record: Mapping[str, Any], columns: Mapping[str, str] = AS_NAMED) -> Pair:
+    """Read one record.
+
+    Args:
+        record: One line of the user's data.
+        columns: Our name of a column -> the user's name of it, for those that differ.
+
+    Raises:
+        DataError: If a column is missing or empty, or the two do not answer the same prompt.
+
+    Example:
+        >>> to_pair({"prompt": "2+2?", "chosen": "4", "rejected": "5"}).rejected.messages[1].content
+        '5'
+    """
+    row = Row(record, columns)
+    prompt = _prompt(row)
+    chosen, rejected = (_side(row, side, prompt) for side in SIDES)
+    for side, talk in zip(SIDES, (chosen, rejected), strict=True):
+        if talk.messages[-1].role != "assistant":
+            raise DataError(f"'{row.name(side)}' ends with a {talk.messages[-1].role} turn; it must end with an answer")
+    both = list(zip(chosen.messages[:-1], rejected.messages[:-1], strict=False))
+    shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], both))
+    for talk in (chosen, rejected):
+        if not shared or talk.messages[shared].role != "assistant":
+            raise DataError(
+                f"'{row.name('chosen')}' and '{row.name('rejected')}' part at a {talk.messages[shared].role} turn "
+                f"(turn {shared + 1}), so they do not answer the same prompt; pair answers to one prompt"
+            )
+    return Pair(chosen.messages[:shared], *(_learned_from(talk, shared) for talk in (chosen, rejected)))
+
+
+def _prompt(row: Row) -> list[Any] | None:
+    """The turns of the prompt column; None where there is none."""
+    given = row.value("prompt")
+    if given is None:
+        return None
+    if isinstance(given, list | tuple):
+        if not given:
+            raise DataError(f"'{row.name('prompt')}' is empty; drop the record")
+        return list(given)
+    return [{"role": "user", "content": row.text("prompt", "an answer needs a question, drop the record")}]
+
+
+def _side(row: Row, side: str, prompt: list[Any] | None) -> Conversation:
+    """One whole conversation: the answer after its prompt, unless it brings the prompt along."""
+    name, given = row.name(side), row.value(side)
+    if isinstance(given, list | tuple):
+        turns = list(given)
+        if not turns:
+            raise DataError(f"'{name}' is empty; a pair needs two answers, drop it")
+        if prompt and not _brings(turns, prompt):
+            if _role(turns[0]) in ("system", "developer", "user") and _role(prompt[-1]) == "user":
+                raise DataError(
+                    f"'{name}' starts with a {_role(turns[0])} turn and does not hold '{row.name('prompt')}', so it is "
+                    "unclear what is answered; leave one of the two out"
+                )
+            turns = [*prompt, *turns]
+    else:
+        text = row.text(side, "a pair needs two answers, drop it")
+        if prompt is None:
+            raise DataError(
+                f"'{name}' is text and there is no '{row.name('prompt')}'; give the prompt as its own column, or write "
+                f"'{name}' as a list of messages"
+            )
+        turns = [*prompt, {"role": "assistant", "content": text}]
+    try:
+        talk = to_conversation({"messages": turns, "tools": row.value("tools")}, "messages")
+    except DataError as fault:
+        raise DataError(f"'{name}': {fault}") from None
+    assert isinstance(talk, Conversation)
+    return talk
+
+
+def _brings(turns: list[Any], prompt: list[Any]) -> bool:
+    """Whether a conversation has the prompt in it already: at its start, or (one question) after a system turn."""
+    said, asked = ([(_role(turn), _content(turn)) for turn in part] for part in (turns, prompt))
+    if said[: len(asked)] == asked:
+        return True
+    return len(asked) == 1 and _role(turns[0]) in ("system", "developer") and said[1:2] == asked
+
+
+def _role(turn: Any) -> Any:
+    return turn.get("role") if isinstance(turn, Mapping) else None
+
+
+def _content(turn: Any) -> Any:
+    return turn.get("content") if isinstance(turn, Mapping) else turn
+
+
+def _learned_from(talk: Conversation, shared: int) -> Conversation:
+    """The conversation with nothing learned of its first `shared` turns."""
+    kept = [replace(message, train=False) for message in talk.messages[:shared]]
+    return replace(talk, messages=(*kept, *talk.messages[shared:]))

@@ -1,0 +1,160 @@
+"""Examples of a large split: token ids, labels and what belongs to them in flat files, mapped into memory."""
+
+import tempfile
+from array import array
+from collections.abc import Sequence
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from tunelab.data.examples import IGNORE, Example
+from tunelab.data.mapped import Mapped, Scratch
+from tunelab.data.views import View
+
+# How the target of an example is kept.
+MASKED: Final = 0  # token labels, each the id or IGNORE: one bit each
+WHOLE: Final = 1  # a list of whole numbers
+REAL: Final = 2  # a list of numbers
+SINGLE: Final = 3  # one whole number
+ROW: Final = np.dtype(
+    [
+        ("start", np.int64), ("length", np.int64), ("mask", np.int64), ("others", np.int64), ("other", np.int64),
+        ("kind", np.int64), ("units", np.float64), ("row", np.int64), ("second", np.int64),
+        ("chosen", np.float64), ("rejected", np.float64),
+    ]
+)  # fmt: skip
+NONE: Final = -1  # in `second`; nan in the two references
+SLICE: Final = 2**20  # token ids hashed at once
+
+
+class TokenStore(View[Example]):
+    """Examples on disk; each access makes a fresh one, equal to the one that was written.
+
+    Args:
+        ids: int32 token ids of all examples, end to end.
+        bits: Labels of kind `MASKED`, packed, each example from a byte of its own.
+        others: float64 targets of all other kinds, end to end.
+        rows: One `ROW` for each example.
+    """
+
+    def __init__(self, ids: Mapped, bits: Mapped, others: Mapped, rows: Mapped) -> None:
+        self.files = (ids, bits, others, rows)
+        self.ids: npt.NDArray[np.int32] = np.frombuffer(ids.view(), np.int32)
+        self.bits: npt.NDArray[np.uint8] = np.frombuffer(bits.view(), np.uint8)
+        self.others: npt.NDArray[np.float64] = np.frombuffer(others.view(), np.float64)
+        self.rows: npt.NDArray[Any] = np.frombuffer(rows.view(), ROW)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def item(self, place: int) -> Example:
+        for file in self.files:
+            file.read()
+        start, length, mask, others, other, kind, units, row, second, chosen, rejected = self.rows[place].item()
+        ids = self.ids[start : start + length]
+        values = self.others[others : others + other].tolist()
+        target: list[int] | list[float] | int
+        if kind == MASKED:
+            learned = np.unpackbits(self.bits[mask : mask + (length + 7) // 8], count=length)
+            target = np.where(learned, ids, IGNORE).tolist()
+        elif kind == REAL:
+            target = values
+        else:
+            target = [int(value) for value in values] if kind == WHOLE else int(values[0])
+        reference = None if chosen != chosen else (chosen, rejected)
+        return Example(ids.tolist(), target, units, row, None if second == NONE else second, reference)
+
+    def laid(self, *, flat: bool) -> "array[int]":
+        """`Example.laid` of each."""
+        length, second = self.rows["length"], self.rows["second"]
+        padded = np.where(second == NONE, length, 2 * np.maximum(second, length - second))
+        return array("q", (length if flat else padded).tobytes())
+
+    def units(self) -> "array[float]":
+        """`Example.units` of each."""
+        return array("d", self.rows["units"].tobytes())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return TokenStore, self.files
+
+
+class TokenWriter:
+    """Takes examples one by one and leaves them as a store.
+
+    Args:
+        scratch: Where the files are made.
+    """
+
+    def __init__(self, scratch: Scratch) -> None:
+        self.scratch = scratch
+        folder = Path(tempfile.mkdtemp(prefix="tokens-", dir=scratch.path))
+        self.paths = [folder / name for name in ("ids", "bits", "others", "rows")]
+        self.files = [path.open("wb", buffering=2**20) for path in self.paths]
+        self.sizes = [0, 0, 0]
+
+    def append(self, example: Example) -> None:
+        """Keep one example."""
+        ids = np.array(example.ids, np.int32)
+        kind, bits, others = packed(example, ids)
+        reference = example.reference or (float("nan"), float("nan"))
+        second = NONE if example.second is None else example.second
+        row = (
+            self.sizes[0], len(ids), self.sizes[1], self.sizes[2], len(others), kind, example.units, example.row,
+            second, *reference,
+        )  # fmt: skip
+        parts: tuple[npt.NDArray[Any], ...] = (ids, bits, others, np.array(row, ROW))
+        for file, part in zip(self.files, parts, strict=True):
+            file.write(part.tobytes())
+        self.sizes = [self.sizes[0] + len(ids), self.sizes[1] + len(bits), self.sizes[2] + len(others)]
+
+    def finish(self) -> TokenStore:
+        """The examples, once all are there."""
+        for file in self.files:
+            file.close()
+        return TokenStore(*(Mapped(path, self.scratch) for path in self.paths))
+
+
+def packed(example: Example, ids: npt.NDArray[np.int32]) -> tuple[int, npt.NDArray[np.uint8], npt.NDArray[np.float64]]:
+    """How the target of an example is kept: kind, bits, other numbers."""
+    no_bits, no_others = np.empty(0, np.uint8), np.empty(0, np.float64)
+    target = example.target
+    if isinstance(target, int):
+        return SINGLE, no_bits, np.array([target], np.float64)
+    values = np.array(target)
+    whole = all(isinstance(value, int) for value in target)
+    if whole and len(values) == len(ids) and bool(((values == ids) | (values == IGNORE)).all()):
+        return MASKED, np.packbits(values != IGNORE), no_others
+    return WHOLE if whole else REAL, no_bits, values.astype(np.float64)
+
+
+def laid_of(examples: Sequence[Example], *, flat: bool) -> Sequence[int]:
+    """Tokens that each example takes up, without reading the tokens of a store."""
+    return examples.laid(flat=flat) if isinstance(examples, TokenStore) else [e.laid(flat=flat) for e in examples]
+
+
+def units_of(examples: Sequence[Example]) -> Sequence[float]:
+    """Units of each example, without reading the tokens of a store."""
+    return examples.units() if isinstance(examples, TokenStore) else [example.units for example in examples]
+
+
+def rows_of(examples: Sequence[Example]) -> Sequence[int]:
+    """The record behind each example, without reading the tokens of a store."""
+    return examples.rows["row"].tolist() if isinstance(examples, TokenStore) else [example.row for example in examples]
+
+
+def fingerprint(examples: Sequence[Example]) -> int:
+    """A number that differs between any two sequences of token ids; a list and a store of the same give the same."""
+    digest = blake2b(digest_size=7)
+    if isinstance(examples, TokenStore):
+        for start in range(0, len(examples.ids), SLICE):
+            digest.update(examples.ids[start : start + SLICE].tobytes())
+            examples.files[0].drop()
+        digest.update(examples.rows["length"].tobytes())
+    else:
+        for example in examples:
+            digest.update(np.array(example.ids, np.int32).tobytes())
+        digest.update(np.array([len(example.ids) for example in examples], np.int64).tobytes())
+    return int.from_bytes(digest.digest(), "big")

@@ -1,0 +1,74 @@
+"""What the model said before training, taken once: on the device and in the precision that training uses."""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from tunelab.data.examples import Example
+from tunelab.equipment import precision
+from tunelab.settings import Run
+from tunelab.tasks.base import Task
+
+
+def with_reference(
+    settings: Run, task: Task, model: PreTrainedModel, examples: Mapping[str, Sequence[Example]]
+) -> dict[str, Sequence[Example]]:
+    """Examples of every split, completed by what the untrained model says of them where the task asks for it.
+
+    The model comes from `fresh_model`, never from a checkpoint, so a run that goes on gets the same numbers.
+    """
+    if not task.needs_reference:
+        return dict(examples)
+    with at_work(model, settings), without_adapter(model):
+        model.eval()  # no dropout; `at_work` puts the mode back
+        return {name: task.complete(model, found, settings.micro_tokens) for name, found in examples.items()}
+
+
+@contextmanager
+def at_work(model: PreTrainedModel, settings: Run) -> Iterator[None]:
+    """Within this block the model is where it trains, in the precision it trains in."""
+    training, home = model.training, model.device
+    place = training_device(str(settings.trainer["accelerator"]))
+    half: AbstractContextManager[object] = nullcontext()
+    if str(precision(settings.trainer["precision"])).startswith("bf16"):
+        half = torch.autocast(place.type, torch.bfloat16)
+    moves = home.type != place.type  # one in 4 bit is there already, and must not be moved
+    if moves:
+        model.to(place)  # type: ignore[arg-type]  # transformers widens the signature
+    try:
+        with half:
+            yield
+    finally:
+        model.train(training)
+        if moves:
+            model.to(home)  # type: ignore[arg-type]
+
+
+@contextmanager
+def without_adapter(model: PreTrainedModel) -> Iterator[None]:
+    """Within this block every layer that PEFT put into the model gives what the base gives."""
+    layers: list[Any] = [layer for layer in model.modules() if type(layer).__module__.startswith("peft.")]
+    layers = [layer for layer in layers if hasattr(layer, "enable_adapters")]
+    learns = [(weight, weight.requires_grad) for weight in model.parameters()]
+    for layer in layers:
+        layer.enable_adapters(False)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.enable_adapters(True)
+        for weight, before in learns:  # PEFT switches on all it switched off, frozen weights too
+            weight.requires_grad_(before)
+
+
+def training_device(accelerator: str) -> torch.device:
+    """The device this process will train on."""
+    if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    if accelerator in ("auto", "gpu", "mps") and torch.backends.mps.is_available():
+        return torch.device("mps")
+    return torch.device("cpu")

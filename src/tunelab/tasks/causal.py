@@ -1,0 +1,109 @@
+"""What every task with a causal language model shares: the chat template and the head on supervised positions.
+
+Shape letters: N supervised positions, V vocabulary.
+"""
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, ClassVar
+from weakref import WeakKeyDictionary
+
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from typing_extensions import override
+
+from tunelab.data.batching import lay_flat, pad_rows
+from tunelab.data.examples import IGNORE, Example, Micro
+from tunelab.data.questions import question_of
+from tunelab.data.template import ChatTemplate
+from tunelab.errors import DataError
+from tunelab.generate.decode import Answer, decode
+from tunelab.models.document_attention import causal_inputs
+from tunelab.models.supervised_head import SupervisedHead
+from tunelab.tasks.base import Record, Task
+
+
+class Causal(Task):
+    """A causal language model that reads conversations through a chat template.
+
+    Attributes:
+        format: Layout of the records, "auto" where each must say by itself what it is.
+        columns: Our name of a column -> the user's name of it.
+        max_new_tokens: Longest generated answer.
+        flat: Whether `collate` lays rows end to end; set once the model is known to take them.
+        origin: Where the chat template came from, in words.
+    """
+
+    head: ClassVar[str] = "causal"
+    format: str = "auto"
+    columns: Mapping[str, str] = MappingProxyType({})
+    max_new_tokens: int = 64
+
+    def __init__(self, template: str) -> None:
+        self.template_name = template
+        self.learned_template = ""  # of a model trained before, wherever it was read from then
+        self.flat = False
+        self.origin = ""
+        self._heads: WeakKeyDictionary[PreTrainedModel, SupervisedHead] = WeakKeyDictionary()
+
+    @override
+    def use(self, tokenizer: PreTrainedTokenizerBase, limit: int | None) -> None:
+        super().use(tokenizer, limit)
+        if self.learned_template:
+            tokenizer.chat_template = self.learned_template
+        self.template = ChatTemplate(tokenizer, "auto" if self.learned_template else self.template_name)
+        self.origin = self.template.origin
+
+    @override
+    def state(self) -> dict[str, Any]:
+        return {"format": self.format, "template": self.template.source}
+
+    @override
+    def restore(self, state: Mapping[str, Any]) -> None:
+        self.format, self.learned_template = str(state["format"]), str(state["template"])
+
+    @override
+    def question(self, record: Record, row: int) -> Example:
+        asked = question_of(record, self.format, self.columns)
+        # of plain text the model says what follows, so it is not closed
+        ids = self.template.encode(asked)[0][:-1] if isinstance(asked, str) else self.template.reply_ids(asked)
+        if self.limit is not None and len(ids) >= self.limit:
+            raise DataError(f"the question takes {len(ids)} tokens, and the limit with its answer is {self.limit}")
+        return Example(ids, [IGNORE] * len(ids), 0, row)
+
+    @override
+    def answer(self, model: PreTrainedModel, examples: Sequence[Example]) -> list[dict[str, Any]]:
+        asked = [example.ids for example in examples]
+        return [{"prediction": text} for text in self.texts(model, asked)]
+
+    def texts(self, model: PreTrainedModel, prompts: Sequence[Sequence[int]]) -> list[str]:
+        """Greedy answers to prompts, blank ends removed."""
+        return [text for text, _ in self.said(model, prompts)]
+
+    def said(self, model: PreTrainedModel, prompts: Sequence[Sequence[int]]) -> list[tuple[str, Answer]]:
+        """Greedy answers to prompts, blank ends removed, and how each came to its end."""
+        if not prompts:  # a micro-batch of plain text asks nothing
+            return []
+        if not prompts:
+            return []
+        answers = decode(model, prompts, stop=self.template.stop_ids, max_new_tokens=self.max_new_tokens)
+        texts = self.tokenizer.batch_decode([answer.ids for answer in answers], skip_special_tokens=True)
+        return [(str(text).strip(), answer) for text, answer in zip(texts, answers, strict=True)]
+
+    @override
+    def filler(self) -> Example:
+        return Example([0], [IGNORE], 0, -1)
+
+    @override
+    def collate(self, examples: Sequence[Example]) -> Micro:
+        return lay_flat(examples) if self.flat else pad_rows(examples, pad=0)  # pads are never looked at: any id does
+
+    @override
+    def logits(self, model: PreTrainedModel, micro: Micro) -> Tensor:
+        if model not in self._heads:
+            self._heads[model] = SupervisedHead(model)
+        return self._heads[model].logits(model, micro.targets != IGNORE, **causal_inputs(micro))
+
+    @override
+    def export_options(self) -> dict[str, Any]:
+        return {"chat_template": self.template.export_template, "stop_ids": self.template.stop_ids}

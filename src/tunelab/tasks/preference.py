@@ -1,0 +1,143 @@
+"""Learn what is preferred: pairs of answers, the better one made likelier than the worse one.
+
+Shape letters: B pairs.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+from typing_extensions import override
+
+from tunelab.data.batching import cut, longest_first, pair_sides
+from tunelab.data.examples import IGNORE, Example, Micro
+from tunelab.data.preference_pairs import to_pair
+from tunelab.data.supervise import shorten_both
+from tunelab.errors import ConfigError, DataError
+from tunelab.models.document_attention import on_device
+from tunelab.tasks.base import Record, Scores
+from tunelab.tasks.causal import Causal
+from tunelab.tasks.preference_loss import PairLoss, answer_log_probabilities, answer_tokens
+from tunelab.tasks.preference_scores import NAMES, PreferenceScores, log_ratios
+
+
+class Preference(Causal):
+    """Direct preference optimisation (Rafailov et al., 2023).
+
+    The reference is the model before training.  Its log-probabilities of every pair are taken once, so that training
+    holds one model only; a run that goes on takes them again from the same weights.
+
+    Attributes:
+        loss: What a pair costs.
+    """
+
+    name: ClassVar[str] = "preference"
+    monitor: ClassVar[str] = "val/loss"
+    mode: ClassVar[str] = "min"
+    needs_reference: ClassVar[bool] = True
+    score_names: Sequence[str] = NAMES
+
+    def __init__(
+        self,
+        *,
+        columns: Mapping[str, str | None] | None = None,
+        template: str = "auto",
+        beta: float = 0.1,
+        loss: str = "sigmoid",
+        label_smoothing: float = 0.0,
+        too_long: str = "drop",
+    ) -> None:
+        """Say what is learned.
+
+        Args:
+            columns: Our column name to the user's, where they differ.
+            template: Chat template: "auto", a name, or a .jinja file.
+            beta: Strength of the pull to the reference, above 0.
+            loss: "sigmoid" or "ipo".
+            label_smoothing: Chance that a pair is labelled the wrong way round; "sigmoid" only.
+            too_long: What happens to a pair that is too long.
+
+        Raises:
+            ConfigError: If the loss has no label smoothing.
+        """
+        super().__init__(template)
+        if loss == "ipo" and label_smoothing:
+            raise ConfigError(
+                f"data.label_smoothing={label_smoothing} has no meaning for data.loss=ipo; set it to 0, or take sigmoid"
+            )
+        self.columns = {ours: theirs for ours, theirs in (columns or {}).items() if theirs}
+        self.loss = PairLoss(loss, float(beta), float(label_smoothing))
+        self.too_long = too_long
+
+    @override
+    def content(self, record: Record) -> str:
+        return "\x1f".join(message.content for message in to_pair(record, self.columns).prompt)
+
+    @override
+    def encode(self, record: Record, row: int) -> Example | None:
+        pair = to_pair(record, self.columns)
+        chosen, rejected = (self.template.encode(talk) for talk in (pair.chosen, pair.rejected))
+        if chosen == rejected:
+            raise DataError("chosen and rejected are the same; a pair without a difference teaches nothing, drop it")
+        bos = self.tokenizer.bos_token_id
+        short = shorten_both(chosen, rejected, limit=self.limit, too_long=self.too_long, bos=bos)
+        if short is None:
+            return None
+        self.truncated += short != (chosen, rejected)
+        (ids, labels), (more_ids, more_labels) = short
+        return Example([*ids, *more_ids], [*labels, *more_labels], 1, row, second=len(ids))
+
+    @override
+    @torch.no_grad()
+    def complete(self, model: PreTrainedModel, examples: Sequence[Example], micro_tokens: int) -> list[Example]:
+        found = list(examples)
+        lengths = [example.laid(flat=self.flat) for example in examples]
+        order = longest_first(range(len(examples)), lengths)
+        for part in cut(order, lengths, micro_tokens=micro_tokens, flat=self.flat):
+            micro = on_device(self.collate([examples[place] for place in part]), model.device)
+            for place, (chosen, rejected) in zip(part, self.logits(model, micro).tolist(), strict=True):
+                found[place] = replace(examples[place], reference=(chosen, rejected))
+        return found
+
+    @override
+    def filler(self) -> Example:
+        return Example([0, 0], [IGNORE, IGNORE], 0, -1, second=1, reference=(0.0, 0.0))
+
+    @override
+    def collate(self, examples: Sequence[Example]) -> Micro:
+        known = [example.reference for example in examples if example.reference is not None]
+        reference = torch.tensor(known) if len(known) == len(examples) else None
+        rows = torch.tensor([example.row for example in examples])
+        return super().collate(pair_sides(examples))._replace(rows=rows, reference=reference)
+
+    @override
+    def logits(self, model: PreTrainedModel, micro: Micro) -> Tensor:
+        """Log-probabilities of the answers, (B, 2): all that the loss and every score need."""
+        return answer_log_probabilities(super().logits(model, micro), micro)
+
+    @override
+    def loss_sum(self, logits: Tensor, micro: Micro) -> Tensor:
+        losses = self.loss.losses(log_ratios(logits, micro), answer_tokens(micro))
+        return losses[micro.rows >= 0].sum()
+
+    @override
+    def scores(self) -> Scores:
+        return PreferenceScores(self.loss)
+
+    @override
+    def step_scores(self) -> Scores:
+        return PreferenceScores(self.loss)
+
+    @override
+    def predictions(
+        self, model: PreTrainedModel, micro: Micro, logits: Tensor, records: Sequence[Record]
+    ) -> list[dict[str, Any]]:
+        real = micro.rows >= 0  # a filler has no record
+        rewards = self.loss.rewards(log_ratios(logits, micro))[real]
+        return [
+            {"row": row, "chosen_reward": chosen, "rejected_reward": rejected, "margin": chosen - rejected}
+            for row, (chosen, rejected) in zip(micro.rows[real].tolist(), rewards.tolist(), strict=True)
+        ]

@@ -1,0 +1,130 @@
+"""Greedy answers in batches, against transformers one prompt at a time."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, PreTrainedModel
+
+from tunelab.generate.decode import batches, decode, greedy
+from tunelab.models.document_attention import NAME
+
+SIZE = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}
+FAMILIES: dict[str, dict[str, Any]] = {
+    "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": 64},
+    "llama": {**SIZE, "num_key_value_heads": 1},
+    "gpt_neox": SIZE,
+    "opt": {
+        "hidden_size": 32, "ffn_dim": 48, "num_hidden_layers": 2, "num_attention_heads": 2, "word_embed_proj_dim": 32,
+        "max_position_embeddings": 64,
+    },
+    "qwen3": {**SIZE, "num_key_value_heads": 2, "head_dim": 16},
+    "mistral": {**SIZE, "num_key_value_heads": 2, "sliding_window": 4},
+    "gemma2": {**SIZE, "num_key_value_heads": 2, "head_dim": 16, "sliding_window": 4, "tie_word_embeddings": False},
+    "bloom": {"hidden_size": 32, "n_layer": 2, "n_head": 2},
+    "mamba": {"hidden_size": 32, "num_hidden_layers": 2, "state_size": 4},
+}  # fmt: skip
+STOP = list(range(2, 32))  # a tenth of the vocabulary, so that answers end at every length
+NEW = 12
+
+
+def tiny(family: str) -> PreTrainedModel:
+    """A random model whose every position matters: its weights are large."""
+    torch.manual_seed(0)
+    marks = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+    config = AutoConfig.for_model(family, vocab_size=300, **{**marks, **FAMILIES[family]})
+    model: PreTrainedModel = AutoModelForCausalLM.from_config(config)
+    for name, weight in model.named_parameters():
+        if weight.dim() > 1 and "A_log" not in name:
+            nn.init.normal_(weight, std=0.3)
+    return model.eval()
+
+
+def prompts(count: int = 14) -> list[list[int]]:
+    draw = torch.Generator().manual_seed(1)
+    lengths = torch.randint(1, 30, (count,), generator=draw).tolist()
+    return [[1, *torch.randint(32, 300, (length,), generator=draw).tolist()] for length in lengths]
+
+
+def alone(model: PreTrainedModel, prompt: list[int], new: int = NEW) -> list[int]:
+    """Transformers' own answer to one prompt, without pads."""
+    settings = GenerationConfig(max_new_tokens=new, do_sample=False, eos_token_id=STOP, pad_token_id=0)
+    ids = torch.tensor([prompt])
+    found = model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), generation_config=settings)
+    answer = found[0, len(prompt) :].tolist()
+    return [token for place, token in enumerate(answer) if not set(answer[: place + 1]) & set(STOP)]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_an_answer_is_that_of_transformers_whatever_shares_its_batch(family: str) -> None:
+    model, asked = tiny(family), prompts()
+    wanted = [alone(model, prompt) for prompt in asked]
+    assert len({len(answer) for answer in wanted}) > 3, "the answers end at too few lengths to tell anything"
+
+    for budget in (1, 150, 10**6):  # one by one, a few, all at once
+        found = decode(model, asked, stop=STOP, max_new_tokens=NEW, budget=budget)
+        assert [answer.ids for answer in found] == wanted
+        assert {answer.ended for answer in found} == {"stop", "length"}
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+def test_pads_seen_or_positions_counted_from_the_pads_would_be_caught(family: str) -> None:
+    # Given a batch in which positions start at the pads, the mistake that left padding invites
+    model, asked = tiny(family), prompts()
+    wanted = [alone(model, prompt) for prompt in asked]
+    width = max(map(len, asked))
+    ids = torch.tensor([[0] * (width - len(prompt)) + prompt for prompt in asked])
+
+    with torch.no_grad():
+        first = model(input_ids=ids, position_ids=torch.arange(width)[None].expand_as(ids)).logits[:, -1].argmax(-1)
+
+    # Then it says something else: the test above would fail
+    assert first.tolist() != [answer[0] if answer else -1 for answer in wanted]
+
+
+def test_batches_stay_within_the_budget_and_lose_no_prompt() -> None:
+    lengths = [len(prompt) for prompt in prompts(50)]
+
+    found = batches(tiny("llama"), lengths, NEW, 200)
+
+    assert sorted(place for batch in found for place in batch) == list(range(50))
+    assert all(len(batch) * (max(lengths[place] for place in batch) + NEW) <= 200 for batch in found)
+
+
+@pytest.mark.parametrize("family", ["gpt2", "opt", "llama"])
+def test_an_answer_ends_with_the_context_and_says_so(family: str) -> None:
+    # Given prompts that leave less room than an answer may take, beside a short one
+    model = tiny(family)
+    model.config.max_position_embeddings = 64
+    draw = torch.Generator().manual_seed(2)
+    long, full, short = ([1, *torch.randint(32, 300, (n,), generator=draw).tolist()] for n in (60, 99, 5))
+
+    found = decode(model, [long, full, short], stop=[299], max_new_tokens=NEW)
+
+    # Then the long one keeps its prompt and gets what is left, and the full one loses its oldest tokens but the first
+    assert (found[0].ended, len(found[0].ids), found[0].cut) == ("context", 3, 0)
+    assert (found[1].ended, len(found[1].ids), found[1].cut) == ("length", NEW, 100 - (64 - NEW))
+    assert found[1].ids == greedy(model, [[1, *full[-(63 - NEW) :]]], stop=[299], max_new_tokens=NEW)[0]
+    assert len(found[2].ids) == NEW or found[2].ended == "stop"
+
+
+def test_generation_disturbs_neither_the_mode_nor_the_random_numbers_nor_the_attention() -> None:
+    # Given a model that trains, with one part that does not, and document attention
+    model = tiny("llama")
+    model.train()
+    model.model.layers[0].eval()
+    model.set_attn_implementation(NAME)
+    modes = [part.training for part in model.modules()]
+    state = torch.get_rng_state()
+
+    decode(model, prompts(), stop=STOP, max_new_tokens=NEW)
+
+    assert [part.training for part in model.modules()] == modes
+    assert torch.equal(torch.get_rng_state(), state)
+    assert model.config._attn_implementation == NAME
+    assert all(weight.grad is None for weight in model.parameters())
+
+
+def test_nothing_asked_gives_nothing() -> None:
+    assert decode(tiny("llama"), [], stop=STOP, max_new_tokens=NEW) == []
