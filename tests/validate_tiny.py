@@ -1,4 +1,4 @@
-"""Scores of answers to a validation split on one or two processes, left in a file.  Tests start it: DEVICES SIZE FILE."""
+"""Scores of answers to a validation split on one or two processes, left in a file.  Run by tests: DEVICES SIZE FILE."""
 
 import json
 import logging
