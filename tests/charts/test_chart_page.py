@@ -1,0 +1,48 @@
+"""A page of charts holds together and loads nothing."""
+
+from html.parser import HTMLParser
+
+from tunelab.charts import Figure, Heading, Paragraph, Series, Table, line_chart, page
+
+VOID = {"meta"}
+
+
+class Balanced(HTMLParser):
+    """Collects tags and addresses, and fails where an element is closed that is not the last one opened."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.seen: list[str] = []
+        self.addresses: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.seen.append(tag)
+        self.addresses += [value or "" for name, value in attrs if name in ("src", "href", "data", "action")]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_a_page_is_balanced_runs_nothing_and_loads_nothing() -> None:
+    chart = line_chart([Series("a", [1, 2], [1, 2])], title="t", x_label="x", y_label="y")
+    text = page("A <b>page", [Heading("H"), Paragraph("<p"), Figure(chart, "c"), Table(["a"], [["<td>"]], "words")])
+    read = Balanced()
+
+    read.feed(text)
+
+    assert not read.open
+    assert not read.addresses
+    assert "script" not in read.seen
+    assert "default-src 'none'" in text
+    assert "prefers-color-scheme: dark" in text
+    assert {"h1", "h2", "p", "svg", "table", "th", "td"} <= set(read.seen)
+
+
+def test_text_of_a_page_is_escaped() -> None:
+    text = page("<i>", [Heading("<i>"), Paragraph("<i>"), Figure("", "<i>"), Table(["<i>"], [["<i>"]], "<i>")])
+
+    assert "<i>" not in text
+    assert text.count("&lt;i&gt;") == 8
