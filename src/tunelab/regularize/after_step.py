@@ -1,0 +1,48 @@
+"""What moves the weights after the optimizer has: a pull to exact zeros, a bound on their rows."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from tunelab.regularize.linear import Linear
+
+
+@torch.no_grad()
+def soft_threshold(groups: Iterable[Mapping[str, Any]], strength: float) -> Tensor:
+    """L1 by its proximal step, w -> sign(w) max(|w| - rate x strength, 0), so that weights become exactly zero.
+
+    A gradient of |w| would only make them jump around zero (Parikh and Boyd 2014, Proximal Algorithms; Tibshirani 1996
+    for the penalty).  Matrices that moved in this step are touched, like those that decay.
+
+    Args:
+        groups: Of the optimizer that has just stepped; each with its present rate.
+        strength: Of the penalty.
+
+    Returns:
+        The share of exact zeros in those matrices; 0 where none moved.
+    """
+    zeros, entries = torch.zeros(()), 0
+    for group in groups:
+        bound = float(group["lr"]) * strength
+        for weight in group["params"]:
+            if weight.ndim >= 2 and weight.grad is not None:
+                weight.copy_(functional.softshrink(weight, bound))
+                zeros = zeros.to(weight.device) + (weight == 0).sum()
+                entries += weight.numel()
+    return zeros / max(entries, 1)
+
+
+@torch.no_grad()
+def bound_rows(layers: Sequence[Linear], longest: float) -> None:
+    """Max-norm: scale down each row, what one unit takes in, that is longer than `longest` (Srivastava et al. 2014).
+
+    Args:
+        layers: Linear layers; those that did not move in this step are left alone.
+        longest: Largest Euclidean norm of a row.
+    """
+    for layer in layers:
+        if layer.weight.grad is not None:
+            layer.weight.copy_(torch.renorm(layer.weight, 2, layer.units, longest))

@@ -1,0 +1,75 @@
+"""R-Drop: the divergence is the one of its authors, and the loss is that of one pass where both agree."""
+
+import pytest
+import torch
+from torch.nn import functional
+
+from regularizing import instruction, micro
+from tiny_families import decoder
+from tunelab.data.examples import Micro
+from tunelab.regularize.agreement import both_ways, divergence_sum
+from tunelab.regularize.training_loss import TrainingLoss
+from tunelab.regularize.wanted import Wanted
+from tunelab.tasks.classification import Classification
+from tunelab.tasks.regression import Regression
+
+
+def two(*shape: int) -> tuple[torch.Tensor, torch.Tensor]:
+    draw = torch.Generator().manual_seed(0)
+    return torch.randn(shape, generator=draw), torch.randn(shape, generator=draw)
+
+
+def labelled(rows: list[int], targets: torch.Tensor) -> Micro:
+    return Micro(torch.ones(len(rows), 1), torch.ones(len(rows)), targets, torch.tensor(rows))
+
+
+def test_the_divergence_is_the_mean_of_both_kullback_leibler_divergences() -> None:
+    one, other = (logits.log_softmax(-1) for logits in two(6, 11))
+
+    theirs = (
+        functional.kl_div(one, other, log_target=True, reduction="none").sum(-1)
+        + functional.kl_div(other, one, log_target=True, reduction="none").sum(-1)
+    ) / 2
+
+    torch.testing.assert_close(both_ways(one, other), theirs)
+
+
+def test_fillers_add_nothing_to_the_divergence() -> None:
+    one, other = two(3, 4)
+    task = Classification("text", "label")
+    real = divergence_sum(task, one[:2], other[:2], labelled([0, 1], torch.zeros(2)))
+
+    torch.testing.assert_close(divergence_sum(task, one, other, labelled([0, 1, -1], torch.zeros(3))), real)
+
+
+def test_several_labels_are_compared_one_by_one() -> None:
+    one, other = two(3, 4)
+    theirs = 0.0
+    for left, right in zip(one.flatten(), other.flatten(), strict=True):
+        p, q = (torch.distributions.Bernoulli(logits=logit) for logit in (left, right))
+        theirs += float(torch.distributions.kl_divergence(p, q) + torch.distributions.kl_divergence(q, p)) / 2
+
+    task = Classification("text", "label", multilabel=True)
+    found = divergence_sum(task, one, other, labelled([0, 1, 2], torch.zeros(3, 4)))
+    assert float(found) == pytest.approx(theirs / 4, rel=1e-5)
+
+
+def test_numbers_are_compared_by_their_squared_difference() -> None:
+    one, other = two(5, 2)
+    found = divergence_sum(Regression("text", "y"), one, other, labelled(list(range(5)), torch.zeros(5, 2)))
+
+    torch.testing.assert_close(found, functional.mse_loss(one, other) * 5)
+
+
+def test_two_passes_cost_their_mean_and_the_price_of_disagreement() -> None:
+    model, rows, task = decoder("llama", attention_dropout=0.5).train(), micro(), instruction()
+    torch.manual_seed(1)
+    _, loss = TrainingLoss(task, model, Wanted(rdrop=3.0))(rows)
+    task.logits(model, rows)
+
+    torch.manual_seed(1)
+    one, other = task.logits(model, rows), task.logits(model, rows)
+    plain = (task.loss_sum(one, rows) + task.loss_sum(other, rows)) / 2
+    apart = both_ways(one.log_softmax(-1), other.log_softmax(-1)).sum()
+    assert apart.item() > 0.01
+    torch.testing.assert_close(loss, plain + 3.0 * apart)

@@ -1,0 +1,129 @@
+"""What cannot be honoured is refused by name, before anything is read or as soon as the model is known."""
+
+from pathlib import Path
+
+import pytest
+
+from regularizing import instruction
+from tiny import CONF, MODEL, QUIET, config, instructions, settings
+from tiny_families import decoder
+from tunelab.comments import keys
+from tunelab.errors import ConfigError
+from tunelab.regularize.dropout import rates, set_rates, shown
+from tunelab.regularize.regularizer import Regularizer
+from tunelab.regularize.wanted import Wanted
+from tunelab.run import fine_tune
+from tunelab.settings import check
+
+LABELS = ["data=classification", "data.train=x.csv", "data.text=text", "data.label=label"]
+NUMBERS = ["data=regression", "data.train=x.csv", "data.text=text", "data.target=y"]
+PAIRS = ["data=preference", "data.train=x.jsonl"]
+REFUSED = {
+    "two averages": (["regularization=[ema,swa]"], "two averages of the same weights"),
+    "smoothing of numbers": ([*NUMBERS, "regularization=label_smoothing"], "task=regression: numbers have no labels"),
+    "smoothing of pairs": ([*PAIRS, "regularization=label_smoothing"], "data.label_smoothing is its counterpart"),
+    "R-Drop of pairs": ([*PAIRS, "regularization=rdrop"], "rdrop=1 with data.task=preference"),
+    "smoothing twice": ([*LABELS, "regularization=label_smoothing", "data.label_smoothing=0.1"], "the same thing"),
+    "mixout from scratch": (["model=scratch", "regularization=mixout"], "starts from random ones"),
+    "mixout of norms": (["adapter=layernorm", "regularization=mixout"], "no pretrained matrix"),
+    "a misspelt key": (["+regularization.mix_out=0.1"], "did you mean 'mixout'"),
+    "a decay of one": (["regularization.ema=1"], "regularization.ema=1 is out of range"),
+    "no number": (["regularization.rdrop=yes"], "regularization.rdrop=yes is not a number"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED, ids=[name.replace(" ", "-") for name in REFUSED])
+def test_a_combination_without_meaning_is_refused(case: str) -> None:
+    given, told = REFUSED[case]
+
+    with pytest.raises(ConfigError, match=told) as fault:
+        check(config(*given))
+    assert fault.value.exit_status == 2
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "method"),
+    [
+        ("tunelab.optim.schedule_free.ScheduleFreeAdamW", "ema=0.9"),
+        ("tunelab.optim.schedule_free.ScheduleFreeAdamW", "swa_start=0.5"),
+        ("tunelab.optim.schedule_free.ScheduleFreeAdamW", "l1=0.1"),
+        ("tunelab.optim.lbfgs.LBFGS", "max_norm=2"),
+    ],
+)
+def test_weights_are_not_moved_beneath_an_optimizer_that_remembers_them(optimizer: str, method: str) -> None:
+    with pytest.raises(ConfigError, match=f"regularization.{method}.* with {optimizer.rpartition('.')[2]}"):
+        check(config(f"optimizer._target_={optimizer}", f"regularization.{method}"))
+
+
+def test_all_faults_of_the_block_are_told_at_once() -> None:
+    given = ["regularization.l1=-1", "regularization.mixout=0.5", "model=scratch", "+regularization.emma=0.9"]
+
+    with pytest.raises(ConfigError, match=r"(?s)l1=-1.*did you mean 'ema'.*starts from random ones"):
+        check(config(*given))
+
+
+def test_methods_combine_and_keys_have_the_last_word() -> None:
+    both = settings("regularization=[l2,label_smoothing]", "regularization.l1=1e-5").regularization
+    assert (both["weight_decay"], both["label_smoothing"], both["l1"]) == (0.01, 0.1, 1e-5)
+
+    assert settings("regularization=l1").regularization["weight_decay"] == 0  # what is chosen replaces weight decay
+    assert settings("regularization=strong", "regularization.ema=0").regularization["ema"] == 0
+
+
+def test_the_neutral_file_names_every_key_at_the_value_that_does_nothing() -> None:
+    assert Wanted.of(settings("regularization=none").regularization) == Wanted()
+    names = [key.name for key in keys((CONF / "regularization" / "none.yaml").read_text())]
+    assert set(names) == set(Wanted.__dataclass_fields__)
+    assert set(settings().regularization) == set(names)
+
+
+def test_each_option_switches_on_what_it_is_called() -> None:
+    for path in (CONF / "regularization").glob("*.yaml"):
+        found = Wanted.of(settings(f"regularization={path.stem}").regularization)
+        assert (found == Wanted()) is (path.stem == "none"), path.stem
+
+
+def test_a_run_from_before_a_key_existed_reads_as_neutral() -> None:
+    assert Wanted.of({"weight_decay": 0.05, "dropout": None}) == Wanted(weight_decay=0.05)
+
+
+def test_two_passes_without_dropout_are_refused() -> None:
+    with pytest.raises(ConfigError, match="drops nothing"):
+        Regularizer(instruction(), decoder("llama"), Wanted(rdrop=1.0))
+    Regularizer(instruction(), decoder("llama", attention_dropout=0.1), Wanted(rdrop=1.0))
+    Regularizer(instruction(), decoder("llama"), Wanted(rdrop=1.0, neftune=5.0))
+
+
+def test_a_model_in_which_nothing_fits_is_refused_with_every_reason() -> None:
+    model = decoder("llama")
+    model.requires_grad_(False)
+    model.model.norm.weight.requires_grad_(True)
+
+    with pytest.raises(ConfigError, match=r"(?s)mixout=0.5.*max_norm=3.*l1=0.1"):
+        Regularizer(instruction(), model, Wanted(mixout=0.5, max_norm=3, l1=0.1))
+
+
+def test_dropout_is_set_everywhere_or_on_attention_alone() -> None:
+    config = decoder("gpt2").config
+    set_rates(config, 0.3, 0.2)
+    assert (config.attn_pdrop, config.resid_pdrop, config.embd_pdrop) == (0.2, 0.3, 0.3)
+
+    config = decoder("gpt2").config
+    set_rates(config, None, 0.2)
+    assert (config.attn_pdrop, config.resid_pdrop) == (0.2, 0.1)
+
+    config = decoder("llama").config
+    set_rates(config, 0.3, None)
+    assert rates(config) == {"attention_dropout": 0.3}
+    assert shown(config) == "attention_dropout 0.3 (llama drops nothing else)"
+
+
+def test_a_model_without_that_dropout_says_so(tmp_path: Path) -> None:
+    given = ["data=instruction", f"data.train={instructions(tmp_path)}", *MODEL, *QUIET]
+    config = decoder("llama").config
+    del config.attention_dropout
+    with pytest.raises(ConfigError, match=r"(?s)dropout=0.1: llama has no such dropout.*attention_dropout=0.2"):
+        set_rates(config, 0.1, 0.2)
+
+    with pytest.raises(ConfigError, match="drops nothing"):
+        fine_tune(settings(*given, "regularization.rdrop=1"), tmp_path / "run")

@@ -1,0 +1,47 @@
+"""A run with an average or with noise that was stopped and resumed ends exactly as one that was not."""
+
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from test_resume import Watch, overrides, stopped_and_resumed, whole
+from tiny_families import SIZE, saved
+from tunelab.checkpoint_io import read_checkpoint
+from tunelab.record import RunFolder
+
+CASES = {
+    "moving average": (["regularization.ema=0.9"], [Watch(4)]),
+    "moving average while it validates": (["regularization.ema=0.9"], [Watch(3, validating=True)]),
+    "moving average of an adapter": (["adapter=lora", "regularization.ema=0.9", "regularization.l1=0.01"], [Watch(5)]),
+    "mean before it begins": (["regularization.swa_start=0.5"], [Watch(4)]),
+    "mean after it began": (["regularization.swa_start=0.3"], [Watch(7, signal.SIGINT)]),
+    "noise": (
+        ["regularization.rdrop=1", "regularization.neftune=5", "regularization.stochastic_depth=0.3"],
+        [Watch(4)],
+    ),
+    "mixout": (["regularization.mixout=0.5", "regularization.max_norm=1"], [Watch(1), Watch(8)]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES, ids=[name.replace(" ", "-") for name in CASES])
+def test_a_resumed_run_ends_bit_equal(case: str, tmp_path: Path) -> None:
+    more, stops = CASES[case]
+    base = saved("llama", tmp_path, AutoModelForCausalLM, SIZE)
+    given = [part for part in overrides(tmp_path) if not part.startswith("model")]
+    given += ["model=pretrained", f"model.path={base}", *more]
+
+    watch, one = whole(tmp_path, given)
+    seen, other = stopped_and_resumed(tmp_path, given, stops)
+
+    assert seen == watch.seen
+    for name in ("last.ckpt", "best.ckpt"):
+        left, right = (read_checkpoint(folder / "checkpoints" / name) for folder in (one, other))
+        assert left["state_dict"].keys() == right["state_dict"].keys()
+        assert all(torch.equal(left["state_dict"][key], right["state_dict"][key]) for key in left["state_dict"]), name
+        for before, after in zip(*(found.get("regularizer", {}).get("averages", []) for found in (left, right))):  # noqa: B905
+            assert before["counted"] == after["counted"] > 0
+            assert all(torch.equal(value, after["values"][key]) for key, value in before["values"].items())
+    assert RunFolder(one).read_scores() == RunFolder(other).read_scores()

@@ -1,0 +1,24 @@
+"""Micro-batches and tasks for tests of methods that act in a forward pass."""
+
+import torch
+
+from tunelab.data.batching import lay_flat, pad_rows
+from tunelab.data.examples import Example, Micro
+from tunelab.tasks.instruction import Instruction
+
+LENGTHS = (9, 4, 7, 2)
+
+
+def micro(*, flat: bool = False, lengths: tuple[int, ...] = LENGTHS) -> Micro:
+    """Uneven rows of random tokens, all of them learned."""
+    draw = torch.Generator().manual_seed(0)
+    rows = [torch.randint(3, 250, (length,), generator=draw).tolist() for length in lengths]
+    examples = [Example(ids, list(ids), len(ids) - 1, row) for row, ids in enumerate(rows)]
+    return lay_flat(examples) if flat else pad_rows(examples, pad=0)
+
+
+def instruction(*, flat: bool = False, label_smoothing: float = 0.0) -> Instruction:
+    """The task that these rows belong to."""
+    task = Instruction(label_smoothing=label_smoothing)
+    task.flat = flat
+    return task
