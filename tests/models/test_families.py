@@ -1,5 +1,7 @@
 """Every supported family: loaded in 32 bit, laid out exactly, trained, exported, refused where it must be."""
 
+import json
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +22,12 @@ from tunelab import assemble
 from tunelab.data.batching import lay_flat, pad_rows
 from tunelab.data.examples import IGNORE, Example
 from tunelab.errors import ConfigError
-from tunelab.models.architecture import set_dropout
-from tunelab.models.document_attention import NAME, causal_inputs
+from tunelab.models.document_attention import NAME, PlainAttention, causal_inputs
 from tunelab.models.load import load_model, load_tokenizer
 from tunelab.models.probe import takes_flat_rows
 from tunelab.models.supervised_head import SupervisedHead
 from tunelab.record import RunFolder
+from tunelab.regularize.dropout import set_rates
 from tunelab.run import fine_tune
 
 NO_CLASSIFIER = {"cohere", "granite"}  # transformers has no such head for them
@@ -61,15 +63,41 @@ def test_flat_rows_and_the_short_head_give_the_models_own_logits(family: str, tm
 
 
 @pytest.mark.parametrize("family", DECODERS)
-def test_a_decoder_trains_answers_and_exports(family: str, tmp_path: Path) -> None:
+def test_a_decoder_trains_answers_and_exports(family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given a random model and the built-in tokenizer on disk
     folder = saved(family, tmp_path, AutoModelForCausalLM, DECODERS[family])
-    given = ["data=instruction", f"data.train={instructions(tmp_path)}", "model=pretrained", f"model.path={folder}"]
-    small = ["batch_size=8", "max_steps=2", "lr=1e-3", "data.split.validation=0.2", "data.split.test=0.1"]
-    fine_tune(settings(*given, *small, *QUIET), tmp_path / "run")
+    trained = kept_models(monkeypatch)
 
-    exported = AutoModelForCausalLM.from_pretrained(RunFolder(tmp_path / "run").export).eval()
+    # When a run takes three steps, with scores before and after
+    given = ["data=instruction", f"data.train={instructions(tmp_path)}", "model=pretrained", f"model.path={folder}"]
+    small = ["batch_size=8", "max_steps=3", "lr=1e-2", "data.split.validation=0.2", "data.split.test=0.1"]
+    fine_tune(settings(*given, *small, *QUIET, "eval.base=true", "trainer.log_every_n_steps=1"), tmp_path / "run")
+
+    # Then the loss fell on rows it did not learn, and was a number at every step
+    run = RunFolder(tmp_path / "run")
+    scores = json.loads(run.metrics.read_text())
+    losses = [row["train/loss"] for row in run.read_curves() if "train/loss" in row]
+    assert len(losses) == 3 and all(isfinite(loss) for loss in losses)
+    assert scores["val/loss"] < scores["base/loss"] - 0.1
+
+    # And plain transformers reads the export, and says with it what the model in memory says
+    exported = AutoModelForCausalLM.from_pretrained(run.export).eval()
     assert next(exported.parameters()).dtype is torch.float32
     assert not same(exported, AutoModelForCausalLM.from_pretrained(folder))
+    tokenizer = AutoTokenizer.from_pretrained(run.export)
+    talk = [{"role": "user", "content": "say red"}, {"role": "assistant", "content": "red"}]
+    ids = tokenizer.apply_chat_template(talk, return_tensors="pt", return_dict=False)
+    with torch.no_grad(), PlainAttention(trained[0]):
+        wanted = trained[0].eval()(input_ids=ids, use_cache=False).logits
+        torch.testing.assert_close(exported(input_ids=ids).logits, wanted, rtol=0, atol=1e-5)
+
+
+def kept_models(monkeypatch: pytest.MonkeyPatch) -> list[PreTrainedModel]:
+    """The models that runs train, as they are made."""
+    trained: list[PreTrainedModel] = []
+    keep = assemble.make_module
+    monkeypatch.setattr("tunelab.run.make_module", lambda *given: (trained.append(given[1]), keep(*given))[1])
+    return trained
 
 
 @pytest.mark.parametrize("family", [*ENCODERS, *(family for family in DECODERS if family not in NO_CLASSIFIER)])
@@ -80,10 +108,8 @@ def test_a_classifier_of_any_family_trains_and_reloads_with_the_same_logits(
     folder = saved(family, tmp_path, AutoModelForSequenceClassification, options)
     given = ["data=classification", f"data.train={labelled(tmp_path)}", "data.text=text", "data.label=label"]
     small = ["model=pretrained", f"model.path={folder}", "batch_size=8", "max_steps=2", "lr=1e-3"]
-    trained: list[PreTrainedModel] = []
-    keep = assemble.make_module
-    monkeypatch.setattr("tunelab.run.make_module", lambda *given: (trained.append(given[1]), keep(*given))[1])
-    fine_tune(settings(*given, *small, *QUIET), tmp_path / "run")
+    trained = kept_models(monkeypatch)
+    fine_tune(settings(*given, *small, *QUIET, "trainer.log_every_n_steps=1"), tmp_path / "run")
 
     # Then the export names the labels, and scores texts as the model in memory does
     run = RunFolder(tmp_path / "run")
@@ -94,6 +120,8 @@ def test_a_classifier_of_any_family_trains_and_reloads_with_the_same_logits(
     texts.pop("token_type_ids", None)
     with torch.no_grad():
         torch.testing.assert_close(exported(**texts).logits, trained[0].eval()(**texts).logits, rtol=1e-5, atol=1e-6)
+    losses = [row["train/loss"] for row in run.read_curves() if "train/loss" in row]
+    assert len(losses) == 2 and all(isfinite(loss) for loss in losses)
     row = run.read_predictions()[0]
     assert sum(row["probabilities"].values()) == pytest.approx(1, abs=1e-6)
     before, after = load_file(folder / "model.safetensors"), exported.state_dict()
@@ -208,7 +236,7 @@ def test_a_pickled_model_is_refused(tmp_path: Path) -> None:
 
 def test_dropout_reaches_every_rate_of_an_architecture() -> None:
     config = AutoConfig.for_model("gpt2", **GPT2)
-    set_dropout(config, 0.3)
+    set_rates(config, 0.3, None)
     assert {config.resid_pdrop, config.embd_pdrop, config.attn_pdrop} == {0.3}
 
 

@@ -7,6 +7,7 @@ from transformers import AutoConfig, PretrainedConfig, PreTrainedTokenizerBase
 
 from tunelab.data.places import locate
 from tunelab.errors import ConfigError
+from tunelab.models.cut import layer_faults
 from tunelab.models.scratch import scratch_config
 
 ENCODER_DECODER = "reads and writes with two stacks; pick a decoder (GPT-like) or an encoder (BERT-like)"
@@ -21,7 +22,31 @@ def load_config(settings: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase)
     """
     if settings.get("kind") == "scratch":
         return scratch_config(settings, tokenizer)
-    source = str(settings["path"])
+    config = read_config(str(settings["path"]))
+    if faults := layer_faults(config, settings):
+        raise ConfigError.listing(faults)
+    return config
+
+
+def refuse_layers(settings: Mapping[str, Any]) -> None:
+    """Stop a run whose model lacks the layers it asks for, before data and weights are read.
+
+    Raises:
+        ConfigError: Naming every fault.
+    """
+    asked = settings.get("depth") is not None or settings.get("reinit_top")
+    if settings.get("kind") == "scratch" or not asked:
+        return
+    if faults := layer_faults(read_config(str(settings["path"])), settings):
+        raise ConfigError.listing(faults)
+
+
+def read_config(source: str) -> PretrainedConfig:
+    """The architecture of a model's folder or hub id.
+
+    Raises:
+        ConfigError: If there is none at that place, or the family is not supported.
+    """
     try:
         config: PretrainedConfig = AutoConfig.from_pretrained(locate(source) or source, trust_remote_code=False)
     except (OSError, ValueError) as fault:
@@ -29,27 +54,6 @@ def load_config(settings: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase)
     if config.is_encoder_decoder:
         raise ConfigError(f"model.path={source}: {config.model_type} {ENCODER_DECODER}")
     return config
-
-
-def set_dropout(config: PretrainedConfig, rate: float) -> None:
-    """Set every dropout rate of an architecture.
-
-    Raises:
-        ConfigError: If it has none, so the setting would change nothing.
-    """
-    rates = [
-        name
-        for name, value in config.to_dict().items()
-        if ("dropout" in name or name.endswith("pdrop"))
-        and isinstance(value, int | float)
-        and not isinstance(value, bool)
-    ]
-    if not rates:
-        raise ConfigError(
-            f"regularization.dropout={rate}: {config.model_type} has no dropout; use regularization=decay"
-        )
-    for name in rates:
-        setattr(config, name, rate)
 
 
 def context_limit(config: PretrainedConfig) -> int | None:

@@ -16,7 +16,12 @@ from transformers import (
 
 from tunelab.data.places import locate
 from tunelab.errors import ConfigError
-from tunelab.models.architecture import load_config, no_attention, not_loadable, set_dropout
+from tunelab.models.architecture import load_config, no_attention, not_loadable
+from tunelab.models.cut import chosen_layers, cut_config, cut_model
+from tunelab.models.initial import draw_layers
+from tunelab.models.probe import sees_ahead
+from tunelab.models.reinit import reinit_top
+from tunelab.regularize.dropout import set_rates
 
 AUTO = {"causal": AutoModelForCausalLM, "sequence": AutoModelForSequenceClassification}
 
@@ -43,6 +48,7 @@ def load_model(
     head: str,
     options: Mapping[str, Any],
     dropout: float | None = None,
+    attention_dropout: float | None = None,
     four_bit: bool = False,
 ) -> PreTrainedModel:
     """The network in float32, whatever type its file has: low-precision masters lose small updates.
@@ -53,6 +59,7 @@ def load_model(
         head: "causal" or "sequence".
         options: What the task asks of the head (number of labels and their names).
         dropout: Replaces every dropout rate of the architecture; None keeps them.
+        attention_dropout: Replaces those on attention weights; None leaves them to `dropout`.
         four_bit: Whether the linear layers stay packed, 4 bits a weight, on the GPU (QLoRA).
 
     Raises:
@@ -61,24 +68,44 @@ def load_model(
     config = load_config(settings, tokenizer)
     for name, value in options.items():
         setattr(config, name, value)
-    if dropout is not None:
-        set_dropout(config, dropout)
+    set_rates(config, dropout, attention_dropout)
     attention = None if settings.get("attention", "auto") == "auto" else str(settings["attention"])
     auto, source = AUTO[head], str(settings["path"])
+    kept = layers_kept(config, settings)
     try:
-        if settings.get("kind") == "scratch" or settings.get("weights", "pretrained") == "random":
+        if settings.get("kind") == "scratch":
             model = auto.from_config(config, dtype=torch.float32, attn_implementation=attention)
+            draw_layers(model, settings)
+        elif settings.get("weights", "pretrained") == "random":
+            small = cut_config(config, kept) if kept else config
+            model = auto.from_config(small, dtype=torch.float32, attn_implementation=attention)
         else:
             model = with_weights(auto, locate(source) or source, config, attention, head, four_bit=four_bit)
+            model = cut_model(model, auto, kept) if kept else model
+            if fresh := int(settings.get("reinit_top") or 0):
+                reinit_top(model, fresh)
     except (OSError, ValueError, ImportError) as fault:
         if attention is not None and "attention" in str(fault).lower():
             raise ConfigError(no_attention(attention, config.model_type, fault)) from fault
         raise ConfigError(not_loadable("model", source, fault)) from fault
+    if head == "causal" and sees_ahead(model):
+        raise ConfigError(
+            f"model.path={source}: {config.model_type} looks both ways, so it would see each token that it is to "
+            "predict and learn nothing; pick a decoder (GPT-like), or data=classification or regression"
+        )
     rows = model.get_input_embeddings().weight.shape[0]
     if len(tokenizer) > rows:
         model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
     network: PreTrainedModel = model
     return network
+
+
+def layers_kept(config: PretrainedConfig, settings: Mapping[str, Any]) -> list[int]:
+    """The layers of a pretrained model that stay; none are named where all do."""
+    if settings.get("kind") == "scratch" or settings.get("depth") is None:
+        return []
+    total = config.get_text_config().num_hidden_layers
+    return chosen_layers(total, int(settings["depth"]), settings.get("keep") or "bottom")
 
 
 def with_weights(
@@ -109,6 +136,11 @@ def with_weights(
     body = f"{model.base_model_prefix}."
     # sentence encoders come without the pooler that labels are read from
     lost = [key for key in found["missing_keys"] if (key.startswith(body) or head == "causal") and "pooler" not in key]
+    if lost and not any(key.startswith(body) for key in lost):
+        raise ConfigError(
+            f"{source} is a {config.model_type} model without a head that predicts tokens, so it cannot learn to "
+            "answer; pick a decoder (GPT-like), or data=classification or regression"
+        )
     if lost:
         raise ConfigError(
             f"{source} lacks {len(lost)} weights of a {config.model_type} model, such as {sorted(lost)[0]}; "

@@ -5,6 +5,7 @@ and position tables all break a layout in silence.
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -74,6 +75,23 @@ def takes_flat_rows(model: PreTrainedModel, attention: str) -> bool:
         )
     set_attention(model, attention if exact else before)
     return exact
+
+
+@torch.no_grad()
+def sees_ahead(model: PreTrainedModel) -> bool:
+    """Whether a position notices the token after it.
+
+    Families of encoders load as causal models and keep looking both ways: their loss falls to nothing, because what
+    is to be predicted is in plain sight, and they cannot write a word.
+    """
+    training, width = model.training, int(cast(Tensor, model.get_input_embeddings().weight).shape[0])
+    rows = torch.tensor([FIRST, [*FIRST[:-1], OTHER[-1]]], device=model.device) % width
+    model.eval()
+    try:
+        one, other = model(input_ids=rows, use_cache=False).logits[:, :-1].float()
+    finally:
+        model.train(training)
+    return bool((one - other).abs().max() > slack(model) * one.std())
 
 
 def set_attention(model: PreTrainedModel, attention: str) -> None:

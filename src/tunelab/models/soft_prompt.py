@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from tunelab.data.examples import IGNORE, Example
+from tunelab.data.token_store import rewritten
 
 
 class SoftPrompt(nn.Module):
@@ -68,13 +69,12 @@ def prompt_ids(model: PreTrainedModel) -> list[int]:
     return found.ids if found else []
 
 
-def prompted(examples: Sequence[Example], ids: Sequence[int]) -> list[Example]:
-    """The examples of a causal task behind a prompt that is not learned as text."""
-    if not ids:
-        return list(examples)
-    found = []
-    for example in examples:
+def prompted(examples: Sequence[Example], ids: Sequence[int]) -> Sequence[Example]:
+    """The examples of a causal task behind a prompt that is not learned as text; what is on disk stays there."""
+
+    def behind(example: Example, place: int) -> Example:
         assert isinstance(example.target, list)
         target = [*[IGNORE] * len(ids), *(int(label) for label in example.target)]
-        found.append(Example([*ids, *example.ids], target, example.units, example.row))
-    return found
+        return Example([*ids, *example.ids], target, example.units, example.row)
+
+    return rewritten(behind, examples) if ids else examples
