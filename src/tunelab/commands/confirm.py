@@ -1,0 +1,63 @@
+"""`tunelab confirm`: were the best trials of a search better than the default, or lucky?"""
+
+import argparse
+import os
+from dataclasses import asdict
+from pathlib import Path
+
+EPILOG = """
+The best configurations and the default are trained with the same fresh seeds, so each seed is one fair pair.  A
+configuration is worth adopting where its gain over the default is proven at 5 % over all of them together; where it is
+not, the default is the safer choice.  Finished runs are kept: the same command goes on.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare arguments."""
+    parser.epilog = EPILOG
+    parser.add_argument("study", metavar="STUDY", help="folder of a search")
+    parser.add_argument("--top", type=int, default=3, metavar="N", help="best configurations to confirm (3)")
+    parser.add_argument("--seeds", type=int, default=5, metavar="N", help="fresh seeds for each (5)")
+    parser.add_argument("--slots", type=int, default=1, metavar="N", help="runs at a time (1)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Re-run and compare; prints a table and a verdict for each configuration."""
+    from tunelab import console
+    from tunelab.atomic import write_json
+    from tunelab.errors import ConfigError
+    from tunelab.search.confirm import DEFAULT, carry_out, reruns, training_script
+    from tunelab.search.slots import make_slots
+    from tunelab.search.study import StudyFolder
+    from tunelab.search.verdict import compare, spread
+
+    faults = [f"--{name}={value} must be at least {least}" for name, least in (("top", 1), ("seeds", 2), ("slots", 1))
+              if (value := getattr(arguments, name)) < least]  # fmt: skip
+    if faults:
+        raise ConfigError.listing(faults)
+    study = StudyFolder(Path(arguments.study).absolute())
+    wanted, request = reruns(study, arguments.top, arguments.seeds)
+    slots = make_slots(arguments.slots, 1, os.environ)
+    found = carry_out(wanted, request, training_script(), slots, console.say)
+    name, mode = request["objectives"][0], request["modes"][0]
+    seeds = sorted(found[DEFAULT])
+    scores = {label: [runs[seed].values[0] for seed in seeds] for label, runs in found.items()}
+    spreads = {label: spread(values) for label, values in scores.items()}
+    candidates = [label for label in scores if label != DEFAULT]
+    verdicts = dict(zip(candidates, compare([scores[c] for c in candidates], scores[DEFAULT], mode), strict=True))
+    table = {label: {"mean": line.mean, "low": line.low, "high": line.high} for label, line in spreads.items()}
+    for label, verdict in verdicts.items():
+        table[label] |= {"gain": verdict.gain, "gain low": verdict.low, "gain high": verdict.high, "p": verdict.p}
+    console.show_groups(f"{name} over {len(seeds)} fresh seeds, with 95 % intervals", table)
+    for label, verdict in verdicts.items():
+        word = "adopt" if verdict.adopt else "not proven"
+        console.say(
+            f"{label}: {word}; gain over the default {verdict.gain:.4g} ({verdict.low:.4g} to {verdict.high:.4g})"
+        )
+    if not verdicts:
+        console.say("the default was the only finished trial; there is nothing to compare it with")
+    out = study.root / "confirm" / "confirm.json"
+    facts = {label: asdict(verdict) | {"scores": scores[label]} for label, verdict in verdicts.items()}
+    write_json(out, {"objective": name, "mode": mode, "seeds": seeds, "default": scores[DEFAULT], "verdicts": facts})
+    console.show_paths({"figures": out})
+    return 0

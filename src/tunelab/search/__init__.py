@@ -1,0 +1,1 @@
+"""Search over hyper-parameters: ask, start a training, watch, tell.  One engine behind every `-m`."""

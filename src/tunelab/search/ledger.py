@@ -1,0 +1,117 @@
+"""What a search leaves to be read: trials.jsonl, study.csv, study.json and best.yaml, current at any time."""
+
+import csv
+import io
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from tunelab.atomic import write_json, write_text
+from tunelab.search.proposals import counted
+from tunelab.search.study import StudyFolder
+
+WORDS = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
+
+
+def line_of(trial: FrozenTrial) -> dict[str, Any]:
+    """A finished trial as one line of trials.jsonl."""
+    facts = trial.user_attrs
+    values = list(trial.values or [])
+    return {
+        "number": trial.number,
+        "state": WORDS[trial.state],
+        "params": trial.params,
+        "overrides": facts.get("overrides", []),
+        "value": values[0] if len(values) == 1 else None,
+        "values": values,
+        "seconds": facts.get("seconds"),
+        "origin": facts.get("origin", "sampler"),
+        "kind": facts.get("kind") or None,
+        "reason": facts.get("reason") or None,
+        "excess": facts.get("excess"),
+        "curve": {str(step): value for step, value in trial.intermediate_values.items()},
+        "scores": facts.get("scores", {}),
+    }
+
+
+def ranked(trials: Sequence[FrozenTrial], directions: Sequence[StudyDirection]) -> list[FrozenTrial]:
+    """Complete trials within the constraints, best first; with several objectives, those that nothing beats."""
+    whole = [t for t in trials if t.state is TrialState.COMPLETE and max(t.user_attrs.get("excess") or [0.0]) <= 0]
+    signs = [-1.0 if direction is StudyDirection.MAXIMIZE else 1.0 for direction in directions]
+
+    def costs(trial: FrozenTrial) -> tuple[float, ...]:
+        return tuple(sign * value for sign, value in zip(signs, trial.values, strict=True))
+
+    ordered = sorted(whole, key=lambda trial: (costs(trial), trial.number))
+    if len(signs) == 1:
+        return ordered
+    return [t for t in ordered if not any(beats(costs(other), costs(t)) for other in whole)]
+
+
+def beats(one: Sequence[float], other: Sequence[float]) -> bool:
+    """Whether costs are nowhere higher and somewhere lower."""
+    pairs = list(zip(one, other, strict=True))
+    return all(a <= b for a, b in pairs) and any(a < b for a, b in pairs)
+
+
+def write_ledger(
+    folder: StudyFolder,
+    trials: Sequence[FrozenTrial],
+    directions: Sequence[StudyDirection],
+    *,
+    objectives: Sequence[str],
+    winner: Callable[[FrozenTrial], str],
+    more: Mapping[str, Any],
+) -> None:
+    """Write every file anew; each is whole at any moment.
+
+    Args:
+        folder: The study's files.
+        trials: Every trial of the study.
+        directions: Of the objectives.
+        objectives: Names of the scores.
+        winner: The text of best.yaml for a trial.
+        more: Further facts for study.json.
+    """
+    ended = [trial for trial in trials if trial.state.is_finished() and "duplicate of" not in trial.user_attrs]
+    lines = [line_of(trial) for trial in ended]
+    write_text(folder.trials, "".join(json.dumps(line) + "\n" for line in lines))
+    write_text(folder.table, table_of(lines))
+    best = ranked(ended, directions)
+    states = Counter(WORDS[trial.state] for trial in counted(ended))
+    running = sum(trial.state is TrialState.RUNNING for trial in trials)
+    write_json(
+        folder.summary,
+        {
+            "best_trial": best[0].number if best else None,
+            "best_value": best[0].values[0] if best and len(directions) == 1 else None,
+            "best_values": list(best[0].values) if best else None,
+            "best_params": best[0].params if best else None,
+            "front": [trial.number for trial in best] if len(directions) > 1 else None,
+            "objectives": list(objectives),
+            "directions": [direction.name.lower() for direction in directions],
+            "counts": {**{word: states.get(word, 0) for word in WORDS.values()}, "running": running},
+            "failures": dict(Counter(line["kind"] for line in lines if line["state"] == "failed")),
+            **more,
+        },
+    )
+    if best:
+        write_text(folder.best, winner(best[0]))
+
+
+def table_of(lines: Sequence[Mapping[str, Any]]) -> str:
+    """The finished trials as CSV: a column for each setting and each score."""
+    params = sorted({name for line in lines for name in line["params"]})
+    scores = sorted({name for line in lines for name in line["scores"]})
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["number", "state", "value", "seconds", "kind", *params, *scores])
+    for line in lines:
+        value = line["value"] if line["value"] is not None else " ".join(map(str, line["values"]))
+        cells = [line["params"].get(name) for name in params] + [line["scores"].get(name) for name in scores]
+        writer.writerow([line["number"], line["state"], value, line["seconds"], line["kind"], *cells])
+    return out.getvalue()

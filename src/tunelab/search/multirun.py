@@ -1,0 +1,220 @@
+"""The story of a search: read the request, open the study, run trials, judge the winner, leave the ledger."""
+
+import os
+import shlex
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import optuna
+from omegaconf import DictConfig, OmegaConf
+from optuna.trial import FrozenTrial
+
+from tunelab import console
+from tunelab.atomic import write_json
+from tunelab.errors import TuneLabError
+from tunelab.search.budget import checked, sized
+from tunelab.search.engine import Engine, train_command
+from tunelab.search.executors import make_executor
+from tunelab.search.executors.inline import Train
+from tunelab.search.grammar import quoted
+from tunelab.search.judge import judge_winner
+from tunelab.search.keep import drop_checkpoints
+from tunelab.search.ledger import ranked, write_ledger
+from tunelab.search.objectives import objectives_of
+from tunelab.search.owner import Heart
+from tunelab.search.plan import Plan, plan_of
+from tunelab.search.proposals import Proposals
+from tunelab.search.pruners import make_pruner
+from tunelab.search.rehearsal import rehearse
+from tunelab.search.request import Request, request_of
+from tunelab.search.samplers import make_samplers, resolve
+from tunelab.search.slots import make_slots
+from tunelab.search.study import NAME, StudyFolder, open_storage, open_study
+from tunelab.search.warm import owed
+from tunelab.search.watch import Watch
+from tunelab.search.winner import experiment_text
+
+
+def search(config: DictConfig, arguments: Sequence[str], train: Train) -> None:
+    """Do the search that a command line with `-m` describes.
+
+    Args:
+        config: As Hydra composed it without what varies.
+        arguments: The task overrides of the command line.
+        train: Does one training in this process, for `search.isolation=inline`.
+
+    Raises:
+        ConfigError: If the request cannot be honoured; nothing was started.
+        TuneLabError: If the search could not finish.
+        SystemExit: 143 or 130 after a signal; the same command goes on.
+    """
+    request = request_of(config, arguments)
+    plan = sized(checked(plan_of(block(config.search))), request)
+    rehearse(config, request)
+    known = owed(plan, request)
+    names, ways = objectives_of(config, plan)
+    slots = make_slots(plan.slots, plan.devices_per_trial, os.environ)
+    folder = StudyFolder(Path(str(config.hydra.sweep.dir)).absolute())
+    folder.root.mkdir(parents=True, exist_ok=True)
+    storage, mended = open_storage(plan.storage, folder)
+    name = NAME if plan.storage is None or "://" not in plan.storage else folder.root.name
+    pruner = make_pruner(plan.pruner, plan.pruner_options)
+    with Heart(folder.engines) as heart:
+        study = open_study(storage, name, ways, None, pruner)
+        worker = len(study.trials) + 7919 * len(list(folder.engines.iterdir()))  # no two engines propose the same
+        seed = (plan.seed + worker) % 2**31
+        samplers = make_samplers(
+            plan.sampler, request.space, seed=seed, trials=plan.trials, options=plan.sampler_options
+        )
+        study.sampler = samplers.direct
+        write_request(folder, plan, request, name, names, ways)
+        announce(folder, plan, request, mended, arguments)
+        watch = Watch(plan.trials, study.directions)
+        groups = set(config.hydra.runtime.choices)
+        fixed = [*tracked(config, folder), *searchpath(config), *request.fixed]
+
+        def winner(trial: FrozenTrial) -> str:
+            values = ", ".join(f"{n} {value:.6g}" for n, value in zip(names, trial.values, strict=True))
+            note = f"Trial {trial.number}, the best of a search: {values}."
+            return experiment_text(note, [*request.fixed, *request.space.overrides(trial.params)], groups)
+
+        def changed(engine: Engine) -> None:
+            trials = engine.trials()
+            more = {"sampler": plan.sampler, "pruner": plan.pruner, "fixed": list(request.fixed), **facts(study)}
+            write_ledger(folder, trials, study.directions, objectives=names, winner=winner, more=more)
+            drop_checkpoints(folder, trials, study.directions, plan.keep)
+            watch.update(trials)
+
+        engine = Engine(
+            folder=folder,
+            study=study,
+            storage=storage,
+            name=name,
+            proposals=Proposals(study, request.space, samplers, known, plan.sampler == "grid", seed),
+            plan=plan,
+            objectives=["monitor"] if not plan.objectives else names,
+            command=train_command(),
+            fixed=["save=false", *fixed, "test=false"],
+            executor=make_executor(plan, train, folder.root / "jobs"),
+            slots=slots,
+            heart=heart,
+            tell=watch.say,
+            changed=changed,
+        )
+        with watch, stopped_by_signals(engine) as received:
+            changed(engine)
+            finished = engine.run()
+            changed(engine)
+        if received:
+            console.say(f"stopped; {resume_line(folder, arguments)}")
+            sys.exit(128 + received[0])
+        best = ranked(engine.trials(), study.directions)
+        if finished and best and plan.judge:
+            judge_winner(folder, study, best[0], train_command(), console.say)
+            changed(engine)
+    conclude(folder, study, best, names, finished)
+
+
+def block(config: Any) -> dict[str, Any]:
+    """A block of the config as plain values."""
+    found = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(found, dict)
+    return {str(name): value for name, value in found.items()}
+
+
+def searchpath(config: DictConfig) -> list[str]:
+    """Where else Hydra looks for config files; trials must look there too."""
+    given = OmegaConf.select(config, "hydra.overrides.hydra") or []
+    return [str(line) for line in given if str(line).startswith("hydra.searchpath")]
+
+
+def tracked(config: DictConfig, folder: StudyFolder) -> list[str]:
+    """Where a tracker groups runs, the trials of a study are one group."""
+    if config.logger.get("kind") != "wandb" or config.logger.get("group") is not None:
+        return []
+    return [f"logger.group={quoted(folder.root.name)}", "logger.job_type=trial"]
+
+
+def write_request(
+    folder: StudyFolder, plan: Plan, request: Request, name: str, names: Sequence[str], ways: Sequence[str]
+) -> None:
+    """Leave what trials and later commands must know."""
+    facts = {
+        "storage": plan.storage or str(folder.journal),
+        "name": name,
+        "pruner": plan.pruner,
+        "pruner_options": dict(plan.pruner_options),
+        "objectives": list(names),
+        "modes": list(ways),
+        "monitored": not plan.objectives,
+        "fixed": list(request.fixed),
+        "space": {key: found.told() for key, found in request.space.all().items()},
+        "default": request.default,
+    }
+    write_json(folder.request, facts)
+
+
+def announce(
+    folder: StudyFolder, plan: Plan, request: Request, mended: Sequence[str], arguments: Sequence[str]
+) -> None:
+    """Say what is about to be searched."""
+    many = f"{plan.trials} trials" if plan.trials is not None else f"{plan.hours:g} hours"
+    ends = "" if plan.pruner == "none" else f", {plan.pruner} ends hopeless ones"
+    by = resolve(plan.sampler, request.space, plan.trials)
+    console.say(f"search: {many} by {by}, {plan.slots} at a time{ends}")
+    for line in [*mended, *request.notes]:
+        console.say(f"  {line}")
+    console.say(f"study folder: {folder.root}")
+
+
+def facts(study: optuna.Study) -> dict[str, Any]:
+    """What the study knows of looks at the test split."""
+    return {"test_looks": study.user_attrs.get("looks", 0), "test": study.user_attrs.get("test", {})}
+
+
+def resume_line(folder: StudyFolder, arguments: Sequence[str]) -> str:
+    """The command that goes on."""
+    return f"go on with: python train.py -m {shlex.join(arguments)} hydra.sweep.dir={shlex.quote(str(folder.root))}"
+
+
+@contextmanager
+def stopped_by_signals(engine: Engine) -> Iterator[list[int]]:
+    """Within it, SIGTERM and SIGINT stop the engine and are noted."""
+    received: list[int] = []
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        engine.stop()
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def conclude(
+    folder: StudyFolder, study: optuna.Study, best: Sequence[FrozenTrial], names: Sequence[str], finished: bool
+) -> None:
+    """Tell what was found.
+
+    Raises:
+        TuneLabError: If nothing was, or the search is not finished.
+    """
+    if not best:
+        raise TuneLabError(f"no trial left a result to choose from; {folder.trials} tells why, trial by trial")
+    values = ", ".join(f"{name} {value:.6g}" for name, value in zip(names, best[0].values, strict=True))
+    console.say(f"best: trial {best[0].number}, {values}")
+    run = folder.trial(best[0].number)
+    console.show_paths(
+        {"study": folder.summary, "trials": folder.trials, "best settings": folder.best, "best run": run}
+    )
+    console.say(f"run it again with: python train.py experiment={os.path.relpath(folder.best).removesuffix('.yaml')}")
+    if not finished:
+        raise TuneLabError("the search is not finished; the same command goes on")

@@ -1,0 +1,99 @@
+"""How a trial ended, read from what it left in its folder: an exit status alone proves nothing."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+MEMORY = ("out of memory", "outofmemory", "cannot allocate memory", "bad_alloc")
+LOG = "trial.log"  # what a trial printed
+KILLED = -9
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a trial ended.
+
+    Attributes:
+        state: `complete`, `pruned` or `failed`.
+        values: One number for each objective; empty unless complete.
+        kind: Of a failure: `diverged`, `memory`, `killed`, `timeout`, `config`, `no result`, `error`.
+        reason: In words; empty where nothing went wrong.
+        scores: Every final score by flat name.
+        seconds: Time of the training, of all its sessions.
+    """
+
+    state: str
+    values: tuple[float, ...] = ()
+    kind: str = ""
+    reason: str = ""
+    scores: Mapping[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
+
+
+def read_outcome(folder: Path, status: int, objectives: Sequence[str], *, timed_out: bool = False) -> Outcome:
+    """The outcome of a trial whose process has ended.
+
+    Args:
+        folder: The run folder of the trial.
+        status: Exit status of its process; negative for a signal.
+        objectives: Names of the scores to read; `monitor` stands for the one that the run followed.
+        timed_out: Whether it was ended for taking too long.
+    """
+    card = read(folder / "run.json")
+    scores = {name: value for name, value in read(folder / "metrics.json").items() if isinstance(value, int | float)}
+    seconds = float(card.get("seconds") or 0.0)
+    scores["train/time"] = seconds
+    scores |= {f"model/{name}": n for name, n in (card.get("model") or {}).items() if isinstance(n, int)}
+    how, reason = str(card.get("status", "")), str(card.get("reason") or "")
+    if timed_out:
+        return Outcome("failed", (), "timeout", "it took longer than search.trial_timeout", scores, seconds)
+    if how == "pruned":
+        return Outcome("pruned", (), "", reason, scores, seconds)
+    if how == "diverged":
+        return Outcome("failed", (), "diverged", reason, scores, seconds)
+    if how in ("finished", "early-stopped") and status == 0:
+        values = tuple(value_of(name, card, scores) for name in objectives)
+        if all(math.isfinite(value) for value in values):
+            return Outcome("complete", values, "", reason if how == "early-stopped" else "", scores, seconds)
+        lost = ", ".join(name for name, value in zip(objectives, values, strict=True) if not math.isfinite(value))
+        return Outcome("failed", (), "no result", f"it left no finite number for {lost}", scores, seconds)
+    told = reason or last_words(folder / LOG)
+    if any(word in told.lower() for word in MEMORY):
+        return Outcome("failed", (), "memory", told, scores, seconds)
+    if status == KILLED:
+        why = "it was killed (SIGKILL), by hand or by the system because memory ran out"
+        return Outcome("failed", (), "killed", why, scores, seconds)
+    if status == 0:
+        why = "its process ended with status 0 and left no result"
+        return Outcome("failed", (), "no result", why, scores, seconds)
+    return Outcome("failed", (), "config" if status == 2 else "error", told or f"exit status {status}", scores, seconds)
+
+
+def value_of(name: str, card: Mapping[str, Any], scores: Mapping[str, float]) -> float:
+    """The number of one objective; nan where the trial left none."""
+    found = (card.get("best") or {}).get("value") if name == "monitor" else scores.get(name)
+    return float(found) if isinstance(found, int | float) else math.nan
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The JSON object of a file; empty where it is missing or torn."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def last_words(path: Path, lines: int = 3) -> str:
+    """The last lines that a trial printed."""
+    try:
+        with path.open("rb") as file:
+            file.seek(0, 2)
+            file.seek(max(0, file.tell() - 4000))
+            text = file.read().decode(errors="replace")
+    except OSError:
+        return ""
+    return "; ".join([line.strip() for line in text.splitlines() if line.strip()][-lines:])

@@ -1,0 +1,123 @@
+"""The study: Optuna's record of a search, and the folder around it."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.pruners import BasePruner
+from optuna.samplers import BaseSampler
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.study import StudyDirection
+
+from tunelab.errors import ConfigError
+from tunelab.search.journal import SafeJournal
+
+JOURNAL = "journal.log"
+NAME = "tunelab"
+
+
+@dataclass(frozen=True)
+class StudyFolder:
+    """The files of one search."""
+
+    root: Path
+
+    @property
+    def journal(self) -> Path:
+        """Optuna's record, unless `search.storage` names another."""
+        return self.root / JOURNAL
+
+    @property
+    def lock(self) -> Path:
+        """Held by the engine that decides what runs next."""
+        return self.root / "claim.lock"
+
+    @property
+    def engines(self) -> Path:
+        """Signs of life of the engines at work."""
+        return self.root / "engines"
+
+    @property
+    def trials(self) -> Path:
+        """One line for each finished trial."""
+        return self.root / "trials.jsonl"
+
+    @property
+    def table(self) -> Path:
+        """The same as a table."""
+        return self.root / "study.csv"
+
+    @property
+    def summary(self) -> Path:
+        """Best trial, counts by state, how the search was asked for."""
+        return self.root / "study.json"
+
+    @property
+    def best(self) -> Path:
+        """The best configuration, to be run as it is."""
+        return self.root / "best.yaml"
+
+    @property
+    def request(self) -> Path:
+        """What was searched: the space, the fixed settings and the plan."""
+        return self.root / "search.json"
+
+    def trial(self, number: int) -> Path:
+        """The run folder of one trial."""
+        return self.root / str(number)
+
+
+def open_storage(where: str | None, folder: StudyFolder) -> tuple[BaseStorage, list[str]]:
+    """The storage of a study, and what had to be mended in words.
+
+    Args:
+        where: A path, a database address such as `postgresql://...`, or None for the folder's own journal.
+        folder: The study.
+
+    Raises:
+        ConfigError: If the database cannot be opened.
+    """
+    optuna.logging.set_verbosity(logging.ERROR)
+    if where is not None and "://" in where:
+        try:
+            return RDBStorage(where, engine_kwargs={"pool_pre_ping": True}), []
+        except Exception as fault:  # whatever the driver raises, the address is at fault
+            first = (str(fault).splitlines() or [type(fault).__name__])[0]
+            raise ConfigError(
+                f"search.storage={where.partition('://')[0]}://...: {first}; check the address and that its driver is "
+                "installed, or leave search.storage out: a journal in the study's folder serves many machines too"
+            ) from fault
+    backend = SafeJournal(Path(where) if where is not None else folder.journal)
+    return JournalStorage(backend), backend.repaired
+
+
+def open_study(
+    storage: BaseStorage, name: str, directions: Sequence[str], sampler: BaseSampler | None, pruner: BasePruner | None
+) -> optuna.Study:
+    """The study of that name, made where it is new.
+
+    Raises:
+        ConfigError: If it optimises something else.
+    """
+    ways = {"min": StudyDirection.MINIMIZE, "max": StudyDirection.MAXIMIZE}
+    wanted = [ways[direction] for direction in directions]
+    study = optuna.create_study(
+        storage=storage, study_name=name, directions=wanted, load_if_exists=True, sampler=sampler, pruner=pruner
+    )
+    if study.directions != wanted:
+        found = ", ".join(direction.name.lower() for direction in study.directions)
+        raise ConfigError(
+            f"this study is to {found} and the command asks to {', '.join(directions)}imise; give a new folder "
+            "(hydra.sweep.dir=DIR) or the objectives it began with"
+        )
+    return study
+
+
+def live_trial(storage: BaseStorage, name: str, number: int, pruner: BasePruner | None) -> Any:
+    """A running trial by its number, from another process than the engine's: it can report and ask whether to stop."""
+    study = optuna.load_study(storage=storage, study_name=name, pruner=pruner)
+    identifier = storage.get_trial_id_from_study_id_trial_number(storage.get_study_id_from_name(name), number)
+    return optuna.trial.Trial(study, identifier)

@@ -1,0 +1,78 @@
+"""Engines over a training that takes no time.  As a process: search_engines.py STUDY TRIALS SEED FIXED..."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from tunelab.search.engine import Engine
+from tunelab.search.jobs import LocalExecutor
+from tunelab.search.owner import Heart
+from tunelab.search.plan import Plan
+from tunelab.search.proposals import Proposals
+from tunelab.search.samplers import make_samplers
+from tunelab.search.space import Space, build_space
+from tunelab.search.study import NAME, StudyFolder, open_storage, open_study
+
+FAKE = [sys.executable, str(Path(__file__).with_name("fake_training.py"))]
+LINE = build_space({"x": "interval(0.0,1.0)"}, {}, {"x": 0.5})
+PLAN = Plan(
+    sampler="random",
+    pruner="none",
+    trials=4,
+    hours=None,
+    slots=1,
+    devices_per_trial=1,
+    isolation="process",
+    executor="local",
+    storage=None,
+    trial_timeout=None,
+    retry=None,
+    objectives=(),
+    constraints={},
+    warm_start=(),
+    default_trial=False,
+    keep=None,
+    seed=0,
+    judge=False,
+    sampler_options={},
+    pruner_options={},
+    executor_options={},
+)
+
+
+def engine(root: Path, fixed: Sequence[str] = (), space: Space = LINE, seed: int = 0, **changes: Any) -> Engine:
+    """An engine on the study in a folder."""
+    plan = replace(PLAN, **changes)
+    folder = StudyFolder(root)
+    folder.root.mkdir(parents=True, exist_ok=True)
+    storage, _ = open_storage(plan.storage, folder)
+    samplers = make_samplers(plan.sampler, space, seed=seed, trials=plan.trials, options={})
+    study = open_study(storage, NAME, ["min"], samplers.direct, None)
+    return Engine(
+        folder=folder,
+        study=study,
+        storage=storage,
+        name=NAME,
+        proposals=Proposals(study, space, samplers, (), plan.sampler == "grid", seed),
+        plan=plan,
+        objectives=["monitor"],
+        command=FAKE,
+        fixed=fixed,
+        executor=LocalExecutor(),
+        slots=[{} for _ in range(plan.slots)],
+        heart=Heart(folder.engines),
+    )
+
+
+def main() -> None:
+    """One engine, to be killed by a test."""
+    root, trials, seed, *fixed = sys.argv[1:]
+    made = engine(Path(root), fixed, seed=int(seed), trials=int(trials), slots=2)
+    with made.heart:
+        made.run()
+
+
+if __name__ == "__main__":
+    main()
