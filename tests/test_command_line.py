@@ -77,5 +77,5 @@ def test_a_path_alone_means_a_pretrained_model_with_settings_of_its_own() -> Non
 
 
 def test_resume_goes_on_in_its_own_folder() -> None:
-    assert completed(["resume=outputs/a"]) == ["resume=outputs/a", "hydra.run.dir=outputs/a"]
+    assert completed(["resume=outputs/a"]) == ["hydra.run.dir=outputs/a", "resume=outputs/a"]
     assert completed(["resume=null"]) == ["resume=null"]

@@ -64,7 +64,7 @@ def ours(model: PreTrainedModel, step: Step, *, flat: bool, world: int = 1) -> d
     task = Instruction()
     task.flat = flat
     module = FineTuner(model, task, optimizer=lambda p: torch.optim.SGD(p, 0.1), schedule=lambda step: 1.0, clip=0)
-    module._trainer = SimpleNamespace(strategy=SimpleNamespace(), world_size=world, global_step=0)  # type: ignore[assignment]
+    module._trainer = SimpleNamespace(strategy=SimpleNamespace(), world_size=world, global_step=0, global_rank=0)  # type: ignore[assignment]
     module._fabric = None
     module.manual_backward = lambda loss: loss.backward()  # type: ignore[method-assign]
     module._gradient(step)

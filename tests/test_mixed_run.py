@@ -178,7 +178,7 @@ def test_classes_of_several_sources_are_one_set(tmp_path: Path) -> None:
     other = write(tmp_path / "other.jsonl", [{"said": f"{WORDS[i % 10]} {i}!", "kind": "yz"[i % 2]} for i in range(30)])
     given = [
         "data=classification", "data.text=text", "data.label=label", *MODEL, *QUIET, "max_epochs=1", "save=false",
-        "data.split.test=0.3",
+        "data.split={validation: 0.3, test: 0.3}",
         f"data.mix={{one: {one}, other: {{train: {other}, columns: {{text: said, label: kind}}}}}}",
     ]  # fmt: skip
     fine_tune(settings(*given), tmp_path / "run")

@@ -111,8 +111,9 @@ def test_a_real_file_trains_and_every_row_of_it_is_accounted_for(source: Source,
     # Given the file and its column names, and nothing else of it
     given = [
         "data=instruction", f"data.train={real}/data/{source.path}", *source.given, "data.limit=60",
-        "data.too_long=truncate_prompt", "model=pretrained", f"model.path={real}/models/stories260K",
-        "model.size=tiny", "logger=none", "trainer.enable_progress_bar=false", "trainer.log_every_n_steps=1",
+        "data.split.validation=0.2", "data.split.test=0.2", "data.too_long=truncate_prompt",
+        "model=pretrained", f"model.path={real}/models/stories260K", "model.size=tiny", "logger=none",
+        "trainer.enable_progress_bar=false", "trainer.log_every_n_steps=1",
         "max_steps=3", "batch_size=4", "test=false", "save=false", "trainer.limit_val_batches=1",
     ]  # fmt: skip
     fine_tune(settings(*given), tmp_path / "run")
@@ -129,7 +130,13 @@ def test_a_real_file_trains_and_every_row_of_it_is_accounted_for(source: Source,
     print(source.path, source.format, train, f"{train['supervised'] / train['tokens']:.0%} supervised")
 
 
-@pytest.mark.parametrize("source", FILES[::2], ids=[source.path for source in FILES[::2]])
+@pytest.mark.parametrize(
+    "source",
+    [
+        pytest.param(source, marks=pytest.mark.slow if place % 2 else [], id=source.path)
+        for place, source in enumerate(FILES)
+    ],
+)
 def test_a_real_file_can_be_looked_at_before_training(
     source: Source, real: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -6,23 +6,23 @@ from inspect import signature
 from math import ceil
 
 import lightning as L
-from torch import nn
-from torch.optim import Optimizer
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from tunelab import build
 from tunelab.data.examples import Example
 from tunelab.data.portions import Portion, portions_of
-from tunelab.data.prepare import Sources, encode_split, read_splits
+from tunelab.data.prepare import Sources, encode_split, left_out_notes, read_splits
 from tunelab.data.token_store import rows_of
 from tunelab.datamodule import StepData
 from tunelab.models.adapter import Adapter, attach, is_partial, refuse_early
-from tunelab.models.architecture import context_limit, load_config
+from tunelab.models.architecture import context_limit, load_config, refuse_layers
 from tunelab.models.load import load_model, load_tokenizer
 from tunelab.models.soft_prompt import prompt_ids, prompted
 from tunelab.module import FineTuner
-from tunelab.rates import held_back, parameter_groups, starts
+from tunelab.optimizing import make_schedule, optimizer_maker
+from tunelab.rates import held_back, starts
 from tunelab.reference import with_reference
+from tunelab.regularize.regularizer import Regularizer
+from tunelab.regularize.wanted import Wanted
 from tunelab.rows import lay_out
 from tunelab.settings import Run
 from tunelab.tasks.base import Task
@@ -82,6 +82,8 @@ def make_task(settings: Run) -> Task:
     """The task that `data.task` names, with those keys of the block that it takes."""
     kind = TASKS[str(settings.data["task"])]
     given = {**settings.data, "max_new_tokens": settings.eval["max_new_tokens"]}
+    if smoothing := Wanted.of(settings.regularization).label_smoothing:
+        given["label_smoothing"] = smoothing
     return kind(**{name: given[name] for name in signature(kind).parameters if name in given})
 
 
@@ -97,9 +99,10 @@ def encode(settings: Run) -> Encoded:
     task.fit(sources.splits["train"].rows)
     tokenizer = load_tokenizer(settings.model)
     use_tokenizer(settings, task, tokenizer)
-    encoded = {name: encode_split(split, task) for name, split in sources.splits.items()}
+    encoded = {name: encode_split(split, task, name) for name, split in sources.splits.items()}
     examples = {name: found for name, (found, _) in encoded.items()}
     counts = {name: row for name, (_, row) in encoded.items()}
+    sources.notes.extend(left_out_notes(counts, task))
     return Encoded(settings, task, sources, tokenizer, examples, counts, portions=portions(sources, examples))
 
 
@@ -136,6 +139,7 @@ def prepare(settings: Run) -> Prepared:
         ConfigError: If model or tokenizer cannot be loaded.
     """
     refuse_early(settings.adapter, str(settings.data["task"]))
+    refuse_layers(settings.model)
     encoded = encode(settings)
     task = encoded.task
     adapter = fresh_adapter(settings, task, encoded.tokenizer)
@@ -155,12 +159,14 @@ def fresh_model(settings: Run, task: Task, tokenizer: PreTrainedTokenizerBase) -
 def fresh_adapter(settings: Run, task: Task, tokenizer: PreTrainedTokenizerBase) -> Adapter:
     """The model as it is before training, and what trains in it; the same weights at every call."""
     L.seed_everything(settings.seed, verbose=False)  # before the model: a new head starts from random weights
+    wanted = Wanted.of(settings.regularization)
     model = load_model(
         settings.model,
         tokenizer,
         head=task.head,
         options=task.head_options(),
-        dropout=settings.regularization["dropout"],
+        dropout=wanted.dropout,
+        attention_dropout=wanted.attention_dropout,
         four_bit=settings.adapter["kind"] == "qlora",
     )
     known = load_config(settings.model, tokenizer).get_text_config().vocab_size
@@ -191,20 +197,13 @@ def make_data(prepared: Prepared) -> StepData:
 def make_module(prepared: Prepared, model: PreTrainedModel) -> FineTuner:
     """The training step around a model."""
     settings = prepared.settings
-    optimizer = build.make(settings.optimizer)
     # counted here: asking Lightning's trainer would load the data before a resumed run has restored its place in it
     total = planned_steps(settings, prepared.epoch_rows)
-    schedule = build.make(settings.scheduler, total=total)
-
-    def make_optimizer(parameters: list[nn.Parameter]) -> Optimizer:
-        made: Optimizer = optimizer(parameter_groups(model, settings))
-        return made
-
     return FineTuner(
         model,
         prepared.task,
-        optimizer=make_optimizer,
-        schedule=lambda step: float(schedule(step)),
+        optimizer=optimizer_maker(model, settings),
+        schedule=make_schedule(settings.scheduler, total),
         clip=float(settings.trainer["gradient_clip_val"] or 0),
         seed=settings.seed,
         by_source={
@@ -214,6 +213,7 @@ def make_module(prepared: Prepared, model: PreTrainedModel) -> FineTuner:
         },
         partial=is_partial(model, str(settings.adapter["kind"])),
         held=held_back(model, starts(model, settings, total)),
+        regularizer=Regularizer(prepared.task, model, Wanted.of(settings.regularization), total),
     )
 
 

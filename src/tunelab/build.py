@@ -6,6 +6,7 @@ A config may come from a run folder somebody else made, so free import paths wou
 import inspect
 from collections.abc import Callable, Mapping
 from functools import partial
+from importlib.util import find_spec
 from typing import Any
 
 from hydra.utils import get_method
@@ -17,9 +18,11 @@ ALLOWED = (
     "tunelab.optim.",
     "tunelab.callbacks.",
     "lightning.pytorch.callbacks.",
+    "bitsandbytes.optim.",
 )
+EXTRAS = {"bitsandbytes": "adamw-8bit"}  # the extra that brings a package
 OURS = {"_target_"}  # keys of a block that are not arguments
-GIVEN = {"params", "step", "total"}  # arguments that the code hands over, never the config
+GIVEN = {"params", "step", "total", "hidden"}  # arguments that the code hands over, never the config
 
 
 def allowed(target: str) -> bool:
@@ -37,6 +40,12 @@ def find(target: str) -> Callable[..., Any]:
     """
     if not allowed(target):
         raise ConfigError(f"_target_ '{target}' is not allowed; targets must lie under {', '.join(ALLOWED)}")
+    home = target.partition(".")[0]
+    if home in EXTRAS and find_spec(home) is None:
+        raise ConfigError(
+            f"_target_ '{target}' needs the package {home}, which is not installed; it comes with "
+            f"pip install 'tunelab[{EXTRAS[home]}]'"
+        )
     try:
         found: Callable[..., Any] = get_method(target)
     except Exception as fault:

@@ -13,9 +13,10 @@ from lightning.pytorch.loggers import Logger
 from tunelab import console
 from tunelab.assemble import Prepared, fresh_adapter
 from tunelab.callbacks.best_checkpoint import BestCheckpoint
+from tunelab.callbacks.pruning import Pruning
 from tunelab.data.mix import sources_of
 from tunelab.data.places import locate
-from tunelab.errors import Diverged, TuneLabError
+from tunelab.errors import Diverged, Pruned, TuneLabError
 from tunelab.export import export_model
 from tunelab.model_card import model_card
 from tunelab.models.adapter import Adapter
@@ -39,7 +40,7 @@ class Ending:
     @property
     def for_loggers(self) -> str:
         """The status as trackers know it."""
-        return {"finished": "success", "early-stopped": "success", "pre-empted": "preempted"}.get(self.status, "failed")
+        return {"pre-empted": "preempted", "failed": "failed", "diverged": "failed"}.get(self.status, "success")
 
 
 def how_it_ended(trainer: L.Trainer, outcome: Outcome, monitor: str) -> Ending:
@@ -52,10 +53,21 @@ def how_it_ended(trainer: L.Trainer, outcome: Outcome, monitor: str) -> Ending:
     return Ending(score=score)
 
 
+def leave_if_pruned(trainer: L.Trainer) -> None:
+    """Leave a run here that its search has ended.
+
+    Raises:
+        Pruned: If it has.
+    """
+    for found in callbacks_of(trainer):
+        if isinstance(found, Pruning) and found.pruned:
+            raise Pruned(f"ended by the search after validation {found.validations}: other trials were better by then")
+
+
 def failed(fault: BaseException) -> Ending:
     """What the card says of a run that an exception ended."""
-    if isinstance(fault, Diverged):
-        return Ending("diverged", str(fault))
+    if isinstance(fault, Diverged | Pruned):
+        return Ending("diverged" if isinstance(fault, Diverged) else "pruned", str(fault))
     if isinstance(fault, SystemExit) and fault.code in ENDINGS:
         return Ending("pre-empted", f"{ENDINGS[fault.code]}; resume goes on from checkpoints/last.ckpt")
     if isinstance(fault, KeyboardInterrupt):

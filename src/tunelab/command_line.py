@@ -20,17 +20,38 @@ def completed(arguments: Sequence[str]) -> list[str]:
     """The command line with what it implies.
 
     `model.path=X` alone means `model=pretrained model.path=X`: the settings of the built-in model (its size class)
-    do not fit another one.  `resume=DIR` goes on in that very folder, with its own settings.
+    do not fit another one.  `experiment=STUDY/best` is a file that a search left.  `resume=DIR` goes on in that very
+    folder, with its own settings.
     """
     found = list(arguments)
     keys = {key_of(argument) for argument in found if "=" in argument}
     if "model.path" in keys and "model" not in keys:
         found.insert(0, "model=pretrained")
+    for place, argument in enumerate(list(found)):
+        name = argument.partition("=")[2]
+        if key_of(argument) == "experiment" and (elsewhere := beside(name)) is not None:
+            found[place] = f"experiment={elsewhere[0]}"
+            found.insert(0, f"hydra.searchpath=[file://{elsewhere[1]}]")
     for argument in arguments:
         folder = argument.partition("=")[2]
         if key_of(argument) == "resume" and folder not in ("", "null") and "hydra.run.dir" not in keys:
-            found.append(f"hydra.run.dir={folder}")
+            found.insert(0, f"hydra.run.dir={folder}")
     return found
+
+
+def beside(value: str) -> tuple[str, Path] | None:
+    """An experiment file that lies outside conf/, named without its ending: its name, and where Hydra must look.
+
+    Hydra finds it in a folder named experiment; a link to the file is made there.
+    """
+    file = Path(f"{value}.yaml")
+    if "/" not in value or not file.is_file():
+        return None
+    linked = file.parent / "experiment" / file.name
+    if not linked.exists():
+        linked.parent.mkdir(exist_ok=True)
+        linked.symlink_to(Path("..") / file.name)
+    return file.stem, file.parent.absolute()
 
 
 def overrides_in(arguments: Sequence[str]) -> list[str]:
@@ -50,27 +71,45 @@ def faults_of(arguments: Sequence[str], conf: Path) -> list[str]:
         arguments: The command line; flags are passed over.
         conf: The folder of config.yaml and the groups.
     """
-    overrides = [override for override in overrides_in(arguments) if not key_of(override).startswith("hydra")]
-    groups = [override for override in overrides if (conf / key_of(override)).is_dir()]
-    GlobalHydra.instance().clear()
-    faults, good = [], list[str]()
-    with initialize_config_dir(str(conf), version_base="1.3"):
-        # blocks first: whether a key exists depends on the block that was chosen
-        for override in [*groups, *(other for other in overrides if other not in groups)]:
-            try:
-                compose("config", overrides=[*good, override])
-                good.append(override)
-            except (HydraException, OmegaConfBaseException) as fault:
-                faults.append(f"{override}: {suggestion(override, conf, compose('config', good)) or reason(fault)}")
-        if not faults:
-            return []
-        from tunelab.settings import check  # it looks at the targets, which takes torch
+    overrides = [override for override in overrides_in(arguments) if not is_hydras(override)]
+    faults, good = composed(overrides, conf)
+    if not faults:
+        return []
+    from tunelab.settings import check  # it looks at the targets, which takes torch
 
+    with initialize_config_dir(str(conf), version_base="1.3"):
         try:
             check(compose("config", overrides=good))
         except ConfigError as fault:
             faults += [line.removeprefix("  - ") for line in str(fault).splitlines()[1:]]
     return faults
+
+
+def is_hydras(override: str) -> bool:
+    """Whether an override sets something of Hydra's own that composing by ourselves does without."""
+    return key_of(override).startswith("hydra") and key_of(override) != "hydra.searchpath"
+
+
+def composed(overrides: Sequence[str], conf: Path) -> tuple[list[str], list[str]]:
+    """What is wrong with overrides that do not compose, and those that do.
+
+    Args:
+        overrides: Of the task, none of Hydra's own.
+        conf: The folder of config.yaml and the groups.
+    """
+    groups = [override for override in overrides if (conf / key_of(override)).is_dir()]
+    GlobalHydra.instance().clear()
+    good = [override for override in overrides if key_of(override) == "hydra.searchpath"]
+    faults = []
+    with initialize_config_dir(str(conf), version_base="1.3"):
+        # blocks first: whether a key exists depends on the block that was chosen
+        for override in [*groups, *(other for other in overrides if other not in groups and other not in good)]:
+            try:
+                compose("config", overrides=[*good, override])
+                good.append(override)
+            except (HydraException, OmegaConfBaseException) as fault:
+                faults.append(f"{override}: {suggestion(override, conf, compose('config', good)) or reason(fault)}")
+    return faults, good
 
 
 def suggestion(override: str, conf: Path, config: DictConfig) -> str | None:
@@ -84,9 +123,10 @@ def suggestion(override: str, conf: Path, config: DictConfig) -> str | None:
     key, _, value = override.lstrip("+~").partition("=")
     if (conf / key).is_dir():
         options = sorted(path.stem for path in (conf / key).glob("*.yaml"))
-        near = get_close_matches(value, options, 1)
+        wrong = next((name for name in re.findall(r"[\w.-]+", value) if name not in options), value)  # of a list: one
+        near = get_close_matches(wrong, options, 1)
         known = f"there are {', '.join(options)}"
-        return f"{key} has no option '{value}'; " + (f"did you mean '{near[0]}'? ({known})" if near else known)
+        return f"{key} has no option '{wrong}'; " + (f"did you mean '{near[0]}'? ({known})" if near else known)
     parent, _, name = key.rpartition(".")
     block = OmegaConf.select(config, parent) if parent else config
     if parent and not isinstance(block, DictConfig):

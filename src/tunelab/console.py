@@ -91,15 +91,18 @@ def show_lines(title: str, lines: Sequence[str]) -> None:
     _show(Text(_clean(title, 4096), style="bold"), *(Text(f"  {_clean(line, 4096)}") for line in lines))
 
 
-def show_record(title: str, parts: Sequence[Sequence[tuple[str, str]]]) -> None:
+def show_record(title: str, parts: Sequence[Sequence[tuple[str, str]]], names: Sequence[str] = ()) -> None:
     """Print one record in the colours of what is trained, masked and special.
 
     Args:
         title: Where it stands.
         parts: Its sequences, each as texts with their kind: "trained", "masked", either with " special" after it.
+        names: What each sequence is, where there are several.
     """
     _show(Text(_clean(title, 4096), style="cyan"))
-    for part in parts:
+    for place, part in enumerate(parts):
+        if names:
+            _show(Text(names[place], style="cyan"))
         _show(Text.assemble(*((_without_escapes(text), _KINDS[kind]) for text, kind in part)))
 
 

@@ -1,5 +1,6 @@
 """`--help`, made from the comments in conf/: what an editor shows beside a key is what the command line prints."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from string import Template
@@ -85,9 +86,11 @@ def keys_text(conf: Path, values: Mapping[str, str] | None = None) -> str:
 
 
 def _choices(root: DictConfig) -> dict[str, list[str]]:
-    """The options that Hydra composed, by group; it keeps no note of groups with several."""
+    """The options that Hydra composed, by group; of groups with several it keeps only what was typed."""
     choices = OmegaConf.select(root, "hydra.runtime.choices") or {}
-    return {str(group): [str(name)] for group, name in choices.items()}
+    typed = [str(override).partition("=") for override in OmegaConf.select(root, "hydra.overrides.task") or ()]
+    several = {key: re.findall(r"[\w.-]+", names) for key, _, names in typed if names.startswith("[")}
+    return {str(group): [str(name)] for group, name in choices.items()} | several
 
 
 def _values(root: DictConfig, listed: Sequence[Key]) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """What trains a prepared run: the score to follow, the callbacks, Lightning's trainer."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,14 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping, ProgressBar
 from lightning.pytorch.loggers import Logger
 
 from tunelab.callbacks.best_checkpoint import BestCheckpoint
+from tunelab.callbacks.plateau import FollowValidation
 from tunelab.callbacks.progress import progress_callback
+from tunelab.callbacks.pruning import Pruning, Report
 from tunelab.callbacks.safe_point import SafePoint
 from tunelab.callbacks.throughput import Throughput
 from tunelab.checkpoint_io import AtomicCheckpointIO
 from tunelab.errors import ConfigError
+from tunelab.optimizing import follows_validation
 from tunelab.record import RunFolder
 from tunelab.settings import Run
 from tunelab.tasks.base import Task
@@ -65,9 +69,22 @@ def make_callbacks(settings: Run, folder: RunFolder, monitor: str, mode: str, *,
             check_on_train_epoch_end=False,  # a run resumed at an epoch's end has no validation to look at there
         )
         found.append(stopper)
+    if validates and settings.trial["id"] is not None:
+        found.append(Pruning(partial(line_to_search, settings.trial), monitor))
+    if follows_validation(settings.scheduler):
+        if not validates:
+            raise ConfigError("scheduler=plateau follows validations, and there are none; set data.split.validation")
+        found.append(FollowValidation(monitor, mode))
     if validates:
         found.append(BestCheckpoint(folder.best, monitor=monitor, mode=mode))
     return [*found, SafePoint(folder.last, every=int(wanted["save_every"]))]
+
+
+def line_to_search(trial: Mapping[str, Any]) -> Report:
+    """What sends the scores of this trial to its search."""
+    from tunelab.search.channel import Channel  # optuna, which a run by itself does without
+
+    return Channel(Path(str(trial["study"])), int(trial["id"])).report
 
 
 def make_trainer(settings: Run, root: Path, callbacks: Sequence[Callback], loggers: Sequence[Logger]) -> L.Trainer:

@@ -30,5 +30,11 @@ class DataError(TuneLabError):
     exit_status = 2
 
 
+class Pruned(TuneLabError):
+    """The search has ended this trial, since others are better; that is no fault."""
+
+    exit_status = 0
+
+
 class Diverged(TuneLabError):
     """Training left the finite numbers; such a model is never kept as best."""

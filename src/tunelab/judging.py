@@ -1,5 +1,6 @@
 """Scores of a trained run on any file, by the way that training's test pass takes."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -65,7 +66,7 @@ def judge(trained: Trained, split: Split) -> Judged:
     """
     settings, task, model = trained.settings, trained.task, trained.model
     encoded, counts = encode_split(split, task)
-    examples: list[Example] = list(encoded)
+    examples: Sequence[Example] = list(encoded)
     if task.needs_reference:
         base = fresh_adapter(settings, task, trained.tokenizer).model
         base.set_attn_implementation(model.config._attn_implementation)

@@ -78,7 +78,7 @@ class FolderLock:
 
     def _alive(self, holder: dict[str, Any]) -> bool:
         if holder["host"] == socket.gethostname():
-            return bool(holder["who"] == _identity(int(holder["pid"])))
+            return bool(holder["who"] == identity(int(holder["pid"])))
         folder = self.path.parent
         signs = [self.path.stat().st_mtime]
         for file in (*folder.glob("*"), *folder.glob("checkpoints/*")):
@@ -97,10 +97,10 @@ def _parse(content: bytes) -> dict[str, Any] | None:
 
 
 def _me() -> str:
-    return _identity(os.getpid()) or ""
+    return identity(os.getpid()) or ""
 
 
-def _identity(process: int) -> str | None:
+def identity(process: int) -> str | None:
     """What tells a living process from all others of this machine, ever; None if it does not live."""
     try:
         os.kill(process, 0)

@@ -22,6 +22,9 @@ from tunelab.data.batching import mix
 from tunelab.data.examples import Step
 from tunelab.errors import Diverged
 from tunelab.models.partial import load_trained, trained_only
+from tunelab.optim.lbfgs import evaluations
+from tunelab.optim.shown import saved, show
+from tunelab.regularize.regularizer import Regularizer
 from tunelab.tasks.answer_scores import AnswerCheck
 from tunelab.tasks.base import Record, Scores, Task
 from tunelab.tasks.source_scores import SourceScores
@@ -45,6 +48,7 @@ class FineTuner(L.LightningModule):
         seed: With step and rank it fixes dropout, so that a resumed run draws what the uninterrupted one drew.
         partial: Whether checkpoints hold the trained weights only, and the rest comes from the base model.
         held: The parameters that do not learn yet, from the optimizer step.
+        regularizer: Noise, penalties and averages in training; None has none of them.
         by_source: With several sources, the scores of each in `validation` and `test`.
     """
 
@@ -59,6 +63,7 @@ class FineTuner(L.LightningModule):
         seed: int = 0,
         partial: bool = False,
         held: Callable[[int], Sequence[nn.Parameter]] = lambda step: (),
+        regularizer: Regularizer | None = None,
         by_source: Mapping[str, SourceScores] = MappingProxyType({}),
     ) -> None:
         super().__init__()
@@ -66,6 +71,7 @@ class FineTuner(L.LightningModule):
         self.model, self.task = model, task
         self.make_optimizer, self.schedule = optimizer, schedule
         self.clip, self.seed, self.partial, self.held = clip, seed, partial, held
+        self.regularizer = regularizer or Regularizer(task, model)
         # double: float32 cannot count past 16.7 million tokens; persistent: a mid-epoch resume keeps the epoch's mean
         self.epoch_loss = MeanMetric().set_dtype(torch.double)
         self.epoch_loss.persistent(True)
@@ -82,8 +88,8 @@ class FineTuner(L.LightningModule):
 
     @override
     def training_step(self, step: Step, batch_idx: int) -> None:
-        torch.manual_seed(mix(self.seed, self.global_step, self.global_rank))  # dropout: the step's, not history's
         optimizer = cast(Optimizer, self.optimizers())
+        torch.manual_seed(mix(self.seed, self.global_step, self.global_rank))  # dropout: the step's, not history's
         norm, total = self._gradient(step)
         if not (norm.isfinite() and total.isfinite()):
             raise Diverged(
@@ -92,14 +98,18 @@ class FineTuner(L.LightningModule):
                 f"{optimizer.param_groups[0]['lr']:.3g}), lengthen scheduler.warmup, or look at the rows of this step"
             )
         self.log("train/lr", optimizer.param_groups[0]["lr"])
-        optimizer.step()
+        mean = self._mean(total, step)
+        found = self.step_scores.compute() if self.step_scores is not None else {}
+        if getattr(optimizer, "needs_closure", False):
+            optimizer.step(cast(Callable[[], float], evaluations(mean, lambda: self._again(step))))
+        else:
+            optimizer.step()
+        self.log_dict(self.regularizer.after_step(optimizer))
         optimizer.zero_grad()
         cast(LambdaLR, self.lr_schedulers()).step()
-        mean = self.trainer.strategy.reduce(total, reduce_op="sum") / max(step.units, 1e-12)
         self.epoch_loss.update(mean, step.units)
         self.log_dict({"train/loss": mean, "train/grad_norm": norm}, prog_bar=False)
         if self.step_scores is not None:
-            found = self.step_scores.compute()
             self.step_scores.reset()
             self.log_dict({f"train/{name}": value for name, value in found.items() if name != "loss"})
 
@@ -110,8 +120,7 @@ class FineTuner(L.LightningModule):
         total = torch.zeros((), device=self.device)
         for place, micro in enumerate(step.micros, 1):
             with nullcontext() if place == len(step.micros) else no_sync():
-                logits = self.task.logits(self.model, micro)
-                loss = self.task.loss_sum(logits, micro)
+                logits, loss = self.regularizer.loss(micro)
                 self.manual_backward(loss * scale)
             if self.step_scores is not None:
                 self.step_scores.update(logits.detach(), micro)
@@ -122,10 +131,29 @@ class FineTuner(L.LightningModule):
         gradients = [p for p in self.model.parameters() if p.grad is not None]
         return nn.utils.clip_grad_norm_(gradients, bound), total
 
+    def _mean(self, total: Tensor, step: Step) -> Tensor:
+        """The loss of a whole step from this rank's sum."""
+        return cast(Tensor, self.trainer.strategy.reduce(total, reduce_op="sum")) / max(step.units, 1e-12)
+
+    def _again(self, step: Step) -> Tensor:
+        """Leave the gradient of the same step at other weights, with the same dropout; its loss."""
+        self.zero_grad()
+        torch.manual_seed(mix(self.seed, self.global_step, self.global_rank))
+        _, total = self._gradient(step)
+        return self._mean(total, step)
+
     @override
     def on_train_epoch_end(self) -> None:
         self.log("train/loss_epoch", self.epoch_loss.compute().float())
         self.epoch_loss.reset()
+
+    @override
+    def on_validation_start(self) -> None:
+        show(self._averaging(), averages=self.trainer.state.fn == "fit")
+
+    @override
+    def on_validation_end(self) -> None:  # checkpoints have been written by now
+        show(self._averaging(), averages=False)
 
     @override
     def validation_step(self, step: Step, batch_idx: int) -> None:
@@ -184,9 +212,22 @@ class FineTuner(L.LightningModule):
 
     @override
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        fresh = "optimizer_states" not in checkpoint  # weights to be used, not to go on from
+        checkpoint["state_dict"] = saved(self._averaging(), checkpoint["state_dict"], averages=fresh)
+        if not fresh:
+            checkpoint["regularizer"] = self.regularizer.state()
         if self.partial:
             checkpoint["state_dict"] = trained_only(self, checkpoint["state_dict"])
         checkpoint["tunelab"] = {"seed": self.seed, "task": self.task.name, **task_state(self.task)}
+
+    @override
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if "regularizer" in checkpoint:  # weights to be used alone have none
+            self.regularizer.load(checkpoint["regularizer"])
+
+    def _averaging(self) -> list[object]:
+        """What may keep an average of the weights."""
+        return [*self.trainer.optimizers, *self.regularizer.averages]
 
 
 def task_state(task: Task) -> Mapping[str, Any]:

@@ -15,6 +15,7 @@ from tunelab.data.report import build_report
 from tunelab.data.report_facts import facts
 from tunelab.rates import told
 from tunelab.record import RunFolder
+from tunelab.regularize.dropout import shown
 from tunelab.run_card import open_card, sha256_folder
 
 
@@ -22,7 +23,12 @@ def begin_card(prepared: Prepared, folder: RunFolder, overrides: Sequence[str]) 
     """Write the card of a run that starts, so that even a killed one says what it was."""
     settings = prepared.settings
     place = locate(str(settings.model["path"]))
-    base = {"path": settings.model["path"], "sha256": sha256_folder(place) if place else None}
+    base = {
+        "path": settings.model["path"],
+        "sha256": sha256_folder(place) if place else None,
+        "parameters": sum(p.numel() for p in prepared.model.parameters()),
+        "trainable": sum(p.numel() for p in prepared.model.parameters() if p.requires_grad),
+    }
     card = open_card(
         command=[Path(sys.executable).name, *sys.argv],
         overrides=list(overrides),
@@ -51,6 +57,8 @@ def show_work(prepared: Prepared, folder: RunFolder) -> None:
     }
     settings = prepared.settings
     ways = told(model, settings, planned_steps(settings, prepared.epoch_rows))
+    if any(settings.regularization.get(name) is not None for name in ("dropout", "attention_dropout")):
+        ways["dropout"] = shown(model.config)
     name = {"name": settings.model["path"], "family": model.config.model_type}
     console.show_model({**name, **sizes, "adapter": settings.adapter["kind"], **ways})
     report = report_of(prepared)

@@ -10,6 +10,8 @@ from tunelab.errors import ConfigError
 from tunelab.models.freeze import Depths, depths, nothing_like_it, unmet
 from tunelab.optim.groups import rate_groups
 from tunelab.optim.unfreeze import first_steps
+from tunelab.optim.width_scaling import hidden_matrices, rate_share, scaled_groups
+from tunelab.regularize.wanted import Wanted
 from tunelab.settings import Run
 
 Held = Callable[[int], Sequence[nn.Parameter]]  # optimizer step to the parameters that do not learn in it
@@ -37,15 +39,19 @@ def parameter_groups(model: PreTrainedModel, settings: Run) -> list[dict[str, An
         )
     if faults:
         raise ConfigError.listing(faults)
-    return rate_groups(
+    groups = rate_groups(
         named,
-        float(settings.regularization["weight_decay"]),
+        Wanted.of(settings.regularization).weight_decay,
         lr=settings.lr,
         depth=high.of,
         layers=high.layers,
         layer_decay=float(wanted["layer_decay"]),
         head_lr=None if wanted["head_lr"] is None else float(wanted["head_lr"]),
     )
+    if not settings.model.get("mup"):
+        return groups
+    share = rate_share(int(settings.model["width"]), int(settings.model["base_width"]))
+    return scaled_groups(groups, hidden_matrices(named, high.of, high.layers), share=share, lr=settings.lr)
 
 
 def starts(model: PreTrainedModel, settings: Run, total: int) -> dict[str, int]:

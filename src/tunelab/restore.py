@@ -123,7 +123,7 @@ def from_export(settings: Run, task: Task, folder: RunFolder) -> tuple[PreTraine
     state |= {name: config[f"target_{name}"] for name in ("mean", "std") if f"target_{name}" in config}
     task.restore(state)
     settings.model = {**settings.model, "kind": "pretrained", "weights": "pretrained", "path": str(folder.export)}
-    settings.model["tokenizer"] = None
+    settings.model |= {"tokenizer": None, "depth": None, "keep": None, "reinit_top": 0}  # the export is cut already
     settings.adapter = {**settings.adapter, "kind": "full", "length": 0}
     tokenizer = load_tokenizer(settings.model)
     use_tokenizer(settings, task, tokenizer)

@@ -8,7 +8,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from tunelab.errors import ConfigError
 
-FREE = ("max_epochs", "max_steps", "logger", "callbacks", "trainer", "test", "save", "eval", "name", "hydra")
+FREE = (
+    *("max_epochs", "max_steps", "logger", "callbacks", "trainer", "test", "save", "eval", "name"),
+    *("trial", "search", "hydra"),  # what a search adds, and Hydra's own
+)
 
 
 def resumed(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
@@ -38,7 +41,7 @@ def resumed(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
             continue
         if key.partition(".")[0] not in FREE:
             faults.append(
-                f"{override} would change what is learned half-way; resume takes {', '.join(FREE[:-1])}. "
+                f"{override} would change what is learned half-way; resume takes {', '.join(FREE[:-3])}. "
                 "Start a new run for it"
             )
             continue

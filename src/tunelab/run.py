@@ -14,7 +14,7 @@ from tunelab import console
 from tunelab.answer_table import group_tables
 from tunelab.asking import answer_check
 from tunelab.assemble import make_data, make_module, prepare
-from tunelab.closing import Ending, best_of, by_split, failed, finish_folder, how_it_ended
+from tunelab.closing import Ending, best_of, by_split, failed, finish_folder, how_it_ended, leave_if_pruned
 from tunelab.equipment import make_callbacks, make_trainer, objective
 from tunelab.errors import ConfigError
 from tunelab.opening import begin_card, show_work, steps_done
@@ -81,7 +81,7 @@ def fine_tune(
             settings.logger,
             folder=root,
             run_config=settings.plain,
-            name=root.name if settings.name == "default" else f"{settings.name}/{root.name}",
+            name=name_of(settings, root),
             monitor=monitor,
             mode=mode,
             resume_from_step=done,
@@ -93,6 +93,7 @@ def fine_tune(
         module, data = make_module(prepared, prepared.model), make_data(prepared)
         module.val_answers = answer_check(prepared)
         trainer.fit(module, datamodule=data, ckpt_path=None if done is None else folder.last, weights_only=True)
+        leave_if_pruned(trainer)
         if not folder.best.exists():  # nothing was validated: the last weights are all there is
             trainer.save_checkpoint(folder.best, weights_only=True)
         outcome = score(prepared, module, data, trainer, folder)
@@ -116,6 +117,12 @@ def fine_tune(
             console.show_groups(title, rows)
         console.show_paths({"run folder": folder.root, "scores": folder.metrics, "export": folder.export})
     return ending.score
+
+
+def name_of(settings: Run, root: Path) -> str:
+    """How trackers list a run: after its folder, a trial after its study too."""
+    above = Path(str(settings.trial["study"])).name if settings.trial["id"] is not None else settings.name
+    return root.name if above == "default" else f"{above}/{root.name}"
 
 
 def open_folder(root: Path, *, resume: bool) -> RunFolder:

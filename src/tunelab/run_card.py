@@ -14,7 +14,7 @@ from tunelab.machine import hardware, numerics, packages
 from tunelab.revision import revision
 from tunelab.tracking.redact import HIDDEN, is_secret_name, redact
 
-STATUSES = ("running", "finished", "early-stopped", "diverged", "pre-empted", "failed")
+STATUSES = ("running", "finished", "early-stopped", "diverged", "pruned", "pre-empted", "failed")
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "config.json")
 
 Card = dict[str, Any]

@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 from tunelab.asking import SMALL, asked_rows
 from tunelab.assemble import Prepared, fresh_model, make_module
 from tunelab.checkpoint_io import read_checkpoint
+from tunelab.data.token_store import rows_of
 from tunelab.datamodule import StepData
 from tunelab.module import FineTuner
 from tunelab.record import RunFolder
@@ -67,7 +68,7 @@ def test_once(
     folder.write_predictions_part(trainer.global_rank, mine)
     trainer.strategy.barrier()
     if trainer.is_global_zero:
-        rows = {example.row for example in prepared.examples["test"]} if chosen is None else chosen
+        rows = set(rows_of(prepared.examples["test"])) if chosen is None else chosen
         merged = folder.merge_predictions(rows)
         summary = prepared.task.summary(merged)
         outcome.scores |= {f"{module.test_name}/{name}": value for name, value in summary.items()}

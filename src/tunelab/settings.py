@@ -12,6 +12,9 @@ from tunelab import build, resolvers
 from tunelab.data.mix import mix_faults
 from tunelab.errors import ConfigError
 from tunelab.legal import CHOICES, RANGES, out_of_range, unknown_choice
+from tunelab.models.model_faults import model_faults
+from tunelab.optim.faults import optimizer_faults
+from tunelab.regularize.faults import regularization_faults
 
 resolvers.register()
 
@@ -43,6 +46,8 @@ class Run:
     trainer: dict[str, Any] = field(default_factory=dict)
     callbacks: dict[str, Any] = field(default_factory=dict)
     logger: dict[str, Any] = field(default_factory=dict)
+    search: dict[str, Any] = field(default_factory=dict)
+    trial: dict[str, Any] = field(default_factory=lambda: {"id": None, "study": None})
 
     @property
     def plain(self) -> dict[str, Any]:
@@ -66,6 +71,9 @@ def check(config: DictConfig) -> Run:
             faults.append(f"{block} names no _target_; choose one by {block}=NAME, see --help")
     data = values.get("data", {})
     faults += mix_faults(data)
+    faults += model_faults(values)
+    faults += optimizer_faults(values)
+    faults += regularization_faults(values)
     if data.get("mix") is not None:
         data["train"] = None
     if faults:

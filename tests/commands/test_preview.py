@@ -191,3 +191,69 @@ def test_shown_records_are_spread_over_the_split() -> None:
 
 def test_letters_that_steer_a_terminal_are_written_out() -> None:
     assert visible("a\tb\n\x07\u202e") == "a⇥b⏎\n\\u0007\\u202e"
+
+
+def test_options_and_settings_may_stand_in_any_order(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    preview(tmp_path, "data.limit=40", "--rows", "1", "seed=3", "--split", "test", *MODEL)
+
+    said = capsys.readouterr().out
+    assert "1 of 40 records of test" in said
+
+    with pytest.raises(SystemExit) as left:
+        main(["preview", "data.limit=40", "--row", "x", "seed=3"])
+    assert left.value.code == 2 and "invalid int value: 'x'" in capsys.readouterr().err
+
+
+def test_both_answers_of_a_pair_are_shown_under_their_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    # Given the three layouts of pairs, in one file
+    asked, said = {"role": "user", "content": "Name a bird."}, {"role": "assistant", "content": "A crow."}
+    more = {"role": "user", "content": "Sure?"}
+    records = [
+        {"prompt": "Name a fruit.", "chosen": "An apple.", "rejected": "A hammer."},
+        {
+            "prompt": [asked, said, more],
+            "chosen": [{"role": "assistant", "content": "Yes."}],
+            "rejected": [{"role": "assistant", "content": "No, an oak."}],
+        },
+        {"chosen": [asked, said], "rejected": [asked, {"role": "assistant", "content": "\u4e0d\u77e5\u9053"}]},
+    ]
+    data = write(tmp_path / "pairs.jsonl", records)
+
+    # When they are looked at
+    given = [f"data.train={data}", "--rows", "3", "data.split.validation=0", "data.split.test=0"]
+    page = preview(tmp_path, "data=preference", *given)
+
+    # Then each answer stands after its prompt, and it alone is trained: of the middle one, not the turn before
+    shown = capsys.readouterr().out.partition("between ⟦ and ⟧")[2]
+    fruit, sure, bird = re.split(r"pairs\.jsonl line \d", shown)[1:]
+    assert re.search(r"\nchosen\n[^⟦]*fruit[^⟦]*⟦An apple\.<\|end\|>⟧\nrejected\n[^⟦]*fruit[^⟦]*⟦A hammer\.", fruit)
+    assert re.search(r"\nchosen\n[^⟦]*A crow[^⟦]*⟦Yes\.<\|end\|>⟧\nrejected\n[^⟦]*A crow[^⟦]*⟦No, an oak\.", sure)
+    assert re.search(r"\nchosen\n[^⟦]*⟦A crow\.<\|end\|>⟧\nrejected\n[^⟦]*⟦\u4e0d\u77e5\u9053<\|end\|>⟧", bird)
+    assert "<p>chosen</p>" in page and "<p>rejected</p>" in page
+    assert page.count('<div class="record">') == 6
+
+
+def test_a_broken_pair_is_refused_with_its_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    records = [{"prompt": "a", "chosen": "b", "rejected": "c"}, {"prompt": "a", "chosen": "b", "rejected": "b"}]
+    data = write(tmp_path / "pairs.jsonl", records)
+
+    with pytest.raises(SystemExit) as left:
+        main(["preview", "data=preference", f"data.train={data}", "data.split.validation=0", "data.split.test=0"])
+
+    assert left.value.code == 2
+    assert re.search(r"line 2.*chosen and rejected are the same", capsys.readouterr().err)
+
+
+def test_rows_that_are_left_out_are_counted_with_the_limit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    long = [{"prompt": f"say {place}", "completion": "red " * (60 if place % 3 else 2)} for place in range(9)]
+    given = [f"data.train={write(tmp_path / 'long.jsonl', long)}", "data=instruction", "data.max_tokens=40", *MODEL]
+    none = ["data.split.validation=0", "data.split.test=0"]
+
+    preview(tmp_path, *given, *none)
+    assert "train: 6 of 9 rows are left out: each is longer than 40 tokens, or has" in capsys.readouterr().out
+
+    with pytest.raises(SystemExit) as left:
+        main(["preview", *given[1:], f"data.train={write(tmp_path / 'all.jsonl', long[1:3])}", *none])
+    assert left.value.code == 2
+    told = capsys.readouterr().err
+    assert "train: none of 2 rows is left: each is longer than 40 tokens" in told and "truncate_prompt" in told

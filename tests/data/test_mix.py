@@ -51,7 +51,7 @@ def test_two_sources_of_one_size_do_not_draw_the_same_rows() -> None:
 
 
 def test_a_weight_of_one_is_the_plain_concatenation() -> None:
-    assert epoch_places([Portion("a", 0, 7), Portion("b", 7, 19)], seed=3, epoch=4) == list(range(19))
+    assert list(epoch_places([Portion("a", 0, 7), Portion("b", 7, 19)], seed=3, epoch=4)) == list(range(19))
     assert sorted(shuffled(19, seed=3, epoch=4)) == list(range(19))
 
 

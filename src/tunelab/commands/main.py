@@ -18,6 +18,7 @@ COMMANDS = {
     "predict": "answers, labels or numbers for a file of records",
     "evaluate": "scores of a trained run on another file",
     "export": "the best model of a run as a folder for plain transformers",
+    "confirm": "were the best trials of a search better than the default, or lucky",
 }
 
 
@@ -25,7 +26,7 @@ class Command(Protocol):
     """What the module of a command offers.  It imports torch inside `run`, so that --help is instant."""
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        """Declare arguments; the parser's description and epilog may be set too."""
+        """Declare arguments, none of them REMAINDER or a parser below; description and epilog may be set too."""
 
     def run(self, arguments: Any) -> int:
         """Do it; the return value is the exit status."""
@@ -51,16 +52,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
-    """The arguments of the command that is named first; a usage message and exit status 2 where they are wrong."""
+    """The arguments of the command that is named first; a usage message and exit status 2 where they are wrong.
+
+    Options and other words of a command may stand in any order.
+    """
     parser = argparse.ArgumentParser(prog="tunelab", description="TuneLab: before and after training.")
     chosen = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, sentence in COMMANDS.items():
-        own = chosen.add_parser(
+    own = {
+        name: chosen.add_parser(
             name, help=sentence, description=sentence, formatter_class=argparse.RawDescriptionHelpFormatter
         )
-        if arguments and arguments[0] == name:  # the others need not be imported
-            command(name).add_arguments(own)
-    return parser.parse_args(arguments)
+        for name, sentence in COMMANDS.items()
+    }
+    if not arguments or arguments[0] not in COMMANDS:
+        return parser.parse_args(arguments)
+    name = arguments[0]
+    command(name).add_arguments(own[name])  # the others need not be imported
+    # not through `parser`: there the words between two options would be unknown
+    return own[name].parse_intermixed_args(arguments[1:], argparse.Namespace(command=name))
 
 
 def command(name: str) -> Command:

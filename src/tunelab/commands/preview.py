@@ -10,7 +10,7 @@ from tunelab.errors import ConfigError
 EXAMPLES = """examples:
   tunelab preview                                                        the built-in data
   tunelab preview data=instruction data.train=my.jsonl model.path=my_model
-  tunelab preview data.train=my.jsonl data=instruction --rows 10 --split test --output look.html
+  tunelab preview data=preference data.train=pairs.jsonl --rows 10 --split test --output look.html
 """
 
 
@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
     of = f"{len(shown)} of {len(split.rows):,} records of {arguments.split}"
     console.show_lines(f"{of}; trained tokens stand between ⟦ and ⟧" if encoded.task.head == "causal" else of, [])
     for record in shown:
-        console.show_record(record.title, [marked(part) for part in record.parts])
+        console.show_record(record.title, [marked(part) for part in record.parts], record.names)
         if record.answer:
             console.say(record.answer)
     path = arguments.output or Path("outputs", "preview", f"{settings.name}.html")

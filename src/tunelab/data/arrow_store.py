@@ -5,10 +5,8 @@ have a schema, and keep it.
 """
 
 import json
-import tempfile
 from bisect import bisect_right
 from itertools import accumulate
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -74,9 +72,12 @@ class _Writer:
 
     def __init__(self, scratch: Scratch, schema: pa.Schema) -> None:
         self.scratch, self.schema = scratch, schema
-        self.path = Path(tempfile.mkdtemp(prefix="rows-", dir=scratch.path)) / "rows.arrow"
-        self.sink = pa.OSFile(str(self.path), "wb")
-        self.writer = pa.ipc.new_file(self.sink, schema)
+        self.path = scratch.folder("rows") / "rows.arrow"
+        try:
+            self.sink = pa.OSFile(str(self.path), "wb")
+            self.writer = pa.ipc.new_file(self.sink, schema)
+        except OSError as fault:
+            raise scratch.full(fault) from fault
         self.pending: list[Any] = []
         self.rows = 0
 
@@ -90,14 +91,20 @@ class _Writer:
     def flush(self) -> None:
         """Write what is pending."""
         if self.pending:
-            self.writer.write_batch(self.batch())
+            try:
+                self.writer.write_batch(self.batch())
+            except OSError as fault:
+                raise self.scratch.full(fault) from fault
             self.pending = []
 
     def close(self) -> _Batches:
         """The finished file."""
         self.flush()
-        self.writer.close()
-        self.sink.close()
+        try:
+            self.writer.close()
+            self.sink.close()
+        except OSError as fault:
+            raise self.scratch.full(fault) from fault
         return _Batches(Mapped(self.path, self.scratch))
 
 

@@ -4,6 +4,7 @@ Shape letters: B sequences, T tokens.
 """
 
 import hashlib
+from array import array
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -26,9 +27,10 @@ def mix(*numbers: int) -> int:
     return int.from_bytes(hashlib.blake2b(repr(numbers).encode(), digest_size=7).digest(), "big")
 
 
-def shuffled(count: int, *, seed: int, epoch: int) -> list[int]:
+def shuffled(count: int, *, seed: int, epoch: int) -> "array[int]":
     """The order of an epoch: a function of seed and epoch, never of what was drawn before."""
-    return torch.randperm(count, generator=torch.Generator().manual_seed(mix(seed, epoch))).tolist()
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(mix(seed, epoch)))
+    return array("q", order.numpy().tobytes())
 
 
 def longest_first(indices: Sequence[int], lengths: Sequence[int]) -> list[int]:

@@ -2,7 +2,10 @@
 
 import math
 import signal
+from array import array
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from itertools import chain
 
 from torch.utils.data import DataLoader
 
@@ -10,6 +13,7 @@ from tunelab.data.batching import Plan, longest_first, plan_step, shuffled
 from tunelab.data.examples import Example, Micro, Step
 from tunelab.data.portions import Portion, apart, epoch_places
 from tunelab.data.token_store import fingerprint, laid_of, units_of
+from tunelab.data.views import Each
 from tunelab.errors import ConfigError
 
 
@@ -101,15 +105,21 @@ class StepLoader:
             )
         self.skip = state["done"]
 
-    def _order(self) -> list[int]:
+    def _order(self) -> "array[int]":
         if self.shuffle:
             places = epoch_places(self.portions, seed=self.seed, epoch=self.epoch)
-            return [places[i] for i in shuffled(len(places), seed=self.seed, epoch=self.epoch)]
-        return [i for part in self.portions for i in longest_first(range(part.start, part.stop), self.lengths)]
+            return array("q", (places[i] for i in shuffled(len(places), seed=self.seed, epoch=self.epoch)))
+        parts = (longest_first(range(part.start, part.stop), self.lengths) for part in self.portions)
+        return array("q", chain.from_iterable(parts))
 
-    def _plan(self, batch: Sequence[int]) -> Plan:
+    def plans(self) -> list[Plan]:
+        """How the first epoch is cut into steps, whatever has been seen of it."""
+        order = self._order()
+        return [self._plan(order, start) for start in range(0, len(order), self.batch_size)]
+
+    def _plan(self, order: "array[int]", start: int) -> Plan:
         plan = plan_step(
-            batch,
+            order[start : start + self.batch_size],
             self.lengths,
             self.units,
             micro_tokens=self.micro_tokens,
@@ -127,9 +137,9 @@ class StepLoader:
         # a generator: nothing below runs before the first next(), when set_epoch and load_state_dict have been called
         order, self.done, self.skip = self._order(), self.skip, 0
         starts = range(self.done * self.batch_size, len(order), self.batch_size)
-        plans = [self._plan(order[start : start + self.batch_size]) for start in starts]
+        plans: Each[Plan] = Each(partial(self._plan, order), starts)  # made when their turn comes
         steps: DataLoader[Step] = DataLoader(
-            plans,  # type: ignore[arg-type]  # a list is a map-style data set
+            plans,  # type: ignore[arg-type]  # a sequence is a map-style data set
             batch_size=None,
             collate_fn=self._step,  # type: ignore[arg-type]  # without a batch size it is given one plan
             num_workers=self.workers,

@@ -159,11 +159,11 @@ def each(action: Callable[[Record], T], split: Split) -> list[T]:
     """Apply `action` to every record; the faults of all records make one error, with their places."""
     found: list[T] = []
     faults: dict[str, list[str]] = {}  # what is wrong, and where: a fault of the whole file is told once
-    for row, place in zip(split.rows, split.places, strict=True):
+    for number, row in enumerate(split.rows):
         try:
             found.append(action(row))
         except DataError as fault:
-            faults.setdefault(str(fault), []).append(place)
+            faults.setdefault(str(fault), []).append(split.places[number])
     if faults:
         total = sum(map(len, faults.values()))
         lines = [

@@ -96,8 +96,13 @@ def duplicate_notes(duplicates: Sequence[Duplicate]) -> list[str]:
     ]
 
 
-def encode_split(split: Split, task: Task) -> tuple[Sequence[Example], dict[str, int | float]]:
+def encode_split(split: Split, task: Task, name: str = "the data") -> tuple[Sequence[Example], dict[str, int | float]]:
     """Examples of a split and its line of the data report; where the records are on disk, so are the examples.
+
+    Args:
+        split: The records.
+        task: Fitted, with its tokenizer.
+        name: What the split is called in messages.
 
     Returns:
         The examples, and the counts: rows, kept, dropped, truncated, tokens, supervised, longest.
@@ -123,10 +128,12 @@ def encode_split(split: Split, task: Task) -> tuple[Sequence[Example], dict[str,
     each(keep, split)
     examples: Sequence[Example] = store.finish() if store else kept
     if split.rows and not examples:
-        raise DataError(
-            f"none of {len(split.rows)} rows is left: all are too long or have nothing to learn; "
-            "raise data.max_tokens, or set data.too_long=truncate_prompt"
-        )
+        ways = ["raise data.max_tokens", "set data.too_long=truncate_prompt", "give more rows"]
+        if task.limit is None:
+            ways = ways[2:]
+        elif getattr(task, "too_long", "") == "truncate_prompt":
+            ways.pop(1)
+        raise DataError(f"{name}: none of {len(split.rows)} rows is left: {why_left_out(task)}; {', or '.join(ways)}")
     counts: dict[str, int | float] = {
         "rows": len(split.rows),
         "dropped": len(split.rows) - len(examples),
@@ -136,6 +143,22 @@ def encode_split(split: Split, task: Task) -> tuple[Sequence[Example], dict[str,
         "longest": longest,
     }
     return examples, counts
+
+
+def left_out_notes(counts: Mapping[str, Mapping[str, int | float]], task: Task) -> list[str]:
+    """One line for each split that rows were left out of."""
+    return [
+        f"{name}: {row['dropped']:,} of {row['rows']:,} rows are left out: {why_left_out(task)}"
+        for name, row in counts.items()
+        if row["dropped"]
+    ]
+
+
+def why_left_out(task: Task) -> str:
+    """What makes a row useless to a task."""
+    alone = " by its answers alone" if getattr(task, "too_long", "") == "truncate_prompt" else ""
+    long = "" if task.limit is None else f"is longer than {task.limit:,} tokens{alone}, or "
+    return f"each {long}has nothing to learn in it"
 
 
 def padding_fraction(lengths: Sequence[int], micros: Sequence[Sequence[int]], *, flat: bool) -> float:

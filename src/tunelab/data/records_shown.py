@@ -9,6 +9,7 @@ from transformers import PreTrainedTokenizerBase
 from tunelab.data.examples import Example
 from tunelab.data.leaks import evenly
 from tunelab.data.pieces import Piece, sequences
+from tunelab.data.preference_pairs import SIDES
 from tunelab.data.prepare import Split
 from tunelab.tasks.base import Record, Task
 from tunelab.tasks.classification import Classification
@@ -23,11 +24,13 @@ class Shown:
         title: Where it stands, and how many tokens it has.
         parts: Its sequences; two for a pair of answers.
         answer: Label or numbers, where the task learns such.
+        names: What each of several sequences is; empty where there is one.
     """
 
     title: str
     parts: list[list[Piece]]
     answer: str
+    names: tuple[str, ...] = ()
 
 
 def choose(
@@ -41,7 +44,8 @@ def choose(
         trained = sum(len(piece.ids) for part in parts for piece in part if piece.trained)
         told = f", {trained:,} trained" if task.head == "causal" else ""
         title = f"{split.places[example.row]}: {len(example.ids):,} tokens{told}"
-        found.append(Shown(title, parts, answer(task, split.rows[example.row])))
+        names = SIDES if example.second is not None else ()
+        found.append(Shown(title, parts, answer(task, split.rows[example.row]), names))
     return found
 
 

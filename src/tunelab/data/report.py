@@ -12,6 +12,7 @@ from tunelab.data.leaks import near_leaks
 from tunelab.data.prepare import Sources, Split
 from tunelab.data.repeats import conflicts, duplicates_within, exact_leaks
 from tunelab.data.supervise import supervised_targets
+from tunelab.data.token_store import longest_of, units_of
 from tunelab.tasks.base import Task
 from tunelab.tasks.classification import Classification
 from tunelab.tasks.regression import Regression
@@ -48,13 +49,13 @@ def build_report(
         "splits": {name: dict(row) for name, row in counts.items()},
         "notes": list(sources.notes),
         "files": dict(sources.files),
-        "lengths": {name: spread([example.longest for example in examples[name]]) for name in filled},
+        "lengths": {name: spread(longest_of(examples[name])) for name in filled},
         "sources": {name: dict(Counter(sources_of(split))) for name, split in filled.items()},
         "duplicates": duplicates_within(sources),
         "leaks": {"exact": exact_leaks(sources), "near": near_leaks(task, sources, threshold)},
     }
     if task.head == "causal":
-        trained = {name: sum(trained_tokens(example) for example in examples[name]) for name in filled}
+        trained = {name: trained_tokens(examples[name]) for name in filled}
         report["trained"] = {name: round(found / (counts[name]["tokens"] or 1), 4) for name, found in trained.items()}
     if origin := getattr(task, "origin", ""):
         report["format"], report["template"] = getattr(task, "format", ""), origin
@@ -71,12 +72,16 @@ def build_report(
     return report
 
 
-def trained_tokens(example: Example) -> float:
-    """Tokens of a causal example that a loss is taken on."""
-    if example.second is None or not isinstance(example.target, list):
-        return example.units
-    labels = [int(label) for label in example.target]  # the units of a pair are the pair itself
-    return supervised_targets(labels[: example.second]) + supervised_targets(labels[example.second :])
+def trained_tokens(examples: Sequence[Example]) -> float:
+    """Tokens of causal examples that a loss is taken on: their units, but the units of a pair are the pair itself."""
+    if not examples or examples[0].second is None:
+        return sum(units_of(examples))
+    found = 0
+    for example in examples:
+        assert isinstance(example.target, list)
+        for part in (slice(example.second), slice(example.second, None)):
+            found += supervised_targets([int(label) for label in example.target[part]])
+    return found
 
 
 def quantiles(values: Sequence[float]) -> dict[str, float]:

@@ -52,7 +52,8 @@ def records(shown: Sequence[Shown], split: str) -> Iterator[str]:
     yield '<span class="special masked">special</span></p>'
     for record in shown:
         yield f'<div class="card full"><h3>{safe(record.title)}</h3>'
-        for part in record.parts:
+        for place, part in enumerate(record.parts):
+            yield from (f"<p>{safe(name)}</p>" for name in record.names[place : place + 1])
             yield f'<div class="record">{"".join(map(token, part))}</div>'
         yield from (f"<p><b>{safe(record.answer)}</b></p>" for _ in range(bool(record.answer)))
         yield "</div>"

@@ -6,12 +6,13 @@ never moves it, so a model trained last month has not seen this month's test row
 
 from array import array
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from itertools import chain, pairwise
 from math import sqrt
 from unicodedata import normalize
+
+import torch
 
 from tunelab.errors import ConfigError
 
@@ -150,6 +151,18 @@ class Duplicate:
         return sum(len(rows) - 1 for rows in self.places.values())
 
 
+def repeated(hashes: Iterable["array[int]"]) -> set[int]:
+    """The numbers (64 bits each) that stand more than once, in one sequence or in several."""
+    whole = array("Q")
+    for part in hashes:
+        whole.extend(part)
+    if not whole:
+        return set()
+    ordered = torch.frombuffer(whole, dtype=torch.int64).sort().values  # signed, which equality does not mind
+    twice = ordered[1:][ordered[1:] == ordered[:-1]].unique()
+    return {number % 2**64 for number in twice.tolist()}
+
+
 def find_duplicates(splits: Mapping[str, Sequence[str]]) -> list[Duplicate]:
     """Contents that stand more than once, within a split or across splits, compared as `normal` gives them.
 
@@ -160,7 +173,7 @@ def find_duplicates(splits: Mapping[str, Sequence[str]]) -> list[Duplicate]:
         One entry per content, in order of first appearance.
     """
     hashes = {split: array("Q", map(fingerprint, contents)) for split, contents in splits.items()}
-    suspects = {one for one, other in pairwise(sorted(chain.from_iterable(hashes.values()))) if one == other}
+    suspects = repeated(hashes.values())
     places: dict[str, dict[str, list[int]]] = {}
     for split, contents in splits.items():
         for row, number in enumerate(hashes[split]):

@@ -17,7 +17,8 @@ def supervised_targets(labels: Sequence[int]) -> int:
         >>> supervised_targets([7, IGNORE, 8, 9])
         2
     """
-    return sum(label != IGNORE for label in labels[1:])
+    learned = labels[1:]
+    return len(learned) - learned.count(IGNORE)
 
 
 def shorten(

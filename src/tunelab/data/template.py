@@ -169,7 +169,9 @@ class ChatTemplate:
             start, end = by_block.get(turn) or self._gained(turns, tools, turn, written.text)
             end = max(start, len(written.text[:end].rstrip()))
             before = self._prefix_length(written.text[:start], ids, f"the prompt of turn {turn + 1}")
-            after = self._prefix_length(written.text[:end], ids, f"the text up to the end of turn {turn + 1}")
+            after = len(ids)
+            if end < len(written.text):
+                after = self._prefix_length(written.text[:end], ids, f"the text up to the end of turn {turn + 1}")
             stop = end_of_turn(self.tokenizer, ids, (before, after), self.stop_ids)
             if stop is None:
                 raise DataError(

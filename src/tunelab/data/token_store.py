@@ -1,10 +1,8 @@
 """Examples of a large split: token ids, labels and what belongs to them in flat files, mapped into memory."""
 
-import tempfile
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from hashlib import blake2b
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -73,6 +71,11 @@ class TokenStore(View[Example]):
         padded = np.where(second == NONE, length, 2 * np.maximum(second, length - second))
         return array("q", (length if flat else padded).tobytes())
 
+    def longest(self) -> "array[int]":
+        """`Example.longest` of each."""
+        length, second = self.rows["length"], self.rows["second"]
+        return array("q", np.where(second == NONE, length, np.maximum(second, length - second)).tobytes())
+
     def units(self) -> "array[float]":
         """`Example.units` of each."""
         return array("d", self.rows["units"].tobytes())
@@ -90,9 +93,12 @@ class TokenWriter:
 
     def __init__(self, scratch: Scratch) -> None:
         self.scratch = scratch
-        folder = Path(tempfile.mkdtemp(prefix="tokens-", dir=scratch.path))
+        folder = scratch.folder("tokens")
         self.paths = [folder / name for name in ("ids", "bits", "others", "rows")]
-        self.files = [path.open("wb", buffering=2**20) for path in self.paths]
+        try:
+            self.files = [path.open("wb", buffering=2**20) for path in self.paths]
+        except OSError as fault:
+            raise scratch.full(fault) from fault
         self.sizes = [0, 0, 0]
 
     def append(self, example: Example) -> None:
@@ -106,14 +112,20 @@ class TokenWriter:
             second, *reference,
         )  # fmt: skip
         parts: tuple[npt.NDArray[Any], ...] = (ids, bits, others, np.array(row, ROW))
-        for file, part in zip(self.files, parts, strict=True):
-            file.write(part.tobytes())
+        try:
+            for file, part in zip(self.files, parts, strict=True):
+                file.write(part.tobytes())
+        except OSError as fault:
+            raise self.scratch.full(fault) from fault
         self.sizes = [self.sizes[0] + len(ids), self.sizes[1] + len(bits), self.sizes[2] + len(others)]
 
     def finish(self) -> TokenStore:
         """The examples, once all are there."""
-        for file in self.files:
-            file.close()
+        try:
+            for file in self.files:
+                file.close()
+        except OSError as fault:
+            raise self.scratch.full(fault) from fault
         return TokenStore(*(Mapped(path, self.scratch) for path in self.paths))
 
 
@@ -124,10 +136,28 @@ def packed(example: Example, ids: npt.NDArray[np.int32]) -> tuple[int, npt.NDArr
     if isinstance(target, int):
         return SINGLE, no_bits, np.array([target], np.float64)
     values = np.array(target)
-    whole = all(isinstance(value, int) for value in target)
-    if whole and len(values) == len(ids) and bool(((values == ids) | (values == IGNORE)).all()):
-        return MASKED, np.packbits(values != IGNORE), no_others
+    whole = values.dtype.kind == "i"
+    if whole and len(values) == len(ids):
+        learned = values != IGNORE
+        if bool(((values == ids) | ~learned).all()):
+            return MASKED, np.packbits(learned), no_others
     return WHOLE if whole else REAL, no_bits, values.astype(np.float64)
+
+
+def stored(examples: Iterable[Example], scratch: Scratch) -> TokenStore:
+    """Examples on disk."""
+    writer = TokenWriter(scratch)
+    for example in examples:
+        writer.append(example)
+    return writer.finish()
+
+
+def rewritten(change: Callable[[Example, int], Example], examples: Sequence[Example]) -> Sequence[Example]:
+    """`change` of each example and its place: a list of a list, a store of a store."""
+    changed = (change(example, place) for place, example in enumerate(examples))
+    if isinstance(examples, TokenStore):
+        return stored(changed, examples.files[0].scratch or Scratch())
+    return list(changed)
 
 
 def laid_of(examples: Sequence[Example], *, flat: bool) -> Sequence[int]:
@@ -142,7 +172,14 @@ def units_of(examples: Sequence[Example]) -> Sequence[float]:
 
 def rows_of(examples: Sequence[Example]) -> Sequence[int]:
     """The record behind each example, without reading the tokens of a store."""
-    return examples.rows["row"].tolist() if isinstance(examples, TokenStore) else [example.row for example in examples]
+    if isinstance(examples, TokenStore):
+        return array("q", examples.rows["row"].tobytes())
+    return [example.row for example in examples]
+
+
+def longest_of(examples: Sequence[Example]) -> Sequence[int]:
+    """Tokens of the longest sequence of each example, without reading the tokens of a store."""
+    return examples.longest() if isinstance(examples, TokenStore) else [example.longest for example in examples]
 
 
 def fingerprint(examples: Sequence[Example]) -> int:

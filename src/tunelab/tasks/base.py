@@ -91,7 +91,7 @@ class Task(ABC):
             DataError: If the record cannot be used; the caller adds file and line.
         """
 
-    def complete(self, model: PreTrainedModel, examples: Sequence[Example], micro_tokens: int) -> list[Example]:
+    def complete(self, model: PreTrainedModel, examples: Sequence[Example], micro_tokens: int) -> Sequence[Example]:
         """Add to examples what the untrained model says of them; called once, without gradient and dropout.
 
         Args:
@@ -99,7 +99,7 @@ class Task(ABC):
             examples: Of one split.
             micro_tokens: Most tokens of one forward pass.
         """
-        return list(examples)
+        return examples
 
     @abstractmethod
     def filler(self) -> Example:

@@ -84,8 +84,6 @@ class Causal(Task):
         """Greedy answers to prompts, blank ends removed, and how each came to its end."""
         if not prompts:  # a micro-batch of plain text asks nothing
             return []
-        if not prompts:
-            return []
         answers = decode(model, prompts, stop=self.template.stop_ids, max_new_tokens=self.max_new_tokens)
         texts = self.tokenizer.batch_decode([answer.ids for answer in answers], skip_special_tokens=True)
         return [(str(text).strip(), answer) for text, answer in zip(texts, answers, strict=True)]

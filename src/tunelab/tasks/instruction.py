@@ -34,6 +34,7 @@ class Instruction(Causal):
         train_on: "answers", "last_answer" or "all".
         too_long: What happens to a longer one.
         max_new_tokens: Longest generated answer.
+        label_smoothing: Probability moved from the right token to the whole vocabulary, in training only.
     """
 
     name: ClassVar[str] = "instruction"
@@ -51,8 +52,10 @@ class Instruction(Causal):
         train_on: str = "answers",
         too_long: str = "drop",
         max_new_tokens: int = 64,
+        label_smoothing: float = 0.0,
     ) -> None:
         super().__init__(template)
+        self.label_smoothing = label_smoothing
         self.format = format
         self.columns = {ours: theirs for ours, theirs in (columns or {}).items() if theirs}
         self.mixed = False  # whether each record says by itself what it is
@@ -118,7 +121,7 @@ class Instruction(Causal):
     @override
     def loss_sum(self, logits: Tensor, micro: Micro) -> Tensor:
         wanted = micro.targets[micro.targets != IGNORE]
-        return functional.cross_entropy(logits.float(), wanted, reduction="sum")
+        return functional.cross_entropy(logits.float(), wanted, reduction="sum", label_smoothing=self.label_smoothing)
 
     @override
     def scores(self) -> Scores:

@@ -16,6 +16,7 @@ from tunelab.data.batching import cut, longest_first, pair_sides
 from tunelab.data.examples import IGNORE, Example, Micro
 from tunelab.data.preference_pairs import to_pair
 from tunelab.data.supervise import shorten_both
+from tunelab.data.token_store import laid_of, rewritten
 from tunelab.errors import ConfigError, DataError
 from tunelab.models.document_attention import on_device
 from tunelab.tasks.base import Record, Scores
@@ -31,10 +32,12 @@ class Preference(Causal):
     holds one model only; a run that goes on takes them again from the same weights.
 
     Attributes:
+        format: What the records are called in a report; each may have any of the layouts of pairs.
         loss: What a pair costs.
     """
 
     name: ClassVar[str] = "preference"
+    format: str = "pairs"
     monitor: ClassVar[str] = "val/loss"
     mode: ClassVar[str] = "min"
     needs_reference: ClassVar[bool] = True
@@ -92,15 +95,19 @@ class Preference(Causal):
 
     @override
     @torch.no_grad()
-    def complete(self, model: PreTrainedModel, examples: Sequence[Example], micro_tokens: int) -> list[Example]:
-        found = list(examples)
-        lengths = [example.laid(flat=self.flat) for example in examples]
+    def complete(self, model: PreTrainedModel, examples: Sequence[Example], micro_tokens: int) -> Sequence[Example]:
+        found = torch.zeros(len(examples), 2)
+        lengths = laid_of(examples, flat=self.flat)
         order = longest_first(range(len(examples)), lengths)
         for part in cut(order, lengths, micro_tokens=micro_tokens, flat=self.flat):
             micro = on_device(self.collate([examples[place] for place in part]), model.device)
-            for place, (chosen, rejected) in zip(part, self.logits(model, micro).tolist(), strict=True):
-                found[place] = replace(examples[place], reference=(chosen, rejected))
-        return found
+            found[torch.tensor(part)] = self.logits(model, micro).float().cpu()
+
+        def known(example: Example, place: int) -> Example:
+            chosen, rejected = found[place].tolist()
+            return replace(example, reference=(chosen, rejected))
+
+        return rewritten(known, examples)
 
     @override
     def filler(self) -> Example:

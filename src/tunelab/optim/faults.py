@@ -1,0 +1,57 @@
+"""What cannot be honoured between an optimizer, its schedule and the rest of a run."""
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def optimizer_faults(values: Mapping[str, Any]) -> list[str]:
+    """Faults of the blocks `optimizer` and `scheduler`, all of them.
+
+    Args:
+        values: Settings as plain values, by name of block.
+    """
+    optimizer, scheduler = values.get("optimizer", {}), values.get("scheduler", {})
+    kind, curve = (str(block.get("_target_", "")).rpartition(".")[2] for block in (optimizer, scheduler))
+    faults = pair_faults(optimizer)
+    if kind == "ScheduleFreeAdamW" and curve != "constant":
+        faults.append(
+            f"optimizer=schedule_free averages its steps, which takes the place of a falling rate; scheduler is "
+            f"{curve}, and both at once learn too little. Take scheduler=constant, warm-up included"
+        )
+    if kind == "SGD" and optimizer.get("nesterov") and not optimizer.get("momentum"):
+        faults.append(
+            "optimizer.nesterov=true looks ahead along a momentum, and optimizer.momentum is 0; set one of them"
+        )
+    if kind == "LBFGS":
+        faults += line_search_faults(values)
+    return faults
+
+
+def pair_faults(optimizer: Mapping[str, Any]) -> list[str]:
+    """What is wrong with `betas`: shares of memory, each from 0 up to, but not, 1."""
+    betas = optimizer.get("betas")
+    if betas is None:
+        return []
+    numbers = isinstance(betas, list) and all(isinstance(b, int | float) and not isinstance(b, bool) for b in betas)
+    if not numbers or len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
+        return [f"optimizer.betas={betas} must be two numbers, each at least 0 and below 1, such as [0.9, 0.999]"]
+    if str(optimizer.get("_target_", "")).endswith("ScheduleFreeAdamW") and betas[0] == 0:
+        return ["optimizer.betas: the first is the average's share in schedule_free; it must be above 0"]
+    return []
+
+
+def line_search_faults(values: Mapping[str, Any]) -> list[str]:
+    """What L-BFGS cannot do: its line search compares the loss with the gradient, and has one rate."""
+    faults = []
+    if clip := values.get("trainer", {}).get("gradient_clip_val"):
+        faults.append(
+            f"trainer.gradient_clip_val={clip}: a clipped gradient no longer fits the loss, and the line search of "
+            "optimizer=lbfgs compares the two; set trainer.gradient_clip_val=0"
+        )
+    adapter = values.get("adapter", {})
+    if adapter.get("layer_decay", 1) != 1 or adapter.get("head_lr") is not None or values.get("model", {}).get("mup"):
+        faults.append(
+            "optimizer=lbfgs has one rate for all parameters; leave adapter.layer_decay at 1, adapter.head_lr at null "
+            "and model.mup at false"
+        )
+    return faults

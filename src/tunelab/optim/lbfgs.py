@@ -1,0 +1,75 @@
+"""L-BFGS on one step's gradient: several evaluations of the same rows, with a line search (Liu and Nocedal, 1989)."""
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+from torch.optim import LBFGS as TorchLBFGS  # noqa: N811  # ours has the same name
+from typing_extensions import override
+
+
+class LBFGS(TorchLBFGS):
+    """PyTorch's L-BFGS, with decay of matrices as a penalty, half of `weight_decay` times their squared norm.
+
+    The penalty belongs to what is minimised, so that loss and gradient agree and the line search stays exact.
+
+    Args:
+        params: Parameters or groups of them; they share one rate.
+        lr: First length the line search tries.
+        max_iter: Directions taken per step.
+        history_size: Past steps that the curvature is estimated from.
+        tolerance_grad: A step ends where no entry of the gradient is larger.
+        tolerance_change: A step ends where it would change less.
+    """
+
+    needs_closure = True  # evaluates the step's loss again
+
+    def __init__(
+        self,
+        params: Any,
+        lr: float = 1.0,
+        max_iter: int = 4,
+        history_size: int = 10,
+        tolerance_grad: float = 1e-7,
+        tolerance_change: float = 1e-9,
+    ) -> None:
+        given = list(params)
+        groups = given if isinstance(given[0], dict) else [{"params": given}]
+        self.decays: list[tuple[Parameter, float]] = [
+            (weight, cast(float, group.get("weight_decay", 0))) for group in groups for weight in group["params"]
+        ]
+        super().__init__(
+            [weight for group in groups for weight in group["params"]],
+            lr=lr,
+            max_iter=max_iter,
+            history_size=history_size,
+            tolerance_grad=tolerance_grad,
+            tolerance_change=tolerance_change,
+            line_search_fn="strong_wolfe",
+        )
+
+    @override
+    def step(self, closure: Callable[[], Any]) -> Any:  # type: ignore[override]
+        """Minimise the closure for a few directions.
+
+        Args:
+            closure: Leaves the gradient of the step in the parameters; returns its loss.
+        """
+        return super().step(lambda: self._penalised(closure))  # type: ignore[no-untyped-call]
+
+    def _penalised(self, closure: Callable[[], Any]) -> float:
+        loss = float(closure())
+        with torch.no_grad():
+            for weight, decay in self.decays:
+                if decay and weight.grad is not None:
+                    loss += decay / 2 * float(weight.square().sum())
+                    weight.grad.add_(weight, alpha=decay)
+        return loss
+
+
+def evaluations(first: Tensor, again: Callable[[], Tensor]) -> Callable[[], Tensor]:
+    """A closure whose first answer, and the gradient that goes with it, are there already."""
+    known = [first]
+    return lambda: known.pop() if known else again()

@@ -1,0 +1,95 @@
+"""AdamW without a falling rate: what is used is an average of the steps (Defazio et al. 2024, The Road Less Scheduled).
+
+Three points: z takes plain steps, x is the average of all z, and gradients are taken at y, between the two.  The
+parameters hold y.  What is validated, kept as best and exported is x.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+from torch.optim import Optimizer
+from typing_extensions import override
+
+
+class ScheduleFreeAdamW(Optimizer):
+    """Counts steps for each parameter by itself, so that one that joins late starts as carefully as the first.
+
+    Args:
+        params: Parameters or groups of them.
+        lr: Rate; it rises, then stays.
+        betas: Share of the average in y, above 0, and memory of the squared gradient.
+        eps: Keeps a step finite where gradients vanish.
+        weight_decay: Decoupled, at y.
+    """
+
+    def __init__(
+        self,
+        params: Any,
+        lr: float = 2.5e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+    ) -> None:
+        super().__init__(params, {"lr": lr, "betas": tuple(betas), "eps": eps, "weight_decay": weight_decay})
+        self.kept: list[tuple[Parameter, Tensor]] = []  # y of each parameter, while it shows x
+
+    @override
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        if closure is not None:
+            with torch.enable_grad():
+                closure()
+        for group in self.param_groups:
+            for weight in group["params"]:
+                if weight.grad is not None:
+                    self._move(weight, group)
+
+    def _move(self, weight: Tensor, group: dict[str, Any]) -> None:
+        state, (pull, memory), lr = self.state[weight], group["betas"], group["lr"]
+        if not state:
+            state |= {"step": 0, "weights": 0.0, "highest": 0.0, "z": weight.clone()}
+            state["square"] = torch.zeros_like(weight)
+        assert weight.grad is not None
+        state["step"] += 1
+        state["highest"] = max(state["highest"], lr)
+        square = state["square"].mul_(memory).addcmul_(weight.grad, weight.grad, value=1 - memory)
+        size = (square / (1 - memory ** state["step"])).sqrt_().add_(group["eps"])
+        direction = (weight.grad / size).add_(weight, alpha=group["weight_decay"])
+        state["weights"] += state["highest"] ** 2  # steps of the warm-up count less in the average
+        share = state["highest"] ** 2 / state["weights"] if state["weights"] else 0.0
+        weight.lerp_(state["z"], share).add_(direction, alpha=lr * (pull * (1 - share) - 1))
+        state["z"].sub_(direction, alpha=lr)
+
+    @torch.no_grad()
+    def averages(self) -> Iterator[tuple[Parameter, Tensor]]:
+        """Each parameter that has been stepped, with its average x; its shape and kind are the parameter's."""
+        if self.kept:
+            yield from ((weight, weight.detach()) for weight, _ in self.kept)
+            return
+        for group in self.param_groups:
+            for weight in group["params"]:
+                if state := self.state.get(weight):
+                    yield weight, torch.lerp(weight, state["z"], 1 - 1 / group["betas"][0])
+
+    def trained(self) -> Iterator[tuple[Parameter, Tensor]]:
+        """Each parameter that shows its average, with the y that training goes on from."""
+        yield from self.kept
+
+    @torch.no_grad()
+    def show_averages(self) -> None:
+        """Put x into the parameters; y is kept bit by bit, since computing it back would round."""
+        if not self.kept:
+            found = list(self.averages())
+            self.kept = [(weight, weight.detach().clone()) for weight, _ in found]
+            for weight, average in found:
+                weight.copy_(average)
+
+    @torch.no_grad()
+    def show_trained(self) -> None:
+        """Put y back."""
+        for weight, before in self.kept:
+            weight.copy_(before)
+        self.kept = []

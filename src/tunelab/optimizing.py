@@ -1,0 +1,55 @@
+"""From the blocks `optimizer` and `scheduler` to an optimizer and the curve of its rate."""
+
+from collections.abc import Callable, Mapping
+from inspect import isclass, signature
+from typing import Any
+
+from torch import nn
+from torch.optim import Optimizer
+from transformers import PreTrainedModel
+
+from tunelab import build
+from tunelab.errors import ConfigError
+from tunelab.models.freeze import depths
+from tunelab.optim.plateau import Plateau
+from tunelab.optim.width_scaling import hidden_matrices
+from tunelab.rates import learning, parameter_groups
+from tunelab.settings import Run
+
+
+def optimizer_maker(model: PreTrainedModel, settings: Run) -> Callable[[list[nn.Parameter]], Optimizer]:
+    """What builds the optimizer, once the model stands where it trains.
+
+    The function it returns raises ConfigError if the optimizer refuses its settings.
+    """
+    block = settings.optimizer
+
+    def make(parameters: list[nn.Parameter]) -> Optimizer:
+        given: dict[str, Any] = {}
+        if "hidden" in signature(build.find(str(block["_target_"]))).parameters:
+            high = depths(model)
+            given["hidden"] = hidden_matrices(learning(model), high.of, high.layers)
+        try:
+            made: Optimizer = build.make(block, **given)(parameter_groups(model, settings))
+        except ValueError as fault:
+            raise ConfigError(f"optimizer: {fault}; see the comments in its file under conf/optimizer/") from fault
+        return made
+
+    return make
+
+
+def make_schedule(block: Mapping[str, Any], total: int) -> Callable[[int], float]:
+    """The factor on the peak rate, from the optimizer step.
+
+    A schedule with a memory is handed over as the object it is, so that its memory is saved with a run.
+    """
+    made = build.make(block, total=total)
+    if isclass(build.find(str(block["_target_"]))):
+        schedule: Callable[[int], float] = made()
+        return schedule
+    return lambda step: float(made(step))
+
+
+def follows_validation(block: Mapping[str, Any]) -> bool:
+    """Whether a schedule falls by what validations say."""
+    return build.find(str(block["_target_"])) is Plateau
