@@ -99,8 +99,10 @@ def finish_folder(
     trainer: L.Trainer,
 ) -> None:
     """Leave scores, tables and the export; trackers get the final scores too."""
-    epochs = [row["train/loss_epoch"] for row in folder.read_curves() if "train/loss_epoch" in row]
-    outcome.scores = ({"train/loss": epochs[-1]} if epochs else {}) | outcome.scores
+    curves = folder.read_curves()
+    kept = {"train/loss": "train/loss_epoch", "last/loss": "val/loss"}  # of the last weights, not of the best
+    ends = {name: [row[curve] for row in curves if curve in row][-1:] for name, curve in kept.items()}
+    outcome.scores = {name: found[0] for name, found in ends.items() if found} | outcome.scores
     folder.write_scores(outcome.scores)
     folder.write_tables(outcome.tables)
     for logger in loggers[1:]:  # not the curves: these scores belong to no step
@@ -166,5 +168,7 @@ def by_split(scores: Mapping[str, float]) -> dict[str, dict[str, float]]:
     table: dict[str, dict[str, float]] = {}
     for name, value in scores.items():
         split, _, bare = name.partition("/")
+        if split == "last":  # in metrics.json: a column for one number would say little
+            continue
         table.setdefault(split, {})[bare] = value
     return table

@@ -18,6 +18,7 @@ from tunelab import console
 from tunelab.atomic import write_json
 from tunelab.errors import TuneLabError
 from tunelab.search.budget import checked, sized
+from tunelab.search.effect import effect_of, write_effect
 from tunelab.search.engine import Engine, train_command
 from tunelab.search.executors import make_executor
 from tunelab.search.executors.inline import Train
@@ -55,6 +56,7 @@ def search(config: DictConfig, arguments: Sequence[str], train: Train) -> None:
     """
     request = request_of(config, arguments)
     plan = sized(checked(plan_of(block(config.search))), request)
+    effect = effect_of(block(config.search.effect), request.space)
     rehearse(config, request)
     known = owed(plan, request)
     names, ways = objectives_of(config, plan)
@@ -117,6 +119,10 @@ def search(config: DictConfig, arguments: Sequence[str], train: Train) -> None:
         if finished and best and plan.judge:
             judge_winner(folder, study, best[0], train_command(), console.say)
             changed(engine)
+    if effect is not None:
+        typed = f"python train.py -m {shlex.join(arguments)}"
+        console.say(write_effect(folder, effect, names[0], lower=ways[0] == "min", command=typed))
+        console.show_paths({"drawing": folder.root / "effect.html"})
     conclude(folder, study, best, names, finished)
 
 

@@ -1,0 +1,100 @@
+"""One sentence on the effect of a setting, written from the numbers and from nothing else.  Pure.
+
+Two values count as different where Welch's t-test over the seeds says so at five per cent; with few seeds that asks for
+a clear gap, and the sentence says how many there were.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from scipy import stats
+
+from tunelab.effects.over_seeds import Arm
+
+LEVEL = 0.05
+
+
+def finding(of: str, score: str, found: Mapping[Any, Sequence[Arm]], by: str | None, *, lower: bool) -> str:
+    """What the trials say, as one sentence for each line of the drawing."""
+    if by is None:
+        return of_line(of, score, next(iter(found.values()), []), lower=lower)
+    each = [f"With {by}={line}: {of_line(of, score, arms, lower=lower)}" for line, arms in found.items()]
+    return " ".join([*each, *between(score, found, by, lower=lower)])
+
+
+def of_line(of: str, score: str, arms: Sequence[Arm], *, lower: bool) -> str:
+    """What one line says."""
+    known = [arm for arm in arms if arm.scores]
+    if not known:
+        return f"no trial came through, so nothing can be said of {of}."
+    best, worst = ends(known, lower=lower)
+    seeds = min(len(arm.scores) for arm in known)
+    gone = [f"{told(arm.value)} ({arm.lost} lost)" for arm in arms if not arm.scores]
+    broken = f" None came through at {', '.join(gone)}." if gone else ""
+    if len(known) == 1:
+        return f"{score} is {figure(best)} at {of}={told(best.value)}, the only value that came through.{broken}"
+    if not differs(best, worst):
+        gap = abs(best.mean - worst.mean)
+        return (
+            f"no effect of {of} on {score} beyond the seeds' noise: means run from {best.mean:.4g} to {worst.mean:.4g} "
+            f"(a gap of {gap:.2g}), the spread over {seeds} seeds is up to {noise(known):.2g}.{broken}"
+        )
+    as_good = [told(arm.value) for arm in known if arm is not best and not differs(best, arm)]
+    rest = (
+        f"; {', '.join(as_good)} cannot be told from it" if as_good else "; every other value is worse beyond the noise"
+    )
+    return (
+        f"{score} is best at {of}={told(best.value)}, {figure(best)}{at(best)}{rest}; "
+        f"{told(worst.value)} is the worst, {figure(worst)}{at(worst)}; {seeds} seeds each.{broken}"
+    )
+
+
+def between(score: str, found: Mapping[Any, Sequence[Arm]], by: str, *, lower: bool) -> list[str]:
+    """Which line is ahead at how many of the values that two lines share."""
+    if len(found) != 2:
+        return []
+    (one, first), (other, second) = found.items()
+    theirs = {told(arm.value): arm for arm in second if arm.scores}
+    pairs = [(arm, theirs[told(arm.value)]) for arm in first if arm.scores and told(arm.value) in theirs]
+    apart = [(a, b) for a, b in pairs if differs(a, b)]
+    ahead = sum((a.mean < b.mean) == lower for a, b in apart)
+    return [
+        f"{by}={one} has the better {score} at {ahead} of {len(pairs)} values, {by}={other} at {len(apart) - ahead}, "
+        "beyond the noise."
+    ]
+
+
+def ends(known: Sequence[Arm], *, lower: bool) -> tuple[Arm, Arm]:
+    """The best arm and the worst."""
+    ordered = sorted(known, key=lambda arm: arm.mean, reverse=not lower)
+    return ordered[0], ordered[-1]
+
+
+def differs(one: Arm, other: Arm) -> bool:
+    """Whether two arms differ by Welch's t-test; one seed can never show it."""
+    if min(len(one.scores), len(other.scores)) < 2:
+        return False
+    if one.spread == other.spread == 0:
+        return one.mean != other.mean
+    return bool(stats.ttest_ind(one.scores, other.scores, equal_var=False).pvalue < LEVEL)
+
+
+def noise(known: Sequence[Arm]) -> float:
+    """The widest spread over seeds."""
+    return max((arm.spread for arm in known if not math.isnan(arm.spread)), default=math.nan)
+
+
+def figure(arm: Arm) -> str:
+    """A mean with its spread."""
+    return f"{arm.mean:.4g}" + ("" if math.isnan(arm.spread) else f" ± {arm.spread:.2g}")
+
+
+def at(arm: Arm) -> str:
+    """Where the nuisance settings stand."""
+    return f" (at {', '.join(f'{name}={told(value)}' for name, value in arm.beside.items())})" if arm.beside else ""
+
+
+def told(value: Any) -> str:
+    """A value as a reader writes it."""
+    return f"{value:g}" if isinstance(value, float) else str(value)
