@@ -1,0 +1,120 @@
+"""The effect of a setting: seeds averaged, nuisances at their best, nothing told that the numbers do not say."""
+
+import math
+from typing import Any
+
+import pytest
+from scipy import stats
+
+from tunelab.effects.drawing import drawing
+from tunelab.effects.finding import differs, finding
+from tunelab.effects.over_seeds import Arm, arms
+
+
+def trial(value: float | None, state: str = "complete", **params: Any) -> dict[str, Any]:
+    return {"state": state, "value": value, "params": params}
+
+
+def grid(effect: dict[Any, float], noise: float = 0.01) -> list[dict[str, Any]]:
+    """Three seeds at every value."""
+    return [
+        trial(mean + noise * (seed - 1), lr=value, seed=seed) for value, mean in effect.items() for seed in range(3)
+    ]
+
+
+def test_the_mean_and_the_spread_are_over_the_seeds() -> None:
+    (found,) = arms(grid({0.1: 1.0}, noise=0.5), "lr", None, lower=True).values()
+
+    assert found == [Arm(0.1, (0.5, 1.0, 1.5), {}, 0)]
+    assert (found[0].mean, found[0].spread) == (1.0, 0.5)
+
+
+def test_values_stand_in_their_order_and_names_as_they_came() -> None:
+    numbers = arms(grid({1e-2: 1.0, 1e-3: 2.0, 3e-3: 3.0}), "lr", None, lower=True)[None]
+    names = arms([trial(1.0, optimizer=name, seed=0) for name in ("sgd", "adamw")], "optimizer", None, lower=True)[None]
+
+    assert [arm.value for arm in numbers] == [1e-3, 3e-3, 1e-2]
+    assert [arm.value for arm in names] == ["sgd", "adamw"]
+
+
+@pytest.mark.parametrize(("lower", "rate"), [(True, 0.1), (False, 0.2)])
+def test_each_value_is_judged_at_its_own_best_nuisance(lower: bool, rate: float) -> None:
+    # Given a batch size whose result depends on the rate
+    trials = [trial(rate * 10 + seed, batch_size=8, lr=rate, seed=seed) for rate in (0.1, 0.2) for seed in (0, 1)]
+
+    # When its effect is read
+    (arm,) = arms(trials, "batch_size", None, lower=lower)[None]
+
+    # Then the better rate stands for it, over its seeds
+    assert arm.beside == {"lr": rate} and len(arm.scores) == 2
+
+
+def test_a_nuisance_that_lost_a_seed_does_not_win_by_having_fewer() -> None:
+    trials = [trial(1.0, batch_size=8, lr=0.1, seed=0), trial(None, "failed", batch_size=8, lr=0.1, seed=1)]
+    trials += [trial(2.0, batch_size=8, lr=0.2, seed=seed) for seed in (0, 1)]
+
+    (arm,) = arms(trials, "batch_size", None, lower=True)[None]
+
+    assert arm.beside == {"lr": 0.2} and arm.lost == 1
+
+
+def test_a_value_at_which_every_run_diverged_stays_in_sight() -> None:
+    trials = [*grid({0.1: 1.0}), *(trial(None, "failed", lr=9.0, seed=seed) for seed in range(3))]
+
+    found = arms(trials, "lr", None, lower=True)
+
+    assert math.isnan(found[None][1].mean)
+    assert "None came through at 9 (3 lost)" in finding("lr", "val/loss", found, None, lower=True)
+
+
+def test_a_difference_counts_where_welchs_test_says_so() -> None:
+    one, other = Arm(1, (1.0, 1.1, 0.9), {}), Arm(2, (1.3, 1.45, 1.2), {})
+    p = stats.ttest_ind(one.scores, other.scores, equal_var=False).pvalue
+
+    assert differs(one, other) == (p < 0.05) and p < 0.05
+    assert not differs(one, Arm(2, (1.1, 1.4, 0.9), {}))
+    assert not differs(Arm(1, (1.0,), {}), Arm(2, (9.0,), {}))  # one seed shows no noise, so nothing beats it
+    assert differs(Arm(1, (1.0, 1.0), {}), Arm(2, (2.0, 2.0), {}))
+
+
+def test_a_flat_line_is_told_as_no_effect() -> None:
+    words = finding("lr", "val/loss", arms(grid({0.1: 1.0, 0.2: 1.001}), "lr", None, lower=True), None, lower=True)
+
+    assert words.startswith("no effect of lr on val/loss beyond the seeds' noise")
+
+
+@pytest.mark.parametrize(("lower", "best", "worst"), [(True, "0.1", "0.3"), (False, "0.3", "0.1")])
+def test_best_and_worst_follow_the_direction_of_the_score(lower: bool, best: str, worst: str) -> None:
+    found = arms(grid({0.1: 1.0, 0.2: 1.005, 0.3: 3.0}), "lr", None, lower=lower)
+    words = finding("lr", "score", found, None, lower=lower)
+
+    assert f"best at lr={best}" in words and f"{worst} is the worst" in words
+    assert ("0.2 cannot be told from it" in words) == lower
+
+
+def test_two_lines_are_compared_value_by_value() -> None:
+    trials = [
+        trial(mean + 0.01 * seed, model=model, limit=limit, seed=seed)
+        for model, limit, mean in [("a", 1, 0.9), ("a", 2, 0.95), ("b", 1, 0.1), ("b", 2, 0.95)]
+        for seed in range(3)
+    ]
+
+    found = arms(trials, "limit", "model", lower=False)
+    words = finding("limit", "val/exact_match", found, "model", lower=False)
+
+    assert list(found) == ["a", "b"]
+    assert "With model=b:" in words
+    assert "model=a has the better val/exact_match at 1 of 2 values, model=b at 0" in words
+
+
+def test_numbers_are_drawn_as_a_line_and_names_as_bars() -> None:
+    line = drawing("lr", "val/loss", arms(grid({1e-3: 1.0, 1e-1: 2.0}), "lr", None, lower=True), None)
+    bars = drawing(
+        "optimizer",
+        "val/loss",
+        arms([trial(1.0, optimizer=o, seed=0) for o in "ab"], "optimizer", None, lower=True),
+        None,
+    )
+
+    assert line.startswith("<svg") and "val/loss by lr" in line
+    assert bars.startswith("<svg") and "<rect" in bars
