@@ -1,6 +1,8 @@
 """One run from end to end, for each kind of work: what it leaves, and that it repeats."""
 
+import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from sklearn.metrics import accuracy_score, f1_score
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from tiny import MODEL, QUIET, instructions, labelled, settings
-from tunelab.checkpoint_io import read_checkpoint
+from tunelab.checkpoint_io import read_checkpoint, weights_sha256
 from tunelab.errors import ConfigError, DataError, Diverged
 from tunelab.record import RunFolder
 from tunelab.run import fine_tune
@@ -56,6 +58,50 @@ def test_a_run_leaves_all_that_is_promised(name: str, tmp_path: Path) -> None:
     body = {k.removeprefix("model."): v for k, v in read_checkpoint(folder.best)["state_dict"].items()}
     key = "model.layers.0.mlp.up_proj.weight"
     assert torch.equal(model.state_dict()[key], body[key])
+
+
+def test_the_card_of_a_real_run_names_all_a_number_rests_on_and_no_secret(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRACKER_API_KEY", "canary-0123456789")
+    given = task("classification", tmp_path)
+    fine_tune(settings(*given, "name=canary-0123456789"), tmp_path / "run", overrides=["note=canary-0123456789"])
+
+    folder = RunFolder(tmp_path / "run")
+    card = folder.read_card()
+    data = tmp_path / "labelled.jsonl"
+    assert card["data"]["files"] == {str(data): hashlib.sha256(data.read_bytes()).hexdigest()}
+    assert len(card["model"]["tokenizer_sha256"]) == len(card["code_sha256"]) == 64
+    assert card["directory"] == os.getcwd()
+    best = read_checkpoint(folder.best)["state_dict"]
+    assert card["results"]["weights_sha256"] == weights_sha256(best)
+    assert card["results"]["predictions_sha256"] == hashlib.sha256(folder.predictions.read_bytes()).hexdigest()
+    assert set(card["energy"]) == {"processor_joules", "gpu_joules"}
+    flat = {f"{split}/{name}": value for split, scores in card["scores"].items() for name, value in scores.items()}
+    assert flat == folder.read_scores()
+    written = [path for path in folder.root.rglob("*") if path.suffix in {".json", ".yaml", ".jsonl", ".csv", ".md"}]
+    assert len(written) > 6
+    assert not [path.name for path in written if "canary-0123456789" in path.read_text()]
+
+
+def test_a_run_that_cannot_begin_says_why_and_leaves_its_place_free(tmp_path: Path) -> None:
+    given = task("classification", tmp_path)
+    with pytest.raises(DataError):
+        fine_tune(settings(*given, "data.train=missing.csv"), tmp_path / "run")
+    card = RunFolder(tmp_path / "run").read_card()
+    assert card["status"] == "failed" and "missing.csv" in card["reason"]
+
+    fine_tune(settings(*given, "max_steps=1"), tmp_path / "run")
+
+    assert RunFolder(tmp_path / "run").read_card()["status"] == "finished"
+
+
+def test_one_flipped_bit_of_a_weight_is_another_sha256() -> None:
+    state = {"b": torch.ones(2, 3), "a": torch.zeros((), dtype=torch.bfloat16)}
+    changed = {**state, "b": state["b"].clone()}
+    changed["b"].view(torch.int32)[1, 2] ^= 1
+    assert weights_sha256(state) == weights_sha256(dict(reversed(state.items())))
+    assert len({weights_sha256(s) for s in (state, changed, {**state, "b": torch.ones(3, 2)})}) == 3
 
 
 def test_written_predictions_give_the_scores_that_scikit_learn_and_scipy_compute(tmp_path: Path) -> None:

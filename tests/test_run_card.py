@@ -14,7 +14,7 @@ import torch
 
 from tunelab.errors import ConfigError
 from tunelab.record import RunFolder
-from tunelab.revision import DIFF_LIMIT, revision
+from tunelab.revision import DIFF_LIMIT, code_sha256, revision
 from tunelab.run_card import STATUSES, close_card, open_card, sha256_file, sha256_folder
 
 
@@ -154,6 +154,36 @@ def test_a_run_killed_without_an_ending_can_be_resumed() -> None:
     card = close_card(opened(earlier=killed), "finished", None, 3.0, None, {})
     assert card["seconds"] == 3.0
     assert card["sessions"][0]["status"] == "running"
+
+
+def test_sessions_keep_what_may_have_changed_between_them() -> None:
+    # Given a run of 10 J that went on at step 7 with more epochs for 5 J more, and once more for 1 J
+    config = {"max_epochs": 1, "lr": 0.1}
+    joules = [{"processor_joules": value, "gpu_joules": None} for value in (10.0, 5.0, 1.0)]
+    first = close_card(opened(config=config), "pre-empted", "SIGTERM", 1.0, None, {}, energy=joules[0])
+    again = opened(config={**config, "max_epochs": 2}, earlier=first, resumed_at=7)
+    second = close_card(again, "finished", None, 1.0, None, {}, energy=joules[1])
+    third = close_card(opened(earlier=second, resumed_at=9), "finished", None, 1.0, None, {}, energy=joules[2])
+
+    assert third["energy"] == {"processor_joules": 16.0, "gpu_joules": None}
+    assert [session["energy"]["processor_joules"] for session in third["sessions"]] == [10.0, 5.0]
+    assert [session["settings"]["max_epochs"] for session in third["sessions"]] == [1, 2]
+    assert [session["resumed_at"] for session in third["sessions"]] == [None, 7]
+    assert third["resumed_at"] == 9
+
+
+def test_the_scores_of_a_source_stand_under_their_split() -> None:
+    card = close_card(opened(), "finished", None, 1.0, None, {"val/loss": 1.0, "val/small/loss": 2.0})
+    assert card["scores"] == {"val": {"loss": 1.0, "small/loss": 2.0}}
+
+
+def test_another_line_of_code_is_another_code(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text("x = 1\n")
+    before = code_sha256(tmp_path)
+    (tmp_path / "notes.md").write_text("words")
+    assert code_sha256(tmp_path) == before
+    (tmp_path / "a.py").write_text("x = 2\n")
+    assert code_sha256(tmp_path) != before
 
 
 @pytest.mark.parametrize("status", ["running", "done", ""])

@@ -1,7 +1,9 @@
 """Checkpoints on disk: whole or not at all, checked when read."""
 
+import hashlib
 import os
 import zipfile
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -52,3 +54,13 @@ def read_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
             raise
         raise ConfigError(f"{path} holds more than plain tensors and values, so it is not loaded: {fault}") from fault
     return checkpoint
+
+
+def weights_sha256(state: Mapping[str, Any]) -> str:
+    """One sha256 over names, types, shapes and bytes of weights: equal if, and only if, they are bit for bit."""
+    whole = hashlib.sha256()
+    for name in sorted(state):
+        weight: torch.Tensor = state[name].detach().cpu().contiguous()
+        whole.update(f"{name} {weight.dtype} {tuple(weight.shape)}\n".encode())
+        whole.update(weight.reshape(-1).view(torch.uint8).numpy().data)
+    return whole.hexdigest()

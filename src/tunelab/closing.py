@@ -23,6 +23,7 @@ from tunelab.models.adapter import Adapter
 from tunelab.models.merged import merged, write_peft
 from tunelab.models.partial import load_trained, trained_only
 from tunelab.record import RunFolder
+from tunelab.run_card import close_card, sha256_file
 from tunelab.scoring import Outcome
 from tunelab.settings import Run
 
@@ -80,6 +81,25 @@ def callbacks_of(trainer: L.Trainer) -> list[Callback]:
     """The trainer's callbacks, in their order."""
     found: list[Callback] = getattr(trainer, "callbacks")  # noqa: B009  # set by a connector, unknown to type checkers
     return found
+
+
+def close(
+    folder: RunFolder,
+    card: Mapping[str, Any],
+    ending: Ending,
+    trainer: L.Trainer | None,
+    outcome: Outcome,
+    seconds: float,
+    energy: Mapping[str, float | None],
+) -> None:
+    """Write how a run ended onto its card, and what a repetition of it must give."""
+    results = dict(outcome.results)
+    if outcome.results and folder.predictions.is_file():
+        results["predictions_sha256"] = sha256_file(folder.predictions)
+    best = best_of(trainer)
+    folder.write_card(
+        close_card(card, ending.status, ending.reason, seconds, best, outcome.scores, results=results, energy=energy)
+    )
 
 
 def best_of(trainer: L.Trainer | None) -> dict[str, Any] | None:

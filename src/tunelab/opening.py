@@ -1,7 +1,7 @@
 """Before training: the run card is opened, and what is about to happen is told."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +16,22 @@ from tunelab.data.report_facts import facts
 from tunelab.rates import told
 from tunelab.record import RunFolder
 from tunelab.regularize.dropout import shown
-from tunelab.run_card import open_card, sha256_folder
+from tunelab.run_card import TOKENIZER, open_card, sha256_file, sha256_folder
+from tunelab.settings import Run
 
 
-def begin_card(prepared: Prepared, folder: RunFolder, overrides: Sequence[str]) -> dict[str, Any]:
+def begin_card(
+    prepared: Prepared, folder: RunFolder, overrides: Sequence[str], resumed_at: int | None = None
+) -> dict[str, Any]:
     """Write the card of a run that starts, so that even a killed one says what it was."""
     settings = prepared.settings
     place = locate(str(settings.model["path"]))
+    words = locate(str(settings.model.get("tokenizer") or settings.model["path"]))
     base = {
         "path": settings.model["path"],
         "sha256": sha256_folder(place) if place else None,
+        "revision": getattr(prepared.model.config, "_commit_hash", None),
+        "tokenizer_sha256": tokenizer_sha256(words),
         "parameters": sum(p.numel() for p in prepared.model.parameters()),
         "trainable": sum(p.numel() for p in prepared.model.parameters() if p.requires_grad),
     }
@@ -34,13 +40,35 @@ def begin_card(prepared: Prepared, folder: RunFolder, overrides: Sequence[str]) 
         overrides=list(overrides),
         config=settings.plain,
         seed=settings.seed,
-        data={"files": prepared.sources.files, "notes": prepared.sources.notes},
+        data={"files": prepared.sources.files | template_file(settings.data), "notes": prepared.sources.notes},
         model=base,
         earlier=folder.read_card() if settings.resume else None,
+        resumed_at=resumed_at,
     )
     folder.write_card(card)
     write_json(folder.learned, prepared.task.state())
     return card
+
+
+def unprepared_card(settings: Run, overrides: Sequence[str]) -> dict[str, Any]:
+    """The card of a run that ends before its data and its model are there."""
+    command = [Path(sys.executable).name, *sys.argv]
+    return open_card(
+        command=command, overrides=list(overrides), config=settings.plain, seed=settings.seed, data={}, model={}
+    )
+
+
+def tokenizer_sha256(folder: Path | None) -> str | None:
+    """The sha256 of a tokenizer's files; None where they are not on this disk."""
+    known = folder is not None and any(True for pattern in TOKENIZER for _ in folder.glob(pattern))
+    return sha256_folder(folder, TOKENIZER) if folder is not None and known else None
+
+
+def template_file(data: Mapping[str, Any]) -> dict[str, str]:
+    """The sha256 of a chat template of the user's own, by the name it was given."""
+    name = str(data.get("template") or "")
+    place = locate(name) if name.endswith(".jinja") else None
+    return {name: sha256_file(place)} if place else {}
 
 
 def show_work(prepared: Prepared, folder: RunFolder) -> None:

@@ -103,7 +103,7 @@ class RunFolder:
         folder = cls(Path(root))
         folder.checkpoints.mkdir(parents=True, exist_ok=True)
         folder._lock.acquire()
-        if folder.card.exists():
+        if folder.card.exists() and folder.read_card().get("model") != {}:  # those ended before they had one
             folder.close()
             raise ConfigError(
                 f"{root} holds a run already, which a new one would overwrite; resume={root} goes on with it, "

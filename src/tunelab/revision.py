@@ -46,6 +46,17 @@ def revision(folder: Path | None = None) -> dict[str, Any]:
     }
 
 
+def code_sha256(folder: Path | None = None) -> str:
+    """One sha256 over the source files of this package: whatever version control says, this is what ran."""
+    folder = folder or Path(__file__).parent
+    whole = hashlib.sha256()
+    for file in sorted(folder.rglob("*.py")):
+        whole.update(
+            f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.relative_to(folder).as_posix()}\n".encode()
+        )
+    return whole.hexdigest()
+
+
 def _git(folder: Path, *words: str) -> bytes:
     """What git answers; it takes no locks, so it disturbs nobody who commits at the same time."""
     quiet = os.environ | {"GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}

@@ -14,14 +14,14 @@ from tunelab import console
 from tunelab.answer_table import group_tables
 from tunelab.asking import answer_check
 from tunelab.assemble import make_data, make_module, prepare
-from tunelab.closing import Ending, best_of, by_split, failed, finish_folder, how_it_ended, leave_if_pruned
+from tunelab.closing import Ending, by_split, close, failed, finish_folder, how_it_ended, leave_if_pruned
+from tunelab.energy import EnergyMeter
 from tunelab.equipment import make_callbacks, make_trainer, objective
 from tunelab.errors import ConfigError
-from tunelab.opening import begin_card, show_work, steps_done
+from tunelab.opening import begin_card, show_work, steps_done, unprepared_card
 from tunelab.quiet import silence_vendors
 from tunelab.record import RunFolder
 from tunelab.resume import resumed
-from tunelab.run_card import close_card
 from tunelab.scoring import Outcome, score
 from tunelab.settings import Run, check
 from tunelab.tracking.loggers import build_loggers, check_loggers, finish_loggers
@@ -58,7 +58,7 @@ def fine_tune(
         Diverged: If training left the finite numbers.
         SystemExit: 143 or 130 after a signal, with a `last.ckpt` to go on from.
     """
-    started = time.monotonic()
+    started, meter = time.monotonic(), EnergyMeter().start()
     silence_vendors()
     if faults := check_loggers(settings.logger):
         raise ConfigError.listing(faults)
@@ -73,10 +73,10 @@ def fine_tune(
             folder.write_config(OmegaConf.to_yaml(OmegaConf.create(settings.plain)))
         prepared = prepare(settings)
         monitor, mode = objective(settings, prepared.task, [p.name for p in prepared.portions.get("validation", ())])
-        if main:
-            card = begin_card(prepared, folder, overrides)
-            show_work(prepared, folder)
         done = steps_done(folder) if settings.resume else None
+        if main:
+            card = begin_card(prepared, folder, overrides, done)
+            show_work(prepared, folder)
         loggers = build_loggers(
             settings.logger,
             folder=root,
@@ -106,10 +106,10 @@ def fine_tune(
     finally:
         finish_loggers(loggers, ending.for_loggers)
         if main:
+            if not card and not settings.resume:  # a card that is there already says more
+                card = unprepared_card(settings, overrides)
             if card:
-                seconds = time.monotonic() - started
-                best = best_of(trainer)
-                folder.write_card(close_card(card, ending.status, ending.reason, seconds, best, outcome.scores))
+                close(folder, card, ending, trainer, outcome, time.monotonic() - started, meter.stop())
             folder.close()
     if main:
         console.show_scores(by_split(outcome.scores))

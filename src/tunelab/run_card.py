@@ -1,6 +1,7 @@
 """The run card: all that is needed to prove a number later, and nothing secret."""
 
 import hashlib
+import os
 import platform
 import shlex
 import uuid
@@ -11,11 +12,14 @@ from typing import Any
 
 from tunelab.errors import ConfigError
 from tunelab.machine import hardware, numerics, packages
-from tunelab.revision import revision
+from tunelab.revision import code_sha256, revision
 from tunelab.tracking.redact import HIDDEN, is_secret_name, redact
 
 STATUSES = ("running", "finished", "early-stopped", "diverged", "pruned", "pre-empted", "failed")
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "config.json")
+TOKENIZER = ("tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json", "*.model", "*.jinja")
+
+LEARNS = ("max_epochs", "max_steps", "callbacks", "trainer", "eval")  # what may change when a run goes on
 
 Card = dict[str, Any]
 
@@ -29,6 +33,7 @@ def open_card(
     data: Mapping[str, Any],
     model: Mapping[str, Any],
     earlier: Mapping[str, Any] | None = None,
+    resumed_at: int | None = None,
 ) -> Card:
     """The card of a run that starts now.
 
@@ -40,6 +45,7 @@ def open_card(
         data: Where each split came from, with the sha256 of its file.
         model: Where the base model came from, with the sha256 of its weights.
         earlier: The card of the run that is resumed; its id and its sessions are kept.
+        resumed_at: Optimizer steps that stood in the checkpoint it goes on from; None where it starts anew.
 
     Returns:
         Plain values, secrets blacked out.  `status` is "running"; `close_card` fills what is None.
@@ -52,15 +58,20 @@ def open_card(
         "started": started.isoformat(timespec="seconds"),
         "ended": None,
         "seconds": None,
+        "energy": None,
+        "resumed_at": resumed_at,
         "best": None,
         "scores": None,
+        "results": None,
         "command": shlex.join(_without_secrets(command)),
         "overrides": _without_secrets(overrides),
+        "directory": os.getcwd(),
         "config": config,
         "seeds": {"global": seed},
         "data": data,
         "model": model,
         "git": revision(),
+        "code_sha256": code_sha256(),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "hardware": hardware(),
@@ -78,6 +89,9 @@ def close_card(
     seconds: float,
     best: Mapping[str, Any] | None,
     scores: Mapping[str, float],
+    *,
+    results: Mapping[str, str | None] | None = None,
+    energy: Mapping[str, float | None] | None = None,
 ) -> Card:
     """The card of a run that ends now.
 
@@ -88,9 +102,11 @@ def close_card(
         seconds: Wall time of this process.
         best: Where the best checkpoint stands: step, monitored score and its value; None without one.
         scores: Every score by its flat name, `split/score`.
+        results: sha256 of the best weights and of the predictions, which a repetition is held against.
+        energy: Joules of this process by kind of device; None where the machine does not count them.
 
     Returns:
-        A new card.  `seconds` is the wall time of all sessions; `scores` is nested, split by split.
+        A new card.  `seconds` and `energy` are those of all sessions; `scores` is nested, split by split.
 
     Raises:
         ValueError: If the status is unknown, or the reason is missing.
@@ -101,17 +117,30 @@ def close_card(
         raise ValueError(f"a run that is {status} needs a reason, or nobody can learn from its card")
     by_split: dict[str, dict[str, float]] = {}
     for name, value in scores.items():
-        split, _, score = name.rpartition("/")
+        split, _, score = name.partition("/")
         by_split.setdefault(split, {})[score] = value
     ending = {
         "status": status,
         "reason": reason,
         "ended": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": seconds + sum(session["seconds"] or 0.0 for session in card["sessions"]),
+        "energy": _joules(card, energy or {}),
         "best": best,
         "scores": by_split,
+        "results": dict(results or {}),
     }
     return dict(redact({**card, **ending}))
+
+
+def _joules(card: Mapping[str, Any], now: Mapping[str, float | None]) -> dict[str, float | None]:
+    """The energy of all sessions; of a kind that one of them could not read, None."""
+    past = [session.get("energy") or {} for session in card["sessions"]]
+    found: dict[str, float | None] = {}
+    for name, joules in now.items():
+        parts = [*(session.get(name) for session in past), joules]
+        known = [part for part in parts if part is not None]
+        found[name] = sum(known) if len(known) == len(parts) else None
+    return found
 
 
 def sha256_file(path: Path) -> str:
@@ -146,9 +175,21 @@ def _without_secrets(words: Sequence[str]) -> list[str]:
 
 
 def _session(card: Mapping[str, Any]) -> dict[str, Any]:
-    """What is kept of an earlier session: when, how it ended, on which code; its seconds without those before it."""
+    """What is kept of an earlier session: when, how it ended, on which code; its own seconds and joules."""
     before = sum(session["seconds"] or 0.0 for session in card.get("sessions", []))
     seconds = None if card["seconds"] is None else card["seconds"] - before
     git = card.get("git") or {}
-    kept = {name: card.get(name) for name in ("started", "ended", "status", "reason", "command")}
-    return {**kept, "seconds": seconds, "commit": git.get("commit"), "diff_sha256": git.get("diff_sha256")}
+    kept = {name: card.get(name) for name in ("started", "ended", "status", "reason", "command", "resumed_at")}
+    kept["settings"] = {name: card["config"].get(name) for name in LEARNS}
+    sessions = [session.get("energy") or {} for session in card.get("sessions", [])]
+    energy = {
+        name: None if total is None else total - sum(session[name] for session in sessions)
+        for name, total in (card.get("energy") or {}).items()
+    }
+    return {
+        **kept,
+        "seconds": seconds,
+        "energy": energy,
+        "commit": git.get("commit"),
+        "diff_sha256": git.get("diff_sha256"),
+    }

@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 
 from tunelab.asking import SMALL, asked_rows
 from tunelab.assemble import Prepared, fresh_model, make_module
-from tunelab.checkpoint_io import read_checkpoint
+from tunelab.checkpoint_io import read_checkpoint, weights_sha256
 from tunelab.data.token_store import rows_of
 from tunelab.datamodule import StepData
 from tunelab.module import FineTuner
@@ -23,10 +23,12 @@ class Outcome:
     Attributes:
         scores: By flat name, such as `test/exact_match`.
         tables: By split: confusion matrix, per-class scores.
+        results: sha256 of the weights that were scored, known to the main process.
     """
 
     scores: dict[str, float] = field(default_factory=dict)
     tables: dict[str, Any] = field(default_factory=dict)
+    results: dict[str, str | None] = field(default_factory=dict)
 
 
 def score(prepared: Prepared, module: FineTuner, data: StepData, trainer: L.Trainer, folder: RunFolder) -> Outcome:
@@ -37,6 +39,8 @@ def score(prepared: Prepared, module: FineTuner, data: StepData, trainer: L.Trai
     outcome = Outcome()
     best = read_checkpoint(folder.best)
     module.load_state_dict(best["state_dict"])
+    if trainer.is_global_zero:
+        outcome.results["weights_sha256"] = weights_sha256(best["state_dict"])
     loggers, trainer.loggers = trainer.loggers, []
     if prepared.examples["validation"]:
         outcome.scores |= flat(trainer.validate(module, datamodule=data, verbose=False))
