@@ -27,6 +27,7 @@ from tunelab.run_card import close_card, sha256_file
 from tunelab.scoring import Outcome
 from tunelab.settings import Run
 
+COMPLETE = ("finished", "early-stopped")  # statuses of a run that has all its scores
 ENDINGS = {143: "SIGTERM", 130: "SIGINT"}  # exit status of a run that left at a safe point, and why
 
 

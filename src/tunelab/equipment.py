@@ -11,6 +11,7 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping, ProgressBar
 from lightning.pytorch.loggers import Logger
 
 from tunelab.callbacks.best_checkpoint import BestCheckpoint
+from tunelab.callbacks.gradient_histograms import GradientHistograms
 from tunelab.callbacks.plateau import FollowValidation
 from tunelab.callbacks.progress import progress_callback
 from tunelab.callbacks.pruning import Pruning, Report
@@ -60,6 +61,8 @@ def make_callbacks(settings: Run, folder: RunFolder, monitor: str, mode: str, *,
         found.append(progress_callback())
     if wanted["throughput"]:
         found.append(Throughput())
+    if every := int(settings.logger.get("gradients") or 0):
+        found.append(GradientHistograms(every))
     if validates and wanted["early_stopping"]:
         stopper = EarlyStopping(
             monitor,

@@ -14,17 +14,20 @@ from tunelab import console
 from tunelab.answer_table import group_tables
 from tunelab.asking import answer_check
 from tunelab.assemble import make_data, make_module, prepare
-from tunelab.closing import Ending, by_split, close, failed, finish_folder, how_it_ended, leave_if_pruned
+from tunelab.closing import COMPLETE, Ending, by_split, close, failed, finish_folder, how_it_ended, leave_if_pruned
 from tunelab.energy import EnergyMeter
 from tunelab.equipment import make_callbacks, make_trainer, objective
 from tunelab.errors import ConfigError
 from tunelab.opening import begin_card, show_work, steps_done, unprepared_card
 from tunelab.quiet import silence_vendors
 from tunelab.record import RunFolder
+from tunelab.results_shown import show_results
 from tunelab.resume import resumed
 from tunelab.scoring import Outcome, score
+from tunelab.search.shared_words import shared_words
 from tunelab.settings import Run, check
 from tunelab.tracking.loggers import build_loggers, check_loggers, finish_loggers
+from tunelab.tracking.title import title
 
 
 def run(config: DictConfig) -> float | None:
@@ -81,7 +84,7 @@ def fine_tune(
             settings.logger,
             folder=root,
             run_config=settings.plain,
-            name=name_of(settings, root),
+            name=name_of(settings, root, overrides),
             monitor=monitor,
             mode=mode,
             resume_from_step=done,
@@ -104,13 +107,18 @@ def fine_tune(
         ending = failed(fault)
         raise
     finally:
-        finish_loggers(loggers, ending.for_loggers)
         if main:
             if not card and not settings.resume:  # a card that is there already says more
                 card = unprepared_card(settings, overrides)
             if card:
                 close(folder, card, ending, trainer, outcome, time.monotonic() - started, meter.stop())
-            folder.close()
+        try:
+            if main and ending.status in COMPLETE:  # with a closed card, which a report of the run reads
+                show_results(prepared, folder, outcome, loggers)
+        finally:
+            finish_loggers(loggers, ending.for_loggers)
+            if main:
+                folder.close()
     if main:
         console.show_scores(by_split(outcome.scores))
         for title, rows in group_tables(outcome.tables).items():
@@ -119,10 +127,12 @@ def fine_tune(
     return ending.score
 
 
-def name_of(settings: Run, root: Path) -> str:
-    """How trackers list a run: after its folder, a trial after its study too."""
-    above = Path(str(settings.trial["study"])).name if settings.trial["id"] is not None else settings.name
-    return root.name if above == "default" else f"{above}/{root.name}"
+def name_of(settings: Run, root: Path, overrides: Sequence[str]) -> str:
+    """How trackers list a run: after its folder, a trial after its study too, and after what sets it apart."""
+    study = settings.trial["study"] if settings.trial["id"] is not None else None
+    above = Path(str(study)).name if study is not None else settings.name
+    shared = shared_words(Path(str(study))) if study is not None else []
+    return title(root.name if above == "default" else f"{above}/{root.name}", overrides, shared)
 
 
 def open_folder(root: Path, *, resume: bool) -> RunFolder:

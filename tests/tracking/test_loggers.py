@@ -54,5 +54,7 @@ def test_a_missing_package_and_an_unknown_kind_say_what_to_do(tmp_path: Path, mo
     monkeypatch.setitem(sys.modules, "tensorboard", None)
     with pytest.raises(ConfigError, match="pip install tensorboard"):
         build({"kind": "tensorboard"}, tmp_path)
-    with pytest.raises(ConfigError, match="csv, wandb, tensorboard, none"):
+    with pytest.raises(ConfigError, match="artifacts holds checkpoint"):
+        build({"kind": "csv", "artifacts": ["checkpoint", "export"]}, tmp_path)
+    with pytest.raises(ConfigError, match="csv, wandb, tensorboard, trackio, none"):
         build({"kind": "comet"}, tmp_path)

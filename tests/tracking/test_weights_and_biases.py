@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 import wandb
 
-from tunelab.tracking import weights_and_biases
-from tunelab.tracking.weights_and_biases import STEP, WandbRun, make_wandb
+from tunelab.tracking import wandb_start
+from tunelab.tracking.wandb_start import make_wandb
+from tunelab.tracking.weights_and_biases import STEP, WandbRun
 
 CANARY = "canary-0123456789-wandb"
 CONFIG = {"kind": "wandb", "mode": "auto", "project": "demo", "group": "study", "tags": ["a", "b"], "notes": "why"}
@@ -26,7 +27,7 @@ def clean_environment(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pyt
     home = tmp_path_factory.mktemp("home")
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.delenv("NETRC", raising=False)
-    monkeypatch.setattr(weights_and_biases, "_hosts", lambda: ("api.example.com",))
+    monkeypatch.setattr(wandb_start, "_hosts", lambda: ("api.example.com",))
     yield
     if wandb.run is not None:
         wandb.run.finish()

@@ -5,15 +5,19 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
+from tunelab.console import is_main_process
 from tunelab.errors import ConfigError
 from tunelab.tracking.curves import CurveLogger
-from tunelab.tracking.weights_and_biases import WandbRun, make_wandb
+from tunelab.tracking.trackio_run import TrackioRun
+from tunelab.tracking.wandb_start import make_wandb
+from tunelab.tracking.weights_and_biases import WandbRun
 
-KINDS = ("csv", "wandb", "tensorboard", "none")
+KINDS = ("csv", "wandb", "tensorboard", "trackio", "none")
+EXTRAS = ("tensorboard", "trackio")  # kinds that need a package of their own name
+ARTIFACTS = ("report", "export")
 
 
 def check_loggers(config: Mapping[str, Any]) -> list[str]:
@@ -22,8 +26,10 @@ def check_loggers(config: Mapping[str, Any]) -> list[str]:
     faults = []
     if kind not in KINDS:
         faults.append(f"logger.kind is {kind!r}, which is no logger here; choose one of {', '.join(KINDS)}")
-    if kind == "tensorboard" and find_spec("tensorboard") is None:
-        faults.append("logger=tensorboard needs the package tensorboard; pip install tensorboard, or use logger=csv")
+    if kind in EXTRAS and find_spec(kind) is None:
+        faults.append(f"logger={kind} needs the package {kind}; pip install {kind}, or use logger=csv")
+    if unknown := [str(name) for name in config.get("artifacts") or () if name not in ARTIFACTS]:
+        faults.append(f"logger.artifacts holds {', '.join(unknown)}; a run leaves {' and '.join(ARTIFACTS)} to upload")
     return faults
 
 
@@ -61,8 +67,20 @@ def build_loggers(
     loggers: list[Logger] = [CurveLogger(folder, resume_from_step=resume_from_step)]
     kind = str(config.get("kind") or "csv")
     if kind == "tensorboard":
-        # Events after the resumed step come from a run that was cut off: TensorBoard then hides them.
-        loggers.append(TensorBoardLogger(folder, name="tensorboard", version="", purge_step=resume_from_step))
+        from tunelab.tracking.tensorboard import TensorBoard  # imports an extra
+
+        loggers.append(TensorBoard(str(folder), run_config=run_config, resume_from_step=resume_from_step))
+    if kind == "trackio" and is_main_process():
+        loggers.append(
+            TrackioRun(
+                project=str(config.get("project") or "tunelab"),
+                name=str(config.get("name") or name),
+                group=config.get("group"),
+                run_config=run_config,
+                resume=resume_from_step is not None,
+                tell=tell,
+            )
+        )
     if kind == "wandb":
         run = make_wandb(
             config,
@@ -88,7 +106,7 @@ def finish_loggers(loggers: Sequence[Logger], status: str) -> None:
         status: `success`, `failed`, `preempted` or `interrupted`.
     """
     for logger in loggers:
-        if isinstance(logger, WandbRun):
+        if isinstance(logger, WandbRun | TrackioRun):
             logger.finish(status)
         else:
             logger.finalize(status)

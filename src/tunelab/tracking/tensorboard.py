@@ -1,0 +1,71 @@
+"""TensorBoard as users review runs in it: curves, the hyper-parameters of each run beside its scores, tables."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
+from torch import Tensor
+from torch.utils.tensorboard.summary import hparams as as_hyper_parameters
+from typing_extensions import override
+
+from tunelab.tracking.redact import redact
+from tunelab.tracking.showing import Shown, markdown_table, table_of
+
+Plain = str | float | int | bool
+
+
+class TensorBoard(TensorBoardLogger):
+    """Writes events below the run folder.
+
+    The HParams page compares runs by settings and final scores, so both are written at the end, once, with the
+    scores under their own names: Lightning writes a placeholder at the start, which the page then shows as a score
+    of -1 for every run that is still at work.
+
+    Args:
+        folder: The run folder.
+        run_config: The resolved config of the run; secrets are taken out.
+        resume_from_step: Optimizer steps already done; later events come from a run that was cut off, and
+            TensorBoard hides them.
+    """
+
+    def __init__(self, folder: str, *, run_config: Mapping[str, Any], resume_from_step: int | None) -> None:
+        super().__init__(folder, name="tensorboard", version="", purge_step=resume_from_step, default_hp_metric=False)
+        self._settings = settings_in_one_row(redact(run_config))
+
+    @override
+    def log_hyperparams(self, params: Any, metrics: Any = None, step: int | None = None) -> None:
+        pass  # `show` writes them beside the scores
+
+    @rank_zero_only
+    def log_histograms(self, values: Mapping[str, Tensor], step: int) -> None:
+        """Draw how each tensor's values spread, by name of parameter."""
+        for name, value in values.items():
+            flat = value.detach().float().flatten()
+            self.experiment.add_histogram(f"gradients/{name}", flat[flat.isfinite()], step)
+
+    @rank_zero_only
+    def show(self, shown: Shown) -> None:
+        """Write settings and scores for the HParams page, and confusion matrix and predictions as texts."""
+        writer: Any = self.experiment
+        for summary in as_hyper_parameters(self._settings, dict.fromkeys(shown.scores, 0.0)):
+            writer.file_writer.add_summary(summary)
+        for name, value in shown.scores.items():
+            writer.add_scalar(name, value, 0)
+        for split, counts in shown.confusion.items():
+            lines = [[label, *row] for label, row in zip(shown.labels, counts, strict=True)]
+            writer.add_text(f"{split}/confusion", markdown_table(["real \\ predicted", *shown.labels], lines))
+        if shown.predictions:
+            writer.add_text("test/predictions", markdown_table(*table_of(redact(list(shown.predictions)))))
+        writer.flush()
+
+
+def settings_in_one_row(nested: Mapping[str, Any], above: str = "") -> dict[str, Plain]:
+    """Nested settings by dotted name; None and empty lists stand as texts, because the page takes plain values."""
+    found: dict[str, Plain] = {}
+    for key, value in nested.items():
+        if isinstance(value, Mapping):
+            found |= settings_in_one_row(value, f"{above}{key}.")
+        else:
+            found[f"{above}{key}"] = value if isinstance(value, str | float | int | bool) else str(value)
+    return found
