@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tiny import MODEL, labelled, settings
+from tunelab.opening import started_with
 from tunelab.record import RunFolder
 from tunelab.run import fine_tune
 
@@ -32,3 +33,10 @@ def test_a_run_leaves_name_confusion_matrix_predictions_and_export_on_its_page(t
     table = json.loads(media[0].read_text())
     assert {"row", "text", "label", "prediction"} <= set(table["columns"])
     assert [record for record in records if record["type"] == "artifact"]
+
+
+def test_a_run_that_goes_on_keeps_its_name() -> None:
+    assert started_with({}, ["lr=0.1"]) == ["lr=0.1"]
+    assert started_with({"sessions": [{"overrides": ["lr=0.1"]}, {"overrides": ["resume=x"]}]}, ["resume=x"]) == [
+        "lr=0.1"
+    ]

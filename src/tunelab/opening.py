@@ -50,6 +50,17 @@ def begin_card(
     return card
 
 
+def started_with(card: Mapping[str, Any], overrides: Sequence[str]) -> list[str]:
+    """The words of a run's first session, by which trackers know it in every later one.
+
+    Args:
+        card: The run card as this session opened it.
+        overrides: What this session's command line changed.
+    """
+    earlier = card.get("sessions") or []
+    return list((earlier[0].get("overrides") or []) if earlier else overrides)
+
+
 def unprepared_card(settings: Run, overrides: Sequence[str]) -> dict[str, Any]:
     """The card of a run that ends before its data and its model are there."""
     command = [Path(sys.executable).name, *sys.argv]

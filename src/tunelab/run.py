@@ -18,7 +18,7 @@ from tunelab.closing import COMPLETE, Ending, by_split, close, failed, finish_fo
 from tunelab.energy import EnergyMeter
 from tunelab.equipment import make_callbacks, make_trainer, objective
 from tunelab.errors import ConfigError
-from tunelab.opening import begin_card, show_work, steps_done, unprepared_card
+from tunelab.opening import begin_card, show_work, started_with, steps_done, unprepared_card
 from tunelab.quiet import silence_vendors
 from tunelab.record import RunFolder
 from tunelab.results_shown import show_results
@@ -84,7 +84,7 @@ def fine_tune(
             settings.logger,
             folder=root,
             run_config=settings.plain,
-            name=name_of(settings, root, overrides),
+            name=name_of(settings, root, started_with(card, overrides)),
             monitor=monitor,
             mode=mode,
             resume_from_step=done,

@@ -179,7 +179,8 @@ def _session(card: Mapping[str, Any]) -> dict[str, Any]:
     before = sum(session["seconds"] or 0.0 for session in card.get("sessions", []))
     seconds = None if card["seconds"] is None else card["seconds"] - before
     git = card.get("git") or {}
-    kept = {name: card.get(name) for name in ("started", "ended", "status", "reason", "command", "resumed_at")}
+    names = ("started", "ended", "status", "reason", "command", "overrides", "resumed_at")
+    kept = {name: card.get(name) for name in names}
     kept["settings"] = {name: card["config"].get(name) for name in LEARNS}
     sessions = [session.get("energy") or {} for session in card.get("sessions", [])]
     energy = {
