@@ -49,6 +49,21 @@ def test_each_value_is_judged_at_its_own_best_nuisance(lower: bool, rate: float)
     assert arm.beside == {"lr": rate} and len(arm.scores) == 2
 
 
+def test_a_best_rate_at_the_end_of_those_tried_is_told() -> None:
+    scores = {0.1: 3.0, 0.2: 2.0, 0.4: 1.0}  # still falling at 0.4
+    inside = {0.1: 3.0, 0.2: 1.0, 0.4: 2.0}
+    trials = [
+        trial(score + seed / 100, batch_size=size, lr=rate, seed=seed)
+        for size, table in ((8, scores), (16, {r: s * 2 for r, s in inside.items()}))
+        for rate, score in table.items()
+        for seed in range(3)
+    ]
+    found = arms(trials, "batch_size", None, lower=True)
+    assert [arm.border for arm in found[None]] == [("lr",), ()]
+    told = finding("batch_size", "loss", found, None, lower=True)
+    assert "The best lr was an end of those tried at batch_size=8; a wider range may change this." in told
+
+
 def test_a_nuisance_that_lost_a_seed_does_not_win_by_having_fewer() -> None:
     trials = [trial(1.0, batch_size=8, lr=0.1, seed=0), trial(None, "failed", batch_size=8, lr=0.1, seed=1)]
     trials += [trial(2.0, batch_size=8, lr=0.2, seed=seed) for seed in (0, 1)]

@@ -46,7 +46,19 @@ def of_line(of: str, score: str, arms: Sequence[Arm], *, lower: bool) -> str:
     )
     return (
         f"{score} is best at {of}={told(best.value)}, {figure(best)}{at(best)}{rest}; "
-        f"{told(worst.value)} is the worst, {figure(worst)}{at(worst)}; {seeds} seeds each.{broken}"
+        f"{told(worst.value)} is the worst, {figure(worst)}{at(worst)}; {seeds} seeds each.{broken}{outside(of, known)}"
+    )
+
+
+def outside(of: str, known: Sequence[Arm]) -> str:
+    """Where the nuisance settings may not have been given enough room for a fair comparison."""
+    close: dict[str, list[str]] = {}
+    for arm in known:
+        for name in arm.border:
+            close.setdefault(name, []).append(told(arm.value))
+    return "".join(
+        f" The best {name} was an end of those tried at {of}={', '.join(values)}; a wider range may change this."
+        for name, values in close.items()
     )
 
 

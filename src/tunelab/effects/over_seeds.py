@@ -24,12 +24,14 @@ class Arm:
         scores: One for each seed.
         beside: Where the nuisance settings stand.
         lost: Trials at this value that diverged or failed, whatever the nuisance settings.
+        border: Nuisance settings that stand at the lowest or highest number tried: a better one may lie outside.
     """
 
     value: Any
     scores: tuple[float, ...]
     beside: Mapping[str, Any]
     lost: int = 0
+    border: tuple[str, ...] = ()
 
     @property
     def mean(self) -> float:
@@ -82,7 +84,17 @@ def best_arm(
     most = max(map(len, beside.values()))
     whole = {key: scores for key, scores in beside.items() if len(scores) == most}
     chosen = (min if lower else max)(whole, key=lambda key: fmean(whole[key]))
-    return Arm(value, tuple(whole[chosen]), dict(chosen), lost)
+    return Arm(value, tuple(whole[chosen]), dict(chosen), lost, at_border(dict(chosen), map(dict, whole)))
+
+
+def at_border(chosen: Mapping[str, Any], tried: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
+    """The settings of `chosen` that stand at an end of the numbers tried."""
+    values: dict[str, set[Any]] = defaultdict(set)
+    for one in tried:
+        for name, value in one.items():
+            values[name].add(value)
+    numbers = {name: found for name, found in values.items() if len(found) > 1 and all(map(is_number, found))}
+    return tuple(name for name, found in numbers.items() if chosen.get(name) in (min(found), max(found)))
 
 
 def in_order(found: Sequence[Arm]) -> list[Arm]:
