@@ -20,6 +20,7 @@ PURE = [
     "data/batching.py",
     "data/packing.py",
     "data/columns.py",
+    "data/named_columns.py",
     "data/mix.py",
     "data/portions.py",
     "data/source_rows.py",

@@ -130,7 +130,9 @@ def suggestion(override: str, conf: Path, config: DictConfig) -> str | None:
     parent, _, name = key.rpartition(".")
     block = OmegaConf.select(config, parent) if parent else config
     if parent and not isinstance(block, DictConfig):
-        return suggestion(f"{parent}={value}", conf, config) or f"'{parent}' holds no settings"
+        whole = f"{parent}={{{name}: {value}}}"
+        whole_block = f"'{parent}' holds no settings of its own here; give it whole, in quotes: '{whole}'"
+        return suggestion(whole, conf, config) or whole_block
     names = sorted(
         {str(other) for other in block} | ({p.name for p in conf.iterdir() if p.is_dir()} if not parent else set())
     )

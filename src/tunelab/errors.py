@@ -29,6 +29,11 @@ class DataError(TuneLabError):
 
     exit_status = 2
 
+    @classmethod
+    def listing(cls, faults: Sequence[str]) -> "DataError":
+        """One error that names every fault at once, a line each."""
+        return cls("cannot use these data:\n" + "\n".join(f"  - {fault}" for fault in faults))
+
 
 class Pruned(TuneLabError):
     """The search has ended this trial, since others are better; that is no fault."""

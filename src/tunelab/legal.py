@@ -5,6 +5,8 @@ from difflib import get_close_matches
 from math import isfinite
 from typing import Any
 
+from tunelab.data.formats import FORMATS
+
 RANGES: Mapping[str, tuple[float, float]] = {  # smallest and largest legal value
     "lr": (0, 100),
     "batch_size": (1, 2**20),
@@ -64,6 +66,8 @@ CHOICES: Mapping[str, tuple[Any, ...]] = {
     "data.task": ("instruction", "classification", "regression", "preference"),
     "data.loss": ("sigmoid", "ipo"),
     "data.too_long": ("drop", "truncate_prompt", "truncate_answer", "error"),
+    "data.format": ("auto", *FORMATS),
+    "data.quoting": ("auto", "minimal", "none"),
     "data.on_bad": ("error", "skip"),
     "data.packing": ("auto", True, False),
     "data.train_on": ("answers", "last_answer", "all"),

@@ -71,6 +71,11 @@ def check(config: DictConfig) -> Run:
             faults.append(f"{block} names no _target_; choose one by {block}=NAME, see --help")
     data = values.get("data", {})
     faults += mix_faults(data)
+    faults += [
+        f"data.{name} is not set; name the column of your file that holds it: data.{name}=COLUMN"
+        for name, value in data.items()
+        if value == "???" and name != "train"
+    ]
     faults += model_faults(values)
     faults += optimizer_faults(values)
     faults += regularization_faults(values)

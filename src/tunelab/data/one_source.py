@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from tunelab.data.mapped import Scratch
 from tunelab.data.mix import Source
+from tunelab.data.named_columns import missing_columns
 from tunelab.data.records import IN_MEMORY, Records, read_records, short
 from tunelab.data.source_rows import laid_out, layout, renamed
 from tunelab.data.split import assign_splits, check_shares
@@ -72,7 +73,7 @@ def read_source(source: Source, task: Task, *, seed: int) -> Part:
         seed: Fixes which rows go where.
 
     Raises:
-        DataError: Naming every unusable record (up to ten).
+        DataError: Naming every column that is not there, else every unusable record (up to ten).
     """
     settings, part = source.settings, Part(source)
     for name in SPLITS:
@@ -90,6 +91,10 @@ def read_source(source: Source, task: Task, *, seed: int) -> Part:
             part.notes += [f"skipped: {message}" for message in records.skipped]
             part.notes += records.notes
             part.splits[name] = taken(records, settings.get("limit"), source.name or None)
+    own = [(f"data.mix.{source.name}.columns.{ours}", theirs) for ours, theirs in source.columns.items()]
+    named = own if source.name else task.named_columns()
+    if faults := missing_columns(named, part.splits["train"].rows, short(str(settings["train"]))):
+        raise DataError.listing(faults)
     if source.name:
         read_as_run(source, part)
     part.contents = {name: contents_of(split, task) for name, split in part.splits.items()}

@@ -79,6 +79,10 @@ class Task(ABC):
             DataError: If a column is missing or holds no text.
         """
 
+    def named_columns(self) -> list[tuple[str, str]]:
+        """The columns that settings name, each after its setting: ("data.text", "review")."""
+        return []
+
     def stratum(self, record: Record) -> str | None:
         """The class of a record for the label table of the data report; None where there are no classes."""
         return None

@@ -47,6 +47,10 @@ class Causal(Task):
         self._heads: WeakKeyDictionary[PreTrainedModel, SupervisedHead] = WeakKeyDictionary()
 
     @override
+    def named_columns(self) -> list[tuple[str, str]]:
+        return [(f"data.columns.{ours}", theirs) for ours, theirs in self.columns.items()]
+
+    @override
     def use(self, tokenizer: PreTrainedTokenizerBase, limit: int | None) -> None:
         super().use(tokenizer, limit)
         if self.learned_template:

@@ -86,6 +86,10 @@ class Classification(Labelled):
         self.score_names = ("loss", "accuracy", "f1", "precision", "recall", *rest)
 
     @override
+    def named_columns(self) -> list[tuple[str, str]]:
+        return [*super().named_columns(), ("data.label", self.label)]
+
+    @override
     def fit(self, train: Sequence[Record]) -> None:
         counts: Counter[str] = Counter()
         faults = []

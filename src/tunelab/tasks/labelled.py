@@ -81,6 +81,11 @@ class Labelled(Task):
         self.separator = tokenizer.sep_token_id if paired else None
 
     @override
+    def named_columns(self) -> list[tuple[str, str]]:
+        pair = [] if self.text_pair is None else [("data.text_pair", self.text_pair)]
+        return [("data.text", self.text), *pair]
+
+    @override
     def content(self, record: Record) -> str:
         first = text_of(record, self.text)
         # The unit separator keeps ("a b", "c") and ("a", "b c") apart.

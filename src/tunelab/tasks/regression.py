@@ -82,6 +82,10 @@ class Regression(Labelled):
         self.std = [1.0] * len(self.targets)
 
     @override
+    def named_columns(self) -> list[tuple[str, str]]:
+        return [*super().named_columns(), *(("data.target", name) for name in self.targets)]
+
+    @override
     def fit(self, train: Sequence[Record]) -> None:
         rows, faults = [], []
         for place, record in enumerate(train):
