@@ -1,12 +1,14 @@
 """Files appear whole or not at all."""
 
 import errno
+import io
 import os
 import signal
 import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -100,3 +102,21 @@ def test_a_tensor_is_no_plain_value(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="Tensor"):
         write_json(tmp_path / "metrics.json", {"test/loss": torch.tensor([1.0])})
     assert names(tmp_path) == set()
+
+
+class FullAfter(io.BytesIO):
+    """A file on a disk that is full after some bytes."""
+
+    def write(self, content: Any) -> int:
+        if self.tell() > 1000:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return super().write(content)
+
+
+def test_a_disk_that_fills_up_under_torchs_own_writer_is_told_as_full(tmp_path: Path) -> None:
+    # torch answers with a RuntimeError about positions in a zip file
+    state = {"weight": torch.zeros(5000)}
+
+    with pytest.raises(TuneLabError, match="the disk is full"):
+        write_with(tmp_path / "last.ckpt", lambda file: torch.save(state, FullAfter()))
+    assert not list(tmp_path.iterdir())

@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from tiny import MODEL, QUIET, instructions, settings
 from tunelab.command_line import completed
+from tunelab.errors import ConfigError
+from tunelab.run import fine_tune
 
 ROOT = Path(__file__).parents[1]
 
@@ -37,25 +40,27 @@ def test_a_key_of_the_chosen_block_is_no_fault() -> None:
     assert "did you mean 'optimizer.momentum'" in done.stderr
 
 
+def test_a_fault_of_the_data_has_status_2_and_no_traceback(tmp_path: Path) -> None:
+    done = train("data=instruction", "data.train=nowhere.jsonl", f"hydra.run.dir={tmp_path / 'run'}")
+
+    assert done.returncode == 2, done.stderr[-2000:]
+    assert "no such file" in done.stderr
+    assert "Traceback" not in done.stderr and "Error executing" not in done.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["data=instruction", "data.train=nowhere.jsonl"], "no such file"),
-        (["monitor=val/accuracy", "data=instruction", "data.train={file}"], "choose one of val/loss"),
-        (["model.path=/no/such/folder", "data=instruction", "data.train={file}"], "no tokenizer could be loaded"),
+        (["monitor=val/accuracy"], "choose one of val/loss"),
+        (["model=pretrained", "model.path=/no/such/folder"], "no tokenizer could be loaded"),
+        (["trainer.strategy=foo"], "Lightning refuses these settings.*foo"),
     ],
 )
-def test_faults_of_data_and_model_have_status_2_and_no_traceback(
-    arguments: list[str], told: str, tmp_path: Path
-) -> None:
-    from tiny import instructions
+def test_faults_that_show_late_are_the_users_too(arguments: list[str], told: str, tmp_path: Path) -> None:
+    given = ["data=instruction", f"data.train={instructions(tmp_path)}", *QUIET, *MODEL, *arguments]
 
-    file = instructions(tmp_path)
-    done = train(*(a.format(file=file) for a in arguments), f"hydra.run.dir={tmp_path / 'run'}")
-
-    assert done.returncode == 2, done.stderr[-2000:]
-    assert told in done.stderr
-    assert "Traceback" not in done.stderr and "Error executing" not in done.stderr
+    with pytest.raises(ConfigError, match=told):
+        fine_tune(settings(*given), tmp_path / "run")
 
 
 def test_help_and_cfg_never_import_torch() -> None:
@@ -76,6 +81,7 @@ def test_a_path_alone_means_a_pretrained_model_with_settings_of_its_own() -> Non
     assert completed(completed(["model.path=x"])) == completed(["model.path=x"])
 
 
-def test_resume_goes_on_in_its_own_folder() -> None:
-    assert completed(["resume=outputs/a"]) == ["hydra.run.dir=outputs/a", "resume=outputs/a"]
+def test_resume_goes_on_in_its_own_folder(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").touch()
+    assert completed([f"resume={tmp_path}"]) == [f"hydra.run.dir={tmp_path}", f"resume={tmp_path}"]
     assert completed(["resume=null"]) == ["resume=null"]

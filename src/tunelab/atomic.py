@@ -38,9 +38,13 @@ def write_with(path: Path, fill: Callable[[IO[bytes]], object], size: int | None
             os.fsync(file.fileno())
         os.replace(part, path)
         sync_folder(path.parent)
-    except OSError as fault:
+    except (OSError, RuntimeError) as fault:
+        # torch's own writer, interrupted by the system's error, raises one about itself
+        cause = fault if isinstance(fault, OSError) else fault.__context__
+        if not isinstance(cause, OSError):
+            raise
         written = part.stat().st_size if part.exists() else 0
-        raise cannot_write(path, fault, f"{size:,}" if size is not None else f"more than {written:,}") from fault
+        raise cannot_write(path, cause, f"{size:,}" if size is not None else f"more than {written:,}") from fault
     finally:
         part.unlink(missing_ok=True)
 

@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from tunelab.errors import ConfigError
+from tunelab.resume import settings_of
 
 NOISE = re.compile(r"(To append to your config|Set the environment|object_type=|full_key:|Could not override)")
 
@@ -22,6 +23,9 @@ def completed(arguments: Sequence[str]) -> list[str]:
     `model.path=X` alone means `model=pretrained model.path=X`: the settings of the built-in model (its size class)
     do not fit another one.  `experiment=STUDY/best` is a file that a search left.  `resume=DIR` goes on in that very
     folder, with its own settings.
+
+    Raises:
+        ConfigError: If there is no run to go on with.
     """
     found = list(arguments)
     keys = {key_of(argument) for argument in found if "=" in argument}
@@ -34,8 +38,10 @@ def completed(arguments: Sequence[str]) -> list[str]:
             found.insert(0, f"hydra.searchpath=[file://{elsewhere[1]}]")
     for argument in arguments:
         folder = argument.partition("=")[2]
-        if key_of(argument) == "resume" and folder not in ("", "null") and "hydra.run.dir" not in keys:
-            found.insert(0, f"hydra.run.dir={folder}")
+        if key_of(argument) == "resume" and folder not in ("", "null"):
+            settings_of(Path(folder.strip("'\"")))  # before Hydra makes the folder
+            if "hydra.run.dir" not in keys:
+                found.insert(0, f"hydra.run.dir={folder}")
     return found
 
 

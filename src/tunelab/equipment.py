@@ -7,6 +7,7 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ProgressBar
 from lightning.pytorch.loggers import Logger
 
@@ -96,20 +97,36 @@ def make_trainer(settings: Run, root: Path, callbacks: Sequence[Callback], logge
     given = {key: value for key, value in settings.trainer.items() if key not in own and value is not None}
     if settings.trainer["check_val_every_n_epoch"] is None:
         given["check_val_every_n_epoch"] = None  # null means something here: the interval counts across epochs
-    return L.Trainer(
-        **given,
-        precision=precision(settings.trainer["precision"]),
-        max_epochs=settings.max_epochs,
-        max_steps=-1 if settings.max_steps is None else settings.max_steps,
-        callbacks=list(callbacks),
-        logger=list(loggers),
-        plugins=[AtomicCheckpointIO()],
-        default_root_dir=root,
-        num_sanity_val_steps=0,
-        use_distributed_sampler=False,
-        enable_model_summary=False,
-        enable_progress_bar=any(isinstance(callback, ProgressBar) for callback in callbacks),
-    )
+    try:
+        return L.Trainer(
+            **given,
+            precision=precision(settings.trainer["precision"]),
+            max_epochs=settings.max_epochs,
+            max_steps=-1 if settings.max_steps is None else settings.max_steps,
+            callbacks=list(callbacks),
+            logger=list(loggers),
+            plugins=[AtomicCheckpointIO()],
+            default_root_dir=root,
+            num_sanity_val_steps=0,
+            use_distributed_sampler=False,
+            enable_model_summary=False,
+            enable_progress_bar=any(isinstance(callback, ProgressBar) for callback in callbacks),
+        )
+    except (MisconfigurationException, ValueError, TypeError) as fault:
+        raise ConfigError(f"trainer: Lightning refuses these settings: {fault}; see conf/trainer") from fault
+
+
+def device_faults(trainer: Mapping[str, Any]) -> list[str]:
+    """What is wrong with the devices asked for, on this machine; told before any data are read."""
+    wanted, devices, gpus = str(trainer["accelerator"]), trainer["devices"], torch.cuda.device_count()
+    if wanted == "cuda" and not gpus:
+        build = f"torch {torch.__version__}, CUDA {torch.version.cuda or 'left out of this build'}"
+        return [f"trainer.accelerator=cuda: torch sees no CUDA GPU here ({build}); take auto, which falls back to cpu"]
+    if wanted == "gpu" and not gpus and not torch.backends.mps.is_available():
+        return ["trainer.accelerator=gpu: torch sees no GPU here; take auto, which falls back to cpu"]
+    if wanted != "cpu" and gpus and isinstance(devices, int) and devices > gpus:
+        return [f"trainer.devices={devices}: this machine has {gpus} GPUs; take at most as many, or auto for all"]
+    return []
 
 
 def precision(wanted: str) -> Any:

@@ -1,5 +1,6 @@
 """From the command line to a run; a user's mistake is told without a traceback."""
 
+import errno
 import os
 import signal
 import sys
@@ -19,6 +20,10 @@ from tunelab.errors import ConfigError, TuneLabError
 
 ROOT = Path(__file__).parents[2]
 CONF = ROOT / "conf"
+UNUSABLE = (  # what a system says of a place that can hold no file or folder
+    *(errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG),
+    *(errno.ENOSPC, errno.EDQUOT),
+)
 
 
 def launch(main: Callable[[], None]) -> None:
@@ -28,8 +33,8 @@ def launch(main: Callable[[], None]) -> None:
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach us as exceptions; we word them
     signal.signal(signal.SIGTERM, leave)
-    sys.argv[1:] = completed(sys.argv[1:])
     try:
+        sys.argv[1:] = completed(sys.argv[1:])
         if {"-h", "--help"} & set(sys.argv[1:]):  # Hydra prints the same page, but takes twice as long
             print(describe.page(CONF, overrides_in(sys.argv[1:])))
             return
@@ -40,6 +45,8 @@ def launch(main: Callable[[], None]) -> None:
         tell(ConfigError.listing(faults_of(sys.argv[1:], CONF) or [reason(fault)]))
     except TuneLabError as fault:
         tell(fault)
+    except OSError as fault:
+        tell_place(fault)
 
 
 def leave(number: int, frame: FrameType | None) -> None:
@@ -56,6 +63,19 @@ def told() -> Iterator[None]:
         if HydraConfig.get().mode is RunMode.MULTIRUN:
             raise
         tell(fault)
+
+
+def tell_place(fault: OSError) -> None:
+    """Tell of a file or folder that cannot be made where the user wants it, and leave; raise anything else again."""
+    if fault.errno not in UNUSABLE or not fault.filename:
+        raise fault
+    reason = "there is a file of that name" if fault.errno == errno.EEXIST else os.strerror(fault.errno).lower()
+    tell(
+        ConfigError(
+            f"cannot use {fault.filename}: {reason}; name a place that this user may write to "
+            "(hydra.run.dir=DIR for a training, --output for a command)"
+        )
+    )
 
 
 def tell(fault: TuneLabError) -> None:

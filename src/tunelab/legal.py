@@ -62,6 +62,7 @@ CHOICES: Mapping[str, tuple[Any, ...]] = {
     "eval.generate": ("auto", True, False),
     "eval.base": ("auto", True, False),
     "adapter.kind": ("full", "lora", "dora", "rslora", "qlora", "head", "top_layers", "layernorm", "prompt"),
+    "trainer.accelerator": ("auto", "cpu", "gpu", "cuda", "mps", "tpu"),
     "trainer.precision": ("auto", "32-true", "32", "bf16-mixed", "bf16", "64-true"),
     "data.task": ("instruction", "classification", "regression", "preference"),
     "data.loss": ("sigmoid", "ipo"),

@@ -5,6 +5,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
+from yaml import YAMLError
 
 from tunelab.errors import ConfigError
 
@@ -12,6 +13,30 @@ FREE = (
     *("max_epochs", "max_steps", "logger", "callbacks", "trainer", "test", "save", "eval", "name"),
     *("trial", "search", "hydra"),  # what a search adds, and Hydra's own
 )
+
+
+RESTORE = "a run writes it once and never changes it, so take it from a backup, or start a new run"
+
+
+def settings_of(folder: Path) -> Path:
+    """The file with the settings of a run.
+
+    Raises:
+        ConfigError: If there is no run; names folders like it.
+    """
+    stored = folder / "config.yaml"
+    if stored.is_file():
+        return stored
+    others = [path.name for path in folder.parent.iterdir() if path.is_dir()] if folder.parent.is_dir() else []
+    near = get_close_matches(folder.name, sorted(set(others) - {folder.name}), 3)
+    lost = "no config.yaml in it" if folder.is_dir() else "that is a file" if folder.exists() else "no such folder"
+    hint = f"near it are {', '.join(near)}" if near else "give the folder that a training printed as its run folder"
+    raise ConfigError(f"resume={folder}: there is no run ({lost}); {hint}")
+
+
+def one_line(fault: Exception) -> str:
+    """An error on one line."""
+    return " ".join(str(fault).split())
 
 
 def resumed(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
@@ -25,15 +50,13 @@ def resumed(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
         ConfigError: If there is no such run, or a setting would change what is learned half-way.
     """
     folder = Path(str(config.resume))
-    stored = folder / "config.yaml"
-    if not stored.is_file():
-        beside = sorted(path.name for path in folder.parent.glob("*/")) if folder.parent.is_dir() else []
-        near = get_close_matches(folder.name, beside, 3)
-        raise ConfigError(
-            f"resume={folder}: there is no run (no config.yaml)" + (f"; near it are {', '.join(near)}" if near else "")
-        )
-    found = OmegaConf.load(stored)
-    assert isinstance(found, DictConfig)
+    stored = settings_of(folder)
+    try:
+        found = OmegaConf.load(stored)
+    except (YAMLError, UnicodeDecodeError, OSError) as fault:
+        raise ConfigError(f"{stored} cannot be read: {one_line(fault)}; {RESTORE}") from fault
+    if not isinstance(found, DictConfig) or "data" not in found:
+        raise ConfigError(f"{stored} holds no settings of a run; {RESTORE}")
     faults = []
     for override in overrides:
         key = override.lstrip("+~").partition("=")[0]

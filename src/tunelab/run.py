@@ -16,7 +16,7 @@ from tunelab.asking import answer_check
 from tunelab.assemble import make_data, make_module, prepare
 from tunelab.closing import COMPLETE, Ending, by_split, close, failed, finish_folder, how_it_ended, leave_if_pruned
 from tunelab.energy import EnergyMeter
-from tunelab.equipment import make_callbacks, make_trainer, objective
+from tunelab.equipment import device_faults, make_callbacks, make_trainer, objective
 from tunelab.errors import ConfigError
 from tunelab.opening import begin_card, show_work, started_with, steps_done, unprepared_card
 from tunelab.quiet import silence_vendors
@@ -63,7 +63,7 @@ def fine_tune(
     """
     started, meter = time.monotonic(), EnergyMeter().start()
     silence_vendors()
-    if faults := check_loggers(settings.logger):
+    if faults := [*check_loggers(settings.logger), *device_faults(settings.trainer)]:
         raise ConfigError.listing(faults)
     main = console.is_main_process()
     folder = open_folder(root, resume=bool(settings.resume)) if main else RunFolder(root)

@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import Any, Protocol, cast
 
 from tunelab.errors import TuneLabError
-from tunelab.launch import leave, tell
+from tunelab.launch import leave, tell, tell_place
 
 # Name to the sentence of --help.  The module of that name holds `add_arguments` and `run`.
 COMMANDS = {
@@ -47,6 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except OSError as fault:
+        tell_place(fault)
     else:
         sys.exit(status)
 

@@ -9,6 +9,7 @@ from tunelab.data.places import locate
 from tunelab.errors import ConfigError
 from tunelab.models.cut import layer_faults
 from tunelab.models.scratch import scratch_config
+from tunelab.models.unreadable import not_loadable
 
 ENCODER_DECODER = "reads and writes with two stacks; pick a decoder (GPT-like) or an encoder (BERT-like)"
 ROBERTA_LIKE = {"roberta", "xlm-roberta", "camembert", "xlm-roberta-xl", "xmod", "data2vec-text"}
@@ -64,15 +65,6 @@ def context_limit(config: PretrainedConfig) -> int | None:
             offset = (config.pad_token_id or 0) + 1 if config.model_type in ROBERTA_LIKE else 0
             return found - offset
     return None
-
-
-def not_loadable(what: str, source: str, fault: Exception) -> str:
-    """The message for a model or tokenizer that does not load."""
-    reason = str(fault).strip().splitlines()[0] if str(fault).strip() else type(fault).__name__
-    return (
-        f"no {what} could be loaded from '{source}': {reason}. It must be a folder with config.json, "
-        "model.safetensors and tokenizer files, or the id of a model hub that this machine can reach"
-    )
 
 
 def no_attention(name: str, family: str, fault: Exception) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
@@ -16,11 +17,12 @@ from transformers import (
 
 from tunelab.data.places import locate
 from tunelab.errors import ConfigError
-from tunelab.models.architecture import load_config, no_attention, not_loadable
+from tunelab.models.architecture import load_config, no_attention
 from tunelab.models.cut import chosen_layers, cut_config, cut_model
 from tunelab.models.initial import draw_layers
 from tunelab.models.probe import sees_ahead
 from tunelab.models.reinit import reinit_top
+from tunelab.models.unreadable import not_loadable
 from tunelab.regularize.dropout import set_rates
 
 AUTO = {"causal": AutoModelForCausalLM, "sequence": AutoModelForSequenceClassification}
@@ -84,7 +86,7 @@ def load_model(
             model = cut_model(model, auto, kept) if kept else model
             if fresh := int(settings.get("reinit_top") or 0):
                 reinit_top(model, fresh)
-    except (OSError, ValueError, ImportError) as fault:
+    except (OSError, ValueError, ImportError, SafetensorError) as fault:
         if attention is not None and "attention" in str(fault).lower():
             raise ConfigError(no_attention(attention, config.model_type, fault)) from fault
         raise ConfigError(not_loadable("model", source, fault)) from fault
@@ -127,13 +129,21 @@ def with_weights(
             attn_implementation=attention,
             use_safetensors=True,
             trust_remote_code=False,
-            ignore_mismatched_sizes=head == "sequence",
+            ignore_mismatched_sizes=True,  # judged below: only a head may be of another size
             output_loading_info=True,
             **(packed() if four_bit else {}),
         )
     finally:
         reports.setLevel(level)
     body = f"{model.base_model_prefix}."
+    odd = [fault for fault in found["mismatched_keys"] if fault[0].startswith(body) or head == "causal"]
+    if odd:
+        name, there, wanted = min(odd)
+        raise ConfigError(
+            f"{source}: {len(odd)} weights have another shape than config.json says, such as {name}: {tuple(there)} "
+            f"instead of {tuple(wanted)}; they would start at random. Check that config.json belongs to "
+            "model.safetensors"
+        )
     # sentence encoders come without the pooler that labels are read from
     lost = [key for key in found["missing_keys"] if (key.startswith(body) or head == "causal") and "pooler" not in key]
     if lost and not any(key.startswith(body) for key in lost):

@@ -1,0 +1,54 @@
+"""A model's folder that cannot be read: what it lacks is told, and nothing starts at random in silence."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+import tunelab.starter
+from tunelab.errors import ConfigError
+from tunelab.models.load import load_model, load_tokenizer
+from tunelab.models.unreadable import not_loadable
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A copy of the built-in model."""
+    return Path(shutil.copytree(Path(tunelab.starter.__file__).parent / "model", tmp_path / "model"))
+
+
+def load(folder: Path, head: str = "causal") -> None:
+    load_model({"path": str(folder)}, load_tokenizer({"path": str(folder)}), head=head, options={})
+
+
+@pytest.mark.parametrize("head", ["causal", "sequence"])
+def test_weights_of_another_shape_than_the_config_says_are_refused_instead_of_drawn(head: str, folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"intermediate_size": 200}))
+
+    with pytest.raises(ConfigError, match=r"12 weights have another shape .*mlp.*\(128, 352\) instead of \(128, 200\)"):
+        load(folder, head)
+
+
+def test_half_a_file_of_weights_is_told_in_one_message(folder: Path) -> None:
+    whole = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(whole[: len(whole) // 2])
+
+    with pytest.raises(ConfigError, match="no model could be loaded from .*not fully covered"):
+        load(folder)
+
+
+def test_a_folder_without_weights_or_tokenizer_says_which_is_missing(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(ConfigError, match=r"the folder has no weights \(\*\.safetensors\)"):
+        load(folder)
+
+    (folder / "tokenizer.json").unlink()
+    with pytest.raises(ConfigError, match=r"the folder has no tokenizer \(tokenizer\.json\)"):
+        load(folder)
+
+
+def test_a_misspelt_folder_is_told_with_the_one_beside_it_and_a_file_with_its_folder(folder: Path) -> None:
+    assert f"did you mean '{folder}'?" in not_loadable("model", f"{folder}l", OSError("no connection"))
+    assert f"it lies in, {folder}." in not_loadable("model", str(folder / "config.json"), OSError("not JSON"))

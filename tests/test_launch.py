@@ -1,0 +1,58 @@
+"""Places that cannot be written to, and runs that are not there, are told in one message with exit status 2."""
+
+import errno
+from pathlib import Path
+
+import pytest
+
+from tiny import config
+from tunelab.command_line import completed
+from tunelab.errors import ConfigError
+from tunelab.launch import tell_place
+from tunelab.resume import resumed, settings_of
+
+
+def test_a_file_where_the_run_folder_should_be_is_told_without_a_traceback(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "notes.txt"
+    file.touch()
+    for place in (file, file / "run"):
+        with pytest.raises(OSError) as met:
+            place.mkdir()
+        with pytest.raises(SystemExit) as left:
+            tell_place(met.value)
+
+        assert left.value.code == 2
+        assert f"cannot use {place}: " in (told := capsys.readouterr().err) and "hydra.run.dir=DIR" in told
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.ENAMETOOLONG, errno.ENOSPC])
+def test_a_place_that_takes_no_files_is_the_users_to_change(number: int) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        tell_place(OSError(number, "no", "/some/where"))
+
+
+def test_an_error_of_the_system_that_names_no_place_keeps_its_traceback() -> None:
+    with pytest.raises(BrokenPipeError):
+        tell_place(BrokenPipeError(errno.EPIPE, "broken"))
+
+
+def test_going_on_with_a_run_that_is_not_there_makes_no_folder_and_names_one_like_it(tmp_path: Path) -> None:
+    (tmp_path / "first_run").mkdir()
+
+    with pytest.raises(ConfigError, match=r"no run \(no such folder\); near it are first_run"):
+        completed([f"resume={tmp_path / 'frist_run'}"])
+    assert not (tmp_path / "frist_run").exists()
+    with pytest.raises(ConfigError, match=r"no config\.yaml in it"):
+        settings_of(tmp_path / "first_run")
+
+
+@pytest.mark.parametrize(
+    "content", ["lr: [", "3", "- a", "x: 1", "\x00"], ids=["cut", "number", "list", "other", "nul"]
+)
+def test_settings_that_are_damaged_are_told_with_a_way_out(content: str, tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text(content)
+
+    with pytest.raises(ConfigError, match=r"config\.yaml (cannot be read|holds no settings).*backup"):
+        resumed(config(f"resume={tmp_path}"), [])
