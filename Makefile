@@ -17,7 +17,7 @@ TESTS ?=
 WORKERS ?= 2
 PYTEST = OMP_NUM_THREADS=1 $(PY) -m pytest --numprocesses=$(WORKERS) --dist=loadfile
 
-.PHONY: help train test test-slow starter lint types format clean
+.PHONY: help train test test-slow starter reference lint types format clean
 
 help: ## Print this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,6 +34,9 @@ test-slow: $(VENV)/.installed-test ## Run the tests that train for longer, those
 starter: $(VENV)/.installed-train ## Pre-train the built-in base model anew (about 15 minutes); its export lands in outputs/.
 	$(PY) train.py experiment=starter_readings
 	$(PY) train.py experiment=starter_pretrain
+
+reference: $(VENV)/.installed-train ## Write docs/reference.md anew from the comments in conf/.
+	$(PY) -m tunelab.reference_page > docs/reference.md
 
 lint: $(VENV)/.installed-dev ## Check style and formatting without changing a file.
 	$(PY) -m ruff check .

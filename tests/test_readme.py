@@ -1,8 +1,6 @@
 """Every command of the README runs, as it stands there."""
 
 import io
-import json
-import os
 import re
 import shlex
 import subprocess
@@ -10,52 +8,23 @@ import sys
 from pathlib import Path
 
 import pytest
-from transformers import AutoConfig, AutoModelForCausalLM
 
-from tiny import MODEL, QUIET, labelled, settings, write
+from shown_commands import ROOT, SHORT, commands_of, furnish, run
+from tiny import MODEL, QUIET, settings
 from tunelab.commands.main import main
-from tunelab.models.load import load_tokenizer
 from tunelab.run import fine_tune
 
-ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"```sh\n(.*?)```", README, flags=re.DOTALL)
-LINES = [line.split("  #")[0].strip() for block in BLOCKS for line in block.replace("\\\n", " ").splitlines()]
-COMMANDS = [line for line in dict.fromkeys(LINES) if line and not line.startswith("#")]
+COMMANDS = commands_of(ROOT / "README.md")
 PREVIEW = [line for line in COMMANDS if line.startswith("tunelab preview")]
 USE = [line for line in COMMANDS if " RUN " in line]
 TRAIN = [line for line in COMMANDS if line.startswith("python train.py")]
-# short: what is shown is how the command is put together, not what comes of hours of training
-SHORT = ["max_steps=2", "data.limit=40", "eval.max_new_tokens=2", "logger=none", "trainer.accelerator=cpu"]
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with what the README's commands name: a model, files of records, a stopped run."""
-    folder = tmp_path_factory.mktemp("readme")
-    for name in ("conf", "src", "train.py"):
-        (folder / name).symlink_to(ROOT / name)
-    tokenizer = load_tokenizer({"path": "package:tunelab.starter/model"})
-    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
-    config = AutoConfig.for_model("llama", vocab_size=len(tokenizer), **sizes)
-    AutoModelForCausalLM.from_config(config).save_pretrained(folder / "my_model")
-    tokenizer.save_pretrained(folder / "my_model")
-    records = [{"instruction": f"say {i}", "input": "", "output": f"it is {i}"} for i in range(60)]
-    write(folder / "my.jsonl", records)
-    pairs = [{"prompt": r["instruction"], "chosen": r["output"], "rejected": "no"} for r in records]
-    write(folder / "pairs.jsonl", pairs)
-    rows = [json.loads(line) for line in labelled(folder).read_text().splitlines()]
-    (folder / "reviews.csv").write_text("review,stars\n" + "".join(f"{r['text']},{r['label']}\n" for r in rows))
-    (folder / "essays.csv").write_text("essay,grade\n" + "".join(f"{r['text']},{r['number']}\n" for r in rows))
-    return folder
-
-
-def run(command: str, place: Path, *more: str) -> subprocess.CompletedProcess[str]:
-    words = shlex.split(command)
-    return subprocess.run(
-        [sys.executable, *words[1:], *more], cwd=place, capture_output=True, text=True, timeout=240,
-        env={**os.environ, "PYTHONPATH": str(ROOT / "src"), "WANDB_MODE": "disabled"},
-    )  # fmt: skip
+    """A folder with what the README's commands name: a model, files of records."""
+    return furnish(tmp_path_factory.mktemp("readme"))
 
 
 def test_the_readme_shows_commands() -> None:
