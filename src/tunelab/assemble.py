@@ -18,7 +18,7 @@ from tunelab.models.architecture import context_limit, load_config, refuse_layer
 from tunelab.models.load import load_model, load_tokenizer
 from tunelab.models.soft_prompt import prompt_ids, prompted
 from tunelab.module import FineTuner
-from tunelab.optimizing import make_schedule, optimizer_maker
+from tunelab.optimizing import make_schedule, optimizer_maker, refuse_optimizer
 from tunelab.rates import held_back, starts
 from tunelab.reference import with_reference
 from tunelab.regularize.regularizer import Regularizer
@@ -139,6 +139,7 @@ def prepare(settings: Run) -> Prepared:
         ConfigError: If model or tokenizer cannot be loaded.
     """
     refuse_early(settings.adapter, str(settings.data["task"]))
+    refuse_optimizer(settings.optimizer)
     refuse_layers(settings.model)
     encoded = encode(settings)
     task = encoded.task

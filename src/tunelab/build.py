@@ -20,7 +20,7 @@ ALLOWED = (
     "lightning.pytorch.callbacks.",
     "bitsandbytes.optim.",
 )
-EXTRAS = {"bitsandbytes": "adamw-8bit"}  # the extra that brings a package
+OPTIONAL = {"bitsandbytes"}  # packages that need not be there until a run trains with them
 OURS = {"_target_"}  # keys of a block that are not arguments
 GIVEN = {"params", "step", "total", "hidden"}  # arguments that the code hands over, never the config
 
@@ -40,11 +40,9 @@ def find(target: str) -> Callable[..., Any]:
     """
     if not allowed(target):
         raise ConfigError(f"_target_ '{target}' is not allowed; targets must lie under {', '.join(ALLOWED)}")
-    home = target.partition(".")[0]
-    if home in EXTRAS and find_spec(home) is None:
+    if package := lacking(target):
         raise ConfigError(
-            f"_target_ '{target}' needs the package {home}, which is not installed; it comes with "
-            f"pip install 'tunelab[{EXTRAS[home]}]'"
+            f"_target_ '{target}' needs the package {package}, which is not installed; pip install {package}"
         )
     try:
         found: Callable[..., Any] = get_method(target)
@@ -58,10 +56,21 @@ def find(target: str) -> Callable[..., Any]:
     return found
 
 
+def lacking(target: str) -> str | None:
+    """The optional package that a target needs and that is not installed."""
+    home = target.partition(".")[0]
+    return home if home in OPTIONAL and find_spec(home) is None else None
+
+
 def faults_of(block: Mapping[str, Any], where: str) -> list[str]:
-    """What is wrong with a block that names a `_target_`: unknown target, unknown or misspelt arguments."""
+    """What is wrong with a block that names a `_target_`: unknown target, unknown or misspelt arguments.
+
+    A target in a package that is not installed is none: a trained run is read where its optimizer is not needed.
+    """
     from difflib import get_close_matches
 
+    if lacking(str(block["_target_"])):
+        return []
     try:
         target = find(str(block["_target_"]))
     except ConfigError as fault:

@@ -41,6 +41,20 @@ RANGES: Mapping[str, tuple[float, float]] = {  # smallest and largest legal valu
     "model.rope_base": (1, 10**9),
     "scheduler.warmup": (0, 10**9),
     "scheduler.floor": (0, 1),
+    "scheduler.power": (0, 100),
+    "scheduler.timescale": (0, 10**9),
+    "scheduler.cycles": (1, 10**6),
+    "scheduler.decay": (0, 10**9),
+    "scheduler.every": (0, 10**9),
+    "scheduler.factor": (0, 1),
+    "scheduler.start": (0, 1),
+    "scheduler.patience": (0, 10**6),
+    "scheduler.min_delta": (0, 10**9),
+    "scheduler.cooldown": (0, 10**6),
+    "optimizer.momentum": (0, 0.999999),
+    "optimizer.ns_steps": (1, 99),
+    "optimizer.max_iter": (1, 1000),
+    "optimizer.history_size": (1, 1000),
     "trainer.gradient_clip_val": (0, 10**9),
     "trainer.log_every_n_steps": (1, 10**9),
     "callbacks.patience": (1, 10**6),
@@ -59,6 +73,7 @@ RANGES: Mapping[str, tuple[float, float]] = {  # smallest and largest legal valu
 }
 CHOICES: Mapping[str, tuple[Any, ...]] = {
     "mode": ("auto", "min", "max"),
+    "scheduler.shape": ("linear", "cosine", "sqrt"),
     "eval.generate": ("auto", True, False),
     "eval.base": ("auto", True, False),
     "adapter.kind": ("full", "lora", "dora", "rslora", "qlora", "head", "top_layers", "layernorm", "prompt"),
@@ -85,6 +100,7 @@ CHOICES: Mapping[str, tuple[Any, ...]] = {
 ABOVE_ZERO = {
     "lr",
     "data.beta",
+    *(f"scheduler.{name}" for name in ("power", "timescale", "every", "factor")),
     *(f"adapter.{name}" for name in ("alpha", "lr_scale", "layer_decay", "head_lr", "unfreeze_every")),
 }
 

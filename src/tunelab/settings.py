@@ -14,6 +14,7 @@ from tunelab.errors import ConfigError
 from tunelab.legal import CHOICES, RANGES, out_of_range, unknown_choice
 from tunelab.models.model_faults import model_faults
 from tunelab.optim.faults import optimizer_faults
+from tunelab.optimizer_trial import refusals
 from tunelab.regularize.faults import regularization_faults
 
 resolvers.register()
@@ -79,6 +80,8 @@ def check(config: DictConfig) -> Run:
     faults += model_faults(values)
     faults += optimizer_faults(values)
     faults += regularization_faults(values)
+    if "_target_" in values.get("optimizer", {}) and not any("optimizer" in fault for fault in faults):
+        faults += refusals(values["optimizer"])
     if data.get("mix") is not None:
         data["train"] = None
     if faults:

@@ -12,7 +12,7 @@ def optimizer_faults(values: Mapping[str, Any]) -> list[str]:
     """
     optimizer, scheduler = values.get("optimizer", {}), values.get("scheduler", {})
     kind, curve = (str(block.get("_target_", "")).rpartition(".")[2] for block in (optimizer, scheduler))
-    faults = pair_faults(optimizer)
+    faults = pair_faults(optimizer) + curve_faults(scheduler)
     if kind == "ScheduleFreeAdamW" and curve != "constant":
         faults.append(
             f"optimizer=schedule_free averages its steps, which takes the place of a falling rate; scheduler is "
@@ -24,6 +24,21 @@ def optimizer_faults(values: Mapping[str, Any]) -> list[str]:
         )
     if kind == "LBFGS":
         faults += line_search_faults(values)
+    return faults
+
+
+def curve_faults(scheduler: Mapping[str, Any]) -> list[str]:
+    """What is wrong with a schedule beyond the range of each number."""
+    faults = [
+        f"scheduler.{name}={value} counts, so it must be a whole number"
+        for name in ("cycles", "patience", "cooldown")
+        if isinstance(value := scheduler.get(name), float) and not value.is_integer()
+    ]
+    if str(scheduler.get("_target_", "")).endswith(".exponential") and scheduler.get("floor") == 0:
+        faults.append(
+            "scheduler.floor=0: a rate that loses the same share at every step never gets to 0; set "
+            "scheduler.floor=0.001, or take scheduler=linear"
+        )
     return faults
 
 

@@ -26,9 +26,10 @@ class Lion(Optimizer):
     @override
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        loss = None
         if closure is not None:
             with torch.enable_grad():
-                closure()
+                loss = closure()
         for group in self.param_groups:
             direction, memory = group["betas"]
             for weight in group["params"]:
@@ -41,3 +42,4 @@ class Lion(Optimizer):
                 weight.mul_(1 - group["lr"] * group["weight_decay"])
                 weight.add_(torch.lerp(weight.grad, momentum, direction).sign_(), alpha=-group["lr"])
                 momentum.lerp_(weight.grad, 1 - memory)
+        return loss

@@ -72,10 +72,12 @@ class Muon(Optimizer):
     @override
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        loss = None
         if closure is not None:
             with torch.enable_grad():
-                closure()
+                loss = closure()
         for orthogonal, part in self.parts:
             part.param_groups = [group for group in self.param_groups if group["orthogonal"] is orthogonal]
             part.state = self.state  # loading a checkpoint replaces both, so they are handed over at every step
             part.step()
+        return loss

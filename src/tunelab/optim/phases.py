@@ -10,9 +10,13 @@ from tunelab.optim.schedule import between, half_cosine, progress, warmup_steps
 
 def cosine_restarts(step: int, *, total: int, warmup: float = 0, floor: float = 0.0, cycles: int = 3) -> float:
     """Rise linearly, then fall along half a cosine `cycles` times, each from the peak (Loshchilov and Hutter, 2017)."""
-    rise, done = progress(step, total=total, warmup=warmup)
-    height = half_cosine((cycles * done) % 1.0) if done < 1 else 0.0
-    return rise * between(floor, height)
+    rise = warmup_steps(warmup, total)
+    if step < rise:
+        return (step + 1) / rise
+    if step >= total:
+        return floor
+    span = total - rise
+    return between(floor, half_cosine((step - rise) * cycles % span / span))  # whole numbers: a restart is never missed
 
 
 def wsd(
@@ -36,20 +40,22 @@ def wsd(
     return between(floor, height)
 
 
-def step(step: int, *, total: int, warmup: float = 0, every: float = 0.25, factor: float = 0.5) -> float:
-    """Rise linearly, then multiply by `factor` after every `every` steps (a share of the run below 1)."""
+def stepwise(
+    step: int, *, total: int, warmup: float = 0, every: float = 0.25, factor: float = 0.5, floor: float = 0.0
+) -> float:
+    """Rise linearly, then multiply by `factor` after every `every` steps (a share of the run below 1), to `floor`."""
     rise = warmup_steps(warmup, total)
     if step < rise:
         return (step + 1) / rise
-    return float(factor ** ((step - rise) // max(1, warmup_steps(every, total))))
+    return max(floor, float(factor ** ((step - rise) // max(1, warmup_steps(every, total)))))
 
 
 def one_cycle(step: int, *, total: int, warmup: float = 0.3, start: float = 0.04, floor: float = 0.0) -> float:
-    """Rise slowly from `start` to the peak, then fall to `floor`, both along half a cosine (Smith and Topin, 2018).
+    """Rise from `start` to the peak, then fall to `floor` at step `total`, both along half a cosine.
 
-    The rate alone: momentum stays.  The floor is reached at the very last step, `total` - 1, as in PyTorch.
+    After Smith and Topin 2018, as PyTorch's `OneCycleLR`; the rate alone: momentum stays as it is.
     """
-    top = min(warmup_steps(warmup, total), total) - 1  # the step of the peak
-    if step < top:
-        return 1 - (1 - start) * half_cosine(step / top)
-    return between(floor, half_cosine(min(1.0, (step - max(0, top)) / max(1, total - 1 - max(0, top)))))
+    rise = min(warmup_steps(warmup, total), total)
+    if step < rise:
+        return 1 - (1 - start) * half_cosine(step / rise)
+    return between(floor, half_cosine(progress(step, total=total, warmup=rise)[1]))

@@ -1,5 +1,7 @@
 """A rate that falls when validation stands still."""
 
+from math import isfinite
+
 from tunelab.optim.schedule import warmup_steps
 
 
@@ -57,7 +59,7 @@ class Plateau:
             Whether the rate falls.
         """
         gain = float("inf") if self.best is None else (self.best - score if mode == "min" else score - self.best)
-        if score == score and gain > self.min_delta:
+        if isfinite(score) and gain > self.min_delta:
             self.best, self.bad = score, 0
         else:
             self.bad += 1

@@ -1,7 +1,8 @@
 """Learning-rate schedules that glide: pure functions from a step to a factor in [0, 1] on the peak rate.
 
-All counts are optimizer steps.  Step 0 already trains: under warm-up its factor is 1 / warmup, not 0.  The end of a
-curve is `total`, where the last step has been taken.  Schedules in several phases stand in `phases.py`.
+All counts are optimizer steps.  Step 0 already trains: under warm-up its factor is 1 / warmup, not 0.  Steps 0 to
+`total` - 1 are taken, and the end of every curve is `total`: the last step leaves the rate there, and none is wasted at
+a floor of 0.  Schedules in several phases stand in `phases.py`.
 
     1.0 |    .-~-.
         |  .'     `.
@@ -58,13 +59,15 @@ def polynomial(step: int, *, total: int, warmup: float = 0, floor: float = 0.0, 
     return rise * between(floor, (1 - done) ** power)
 
 
-def exponential(step: int, *, total: int, warmup: float = 0, end: float = 0.01) -> float:
-    """Rise linearly, then lose the same share at every step, so that `end` (above 0) is left at step `total`."""
+def exponential(step: int, *, total: int, warmup: float = 0, floor: float = 0.01) -> float:
+    """Rise linearly, then lose the same share at every step, so that `floor` (above 0) is left at step `total`."""
     rise, done = progress(step, total=total, warmup=warmup)
-    return rise * float(end**done)
+    return rise * float(floor**done)
 
 
-def inverse_sqrt(step: int, *, total: int, warmup: float = 0, timescale: float | None = None) -> float:
+def inverse_sqrt(
+    step: int, *, total: int, warmup: float = 0, floor: float = 0.0, timescale: float | None = None
+) -> float:
     """Rise linearly, then fall with one over the root of the step (Vaswani et al. 2017; Zhai et al. 2022).
 
     The fall does not depend on `total`, so a longer run goes on where a shorter one was.
@@ -73,6 +76,7 @@ def inverse_sqrt(step: int, *, total: int, warmup: float = 0, timescale: float |
         step: Optimizer step.
         total: Steps of the run; used for shares only.
         warmup: Steps of rise, a share of the run below 1.
+        floor: Share of the peak below which it never falls.
         timescale: Steps (a share of the run below 1) until the factor is 1 / root 2 are as many; None takes those of
             the warm-up, which is the schedule of the Transformer.
     """
@@ -80,4 +84,4 @@ def inverse_sqrt(step: int, *, total: int, warmup: float = 0, timescale: float |
     if step < rise:
         return (step + 1) / rise
     scale = max(1, rise if timescale is None else warmup_steps(timescale, total))
-    return 1 / sqrt(1 + (step - rise) / scale)
+    return max(floor, 1 / sqrt(1 + (step - rise) / scale))

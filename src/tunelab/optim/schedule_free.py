@@ -39,13 +39,15 @@ class ScheduleFreeAdamW(Optimizer):
     @override
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        loss = None
         if closure is not None:
             with torch.enable_grad():
-                closure()
+                loss = closure()
         for group in self.param_groups:
             for weight in group["params"]:
                 if weight.grad is not None:
                     self._move(weight, group)
+        return loss
 
     def _move(self, weight: Tensor, group: dict[str, Any]) -> None:
         state, (pull, memory), lr = self.state[weight], group["betas"], group["lr"]
