@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from inspect import isclass, signature
 from typing import Any
 
+import torch
 from torch import nn
 from torch.optim import Optimizer
 from transformers import PreTrainedModel
@@ -33,15 +34,20 @@ def optimizer_maker(model: PreTrainedModel, settings: Run) -> Callable[[list[nn.
 
 
 def refuse_optimizer(block: Mapping[str, Any]) -> None:
-    """Stop a run whose optimizer is not installed here, before data and weights are read.
+    """Stop a run whose optimizer cannot work here, before data and weights are read.
 
     Raises:
-        ConfigError: Naming the package.
+        ConfigError: Naming the package, or the GPU, that is missing.
     """
-    if package := build.lacking(str(block["_target_"])):
+    target = str(block["_target_"])
+    name, instead = target.rpartition(".")[2], "optimizer=adamw takes the same steps with four times the memory"
+    if package := build.lacking(target):
         raise ConfigError(
-            f"{str(block['_target_']).rpartition('.')[2]} needs the package {package}, which is not installed: "
-            f"pip install {package}; optimizer=adamw takes the same steps with four times the memory"
+            f"{name} needs the package {package}, which is not installed: pip install {package}; {instead}"
+        )
+    if target.startswith("bitsandbytes.") and not torch.cuda.is_available():
+        raise ConfigError(
+            f"{name} keeps its memory in 8 bit by kernels for a CUDA GPU, and there is none here; {instead}"
         )
 
 

@@ -11,13 +11,8 @@ def optimizer_faults(values: Mapping[str, Any]) -> list[str]:
         values: Settings as plain values, by name of block.
     """
     optimizer, scheduler = values.get("optimizer", {}), values.get("scheduler", {})
-    kind, curve = (str(block.get("_target_", "")).rpartition(".")[2] for block in (optimizer, scheduler))
+    kind = str(optimizer.get("_target_", "")).rpartition(".")[2]
     faults = pair_faults(optimizer) + curve_faults(scheduler)
-    if kind == "ScheduleFreeAdamW" and curve != "constant":
-        faults.append(
-            f"optimizer=schedule_free averages its steps, which takes the place of a falling rate; scheduler is "
-            f"{curve}, and both at once learn too little. Take scheduler=constant, warm-up included"
-        )
     if kind == "SGD" and optimizer.get("nesterov") and not optimizer.get("momentum"):
         faults.append(
             "optimizer.nesterov=true looks ahead along a momentum, and optimizer.momentum is 0; set one of them"

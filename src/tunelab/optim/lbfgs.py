@@ -60,7 +60,7 @@ class LBFGS(TorchLBFGS):
         return super().step(lambda: self._penalised(closure))  # type: ignore[no-untyped-call]
 
     def _penalised(self, closure: Callable[[], Any]) -> float:
-        loss = float(closure())
+        loss = float(closure().detach())
         with torch.no_grad():
             for weight, decay in self.decays:
                 if decay and weight.grad is not None:

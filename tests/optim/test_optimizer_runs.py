@@ -1,0 +1,110 @@
+"""Every optimizer and schedule in whole runs: resumed bit for bit, in every company, and on the built-in model."""
+
+from itertools import product
+from pathlib import Path
+
+import pytest
+import torch
+
+from test_resume import Watch, overrides, stopped_and_resumed, whole
+from tiny import CONF, MODEL, QUIET, instructions, settings
+from tunelab.errors import ConfigError
+from tunelab.record import RunFolder
+from tunelab.run import fine_tune
+
+OPTIMIZERS = sorted(path.stem for path in (CONF / "optimizer").glob("*.yaml") if path.stem != "adamw_8bit")  # a GPU's
+SCHEDULERS = sorted(path.stem for path in (CONF / "scheduler").glob("*.yaml"))
+METHODS = sorted(path.stem for path in (CONF / "regularization").glob("*.yaml"))
+# What holds two averages of the weights, or moves them beneath a memory of them; told before anything loads.
+REFUSED = {
+    "schedule_free": {"ema", "swa", "l1", "elastic", "max_norm", "strong"},
+    "lbfgs": {"l1", "elastic", "max_norm", "strong"},
+}
+WITH_MEMORY = ["schedule_free", "muon", "lbfgs"]  # whose state is ours; the rest is torch's and takes the slow suite
+PAIRS = [(optimizer, SCHEDULERS[place % len(SCHEDULERS)]) for place, optimizer in enumerate(OPTIMIZERS)]
+
+
+def resumes(optimizer: str, scheduler: str, tmp_path: Path) -> None:
+    given = [part for part in overrides(tmp_path) if not part.startswith("lr=")]
+    given += [f"optimizer={optimizer}", f"scheduler={scheduler}"]
+    watch, one = whole(tmp_path, given)
+    seen, other = stopped_and_resumed(tmp_path, given, [Watch(4), Watch(9)])
+    assert seen == watch.seen
+    left, right = (torch.load(f / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"] for f in (one, other))
+    assert all(torch.equal(left[name], right[name]) for name in left)
+    assert RunFolder(one).read_scores() == RunFolder(other).read_scores()
+
+
+@pytest.mark.parametrize("optimizer", WITH_MEMORY)
+def test_an_optimizer_with_a_memory_of_its_own_resumes_bit_for_bit(optimizer: str, tmp_path: Path) -> None:
+    resumes(optimizer, "constant", tmp_path)
+
+
+def test_a_schedule_that_follows_validation_resumes_bit_for_bit(tmp_path: Path) -> None:
+    resumes("sgd", "plateau", tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("optimizer", "scheduler"), PAIRS)
+def test_every_optimizer_and_every_schedule_resumes_bit_for_bit(optimizer: str, scheduler: str, tmp_path: Path) -> None:
+    resumes(optimizer, scheduler, tmp_path)
+
+
+def all_pairs() -> list[tuple[str, str, str]]:
+    """Few triples in which any two of optimizer, schedule and method meet (a greedy covering array)."""
+    wanted = {("os", *pair) for pair in product(OPTIMIZERS, SCHEDULERS)}
+    wanted |= {("om", *pair) for pair in product(OPTIMIZERS, METHODS)}
+    wanted |= {("sm", *pair) for pair in product(SCHEDULERS, METHODS)}
+    found: list[tuple[str, str, str]] = []
+    for optimizer, method in product(OPTIMIZERS, METHODS):
+        refused = method in REFUSED.get(optimizer, ())
+        covers = {s: {("os", optimizer, s), ("sm", s, method)} & wanted for s in SCHEDULERS}
+        scheduler = SCHEDULERS[0] if refused else max(SCHEDULERS, key=lambda s: len(covers[s]))
+        found.append((optimizer, scheduler, method))
+        wanted -= {("om", optimizer, method)} | (set() if refused else covers[scheduler])
+    rest = [(one, other, "none") if kind == "os" else ("adamw", one, other) for kind, one, other in sorted(wanted)]
+    return found + rest
+
+
+def test_the_triples_bring_any_two_options_together() -> None:
+    triples = all_pairs()
+    for first, second, options in (
+        (0, 1, (OPTIMIZERS, SCHEDULERS)),
+        (0, 2, (OPTIMIZERS, METHODS)),
+        (1, 2, (SCHEDULERS, METHODS)),
+    ):
+        assert {(triple[first], triple[second]) for triple in triples} == set(product(*options))
+
+
+@pytest.fixture(scope="module")
+def records(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return instructions(tmp_path_factory.mktemp("pairs"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("optimizer", "scheduler", "method"), all_pairs())
+def test_any_optimizer_goes_with_any_schedule_and_any_regularization(
+    optimizer: str, scheduler: str, method: str, records: Path, tmp_path: Path
+) -> None:
+    model = ["model=starter"] if method == "mixout" else MODEL  # mixout falls back to pretrained weights
+    words = [f"optimizer={optimizer}", f"scheduler={scheduler}", f"regularization={method}"]
+    small = ["data=instruction", f"data.train={records}", "max_steps=3", "batch_size=6", "test=false", "save=false"]
+    given = [*words, *small, *model, *QUIET, "eval.generate=false"]
+    if method in REFUSED.get(optimizer, ()):
+        with pytest.raises(ConfigError, match="take optimizer=adamw"):
+            settings(*given)
+        return
+    fine_tune(settings(*given), tmp_path / "run")
+    assert RunFolder(tmp_path / "run").read_card()["status"] == "finished"
+    assert RunFolder(tmp_path / "run").read_scores()["val/loss"] > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("group", "name"), [*(("optimizer", n) for n in OPTIMIZERS), *(("scheduler", n) for n in SCHEDULERS)]
+)
+def test_the_built_in_model_learns_under_each(group: str, name: str, tmp_path: Path) -> None:
+    given = [*QUIET, f"{group}={name}", "data.limit=300", "max_epochs=2", "eval.generate=false", "save=false"]
+    fine_tune(settings(*given, "eval.base=true", "eval.test_rows=20"), tmp_path / "run")
+    scores = RunFolder(tmp_path / "run").read_scores()
+    assert scores["test/loss"] < 0.7 * scores["base/loss"]
