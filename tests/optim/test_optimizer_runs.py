@@ -17,10 +17,10 @@ SCHEDULERS = sorted(path.stem for path in (CONF / "scheduler").glob("*.yaml"))
 METHODS = sorted(path.stem for path in (CONF / "regularization").glob("*.yaml"))
 # What holds two averages of the weights, or moves them beneath a memory of them; told before anything loads.
 REFUSED = {
-    "schedule_free": {"ema", "swa", "l1", "elastic", "max_norm", "strong"},
+    "schedule_free_adamw": {"ema", "swa", "l1", "elastic", "max_norm", "strong"},
     "lbfgs": {"l1", "elastic", "max_norm", "strong"},
 }
-WITH_MEMORY = ["schedule_free", "muon", "lbfgs"]  # whose state is ours; the rest is torch's and takes the slow suite
+WITH_MEMORY = ["schedule_free_adamw", "muon", "lbfgs"]  # whose state is ours; the rest is torch's and takes the slow suite
 PAIRS = [(optimizer, SCHEDULERS[place % len(SCHEDULERS)]) for place, optimizer in enumerate(OPTIMIZERS)]
 
 

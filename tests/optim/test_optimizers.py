@@ -76,7 +76,7 @@ def test_a_file_of_conf_takes_the_steps_of_torch(name: str) -> None:
 
 
 def test_every_file_has_a_counterpart_here_or_below() -> None:
-    assert set(NAMES) == {*TORCH, "lion", "muon", "schedule_free", "lbfgs", "adamw_8bit"}
+    assert set(NAMES) == {*TORCH, "lion", "muon", "schedule_free_adamw", "lbfgs", "adamw_8bit"}
 
 
 def test_lion_steps_as_its_paper_says() -> None:

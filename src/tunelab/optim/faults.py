@@ -46,7 +46,7 @@ def pair_faults(optimizer: Mapping[str, Any]) -> list[str]:
     if not numbers or len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
         return [f"optimizer.betas={betas} must be two numbers, each at least 0 and below 1, such as [0.9, 0.999]"]
     if str(optimizer.get("_target_", "")).endswith("ScheduleFreeAdamW") and betas[0] == 0:
-        return ["optimizer.betas: the first is the average's share in schedule_free; it must be above 0"]
+        return ["optimizer.betas: the first is the average's share in schedule_free_adamw; it must be above 0"]
     return []
 
 
