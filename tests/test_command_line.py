@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tiny import MODEL, QUIET, instructions, settings
+from tiny import QUIET, instructions, settings
 from tunelab.command_line import completed
 from tunelab.errors import ConfigError
 from tunelab.run import fine_tune
@@ -57,7 +57,7 @@ def test_a_fault_of_the_data_has_status_2_and_no_traceback(tmp_path: Path) -> No
     ],
 )
 def test_faults_that_show_late_are_the_users_too(arguments: list[str], told: str, tmp_path: Path) -> None:
-    given = ["data=instruction", f"data.train={instructions(tmp_path)}", *QUIET, *MODEL, *arguments]
+    given = ["data=instruction", f"data.train={instructions(tmp_path)}", *QUIET, *arguments]
 
     with pytest.raises(ConfigError, match=told):
         fine_tune(settings(*given), tmp_path / "run")
