@@ -10,7 +10,7 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import IO, Any
 
-from tunelab.errors import TuneLabError
+from tunelab.errors import ConfigError, TuneLabError
 
 PARTIAL = ".part"  # ending of a file that is still being written; safe to delete when no process writes
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -99,7 +99,10 @@ def cannot_write(path: Path, fault: OSError, need: str) -> TuneLabError:
         need: Bytes needed, as text.
     """
     if fault.errno not in FULL:
-        return TuneLabError(f"cannot write {path}: {fault.strerror or fault}; what was there before is unchanged")
+        return ConfigError(
+            f"cannot write {path}: {fault.strerror or fault}; what was there before is unchanged. Name a place "
+            "that this user may write to"
+        )
     free = shutil.disk_usage(path.parent).free
     return TuneLabError(
         f"the disk is full: {path} needs {need} bytes, {free:,} bytes are free; what was there before is unchanged. "
