@@ -1,5 +1,10 @@
 """Train one model.  `python train.py --help` says what you can change."""
 
+import signal
+
+if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C while packages load ends at once, without a traceback
+
 import hydra
 from omegaconf import DictConfig
 

@@ -85,3 +85,17 @@ def test_a_killed_run_leaves_a_checkpoint_to_go_on_from(tmp_path: Path) -> None:
     card = RunFolder(tmp_path / "run").read_card()
     assert card["status"] == "finished" and len(card["sessions"]) == 1
     assert f"going on after step {done}" in resumed.stdout
+
+
+def test_ctrl_c_while_packages_load_ends_without_a_traceback(tmp_path: Path) -> None:
+    # Given a first package in whose loading the key is pressed
+    (tmp_path / "hydra.py").write_text("import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(9)\n")
+    places = os.pathsep.join([str(tmp_path), str(ROOT / "src")])
+
+    done = subprocess.run(
+        [sys.executable, "train.py"], cwd=ROOT, capture_output=True, text=True, timeout=60,
+        env={**os.environ, "PYTHONPATH": places},
+    )  # fmt: skip
+
+    assert done.returncode == -signal.SIGINT
+    assert not done.stderr

@@ -33,6 +33,8 @@ def launch(main: Callable[[], None]) -> None:
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach us as exceptions; we word them
     signal.signal(signal.SIGTERM, leave)
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # as train.py has it while packages load
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         sys.argv[1:] = completed(sys.argv[1:])
         if {"-h", "--help"} & set(sys.argv[1:]):  # Hydra prints the same page, but takes twice as long
