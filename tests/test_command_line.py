@@ -53,6 +53,7 @@ def test_a_fault_of_the_data_has_status_2_and_no_traceback(tmp_path: Path) -> No
     [
         (["monitor=val/accuracy"], "choose one of val/loss"),
         (["model=pretrained", "model.path=/no/such/folder"], "no tokenizer could be loaded"),
+        (["trainer.val_check_interval=1000"], "an epoch has 1: nothing would ever be validated"),
         (["trainer.strategy=foo"], "Lightning refuses these settings.*foo"),
     ],
 )

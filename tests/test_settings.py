@@ -29,6 +29,7 @@ def test_all_faults_are_told_at_once() -> None:
         ("seed=-1", "seed=-1 is out of range"),
         ("+sede=1", "did you mean 'seed'"),
         ("data.train=???", "data.train is not set"),
+        ("scheduler.warmup=2.5", "neither a share of the run"),
         ("data=classification", r"data\.text is not set; name the column(.|\n)*data\.label is not set"),
         ("data.format=alpacca", "did you mean 'alpaca'"),
         ("optimizer._target_=torch.optim.AdmW", "does not exist"),

@@ -13,6 +13,7 @@ from tunelab.data.portions import Portion, portions_of
 from tunelab.data.prepare import Sources, encode_split, left_out_notes, read_splits
 from tunelab.data.token_store import rows_of
 from tunelab.datamodule import StepData
+from tunelab.errors import ConfigError
 from tunelab.models.adapter import Adapter, attach, is_partial, refuse_early
 from tunelab.models.architecture import context_limit, load_config, refuse_layers
 from tunelab.models.load import load_model, load_tokenizer
@@ -219,9 +220,19 @@ def make_module(prepared: Prepared, model: PreTrainedModel) -> FineTuner:
 
 
 def planned_steps(settings: Run, rows: int) -> int:
-    """Optimizer steps of a run over `rows` training examples that nothing stops early."""
+    """Optimizer steps of a run over `rows` training examples that nothing stops early.
+
+    Raises:
+        ConfigError: If validations would be further apart than an epoch is long, so that none would ever come.
+    """
     epoch = ceil(rows / settings.batch_size)
-    limit = settings.trainer["limit_train_batches"]
+    limit, every = settings.trainer["limit_train_batches"], settings.trainer["val_check_interval"]
     if limit is not None:
         epoch = min(epoch, limit) if isinstance(limit, int) else int(epoch * limit)
+    if isinstance(every, int) and every > epoch and settings.trainer["check_val_every_n_epoch"] is not None:
+        raise ConfigError(
+            f"trainer.val_check_interval={every} steps, and an epoch has {epoch}: nothing would ever be validated. "
+            f"Take at most {epoch}, a share of an epoch such as 1.0, or count across epochs with "
+            "trainer.check_val_every_n_epoch=null"
+        )
     return min(epoch * settings.max_epochs, settings.max_steps or epoch * settings.max_epochs)

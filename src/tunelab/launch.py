@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import NoReturn
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
@@ -67,7 +68,7 @@ def told() -> Iterator[None]:
         tell(fault)
 
 
-def tell_place(fault: OSError) -> None:
+def tell_place(fault: OSError) -> NoReturn:
     """Tell of a file or folder that cannot be made where the user wants it, and leave; raise anything else again."""
     if fault.errno not in UNUSABLE or not fault.filename:
         raise fault
@@ -80,7 +81,7 @@ def tell_place(fault: OSError) -> None:
     )
 
 
-def tell(fault: TuneLabError) -> None:
+def tell(fault: TuneLabError) -> NoReturn:
     """Print what went wrong and leave with its exit status."""
     print(f"{type(fault).__name__}: {fault}", file=sys.stderr)
     sys.exit(fault.exit_status)

@@ -20,7 +20,11 @@ REFUSED = {
     "schedule_free_adamw": {"ema", "swa", "l1", "elastic", "max_norm", "strong"},
     "lbfgs": {"l1", "elastic", "max_norm", "strong"},
 }
-WITH_MEMORY = ["schedule_free_adamw", "muon", "lbfgs"]  # whose state is ours; the rest is torch's and takes the slow suite
+WITH_MEMORY = [
+    "schedule_free_adamw",
+    "muon",
+    "lbfgs",
+]  # whose state is ours; the rest is torch's and takes the slow suite
 PAIRS = [(optimizer, SCHEDULERS[place % len(SCHEDULERS)]) for place, optimizer in enumerate(OPTIMIZERS)]
 
 

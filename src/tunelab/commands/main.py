@@ -9,7 +9,6 @@ from importlib import import_module
 from typing import Any, Protocol, cast
 
 from tunelab.errors import TuneLabError
-from tunelab.launch import leave, tell, tell_place
 
 # Name to the sentence of --help.  The module of that name holds `add_arguments` and `run`.
 COMMANDS = {
@@ -33,7 +32,17 @@ class Command(Protocol):
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run one command and leave with its exit status: 0 done, 2 the user's mistake, 1 anything else."""
+    """Run one command and leave with its exit status: 0 done, 2 the user's mistake, 130 Ctrl-C, 1 anything else."""
+    try:
+        sys.exit(status_of(arguments))
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def status_of(arguments: Sequence[str] | None) -> int:
+    """Run one command; the user's mistakes are told here."""
+    from tunelab.launch import leave, tell, tell_place  # takes Hydra, and Ctrl-C may come meanwhile
+
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     signal.signal(signal.SIGTERM, leave)
     given = parse(list(sys.argv[1:] if arguments is None else arguments))
@@ -42,15 +51,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.stdout.flush()
     except TuneLabError as fault:
         tell(fault)
-    except KeyboardInterrupt:
-        sys.exit(130)
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+        return 0
     except OSError as fault:
         tell_place(fault)
-    else:
-        sys.exit(status)
+    return status
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:

@@ -1,6 +1,7 @@
 """What cannot be honoured between an optimizer, its schedule and the rest of a run."""
 
 from collections.abc import Mapping
+from math import isfinite
 from typing import Any
 
 
@@ -12,7 +13,7 @@ def optimizer_faults(values: Mapping[str, Any]) -> list[str]:
     """
     optimizer, scheduler = values.get("optimizer", {}), values.get("scheduler", {})
     kind = str(optimizer.get("_target_", "")).rpartition(".")[2]
-    faults = pair_faults(optimizer) + curve_faults(scheduler)
+    faults = pair_faults(optimizer) + curve_faults(scheduler) + share_faults(scheduler)
     if kind == "SGD" and optimizer.get("nesterov") and not optimizer.get("momentum"):
         faults.append(
             "optimizer.nesterov=true looks ahead along a momentum, and optimizer.momentum is 0; set one of them"
@@ -48,6 +49,15 @@ def pair_faults(optimizer: Mapping[str, Any]) -> list[str]:
     if str(optimizer.get("_target_", "")).endswith("ScheduleFreeAdamW") and betas[0] == 0:
         return ["optimizer.betas: the first is the average's share in schedule_free_adamw; it must be above 0"]
     return []
+
+
+def share_faults(scheduler: Mapping[str, Any]) -> list[str]:
+    """What is wrong with lengths given as a share of the run below 1, and as steps from 1 on."""
+    return [
+        f"scheduler.{name}={length} is neither a share of the run (below 1) nor a number of steps (a whole number)"
+        for name in ("warmup", "decay", "every")
+        if isinstance(length := scheduler.get(name), float) and isfinite(length) and length > 1 and length % 1
+    ]
 
 
 def line_search_faults(values: Mapping[str, Any]) -> list[str]:
