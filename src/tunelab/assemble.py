@@ -140,7 +140,7 @@ def prepare(settings: Run) -> Prepared:
         ConfigError: If model or tokenizer cannot be loaded.
     """
     refuse_early(settings.adapter, str(settings.data["task"]))
-    refuse_optimizer(settings.optimizer)
+    refuse_optimizer(settings.optimizer, str(settings.trainer["accelerator"]))
     refuse_layers(settings.model)
     encoded = encode(settings)
     task = encoded.task

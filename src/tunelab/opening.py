@@ -13,6 +13,7 @@ from tunelab.checkpoint_io import read_checkpoint
 from tunelab.data.places import locate
 from tunelab.data.report import build_report
 from tunelab.data.report_facts import facts
+from tunelab.optim.faults import curve_notes
 from tunelab.rates import told
 from tunelab.record import RunFolder
 from tunelab.regularize.dropout import shown
@@ -102,7 +103,8 @@ def show_work(prepared: Prepared, folder: RunFolder) -> None:
     console.show_model({**name, **sizes, "adapter": settings.adapter["kind"], **ways})
     report = report_of(prepared)
     console.show_data(prepared.counts, facts(report))
-    for note in [*prepared.sources.notes, *answer_notes(prepared)]:
+    of_rate = curve_notes(settings.optimizer, settings.scheduler, planned_steps(settings, prepared.epoch_rows))
+    for note in [*prepared.sources.notes, *of_rate, *answer_notes(prepared)]:
         console.say(f"  {note}")
     folder.write_report(report)
 

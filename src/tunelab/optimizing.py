@@ -33,8 +33,12 @@ def optimizer_maker(model: PreTrainedModel, settings: Run) -> Callable[[list[nn.
     return make
 
 
-def refuse_optimizer(block: Mapping[str, Any]) -> None:
+def refuse_optimizer(block: Mapping[str, Any], accelerator: str = "auto") -> None:
     """Stop a run whose optimizer cannot work here, before data and weights are read.
+
+    Args:
+        block: Of the optimizer.
+        accelerator: What the run trains on.
 
     Raises:
         ConfigError: Naming the package, or the GPU, that is missing.
@@ -45,10 +49,9 @@ def refuse_optimizer(block: Mapping[str, Any]) -> None:
         raise ConfigError(
             f"{name} needs the package {package}, which is not installed: pip install {package}; {instead}"
         )
-    if target.startswith("bitsandbytes.") and not torch.cuda.is_available():
-        raise ConfigError(
-            f"{name} keeps its memory in 8 bit by kernels for a CUDA GPU, and there is none here; {instead}"
-        )
+    if target.startswith("bitsandbytes.") and (accelerator == "cpu" or not torch.cuda.is_available()):
+        lost = "and there is none here" if accelerator != "cpu" else "and trainer.accelerator=cpu uses none"
+        raise ConfigError(f"{name} keeps its memory in 8 bit by kernels for a CUDA GPU, {lost}; {instead}")
 
 
 def make_schedule(block: Mapping[str, Any], total: int) -> Callable[[int], float]:

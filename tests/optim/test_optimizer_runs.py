@@ -15,11 +15,8 @@ from tunelab.run import fine_tune
 OPTIMIZERS = sorted(path.stem for path in (CONF / "optimizer").glob("*.yaml") if path.stem != "adamw_8bit")  # a GPU's
 SCHEDULERS = sorted(path.stem for path in (CONF / "scheduler").glob("*.yaml"))
 METHODS = sorted(path.stem for path in (CONF / "regularization").glob("*.yaml"))
-# What holds two averages of the weights, or moves them beneath a memory of them; told before anything loads.
-REFUSED = {
-    "schedule_free_adamw": {"ema", "swa", "l1", "elastic", "max_norm", "strong"},
-    "lbfgs": {"l1", "elastic", "max_norm", "strong"},
-}
+# An average of the weights beside another one, or zeros that an average undoes; told before anything loads.
+REFUSED = {"schedule_free_adamw": {"ema", "swa", "l1", "elastic", "strong"}}
 WITH_MEMORY = [
     "schedule_free_adamw",
     "muon",

@@ -187,6 +187,10 @@ def test_eight_bits_without_package_or_gpu_are_refused_with_a_way_out(monkeypatc
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ConfigError, match=r"CUDA GPU, and there is none here; optimizer=adamw"):
         refuse_optimizer(block("adamw_8bit"))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    with pytest.raises(ConfigError, match=r"trainer.accelerator=cpu uses none"):
+        refuse_optimizer(block("adamw_8bit"), "cpu")
+    refuse_optimizer(block("adamw_8bit"))
 
 
 @pytest.mark.parametrize("name", NAMES)

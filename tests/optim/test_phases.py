@@ -15,6 +15,7 @@ from transformers import (
 )
 
 from tiny import CONF, settings
+from tunelab.optim.faults import curve_notes
 from tunelab.optim.phases import cosine_restarts, one_cycle, stepwise, wsd
 from tunelab.optim.plateau import Plateau
 from tunelab.optim.schedule import exponential, inverse_sqrt, polynomial
@@ -126,6 +127,20 @@ def test_every_file_rises_from_its_first_step_and_ends_where_it_says(name: str) 
         floor = 0.01 if name == "exponential" else 0.0
         assert heights[40] == pytest.approx(floor, abs=1e-12)
         assert heights[39] > floor  # no step is wasted at the end
+
+
+@pytest.mark.parametrize("name", sorted(FALLS_TO_ITS_FLOOR))
+def test_the_last_step_leaves_the_rate_at_exactly_the_floor(name: str) -> None:
+    for floor, warmup in ((0.1, 0), (0.07, 1), (0.3, 0.2), (0.1, 49)):
+        curve = make_schedule({**block(name), "floor": floor, "warmup": warmup}, total=TOTAL)
+        assert curve(TOTAL) == floor < curve(TOTAL - 1)
+
+
+def test_what_may_surprise_in_a_rate_is_told() -> None:
+    both = settings("optimizer=schedule_free_adamw", "scheduler=cosine")
+    assert "scheduler=cosine" in curve_notes(both.optimizer, both.scheduler, TOTAL)[0]
+    assert "never gets beyond 50%" in curve_notes({}, {**block("linear"), "warmup": 100}, TOTAL)[0]
+    assert curve_notes({}, {**block("linear"), "warmup": TOTAL}, TOTAL) == []
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -47,7 +47,6 @@ def test_a_combination_without_meaning_is_refused(case: str) -> None:
         ("tunelab.optim.schedule_free.ScheduleFreeAdamW", "ema=0.9"),
         ("tunelab.optim.schedule_free.ScheduleFreeAdamW", "swa_start=0.5"),
         ("tunelab.optim.schedule_free.ScheduleFreeAdamW", "l1=0.1"),
-        ("tunelab.optim.lbfgs.LBFGS", "max_norm=2"),
     ],
 )
 def test_weights_are_not_moved_beneath_an_optimizer_that_remembers_them(optimizer: str, method: str) -> None:

@@ -19,10 +19,12 @@ from tunelab import assemble
 from tunelab.checkpoint_io import read_checkpoint
 from tunelab.data.examples import IGNORE
 from tunelab.record import RunFolder
+from tunelab.regularize.linear import linear_layers
 from tunelab.run import fine_tune
 
 METHODS = {
     "none": [],
+    "l2": [],
     "elastic": [],
     "dropout": [],
     "label_smoothing": [],
@@ -141,6 +143,16 @@ def test_an_adapter_is_all_that_is_touched(tmp_path: Path) -> None:
     rows = [weight.norm(dim=1).max() for name, weight in last["state_dict"].items() if "lora" in name]
     assert max(rows) <= 0.5 + 1e-5
     assert folder.read_scores()["val/loss"] == pytest.approx(by_plain_transformers(folder.export, given), rel=1e-3)
+
+
+def test_rows_stay_bounded_in_the_average_that_schedule_free_exports(tmp_path: Path) -> None:
+    more = ["optimizer=schedule_free_adamw", "regularization.max_norm=0.4", "lr=0.05"]
+    fine_tune(settings(*small(tmp_path, "none", *more)), tmp_path / "run")
+
+    layers = list(linear_layers(AutoModelForCausalLM.from_pretrained(RunFolder(tmp_path / "run").export)))
+    longest = [float(layer.weight.detach().norm(dim=1).max()) for layer in layers]
+    assert max(longest) <= 0.4 * (1 + 1e-5)
+    assert max(longest) > 0.39
 
 
 @pytest.mark.slow  # three interpreters import everything

@@ -8,11 +8,12 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from test_resume import Watch, overrides, stopped_and_resumed, whole
+from tiny import CONF
 from tiny_families import SIZE, saved
 from tunelab.checkpoint_io import read_checkpoint
 from tunelab.record import RunFolder
 
-CASES = {
+CASES: dict[str, tuple[list[str], list[Watch]]] = {
     "moving average": (["regularization.ema=0.9"], [Watch(4)]),
     "moving average while it validates": (["regularization.ema=0.9"], [Watch(3, validating=True)]),
     "moving average of an adapter": (["adapter=lora", "regularization.ema=0.9", "regularization.l1=0.01"], [Watch(5)]),
@@ -23,12 +24,25 @@ CASES = {
         [Watch(4)],
     ),
     "mixout": (["regularization.mixout=0.5", "regularization.max_norm=1"], [Watch(1), Watch(8)]),
+    "zeros beneath a line search": (["optimizer=lbfgs", "regularization.l1=0.01"], [Watch(3)]),
+    "rows bounded in an average": (["optimizer=schedule_free_adamw", "regularization.max_norm=1"], [Watch(3)]),
 }  # fmt: skip
+FILES = {f"regularization={path.stem}" for path in (CONF / "regularization").glob("*.yaml")}
 
 
 @pytest.mark.parametrize("case", CASES, ids=[name.replace(" ", "-") for name in CASES])
 def test_a_resumed_run_ends_bit_equal(case: str, tmp_path: Path) -> None:
-    more, stops = CASES[case]
+    ends_bit_equal(*CASES[case], tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("file", sorted(FILES))
+def test_each_method_by_its_name_resumes_bit_equal(file: str, tmp_path: Path) -> None:
+    ends_bit_equal([file], [Watch(2), Watch(7)], tmp_path)
+
+
+def ends_bit_equal(more: list[str], stops: list[Watch], tmp_path: Path) -> None:
+    """Run twice, once stopped and resumed, and compare all that is left."""
     base = saved("llama", tmp_path, AutoModelForCausalLM, SIZE)
     given = [part for part in overrides(tmp_path) if not part.startswith("model")]
     given += ["model=pretrained", f"model.path={base}", *more]

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from math import isfinite
 from typing import Any
 
+from tunelab.optim.schedule import warmup_steps
+
 
 def optimizer_faults(values: Mapping[str, Any]) -> list[str]:
     """Faults of the blocks `optimizer` and `scheduler`, all of them.
@@ -21,6 +23,29 @@ def optimizer_faults(values: Mapping[str, Any]) -> list[str]:
     if kind == "LBFGS":
         faults += line_search_faults(values)
     return faults
+
+
+def curve_notes(optimizer: Mapping[str, Any], scheduler: Mapping[str, Any], total: int) -> list[str]:
+    """What may surprise in the rate of a run that can be done all the same.
+
+    Args:
+        optimizer: Its block.
+        scheduler: Its block.
+        total: Optimizer steps of the run.
+    """
+    kind, curve = (str(block.get("_target_", "")).rpartition(".")[2] for block in (optimizer, scheduler))
+    notes = []
+    if kind == "ScheduleFreeAdamW" and curve != "constant":
+        notes.append(
+            f"optimizer=schedule_free_adamw averages its steps, which takes the place of a falling rate; with "
+            f"scheduler={curve} it gets both and may learn too little; scheduler=constant is its own"
+        )
+    if (rise := warmup_steps(float(scheduler.get("warmup") or 0), total)) > total:
+        notes.append(
+            f"scheduler.warmup={rise} steps is longer than the run of {total}: the rate never gets beyond "
+            f"{total / rise:.0%} of its peak"
+        )
+    return notes
 
 
 def curve_faults(scheduler: Mapping[str, Any]) -> list[str]:

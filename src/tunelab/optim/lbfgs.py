@@ -59,6 +59,10 @@ class LBFGS(TorchLBFGS):
         """
         return super().step(lambda: self._penalised(closure))  # type: ignore[no-untyped-call]
 
+    def forget(self) -> None:
+        """Drop the curvature: the weights have been moved by something else, and differences of gradients mislead."""
+        self.state.clear()
+
     def _penalised(self, closure: Callable[[], Any]) -> float:
         loss = float(closure().detach())
         with torch.no_grad():

@@ -44,7 +44,7 @@ def constant(step: int, *, total: int, warmup: float = 0) -> float:
 def linear(step: int, *, total: int, warmup: float = 0, floor: float = 0.0) -> float:
     """Rise linearly, then fall linearly to `floor` at step `total`."""
     rise, done = progress(step, total=total, warmup=warmup)
-    return rise * (1 - (1 - floor) * done)
+    return rise * between(floor, 1 - done)
 
 
 def cosine(step: int, *, total: int, warmup: float = 0, floor: float = 0.0) -> float:

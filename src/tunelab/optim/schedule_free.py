@@ -61,9 +61,28 @@ class ScheduleFreeAdamW(Optimizer):
         size = (square / (1 - memory ** state["step"])).sqrt_().add_(group["eps"])
         direction = (weight.grad / size).add_(weight, alpha=group["weight_decay"])
         state["weights"] += state["highest"] ** 2  # steps of the warm-up count less in the average
-        share = state["highest"] ** 2 / state["weights"] if state["weights"] else 0.0
+        share = self._share(state)
         weight.lerp_(state["z"], share).add_(direction, alpha=lr * (pull * (1 - share) - 1))
         state["z"].sub_(direction, alpha=lr)
+
+    @torch.no_grad()
+    def bring(self, weight: Tensor, change: Callable[[Tensor], Tensor]) -> None:
+        """Change z, where the step just taken has led, as if it had led there: x and y follow.
+
+        Args:
+            weight: A parameter that has been stepped.
+            change: From a tensor of its shape to its new value.
+        """
+        state = self.state[weight]
+        pull = next(group["betas"][0] for group in self.param_groups if any(weight is p for p in group["params"]))
+        after = change(state["z"])
+        weight.add_(after - state["z"], alpha=1 - pull * (1 - self._share(state)))
+        state["z"].copy_(after)
+
+    @staticmethod
+    def _share(state: dict[str, Any]) -> float:
+        """How much the last step counts in the average."""
+        return float(state["highest"] ** 2 / state["weights"]) if state["weights"] else 0.0
 
     @torch.no_grad()
     def averages(self) -> Iterator[tuple[Parameter, Tensor]]:

@@ -1,6 +1,7 @@
 """What moves the weights after the optimizer has: a pull to exact zeros, a bound on their rows."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -8,6 +9,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from tunelab.regularize.linear import Linear
+
+Bring = Callable[[Tensor, Callable[[Tensor], Tensor]], None]  # gives a weight its new value
 
 
 @torch.no_grad()
@@ -35,14 +38,21 @@ def soft_threshold(groups: Iterable[Mapping[str, Any]], strength: float) -> Tens
     return zeros / max(entries, 1)
 
 
+def replace(weight: Tensor, change: Callable[[Tensor], Tensor]) -> None:
+    """Change a weight in place."""
+    weight.copy_(change(weight))
+
+
 @torch.no_grad()
-def bound_rows(layers: Sequence[Linear], longest: float) -> None:
+def bound_rows(layers: Sequence[Linear], longest: float, bring: Bring = replace) -> None:
     """Max-norm: scale down each row, what one unit takes in, that is longer than `longest` (Srivastava et al. 2014).
 
     Args:
         layers: Linear layers; those that did not move in this step are left alone.
         longest: Largest Euclidean norm of a row.
+        bring: What changes a weight; an optimizer that averages changes the points that it averages, as a mean of
+            bounded rows is bounded.
     """
     for layer in layers:
         if layer.weight.grad is not None:
-            layer.weight.copy_(torch.renorm(layer.weight, 2, layer.units, longest))
+            bring(layer.weight, partial(torch.renorm, p=2, dim=layer.units, maxnorm=longest))

@@ -68,15 +68,20 @@ def mixout_faults(wanted: Wanted, values: Mapping[str, Any]) -> list[str]:
 
 
 def optimizer_clashes(wanted: Wanted, optimizer: str) -> list[str]:
-    """Methods that move or average weights beneath an optimizer that remembers where they were."""
-    reasons = {
-        "ScheduleFreeAdamW": "it keeps its own average of the weights, and the two would contradict each other",
-        "LBFGS": "its next direction is computed from the weights it left",
-    }
-    clashing = [f"{name}={getattr(wanted, name):g}" for name in ("l1", "max_norm") if getattr(wanted, name)]
-    if optimizer == "ScheduleFreeAdamW":
-        clashing += [f"ema={wanted.ema:g}"] if wanted.ema else []
-        clashing += [f"swa_start={wanted.swa_start:g}"] if wanted.swa_start < 1 else []
-    if optimizer not in reasons or not clashing:
+    """Methods that say of the weights what an optimizer's own average would undo."""
+    if optimizer != "ScheduleFreeAdamW":
         return []
-    return [f"regularization.{', '.join(clashing)} with {optimizer}: {reasons[optimizer]}; take optimizer=adamw"]
+    faults = []
+    if wanted.l1:
+        faults.append(
+            f"regularization.l1={wanted.l1:g} with {optimizer}: it exports an average of the steps, which is not zero "
+            "where single steps were; take optimizer=adamw"
+        )
+    averages = [f"ema={wanted.ema:g}"] if wanted.ema else []
+    averages += [f"swa_start={wanted.swa_start:g}"] if wanted.swa_start < 1 else []
+    if averages:
+        faults.append(
+            f"regularization.{', '.join(averages)} with {optimizer}: it keeps its own average of the weights, and one "
+            "is exported; take optimizer=adamw"
+        )
+    return faults

@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from tunelab.regularize.after_step import bound_rows, soft_threshold
+from tunelab.regularize.after_step import bound_rows, replace, soft_threshold
 from tunelab.regularize.average import Average, equal_from, moving
 from tunelab.regularize.fitting import refuse_unfit
 from tunelab.regularize.linear import linear_layers
@@ -56,7 +56,9 @@ class Regularizer:
         found = {}
         if self.wanted.l1:
             found["train/sparsity"] = soft_threshold(optimizer.param_groups, self.wanted.l1)
-        bound_rows(self.bounded, self.wanted.max_norm)
+        bound_rows(self.bounded, self.wanted.max_norm, getattr(optimizer, "bring", replace))
+        if (self.wanted.l1 or self.bounded) and hasattr(optimizer, "forget"):
+            optimizer.forget()
         for average in self.averages:
             average.update()
         return found
