@@ -146,13 +146,13 @@ def test_an_adapter_is_all_that_is_touched(tmp_path: Path) -> None:
 
 
 def test_rows_stay_bounded_in_the_average_that_schedule_free_exports(tmp_path: Path) -> None:
-    more = ["optimizer=schedule_free_adamw", "regularization.max_norm=0.4", "lr=0.05"]
+    more = ["optimizer=schedule_free_adamw", "regularization.max_norm=0.3", "lr=0.05"]
     fine_tune(settings(*small(tmp_path, "none", *more)), tmp_path / "run")
 
     layers = list(linear_layers(AutoModelForCausalLM.from_pretrained(RunFolder(tmp_path / "run").export)))
     longest = [float(layer.weight.detach().norm(dim=1).max()) for layer in layers]
-    assert max(longest) <= 0.4 * (1 + 1e-5)
-    assert max(longest) > 0.39
+    assert max(longest) <= 0.3 * (1 + 1e-5)
+    assert max(longest) > 0.25
 
 
 @pytest.mark.slow  # three interpreters import everything
