@@ -1,144 +1,110 @@
 """Which search finds the best configuration for the same number of epochs?
 
-    python bench/search/run.py                  # the made-up surface, about ten minutes on one core
-    python bench/search/run.py --seeds 3        # a quick look
-    python bench/search/run.py --only auto random
+    python bench/search/run.py                     # both problems, 20 seeds; a Gaussian process takes most of the time
+    python bench/search/run.py --fast              # without Gaussian processes: about a minute
+    python bench/search/run.py --on table --only auto "random, twice the budget" --seeds 5
 
-Each sampler and pruner replays the same curves under the same budget of epochs; its pick is judged by the noiseless
-value of the configuration it would hand over, against the best there is.  Writes `surface.csv` (a line a study) and
-`surface.md` (median and 90 % quantile of the regret).
+Each sampler and pruner replays the same curves under the same budget of epochs; its pick is judged by the true value of
+the configuration that it would hand over, against the best there is.  Writes `results.csv` (a line a search) and
+`results.md` (median and 90 % quantile of the regret), where all of it is measured.
 """
 
 import argparse
 import csv
-from collections.abc import Sequence
-from math import exp, log
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import mean, median, quantiles
 
 import optuna
-from optuna.trial import TrialState
-from scipy.optimize import differential_evolution
-from surface import EPOCHS, SPACE, curve, final
-
-from tunelab.search.budget import budgeted
-from tunelab.search.dimension import Span
-from tunelab.search.proposals import Proposals
-from tunelab.search.pruners import make_pruner
-from tunelab.search.samplers import make_samplers, resolve
-from tunelab.search.space import Space, build_space
+import surface
+import table
+from optuna.exceptions import ExperimentalWarning
+from problem import Problem
+from replay import Method, replayed
 
 HERE = Path(__file__).resolve().parent
-TRIALS = 30  # whole runs that the budget pays for
-METHODS = {  # name: sampler, pruner, share of the budget
-    "random": ("random", "none", 1.0),
-    "random, twice the budget": ("random", "none", 2.0),
-    "qmc": ("qmc", "none", 1.0),
-    "tpe": ("tpe", "none", 1.0),
-    "gp": ("gp", "none", 1.0),
-    "cmaes": ("cmaes", "none", 1.0),
-    "evolution": ("evolution", "none", 1.0),
-    "random + median": ("random", "median", 1.0),
-    "random + asha": ("random", "asha", 1.0),
-    "tpe + hyperband": ("tpe", "hyperband", 1.0),
-    "tpe + hyperband, half the budget": ("tpe", "hyperband", 0.5),
-    "gp + hyperband": ("gp", "hyperband", 1.0),
-    "auto": ("auto", "auto", 1.0),
+PROBLEMS: Mapping[str, Callable[[], Problem]] = {"surface": surface.problem, "table": table.problem}
+METHODS: Mapping[str, Method] = {
+    "random": Method("random"),
+    "random, twice the budget": Method("random", share=2.0),
+    "qmc": Method("qmc"),
+    "tpe": Method("tpe"),
+    "cmaes": Method("cmaes"),
+    "evolution": Method("evolution"),
+    "random + median": Method("random", "median"),
+    "random + asha": Method("random", "asha"),
+    "random + hyperband": Method("random", "hyperband"),
+    "tpe + median": Method("tpe", "median"),
+    "tpe + asha": Method("tpe", "asha"),
+    "tpe + hyperband": Method("tpe", "hyperband"),
+    "tpe + hyperband, half the budget": Method("tpe", "hyperband", share=0.5),
+    "gp": Method("gp"),
+    "gp + median": Method("gp", "median"),
+    "auto": Method("auto", "auto"),
 }
+SLOW = ("gp", "auto")  # samplers that take more than a hundredth of a second for each trial
+Line = dict[str, str]
 
 
-def study(sampler: str, pruner: str, budget: int, seed: int, space: Space) -> tuple[float, int, int]:
-    """Search once.
-
-    Returns:
-        The true value of the pick, the trials and the epochs it took.
-    """
-    trials = budget // EPOCHS
-    samplers = make_samplers(sampler, space, seed=seed, trials=trials, options={})
-    made = optuna.create_study(
-        sampler=samplers.direct, pruner=make_pruner(budgeted(pruner, resolve(sampler, space, trials), trials), {})
-    )
-    proposals = Proposals(made, space, samplers, seed=seed)
-    spent = 0
-    while spent < budget:
-        found = proposals.next(made.get_trials(deepcopy=False))
-        assert found is not None  # a space of ranges has no end
-        trial, params = found
-        losses, state = curve(params, seed), TrialState.COMPLETE
-        for epoch in range(1, EPOCHS + 1):
-            spent += 1
-            if epoch > len(losses):
-                state = TrialState.FAIL
-                break
-            trial.report(losses[epoch - 1], epoch)
-            if trial.should_prune():
-                state = TrialState.PRUNED
-                break
-            if spent >= budget and epoch < EPOCHS:
-                state = TrialState.FAIL  # the budget is over in the middle of a run: no result
-                break
-        made.tell(trial, min(losses) if state is TrialState.COMPLETE else None, state=state)
-    whole = [trial for trial in made.trials if trial.state is TrialState.COMPLETE]
-    return (final(made.best_params) if whole else float("inf")), len(made.trials), spent
-
-
-def best_there_is(space: Space) -> float:
-    """The lowest true value of all configurations, by differential evolution."""
-    names = list(space.always)
-    spans = [space.always[name] for name in names]
-    assert all(isinstance(span, Span) for span in spans)
-    ends = [(log(s.low), log(s.high)) if s.log else (s.low, s.high) for s in spans if isinstance(s, Span)]
-
-    def value(point: Sequence[float]) -> float:
-        params = {n: exp(x) if s.log else x for n, s, x in zip(names, spans, point, strict=True) if isinstance(s, Span)}
-        return min(final(params), 1e9)
-
-    return float(differential_evolution(value, ends, seed=0, tol=1e-10, maxiter=400).fun)
-
-
-def measure(methods: Sequence[str], seeds: int) -> list[dict[str, object]]:
-    """One line for each study: method, seed, regret, trials and epochs."""
-    space = build_space(SPACE, {}, {})
-    lowest = best_there_is(space)
-    lines: list[dict[str, object]] = []
-    for method in methods:
-        sampler, pruner, share = METHODS[method]
-        for seed in range(seeds):
-            value, trials, epochs = study(sampler, pruner, round(TRIALS * EPOCHS * share), seed, space)
-            lines.append({"method": method, "seed": seed, "regret": value - lowest, "trials": trials, "epochs": epochs})
-        print(f"{method}: median regret {median(float(str(x['regret'])) for x in lines[-seeds:]):.4f}", flush=True)
+def measure(problems: Sequence[str], methods: Sequence[str], seeds: int) -> list[Line]:
+    """One line for each search: problem, method, seed, regret, value, trials and epochs."""
+    lines: list[Line] = []
+    for name in problems:
+        problem = PROBLEMS[name]()
+        for method in methods:
+            began = time.monotonic()
+            for seed in range(seeds):
+                found = replayed(METHODS[method], problem, seed)
+                numbers = {"regret": f"{found.value - problem.lowest:.5f}", "value": f"{found.value:.5f}"}
+                counts = {"trials": str(found.trials), "epochs": str(found.epochs)}
+                lines.append({"problem": name, "method": method, "seed": str(seed), **numbers, **counts})
+            regrets = [float(line["regret"]) for line in lines[-seeds:]]
+            print(
+                f"{name}, {method}: median regret {median(regrets):.4f}, {time.monotonic() - began:.0f} s", flush=True
+            )
     return lines
 
 
-def table(lines: Sequence[dict[str, object]]) -> str:
+def summary(lines: Sequence[Line], problem: str) -> str:
     """Median, mean and 90 % quantile of the regret by method, as Markdown."""
     rows = ["| method | median | mean | q90 | trials | epochs |", "|---|---|---|---|---|---|"]
-    for method in dict.fromkeys(str(line["method"]) for line in lines):
-        mine = [line for line in lines if line["method"] == method]
-        regrets = sorted(float(str(line["regret"])) for line in mine)
-        q90 = quantiles(regrets, n=10, method="inclusive")[-1] if len(regrets) > 1 else regrets[0]
-        trials, epochs = (mean(float(str(line[name])) for line in mine) for name in ("trials", "epochs"))
-        rows.append(
-            f"| {method} | {median(regrets):.4f} | {mean(regrets):.4f} | {q90:.4f} | {trials:.0f} | {epochs:.0f} |"
-        )
+    for method in dict.fromkeys(line["method"] for line in lines):
+        mine = [line for line in lines if line["method"] == method and line["problem"] == problem]
+        regrets = [float(line["regret"]) for line in mine]
+        trials, epochs = (mean(float(line[name]) for line in mine) for name in ("trials", "epochs"))
+        told = f"{median(regrets):.4f} | {mean(regrets):.4f} | {quantile90(regrets):.4f}"
+        rows.append(f"| {method} | {told} | {trials:.0f} | {epochs:.0f} |")
     return "\n".join(rows) + "\n"
+
+
+def quantile90(values: Sequence[float]) -> float:
+    """The value that nine tenths stay below."""
+    return quantiles(values, n=10, method="inclusive")[-1] if len(values) > 1 else values[0]
 
 
 def main() -> None:
     """Measure and write."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
+    warnings.simplefilter("ignore", ExperimentalWarning)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--on", nargs="+", choices=PROBLEMS, default=list(PROBLEMS), metavar="PROBLEM")
     parser.add_argument("--only", nargs="+", choices=METHODS, default=list(METHODS), metavar="METHOD")
+    parser.add_argument("--fast", action="store_true", help="leave out Gaussian processes")
+    parser.add_argument("--seeds", type=int, default=20)
     given = parser.parse_args()
-    lines = measure(given.only, given.seeds)
-    print(table(lines))
-    if given.only == list(METHODS):
-        with (HERE / "surface.csv").open("w", newline="") as file:
+    methods = [name for name in given.only if not (given.fast and METHODS[name].sampler in SLOW)]
+    lines = measure(given.on, methods, given.seeds)
+    for name in given.on:
+        print(f"\n{name}\n{summary(lines, name)}")
+    if methods == list(METHODS) and given.on == list(PROBLEMS):
+        with (HERE / "results.csv").open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, lines[0].keys(), lineterminator="\n")
             writer.writeheader()
             writer.writerows(lines)
-        (HERE / "surface.md").write_text(table(lines))
+        text = "\n".join(f"{name}\n\n{summary(lines, name)}" for name in PROBLEMS)
+        (HERE / "results.md").write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

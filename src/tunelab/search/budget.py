@@ -8,6 +8,7 @@ from tunelab.search.request import Request
 from tunelab.search.samplers import resolve
 
 WORTH_PRUNING = 12  # trials from which ending some early pays for the care it takes
+WHOLE = ("cmaes", "evolution")  # samplers that leave a pruned trial out of their generations
 
 
 def checked(plan: Plan) -> Plan:
@@ -67,11 +68,7 @@ def sized(plan: Plan, request: Request) -> Plan:
 
 
 def budgeted(pruner: str, sampler: str, trials: int | None) -> str:
-    """The pruner behind `auto`.
-
-    Few trials are better all run to their end, and so are those that a Gaussian process learns from: on the made-up
-    surface of bench/search it lost more by half-told trials than it won by their number.
-    """
+    """The pruner behind `auto`: few trials are better all run to their end, and so are those of some samplers."""
     if pruner != "auto":
         return pruner
-    return "hyperband" if sampler != "gp" and (trials is None or trials >= WORTH_PRUNING) else "none"
+    return "none" if sampler in WHOLE or (trials is not None and trials < WORTH_PRUNING) else "hyperband"

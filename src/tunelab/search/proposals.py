@@ -64,7 +64,7 @@ class Proposals:
                 (self._asked(params, "grid") for params in self.space.grid() if key_of(params) not in seen), None
             )
         if self.samplers.learner is not None and len(seen) >= self.samplers.explored:
-            params = imagined(trials, self.study.directions, self.samplers.learner, self.space)
+            params = imagined(counted(trials), self.study.directions, self.samplers.learner, self.space)
             if key_of(params) not in seen:
                 return self._asked(params, "sampler")
             other = self._untried(seen)

@@ -19,6 +19,11 @@ class Condition:
     value: Scalar
     dimensions: Mapping[str, Dimension]
 
+    @property
+    def named(self) -> str:
+        """The condition as it stands in a config."""
+        return f"{self.key}={self.value}"
+
     def met(self, params: Mapping[str, Scalar]) -> bool:
         """Whether these settings are part of such a configuration."""
         return self.key in params and params[self.key] == self.value

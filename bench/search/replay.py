@@ -1,0 +1,74 @@
+"""One search, replayed with the project's own samplers, pruners and proposals."""
+
+from dataclasses import dataclass
+
+import optuna
+from optuna.trial import TrialState
+from problem import Problem
+
+from tunelab.search.budget import budgeted
+from tunelab.search.proposals import Proposals
+from tunelab.search.pruners import make_pruner
+from tunelab.search.samplers import make_samplers, resolve
+
+
+@dataclass(frozen=True)
+class Method:
+    """How to search.
+
+    Attributes:
+        sampler: As in `search.sampler`.
+        pruner: As in `search.pruner`.
+        share: Of the budget; 2 is twice as many epochs.
+    """
+
+    sampler: str
+    pruner: str = "none"
+    share: float = 1.0
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search came to.
+
+    Attributes:
+        value: The true value of the configuration that it would hand over; endless if no run ended.
+        trials: Runs that were started.
+        epochs: Epochs that were trained.
+    """
+
+    value: float
+    trials: int
+    epochs: int
+
+
+def replayed(method: Method, problem: Problem, seed: int) -> Found:
+    """Search until the budget of epochs is spent.  A run that the end of the budget cuts off has no result."""
+    budget = round(problem.trials * problem.epochs * method.share)
+    trials, spent = budget // problem.epochs, 0
+    samplers = make_samplers(method.sampler, problem.space, seed=seed, trials=trials, options={})
+    pruner = budgeted(method.pruner, resolve(method.sampler, problem.space, trials), trials)
+    # Hyperband takes a trial's bracket from the name of the study, which is drawn at random where it is not given
+    study = optuna.create_study(study_name=f"{seed}", sampler=samplers.direct, pruner=make_pruner(pruner, {}))
+    proposals = Proposals(study, problem.space, samplers, seed=seed)
+    while spent < budget:
+        found = proposals.next(study.get_trials(deepcopy=False))
+        if found is None:
+            break  # everything was tried
+        trial, params = found
+        losses, state = problem.curve(params, seed), TrialState.COMPLETE
+        for epoch in range(1, problem.epochs + 1):
+            spent += 1
+            if epoch > len(losses):
+                state = TrialState.FAIL  # it diverged
+                break
+            trial.report(losses[epoch - 1], epoch)
+            if epoch < problem.epochs and trial.should_prune():
+                state = TrialState.PRUNED
+                break
+            if spent >= budget and epoch < problem.epochs:
+                state = TrialState.FAIL
+                break
+        study.tell(trial, min(losses) if state is TrialState.COMPLETE else None, state=state)
+    ended = any(trial.state is TrialState.COMPLETE for trial in study.trials)
+    return Found(problem.final(study.best_params) if ended else float("inf"), len(study.trials), spent)
