@@ -17,6 +17,7 @@ from tunelab.callbacks.plateau import FollowValidation
 from tunelab.callbacks.progress import progress_callback
 from tunelab.callbacks.pruning import Pruning, Report
 from tunelab.callbacks.safe_point import SafePoint
+from tunelab.callbacks.snapshots import Snapshots
 from tunelab.callbacks.throughput import Throughput
 from tunelab.checkpoint_io import AtomicCheckpointIO
 from tunelab.errors import ConfigError
@@ -81,6 +82,8 @@ def make_callbacks(settings: Run, folder: RunFolder, monitor: str, mode: str, *,
         found.append(FollowValidation(monitor, mode))
     if validates:
         found.append(BestCheckpoint(folder.best, monitor=monitor, mode=mode))
+    if count := int(wanted.get("snapshots") or 0):
+        found.append(Snapshots(folder.checkpoints, count, float(settings.scheduler.get("warmup") or 0)))
     return [*found, SafePoint(folder.last, every=int(wanted["save_every"]))]
 
 

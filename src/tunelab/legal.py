@@ -59,6 +59,7 @@ RANGES: Mapping[str, tuple[float, float]] = {  # smallest and largest legal valu
     "trainer.log_every_n_steps": (1, 10**9),
     "callbacks.patience": (1, 10**6),
     "callbacks.save_every": (0, 10**9),
+    "callbacks.snapshots": (0, 1000),
     "data.workers": (0, 256),
     "data.in_memory": (0, 10**9),
     "data.beta": (0, 1000),

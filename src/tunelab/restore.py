@@ -64,13 +64,14 @@ class Trained:
         return f"{self.folder.read_card()['id']} {weights_hash(self.source)}"
 
 
-def restore(place: str | Path) -> Trained:
+def restore(place: str | Path, checkpoint: Path | None = None) -> Trained:
     """The best model of a run.
 
     The best checkpoint goes onto the base model it was trained from.  Where either is gone, the export serves.
 
     Args:
         place: The run folder.
+        checkpoint: Another checkpoint of the run than its best one.
 
     Raises:
         ConfigError: If there is no run, or no weights are left of it.
@@ -78,7 +79,7 @@ def restore(place: str | Path) -> Trained:
     folder = find_run(place)
     settings = settings_of(folder)
     task = make_task(settings)
-    source, note = folder.best, None
+    source, note = checkpoint or folder.best, None
     try:
         if not source.is_file():
             raise ConfigError(f"there is no {source.relative_to(folder.root)}")
@@ -88,6 +89,8 @@ def restore(place: str | Path) -> Trained:
         adapter = fresh_adapter(settings, task, tokenizer)
         load_weights(adapter.model, source)
     except ConfigError as fault:
+        if checkpoint is not None:  # the export holds other weights
+            raise
         source = folder.export
         if not (source / "config.json").is_file():
             raise ConfigError(f"{folder.root} cannot be restored: {fault}; and it has no export/ to take") from fault

@@ -17,6 +17,8 @@ COMMANDS = {
     "predict": "answers, labels or numbers for a file of records",
     "evaluate": "scores of a trained run on another file",
     "export": "the best model of a run as a folder for plain transformers",
+    "ensemble": "several trained models as one, and whether that pays",
+    "reproduce": "a run again from its card alone, and whether the same came out",
     "confirm": "were the best trials of a search better than the default, or lucky",
 }
 

@@ -1,4 +1,4 @@
-"""Greedy answers for prompts of uneven length.
+"""Answers for prompts of uneven length: greedy, or drawn inside `tunelab.generate.sample.sampled`.
 
 Shape letters: B prompts, T tokens of the longest of them, V vocabulary.
 """
@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers import Cache, DynamicCache, GenerationConfig, PreTrainedModel
 
 from tunelab.data.batching import cut, longest_first
+from tunelab.generate.sample import next_tokens
 from tunelab.models.architecture import context_limit
 from tunelab.models.document_attention import PlainAttention
 from tunelab.models.soft_prompt import prompt_ids
@@ -123,7 +124,7 @@ def cached(
     positions = (mask.cumsum(1) - 1).clamp(min=0)
     room = [new if limit is None else min(new, limit - len(prompt)) for prompt in prompts]
     extra: dict[str, Any] = {"logits_to_keep": 1} if "logits_to_keep" in known else {}
-    cache: Cache = DynamicCache(config=model.config.get_text_config())
+    cache = new_cache(model)
     found: list[list[int]] = [[] for _ in prompts]
     alive = list(range(len(prompts)))  # prompt of each row of the batch; -1 once it is done
     while True:
@@ -132,7 +133,7 @@ def cached(
         logits: Tensor = model(
             input_ids=ids, attention_mask=mask, past_key_values=cache, use_cache=True, **extra
         ).logits[:, -1]
-        ids = logits.argmax(-1, keepdim=True)  # (B, 1)
+        ids = next_tokens(logits)
         for row, token in enumerate(ids[:, 0].tolist()):
             if (prompt := alive[row]) >= 0:
                 found[prompt].append(token)
@@ -150,6 +151,13 @@ def cached(
         if limit is not None:
             positions = positions.clamp(max=limit - 1)  # of rows that are done and wait for the others
         mask = torch.cat([mask, mask.new_ones(len(mask), 1)], 1)
+
+
+def new_cache(model: PreTrainedModel) -> Cache:
+    """What keeps keys and values of the past; several models that speak as one bring their own."""
+    own = getattr(model, "new_cache", None)
+    found: Cache = DynamicCache(config=model.config.get_text_config()) if own is None else own()
+    return found
 
 
 def recurrent(

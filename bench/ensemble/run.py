@@ -1,0 +1,164 @@
+"""Does an ensemble of the best trials of a search beat the best of them alone?
+
+    python bench/ensemble/run.py                      # three sets, ten trials each; about 15 minutes of one core
+    python bench/ensemble/run.py --trials 3 --only sib200  # a quick look
+
+For each set: a random search of ten trials over rate, batch size, weight decay, dropout and seed (one layer of the
+MiniLM encoder, fully trained), then `tunelab ensemble --from STUDY --top 5` by every method.  Members, weights and the
+best single trial are chosen on validation; the test split is scored once for each method.  Writes `results.csv` and
+`results.md` beside this file.  The same command goes on where it was stopped.
+"""
+
+import argparse
+import csv
+import json
+import random
+import subprocess
+import sys
+from pathlib import Path
+from statistics import fmean
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+DATA = ROOT.parent / "shared" / "data"
+METHODS = ("soft", "hard", "weighted", "stack", "greedy_soup")
+SCORES = ("accuracy", "f1", "loss")
+
+# name: folder, files of train, validation and test, columns of text and label, training rows
+SETS = {
+    "sib200": ("sib200/eng_Latn", ("train.tsv", "dev.tsv", "test.tsv"), "text", "category", 700),
+    "sms_spam": ("sms_spam", ("train.csv", "val.csv", "test.csv"), "text", "label", 700),
+    "banking77": ("banking77", ("train.csv", "val.csv", "test.csv"), "text", "category", 1500),
+}
+SPACE = [
+    "lr=interval(2e-4,4e-3)",
+    "batch_size=16,32",
+    "regularization.weight_decay=0.0,0.01,0.1",
+    "regularization.dropout=0.0,0.1,0.2",
+    "seed=1,2,3,4,5,6,7,8,9,10",
+]
+FIXED = [
+    *(
+        "model=minilm",
+        "model.depth=1",
+        "max_epochs=4",
+        "data.max_tokens=40",
+        "logger=none",
+        "callbacks.throughput=false",
+    ),
+    *("trainer.enable_progress_bar=false", "trainer.accelerator=cpu", "data.near_duplicates=null"),
+    *("search=random", "search.isolation=inline", "search.keep=null", "search.judge=false", "search.seed=0"),
+]
+
+
+def subset(source: Path, rows: int, target: Path) -> Path:
+    """A seeded sample of a file of records, with its header; a row may span lines, so they are read, not counted."""
+    mark = "\t" if source.suffix == ".tsv" else ","
+    with source.open(encoding="utf-8", newline="") as file:
+        header, *records = csv.reader(file, delimiter=mark)
+    kept = random.Random(0).sample(records, min(rows, len(records)))
+    with target.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerows([header, *kept])
+    return target
+
+
+def call(*words: str) -> None:
+    """Run a command of the project; its last words on the terminal where it fails."""
+    done = subprocess.run([sys.executable, *words], cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(
+            f"{' '.join(words[:4])} ended with status {done.returncode}:\n{done.stderr[-2000:]}{done.stdout[-500:]}"
+        )
+
+
+def tunelab(*words: str) -> None:
+    """Run `tunelab`."""
+    call("-c", "from tunelab.commands.main import main; main()", *words)
+
+
+def measure(name: str, trials: int, work: Path) -> list[dict[str, str | float]]:
+    """Search one set, combine its trials by every method: one line a method and score."""
+    folder, files, text, label, rows = SETS[name]
+    place = work / name
+    place.mkdir(parents=True, exist_ok=True)
+    train = subset(DATA / folder / files[0], rows, place / "train.csv")
+    given = [
+        f"data.train={train}",
+        f"data.validation={DATA / folder / files[1]}",
+        f"data.test={DATA / folder / files[2]}",
+    ]
+    study = place / "study"
+    call(
+        "train.py", "-m", "data=classification", *given, f"data.text={text}", f"data.label={label}", *FIXED, *SPACE,
+        f"search.trials={trials}", f"hydra.sweep.dir={study}",
+    )  # fmt: skip
+    found: list[dict[str, str | float]] = []
+    for method in METHODS:
+        output = place / method
+        if not (output / "ensemble.json").is_file():
+            tunelab("ensemble", "--from", str(study), "--top", "5", "--method", method, "--output", str(output))
+        facts = json.loads((output / "ensemble.json").read_text(encoding="utf-8"))
+        calibration = facts.get("calibration", {}).get("ensemble", {})
+        for score in SCORES:
+            line = facts["gains"][score]
+            found.append({
+                "set": name, "method": method, "score": score, "members": len(facts["members"]), **line,
+                "ece": calibration.get("ece", ""), "ece_calibrated": calibration.get("ece_calibrated", ""),
+            })  # fmt: skip
+    return found
+
+
+def summary(lines: list[dict[str, str | float]], trials: int) -> str:
+    """The page beside the figures: gains by set and in the mean, and the verdict."""
+    sets = list(dict.fromkeys(str(line["set"]) for line in lines))
+    text = [
+        "# Ensembles of a search against its best trial",
+        "",
+        f"Gain on test over the best of {trials} trials (best on validation), in points, with the 95 %",
+        "interval of a paired bootstrap over test rows. Made by `python bench/ensemble/run.py`.",
+        "",
+    ]
+    for score in ("accuracy", "f1"):
+        text += [f"## {score}", "", f"| method | {' | '.join(sets)} | mean |", f"|---|{'---|' * (len(sets) + 1)}"]
+        for method in METHODS:
+            mine = [line for line in lines if line["method"] == method and line["score"] == score]
+            cells = [
+                f"{100 * float(g['gain']):+.2f} ({100 * float(g['low']):+.2f} to {100 * float(g['high']):+.2f})"
+                for g in mine
+            ]
+            mean = 100 * fmean(float(line["gain"]) for line in mine)
+            text.append(f"| {method} | {' | '.join(cells)} | {mean:+.2f} |")
+        best = [line for line in lines if line["method"] == "soft" and line["score"] == score]
+        singles = ", ".join(f"{line['set']} {100 * float(line['single']):.2f}" for line in best)
+        text += ["", f"Best single trial: {singles}.", ""]
+    soft = fmean(float(line["gain"]) for line in lines if line["method"] == "soft" and line["score"] == "accuracy")
+    word = "beats" if soft > 0 else "does not beat"
+    text += [f"The plain mean of probabilities (soft) {word} the best single trial in the mean over the sets: "
+             f"{100 * soft:+.2f} points of accuracy.", ""]  # fmt: skip
+    return "\n".join(text)
+
+
+def main() -> None:
+    """Measure and write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, default=ROOT / "outputs" / "bench_ensemble", help="folder of the runs")
+    parser.add_argument("--output", type=Path, default=HERE, help="folder of results.csv and results.md")
+    parser.add_argument("--trials", type=int, default=10, help="trials of each search")
+    parser.add_argument("--only", nargs="+", choices=SETS, default=list(SETS), help="sets")
+    given = parser.parse_args()
+    if not DATA.is_dir():
+        sys.exit(f"the real data are not at {DATA}; docs/ensemble.md says which sets these are")
+    lines = [line for name in given.only for line in measure(name, given.trials, given.work.absolute())]
+    given.output.mkdir(parents=True, exist_ok=True)
+    with (given.output / "results.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(lines[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(lines)
+    page = summary(lines, given.trials)
+    (given.output / "results.md").write_text(page, encoding="utf-8")
+    print(page)
+
+
+if __name__ == "__main__":
+    main()

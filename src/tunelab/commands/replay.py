@@ -1,0 +1,47 @@
+"""One stage of a run again, as a process of its own: `python -m tunelab.commands.replay CARD STAGE FOLDER`.
+
+It is what `tunelab reproduce` starts; with several devices Lightning starts it again on each of them.
+"""
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+from tunelab.callbacks.stop_at import StopAt
+from tunelab.errors import TuneLabError
+from tunelab.launch import leave, tell, tell_place
+from tunelab.reproduce.stages import stages
+from tunelab.run import fine_tune
+from tunelab.settings import check
+
+
+def main(file: Path, number: int, folder: Path) -> None:
+    """Train one stage of the run that a card describes.
+
+    Args:
+        file: The card.
+        number: Which stage, from 0.
+        folder: The run folder; stages after the first go on in it.
+    """
+    card = json.loads(file.read_text(encoding="utf-8"))
+    stage = stages(card)[number]
+    config = {**stage.config, "resume": str(folder) if number else None}
+    callbacks = [] if stage.stop_at is None else [StopAt(stage.stop_at)]
+    fine_tune(check(OmegaConf.create(config)), folder, overrides=card["overrides"], callbacks=callbacks)
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    signal.signal(signal.SIGTERM, leave)
+    try:
+        main(Path(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]))
+    except TuneLabError as fault:
+        tell(fault)
+    except OSError as fault:
+        tell_place(fault)
+    except KeyboardInterrupt:
+        sys.exit(130)

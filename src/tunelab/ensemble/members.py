@@ -1,0 +1,163 @@
+"""Which runs make an ensemble, and whether they may: same task, same validation rows, same test rows."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tunelab.data.prepare import Sources, Split, read_splits
+from tunelab.errors import ConfigError, DataError
+from tunelab.json_lines import read_lines
+from tunelab.record import RunFolder
+from tunelab.restore import Trained, find_run, restore
+
+SNAPSHOTS = "snapshot_*.ckpt"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a member lies.
+
+    Attributes:
+        folder: The run.
+        checkpoint: A checkpoint of it that is not its best one; None for the best.
+    """
+
+    folder: RunFolder
+    checkpoint: Path | None = None
+
+    @property
+    def name(self) -> str:
+        """What it is called in tables."""
+        return str(self.folder.root) if self.checkpoint is None else f"{self.folder.root}:{self.checkpoint.stem}"
+
+    def restore(self) -> Trained:
+        """The model, ready to be used."""
+        return restore(self.folder.root, self.checkpoint)
+
+
+def places(runs: Sequence[str]) -> list[Place]:
+    """The best model of each run.
+
+    Raises:
+        ConfigError: If one is no run, or is named twice.
+    """
+    found = [find_run(run) for run in runs]
+    roots = [folder.root.resolve() for folder in found]
+    if len(set(roots)) < len(roots):
+        raise ConfigError("a run is named twice; an ensemble of a model with itself is that model")
+    return [Place(folder) for folder in found]
+
+
+def snapshots(runs: Sequence[str]) -> list[Place]:
+    """Every kept snapshot of each run.
+
+    Raises:
+        ConfigError: If a run kept none.
+    """
+    found = []
+    for run in runs:
+        folder = find_run(run)
+        kept = sorted(folder.checkpoints.glob(SNAPSHOTS))
+        if not kept:
+            raise ConfigError(
+                f"{run} kept no snapshots; train with scheduler=cosine_restarts callbacks.snapshots=3, which keeps the "
+                "weights at the end of each cycle"
+            )
+        found += [Place(folder, file) for file in kept]
+    return found
+
+
+def best_of_study(study: Path, most: int | None) -> list[str]:
+    """Run folders of the finished trials of a study that still have a checkpoint, best first.
+
+    Raises:
+        ConfigError: If it is no study, or fewer than two are left.
+    """
+    try:
+        request = json.loads((study / "search.json").read_text(encoding="utf-8"))
+        lines = read_lines(study / "trials.jsonl")
+    except (OSError, ValueError) as fault:
+        raise ConfigError(
+            f"--from={study} is no study ({fault}); give the study folder that a search printed"
+        ) from fault
+    sign = 1 if request["modes"][0] == "min" else -1
+    whole = sorted((line for line in lines if line["state"] == "complete"), key=lambda line: sign * line["values"][0])
+    kept = [str(study / str(line["number"])) for line in whole]
+    kept = [place for place in kept if RunFolder(Path(place)).best.is_file()]
+    if len(kept) < 2:
+        raise ConfigError(
+            f"--from={study}: of {len(whole)} finished trials {len(kept)} kept a checkpoint, and two are needed; "
+            "search with search.keep=null, or with a larger number"
+        )
+    return kept[:most]
+
+
+def check_alike(members: Sequence[Trained], names: Sequence[str]) -> None:
+    """Refuse models that do not speak of the same things.
+
+    Raises:
+        ConfigError: Naming every one that differs from the first.
+    """
+    first, faults = members[0], list[str]()
+    for other, name in zip(members[1:], names[1:], strict=True):
+        if other.task.name != first.task.name:
+            faults.append(f"{name} was trained for data.task={other.task.name}, {names[0]} for {first.task.name}")
+        elif spoken(other) != spoken(first):
+            faults.append(f"{name} knows {spoken(other)}, {names[0]} knows {spoken(first)}")
+    if faults:
+        raise ConfigError.listing(faults)
+
+
+def spoken(trained: Trained) -> list[str]:
+    """What the outputs of a model stand for: classes or targets; nothing for text."""
+    return [str(name) for name in getattr(trained.task, "labels", None) or getattr(trained.task, "targets", [])]
+
+
+def splits_of(trained: Trained) -> Sources:
+    """The splits of a run, read again.
+
+    Raises:
+        DataError: If a file has changed since, or there is no validation or no test split.
+    """
+    sources = read_splits(trained.settings.data, trained.task, seed=trained.settings.seed)
+    known = trained.folder.read_card()["data"]["files"]
+    root, faults = trained.folder.root, list[str]()
+    faults += [
+        f"{root}: {name} has changed since training, so its rows may be others"
+        for name, digest in sources.files.items()
+        if known.get(name, digest) != digest
+    ]
+    faults += [
+        f"{root} has no {name} split, and an ensemble is {what} on it"
+        for name, what in (("validation", "fitted"), ("test", "judged"))
+        if not sources.splits[name].rows
+    ]
+    if faults:
+        raise DataError.listing(faults)
+    return sources
+
+
+def fingerprint(split: Split) -> str:
+    """A hash of the rows of a split and their order."""
+    whole = hashlib.sha256()
+    for row in split.rows:
+        whole.update(json.dumps(dict(row), sort_keys=True, default=str).encode() + b"\n")
+    return whole.hexdigest()
+
+
+def check_rows(first: Sources, other: Sources, names: tuple[str, str]) -> None:
+    """Refuse runs with different validation or test rows: one would be judged on what another was trained on.
+
+    Raises:
+        ConfigError: Saying which split differs.
+    """
+    differing = [
+        name for name in ("validation", "test") if fingerprint(first.splits[name]) != fingerprint(other.splits[name])
+    ]
+    if differing:
+        raise ConfigError(
+            f"{names[0]} and {names[1]} have other {' and '.join(differing)} rows, so one may have learned what "
+            "the other is judged by; train them with the same data.validation and data.test files, or the same seed"
+        )

@@ -1,0 +1,55 @@
+"""Several small runs of each kind of work, trained once."""
+
+from pathlib import Path
+
+import pytest
+
+from tiny import MODEL, QUIET, instructions, labelled, settings
+from tunelab.record import RunFolder
+from tunelab.run import fine_tune
+
+WHOLE = ["batch_size=8", "max_epochs=2", "save=false", *QUIET]
+
+
+def train(place: Path, name: str, *overrides: str) -> RunFolder:
+    """A run in a folder of its own."""
+    fine_tune(settings(*overrides, *WHOLE), place / name)
+    return RunFolder(place / name)
+
+
+@pytest.fixture(scope="session")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the runs."""
+    return tmp_path_factory.mktemp("ensembles")
+
+
+@pytest.fixture(scope="session")
+def sorters(place: Path) -> list[RunFolder]:
+    """Three runs that learned one label a text, of different strength."""
+    file = labelled(place, 120)
+    given = ["data=classification", f"data.train={file}", "data.text=text", "data.label=label", *MODEL]
+    given += ["data.split.validation=0.2", "data.split.test=0.2"]
+    return [train(place, f"sorter_{rate}", *given, f"lr={rate}") for rate in ("1e-3", "2e-3", "4e-3")]
+
+
+@pytest.fixture(scope="session")
+def raters(place: Path) -> list[RunFolder]:
+    """Two runs that learned a number a text."""
+    file = labelled(place, 120)
+    given = ["data=regression", f"data.train={file}", "data.text=text", "data.target=number", *MODEL]
+    given += ["data.split.validation=0.2", "data.split.test=0.2"]
+    return [train(place, f"rater_{rate}", *given, f"lr={rate}") for rate in ("1e-3", "3e-3")]
+
+
+@pytest.fixture(scope="session")
+def speakers(place: Path) -> list[RunFolder]:
+    """Two LoRA runs that learned to answer, from the built-in model."""
+    file = instructions(place, 40)
+    given = [
+        "data=instruction",
+        f"data.train={file}",
+        "adapter=lora",
+        "data.split.validation=0.2",
+        "data.split.test=0.2",
+    ]
+    return [train(place, f"speaker_{rate}", *given, f"lr={rate}") for rate in ("1e-3", "3e-3")]
