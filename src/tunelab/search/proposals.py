@@ -72,12 +72,13 @@ class Proposals:
         trial = self.study.ask()
         params = self.space.suggest(trial)
         twin = seen.get(key_of(params))
-        if twin is None:
+        if twin is None and self.space.holds(params):
             return trial, params
-        trial.set_user_attr(DUPLICATE, twin)
+        trial.set_user_attr(DUPLICATE, "nothing: a value of another condition" if twin is None else twin)
         self.study.tell(trial, state=TrialState.FAIL)
         other = self._untried(seen)
-        return None if other is None else self._asked(other, f"at random, since the sampler repeated trial {twin}")
+        why = "proposed a value of another condition" if twin is None else f"repeated trial {twin}"
+        return None if other is None else self._asked(other, f"at random, since the sampler {why}")
 
     def _asked(self, params: Params, origin: str) -> tuple[Trial, Params]:
         self.study.enqueue_trial(params, user_attrs={"origin": origin})
@@ -91,7 +92,8 @@ class Proposals:
             return dice.choice(left) if left else None
         blank = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=dice.randrange(2**31)))
         for _ in range(TRIES):
-            if key_of(params := self.space.suggest(blank.ask())) not in known:
+            params = self.space.suggest(blank.ask())
+            if self.space.holds(params) and key_of(params) not in known:
                 return params
         return None
 

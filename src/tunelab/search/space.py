@@ -1,11 +1,11 @@
 """The space of a search: which settings vary, within what, and which of them only where another has a certain value."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from typing import Any
 
-from tunelab.search.dimension import Dimension, Scalar, Suggests
+from tunelab.search.dimension import Choice, Dimension, Scalar, Suggests
 from tunelab.search.grammar import dimension, stored
 
 Params = dict[str, Scalar]
@@ -46,8 +46,23 @@ class Space:
         params = {key: found.suggest(trial, key) for key, found in self.always.items()}
         for condition in self.when:
             if condition.met(params):
-                params |= {key: found.suggest(trial, key) for key, found in condition.dimensions.items()}
+                params |= {
+                    key: self.stored(key, found).suggest(trial, key) for key, found in condition.dimensions.items()
+                }
         return params
+
+    def stored(self, key: str, found: Dimension) -> Dimension:
+        """A conditional setting as a study stores it: Optuna takes one list of values for a name, under all conditions.
+
+        So a sampler that knows nothing of conditions may propose a value of another condition: see `holds`.
+        """
+        if not isinstance(found, Choice):
+            return found
+        others = [condition.dimensions[key] for condition in self.when if key in condition.dimensions]
+        pairs = [pair for one in others if isinstance(one, Choice) for pair in zip(one.values, one.texts, strict=True)]
+        each = {(type(value), value): (value, text) for value, text in pairs}
+        values, texts = zip(*each.values(), strict=True)
+        return Choice(values, texts)
 
     def all(self) -> dict[str, Dimension]:
         """Every setting that may vary; where two conditions name one, the first."""
@@ -143,6 +158,7 @@ def build_space(params: Mapping[str, Any], when: Mapping[str, Any], defaults: Ma
         if twice := sorted(set(block) & set(params)):
             faults.append(f"search.space.when.{test}: {', '.join(twice)} varies everywhere already; name it once")
         conditions.append(Condition(key, value, read(block)))
+    faults += unlike(conditions)
     if not params:
         faults.append(
             "nothing varies: give several values (lr=1e-5,3e-5), a range (lr=interval(1e-5,1e-3)) or search/space=NAME"
@@ -150,3 +166,18 @@ def build_space(params: Mapping[str, Any], when: Mapping[str, Any], defaults: Ma
     if faults:
         raise ValueError("\n".join(faults))
     return Space(always, tuple(conditions))
+
+
+def unlike(conditions: Sequence[Condition]) -> list[str]:
+    """Settings that are a list under one condition and a range under another, or ranges on different scales."""
+    kinds: dict[str, dict[tuple[str, bool, bool], str]] = {}
+    for condition in conditions:
+        for key, found in condition.dimensions.items():
+            kind = ("list", False, False) if isinstance(found, Choice) else ("range", found.integer, found.log)
+            kinds.setdefault(key, {}).setdefault(kind, condition.named)
+    return [
+        f"search.space.when: {key} is of one kind under {' and of another under '.join(seen.values())}; a study keeps "
+        "one kind for a name: list values everywhere, or give ranges on the same scale (tag(log,interval(...)))"
+        for key, seen in kinds.items()
+        if len(seen) > 1
+    ]
