@@ -63,6 +63,13 @@ class FolderLock:
         finally:
             os.close(handle)
 
+    def is_held(self) -> bool:
+        """Whether a live process holds the lock; takes nothing."""
+        with suppress(FileNotFoundError):
+            holder = _parse(self.path.read_bytes())
+            return holder is not None and self._alive(holder)
+        return False
+
     def _open(self) -> int:
         """The lock file, open and locked, and still the one under its name."""
         while True:

@@ -133,6 +133,10 @@ class RunFolder:
         """Release the lock, if this process holds it."""
         self._lock.release()
 
+    def is_held(self) -> bool:
+        """Whether a live process writes here, as far as can be told from this machine."""
+        return self._lock.is_held()
+
     def __enter__(self) -> Self:
         return self
 

@@ -1,10 +1,12 @@
 """The line from a training to the search that started it: scores go out, an order to stop may come back."""
 
 import json
+import os
 from pathlib import Path
 
 from tunelab.errors import ConfigError
 from tunelab.search.pruners import make_pruner
+from tunelab.search.terms import ADDRESS
 from tunelab.search.study import StudyFolder, live_trial, open_storage
 
 
@@ -26,7 +28,7 @@ class Channel:
         except (OSError, ValueError) as fault:
             raise ConfigError(f"trial.study={study} holds no search ({fault}); only a search sets trial.*") from fault
         self.single = len(request["objectives"]) == 1
-        storage, _ = open_storage(request["storage"], folder)
+        storage, _ = open_storage(request["storage"] or os.environ.get(ADDRESS), folder)
         pruner = make_pruner(request["pruner"], request["pruner_options"])
         self.trial = live_trial(storage, request["name"], number, pruner)
         self.storage, self.identifier = storage, self.trial._trial_id

@@ -6,43 +6,42 @@ marked as running; the next one takes them over: a process that still runs is wa
 on from its last checkpoint.
 """
 
-import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Protocol
 
-import optuna
-from optuna.storages import BaseStorage
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, Trial, TrialState
 
 from tunelab.errors import TuneLabError
 from tunelab.search.claim import claim
-from tunelab.search.jobs import AdoptedJob, Executor, Job
-from tunelab.search.orphans import orphan
+from tunelab.search.crew import Crew, Running
+from tunelab.search.orphans import elsewhere, left_behind, orphan
 from tunelab.search.outcome import Outcome, read_outcome
-from tunelab.search.owner import Heart, owner_of
 from tunelab.search.plan import Plan
-from tunelab.search.proposals import Proposals, counted, retried
-from tunelab.search.space import Params
-from tunelab.search.study import StudyFolder
+from tunelab.search.proposals import counted, retried
+from tunelab.search.space import Params, Space
+from tunelab.search.spent import covered, intervals, typical
 
 POLL = 0.05  # seconds between two looks at the running trials
+QUIET = 1.0  # the same while nothing of ours runs and we wait for other engines
 FIRST_FAILURES = 3  # trials in a row that may fail by their settings before the search is given up
-STATES = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
+PREEMPTED = 20  # times that a trial may be sent away by others before it counts as failed
 
 
-@dataclass
-class Running:
-    """A trial at work."""
+class Proposer(Protocol):
+    """What decides which configuration is tried next."""
 
-    number: int
-    params: Params
-    job: Job
-    slot: int
-    began: float
-    timed_out: bool = False
+    @property
+    def space(self) -> Space:
+        """What may be tried."""
+
+    def next(self, trials: Sequence[FrozenTrial]) -> tuple[Trial, Params] | None:
+        """The next trial and its configuration, None if there is none now.  Called under the study's claim."""
+
+    def waits(self, trials: Sequence[FrozenTrial]) -> bool:
+        """Whether there will be more to try once running trials have ended."""
 
 
 @dataclass
@@ -50,199 +49,193 @@ class Engine:
     """Runs a search to its end.
 
     Attributes:
-        folder: The study's files.
-        study: Optuna's record.
-        storage: Where it is kept.
-        name: Of the study in its storage.
+        crew: The trials at work.
         proposals: What is tried next.
         plan: How to search.
         objectives: Scores that a trial must leave.
-        command: What starts a training, such as `python train.py`.
         fixed: Overrides that every trial has.
-        executor: What starts processes.
-        slots: More environment variables of each slot.
-        heart: Signs of life of this engine.
         tell: Called with a line worth reading.
         changed: Called whenever a trial started or ended.
     """
 
-    folder: StudyFolder
-    study: optuna.Study
-    storage: BaseStorage
-    name: str
-    proposals: Proposals
+    crew: Crew
+    proposals: Proposer
     plan: Plan
     objectives: Sequence[str]
-    command: Sequence[str]
     fixed: Sequence[str]
-    executor: Executor
-    slots: Sequence[Mapping[str, str]]
-    heart: Heart
     tell: Callable[[str], None] = print
     changed: Callable[["Engine"], None] = lambda engine: None
-    running: list[Running] = field(default_factory=list)
     stopping: bool = False
     exhausted: bool = False
+    fault: TuneLabError | None = None
+    waited_for: set[int] = field(default_factory=set)
 
     def run(self) -> bool:
         """Search until nothing is left to do.
 
         Returns:
-            Whether the search is finished; False where `stop` or the time limit ended it.
+            Whether the search is finished; False where `stop` ended it.
 
         Raises:
-            TuneLabError: If the settings let no trial run.
+            TuneLabError: If the settings let no trial run, or the system none start.
         """
-        began = time.monotonic()
         if self.plan.retry == "failed":
-            with claim(self.folder.lock):
-                again = retried(self.study, self.trials())
+            with claim(self.crew.folder.lock):
+                again = retried(self.crew.notes.study, self.trials())
             if again:
                 self.tell(f"trying failed trials anew: {', '.join(map(str, again))}")
         while True:
             self._reap()
             if not self.stopping:
-                self._fill(began)
-            if not self.running and (self.stopping or not self._others_may_leave_work()):
-                return not self.stopping and self._done()
-            time.sleep(POLL)
+                self._fill()
+            if not self.crew.running:
+                if self.fault is not None:
+                    raise self.fault
+                if self.stopping or not self._others_may_leave_work():
+                    return not self.stopping and self._done()
+            time.sleep(POLL if self.crew.running else QUIET)
 
     def stop(self) -> None:
-        """Start nothing more, and ask every trial to end at a safe point; they go on with the next command."""
-        self.stopping = True
-        for running in self.running:
-            running.job.stop()
+        """Start nothing more, and ask every trial to end at a safe point; a second call ends them at once."""
+        again, self.stopping = self.stopping, True
+        self.crew.stop(now=again)
 
     def trials(self) -> list[FrozenTrial]:
         """Every trial of the study."""
-        return self.study.get_trials(deepcopy=False)
+        return self.crew.notes.trials()
 
     def _others_may_leave_work(self) -> bool:
         """Whether another engine holds trials that would be ours to finish if it died."""
         return any(trial.state is TrialState.RUNNING for trial in self.trials())
 
-    def _fill(self, began: float) -> None:
-        while len(self.running) < len(self.slots):
-            with claim(self.folder.lock):
-                started = self._take_over() or (self._wanted(began) and self._start_next())
+    def _fill(self) -> None:
+        while self.crew.has_room() and not self.stopping:
+            with claim(self.crew.folder.lock):
+                try:
+                    started = self._take_over() or (self._wanted() and self._start_next())
+                except TuneLabError as fault:  # the trials at work are watched to their end all the same
+                    self._give_up(fault)
+                    return
             if not started:
                 return
             self.changed(self)
 
-    def _wanted(self, began: float) -> bool:
-        if self.exhausted:
-            return False
-        trials = counted(self.trials())
-        if self.plan.trials is not None and len(trials) >= self.plan.trials:
-            return any(trial.state is TrialState.WAITING for trial in self.trials())
-        if self.plan.hours is None:
+    def _wanted(self) -> bool:
+        """Whether another trial is to be started."""
+        trials = self.trials()
+        if any(trial.state is TrialState.WAITING for trial in trials):
             return True
-        lengths = [float(trial.user_attrs["seconds"]) for trial in trials if "seconds" in trial.user_attrs]
-        typical = statistics.median(lengths) if lengths else 0.0
-        return time.monotonic() - began + typical < self.plan.hours * 3600
+        return not self.exhausted and not self._enough(trials)
+
+    def _enough(self, trials: Sequence[FrozenTrial]) -> bool:
+        """Whether the budget is used up."""
+        found = counted(trials)
+        if self.plan.trials is not None and len(found) >= self.plan.trials:
+            return True
+        if self.plan.hours is None:
+            return False
+        left = {trial.number for trial in left_behind(trials, self.crew.numbers, self.crew.owner, self.crew.folder)}
+        spent = covered(intervals(found, time.time(), lambda trial: trial.number not in left))
+        return spent + typical(found) >= self.plan.hours * 3600
 
     def _done(self) -> bool:
-        found = counted(self.trials())
-        return self.exhausted or self.plan.hours is not None or len(found) >= (self.plan.trials or 0)
+        return self.exhausted or self._enough(self.trials())
 
     def _start_next(self) -> bool:
-        found = self.proposals.next(self.trials())
+        trials = self.trials()
+        found = self.proposals.next(trials)
         if found is None:
-            self.exhausted = True
+            self.exhausted = not self.proposals.waits(trials)
             return False
         trial, params = found
-        chosen = self.proposals.space.overrides(params)
-        self._note(trial.number, overrides=chosen)
-        self._launch(trial.number, params, [*self.fixed, *chosen])
+        self.crew.notes.write(trial.number, overrides=self.proposals.space.overrides(params))
+        self._start(trial.number)
         return True
+
+    def _start(self, number: int, *, resumes: bool = False) -> None:
+        """Start a trial by what was noted of it."""
+        noted = self.crew.notes.facts(number)
+        anew = [*self.fixed, *noted["overrides"], *noted.get("stage", [])]
+        self.crew.start(number, [f"resume={self.crew.folder.trial(number)}"] if resumes else anew)
 
     def _take_over(self) -> bool:
-        mine = {running.number for running in self.running}
-        found = orphan(self.trials(), mine, self.heart.owner, self.folder, self.proposals.space, self.objectives)
+        folder = self.crew.folder
+        left = left_behind(self.trials(), self.crew.numbers, self.crew.owner, folder)
+        found = orphan(left, folder, self.proposals.space, self.objectives, self.crew.executor) if left else None
         if found is None:
+            for number, host in elsewhere(left).items():
+                if number not in self.waited_for:
+                    self.waited_for.add(number)
+                    self.tell(f"trial {number} may still run on {host}: it is taken over once its folder falls silent")
             return False
-        trial = found.trial
+        number = found.trial.number
         if found.outcome is not None:
-            self._finish(trial.number, found.outcome)
-        elif found.process is not None:
-            self.tell(f"trial {trial.number} still runs without its engine: watching it")
-            self._note(trial.number, owner=self.heart.owner)
-            self._watch(trial.number, trial.params, AdoptedJob(found.process))
+            self._finish(number, found.outcome)
+        elif found.job is not None:
+            self.tell(f"trial {number} still runs without its engine: watching it")
+            self.crew.adopt(number, found.job, found.trial.user_attrs.get("devices"))
         else:
-            self.tell(
-                f"trial {trial.number} was left by its engine: {'going on' if found.resumes else 'starting it again'}"
-            )
-            again = [f"resume={self.folder.trial(trial.number)}"]
-            anew = [*self.fixed, *self.proposals.space.overrides(trial.params)]
-            self._launch(trial.number, trial.params, again if found.resumes else anew)
+            how = "going on from its last checkpoint" if found.resumes else "starting it again"
+            self.tell(f"trial {number} was left by its engine: {how}")
+            self._start(number, resumes=found.resumes)
         return True
 
-    def _launch(self, number: int, params: Params, overrides: Sequence[str]) -> None:
-        folder, slot = self.folder.trial(number), self._free_slot()
-        self._note(number, owner=self.heart.owner)
-        own = [f"trial.id={number}", f"trial.study={self.folder.root}", f"hydra.run.dir={folder}"]
-        job = self.executor.start([*self.command, *overrides, *own], folder, self.slots[slot])
-        process = getattr(getattr(job, "process", None), "pid", None)
-        if process is not None:
-            self._note(number, process=owner_of(process))
-        self._watch(number, params, job)
-
-    def _watch(self, number: int, params: Params, job: Job) -> None:
-        self.running.append(Running(number, params, job, self._free_slot(), time.monotonic()))
-
-    def _free_slot(self) -> int:
-        taken = {running.slot for running in self.running}
-        return next(slot for slot in range(len(self.slots)) if slot not in taken)
-
     def _reap(self) -> None:
-        for running in list(self.running):
-            status = running.job.poll()
-            if status is None:
-                limit = self.plan.trial_timeout
-                if limit is not None and time.monotonic() - running.began > limit and not running.timed_out:
-                    running.timed_out = True
-                    running.job.stop()
-                continue
-            self.running.remove(running)
-            folder = self.folder.trial(running.number)
-            ended = read_outcome(folder, status, self.objectives, timed_out=running.timed_out)
-            if self.stopping and ended.state == "failed" and not running.timed_out:
-                continue  # it left at a safe point because we asked; the next command goes on with it
-            self._finish(running.number, ended)
+        for running, status in self.crew.ended():
+            run = self.crew.folder.trial(running.number)
+            ended = read_outcome(run, status, self.objectives, timed_out=running.timed_out)
+            if not self._goes_on(running, ended):
+                self._finish(running.number, ended)
             self.changed(self)
+
+    def _goes_on(self, running: Running, ended: Outcome) -> bool:
+        """Whether a trial that was cut off is kept, to be gone on with now or by the next command."""
+        number = running.number
+        if ended.kind == "disk":
+            self._give_up(
+                TuneLabError(
+                    f"trial {number} found no room on the disk, so no other would: {ended.reason}\n"
+                    "No trial is lost: free some space and give the same command again"
+                )
+            )
+            return True
+        if self.stopping:  # it left because we asked
+            return ended.kind in ("preempted", "killed")
+        if ended.kind != "preempted":
+            return False
+        times = int(self.crew.notes.facts(number).get("preempted", 0)) + 1
+        if times > PREEMPTED:
+            return False
+        self.crew.notes.write(number, preempted=times)
+        self.tell(f"trial {number} was sent away by others ({ended.reason}): going on with it")
+        with claim(self.crew.folder.lock):
+            self._start(number, resumes=(self.crew.folder.trial(number) / "run.json").is_file())
+        return True
 
     def _finish(self, number: int, ended: Outcome) -> None:
         if ended.state == "complete" and (lost := self.plan.constraints.keys() - ended.scores.keys()):
             ended = replace(ended, state="failed", values=(), kind="no result", reason=f"it left no {', '.join(lost)}")
         limits = self.plan.constraints.items() if ended.state == "complete" else ()
-        excess = [ended.scores[name] - limit for name, limit in limits]
-        self._note_ended(number, ended, excess)
-        values = list(ended.values) if ended.state == "complete" else None
-        self.study.tell(number, values, state=STATES[ended.state], skip_if_finished=True)
+        self.crew.notes.end(number, ended, {name: ended.scores[name] - limit for name, limit in limits})
         self._give_up_if_hopeless()
-
-    def _note_ended(self, number: int, ended: Outcome, excess: Sequence[float] = ()) -> None:
-        self._note(number, seconds=ended.seconds, kind=ended.kind, reason=ended.reason, scores=dict(ended.scores))
-        if excess:
-            self._note(number, excess=list(excess))
-
-    def _note(self, number: int, **facts: Any) -> None:
-        identifier = self.storage.get_trial_id_from_study_id_trial_number(
-            self.storage.get_study_id_from_name(self.name), number
-        )
-        for name, value in facts.items():
-            self.storage.set_trial_user_attr(identifier, name, value)
 
     def _give_up_if_hopeless(self) -> None:
         ended = [trial for trial in counted(self.trials()) if trial.state.is_finished()]
         first = ended[:FIRST_FAILURES]
         if len(ended) == FIRST_FAILURES and all(trial.user_attrs.get("kind") == "config" for trial in first):
-            self.stop()
             last = first[-1]
-            raise TuneLabError(
-                f"the first {FIRST_FAILURES} trials could not start, so no other will; the last one said: "
-                f"{last.user_attrs.get('reason')}\nIts output is in {self.folder.trial(last.number)}/trial.log"
+            self._give_up(
+                TuneLabError(
+                    f"the first {FIRST_FAILURES} trials could not start, so no other will; the last one said: "
+                    f"{last.user_attrs.get('reason')}\nIts output is in {self.crew.folder.trial(last.number)}/trial.log"
+                )
             )
+
+    def _give_up(self, fault: TuneLabError) -> None:
+        """Start nothing more; `run` raises once the trials at work have ended."""
+        self.fault = fault
+        self.stopping = True
+        self.crew.stop()
 
 
 def train_command() -> list[str]:

@@ -5,11 +5,13 @@ import signal
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
 from tunelab.lock import identity
-from tunelab.search.outcome import LOG
+from tunelab.search.outcome import LOG, implied_status
+from tunelab.search.owner import here, owner_of
 
 GRACE = 60.0  # seconds that a trial has to reach a safe point before it is killed
 LAUNCHED = (
@@ -27,11 +29,18 @@ LAUNCHED = (
 class Job(Protocol):
     """What runs a trial."""
 
+    @property
+    def reference(self) -> str:
+        """What another engine finds it by, should this one die; empty where nothing does."""
+
     def poll(self) -> int | None:
         """The exit status once it has ended, negative for a signal; None while it runs."""
 
     def stop(self) -> None:
         """Ask it to end at a safe point; once the grace is over, end it."""
+
+    def kill(self) -> None:
+        """End it at once; it goes on from its last checkpoint."""
 
 
 class Executor(Protocol):
@@ -39,6 +48,9 @@ class Executor(Protocol):
 
     def start(self, command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> Job:
         """Start a trial whose run folder is `folder`, with more environment variables than ours."""
+
+    def adopt(self, reference: str, folder: Path) -> Job | None:
+        """The job that a dead engine left under this reference; None if it is over, or cannot be found from here."""
 
 
 class LocalJob:
@@ -56,12 +68,16 @@ class LocalJob:
                 env={**inherited, **environment},
                 start_new_session=True,
             )
+        self.reference = owner_of(self.process.pid)
         self.asked: float | None = None
 
     def poll(self) -> int | None:
         found = self.process.poll()
-        if found is None and self.asked is not None and time.monotonic() - self.asked > GRACE:
-            self._signal(signal.SIGKILL)
+        if found is not None:
+            # what outlives the main process is of no use: a rank that waits for a dead one would hold its device
+            self._signal(signal.SIGKILL if found else signal.SIGTERM)
+        elif self.asked is not None and time.monotonic() - self.asked > GRACE:
+            self.kill()
         return found
 
     def stop(self) -> None:
@@ -69,31 +85,42 @@ class LocalJob:
             self.asked = time.monotonic()
             self._signal(signal.SIGTERM)
 
+    def kill(self) -> None:
+        self._signal(signal.SIGKILL)
+
     def _signal(self, number: int) -> None:
-        try:
+        with suppress(ProcessLookupError):  # it ended meanwhile
             os.killpg(self.process.pid, number)
-        except ProcessLookupError:  # it ended meanwhile
-            return
 
 
 class AdoptedJob:
     """A process that another engine started and left behind: it cannot be waited for, only looked at."""
 
-    def __init__(self, who: str) -> None:
-        self.number, self.who = int(who.partition(":")[0]), who
+    def __init__(self, reference: str, folder: Path) -> None:
+        self.reference, self.folder = reference, folder
+        self.who = reference.partition(":")[2]
+        self.number = int(self.who.partition(":")[0])
         self.asked: float | None = None
 
     def poll(self) -> int | None:
         if identity(self.number) != self.who:
-            return 0  # how it ended stands in its folder
+            return implied_status(self.folder)
         if self.asked is not None and time.monotonic() - self.asked > GRACE:
-            os.killpg(self.number, signal.SIGKILL)
+            self.kill()
         return None
 
     def stop(self) -> None:
-        if self.asked is None and identity(self.number) == self.who:
+        if self.asked is None:
             self.asked = time.monotonic()
-            os.killpg(self.number, signal.SIGTERM)
+            self._signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self._signal(signal.SIGKILL)
+
+    def _signal(self, number: int) -> None:
+        if identity(self.number) == self.who:
+            with suppress(ProcessLookupError):
+                os.killpg(self.number, number)
 
 
 class LocalExecutor:
@@ -101,3 +128,20 @@ class LocalExecutor:
 
     def start(self, command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> Job:
         return LocalJob(command, folder, environment)
+
+    def adopt(self, reference: str, folder: Path) -> Job | None:
+        found = reference if here(reference) else process_of(folder)
+        return AdoptedJob(found, folder) if found else None
+
+
+def process_of(folder: Path) -> str | None:
+    """The process of this machine that trains in a folder, found by its command line: its engine may have died between
+    starting it and noting it down.
+    """
+    wanted = f"hydra.run.dir={folder}".encode()
+    for entry in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            number = int(entry.name)
+            if wanted in (entry / "cmdline").read_bytes().split(b"\0") and os.getpgid(number) == number:
+                return owner_of(number)
+    return None

@@ -11,7 +11,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from tunelab.atomic import write_json, write_text
-from tunelab.search.proposals import counted
+from tunelab.search.proposals import counted, tried
 from tunelab.search.study import StudyFolder
 
 WORDS = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
@@ -77,7 +77,7 @@ def write_ledger(
         winner: The text of best.yaml for a trial.
         more: Further facts for study.json.
     """
-    ended = [trial for trial in trials if trial.state.is_finished() and "duplicate of" not in trial.user_attrs]
+    ended = [trial for trial in trials if trial.state.is_finished() and tried(trial)]
     lines = [line_of(trial) for trial in ended]
     write_text(folder.trials, "".join(json.dumps(line) + "\n" for line in lines))
     write_text(folder.table, table_of(lines))

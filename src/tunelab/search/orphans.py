@@ -1,72 +1,86 @@
 """Trials whose engine is gone: what became of each, and how to go on with it."""
 
+import socket
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from optuna.trial import FrozenTrial, TrialState
 
-from tunelab.lock import identity
-from tunelab.search.outcome import Outcome, read_outcome
-from tunelab.search.owner import alive, owner_of
+from tunelab.record import RunFolder
+from tunelab.search.jobs import Executor, Job
+from tunelab.search.outcome import CUT, UNSTARTED, Outcome, implied_status, read_outcome
+from tunelab.search.owner import alive, host_of
 from tunelab.search.space import Space
 from tunelab.search.study import StudyFolder
 
 
 @dataclass(frozen=True)
 class Orphan:
-    """A trial to take over; one of `process` and `outcome` is given, or the trial is to be started.
+    """A trial to take over; one of `job` and `outcome` is given, or the trial is to be started.
 
     Attributes:
         trial: As the study has it.
-        process: Its training still runs, under this identity.
+        job: Its training still runs.
         outcome: Its training has ended so.
         resumes: Whether a start goes on from what it left.
     """
 
     trial: FrozenTrial
-    process: str | None = None
+    job: Job | None = None
     outcome: Outcome | None = None
     resumes: bool = False
 
 
-def orphan(
-    trials: Sequence[FrozenTrial],
-    mine: Collection[int],
-    me: str,
-    folder: StudyFolder,
-    space: Space,
-    objectives: Sequence[str],
-) -> Orphan | None:
-    """The first running trial without a living engine; None where all have one.
+def left_behind(trials: Sequence[FrozenTrial], mine: Collection[int], me: str, folder: StudyFolder) -> list[FrozenTrial]:
+    """The running trials without a living engine.
 
     Args:
         trials: Every trial of the study.
         mine: Numbers of those that this engine watches.
         me: Name of this engine.
         folder: The study's files.
-        space: What a configuration must hold to be started.
-        objectives: Scores that a trial must leave.
     """
+    found = []
     for trial in trials:
+        owner = str(trial.user_attrs.get("owner", ""))
         if trial.state is not TrialState.RUNNING or trial.number in mine:
             continue
-        owner = str(trial.user_attrs.get("owner", ""))
-        if owner and owner != me and alive(owner, folder.engines):
-            continue
-        host, _, who = str(trial.user_attrs.get("process", "")).partition(":")
-        if who and f"{host}:{who}" == owner_of_process(who) and host == owner_of(0).partition(":")[0]:
-            return Orphan(trial, process=who)
-        ended = read_outcome(folder.trial(trial.number), 0, objectives)
-        if ended.state != "failed" or ended.kind == "diverged":
+        if not owner or owner == me or not alive(owner, folder.engines):
+            found.append(trial)
+    return found
+
+
+def orphan(
+    left: Sequence[FrozenTrial], folder: StudyFolder, space: Space, objectives: Sequence[str], executor: Executor
+) -> Orphan | None:
+    """The first of the trials left behind that can be taken over now; None where there is none.
+
+    A training may outlive its engine.  On this machine, and on a cluster, its job is found again.  On another machine
+    it cannot be asked, and whoever holds the lock of its run folder is left in peace until the folder falls silent.
+
+    Args:
+        left: See `left_behind`.
+        folder: The study's files.
+        space: What a configuration must hold to be started.
+        objectives: Scores that a trial must leave.
+        executor: Finds jobs again.
+    """
+    for trial in left:
+        run = folder.trial(trial.number)
+        if not space.holds(trial.params) or "overrides" not in trial.user_attrs:
+            return Orphan(trial, outcome=Outcome("failed", (), UNSTARTED, "its engine died between asking and starting"))
+        job = executor.adopt(str(trial.user_attrs.get("process", "")), run)
+        if job is not None:
+            return Orphan(trial, job=job)
+        ended = read_outcome(run, implied_status(run), objectives)
+        if ended.state != "failed" or ended.kind not in CUT:
             return Orphan(trial, outcome=ended)
-        if not space.holds(trial.params):
-            lost = Outcome("failed", (), "killed", "its engine died between asking and starting")
-            return Orphan(trial, outcome=lost)
-        return Orphan(trial, resumes=(folder.trial(trial.number) / "run.json").is_file())
+        if not RunFolder(run).is_held():
+            return Orphan(trial, resumes=(run / "run.json").is_file())
     return None
 
 
-def owner_of_process(who: str) -> str | None:
-    """The full name of a process of this machine that still lives under this identity; None if it does not."""
-    number = who.partition(":")[0]
-    return owner_of(int(number)) if number.isdigit() and identity(int(number)) == who else None
+def elsewhere(left: Sequence[FrozenTrial]) -> dict[int, str]:
+    """The machines of trials left behind on another one, by number."""
+    hosts = {trial.number: host_of(str(trial.user_attrs.get("owner", ""))) for trial in left}
+    return {number: host for number, host in hosts.items() if host not in ("", socket.gethostname())}

@@ -8,8 +8,12 @@ from pathlib import Path
 from typing import Any
 
 MEMORY = ("out of memory", "outofmemory", "cannot allocate memory", "bad_alloc")
+DISK = ("disk is full", "no space left on device", "disk quota exceeded")
 LOG = "trial.log"  # what a trial printed
 KILLED = -9
+LEFT = (143, 130, -15, -2)  # exit statuses of a training that was asked to leave
+UNSTARTED = "never started"  # the engine died between asking and starting: nothing was tried
+CUT = ("killed", "preempted", "disk")  # failures that say nothing of the settings: such a trial can go on
 
 
 @dataclass(frozen=True)
@@ -19,7 +23,8 @@ class Outcome:
     Attributes:
         state: `complete`, `pruned` or `failed`.
         values: One number for each objective; empty unless complete.
-        kind: Of a failure: `diverged`, `memory`, `killed`, `timeout`, `config`, `no result`, `error`.
+        kind: Of a failure: `diverged`, `memory`, `killed`, `preempted`, `disk`, `timeout`, `config`, `no result`,
+            `error`.
         reason: In words; empty where nothing went wrong.
         scores: Every final score by flat name.
         seconds: Time of the training, of all its sessions.
@@ -46,6 +51,8 @@ def read_outcome(folder: Path, status: int, objectives: Sequence[str], *, timed_
     scores = {name: value for name, value in read(folder / "metrics.json").items() if isinstance(value, int | float)}
     seconds = float(card.get("seconds") or 0.0)
     scores["train/time"] = seconds
+    if isinstance(peak := card.get("memory_mb"), int | float):
+        scores["train/memory_mb"] = float(peak)
     scores |= {f"model/{name}": n for name, n in (card.get("model") or {}).items() if isinstance(n, int)}
     how, reason = str(card.get("status", "")), str(card.get("reason") or "")
     if timed_out:
@@ -61,8 +68,11 @@ def read_outcome(folder: Path, status: int, objectives: Sequence[str], *, timed_
         lost = ", ".join(name for name, value in zip(objectives, values, strict=True) if not math.isfinite(value))
         return Outcome("failed", (), "no result", f"it left no finite number for {lost}", scores, seconds)
     told = reason or last_words(folder / LOG)
-    if any(word in told.lower() for word in MEMORY):
-        return Outcome("failed", (), "memory", told, scores, seconds)
+    if how == "pre-empted" or (status in LEFT and how in ("", "running")):
+        return Outcome("failed", (), "preempted", told or "it was asked to leave", scores, seconds)
+    for kind, words in (("memory", MEMORY), ("disk", DISK)):
+        if any(word in told.lower() for word in words):
+            return Outcome("failed", (), kind, told, scores, seconds)
     if status == KILLED:
         why = "it was killed (SIGKILL), by hand or by the system because memory ran out"
         return Outcome("failed", (), "killed", why, scores, seconds)
@@ -70,6 +80,12 @@ def read_outcome(folder: Path, status: int, objectives: Sequence[str], *, timed_
         why = "its process ended with status 0 and left no result"
         return Outcome("failed", (), "no result", why, scores, seconds)
     return Outcome("failed", (), "config" if status == 2 else "error", told or f"exit status {status}", scores, seconds)
+
+
+def implied_status(folder: Path) -> int:
+    """The exit status of a trial that nobody saw leave: its card tells, and one that still says `running` was cut off."""
+    how = read(folder / "run.json").get("status", "running")
+    return 0 if how in ("finished", "early-stopped") else KILLED if how == "running" else 1
 
 
 def value_of(name: str, card: Mapping[str, Any], scores: Mapping[str, float]) -> float:

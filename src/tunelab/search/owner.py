@@ -22,7 +22,7 @@ class Heart:
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.owner = owner_of(os.getpid())
-        self.file = folder / self.owner.replace(":", "_")
+        self.file = sign_of(self.owner, folder)
         self.stopped = threading.Event()
         self.thread = threading.Thread(target=self._beat, daemon=True)
 
@@ -49,6 +49,18 @@ def owner_of(process: int) -> str:
     return f"{socket.gethostname()}:{identity(process) or process}"
 
 
+def host_of(owner: str) -> str:
+    """The machine of a process by its name."""
+    return owner.partition(":")[0]
+
+
+def here(owner: str) -> bool:
+    """Whether the process of that name lives on this machine."""
+    host, _, who = owner.partition(":")
+    number = who.partition(":")[0]
+    return host == socket.gethostname() and number.isdigit() and identity(int(number)) == who
+
+
 def alive(owner: str, folder: Path) -> bool:
     """Whether the engine of that name still lives.
 
@@ -56,12 +68,14 @@ def alive(owner: str, folder: Path) -> bool:
         owner: As `owner_of` named it.
         folder: Where engines keep their signs of life.
     """
-    host, _, who = owner.partition(":")
-    if host == socket.gethostname():
-        number = who.partition(":")[0]
-        return number.isdigit() and identity(int(number)) == who
-    sign = folder / owner.replace(":", "_")
+    if host_of(owner) == socket.gethostname():
+        return here(owner)
     try:
-        return time.time() - sign.stat().st_mtime < SILENCE
+        return time.time() - sign_of(owner, folder).stat().st_mtime < SILENCE
     except FileNotFoundError:
         return False
+
+
+def sign_of(owner: str, folder: Path) -> Path:
+    """The file whose time of change is the engine's last sign of life."""
+    return folder / owner.replace(":", "_")

@@ -11,6 +11,7 @@ import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from tunelab.search.imagine import imagined
+from tunelab.search.outcome import UNSTARTED
 from tunelab.search.samplers import Samplers
 from tunelab.search.space import Params, Space
 
@@ -53,9 +54,7 @@ class Proposals:
         if any(trial.state is TrialState.WAITING for trial in trials):
             trial = self.study.ask()
             return trial, self.space.suggest(trial)
-        seen = {
-            key_of(trial.params): trial.number for trial in trials if trial.params and DUPLICATE not in trial.user_attrs
-        }
+        seen = {key_of(trial.params): trial.number for trial in trials if trial.params and tried(trial)}
         for params, origin in self.owed:
             if key_of(params) not in seen:
                 return self._asked(params, origin)
@@ -101,7 +100,7 @@ class Proposals:
 def retried(study: optuna.Study, trials: Sequence[FrozenTrial]) -> list[int]:
     """Queue failed trials anew, each once; the numbers of those that were.  Call it under the study's claim."""
     before = {trial.user_attrs.get("retry of") for trial in trials}
-    failed = [t for t in trials if t.state is TrialState.FAIL and t.params and DUPLICATE not in t.user_attrs]
+    failed = [t for t in trials if t.state is TrialState.FAIL and t.params and tried(t)]
     found = [trial for trial in failed if trial.number not in before]
     for trial in found:
         study.enqueue_trial(trial.params, user_attrs={"retry of": trial.number, "origin": f"retry of {trial.number}"})
@@ -111,8 +110,9 @@ def retried(study: optuna.Study, trials: Sequence[FrozenTrial]) -> list[int]:
 def counted(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
     """The trials that count towards `search.trials`: neither repeated proposals nor those that were tried anew."""
     again = {trial.user_attrs.get("retry of") for trial in trials}
-    return [
-        t
-        for t in trials
-        if DUPLICATE not in t.user_attrs and t.number not in again and t.state is not TrialState.WAITING
-    ]
+    return [t for t in trials if tried(t) and t.number not in again and t.state is not TrialState.WAITING]
+
+
+def tried(trial: FrozenTrial) -> bool:
+    """Whether a trial is more than a number that was given away: some are repeated proposals, or were never started."""
+    return DUPLICATE not in trial.user_attrs and trial.user_attrs.get("kind") != UNSTARTED

@@ -26,12 +26,14 @@ class Request:
         space: What varies.
         notes: What is worth knowing before it starts.
         default: The configuration without a search; None where it lies outside the space.
+        outside: The settings whose value without a search lies outside the space.
     """
 
     fixed: tuple[str, ...]
     space: Space
     notes: tuple[str, ...]
     default: Mapping[str, Any] | None
+    outside: tuple[str, ...] = ()
 
 
 def request_of(config: DictConfig, arguments: Sequence[str]) -> Request:
@@ -66,7 +68,8 @@ def request_of(config: DictConfig, arguments: Sequence[str]) -> Request:
     base = {key: standard[key] for key in space.always}
     inner = {key: standard[key] for key in space.at(base)}
     default = inner if space.holds(inner) else None
-    return Request(tuple(fixed), space, tuple(advice(space)), default)
+    outside = tuple(f"{key}={inner[key]}" for key, known in space.at(base).items() if not known.holds(inner[key]))
+    return Request(tuple(fixed), space, tuple(advice(space)), default, outside)
 
 
 def default_of(config: DictConfig, key: str) -> Any:

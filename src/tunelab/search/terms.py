@@ -1,0 +1,116 @@
+"""The terms of a study: what every command on it must agree on, or its trials could not be compared."""
+
+import json
+import uuid
+from collections.abc import Sequence
+from typing import Any
+
+import optuna
+
+from tunelab.atomic import write_json
+from tunelab.errors import ConfigError
+from tunelab.search.plan import Plan
+from tunelab.search.request import Request
+from tunelab.search.study import StudyFolder
+
+FREE = ("logger", "name", "hydra", "callbacks.save_every", "callbacks.throughput", "trainer.enable_progress_bar")
+ADDRESS = "TUNELAB_STORAGE"  # environment variable: a database address holds a password, so no file of ours holds it
+
+
+def agree(
+    folder: StudyFolder,
+    study: optuna.Study,
+    plan: Plan,
+    request: Request,
+    objectives: Sequence[str],
+    modes: Sequence[str],
+) -> None:
+    """Hold a command against those that came before it, and note its terms for trials and later commands.
+
+    Args:
+        folder: The study's files.
+        study: Optuna's record of it.
+        plan: How to search.
+        request: What is searched.
+        objectives: Names of the scores.
+        modes: Which way each is better, `min` or `max`.
+
+    Raises:
+        ConfigError: If it asks for something else, or the database belongs to another folder.
+    """
+    before = known(folder)
+    token, theirs = before.get("token") or uuid.uuid4().hex, study.user_attrs.get("folder")
+    if theirs not in (None, token):
+        raise ConfigError(
+            f"the study '{study.study_name}' of search.storage belongs to another folder than {folder.root}; engines "
+            "of one study must share its folder too, or give a hydra.sweep.dir whose last name is new"
+        )
+    now = terms_of(folder, study.study_name, plan, request, objectives, modes)
+    faults = differences(before, now)
+    if faults:
+        raise ConfigError.listing([*faults, f"begin a new study with the best of this one: {fresh_start(folder)}"])
+    write_json(folder.request, {"token": token, **now})
+    if theirs is None:
+        study.set_user_attr("folder", token)
+
+
+def known(folder: StudyFolder) -> dict[str, Any]:
+    """The terms that earlier commands left; empty for a new study."""
+    try:
+        found = json.loads(folder.request.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def terms_of(
+    folder: StudyFolder, name: str, plan: Plan, request: Request, objectives: Sequence[str], modes: Sequence[str]
+) -> dict[str, Any]:
+    """The terms of a command as plain values."""
+    address = plan.storage is not None and "://" in plan.storage
+    return {
+        "storage": None if address else plan.storage or str(folder.journal),
+        "name": name,
+        "pruner": plan.pruner,
+        "pruner_options": dict(plan.pruner_options),
+        "objectives": list(objectives),
+        "modes": list(modes),
+        "monitored": not plan.objectives,
+        "constraints": dict(plan.constraints),
+        "stages": [plan.trials, plan.sampler_options] if plan.sampler == "pbt" else None,
+        "fixed": list(request.fixed),
+        "space": {key: found.told() for key, found in request.space.all().items()},
+        "default": request.default,
+    }
+
+
+def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """What makes the trials of two commands incomparable, in words; empty for a new study."""
+    if not before:
+        return []
+    faults = [
+        f"{what} {'was' if name != 'stages' else 'were'} {before.get(name)} and is now {now[name]}"
+        for name, what in (("objectives", "the objective"), ("constraints", "the limit"), ("stages", "stages of pbt"))
+        if before.get(name) != now[name]
+    ]
+    for key in sorted({*before["space"], *now["space"]}):
+        old, new = before["space"].get(key), now["space"].get(key)
+        if old != new:
+            faults.append(f"{key} varied over {old or 'nothing'} and now over {new or 'nothing'}")
+    old_fixed, new_fixed = settled(before["fixed"]), settled(now["fixed"])
+    for key in sorted({*old_fixed, *new_fixed}):
+        old, new = old_fixed.get(key, "not given"), new_fixed.get(key, "not given")
+        if old != new:
+            faults.append(f"{key} was {old} in the study's trials and is now {new}")
+    return faults
+
+
+def settled(fixed: Sequence[str]) -> dict[str, str]:
+    """The overrides that change what a trial learns or how it is scored, by key."""
+    pairs = [override.partition("=") for override in fixed]
+    return {key: value for key, _, value in pairs if not key.lstrip("+~").startswith(FREE)}
+
+
+def fresh_start(folder: StudyFolder) -> str:
+    """How to search on under other terms."""
+    return f"hydra.sweep.dir=NEW search.warm_start=[{folder.root}]"
