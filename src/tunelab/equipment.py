@@ -18,6 +18,7 @@ from tunelab.callbacks.progress import progress_callback
 from tunelab.callbacks.pruning import Pruning, Report
 from tunelab.callbacks.safe_point import SafePoint
 from tunelab.callbacks.snapshots import Snapshots
+from tunelab.callbacks.stage import OwnRates, StageEnd
 from tunelab.callbacks.throughput import Throughput
 from tunelab.checkpoint_io import AtomicCheckpointIO
 from tunelab.errors import ConfigError
@@ -75,7 +76,7 @@ def make_callbacks(settings: Run, folder: RunFolder, monitor: str, mode: str, *,
         )
         found.append(stopper)
     if validates and settings.trial["id"] is not None:
-        found.append(Pruning(partial(line_to_search, settings.trial), monitor))
+        found += trial_callbacks(settings, monitor)
     if follows_validation(settings.scheduler):
         if not validates:
             raise ConfigError("scheduler=plateau follows validations, and there are none; set data.split.validation")
@@ -85,6 +86,16 @@ def make_callbacks(settings: Run, folder: RunFolder, monitor: str, mode: str, *,
     if count := int(wanted.get("snapshots") or 0):
         found.append(Snapshots(folder.checkpoints, count, float(settings.scheduler.get("warmup") or 0)))
     return [*found, SafePoint(folder.last, every=int(wanted["save_every"]))]
+
+
+def trial_callbacks(settings: Run, monitor: str) -> list[Callback]:
+    """What a run needs as the trial of a search: the line to it, and the part of a run that it does."""
+    found: list[Callback] = [Pruning(partial(line_to_search, settings.trial), monitor)]
+    if settings.trial.get("until") is not None:
+        found.append(StageEnd(float(settings.trial["until"])))
+    if settings.trial.get("parent") is not None:
+        found.append(OwnRates(["weight_decay", *settings.optimizer]))
+    return found
 
 
 def line_to_search(trial: Mapping[str, Any]) -> Report:

@@ -18,6 +18,7 @@ from tunelab.closing import COMPLETE, Ending, by_split, close, failed, finish_fo
 from tunelab.energy import EnergyMeter
 from tunelab.equipment import device_faults, make_callbacks, make_trainer, objective
 from tunelab.errors import ConfigError
+from tunelab.inherit import inherit
 from tunelab.opening import begin_card, show_work, started_with, steps_done, unprepared_card
 from tunelab.quiet import silence_vendors
 from tunelab.record import RunFolder
@@ -76,7 +77,9 @@ def fine_tune(
             folder.write_config(OmegaConf.to_yaml(OmegaConf.create(settings.plain)))
         prepared = prepare(settings)
         monitor, mode = objective(settings, prepared.task, [p.name for p in prepared.portions.get("validation", ())])
-        done = steps_done(folder) if settings.resume else None
+        if main and settings.trial.get("parent") is not None:
+            inherit(Path(str(settings.trial["parent"])), folder)
+        done = steps_done(folder) if settings.resume or settings.trial.get("parent") is not None else None
         if main:
             card = begin_card(prepared, folder, overrides, done)
             show_work(prepared, folder)

@@ -48,7 +48,7 @@ class Run:
     callbacks: dict[str, Any] = field(default_factory=dict)
     logger: dict[str, Any] = field(default_factory=dict)
     search: dict[str, Any] = field(default_factory=dict)
-    trial: dict[str, Any] = field(default_factory=lambda: {"id": None, "study": None})
+    trial: dict[str, Any] = field(default_factory=lambda: {"id": None, "study": None, "parent": None, "until": None})
 
     @property
     def plain(self) -> dict[str, Any]:
