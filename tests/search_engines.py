@@ -1,14 +1,17 @@
 """Engines over a training that takes no time.  As a process: search_engines.py STUDY TRIALS SEED FIXED..."""
 
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from tunelab.search.crew import Crew
 from tunelab.search.engine import Engine
 from tunelab.search.jobs import LocalExecutor
-from tunelab.search.owner import Heart
+from tunelab.search.notes import Notes
+from tunelab.search.owner import Heart, owner_of
 from tunelab.search.plan import Plan
 from tunelab.search.proposals import Proposals
 from tunelab.search.samplers import make_samplers
@@ -50,28 +53,34 @@ def engine(root: Path, fixed: Sequence[str] = (), space: Space = LINE, seed: int
     storage, _ = open_storage(plan.storage, folder)
     samplers = make_samplers(plan.sampler, space, seed=seed, trials=plan.trials, options={})
     study = open_study(storage, NAME, ["min"], samplers.direct, None)
-    return Engine(
+    crew = Crew(
         folder=folder,
-        study=study,
-        storage=storage,
-        name=NAME,
+        command=FAKE,
+        executor=LocalExecutor(),
+        slots=[{} for _ in range(plan.slots)],
+        owner=owner_of(os.getpid()),
+        notes=Notes(study, storage),
+        limit=plan.trial_timeout,
+    )
+    return Engine(
+        crew=crew,
         proposals=Proposals(study, space, samplers, (), plan.sampler == "grid", seed),
         plan=plan,
         objectives=["monitor"],
-        command=FAKE,
         fixed=fixed,
-        executor=LocalExecutor(),
-        slots=[{} for _ in range(plan.slots)],
-        heart=Heart(folder.engines),
     )
+
+
+def run(made: Engine) -> bool:
+    """Search, with signs of life for other engines."""
+    with Heart(made.crew.folder.engines):
+        return made.run()
 
 
 def main() -> None:
     """One engine, to be killed by a test."""
     root, trials, seed, *fixed = sys.argv[1:]
-    made = engine(Path(root), fixed, seed=int(seed), trials=int(trials), slots=2)
-    with made.heart:
-        made.run()
+    run(engine(Path(root), fixed, seed=int(seed), trials=int(trials), slots=2))
 
 
 if __name__ == "__main__":

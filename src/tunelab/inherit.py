@@ -23,13 +23,16 @@ def inherit(parent: Path, folder: RunFolder) -> None:
     source = RunFolder(parent)
     if not folder.last.exists() and not source.last.exists():
         raise ConfigError(f"trial.parent={parent} has no checkpoint to go on from; only a search sets trial.*")
-    for old, new in ((source.best, folder.best), (source.last, folder.last)):  # `last` comes last: its being there tells
+    for old, new in (
+        (source.best, folder.best),
+        (source.last, folder.last),
+    ):  # `last` comes last: its being there tells
         if old.exists() and not new.exists():
             copy(old, new)
 
 
 def copy(old: Path, new: Path) -> None:
-    """Copy a checkpoint, whole or not at all; on one disk it takes no space, for checkpoints are replaced, not changed."""
+    """Copy a checkpoint, whole or not at all; on one disk it takes no space: nobody changes a checkpoint."""
     part = new.with_name(f".{new.name}.{os.getpid()}{PARTIAL}")
     part.unlink(missing_ok=True)
     try:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from search_engines import engine
+from search_engines import engine, run
 from tunelab.errors import TuneLabError
 from tunelab.search.proposals import counted
 from tunelab.search.space import build_space
@@ -24,8 +24,7 @@ def started(root: Path) -> list[str]:
 
 def searched(root: Path, *fixed: str, **changes: Any) -> Any:
     made = engine(root, fixed, **changes)
-    with made.heart:
-        assert made.run() is True
+    assert run(made) is True
     return made
 
 
@@ -80,8 +79,8 @@ def test_a_trial_that_hangs_is_ended(tmp_path: Path) -> None:
 
 def test_settings_that_let_no_trial_start_end_the_search(tmp_path: Path) -> None:
     made = engine(tmp_path, ["act=config"], trials=20)
-    with made.heart, pytest.raises(TuneLabError, match="first 3 trials could not start.*cannot run this"):
-        made.run()
+    with pytest.raises(TuneLabError, match="first 3 trials could not start.*cannot run this"):
+        run(made)
 
     assert len(made.trials()) == 3
 
@@ -143,13 +142,12 @@ def test_a_stopped_engine_leaves_trials_to_go_on_with(tmp_path: Path) -> None:
     made = engine(tmp_path, ["sleep=30"], trials=2, slots=2)
 
     def stop_when_both_train(found: Any) -> None:
-        if len(found.running) == 2:
+        if len(found.crew.running) == 2:
             until(lambda: (tmp_path / "started.txt").exists() and len(started(tmp_path)) == 2)
             found.stop()
 
     made.changed = stop_when_both_train
-    with made.heart:
-        assert made.run() is False
+    assert run(made) is False
     assert states(made) == {"RUNNING": 2}
 
     for number in (0, 1):

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from search_engines import PLAN, engine
+from search_engines import PLAN, engine, run
 from tunelab.errors import ConfigError
 from tunelab.search.executors import make_executor
 from tunelab.search.slots import devices, make_slots
@@ -19,9 +19,8 @@ def never(overrides: Any, folder: Path) -> None:
 
 def ended(root: Path, *fixed: str, **changes: Any) -> list[Any]:
     made = engine(root, fixed, trials=3, slots=2)
-    made.executor = make_executor(replace(PLAN, **changes), never, root / "jobs")
-    with made.heart:
-        assert made.run()
+    made.crew.executor = make_executor(replace(PLAN, **changes), never, root / "jobs")
+    assert run(made)
     return made.trials()
 
 

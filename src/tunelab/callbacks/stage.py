@@ -55,6 +55,6 @@ class OwnRates(Callback):
         schedule = cast(LambdaLR, trainer.lr_scheduler_configs[0].scheduler)
         schedule.base_lrs = [group["initial_lr"] for group in self.groups]
         for place, (group, own) in enumerate(zip(trainer.optimizers[0].param_groups, self.groups, strict=True)):
-            group |= own
+            group.update(own)
             group["lr"] = schedule.base_lrs[place] * schedule.lr_lambdas[place](schedule.last_epoch)
         schedule._last_lr = [group["lr"] for group in trainer.optimizers[0].param_groups]

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from tunelab.errors import ConfigError
 from tunelab.search.pruners import make_pruner
-from tunelab.search.terms import ADDRESS
 from tunelab.search.study import StudyFolder, live_trial, open_storage
+from tunelab.search.terms import ADDRESS
 
 
 class Channel:

@@ -47,6 +47,10 @@ def reruns(study: StudyFolder, top: int, seeds: int) -> tuple[list[Rerun], dict[
         raise ConfigError(f"{study.root} is no study ({fault}); give the study folder that a search printed") from fault
     if len(request["objectives"]) != 1:
         raise ConfigError(f"{study.root} has {len(request['objectives'])} objectives; only one can be confirmed")
+    if request.get("stages"):
+        raise ConfigError(
+            f"{study.root} found a schedule that changes within a run, so it has no configuration to confirm"
+        )
     whole = [line for line in lines if line["state"] == "complete" and max(line["excess"] or [0.0]) <= 0]
     if not whole:
         raise ConfigError(f"{study.root} has no finished trial; run the search first")

@@ -6,6 +6,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 
 from tunelab.search.ledger import ranked
+from tunelab.search.population import GENERATION
 from tunelab.search.study import StudyFolder
 
 
@@ -23,6 +24,10 @@ def drop_checkpoints(
     if keep is None:
         return
     kept = {trial.number for trial in ranked(trials, directions)[:keep]}
+    newest = max((trial.user_attrs.get(GENERATION, 0) for trial in trials), default=0)
+    kept |= {
+        t.number for t in trials if t.user_attrs.get(GENERATION, -2) >= newest - 1
+    }  # a next stage begins with them
     for trial in trials:
         if trial.state.is_finished() and trial.number not in kept:
             for file in (folder.trial(trial.number) / "checkpoints").glob("*.ckpt"):

@@ -15,9 +15,10 @@ from omegaconf import DictConfig, OmegaConf
 from optuna.trial import FrozenTrial
 
 from tunelab import console
-from tunelab.atomic import write_json
 from tunelab.errors import TuneLabError
 from tunelab.search.budget import checked, sized
+from tunelab.search.claim import claim
+from tunelab.search.crew import Crew
 from tunelab.search.effect import effect_of, write_effect
 from tunelab.search.engine import Engine, train_command
 from tunelab.search.executors import make_executor
@@ -26,16 +27,20 @@ from tunelab.search.grammar import quoted
 from tunelab.search.judge import judge_winner
 from tunelab.search.keep import drop_checkpoints
 from tunelab.search.ledger import ranked, write_ledger
+from tunelab.search.notes import Notes
 from tunelab.search.objectives import objectives_of
 from tunelab.search.owner import Heart
 from tunelab.search.plan import Plan, plan_of
-from tunelab.search.proposals import Proposals
+from tunelab.search.population import GENERATION, schedule_of
+from tunelab.search.proposers import proposer
 from tunelab.search.pruners import make_pruner
 from tunelab.search.rehearsal import rehearse
 from tunelab.search.request import Request, request_of
-from tunelab.search.samplers import make_samplers, resolve
+from tunelab.search.samplers import resolve
 from tunelab.search.slots import make_slots
+from tunelab.search.stages import FREE_OF_STOPPING, check_stages
 from tunelab.search.study import NAME, StudyFolder, open_storage, open_study
+from tunelab.search.terms import ADDRESS, agree
 from tunelab.search.warm import owed
 from tunelab.search.watch import Watch
 from tunelab.search.winner import experiment_text
@@ -56,6 +61,7 @@ def search(config: DictConfig, arguments: Sequence[str], train: Train) -> None:
     """
     request = request_of(config, arguments)
     plan = sized(checked(plan_of(block(config.search))), request)
+    check_stages(plan, request, config)
     effect = effect_of(block(config.search.effect), request.space)
     rehearse(config, request)
     known = owed(plan, request)
@@ -64,47 +70,54 @@ def search(config: DictConfig, arguments: Sequence[str], train: Train) -> None:
     folder = StudyFolder(Path(str(config.hydra.sweep.dir)).absolute())
     folder.root.mkdir(parents=True, exist_ok=True)
     storage, mended = open_storage(plan.storage, folder)
-    name = NAME if plan.storage is None or "://" not in plan.storage else folder.root.name
+    shared = {ADDRESS: plan.storage} if plan.storage is not None and "://" in plan.storage else {}
+    os.environ.update(shared)  # for trials of this process; the slots hand it to all others
+    name = folder.root.name if shared else NAME
     pruner = make_pruner(plan.pruner, plan.pruner_options)
     with Heart(folder.engines) as heart:
-        study = open_study(storage, name, ways, None, pruner)
+        with claim(folder.lock):  # engines that start together agree on one study
+            study = open_study(storage, name, ways, None, pruner)
+            agree(folder, study, plan, request, names, ways)
         worker = len(study.trials) + 7919 * len(list(folder.engines.iterdir()))  # no two engines propose the same
         seed = (plan.seed + worker) % 2**31
-        samplers = make_samplers(
-            plan.sampler, request.space, seed=seed, trials=plan.trials, options=plan.sampler_options
-        )
-        study.sampler = samplers.direct
-        write_request(folder, plan, request, name, names, ways)
+        proposals = proposer(study, folder, plan, request, known, seed)
         announce(folder, plan, request, mended, arguments)
         watch = Watch(plan.trials, study.directions)
+        staged = [FREE_OF_STOPPING] if plan.sampler == "pbt" else []
         groups = set(config.hydra.runtime.choices)
         fixed = [*tracked(config, folder), *searchpath(config), *request.fixed]
 
         def winner(trial: FrozenTrial) -> str:
             values = ", ".join(f"{n} {value:.6g}" for n, value in zip(names, trial.values, strict=True))
             note = f"Trial {trial.number}, the best of a search: {values}."
+            if GENERATION in trial.user_attrs:
+                note += "  Its last stage only; study.json has the whole schedule."
             return experiment_text(note, [*request.fixed, *request.space.overrides(trial.params)], groups)
 
         def changed(engine: Engine) -> None:
             trials = engine.trials()
             more = {"sampler": plan.sampler, "pruner": plan.pruner, "fixed": list(request.fixed), **facts(study)}
+            if best := ranked(trials, study.directions):
+                more["schedule"] = schedule_of(trials, best[0].number)
             write_ledger(folder, trials, study.directions, objectives=names, winner=winner, more=more)
             drop_checkpoints(folder, trials, study.directions, plan.keep)
             watch.update(trials)
 
-        engine = Engine(
+        crew = Crew(
             folder=folder,
-            study=study,
-            storage=storage,
-            name=name,
-            proposals=Proposals(study, request.space, samplers, known, plan.sampler == "grid", seed),
+            command=train_command(),
+            executor=make_executor(plan, train, folder.root / "jobs"),
+            slots=[slot | shared for slot in slots],
+            owner=heart.owner,
+            notes=Notes(study, storage),
+            limit=plan.trial_timeout,
+        )
+        engine = Engine(
+            crew=crew,
+            proposals=proposals,
             plan=plan,
             objectives=["monitor"] if not plan.objectives else names,
-            command=train_command(),
-            fixed=["save=false", *fixed, "test=false"],
-            executor=make_executor(plan, train, folder.root / "jobs"),
-            slots=slots,
-            heart=heart,
+            fixed=["save=false", *staged, *fixed, "test=false"],
             tell=watch.say,
             changed=changed,
         )
@@ -141,28 +154,10 @@ def searchpath(config: DictConfig) -> list[str]:
 
 def tracked(config: DictConfig, folder: StudyFolder) -> list[str]:
     """Where a tracker groups runs, the trials of a study are one group."""
-    if config.logger.get("kind") != "wandb" or config.logger.get("group") is not None:
+    if "group" not in config.logger or config.logger.group is not None:
         return []
-    return [f"logger.group={quoted(folder.root.name)}", "logger.job_type=trial"]
-
-
-def write_request(
-    folder: StudyFolder, plan: Plan, request: Request, name: str, names: Sequence[str], ways: Sequence[str]
-) -> None:
-    """Leave what trials and later commands must know."""
-    facts = {
-        "storage": plan.storage or str(folder.journal),
-        "name": name,
-        "pruner": plan.pruner,
-        "pruner_options": dict(plan.pruner_options),
-        "objectives": list(names),
-        "modes": list(ways),
-        "monitored": not plan.objectives,
-        "fixed": list(request.fixed),
-        "space": {key: found.told() for key, found in request.space.all().items()},
-        "default": request.default,
-    }
-    write_json(folder.request, facts)
+    purpose = ["logger.job_type=trial"] if "job_type" in config.logger else []
+    return [f"logger.group={quoted(folder.root.name)}", *purpose]
 
 
 def announce(

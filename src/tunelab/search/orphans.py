@@ -31,7 +31,9 @@ class Orphan:
     resumes: bool = False
 
 
-def left_behind(trials: Sequence[FrozenTrial], mine: Collection[int], me: str, folder: StudyFolder) -> list[FrozenTrial]:
+def left_behind(
+    trials: Sequence[FrozenTrial], mine: Collection[int], me: str, folder: StudyFolder
+) -> list[FrozenTrial]:
     """The running trials without a living engine.
 
     Args:
@@ -68,7 +70,9 @@ def orphan(
     for trial in left:
         run = folder.trial(trial.number)
         if not space.holds(trial.params) or "overrides" not in trial.user_attrs:
-            return Orphan(trial, outcome=Outcome("failed", (), UNSTARTED, "its engine died between asking and starting"))
+            return Orphan(
+                trial, outcome=Outcome("failed", (), UNSTARTED, "its engine died between asking and starting")
+            )
         job = executor.adopt(str(trial.user_attrs.get("process", "")), run)
         if job is not None:
             return Orphan(trial, job=job)

@@ -83,7 +83,7 @@ def read_outcome(folder: Path, status: int, objectives: Sequence[str], *, timed_
 
 
 def implied_status(folder: Path) -> int:
-    """The exit status of a trial that nobody saw leave: its card tells, and one that still says `running` was cut off."""
+    """The exit status of a trial that nobody saw leave: its card tells; one that says `running` was cut off."""
     how = read(folder / "run.json").get("status", "running")
     return 0 if how in ("finished", "early-stopped") else KILLED if how == "running" else 1
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-SAMPLERS = ("grid", "random", "qmc", "tpe", "gp", "bayes", "cmaes", "evolution", "auto")
+SAMPLERS = ("grid", "random", "qmc", "tpe", "gp", "bayes", "cmaes", "evolution", "pbt", "auto")
 PRUNERS = ("none", "median", "hyperband", "asha", "auto")
 EXECUTORS = ("local", "submitit", "ray")
 

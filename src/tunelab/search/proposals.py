@@ -79,6 +79,10 @@ class Proposals:
         why = "proposed a value of another condition" if twin is None else f"repeated trial {twin}"
         return None if other is None else self._asked(other, f"at random, since the sampler {why}")
 
+    def waits(self, trials: Sequence[FrozenTrial]) -> bool:
+        """Never: what is proposed does not hang on trials that run."""
+        return False
+
     def _asked(self, params: Params, origin: str) -> tuple[Trial, Params]:
         self.study.enqueue_trial(params, user_attrs={"origin": origin})
         trial = self.study.ask()

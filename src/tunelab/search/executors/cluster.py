@@ -1,34 +1,46 @@
 """Trials as SLURM jobs, through submitit: `search.executor=submitit`, with the extra `cluster`."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from tunelab.errors import ConfigError
 from tunelab.search.jobs import Job
-from tunelab.search.outcome import LOG
+from tunelab.search.outcome import LOG, implied_status
+from tunelab.search.owner import here
+
+STATUS = "exit_status"  # submitit knows only whether a command failed
+SHELL = 'log=$1 status=$2; shift 2; "$@" >>"$log" 2>&1; found=$?; echo $found >"$status"; exit $found'
 
 
 class SubmititJob:
-    """One submitted job."""
+    """One submitted job.
 
-    def __init__(self, job: Any, log: Path) -> None:
-        self.job, self.log, self.cancelled = job, log, False
+    Args:
+        job: As submitit knows it.
+        folder: The run folder of the trial.
+    """
+
+    def __init__(self, job: Any, folder: Path) -> None:
+        self.job, self.folder, self.cancelled = job, folder, False
+        self.reference = f"submitit:{job.job_id}"
 
     def poll(self) -> int | None:
         if not self.job.done():
             return None
-        for text in (self.job.stdout(), self.job.stderr()):  # beside what the trial itself left
-            if text:
-                with self.log.open("a", encoding="utf-8") as log:
-                    log.write(text)
-        fault = self.job.exception()
-        return 0 if fault is None else 143 if self.cancelled else 1
+        with suppress(OSError, ValueError):
+            return int((self.folder / STATUS).read_text(encoding="utf-8"))
+        return 143 if self.cancelled else implied_status(self.folder)  # the node took it away before it could say
 
     def stop(self) -> None:
         if not self.cancelled:
             self.cancelled = True
-            self.job.cancel(check=False)
+            self.job.cancel(check=False)  # SLURM asks first, and ends it after its own KillWait
+
+    def kill(self) -> None:
+        self.cancelled = True
+        self.job.cancel(check=False)
 
 
 class SubmititExecutor:
@@ -51,6 +63,7 @@ class SubmititExecutor:
                 "search.executor=submitit needs the package submitit; install it by pip install 'tunelab[cluster]'"
             ) from fault
         given = dict(options)
+        self.logs, self.package = logs, submitit
         try:
             self.executor = submitit.AutoExecutor(logs / "%j", cluster=given.pop("cluster", None))
             self.executor.update_parameters(**given)
@@ -58,9 +71,17 @@ class SubmititExecutor:
             raise ConfigError(
                 f"search.executor_options={dict(options)}: {fault}; they are the parameters of submitit's AutoExecutor"
             ) from fault
-        self.task = submitit.helpers.CommandFunction
 
     def start(self, command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> Job:
         folder.mkdir(parents=True, exist_ok=True)
-        words = ["env", *(f"{name}={value}" for name, value in environment.items()), *command]
-        return SubmititJob(self.executor.submit(self.task(words, verbose=False)), folder / LOG)
+        (folder / STATUS).unlink(missing_ok=True)
+        own = [f"{name}={value}" for name, value in environment.items() if name != "CUDA_VISIBLE_DEVICES"]
+        words = ["sh", "-c", SHELL, "sh", str(folder / LOG), str(folder / STATUS), "env", *own, *command]
+        task = self.package.helpers.CommandFunction(words, verbose=False)
+        return SubmititJob(self.executor.submit(task), folder)
+
+    def adopt(self, reference: str, folder: Path) -> Job | None:
+        kind, _, number = reference.partition(":")
+        if kind != "submitit" or here(reference) or self.executor.cluster != "slurm":
+            return None
+        return SubmititJob(self.package.SlurmJob(self.logs / "%j", number), folder)

@@ -1,8 +1,8 @@
 """Trials in the searching process: no start-up time, and no protection either.  For toys and tests."""
 
+import signal
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass
 from pathlib import Path
 
 from tunelab.errors import TuneLabError
@@ -10,23 +10,54 @@ from tunelab.search.jobs import Job
 from tunelab.search.outcome import LOG
 
 Train = Callable[[Sequence[str], Path], object]
+ASKED = {128 + number: number for number in (signal.SIGTERM, signal.SIGINT)}
 
 
-@dataclass
-class EndedJob:
-    """A training that is over."""
+class InlineJob:
+    """A training that runs to its end when its engine first looks at it.
 
-    status: int
+    Args:
+        train: Does one training, from its overrides and its run folder.
+        overrides: Of the trial.
+        folder: Its run folder.
+    """
 
-    def poll(self) -> int | None:
-        return self.status
+    reference = ""  # it dies with its engine
+
+    def __init__(self, train: Train, overrides: Sequence[str], folder: Path) -> None:
+        self.train, self.overrides, self.folder, self.asked = train, overrides, folder, False
+
+    def poll(self) -> int:
+        if self.asked:
+            return 128 + signal.SIGTERM
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / LOG).open("a", encoding="utf-8") as log, redirect_stdout(log), redirect_stderr(log):
+            status = self._trained()
+        if status in ASKED:  # the signal was for the search as well, and the training took it
+            signal.raise_signal(ASKED[status])
+        return status
 
     def stop(self) -> None:
-        """There is nothing to stop."""
+        self.asked = True
+
+    kill = stop
+
+    def _trained(self) -> int:
+        try:
+            self.train(self.overrides, self.folder)
+        except TuneLabError as fault:
+            print(f"{type(fault).__name__}: {fault}")
+            return fault.exit_status
+        except SystemExit as leaving:
+            return leaving.code if isinstance(leaving.code, int) else 1
+        except Exception as fault:
+            print(f"{type(fault).__name__}: {fault}")
+            return 1
+        return 0
 
 
 class InlineExecutor:
-    """Runs each trial to its end before `start` returns.
+    """Runs trials one after the other, here.
 
     Args:
         train: Does one training, from its overrides and its run folder.
@@ -37,16 +68,7 @@ class InlineExecutor:
 
     def start(self, command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> Job:
         overrides = [word for word in command[2:] if not word.startswith("hydra.")]  # what follows `python train.py`
-        folder.mkdir(parents=True, exist_ok=True)
-        with (folder / LOG).open("a", encoding="utf-8") as log, redirect_stdout(log), redirect_stderr(log):
-            try:
-                self.train(overrides, folder)
-            except TuneLabError as fault:
-                print(f"{type(fault).__name__}: {fault}")
-                return EndedJob(fault.exit_status)
-            except SystemExit as leaving:
-                return EndedJob(leaving.code if isinstance(leaving.code, int) else 1)
-            except Exception as fault:
-                print(f"{type(fault).__name__}: {fault}")
-                return EndedJob(1)
-        return EndedJob(0)
+        return InlineJob(self.train, overrides, folder)
+
+    def adopt(self, reference: str, folder: Path) -> Job | None:
+        return None

@@ -5,13 +5,15 @@ from pathlib import Path
 from typing import Any
 
 from tunelab.errors import ConfigError
-from tunelab.search.jobs import Job, LocalJob
+from tunelab.search.jobs import Job, LocalExecutor, LocalJob
 
 LOST = -9  # exit status of a trial whose node is gone
 
 
 class RayJob:
     """One trial, watched by an actor on the node that runs it."""
+
+    reference = ""  # its process is found by its run folder, or its folder falls silent
 
     def __init__(self, ray: Any, actor: Any) -> None:
         self.ray, self.actor = ray, actor
@@ -27,6 +29,9 @@ class RayJob:
 
     def stop(self) -> None:
         self.actor.stop.remote()
+
+    def kill(self) -> None:
+        self.actor.kill.remote()
 
 
 class RayExecutor:
@@ -62,3 +67,8 @@ class RayExecutor:
             name: value for name, value in environment.items() if name != "CUDA_VISIBLE_DEVICES"
         }  # Ray hands them out
         return RayJob(self.ray, self.actor.remote(list(command), folder, own))
+
+    def adopt(self, reference: str, folder: Path) -> Job | None:
+        return LocalExecutor().adopt(
+            reference, folder
+        )  # an actor dies with its engine, the training it started may not
