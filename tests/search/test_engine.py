@@ -1,5 +1,6 @@
 """The engine against everything that goes wrong in a night, over a training that takes no time."""
 
+import resource
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from search_engines import engine, run
 from tunelab.errors import TuneLabError
 from tunelab.search.proposals import counted
 from tunelab.search.space import build_space
+from tunelab.search.spent import covered, intervals
 
 ENGINE = [sys.executable, str(Path(__file__).parents[1] / "search_engines.py")]
 
@@ -185,3 +187,35 @@ def test_an_engine_leaves_no_sign_of_life_behind(tmp_path: Path) -> None:
     searched(tmp_path, trials=1)
 
     assert not list((tmp_path / "engines").iterdir())
+
+
+def test_a_full_disk_ends_the_search_and_loses_no_trial(tmp_path: Path) -> None:
+    made = engine(tmp_path, trials=4)
+    journal = made.crew.folder.journal
+    made.crew.notes.storage._backend.patience = 0.2
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def fill_the_disk(found: Any) -> None:
+        if len(started(tmp_path) if (tmp_path / "started.txt").exists() else ()) == 2:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (journal.stat().st_size + 10, hard))
+
+    made.changed = fill_the_disk
+    try:
+        with pytest.raises(TuneLabError, match="No trial is lost"):
+            run(made)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    after = searched(tmp_path, trials=4, seed=1)
+
+    assert states(after) == {"COMPLETE": 4}
+    assert len({trial.params["x"] for trial in after.trials()}) == 4
+
+
+def test_time_between_commands_and_time_side_by_side_do_not_count_twice(tmp_path: Path) -> None:
+    made = searched(tmp_path, "sleep=0.5", trials=2, slots=2)
+    time.sleep(1)
+    again = searched(tmp_path, "sleep=0.5", trials=3, seed=1)
+
+    spent = covered(intervals(again.trials(), time.time(), lambda trial: True))
+    assert 1.0 <= spent < 0.9 * sum(b - a for t in again.trials() for a, b in t.user_attrs["sessions"])
+    assert len(made.trials()) == 3
