@@ -78,8 +78,9 @@ def search(config: DictConfig, arguments: Sequence[str], train: Train) -> None:
         with claim(folder.lock):  # engines that start together agree on one study
             study = open_study(storage, name, ways, None, pruner)
             agree(folder, study, plan, request, names, ways)
-        worker = len(study.trials) + 7919 * len(list(folder.engines.iterdir()))  # no two engines propose the same
-        seed = (plan.seed + worker) % 2**31
+            before = int(study.user_attrs.get("engines", 0))
+            study.set_user_attr("engines", before + 1)
+        seed = (plan.seed + 7919 * before) % 2**31  # no two engines propose the same
         proposals = proposer(study, folder, plan, request, known, seed)
         announce(folder, plan, request, mended, arguments)
         watch = Watch(plan.trials, study.directions)
@@ -130,7 +131,8 @@ def search(config: DictConfig, arguments: Sequence[str], train: Train) -> None:
             sys.exit(128 + received[0])
         best = ranked(engine.trials(), study.directions)
         if finished and best and plan.judge:
-            judge_winner(folder, study, best[0], train_command(), console.say)
+            with claim(folder.judged):  # engines that end together look once
+                judge_winner(folder, study, best[0], train_command(), console.say)
             changed(engine)
     if effect is not None:
         typed = f"python train.py -m {shlex.join(arguments)}"

@@ -36,6 +36,11 @@ class StudyFolder:
         return self.root / "claim.lock"
 
     @property
+    def judged(self) -> Path:
+        """Held by the engine that scores the winner on the test split."""
+        return self.root / "judge.lock"
+
+    @property
     def engines(self) -> Path:
         """Signs of life of the engines at work."""
         return self.root / "engines"
