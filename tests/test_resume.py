@@ -10,7 +10,7 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
 
-from tiny import MODEL, QUIET, instructions, settings
+from tiny import MODEL, QUIET, config, instructions, settings
 from tunelab.checkpoint_io import read_checkpoint
 from tunelab.record import RunFolder
 from tunelab.resume import resumed
@@ -84,8 +84,6 @@ def stopped_and_resumed(tmp_path: Path, given: list[str], stops: list[Watch]) ->
 
 
 def again(folder: Path) -> Any:
-    from tiny import config
-
     return check(resumed(config(f"resume={folder}"), [f"resume={folder}"]))
 
 
@@ -123,6 +121,24 @@ def test_a_resumed_run_is_bit_equal_to_an_uninterrupted_one(case: str, tmp_path:
     assert best[0]["global_step"] == best[1]["global_step"]
     assert RunFolder(one).read_scores() == RunFolder(other).read_scores()
     assert curves(one) == curves(other)
+
+
+@pytest.mark.parametrize("more", [[], ["data.split.validation=0"]], ids=["validated", "never-validated"])
+def test_a_finished_run_that_gets_more_steps_sees_the_rest_of_its_epoch(more: list[str], tmp_path: Path) -> None:
+    # Given twelve steps with a rate that does not know how many there will be
+    given = overrides(tmp_path, "scheduler=constant", "callbacks.early_stopping=false", *more)
+    watch, one = whole(tmp_path, [*given, "max_steps=12"])
+
+    # When a run of five, which ends in its second epoch, is given seven more
+    first, last = Watch(), Watch()
+    fine_tune(settings(*given, "max_steps=5"), tmp_path / "parts", callbacks=[first])
+    longer = [f"resume={tmp_path / 'parts'}", "max_steps=12"]
+    fine_tune(check(resumed(config(*longer), longer)), tmp_path / "parts", callbacks=[last])
+
+    # Then it takes the same steps
+    steps = [[entry for entry in entries if entry[0] != "val"] for entries in (watch.seen, first.seen + last.seen)]
+    assert steps[0] == steps[1] and len(steps[0]) == 12
+    assert all(torch.equal(weight, weights(tmp_path / "parts")[name]) for name, weight in weights(one).items())
 
 
 def test_early_stopping_really_ended_its_case(tmp_path: Path) -> None:

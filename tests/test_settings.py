@@ -31,6 +31,8 @@ def test_all_faults_are_told_at_once() -> None:
         ("data.train=???", "data.train is not set"),
         ("scheduler.warmup=2.5", "neither a share of the run"),
         ("data=classification", r"data\.text is not set; name the column(.|\n)*data\.label is not set"),
+        ("data.limit=0", "at least 1"),
+        ("data.max_tokens=-5", "at least 1"),
         ("data.format=alpacca", "did you mean 'alpaca'"),
         ("optimizer._target_=torch.optim.AdmW", "does not exist"),
         ("optimizer._target_=torch.load", "not allowed"),

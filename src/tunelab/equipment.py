@@ -85,7 +85,7 @@ def make_callbacks(settings: Run, folder: RunFolder, monitor: str, mode: str, *,
         found.append(BestCheckpoint(folder.best, monitor=monitor, mode=mode))
     if count := int(wanted.get("snapshots") or 0):
         found.append(Snapshots(folder.checkpoints, count, float(settings.scheduler.get("warmup") or 0)))
-    return [*found, SafePoint(folder.last, every=int(wanted["save_every"]))]
+    return [*found, SafePoint(folder.last, every=int(wanted["save_every"]), validates=validates)]
 
 
 def trial_callbacks(settings: Run, monitor: str) -> list[Callback]:

@@ -61,6 +61,8 @@ RANGES: Mapping[str, tuple[float, float]] = {  # smallest and largest legal valu
     "callbacks.save_every": (0, 10**9),
     "callbacks.snapshots": (0, 1000),
     "data.workers": (0, 256),
+    "data.limit": (1, 2**40),
+    "data.max_tokens": (1, 2**30),
     "data.in_memory": (0, 10**9),
     "data.beta": (0, 1000),
     "data.label_smoothing": (0, 0.49),

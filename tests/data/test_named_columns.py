@@ -21,8 +21,8 @@ def test_every_missing_column_is_told_with_what_is_there_and_what_was_meant() ->
     told = missing_columns([("data.text", "txet"), ("data.label", "zzz"), ("data.x", "label")], ROWS, "a.jsonl")
 
     assert told == [
-        "data.text=txet: a.jsonl has no such column; did you mean 'text'? (it has text, label, extra)",
-        "data.label=zzz: a.jsonl has no such column; (it has text, label, extra)",
+        "data.text=txet: a.jsonl has no such column; did you mean 'text'? it has text, label, extra",
+        "data.label=zzz: a.jsonl has no such column; it has text, label, extra",
     ]
 
 

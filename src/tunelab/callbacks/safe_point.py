@@ -22,10 +22,11 @@ class SafePoint(Checkpoint):
     Args:
         path: The file to write.
         every: Steps between further saves; 0 saves at validations and epoch ends only.
+        validates: Whether there are rows to validate; Lightning takes an empty loader for a reason to.
     """
 
-    def __init__(self, path: Path, every: int = 0) -> None:
-        self.path, self.every = path, every
+    def __init__(self, path: Path, every: int = 0, *, validates: bool = True) -> None:
+        self.path, self.every, self.validates = path, every, validates
         self.asked = 0  # the signal received, if any
         self.leaving = 0  # the exit status, once the checkpoint to go on from is written
         self.last = False  # whether the step just taken was its epoch's last
@@ -47,10 +48,11 @@ class SafePoint(Checkpoint):
         if 0 <= trainer.max_steps <= trainer.global_step:
             trainer.should_stop = True  # so that the last steps of the run are validated too
         done = trainer.global_step if trainer.check_val_every_n_epoch is None else batch_idx + 1
-        validates = trainer.enable_validation and (trainer.should_stop or done % (trainer.val_check_batch or 1) == 0)
+        due = trainer.should_stop or done % (trainer.val_check_batch or 1) == 0
+        validates = self.validates and trainer.enable_validation and due
         self.last = batch_idx + 1 == trainer.num_training_batches
         if not validates and not self.last:
-            self._settle(trainer, bool(self.every) and trainer.global_step % self.every == 0)
+            self._settle(trainer, trainer.should_stop or bool(self.every and trainer.global_step % self.every == 0))
 
     @override
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -59,7 +61,8 @@ class SafePoint(Checkpoint):
 
     @override
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._settle(trainer, True)
+        if self.last:  # an epoch that was left early counts as a whole one here: a longer run would miss its rest
+            self._settle(trainer, True)
 
     def _settle(self, trainer: L.Trainer, due: bool) -> None:
         # any rank's signal counts, and every rank learns of it at the same step

@@ -20,7 +20,7 @@ def missing_columns(wanted: Iterable[tuple[str, str]], rows: Iterable[Mapping[st
 
     Example:
         >>> missing_columns([("data.text", "txet")], [{"text": "a", "label": "b"}], "a.csv")
-        ["data.text=txet: a.csv has no such column; did you mean 'text'? (it has text, label)"]
+        ["data.text=txet: a.csv has no such column; did you mean 'text'? it has text, label"]
     """
     sought = dict.fromkeys(wanted)
     seen: dict[str, None] = {}
@@ -37,5 +37,5 @@ def missing_columns(wanted: Iterable[tuple[str, str]], rows: Iterable[Mapping[st
         hint = f"did you mean '{near[0]}'? " if near else ""
         if len(names) == 1 and name in re.split(r"[;|]", names[0]):
             hint = "its cells are parted by something else than the comma of a csv or the tab of a tsv; "
-        faults.append(f"{setting}={name}: {file} has no such column; {hint}(it has {', '.join(names) or 'none'})")
+        faults.append(f"{setting}={name}: {file} has no such column; {hint}it has {', '.join(names) or 'none'}")
     return faults
