@@ -20,6 +20,8 @@ PURE = [
     "data/batching.py",
     "data/packing.py",
     "data/columns.py",
+    "data/folds.py",
+    "cross_validation/spread.py",
     "data/named_columns.py",
     "data/mix.py",
     "data/portions.py",

@@ -9,6 +9,7 @@ import lightning as L
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tunelab.data.examples import Example
+from tunelab.data.folds import Turn
 from tunelab.data.portions import Portion, portions_of
 from tunelab.data.prepare import Sources, encode_split, left_out_notes, read_splits
 from tunelab.data.token_store import rows_of
@@ -96,7 +97,7 @@ def encode(settings: Run) -> Encoded:
         ConfigError: If the tokenizer or the architecture cannot be read.
     """
     task = make_task(settings)
-    sources = read_splits(settings.data, task, seed=settings.seed)
+    sources = read_splits(settings.data, task, seed=settings.seed, turn=Turn.of(settings.cv))
     task.fit(sources.splits["train"].rows)
     tokenizer = load_tokenizer(settings.model)
     use_tokenizer(settings, task, tokenizer)

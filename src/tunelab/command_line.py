@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from difflib import get_close_matches
+from hashlib import blake2b
 from pathlib import Path
 
 from hydra import compose, initialize_config_dir
@@ -21,8 +22,9 @@ def completed(arguments: Sequence[str]) -> list[str]:
     """The command line with what it implies.
 
     `model.path=X` alone means `model=pretrained model.path=X`: the settings of the built-in model (its size class)
-    do not fit another one.  `experiment=STUDY/best` is a file that a search left.  `resume=DIR` goes on in that very
-    folder, with its own settings.
+    do not fit another one.  `experiment=STUDY/best` is a file that a search left.  `cv.folds=5` has a folder named
+    after the words themselves, so that the same command goes on there.  `resume=DIR` goes on in that very folder, with
+    its own settings.
 
     Raises:
         ConfigError: If there is no run to go on with.
@@ -36,6 +38,11 @@ def completed(arguments: Sequence[str]) -> list[str]:
         if key_of(argument) == "experiment" and (elsewhere := beside(name)) is not None:
             found[place] = f"experiment={elsewhere[0]}"
             found.insert(0, f"hydra.searchpath=[file://{elsewhere[1]}]")
+    many = bool({"-m", "--multirun"} & set(arguments))
+    folds = [argument.partition("=")[2] for argument in arguments if key_of(argument) == "cv.folds"]
+    if folds and folds[-1] not in ("", "null") and not keys & {"cv.fold", "hydra.run.dir"} and not many:
+        digest = blake2b("\0".join(arguments).encode("utf-8", "surrogateescape"), digest_size=4).hexdigest()
+        found.insert(0, f"hydra.run.dir=outputs/${{name}}/cv_{digest}")
     for argument in arguments:
         folder = argument.partition("=")[2]
         if key_of(argument) == "resume" and folder not in ("", "null"):

@@ -21,6 +21,7 @@ __all__ = [
     "say",
     "show_config",
     "show_data",
+    "show_folds",
     "show_groups",
     "show_lines",
     "show_model",
@@ -116,6 +117,11 @@ def show_scores(table: Mapping[str, Mapping[str, float]]) -> None:
     names = dict.fromkeys(name for scores in table.values() for name in scores)
     rows = {name: {stage: scores[name] for stage, scores in table.items() if name in scores} for name in names}
     _show(_table("scores", "score", rows, columns=list(table)))
+
+
+def show_folds(rows: Mapping[str, Mapping[str, float]]) -> None:
+    """Print a row per score: mean and spread over the folds of a cross-validation, then each fold."""
+    _show(_table("scores over the folds", "score", rows))
 
 
 def show_groups(title: str, rows: Mapping[str, Mapping[str, float]]) -> None:

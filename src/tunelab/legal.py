@@ -69,6 +69,8 @@ RANGES: Mapping[str, tuple[float, float]] = {  # smallest and largest legal valu
     "data.split.validation": (0, 0.9),
     "data.split.test": (0, 0.9),
     "data.near_duplicates": (0.3, 1),
+    "cv.folds": (2, 10**4),
+    "cv.fold": (0, 10**4),
     "eval.batch_size": (1, 2**20),
     "eval.max_new_tokens": (1, 2**17),
     "eval.generate_rows": (0, 2**40),

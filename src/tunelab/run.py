@@ -15,6 +15,7 @@ from tunelab.answer_table import group_tables
 from tunelab.asking import answer_check
 from tunelab.assemble import make_data, make_module, prepare
 from tunelab.closing import COMPLETE, Ending, by_split, close, failed, finish_folder, how_it_ended, leave_if_pruned
+from tunelab.cross_validation.story import cross_validate
 from tunelab.energy import EnergyMeter
 from tunelab.equipment import device_faults, make_callbacks, make_trainer, objective
 from tunelab.errors import ConfigError
@@ -40,6 +41,9 @@ def run(config: DictConfig) -> float | None:
     hydra = HydraConfig.get()
     overrides = list(hydra.overrides.task)
     settings = check(resumed(config, overrides) if config.resume else config)
+    if settings.cv["folds"] is not None and settings.cv["fold"] is None:
+        beside = [word for word in hydra.overrides.hydra if word.startswith("hydra.searchpath")]
+        return cross_validate(settings, Path(hydra.runtime.output_dir), overrides, beside=beside)
     return fine_tune(settings, Path(hydra.runtime.output_dir), overrides=overrides)
 
 

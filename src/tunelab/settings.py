@@ -9,6 +9,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from tunelab import build, resolvers
+from tunelab.data.folds import fold_faults
 from tunelab.data.mix import mix_faults
 from tunelab.errors import ConfigError
 from tunelab.legal import CHOICES, RANGES, out_of_range, unknown_choice
@@ -49,6 +50,7 @@ class Run:
     logger: dict[str, Any] = field(default_factory=dict)
     search: dict[str, Any] = field(default_factory=dict)
     trial: dict[str, Any] = field(default_factory=lambda: {"id": None, "study": None, "parent": None, "until": None})
+    cv: dict[str, Any] = field(default_factory=lambda: {"folds": None, "fold": None, "group": None})
 
     @property
     def plain(self) -> dict[str, Any]:
@@ -79,6 +81,7 @@ def check(config: DictConfig) -> Run:
     ]
     faults += model_faults(values)
     faults += optimizer_faults(values)
+    faults += fold_faults(values)
     faults += regularization_faults(values)
     if "_target_" in values.get("optimizer", {}) and not any("optimizer" in fault for fault in faults):
         faults += refusals(values["optimizer"])

@@ -2,14 +2,16 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tunelab.data.examples import Example
-from tunelab.data.mix import sources_of
+from tunelab.data.folds import Turn
+from tunelab.data.mix import Source, sources_of
 from tunelab.data.one_source import SPLITS, Part, Split, each, read_source, taken
 from tunelab.data.split import Duplicate, find_duplicates
 from tunelab.data.token_store import TokenWriter
+from tunelab.data.turns import take_turn, without_splits
 from tunelab.data.views import join
 from tunelab.errors import DataError
 from tunelab.tasks.base import Record, Task
@@ -36,7 +38,7 @@ class Sources:
     weights: dict[str, float] = field(default_factory=dict)
 
 
-def read_splits(settings: Mapping[str, Any], task: Task, *, seed: int) -> Sources:
+def read_splits(settings: Mapping[str, Any], task: Task, *, seed: int, turn: Turn | None = None) -> Sources:
     """Read every source, and lay their splits one after another.
 
     Each source that brings no validation or test file has its own made, by a hash of the content: a text that stands
@@ -46,6 +48,7 @@ def read_splits(settings: Mapping[str, Any], task: Task, *, seed: int) -> Source
         settings: The `data` block.
         task: Says which text of a record is its content.
         seed: Fixes which rows go where.
+        turn: In a cross-validation, the fold that validates; each source has folds of its own.
 
     Raises:
         DataError: Naming every unusable record (up to ten), or a split that came out empty.
@@ -53,7 +56,7 @@ def read_splits(settings: Mapping[str, Any], task: Task, *, seed: int) -> Source
     given, mixed = sources_of(settings), settings.get("mix") is not None
     if mixed:
         task.expect_mix()
-    parts = [read_source(source, task, seed=seed) for source in given]
+    parts = [read_turn(source, task, turn, seed) if turn else read_source(source, task, seed=seed) for source in given]
     splits = {name: joined([part.splits[name] for part in parts]) for name in SPLITS}
     for name, split in splits.items():
         if not split.rows and any(name in part.expected for part in parts):
@@ -65,6 +68,14 @@ def read_splits(settings: Mapping[str, Any], task: Task, *, seed: int) -> Source
     files = {name: digest for part in parts for name, digest in part.files.items()}
     weights = {source.name: source.weight for source in given} if mixed else {}
     return Sources(splits, files, notes, duplicates, weights)
+
+
+def read_turn(source: Source, task: Task, turn: Turn, seed: int) -> Part:
+    """Read the files of a source and part its rows as the turn of a fold has it."""
+    part = read_source(replace(source, settings=without_splits(source.settings)), task, seed=seed)
+    test = 0.0 if source.settings.get("test") else float(source.settings["split"]["test"])
+    take_turn(part, task, turn, test=test, seed=seed)
+    return part
 
 
 def joined(parts: Sequence[Split]) -> Split:

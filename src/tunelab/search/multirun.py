@@ -15,7 +15,8 @@ from omegaconf import DictConfig, OmegaConf
 from optuna.trial import FrozenTrial
 
 from tunelab import console
-from tunelab.errors import TuneLabError
+from tunelab.data.folds import fold_faults
+from tunelab.errors import ConfigError, TuneLabError
 from tunelab.search.budget import checked, sized
 from tunelab.search.claim import claim
 from tunelab.search.crew import Crew
@@ -59,6 +60,8 @@ def search(config: DictConfig, arguments: Sequence[str], train: Train) -> None:
         TuneLabError: If the search could not finish.
         SystemExit: 143 or 130 after a signal; the same command goes on.
     """
+    if faults := fold_faults({"cv": block(config.cv), "trial": {"id": 0}}):
+        raise ConfigError.listing(faults)
     request = request_of(config, arguments)
     plan = sized(checked(plan_of(block(config.search))), request)
     check_stages(plan, request, config)

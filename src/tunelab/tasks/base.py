@@ -87,6 +87,10 @@ class Task(ABC):
         """The class of a record for the label table of the data report; None where there are no classes."""
         return None
 
+    def strata(self, record: Record) -> Sequence[str]:
+        """The labels of a record that the folds of a cross-validation should share evenly; empty without classes."""
+        return ()
+
     @abstractmethod
     def encode(self, record: Record, row: int) -> Example | None:
         """Turn a record into an example; None drops it (too long, nothing supervised).

@@ -137,6 +137,10 @@ class Classification(Labelled):
         return "+".join(sorted(self.names(record)))
 
     @override
+    def strata(self, record: Record) -> Sequence[str]:
+        return self.names(record)
+
+    @override
     def encode(self, record: Record, row: int) -> Example | None:
         names = self.names(record)
         for name in names:

@@ -1,0 +1,1 @@
+"""Cross-validation: every row validated once, one training for each fold, one table."""

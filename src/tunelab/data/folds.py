@@ -1,0 +1,166 @@
+"""Which fold of a cross-validation each row belongs to.  Pure.
+
+Rows that belong together (equal texts, and rows of one group where groups are asked for) share a fold.  Among what is
+left free, folds get equal shares of every label, then equally many rows.  That takes knowing all rows, so that a row
+added to the file may move others; which rows are the test split never depends on others.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tunelab.errors import DataError
+
+KEYS = ("folds", "fold", "group")
+
+
+@dataclass(frozen=True)
+class Turn:
+    """The fold that validates in one run of a cross-validation.
+
+    Attributes:
+        fold: From 0.
+        folds: How many there are.
+        group: Column whose equal values stay in one fold; None where rows stand alone.
+    """
+
+    fold: int
+    folds: int
+    group: str | None = None
+
+    @classmethod
+    def of(cls, block: Mapping[str, Any]) -> "Turn | None":
+        """The turn that the block `cv` describes; None where a run is no fold."""
+        if block.get("fold") is None:
+            return None
+        group = block.get("group")
+        return cls(int(block["fold"]), int(block["folds"]), None if group is None else str(group))
+
+
+def fold_faults(values: Mapping[str, Any]) -> list[str]:
+    """What is wrong with the block `cv`, beyond the range of each number.
+
+    Args:
+        values: Settings as plain values, by name of block.
+    """
+    block = values.get("cv", {})
+    folds, fold = block.get("folds"), block.get("fold")
+    faults = [f"cv.{key} is no setting; there are {', '.join(KEYS)}" for key in block if key not in KEYS]
+    faults += [
+        f"cv.{name}={value} counts, so it must be a whole number"
+        for name, value in (("folds", folds), ("fold", fold))
+        if isinstance(value, float) and not value.is_integer()
+    ]
+    if folds is None:
+        set_alone = [f"cv.{name}={block[name]}" for name in ("fold", "group") if block.get(name) is not None]
+        if set_alone:
+            faults.append(f"{' and '.join(set_alone)} without cv.folds: there are no folds; set cv.folds=5")
+        return faults
+    if isinstance(fold, int) and isinstance(folds, int) and fold >= folds:
+        faults.append(f"cv.fold={fold} of cv.folds={folds}: folds count from 0, so the last one is {folds - 1}")
+    if values.get("trial", {}).get("id") is not None:
+        faults.append(
+            "cv.folds inside a search (-m): a trial is one training with one score; search first, then give the best "
+            "settings a run with cv.folds"
+        )
+    return faults
+
+
+def tied(*keys: Sequence[Hashable]) -> list[int]:
+    """Number the sets of rows that belong together: two rows do if they agree in any key, or both with a third.
+
+    Args:
+        keys: Sequences of equal length, an entry for each row.
+
+    Returns:
+        The number of each row's set, from 0 in order of first appearance.
+
+    Example:
+        >>> tied(["a", "b", "c", "b"], ["x", "y", "x", "z"])
+        [0, 1, 0, 1]
+    """
+    above = list(range(len(keys[0])))
+
+    def top(row: int) -> int:
+        while above[row] != row:
+            above[row] = above[above[row]]
+            row = above[row]
+        return row
+
+    for key in keys:
+        first: dict[Hashable, int] = {}
+        for row, value in enumerate(key):
+            above[top(row)] = top(first.setdefault(value, row))
+    numbers: dict[int, int] = {}
+    return [numbers.setdefault(top(row), len(numbers)) for row in range(len(above))]
+
+
+def assign_folds(
+    sets: Sequence[int], labels: Sequence[Sequence[str]], order: Sequence[float], *, folds: int
+) -> list[int]:
+    """Give each row a fold, so that every set stays whole and every label is spread evenly.
+
+    Sets are dealt out one after another, large ones first, each to the fold where it makes the shares of its labels
+    least uneven (the sum of their squares grows least, a rare label weighing as much as a common one), then to the one
+    with fewest rows.  Of single rows with one label each, no fold so gets more than one more than another of any label,
+    nor of all.  The idea is that of iterative stratification (Sechidis et al. 2011) for sets of rows.
+
+    Args:
+        sets: Which set each row belongs to, as `tied` numbers them.
+        labels: Of each row; none where there are none to spread.
+        order: A number for each row, at random; fixes the order among sets that are alike.
+        folds: How many folds.
+
+    Returns:
+        The fold of each row, from 0.
+
+    Raises:
+        DataError: If there are fewer sets than folds, or all rows of a label are in one set: the fold that validates
+            them would have had none to learn from.
+    """
+    members: dict[int, list[int]] = defaultdict(list)
+    for row, number in enumerate(sets):
+        members[number].append(row)
+    if len(members) < folds:
+        raise DataError(
+            f"cv.folds={folds} needs as many rows or groups that can be parted, and there are {len(members)} "
+            "(equal texts count as one); lower cv.folds"
+        )
+    counted = {number: Counter(name for row in rows for name in labels[row]) for number, rows in members.items()}
+    refuse_lonely(counted)
+    totals = Counter[str]()
+    for counts in counted.values():
+        totals.update(counts)
+    dealt = sorted(
+        members,
+        key=lambda number: (-len(members[number]), sorted(counted[number]), min(order[r] for r in members[number])),
+    )
+    held: list[Counter[str]] = [Counter() for _ in range(folds)]
+    sizes, found = [0] * folds, [0] * len(sets)
+    for number in dealt:
+        counts = counted[number]
+
+        def unevenness(fold: int, counts: Counter[str] = counts) -> float:
+            return sum(n * (2 * held[fold][name] + n) / totals[name] ** 2 for name, n in counts.items())
+
+        chosen = min(range(folds), key=lambda fold: (unevenness(fold), sizes[fold], fold))
+        held[chosen].update(counts)
+        sizes[chosen] += len(members[number])
+        for row in members[number]:
+            found[row] = chosen
+    return found
+
+
+def refuse_lonely(counted: Mapping[int, Mapping[str, int]]) -> None:
+    """Refuse labels that no two folds can share.
+
+    Raises:
+        DataError: Naming them.
+    """
+    sets = Counter(name for counts in counted.values() for name in counts)
+    if lonely := sorted(name for name, count in sets.items() if count == 1):
+        raise DataError(
+            f"cross-validation: all rows of {', '.join(map(repr, lonely[:10]))} are one text or one group, so the fold "
+            "that validates them has none to learn from; leave them out, or join them with another label"
+        )
