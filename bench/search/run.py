@@ -1,12 +1,12 @@
 """Which search finds the best configuration for the same number of epochs?
 
-    python bench/search/run.py                     # both problems, 20 seeds; a Gaussian process takes most of the time
     python bench/search/run.py --fast              # without Gaussian processes: about a minute
+    python bench/search/run.py --write             # all of it, 20 seeds; Gaussian processes take most of the time
     python bench/search/run.py --on table --only auto "random, twice the budget" --seeds 5
 
 Each sampler and pruner replays the same curves under the same budget of epochs; its pick is judged by the true value of
-the configuration that it would hand over, against the best there is.  Writes `results.csv` (a line a search) and
-`results.md` (median and 90 % quantile of the regret), where all of it is measured.
+the configuration that it would hand over, against the best there is.  `--write` keeps `results_PROBLEM.csv` (a line a
+search) and `results_PROBLEM.md` (median and 90 % quantile of the regret).
 """
 
 import argparse
@@ -41,37 +41,47 @@ METHODS: Mapping[str, Method] = {
     "tpe + hyperband": Method("tpe", "hyperband"),
     "tpe + hyperband, half the budget": Method("tpe", "hyperband", share=0.5),
     "gp": Method("gp"),
-    "gp + median": Method("gp", "median"),
     "auto": Method("auto", "auto"),
 }
 SLOW = ("gp", "auto")  # samplers that take more than a hundredth of a second for each trial
 Line = dict[str, str]
 
 
-def measure(problems: Sequence[str], methods: Sequence[str], seeds: int) -> list[Line]:
-    """One line for each search: problem, method, seed, regret, value, trials and epochs."""
+def measure(name: str, problem: Problem, method: str, seeds: int) -> list[Line]:
+    """One line for each search: method, seed, regret, true value, trials and epochs."""
     lines: list[Line] = []
-    for name in problems:
-        problem = PROBLEMS[name]()
-        for method in methods:
-            began = time.monotonic()
-            for seed in range(seeds):
-                found = replayed(METHODS[method], problem, seed)
-                numbers = {"regret": f"{found.value - problem.lowest:.5f}", "value": f"{found.value:.5f}"}
-                counts = {"trials": str(found.trials), "epochs": str(found.epochs)}
-                lines.append({"problem": name, "method": method, "seed": str(seed), **numbers, **counts})
-            regrets = [float(line["regret"]) for line in lines[-seeds:]]
-            print(
-                f"{name}, {method}: median regret {median(regrets):.4f}, {time.monotonic() - began:.0f} s", flush=True
-            )
+    began = time.monotonic()
+    for seed in range(seeds):
+        found = replayed(METHODS[method], problem, seed)
+        numbers = {"regret": f"{found.value - problem.lowest:.5f}", "value": f"{found.value:.5f}"}
+        counts = {"trials": str(found.trials), "epochs": str(found.epochs)}
+        lines.append({"method": method, "seed": str(seed)} | numbers | counts)
+    regret = median(float(line["regret"]) for line in lines)
+    print(f"{name}, {method}: median regret {regret:.4f}, {time.monotonic() - began:.0f} s", flush=True)
     return lines
 
 
-def summary(lines: Sequence[Line], problem: str) -> str:
+def keep(name: str, lines: Sequence[Line]) -> None:
+    """Put the lines of a method in the place of its earlier ones, and bring the summary up to date."""
+    path = HERE / f"results_{name}.csv"
+    known: list[Line] = []
+    if path.exists():
+        with path.open(encoding="utf-8") as file:
+            known = [line for line in csv.DictReader(file) if line["method"] != lines[0]["method"]]
+    order = list(METHODS)
+    every = sorted([*known, *lines], key=lambda line: order.index(line["method"]))
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, lines[0].keys(), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(every)
+    (HERE / f"results_{name}.md").write_text(summary(every), encoding="utf-8")
+
+
+def summary(lines: Sequence[Line]) -> str:
     """Median, mean and 90 % quantile of the regret by method, as Markdown."""
     rows = ["| method | median | mean | q90 | trials | epochs |", "|---|---|---|---|---|---|"]
     for method in dict.fromkeys(line["method"] for line in lines):
-        mine = [line for line in lines if line["method"] == method and line["problem"] == problem]
+        mine = [line for line in lines if line["method"] == method]
         regrets = [float(line["regret"]) for line in mine]
         trials, epochs = (mean(float(line[name]) for line in mine) for name in ("trials", "epochs"))
         told = f"{median(regrets):.4f} | {mean(regrets):.4f} | {quantile90(regrets):.4f}"
@@ -93,18 +103,17 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=METHODS, default=list(METHODS), metavar="METHOD")
     parser.add_argument("--fast", action="store_true", help="leave out Gaussian processes")
     parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--write", action="store_true", help="keep the results beside this file")
     given = parser.parse_args()
     methods = [name for name in given.only if not (given.fast and METHODS[name].sampler in SLOW)]
-    lines = measure(given.on, methods, given.seeds)
     for name in given.on:
-        print(f"\n{name}\n{summary(lines, name)}")
-    if methods == list(METHODS) and given.on == list(PROBLEMS):
-        with (HERE / "results.csv").open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, lines[0].keys(), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(lines)
-        text = "\n".join(f"{name}\n\n{summary(lines, name)}" for name in PROBLEMS)
-        (HERE / "results.md").write_text(text, encoding="utf-8")
+        problem, lines = PROBLEMS[name](), list[Line]()
+        for method in methods:
+            found = measure(name, problem, method, given.seeds)
+            lines += found
+            if given.write:
+                keep(name, found)
+        print(f"\n{name}\n{summary(lines)}")
 
 
 if __name__ == "__main__":

@@ -83,7 +83,10 @@ def worth(curves: list[list[float]]) -> float:
 
 def problem() -> Problem:
     """The table as a search: the rate is a range, all else is a choice, and each optimizer has a setting of its own."""
-    params = {name: f"interval({min(RATES)},{max(RATES)})" if name == "lr" else list(ALWAYS[name]) for name in ALWAYS}
+    half = (RATES[1] / RATES[0]) ** 0.5  # of a step, so that the rates at the ends are met as often as the others
+    params = {name: list(values) for name, values in ALWAYS.items()} | {
+        "lr": f"interval({RATES[0] / half:.3g},{RATES[-1] * half:.3g})"
+    }
     when = {f"optimizer={name}": {key: list(values) for key, values in more.items()} for name, more in WHEN.items()}
     space = build_space(params, when, {})
     return Problem(space, EPOCHS, 30, curve, final, min(map(worth, measured().values())))
