@@ -50,6 +50,6 @@ def test_samplers_that_need_whole_trials_get_them() -> None:
         "none",
         "none",
         "hyperband",
-        "hyperband",
+        "asha",
     ]
     assert budgeted("auto", "tpe", 8) == "none"

@@ -68,7 +68,12 @@ def sized(plan: Plan, request: Request) -> Plan:
 
 
 def budgeted(pruner: str, sampler: str, trials: int | None) -> str:
-    """The pruner behind `auto`: few trials are better all run to their end, and so are those of some samplers."""
+    """The pruner behind `auto`: few trials are better all run to their end, and so are those of some samplers.
+
+    TPE gains most from many trials, a Gaussian process from ones it can trust (measured in bench/search).
+    """
     if pruner != "auto":
         return pruner
-    return "none" if sampler in WHOLE or (trials is not None and trials < WORTH_PRUNING) else "hyperband"
+    if sampler in WHOLE or (trials is not None and trials < WORTH_PRUNING):
+        return "none"
+    return "asha" if sampler == "tpe" else "hyperband"

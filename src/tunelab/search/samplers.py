@@ -49,7 +49,7 @@ def make_samplers(name: str, space: Space, *, seed: int, trials: int | None, opt
         made = MAKERS[chosen](seed, trials, dict(options), bool(space.when))
         if chosen not in LEARNERS:
             return Samplers(made)
-        if name != "auto":
+        if name != "auto" or chosen == "tpe":  # even draws know no settings that come and go, nor choices
             return Samplers(make_random(seed, trials, {}, False), made)
         few = EXPLORED if trials is None else max(4, min(EXPLORED, trials // 4))
         return Samplers(make_qmc(seed, trials, {}, False), made, few)
