@@ -3,11 +3,10 @@
     python bench/search/overhead.py --trials 40
 
 A trial here does nothing but write the files of a finished run.  `process` subtracts the time of the same command
-started by hand; `inline` composes the real configuration, as `search.isolation=inline` does.
+started by hand; `inline` composes the real configuration, as every training does, and that is told apart.
 """
 
 import argparse
-import json
 import os
 import subprocess
 import sys
@@ -15,6 +14,8 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+
+from no_training import leave
 
 from tunelab.commands.compose import settings_of
 from tunelab.search.crew import Crew
@@ -31,6 +32,7 @@ from tunelab.search.space import build_space
 from tunelab.search.study import NAME, StudyFolder, open_storage, open_study
 
 SPACE = build_space({"lr": "tag(log,interval(1e-5,1e-2))", "regularization.dropout": "interval(0.0,0.5)"}, {}, {})
+COMPOSING: list[tuple[float, float]] = []  # seconds of each inline trial, by the clock and of the processor
 FIXED = ["save=false", "test=false"]
 SETTINGS = {
     **dict.fromkeys(("hours", "storage", "trial_timeout", "retry", "objectives", "constraints", "warm_start", "keep")),
@@ -44,23 +46,27 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--trials", type=int, default=40)
-    parser.add_argument("--run", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)  # this file is its own trial
     arguments = parser.parse_args()
-    if arguments.run is not None:
-        given = dict(word.split("=", 1) for word in arguments.run)
-        leave(Path(given["hydra.run.dir"]), float(given["lr"]))
-        return
-    command = [sys.executable, __file__, "--run"]
+    command = [sys.executable, str(Path(__file__).with_name("no_training.py"))]
     settings_of(FIXED)  # what is imported once is not the trial's
-    for name, executor in (("process", LocalExecutor()), ("inline", InlineExecutor(train))):
-        with tempfile.TemporaryDirectory() as place:
-            alone = by_hand(command, Path(place) / "alone", arguments.trials) if name == "process" else 0.0
-            whole = searched(Path(place) / "study", executor, command, arguments.trials)
-        print(f"{name}: {whole - alone:.3f} s a trial beside the training, over {arguments.trials} trials")
+    with tempfile.TemporaryDirectory() as place:
+        alone, _ = by_hand(command, Path(place) / "alone", arguments.trials)
+        whole, work = searched(Path(place) / "process", LocalExecutor(), command, arguments.trials)
+        told("process", whole - alone, work)
+        COMPOSING.clear()
+        whole, work = searched(Path(place) / "inline", InlineExecutor(train), command, arguments.trials)
+        wall, busy = (sum(spent) / arguments.trials for spent in zip(*COMPOSING, strict=True))
+        told("inline", whole - wall, work - busy)
+        told("composing the settings of an inline trial", wall, busy)
 
 
-def searched(root: Path, executor: Executor, command: Sequence[str], trials: int) -> float:
-    """Seconds of one trial in a search."""
+def told(what: str, wall: float, busy: float) -> None:
+    """Print seconds of one trial by the clock, and of the processor in this process."""
+    print(f"{what}: {wall:.3f} s a trial by the clock, {busy:.3f} s of the processor")
+
+
+def searched(root: Path, executor: Executor, command: Sequence[str], trials: int) -> tuple[float, float]:
+    """Seconds of one trial in a search, by the clock and of the processor."""
     folder, plan = StudyFolder(root), plan_of({**SETTINGS, "trials": trials})
     root.mkdir(parents=True)
     storage, _ = open_storage(None, folder)
@@ -68,10 +74,10 @@ def searched(root: Path, executor: Executor, command: Sequence[str], trials: int
     study = open_study(storage, NAME, ["min"], samplers.direct, None)
     crew = Crew(folder, command, executor, [{}], f"bench:{os.getpid()}", Notes(study, storage))
     engine = Engine(crew, Proposals(study, SPACE, samplers), plan, ["monitor"], FIXED, changed=ledger(folder))
-    began = time.perf_counter()
+    began, busy = time.perf_counter(), time.process_time()
     with Heart(folder.engines):
         assert engine.run()
-    return (time.perf_counter() - began) / trials
+    return (time.perf_counter() - began) / trials, (time.process_time() - busy) / trials
 
 
 def ledger(folder: StudyFolder) -> Callable[[Engine], None]:
@@ -85,26 +91,21 @@ def ledger(folder: StudyFolder) -> Callable[[Engine], None]:
     return write
 
 
-def by_hand(command: Sequence[str], root: Path, trials: int) -> float:
-    """Seconds of one trial's command started without an engine."""
-    began = time.perf_counter()
+def by_hand(command: Sequence[str], root: Path, trials: int) -> tuple[float, float]:
+    """The same of a trial's command started without an engine."""
+    began, busy = time.perf_counter(), time.process_time()
     for number in range(trials):
         words = [*command, "lr=1e-3", f"hydra.run.dir={root / str(number)}"]
         subprocess.run(words, check=True, start_new_session=True, stdin=subprocess.DEVNULL)
-    return (time.perf_counter() - began) / trials
+    return (time.perf_counter() - began) / trials, (time.process_time() - busy) / trials
 
 
 def train(overrides: Sequence[str], folder: Path) -> None:
     """A training in this process that is all composing."""
-    leave(folder, float(settings_of(overrides).plain["lr"]))
-
-
-def leave(folder: Path, lr: float) -> None:
-    """The files of a finished run."""
-    folder.mkdir(parents=True, exist_ok=True)
-    value = (lr - 3e-3) ** 2
-    (folder / "metrics.json").write_text(json.dumps({"val/loss": value}))
-    (folder / "run.json").write_text(json.dumps({"status": "finished", "seconds": 0.0, "best": {"value": value}}))
+    began, busy = time.perf_counter(), time.process_time()
+    settings = settings_of(overrides)
+    COMPOSING.append((time.perf_counter() - began, time.process_time() - busy))
+    leave(folder, float(settings.plain["lr"]))
 
 
 if __name__ == "__main__":
