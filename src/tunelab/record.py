@@ -54,6 +54,11 @@ class RunFolder:
         return self.root / "predictions.jsonl"
 
     @property
+    def base_predictions(self) -> Path:
+        """The same of the model before training, where it was asked too."""
+        return self.root / "base_predictions.jsonl"
+
+    @property
     def checkpoints(self) -> Path:
         """Folder of the checkpoints."""
         return self.root / "checkpoints"

@@ -1,5 +1,6 @@
 """After training: the scores of the best checkpoint, each split looked at once."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -80,7 +81,9 @@ def test_once(
         if tables or module.test_name == "test":
             outcome.tables[module.test_name] = tables
         if module.test_name == "base":
-            folder.predictions.unlink()  # a run killed before its own test must not show the base model's answers
+            os.replace(
+                folder.predictions, folder.base_predictions
+            )  # a run killed before its own test must not show the base model's answers
     trainer.strategy.barrier()
 
 

@@ -19,6 +19,7 @@ COMMANDS = {
     "export": "the best model of a run as a folder for plain transformers",
     "ensemble": "several trained models as one, and whether that pays",
     "reproduce": "a run again from its card alone, and whether the same came out",
+    "report": "what a run or a search teaches, as one page: curves, errors, effects, what to run next",
     "confirm": "were the best trials of a search better than the default, or lucky",
 }
 

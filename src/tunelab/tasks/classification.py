@@ -178,7 +178,8 @@ class Classification(Labelled):
         found = []
         for row, record, said in zip(micro.rows[real].tolist(), records, self.spoken(logits[real]), strict=True):
             names = self.names(record)
-            found.append({"row": row, "label": sorted(names) if self.multilabel else names[0], **said})
+            label = sorted(names) if self.multilabel else names[0]
+            found.append({"row": row, **self.told(record), "label": label, **said})
         return found
 
     @override

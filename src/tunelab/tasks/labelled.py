@@ -91,6 +91,11 @@ class Labelled(Task):
         # The unit separator keeps ("a b", "c") and ("a", "b c") apart.
         return first if self.text_pair is None else f"{first}\x1f{text_of(record, self.text_pair)}"
 
+    def told(self, record: Record) -> dict[str, str]:
+        """The texts of a record as its line of the predictions holds them."""
+        second = {} if self.text_pair is None else {"text_pair": text_of(record, self.text_pair)}
+        return {"text": text_of(record, self.text), **second}
+
     def ids(self, record: Record) -> list[int]:
         """Token ids with special tokens, at most `limit`; the longest text gives way first.
 

@@ -156,7 +156,7 @@ class Regression(Labelled):
         found = []
         real = micro.rows >= 0  # a filler has no record
         for row, record, said in zip(micro.rows[real].tolist(), records, self.spoken(logits[real]), strict=True):
-            found.append({"row": row, "target": self._cell(self.numbers(record)), **said})
+            found.append({"row": row, **self.told(record), "target": self._cell(self.numbers(record)), **said})
         return found
 
     @override

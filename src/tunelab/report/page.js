@@ -1,0 +1,87 @@
+"use strict";
+// Sorting, filtering, words under the pointer, copying.  Without this script the page shows the same.
+const all = (query, from = document) => [...from.querySelectorAll(query)];
+const valueOf = cell => cell === undefined ? null : cell.dataset.v !== undefined ? Number(cell.dataset.v)
+  : cell.classList.contains("number") ? null : cell.textContent.toLowerCase();
+
+function compare(one, other) {
+  if (one === null || other === null) return (one === null) - (other === null); // gaps last
+  return typeof one === "string" ? one.localeCompare(other, undefined, { numeric: true }) : one - other;
+}
+
+function sort(head) {
+  const table = head.closest("table"), body = table.tBodies[0], at = head.cellIndex;
+  const down = head.getAttribute("aria-sort") === "ascending";
+  all("th", table).forEach(other => other.removeAttribute("aria-sort"));
+  head.setAttribute("aria-sort", down ? "descending" : "ascending");
+  const rows = [...body.rows].map(row => [valueOf(row.cells[at]), row]);
+  rows.sort(([a], [b]) => (down && a !== null && b !== null ? -1 : 1) * compare(a, b));
+  body.append(...rows.map(([, row]) => row));
+}
+
+function condition(word, names) {
+  const parts = word.match(/^(.+?)(<=|>=|=|<|>)(.+)$/);
+  const at = parts ? names.indexOf(parts[1]) : -1;
+  if (at < 0) return row => row.textContent.toLowerCase().includes(word);
+  const wanted = Number(parts[3]);
+  return row => {
+    const value = valueOf(row.cells[at]);
+    if (parts[2] === "=") return value === wanted || String(value) === parts[3];
+    if (value === null || typeof value === "string") return false;
+    return { "<": value < wanted, ">": value > wanted, "<=": value <= wanted, ">=": value >= wanted }[parts[2]];
+  };
+}
+
+function filter(field) {
+  const table = document.getElementById(field.dataset.for), rows = [...table.tBodies[0].rows];
+  const names = all("thead th", table).map(head => head.textContent.toLowerCase());
+  const tests = field.value.toLowerCase().split(/\s+/).filter(Boolean).map(word => condition(word, names));
+  rows.forEach(row => { row.hidden = !tests.every(test => test(row)); });
+  const left = rows.filter(row => !row.hidden);
+  field.parentElement.querySelector("output").value = tests.length ? `${left.length} of ${rows.length}` : "";
+  const keys = new Set(left.map(row => row.dataset.key));
+  if (rows.some(row => row.dataset.key)) {
+    all("svg [data-key]").forEach(mark => mark.classList.toggle("off", !keys.has(mark.dataset.key)));
+  }
+}
+
+const tip = Object.assign(document.createElement("div"), { id: "tip", hidden: true });
+document.body.append(tip);
+
+function point(event) {
+  const mark = event.target.closest("svg [aria-label]:not(svg)"), line = event.target.closest("[data-key]");
+  all(".lit").forEach(lit => lit.classList.remove("lit"));
+  if (line) all(`[data-key="${CSS.escape(line.dataset.key)}"]`).forEach(same => same.classList.add("lit"));
+  tip.hidden = !mark;
+  if (!mark) return;
+  tip.textContent = mark.getAttribute("aria-label");
+  const wide = tip.offsetWidth, x = Math.min(event.clientX + 12, innerWidth - wide - 8);
+  tip.style.left = `${Math.max(8, x)}px`;
+  tip.style.top = `${event.clientY > 60 ? event.clientY - tip.offsetHeight - 12 : event.clientY + 18}px`;
+}
+
+function copy(code, button) {
+  const range = document.createRange();
+  range.selectNodeContents(code);
+  getSelection().removeAllRanges();
+  getSelection().addRange(range);
+  const done = words => { button.textContent = words; setTimeout(() => { button.textContent = "copy"; }, 1500); };
+  if (!navigator.clipboard) { done("selected"); return; }
+  navigator.clipboard.writeText(code.textContent).then(() => done("copied"), () => done("selected"));
+}
+
+// the browser's own tip comes late and not at all on a phone: ours takes over its words
+all("svg.tl").forEach(svg => all("title", svg).forEach(title => {
+  if (title.parentElement !== svg) title.parentElement.setAttribute("aria-label", title.textContent);
+  title.remove();
+}));
+all("th button").forEach(button => button.addEventListener("click", () => sort(button.parentElement)));
+all(".filter input").forEach(field => field.addEventListener("input", () => filter(field)));
+document.addEventListener("pointermove", point);
+document.addEventListener("pointerdown", point);
+document.addEventListener("scroll", () => { tip.hidden = true; }, { passive: true });
+all(".command pre").forEach(pre => {
+  const button = Object.assign(document.createElement("button"), { type: "button", textContent: "copy" });
+  button.addEventListener("click", () => copy(pre, button));
+  pre.after(button);
+});
