@@ -36,7 +36,8 @@ class Browser:
         options = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--disable-dev-shm-usage"]
 
         handing_over = "import os, sys; pair = [os.dup(int(fd)) for fd in sys.argv[1:3]]\n"
-        handing_over += "os.dup2(pair[0], 3); os.dup2(pair[1], 4); os.execv(sys.argv[3], sys.argv[3:])"
+        handing_over += "os.dup2(pair[0], 3); os.dup2(pair[1], 4); os.set_inheritable(3, True)\n"
+        handing_over += "os.set_inheritable(4, True); os.execv(sys.argv[3], sys.argv[3:])"
         self.process = subprocess.Popen(  # the browser listens on descriptor 3 and speaks on 4
             [sys.executable, "-c", handing_over, str(from_us), str(to_us), executable, *options,
              "--remote-debugging-pipe", f"--user-data-dir={profile}", "about:blank"],

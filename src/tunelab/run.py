@@ -1,5 +1,6 @@
 """The story of one run: check, prepare, train, score, record, export."""
 
+import shlex
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -131,6 +132,7 @@ def fine_tune(
         for title, rows in group_tables(outcome.tables).items():
             console.show_groups(title, rows)
         console.show_paths({"run folder": folder.root, "scores": folder.metrics, "export": folder.export})
+        console.say(f"what it learned, as a page: tunelab report {shlex.quote(str(folder.root))}")
     return ending.score
 
 

@@ -68,7 +68,9 @@ def confusion(labels: Sequence[str], counts: Sequence[Sequence[int]]) -> list[Bl
     shares = [[counts[real][guess] / max(1, sum(counts[real])) for guess in shown] for real in shown]
     names = [labels[at] for at in shown]
     svg = heat_map(names, names, shares, title="Confusion", x_label="said", y_label="right")
-    rows: list[list[Value]] = [[labels[real], labels[guess], n, n / max(1, sum(counts[real]))] for n, real, guess in pairs]
+    rows: list[list[Value]] = [
+        [labels[real], labels[guess], n, n / max(1, sum(counts[real]))] for n, real, guess in pairs
+    ]
     said = "No row was given a wrong label."
     for n, real, guess in pairs[:1]:
         share = percent(n / max(1, sum(counts[real])))

@@ -6,7 +6,7 @@ from typing import Any
 
 from tunelab.report.blocks import Block, Command, Grid, Section, Value, Words
 from tunelab.report.run_facts import RunFacts
-from tunelab.report.words import duration, flat, plain_cell
+from tunelab.report.words import counted, duration, flat, plain_cell
 
 TOLD = (
     "torch",
@@ -57,7 +57,7 @@ def doubts(card: Mapping[str, Any]) -> list[str]:
         found.append("No commit is known: the code was run outside a git checkout.")
     if len(card.get("sessions") or ()):
         found.append(
-            f"The run was resumed {len(card['sessions'])} times; it goes on exactly, but look at each session's commit."
+            f"The run was resumed {counted(len(card['sessions']), 'time')}; look at the commit of each session."
         )
     return found
 

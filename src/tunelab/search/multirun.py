@@ -222,5 +222,6 @@ def conclude(
         {"study": folder.summary, "trials": folder.trials, "best settings": folder.best, "best run": run}
     )
     console.say(f"run it again with: python train.py experiment={os.path.relpath(folder.best).removesuffix('.yaml')}")
+    console.say(f"what it teaches, as a page: tunelab report {shlex.quote(str(folder.root))}")
     if not finished:
         raise TuneLabError("the search is not finished; the same command goes on")

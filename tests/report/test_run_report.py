@@ -1,0 +1,223 @@
+"""The report on a run: what it holds, and that nothing a run leaves, or does not leave, breaks it."""
+
+import base64
+import csv
+import hashlib
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from report_runs import NASTY, answered_run, card, labelled_run, numbers_run
+from tunelab.errors import ConfigError
+from tunelab.record import RunFolder
+from tunelab.report.blocks import Command, Document, Grid, Samples, Verdicts
+from tunelab.report.html import html
+from tunelab.report.markdown import markdown
+from tunelab.report.run_facts import read_run
+from tunelab.report.run_report import run_report
+from tunelab.report.sources import check_sources
+from tunelab.report.writing import write_report
+
+
+class Attributes(HTMLParser):
+    """The names of all attributes of a page."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.names |= {name for name, _ in attrs}
+
+
+def report(folder: RunFolder) -> Document:
+    """The report on a run."""
+    return run_report(read_run(folder.root))
+
+
+def titles(document: Document) -> list[str]:
+    """Its sections."""
+    return [section.title for section in document.sections]
+
+
+def told(document: Document) -> str:
+    """Every verdict."""
+    blocks = [block for section in document.sections for block in section.blocks]
+    return "\n".join(line.text for block in blocks if isinstance(block, Verdicts) for line in block.lines)
+
+
+def grid(document: Document, name: str) -> Grid:
+    """A table."""
+    return next(found for found in document.grids() if found.name == name)
+
+
+def test_labels_get_classes_worst_errors_and_calibration(tmp_path: Path) -> None:
+    document = report(labelled_run(tmp_path / "run"))
+
+    assert titles(document) == ["In short", "Curves", "Classes", "Worst errors", "Calibration", "How it came to be"]
+    worst = grid(document, "worst_errors").rows
+    assert all(row[1] != row[2] for row in worst)
+    assert [row[3] for row in worst] == sorted((row[3] for row in worst), reverse=True), "the surest mistake first"
+    assert "it over-fits from there on" in told(document)
+
+
+def test_answers_are_shown_before_and_after_training(tmp_path: Path) -> None:
+    document = report(answered_run(tmp_path / "run"))
+
+    answers = next(b for s in document.sections for b in s.blocks if isinstance(b, Samples) and b.name == "answers")
+    assert [name for name, _ in answers.samples[0].parts] == ["question", "wanted", "before training", "after training"]
+    assert {sample.tone for sample in answers.samples} == {"good", "bad"}, "right and wrong ones"
+    assert "Training took test exact_match from 0 to 0.6667." in told(document)
+
+
+def test_numbers_that_play_safe_are_told(tmp_path: Path) -> None:
+    document = report(numbers_run(tmp_path / "run"))
+
+    assert "Predictions spread only 0.33 times as far as the truth" in told(document)
+    assert "Curves" in titles(document), "it says that there are none"
+    assert "metrics.csv is missing" in told(document)
+
+
+@pytest.mark.parametrize("lost", ["run.json", "metrics.json", "metrics.csv", "predictions.jsonl", "scores.json"])
+@pytest.mark.parametrize("how", ["missing", "torn", "another"])
+def test_a_file_that_is_gone_or_torn_is_told_and_the_rest_stands(tmp_path: Path, lost: str, how: str) -> None:
+    # Given a run whose file is gone, cut short, or holds something else
+    folder = labelled_run(tmp_path / "run")
+    file = folder.root / lost
+    text = file.read_text()
+    file.unlink()
+    if how == "torn":
+        file.write_text(text[: len(text) // 2])
+    elif how == "another":
+        file.write_text('[{"row": 1, "label": 3}]\n')
+
+    # When it is reported on
+    document = report(folder)
+
+    # Then there is a page
+    assert len(html(document)) > 10_000
+    assert "In short" in titles(document)
+    if how == "missing" and lost != "scores.json":
+        assert f"{lost} is missing" in told(document)
+
+
+@pytest.mark.parametrize("status", ["diverged", "failed", "pruned", "running", "early-stopped"])
+def test_how_a_run_ended_stands_first(tmp_path: Path, status: str) -> None:
+    folder = labelled_run(tmp_path / "run", status=status, reason=f"because {NASTY}")
+
+    assert f"The run is {status} after 60 steps: because" in told(report(folder)).splitlines()[0]
+
+
+def test_scores_that_are_no_numbers_are_gaps(tmp_path: Path) -> None:
+    folder = labelled_run(tmp_path / "run")
+    folder.metrics.write_text('{"test/accuracy": null, "val/loss": null, "test/loss": 1.5}')
+
+    document = report(folder)
+
+    assert "nan" not in markdown(document).lower().replace("nancy", "")
+    write_report(document, tmp_path / "out")
+    lines = list(csv.reader((tmp_path / "out" / "scores.csv").open()))
+    assert ["loss", "", "1.5"] in [line[:3] for line in lines] or ["accuracy", "", ""] in [line[:3] for line in lines]
+
+
+def test_text_of_the_data_cannot_act(tmp_path: Path) -> None:
+    page = html(report(labelled_run(tmp_path / "run")))
+
+    assert NASTY not in page
+    assert page.count("<script>") == 1
+    assert "<img" not in page
+    found = Attributes()
+    found.feed(page)
+    assert not [name for name in found.names if name.startswith("on")]
+
+
+def test_the_page_lets_its_own_script_run_and_nothing_else(tmp_path: Path) -> None:
+    page = html(report(labelled_run(tmp_path / "run")))
+
+    script = page[page.index("<script>") + 8 : page.index("</script>")]
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'" in page
+    assert "default-src 'none'" in page
+    assert not re.search(r"(?:src|href)=\"(?!#|data:,)", page), "nothing is loaded"
+
+
+def test_every_table_is_a_file_and_every_drawing_too(tmp_path: Path) -> None:
+    document = report(labelled_run(tmp_path / "run"))
+
+    write_report(document, tmp_path / "out")
+
+    names = [one.name for one in [*document.grids(), *document.charts()]]
+    assert len(set(names)) == len(names) - 1, "only the confusion is both a table and a drawing"
+    for one in document.grids():
+        rows = list(csv.reader((tmp_path / "out" / f"{one.name}.csv").open(encoding="utf-8")))
+        assert len(rows) == len(one.rows) + 1
+    text = (tmp_path / "out" / "report.md").read_text()
+    for name in re.findall(r"\]\((figures/.*?)\)", text):
+        assert (tmp_path / "out" / name).is_file()
+
+
+def test_a_cell_that_a_spreadsheet_would_carry_out_is_quoted(tmp_path: Path) -> None:
+    grid = Grid("t", ["=1+1"], [["=HYPERLINK(1)"], [-1.5]])
+    write_report(Document("t", "", []), tmp_path)
+    from tunelab.report.writing import table_text
+
+    assert table_text(grid) == "'=1+1\n'=HYPERLINK(1)\n-1.5\n"
+
+
+def test_a_path_that_is_neither_run_nor_study_is_refused_with_a_way_out(tmp_path: Path) -> None:
+    labelled_run(tmp_path / "runs" / "one")
+    (tmp_path / "file").write_text("")
+    wrong = [tmp_path / "nothing", tmp_path / "file", tmp_path / "runs", tmp_path / "runs" / "one" / "checkpoints"]
+    wrong[-1].mkdir()
+
+    with pytest.raises(ConfigError) as refused:
+        check_sources([*wrong, tmp_path / "runs" / "one"])
+
+    lines = str(refused.value).splitlines()[1:]
+    assert len(lines) == 4
+    for line, words in zip(
+        lines,
+        [
+            "does not exist",
+            "is a file",
+            f"holds 1 runs or studies but is none itself; give them one by one: {tmp_path}/runs/one",
+            "neither a run",
+        ],
+        strict=True,
+    ):
+        assert words in line
+
+
+def test_the_command_can_be_pasted_whatever_the_folder_is_called(tmp_path: Path) -> None:
+    folder = labelled_run(tmp_path / "a run; with $words")
+
+    commands = [b.text for s in report(folder).sections for b in s.blocks if isinstance(b, Command)]
+
+    assert commands == ["python train.py lr=1e-3", f"tunelab reproduce '{folder.root}'"]
+
+
+def test_findings_of_the_doctor_are_shown_with_what_to_try(tmp_path: Path) -> None:
+    folder = labelled_run(tmp_path / "run")
+    finding = {
+        "name": "exploding gradients",
+        "severity": "warning",
+        "step": 40,
+        "message": "norm 1e4",
+        "advice": "halve lr",
+    }
+    (folder.root / "doctor.json").write_text(json.dumps({"findings": [finding]}))
+
+    assert "exploding gradients (step 40): norm 1e4. halve lr" in told(report(folder))
+
+
+def test_doubts_about_the_code_are_told(tmp_path: Path) -> None:
+    folder = labelled_run(tmp_path / "run", git={"commit": "abc", "dirty": True, "diff_bytes": 12}, sessions=[{}])
+
+    text = markdown(report(folder))
+
+    assert "changes that no commit holds" in text
+    assert "resumed 1 time" in text
+    assert card()["command"] in text
