@@ -9,6 +9,7 @@ from tunelab.charts.heat import heat_map
 from tunelab.charts.line import line_chart
 from tunelab.charts.numbers import human
 from tunelab.charts.page import Figure, Heading, Paragraph, Section, Table, page
+from tunelab.charts.parallel import Upright, parallel
 from tunelab.charts.scatter import scatter
 from tunelab.charts.series import Mark, Series
 
@@ -21,10 +22,12 @@ __all__ = [
     "Section",
     "Series",
     "Table",
+    "Upright",
     "bar_chart",
     "heat_map",
     "human",
     "line_chart",
     "page",
+    "parallel",
     "scatter",
 ]

@@ -3,12 +3,13 @@
 from collections.abc import Callable, Sequence
 
 from tunelab.report.answers import answers
-from tunelab.report.blocks import Document, Section, Words
+from tunelab.report.blocks import Document, Section
 from tunelab.report.calibrated import calibration
 from tunelab.report.classes import classes
 from tunelab.report.curves import curves
 from tunelab.report.data_section import data
 from tunelab.report.findings import findings
+from tunelab.report.guarded import guarded
 from tunelab.report.numbers import numbers
 from tunelab.report.overview import overview
 from tunelab.report.provenance import provenance
@@ -33,17 +34,5 @@ def run_report(run: RunFacts) -> Document:
     """The document."""
     told = [str(run.config.get("name") or ""), run.task, str((run.card.get("model") or {}).get("path") or "")]
     subtitle = ", ".join([*filter(None, told), str(run.root)])
-    sections = [section for title, part in PARTS for section in made(title, part, run)]
+    sections = [section for title, part in PARTS for section in guarded(title, part, run)]
     return Document(f"Run {run.name}", subtitle, sections)
-
-
-def made(title: str, part: Callable[[RunFacts], Section | list[Section]], run: RunFacts) -> list[Section]:
-    """A part's sections; where a file holds something else than a run writes, the words for that."""
-    try:
-        found = part(run)
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError, ZeroDivisionError) as fault:
-        words = (
-            f"This part cannot be told: a file of the run holds what it should not ({type(fault).__name__}: {fault})."
-        )
-        return [Section(title, [Words(words, "bad")])]
-    return found if isinstance(found, list) else [found]
