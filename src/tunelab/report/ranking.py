@@ -9,7 +9,7 @@ import numpy as np
 from tunelab.charts import Series, line_chart
 from tunelab.effects.points import Point, Trial
 from tunelab.effects.setting import told
-from tunelab.report.blocks import Block, Card, Cards, Chart, Grid, Section, Value, Verdicts, Words
+from tunelab.report.blocks import Card, Cards, Chart, Grid, Section, Value, Verdicts, Words
 from tunelab.report.study_facts import StudyFacts
 from tunelab.report.words import counted, duration, listed, plain_cell, shown
 
@@ -86,7 +86,7 @@ def judged(study: StudyFacts) -> list[Words]:
 
 
 def ranked(study: StudyFacts) -> Section:
-    """The table of configurations with the confidence in each, and that of all trials."""
+    """The table of configurations, with the confidence in each."""
     names = [one.name for one in study.settings]
     chances = chance_best(study.points, study.noise)
     rows: list[list[Value]] = []
@@ -107,9 +107,8 @@ def ranked(study: StudyFacts) -> Section:
     )
     columns = ["rank", "trial", study.score, "seeds", "low", "high", "p(best)", *names]
     keys = [str(point.numbers[0]) for point in study.points]
-    blocks: list[Block] = [Grid("ranked", columns, rows, words, keys=keys, strong=frozenset({0} if rows else ()))]
-    blocks.append(all_trials(study))
-    return Section("Ranked", blocks, "Rows within the noise of the first are as good as it, for all that is known.")
+    grid = Grid("ranked", columns, rows, words, keys=keys, strong=frozenset({0} if rows else ()))
+    return Section("Ranked", [grid], "Rows within the noise of the first are as good as it, for all that is known.")
 
 
 def chance_best(found: Sequence[Point], noise: float) -> list[float | None]:
@@ -123,7 +122,7 @@ def chance_best(found: Sequence[Point], noise: float) -> list[float | None]:
     return [float(win) / DRAWS for win in wins]
 
 
-def all_trials(study: StudyFacts) -> Grid:
+def all_trials(study: StudyFacts) -> Section:
     """Every trial as it ended."""
     names = list(dict.fromkeys(name for trial in study.trials for name in trial.params))
     rows: list[list[Value]] = [
@@ -141,7 +140,7 @@ def all_trials(study: StudyFacts) -> Grid:
     ]
     columns = ["number", "name", "state", study.score, "seconds", "kind", "reason", *names]
     keys = [str(trial.number) for trial in study.trials]
-    return Grid("trials", columns, rows, "Every trial in the order it was started.", keys=keys)
+    return Section("Trials", [Grid("trials", columns, rows, "Every trial in the order it was started.", keys=keys)])
 
 
 def history(study: StudyFacts) -> list[Section]:

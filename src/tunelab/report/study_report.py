@@ -10,7 +10,7 @@ from tunelab.report.guarded import guarded
 from tunelab.report.importance_section import importance
 from tunelab.report.mattered import Mattered, effects
 from tunelab.report.next_steps import what_next
-from tunelab.report.ranking import history, overview, ranked
+from tunelab.report.ranking import all_trials, history, overview, ranked
 from tunelab.report.study_facts import StudyFacts
 from tunelab.report.study_origin import origin
 
@@ -24,6 +24,7 @@ PARTS: Sequence[tuple[str, Callable[[Mattered], Section | list[Section]]]] = (
     ("All settings at once", all_at_once),
     ("Checks", checks),
     ("Time and cost", lambda found: cost(found.study)),
+    ("Trials", lambda found: all_trials(found.study)),
     ("How it came to be", lambda found: origin(found.study)),
 )
 

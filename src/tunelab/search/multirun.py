@@ -41,6 +41,7 @@ from tunelab.search.samplers import resolve
 from tunelab.search.slots import make_slots
 from tunelab.search.stages import FREE_OF_STOPPING, check_stages
 from tunelab.search.study import NAME, StudyFolder, open_storage, open_study
+from tunelab.search.taught import write_what_it_taught
 from tunelab.search.terms import ADDRESS, agree
 from tunelab.search.warm import owed
 from tunelab.search.watch import Watch
@@ -220,8 +221,8 @@ def conclude(
     run = folder.trial(best[0].number)
     console.show_paths(
         {"study": folder.summary, "trials": folder.trials, "best settings": folder.best, "best run": run}
+        | {"what it taught": write_what_it_taught(folder)}
     )
     console.say(f"run it again with: python train.py experiment={os.path.relpath(folder.best).removesuffix('.yaml')}")
-    console.say(f"what it teaches, as a page: tunelab report {shlex.quote(str(folder.root))}")
     if not finished:
         raise TuneLabError("the search is not finished; the same command goes on")

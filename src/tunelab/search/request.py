@@ -26,6 +26,7 @@ class Request:
         space: What varies.
         notes: What is worth knowing before it starts.
         default: The configuration without a search; None where it lies outside the space.
+        arguments: The overrides as they were typed, what varies among them.
         outside: The settings whose value without a search lies outside the space.
     """
 
@@ -33,6 +34,7 @@ class Request:
     space: Space
     notes: tuple[str, ...]
     default: Mapping[str, Any] | None
+    arguments: tuple[str, ...] = ()
     outside: tuple[str, ...] = ()
 
 

@@ -9,6 +9,7 @@ import optuna
 
 from tunelab.atomic import write_json
 from tunelab.errors import ConfigError
+from tunelab.search.described import described
 from tunelab.search.plan import Plan
 from tunelab.search.request import Request
 from tunelab.search.study import StudyFolder
@@ -80,6 +81,8 @@ def terms_of(
         "stages": [plan.trials, plan.sampler_options] if plan.sampler == "pbt" else None,
         "fixed": list(request.fixed),
         "space": {key: found.told() for key, found in request.space.all().items()},
+        "dimensions": described(request.space),
+        "arguments": list(request.arguments),
         "default": request.default,
     }
 
