@@ -35,7 +35,7 @@ def all_at_once(found: Mattered) -> list[Section]:
         "Filter the table of configurations above, and the lines that do not fit fade. "
         "The worst quarter ends at the end of its axis."
     )
-    return [Section("All settings at once", [Chart("parallel", svg, words, title, wide=True)])]
+    return [Section("All settings at once", [Chart("parallel", svg, words, title)])]
 
 
 def axis(setting: Setting, found: Mattered) -> Upright:

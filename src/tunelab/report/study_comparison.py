@@ -97,7 +97,7 @@ def same_budget(studies: Sequence[StudyFacts]) -> list[Section]:
     series = [line_of(one, best_of(costs(one))) for one in known]
     svg = line_chart(series, title=title, x_label="configurations tried", y_label=known[0].score)
     words = "With the middle 90 %. A study that is ahead everywhere has the better space, or the better sampler."
-    return [Section("For the same number of trials", [Chart("best_of_n", svg, words, title, wide=True)])]
+    return [Section("For the same number of trials", [Chart("best_of_n", svg, words, title)])]
 
 
 def line_of(study: StudyFacts, found: BestOf) -> Series:
