@@ -201,16 +201,13 @@ def test_the_command_can_be_pasted_whatever_the_folder_is_called(tmp_path: Path)
 
 def test_findings_of_the_doctor_are_shown_with_what_to_try(tmp_path: Path) -> None:
     folder = labelled_run(tmp_path / "run")
-    finding = {
-        "name": "exploding gradients",
-        "severity": "warning",
-        "step": 40,
-        "message": "norm 1e4",
-        "advice": "halve lr",
-    }
-    (folder.root / "doctor.json").write_text(json.dumps({"findings": [finding]}))
+    finding = {"verdict": "exploding gradients", "says": "the norm is 1e4.", "value": 1e4, "attempt": "Halve lr."}
+    doctor = folder.root / "doctor.json"
+    doctor.write_text(json.dumps({"findings": [finding]}))
+    assert "exploding gradients: the norm is 1e4. Halve lr." in told(report(folder))
 
-    assert "exploding gradients (step 40): norm 1e4. halve lr" in told(report(folder))
+    doctor.write_text(json.dumps({"findings": [], "looked_for": ["a", "b"]}))
+    assert "found nothing amiss: 2 ailments looked for" in told(report(folder))
 
 
 def test_doubts_about_the_code_are_told(tmp_path: Path) -> None:

@@ -74,6 +74,8 @@ def next_space(
             steps.append(Step(setting, None, value, why, "fix"))
         elif len(ranked) >= FEW and setting.numeric and setting.range and is_number(value):
             steps.append(narrowed(setting, float(str(value)), good))
+        elif setting.numeric and not side and is_number(value) and value in setting.values[1:-1]:
+            steps.append(finer(setting, value))
         else:
             steps.append(Step(setting, setting, value, "nothing speaks against its values", "keep"))
     return steps
@@ -117,6 +119,21 @@ def more_values(setting: Setting, side: str, value: float, legal: tuple[float, f
     which = "lowest" if side == "low" else "highest"
     why = f"the best ({told(value)}) is the {which} value tried: a better one may lie beyond"
     return Step(setting, new, value, why, "widen")
+
+
+def finer(setting: Setting, value: object) -> Step:
+    """Values half-way to the neighbours of the best of those that were listed."""
+    at = setting.values.index(value)
+    left, best, right = (float(v) for v in setting.values[at - 1 : at + 2])
+    between = [math.sqrt(a * b) if setting.log else (a + b) / 2 for a, b in ((left, best), (best, right))]
+    kept = [round(v) if setting.integer else rounded(v) for v in between]
+    values = tuple(v for v in (kept[0], value, kept[1]) if v == value or v not in setting.values)
+    if len(values) < 2:
+        return Step(setting, setting, value, "nothing lies between the best and its neighbours", "keep")
+    texts = tuple(setting.texts[at] if v == value else repr(v) for v in values)
+    ends = float(str(values[0])), float(str(values[-1]))
+    new = replace(setting, low=ends[0], high=ends[1], values=values, texts=texts)
+    return Step(setting, new, value, "the best lies between others: look closer around it", "narrow")
 
 
 def narrowed(setting: Setting, value: float, good: Sequence[Point]) -> Step:

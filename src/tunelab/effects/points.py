@@ -91,7 +91,12 @@ def key(params: Mapping[str, Any]) -> str:
 
 
 def seed_noise(found: Sequence[Point]) -> float:
-    """Pooled standard deviation over the seeds of one configuration; nan where none was run twice."""
-    groups = [point.costs for point in found if len(point.costs) > 1]
+    """Pooled standard deviation over the seeds of one configuration; nan where none was run twice.
+
+    The better half of the configurations counts, three at least: bad ones scatter more, and it is good ones that are
+    told apart by it.
+    """
+    groups = [point.costs for point in sorted(found, key=lambda point: point.cost) if len(point.costs) > 1]
+    groups = groups[: max(3, (len(groups) + 1) // 2)]
     free = sum(len(costs) - 1 for costs in groups)
     return math.sqrt(sum((len(costs) - 1) * stdev(costs) ** 2 for costs in groups) / free) if free else math.nan

@@ -41,7 +41,7 @@ def in_short(pair: Two) -> list[Section]:
     found = compared(one, other)
     lines = [Words(sentence(score, "A", "B"), "good" if score.paired.differs else "plain") for score in found]
     lines += [Words(f"{text}") for score in found[:1] if (text := share_of_rows(score))]
-    lines += [Words(f"{note[0].upper()}{note[1:]}.", "warn")] * bool(note)
+    lines += [Words(f"Mind that {note}.", "warn")] if note else []
     lines.append(
         Words(
             "This is about these two trainings on rows like these. Whether the settings differ takes several seeds of "

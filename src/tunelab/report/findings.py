@@ -1,47 +1,28 @@
-"""The section on the doctor's findings: `doctor.json`, in whatever detail it holds.  Pure."""
+"""The section on the doctor's findings, from `doctor.json`.  Pure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from tunelab.report.blocks import Section, Tone, Verdicts, Words
+from tunelab.report.blocks import Section, Verdicts, Words
 from tunelab.report.run_facts import RunFacts
-
-TONES: dict[str, Tone] = {
-    "ok": "good", "good": "good", "healthy": "good", "info": "plain", "note": "plain",
-    "warn": "warn", "warning": "warn", "suspect": "warn", "look": "warn",
-    "error": "bad", "fault": "bad", "bad": "bad", "critical": "bad", "fatal": "bad",
-}  # fmt: skip
-LISTS = ("findings", "verdicts", "symptoms", "events")
-SAYS = ("message", "text", "sentence", "words", "reason", "verdict")
-HELPS = ("advice", "try", "remedy", "fix", "what_to_try")
+from tunelab.report.words import counted
 
 
 def findings(run: RunFacts) -> list[Section]:
     """The section; none where no doctor watched the run."""
     if not run.doctor:
         return []
-    entries: list[Any] = next((run.doctor[name] for name in LISTS if isinstance(run.doctor.get(name), list)), [])
-    lines = [line for entry in entries if (line := finding(entry))]
+    entries = run.doctor.get("findings")
+    lines = [finding(entry) for entry in entries if isinstance(entry, Mapping)] if isinstance(entries, list) else []
     if not lines:
-        lines = [Words("The doctor watched this run and found nothing amiss.", "good")]
-    return [Section("Doctor", [Verdicts(lines)], "What was found while the run trained.")]
+        looked = run.doctor.get("looked_for")
+        many = f": {counted(len(looked), 'ailment')} looked for" if isinstance(looked, list) else ""
+        lines = [Words(f"The doctor watched this run and found nothing amiss{many}.", "good")]
+    return [Section("Doctor", [Verdicts(lines)], "What was found while the run trained, and what to try.")]
 
 
-def finding(entry: Any) -> Words | None:
-    """One finding as a sentence."""
-    if isinstance(entry, str):
-        return Words(entry, "warn")
-    if not isinstance(entry, Mapping):
-        return None
-    says = next((str(entry[name]) for name in SAYS if entry.get(name)), "")
-    name = str(entry.get("name") or entry.get("kind") or entry.get("check") or "")
-    step = f" (step {entry['step']})" if entry.get("step") is not None else ""
-    helps = next((told(entry[key]) for key in HELPS if entry.get(key)), "")
-    tone = TONES.get(str(entry.get("severity") or entry.get("level") or entry.get("tone") or "warn").lower(), "warn")
-    text = f"{name}{step}: {says}" if name and says else f"{says or name}{step}"
-    return Words(f"{text.rstrip('.')}. {helps}".strip(), tone) if says or name else None
-
-
-def told(value: Any) -> str:
-    """Advice as one text."""
-    return "; ".join(map(str, value)) if isinstance(value, Sequence) and not isinstance(value, str) else str(value)
+def finding(entry: Mapping[str, Any]) -> Words:
+    """One finding as a sentence: its name, what is seen, what to try."""
+    name, says, attempt = (str(entry.get(key) or "").strip() for key in ("verdict", "says", "attempt"))
+    told = f"{name}: {says}" if name and says else name or says
+    return Words(f"{told.rstrip('.')}. {attempt}".strip(), "warn")

@@ -90,12 +90,19 @@ def effects(found: Mattered) -> list[Section]:
     return [Section("Effect of each setting", blocks, lead)]
 
 
+def clearly_worse(one: Stretch, best: Stretch, noise: float) -> bool:
+    """Whether a value's best is worse beyond luck; a single configuration tells that only by the seeds' noise."""
+    if one.low <= best.high:
+        return False
+    return one.count > 2 if math.isnan(noise) else one.best - best.best > 2 * math.sqrt(2) * noise
+
+
 def isolated(study: StudyFacts, setting: Setting, stretches: list[Stretch]) -> Chart:
     """The isolation plot."""
     title = f"{setting.name}: each value at its best"
     best = min(stretches, key=lambda one: one.best)
     words = f"Best at {best.label}, {study.score} {shown(study.value(best.best))}"
-    apart = [one for one in stretches if one.low > best.high]
+    apart = [one for one in stretches if clearly_worse(one, best, study.noise)]
     words += (
         f"; clearly worse at {', '.join(one.label for one in apart[:4])}."
         if apart

@@ -41,7 +41,8 @@ def what_next(found: Mattered) -> list[Section]:
     steps = steps_of(found)
     blocks: list[Block] = [Verdicts(reasons(found, steps))]
     if steps:
-        if command := search_command(study, steps):
+        new = any(step.kind in ("widen", "narrow", "fix") or step.setting.range for step in steps)
+        if new and (command := search_command(study, steps)):
             moved = any(step.kind == "widen" for step in steps)
             says = (
                 "The same search, moved to where the best points:"

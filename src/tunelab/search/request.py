@@ -26,16 +26,16 @@ class Request:
         space: What varies.
         notes: What is worth knowing before it starts.
         default: The configuration without a search; None where it lies outside the space.
-        arguments: The overrides as they were typed, what varies among them.
         outside: The settings whose value without a search lies outside the space.
+        arguments: The overrides as they were typed, what varies among them.
     """
 
     fixed: tuple[str, ...]
     space: Space
     notes: tuple[str, ...]
     default: Mapping[str, Any] | None
-    arguments: tuple[str, ...] = ()
     outside: tuple[str, ...] = ()
+    arguments: tuple[str, ...] = ()
 
 
 def request_of(config: DictConfig, arguments: Sequence[str]) -> Request:
@@ -71,7 +71,7 @@ def request_of(config: DictConfig, arguments: Sequence[str]) -> Request:
     inner = {key: standard[key] for key in space.at(base)}
     default = inner if space.holds(inner) else None
     outside = tuple(f"{key}={inner[key]}" for key, known in space.at(base).items() if not known.holds(inner[key]))
-    return Request(tuple(fixed), space, tuple(advice(space)), default, outside)
+    return Request(tuple(fixed), space, tuple(advice(space)), default, outside, tuple(arguments))
 
 
 def default_of(config: DictConfig, key: str) -> Any:

@@ -1,0 +1,210 @@
+"""Borders, cliffs and what to search next; on a made-up fine-tuning, following the advice beats staying."""
+
+import importlib.util
+import math
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from tunelab.effects.edges import cliffs, edges
+from tunelab.effects.importance import ped_anova
+from tunelab.effects.isolation import isolation
+from tunelab.effects.next_space import next_space
+from tunelab.effects.points import Point, Trial, points, seed_noise
+from tunelab.effects.setting import Setting, setting_of_values
+from tunelab.effects.surrogate import fit, inputs
+from tunelab.effects.variance import shares
+
+ROOT = Path(__file__).parents[2]
+RATE = Setting("lr", 1e-5, 1e-3, log=True)
+
+
+def surface() -> ModuleType:
+    """The made-up fine-tuning of `bench/search`."""
+    spec = importlib.util.spec_from_file_location("surface", ROOT / "bench" / "search" / "surface.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def trials_of(values: Sequence[tuple[Any, float | None]], name: str = "lr") -> list[Trial]:
+    """A trial for each value of one setting; one without a score has diverged."""
+    return [
+        Trial(
+            at, "failed" if cost is None else "complete", {name: value}, cost, kind="diverged" if cost is None else ""
+        )
+        for at, (value, cost) in enumerate(values)
+    ]
+
+
+def spread(count: int = 16) -> list[float]:
+    """Rates over the whole range, evenly by their logarithm."""
+    return [RATE.at((at + 0.5) / count) for at in range(count)]
+
+
+def test_a_best_in_the_middle_is_at_no_border_and_one_at_the_end_is() -> None:
+    middle = points(trials_of([(lr, (math.log10(lr) + 4) ** 2) for lr in spread()]), lower=True)
+    rising = points(trials_of([(lr, -math.log10(lr)) for lr in spread()]), lower=True)
+
+    assert edges([RATE], middle) == []
+    assert [(edge.setting.name, edge.side) for edge in edges([RATE], rising)] == [("lr", "high")]
+    falling = points(trials_of([(lr, math.log10(lr)) for lr in spread()]), lower=True)
+    assert [edge.side for edge in edges([RATE], falling)] == ["low"]
+
+
+def test_one_lucky_trial_at_a_border_is_no_border() -> None:
+    lucky = [(lr, (math.log10(lr) + 4) ** 2) for lr in spread()]
+    lucky[-1] = (lucky[-1][0], -0.1)
+
+    assert edges([RATE], points(trials_of(lucky), lower=True)) == []
+
+
+def test_higher_is_better_turns_the_border_round() -> None:
+    rising = trials_of([(lr, math.log10(lr)) for lr in spread()])
+
+    assert [edge.side for edge in edges([RATE], points(rising, lower=False))] == ["high"]
+
+
+def test_the_first_and_last_of_listed_values_are_borders() -> None:
+    listed = setting_of_values("batch_size", [8, 16, 32, 64])
+    found = points(trials_of([(8, 1.0), (16, 2.0), (32, 3.0), (64, 4.0)], "batch_size"), lower=True)
+
+    assert [edge.side for edge in edges([listed], found)] == ["low"]
+    (step,) = next_space([listed], found, edges([listed], found), [], weight={}, explained=0.0, legal={})
+    assert step.new is not None and step.new.values == (2, 4, 8, 16)
+
+
+def test_runs_that_break_next_to_the_best_are_a_cliff_and_far_ones_are_not() -> None:
+    close = [(1e-5, 3.0), (1e-4, 2.0), (5e-4, 1.0), (7e-4, None), (9e-4, None)]
+    far = [(1e-5, 3.0), (3e-5, 1.0), (2e-4, 2.0), (7e-4, None), (9e-4, None)]
+
+    (cliff,) = cliffs([RATE], trials_of(close), lower=True)
+
+    assert (cliff.side, cliff.limit, cliff.broken) == ("above", 5e-4, 2)
+    assert cliffs([RATE], trials_of(far), lower=True) == []
+    assert cliffs([RATE], trials_of(close[:4]), lower=True) == [], "one broken run may be bad luck"
+
+
+def test_a_border_moves_by_its_own_width_and_stops_where_what_is_legal_ends() -> None:
+    rising = points(trials_of([(lr, -math.log10(lr)) for lr in spread()]), lower=True)
+    at = edges([RATE], rising)
+
+    (free,) = next_space([RATE], rising, at, [], weight={}, explained=0.0, legal={})
+    (bound,) = next_space([RATE], rising, at, [], weight={}, explained=0.0, legal={"lr": (0.0, 1e-3)})
+
+    assert free.kind == "widen" and free.new is not None
+    assert free.new.high > 1e-2 and free.new.low < rising[0].params["lr"] < free.new.high
+    assert math.log10(free.new.high / free.new.low) == pytest.approx(2.0, abs=0.1)
+    assert bound.kind == "bound" and bound.new == RATE
+
+
+def test_a_border_with_a_cliff_behind_it_does_not_move() -> None:
+    rows = [*((lr, -math.log10(lr)) for lr in spread()[:-2]), (9e-4, None), (9.5e-4, None)]
+    found = points(trials_of(rows), lower=True)
+    wall = cliffs([RATE], trials_of(rows), lower=True)
+
+    (step,) = next_space([RATE], found, edges([RATE], found), wall, weight={}, explained=0.0, legal={})
+
+    assert wall and step.kind != "widen"
+
+
+def test_isolation_takes_the_best_over_the_others() -> None:
+    optimizer = setting_of_values("optimizer", ["sgd", "adamw"])
+    found = [
+        Point({"optimizer": name, "lr": lr}, (abs(math.log10(lr) - best) + base,), (at,))
+        for at, (name, lr, best, base) in enumerate(
+            [("sgd", 1e-1, -1, 0.5), ("sgd", 1e-3, -1, 0.5), ("adamw", 1e-3, -3, 0.2), ("adamw", 1e-1, -3, 0.2)]
+        )
+    ]
+
+    stretches = {one.label: one for one in isolation(optimizer, found)}
+
+    assert stretches["sgd"].best == pytest.approx(0.5) and stretches["sgd"].point.params["lr"] == 1e-1
+    assert stretches["adamw"].best == pytest.approx(0.2) and stretches["adamw"].point.params["lr"] == 1e-3
+    assert stretches["sgd"].low == stretches["sgd"].best < stretches["sgd"].high
+
+
+def test_the_noise_of_seeds_is_the_pooled_standard_deviation() -> None:
+    found = [
+        Point({"lr": 1}, (1.0, 3.0), (0, 1)),
+        Point({"lr": 2}, (5.0, 5.0, 8.0), (2, 3, 4)),
+        Point({}, (1.0,), (5,)),
+    ]
+
+    assert seed_noise(found) == pytest.approx(math.sqrt((2.0 + 6.0) / 3))
+    assert math.isnan(seed_noise(found[2:]))
+
+
+def searched(made: ModuleType, settings: Sequence[Setting], many: int, dice: random.Random, seed: int) -> list[Trial]:
+    """Random trials within the settings' ranges."""
+    found = []
+    for at in range(many):
+        params: dict[str, Any] = {}
+        for one in settings:
+            value = one.at(dice.random())
+            params[one.name] = round(value) if one.integer else value
+        losses = made.curve(params, seed + at)
+        whole = len(losses) == made.EPOCHS
+        found.append(
+            Trial(
+                at,
+                "complete" if whole else "failed",
+                params,
+                min(losses) if whole else None,
+                kind="" if whole else "diverged",
+            )
+        )
+    return found
+
+
+def test_following_the_advice_twice_reaches_a_better_optimum_than_staying() -> None:
+    # Given a space whose rates end ten times below the best one
+    made, many, seeds = surface(), 30, range(4)
+    first = [
+        Setting("lr", 1e-5, 3e-4, log=True), Setting("batch", 16, 256, log=True, integer=True),
+        Setting("decay", 1e-4, 1.0, log=True), Setting("warmup", 0.0, 0.3), Setting("dropout", 0.0, 0.5),
+    ]  # fmt: skip
+    stayed, followed = [], []
+    for seed in seeds:
+        # When one search stays there for three budgets, and another moves as it is told after the first and the second
+        whole = points(searched(made, first, 3 * many, random.Random(seed), seed), lower=True)
+        stayed.append(made.final(min(whole, key=lambda point: point.cost).params))
+        settings, dice, best = list(first), random.Random(seed), []
+        for _ in range(3):
+            trials = searched(made, settings, many, dice, seed)
+            found = points(trials, lower=True)
+            best += found
+            rows = [point.params for point in found]
+            fitted = fit(inputs(settings, rows), rows, [point.cost for point in found])
+            top = ped_anova(settings, found)
+            weight = {
+                one.name: max(share, top[one.name])
+                for one, share in zip(settings, shares(fitted, draws=512).total, strict=True)
+            }
+            steps = next_space(
+                settings, found, edges(settings, found), cliffs(settings, trials, lower=True),
+                weight=weight, explained=fitted.explained, legal={"dropout": (0.0, 0.99), "warmup": (0.0, 0.5)},
+            )  # fmt: skip
+            settings = [
+                step.new if step.new else Setting(step.setting.name, float(str(step.value)), float(str(step.value)))
+                for step in steps
+            ]
+        followed.append(made.final(min(best, key=lambda point: point.cost).params))
+
+    # Then moving won every time, and by far
+    assert all(moved < stay for moved, stay in zip(followed, stayed, strict=True)), (followed, stayed)
+    assert sum(stayed) - sum(followed) > 0.1 * len(seeds), (followed, stayed)
+
+
+def test_the_best_of_a_coarse_list_gets_a_finer_one() -> None:
+    listed = setting_of_values("lr", [1e-4, 1e-3, 1e-2])
+    found = points(trials_of([(1e-4, 2.0), (1e-3, 1.0), (1e-2, 3.0), (1e-2, 3.1)]), lower=True)
+
+    (step,) = next_space([listed], found, [], [], weight={}, explained=0.0, legal={})
+
+    assert step.new is not None and step.new.values == (0.00032, 1e-3, 0.0032)

@@ -1,0 +1,83 @@
+"""Two systems on the same rows, and the best of n, against SciPy and by counting every case."""
+
+from itertools import combinations
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from tunelab.effects.enough import best_of
+from tunelab.effects.paired import cohen, mcnemar, paired_bootstrap, size_of
+
+DICE = np.random.default_rng(0)
+FIRST = DICE.normal(0.0, 1.0, 200)
+SECOND = FIRST + DICE.normal(0.15, 0.5, 200)
+
+
+def test_the_paired_interval_is_that_of_scipy() -> None:
+    found = paired_bootstrap(
+        200, lambda at: float(FIRST[at].mean()), lambda at: float(SECOND[at].mean()), SECOND - FIRST, draws=4000
+    )
+    theirs = stats.bootstrap(
+        (FIRST, SECOND), lambda a, b: b.mean() - a.mean(), paired=True, vectorized=False, n_resamples=4000,
+        method="percentile", rng=1,
+    ).confidence_interval  # fmt: skip
+
+    assert (found.low, found.high) == pytest.approx((theirs.low, theirs.high), abs=0.01)
+    assert found.gain == pytest.approx(float((SECOND - FIRST).mean()))
+    assert found.p == pytest.approx(float(stats.ttest_rel(SECOND, FIRST).pvalue), abs=0.01)
+
+
+def test_a_score_that_is_no_mean_of_rows_is_drawn_the_same_way() -> None:
+    nothing = np.zeros(0)
+    whole = paired_bootstrap(200, lambda at: float(FIRST[at].mean()), lambda at: float(SECOND[at].mean()), nothing)
+    fast = paired_bootstrap(
+        200, lambda at: float(FIRST[at].mean()), lambda at: float(SECOND[at].mean()), SECOND - FIRST
+    )
+
+    assert (whole.low, whole.high) == pytest.approx((fast.low, fast.high))
+    assert np.isnan(whole.effect) and fast.effect == pytest.approx(cohen(SECOND - FIRST))
+
+
+def test_equal_systems_do_not_differ() -> None:
+    found = paired_bootstrap(200, lambda at: 0.0, lambda at: 0.0, np.zeros(200))
+
+    assert not found.differs and found.p == 1.0 and found.effect == 0.0
+
+
+def test_false_alarms_come_as_often_as_promised() -> None:
+    dice, alarms = np.random.default_rng(3), 0
+    for _ in range(200):
+        gaps = dice.normal(0.0, 1.0, 60)
+        alarms += paired_bootstrap(60, lambda at: 0.0, lambda at: 0.0, gaps, draws=300).differs
+
+    assert 2 <= alarms <= 24, "5 % of 200 are 10"
+
+
+def test_mcnemar_is_the_binomial_test_on_rows_that_only_one_got_right() -> None:
+    first = np.array([1] * 30 + [0] * 10 + [1] * 4 + [0] * 6)
+    second = np.array([1] * 30 + [1] * 10 + [0] * 4 + [0] * 6)
+
+    found = mcnemar(first, second)
+
+    by_hand = min(1.0, 2 * sum(stats.binom.pmf(k, 14, 0.5) for k in range(5)))
+    assert (found.only_first, found.only_second) == (4, 10)
+    assert found.p == pytest.approx(by_hand)
+    assert mcnemar([True, False], [True, False]).p == 1.0
+
+
+def test_sizes_are_cohens() -> None:
+    assert [size_of(effect) for effect in (0.1, -0.3, 0.6, -1.2)] == ["negligible", "small", "medium", "large"]
+
+
+def test_the_best_of_n_is_what_counting_every_choice_gives() -> None:
+    costs = [3.0, 1.0, 4.0, 1.5, 9.0, 2.6, 5.0]
+
+    found = best_of(costs)
+
+    for count in range(1, len(costs) + 1):
+        each = [min(chosen) for chosen in combinations(costs, count)]
+        assert found.mean[count - 1] == pytest.approx(float(np.mean(each)))
+        assert found.low[count - 1] <= found.mean[count - 1] <= found.high[count - 1]
+        ends = np.quantile(each, [0.05, 0.95], method="inverted_cdf")
+        assert (found.low[count - 1], found.high[count - 1]) == tuple(ends)

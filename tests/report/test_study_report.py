@@ -1,0 +1,161 @@
+"""The report on a search: what it says, that its command is one that a search reads, and how long it takes."""
+
+import json
+import math
+import shlex
+import time
+from pathlib import Path
+
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from report_studies import study
+from tunelab.effects.points import Point
+from tunelab.report.blocks import Command, Document, Grid, Section
+from tunelab.report.html import html
+from tunelab.report.markdown import markdown
+from tunelab.report.ranking import chance_best
+from tunelab.report.study_facts import read_study
+from tunelab.report.study_report import study_report
+from tunelab.report.writing import write_report
+from tunelab.search.dimension import Span
+from tunelab.search.grammar import dimension
+from tunelab.search.study import StudyFolder
+from tunelab.search.taught import write_what_it_taught
+
+TITLES = [
+    "In short", "What to run next", "Ranked", "History", "Effect of each setting", "Importance", "All settings at once",
+    "Checks", "Time and cost", "Trials", "How it came to be",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A search of 40 trials whose best rate lies beyond its range."""
+    return study(tmp_path_factory.mktemp("study") / "rates")
+
+
+@pytest.fixture(scope="module")
+def document(root: Path) -> Document:
+    """The report on it."""
+    return study_report(read_study(root))
+
+
+def section(document: Document, title: str) -> Section:
+    """A section by its title."""
+    return next(one for one in document.sections if one.title == title)
+
+
+def grid(document: Document, name: str) -> Grid:
+    """A table by its name."""
+    return next(one for one in document.grids() if one.name == name)
+
+
+def next_command(document: Document) -> list[str]:
+    """The words of the command for the next search."""
+    blocks = section(document, "What to run next").blocks
+    return shlex.split(next(one.text for one in blocks if isinstance(one, Command)))
+
+
+def test_everything_that_a_study_teaches_is_there(document: Document) -> None:
+    names = [chart.name for chart in document.charts()]
+
+    assert [one.title for one in document.sections] == TITLES
+    assert "cannot be told:" not in markdown(document)
+    assert len(set(names)) == len(names)
+    assert set(names) >= {
+        "history", "effect_lr", "average_lr", "effect_optimizer", "importance", "importance_top", "interactions",
+        "parallel", "best_of_n", "learning_curves", "cost",
+    }  # fmt: skip
+
+
+def test_the_best_stands_first_and_a_broken_trial_is_not_ranked(document: Document, root: Path) -> None:
+    lines = [json.loads(line) for line in (root / "trials.jsonl").read_text().splitlines()]
+    whole = sorted((one for one in lines if one["value"] is not None), key=lambda one: float(one["value"]))
+
+    table = grid(document, "ranked")
+
+    assert [row[1] for row in table.rows] == [str(one["number"]) for one in whole]
+    assert len(grid(document, "trials").rows) == len(lines) == len(table.rows) + 1
+
+
+def test_the_rate_matters_most_and_its_border_is_told_with_what_to_do(document: Document) -> None:
+    rows = {str(row[0]): row for row in grid(document, "importance").rows}
+    steps = {str(row[0]): row[1] for row in grid(document, "next").rows}
+
+    assert max(rows, key=lambda name: float(rows[name][2] or 0)) == "lr"
+    assert "stands at the high border of what was searched" in markdown(document)
+    assert steps["lr"] == "widen" and "widen" not in (steps["regularization.dropout"], steps["optimizer"])
+
+
+def test_the_next_search_is_one_that_a_search_reads(document: Document, root: Path) -> None:
+    words = next_command(document)
+
+    assert words[:3] == ["python", "train.py", "-m"]
+    assert "data=mine" in words and "search=random" in words
+    assert f"search.warm_start=[{root}]" in words
+    (folder,) = [word for word in words if word.startswith("hydra.sweep.dir=")]
+    assert Path(folder.partition("=")[2]).name == "rates_2"
+    OverridesParser.create().parse_overrides(words[3:])
+    given = dict(word.split("=", 1) for word in words[3:])
+    rate, rank = dimension("lr", given["lr"]), dimension("adapter.rank", given["adapter.rank"], 8)
+    assert isinstance(rate, Span) and rate.log and rate.low < 1e-3 < 5e-3 < rate.high
+    assert isinstance(rank, Span) and rank.integer and rank.log
+
+
+def test_seeds_give_an_interval_and_the_chance_to_be_the_best(tmp_path: Path) -> None:
+    document = study_report(read_study(study(tmp_path, 12, seeds=3)))
+
+    table = grid(document, "ranked")
+    first = dict(zip(table.columns, table.rows[0], strict=True))
+    chances = [float(row[table.columns.index("p(best)")] or 0) for row in table.rows]
+
+    assert first["seeds"] == 3
+    assert float(first["low"] or 0) < float(first["val/loss"] or 0) < float(first["high"] or 0)
+    assert chances[0] > 0.5 and sum(chances) == pytest.approx(1)
+    assert "seed=0,1,2" in next_command(document)
+    assert "Seeds of one configuration differ by" in markdown(document)
+
+
+def test_two_equal_configurations_are_the_best_half_of_the_time_each() -> None:
+    chances = chance_best([Point({}, (1.0,), (0,)), Point({}, (1.0,), (1,)), Point({}, (9.0,), (2,))], 0.1)
+
+    assert [float(chance or 0) for chance in chances] == pytest.approx([0.5, 0.5, 0.0], abs=0.03)
+    assert chance_best([Point({}, (1.0,), (0,))], math.nan) == [None]
+
+
+def test_a_study_without_its_request_or_with_torn_files_is_told_as_far_as_it_goes(tmp_path: Path) -> None:
+    root = study(tmp_path / "old")
+    (root / "search.json").unlink()
+    text = markdown(study_report(read_study(root)))
+    assert "borders are those of what was tried" in text and "high border of what was tried" in text
+
+    (root / "study.json").write_text("{")
+    (root / "trials.jsonl").write_text("")
+    text = markdown(study_report(read_study(root)))
+    assert "cannot be read" in text and "No trial left a score" in text
+
+
+def test_words_of_a_study_cannot_act_on_the_page(tmp_path: Path) -> None:
+    root = study(tmp_path / "bad", 12)
+    lines = (root / "trials.jsonl").read_text().replace("sgd", "<script>alert(1)</script>")
+    (root / "trials.jsonl").write_text(lines)
+
+    page = html(study_report(read_study(root)))
+
+    assert "<script>alert" not in page and "&lt;script&gt;alert" in page
+
+
+def test_two_hundred_runs_take_less_than_ten_seconds_and_a_megabyte(tmp_path: Path) -> None:
+    root, start = study(tmp_path / "many", 200), time.process_time()
+
+    files = write_report(study_report(read_study(root)), tmp_path / "out")
+
+    assert time.process_time() - start < 10
+    assert files["report"].stat().st_size < 1_000_000
+
+
+def test_a_search_leaves_its_report_in_its_folder(root: Path) -> None:
+    page = write_what_it_taught(StudyFolder(root))
+
+    assert page == root / "report" / "report.html" and "What to run next" in page.read_text()
