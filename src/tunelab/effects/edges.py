@@ -13,6 +13,7 @@ from tunelab.effects.points import Point, Trial
 from tunelab.effects.setting import Setting, is_number
 
 NEAR = 0.1  # of the range, from its border
+QUARTER = 0.25  # of the range, from its border
 TOP = 0.1  # of the configurations, by which a border is judged beside the best one
 CLOSE = 0.3  # decades, or share of a range without a logarithm, that count as next to the best
 BROKEN = ("diverged", "memory")
@@ -55,8 +56,8 @@ class Cliff:
 def edges(settings: Sequence[Setting], found: Sequence[Point]) -> list[Edge]:
     """Borders that the best configuration stands at.
 
-    Among single values the border is the first or the last.  In a range it is the outer tenth, and half of the best
-    tenth of the trials must lie in the outer quarter too: one lucky trial at a border does not tell where it is better.
+    Among single values the border is the first or the last.  In a range the best and the middle of the best tenth of the
+    trials crowd there: one lucky trial at a border does not tell where it is better.
     """
     ranked = sorted(found, key=lambda point: point.cost)
     if len(ranked) < 4:
@@ -72,10 +73,18 @@ def edges(settings: Sequence[Setting], found: Sequence[Point]) -> list[Edge]:
         else:
             here = setting.unit(value)
             top = median(setting.unit(float(p.params[setting.name])) for p in held[: max(3, round(len(held) * TOP))])
-            side = "low" if here <= NEAR and top <= 0.25 else "high" if here >= 1 - NEAR and top >= 0.75 else ""
+            side = "low" if crowds(here, top) else "high" if crowds(1 - here, 1 - top) else ""
         if side:
             out.append(Edge(setting, side, value))
     return out
+
+
+def crowds(best: float, top: float) -> bool:
+    """Whether the best and the middle of the best tenth crowd at the border that both are measured from.
+
+    Either one may be in the outer tenth with the other in the outer quarter: among few trials none may lie further out.
+    """
+    return min(best, top) <= NEAR and max(best, top) <= QUARTER
 
 
 def cliffs(settings: Sequence[Setting], trials: Sequence[Trial], *, lower: bool) -> list[Cliff]:
