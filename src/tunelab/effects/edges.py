@@ -12,7 +12,7 @@ from statistics import median
 from tunelab.effects.points import Point, Trial
 from tunelab.effects.setting import Setting, is_number
 
-NEAR = 0.1  # of the range, from its border
+NEAR = 0.15  # of the range, from its border
 QUARTER = 0.25  # of the range, from its border
 TOP = 0.1  # of the configurations, by which a border is judged beside the best one
 CLOSE = 0.3  # decades, or share of a range without a logarithm, that count as next to the best
@@ -56,8 +56,8 @@ class Cliff:
 def edges(settings: Sequence[Setting], found: Sequence[Point]) -> list[Edge]:
     """Borders that the best configuration stands at.
 
-    Among single values the border is the first or the last.  In a range the best and the middle of the best tenth of the
-    trials crowd there: one lucky trial at a border does not tell where it is better.
+    Among single values the border is the first or the last.  In a range the best and the middle of the best tenth of
+    the trials crowd there: one lucky trial at a border does not tell where it is better.
     """
     ranked = sorted(found, key=lambda point: point.cost)
     if len(ranked) < 4:
@@ -82,7 +82,7 @@ def edges(settings: Sequence[Setting], found: Sequence[Point]) -> list[Edge]:
 def crowds(best: float, top: float) -> bool:
     """Whether the best and the middle of the best tenth crowd at the border that both are measured from.
 
-    Either one may be in the outer tenth with the other in the outer quarter: among few trials none may lie further out.
+    Either one may be within 15 % of the range with the other in its outer quarter: of few trials none lies further out.
     """
     return min(best, top) <= NEAR and max(best, top) <= QUARTER
 
