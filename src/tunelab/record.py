@@ -206,7 +206,7 @@ class RunFolder:
 
     def write_predictions_part(self, rank: int, rows: Iterable[Mapping[str, Any]]) -> None:
         """Write the share of one rank; each row carries `row`, the index of its record in the split."""
-        write_lines(self._part(rank), rows)
+        write_lines(self.root / f"predictions.rank{rank}.jsonl", rows)
 
     def merge_predictions(self, expected: int | Collection[int], /) -> list[Row]:
         """Join the shares of all ranks into `predictions.jsonl`, ordered by row, and drop the shares.
@@ -229,9 +229,6 @@ class RunFolder:
     @property
     def _lock(self) -> FolderLock:
         return FolderLock(self.root / "run.lock")
-
-    def _part(self, rank: int) -> Path:
-        return self.root / f"predictions.rank{rank}.jsonl"
 
     def _sweep(self) -> None:
         """Drop what a killed run left half written; called under the lock, before any rank writes."""
