@@ -13,6 +13,7 @@ from tunelab.errors import TuneLabError
 # Name to the sentence of --help.  The module of that name holds `add_arguments` and `run`.
 COMMANDS = {
     "preview": "see records as the model will: tokens learned, tokens masked, lengths, duplicates, leaks",
+    "inspect": "what is about to be trained: size, work, memory, rate, time, and the health of the first signals",
     "chat": "talk with a trained run, a model folder or an adapter",
     "predict": "answers, labels or numbers for a file of records",
     "evaluate": "scores of a trained run on another file",

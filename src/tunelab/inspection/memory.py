@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from tunelab.inspection.activations import Kept
+from tunelab.inspection.passes import Passes
 
 
 @dataclass(frozen=True)
@@ -16,24 +16,24 @@ class Memory:
         weights: Parameters and buffers.
         gradients: Of all that learns.
         optimizer: The optimizer's state.
-        averages: Averages of the weights, where regularization keeps any.
-        first: What the heaviest forward pass keeps, where no other went before it in its step.
-        later: The same for one that did, so that gradients stand beside it; None where every step is one pass.
+        averages: Copies of the weights, where regularization keeps any.
+        passes: What forward and backward passes take.
         step: What the optimizer's step takes for itself in passing.
+        again: Whether the optimizer's step runs passes of its own.
     """
 
     weights: int
     gradients: int
     optimizer: int
     averages: int
-    first: Kept
-    later: Kept | None
+    passes: Passes
     step: int
+    again: bool = False
 
     @property
     def activations(self) -> int:
-        """The largest of all passes."""
-        return max(kept.total for kept in (self.first, self.later) if kept)
+        """What the heaviest pass takes besides the gradients that were there before it."""
+        return max(self.passes.first, 0 if self.passes.later is None else self.passes.later - self.gradients)
 
     @property
     def peak(self) -> int:
@@ -44,8 +44,8 @@ class Memory:
         weights, state and averages are always there.
         """
         always = self.weights + self.optimizer + self.averages
-        later = self.later.total + self.gradients if self.later else 0
-        return always + max(self.first.total, later, self.gradients + self.step)
+        passing = max(self.passes.first, self.passes.later or 0)
+        return always + (passing + self.step if self.again else max(passing, self.gradients + self.step))
 
 
 def held(tensors: Iterable[Tensor]) -> int:

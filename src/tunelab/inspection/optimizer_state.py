@@ -1,6 +1,7 @@
-"""How many bytes an optimizer keeps, before it has taken a step: asked of the real class on tiny stand-ins."""
+"""How many bytes an optimizer takes, before it has taken a step: asked of the real class on small stand-ins."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from inspect import signature
 from typing import Any
 
@@ -10,32 +11,49 @@ from torch.nn import Parameter
 from transformers import PreTrainedModel
 
 from tunelab import build
+from tunelab.inspection.peak import peak_bytes
 from tunelab.models.freeze import depths
 from tunelab.optim.width_scaling import hidden_matrices
 from tunelab.rates import learning, parameter_groups
 from tunelab.settings import Run
 
-EDGES = (67, 71, 73, 79, 83)  # sides of a stand-in: primes, so that the sides of its state tell which is which
+EDGES = (67, 71, 7, 5, 3)  # sides of a stand-in: primes, so that the sides of its state tell which is which
+Kind = tuple[int, int, bool]  # group, number of dimensions, whether it is a matrix inside the layers
 
 
-def state_bytes(model: PreTrainedModel, settings: Run) -> int:
-    """Bytes of the state once every parameter has been stepped.
+@dataclass(frozen=True)
+class OptimizerBytes:
+    """Memory of an optimizer.
 
-    Parameters of one group, number of dimensions and treatment share a stand-in, which takes a real step; each side of
+    Attributes:
+        state: Kept from step to step, once every parameter has been stepped.
+        passing: Taken for itself within a step, at most.
+        again: Whether its step evaluates the loss again.
+    """
+
+    state: int
+    passing: int
+    again: bool
+
+
+def optimizer_bytes(model: PreTrainedModel, settings: Run, device: torch.device) -> OptimizerBytes:
+    """What the optimizer of a run will take for a model.
+
+    Parameters of one group, number of dimensions and treatment share a stand-in, which takes real steps; each side of
     a state tensor that is a side of the stand-in grows with the parameter.  So factored and mixed optimizers
     (Adafactor; Muon beside AdamW) are counted as they are.
     """
     target = build.find(str(settings.optimizer["_target_"]))
-    groups, given = parameter_groups(model, settings), {}
+    groups, given = parameter_groups(model, settings), dict[str, Any]()
     hidden: set[int] = set()
     if "hidden" in signature(target).parameters:
         high = depths(model)
         hidden = {id(weight) for weight in hidden_matrices(learning(model), high.of, high.layers)}
-    kinds: dict[tuple[int, int, bool], list[Parameter]] = {}
+    kinds: dict[Kind, list[Parameter]] = {}
     for place, group in enumerate(groups):
         for weight in group["params"]:
             kinds.setdefault((place, weight.ndim, id(weight) in hidden), []).append(weight)
-    doubles = {kind: stand_in(weights[0]) for kind, weights in kinds.items()}
+    doubles = {kind: stand_in(weights[0], device) for kind, weights in kinds.items()}
     small = [
         {**group, "params": [double for (at, *_), double in doubles.items() if at == place]}
         for place, group in enumerate(groups)
@@ -43,42 +61,70 @@ def state_bytes(model: PreTrainedModel, settings: Run) -> int:
     if hidden:
         given["hidden"] = [double for (*_, inside), double in doubles.items() if inside]
     optimizer = build.make(settings.optimizer, **given)(small)
-    step(optimizer, list(doubles.values()))
-    if getattr(optimizer, "needs_closure", False):  # it keeps all parameters as one long vector
-        share = sum(weight.numel() for weights in kinds.values() for weight in weights)
-        share_of = sum(double.numel() for double in doubles.values())
-        held = sum(tensor.numel() * tensor.itemsize for state in optimizer.state.values() for tensor in tensors(state))
-        return round(held / share_of * share)
-    return sum(
+    again = bool(getattr(optimizer, "needs_closure", False))
+    for _ in range(1 + max(int(group.get("history_size", 0)) for group in optimizer.param_groups)):
+        step(optimizer, list(doubles.values()))
+    shrink = [weight for weights in kinds.values() for weight in weights]
+    draw(list(doubles.values()))
+    passing = peak_bytes(lambda: stepped(optimizer, list(doubles.values())), device)
+    if again or at_once(optimizer, device):  # works on all parameters together
+        grow = total(shrink) / total(doubles.values())
+    else:
+        grow = max(weight.nbytes for weight in shrink) / max(double.nbytes for double in doubles.values())
+    if again:  # and keeps them as one long vector
+        kept = sum(tensor.nbytes for state in optimizer.state.values() for tensor in tensors(state))
+        return OptimizerBytes(round(kept * grow), round(passing * grow), again)
+    state = sum(
         grown(tensor, doubles[kind], weight)
         for kind, weights in kinds.items()
         for tensor in tensors(optimizer.state[doubles[kind]])
         for weight in weights
     )
+    return OptimizerBytes(state, round(passing * grow), again)
 
 
-def stand_in(weight: Parameter) -> Parameter:
-    """A small parameter of the same kind; one too small for its sides stands for itself."""
-    shape = EDGES[: weight.ndim]
-    return Parameter(torch.full(shape, 0.01, dtype=weight.dtype, device=weight.device))
+def at_once(optimizer: Any, device: torch.device) -> bool:
+    """Whether a step works on all parameters of a device together: PyTorch's own do on a GPU, unless told not to."""
+    many, fused = (optimizer.defaults.get(name) for name in ("foreach", "fused"))
+    if many is None:
+        many = "foreach" in optimizer.defaults and device.type == "cuda" and not fused
+    return bool(many)
+
+
+def total(weights: Iterable[Parameter]) -> int:
+    """Bytes of parameters."""
+    return sum(weight.nbytes for weight in weights)
+
+
+def stand_in(weight: Parameter, device: torch.device) -> Parameter:
+    """A small parameter with as many dimensions, of the same kind."""
+    return Parameter(torch.full(EDGES[: weight.ndim], 0.01, dtype=weight.dtype, device=device))
 
 
 def step(optimizer: Any, weights: Sequence[Parameter]) -> None:
-    """Take as many steps as the state needs to be full."""
-    wanted = 1 + max(int(group.get("history_size", 0)) for group in optimizer.param_groups)
+    """Take a step along a fresh gradient."""
+    draw(weights)
+    stepped(optimizer, weights)
+
+
+def draw(weights: Sequence[Parameter]) -> None:
+    """Leave a gradient that differs from entry to entry."""
     noise = torch.Generator().manual_seed(0)
-    for _ in range(wanted):
-        for weight in weights:
-            draw = torch.rand(weight.shape, generator=noise) + weight.detach().cpu()
-            weight.grad = draw.to(weight.device, weight.dtype)
-        if getattr(optimizer, "needs_closure", False):
-            optimizer.step(lambda: descend(weights))
-        else:
-            optimizer.step()
+    for weight in weights:
+        drawn = torch.rand(weight.shape, generator=noise) + weight.detach().cpu()
+        weight.grad = drawn.to(weight.device, weight.dtype)
+
+
+def stepped(optimizer: Any, weights: Sequence[Parameter]) -> None:
+    """Take a step along the gradient that is there."""
+    if getattr(optimizer, "needs_closure", False):
+        optimizer.step(lambda: descend(weights))
+    else:
+        optimizer.step()
 
 
 def descend(weights: Sequence[Parameter]) -> Tensor:
-    """A loss with curvature, and its gradient: half the sum of squares, each side by side weighted 1 to 2."""
+    """A loss with curvature, and its gradient: half the sum of squares, each entry weighted 1 to 2."""
     loss = torch.zeros(())
     for weight in weights:
         curve = torch.linspace(1, 2, weight.numel(), device=weight.device).view_as(weight)

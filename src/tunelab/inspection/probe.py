@@ -1,20 +1,19 @@
 """A few real training steps, thrown away: how fast they are and how much memory they take."""
 
 import gc
-import tempfile
 import time
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import lightning as L
 import torch
 from typing_extensions import override
 
-from tunelab.assemble import Prepared, make_data, make_module
+from tunelab.assemble import Prepared
 from tunelab.data.examples import Step
-from tunelab.equipment import make_trainer
 from tunelab.errors import Diverged
+from tunelab.inspection.trial_steps import take_steps
+from tunelab.module import FineTuner
 from tunelab.reference import training_device
 
 STEPS = 5
@@ -82,26 +81,26 @@ def wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def probe(prepared: Prepared) -> Speed:
+def probe(prepared: Prepared, module: FineTuner) -> Speed:
     """Train the first steps of the run on one device, without validation; the model is changed by it."""
-    settings = prepared.settings
-    quiet = {"enable_progress_bar": False, "enable_checkpointing": False, "limit_val_batches": 0}
-    alone = {**settings.trainer, **quiet, "devices": 1, "num_nodes": 1, "strategy": "auto"}
-    clock, device = Clock(), training_device(str(settings.trainer["accelerator"]))
+    clock, device = Clock(), training_device(str(prepared.settings.trainer["accelerator"]))
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
     fault = ""
-    with tempfile.TemporaryDirectory() as folder:
-        trainer = make_trainer(replace(settings, max_steps=STEPS, trainer=alone), Path(folder), [clock], [])
-        module = make_module(prepared, prepared.model)
-        try:
-            trainer.fit(module, datamodule=make_data(prepared))
-        except Diverged as found:
-            fault = str(found)
-        except torch.OutOfMemoryError as found:
-            fault = str(found).splitlines()[0]
+    try:
+        take_steps(prepared, module, STEPS, [clock])
+    except Diverged as found:
+        fault = str(found)
+    except torch.OutOfMemoryError as found:
+        fault = str(found).splitlines()[0]
     memory = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-    return Speed(name, clock.seconds, clock.tokens, memory, fault)
+    return Speed(device_name(device), clock.seconds, clock.tokens, memory, fault)
+
+
+def device_name(device: torch.device) -> str:
+    """A device in words."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{device.type}, {torch.get_num_threads()} threads" if device.type == "cpu" else device.type

@@ -1,0 +1,61 @@
+"""`tunelab inspect`: what is about to be trained, before anything is trained."""
+
+import argparse
+from pathlib import Path
+
+from tunelab import console
+from tunelab.commands.compose import settings_of
+from tunelab.errors import ConfigError
+
+EXAMPLES = """examples:
+  tunelab inspect                                             the built-in model and data
+  tunelab inspect adapter=lora lr=1e-3 scheduler.warmup=0.1
+  tunelab inspect model=scratch model.depth=24 model.initial_std=0.02 --output look.html
+
+A few passes and steps are tried and thrown away; nothing is trained and no run folder is made.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what to look at and where to write it."""
+    parser.epilog = EXAMPLES
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="as for train.py")
+    parser.add_argument("--output", type=Path, help="file to write the page to (outputs/inspect/NAME.html)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Prepare the run as it would be prepared, look at it, tell, write the page."""
+    settings = settings_of(arguments.overrides)
+    from tunelab.quiet import silence_vendors
+
+    silence_vendors()
+    from tunelab.assemble import prepare  # torch and transformers, which --help does without
+    from tunelab.atomic import write_text
+    from tunelab.inspection import told
+    from tunelab.inspection.spark import spark
+    from tunelab.inspection.survey import survey
+    from tunelab.inspection.survey_page import survey_page
+
+    found = survey(prepare(settings))
+    console.show_model(told.architecture(found))
+    console.show_lines("work", aligned(told.work(found)))
+    console.show_lines("learning rate", [spark(found.curve.rates), told.rates(found)])
+    sizes = {what: f"{told.mebibytes(size):>12}  {why}" for what, size, why in told.memory(found)}
+    console.show_lines("memory", [*aligned(sizes), *told.memory_verdict(found)])
+    pictures = {"signal": found.signals.forward, "gradient": found.signals.backward}
+    drawn = aligned({name: f"{spark(values, log=True)}  (log)" for name, values in pictures.items()})
+    console.show_lines(f"signals, bottom to top: {found.verdict.word}", [*drawn, *told.health(found)])
+    path = arguments.output or Path("outputs", "inspect", f"{settings.name}.html")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, survey_page(f"{settings.data['task']} with {settings.model['path']}", found))
+    except OSError as fault:
+        raise ConfigError(f"--output {path} cannot be written: {fault.strerror or fault}") from fault
+    console.show_paths({"page": path})
+    return 0
+
+
+def aligned(lines: dict[str, str]) -> list[str]:
+    """Names and what is said of them, in two columns."""
+    widest = max(map(len, lines), default=0)
+    return [f"{name:<{widest}}  {words}" for name, words in lines.items()]
