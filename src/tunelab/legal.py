@@ -78,6 +78,7 @@ RANGES: Mapping[str, tuple[float, float]] = {  # smallest and largest legal valu
 }
 CHOICES: Mapping[str, tuple[Any, ...]] = {
     "mode": ("auto", "min", "max"),
+    "find": ("lr", "micro_tokens", "batch_size"),
     "scheduler.shape": ("linear", "cosine", "sqrt"),
     "eval.generate": ("auto", True, False),
     "eval.base": ("auto", True, False),

@@ -20,6 +20,7 @@ from tunelab.cross_validation.story import cross_validate
 from tunelab.energy import EnergyMeter
 from tunelab.equipment import device_faults, make_callbacks, make_trainer, objective
 from tunelab.errors import ConfigError
+from tunelab.finders.find import find
 from tunelab.inherit import inherit
 from tunelab.opening import begin_card, show_work, started_with, steps_done, unprepared_card
 from tunelab.quiet import silence_vendors
@@ -42,10 +43,14 @@ def run(config: DictConfig) -> float | None:
     hydra = HydraConfig.get()
     overrides = list(hydra.overrides.task)
     settings = check(resumed(config, overrides) if config.resume else config)
+    folder = Path(hydra.runtime.output_dir)
+    if settings.find is not None:
+        find(settings, folder)
+        return None
     if settings.cv["folds"] is not None and settings.cv["fold"] is None:
         beside = [word for word in hydra.overrides.hydra if word.startswith("hydra.searchpath")]
-        return cross_validate(settings, Path(hydra.runtime.output_dir), overrides, beside=beside)
-    return fine_tune(settings, Path(hydra.runtime.output_dir), overrides=overrides)
+        return cross_validate(settings, folder, overrides, beside=beside)
+    return fine_tune(settings, folder, overrides=overrides)
 
 
 def fine_tune(

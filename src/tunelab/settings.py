@@ -12,6 +12,7 @@ from tunelab import build, resolvers
 from tunelab.data.folds import fold_faults
 from tunelab.data.mix import mix_faults
 from tunelab.errors import ConfigError
+from tunelab.finders.faults import find_faults
 from tunelab.legal import CHOICES, RANGES, out_of_range, unknown_choice
 from tunelab.models.model_faults import model_faults
 from tunelab.optim.faults import optimizer_faults
@@ -36,6 +37,7 @@ class Run:
     mode: str = MISSING
     name: str = MISSING
     resume: str | None = None
+    find: str | None = None
     test: bool = True
     save: bool = True
     eval: dict[str, Any] = field(default_factory=dict)
@@ -83,6 +85,7 @@ def check(config: DictConfig) -> Run:
     faults += optimizer_faults(values)
     faults += fold_faults(values)
     faults += regularization_faults(values)
+    faults += find_faults(values)
     if "_target_" in values.get("optimizer", {}) and not any("optimizer" in fault for fault in faults):
         faults += refusals(values["optimizer"])
     if data.get("mix") is not None:

@@ -4,8 +4,10 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from lightning.pytorch.callbacks import Callback
+from torch.utils.data import DataLoader
 
 from tunelab.assemble import Prepared, make_data
 from tunelab.data.examples import Step
@@ -37,13 +39,14 @@ def take_steps(
     """
     trainer_block = {**prepared.settings.trainer, **QUIET, **ALONE}
     settings = replace(prepared.settings, max_steps=count, max_epochs=-1, trainer=trainer_block)
+    given: Any = None if steps is None else list(steps)  # a list of its own is what DataLoader takes for a data set
     with tempfile.TemporaryDirectory() as folder:
         trainer = make_trainer(settings, Path(folder), callbacks, [])
         try:
-            if steps is None:
+            if given is None:
                 trainer.fit(module, datamodule=make_data(prepared))
             else:
-                trainer.fit(module, train_dataloaders=list(steps))
+                trainer.fit(module, DataLoader(given, batch_size=None, collate_fn=lambda step: step))
         finally:
             module.epoch_loss.reset()
             module.trainer = None

@@ -1,0 +1,79 @@
+"""The range test against closed forms: gradient descent on a quadratic, and a curve with a known steepest place."""
+
+import math
+
+import pytest
+import torch
+
+from tunelab.finders.range_test import RangeTest, Watch, ended, rising
+
+CURVATURE = 4.0
+
+
+def descend(rates: list[float]) -> RangeTest:
+    """SGD on CURVATURE / 2 x^2 from x = 1."""
+    x, watch, losses = torch.nn.Parameter(torch.ones((), dtype=torch.double)), Watch(), list[float]()
+    optimizer = torch.optim.SGD([x])
+    left = False
+    for rate in rates:
+        optimizer.param_groups[0]["lr"] = rate
+        optimizer.zero_grad()
+        loss = CURVATURE / 2 * x**2
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss))
+        if left := watch.left(losses[-1]):
+            break
+    return ended(rates, losses, left=left)
+
+
+def test_a_quadratic_is_said_to_diverge_soon_after_the_rate_at_which_it_must() -> None:
+    # Given that gradient descent grows above 2 / curvature
+    rates = rising(0.01, 3, 121)
+
+    # When rates rise
+    found = descend(rates)
+
+    # Then losses follow the closed form, and the end is told a few steps beyond that rate, never before
+    shrink = [math.prod((1 - CURVATURE * rate) ** 2 for rate in rates[:place]) for place in range(len(found.losses))]
+    assert found.losses == pytest.approx([CURVATURE / 2 * each for each in shrink], rel=1e-9)
+    assert found.diverged is not None
+    assert 2 / CURVATURE < found.diverged < 10 * 2 / CURVATURE
+    assert found.suggestion is not None and found.suggestion < 2 / CURVATURE
+
+
+@pytest.mark.parametrize("steepest", [1e-4, 1e-3, 1e-2])
+def test_the_suggestion_is_where_a_known_curve_falls_fastest(steepest: float) -> None:
+    # Given a loss that falls along a logistic curve of the logarithm of the rate
+    rates = rising(1e-3, 3, 121)
+    losses = [3 - 2 / (1 + math.exp(-2 * math.log(rate / steepest))) for rate in rates]
+
+    # When it is read, then its point of inflection is suggested, to one step
+    assert ended(rates, losses, left=False).suggestion == pytest.approx(steepest, rel=0.13)
+
+
+def test_a_loss_that_does_not_fall_gets_no_suggestion() -> None:
+    rates = rising(1e-3, 3, 60)
+
+    assert ended(rates, [1 + 0.001 * (place % 3) for place in range(60)], left=False).suggestion is None
+    assert ended(rates, [1 + 0.1 * place for place in range(60)], left=True).suggestion is None
+
+
+def test_the_rate_that_is_blamed_is_that_of_the_step_before_the_loss() -> None:
+    rates = [0.1, 0.2, 0.4, 0.8]
+
+    assert ended(rates, [1, 1, 9], left=True).diverged == 0.2
+    assert ended(rates, [1, 1, math.inf], left=True) == RangeTest([0.1, 0.2], [1, 1], 0.2)
+    assert ended(rates, [1, 1, 1, 1], left=False).diverged is None
+
+
+def test_noise_around_a_small_loss_is_no_divergence() -> None:
+    # Given a loss that has come down from 2 to 0.02 and then jumps up to tenfold now and then
+    watch = Watch()
+    falling = [2 * 0.9**step for step in range(44)]
+    jumps = [0.2 if step % 10 == 0 else 0.02 for step in range(50)]
+
+    # Then it has not left; back at where it began, it has
+    assert not any(watch.left(loss) for loss in [*falling, *jumps])
+    assert any([watch.left(2.0) for _ in range(10)])
+    assert watch.left(math.nan)
