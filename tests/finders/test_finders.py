@@ -23,7 +23,13 @@ from tunelab.inspection.trial_steps import take_steps
 from tunelab.models.document_attention import on_device
 from tunelab.settings import Run
 
-PLAIN = ["optimizer=sgd", "optimizer.momentum=0", "regularization=none", "trainer.gradient_clip_val=0"]
+PLAIN = [
+    "optimizer=sgd",
+    "optimizer.momentum=0",
+    "optimizer.nesterov=false",
+    "regularization=none",
+    "trainer.gradient_clip_val=0",
+]
 
 
 def wanted(folder: Path, *overrides: str) -> Run:
@@ -82,7 +88,7 @@ def test_losses_of_the_range_test_are_those_of_plain_sgd_written_out(tmp_path: P
             gradients = torch.autograd.grad(loss, list(model.parameters()))
             with torch.no_grad():
                 for weight, gradient in zip(model.parameters(), gradients, strict=True):
-                    weight -= rates[len(losses)] * gradient
+                    weight.sub_(rates[len(losses)] * gradient)
             losses.append(float(loss))
 
     # Then both see the same losses

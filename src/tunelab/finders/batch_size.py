@@ -76,7 +76,7 @@ def add(pieces: Pieces, module: FineTuner, loader: StepLoader, rows: Sequence[in
     torch.manual_seed(seed)  # dropout
     sorted_rows = longest_first(rows, loader.lengths)
     for micro in cut(sorted_rows, loader.lengths, micro_tokens=loader.micro_tokens, flat=loader.flat):
-        module.regularizer.loss(on_device(lay(loader, micro), model.device))[1].backward()  # type: ignore[no-untyped-call]
+        module.regularizer.loss(on_device(lay(loader, micro), model.device))[1].backward()
     for weight in module.held(0):
         weight.grad = None
     learns = [weight for weight in model.parameters() if weight.requires_grad]
