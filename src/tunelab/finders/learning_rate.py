@@ -62,9 +62,9 @@ def try_rates(prepared: Prepared, *, steps: int, decades: float) -> RangeTest:
 
 def told(found: RangeTest, lr: float) -> Finding:
     """The finding in words and as a curve."""
-    best = found.suggestion
     if not found.rates:
         raise ConfigError("find=lr: the loss of the very first step is not finite; look at the data and at model.init")
+    best = found.suggestion
     ends = f"from {human(found.rates[0])} to {human(found.rates[-1])}"
     said = [f"{len(found.rates)} rates were tried, a step each, {ends}"]
     if best is None:

@@ -69,14 +69,14 @@ def peak(module: FineTuner, micros: Sequence[Micro], after: Micro | None = None)
     def run(micro: Micro) -> None:
         torch.clear_autocast_cache()  # each step begins without copies of the weights in another precision
         loss: Tensor = module.regularizer.loss(on_device(micro, model.device))[1]
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
 
     try:
         left = 0
         if after is not None:
             run(after)
             left = sum(weight.grad.nbytes for weight in model.parameters() if weight.grad is not None)
-        return left + peak_bytes(lambda: [run(micro) for micro in micros], model.device)
+        return left + peak_bytes(lambda: list(map(run, micros)), model.device)
     finally:
         model.zero_grad(set_to_none=True)
         torch.clear_autocast_cache()

@@ -10,6 +10,7 @@ from tunelab.charts import (
     Series,
     Table,
     bar_chart,
+    human,
     line_chart,
     page,
 )
@@ -31,9 +32,7 @@ def survey_page(title: str, found: Survey) -> str:
         Figure(rates(found), told.rates(found)),
         Heading("Memory"),
         Figure(memory(found), sentences(told.memory_verdict(found))),
-        Table(
-            ("what", "size", "why"), [(what, told.mebibytes(size), why) for what, size, why in told.memory(found)]
-        ),
+        Table(("what", "size", "why"), [(what, told.mebibytes(size), why) for what, size, why in told.memory(found)]),
         Heading("Signals and gradients"),
         Paragraph(
             "Root mean square of what leaves each layer, and of the loss's gradient there, at the first weights. "
@@ -73,12 +72,12 @@ def drawn_signals(found: Survey) -> list[Section]:
         return [Paragraph("No stack of layers was found in this model, so there is nothing to draw.")]
     places = list(range(len(seen.names)))
     pictures = [
-        ("Signal of each layer", "signal", seen.forward, f"growth per layer {told.human(found.verdict.growth)}"),
+        ("Signal of each layer", "signal", seen.forward, f"growth per layer {human(found.verdict.growth)}"),
         (
             "Gradient at each layer",
             "gradient",
             seen.backward,
-            f"growth per layer on the way down {told.human(found.verdict.gradient_growth)}",
+            f"growth per layer on the way down {human(found.verdict.gradient_growth)}",
         ),
     ]
     return [

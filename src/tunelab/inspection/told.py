@@ -46,7 +46,7 @@ def expected_time(found: Survey) -> str:
         return f"unknown: {found.speed.fault or 'too few steps to tell'}"
     mean, fast, slow = found.seconds
     tried = f"{len(found.speed.seconds)} steps"
-    return f"{span(mean)} of training ({span(fast)} to {span(slow)} by {tried} that were tried), validations not counted"
+    return f"{span(mean)} of training ({span(fast)} to {span(slow)} by {tried} that were tried), without validations"
 
 
 def span(seconds: float) -> str:
@@ -78,7 +78,7 @@ def memory_verdict(found: Survey) -> list[str]:
     said.append(f"peak {mebibytes(needs.peak)}: not all of it stands at the same time")
     if needs.passes.share < 1:
         said.append(
-            f"activations are scaled up from {needs.passes.share:.0%} of the heaviest micro-batch: all of it does not fit"
+            f"activations are scaled up from {needs.passes.share:.0%} of the heaviest micro-batch, which does not fit"
         )
     if found.room is not None and needs.peak > found.room:
         said.append(
@@ -123,7 +123,7 @@ def health(found: Survey) -> list[str]:
 def layers(found: Survey) -> list[Sequence[str]]:
     """A row per part: name, parameters, trainable, signal, change, gradient."""
     signals = {name: place for place, name in enumerate(found.signals.names)}
-    rows = []
+    rows: list[Sequence[str]] = []
     for part in found.parts:
         place = signals.get(part.name)
         seen = (

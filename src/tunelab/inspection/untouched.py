@@ -17,6 +17,7 @@ def as_it_was(model: PreTrainedModel) -> Iterator[None]:
     module, the attention it uses, and the generators of Python, NumPy and PyTorch.  It takes as much memory as the
     weights that learn.
     """
+    kept: list[tuple[torch.Tensor, torch.Tensor]]
     kept = [(weight, weight.detach().clone()) for weight in model.parameters() if weight.requires_grad]
     kept += [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
     learns = [(weight, weight.requires_grad) for weight in model.parameters()]
