@@ -124,7 +124,7 @@ def test_the_noise_scale_is_that_of_gradients_one_by_one(tmp_path: Path) -> None
 
     # Then it is what their sample covariance gives
     rows = [row for micro in seen for row in micro]
-    assert len(rows) == len(set(rows)) == found.sequences == len(loader.examples)
+    assert len(rows) == len(set(rows)) == found.sequences == len(loader.examples) // 4 * 4  # whole pieces
     place = {example.row: index for index, example in enumerate(loader.examples)}
     vectors, units = [], []
     for start in range(0, len(rows), 4):
@@ -142,7 +142,7 @@ def test_the_noise_scale_is_that_of_gradients_one_by_one(tmp_path: Path) -> None
     assert found.signal == pytest.approx(float(mean.square().sum()) - variance, rel=1e-3)
 
 
-@pytest.mark.parametrize("bound", [25, 60, 1000])
+@pytest.mark.parametrize("bound", [50, 100, 1000])
 def test_the_largest_pass_below_a_bound_is_found_where_more_runs_out_of_memory(bound: int, tmp_path: Path) -> None:
     # Given a device whose memory ends at so many positions
     prepared = prepare(wanted(tmp_path))
@@ -178,17 +178,17 @@ def test_a_row_that_does_not_fit_by_itself_is_refused(tmp_path: Path, monkeypatc
 
 
 def test_the_largest_pass_is_that_of_trying_every_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Given the memory of every size, and room for the fourth
-    prepared = prepare(wanted(tmp_path, "batch_size=6"))
+    # Given the memory of every size, and room for the third
+    prepared = prepare(wanted(tmp_path, "batch_size=4"))
     loader, module = make_data(prepared).loader("train"), make_module(prepared, prepared.model)
     module.schedule = lambda step: 0.0
     rows = sorted(range(len(loader.examples)), key=lambda row: (-loader.lengths[row], row))
-    sizes = [laid(loader, rows[:count]) for count in range(1, 7)]
+    sizes = [laid(loader, rows[:count]) for count in range(1, 5)]
     taken = [
         memory_of(prepared, module, loader, rows[:count], sizes[count - 1], torch.device("cpu"))
-        for count in range(1, 7)
+        for count in range(1, 5)
     ]
-    room = taken[3] or 0
+    room = taken[2] or 0
     monkeypatch.setattr(micro_tokens, "free_bytes", lambda device: int(room / 0.9 * 1.002))
 
     # When the largest is looked for, then it is the last that takes no more

@@ -27,13 +27,21 @@ def even(folder: Path, rows: int = 64) -> Path:
     words = [WORDS[(i * 7 + j * 3) % 10] for i in range(rows) for j in range(12)]
     return write(
         folder / "even.jsonl",
-        [{"instruction": "say", "output": " ".join(words[12 * i : 12 * i + 12])} for i in range(rows)],
+        [{"instruction": f"say {i:02d}", "output": " ".join(words[12 * i : 12 * i + 12])} for i in range(rows)],
     )
 
 
 def given(folder: Path, *more: str) -> list[str]:
     """The words of a command line."""
-    return ["data=instruction", f"data.train={even(folder)}", "batch_size=16", "test=false", *QUIET, *more]
+    return [
+        "data=instruction",
+        f"data.train={even(folder)}",
+        "data.split.validation=0.2",
+        "batch_size=16",
+        "test=false",
+        *QUIET,
+        *more,
+    ]
 
 
 def scratch(size: str) -> list[str]:

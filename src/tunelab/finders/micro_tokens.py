@@ -61,7 +61,7 @@ def find_micro_tokens(prepared: Prepared) -> Finding:
 
         def fits(count: int) -> bool:
             tokens = laid(loader, rows[:count])
-            if device.type == "cpu" and room is not None and (foreseen(attempts, tokens) or 0) > room:
+            if device.type == "cpu" and free is not None and (foreseen(attempts, tokens) or 0) > free:
                 taken = None  # a system kills a process that takes too much, so it is not tried
             else:
                 taken = memory_of(prepared, module, loader, rows[:count], tokens, device)
