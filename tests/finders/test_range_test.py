@@ -42,14 +42,21 @@ def test_a_quadratic_is_said_to_diverge_soon_after_the_rate_at_which_it_must() -
     assert found.suggestion is not None and found.suggestion < 2 / CURVATURE
 
 
-@pytest.mark.parametrize("steepest", [1e-4, 1e-3, 1e-2])
-def test_the_suggestion_is_where_a_known_curve_falls_fastest(steepest: float) -> None:
-    # Given a loss that falls along a logistic curve of the logarithm of the rate
-    rates = rising(1e-3, 3, 121)
-    losses = [3 - 2 / (1 + math.exp(-2 * math.log(rate / steepest))) for rate in rates]
+@pytest.mark.parametrize("steepest", [1e-5, 1e-4, 1e-3])
+def test_the_suggestion_lies_between_the_known_ends_of_a_known_curve(steepest: float) -> None:
+    # Given a loss whose logarithm falls along a logistic curve of that of the rate, and rises from 0.05 on
+    rates = rising(1e-3, 3, 241)
+    fall = [-3 / (1 + math.exp(-2 * math.log(rate / steepest))) for rate in rates]
+    losses = [math.exp(part) + max(0.0, math.log(rate / 0.05)) for part, rate in zip(fall, rates, strict=True)]
 
-    # When it is read, then its point of inflection is suggested, to one step
-    assert ended(rates, losses, left=False).suggestion == pytest.approx(steepest, rel=0.13)
+    # When it is read
+    found = ended(rates, losses, left=False)
+
+    # Then the fall is fastest at its point of inflection, the end is seen, and half-way between them is suggested
+    assert found.fastest is not None
+    assert rates[found.fastest] == pytest.approx(steepest, rel=0.2)
+    assert rates[found.lowest] == pytest.approx(0.05, rel=0.3)
+    assert found.suggestion == pytest.approx(math.sqrt(steepest * 0.05), rel=0.25)
 
 
 def test_a_loss_that_does_not_fall_gets_no_suggestion() -> None:

@@ -67,12 +67,12 @@ def told(found: RangeTest, lr: float) -> Finding:
     best = found.suggestion
     ends = f"from {human(found.rates[0])} to {human(found.rates[-1])}"
     said = [f"{len(found.rates)} rates were tried, a step each, {ends}"]
-    if best is None:
+    if best is None or found.fastest is None:
         said.append("at none of them the loss fell by 2 % of itself: raise batch_size, or move the window by lr=")
     else:
-        said.append(
-            f"the loss falls fastest at {best:.2g} and is lowest at {found.rates[found.lowest]:.2g}; lr is {lr:.2g} now"
-        )
+        fastest, lowest = found.rates[found.fastest], found.rates[found.lowest]
+        said.append(f"the loss falls fastest at {fastest:.2g} and is lowest at {lowest:.2g}: half-way is {best:.2g}")
+        said.append(f"lr is {lr:.2g} now")
     if found.diverged is None:
         said.append(f"it diverged at no rate: the window ends at {human(found.rates[-1])}, a higher lr= moves it up")
     else:

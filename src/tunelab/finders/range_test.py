@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from statistics import mean
 
 KEPT = 0.8  # share of the running mean that a new loss leaves as it was
-AROUND = 3  # losses on either side that a point of the smoothed curve is the mean of
+AROUND = 5  # losses on either side that a point of the smoothed curve is the mean of
 FALL = 0.02  # share of the first loss that the curve must fall by, for a suggestion
 
 
@@ -37,26 +37,29 @@ class RangeTest:
         ]
 
     @property
-    def suggestion(self) -> float | None:
-        """The rate at which the smoothed loss falls fastest with the logarithm of the rate; None if it never falls.
-
-        It is looked for up to the lowest point: what comes after it is on the way out.
-        """
-        curve = self.smooth
-        lowest = self.lowest
-        if lowest < 2 or curve[lowest] > curve[0] - FALL * abs(curve[0]):
-            return None
-        logs = [math.log(rate) for rate in self.rates]
-        slopes = [
-            (curve[place + 1] - curve[place - 1]) / (logs[place + 1] - logs[place - 1]) for place in range(1, lowest)
-        ]
-        return self.rates[1 + slopes.index(min(slopes))]
-
-    @property
     def lowest(self) -> int:
         """The step with the lowest smoothed loss."""
-        curve = self.smooth
-        return curve.index(min(curve))
+        return self.smooth.index(min(self.smooth))
+
+    @property
+    def fastest(self) -> int | None:
+        """The step at which the smoothed loss falls by the largest share of itself; None if it never falls.
+
+        Looked for up to the lowest point: what comes after it is on the way out.
+        """
+        curve, lowest = self.smooth, self.lowest
+        if lowest < 2 or curve[lowest] > curve[0] - FALL * abs(curve[0]):
+            return None
+        changes = [(curve[at + 1] - curve[at - 1]) / max(abs(curve[at]), 1e-300) for at in range(1, lowest)]
+        return 1 + changes.index(min(changes))
+
+    @property
+    def suggestion(self) -> float | None:
+        """A rate half-way, by factors, from the fastest fall to the lowest point; None if the loss never falls.
+
+        The first alone is low, since each step adds to what the ones before have gained; the second is about to diverge.
+        """
+        return None if self.fastest is None else math.sqrt(self.rates[self.fastest] * self.rates[self.lowest])
 
 
 def rising(middle: float, decades: float, count: int) -> list[float]:

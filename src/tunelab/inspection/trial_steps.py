@@ -1,6 +1,7 @@
 """A few real training steps that leave nothing behind but what they did to the model."""
 
 import tempfile
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -40,7 +41,8 @@ def take_steps(
     trainer_block = {**prepared.settings.trainer, **QUIET, **ALONE}
     settings = replace(prepared.settings, max_steps=count, max_epochs=-1, trainer=trainer_block)
     given: Any = None if steps is None else list(steps)  # a list of its own is what DataLoader takes for a data set
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*have no `val_dataloader`")  # on purpose
         trainer = make_trainer(settings, Path(folder), callbacks, [])
         try:
             if given is None:
