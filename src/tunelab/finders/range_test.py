@@ -57,7 +57,7 @@ class RangeTest:
     def suggestion(self) -> float | None:
         """A rate half-way, by factors, from the fastest fall to the lowest point; None if the loss never falls.
 
-        The first alone is low, since each step adds to what the ones before have gained; the second is about to diverge.
+        The first alone is low, since each step adds to what those before have gained; the second is near divergence.
         """
         return None if self.fastest is None else math.sqrt(self.rates[self.fastest] * self.rates[self.lowest])
 

@@ -27,12 +27,13 @@ def survey_page(title: str, found: Survey) -> str:
         Heading("Model"),
         Table(("what", "value"), list(told.architecture(found).items())),
         Heading("Work"),
-        Table(("what", "value"), list(told.work(found).items())),
+        *(Paragraph(f"{what[:1].upper()}{what[1:]}: {words}.") for what, words in told.work(found).items()),
         Heading("Learning rate"),
         Figure(rates(found), told.rates(found)),
         Heading("Memory"),
         Figure(memory(found), sentences(told.memory_verdict(found))),
-        Table(("what", "size", "why"), [(what, told.mebibytes(size), why) for what, size, why in told.memory(found)]),
+        Table(("what", "size"), [(what, told.mebibytes(size)) for what, size, _ in told.memory(found)]),
+        Paragraph("; ".join(f"{what}: {why}" for what, _, why in told.memory(found)) + "."),
         Heading("Signals and gradients"),
         Paragraph(
             "Root mean square of what leaves each layer, and of the loss's gradient there, at the first weights. "
