@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from tunelab.assemble import Prepared, make_data, make_module, planned_steps
-from tunelab.charts import Figure, Mark, Series, Table, human, line_chart
+from tunelab.charts import Figure, Mark, Section, Series, Table, human, line_chart
 from tunelab.data.batching import cut, longest_first, mix, shuffled
 from tunelab.data.loader import StepLoader
 from tunelab.finders.finding import Finding
@@ -113,7 +113,7 @@ def told(looks: Sequence[Look], batch_size: int, rows: int) -> Finding:
             for look in looks
         ]
     }
-    pictures = [curve(looks, batch_size), table(looks)]
+    pictures: list[Section] = [curve(looks, batch_size), table(looks)]
     return Finding("batch_size", value, said, numbers, pictures)
 
 
