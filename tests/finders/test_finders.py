@@ -13,13 +13,14 @@ from tiny import MODEL, QUIET, instructions, settings
 from tunelab.assemble import Prepared, make_data, make_module, prepare
 from tunelab.errors import ConfigError
 from tunelab.finders import micro_tokens
-from tunelab.finders.batch_size import find_batch_size
+from tunelab.finders.batch_size import find_batch_size, measure
 from tunelab.finders.find import find
 from tunelab.finders.finding import Finding
 from tunelab.finders.learning_rate import find_rate, try_rates
-from tunelab.finders.micro_tokens import find_micro_tokens, laid
+from tunelab.finders.micro_tokens import find_micro_tokens, laid, memory_of
 from tunelab.finders.range_test import rising
 from tunelab.inspection.trial_steps import take_steps
+from tunelab.models.document_attention import on_device
 from tunelab.settings import Run
 
 PLAIN = [
@@ -88,7 +89,7 @@ def test_losses_of_the_range_test_are_those_of_plain_sgd_written_out(tmp_path: P
             with torch.no_grad():
                 for weight, gradient in zip(model.parameters(), gradients, strict=True):
                     weight.sub_(rates[len(losses)] * gradient)
-            losses.append(float(loss))
+            losses.append(float(loss.detach()))
 
     # Then both see the same losses
     assert found.rates == rates
@@ -102,6 +103,43 @@ def test_a_rate_that_breaks_the_model_is_told_as_where_it_diverged(tmp_path: Pat
 
     assert found.diverged is not None and len(found.losses) < 40
     assert found.rates[-1] / found.diverged < 2  # one step later at most
+
+
+def test_the_noise_scale_is_that_of_gradients_one_by_one(tmp_path: Path) -> None:
+    # Given the gradients of pieces of four rows, each a vector
+    prepared = prepare(wanted(tmp_path, *PLAIN, "micro_tokens=40"))
+    loader, model = make_data(prepared).loader("train"), prepared.model
+    module = make_module(prepared, model)
+    seen: list[list[int]] = []
+    collate = loader.collate
+
+    def watched(examples: Any) -> Any:
+        seen.append([example.row for example in examples])
+        return collate(examples)
+
+    loader.collate = watched
+
+    # When the scale is measured
+    found = measure(prepared, module, loader)
+
+    # Then it is what their sample covariance gives
+    rows = [row for micro in seen for row in micro]
+    assert len(rows) == len(set(rows)) == found.sequences == len(loader.examples) // 4 * 4  # whole pieces
+    place = {example.row: index for index, example in enumerate(loader.examples)}
+    vectors, units = [], []
+    for start in range(0, len(rows), 4):
+        mine = [place[row] for row in rows[start : start + 4]]
+        loss = module.regularizer.loss(on_device(collate([loader.examples[i] for i in mine]), model.device))[1]
+        parts = torch.autograd.grad(loss, list(model.parameters()))
+        vectors.append(torch.cat([part.flatten() for part in parts]).double())
+        units.append(sum(loader.units[i] for i in mine))
+    gradients, weights = torch.stack(vectors), torch.tensor(units, dtype=torch.double)
+    mean = gradients.sum(0) / weights.sum()
+    rest = gradients - weights[:, None] * mean
+    count = len(units)
+    variance = float(rest.square().sum() / weights.sum() ** 2) * count / (count - 1)
+    assert found.noise == pytest.approx(variance * len(rows), rel=1e-3)
+    assert found.signal == pytest.approx(float(mean.square().sum()) - variance, rel=1e-3)
 
 
 @pytest.mark.parametrize("bound", [50, 100, 1000])
@@ -137,6 +175,26 @@ def test_a_row_that_does_not_fit_by_itself_is_refused(tmp_path: Path, monkeypatc
 
     with pytest.raises(ConfigError, match=r"the longest row alone .* does not fit"):
         find_micro_tokens(prepared)
+
+
+@pytest.mark.slow
+def test_the_largest_pass_is_that_of_trying_every_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given the memory of every size, and room for the third
+    prepared = prepare(wanted(tmp_path, "batch_size=4"))
+    loader, module = make_data(prepared).loader("train"), make_module(prepared, prepared.model)
+    module.schedule = lambda step: 0.0
+    rows = sorted(range(len(loader.examples)), key=lambda row: (-loader.lengths[row], row))
+    sizes = [laid(loader, rows[:count]) for count in range(1, 5)]
+    taken = [
+        memory_of(prepared, module, loader, rows[:count], sizes[count - 1], torch.device("cpu"))
+        for count in range(1, 5)
+    ]
+    room = taken[2] or 0
+    monkeypatch.setattr(micro_tokens, "free_bytes", lambda device: int(room / 0.9 * 1.002))
+
+    # When the largest is looked for, then it is the last that takes no more
+    found = find_micro_tokens(prepared)
+    assert found.value == max(size for size, each in zip(sizes, taken, strict=True) if each and each <= room * 1.002)
 
 
 def test_a_finder_leaves_its_two_files_and_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

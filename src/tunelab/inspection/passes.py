@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from tunelab.data.examples import Micro
 from tunelab.data.loader import StepLoader
@@ -68,7 +67,7 @@ def peak(module: FineTuner, micros: Sequence[Micro], after: Micro | None = None)
 
     def run(micro: Micro) -> None:
         torch.clear_autocast_cache()  # each step begins without copies of the weights in another precision
-        loss: Tensor = module.regularizer.loss(on_device(micro, model.device))[1]
+        _logits, loss = module.regularizer.loss(on_device(micro, model.device))  # both stand to the end, as in training
         loss.backward()
 
     try:
