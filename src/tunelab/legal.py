@@ -37,7 +37,7 @@ RANGES: Mapping[str, tuple[float, float]] = {  # smallest and largest legal valu
     "adapter.unfreeze_every": (0, 10**9),
     "model.depth": (1, 10**4),
     "model.reinit_top": (0, 10**4),
-    "model.initial_std": (0, 10),
+    "model.initial_std": (0, 1),
     "model.rope_base": (1, 10**9),
     "scheduler.warmup": (0, 10**9),
     "scheduler.floor": (0, 1),

@@ -61,6 +61,7 @@ MEMORY = {
     "muon": ("wide", ["optimizer=muon"]),
     "lion": ("deep", ["optimizer=lion"]),
     "lora": ("wide", ["adapter=lora"]),
+    "top layers": ("deep", ["adapter=top_layers"]),
     "an average of the weights": ("wide", ["regularization=ema"]),
 }
 
@@ -136,6 +137,7 @@ DEEP = ["model=scratch", "model.depth=10", "model.width=32", "model.heads=2", "m
 STARTS = {
     "as they come": ([], "healthy"),
     "scaled by depth": (["model.init=depth_scaled"], "healthy"),
+    "much too large": (["model.initial_std=1", "model.width=64", "model.activation=relu2"], "exploding"),
     "much too small": (["model.initial_std=1e-4"], "vanishing"),
 }
 
