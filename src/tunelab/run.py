@@ -31,6 +31,7 @@ from tunelab.scoring import Outcome, score
 from tunelab.search.shared_words import shared_words
 from tunelab.settings import Run, check
 from tunelab.tracking.loggers import build_loggers, check_loggers, finish_loggers
+from tunelab.tracking.redact import redact
 from tunelab.tracking.title import title
 
 
@@ -84,7 +85,7 @@ def fine_tune(
     try:
         if main:
             console.show_config(settings.plain, overrides)
-            folder.write_config(OmegaConf.to_yaml(OmegaConf.create(settings.plain)))
+            folder.write_config(OmegaConf.to_yaml(OmegaConf.create(redact(settings.plain))))
         prepared = prepare(settings)
         monitor, mode = objective(settings, prepared.task, [p.name for p in prepared.portions.get("validation", ())])
         if main and settings.trial.get("parent") is not None:

@@ -20,6 +20,7 @@ from tunelab.record import RunFolder
 from tunelab.restore import Trained, weights_hash
 from tunelab.run_card import close_card, open_card, sha256_file
 from tunelab.scoring import Outcome
+from tunelab.tracking.redact import redact
 
 FILE = "ensemble.json"
 
@@ -56,7 +57,7 @@ def write_folder(
         )
         card["ensemble"] = facts
         folder.write_card(card)
-        folder.write_config(OmegaConf.to_yaml(OmegaConf.create(settings.plain)))
+        folder.write_config(OmegaConf.to_yaml(OmegaConf.create(redact(settings.plain))))
         write_json(folder.learned, result.task.state())
         folder.write_scores(scores)
         folder.write_tables({"test": result.test.tables})
