@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from difflib import get_close_matches
 from hashlib import blake2b
 from pathlib import Path
@@ -115,6 +116,9 @@ def composed(overrides: Sequence[str], conf: Path) -> tuple[list[str], list[str]
     good = [override for override in overrides if key_of(override) == "hydra.searchpath"]
     faults = []
     with initialize_config_dir(str(conf), version_base="1.3"):
+        with suppress(HydraException, OmegaConfBaseException):
+            compose("config", overrides=list(overrides))
+            return [], list(overrides)  # all is well: no need to look at each by itself, which takes seconds
         # blocks first: whether a key exists depends on the block that was chosen
         for override in [*groups, *(other for other in overrides if other not in groups and other not in good)]:
             try:

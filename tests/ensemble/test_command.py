@@ -243,3 +243,19 @@ def test_members_come_from_a_study_by_what_they_add(sorters: list[RunFolder], tm
     assert len(facts["members"]) == 2
     assert len(facts["validation_of_singles"]) == 3
     assert read_lines(tmp_path / "all" / "predictions.jsonl")
+
+
+@pytest.mark.slow
+def test_runs_on_preferences_can_be_a_soup(tmp_path: Path, tunelab: Talk) -> None:
+    pairs = [{"prompt": f"say {i}", "chosen": f"it is {i}", "rejected": "no"} for i in range(40)]
+    file = tmp_path / "pairs.jsonl"
+    file.write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
+    given = ["data=preference", f"data.train={file}", *QUIET, "save=false", "max_steps=2", "data.split.test=0.3"]
+    for rate in ("1e-4", "3e-4"):
+        fine_tune(settings(*given, f"lr={rate}"), tmp_path / rate)
+
+    words = ["ensemble", tmp_path / "1e-4", tmp_path / "3e-4", "--method", "greedy_soup", "--output", tmp_path / "all"]
+    assert tunelab(*words)[0] == 0
+
+    assert set(facts_of(tmp_path / "all")["gains"]) == {"reward_accuracy", "reward_margin"}
+    assert (tmp_path / "all" / "export" / "config.json").is_file()

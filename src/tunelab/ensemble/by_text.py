@@ -87,9 +87,10 @@ def mixture(places: Sequence[Place], method: str, select: int | None) -> tuple[R
     equal = [1 / len(chosen)] * len(chosen)
     weights = equal if method == "soft" else mixture_weights(likely[:, chosen]).tolist()
     taken = [members[k] for k in chosen]
-    validation = evaluate(taken, weights, sources.splits["validation"], answers=False)
-    test = evaluate(taken, weights, sources.splits["test"], answers=True)
-    single = evaluate([members[best]], [1.0], sources.splits["test"], answers=True)
+    validation = evaluate(taken, weights, sources.splits["validation"])
+    rows = asked_of(members[0], sources.splits["test"])
+    test = evaluate(taken, weights, sources.splits["test"], rows)
+    single = evaluate([members[best]], [1.0], sources.splits["test"], rows)
     gains = {name: gain(single.measures[name], test.measures[name]) for name in single.measures}
     facts = {"primary": "loss", "validation_of_singles": dict(zip(names, losses, strict=True))}
     result = Result(members[0].task, [names[k] for k in chosen], weights, names[best], validation, test, gains, facts)
@@ -112,11 +113,12 @@ def voted(places: Sequence[Place], sampling: Sampling) -> tuple[Result, Trained,
     mode = objective(members[0].settings, members[0].task)[1]
     best = place_of_best(values, lower=mode == "min")
     split = sources.splits["test"]
-    greedy = [answered(member, member.model, split, encoded(member, split)) for member in members]
-    heard = greedy if not sampling.count else [rows for m in members for rows in drawn(m, split, sampling)]
-    chosen = [elected([rows[at] for rows in heard], sampling.pattern) for at in range(len(greedy[best]))]
+    rows = asked_of(members[0], split)
+    greedy = [answered(member, member.model, split, rows) for member in members]
+    heard = greedy if not sampling.count else [said for m in members for said in drawn(m, split, rows, sampling)]
+    chosen = [elected([said[at] for said in heard], sampling.pattern) for at in range(len(rows))]
     first = members[0]
-    test, single = (with_answers(first, {}, {}, rows) for rows in (chosen, greedy[best]))
+    test, single = (with_answers(first, {}, {}, said) for said in (chosen, greedy[best]))
     if sampling.pattern:
         for found in (test, single):
             found.measures = {"answer_match": matches(found, sampling.pattern), **found.measures}
@@ -135,17 +137,12 @@ def voted(places: Sequence[Place], sampling: Sampling) -> tuple[Result, Trained,
     return Result(first.task, names, None, names[best], Evaluated({}, {}), test, gains, facts), first, sources
 
 
-def drawn(trained: Trained, split: Split, sampling: Sampling) -> list[list[dict[str, Any]]]:
+def drawn(trained: Trained, split: Split, rows: Sequence[int], sampling: Sampling) -> list[list[dict[str, Any]]]:
     """Several drawn answers of one model to each asked row; a list of rows for each draw."""
-    task = trained.task
-    assert isinstance(task, Instruction)
-    rows = asked_of(trained, split, encoded(trained, split))
-    records = [split.rows[row] for row in rows]
     found = []
-    with trained.use():
-        for number in range(sampling.count):
-            with sampled(sampling.temperature, sampling.seed + number):
-                found.append(task.answered(trained.model, rows, records))
+    for number in range(sampling.count):
+        with sampled(sampling.temperature, sampling.seed + number):
+            found.append(answered(trained, trained.model, split, rows))
     return found
 
 

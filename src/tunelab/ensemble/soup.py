@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -13,13 +14,14 @@ from tunelab.data.prepare import SPLITS, Sources, Split
 from tunelab.ensemble.by_text import restored
 from tunelab.ensemble.evaluated import Evaluated, Result, place_of_best, primary
 from tunelab.ensemble.labelled import Kind, predicted, scored
-from tunelab.ensemble.measures import gain
+from tunelab.ensemble.measures import gain, ratio
 from tunelab.ensemble.members import Place
 from tunelab.ensemble.outputs import outputs
 from tunelab.ensemble.selection import greedy_soup
-from tunelab.ensemble.texts import evaluate
+from tunelab.ensemble.texts import asked_of, evaluate
 from tunelab.equipment import objective
 from tunelab.errors import ConfigError
+from tunelab.judging import judge
 from tunelab.models.adapter import Adapter
 from tunelab.models.merged import merged
 from tunelab.restore import Trained
@@ -77,10 +79,16 @@ def state_of(trained: Trained) -> State:
 
 
 def ask(trained: Trained, split: Split, *, answers: bool) -> Evaluated:
-    """Scores of one model on a split."""
+    """Scores of one model on a split, with those of generated answers where it gives any and they are wanted."""
     task = trained.task
+    if task.needs_reference:
+        pairs = judge(trained, split)
+        margins = np.array([float(row["margin"]) for row in pairs.predictions])
+        right = (margins > 0).astype(np.float64)
+        measures = {"reward_accuracy": ratio(right, lower=False), "reward_margin": ratio(margins, lower=False)}
+        return Evaluated(pairs.scores, measures, pairs.tables, pairs.predictions)
     if task.head == "causal":
-        return evaluate([trained], [1.0], split, answers=answers)
+        return evaluate([trained], [1.0], split, asked_of(trained, split) if answers else None)
     said, kind = outputs(trained, split), Kind(task, [task])
     logits = kind.logits(kind.spoken([said])[0])
     scores, tables = scored(task, logits, said)

@@ -70,14 +70,16 @@ def check_vocabulary(members: Sequence[tuple[str, Sequence[Example]]]) -> None:
             )
 
 
-def evaluate(members: Sequence[Trained], weights: Sequence[float], split: Split, *, answers: bool) -> Evaluated:
+def evaluate(
+    members: Sequence[Trained], weights: Sequence[float], split: Split, answer: Sequence[int] | None = None
+) -> Evaluated:
     """Scores of a mixture on a split; of one model with weight 1, its own.
 
     Args:
         members: Causal models that share tokenizer and template.
         weights: Of each, together 1.
         split: The rows.
-        answers: Whether answers are generated and scored too.
+        answer: Rows that are answered by generation and scored too; None answers nothing.
     """
     first = members[0]
     examples = encoded(first, split)
@@ -96,11 +98,10 @@ def evaluate(members: Sequence[Trained], weights: Sequence[float], split: Split,
     flat = scores.compute()
     lost, hits, units = (np.array([losses[row][place] for row in sorted(losses)]) for place in range(3))
     measures = {"loss": ratio(lost, units, lower=True), "token_accuracy": ratio(hits, units, lower=False)}
-    if not answers:
+    if answer is None:
         return Evaluated(flat, measures)
     speaker: Any = first.model if len(members) == 1 else Mixture([member.model for member in members], weights)
-    said_rows = answered(first, speaker, split, examples)
-    return with_answers(first, flat, measures, said_rows)
+    return with_answers(first, flat, measures, answered(first, speaker, split, answer))
 
 
 def with_answers(
@@ -112,8 +113,9 @@ def with_answers(
     return Evaluated(flat, measures | answer_measures(predictions), tables, predictions)
 
 
-def asked_of(trained: Trained, split: Split, examples: Sequence[Example]) -> list[int]:
-    """The test rows that are answered, as the run's own settings say."""
+def asked_of(trained: Trained, split: Split) -> list[int]:
+    """The test rows that are answered, as the settings of a run say; the same for all that are compared."""
+    examples = encoded(trained, split)
     sources = Sources({name: Split() for name in SPLITS} | {"test": split}, {}, [])
     kept = {"test": examples}
     prepared = Prepared(trained.settings, trained.task, sources, trained.tokenizer, kept, {}, adapter=trained.adapter)
@@ -121,8 +123,7 @@ def asked_of(trained: Trained, split: Split, examples: Sequence[Example]) -> lis
     return [e.row for e in examples if chosen is None or e.row in chosen]
 
 
-def answered(trained: Trained, speaker: Any, split: Split, examples: Sequence[Example]) -> list[dict[str, Any]]:
+def answered(trained: Trained, speaker: Any, split: Split, rows: Sequence[int]) -> list[dict[str, Any]]:
     """Answers of a model, or of several as one, judged; lines of predictions.jsonl."""
-    rows = asked_of(trained, split, examples)
     with trained.use():
         return trained.task.answered(speaker, rows, [split.rows[row] for row in rows])

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from tunelab.atomic import write_json
+from tunelab.checkpoint_io import read_checkpoint
 from tunelab.data.places import locate
 from tunelab.errors import ConfigError, TuneLabError
 from tunelab.machine import hardware, numerics, packages
+from tunelab.record import RunFolder
 from tunelab.reproduce.stages import stages
 from tunelab.revision import code_sha256, revision
 from tunelab.run_card import sha256_file, sha256_folder
@@ -96,12 +98,27 @@ def train_again(card: Card, folder: Path, *, seed: int | None = None) -> dict[st
         command = [sys.executable, "-m", "tunelab.commands.replay", str(file), str(number), str(folder.absolute())]
         done = subprocess.run(command, cwd=directory, env=surroundings(card), check=False)
         if stage.stop_at is not None and done.returncode in (0, LEFT):
+            check_step(folder, stage.stop_at)
             continue
         if done.returncode == 2:
             raise ConfigError("the run cannot be repeated, see above: what it was trained on has to lie where it lay")
         if done.returncode and read_card(folder).get("status") != "diverged":
             raise TuneLabError(f"the repetition ended with status {done.returncode}; its folder is {folder}")
     return read_card(folder)
+
+
+def check_step(folder: Path, wanted: int) -> None:
+    """Refuse to go on from another step than the run did: the rest would be another run.
+
+    Raises:
+        TuneLabError: If the stage was stopped from outside, or ended before.
+    """
+    found = int(read_checkpoint(RunFolder(folder).last)["global_step"])
+    if found != wanted:
+        raise TuneLabError(
+            f"the repetition stood at step {found} where the run was gone on with at step {wanted}; it was stopped "
+            f"from outside, or its data are shorter now. Its folder is {folder}"
+        )
 
 
 def surroundings(card: Card) -> dict[str, str]:
