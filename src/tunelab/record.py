@@ -151,10 +151,7 @@ class RunFolder:
         self.close()
 
     def write_config(self, text: str) -> None:
-        """Write the resolved config; secrets of the environment that are left in it are blacked out.
-
-        Settings that are secret by their name must be blacked out before: of the text only values can be compared.
-        """
+        """Write the resolved config, secrets of the environment blacked out; those known by their name were before."""
         write_text(self.config, str(redact(text)))
 
     def write_card(self, card: Mapping[str, Any]) -> None:
