@@ -139,6 +139,9 @@ def test_a_finished_run_that_gets_more_steps_sees_the_rest_of_its_epoch(more: li
     steps = [[entry for entry in entries if entry[0] != "val"] for entries in (watch.seen, first.seen + last.seen)]
     assert steps[0] == steps[1] and len(steps[0]) == 12
     assert all(torch.equal(weight, weights(tmp_path / "parts")[name]) for name, weight in weights(one).items())
+    parts = curves(tmp_path / "parts")
+    losses = [[row["train/loss"] for row in rows if "train/loss" in row] for rows in (curves(one), parts)]
+    assert losses[0] == losses[1] and len(losses[0]) == 12
 
 
 def test_early_stopping_really_ended_its_case(tmp_path: Path) -> None:

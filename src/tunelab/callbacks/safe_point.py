@@ -86,6 +86,10 @@ class SafePoint(Checkpoint):
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         self._leave(trainer)
+        loop = trainer.fit_loop.epoch_loop
+        if loop._batches_that_stepped == trainer.global_step - 1:
+            # saved in a validation that ended a run in mid-epoch: Lightning counts that step for the curves too late
+            loop._batches_that_stepped += 1
 
     @override
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
