@@ -30,7 +30,7 @@ PURE = [
     "data/conversation.py",
     "data/tool_calls.py",
     "data/formats.py",
-    *(module for module in MODULES if module.startswith("optim/")),
+    *(module for module in MODULES if module.startswith(("optim/", "doctor/"))),
 ]
 COMMANDS = {module for module in MODULES if module.startswith("commands/")}  # each of them is a way in
 MAY_IMPORT_HYDRA = {"launch.py", "command_line.py", "run.py", "build.py", "describe.py", "settings.py"} | {

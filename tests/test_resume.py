@@ -57,8 +57,8 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def curves(folder: Path) -> list[dict[str, float]]:
-    """All that was logged, without what a clock says."""
-    clock = ("train/tokens_per_second", "train/mfu")
+    """All that was logged, without what hangs on the machine."""
+    clock = ("train/tokens_per_second", "train/mfu", "train/memory_mb")
     rows = RunFolder(folder).read_curves()
     return [{name: value for name, value in row.items() if name not in clock} for row in rows]
 

@@ -8,6 +8,7 @@ from math import ceil
 import lightning as L
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from tunelab import console
 from tunelab.data.examples import Example
 from tunelab.data.folds import Turn
 from tunelab.data.portions import Portion, portions_of
@@ -15,6 +16,7 @@ from tunelab.data.prepare import Sources, encode_split, left_out_notes, read_spl
 from tunelab.data.token_store import rows_of
 from tunelab.datamodule import StepData
 from tunelab.errors import ConfigError
+from tunelab.guard import Guard
 from tunelab.models.adapter import Adapter, attach, is_partial, refuse_early
 from tunelab.models.architecture import context_limit, load_config, refuse_layers
 from tunelab.models.load import load_model, load_tokenizer
@@ -202,6 +204,7 @@ def make_module(prepared: Prepared, model: PreTrainedModel) -> FineTuner:
     settings = prepared.settings
     # counted here: asking Lightning's trainer would load the data before a resumed run has restored its place in it
     total = planned_steps(settings, prepared.epoch_rows)
+    regularizer = Regularizer(prepared.task, model, Wanted.of(settings.regularization), total)
     return FineTuner(
         model,
         prepared.task,
@@ -216,7 +219,8 @@ def make_module(prepared: Prepared, model: PreTrainedModel) -> FineTuner:
         },
         partial=is_partial(model, str(settings.adapter["kind"])),
         held=held_back(model, starts(model, settings, total)),
-        regularizer=Regularizer(prepared.task, model, Wanted.of(settings.regularization), total),
+        regularizer=regularizer,
+        guard=Guard.of(settings.callbacks, model, regularizer, tell=console.say),
     )
 
 

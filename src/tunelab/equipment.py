@@ -11,13 +11,18 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ProgressBar
 from lightning.pytorch.loggers import Logger
 
+from tunelab.callbacks.activations import ActivationWatch
 from tunelab.callbacks.best_checkpoint import BestCheckpoint
+from tunelab.callbacks.doctor import Doctor
 from tunelab.callbacks.gradient_histograms import GradientHistograms
+from tunelab.callbacks.layers import LayerWatch
+from tunelab.callbacks.memory import Memory
 from tunelab.callbacks.plateau import FollowValidation
 from tunelab.callbacks.progress import progress_callback
 from tunelab.callbacks.pruning import Pruning, Report
 from tunelab.callbacks.safe_point import SafePoint
 from tunelab.callbacks.snapshots import Snapshots
+from tunelab.callbacks.spikes import Spikes
 from tunelab.callbacks.stage import OwnRates, StageEnd
 from tunelab.callbacks.throughput import Throughput
 from tunelab.checkpoint_io import AtomicCheckpointIO
@@ -66,6 +71,9 @@ def make_callbacks(settings: Run, folder: RunFolder, monitor: str, mode: str, *,
         found.append(Throughput())
     if every := int(settings.logger.get("gradients") or 0):
         found.append(GradientHistograms(every))
+    found += watchers(wanted)
+    if validates and wanted["doctor"]:
+        found.append(Doctor(folder))
     if validates and wanted["early_stopping"]:
         stopper = EarlyStopping(
             monitor,
@@ -96,6 +104,17 @@ def trial_callbacks(settings: Run, monitor: str) -> list[Callback]:
     if settings.trial.get("parent") is not None:
         found.append(OwnRates(["weight_decay", *settings.optimizer]))
     return found
+
+
+def watchers(wanted: Mapping[str, Any]) -> list[Callback]:
+    """What looks at a run without touching it."""
+    units, sizes = bool(wanted["dead_units"]), bool(wanted["activations"])
+    return [
+        *([Memory()] if wanted["memory"] else []),
+        *([Spikes()] if wanted["spikes"] else []),
+        *([LayerWatch()] if wanted["layers"] else []),
+        *([ActivationWatch(units=units, sizes=sizes)] if units or sizes else []),
+    ]
 
 
 def line_to_search(trial: Mapping[str, Any]) -> Report:

@@ -3,12 +3,12 @@
 Shape letters: B sequences, T tokens.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
+from math import isfinite
 from types import MappingProxyType
 from typing import Any, cast
 
-import lightning as L
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
@@ -20,20 +20,20 @@ from typing_extensions import override
 
 from tunelab.data.batching import mix
 from tunelab.data.examples import Step
-from tunelab.errors import Diverged
+from tunelab.guard import Guard
 from tunelab.models.partial import load_trained, trained_only
 from tunelab.optim.lbfgs import evaluations
 from tunelab.optim.shown import saved, show
 from tunelab.regularize.regularizer import Regularizer
-from tunelab.tasks.answer_scores import AnswerCheck
-from tunelab.tasks.base import Record, Scores, Task
+from tunelab.scored import Scored
+from tunelab.tasks.base import Task
 from tunelab.tasks.source_scores import SourceScores
 
 MakeOptimizer = Callable[[list[nn.Parameter]], Optimizer]
 Schedule = Callable[[int], float]  # optimizer step to a factor on the peak rate
 
 
-class FineTuner(L.LightningModule):
+class FineTuner(Scored):
     """Sums the loss over a step's micro-batches, divides by the units of the whole step, and steps once.
 
     So the gradient depends neither on how a step is cut, nor on how many devices share it, and every count of
@@ -50,6 +50,11 @@ class FineTuner(L.LightningModule):
         held: The parameters that do not learn yet, from the optimizer step.
         regularizer: Noise, penalties and averages in training; None has none of them.
         by_source: With several sources, the scores of each in `validation` and `test`.
+        guard: What happens to a step that is not finite; None ends the run.
+
+    Attributes:
+        step_loss: Mean loss of the step just taken, over all ranks.
+        step_norm: Norm of its gradient before clipping.
     """
 
     def __init__(
@@ -65,40 +70,31 @@ class FineTuner(L.LightningModule):
         held: Callable[[int], Sequence[nn.Parameter]] = lambda step: (),
         regularizer: Regularizer | None = None,
         by_source: Mapping[str, SourceScores] = MappingProxyType({}),
+        guard: Guard | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(model, task, by_source)
         self.automatic_optimization = False
-        self.model, self.task = model, task
         self.make_optimizer, self.schedule = optimizer, schedule
         self.clip, self.seed, self.partial, self.held = clip, seed, partial, held
         self.regularizer = regularizer or Regularizer(task, model)
+        self.guard = guard or Guard(model, self.regularizer)
+        self.step_loss = self.step_norm = float("nan")
         # double: float32 cannot count past 16.7 million tokens; persistent: a mid-epoch resume keeps the epoch's mean
         self.epoch_loss = MeanMetric().set_dtype(torch.double)
         self.epoch_loss.persistent(True)
-        self.val_scores, self.test_scores = task.scores(), task.scores()
-        self.val_sources, self.test_sources = (
-            by_source.get(split, SourceScores(task.scores)) for split in ("validation", "test")
-        )
         self.step_scores = task.step_scores()
-        self.val_answers: AnswerCheck | None = None
-        self.test_name = "test"
-        self.test_rows: Collection[int] | None = None  # those that are answered; None: all that there are
-        self.test_records: Sequence[Record] = ()
-        self.keep_predictions: Callable[[list[dict[str, Any]]], None] = lambda rows: None
 
     @override
     def training_step(self, step: Step, batch_idx: int) -> None:
         optimizer = cast(Optimizer, self.optimizers())
+        self.guard.remember(self.global_step, optimizer)
         torch.manual_seed(mix(self.seed, self.global_step, self.global_rank))  # dropout: the step's, not history's
         norm, total = self._gradient(step)
-        if not (norm.isfinite() and total.isfinite()):
-            raise Diverged(
-                f"stopped at step {self.global_step}: loss {float(total) / max(step.units, 1):.4g}, gradient norm "
-                f"{float(norm):.4g}. A step from here would spoil the weights. Lower lr (now "
-                f"{optimizer.param_groups[0]['lr']:.3g}), lengthen scheduler.warmup, or look at the rows of this step"
-            )
-        self.log("train/lr", optimizer.param_groups[0]["lr"])
         mean = self._mean(total, step)
+        self.step_loss, self.step_norm = torch.stack((mean, norm.to(mean))).tolist()  # the same on every rank
+        if not (isfinite(self.step_loss) and isfinite(self.step_norm)):
+            return self._leave_out(optimizer)
+        self.log("train/lr", optimizer.param_groups[0]["lr"])
         found = self.step_scores.compute() if self.step_scores is not None else {}
         if getattr(optimizer, "needs_closure", False):
             optimizer.step(cast(Callable[[], float], evaluations(mean, lambda: self._again(step))))
@@ -107,11 +103,28 @@ class FineTuner(L.LightningModule):
         self.log_dict(self.regularizer.after_step(optimizer))
         optimizer.zero_grad()
         cast(LambdaLR, self.lr_schedulers()).step()
+        self.guard.loss = self.step_loss
         self.epoch_loss.update(mean, step.units)
         self.log_dict({"train/loss": mean, "train/grad_norm": norm}, prog_bar=False)
+        if self.guard.met:
+            self.log("train/skipped_steps", float(self.guard.met))
         if self.step_scores is not None:
             self.step_scores.reset()
             self.log_dict({f"train/{name}": value for name, value in found.items() if name != "loss"})
+
+    def _leave_out(self, optimizer: Optimizer) -> None:
+        """Pass over a step that is not finite, or end the run."""
+        if self.step_scores is not None:
+            self.step_scores.reset()
+        self.guard.leave_out(
+            f"step {self.global_step}: loss {self.step_loss:.4g}, gradient norm {self.step_norm:.4g}. A step from here "
+            f"would spoil the weights. Lower lr (now {optimizer.param_groups[0]['lr']:.3g}), lengthen "
+            "scheduler.warmup, or look at the rows of this step",
+            optimizer,
+            cast(LambdaLR, self.lr_schedulers()),
+        )
+        figures = {"loss": self.step_loss, "grad_norm": self.step_norm, "skipped_steps": float(self.guard.met)}
+        self.log_dict({f"train/{name}": value for name, value in figures.items()})  # else the last ones stand again
 
     def _gradient(self, step: Step) -> tuple[Tensor, Tensor]:
         """Leave the step's gradient in the parameters; its norm before clipping, and this rank's loss sum."""
@@ -156,52 +169,6 @@ class FineTuner(L.LightningModule):
         show(self._averaging(), averages=False)
 
     @override
-    def validation_step(self, step: Step, batch_idx: int) -> None:
-        for micro in step.micros:
-            logits = self.task.logits(self.model, micro)
-            self.val_scores.update(logits, micro)
-            self.val_sources.update(logits, micro)
-        if self.val_answers is not None:
-            self.val_answers.update(self.model, step)
-
-    @override
-    def on_validation_epoch_end(self) -> None:
-        self._log_scores("val", self.val_scores, self.val_sources)
-        if self.val_answers is not None:
-            self.log_dict({f"val/{name}": value for name, value in self.val_answers.compute().items()})
-            self.val_answers.reset()
-
-    @override
-    def test_step(self, step: Step, batch_idx: int) -> None:
-        chosen = self.test_rows
-        for micro in step.micros:
-            logits = self.task.logits(self.model, micro)
-            self.test_scores.update(logits, micro)
-            self.test_sources.update(logits, micro)
-            rows = [row for row in micro.rows.tolist() if row >= 0 and (chosen is None or row in chosen)]
-            if not rows:
-                continue
-            records = [self.test_records[row] for row in rows]
-            if chosen is None:
-                self.keep_predictions(self.task.predictions(self.model, micro, logits, records))
-            else:
-                self.keep_predictions(self.task.answered(self.model, rows, records))
-
-    @override
-    def on_test_epoch_end(self) -> None:
-        self.test_report = self.test_scores.report()
-        self._log_scores(self.test_name, self.test_scores, self.test_sources)
-
-    def _log_scores(self, split: str, scores: Scores, sources: SourceScores) -> None:
-        found = scores.compute()  # torchmetrics adds sums and counts over ranks: no rank repeats a row
-        found |= sources.compute()
-        scores.reset()
-        sources.reset()
-        if found["loss"] != found["loss"] or abs(found["loss"]) == float("inf"):
-            raise Diverged(f"{split}/loss is {found['loss']} at step {self.global_step}; lower lr or clip harder")
-        self.log_dict({f"{split}/{name}": value for name, value in found.items()})
-
-    @override
     def configure_optimizers(self) -> OptimizerLRScheduler:
         optimizer = self.make_optimizer([p for p in self.model.parameters() if p.requires_grad])
         return [optimizer], [LambdaLR(optimizer, self.schedule)]
@@ -215,7 +182,7 @@ class FineTuner(L.LightningModule):
         fresh = "optimizer_states" not in checkpoint  # weights to be used, not to go on from
         checkpoint["state_dict"] = saved(self._averaging(), checkpoint["state_dict"], averages=fresh)
         if not fresh:
-            checkpoint["regularizer"] = self.regularizer.state()
+            checkpoint |= {"regularizer": self.regularizer.state(), "guard": self.guard.state()}
         if self.partial:
             checkpoint["state_dict"] = trained_only(self, checkpoint["state_dict"])
         checkpoint["tunelab"] = {"seed": self.seed, "task": self.task.name, **task_state(self.task)}
@@ -224,6 +191,8 @@ class FineTuner(L.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if "regularizer" in checkpoint:  # weights to be used alone have none
             self.regularizer.load(checkpoint["regularizer"])
+        if "guard" in checkpoint:
+            self.guard.load(checkpoint["guard"])
 
     def _averaging(self) -> list[object]:
         """What may keep an average of the weights."""

@@ -7,7 +7,6 @@ import shutil
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from tunelab.atomic import PARTIAL, plain, sync_folder, write_json, write_text
@@ -98,6 +97,11 @@ class RunFolder:
         """Scores too wide for a flat file: confusion matrix, per-class scores."""
         return self.root / "scores.json"
 
+    @property
+    def doctor(self) -> Path:
+        """What the doctor found."""
+        return self.root / "doctor.json"
+
     @classmethod
     def create(cls, root: Path) -> Self:
         """Make a folder for a new run and hold its lock.
@@ -145,9 +149,7 @@ class RunFolder:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *fault: object) -> None:
         self.close()
 
     def write_config(self, text: str) -> None:

@@ -15,6 +15,7 @@ from tunelab import console
 from tunelab.answer_table import group_tables
 from tunelab.asking import answer_check
 from tunelab.assemble import make_data, make_module, prepare
+from tunelab.checkup import last_look
 from tunelab.closing import COMPLETE, Ending, by_split, close, failed, finish_folder, how_it_ended, leave_if_pruned
 from tunelab.cross_validation.story import cross_validate
 from tunelab.energy import EnergyMeter
@@ -33,6 +34,7 @@ from tunelab.settings import Run, check
 from tunelab.tracking.loggers import build_loggers, check_loggers, finish_loggers
 from tunelab.tracking.redact import redact
 from tunelab.tracking.title import title
+from tunelab.train_sample import train_sample
 
 
 def run(config: DictConfig) -> float | None:
@@ -109,6 +111,7 @@ def fine_tune(
         trainer = make_trainer(settings, root, [*callbacks, *ours], loggers)
         module, data = make_module(prepared, prepared.model), make_data(prepared)
         module.val_answers = answer_check(prepared)
+        module.train_sample = train_sample(settings, prepared.task, prepared.examples, flat=prepared.flat)
         trainer.fit(module, datamodule=data, ckpt_path=None if done is None else folder.last, weights_only=True)
         leave_if_pruned(trainer)
         if not folder.best.exists():  # nothing was validated: the last weights are all there is
@@ -126,6 +129,8 @@ def fine_tune(
                 card = unprepared_card(settings, overrides)
             if card:
                 close(folder, card, ending, trainer, outcome, time.monotonic() - started, meter.stop())
+                if settings.callbacks["doctor"]:
+                    last_look(folder)
         try:
             if main and ending.status in COMPLETE:  # with a closed card, which a report of the run reads
                 show_results(prepared, folder, outcome, loggers)

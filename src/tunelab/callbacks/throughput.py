@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 from typing_extensions import override
 
 from tunelab.callbacks.flops import StepCost, peak_operations, step_cost
+from tunelab.callbacks.log_points import is_log_step
 from tunelab.data.examples import Step
 
 _FOLD_AT = 256  # micro-batches kept before their lengths are added up
@@ -69,9 +70,7 @@ class Throughput(Callback):
         self._units += batch.units
         if len(self._lengths) >= _FOLD_AT:
             self._fold()
-        every = int(getattr(trainer, "log_every_n_steps", 0))  # set by its logger connector, so not declared
-        # Lightning's own count: on any other step it would not pass on what is logged here.
-        if every and (trainer.fit_loop.epoch_loop._batches_that_stepped + 1) % every == 0:
+        if is_log_step(trainer):
             self._report(trainer, pl_module)
 
     @override

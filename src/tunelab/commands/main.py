@@ -17,6 +17,7 @@ COMMANDS = {
     "chat": "talk with a trained run, a model folder or an adapter",
     "predict": "answers, labels or numbers for a file of records",
     "evaluate": "scores of a trained run on another file",
+    "doctor": "what is wrong with a run, while it trains or after it: the figure behind it, what to try",
     "export": "the best model of a run as a folder for plain transformers",
     "ensemble": "several trained models as one, and whether that pays",
     "reproduce": "a run again from its card alone, and whether the same came out",
