@@ -106,7 +106,7 @@ def test_a_run_resumed_before_a_rollback_goes_back_to_the_same_state(tmp_path: P
 
     one, other = weights(tmp_path / "whole"), weights(tmp_path / "parts")
     assert all(torch.equal(one[name], other[name]) for name in one)
-    assert curves(tmp_path / "whole") == curves(tmp_path / "parts")
+    assert str(curves(tmp_path / "whole")) == str(curves(tmp_path / "parts"))  # nan is no number, nor equal to itself
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)

@@ -25,7 +25,7 @@ HEALTHY: dict[str, Callable[[Path], list[str]]] = {
     "instruction, last layers": lambda tmp: [*STARTER, "adapter=top_layers", "optimizer=muon", "max_epochs=3"],
     "classification": lambda tmp: first_word(tmp, EPOCHS, "lr=3e-3"),
     "classification, sgd": lambda tmp: first_word(tmp, EPOCHS, "optimizer=sgd", "lr=0.3"),
-    "classification, lion": lambda tmp: first_word(tmp, EPOCHS, "optimizer=lion", "lr=1e-3"),
+    "classification, lion": lambda tmp: first_word(tmp, EPOCHS, "optimizer=lion"),
     "classification, adafactor": lambda tmp: first_word(tmp, EPOCHS, "optimizer=adafactor", "lr=1e-2"),
     "classification, dropout, constant": lambda tmp: first_word(
         tmp, EPOCHS, "lr=3e-3", "regularization=dropout", "scheduler=constant"
