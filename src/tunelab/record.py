@@ -214,12 +214,10 @@ class RunFolder:
         """Join the shares of all ranks into `predictions.jsonl`, ordered by row, and drop the shares.
 
         Args:
-            expected: The rows there must be: a number of them counted from 0, or the very indices, where records
-                were dropped on the way.
+            expected: The rows there must be: a number counted from 0, or the indices where some were dropped.
 
         Raises:
-            TuneLabError: If a row is missing, is there twice, or belongs to no record: such a file would give wrong
-                scores without a word.
+            TuneLabError: If a row is missing, is there twice, or belongs to no record: the scores would be wrong.
         """
         parts = sorted(self.root.glob("predictions.rank*.jsonl"))
         rows = join_shares([read_lines(part) for part in parts], expected)
