@@ -11,7 +11,12 @@ from tunelab.opening import started_with
 from tunelab.record import RunFolder
 from tunelab.run import fine_tune
 
-QUIET = ["trainer.enable_progress_bar=false", "logger.mode=offline", "logger.rows=5", "logger.artifacts=[export]"]
+QUIET = [
+    "trainer.enable_progress_bar=false",
+    "logger.mode=offline",
+    "logger.rows=5",
+    "logger.artifacts=[export,report]",
+]
 
 
 def test_a_run_leaves_name_confusion_matrix_predictions_and_export_on_its_page(tmp_path: Path) -> None:
@@ -32,7 +37,8 @@ def test_a_run_leaves_name_confusion_matrix_predictions_and_export_on_its_page(t
     media = [path for path in run.rglob("*.table.json") if "predictions" in path.name]
     table = json.loads(media[0].read_text())
     assert {"row", "text", "label", "prediction"} <= set(table["columns"])
-    assert [record for record in records if record["type"] == "artifact"]
+    assert {"model", "report"} <= {record["artifact"]["type"] for record in records if record["type"] == "artifact"}
+    assert (tmp_path / "run" / "report" / "report.html").is_file()
 
 
 def test_a_run_that_goes_on_keeps_its_name() -> None:

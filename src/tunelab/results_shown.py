@@ -57,4 +57,9 @@ def with_texts(prepared: Prepared, rows: list[Mapping[str, Any]]) -> list[Mappin
 def files(folder: RunFolder, wanted: list[str]) -> dict[str, Path]:
     """What the trackers are asked to keep, as far as the run has left it."""
     places = {"export": folder.export}
+    if "report" in wanted:
+        from tunelab.report.compose import document_of  # statistics that most runs do without
+        from tunelab.report.writing import write_report
+
+        places |= write_report(document_of([folder.root]), folder.root / "report")
     return {kind: place for kind, place in places.items() if kind in wanted and place.exists()}
