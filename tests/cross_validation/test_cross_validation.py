@@ -200,5 +200,6 @@ def test_the_command_is_stopped_and_goes_on_by_itself(tmp_path: Path) -> None:
 
     assert again.returncode == 0, again.stderr[-2000:]
     assert (root / "fold_0" / "run.json").read_bytes() == first
-    assert len(RunFolder(root / "fold_1").read_card()["sessions"]) == 2
+    card = RunFolder(root / "fold_1").read_card()
+    assert card["status"] == "finished" and [earlier["status"] for earlier in card["sessions"]] == ["pre-empted"]
     assert json.loads((root / "cv.json").read_text())["folds"] == 2
