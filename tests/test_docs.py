@@ -27,6 +27,7 @@ ELSEWHERE = {
     "transformers serve": "tests/commands",
     "pip install": "installs from the network",
     "sbatch ": "needs a cluster",
+    "srun ": "needs a cluster",
 }
 
 

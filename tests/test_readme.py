@@ -17,7 +17,7 @@ from tunelab.run import fine_tune
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 COMMANDS = commands_of(ROOT / "README.md")
 PREVIEW = [line for line in COMMANDS if line.startswith("tunelab preview")]
-USE = [line for line in COMMANDS if " RUN " in line]
+USE = [line for line in COMMANDS if re.search(r" RUN\b", line)]
 TRAIN = [line for line in COMMANDS if line.startswith("python train.py")]
 
 
@@ -107,7 +107,15 @@ def test_commands_that_are_no_python_are_only_make_and_reading() -> None:
     served_in_its_own_test = "transformers serve "
     assert all(
         line.startswith(
-            ("git clone", "cd ", "wandb ", "python -m tunelab.starter.build", "pip ", served_in_its_own_test)
+            (
+                "git clone",
+                "cd ",
+                "wandb ",
+                "tunelab confirm STUDY",
+                "python -m tunelab.starter.build",
+                "pip ",
+                served_in_its_own_test,
+            )
         )
         for line in others
     )
