@@ -69,7 +69,7 @@ def test_one_target_is_a_plain_number_and_a_filler_has_no_prediction(make_tokeni
     task = ready(make_tokenizer(), target="x")
     micro = task.collate([task.encode(RECORDS[0], 4), task.filler()])
     (found,) = task.predictions(None, micro, micro.targets, RECORDS[:1])
-    assert found == {"row": 4, "target": 9.0, "prediction": pytest.approx(9.0)}
+    assert found == {"row": 4, "text": "good film", "target": 9.0, "prediction": pytest.approx(9.0)}
 
 
 def test_the_loss_of_a_step_is_the_mean_squared_error_however_it_is_cut(make_tokenizer):
