@@ -94,6 +94,7 @@ def test_weights_that_overflowed_are_healed_by_a_rollback_and_not_by_a_skip(tmp_
             assert RunFolder(tmp_path / kind).read_card()["status"] == "finished"
 
 
+@pytest.mark.slow
 def test_a_run_resumed_before_a_rollback_goes_back_to_the_same_state(tmp_path: Path) -> None:
     given = overrides(tmp_path, "callbacks.on_nonfinite=rollback", "callbacks.rollback_every=3")
     fine_tune(settings(*given), tmp_path / "whole", callbacks=[Poison(5, 7)])

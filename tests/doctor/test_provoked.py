@@ -72,7 +72,12 @@ PROVOKED: dict[str, Callable[[Path], Made]] = {
 }
 
 
-@pytest.mark.parametrize("verdict", PROVOKED)
+LONG_RUNS = {"over_fitted", "memory_leak", "loss_spikes"}  # they take some epochs to show
+
+
+@pytest.mark.parametrize(
+    "verdict", [pytest.param(name, marks=[pytest.mark.slow] * (name in LONG_RUNS)) for name in PROVOKED]
+)
 def test_a_failure_is_recognised(verdict: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     given, callbacks = PROVOKED[verdict](tmp_path)
     folder = trained(tmp_path, given, *callbacks)
