@@ -95,6 +95,7 @@ def test_ctrl_c_while_packages_load_ends_without_a_traceback(tmp_path: Path) -> 
     done = subprocess.run(
         [sys.executable, "train.py"], cwd=ROOT, capture_output=True, text=True, timeout=60,
         env={**os.environ, "PYTHONPATH": places},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell may have started us deaf to it
     )  # fmt: skip
 
     assert done.returncode == -signal.SIGINT
