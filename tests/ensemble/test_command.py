@@ -17,6 +17,7 @@ from tiny import MODEL, QUIET, labelled, settings
 from tunelab.commands.main import main
 from tunelab.ensemble.mixture import Mixture
 from tunelab.ensemble.soup import plain_model
+from tunelab.generate.decode import decode
 from tunelab.json_lines import read_lines
 from tunelab.record import RunFolder
 from tunelab.restore import restore
@@ -144,21 +145,25 @@ def test_a_mixture_of_language_models_averages_probabilities_token_by_token(
 def test_a_mixture_speaks_as_its_distributions_say(speakers: list[RunFolder]) -> None:
     # Given two models, whose mean distribution is computed by hand on whole sequences
     members = [restore(run.root).model for run in speakers]
-    both, prompt = Mixture(members, [0.4, 0.6]), [5, 9, 12, 7]
-    ids = list(prompt)
+    both: Any = Mixture(members, [0.9, 0.1])
+    prompt, ids = [5, 9, 12, 7], [5, 9, 12, 7]
     with torch.no_grad():
-        for _ in range(6):
+        for step in range(6):
             said = [model(input_ids=torch.tensor([ids])).logits[0, -1].softmax(-1) for model in members]
-            ids.append(int((0.4 * said[0] + 0.6 * said[1]).argmax()))
+            chances = 0.9 * said[0] + 0.1 * said[1]
+            if step == 0:
+                tokens = torch.tensor([ids])
+                found = both(tokens, torch.ones_like(tokens), both.new_cache()).logits[0, 0].exp()
+                torch.testing.assert_close(found, chances)
+                assert not torch.allclose(found, (said[0] + said[1]) / 2)
+            ids.append(int(chances.argmax()))
 
-    from tunelab.generate.decode import decode
+    # When they answer through their caches, beside a longer prompt
+    answer, _ = decode(both, [prompt, [3, *prompt]], stop=[0], max_new_tokens=6)
 
-    unending: Any = both
-    (answer, other) = decode(unending, [prompt, [3, *prompt]], stop=[10**6 - 10**6], max_new_tokens=6)
-
-    stop = ids[4:].index(0) if 0 in ids[4:] else 6
-    assert answer.ids == ids[4 : 4 + stop]
-    assert other.ids is not None
+    # Then it is token for token the same
+    new = ids[len(prompt) :]
+    assert answer.ids == new[: new.index(0) if 0 in new else 6]
 
 
 def test_one_model_that_is_asked_several_times_votes_with_itself(
