@@ -9,6 +9,7 @@ from typing import Any
 
 from tunelab.search.crew import Crew
 from tunelab.search.engine import Engine
+from tunelab.search.folder import StudyFolder
 from tunelab.search.jobs import LocalExecutor
 from tunelab.search.notes import Notes
 from tunelab.search.owner import Heart, owner_of
@@ -16,7 +17,7 @@ from tunelab.search.plan import Plan
 from tunelab.search.proposals import Proposals
 from tunelab.search.samplers import make_samplers
 from tunelab.search.space import Space, build_space
-from tunelab.search.study import NAME, StudyFolder, open_storage, open_study
+from tunelab.search.study import NAME, open_storage, open_study
 
 FAKE = [sys.executable, str(Path(__file__).with_name("fake_training.py"))]
 LINE = build_space({"x": "interval(0.0,1.0)"}, {}, {"x": 0.5})

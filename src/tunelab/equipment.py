@@ -27,6 +27,7 @@ from tunelab.callbacks.stage import OwnRates, StageEnd
 from tunelab.callbacks.throughput import Throughput
 from tunelab.checkpoint_io import AtomicCheckpointIO
 from tunelab.errors import ConfigError
+from tunelab.monitored import direction
 from tunelab.optimizing import follows_validation
 from tunelab.record import RunFolder
 from tunelab.settings import Run
@@ -57,8 +58,7 @@ def objective(settings: Run, task: Task, sources: Sequence[str] = ()) -> tuple[s
         )
     if settings.mode != "auto":
         return monitor, settings.mode
-    lower = monitor.rpartition("/")[2] in {"loss", "perplexity", "mse", "mae", "unfinished", "unmatched"}
-    return monitor, "min" if lower else "max"
+    return monitor, direction(monitor)
 
 
 def make_callbacks(settings: Run, folder: RunFolder, monitor: str, mode: str, *, validates: bool) -> list[Callback]:

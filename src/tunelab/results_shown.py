@@ -1,6 +1,6 @@
 """A finished run's results, gathered for the trackers."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ def show_results(prepared: Prepared, folder: RunFolder, outcome: Outcome, logger
 
 
 def gather(prepared: Prepared, folder: RunFolder, outcome: Outcome) -> Shown:
-    """Scores, confusion matrices, the worst predictions with their texts, and the files to keep with the run."""
+    """Scores, confusion matrices, the worst predictions, and the files to keep with the run."""
     wanted = prepared.settings.logger
     confusion = {split: found["confusion"] for split, found in outcome.tables.items() if "confusion" in found}
     labels: list[str] = next((found["labels"] for found in outcome.tables.values() if "confusion" in found), [])
@@ -32,7 +32,7 @@ def gather(prepared: Prepared, folder: RunFolder, outcome: Outcome) -> Shown:
         scores={name: value for name, value in outcome.scores.items() if isfinite(value)},
         labels=labels,
         confusion=matrices,
-        predictions=with_texts(prepared, worst_first(predictions(folder), int(wanted.get("rows") or 0))),
+        predictions=worst_first(predictions(folder), int(wanted.get("rows") or 0)),
         files=files(folder, list(wanted.get("artifacts") or ())),
     )
 
@@ -42,18 +42,6 @@ def predictions(folder: RunFolder) -> list[dict[str, Any]]:
     return folder.read_predictions() if folder.predictions.is_file() else []
 
 
-def with_texts(prepared: Prepared, rows: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """The rows with the text they belong to, where they do not carry it."""
-    data, records = prepared.settings.data, prepared.sources.splits["test"].rows
-    columns = [data[key] for key in ("text", "text_pair") if data.get(key)]
-    return [
-        {"row": row["row"]} | {name: records[row["row"]].get(name) for name in columns} | dict(row)
-        if "prompt" not in row and columns
-        else row
-        for row in rows
-    ]
-
-
 def files(folder: RunFolder, wanted: list[str]) -> dict[str, Path]:
     """What the trackers are asked to keep, as far as the run has left it."""
     places = {"export": folder.export}
@@ -61,5 +49,5 @@ def files(folder: RunFolder, wanted: list[str]) -> dict[str, Path]:
         from tunelab.report.compose import document_of  # statistics that most runs do without
         from tunelab.report.writing import write_report
 
-        places |= write_report(document_of([folder.root]), folder.root / "report")
+        places["report"] = write_report(document_of([folder.root]), folder.root / "report")["report"]
     return {kind: place for kind, place in places.items() if kind in wanted and place.exists()}

@@ -29,7 +29,7 @@ from tunelab.record import RunFolder
 from tunelab.results_shown import show_results
 from tunelab.resume import resumed
 from tunelab.scoring import Outcome, score
-from tunelab.search.shared_words import shared_words
+from tunelab.search.folder import StudyFolder
 from tunelab.settings import Run, check
 from tunelab.tracking.loggers import build_loggers, check_loggers, finish_loggers
 from tunelab.tracking.redact import redact
@@ -151,7 +151,7 @@ def name_of(settings: Run, root: Path, overrides: Sequence[str]) -> str:
     """How trackers list a run: after its folder, a trial after its study too, and after what sets it apart."""
     study = settings.trial["study"] if settings.trial["id"] is not None else None
     above = Path(str(study)).name if study is not None else settings.name
-    shared = shared_words(Path(str(study))) if study is not None else []
+    shared = StudyFolder(Path(str(study))).shared_words() if study is not None else []
     return title(root.name if above == "default" else f"{above}/{root.name}", overrides, shared)
 
 

@@ -7,8 +7,8 @@ import pytest
 
 from tunelab.errors import ConfigError
 from tunelab.search.effect import Effect, effect_of, write_effect
+from tunelab.search.folder import StudyFolder
 from tunelab.search.space import build_space
-from tunelab.search.study import StudyFolder
 
 SPACE = build_space({"lr": [0.1, 0.2], "seed": [0, 1]}, {}, {})
 

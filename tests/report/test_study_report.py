@@ -19,8 +19,8 @@ from tunelab.report.study_facts import read_study
 from tunelab.report.study_report import study_report
 from tunelab.report.writing import write_report
 from tunelab.search.dimension import Span
+from tunelab.search.folder import StudyFolder
 from tunelab.search.grammar import dimension
-from tunelab.search.study import StudyFolder
 from tunelab.search.taught import write_what_it_taught
 
 TITLES = [

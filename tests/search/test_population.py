@@ -13,11 +13,11 @@ from omegaconf import OmegaConf
 from search_engines import PLAN, engine, run
 from tunelab.errors import ConfigError
 from tunelab.search.dimension import Choice, span
+from tunelab.search.folder import StudyFolder
 from tunelab.search.population import GENERATION, MEMBER, PARENT, Population, nudged, ranking, schedule_of
 from tunelab.search.request import Request
 from tunelab.search.space import Params, build_space
 from tunelab.search.stages import Stages, check_stages, stages_of
-from tunelab.search.study import StudyFolder
 
 SPACE = build_space({"lr": "tag(log,interval(1e-3,1.0))"}, {}, {})
 

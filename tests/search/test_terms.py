@@ -8,9 +8,10 @@ import pytest
 
 from search_engines import PLAN
 from tunelab.errors import ConfigError
+from tunelab.search.folder import StudyFolder
 from tunelab.search.request import Request
 from tunelab.search.space import build_space
-from tunelab.search.study import NAME, StudyFolder, open_storage, open_study
+from tunelab.search.study import NAME, open_storage, open_study
 from tunelab.search.terms import agree
 
 ADDRESS = "postgresql://me:hunter2@host/db"

@@ -27,8 +27,8 @@ def run(arguments: argparse.Namespace) -> int:
     from tunelab.atomic import write_json
     from tunelab.errors import ConfigError
     from tunelab.search.confirm import DEFAULT, carry_out, reruns, training_script
+    from tunelab.search.folder import StudyFolder
     from tunelab.search.slots import make_slots
-    from tunelab.search.study import StudyFolder
     from tunelab.search.verdict import compare, spread
 
     faults = [f"--{name}={value} must be at least {least}" for name, least in (("top", 1), ("seeds", 2), ("slots", 1))

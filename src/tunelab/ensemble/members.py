@@ -11,6 +11,7 @@ from tunelab.errors import ConfigError, DataError
 from tunelab.json_lines import read_lines
 from tunelab.record import RunFolder
 from tunelab.restore import Trained, find_run, restore
+from tunelab.search.folder import StudyFolder
 
 SNAPSHOTS = "snapshot_*.ckpt"
 
@@ -76,15 +77,16 @@ def best_of_study(study: Path, most: int | None) -> list[str]:
         ConfigError: If it is no study, or fewer than two are left.
     """
     try:
-        request = json.loads((study / "search.json").read_text(encoding="utf-8"))
-        lines = read_lines(study / "trials.jsonl")
+        folder = StudyFolder(study)
+        request = json.loads(folder.request.read_text(encoding="utf-8"))
+        lines = read_lines(folder.trials)
     except (OSError, ValueError) as fault:
         raise ConfigError(
             f"--from={study} is no study ({fault}); give the study folder that a search printed"
         ) from fault
     sign = 1 if request["modes"][0] == "min" else -1
     whole = sorted((line for line in lines if line["state"] == "complete"), key=lambda line: sign * line["values"][0])
-    kept = [str(study / str(line["number"])) for line in whole]
+    kept = [str(folder.trial(line["number"])) for line in whole]
     kept = [place for place in kept if RunFolder(Path(place)).best.is_file()]
     if len(kept) < 2:
         raise ConfigError(

@@ -5,8 +5,9 @@ import os
 from pathlib import Path
 
 from tunelab.errors import ConfigError
+from tunelab.search.folder import StudyFolder
 from tunelab.search.pruners import make_pruner
-from tunelab.search.study import StudyFolder, live_trial, open_storage
+from tunelab.search.study import live_trial, open_storage
 from tunelab.search.terms import ADDRESS
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from tunelab.errors import ConfigError, TuneLabError
+from tunelab.search.folder import StudyFolder
 from tunelab.search.jobs import Job, LocalExecutor
 from tunelab.search.outcome import Outcome, read_outcome
-from tunelab.search.study import StudyFolder
 
 FIRST_SEED = 1000  # far from the seeds that searches use, so that no run of the search is repeated
 DEFAULT = "default"

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tunelab.errors import TuneLabError
+from tunelab.search.folder import StudyFolder
 from tunelab.search.jobs import Executor, Job
 from tunelab.search.notes import Notes
-from tunelab.search.study import StudyFolder
 
 DEVICES = "CUDA_VISIBLE_DEVICES"
 

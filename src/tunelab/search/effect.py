@@ -11,8 +11,8 @@ from tunelab.effects.finding import at, figure, finding, told
 from tunelab.effects.over_seeds import Arm, arms
 from tunelab.errors import ConfigError
 from tunelab.json_lines import read_lines
+from tunelab.search.folder import StudyFolder
 from tunelab.search.space import Space
-from tunelab.search.study import StudyFolder
 
 
 @dataclass(frozen=True)

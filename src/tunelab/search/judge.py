@@ -7,8 +7,8 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from tunelab.errors import TuneLabError
+from tunelab.search.folder import StudyFolder
 from tunelab.search.outcome import LOG, read
-from tunelab.search.study import StudyFolder
 
 
 def judge_winner(

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 
+from tunelab.search.folder import StudyFolder
 from tunelab.search.ledger import ranked
 from tunelab.search.population import GENERATION
-from tunelab.search.study import StudyFolder
 
 
 def drop_checkpoints(

@@ -11,8 +11,8 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from tunelab.atomic import write_json, write_text
+from tunelab.search.folder import StudyFolder
 from tunelab.search.proposals import counted, tried
-from tunelab.search.study import StudyFolder
 
 WORDS = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
 

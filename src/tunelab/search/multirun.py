@@ -24,6 +24,7 @@ from tunelab.search.effect import effect_of, write_effect
 from tunelab.search.engine import Engine, train_command
 from tunelab.search.executors import make_executor
 from tunelab.search.executors.inline import Train
+from tunelab.search.folder import StudyFolder
 from tunelab.search.grammar import quoted
 from tunelab.search.judge import judge_winner
 from tunelab.search.keep import drop_checkpoints
@@ -40,7 +41,7 @@ from tunelab.search.request import Request, request_of
 from tunelab.search.samplers import resolve
 from tunelab.search.slots import make_slots
 from tunelab.search.stages import FREE_OF_STOPPING, check_stages
-from tunelab.search.study import NAME, StudyFolder, open_storage, open_study
+from tunelab.search.study import NAME, open_storage, open_study
 from tunelab.search.taught import write_what_it_taught
 from tunelab.search.terms import ADDRESS, agree
 from tunelab.search.warm import owed

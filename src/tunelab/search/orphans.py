@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from optuna.trial import FrozenTrial, TrialState
 
 from tunelab.record import RunFolder
+from tunelab.search.folder import StudyFolder
 from tunelab.search.jobs import Executor, Job
 from tunelab.search.outcome import CUT, UNSTARTED, Outcome, implied_status, read_outcome
 from tunelab.search.owner import alive, host_of
 from tunelab.search.space import Space
-from tunelab.search.study import StudyFolder
 
 
 @dataclass(frozen=True)

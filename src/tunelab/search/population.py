@@ -16,10 +16,10 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from tunelab.search.dimension import Choice, Dimension, Scalar
+from tunelab.search.folder import StudyFolder
 from tunelab.search.proposals import tried
 from tunelab.search.space import Params, Space
 from tunelab.search.stages import Stages
-from tunelab.search.study import StudyFolder
 
 GENERATION, MEMBER, PARENT = "generation", "member", "parent trial"  # what a study notes of each stage
 

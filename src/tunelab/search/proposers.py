@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import optuna
 
 from tunelab.search.engine import Proposer
+from tunelab.search.folder import StudyFolder
 from tunelab.search.plan import Plan
 from tunelab.search.population import Population
 from tunelab.search.proposals import Proposals
@@ -12,7 +13,6 @@ from tunelab.search.request import Request
 from tunelab.search.samplers import make_samplers
 from tunelab.search.space import Params
 from tunelab.search.stages import stages_of
-from tunelab.search.study import StudyFolder
 
 
 def proposer(

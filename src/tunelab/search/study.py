@@ -1,8 +1,7 @@
-"""The study: Optuna's record of a search, and the folder around it."""
+"""The study: Optuna's record of a search."""
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,66 +12,10 @@ from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.study import StudyDirection
 
 from tunelab.errors import ConfigError
+from tunelab.search.folder import StudyFolder
 from tunelab.search.journal import SafeJournal
 
-JOURNAL = "journal.log"
 NAME = "tunelab"
-
-
-@dataclass(frozen=True)
-class StudyFolder:
-    """The files of one search."""
-
-    root: Path
-
-    @property
-    def journal(self) -> Path:
-        """Optuna's record, unless `search.storage` names another."""
-        return self.root / JOURNAL
-
-    @property
-    def lock(self) -> Path:
-        """Held by the engine that decides what runs next."""
-        return self.root / "claim.lock"
-
-    @property
-    def judged(self) -> Path:
-        """Held by the engine that scores the winner on the test split."""
-        return self.root / "judge.lock"
-
-    @property
-    def engines(self) -> Path:
-        """Signs of life of the engines at work."""
-        return self.root / "engines"
-
-    @property
-    def trials(self) -> Path:
-        """One line for each finished trial."""
-        return self.root / "trials.jsonl"
-
-    @property
-    def table(self) -> Path:
-        """The same as a table."""
-        return self.root / "study.csv"
-
-    @property
-    def summary(self) -> Path:
-        """Best trial, counts by state, how the search was asked for."""
-        return self.root / "study.json"
-
-    @property
-    def best(self) -> Path:
-        """The best configuration, to be run as it is."""
-        return self.root / "best.yaml"
-
-    @property
-    def request(self) -> Path:
-        """What was searched: the space, the fixed settings and the plan."""
-        return self.root / "search.json"
-
-    def trial(self, number: int) -> Path:
-        """The run folder of one trial."""
-        return self.root / str(number)
 
 
 def open_storage(where: str | None, folder: StudyFolder) -> tuple[BaseStorage, list[str]]:

@@ -5,7 +5,7 @@ from pathlib import Path
 from tunelab.report.study_facts import read_study
 from tunelab.report.study_report import study_report
 from tunelab.report.writing import write_report
-from tunelab.search.study import StudyFolder
+from tunelab.search.folder import StudyFolder
 
 
 def write_what_it_taught(folder: StudyFolder) -> Path:

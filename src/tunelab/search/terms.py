@@ -10,9 +10,9 @@ import optuna
 from tunelab.atomic import write_json
 from tunelab.errors import ConfigError
 from tunelab.search.described import described
+from tunelab.search.folder import StudyFolder
 from tunelab.search.plan import Plan
 from tunelab.search.request import Request
-from tunelab.search.study import StudyFolder
 
 FREE = ("logger", "name", "hydra", "callbacks.save_every", "callbacks.throughput", "trainer.enable_progress_bar")
 ADDRESS = "TUNELAB_STORAGE"  # environment variable: a database address holds a password, so no file of ours holds it

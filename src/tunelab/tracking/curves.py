@@ -3,14 +3,14 @@
 import csv
 import io
 import os
-from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
-from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 from typing_extensions import override
+
+from tunelab.tracking.guarded import Nameless
 
 FILE = "metrics.csv"
 Cells = dict[str, str]  # column -> text; a column that is absent is an empty cell
@@ -25,7 +25,7 @@ def read_rows(path: Path) -> tuple[list[str], list[Cells]]:
     return columns, [row for row in cells if row.get("step", "").isdigit()]
 
 
-class CurveLogger(Logger):
+class CurveLogger(Nameless):
     """Writes `metrics.csv`: step, epoch, then a column per metric; a row per step and epoch.
 
     Every row reaches the file at once.  What is logged in several parts for the same step and epoch (training,
@@ -52,22 +52,8 @@ class CurveLogger(Logger):
 
     @property
     @override
-    def name(self) -> str | None:
-        return None
-
-    @property
-    @override
-    def version(self) -> int | str | None:
-        return None
-
-    @property
-    @override
     def save_dir(self) -> str | None:
         return str(self.path.parent)
-
-    @override
-    def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
-        pass  # config.yaml holds them
 
     @override
     @rank_zero_only

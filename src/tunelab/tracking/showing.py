@@ -54,6 +54,17 @@ def table_of(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[Ce
     return columns, [[_cell(row.get(name)) for name in columns] for row in rows]
 
 
+def confusion_tables(shown: Shown) -> dict[str, tuple[list[str], list[list[Any]]]]:
+    """Each confusion matrix as columns and lines, one line for each real class, by the name of its table."""
+    return {
+        f"{split}/confusion": (
+            ["real \\ predicted", *shown.labels],
+            [[label, *counted] for label, counted in zip(shown.labels, counts, strict=True)],
+        )
+        for split, counts in shown.confusion.items()
+    }
+
+
 def worst_first(rows: Sequence[Mapping[str, Any]], most: int) -> list[Mapping[str, Any]]:
     """At most `most` rows, those furthest from what was wanted first, else in their order."""
     return sorted(rows, key=_miss, reverse=True)[:most]

@@ -10,7 +10,7 @@ from torch.utils.tensorboard.summary import hparams as as_hyper_parameters
 from typing_extensions import override
 
 from tunelab.tracking.redact import redact
-from tunelab.tracking.showing import Shown, markdown_table, table_of
+from tunelab.tracking.showing import Shown, confusion_tables, markdown_table, table_of
 
 Plain = str | float | int | bool
 
@@ -52,9 +52,8 @@ class TensorBoard(TensorBoardLogger):
             writer.file_writer.add_summary(summary)
         for name, value in shown.scores.items():
             writer.add_scalar(name, value, 0)
-        for split, counts in shown.confusion.items():
-            lines = [[label, *row] for label, row in zip(shown.labels, counts, strict=True)]
-            writer.add_text(f"{split}/confusion", markdown_table(["real \\ predicted", *shown.labels], lines))
+        for name, (columns, lines) in confusion_tables(shown).items():
+            writer.add_text(name, markdown_table(columns, lines))
         if shown.predictions:
             writer.add_text("test/predictions", markdown_table(*table_of(redact(list(shown.predictions)))))
         writer.flush()

@@ -1,23 +1,19 @@
 """Trackio as a Lightning logger: a local dashboard that needs neither an account nor a network."""
 
 import io
-import logging
-from argparse import Namespace
 from collections.abc import Callable, Mapping
 from contextlib import redirect_stdout
 from typing import Any
 
-from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 from typing_extensions import override
 
+from tunelab.tracking.guarded import Guarded
 from tunelab.tracking.redact import redact
-from tunelab.tracking.showing import Shown, table_of
-
-_told = logging.getLogger(__name__)
+from tunelab.tracking.showing import Shown, confusion_tables, table_of
 
 
-class TrackioRun(Logger):
+class TrackioRun(Guarded):
     """One run in Trackio's own store, which `trackio show` opens; TRACKIO_DIR moves it.
 
     Args:
@@ -39,9 +35,8 @@ class TrackioRun(Logger):
         resume: bool,
         tell: Callable[[str], None],
     ) -> None:
-        super().__init__()
+        super().__init__("Trackio")
         self._run: Any = None
-        self._warned = False
         import trackio  # an extra, and a second of imports
 
         with redirect_stdout(io.StringIO()):  # its banner, which would stand in the middle of ours
@@ -57,43 +52,24 @@ class TrackioRun(Logger):
             )
         tell(f"Trackio: look with: trackio show --project {redact(project)}")
 
-    @property
-    @override
-    def name(self) -> str | None:
-        return None  # a name would become part of the checkpoint path
-
-    @property
-    @override
-    def version(self) -> str | None:
-        return None
-
     @override
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        self._guard(lambda: self._run.log(dict(metrics), step=step))
-
-    @override
-    @rank_zero_only
-    def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
-        pass  # the run starts with the whole resolved config
+        if self._run is not None:
+            self.guard("log", lambda: self._run.log(dict(metrics), step=step))
 
     @rank_zero_only
     def show(self, shown: Shown) -> None:
         """Put the predictions on the run's page; Trackio has no chart for a confusion matrix, so it is a table."""
         import trackio  # as above
 
-        tables: dict[str, tuple[list[str], list[list[Any]]]] = {
-            f"{split}/confusion": (
-                ["real", *shown.labels],
-                [[label, *row] for label, row in zip(shown.labels, counts, strict=True)],
-            )
-            for split, counts in shown.confusion.items()
-        }
+        tables = confusion_tables(shown)
         if shown.predictions:
             columns, rows = table_of(redact(list(shown.predictions)))
             tables["test/predictions"] = columns, [list(row) for row in rows]
         logged = {name: trackio.Table(columns, lines) for name, (columns, lines) in tables.items()}
-        self._guard(lambda: self._run.log(logged))
+        if self._run is not None:
+            self.guard("show", lambda: self._run.log(logged))
 
     @override
     @rank_zero_only
@@ -107,14 +83,5 @@ class TrackioRun(Logger):
             import trackio  # as above
 
             with redirect_stdout(io.StringIO()):
-                self._guard(trackio.finish)  # the run's own `finish` would be called again when Python ends
+                self.guard("finish", trackio.finish)  # the run's own `finish` would be called again when Python ends
             self._run = None
-
-    def _guard(self, action: Callable[[], Any]) -> None:
-        try:
-            if self._run is not None:
-                action()
-        except Exception as fault:  # a tracker must not end a training; metrics.csv holds the same curves
-            if not self._warned:
-                self._warned = True
-                _told.warning("Trackio failed (%s); training goes on, metrics.csv is complete", redact(str(fault)))

@@ -3,18 +3,17 @@
 import logging
 import os
 import sys
-from argparse import Namespace
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 from typing_extensions import override
 
 from tunelab.monitored import direction
+from tunelab.tracking.guarded import Guarded, first_line
 from tunelab.tracking.redact import redact
 from tunelab.tracking.showing import Shown
 from tunelab.tracking.wandb_show import histogram, show_on
@@ -26,7 +25,7 @@ _FINISH_LIMIT = 60.0  # seconds that uploading the rest may take at the end
 _told = logging.getLogger(__name__)
 
 
-class WandbRun(Logger):
+class WandbRun(Guarded):
     """One W&B run below `<folder>/wandb`.
 
     Lightning's own WandbLogger is not used: it sets WANDB_MODE for the whole process, decides where checkpoints
@@ -41,7 +40,7 @@ class WandbRun(Logger):
     """
 
     def __init__(self, folder: Path, *, mode: str, start: Mapping[str, Any], monitor: str, best: str) -> None:
-        super().__init__()
+        super().__init__("W&B")
         self.folder = folder
         self.mode = mode
         self._start = dict(start)
@@ -49,13 +48,7 @@ class WandbRun(Logger):
         self._best = best
         self._run: Any = None
         self._known: set[str] = set()  # scores that were logged, whose summary is settled
-        self._warned = False
         self._data_folder_before: str | None = None
-
-    @property
-    @override
-    def name(self) -> str | None:
-        return None  # a name would become part of the checkpoint path
 
     @property
     @override
@@ -85,7 +78,7 @@ class WandbRun(Logger):
                 self._run = self._initialise(mode)
             except Exception as fault:  # whatever wandb meets, the training goes on
                 consequence = "going on offline" if mode != modes[-1] else "going on without it"
-                _told.warning("W&B could not start %s (%s); %s", mode, _first_line(fault), consequence)
+                _told.warning("W&B could not start %s (%s); %s", mode, first_line(fault), consequence)
             else:
                 self.mode = mode
                 return
@@ -114,9 +107,9 @@ class WandbRun(Logger):
             for name in metrics.keys() - self._known:
                 self._known.add(name)
                 if name.startswith("val/"):  # the summary keeps each validation score's best, not its last
-                    self._guard("define_metric", partial(self._keep_best, name))
+                    self.guard("define_metric", partial(self._keep_best, name))
             values = dict(metrics) if step is None else {**metrics, STEP: step}
-            self._guard("log", lambda: self._run.log(values))
+            self.guard("log", lambda: self._run.log(values))
 
     def _keep_best(self, name: str) -> None:
         self._run.define_metric(name, step_metric=STEP, step_sync=True, summary=direction(name))
@@ -126,18 +119,13 @@ class WandbRun(Logger):
         """Draw how each tensor's values spread, by name of parameter."""
         if self._run is not None:
             drawn = {f"gradients/{name}": histogram(value) for name, value in values.items()}
-            self._guard("histograms", lambda: self._run.log({**drawn, STEP: step}))
+            self.guard("histograms", lambda: self._run.log({**drawn, STEP: step}))
 
     @rank_zero_only
     def show(self, shown: Shown) -> None:
         """Put confusion matrix, predictions and files on the run's page."""
         if self._run is not None:
-            self._guard("show", lambda: show_on(self._run, shown, name=self.folder.name))
-
-    @override
-    @rank_zero_only
-    def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
-        pass  # the run starts with the whole resolved config
+            self.guard("show", lambda: show_on(self._run, shown, name=self.folder.name))
 
     @rank_zero_only
     def finish(self, status: str) -> None:
@@ -148,24 +136,11 @@ class WandbRun(Logger):
         """
         if self._run is not None:
             run, self._run = self._run, None
-            self._guard("summary", lambda: run.summary.update({"status": status}))
+            self.guard("summary", lambda: run.summary.update({"status": status}))
             if status == "preempted":
-                self._guard("preempting", run.mark_preempting)
-            self._guard("finish", lambda: run.finish(exit_code=int(status in _FAILED)))
+                self.guard("preempting", run.mark_preempting)
+            self.guard("finish", lambda: run.finish(exit_code=int(status in _FAILED)))
         if self._data_folder_before is None:
             os.environ.pop("WANDB_DATA_DIR", None)
         else:
             os.environ["WANDB_DATA_DIR"] = self._data_folder_before
-
-    def _guard(self, what: str, action: Callable[[], Any]) -> None:
-        try:
-            action()
-        except Exception as fault:  # a tracker must not end a training; metrics.csv holds the same curves
-            if not self._warned:
-                self._warned = True
-                _told.warning("W&B %s failed (%s); training goes on, metrics.csv is complete", what, _first_line(fault))
-
-
-def _first_line(fault: Exception) -> str:
-    text = str(fault).strip().splitlines()
-    return redact(f"{type(fault).__name__}: {text[0]}" if text else type(fault).__name__)  # type: ignore[no-any-return]
