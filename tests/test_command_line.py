@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from hydra._internal.utils import get_args_parser
 
 from tiny import QUIET, instructions, settings
 from tunelab.command_line import completed
@@ -80,6 +81,17 @@ def test_a_path_alone_means_a_pretrained_model_with_settings_of_its_own() -> Non
     assert completed(["model.path=x", "lr=1"]) == ["model=pretrained", "model.path=x", "lr=1"]
     assert completed(["model=starter", "model.path=x"]) == ["model=starter", "model.path=x"]
     assert completed(completed(["model.path=x"])) == completed(["model.path=x"])
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["-m", "model.path=x", "lr=1,2"], ["model.path=x", "--multirun", "lr=1,2"], ["model.path=x", "lr=1,2", "-m"]],
+)
+def test_words_on_both_sides_of_a_flag_are_all_taken(words: list[str]) -> None:
+    given = completed(words)
+
+    assert given[1:] == ["model=pretrained", "model.path=x", "lr=1,2"]
+    assert get_args_parser().parse_args(given).overrides == given[1:]
 
 
 def test_resume_goes_on_in_its_own_folder(tmp_path: Path) -> None:

@@ -2,16 +2,19 @@
 
 from itertools import groupby
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
-from transformers import AutoTokenizer
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tiny import settings
+from tunelab.assemble import make_task
 from tunelab.commands.main import main
 from tunelab.data.conversation import Conversation
 from tunelab.data.examples import IGNORE
 from tunelab.data.formats import to_conversation
+from tunelab.data.prepare import read_splits
 from tunelab.data.records import read_records
 from tunelab.errors import DataError
 from tunelab.record import RunFolder
@@ -128,6 +131,59 @@ def test_a_real_file_trains_and_every_row_of_it_is_accounted_for(source: Source,
     assert train["dropped"] < train["rows"]
     assert 0 < train["supervised"] < train["tokens"] and train["longest"] <= 512
     print(source.path, source.format, train, f"{train['supervised'] / train['tokens']:.0%} supervised")
+
+
+LEARNED = [  # a few seconds each: who the model is, chores in English, tool calls in Chinese
+    pytest.param("identity/identity.json", 48, id="identity"),
+    pytest.param("seed_tasks/alpaca.json", 96, id="seed_tasks", marks=pytest.mark.slow),
+    pytest.param("toolcall/glaive_toolcall_zh.json", 64, id="toolcall_zh", marks=pytest.mark.slow),
+]
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(("path", "rows"), LEARNED)
+def test_a_real_file_is_learned_and_what_it_leaves_answers(path: str, rows: int, real: Path, tmp_path: Path) -> None:
+    # Given a small Llama and the first rows of a file, of which a fifth is held out
+    given = [
+        "data=instruction", f"data.train={real}/data/{path}", f"data.limit={rows}", "data.max_tokens=256",
+        "data.split.validation=0.2", "data.split.test=0.1", "data.too_long=truncate_prompt", "eval.base=true",
+        "model=pretrained", f"model.path={real}/models/stories260K", "model.size=tiny", "logger=none",
+        "trainer.enable_progress_bar=false", "eval.max_new_tokens=4", "eval.test_rows=4",
+        "max_epochs=2", "batch_size=8", "lr=3e-3",
+    ]  # fmt: skip
+    fine_tune(settings(*given), tmp_path / "run")
+
+    # When it has trained, then the loss on rows it never saw has fallen at every look
+    folder = RunFolder(tmp_path / "run")
+    scores = folder.read_scores()
+    losses = [row["val/loss"] for row in folder.read_curves() if "val/loss" in row]
+    assert len(losses) == 2
+    assert losses[1] < losses[0] < scores["base/loss"]
+    assert scores["test/loss"] < 0.9 * scores["base/loss"]
+
+    # And the export is the model that was scored: plain transformers gives its test rows the same loss
+    model: Any = AutoModelForCausalLM.from_pretrained(folder.export)
+    tokenizer = AutoTokenizer.from_pretrained(folder.export)
+    assert plain_loss(model, tokenizer, given) == pytest.approx(scores["test/loss"], rel=1e-5)
+
+
+def plain_loss(model: Any, tokenizer: Any, given: list[str]) -> float:
+    """Nats per supervised token of the test rows, row by row, by the loss of transformers."""
+    run = settings(*given)
+    task = make_task(run)
+    split = read_splits(run.data, task, seed=run.seed).splits["test"]
+    task.use(tokenizer, int(run.data["max_tokens"]))
+    lost, units = 0.0, 0
+    for place, record in enumerate(split.rows):
+        example = task.encode(record, place)
+        if example is None:
+            continue
+        labels = torch.tensor([example.target])
+        with torch.no_grad():
+            loss = model(input_ids=torch.tensor([example.ids]), labels=labels).loss
+        lost += float(loss) * int(example.units)
+        units += int(example.units)
+    return lost / units
 
 
 @pytest.mark.parametrize(

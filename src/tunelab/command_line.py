@@ -25,12 +25,13 @@ def completed(arguments: Sequence[str]) -> list[str]:
     `model.path=X` alone means `model=pretrained model.path=X`: the settings of the built-in model (its size class)
     do not fit another one.  `experiment=STUDY/best` is a file that a search left.  `cv.folds=5` has a folder named
     after the words themselves, so that the same command goes on there.  `resume=DIR` goes on in that very folder, with
-    its own settings.
+    its own settings.  `-m` comes first: argparse does not take words on both sides of a flag.
 
     Raises:
         ConfigError: If there is no run to go on with.
     """
-    found = list(arguments)
+    many = [argument for argument in arguments if argument in ("-m", "--multirun")]
+    found = [argument for argument in arguments if argument not in many]
     keys = {key_of(argument) for argument in found if "=" in argument}
     if "model.path" in keys and "model" not in keys:
         found.insert(0, "model=pretrained")
@@ -39,7 +40,6 @@ def completed(arguments: Sequence[str]) -> list[str]:
         if key_of(argument) == "experiment" and (elsewhere := beside(name)) is not None:
             found[place] = f"experiment={elsewhere[0]}"
             found.insert(0, f"hydra.searchpath=[file://{elsewhere[1]}]")
-    many = bool({"-m", "--multirun"} & set(arguments))
     folds = [argument.partition("=")[2] for argument in arguments if key_of(argument) == "cv.folds"]
     if folds and folds[-1] not in ("", "null") and not keys & {"cv.fold", "hydra.run.dir"} and not many:
         digest = blake2b("\0".join(arguments).encode("utf-8", "surrogateescape"), digest_size=4).hexdigest()
@@ -50,7 +50,7 @@ def completed(arguments: Sequence[str]) -> list[str]:
             settings_of(Path(folder.strip("'\"")))  # before Hydra makes the folder
             if "hydra.run.dir" not in keys:
                 found.insert(0, f"hydra.run.dir={folder}")
-    return found
+    return [*many[:1], *found]
 
 
 def beside(value: str) -> tuple[str, Path] | None:
