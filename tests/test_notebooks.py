@@ -9,6 +9,12 @@ import pytest
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
+SAID = {  # what their words lead a reader to expect
+    "01_first_run": ("after", "finished"),
+    "02_what_a_search_teaches": ("val/loss is best at lr=",),
+    "03_reading_gradients_depth_width": ("healthy", "vanishing", "exploding"),
+}
+
 
 def test_there_are_three() -> None:
     names = ["01_first_run", "02_what_a_search_teaches", "03_reading_gradients_depth_width"]
@@ -44,5 +50,7 @@ def test_a_notebook_runs_and_draws(path: Path, tmp_path: Path, monkeypatch: pyte
         output for cell in notebook.cells for output in cell.get("outputs", []) if "image/svg+xml" in str(output)
     ]
     assert len(pictures) >= 1
+    said = " ".join(str(output.get("text", "")) for cell in notebook.cells for output in cell.get("outputs", []))
+    assert all(word in said for word in SAID[path.stem])
     if wanted := os.environ.get("KEEP_NOTEBOOKS"):
         nbformat.write(notebook, Path(wanted) / path.name)
