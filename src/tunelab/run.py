@@ -24,6 +24,7 @@ from tunelab.errors import ConfigError
 from tunelab.finders.find import find
 from tunelab.inherit import inherit
 from tunelab.opening import begin_card, show_work, started_with, steps_done, unprepared_card
+from tunelab.out_of_memory import is_full, told
 from tunelab.quiet import silence_vendors
 from tunelab.record import RunFolder
 from tunelab.results_shown import show_results
@@ -121,8 +122,11 @@ def fine_tune(
         if main:
             finish_folder(prepared, folder, outcome, overrides, loggers, trainer)
     except BaseException as fault:
-        ending = failed(fault)
-        raise
+        worded = told(fault, settings) if is_full(fault) else fault
+        ending = failed(worded)
+        if worded is fault:
+            raise
+        raise worded from fault
     finally:
         if main:
             if not card and not settings.resume:  # a card that is there already says more

@@ -93,8 +93,19 @@ def test_the_peak_of_real_steps_is_within_fifteen_per_cent_of_the_estimate(case:
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA GPU here")
-def test_the_peak_on_a_gpu_is_within_fifteen_per_cent_of_the_estimate(tmp_path: Path) -> None:
-    found, taken = estimate_and_reality(prepare(settings(*given(tmp_path, *scratch("wide"), "model.width=512"))))
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+@pytest.mark.parametrize("case", MEMORY)
+def test_the_peak_on_a_gpu_is_within_fifteen_per_cent_of_the_estimate(
+    case: str, precision: str, tmp_path: Path
+) -> None:
+    size, more = MEMORY[case]
+    words = given(tmp_path, *scratch(size), "model.width=768", f"trainer.precision={precision}", *more)
+
+    found, taken = estimate_and_reality(prepare(settings(*words)))
+    print(
+        f"{case}, {precision}: foretold {found.memory.peak / 2**20:.1f} MiB, "
+        f"taken {(found.memory.weights + taken) / 2**20:.1f} MiB"
+    )
 
     assert found.memory.weights + taken == pytest.approx(found.memory.peak, rel=0.15)
 

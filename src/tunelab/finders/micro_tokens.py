@@ -20,11 +20,11 @@ from tunelab.inspection.trial_steps import take_steps
 from tunelab.inspection.untouched import as_it_was
 from tunelab.inspection.workload import workload
 from tunelab.module import FineTuner
+from tunelab.out_of_memory import is_full
 from tunelab.reference import training_device
 
 SHARE = 0.9  # of the free memory that may be used: the rest is for gaps between blocks, and for others
 MIB = 2**20
-FULL = ("out of memory", "not enough memory", "can't allocate memory")
 
 
 @dataclass(frozen=True)
@@ -116,11 +116,6 @@ def memory_of(
     if device.type == "cuda":
         torch.cuda.empty_cache()
     return None
-
-
-def is_full(fault: BaseException) -> bool:
-    """Whether a fault says that memory ran out."""
-    return isinstance(fault, torch.OutOfMemoryError | MemoryError) or any(word in str(fault) for word in FULL)
 
 
 def foreseen(attempts: Sequence[Attempt], tokens: int) -> float | None:

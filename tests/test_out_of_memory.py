@@ -1,0 +1,43 @@
+"""Memory that runs out in the middle of a run."""
+
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import pytest
+import torch
+from lightning.pytorch.callbacks import Callback
+
+from tiny import MODEL, QUIET, instructions, settings
+from tunelab.errors import ConfigError, TuneLabError
+from tunelab.out_of_memory import is_full
+from tunelab.record import RunFolder
+from tunelab.run import fine_tune
+from tunelab.search.outcome import read_outcome
+
+
+class Full(Callback):
+    """Raises in the second step what PyTorch raises when a GPU is full."""
+
+    def on_train_batch_start(self, trainer: L.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        if trainer.global_step == 1:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nmore words")
+
+
+def test_a_run_that_meets_the_end_of_memory_says_what_to_try_and_a_search_knows_it(tmp_path: Path) -> None:
+    given = ["data=instruction", f"data.train={instructions(tmp_path)}", "data.split.validation=0.2", *MODEL, *QUIET]
+
+    with pytest.raises(TuneLabError) as met:
+        fine_tune(settings(*given, "micro_tokens=600"), tmp_path / "run", callbacks=[Full()])
+
+    said = str(met.value)
+    assert said.startswith("out of memory: CUDA out of memory. Tried to allocate 2.00 GiB.\n")
+    assert "micro_tokens=300 (now 600" in said and "adapter=lora" in said and "more words" not in said
+    assert RunFolder(tmp_path / "run").read_card()["status"] == "failed"
+    assert read_outcome(tmp_path / "run", 1, ["monitor"]).kind == "memory"
+
+
+def test_no_other_fault_is_taken_for_it() -> None:
+    assert is_full(MemoryError()) and is_full(RuntimeError("[enforce fail] DefaultCPUAllocator: not enough memory"))
+    assert not is_full(RuntimeError("shapes do not fit"))
+    assert not is_full(ConfigError("find=micro_tokens: not enough memory for one row"))  # it has its own words
