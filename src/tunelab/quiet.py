@@ -10,6 +10,8 @@ _LOGGERS = (
     "lightning_utilities.core.rank_zero",
     "lightning.pytorch",
     "lightning.fabric",
+    "lightning.pytorch.accelerators.cuda",
+    "lightning.fabric.accelerators.cuda",
     "transformers.distributed.tensor_parallel",
 )
 _MESSAGES = (  # parts of log lines that tell the user nothing to act on
@@ -20,6 +22,7 @@ _MESSAGES = (  # parts of log lines that tell the user nothing to act on
     "HPU available:",
     "IPU available:",
     "LOCAL_RANK: ",
+    "has Tensor Cores",
     "was configured so",
     "Trainer.fit` stopped:",
     "Seed set to",
@@ -37,6 +40,7 @@ _WARNINGS = (  # beginnings (regular expressions) of warnings that are settled b
     r".*number of training batches .* is smaller than the logging interval.*",
     r".*Checkpoint directory .* exists and is not empty.*",
     r".*isinstance\(treespec, LeafSpec\).*",
+    r"FLOPs not found for .*",  # then the peak is measured
     r".*anonymous setting has no effect.*",
 )
 

@@ -24,5 +24,6 @@ def lay_out(settings: Run, task: Task, model: PreTrainedModel) -> None:
             packing=settings.data["packing"],
             attention=str(settings.model["attention"]),
             kernels=fast_kernels(device.type, half=half),
+            loops=device.type != "cuda",
             at_work=lambda: at_work(model, settings),
         )

@@ -18,6 +18,7 @@ from tunelab.assemble import prepare
 from tunelab.checkpoint_io import read_checkpoint
 from tunelab.errors import TuneLabError
 from tunelab.finders.micro_tokens import find_micro_tokens
+from tunelab.inspection.survey import survey
 from tunelab.models.document_attention import VARLEN
 from tunelab.models.layout import varlen_available
 from tunelab.record import RunFolder
@@ -92,7 +93,8 @@ def test_half_precision_is_taken_by_itself_and_the_masters_stay_whole(base: Path
     fine_tune(settings(*words, "trainer.accelerator=auto"), tmp_path / "run")
 
     last = read_checkpoint(tmp_path / "run" / "checkpoints" / "last.ckpt")
-    assert {tensor.dtype for tensor in last["state_dict"].values() if tensor.is_floating_point()} == {torch.float32}
+    trained = [tensor for name, tensor in last["state_dict"].items() if name.startswith("model.")]
+    assert {tensor.dtype for tensor in trained if tensor.is_floating_point()} == {torch.float32}
     curves = RunFolder(tmp_path / "run").read_curves()
     losses = [row["train/loss"] for row in curves if "train/loss" in row]
     assert losses[-1] < losses[0] - 0.5
@@ -128,20 +130,20 @@ def test_low_rank_layers_learn_over_a_whole_and_a_packed_base(kind: str, base: P
 
 
 def test_the_largest_micro_tokens_is_found_where_memory_runs_out(base: Path, tmp_path: Path) -> None:
-    words = given(tmp_path, "model=pretrained", f"model.path={base}", "batch_size=24", "data.packing=false")
+    words = given(tmp_path, "model=pretrained", f"model.path={base}", "batch_size=16", "data.packing=false")
     prepared = prepare(settings(*words))
-    total = torch.cuda.get_device_properties(0).total_memory
-    whole = find_micro_tokens(prepared)
-    free = find_micro_tokens(prepared).value
-    assert whole.value == free  # nothing is left behind that a second look would meet
+    whole = find_micro_tokens(prepared).value
+    assert whole == find_micro_tokens(prepared).value  # nothing is left behind that a second look would meet
 
+    # When there is less memory than the whole batch takes, but more than one row does
+    total, needs = torch.cuda.get_device_properties(0).total_memory, survey(prepared).memory.peak
     torch.cuda.empty_cache()
     try:
-        torch.cuda.set_per_process_memory_fraction(80 * 2**20 / total)
+        torch.cuda.set_per_process_memory_fraction((needs + 8 * 2**20) / total)
         less = find_micro_tokens(prepared).value
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
-    assert less is not None and free is not None and less < free
+    assert less is not None and whole is not None and 100 <= less < whole
 
 
 def test_memory_that_runs_out_is_told_with_what_to_try(base: Path, tmp_path: Path) -> None:
@@ -149,7 +151,7 @@ def test_memory_that_runs_out_is_told_with_what_to_try(base: Path, tmp_path: Pat
     total = torch.cuda.get_device_properties(0).total_memory
     try:
         torch.cuda.set_per_process_memory_fraction(48 * 2**20 / total)
-        with pytest.raises(TuneLabError, match="out of memory.*micro_tokens"):
+        with pytest.raises(TuneLabError, match="(?s)out of memory.*micro_tokens"):
             fine_tune(settings(*words), tmp_path / "run")
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)

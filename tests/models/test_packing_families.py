@@ -221,9 +221,7 @@ def test_the_kernel_of_pytorch_is_handed_each_document_once(monkeypatch: pytest.
             near = torch.ones(end - start, end - start, dtype=torch.bool).tril()
             near = near if left < 0 else near.triu(-left)
             one, two, three = (part[start:end].transpose(0, 1) for part in (q, k, v))
-            mixed = torch.nn.functional.scaled_dot_product_attention(
-                one, two, three, near, scale=o["scale"], enable_gqa=o["enable_gqa"]
-            )
+            mixed = torch.nn.functional.scaled_dot_product_attention(one, two, three, near, scale=o["scale"])
             parts.append(mixed.transpose(0, 1))
         return torch.cat(parts)
 

@@ -13,7 +13,7 @@ from lightning.fabric.utilities.throughput import get_available_flops
 from torch import nn
 from transformers import PreTrainedModel
 
-_PROBE_SIZE = 512  # rows of a square matrix: large enough to be bound by arithmetic, small enough for a phone's cache
+_PROBE_SIZE = {"cpu": 512, "cuda": 4096}  # rows of a square matrix: bound by arithmetic; on a CPU it fits the cache
 _PROBE_SECONDS = 0.05
 
 
@@ -83,23 +83,30 @@ def _split(weights: Iterable[nn.Parameter]) -> tuple[int, int, int]:
 
 
 def peak_operations(device: torch.device, dtype: torch.dtype) -> float | None:
-    """Operations per second the device could do: the maker's figure for a GPU, a 50 ms probe on a CPU.
+    """Operations per second the device could do: the maker's figure for a GPU, else what a 50 ms probe reaches.
 
-    None for a device whose figure is not known.
+    None for a device that is neither in Lightning's table nor can be probed.
     """
-    if device.type == "cpu":
-        return _probe(dtype)
-    known = get_available_flops(device, dtype)
-    return None if known is None else float(known)
+    if device.type != "cpu" and (known := get_available_flops(device, dtype)) is not None:
+        return float(known)
+    return _probe(device, dtype) if device.type in _PROBE_SIZE else None
 
 
-def _probe(dtype: torch.dtype) -> float:
+def _probe(device: torch.device, dtype: torch.dtype) -> float:
     """Best rate of a square matrix product within the probe's time, in operations per second."""
+
+    def wait() -> None:
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+
+    rows = _PROBE_SIZE[device.type]
     with torch.no_grad():
-        left = torch.ones(_PROBE_SIZE, _PROBE_SIZE, dtype=dtype)  # ones: the seeded generators stay untouched
+        left = torch.ones(rows, rows, dtype=dtype, device=device)  # ones: the seeded generators stay untouched
         torch.mm(left, left)
+        wait()
         best, until = float("inf"), time.perf_counter() + _PROBE_SECONDS
         while (start := time.perf_counter()) < until:
             torch.mm(left, left)
+            wait()
             best = min(best, time.perf_counter() - start)
-    return float(2 * _PROBE_SIZE**3 / best)
+    return float(2 * rows**3 / best)

@@ -20,6 +20,7 @@ class Memory:
         passes: What forward and backward passes take.
         step: What the optimizer's step takes for itself in passing.
         again: Whether the optimizer's step runs passes of its own.
+        workspace: What matrix products keep for themselves, on a GPU.
     """
 
     weights: int
@@ -29,6 +30,7 @@ class Memory:
     passes: Passes
     step: int
     again: bool = False
+    workspace: int = 0
 
     @property
     def activations(self) -> int:
@@ -41,9 +43,9 @@ class Memory:
 
         A step begins without gradients, and they grow as activations go.  So the top is the first pass alone, a later
         pass with the gradients of those before it, or the optimizer's step with all gradients, whichever is larger;
-        weights, state and averages are always there.
+        weights, state, averages and the workspace are always there.
         """
-        always = self.weights + self.optimizer + self.averages
+        always = self.weights + self.optimizer + self.averages + self.workspace
         passing = max(self.passes.first, self.passes.later or 0)
         return always + (passing + self.step if self.again else max(passing, self.gradients + self.step))
 

@@ -35,6 +35,18 @@ def peak_bytes(work: Callable[[], object], device: torch.device) -> int:
     return top
 
 
+def workspace_bytes(device: torch.device) -> int:
+    """What the matrix products of a GPU keep for themselves from the first one on; they are made to let go of it.
+
+    Measure after passes have run: forward and backward have a workspace each.
+    """
+    if device.type != "cuda":
+        return 0
+    before = torch.cuda.memory_allocated(device)
+    torch._C._cuda_clearCublasWorkspaces()  # as Lightning does before a training, which then takes them anew
+    return before - torch.cuda.memory_allocated(device)
+
+
 def free_bytes(device: torch.device) -> int | None:
     """Bytes that this process could still take on a device; None where nobody says."""
     if device.type == "cuda":

@@ -14,7 +14,7 @@ from tunelab.inspection.curve import Curve, curve
 from tunelab.inspection.memory import Memory, held
 from tunelab.inspection.optimizer_state import optimizer_bytes
 from tunelab.inspection.passes import lay, measure
-from tunelab.inspection.peak import free_bytes
+from tunelab.inspection.peak import free_bytes, workspace_bytes
 from tunelab.inspection.probe import Speed, device_name, probe
 from tunelab.inspection.signals import Signals
 from tunelab.inspection.signals import measure as measure_signals
@@ -123,4 +123,5 @@ def count_memory(
     with at_work(model, prepared.settings):
         left = None if room is None else room - weights - taken.state - averages
         passes = measure(module, loader, work, gradients, left)
-    return Memory(weights, gradients, taken.state, averages, passes, taken.passing, taken.again)
+    workspace = workspace_bytes(device)
+    return Memory(weights, gradients, taken.state, averages, passes, taken.passing, taken.again, workspace)

@@ -67,6 +67,7 @@ def memory(found: Survey) -> list[tuple[str, int, str]]:
         ("optimizer", needs.optimizer, "its state, from the first step on"),
         ("averages", needs.averages, "copies of the weights that regularization keeps"),
         ("activations", needs.activations, "of the heaviest forward and backward pass under micro_tokens"),
+        ("workspace", needs.workspace, "of matrix products, from the first one on"),
         ("optimizer's step", needs.step, "in passing, while no activations stand"),
     ]
     return [line for line in lines if line[1] or line[0] in ("optimizer", "gradients")]

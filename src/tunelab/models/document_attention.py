@@ -112,10 +112,9 @@ def varlen_attention(
     kind = torch.get_autocast_dtype(query.device.type) if query.dtype == torch.float32 else query.dtype
     q, k, v = (part.transpose(1, 2).flatten(0, 1).to(kind).contiguous() for part in (query, key, value))
     back = -1 if sliding_window is None else sliding_window - 1
-    grouped = q.shape[1] != k.shape[1]
-    mixed = varlen_attn(
-        q, k, v, bounds, bounds, longest, longest, scale=scaling, window_size=(back, 0), enable_gqa=grouped
-    )
+    if (shared := q.shape[1] // k.shape[1]) > 1:  # not every PyTorch that has the kernel lets heads share keys
+        k, v = k.repeat_interleave(shared, 1), v.repeat_interleave(shared, 1)
+    mixed = varlen_attn(q, k, v, bounds, bounds, longest, longest, scale=scaling, window_size=(back, 0))
     return mixed.view(rows, length, *mixed.shape[1:]), None  # type: ignore[union-attr]
 
 

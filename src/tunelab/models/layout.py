@@ -47,6 +47,7 @@ def choose_layout(
     attention: str,
     kernels: list[str],
     at_work: Callable[[], AbstractContextManager[None]],
+    loops: bool = True,
 ) -> bool:
     """Give the model the attention that flat rows need, where it is exact.
 
@@ -56,6 +57,7 @@ def choose_layout(
         attention: The attention the user named, or "auto".
         kernels: What `fast_kernels` found.
         at_work: Within this block the model is where it trains, in the precision it trains in.
+        loops: Whether going from document to document costs little.  A GPU would wait for each of them.
 
     Returns:
         Whether rows are laid flat.
@@ -72,7 +74,7 @@ def choose_layout(
                 f"model.attention={attention}: {family} cannot be trained with it here ({fault}); "
                 "take model.attention=auto, or sdpa"
             )
-    for name in wanted(packing, attention, kernels, own):
+    for name in wanted(packing, attention, kernels, own, loops=loops):
         if name not in KERNELS:
             if takes_flat_rows(model, name):
                 return True
@@ -91,13 +93,15 @@ def choose_layout(
     return False
 
 
-def wanted(packing: bool | str, attention: str, kernels: list[str], own: str) -> list[str]:
+def wanted(packing: bool | str, attention: str, kernels: list[str], own: str, *, loops: bool = True) -> list[str]:
     """Attentions to try for flat rows, in order.
 
-    A dense mask over a whole row costs more than pads would, so that is used only where it is asked for.
+    A dense mask over a whole row costs more than pads would, and so do hundreds of small products on a GPU: those are
+    used only where flat rows are asked for.
     """
     if packing is False:
         return []
     if attention == "auto":
-        return [*kernels, NAME, *([own] if packing is True else [])]
+        asked = packing is True
+        return [*kernels, *([NAME] if loops or asked else []), *([own] if asked else [])]
     return [attention] if packing is True or attention in (FLASH, VARLEN) else []
