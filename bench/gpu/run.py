@@ -222,6 +222,7 @@ def main() -> None:
         for turn in range(given.rounds):
             names = [*PEERS]
             for name in names[turn % len(names) :] + names[: turn % len(names)]:
+                torch.backends.cuda.enable_cudnn_sdp(True)  # as PyTorch has it, for those who leave it so
                 if given.device == "cuda":
                     torch.cuda.empty_cache()
                     torch.cuda.reset_peak_memory_stats()

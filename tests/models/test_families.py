@@ -244,3 +244,12 @@ def test_dropout_reaches_every_rate_of_an_architecture() -> None:
 def test_a_hub_that_cannot_be_reached_is_told_in_one_message(name: str) -> None:
     with pytest.raises(ConfigError, match="no tokenizer could be loaded from"):
         load_tokenizer(settings(f"model={name}").model)
+
+
+def test_a_loaded_model_does_without_the_attention_that_plans_anew_for_each_shape(tmp_path: Path) -> None:
+    torch.backends.cuda.enable_cudnn_sdp(True)  # as PyTorch begins
+
+    folder = saved("llama", tmp_path, AutoModelForCausalLM, DECODERS["llama"])
+    load_model({"path": str(folder)}, load_tokenizer(STARTER), head="causal", options={})
+
+    assert not torch.backends.cuda.cudnn_sdp_enabled()

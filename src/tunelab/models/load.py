@@ -67,6 +67,9 @@ def load_model(
     Raises:
         ConfigError: If the weights cannot be loaded, or the architecture has no dropout to set.
     """
+    # cuDNN plans its attention anew for each shape, and rows of text hardly repeat one: measured 29 times slower on
+    # documents end to end and 1.3 times on padded rows than the kernels PyTorch brings
+    torch.backends.cuda.enable_cudnn_sdp(False)
     config = load_config(settings, tokenizer)
     for name, value in options.items():
         setattr(config, name, value)
