@@ -27,6 +27,7 @@ ELSEWHERE = {
     "transformers serve": "tests/commands",
     "pip install": "installs from the network",
     "sbatch ": "needs a cluster",
+    "executor=submitit": "tests/search/test_executors.py",
     "srun ": "needs a cluster",
 }
 
@@ -63,7 +64,15 @@ def names(place: Path) -> dict[str, str]:
     search = ["search=random", "search/space=lr_only", "search.trials=2", "search.isolation=inline", "search.keep=2"]
     made = run("python train.py -m", place, *given, *search)
     assert made.returncode == 0, made.stderr[-2000:]
-    runs = {"RUN": str(place / "run0"), "RUN_A": str(place / "run0"), "RUN_B": str(place / "run1")}
+    together = f"tunelab ensemble {study / '0'} {study / '1'} --output {place / 'together'}"
+    made = run(together, place)
+    assert made.returncode == 0, made.stderr[-2000:]
+    runs = {
+        "RUN": str(place / "run0"),
+        "ENSEMBLE": str(place / "together"),
+        "RUN_A": str(place / "run0"),
+        "RUN_B": str(place / "run1"),
+    }
     return runs | {"STUDY": str(study), "RUNS": f"{place / 'run0'} {place / 'run1'}"}
 
 
@@ -73,7 +82,8 @@ def shortened(command: str, folder: Path) -> list[str]:
     if {"--help", "--cfg", "--info"} & set(words):
         return []
     if "-m" in words:
-        few = ["search.isolation=inline"] if "search" in command else []
+        few = ["search.isolation=inline", "search.slots=1"] if "search" in command else []
+        few += ["search.sampler_options.population=2"] if "search=pbt" in command else []
         return [*SHORT, *few, f"hydra.sweep.dir={folder}", *(["search.trials=2"] if "search=" in command else [])]
     return [*(word for word in SHORT if word.split("=")[0] not in command), f"hydra.run.dir={folder}"]
 

@@ -19,6 +19,7 @@ from tunelab.record import RunFolder
 from tunelab.reference import with_reference
 from tunelab.restore import Trained
 from tunelab.scoring import test_rows
+from tunelab.settings import Run
 
 ROLES = {"train": "training", "validation": "choosing the best checkpoint", "test": "its test scores"}
 
@@ -40,13 +41,13 @@ class Judged:
     predictions: list[dict[str, Any]]
 
 
-def read_split(trained: Trained, source: str) -> tuple[Records, Split]:
+def read_split(settings: Run, source: str) -> tuple[Records, Split]:
     """The records of a file, read as the run read its own.
 
     Raises:
         DataError: If the file cannot be read.
     """
-    data = trained.settings.data
+    data = settings.data
     same = source in {str(data.get(name)) for name in ROLES}
     records = read_records(
         source,

@@ -92,6 +92,11 @@ def restore(place: str | Path, checkpoint: Path | None = None) -> Trained:
         if checkpoint is not None:  # the export holds other weights
             raise
         source = folder.export
+        if "ensemble" in folder.read_card() and not (source / "config.json").is_file():
+            raise ConfigError(
+                f"{folder.root} is an ensemble of predictions and no single model: tunelab predict and tunelab "
+                "evaluate take it; for one model combine weights with --method soup"
+            ) from fault
         if not (source / "config.json").is_file():
             raise ConfigError(f"{folder.root} cannot be restored: {fault}; and it has no export/ to take") from fault
         note = f"taken from {source}, since the checkpoint cannot be used: {str(fault).splitlines()[0]}"

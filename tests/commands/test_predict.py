@@ -290,5 +290,5 @@ def test_half_made_answers_to_another_question_are_not_mixed_in(
 
 
 def test_every_column_that_the_output_adds_is_named_in_the_help() -> None:
-    for name in ("prediction", "probabilities", "error"):
+    for name in ("prediction", "probabilities", "agreement", "error"):
         assert f"\n  {name}" in predict.EPILOG

@@ -1,13 +1,19 @@
 """Several small runs of each kind of work, trained once."""
 
+import io
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tiny import MODEL, QUIET, instructions, labelled, settings
+from tunelab.commands.main import main
 from tunelab.record import RunFolder
 from tunelab.run import fine_tune
 
+Talk = Callable[..., tuple[int, str, str]]
 WHOLE = ["batch_size=8", "max_epochs=2", "save=false", *QUIET]
 
 
@@ -53,3 +59,18 @@ def speakers(place: Path) -> list[RunFolder]:
         "data.split.test=0.2",
     ]
     return [train(place, f"speaker_{rate}", *given, f"lr={rate}") for rate in ("1e-3", "3e-3")]
+
+
+@pytest.fixture
+def tunelab(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Talk:
+    """Runs a command: exit status, what it printed, what it complained."""
+
+    def ask(*words: Any) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "stdin", io.StringIO(""))
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as left:
+            main([str(word) for word in words])
+        heard = capsys.readouterr()
+        return int(left.value.code or 0), heard.out, heard.err
+
+    return ask

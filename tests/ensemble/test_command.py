@@ -1,8 +1,6 @@
 """`tunelab ensemble`, on real runs."""
 
-import io
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,6 @@ from sklearn.metrics import f1_score, log_loss
 from transformers import AutoModelForCausalLM
 
 from tiny import MODEL, QUIET, labelled, settings
-from tunelab.commands.main import main
 from tunelab.ensemble.mixture import Mixture
 from tunelab.ensemble.soup import plain_model
 from tunelab.generate.decode import decode
@@ -24,21 +21,6 @@ from tunelab.restore import restore
 from tunelab.run import fine_tune
 
 Talk = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def tunelab(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Talk:
-    """Runs a command: exit status, what it printed, what it complained."""
-
-    def ask(*words: Any) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "stdin", io.StringIO(""))
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as left:
-            main([str(word) for word in words])
-        heard = capsys.readouterr()
-        return int(left.value.code or 0), heard.out, heard.err
-
-    return ask
 
 
 def facts_of(folder: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""`tunelab evaluate`: the scores of a trained run on another file."""
+"""`tunelab evaluate`: the scores of a trained run, or of an ensemble, on another file."""
 
 import argparse
 from pathlib import Path
@@ -12,7 +12,7 @@ the run learned from, labels and answers too.
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare arguments."""
     parser.epilog = EPILOG
-    parser.add_argument("run", metavar="RUN", help="folder of a run")
+    parser.add_argument("run", metavar="RUN", help="folder of a run, or of an ensemble")
     parser.add_argument("--data", required=True, metavar="FILE", help="records: json, jsonl, csv, tsv or parquet")
     parser.add_argument("--output", metavar="FILE", help="scores and tables as JSON")
 
@@ -21,6 +21,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Score; prints a table."""
     from tunelab import console  # torch and its kin, which --help does without
     from tunelab.atomic import write_json
+    from tunelab.ensemble import speaking
+    from tunelab.ensemble.in_use import together
     from tunelab.errors import ConfigError
     from tunelab.judging import judge, looks, read_split
     from tunelab.quiet import silence_vendors
@@ -30,11 +32,13 @@ def run(arguments: argparse.Namespace) -> int:
     output = Path(arguments.output) if arguments.output else None
     if output is not None and not output.parent.is_dir():
         raise ConfigError(f"--output={output}: there is no folder {output.parent}; make it first")
-    trained = restore(arguments.run)
+    ensemble = together(arguments.run)
+    members = ensemble.members if ensemble else [restore(arguments.run)]
+    trained = ensemble or members[0]
     if trained.note:
         console.say(trained.note)
-    records, split = read_split(trained, arguments.data)
-    found = judge(trained, split)
+    records, split = read_split(trained.settings, arguments.data)
+    found = speaking.judge(ensemble, split) if ensemble else judge(members[0], split)
     console.show_data({Path(arguments.data).name: found.counts})
     console.show_scores({"score": found.scores})
     for line in looks(trained.folder, records):

@@ -1,8 +1,9 @@
-"""`tunelab predict`: answers of a trained run for a file of records."""
+"""`tunelab predict`: answers of a trained run, or of an ensemble, for a file of records."""
 
 import argparse
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ Reads json, jsonl, csv, tsv or parquet with the columns that the run learned fro
 there.  Writes jsonl or csv: every row, in order, with all its columns and
   prediction      the label, the list of labels, the number in your units, or the answer
   probabilities   of each label by its name (classification)
+  agreement       share of the votes that fell on the answer (an ensemble of --method hard that writes)
   error           why a row could not be used; its prediction is then empty
 A run of this command that was killed goes on where it stopped when it is started again with the same words.
 """
@@ -20,7 +22,7 @@ SHOW_EVERY = 10.0  # seconds between two lines of progress
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare arguments."""
     parser.epilog = EPILOG
-    parser.add_argument("run", metavar="RUN", help="folder of a run")
+    parser.add_argument("run", metavar="RUN", help="folder of a run, or of an ensemble")
     parser.add_argument("--input", required=True, metavar="FILE", help="records: json, jsonl, csv, tsv or parquet")
     parser.add_argument("--output", required=True, metavar="FILE", help="where to: a name that ends in .jsonl or .csv")
     parser.add_argument("--overwrite", action="store_true", help="replace an output that is there already")
@@ -34,15 +36,20 @@ def run(arguments: Any) -> int:
     from tunelab import console  # torch and its kin, which --help does without
     from tunelab.data.answer_file import check_target, write_answers
     from tunelab.data.records import read_records
+    from tunelab.ensemble.in_use import together
+    from tunelab.ensemble.speaking import say
     from tunelab.errors import ConfigError, DataError
-    from tunelab.generate.answering import answers
+    from tunelab.generate import answering
     from tunelab.generate.partial import Partial
     from tunelab.quiet import silence_vendors
     from tunelab.restore import restore
 
     silence_vendors()
     target = check_target(Path(arguments.output), overwrite=arguments.overwrite)
-    trained = restore(arguments.run)
+    ensemble = together(arguments.run)
+    members = ensemble.members if ensemble else [restore(arguments.run)]
+    trained = ensemble or members[0]
+    ask = partial(say, ensemble) if ensemble else partial(answering.window, members[0])
     if trained.note:
         console.say(trained.note)
     settings = trained.settings
@@ -55,23 +62,24 @@ def run(arguments: Any) -> int:
         if longest is None:
             raise ConfigError(f"--max-new-tokens: a {trained.task.name} run gives labels or numbers, leave it out")
         longest = positive("--max-new-tokens", arguments.max_new_tokens)
-        setattr(trained.task, "max_new_tokens", longest)  # noqa: B010  # only tasks that write have it
+        for member in members:
+            setattr(member.task, "max_new_tokens", longest)  # noqa: B010  # only tasks that write have it
     batch_tokens = positive("--batch-tokens", arguments.batch_tokens or settings.micro_tokens)
     belongs = {"input": records.sha256, "model": trained.identity(), "--max-new-tokens": longest}
-    with Partial(target.with_name(f"{target.name}.partial"), belongs) as partial:
-        if partial.answers:
-            console.say(f"going on after row {len(partial.answers)} of {len(records.rows)}")
+    with Partial(target.with_name(f"{target.name}.partial"), belongs) as kept:
+        if kept.answers:
+            console.say(f"going on after row {len(kept.answers)} of {len(records.rows)}")
         shown = time.monotonic()
-        for found in answers(trained, records.rows, batch_tokens=batch_tokens, start=len(partial.answers)):
-            partial.add(found)
+        for found in answering.answers(lambda rows: ask(rows, batch_tokens), records.rows, len(kept.answers)):
+            kept.add(found)
             if time.monotonic() - shown > SHOW_EVERY:
-                console.say(f"row {len(partial.answers)} of {len(records.rows)}")
+                console.say(f"row {len(kept.answers)} of {len(records.rows)}")
                 shown = time.monotonic()
-        bad = [place for place, answer in enumerate(partial.answers) if "error" in answer]
+        bad = [place for place, answer in enumerate(kept.answers) if "error" in answer]
         if len(bad) < len(records.rows):
-            write_answers(target, records, partial.answers)
-        partial.drop()
-    told = [f"{records.where(place)}: {partial.answers[place]['error']}" for place in bad[:5]]
+            write_answers(target, records, kept.answers)
+        kept.drop()
+    told = [f"{records.where(place)}: {kept.answers[place]['error']}" for place in bad[:5]]
     if len(bad) == len(records.rows):
         raise DataError(f"none of {len(bad)} rows can be used, so there is no output:\n  " + "\n  ".join(told))
     if bad:

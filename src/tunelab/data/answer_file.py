@@ -13,7 +13,7 @@ from tunelab.data.records import Records
 from tunelab.errors import ConfigError
 from tunelab.json_lines import write_lines
 
-OURS = ("prediction", "probabilities", "error")  # columns of the output that the input must not have
+OURS = ("prediction", "probabilities", "agreement", "error")  # columns of the output that the input must not have
 SUFFIXES = (".jsonl", ".csv")
 
 

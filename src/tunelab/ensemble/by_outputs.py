@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 
 from tunelab.data.prepare import Sources
 from tunelab.ensemble.evaluated import Evaluated, Result, place_of_best, primary
-from tunelab.ensemble.labelled import Figures, Kind, cost, diversity, fit, predicted, scored
+from tunelab.ensemble.labelled import Figures, Kind, cost, diversity, evaluated, scored
 from tunelab.ensemble.measures import gain
 from tunelab.ensemble.members import Place, check_alike, check_rows, splits_of
 from tunelab.ensemble.outputs import Outputs, outputs
+from tunelab.ensemble.rules import fit
 from tunelab.ensemble.selection import forward
 from tunelab.ensemble.temperature import expected_error, fit_temperature
 from tunelab.equipment import objective
@@ -84,8 +85,7 @@ def ensemble(places: Sequence[Place], method: str, select: int | None) -> tuple[
     right = kind.wanted(tested[0])
     together = rule.combine(table[: len(chosen)])
     rows = heard.sources.splits["test"].rows
-    scores, tables = scored(kind.task, together, tested[0])
-    test = Evaluated(scores, kind.measures(together, right), tables, predicted(kind.task, together, tested[0], rows))
+    test = evaluated(kind, together, tested[0], rows)
     own = rule.combine(said[chosen])
     validation = Evaluated(scored(kind.task, own, heard.said[0])[0], kind.measures(own, wanted))
     before = kind.measures(alone, right)

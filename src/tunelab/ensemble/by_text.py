@@ -115,14 +115,10 @@ def voted(places: Sequence[Place], sampling: Sampling) -> tuple[Result, Trained,
     split = sources.splits["test"]
     rows = asked_of(members[0], split)
     greedy = [answered(member, member.model, split, rows) for member in members]
-    heard = greedy if not sampling.count else [said for m in members for said in drawn(m, split, rows, sampling)]
+    heard = greedy if not sampling.count else ballots(members, split, rows, sampling)
     chosen = [elected([said[at] for said in heard], sampling.pattern) for at in range(len(rows))]
     first = members[0]
-    test, single = (with_answers(first, {}, {}, said) for said in (chosen, greedy[best]))
-    if sampling.pattern:
-        for found in (test, single):
-            found.measures = {"answer_match": matches(found, sampling.pattern), **found.measures}
-            found.scores["answer_match"] = found.measures["answer_match"].value
+    test, single = (compared(first, said, sampling.pattern) for said in (chosen, greedy[best]))
     if not test.measures:
         raise ConfigError("no test row asks anything, so there is no answer to vote on")
     gains = {name: gain(single.measures[name], test.measures[name]) for name in single.measures}
@@ -132,17 +128,31 @@ def voted(places: Sequence[Place], sampling: Sampling) -> tuple[Result, Trained,
         "validation_of_singles": dict(zip(names, values, strict=True)),
         "votes": len(heard),
         "agreement": float(np.mean([row["agreement"] for row in chosen if "agreement" in row])),
-        "sampling": vars(sampling) if sampling.count else None,
+        "sampling": vars(sampling),
     }
     return Result(first.task, names, None, names[best], Evaluated({}, {}), test, gains, facts), first, sources
 
 
-def drawn(trained: Trained, split: Split, rows: Sequence[int], sampling: Sampling) -> list[list[dict[str, Any]]]:
-    """Several drawn answers of one model to each asked row; a list of rows for each draw."""
+def ballots(
+    members: Sequence[Trained], split: Split, rows: Sequence[int], sampling: Sampling
+) -> list[list[dict[str, Any]]]:
+    """Every answer that has a vote: a list over the asked rows for each member, or for each of its draws."""
+    if not sampling.count:
+        return [answered(member, member.model, split, rows) for member in members]
     found = []
-    for number in range(sampling.count):
-        with sampled(sampling.temperature, sampling.seed + number):
-            found.append(answered(trained, trained.model, split, rows))
+    for member in members:
+        for number in range(sampling.count):
+            with sampled(sampling.temperature, sampling.seed + number):
+                found.append(answered(member, member.model, split, rows))
+    return found
+
+
+def compared(trained: Trained, said: list[dict[str, Any]], pattern: str | None) -> Evaluated:
+    """The scores of answers, with `answer_match` where a pattern says what of them counts."""
+    found = with_answers(trained, {}, {}, said)
+    if pattern:
+        found.measures = {"answer_match": matches(found, pattern), **found.measures}
+        found.scores["answer_match"] = found.measures["answer_match"].value
     return found
 
 

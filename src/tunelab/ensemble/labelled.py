@@ -4,7 +4,7 @@ Shape letters: K members, N rows, C classes or targets.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,17 +13,10 @@ from numpy.typing import NDArray
 from scipy.special import expit, log_softmax, logit, softmax
 
 from tunelab.data.examples import Micro
-from tunelab.ensemble.combine import (
-    disagreement,
-    least_squares_weights,
-    mean,
-    mixture_weights,
-    vote,
-    vote_each,
-)
+from tunelab.ensemble.combine import disagreement, mean
+from tunelab.ensemble.evaluated import Evaluated
 from tunelab.ensemble.measures import Measure, class_measures, label_measures, number_measures
 from tunelab.ensemble.outputs import Outputs
-from tunelab.ensemble.stacking import classes, fit_stack, labels, squares
 from tunelab.tasks.base import Record, Task
 from tunelab.tasks.classification import Classification
 from tunelab.tasks.regression import Regression
@@ -92,69 +85,6 @@ class Kind:
         return class_measures(log_softmax(logits, axis=1), wanted)
 
 
-@dataclass
-class Rule:
-    """How outputs of members become outputs of the ensemble.
-
-    Attributes:
-        combine: Spoken outputs (K, N, C) to logits (N, C).
-        weights: Of the members, where there are any.
-        facts: What else was fitted.
-    """
-
-    combine: Callable[[Figures], Figures]
-    weights: list[float] | None = None
-    facts: dict[str, Any] = field(default_factory=dict)
-
-
-def fit(method: str, kind: Kind, said: Figures, wanted: NDArray[Any]) -> Rule:
-    """The rule of a method, fitted on validation.
-
-    Args:
-        method: soft, hard, weighted or stack.
-        kind: Of the outputs.
-        said: Spoken outputs on validation, (K, N, C).
-        wanted: What is right there.
-    """
-    if method == "soft":
-        return Rule(lambda table: kind.logits(mean(table)), [1 / len(said)] * len(said))
-    if method == "hard":
-        return Rule(lambda table: kind.logits(hard(kind, table)))
-    if method == "weighted":
-        weights = fitted_weights(kind, said, wanted)
-        return Rule(lambda table: kind.logits(mean(table, weights)), weights.tolist())
-    loss = squares if kind.numbers else labels if kind.several else classes
-    right = wanted.astype(np.float64) if kind.several else wanted
-    stack = fit_stack(as_inputs(kind, said), right, loss)
-    facts = {"stack": {"weights": stack.weights.tolist(), "bias": stack.bias.tolist(), "strength": stack.strength}}
-    return Rule(lambda table: stack(as_inputs(kind, table)), None, facts)
-
-
-def as_inputs(kind: Kind, said: Figures) -> Figures:
-    """Spoken outputs as a stack takes them: log-probabilities, logits, or numbers, (K, N, C)."""
-    return np.stack([kind.logits(one) for one in said])
-
-
-def hard(kind: Kind, said: Figures) -> Figures:
-    """One vote a member; of numbers the median."""
-    if kind.numbers:
-        found: Figures = np.median(said, axis=0)
-        return found
-    if isinstance(kind.task, Classification) and kind.several:
-        return vote_each(said, kind.task.threshold)
-    return vote(said)
-
-
-def fitted_weights(kind: Kind, said: Figures, wanted: NDArray[Any]) -> Figures:
-    """Weights of a mean that fit validation best: by likelihood, for numbers by squared error; (K,)."""
-    if kind.numbers:
-        return least_squares_weights(said.reshape(len(said), -1), wanted.ravel())
-    if kind.several:
-        likely = np.where(wanted > 0, said, 1 - said)  # (K, N, C)
-        return mixture_weights(likely.reshape(len(said), -1).T)
-    return mixture_weights(said[:, np.arange(len(wanted)), wanted].T)
-
-
 def cost(kind: Kind, said: Figures, wanted: NDArray[Any]) -> Callable[[Sequence[int]], float]:
     """The loss on validation of the mean of some members, by which a selection is made; lower is better."""
     name = "mse" if kind.numbers else "loss"
@@ -174,6 +104,20 @@ def scored(task: Task, logits: Figures, said: Outputs) -> tuple[dict[str, float]
     scores = task.scores()
     scores.update(torch.from_numpy(logits), as_micro(said))
     return {name: float(value) for name, value in scores.compute().items()}, scores.report()
+
+
+def evaluated(kind: Kind, logits: Figures, said: Outputs, records: Sequence[Record]) -> Evaluated:
+    """Scores, tables and predictions of combined outputs (N, C) on a split.
+
+    Args:
+        kind: Of the outputs.
+        logits: As a rule combined them.
+        said: What one of the members said there: it knows rows and targets.
+        records: Of the split.
+    """
+    scores, tables = scored(kind.task, logits, said)
+    predictions = predicted(kind.task, logits, said, records)
+    return Evaluated(scores, kind.measures(logits, kind.wanted(said)), tables, predictions)
 
 
 def predicted(task: Task, logits: Figures, said: Outputs, records: Sequence[Record]) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from tunelab.closing import exportable
 from tunelab.data.prepare import SPLITS, Sources, Split
 from tunelab.ensemble.by_text import restored
 from tunelab.ensemble.evaluated import Evaluated, Result, place_of_best, primary
-from tunelab.ensemble.labelled import Kind, predicted, scored
+from tunelab.ensemble.labelled import Kind, evaluated
 from tunelab.ensemble.measures import gain, ratio
 from tunelab.ensemble.members import Place
 from tunelab.ensemble.outputs import outputs
@@ -91,10 +91,7 @@ def ask(trained: Trained, split: Split, *, answers: bool) -> Evaluated:
         return evaluate([trained], [1.0], split, asked_of(trained, split) if answers else None)
     said, kind = outputs(trained, split), Kind(task, [task])
     logits = kind.logits(kind.spoken([said])[0])
-    scores, tables = scored(task, logits, said)
-    found = Evaluated(scores, kind.measures(logits, kind.wanted(said)), tables)
-    found.predictions = predicted(task, logits, said, split.rows)
-    return found
+    return evaluated(kind, logits, said, split.rows)
 
 
 def soup(places: Sequence[Place], *, greedy: bool) -> tuple[Result, Trained, Sources]:

@@ -1,5 +1,6 @@
 """The run folder that an ensemble leaves."""
 
+import os
 import shlex
 import sys
 import time
@@ -40,7 +41,7 @@ def write_folder(
         began: `time.monotonic()` when the work began.
     """
     settings = replace(model.settings, name="ensemble", resume=None, trial={"id": None, "study": None})
-    facts = facts_of(method, result, places)
+    facts = facts_of(root, method, result, places)
     scores = {f"val/{name}": value for name, value in result.validation.scores.items()}
     scores |= {f"test/{name}": value for name, value in result.test.scores.items()}
     if "calibration" in result.facts:
@@ -82,19 +83,30 @@ def counts(sources: Sources) -> dict[str, dict[str, int | float]]:
     return {name: {"rows": len(split.rows)} for name, split in sources.splits.items()}
 
 
-def facts_of(method: str, result: Result, places: Sequence[Any]) -> dict[str, Any]:
-    """`ensemble.json`: method, members and their weights, gains with intervals, what else was fitted."""
+def facts_of(root: Path, method: str, result: Result, places: Sequence[Any]) -> dict[str, Any]:
+    """`ensemble.json`: method, members, where they lie, their weights, gains with intervals, what else was fitted."""
     weights: Sequence[float | None] = result.weights or [None] * len(result.names)
-    sha = {place.name: weights_hash(place.checkpoint or place.folder.best) for place in places if has_weights(place)}
+    by_name = {place.name: place for place in places}
     return {
         "method": method,
         "members": [
-            {"run": name, "weight": weight, "weights_sha256": sha.get(name)}
+            {"run": name, **location(root, by_name[name]), "weight": weight}
             for name, weight in zip(result.names, weights, strict=True)
         ],
         "best_single": result.best,
         "gains": {name: asdict(gain) for name, gain in result.gains.items()},
         **result.facts,
+    }
+
+
+def location(root: Path, place: Any) -> dict[str, str | None]:
+    """Where a member lies, so that it is found when the ensemble is asked again, and how its weights are known."""
+    folder = place.folder.root.resolve()
+    return {
+        "folder": str(folder),
+        "beside": os.path.relpath(folder, root.resolve()),  # serves where both have been moved
+        "checkpoint": None if place.checkpoint is None else place.checkpoint.name,
+        "weights_sha256": weights_hash(place.checkpoint or place.folder.best) if has_weights(place) else None,
     }
 
 

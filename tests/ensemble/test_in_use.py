@@ -1,0 +1,251 @@
+"""An ensemble of predictions in use: what it says of new rows follows by hand from what its members say of them."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import softmax
+
+from tiny import WORDS, write
+from tunelab.ensemble.in_use import together
+from tunelab.generate import answering
+from tunelab.json_lines import read_lines
+from tunelab.record import RunFolder
+
+Talk = Callable[..., tuple[int, str, str]]
+NEW = [{"text": f"{WORDS[i % 3]} {WORDS[(i * 7) % 10]} new {i}"} for i in range(30)]  # in no split of any run
+
+
+def slow(*values: Any) -> Any:
+    """A case that the fast tests leave out."""
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
+Known = dict[tuple[Any, ...], Any]
+
+
+@pytest.fixture(scope="session")
+def known() -> Known:
+    """Ensembles that are made and answers that are given already, so that no two tests pay for the same."""
+    return {}
+
+
+def asked(
+    tunelab: Talk, run: Path, rows: list[dict[str, Any]], tmp_path: Path, known: Known, *more: Any
+) -> list[dict[str, Any]]:
+    """What `tunelab predict` gives for rows."""
+    if (key := (run, json.dumps(rows), more)) not in known:
+        file, out = write(tmp_path / "new.jsonl", rows), tmp_path / f"{run.name}_said.jsonl"
+        status, _, err = tunelab("predict", run, "--input", file, "--output", out, *more)
+        assert (status, err) == (0, "")
+        known[key] = read_lines(out)
+        out.unlink()
+    return list(known[key])
+
+
+def combine(tunelab: Talk, runs: list[RunFolder], method: str, known: Known, *more: Any) -> Path:
+    """The folder of an ensemble of runs."""
+    words = [run.root for run in runs]
+    if (key := (*words, method, *more)) not in known:
+        known[key] = words[0].parent / f"all_{len(known)}"
+        status, _, err = tunelab("ensemble", *words, "--method", method, "--output", known[key], *more)
+        assert status == 0, err
+    return Path(known[key])
+
+
+def facts_of(folder: Path) -> dict[str, Any]:
+    return dict(json.loads((folder / "ensemble.json").read_text()))
+
+
+@pytest.mark.parametrize("method", [slow("soft"), "hard", slow("weighted"), "stack"])
+def test_labels_of_new_rows_are_the_members_own_combined_by_hand(
+    method: str, sorters: list[RunFolder], tmp_path: Path, tunelab: Talk, known: Known
+) -> None:
+    # Given what each member says of rows that none has seen, by itself
+    ensemble = combine(tunelab, sorters, method, known)
+    facts = facts_of(ensemble)
+    own = [asked(tunelab, run.root, NEW, tmp_path, known) for run in sorters]
+    names = sorted(own[0][0]["probabilities"])
+    table = np.array([[[row["probabilities"][name] for name in names] for row in said] for said in own])  # (K, N, C)
+    assert np.abs(table[0] - table[1]).max() > 1e-3
+
+    # When it is combined by hand, with what was fitted on validation
+    if method == "soft":
+        wanted = table.mean(axis=0)
+    elif method == "hard":
+        votes = np.stack([(table.argmax(axis=2) == place).mean(axis=0) for place in range(len(names))], axis=1)
+        wanted = 0.99 * votes + 0.01 * table.mean(axis=0)
+    elif method == "weighted":
+        wanted = sum(member["weight"] * said for member, said in zip(facts["members"], table, strict=True))
+    else:
+        top = facts["stack"]
+        wanted = softmax((np.array(top["weights"])[:, None] * np.log(table)).sum(axis=0) + top["bias"], axis=1)
+
+    # Then the ensemble says the same, row for row
+    found = asked(tunelab, ensemble, NEW, tmp_path, known)
+    assert [row["text"] for row in found] == [row["text"] for row in NEW]
+    said = np.array([[row["probabilities"][name] for name in names] for row in found])
+    np.testing.assert_allclose(said, wanted, atol=2e-6)
+    assert [row["prediction"] for row in found] == [names[place] for place in wanted.argmax(axis=1)]
+
+
+@pytest.mark.parametrize(("method", "middle"), [slow("soft", np.mean), ("hard", np.median)])
+def test_numbers_of_new_rows_are_in_the_users_units(
+    method: str, middle: Any, raters: list[RunFolder], tmp_path: Path, tunelab: Talk, known: Known
+) -> None:
+    ensemble = combine(tunelab, raters, method, known)
+    own = [[row["prediction"] for row in asked(tunelab, run.root, NEW, tmp_path, known)] for run in raters]
+
+    found = [row["prediction"] for row in asked(tunelab, ensemble, NEW, tmp_path, known)]
+
+    np.testing.assert_allclose(found, middle(own, axis=0), atol=1e-5)
+
+
+def test_a_mixture_answers_new_rows_by_the_mean_distribution(
+    speakers: list[RunFolder], tmp_path: Path, tunelab: Talk, known: Known
+) -> None:
+    folder = combine(tunelab, speakers, "weighted", known)
+    rows = [{"instruction": f"say {word}", "input": " ".join(WORDS[:at])} for at, word in enumerate(WORDS[:5])]
+
+    found = asked(tunelab, folder, rows, tmp_path, known, "--max-new-tokens", 6)
+
+    # by hand: every token anew from whole sequences, no cache, one row at a time
+    ensemble = together(folder)
+    assert ensemble is not None and ensemble.weights is not None
+    first = ensemble.members[0].task
+    for place, record in enumerate(rows):
+        ids = list(first.question(record, place).ids)
+        start = len(ids)
+        while len(ids) < start + 6 and (len(ids) == start or ids[-1] not in first.template.stop_ids):  # type: ignore[attr-defined]
+            with torch.no_grad():
+                each = [m.model(input_ids=torch.tensor([ids])).logits[0, -1].softmax(-1) for m in ensemble.members]
+            ids.append(int(sum(w * one for w, one in zip(ensemble.weights, each, strict=True)).argmax()))
+        assert found[place]["prediction"] == first.tokenizer.decode(ids[start:], skip_special_tokens=True).strip()
+
+
+def test_a_vote_over_answers_takes_one_that_members_gave_and_says_how_many_agree(
+    speakers: list[RunFolder], tmp_path: Path, tunelab: Talk, known: Known
+) -> None:
+    ensemble = combine(tunelab, speakers, "hard", known)
+    rows = [{"instruction": f"say {word}"} for word in WORDS]
+    own = [[row["prediction"] for row in asked(tunelab, run.root, rows, tmp_path, known)] for run in speakers]
+
+    found = asked(tunelab, ensemble, rows, tmp_path, known)
+
+    for row, one, other in zip(found, *own, strict=True):
+        assert row["prediction"] == one, "of equally many, the one heard first"
+        assert row["agreement"] == (1.0 if one == other else 0.5)
+
+
+@pytest.mark.slow
+def test_drawn_answers_are_the_same_each_time(
+    speakers: list[RunFolder], tmp_path: Path, tunelab: Talk, known: Known
+) -> None:
+    ensemble = combine(tunelab, speakers[:1], "hard", known, "--samples", 3)
+    rows = [{"instruction": f"say {word}"} for word in WORDS[:4]]
+
+    found = asked(tunelab, ensemble, rows, tmp_path, known)
+
+    assert found == asked(tunelab, ensemble, rows, tmp_path, {})
+    assert {round(row["agreement"] * 3) for row in found} <= {1, 2, 3}
+
+
+@pytest.mark.parametrize(
+    ("kind", "method"),
+    [("sorters", "stack"), slow("raters", "weighted"), slow("speakers", "soft"), slow("speakers", "hard")],
+)
+def test_evaluate_on_the_test_rows_gives_the_scores_of_the_ensemble(
+    kind: str, method: str, request: pytest.FixtureRequest, tmp_path: Path, tunelab: Talk, known: Known
+) -> None:
+    runs = request.getfixturevalue(kind)
+    made = combine(tunelab, runs, method, known)
+    ensemble, folder = together(made), RunFolder(made)
+    assert ensemble is not None
+    whole = read_lines(Path(ensemble.settings.data["train"]))
+    shown = {row.get("text") or row.get("row") for row in folder.read_predictions()}
+    rows = [row for row in whole if row.get("text") in shown] if kind != "speakers" else test_rows(ensemble)
+
+    file = write(tmp_path / "test.jsonl", rows)
+    status, out, err = tunelab("evaluate", made, "--data", file, "--output", tmp_path / "scores.json")
+
+    assert (status, err) == (0, "")
+    scores = json.loads((tmp_path / "scores.json").read_text())["scores"]
+    known = {name.removeprefix("test/"): value for name, value in folder.read_scores().items() if "test/" in name}
+    assert len(scores) >= 3 and set(scores) <= set(known)
+    assert scores == pytest.approx({name: known[name] for name in scores}, rel=1e-5)
+    assert "look 1 at this file" in out
+
+
+def test_rows(ensemble: Any) -> list[dict[str, Any]]:
+    """The test split of the first member."""
+    from tunelab.ensemble.members import splits_of
+
+    return [dict(row) for row in splits_of(ensemble.members[0]).splits["test"].rows]
+
+
+test_rows.__test__ = False  # type: ignore[attr-defined]
+
+
+def test_an_ensemble_that_was_cut_off_goes_on_and_gives_the_same(
+    sorters: list[RunFolder], tmp_path: Path, tunelab: Talk, known: Known, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a prediction that fails in its third window
+    ensemble = combine(tunelab, sorters, "soft", known)
+    rows = [*NEW[:8], {"text": " "}, *NEW[8:]]
+    monkeypatch.setattr(answering, "WINDOW", 7)
+    whole = asked(tunelab, ensemble, rows, tmp_path, {})
+    file, out = tmp_path / "new.jsonl", tmp_path / "out.jsonl"
+    words = ("predict", ensemble, "--input", file, "--output", out)
+    real, calls = answering.questions, iter(range(99))
+    monkeypatch.setattr(answering, "questions", lambda *given: real(*given) if next(calls) < 6 else 1 / 0)
+    monkeypatch.setattr("tunelab.ensemble.speaking.questions", answering.questions)
+    with pytest.raises(ZeroDivisionError):
+        tunelab(*words)
+    assert not out.exists()
+
+    # When the last line that it left is torn, and it is started again
+    part = tmp_path / "out.jsonl.partial"
+    part.write_bytes(part.read_bytes()[:-20])
+    monkeypatch.setattr("tunelab.ensemble.speaking.questions", real)
+    status, told, err = tunelab(*words)
+
+    # Then every row is there once, the blank one with its fault
+    assert (status, err) == (0, "")
+    assert "going on after row 13 of 31" in told
+    assert read_lines(out) == whole
+    assert [place for place, row in enumerate(whole) if "error" in row] == [8]
+
+
+def test_members_that_are_gone_or_have_changed_are_told_all_at_once(
+    sorters: list[RunFolder], tmp_path: Path, tunelab: Talk, known: Known
+) -> None:
+    # Given an ensemble of copies, which were moved together with it
+    old, new = tmp_path / "old", tmp_path / "new"
+    for place, run in enumerate(sorters):
+        shutil.copytree(run.root, old / str(place))
+    words = [old / str(place) for place in range(3)]
+    assert tunelab("ensemble", *words, "--output", old / "all")[0] == 0
+    old.rename(new)
+    assert asked(tunelab, new / "all", NEW[:2], tmp_path, known)[0]["prediction"]
+
+    # When one is deleted and another one's weights are replaced
+    shutil.rmtree(new / "0")
+    shutil.copy(sorters[2].best, new / "1" / "checkpoints" / "best.ckpt")
+    file = write(tmp_path / "new.jsonl", NEW)
+    status, _, err = tunelab("predict", new / "all", "--input", file, "--output", tmp_path / "out.jsonl")
+
+    assert status == 2
+    assert "is gone" in err and "learned on since" in err
+    assert not (tmp_path / "out.jsonl").exists()
+
+
+def test_what_needs_one_model_says_that_this_is_none(speakers: list[RunFolder], tunelab: Talk, known: Known) -> None:
+    status, _, err = tunelab("chat", combine(tunelab, speakers, "soft", known))
+
+    assert status == 2
+    assert "is an ensemble of predictions and no single model" in err
