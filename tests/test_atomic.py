@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from tunelab.atomic import plain, write_json, write_text, write_with
+from tunelab.atomic import plain, renew_text, write_json, write_text, write_with
 from tunelab.errors import TuneLabError
 
 
@@ -120,3 +120,13 @@ def test_a_disk_that_fills_up_under_torchs_own_writer_is_told_as_full(tmp_path: 
     with pytest.raises(TuneLabError, match="the disk is full"):
         write_with(tmp_path / "last.ckpt", lambda file: torch.save(state, FullAfter()))
     assert not list(tmp_path.iterdir())
+
+
+def test_a_derived_file_is_renewed_only_where_it_says_something_else(tmp_path: Path) -> None:
+    target = tmp_path / "study.csv"
+    renew_text(target, "a\n")
+    first = target.stat().st_ino
+    renew_text(target, "a\n")
+    assert target.stat().st_ino == first
+    renew_text(target, "b\n")
+    assert target.read_text() == "b\n" and names(tmp_path) == {"study.csv"}

@@ -16,7 +16,9 @@ PARTIAL = ".part"  # ending of a file that is still being written; safe to delet
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-def write_with(path: Path, fill: Callable[[IO[bytes]], object], size: int | None = None) -> None:
+def write_with(
+    path: Path, fill: Callable[[IO[bytes]], object], size: int | None = None, *, lasting: bool = True
+) -> None:
     """Replace `path` by what `fill` writes, in one move.
 
     The bytes go to a file beside the target, since a move is atomic only within one file system, and reach the disk
@@ -26,6 +28,7 @@ def write_with(path: Path, fill: Callable[[IO[bytes]], object], size: int | None
         path: The file to write; an old one stays as it is until the new one is whole.
         fill: Writes to an open binary file, for instance `partial(torch.save, state)`.
         size: Bytes that will be written, for the message on a full disk; None where unknown.
+        lasting: False leaves it to the system when the bytes reach the disk: quicker, for what can be made anew.
 
     Raises:
         TuneLabError: If the file cannot be written; names the file, the bytes needed and the bytes free.
@@ -35,9 +38,11 @@ def write_with(path: Path, fill: Callable[[IO[bytes]], object], size: int | None
         with part.open("wb") as file:
             fill(file)
             file.flush()
-            os.fsync(file.fileno())
+            if lasting:
+                os.fsync(file.fileno())
         os.replace(part, path)
-        sync_folder(path.parent)
+        if lasting:
+            sync_folder(path.parent)
     except (OSError, RuntimeError) as fault:
         # torch's own writer, interrupted by the system's error, raises one about itself
         cause = fault if isinstance(fault, OSError) else fault.__context__
@@ -57,7 +62,23 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Replace `path` by `value`, as indented JSON, in one move; see `plain` for what a value may be."""
-    write_text(path, json.dumps(plain(value), indent=2, allow_nan=False) + "\n")
+    write_text(path, json_text(value))
+
+
+def json_text(value: Any) -> str:
+    """A value as indented JSON; see `plain` for what it may be."""
+    return json.dumps(plain(value), indent=2, allow_nan=False) + "\n"
+
+
+def renew_text(path: Path, text: str) -> None:
+    """Like `write_text`, for a file that follows from others: left alone where it says so already, and quick."""
+    content = text.encode()
+    try:
+        if path.stat().st_size == len(content) and path.read_bytes() == content:
+            return
+    except OSError:  # not there yet
+        pass
+    write_with(path, lambda file: file.write(content), len(content), lasting=False)
 
 
 def plain(value: Any) -> Any:

@@ -1,8 +1,9 @@
 """What a run may be asked for: the schema, and the check of all of it at once."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, make_dataclass
 from difflib import get_close_matches
+from functools import cache
 from typing import Any, cast
 
 from omegaconf import MISSING, DictConfig, OmegaConf
@@ -111,11 +112,19 @@ def typed(config: DictConfig) -> tuple[dict[str, Any], list[str]]:
             continue
         try:
             given = resolved(config, key) if OmegaConf.is_config(config[key]) else config[key]
-            merged = OmegaConf.merge(OmegaConf.structured(Run), {key: given})
+            merged = OmegaConf.merge(schema_of(key), {key: given})
             values[key] = cast(dict[str, Any], OmegaConf.to_container(merged, resolve=True))[key]
         except OmegaConfBaseException as fault:
             faults.append(f"{key}: {build.first_line(fault)}")
     return values, faults
+
+
+@cache
+def schema_of(key: str) -> DictConfig:
+    """The declared type of one key.  The whole schema would be copied anew for each key, which took longer than all else."""
+    entry = next(entry for entry in fields(Run) if entry.name == key)
+    made = make_dataclass(key, [(key, entry.type, field(default=MISSING))])
+    return cast(DictConfig, OmegaConf.structured(made))
 
 
 def resolved(config: DictConfig, key: str) -> Any:

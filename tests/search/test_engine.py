@@ -1,5 +1,6 @@
 """The engine against everything that goes wrong in a night, over a training that takes no time."""
 
+import os
 import resource
 import signal
 import subprocess
@@ -224,3 +225,13 @@ def test_time_between_commands_and_time_side_by_side_do_not_count_twice(tmp_path
     spent = covered(intervals(again.trials(), time.time(), lambda trial: True))
     assert 1.0 <= spent < 0.9 * sum(b - a for t in again.trials() for a, b in t.user_attrs["sessions"])
     assert len(made.trials()) == 3
+
+
+def test_a_trial_waits_for_the_disk_a_few_times_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[int] = []
+    monkeypatch.setattr(os, "fsync", waits.append)
+    made = engine(tmp_path, trials=3)
+    waits.clear()
+    assert run(made)
+
+    assert 0 < len(waits) <= 3 * 3  # asked and claimed, started, ended

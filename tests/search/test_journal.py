@@ -1,5 +1,6 @@
 """The journal of a study under torn lines and full disks."""
 
+import os
 import resource
 import threading
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ import pytest
 from optuna.storages import JournalStorage
 
 from tunelab.errors import TuneLabError
-from tunelab.search.journal import SafeJournal
+from tunelab.search.journal import SafeJournal, SafeStorage
 
 
 def study(path: Path) -> optuna.Study:
@@ -22,8 +23,12 @@ def study(path: Path) -> optuna.Study:
 def add(path: Path, count: int) -> None:
     found = study(path)
     for _ in range(count):
-        trial = found.ask()
-        found.tell(trial, trial.suggest_float("x", 0, 1))
+        add_to(found)
+
+
+def add_to(found: optuna.Study) -> None:
+    trial = found.ask()
+    found.tell(trial, trial.suggest_float("x", 0, 1))
 
 
 @contextmanager
@@ -101,3 +106,25 @@ def test_a_disk_that_has_room_again_is_written_to(tmp_path: Path) -> None:
         found.tell(found.ask(), 3.0)
 
     assert study(path).trials[-1].value == 3.0
+
+
+def test_what_is_noted_of_one_event_waits_for_the_disk_once_and_is_seen_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = SafeJournal(tmp_path / "journal.log")
+    found = optuna.create_study(storage=SafeStorage(journal), study_name="s")
+    waits: list[int] = []
+    monkeypatch.setattr(os, "fsync", waits.append)
+
+    with journal.at_once():
+        add_to(found)
+        with journal.at_once():
+            add_to(found)
+        other = optuna.load_study(storage=JournalStorage(SafeJournal(journal.path)), study_name="s")
+        assert not waits and len(other.trials) == 2
+    assert len(waits) == 1
+    with journal.at_once():
+        pass
+    assert len(waits) == 1
+    add_to(found)
+    assert len(waits) > 2  # elsewhere each line is on disk before the next

@@ -65,6 +65,7 @@ class Crew:
         folder, slot = self.folder.trial(number), self._free()
         own = [f"trial.id={number}", f"trial.study={self.folder.root}", f"hydra.run.dir={folder}"]
         self._claim(number, slot)
+        self.notes.settle()  # after a power cut, no folder may belong to a trial that nobody knows of
         try:
             job = self.executor.start([*self.command, *overrides, *own], folder, self.slots[slot])
         except OSError as fault:
@@ -92,13 +93,16 @@ class Crew:
             status = running.job.poll()
             if status is not None:
                 self.running.remove(running)
-                before = self._sessions(running.number)
-                took = time.monotonic() - running.began
-                self.notes.write(running.number, sessions=[*before, [time.time() - took, time.time()]])
                 yield running, status
             elif self.limit is not None and time.monotonic() - running.began > self.limit and not running.timed_out:
                 running.timed_out = True
                 running.job.stop()
+
+    def close(self, running: Running) -> None:
+        """Note when a trial that has ended was at work."""
+        took = time.monotonic() - running.began
+        before = self._sessions(running.number)
+        self.notes.write(running.number, sessions=[*before, [time.time() - took, time.time()]])
 
     def stop(self, *, now: bool = False) -> None:
         """Ask every trial to end at a safe point, or end it at once."""

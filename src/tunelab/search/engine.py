@@ -24,7 +24,8 @@ from tunelab.search.proposals import counted, retried
 from tunelab.search.space import Params, Space
 from tunelab.search.spent import covered, intervals, typical
 
-POLL = 0.05  # seconds between two looks at the running trials
+SOON, POLL = 0.002, 0.1  # seconds between two looks at the running trials: least and most
+SHARE = 0.02  # of the time that a trial has run, until it is looked at again
 QUIET = 1.0  # the same while nothing of ours runs and we wait for other engines
 FIRST_FAILURES = 3  # trials in a row that may fail by their settings before the search is given up
 PREEMPTED = 20  # times that a trial may be sent away by others before it counts as failed
@@ -56,6 +57,7 @@ class Engine:
         fixed: Overrides that every trial has.
         tell: Called with a line worth reading.
         changed: Called whenever a trial started or ended.
+        looked: Called after each look at the running trials.
     """
 
     crew: Crew
@@ -65,6 +67,7 @@ class Engine:
     fixed: Sequence[str]
     tell: Callable[[str], None] = print
     changed: Callable[["Engine"], None] = lambda engine: None
+    looked: Callable[["Engine"], None] = lambda engine: None
     stopping: bool = False
     exhausted: bool = False
     fault: TuneLabError | None = None
@@ -93,7 +96,15 @@ class Engine:
                     raise self.fault
                 if self.stopping or not self._others_may_leave_work():
                     return not self.stopping and self._done()
-            time.sleep(POLL if self.crew.running else QUIET)
+            self.looked(self)
+            time.sleep(self._pause())
+
+    def _pause(self) -> float:
+        """Seconds until the next look: a trial that has just begun may end at once, a long one can wait."""
+        if not self.crew.running:
+            return QUIET
+        youngest = time.monotonic() - max(running.began for running in self.crew.running)
+        return min(POLL, max(SOON, SHARE * youngest))
 
     def stop(self) -> None:
         """Start nothing more, and ask every trial to end at a safe point; a second call ends them at once."""
@@ -112,7 +123,8 @@ class Engine:
         while self.crew.has_room() and not self.stopping:
             with claim(self.crew.folder.lock):
                 try:
-                    started = self._take_over() or (self._wanted() and self._start_next())
+                    with self.crew.notes.at_once():
+                        started = self._take_over() or (self._wanted() and self._start_next())
                 except TuneLabError as fault:  # the trials at work are watched to their end all the same
                     self._give_up(fault)
                     return
@@ -184,8 +196,10 @@ class Engine:
         for running, status in self.crew.ended():
             run = self.crew.folder.trial(running.number)
             ended = read_outcome(run, status, self.objectives, timed_out=running.timed_out)
-            if not self._goes_on(running, ended):
-                self._finish(running.number, ended)
+            with self.crew.notes.at_once():
+                self.crew.close(running)
+                if not self._goes_on(running, ended):
+                    self._finish(running.number, ended)
             self.changed(self)
 
     def _goes_on(self, running: Running, ended: Outcome) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from tunelab.atomic import write_json, write_text
+from tunelab.atomic import json_text, renew_text
 from tunelab.search.folder import StudyFolder
 from tunelab.search.proposals import counted, tried
 
@@ -79,28 +79,26 @@ def write_ledger(
     """
     ended = [trial for trial in trials if trial.state.is_finished() and tried(trial)]
     lines = [line_of(trial) for trial in ended]
-    write_text(folder.trials, "".join(json.dumps(line) + "\n" for line in lines))
-    write_text(folder.table, table_of(lines))
+    renew_text(folder.trials, "".join(json.dumps(line) + "\n" for line in lines))
+    renew_text(folder.table, table_of(lines))
     best = ranked(ended, directions)
     states = Counter(WORDS[trial.state] for trial in counted(ended))
     running = sum(trial.state is TrialState.RUNNING for trial in trials)
-    write_json(
-        folder.summary,
-        {
-            "best_trial": best[0].number if best else None,
-            "best_value": best[0].values[0] if best and len(directions) == 1 else None,
-            "best_values": list(best[0].values) if best else None,
-            "best_params": best[0].params if best else None,
-            "front": [trial.number for trial in best] if len(directions) > 1 else None,
-            "objectives": list(objectives),
-            "directions": [direction.name.lower() for direction in directions],
-            "counts": {**{word: states.get(word, 0) for word in WORDS.values()}, "running": running},
-            "failures": dict(Counter(line["kind"] for line in lines if line["state"] == "failed")),
-            **more,
-        },
-    )
+    summary = {
+        "best_trial": best[0].number if best else None,
+        "best_value": best[0].values[0] if best and len(directions) == 1 else None,
+        "best_values": list(best[0].values) if best else None,
+        "best_params": best[0].params if best else None,
+        "front": [trial.number for trial in best] if len(directions) > 1 else None,
+        "objectives": list(objectives),
+        "directions": [direction.name.lower() for direction in directions],
+        "counts": {**{word: states.get(word, 0) for word in WORDS.values()}, "running": running},
+        "failures": dict(Counter(line["kind"] for line in lines if line["state"] == "failed")),
+        **more,
+    }
+    renew_text(folder.summary, json_text(summary))
     if best:
-        write_text(folder.best, winner(best[0]))
+        renew_text(folder.best, winner(best[0]))
 
 
 def table_of(lines: Sequence[Mapping[str, Any]]) -> str:

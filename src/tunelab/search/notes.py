@@ -1,7 +1,7 @@
 """What an engine writes down about trials, in the study itself, so that any other engine can go on from it."""
 
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from tunelab.search.journal import SafeStorage
 from tunelab.search.outcome import Outcome
 
 STATES = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
@@ -30,6 +31,15 @@ class Notes:
     def trials(self) -> list[FrozenTrial]:
         """Every trial of the study, as it stands now."""
         return self.study.get_trials(deepcopy=False)
+
+    def at_once(self) -> AbstractContextManager[None]:
+        """Within it, what is noted of one event waits for the disk once, at the end."""
+        return self.storage.journal.at_once() if isinstance(self.storage, SafeStorage) else nullcontext()
+
+    def settle(self) -> None:
+        """Wait for the disk now, also within `at_once`."""
+        if isinstance(self.storage, SafeStorage):
+            self.storage.journal.settle()
 
     def write(self, number: int, **facts: Any) -> None:
         """Note facts of a trial, plain values; does nothing where another engine has ended it meanwhile."""

@@ -8,12 +8,12 @@ from typing import Any
 import optuna
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
-from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages import BaseStorage, RDBStorage
 from optuna.study import StudyDirection
 
 from tunelab.errors import ConfigError
 from tunelab.search.folder import StudyFolder
-from tunelab.search.journal import SafeJournal
+from tunelab.search.journal import SafeJournal, SafeStorage
 
 NAME = "tunelab"
 
@@ -39,7 +39,7 @@ def open_storage(where: str | None, folder: StudyFolder) -> tuple[BaseStorage, l
                 "installed, or leave search.storage out: a journal in the study's folder serves many machines too"
             ) from fault
     backend = SafeJournal(Path(where) if where is not None else folder.journal)
-    return JournalStorage(backend), backend.repaired
+    return SafeStorage(backend), backend.repaired
 
 
 def open_study(
