@@ -47,6 +47,7 @@ def main() -> int:
         return 2
     value = float("nan") if act == "nan" else (x - 0.3) ** 2
     ended = {"status": "finished", "reason": None, "seconds": 0.1, "best": {"step": 1, "value": value}}
+    ended |= {"memory": {"process_mb": 100 + 100 * x, "gpu_mb": None}, "model": {"parameters": int(1000 * x)}}
     (folder / "metrics.json").write_text(json.dumps({"val/loss": value, "val/f1": 1 - x}))
     (folder / "run.json").write_text(json.dumps(ended))
     return 0

@@ -46,14 +46,21 @@ PLAN = Plan(
 )
 
 
-def engine(root: Path, fixed: Sequence[str] = (), space: Space = LINE, seed: int = 0, **changes: Any) -> Engine:
+def engine(
+    root: Path,
+    fixed: Sequence[str] = (),
+    space: Space = LINE,
+    seed: int = 0,
+    ways: Sequence[str] = ("min",),
+    **changes: Any,
+) -> Engine:
     """An engine on the study in a folder."""
     plan = replace(PLAN, **changes)
     folder = StudyFolder(root)
     folder.root.mkdir(parents=True, exist_ok=True)
     storage, _ = open_storage(plan.storage, folder)
     samplers = make_samplers(plan.sampler, space, seed=seed, trials=plan.trials, options={})
-    study = open_study(storage, NAME, ["min"], samplers.direct, None)
+    study = open_study(storage, NAME, ways, samplers.direct, None)
     crew = Crew(
         folder=folder,
         command=FAKE,

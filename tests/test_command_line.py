@@ -98,3 +98,13 @@ def test_resume_goes_on_in_its_own_folder(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").touch()
     assert completed([f"resume={tmp_path}"]) == [f"hydra.run.dir={tmp_path}", f"resume={tmp_path}"]
     assert completed(["resume=null"]) == ["resume=null"]
+
+
+@pytest.mark.parametrize("named", ["{}/best", "{}/best.yaml", "{}"])
+def test_an_experiment_may_be_what_a_search_left(tmp_path: Path, named: str) -> None:
+    (tmp_path / "best.yaml").write_text("# @package _global_\nlr: 0.0123\n")
+    found = completed([f"experiment={named.format(tmp_path)}"])
+
+    assert found == [f"hydra.searchpath=[file://{tmp_path}]", "experiment=best"]
+    assert (tmp_path / "experiment" / "best.yaml").read_text() == (tmp_path / "best.yaml").read_text()
+    assert completed(["experiment=effect_lr"]) == ["experiment=effect_lr"]

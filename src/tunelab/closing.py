@@ -10,7 +10,7 @@ import lightning as L
 from lightning.pytorch.callbacks import Callback, EarlyStopping
 from lightning.pytorch.loggers import Logger
 
-from tunelab import console
+from tunelab import console, peak_memory
 from tunelab.assemble import Prepared, fresh_adapter
 from tunelab.callbacks.best_checkpoint import BestCheckpoint
 from tunelab.callbacks.pruning import Pruning
@@ -99,7 +99,17 @@ def close(
         results["predictions_sha256"] = sha256_file(folder.predictions)
     best = best_of(trainer)
     folder.write_card(
-        close_card(card, ending.status, ending.reason, seconds, best, outcome.scores, results=results, energy=energy)
+        close_card(
+            card,
+            ending.status,
+            ending.reason,
+            seconds,
+            best,
+            outcome.scores,
+            results=results,
+            energy=energy,
+            memory=peak_memory.peaks(card["sessions"]),
+        )
     )
 
 

@@ -54,12 +54,13 @@ def completed(arguments: Sequence[str]) -> list[str]:
 
 
 def beside(value: str) -> tuple[str, Path] | None:
-    """An experiment file that lies outside conf/, named without its ending: its name, and where Hydra must look.
+    """An experiment file that lies outside conf/, or a study with one: its name, and where Hydra must look.
 
     Hydra finds it in a folder named experiment; a link to the file is made there.
     """
-    file = Path(f"{value}.yaml")
-    if "/" not in value or not file.is_file():
+    named = (Path(f"{value}.yaml"), Path(value), Path(value) / "best.yaml")  # the last: a study by itself
+    file = next((path for path in named if path.suffix == ".yaml" and path.is_file()), None)
+    if "/" not in value or file is None:
         return None
     linked = file.parent / "experiment" / file.name
     if not linked.exists():

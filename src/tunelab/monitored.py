@@ -9,7 +9,8 @@ MONITORS: Mapping[str, str] = {  # by `data.task`; each task class says the same
     "preference": "val/loss",
 }
 LOWER = frozenset(
-    {"loss", "perplexity", "mse", "mae", "unfinished", "unmatched", "time", "seconds", "memory_mb", "parameters"}
+    {"loss", "perplexity", "mse", "mae", "unfinished", "unmatched"}
+    | {"time", "seconds", "memory_mb", "gpu_peak_mb", "parameters", "trainable"}
 )
 
 

@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 
-from tunelab import console
+from tunelab import console, peak_memory
 from tunelab.answer_table import group_tables
 from tunelab.asking import answer_check
 from tunelab.assemble import make_data, make_module, prepare
@@ -77,6 +77,7 @@ def fine_tune(
         SystemExit: 143 or 130 after a signal, with a `last.ckpt` to go on from.
     """
     started, meter = time.monotonic(), EnergyMeter().start()
+    peak_memory.begin()
     silence_vendors()
     if faults := [*check_loggers(settings.logger), *device_faults(settings.trainer)]:
         raise ConfigError.listing(faults)

@@ -59,6 +59,7 @@ def open_card(
         "ended": None,
         "seconds": None,
         "energy": None,
+        "memory": None,
         "resumed_at": resumed_at,
         "best": None,
         "scores": None,
@@ -92,6 +93,7 @@ def close_card(
     *,
     results: Mapping[str, str | None] | None = None,
     energy: Mapping[str, float | None] | None = None,
+    memory: Mapping[str, float | None] | None = None,
 ) -> Card:
     """The card of a run that ends now.
 
@@ -104,6 +106,7 @@ def close_card(
         scores: Every score by its flat name, `split/score`.
         results: sha256 of the best weights and of the predictions, which a repetition is held against.
         energy: Joules of this process by kind of device; None where the machine does not count them.
+        memory: Most megabytes held at once, over all sessions, as `peak_memory.peaks` tells.
 
     Returns:
         A new card.  `seconds` and `energy` are those of all sessions; `scores` is nested, split by split.
@@ -125,6 +128,7 @@ def close_card(
         "ended": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": seconds + sum(session["seconds"] or 0.0 for session in card["sessions"]),
         "energy": _joules(card, energy or {}),
+        "memory": dict(memory or {}),
         "best": best,
         "scores": by_split,
         "results": dict(results or {}),
@@ -191,6 +195,7 @@ def _session(card: Mapping[str, Any]) -> dict[str, Any]:
         **kept,
         "seconds": seconds,
         "energy": energy,
+        "memory": card.get("memory"),
         "commit": git.get("commit"),
         "diff_sha256": git.get("diff_sha256"),
     }

@@ -8,34 +8,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
+import optuna
 import pytest
 import yaml
 
-ROOT = Path(__file__).parents[2]
-TINY = [
-    *("model=scratch", "model.depth=1", "model.width=32", "model.heads=2", "data.limit=200", "max_epochs=1"),
-    *("logger=csv", "eval.generate=false", "eval.test_rows=8", "eval.base=false"),
-]
-
-
-def command(*arguments: str) -> list[str]:
-    return [sys.executable, str(ROOT / "train.py"), "-m", *TINY, *arguments]
-
-
-def search(*arguments: str, status: int = 0) -> str:
-    done = subprocess.run(command(*arguments), capture_output=True, text=True, timeout=400, cwd=ROOT, check=False)
-    assert done.returncode == status, done.stdout[-3000:] + done.stderr[-3000:]
-    return done.stdout + done.stderr
-
-
-def lines(study: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (study / "trials.jsonl").read_text().splitlines()]
-
-
-def summary(study: Path) -> dict[str, Any]:
-    return dict(json.loads((study / "study.json").read_text()))
+from searches import ROOT, command, lines, search, summary
+from tunelab.search.folder import StudyFolder
+from tunelab.search.study import NAME, open_storage
 
 
 @pytest.mark.slow
@@ -176,3 +156,29 @@ def test_an_inline_search_leaves_the_same_files(tmp_path: Path) -> None:
 
     assert [line["state"] for line in lines(study)] == ["complete", "complete"]
     assert (study / "0" / "trial.log").read_text() and os.listdir(study / "1")
+
+
+@pytest.mark.slow
+def test_a_pruned_trial_on_two_processes_ends_at_the_same_step_on_both(tmp_path: Path) -> None:
+    study = tmp_path / "study"
+    words = [
+        *("lr=1e-2,1e-6", "max_epochs=4", "search.pruner=median", "search.judge=false", f"hydra.sweep.dir={study}"),
+        "search.pruner_options={n_startup_trials: 1, n_warmup_steps: 0}",
+        *("trainer.devices=2", "trainer.accelerator=cpu", "trainer.strategy=ddp"),
+    ]
+    search(*words, script="tests/train_watched.py")
+
+    whole, pruned = lines(study)
+    assert (whole["state"], pruned["state"]) == ("complete", "pruned")
+    assert len(whole["curve"]) == 4 and len(pruned["curve"]) == 1
+    for line, epochs in ((whole, 4), (pruned, 1)):
+        ranks = [json.loads((study / str(line["number"]) / f"rank_{rank}.json").read_text()) for rank in (0, 1)]
+        assert [rank["pruned"] for rank in ranks] == [line is pruned] * 2
+        assert [rank["reports"] for rank in ranks] == [True, False]  # one voice for the trial, one answer for all
+        assert ranks[0]["step"] == ranks[1]["step"] > 0
+        steps = ranks[0]["step"] / epochs
+        assert steps == int(steps)
+    assert summary(study)["counts"] == {"complete": 1, "pruned": 1, "failed": 0, "running": 0}
+    trials = optuna.load_study(storage=open_storage(None, StudyFolder(study))[0], study_name=NAME).trials
+    assert [trial.state.name for trial in trials] == ["COMPLETE", "PRUNED"]
+    assert [len(trial.intermediate_values) for trial in trials] == [4, 1]  # no rank reported twice

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from tunelab.search.verdict import compare, spread
+from tunelab.search.verdict import compare, holm, spread
 
 
 def test_the_interval_is_students() -> None:
@@ -62,3 +62,10 @@ def test_false_alarms_stay_below_five_in_a_hundred() -> None:
 def test_equal_runs_prove_nothing_and_constant_gains_prove_all() -> None:
     assert not compare([[1.0, 2.0]], [1.0, 2.0], "min")[0].adopt
     assert compare([[0.5, 1.5, 2.5]], [1.0, 2.0, 3.0], "min")[0].adopt
+
+
+def test_the_correction_is_the_one_of_holm() -> None:
+    chances = [0.01, 0.04, 0.03, 0.005]  # the example of many textbooks: 4, 3, 2 and 1 times, never falling
+
+    assert holm(chances) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.6, 0.7]) == [1.0, 1.0] and holm([]) == []

@@ -4,6 +4,10 @@ import argparse
 import os
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tunelab.search.verdict import Comparison
 
 EPILOG = """
 The best configurations and the default are trained with the same fresh seeds, so each seed is one fair pair.  A
@@ -41,7 +45,8 @@ def run(arguments: argparse.Namespace) -> int:
     found = carry_out(wanted, request, training_script(), slots, console.say)
     name, mode = request["objectives"][0], request["modes"][0]
     seeds = sorted(found[DEFAULT])
-    scores = {label: [runs[seed].values[0] for seed in seeds] for label, runs in found.items()}
+    order = list(dict.fromkeys(rerun.label for rerun in wanted))  # the default, then the best first
+    scores = {label: [found[label][seed].values[0] for seed in seeds] for label in order}
     spreads = {label: spread(values) for label, values in scores.items()}
     candidates = [label for label in scores if label != DEFAULT]
     verdicts = dict(zip(candidates, compare([scores[c] for c in candidates], scores[DEFAULT], mode), strict=True))
@@ -50,14 +55,23 @@ def run(arguments: argparse.Namespace) -> int:
         table[label] |= {"gain": verdict.gain, "gain low": verdict.low, "gain high": verdict.high, "p": verdict.p}
     console.show_groups(f"{name} over {len(seeds)} fresh seeds, with 95 % intervals", table)
     for label, verdict in verdicts.items():
-        word = "adopt" if verdict.adopt else "not proven"
-        console.say(
-            f"{label}: {word}; gain over the default {verdict.gain:.4g} ({verdict.low:.4g} to {verdict.high:.4g})"
-        )
+        console.say(f"{label}: {in_words(verdict)}")
     if not verdicts:
         console.say("the default was the only finished trial; there is nothing to compare it with")
+    if verdicts and not any(verdict.adopt for verdict in verdicts.values()):
+        console.say(f"keep the default, or look closer: --seeds {2 * len(seeds)} keeps the runs that are done")
     out = study.root / "confirm" / "confirm.json"
     facts = {label: asdict(verdict) | {"scores": scores[label]} for label, verdict in verdicts.items()}
     write_json(out, {"objective": name, "mode": mode, "seeds": seeds, "default": scores[DEFAULT], "verdicts": facts})
     console.show_paths({"figures": out})
     return 0
+
+
+def in_words(verdict: "Comparison") -> str:
+    """Whether to adopt a configuration, and why."""
+    gain = f"gain over the default {verdict.gain:.4g} ({verdict.low:.4g} to {verdict.high:.4g})"
+    if verdict.adopt:
+        return f"adopt; {gain}"
+    if verdict.gain <= 0:
+        return f"not proven; it is no better than the default: {gain}"
+    return f"not proven; {gain}, and p over all comparisons is {verdict.corrected:.2g}, where 0.05 would prove it"

@@ -6,10 +6,9 @@ marked as running; the next one takes them over: a process that still runs is wa
 on from its last checkpoint.
 """
 
-import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from optuna.trial import FrozenTrial, Trial, TrialState
@@ -17,8 +16,9 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from tunelab.errors import TuneLabError
 from tunelab.search.claim import claim
 from tunelab.search.crew import Crew, Running
+from tunelab.search.hopeless import hopeless
 from tunelab.search.orphans import elsewhere, left_behind, orphan
-from tunelab.search.outcome import Outcome, read_outcome
+from tunelab.search.outcome import Outcome, read_outcome, scored
 from tunelab.search.plan import Plan
 from tunelab.search.proposals import counted, retried
 from tunelab.search.space import Params, Space
@@ -27,7 +27,6 @@ from tunelab.search.spent import covered, intervals, typical
 SOON, POLL = 0.002, 0.1  # seconds between two looks at the running trials: least and most
 SHARE = 0.02  # of the time that a trial has run, until it is looked at again
 QUIET = 1.0  # the same while nothing of ours runs and we wait for other engines
-FIRST_FAILURES = 3  # trials in a row that may fail by their settings before the search is given up
 PREEMPTED = 20  # times that a trial may be sent away by others before it counts as failed
 
 
@@ -227,31 +226,14 @@ class Engine:
         return True
 
     def _finish(self, number: int, ended: Outcome) -> None:
-        if ended.state == "complete" and (lost := self.plan.constraints.keys() - ended.scores.keys()):
-            ended = replace(ended, state="failed", values=(), kind="no result", reason=f"it left no {', '.join(lost)}")
+        ended = scored(ended, self.plan.constraints)
         limits = self.plan.constraints.items() if ended.state == "complete" else ()
         self.crew.notes.end(number, ended, {name: ended.scores[name] - limit for name, limit in limits})
-        self._give_up_if_hopeless()
-
-    def _give_up_if_hopeless(self) -> None:
-        ended = [trial for trial in counted(self.trials()) if trial.state.is_finished()]
-        first = ended[:FIRST_FAILURES]
-        if len(ended) == FIRST_FAILURES and all(trial.user_attrs.get("kind") == "config" for trial in first):
-            last = first[-1]
-            self._give_up(
-                TuneLabError(
-                    f"the first {FIRST_FAILURES} trials could not start, so no other will; the last one said: "
-                    f"{last.user_attrs.get('reason')}\nIts output is in {self.crew.folder.trial(last.number)}/trial.log"
-                )
-            )
+        if (fault := hopeless(self.trials(), self.crew.folder)) is not None:
+            self._give_up(fault)
 
     def _give_up(self, fault: TuneLabError) -> None:
         """Start nothing more; `run` raises once the trials at work have ended."""
         self.fault = fault
         self.stopping = True
         self.crew.stop()
-
-
-def train_command() -> list[str]:
-    """What starts a training like this very process."""
-    return [sys.executable, sys.argv[0]]

@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -132,6 +133,11 @@ class LocalExecutor:
     def adopt(self, reference: str, folder: Path) -> Job | None:
         found = reference if here(reference) else process_of(folder)
         return AdoptedJob(found, folder) if found else None
+
+
+def train_command() -> list[str]:
+    """What starts a training like this very process."""
+    return [sys.executable, sys.argv[0]]
 
 
 def process_of(folder: Path) -> str | None:

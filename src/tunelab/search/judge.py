@@ -25,6 +25,7 @@ def judge_winner(
     looks = int(study.user_attrs.get("looks", 0)) + 1
     study.set_user_attr("looks", looks)  # before the look: one that fails half-way has looked too
     run = folder.trial(winner.number)
+    tell(f"scoring trial {winner.number}, and only it, on the test split")
     own = [f"resume={run}", f"hydra.run.dir={run}", "test=true", "save=true"]
     with (run / LOG).open("ab") as log:
         done = subprocess.run([*command, *own], stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False)
@@ -38,6 +39,6 @@ def judge_winner(
     if not scores:
         tell("there is no test split, so the best score is one that the search itself has chosen: too good to be true")
         return
-    tell(f"trial {winner.number} on the test split: " + ", ".join(f"{n} {v:.5g}" for n, v in scores.items()))
+    tell(", ".join(f"{name} {value:.5g}" for name, value in scores.items()))
     if looks > 1:
         tell(f"the test split was looked at {looks} times by now; each further look makes the score less honest")

@@ -16,33 +16,33 @@ from optuna.trial import FrozenTrial
 
 from tunelab import console
 from tunelab.data.folds import fold_faults
-from tunelab.errors import ConfigError, TuneLabError
+from tunelab.errors import ConfigError
 from tunelab.search.budget import checked, sized
 from tunelab.search.claim import claim
 from tunelab.search.crew import Crew
 from tunelab.search.effect import effect_of, write_effect
-from tunelab.search.engine import Engine, train_command
+from tunelab.search.engine import Engine
 from tunelab.search.executors import make_executor
 from tunelab.search.executors.inline import Train
 from tunelab.search.folder import StudyFolder
 from tunelab.search.grammar import quoted
+from tunelab.search.jobs import train_command
 from tunelab.search.judge import judge_winner
 from tunelab.search.keep import drop_checkpoints
 from tunelab.search.ledger import ranked, write_ledger
 from tunelab.search.notes import Notes
 from tunelab.search.objectives import objectives_of
 from tunelab.search.owner import Heart
-from tunelab.search.plan import Plan, plan_of
+from tunelab.search.plan import plan_of
 from tunelab.search.population import GENERATION, schedule_of
 from tunelab.search.proposers import proposer
 from tunelab.search.pruners import make_pruner
 from tunelab.search.rehearsal import rehearse
-from tunelab.search.request import Request, request_of
-from tunelab.search.samplers import resolve
+from tunelab.search.request import request_of
 from tunelab.search.slots import make_slots
 from tunelab.search.stages import FREE_OF_STOPPING, check_stages
 from tunelab.search.study import NAME, open_storage, open_study
-from tunelab.search.taught import write_what_it_taught
+from tunelab.search.telling import announce, conclude, resume_line
 from tunelab.search.terms import ADDRESS, agree
 from tunelab.search.warm import owed
 from tunelab.search.watch import Watch
@@ -88,14 +88,15 @@ def search(config: DictConfig, arguments: Sequence[str], train: Train) -> None:
         seed = (plan.seed + 7919 * before) % 2**31  # no two engines propose the same
         proposals = proposer(study, folder, plan, request, known, seed)
         announce(folder, plan, request, mended, arguments)
-        watch = Watch(plan.trials, study.directions)
+        watch = Watch(plan.trials, names, study.directions, list(plan.constraints), plan.slots)
         staged = [FREE_OF_STOPPING] if plan.sampler == "pbt" else []
         groups = set(config.hydra.runtime.choices)
         fixed = [*tracked(config, folder), *searchpath(config), *request.fixed]
 
         def winner(trial: FrozenTrial) -> str:
             values = ", ".join(f"{n} {value:.6g}" for n, value in zip(names, trial.values, strict=True))
-            note = f"Trial {trial.number}, the best of a search: {values}."
+            place = "the best of a search" if len(names) == 1 else f"on the front of a search, best in {names[0]}"
+            note = f"Trial {trial.number}, {place}: {values}."
             if GENERATION in trial.user_attrs:
                 note += "  Its last stage only; study.json has the whole schedule."
             return experiment_text(note, [*request.fixed, *request.space.overrides(trial.params)], groups)
@@ -126,6 +127,7 @@ def search(config: DictConfig, arguments: Sequence[str], train: Train) -> None:
             fixed=["save=false", *staged, *fixed, "test=false"],
             tell=watch.say,
             changed=changed,
+            looked=lambda engine: watch.look(engine.trials),
         )
         with watch, stopped_by_signals(engine) as received:
             changed(engine)
@@ -143,7 +145,7 @@ def search(config: DictConfig, arguments: Sequence[str], train: Train) -> None:
         typed = f"python train.py -m {shlex.join(arguments)}"
         console.say(write_effect(folder, effect, names[0], lower=ways[0] == "min", command=typed))
         console.show_paths({"drawing": folder.root / "effect.html"})
-    conclude(folder, study, best, names, finished)
+    conclude(folder, study, names, finished)
 
 
 def block(config: Any) -> dict[str, Any]:
@@ -167,27 +169,9 @@ def tracked(config: DictConfig, folder: StudyFolder) -> list[str]:
     return [f"logger.group={quoted(folder.root.name)}", *purpose]
 
 
-def announce(
-    folder: StudyFolder, plan: Plan, request: Request, mended: Sequence[str], arguments: Sequence[str]
-) -> None:
-    """Say what is about to be searched."""
-    many = f"{plan.trials} trials" if plan.trials is not None else f"{plan.hours:g} hours"
-    ends = "" if plan.pruner == "none" else f", {plan.pruner} ends hopeless ones"
-    by = resolve(plan.sampler, request.space, plan.trials)
-    console.say(f"search: {many} by {by}, {plan.slots} at a time{ends}")
-    for line in [*mended, *request.notes]:
-        console.say(f"  {line}")
-    console.say(f"study folder: {folder.root}")
-
-
 def facts(study: optuna.Study) -> dict[str, Any]:
     """What the study knows of looks at the test split."""
     return {"test_looks": study.user_attrs.get("looks", 0), "test": study.user_attrs.get("test", {})}
-
-
-def resume_line(folder: StudyFolder, arguments: Sequence[str]) -> str:
-    """The command that goes on."""
-    return f"go on with: python train.py -m {shlex.join(arguments)} hydra.sweep.dir={shlex.quote(str(folder.root))}"
 
 
 @contextmanager
@@ -205,25 +189,3 @@ def stopped_by_signals(engine: Engine) -> Iterator[list[int]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def conclude(
-    folder: StudyFolder, study: optuna.Study, best: Sequence[FrozenTrial], names: Sequence[str], finished: bool
-) -> None:
-    """Tell what was found.
-
-    Raises:
-        TuneLabError: If nothing was, or the search is not finished.
-    """
-    if not best:
-        raise TuneLabError(f"no trial left a result to choose from; {folder.trials} tells why, trial by trial")
-    values = ", ".join(f"{name} {value:.6g}" for name, value in zip(names, best[0].values, strict=True))
-    console.say(f"best: trial {best[0].number}, {values}")
-    run = folder.trial(best[0].number)
-    console.show_paths(
-        {"study": folder.summary, "trials": folder.trials, "best settings": folder.best, "best run": run}
-        | {"what it taught": write_what_it_taught(folder)}
-    )
-    console.say(f"run it again with: python train.py experiment={os.path.relpath(folder.best).removesuffix('.yaml')}")
-    if not finished:
-        raise TuneLabError("the search is not finished; the same command goes on")

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ DISK = ("disk is full", "no space left on device", "disk quota exceeded")
 LOG = "trial.log"  # what a trial printed
 KILLED = -9
 LEFT = (143, 130, -15, -2)  # exit statuses of a training that was asked to leave
+UNSCORED = "no score"  # it ran to its end, and what the search asks for is none of its scores
 UNSTARTED = "never started"  # the engine died between asking and starting: nothing was tried
 CUT = ("killed", "preempted", "disk")  # failures that say nothing of the settings: such a trial can go on
 
@@ -23,8 +24,8 @@ class Outcome:
     Attributes:
         state: `complete`, `pruned` or `failed`.
         values: One number for each objective; empty unless complete.
-        kind: Of a failure: `diverged`, `memory`, `killed`, `preempted`, `disk`, `timeout`, `config`, `no result`,
-            `error`.
+        kind: Of a failure: `diverged`, `memory`, `killed`, `preempted`, `disk`, `timeout`, `config`, `no score`,
+            `no result`, `error`.
         reason: In words; empty where nothing went wrong.
         scores: Every final score by flat name.
         seconds: Time of the training, of all its sessions.
@@ -51,8 +52,9 @@ def read_outcome(folder: Path, status: int, objectives: Sequence[str], *, timed_
     scores = {name: value for name, value in read(folder / "metrics.json").items() if isinstance(value, int | float)}
     seconds = float(card.get("seconds") or 0.0)
     scores["train/time"] = seconds
-    if isinstance(peak := card.get("memory_mb"), int | float):
-        scores["train/memory_mb"] = float(peak)
+    for name, peak in (("train/memory_mb", "process_mb"), ("train/gpu_peak_mb", "gpu_mb")):
+        if isinstance(held := (card.get("memory") or {}).get(peak), int | float):
+            scores[name] = float(held)
     scores |= {f"model/{name}": n for name, n in (card.get("model") or {}).items() if isinstance(n, int)}
     how, reason = str(card.get("status", "")), str(card.get("reason") or "")
     if timed_out:
@@ -62,6 +64,8 @@ def read_outcome(folder: Path, status: int, objectives: Sequence[str], *, timed_
     if how == "diverged":
         return Outcome("failed", (), "diverged", reason, scores, seconds)
     if how in ("finished", "early-stopped") and status == 0:
+        if (unscored := without(scores, [name for name in objectives if name != "monitor"])) is not None:
+            return unscored
         values = tuple(value_of(name, card, scores) for name in objectives)
         if all(math.isfinite(value) for value in values):
             return Outcome("complete", values, "", reason if how == "early-stopped" else "", scores, seconds)
@@ -80,6 +84,20 @@ def read_outcome(folder: Path, status: int, objectives: Sequence[str], *, timed_
         why = "its process ended with status 0 and left no result"
         return Outcome("failed", (), "no result", why, scores, seconds)
     return Outcome("failed", (), "config" if status == 2 else "error", told or f"exit status {status}", scores, seconds)
+
+
+def scored(ended: Outcome, names: Iterable[str]) -> Outcome:
+    """The same outcome, or the failure that it is where a complete trial lacks a score that limits are set for."""
+    return (without(ended.scores, names) if ended.state == "complete" else None) or ended
+
+
+def without(scores: Mapping[str, float], names: Iterable[str]) -> Outcome | None:
+    """The failure of a trial that left none of some scores; None where all are there."""
+    lost = [name for name in names if name not in scores]
+    if not lost:
+        return None
+    why = f"left no {', '.join(lost)}; there are {', '.join(sorted(scores))}"
+    return Outcome("failed", (), UNSCORED, why, scores, scores.get("train/time", 0.0))
 
 
 def implied_status(folder: Path) -> int:

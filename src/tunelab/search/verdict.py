@@ -34,13 +34,15 @@ class Comparison:
         gain: Mean difference; positive is better, whichever way the score goes.
         low, high: Its 95 % confidence interval.
         p: Chance of a gain this far from 0 if there is none (paired t test, two sides).
-        adopt: Whether the gain is proven, after Holm's correction for several configurations.
+        corrected: The same after Holm's correction for several configurations.
+        adopt: Whether the gain is proven: positive, and `corrected` at most `LEVEL`.
     """
 
     gain: float
     low: float
     high: float
     p: float
+    corrected: float
     adopt: bool
 
 
@@ -67,15 +69,25 @@ def compare(candidates: Sequence[Sequence[float]], default: Sequence[float], mod
     gains = [[sign * (one - other) for one, other in zip(scores, default, strict=True)] for scores in candidates]
     found = [spread(gain) for gain in gains]
     chances = [chance(gain) for gain in gains]
-    proven, standing = set(), True
-    for rank, place in enumerate(sorted(range(len(chances)), key=chances.__getitem__)):
-        standing = standing and chances[place] <= LEVEL / (len(chances) - rank)
-        if standing and found[place].mean > 0:
-            proven.add(place)
+    corrected = holm(chances)
     return [
-        Comparison(line.mean, line.low, line.high, p, place in proven)
-        for place, (line, p) in enumerate(zip(found, chances, strict=True))
+        Comparison(line.mean, line.low, line.high, p, over_all, over_all <= LEVEL and line.mean > 0)
+        for line, p, over_all in zip(found, chances, corrected, strict=True)
     ]
+
+
+def holm(chances: Sequence[float]) -> list[float]:
+    """The p values of several tests, each corrected for the others (Holm 1979).
+
+    Example:
+        >>> holm([0.03, 0.01])
+        [0.03, 0.02]
+    """
+    found, least = [1.0] * len(chances), 0.0
+    for rank, place in enumerate(sorted(range(len(chances)), key=chances.__getitem__)):
+        least = max(least, min(1.0, chances[place] * (len(chances) - rank)))
+        found[place] = least
+    return found
 
 
 def chance(gains: Sequence[float]) -> float:

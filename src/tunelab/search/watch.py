@@ -1,9 +1,9 @@
 """What a search says while it runs: a live table on a terminal, plain lines elsewhere."""
 
+import sys
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
@@ -14,8 +14,10 @@ from rich.table import Table
 from tunelab import console
 from tunelab.search.ledger import WORDS, ranked
 from tunelab.search.proposals import counted
+from tunelab.search.sentences import clock, sentence, settings, values
+from tunelab.search.spent import typical
 
-SHOWN = 8  # trials of the live table
+SHOWN = 8  # trials of the live table, beside those that run
 REFRESH = 2.0  # seconds between two drawings
 
 
@@ -24,14 +26,27 @@ class Watch:
 
     Args:
         wanted: Trials that the study shall hold; None if nobody knows.
-        directions: Of the objectives.
+        objectives: Names of the scores.
+        directions: Which way each is better.
+        limits: Names of the scores that must stay below a limit.
+        slots: Trials that run at a time.
     """
 
-    def __init__(self, wanted: int | None, directions: Sequence[StudyDirection]) -> None:
-        self.wanted, self.directions = wanted, directions
-        self.began, self.told, self.before = time.monotonic(), set[int](), None
-        self.done_before: int | None = None
-        self.live = Live(console=Console(), refresh_per_second=2, transient=True) if console.is_terminal() else None
+    def __init__(
+        self,
+        wanted: int | None,
+        objectives: Sequence[str],
+        directions: Sequence[StudyDirection],
+        limits: Sequence[str] = (),
+        slots: int = 1,
+    ) -> None:
+        self.wanted, self.directions, self.slots = wanted, directions, slots
+        self.objectives, self.limits = objectives, limits
+        self.told: set[int] | None = None
+        self.drawn = float("-inf")
+        # the stream of now: a training in this process has its own, and the table must not end up in its log
+        terminal = Console(file=sys.stdout) if console.is_terminal() else None
+        self.live = Live(console=terminal, refresh_per_second=2, transient=True) if terminal is not None else None
 
     def __enter__(self) -> "Watch":
         if self.live is not None:
@@ -49,64 +64,83 @@ class Watch:
         else:
             console.say(text)
 
+    def look(self, trials: Callable[[], Sequence[FrozenTrial]]) -> None:
+        """Draw the scores of the running trials anew, where somebody watches and it is time."""
+        if self.live is not None and time.monotonic() - self.drawn > REFRESH:
+            self._draw(trials())
+
     def update(self, trials: Sequence[FrozenTrial]) -> None:
-        """Show where the search stands."""
+        """Tell of the trials that have ended since the last call, and draw the table."""
         ended = [trial for trial in counted(trials) if trial.state.is_finished()]
-        if self.done_before is None:
-            self.done_before = len(ended)
+        if self.told is None:  # what earlier commands found was told then
             self.told = {trial.number for trial in ended}
-        best = ranked(ended, self.directions)
         for trial in ended:
             if trial.number not in self.told:
                 self.told.add(trial.number)
-                self.say(sentence(trial, best[0] if best else None, self.progress(ended)))
+                found = sentence(trial, self.objectives, self.limits)
+                self.say(f"{found}  [{self.progress(trials)}]{self._mark(trial, ended)}")
         if self.live is not None:
-            self.live.update(self.table(trials, best))
+            self._draw(trials)
 
-    def progress(self, ended: Sequence[FrozenTrial]) -> str:
+    def progress(self, trials: Sequence[FrozenTrial]) -> str:
         """How far the search is, and how long it may take."""
-        spent, fresh = time.monotonic() - self.began, len(ended) - (self.done_before or 0)
+        ended = [trial for trial in counted(trials) if trial.state.is_finished()]
         if self.wanted is None:
             return f"{len(ended)} done"
-        left = max(0, self.wanted - len(ended))
-        eta = f", about {clock(spent / fresh * left)} left" if fresh > 0 and left else ""
-        return f"{len(ended)} of {self.wanted}{eta}"
+        ages = [elapsed(trial) for trial in trials if trial.state is TrialState.RUNNING]
+        seconds = remaining(self.wanted - len(ended), ages, typical(ended), self.slots)
+        return f"{len(ended)} of {self.wanted}" + (f", about {clock(seconds)} left" if seconds > 0 else "")
 
-    def table(self, trials: Sequence[FrozenTrial], best: Sequence[FrozenTrial]) -> Table:
+    def table(self, trials: Sequence[FrozenTrial]) -> Table:
         """The running trials, then the best ones."""
+        best = ranked(trials, self.directions)
         states = Counter(WORDS.get(trial.state, trial.state.name.lower()) for trial in counted(trials))
-        ended = [trial for trial in counted(trials) if trial.state.is_finished()]
         counts = ", ".join(f"{count} {word}" for word, count in states.items())
-        grid = Table(title=f"{self.progress(ended)}: {counts}", title_justify="left", box=None, padding=(0, 2, 0, 0))
-        for name in ("trial", "state", "value", "settings"):
-            grid.add_column(name, overflow="fold")
+        title = f"{self.progress(trials)}: {counts}" if counts else self.progress(trials)
+        grid = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
+        for name in ("trial", "state", "checks", " ".join(self.objectives), "time", "settings"):
+            grid.add_column(name, overflow="fold", no_wrap=name in ("trial", "time"))
         running = [trial for trial in trials if trial.state is TrialState.RUNNING]
         for trial in [*running, *best[:SHOWN]]:
-            latest = list(trial.intermediate_values.values())[-1:]
-            values = trial.values if trial.values is not None else latest
-            state = WORDS.get(trial.state, "running")
-            grid.add_row(str(trial.number), state, " ".join(f"{v:.5g}" for v in values), settings(trial.params))
+            curve = trial.intermediate_values
+            score = values(trial.values) if trial.values is not None else values(list(curve.values())[-1:])
+            state, checks = WORDS.get(trial.state, "running"), str(len(curve) or "")
+            grid.add_row(str(trial.number), state, checks, score, clock(elapsed(trial)), settings(trial.params))
         return grid
 
+    def _draw(self, trials: Sequence[FrozenTrial]) -> None:
+        assert self.live is not None
+        self.drawn = time.monotonic()
+        self.live.update(self.table(trials))
 
-def sentence(trial: FrozenTrial, best: FrozenTrial | None, progress: str) -> str:
-    """One line for a trial that ended."""
-    word = WORDS[trial.state]
-    if trial.state is TrialState.COMPLETE:
-        word = " ".join(f"{value:.5g}" for value in trial.values)
-    elif trial.user_attrs.get("kind"):
-        word += f" ({trial.user_attrs['kind']}: {str(trial.user_attrs.get('reason', '')).splitlines()[0][:120]})"
-    mark = "  best so far" if best is not None and best.number == trial.number else ""
-    return f"trial {trial.number}: {word}  {settings(trial.params)}  [{progress}]{mark}"
-
-
-def settings(params: Mapping[str, Any]) -> str:
-    """A configuration on one line, numbers short."""
-    return "  ".join(f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}" for k, v in params.items())
+    def _mark(self, trial: FrozenTrial, ended: Sequence[FrozenTrial]) -> str:
+        best = [found.number for found in ranked(ended, self.directions)]
+        if len(self.directions) > 1:
+            return "  on the front" if trial.number in best else ""
+        return "  best so far" if best[:1] == [trial.number] else ""
 
 
-def clock(seconds: float) -> str:
-    """A duration as people say it."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+def elapsed(trial: FrozenTrial) -> float:
+    """Seconds that a trial has been at work."""
+    before = sum(float(end) - float(start) for start, end in trial.user_attrs.get("sessions", []))
+    if trial.state is not TrialState.RUNNING or "began" not in trial.user_attrs:
+        return before
+    return before + max(0.0, time.time() - float(trial.user_attrs["began"]))
+
+
+def remaining(left: int, ages: Sequence[float], usual: float, slots: int) -> float:
+    """Seconds until a search is done, if every trial takes as long as is usual; 0 where nobody knows.
+
+    Args:
+        left: Trials that have not ended, those at work among them.
+        ages: Seconds that those at work have run.
+        usual: Seconds of a trial.
+        slots: Trials at a time.
+
+    Example:
+        >>> remaining(4, [10.0, 0.0], 60.0, 2)
+        115.0
+    """
+    begun = sum(max(0.0, usual - age) for age in ages[:left])
+    work = begun + usual * max(0, left - len(ages))
+    return work / max(1, min(left, max(slots, len(ages))))

@@ -1,0 +1,132 @@
+"""What a search says of its trials, while it runs and at its end."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState, create_trial
+from rich.console import Console
+
+from tunelab.search.sentences import sentence
+from tunelab.search.telling import near, tally, verdict
+from tunelab.search.watch import Watch, remaining
+
+UNIFORM = optuna.distributions.FloatDistribution(0.0, 1.0)
+DOWN = [StudyDirection.MINIMIZE]
+
+
+def trial(number: int, state: str, values: Any = None, curve: Any = None, **facts: Any) -> FrozenTrial:
+    found = create_trial(
+        state=TrialState[state],
+        values=values,
+        params={"lr": 0.0123456},
+        distributions={"lr": UNIFORM},
+        intermediate_values=curve or {},
+        user_attrs=facts,
+    )
+    found.number = number
+    return found
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (trial(3, "COMPLETE", [1.5]), "trial 3: val/loss 1.5  lr=0.01235"),
+        (trial(0, "COMPLETE", [1.5], origin="default"), "trial 0 (default): val/loss 1.5  lr=0.01235"),
+        (trial(4, "COMPLETE", [1.5], origin="retry of 2"), "trial 4 (retry of 2): val/loss 1.5  lr=0.01235"),
+        (trial(1, "PRUNED", curve={1: 3.0, 2: 2.5}), "trial 1: pruned after validation 2 at 2.5  lr=0.01235"),
+        (
+            trial(2, "FAIL", kind="diverged", reason="loss is nan\nmore"),
+            "trial 2: failed (diverged: loss is nan)  lr=0.01235",
+        ),
+        (
+            trial(5, "COMPLETE", [1.5], excess=[-1.0, 4.0]),
+            "trial 5: val/loss 1.5  above the limit of model/parameters  lr=0.01235",
+        ),
+    ],
+)
+def test_a_line_says_where_a_trial_came_from_and_how_it_ended(given: FrozenTrial, told: str) -> None:
+    assert sentence(given, ["val/loss"], ["train/time", "model/parameters"]) == told
+
+
+def test_scores_of_several_objectives_have_their_names() -> None:
+    assert "val/loss 1.5  train/time 20" in sentence(trial(0, "COMPLETE", [1.5, 20.0]), ["val/loss", "train/time"])
+
+
+def test_each_end_is_told_once_and_the_best_is_marked(capsys: pytest.CaptureFixture[str]) -> None:
+    watch = Watch(4, ["val/loss"], DOWN)
+    old = trial(0, "COMPLETE", [2.0], sessions=[[0.0, 60.0]])
+    new = trial(1, "COMPLETE", [1.0], sessions=[[0.0, 60.0]])
+    watch.update([old])
+    watch.update([old, new])
+    watch.update([old, new])
+
+    told = capsys.readouterr().out
+    assert told == "trial 1: val/loss 1  lr=0.01235  [2 of 4, about 2 min left]  best so far\n"
+
+
+def test_several_objectives_have_a_front_and_no_best(capsys: pytest.CaptureFixture[str]) -> None:
+    watch = Watch(3, ["val/loss", "train/time"], [*DOWN, *DOWN])
+    trials = [trial(0, "COMPLETE", [1.0, 9.0]), trial(1, "COMPLETE", [2.0, 3.0]), trial(2, "COMPLETE", [3.0, 4.0])]
+    watch.update([])
+    for count in (1, 2, 3):
+        watch.update(trials[:count])
+
+    first, second, third = capsys.readouterr().out.splitlines()
+    assert first.endswith("on the front") and second.endswith("on the front")
+    assert third.endswith("[3 of 3]") and "best" not in first + second + third
+
+
+def test_the_table_shows_the_newest_score_of_a_running_trial() -> None:
+    watch = Watch(3, ["val/loss"], DOWN)
+    running = trial(1, "RUNNING", curve={1: 3.0, 2: 2.25})
+    screen = Console(file=io.StringIO(), width=100)
+    screen.print(watch.table([trial(0, "COMPLETE", [1.5], {1: 1.5}), running]))
+
+    title, _, first, second = screen.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert title.split(": ")[-1].rstrip() == "1 complete, 1 running"
+    assert first.split()[:4] == ["1", "running", "2", "2.25"]
+    assert second.split()[:4] == ["0", "complete", "1", "1.5"]
+
+
+def test_the_time_that_is_left_knows_slots_and_what_has_run_already() -> None:
+    assert remaining(4, [], 60.0, 1) == 240.0
+    assert remaining(4, [30.0, 30.0], 60.0, 2) == 90.0
+    assert remaining(1, [100.0], 60.0, 4) == 0.0
+    assert remaining(4, [1.0], 0.0, 1) == 0.0  # nothing has ended yet, so nobody knows
+
+
+def test_the_end_counts_failures_by_kind_and_says_what_helps() -> None:
+    trials = [
+        trial(0, "COMPLETE", [1.0]),
+        trial(1, "COMPLETE", [0.5], excess=[1.0]),
+        trial(2, "FAIL", kind="timeout"),
+        trial(3, "FAIL", kind="timeout"),
+        trial(4, "FAIL", kind="no result"),
+    ]
+
+    assert tally(trials) == [
+        "5 trials: 2 complete, 3 failed",
+        "  1 complete above a limit of search.constraints, so never best",
+        "  2 failed (timeout); search.trial_timeout=SECONDS gives each more time",
+        "  1 failed (no result)",
+    ]
+
+
+def test_the_best_stands_beside_the_default() -> None:
+    default, other = trial(0, "COMPLETE", [2.0], origin="default"), trial(1, "COMPLETE", [1.0])
+
+    (told,) = verdict([other, default], [default, other], ["val/loss"])
+    assert told == "best: trial 1, val/loss 1; the settings without a search, trial 0: val/loss 2"
+    (told,) = verdict([default, other], [default, other], ["val/loss"])
+    assert told == "best: trial 0, val/loss 2; that is no search at all"
+
+
+def test_a_path_is_told_as_one_would_type_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    assert near(tmp_path / "outputs" / "best.yaml") == "outputs/best.yaml"
+    assert near(tmp_path.parent / "best.yaml") == str(tmp_path.parent / "best.yaml")
