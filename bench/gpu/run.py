@@ -1,6 +1,7 @@
 """Training speed on a GPU: ours against a plain loop and transformers' Trainer, same rows, same model, same steps.
 
     python bench/gpu/run.py --model 135m --steps 30 --rounds 3
+    python bench/gpu/run.py --model 1b --batch 8 --steps 12
 
 The peers take turns in one process.  A figure is the tokens of real text (pads left out) over the time from the end of
 step SKIP to the end of the last one, the GPU waited for at both ends.  All compute in bfloat16 over float32 weights and
@@ -228,6 +229,7 @@ def main() -> None:
                     torch.cuda.reset_peak_memory_stats()
                 found[name].append(PEERS[name](folder, rows, given).rate())
                 memory[name] = torch.cuda.max_memory_allocated() / 2**30 if given.device == "cuda" else 0.0
+                print(f"round {turn + 1}, {name}: {found[name][-1]:,.0f} tokens/s", flush=True)
     lengths = sorted(len(row.ids) for row in rows)
     where = torch.cuda.get_device_name() if given.device == "cuda" else "CPU"
     print(

@@ -13,7 +13,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from transformers import AutoModelForCausalLM
 
-from tiny import MODEL, QUIET, config, instructions, settings
+from tiny import MODEL, QUIET, config, instructions, settings, write
 from tunelab.assemble import prepare
 from tunelab.checkpoint_io import read_checkpoint
 from tunelab.errors import TuneLabError
@@ -130,8 +130,12 @@ def test_low_rank_layers_learn_over_a_whole_and_a_packed_base(kind: str, base: P
 
 
 def test_the_largest_micro_tokens_is_found_where_memory_runs_out(base: Path, tmp_path: Path) -> None:
+    # Given rows of some hundred tokens, so that a whole batch takes some hundred MiB
+    rows = [{"instruction": f"say {i}", "output": " ".join(["red blue"] * 150)} for i in range(24)]
+    file = write(tmp_path / "long.jsonl", rows)
     words = given(tmp_path, "model=pretrained", f"model.path={base}", "batch_size=16", "data.packing=false")
-    prepared = prepare(settings(*words))
+    words = [word for word in words if not word.startswith("data.train=")]
+    prepared = prepare(settings(*words, f"data.train={file}"))
     whole = find_micro_tokens(prepared).value
     assert whole == find_micro_tokens(prepared).value  # nothing is left behind that a second look would meet
 
@@ -139,7 +143,7 @@ def test_the_largest_micro_tokens_is_found_where_memory_runs_out(base: Path, tmp
     total, needs = torch.cuda.get_device_properties(0).total_memory, survey(prepared).memory.peak
     torch.cuda.empty_cache()
     try:
-        torch.cuda.set_per_process_memory_fraction((needs + 8 * 2**20) / total)
+        torch.cuda.set_per_process_memory_fraction((needs + 100 * 2**20) / total)
         less = find_micro_tokens(prepared).value
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
