@@ -64,12 +64,12 @@ def names(place: Path) -> dict[str, str]:
     search = ["search=random", "search/space=lr_only", "search.trials=2", "search.isolation=inline", "search.keep=2"]
     made = run("python train.py -m", place, *given, *search)
     assert made.returncode == 0, made.stderr[-2000:]
-    together = f"tunelab ensemble {study / '0'} {study / '1'} --output {place / 'together'}"
+    together = f"tunelab ensemble {study / '0'} {study / '1'} --output {place / 'combined'}"
     made = run(together, place)
     assert made.returncode == 0, made.stderr[-2000:]
     runs = {
         "RUN": str(place / "run0"),
-        "ENSEMBLE": str(place / "together"),
+        "ENSEMBLE": str(place / "combined"),
         "RUN_A": str(place / "run0"),
         "RUN_B": str(place / "run1"),
     }

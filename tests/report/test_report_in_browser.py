@@ -4,11 +4,12 @@ import base64
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import unquote, urlparse
 
 import pytest
 
 from browser import Browser, program
-from report_runs import labelled_run
+from report_runs import answered_run, labelled_run
 from tunelab.report.run_facts import read_run
 from tunelab.report.run_report import run_report
 from tunelab.report.writing import write_report
@@ -90,6 +91,29 @@ def test_the_page_fits_the_screen_and_its_drawings_are_not_blank(
         "rgb(18, 22, 27)" if dark else "rgb(255, 255, 255)"
     )
     assert ink(browser, tmp_path) > 40
+
+
+def test_paper_cuts_nothing_off_and_names_the_columns_on_every_sheet(browser: Browser, tmp_path: Path) -> None:
+    # Given a run that answered questions, on the width that A4 leaves between its margins
+    write_report(run_report(read_run(answered_run(tmp_path / "run").root)), tmp_path / "out")
+    before = Path(unquote(urlparse(browser.run("location.href")).path))
+    browser.look(width=718)
+    for page in (before, tmp_path / "out" / "report.html"):
+        browser.open(page)
+        browser.ask("Emulation.setEmulatedMedia", media="print")
+
+        # Then every box holds all of its content, and what heads a column is text, which a browser repeats
+        cut = "box => box.scrollWidth > box.clientWidth + 1 || box.scrollHeight > box.clientHeight + 1"
+        boxes = "[...document.querySelectorAll('.wide, pre, article dd')]"
+        assert browser.run("document.documentElement.scrollWidth") <= 718
+        assert browser.run(f"{boxes}.length") > 4
+        assert browser.run(f"{boxes}.filter({cut}).map(box => box.textContent.slice(0, 80))") == []
+        names = "[...document.querySelectorAll('th')].map(h => getComputedStyle(h, '::after').content)"
+        assert browser.run(names) == browser.run(
+            "[...document.querySelectorAll('th')].map(h => JSON.stringify(h.textContent.replaceAll('.', '.\u200b')))"
+        )
+        browser.ask("Emulation.setEmulatedMedia", media="")
+    browser.open(before)
 
 
 def ink(browser: Browser, folder: Path) -> int:

@@ -9,6 +9,8 @@ from tunelab.report.words import counted, shortened, shown
 
 FILTERED = 10  # rows from which on a table gets a field to filter it
 TEXT = 160  # characters of a cell
+DOT = ".\u200b"  # where the name of a setting may be broken on paper
+WORD = 24  # characters of a word that is kept whole on paper
 
 
 def table(grid: Grid) -> Iterator[str]:
@@ -29,7 +31,8 @@ def table(grid: Grid) -> Iterator[str]:
     kinds = ["number" if number(grid, at) else "text" for at in range(len(grid.columns))]
     yield f'<div class="wide" tabindex="0"><table id="{name}"{about}>'
     heads = (
-        f'<th scope="col" class="{kind}"><button type="button">{safe(name)}</button></th>'
+        f'<th scope="col" class="{kind}{breakable(name)}" data-name="{safe(name).replace(".", DOT)}">'
+        f'<button type="button">{safe(name)}</button></th>'
         for name, kind in zip(grid.columns, kinds, strict=True)
     )
     yield f"<thead><tr>{''.join(heads)}</tr></thead><tbody>"
@@ -50,7 +53,12 @@ def cell(value: Value, kind: str) -> str:
         return f'<td class="number"{raw}>{safe(shown(value))}</td>'
     text = shown(value)
     said = f' title="{safe(shortened(text))}"' if len(text) > TEXT else ""
-    return f'<td class="{kind}" dir="auto"{said}>{safe(shortened(text, TEXT) if said else text)}</td>'
+    return f'<td class="{kind}{breakable(text)}" dir="auto"{said}>{safe(shortened(text, TEXT) if said else text)}</td>'
+
+
+def breakable(text: str) -> str:
+    """A class for text with a word so long that paper, which does not scroll, must break it."""
+    return " long" if max(map(len, text.split()), default=0) > WORD else ""
 
 
 def number(grid: Grid, at: int) -> bool:
