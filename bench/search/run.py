@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import mean, median, quantiles
 
+import heldout
 import optuna
 import surface
 import table
@@ -25,7 +26,11 @@ from problem import Problem
 from replay import Method, replayed
 
 HERE = Path(__file__).resolve().parent
-PROBLEMS: Mapping[str, Callable[[], Problem]] = {"surface": surface.problem, "table": table.problem}
+PROBLEMS: Mapping[str, Callable[[], Problem]] = {
+    "surface": surface.problem,
+    "table": table.problem,
+    "heldout": heldout.problem,
+}
 METHODS: Mapping[str, Method] = {
     "random": Method("random"),
     "random, twice the budget": Method("random", share=2.0),
