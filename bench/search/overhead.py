@@ -1,6 +1,6 @@
 """What the engine itself costs: seconds of a trial that are not the training's.
 
-    python bench/search/overhead.py --trials 40
+    python bench/search/overhead.py                # the median of 5 searches of 40 trials each
 
 A trial here does nothing but write the files of a finished run.  `process` subtracts the time of the same command
 started by hand; `inline` composes the real configuration, as every training does, and that is told apart.
@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from statistics import median
 
 from no_training import leave
 
@@ -44,25 +45,38 @@ SETTINGS = {
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--trials", type=int, default=40)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--trials", type=int, default=40, help="trials of each search")
+    parser.add_argument("--rounds", type=int, default=5, help="searches of each kind, of which the median is told")
     arguments = parser.parse_args()
-    command = [sys.executable, str(Path(__file__).with_name("no_training.py"))]
     settings_of(FIXED)  # what is imported once is not the trial's
+    found: dict[str, list[tuple[float, float]]] = {}
+    for _ in range(arguments.rounds):
+        for what, spent in measured(arguments.trials).items():
+            found.setdefault(what, []).append(spent)
+    print(f"load of this machine in the last five minutes: {os.getloadavg()[1]:.1f} on {os.cpu_count()} cores")
+    for what, rounds in found.items():
+        told(what, *zip(*rounds, strict=True))
+
+
+def measured(trials: int) -> dict[str, tuple[float, float]]:
+    """Seconds of one trial by what they were spent on, by the clock and of the processor in this process."""
+    command = [sys.executable, str(Path(__file__).with_name("no_training.py"))]
     with tempfile.TemporaryDirectory() as place:
-        alone, _ = by_hand(command, Path(place) / "alone", arguments.trials)
-        whole, work = searched(Path(place) / "process", LocalExecutor(), command, arguments.trials)
-        told("process", whole - alone, work)
+        alone, _ = by_hand(command, Path(place) / "alone", trials)
+        whole, work = searched(Path(place) / "process", LocalExecutor(), command, trials)
+        found = {"process": (whole - alone, work)}
         COMPOSING.clear()
-        whole, work = searched(Path(place) / "inline", InlineExecutor(train), command, arguments.trials)
-        wall, busy = (sum(spent) / arguments.trials for spent in zip(*COMPOSING, strict=True))
-        told("inline", whole - wall, work - busy)
-        told("composing the settings of an inline trial", wall, busy)
+        whole, work = searched(Path(place) / "inline", InlineExecutor(train), command, trials)
+        wall, busy = (sum(spent) / trials for spent in zip(*COMPOSING, strict=True))
+        composing = {"composing the settings of an inline trial": (wall, busy)}
+        return found | {"inline": (whole - wall, work - busy)} | composing
 
 
-def told(what: str, wall: float, busy: float) -> None:
-    """Print seconds of one trial by the clock, and of the processor in this process."""
-    print(f"{what}: {wall:.3f} s a trial by the clock, {busy:.3f} s of the processor")
+def told(what: str, wall: Sequence[float], busy: Sequence[float]) -> None:
+    """Print seconds of one trial: the median over the rounds, and the ends by the clock."""
+    ends = f"({min(wall):.3f} to {max(wall):.3f})"
+    print(f"{what}: {median(wall):.3f} s a trial by the clock {ends}, {median(busy):.3f} s of the processor")
 
 
 def searched(root: Path, executor: Executor, command: Sequence[str], trials: int) -> tuple[float, float]:

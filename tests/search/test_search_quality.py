@@ -5,14 +5,14 @@ import importlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from statistics import median
+from statistics import mean, median
 from types import ModuleType
 
 import optuna
 import pytest
 
 HERE = Path(__file__).parents[2] / "bench" / "search"
-MODULES = ("problem", "surface", "table", "replay", "run")
+MODULES = ("problem", "surface", "table", "heldout", "replay", "run")
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +47,19 @@ def test_a_replay_gives_the_committed_lines(bench: ModuleType, problem: str, met
     assert lines == committed(problem)[method][:2]
 
 
+def test_a_replay_of_the_held_out_problem_gives_the_committed_lines(bench: ModuleType) -> None:
+    lines = bench.measure("heldout", bench.PROBLEMS["heldout"](), "random, twice the budget", 2)
+    assert lines == committed("heldout")["random, twice the budget"][:2]
+
+
+def test_the_readme_tells_the_held_out_figures_as_they_are(bench: ModuleType) -> None:
+    text = (HERE / "README.md").read_text(encoding="utf-8")
+    for method, found in committed("heldout").items():
+        regrets = [float(line["regret"]) for line in found]
+        told = f"{median(regrets):.4f} / {bench.quantile90(regrets):.4f} | {mean(regrets):.4f}".replace("0.", ".")
+        assert len(regrets) == 20 and told in text, method
+
+
 @pytest.mark.parametrize("problem", ["surface", "table"])
 def test_auto_beats_random_search_with_twice_its_budget(problem: str) -> None:
     lines = committed(problem)
@@ -64,10 +77,10 @@ def test_hyperband_reaches_what_tpe_finds_without_it_in_half_the_epochs(problem:
     assert middle(half, "epochs") <= 0.5 * middle(whole, "epochs")
 
 
-@pytest.mark.parametrize("problem", ["surface", "table"])
+@pytest.mark.parametrize("problem", ["surface", "table", "heldout"])
 def test_the_summary_follows_from_the_lines(bench: ModuleType, problem: str) -> None:
     lines = committed(problem)
-    assert lines.keys() == bench.METHODS.keys()
+    assert lines.keys() == bench.METHODS.keys() or problem == "heldout"
     text = bench.summary([line for each in lines.values() for line in each])
     assert (HERE / f"results_{problem}.md").read_text(encoding="utf-8") == text
 

@@ -1,7 +1,7 @@
 """What a multirun asks for: the fixed settings, the space, and what is wrong with them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -28,6 +28,7 @@ class Request:
         default: The configuration without a search; None where it lies outside the space.
         outside: The settings whose value without a search lies outside the space.
         arguments: The overrides as they were typed, what varies among them.
+        standard: The value of every varying setting without a search.
     """
 
     fixed: tuple[str, ...]
@@ -36,6 +37,7 @@ class Request:
     default: Mapping[str, Any] | None
     outside: tuple[str, ...] = ()
     arguments: tuple[str, ...] = ()
+    standard: Mapping[str, Any] = field(default_factory=dict)
 
 
 def request_of(config: DictConfig, arguments: Sequence[str]) -> Request:
@@ -71,7 +73,7 @@ def request_of(config: DictConfig, arguments: Sequence[str]) -> Request:
     inner = {key: standard[key] for key in space.at(base)}
     default = inner if space.holds(inner) else None
     outside = tuple(f"{key}={inner[key]}" for key, known in space.at(base).items() if not known.holds(inner[key]))
-    return Request(tuple(fixed), space, tuple(advice(space)), default, outside, tuple(arguments))
+    return Request(tuple(fixed), space, tuple(advice(space)), default, outside, tuple(arguments), standard)
 
 
 def default_of(config: DictConfig, key: str) -> Any:

@@ -27,18 +27,27 @@ def owed(plan: Plan, request: Request) -> list[tuple[Params, str]]:
         found.append((dict(request.default), "default"))
     faults = []
     for source in plan.warm_start:
-        known = earlier(Path(source), request.space)
+        known = earlier(Path(source), request.space, request.standard)
         if known:
             found += [(params, f"warm start from {source}") for params in known]
         else:
-            faults.append(f"search.warm_start: {source} has no configuration of this space; give a study's folder")
+            faults.append(
+                f"search.warm_start: {source} has no configuration of this space ({', '.join(request.space.always)}); "
+                "give the folder of a study, or a best.yaml, whose values lie within it"
+            )
     if faults:
         raise ConfigError.listing(faults)
     return found
 
 
-def earlier(source: Path, space: Space) -> list[Params]:
-    """The best configurations of an earlier study, or the one of a config file, that lie in this space."""
+def earlier(source: Path, space: Space, standard: Mapping[str, Any]) -> list[Params]:
+    """The best configurations of an earlier study, or the one of a config file, that lie in this space.
+
+    Args:
+        source: A study's folder, or a file.
+        space: What may be tried.
+        standard: Values of settings that were not searched then.
+    """
     try:
         if source.is_file():
             found = [flat(yaml.safe_load(source.read_text(encoding="utf-8")))]
@@ -53,8 +62,9 @@ def earlier(source: Path, space: Space) -> list[Params]:
         return []
     fitting = []
     for values in found:
-        base = {key: values.get(key) for key in space.always}
-        params = {key: values.get(key) for key in space.at(base)}
+        whole = {**standard, **values}
+        base = {key: whole.get(key) for key in space.always}
+        params = {key: whole.get(key) for key in space.at(base)}
         if space.holds(params) and params not in fitting:
             fitting.append(params)
     return fitting[:BEST]
