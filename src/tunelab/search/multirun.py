@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -25,7 +26,6 @@ from tunelab.search.engine import Engine
 from tunelab.search.executors import make_executor
 from tunelab.search.executors.inline import Train
 from tunelab.search.folder import StudyFolder
-from tunelab.search.grammar import quoted
 from tunelab.search.jobs import train_command
 from tunelab.search.judge import judge_winner
 from tunelab.search.keep import drop_checkpoints
@@ -44,6 +44,7 @@ from tunelab.search.stages import FREE_OF_STOPPING, check_stages
 from tunelab.search.study import NAME, open_storage, open_study
 from tunelab.search.telling import announce, conclude, resume_line
 from tunelab.search.terms import ADDRESS, agree
+from tunelab.search.tracked import show_study, tracked
 from tunelab.search.warm import owed
 from tunelab.search.watch import Watch
 from tunelab.search.winner import experiment_text
@@ -145,7 +146,7 @@ def search(config: DictConfig, arguments: Sequence[str], train: Train) -> None:
         typed = f"python train.py -m {shlex.join(arguments)}"
         console.say(write_effect(folder, effect, names[0], lower=ways[0] == "min", command=typed))
         console.show_paths({"drawing": folder.root / "effect.html"})
-    conclude(folder, study, names, finished)
+    conclude(folder, study, names, finished, show=partial(show_study, block(config.logger), folder))
 
 
 def block(config: Any) -> dict[str, Any]:
@@ -159,14 +160,6 @@ def searchpath(config: DictConfig) -> list[str]:
     """Where else Hydra looks for config files; trials must look there too."""
     given = OmegaConf.select(config, "hydra.overrides.hydra") or []
     return [str(line) for line in given if str(line).startswith("hydra.searchpath")]
-
-
-def tracked(config: DictConfig, folder: StudyFolder) -> list[str]:
-    """Where a tracker groups runs, the trials of a study are one group."""
-    if "group" not in config.logger or config.logger.group is not None:
-        return []
-    purpose = ["logger.job_type=trial"] if "job_type" in config.logger else []
-    return [f"logger.group={quoted(folder.root.name)}", *purpose]
 
 
 def facts(study: optuna.Study) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import os
 import shlex
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import optuna
@@ -63,7 +63,13 @@ def resume_line(folder: StudyFolder, arguments: Sequence[str]) -> str:
     return f"go on with: python train.py -m {shlex.join(arguments)} hydra.sweep.dir={shlex.quote(str(folder.root))}"
 
 
-def conclude(folder: StudyFolder, study: optuna.Study, names: Sequence[str], finished: bool) -> None:
+def conclude(
+    folder: StudyFolder,
+    study: optuna.Study,
+    names: Sequence[str],
+    finished: bool,
+    show: Callable[[Path, Mapping[str, float]], None],
+) -> None:
     """Tell what was found.
 
     Args:
@@ -71,6 +77,7 @@ def conclude(folder: StudyFolder, study: optuna.Study, names: Sequence[str], fin
         study: Optuna's record of it.
         names: Of the objectives.
         finished: Whether the search came to its end.
+        show: Takes the report and the best values, for a tracker.
 
     Raises:
         TuneLabError: If nothing was found, or the search is not finished.
@@ -86,15 +93,17 @@ def conclude(folder: StudyFolder, study: optuna.Study, names: Sequence[str], fin
         )
     for line in verdict(best, trials, names):
         console.say(line)
+    page = write_what_it_taught(folder)
     console.show_paths(
         {
             "study": folder.summary,
             "trials": folder.trials,
             "best settings": folder.best,
             "best run": folder.trial(best[0].number),
-            "what it taught": write_what_it_taught(folder),
+            "what it taught": page,
         }
     )
+    show(page, {**dict(zip(names, best[0].values, strict=True)), "trials": len(trials)})
     console.say(f"run it again with: python train.py experiment={shlex.quote(near(folder.best).removesuffix('.yaml'))}")
     if len(names) == 1:
         console.say(f"was it luck? tunelab confirm {shlex.quote(near(folder.root))}")
