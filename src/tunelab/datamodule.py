@@ -24,6 +24,7 @@ class StepData(L.LightningDataModule):
         flat: Whether the model takes rows laid end to end.
         workers: Loader processes per rank.
         portions: With several sources, where the examples of each stand in a split.
+        pass_cost: Pads that take as long as one pass more; None where a pass costs more than any pads.
     """
 
     def __init__(
@@ -38,12 +39,14 @@ class StepData(L.LightningDataModule):
         flat: bool,
         workers: int,
         portions: Mapping[str, Sequence[Portion]] | None = None,
+        pass_cost: int | None = None,
     ) -> None:
         super().__init__()
         self.portions = portions or {}
         self.examples, self.task = examples, task
         self.sizes = {"train": batch_size, "validation": eval_batch_size, "test": eval_batch_size}
         self.micro_tokens, self.seed, self.flat, self.workers = micro_tokens, seed, flat, workers
+        self.pass_cost = pass_cost
 
     def loader(self, split: str) -> StepLoader:
         """The loader of one split for this rank."""
@@ -61,6 +64,7 @@ class StepData(L.LightningDataModule):
             workers=self.workers,
             rank=rank,
             world=world,
+            pass_cost=self.pass_cost,
         )
 
     @override

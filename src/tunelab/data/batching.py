@@ -38,7 +38,9 @@ def longest_first(indices: Sequence[int], lengths: Sequence[int]) -> list[int]:
     return sorted(indices, key=lambda i: (-lengths[i], i))
 
 
-def cut(indices: Sequence[int], lengths: Sequence[int], *, micro_tokens: int, flat: bool) -> list[list[int]]:
+def cut(
+    indices: Sequence[int], lengths: Sequence[int], *, micro_tokens: int, flat: bool, pass_cost: int | None = None
+) -> list[list[int]]:
     """Cut indices into micro-batches of at most `micro_tokens` tokens.
 
     Args:
@@ -46,6 +48,8 @@ def cut(indices: Sequence[int], lengths: Sequence[int], *, micro_tokens: int, fl
         lengths: Tokens of every example.
         micro_tokens: Most tokens of one forward pass, pads counted; a longer example still gets a pass of its own.
         flat: Whether rows are laid end to end (no pads) or padded to the longest.
+        pass_cost: Pads that take as long as one pass more: where a shorter row would bring a pass above them, it opens
+            another.  None fills every pass.
 
     Returns:
         Micro-batches, each with at least one example: flat ones by best fit, padded ones in order.
@@ -53,11 +57,15 @@ def cut(indices: Sequence[int], lengths: Sequence[int], *, micro_tokens: int, fl
     if flat:
         return best_fit(indices, lengths, limit=micro_tokens)
     micros: list[list[int]] = []
+    pads = 0
     for index in indices:
-        if micros and (len(micros[-1]) + 1) * lengths[micros[-1][0]] <= micro_tokens:
+        longest = lengths[micros[-1][0]] if micros else 0
+        pads += longest - lengths[index]
+        if micros and (len(micros[-1]) + 1) * longest <= micro_tokens and (pass_cost is None or pads <= pass_cost):
             micros[-1].append(index)
         else:
             micros.append([index])
+            pads = 0
     return micros
 
 
@@ -70,6 +78,7 @@ def plan_step(
     flat: bool,
     rank: int = 0,
     world: int = 1,
+    pass_cost: int | None = None,
 ) -> Plan:
     """The share of one rank in a step, cut into micro-batches, with the units of the whole step.
 
@@ -81,7 +90,8 @@ def plan_step(
         for place, index in enumerate(longest_first(batch, lengths))
         if (place % world if place // world % 2 == 0 else world - 1 - place % world) == rank
     ]
-    return Plan(cut(mine, lengths, micro_tokens=micro_tokens, flat=flat), sum(units[i] for i in batch))
+    micros = cut(mine, lengths, micro_tokens=micro_tokens, flat=flat, pass_cost=pass_cost)
+    return Plan(micros, sum(units[i] for i in batch))
 
 
 def next_targets(labels: Sequence[int]) -> list[int]:

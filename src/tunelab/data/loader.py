@@ -43,6 +43,7 @@ class StepLoader:
         workers: Processes that lay out batches ahead of time; 0 does it in the main process.
         rank: This process among the `world`.
         world: Processes that share each step.
+        pass_cost: Pads that take as long as one pass more, see `cut`.
     """
 
     def __init__(
@@ -60,10 +61,12 @@ class StepLoader:
         workers: int = 0,
         rank: int = 0,
         world: int = 1,
+        pass_cost: int | None = None,
     ) -> None:
         self.examples, self.collate, self.filler = examples, collate, filler
         self.lengths, self.units = laid_of(examples, flat=flat), units_of(examples)
         self.batch_size, self.micro_tokens, self.flat = batch_size, micro_tokens, flat
+        self.pass_cost = pass_cost
         self.portions = list(portions) or [Portion("", 0, len(examples))]
         self.drawn = sum(portion.drawn for portion in self.portions) if shuffle else len(examples)
         self.seed, self.shuffle, self.workers, self.rank, self.world = seed, shuffle, workers, rank, world
@@ -126,6 +129,7 @@ class StepLoader:
             flat=self.flat,
             rank=self.rank,
             world=self.world,
+            pass_cost=self.pass_cost,
         )
         return plan if self.shuffle else plan._replace(micros=apart(plan.micros, self.portions))
 
