@@ -6,6 +6,7 @@ import pty
 import re
 import subprocess
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -130,3 +131,28 @@ def test_on_a_terminal_a_table_shows_trials_at_work_and_stays_out_of_their_logs(
     for number in (0, 1):
         log = (study / str(number) / "trial.log").read_text()
         assert "doctor" in log and not re.search(r"trial +state", log) and "\x1b" not in log
+
+
+def test_a_population_that_was_stopped_goes_on_as_one_that_never_was(tmp_path: Path) -> None:
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    words = (
+        *("search=pbt", "search.trials=6", "search.sampler_options.population=2", "lr=interval(1e-3,1e-1)"),
+        *(HERE, "search.judge=false", "max_epochs=3"),
+    )
+    told = search(*words, f"hydra.sweep.dir={whole}")
+    first = subprocess.Popen(command(*words, f"hydra.sweep.dir={parts}"), cwd=ROOT, stdout=subprocess.DEVNULL)
+    limit = time.monotonic() + 200
+    while not (parts / "3" / "metrics.csv").exists():
+        assert time.monotonic() < limit and first.poll() is None
+        time.sleep(0.05)
+    first.terminate()
+    assert first.wait(timeout=100) == 143
+    search(*words, f"hydra.sweep.dir={parts}")
+
+    kept = ("number", "state", "params", "value", "origin", "curve", "overrides")
+    one, two = ([{name: line[name] for name in kept} for line in lines(study)] for study in (whole, parts))
+    assert one == two and len(one) == 6
+    assert [set(line["curve"]) for line in one] == [{"1"}] * 2 + [{"2"}] * 2 + [{"3"}] * 2
+    schedules = [[(step["stage"], step["params"]) for step in summary(study)["schedule"]] for study in (whole, parts)]
+    assert schedules[0] == schedules[1] and [stage for stage, _ in schedules[0]] == [0, 1, 2]
+    assert "(schedule in study.json)" in told and "tunelab confirm" not in told

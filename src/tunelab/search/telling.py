@@ -14,6 +14,7 @@ from tunelab.errors import TuneLabError
 from tunelab.search.folder import StudyFolder
 from tunelab.search.ledger import WORDS, ranked
 from tunelab.search.plan import Plan
+from tunelab.search.population import GENERATION
 from tunelab.search.proposals import counted
 from tunelab.search.request import Request
 from tunelab.search.samplers import resolve
@@ -104,9 +105,12 @@ def conclude(
         }
     )
     show(page, {**dict(zip(names, best[0].values, strict=True)), "trials": len(trials)})
-    console.say(f"run it again with: python train.py experiment={shlex.quote(near(folder.best).removesuffix('.yaml'))}")
-    if len(names) == 1:
-        console.say(f"was it luck? tunelab confirm {shlex.quote(near(folder.root))}")
+    if GENERATION in best[0].user_attrs:
+        console.say("its settings changed from stage to stage (schedule in study.json); the result is that run itself")
+    else:
+        console.say(f"run it again with: python train.py experiment={shlex.quote(near(folder.root))}")
+        if len(names) == 1:
+            console.say(f"was it luck? tunelab confirm {shlex.quote(near(folder.root))}")
     if not finished:
         raise TuneLabError("the search is not finished; the same command goes on")
 
@@ -137,7 +141,8 @@ def verdict(best: Sequence[FrozenTrial], trials: Sequence[FrozenTrial], names: S
     def line(trial: FrozenTrial) -> str:
         return ", ".join(f"{name} {value:.6g}" for name, value in zip(names, trial.values, strict=True))
 
-    default = next((t for t in trials if t.user_attrs.get("origin") == "default" and t.values is not None), None)
+    whole = [trial for trial in trials if trial.values is not None and GENERATION not in trial.user_attrs]
+    default = next((trial for trial in whole if trial.user_attrs.get("origin") == "default"), None)
     beside = f"; the settings without a search, trial {default.number}: {line(default)}" if default is not None else ""
     if len(names) == 1:
         same = default is not None and default.number == best[0].number
