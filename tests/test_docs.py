@@ -21,6 +21,7 @@ ELSEWHERE = {
     "experiment=effect_": "tests/test_experiments.py",
     "make ": "tests/test_readme.py",
     "python bench/": "benchmarks are run by hand; their replays are tested beside them",
+    "python notebooks/": "tests/test_notebooks.py",
     "wandb ": "tests/tracking/test_wandb_wire.py",
     "tensorboard ": "tests/tracking/test_tensorboard.py",
     "trackio ": "tests/tracking/test_trackio.py",
@@ -41,6 +42,13 @@ def test_every_link_leads_to_a_file(page: Path) -> None:
     links = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
     broken = [link for link in links if "://" not in link and not (page.parent / link).exists()]
     assert broken == []
+
+
+@pytest.mark.parametrize("page", [*DOCS, *ROOT.glob("README*.md")], ids=lambda page: str(page.relative_to(ROOT)))
+def test_commands_stand_where_tests_look_for_them(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert re.findall(r"^ *```(?:bash|shell|console|zsh)", text, flags=re.MULTILINE) == []
+    assert re.findall(r"^ {4}(?:python|tunelab|make) .*", text, flags=re.MULTILINE) == []
 
 
 def test_every_command_is_one_that_a_test_knows() -> None:

@@ -2,11 +2,14 @@
 
 import json
 import os
+import runpy
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
+DRAW = runpy.run_path(str(ROOT / "notebooks" / "draw.py"))
+FIGURES = sorted((ROOT / "docs" / "figures").glob("notebook_*.svg"))
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 SAID = {  # what their words lead a reader to expect
@@ -30,26 +33,28 @@ def test_a_notebook_is_kept_without_outputs(path: Path) -> None:
     assert cells[0]["cell_type"] == "markdown"
 
 
+def test_every_drawing_of_a_notebook_stands_in_a_page_with_the_command_that_makes_it() -> None:
+    pages = [page.read_text(encoding="utf-8") for page in (ROOT / "docs").rglob("*.md")]
+    assert {figure.name.split("_")[1] for figure in FIGURES} == {path.stem[:2] for path in NOTEBOOKS}
+    for figure in FIGURES:
+        showing = [page for page in pages if f"figures/{figure.name})" in page]
+        assert len(showing) == 1, figure.name
+        assert f"python notebooks/draw.py {figure.name.split('_')[1]}\n" in showing[0]
+        assert figure.read_text(encoding="utf-8").startswith("<svg ")
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_a_notebook_runs_and_draws(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    nbclient = pytest.importorskip("nbclient", reason="nbclient and ipykernel are the extra `notebooks`")
+def test_a_notebook_runs_and_draws(path: Path, tmp_path: Path) -> None:
+    pytest.importorskip("nbclient", reason="nbclient and ipykernel are the extra `notebooks`")
     import nbformat
 
-    monkeypatch.setenv("NOTEBOOK_OUTPUTS", str(tmp_path))
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT / "src"), os.environ.get("PYTHONPATH", "")]))
-    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
-    notebook = nbformat.read(path, as_version=4)
+    notebook = DRAW["executed"](path, tmp_path)
 
-    nbclient.NotebookClient(
-        notebook, timeout=900, kernel_name="python3", resources={"metadata": {"path": str(ROOT / "notebooks")}}
-    ).execute()
-
-    pictures = [
-        output for cell in notebook.cells for output in cell.get("outputs", []) if "image/svg+xml" in str(output)
-    ]
-    assert len(pictures) >= 1
+    # Then its drawings are those that the pages show, and it says what its words promise
+    drawn = DRAW["drawings"](notebook, path.stem)
+    assert set(drawn) == {figure.name for figure in FIGURES if figure.name.startswith(f"notebook_{path.stem[:2]}_")}
     said = " ".join(str(output.get("text", "")) for cell in notebook.cells for output in cell.get("outputs", []))
     assert all(word in said for word in SAID[path.stem])
     if wanted := os.environ.get("KEEP_NOTEBOOKS"):
