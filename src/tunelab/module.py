@@ -195,8 +195,9 @@ class FineTuner(Scored):
             self.guard.load(checkpoint["guard"])
 
     def _averaging(self) -> list[object]:
-        """What may keep an average of the weights."""
-        return [*self.trainer.optimizers, *self.regularizer.averages]
+        """What may keep an average of the weights.  One that was asked for stands in place of an optimizer's own."""
+        begun = [average for average in self.regularizer.averages if average.counted]
+        return [*begun] or [*self.trainer.optimizers]
 
 
 def task_state(task: Task) -> Mapping[str, Any]:

@@ -13,7 +13,7 @@ from tunelab.checkpoint_io import read_checkpoint
 from tunelab.data.places import locate
 from tunelab.data.report import build_report
 from tunelab.data.report_facts import facts
-from tunelab.optim.faults import curve_notes
+from tunelab.optim.faults import average_notes, curve_notes
 from tunelab.rates import told
 from tunelab.record import RunFolder
 from tunelab.regularize.dropout import shown
@@ -104,7 +104,8 @@ def show_work(prepared: Prepared, folder: RunFolder) -> None:
     report = report_of(prepared)
     console.show_data(prepared.counts, facts(report))
     of_rate = curve_notes(settings.optimizer, settings.scheduler, planned_steps(settings, prepared.epoch_rows))
-    for note in [*prepared.sources.notes, *of_rate, *answer_notes(prepared)]:
+    of_averages = average_notes(settings.optimizer, settings.regularization)
+    for note in [*prepared.sources.notes, *of_rate, *of_averages, *answer_notes(prepared)]:
         console.say(f"  {note}")
     folder.write_report(report)
 

@@ -15,7 +15,7 @@ from transformers import (
 )
 
 from tiny import CONF, settings
-from tunelab.optim.faults import curve_notes
+from tunelab.optim.faults import average_notes, curve_notes
 from tunelab.optim.phases import cosine_restarts, one_cycle, stepwise, wsd
 from tunelab.optim.plateau import Plateau
 from tunelab.optim.schedule import exponential, inverse_sqrt, polynomial
@@ -134,6 +134,13 @@ def test_the_last_step_leaves_the_rate_at_exactly_the_floor(name: str) -> None:
     for floor, warmup in ((0.1, 0), (0.07, 1), (0.3, 0.2), (0.1, 49)):
         curve = make_schedule({**block(name), "floor": floor, "warmup": warmup}, total=TOTAL)
         assert curve(TOTAL) == floor < curve(TOTAL - 1)
+
+
+def test_an_average_that_stands_in_place_of_the_optimizers_own_is_told() -> None:
+    both = settings("optimizer=schedule_free_adamw", "regularization=swa")
+    assert "swa_start=" in average_notes(both.optimizer, both.regularization)[0]
+    assert average_notes(settings("optimizer=adamw").optimizer, both.regularization) == []
+    assert average_notes(both.optimizer, settings().regularization) == []
 
 
 def test_what_may_surprise_in_a_rate_is_told() -> None:

@@ -41,19 +41,6 @@ def test_a_combination_without_meaning_is_refused(case: str) -> None:
     assert fault.value.exit_status == 2
 
 
-@pytest.mark.parametrize(
-    ("optimizer", "method"),
-    [
-        ("tunelab.optim.schedule_free.ScheduleFreeAdamW", "ema=0.9"),
-        ("tunelab.optim.schedule_free.ScheduleFreeAdamW", "swa_start=0.5"),
-        ("tunelab.optim.schedule_free.ScheduleFreeAdamW", "l1=0.1"),
-    ],
-)
-def test_weights_are_not_moved_beneath_an_optimizer_that_remembers_them(optimizer: str, method: str) -> None:
-    with pytest.raises(ConfigError, match=f"regularization.{method}.* with {optimizer.rpartition('.')[2]}"):
-        check(config(f"optimizer._target_={optimizer}", f"regularization.{method}"))
-
-
 def test_all_faults_of_the_block_are_told_at_once() -> None:
     given = ["regularization.l1=-1", "regularization.mixout=0.5", "model=scratch", "+regularization.emma=0.9"]
 

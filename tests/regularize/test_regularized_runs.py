@@ -155,6 +155,29 @@ def test_rows_stay_bounded_in_the_average_that_schedule_free_exports(tmp_path: P
     assert max(longest) > 0.25
 
 
+def test_zeros_of_l1_stay_zeros_in_the_average_that_schedule_free_exports(tmp_path: Path) -> None:
+    more = ["optimizer=schedule_free_adamw", "regularization.l1=0.5", "lr=0.02"]
+    fine_tune(settings(*small(tmp_path, "none", *more)), tmp_path / "run")
+
+    folder = RunFolder(tmp_path / "run")
+    layers = list(linear_layers(AutoModelForCausalLM.from_pretrained(folder.export)))
+    shares = [float((layer.weight == 0).float().mean()) for layer in layers]
+    assert min(shares) > 0.05, shares
+    assert folder.read_curves()[-1].get("train/sparsity", 1) > 0
+
+
+def test_an_average_that_was_asked_for_is_exported_in_place_of_the_optimizers_own(tmp_path: Path) -> None:
+    more = ["optimizer=schedule_free_adamw", "regularization.ema=0.5", "lr=0.02"]
+    fine_tune(settings(*small(tmp_path, "none", *more)), tmp_path / "run")
+
+    folder = RunFolder(tmp_path / "run")
+    last, best = read_checkpoint(folder.last), read_checkpoint(folder.best)
+    averaged = last["regularizer"]["averages"][0]["values"]
+    if folder.read_card()["best"]["step"] == last["global_step"]:
+        assert all(torch.equal(best["state_dict"][f"model.{name}"], value) for name, value in averaged.items())
+    assert any(not torch.equal(last["state_dict"][f"model.{name}"], value) for name, value in averaged.items())
+
+
 @pytest.mark.slow  # three interpreters import everything
 def test_two_processes_take_the_same_steps_as_one(tmp_path: Path) -> None:
     for devices in (1, 2):

@@ -25,7 +25,15 @@ CASES: dict[str, tuple[list[str], list[Watch]]] = {
     ),
     "mixout": (["regularization.mixout=0.5", "regularization.max_norm=1"], [Watch(1), Watch(8)]),
     "zeros beneath a line search": (["optimizer=lbfgs", "regularization.l1=0.01"], [Watch(3)]),
-    "rows bounded in an average": (["optimizer=schedule_free_adamw", "regularization.max_norm=1"], [Watch(3)]),
+    "zeros and bounds in an average, and another average": (
+        [
+            "optimizer=schedule_free_adamw",
+            "regularization.max_norm=1",
+            "regularization.l1=0.01",
+            "regularization.swa_start=0.5",
+        ],
+        [Watch(3), Watch(8)],
+    ),
 }  # fmt: skip
 FILES = {f"regularization={path.stem}" for path in (CONF / "regularization").glob("*.yaml")}
 

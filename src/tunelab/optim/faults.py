@@ -25,6 +25,23 @@ def optimizer_faults(values: Mapping[str, Any]) -> list[str]:
     return faults
 
 
+def average_notes(optimizer: Mapping[str, Any], regularization: Mapping[str, Any]) -> list[str]:
+    """What may surprise where two averages of the weights are asked for.
+
+    Args:
+        optimizer: Its block.
+        regularization: Its block.
+    """
+    if not str(optimizer.get("_target_", "")).endswith("ScheduleFreeAdamW"):
+        return []
+    asked = [
+        f"regularization.{name}={regularization[name]:g}"
+        for name, neutral in (("ema", 0), ("swa_start", 1))
+        if regularization.get(name, neutral) != neutral
+    ]
+    return [f"{one} is what is validated and exported, in place of schedule_free_adamw's own average" for one in asked]
+
+
 def curve_notes(optimizer: Mapping[str, Any], scheduler: Mapping[str, Any], total: int) -> list[str]:
     """What may surprise in the rate of a run that can be done all the same.
 

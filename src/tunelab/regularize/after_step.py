@@ -13,8 +13,27 @@ from tunelab.regularize.linear import Linear
 Bring = Callable[[Tensor, Callable[[Tensor], Tensor]], None]  # gives a weight its new value
 
 
+class Shrink:
+    """Soft thresholding that remembers where it left zeros."""
+
+    zeros: Tensor
+
+    def __init__(self, bound: float) -> None:
+        self.bound = bound
+
+    def __call__(self, point: Tensor) -> Tensor:
+        found = functional.softshrink(point, self.bound)
+        self.zeros = found == 0
+        return found
+
+
+def replace(weight: Tensor, change: Callable[[Tensor], Tensor]) -> None:
+    """Change a weight in place."""
+    weight.copy_(change(weight))
+
+
 @torch.no_grad()
-def soft_threshold(groups: Iterable[Mapping[str, Any]], strength: float) -> Tensor:
+def soft_threshold(groups: Iterable[Mapping[str, Any]], strength: float, bring: Bring = replace) -> Tensor:
     """L1 by its proximal step, w -> sign(w) max(|w| - rate x strength, 0), so that weights become exactly zero.
 
     A gradient of |w| would only make them jump around zero (Parikh and Boyd 2014, Proximal Algorithms; Tibshirani 1996
@@ -23,6 +42,8 @@ def soft_threshold(groups: Iterable[Mapping[str, Any]], strength: float) -> Tens
     Args:
         groups: Of the optimizer that has just stepped; each with its present rate.
         strength: Of the penalty.
+        bring: What changes a weight.  Where an optimizer averages the points that its steps lead to, those are shrunk,
+            and an entry that gets to zero is zero in the average too, which goes on from there.
 
     Returns:
         The share of exact zeros in those matrices; 0 where none moved.
@@ -32,15 +53,12 @@ def soft_threshold(groups: Iterable[Mapping[str, Any]], strength: float) -> Tens
         bound = float(group["lr"]) * strength
         for weight in group["params"]:
             if weight.ndim >= 2 and weight.grad is not None:
-                weight.copy_(functional.softshrink(weight, bound))
+                shrink = Shrink(bound)
+                bring(weight, shrink)
+                weight.masked_fill_(shrink.zeros, 0)
                 zeros = zeros.to(weight.device) + (weight == 0).sum()
                 entries += weight.numel()
     return zeros / max(entries, 1)
-
-
-def replace(weight: Tensor, change: Callable[[Tensor], Tensor]) -> None:
-    """Change a weight in place."""
-    weight.copy_(change(weight))
 
 
 @torch.no_grad()

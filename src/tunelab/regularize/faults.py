@@ -31,7 +31,7 @@ def regularization_faults(values: Mapping[str, Any]) -> list[str]:
         wanted = Wanted.of(block)
     except (TypeError, ValueError):
         return faults  # told as no number
-    data, optimizer = values.get("data", {}), str(values.get("optimizer", {}).get("_target_")).rpartition(".")[2]
+    data = values.get("data", {})
     for (task, name), reason in MEANINGLESS.items():
         if data.get("task") == task and getattr(wanted, name):
             faults.append(f"regularization.{name}={getattr(wanted, name):g} with data.task={task}: {reason}")
@@ -45,7 +45,7 @@ def regularization_faults(values: Mapping[str, Any]) -> list[str]:
             f"regularization.ema={wanted.ema:g} and regularization.swa_start={wanted.swa_start:g} are two averages of "
             "the same weights, and one is exported; set ema=0 or swa_start=1"
         )
-    return faults + mixout_faults(wanted, values) + optimizer_clashes(wanted, optimizer)
+    return faults + mixout_faults(wanted, values)
 
 
 def mixout_faults(wanted: Wanted, values: Mapping[str, Any]) -> list[str]:
@@ -63,25 +63,5 @@ def mixout_faults(wanted: Wanted, values: Mapping[str, Any]) -> list[str]:
         faults.append(
             f"regularization.mixout={wanted.mixout:g} with adapter.kind={kind}: no pretrained matrix of a linear layer "
             "learns; take adapter=full or adapter=lora"
-        )
-    return faults
-
-
-def optimizer_clashes(wanted: Wanted, optimizer: str) -> list[str]:
-    """Methods that say of the weights what an optimizer's own average would undo."""
-    if optimizer != "ScheduleFreeAdamW":
-        return []
-    faults = []
-    if wanted.l1:
-        faults.append(
-            f"regularization.l1={wanted.l1:g} with {optimizer}: it exports an average of the steps, which is not zero "
-            "where single steps were; take optimizer=adamw"
-        )
-    averages = [f"ema={wanted.ema:g}"] if wanted.ema else []
-    averages += [f"swa_start={wanted.swa_start:g}"] if wanted.swa_start < 1 else []
-    if averages:
-        faults.append(
-            f"regularization.{', '.join(averages)} with {optimizer}: it keeps its own average of the weights, and one "
-            "is exported; take optimizer=adamw"
         )
     return faults

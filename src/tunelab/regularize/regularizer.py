@@ -54,9 +54,10 @@ class Regularizer:
             What is logged, by name.
         """
         found = {}
+        bring = getattr(optimizer, "bring", replace)
         if self.wanted.l1:
-            found["train/sparsity"] = soft_threshold(optimizer.param_groups, self.wanted.l1)
-        bound_rows(self.bounded, self.wanted.max_norm, getattr(optimizer, "bring", replace))
+            found["train/sparsity"] = soft_threshold(optimizer.param_groups, self.wanted.l1, bring)
+        bound_rows(self.bounded, self.wanted.max_norm, bring)
         if (self.wanted.l1 or self.bounded) and hasattr(optimizer, "forget"):
             optimizer.forget()
         for average in self.averages:
