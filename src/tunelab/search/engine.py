@@ -69,6 +69,7 @@ class Engine:
     looked: Callable[["Engine"], None] = lambda engine: None
     stopping: bool = False
     exhausted: bool = False
+    farewell: bool = False
     fault: TuneLabError | None = None
     waited_for: set[int] = field(default_factory=set)
 
@@ -95,6 +96,10 @@ class Engine:
                     raise self.fault
                 if self.stopping or not self._others_may_leave_work():
                     return not self.stopping and self._done()
+            if self.stopping and not self.farewell:  # not within `stop`: a signal may have come in the middle of a line
+                self.farewell = True
+                names = " and ".join(f"trial {running.number}" for running in self.crew.running)
+                self.tell(f"stopping as soon as {names} reached a safe point; a second signal ends that at once")
             self.looked(self)
             time.sleep(self._pause())
 

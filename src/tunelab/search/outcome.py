@@ -63,7 +63,8 @@ def read_outcome(folder: Path, status: int, objectives: Sequence[str], *, timed_
         return Outcome("pruned", (), "", reason, scores, seconds)
     if how == "diverged":
         return Outcome("failed", (), "diverged", reason, scores, seconds)
-    if how in ("finished", "early-stopped") and status == 0:
+    # a signal may come when all is written and the process is on its way out
+    if how in ("finished", "early-stopped") and status in (0, KILLED, *LEFT):
         if (unscored := without(scores, [name for name in objectives if name != "monitor"])) is not None:
             return unscored
         values = tuple(value_of(name, card, scores) for name in objectives)
