@@ -125,6 +125,18 @@ def test_whatever_numbers_come_the_drawing_is_well_formed_and_its_points_are_ins
         assert "nan" not in re.sub(r"<title>.*?</title>", "", chart).replace("no values", "")
 
 
+def test_a_line_through_a_cloud_is_a_line_under_the_points() -> None:
+    chart = scatter([Series("rows", [0, 4], [1, 3])], title="t", lines=[Series("perfect", [0, 4], [0, 4])], **NAMES)
+
+    drawn = [
+        one for one in tree(chart).iter() if one.tag.endswith(("path", "circle")) and one.get("aria-label") is None
+    ]
+    (line,) = [one for one in drawn if (one.get("d") or "").count("L") == 1 and one.get("stroke-dasharray")]
+    assert line.get("fill") == "none"
+    assert chart.index(str(line.get("d"))) < chart.index("rows: 4, 3"), "the points lie on it"
+    assert {"rows", "perfect"} <= set(texts(chart))
+
+
 def test_without_values_the_chart_says_so() -> None:
     assert "no values" in texts(line_chart([], title="t", **NAMES))
     assert "no values" in texts(scatter([Series("a", [math.nan], [1])], title="t", **NAMES))

@@ -8,7 +8,7 @@ from tunelab.charts.shapes import EDGE, LINE, framed, heading, notes, number, te
 from tunelab.charts.style import WIDTH
 from tunelab.charts.words import SIZE, cut, safe, width
 
-LABELS = 170.0  # most room for the names of rows
+LABELS = 210.0  # most room for the names of rows, and of columns that stand upright
 TALL = 30.0  # of a row
 FAINT, FULL = 0.06, 0.9  # how much colour the smallest and the largest number get
 TURN = 0.7  # from here on the number is written in the colour of the paper
@@ -43,11 +43,11 @@ def heat_map(
     small = min(SIZE, wide * 0.9 / max((len(human(v)) for row in values for v in row), default=1) / 0.58)
     drawn, foot = [], top + LINE
     upright = any(width(name) > wide - 4 for name in columns)
-    deep = min(110.0, max(map(width, columns), default=0.0)) if upright else 0.0
+    deep = min(LABELS, max(map(width, columns), default=0.0)) if upright else 0.0
     for at, name in enumerate(columns):
         x = left + wide * (at + 0.5)
         if upright:
-            shown = text(0, 0, cut(name, 110), "ink").replace(
+            shown = text(0, 0, cut(name, LABELS), "ink").replace(
                 "<text", f'<text transform="rotate(-90 {number(x + 4)} {number(top + deep + 8)})"'
             )
             shown = shown.replace('x="0" y="0"', f'x="{number(x + 4)}" y="{number(top + deep + 8)}"')

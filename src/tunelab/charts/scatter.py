@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from tunelab.charts.axes import area_of, axes, reference
+from tunelab.charts.line import curve
 from tunelab.charts.series import Mark, Series, left_out, pieces
 from tunelab.charts.shapes import framed, heading, legend, mark_of, notes, text
 from tunelab.charts.style import colour
@@ -18,12 +19,17 @@ def scatter(
     x_scale: Kind = "linear",
     y_scale: Kind = "linear",
     marks: Sequence[Mark] = (),
+    lines: Sequence[Series] = (),
 ) -> str:
-    """One SVG with a marker per point; `Series.names` says what the pointer tells over each."""
+    """One SVG with a marker per point; `Series.names` says what the pointer tells over each.
+
+    Lines through the cloud, such as where points would lie that are right, are drawn below it.
+    """
     named, foot = heading(title, y_label)
-    keys, foot = legend([one.name for one in series], foot, "dot")
-    area = area_of(series, marks, x_scale, y_scale, foot + 10)
+    keys, foot = legend([one.name for one in [*series, *lines]], foot, "dot", len(lines))
+    area = area_of([*series, *lines], marks, x_scale, y_scale, foot + 10)
     frame, foot = axes(area, x_label)
+    under = [piece for place, one in enumerate(lines, len(series)) for piece in curve(one, place, area)]
     points = []
     for place, one in enumerate(series):
         inside = [
@@ -36,5 +42,5 @@ def scatter(
         text((area.x.start + area.x.end) / 2, (area.y.start + area.y.end) / 2, "no values", "soft", "middle")
     ]
     told, foot = notes(left_out(series, x_scale, y_scale), foot)
-    body = [*named, *keys, *frame, *points, *reference(area, marks), *told]
+    body = [*named, *keys, *frame, *under, *points, *reference(area, marks), *told]
     return framed(body, foot, title, f"{y_label} against {x_label}: {', '.join(one.name for one in series)}")

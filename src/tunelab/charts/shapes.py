@@ -84,17 +84,25 @@ def heading(title: str, y_label: str = "") -> tuple[list[str], float]:
     return drawn, foot + LINE * len(named) + (4 if named else 0)
 
 
-def legend(names: Sequence[str], top: float, kind: str = "line") -> tuple[list[str], float]:
-    """What stands for which series, in as many rows as it takes; nothing for a single one."""
+def legend(names: Sequence[str], top: float, kind: str = "line", lines: int = 0) -> tuple[list[str], float]:
+    """What stands for which series, in as many rows as it takes; nothing for a single one.
+
+    Args:
+        names: Of the series.
+        top: Where it begins.
+        kind: What stands for a series: a line, a bar or a dot.
+        lines: How many of the last ones are lines, whatever the kind.
+    """
     if len(names) < 2:
         return [], top
-    draw = {"line": sample, "bar": swatch, "dot": dot}[kind]
+    kinds = [kind] * (len(names) - lines) + ["line"] * lines
     drawn, x, y = [], EDGE, top + 14
     for place, name in enumerate(names):
         taken = 36 + width(name) + 16
         if x > EDGE and x + taken > WIDTH - EDGE:
             x, y = EDGE, y + LINE
         shown = wrapped(name, WIDTH - EDGE - x - 36) or [""]
+        draw = {"line": sample, "bar": swatch, "dot": dot}[kinds[place]]
         drawn += [draw(x, y - 4, place), text(x + 34, y, shown[0])]
         for more in shown[1:]:
             y += LINE

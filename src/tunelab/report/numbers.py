@@ -24,11 +24,8 @@ def numbers(run: RunFacts) -> list[Section]:
         step = -(-len(pairs) // MOST)
         kept = pairs[::step]
         ends = [min(right for right, _ in pairs), max(right for right, _ in pairs)]
-        series = [
-            Series("rows", [right for right, _ in kept], [said for _, said in kept]),
-            Series("perfect", ends, ends),
-        ]
-        svg = scatter(series, title=title, x_label="right", y_label="said")
+        rows, perfect = Series("rows", *zip(*kept, strict=True)), Series("perfect", ends, ends)
+        svg = scatter([rows], title=title, x_label="right", y_label="said", lines=[perfect])
         words = f"Every {step}th of {len(pairs):,} rows." if step > 1 else ""
         blocks.append(Chart(f"said_and_right{name and '_'}{slug(name)}", svg, words, title))
         blocks.append(histogram(name, [said - right for right, said in pairs]))
