@@ -99,6 +99,17 @@ def test_the_time_that_is_left_knows_slots_and_what_has_run_already() -> None:
     assert remaining(4, [1.0], 0.0, 1) == 0.0  # nothing has ended yet, so nobody knows
 
 
+def test_a_search_by_time_says_how_much_of_it_is_left() -> None:
+    trials = [
+        trial(0, "COMPLETE", [2.0], sessions=[[0.0, 60.0]]),
+        trial(1, "COMPLETE", [1.0], sessions=[[30.0, 120.0]]),
+    ]
+
+    assert Watch(None, ["val/loss"], DOWN, hours=0.05).progress(trials) == "2 done, about 60 s left"
+    assert Watch(None, ["val/loss"], DOWN, hours=0.01).progress(trials) == "2 done"
+    assert Watch(100, ["val/loss"], DOWN, hours=0.05).progress(trials) == "2 of 100, about 60 s left"
+
+
 def test_the_end_counts_failures_by_kind_and_says_what_helps() -> None:
     trials = [
         trial(0, "COMPLETE", [1.0]),

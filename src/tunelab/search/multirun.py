@@ -89,7 +89,7 @@ def search(config: DictConfig, arguments: Sequence[str], train: Train) -> None:
         seed = (plan.seed + 7919 * before) % 2**31  # no two engines propose the same
         proposals = proposer(study, folder, plan, request, known, seed)
         announce(folder, plan, request, mended, arguments)
-        watch = Watch(plan.trials, names, study.directions, list(plan.constraints), plan.slots)
+        watch = Watch(plan.trials, names, study.directions, list(plan.constraints), plan.slots, plan.hours)
         staged = [FREE_OF_STOPPING] if plan.sampler == "pbt" else []
         groups = set(config.hydra.runtime.choices)
         fixed = [*tracked(config, folder), *searchpath(config), *request.fixed]

@@ -15,7 +15,7 @@ from tunelab import console
 from tunelab.search.ledger import WORDS, ranked
 from tunelab.search.proposals import counted
 from tunelab.search.sentences import clock, sentence, settings, values
-from tunelab.search.spent import typical
+from tunelab.search.spent import covered, intervals, typical
 
 SHOWN = 8  # trials of the live table, beside those that run
 REFRESH = 2.0  # seconds between two drawings
@@ -30,6 +30,7 @@ class Watch:
         directions: Which way each is better.
         limits: Names of the scores that must stay below a limit.
         slots: Trials that run at a time.
+        hours: Time after which no trial starts; None for no limit.
     """
 
     def __init__(
@@ -39,9 +40,10 @@ class Watch:
         directions: Sequence[StudyDirection],
         limits: Sequence[str] = (),
         slots: int = 1,
+        hours: float | None = None,
     ) -> None:
         self.wanted, self.directions, self.slots = wanted, directions, slots
-        self.objectives, self.limits = objectives, limits
+        self.objectives, self.limits, self.hours = objectives, limits, hours
         self.told: set[int] | None = None
         self.drawn = float("-inf")
         # the stream of now: a training in this process has its own, and the table must not end up in its log
@@ -85,11 +87,15 @@ class Watch:
     def progress(self, trials: Sequence[FrozenTrial]) -> str:
         """How far the search is, and how long it may take."""
         ended = [trial for trial in counted(trials) if trial.state.is_finished()]
-        if self.wanted is None:
-            return f"{len(ended)} done"
-        ages = [elapsed(trial) for trial in trials if trial.state is TrialState.RUNNING]
-        seconds = remaining(self.wanted - len(ended), ages, typical(ended), self.slots)
-        return f"{len(ended)} of {self.wanted}" + (f", about {clock(seconds)} left" if seconds > 0 else "")
+        done = f"{len(ended)} done" if self.wanted is None else f"{len(ended)} of {self.wanted}"
+        known = list[float]()
+        if self.wanted is not None:
+            ages = [elapsed(trial) for trial in trials if trial.state is TrialState.RUNNING]
+            known.append(remaining(self.wanted - len(ended), ages, typical(ended), self.slots))
+        if self.hours is not None:
+            known.append(3600 * self.hours - covered(intervals(trials, time.time(), lambda trial: True)))
+        seconds = min(known, default=0.0)
+        return done + (f", about {clock(seconds)} left" if seconds > 0 else "")
 
     def table(self, trials: Sequence[FrozenTrial]) -> Table:
         """The running trials, then the best ones."""
