@@ -51,6 +51,14 @@ def test_commands_stand_where_tests_look_for_them(page: Path) -> None:
     assert re.findall(r"^ {4}(?:python|tunelab|make) .*", text, flags=re.MULTILINE) == []
 
 
+def test_the_first_page_leads_to_every_other() -> None:
+    first = ROOT / "docs" / "README.md"
+    linked = {
+        (first.parent / link).resolve() for link in re.findall(r"\]\(([^)#]+)\)", first.read_text(encoding="utf-8"))
+    }
+    assert {page.resolve() for page in DOCS} - {first} <= linked
+
+
 def test_every_command_is_one_that_a_test_knows() -> None:
     unknown = [command for command in COMMANDS if command not in OURS and not elsewhere(command)]
     assert unknown == []

@@ -12,6 +12,7 @@ from sklearn.metrics import f1_score, log_loss
 from transformers import AutoModelForCausalLM
 
 from tiny import MODEL, QUIET, labelled, settings
+from tunelab.ensemble.in_use import together
 from tunelab.ensemble.mixture import Mixture
 from tunelab.ensemble.soup import plain_model
 from tunelab.generate.decode import decode
@@ -211,6 +212,17 @@ def test_snapshots_of_one_run_are_an_ensemble(place: Path, tmp_path: Path, tunel
     # Then they are the members
     members = [member["run"] for member in facts_of(tmp_path / "all")["members"]]
     assert [name.rpartition(":")[2] for name in members] == kept
+
+    # and new rows are answered by the snapshots, not three times by the best checkpoint
+    said = ["predict", tmp_path / "all", "--input", file, "--output", tmp_path / "said.jsonl"]
+    assert tunelab(*said)[0] == 0
+    ensemble = together(tmp_path / "all")
+    assert ensemble is not None
+    assert [member.source.stem for member in ensemble.members] == kept
+    test = {row["text"]: row["probabilities"] for row in RunFolder(tmp_path / "all").read_predictions()}
+    found = {row["text"]: row["probabilities"] for row in read_lines(tmp_path / "said.jsonl")}
+    assert len(test) > 5
+    assert all(found[text] == pytest.approx(chances, abs=1e-5) for text, chances in test.items())
 
 
 def test_members_come_from_a_study_by_what_they_add(sorters: list[RunFolder], tmp_path: Path, tunelab: Talk) -> None:

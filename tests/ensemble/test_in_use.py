@@ -11,11 +11,12 @@ import pytest
 import torch
 from scipy.special import softmax
 
-from tiny import WORDS, write
+from tiny import MODEL, QUIET, WORDS, settings, write
 from tunelab.ensemble.in_use import together
 from tunelab.generate import answering
 from tunelab.json_lines import read_lines
 from tunelab.record import RunFolder
+from tunelab.run import fine_tune
 
 Talk = Callable[..., tuple[int, str, str]]
 NEW = [{"text": f"{WORDS[i % 3]} {WORDS[(i * 7) % 10]} new {i}"} for i in range(30)]  # in no split of any run
@@ -92,6 +93,35 @@ def test_labels_of_new_rows_are_the_members_own_combined_by_hand(
     said = np.array([[row["probabilities"][name] for name in names] for row in found])
     np.testing.assert_allclose(said, wanted, atol=2e-6)
     assert [row["prediction"] for row in found] == [names[place] for place in wanted.argmax(axis=1)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["soft", "hard"])
+def test_each_label_of_several_is_combined_by_itself(method: str, tmp_path: Path, tunelab: Talk) -> None:
+    # Given two runs that learned any number of labels a text
+    rows = [{"text": f"{i} {'hot' * (i % 2)} {'wet' * (i % 3 == 0)}"} for i in range(90)]
+    wanted = [{**row, "labels": ["hot"] * (i % 2) + ["wet"] * (i % 3 == 0)} for i, row in enumerate(rows)]
+    file = write(tmp_path / "several.jsonl", wanted)
+    given = ["data=classification", f"data.train={file}", "data.text=text", "data.label=labels", *MODEL, *QUIET]
+    given += ["data.multilabel=true", "data.split.validation=0.2", "data.split.test=0.2", "max_epochs=2", "save=false"]
+    for rate in ("1e-3", "4e-3"):
+        fine_tune(settings(*given, f"lr={rate}"), tmp_path / rate)
+    words = [tmp_path / "1e-3", tmp_path / "4e-3", "--method", method, "--output", tmp_path / "all"]
+    assert tunelab("ensemble", *words)[0] == 0
+
+    # When all three are asked the same
+    new = [{"text": row["text"] + " new"} for row in rows[:20]]
+    one, other, found = (asked(tunelab, tmp_path / name, new, tmp_path, {}) for name in ("1e-3", "4e-3", "all"))
+
+    # Then each label's probability follows from the members' own, and those that reach the threshold are named
+    for row, left, right in zip(found, one, other, strict=True):
+        for label, chance in row["probabilities"].items():
+            pair = [left["probabilities"][label], right["probabilities"][label]]
+            agree = (pair[0] >= 0.5) == (pair[1] >= 0.5)
+            mean = (pair[0] + pair[1]) / 2
+            assert chance == pytest.approx(mean if method == "soft" or not agree else float(pair[0] >= 0.5), abs=1e-5)
+        named = [label for label, chance in row["probabilities"].items() if chance >= 0.5]
+        assert sorted(row["prediction"]) == sorted(named)
 
 
 @pytest.mark.parametrize(("method", "middle"), [slow("soft", np.mean), ("hard", np.median)])
