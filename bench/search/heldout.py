@@ -7,16 +7,14 @@ seeds of real fine-tunings are (one run in twelve ends far worse for no reason o
 """
 
 import math
-from collections.abc import Sequence
 from functools import cache
 from random import Random
-from typing import Any
 
+import made_up
+from made_up import logged, worth
 from problem import Params, Problem
-from scipy.optimize import differential_evolution
 
-from tunelab.search.dimension import Choice
-from tunelab.search.space import Space, build_space
+from tunelab.search.space import build_space
 
 EPOCHS = 10  # validations of a whole run
 TRIALS = 30  # whole runs that the budget pays for
@@ -87,45 +85,23 @@ def curve(params: Params, seed: int) -> list[float]:
     shift = dice.gauss(0.0, NOISE) * (1.0 + max(0.0, off_rate(params)) * 3.0)
     if dice.random() < UNLUCKY:
         shift += dice.expovariate(1 / 0.15)
-    found: list[float] = []
-    for epoch in range(1, EPOCHS + 1):
-        value = truth(params, epoch)
-        if math.isinf(value):
-            return found
-        found.append(value + shift + dice.gauss(0.0, NOISE / 2))
-    return found
+    return logged(truth, params, EPOCHS, dice, shift=shift, noise=NOISE / 2)
 
 
 def final(params: Params) -> float:
     """What a configuration is worth: its best epoch, as early stopping would keep it, without noise."""
-    return min(truth(params, epoch) for epoch in range(1, EPOCHS + 1))
+    return worth(truth, params, EPOCHS)
 
 
 @cache
 def lowest() -> float:
     """The lowest true value of all configurations, by differential evolution for each optimizer."""
-    space: Space = build_space(PARAMS, WHEN, {})
-    return min(lowest_at(optimizer, space) for optimizer in BEST_RATE)
-
-
-def lowest_at(optimizer: str, space: Space) -> float:
-    """The lowest true value with one optimizer; a choice is searched by its place."""
-    known = {key: found for key, found in space.at({"optimizer": optimizer}).items() if key != "optimizer"}
-    ends, whole = list[tuple[float, float]](), list[bool]()
-    for found in known.values():
-        if isinstance(found, Choice):
-            ends.append((0, len(found.values) - 1))
-        else:
-            ends.append((math.log(found.low), math.log(found.high)) if found.log else (found.low, found.high))
-        whole.append(isinstance(found, Choice) or found.integer)
-
-    def value(point: Sequence[float]) -> float:
-        params: dict[str, Any] = {"optimizer": optimizer}
-        for (key, found), x in zip(known.items(), point, strict=True):
-            if isinstance(found, Choice):
-                params[key] = found.values[round(x)]
-            else:
-                params[key] = round(x) if found.integer else math.exp(x) if found.log else x
-        return min(final(params), 1e9)
-
-    return float(differential_evolution(value, ends, seed=0, tol=1e-10, maxiter=300, integrality=whole).fun)
+    space = build_space(PARAMS, WHEN, {})
+    return min(
+        made_up.lowest(
+            {key: found for key, found in space.at({"optimizer": optimizer}).items() if key != "optimizer"},
+            final,
+            {"optimizer": optimizer},
+        )
+        for optimizer in BEST_RATE
+    )

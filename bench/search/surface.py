@@ -6,14 +6,12 @@ two seeds of one configuration differ by about as much as two good configuration
 """
 
 import math
-from collections.abc import Sequence
 from random import Random
 
+from made_up import logged, lowest, worth
 from problem import Params, Problem
-from scipy.optimize import differential_evolution
 
-from tunelab.search.dimension import Span
-from tunelab.search.space import Space, build_space
+from tunelab.search.space import build_space
 
 EPOCHS = 12  # validations of a whole run
 NOISE = 0.01  # standard deviation of the final loss over seeds
@@ -29,7 +27,7 @@ SPACE = {
 def problem() -> Problem:
     """The surface, with its lowest point."""
     space = build_space(SPACE, {}, {})
-    return Problem(space, EPOCHS, 30, curve, final, lowest(space))
+    return Problem(space, EPOCHS, 30, curve, final, lowest(space.always, final))
 
 
 def truth(params: Params, epoch: int = EPOCHS) -> float:
@@ -53,27 +51,9 @@ def curve(params: Params, seed: int) -> list[float]:
     """The losses that a run would log, one for each epoch; it ends where it diverges."""
     dice = Random(f"{sorted(params.items())} {seed}")
     shift = dice.gauss(0.0, NOISE)
-    found: list[float] = []
-    for epoch in range(1, EPOCHS + 1):
-        value = truth(params, epoch)
-        if math.isinf(value):
-            return found
-        found.append(value + shift + dice.gauss(0.0, NOISE / 3))
-    return found
+    return logged(truth, params, EPOCHS, dice, shift=shift, noise=NOISE / 3)
 
 
 def final(params: Params) -> float:
     """What a configuration is worth: its best epoch, as early stopping would keep it, without noise."""
-    return min(truth(params, epoch) for epoch in range(1, EPOCHS + 1))
-
-
-def lowest(space: Space) -> float:
-    """The lowest true value of all configurations, by differential evolution."""
-    spans = {name: found for name, found in space.always.items() if isinstance(found, Span)}
-    ends = [(math.log(s.low), math.log(s.high)) if s.log else (s.low, s.high) for s in spans.values()]
-
-    def value(point: Sequence[float]) -> float:
-        params = {name: math.exp(x) if s.log else x for (name, s), x in zip(spans.items(), point, strict=True)}
-        return min(final(params), 1e9)
-
-    return float(differential_evolution(value, ends, seed=0, tol=1e-10, maxiter=400).fun)
+    return worth(truth, params, EPOCHS)

@@ -12,7 +12,7 @@ import optuna
 import pytest
 
 HERE = Path(__file__).parents[2] / "bench" / "search"
-MODULES = ("problem", "surface", "table", "heldout", "replay", "run")
+MODULES = ("problem", "made_up", "surface", "table", "heldout", "replay", "run")
 
 
 @pytest.fixture(scope="module")
