@@ -78,7 +78,7 @@ def best_of_study(study: Path, most: int | None) -> list[str]:
     """
     try:
         folder = StudyFolder(study)
-        request = json.loads(folder.request.read_text(encoding="utf-8"))
+        request = folder.read_request()
         lines = read_lines(folder.trials)
     except (OSError, ValueError) as fault:
         raise ConfigError(

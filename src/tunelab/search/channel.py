@@ -1,6 +1,5 @@
 """The line from a training to the search that started it: scores go out, an order to stop may come back."""
 
-import json
 import os
 from pathlib import Path
 
@@ -25,7 +24,7 @@ class Channel:
     def __init__(self, study: Path, number: int) -> None:
         folder = StudyFolder(study)
         try:
-            request = json.loads(folder.request.read_text(encoding="utf-8"))
+            request = folder.read_request()
         except (OSError, ValueError) as fault:
             raise ConfigError(f"trial.study={study} holds no search ({fault}); only a search sets trial.*") from fault
         self.single = len(request["objectives"]) == 1

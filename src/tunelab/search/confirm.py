@@ -41,7 +41,7 @@ def reruns(study: StudyFolder, top: int, seeds: int) -> tuple[list[Rerun], dict[
         ConfigError: If the folder holds no study with a result.
     """
     try:
-        request = json.loads(study.request.read_text(encoding="utf-8"))
+        request = study.read_request()
         lines = [json.loads(line) for line in study.trials.read_text(encoding="utf-8").splitlines()]
     except (OSError, ValueError) as fault:
         raise ConfigError(f"{study.root} is no study ({fault}); give the study folder that a search printed") from fault

@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 JOURNAL = "journal.log"
 
@@ -58,6 +59,15 @@ class StudyFolder:
         """What was searched: the space, the fixed settings and the plan."""
         return self.root / "search.json"
 
+    def read_request(self) -> dict[str, Any]:
+        """What was searched, as it was written.
+
+        Raises:
+            OSError, ValueError: If there is no such file, or it holds no JSON.
+        """
+        found: dict[str, Any] = json.loads(self.request.read_text(encoding="utf-8"))
+        return found
+
     def trial(self, number: int) -> Path:
         """The run folder of one trial."""
         return self.root / str(number)
@@ -66,4 +76,4 @@ class StudyFolder:
         """Overrides that all trials have; none where the request is not written yet."""
         if not self.request.is_file():
             return []
-        return [str(word) for word in json.loads(self.request.read_text(encoding="utf-8")).get("fixed", [])]
+        return [str(word) for word in self.read_request().get("fixed", [])]

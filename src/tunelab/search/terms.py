@@ -1,6 +1,5 @@
 """The terms of a study: what every command on it must agree on, or its trials could not be compared."""
 
-import json
 import uuid
 from collections.abc import Sequence
 from typing import Any
@@ -58,7 +57,7 @@ def agree(
 def known(folder: StudyFolder) -> dict[str, Any]:
     """The terms that earlier commands left; empty for a new study."""
     try:
-        found = json.loads(folder.request.read_text(encoding="utf-8"))
+        found = folder.read_request()
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}

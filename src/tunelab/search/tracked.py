@@ -1,6 +1,5 @@
 """A study in a tracker: its trials as one group, and in that group its report as an artifact."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -46,7 +45,7 @@ def show_study(logger: Mapping[str, Any], folder: StudyFolder, page: Path, found
         run = make_wandb(
             block,
             folder=folder.root,
-            run_config=json.loads(folder.request.read_text(encoding="utf-8")),
+            run_config=folder.read_request(),
             name=name,
             monitor="study/trials",
             mode="max",
