@@ -196,8 +196,8 @@ class FineTuner(Scored):
 
     def _averaging(self) -> list[object]:
         """What may keep an average of the weights.  One that was asked for stands in place of an optimizer's own."""
-        begun = [average for average in self.regularizer.averages if average.counted]
-        return [*begun] or [*self.trainer.optimizers]
+        begun: list[object] = [average for average in self.regularizer.averages if average.counted]
+        return begun or list(self.trainer.optimizers)
 
 
 def task_state(task: Task) -> Mapping[str, Any]:

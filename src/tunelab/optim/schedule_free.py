@@ -66,18 +66,22 @@ class ScheduleFreeAdamW(Optimizer):
         state["z"].sub_(direction, alpha=lr)
 
     @torch.no_grad()
-    def bring(self, weight: Tensor, change: Callable[[Tensor], Tensor]) -> None:
+    def bring(self, weight: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
         """Change z, where the step just taken has led, as if it had led there: x and y follow.
 
         Args:
             weight: A parameter that has been stepped.
             change: From a tensor of its shape to its new value.
+
+        Returns:
+            The new z.
         """
         state = self.state[weight]
         pull = next(group["betas"][0] for group in self.param_groups if any(weight is p for p in group["params"]))
-        after = change(state["z"])
+        after: Tensor = change(state["z"])
         weight.add_(after - state["z"], alpha=1 - pull * (1 - self._share(state)))
         state["z"].copy_(after)
+        return after
 
     @staticmethod
     def _share(state: dict[str, Any]) -> float:

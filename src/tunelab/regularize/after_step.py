@@ -10,26 +10,12 @@ from torch.nn import functional
 
 from tunelab.regularize.linear import Linear
 
-Bring = Callable[[Tensor, Callable[[Tensor], Tensor]], None]  # gives a weight its new value
+Bring = Callable[[Tensor, Callable[[Tensor], Tensor]], Tensor]  # gives a weight its new value, and returns what that is
 
 
-class Shrink:
-    """Soft thresholding that remembers where it left zeros."""
-
-    zeros: Tensor
-
-    def __init__(self, bound: float) -> None:
-        self.bound = bound
-
-    def __call__(self, point: Tensor) -> Tensor:
-        found = functional.softshrink(point, self.bound)
-        self.zeros = found == 0
-        return found
-
-
-def replace(weight: Tensor, change: Callable[[Tensor], Tensor]) -> None:
+def replace(weight: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
     """Change a weight in place."""
-    weight.copy_(change(weight))
+    return weight.copy_(change(weight))
 
 
 @torch.no_grad()
@@ -53,9 +39,8 @@ def soft_threshold(groups: Iterable[Mapping[str, Any]], strength: float, bring: 
         bound = float(group["lr"]) * strength
         for weight in group["params"]:
             if weight.ndim >= 2 and weight.grad is not None:
-                shrink = Shrink(bound)
-                bring(weight, shrink)
-                weight.masked_fill_(shrink.zeros, 0)
+                point = bring(weight, partial(functional.softshrink, lambd=bound))
+                weight.masked_fill_(point == 0, 0)
                 zeros = zeros.to(weight.device) + (weight == 0).sum()
                 entries += weight.numel()
     return zeros / max(entries, 1)
