@@ -121,7 +121,7 @@ def test_a_mean_of_micro_batch_means_would_be_caught() -> None:
 
 
 def test_ranks_share_a_step_without_repeating_or_losing_a_row() -> None:
-    for world in (1, 2, 3):
+    for world in (1, 2, 3, 5):  # the last step has three rows: of five ranks two go without
         for steps in zip(*(loader(False, 60, 8, rank, world) for rank in range(world)), strict=True):
             rows = [row for step in steps for micro in step.micros for row in micro.rows.tolist() if row >= 0]
             assert len(rows) == len(set(rows)) and len({step.units for step in steps}) == 1

@@ -144,11 +144,25 @@ def test_a_finished_run_that_gets_more_steps_sees_the_rest_of_its_epoch(more: li
     assert losses[0] == losses[1] and len(losses[0]) == 12
 
 
-def test_early_stopping_really_ended_its_case(tmp_path: Path) -> None:
+def test_a_run_that_early_stopping_ended_stays_ended_unless_it_is_given_more_patience(tmp_path: Path) -> None:
+    # Given the run of the case above, which early stopping really ends
     watch, folder = whole(tmp_path, overrides(tmp_path, "callbacks.patience=1", "lr=0.5", "max_epochs=8"))
+    ended = RunFolder(folder).read_card()
+    validations = [entry for entry in watch.seen if entry[0] == "val"]
+    assert ended["status"] == "early-stopped" and len(validations) < 8
+    assert ended["reason"].endswith(f"for 1 validations, by epoch {len(validations)}")
 
-    assert RunFolder(folder).read_card()["status"] == "early-stopped"
-    assert len([entry for entry in watch.seen if entry[0] == "val"]) < 8
+    # When it is resumed as it is, then it trains no step, and ends as it did
+    same = Watch()
+    fine_tune(again(folder), folder, callbacks=[same])
+    card = RunFolder(folder).read_card()
+    assert not same.seen and (card["status"], card["reason"]) == (ended["status"], ended["reason"])
+
+    # And with more patience it goes on to its last epoch
+    longer, more = [f"resume={folder}", "callbacks.patience=9"], Watch()
+    fine_tune(check(resumed(config(*longer), longer)), folder, callbacks=[more])
+    assert len([entry for entry in more.seen if entry[0] == "val"]) == 8 - len(validations)
+    assert RunFolder(folder).read_card()["status"] == "finished"
 
 
 def test_a_checkpoint_holds_plain_types_only_and_a_flipped_bit_is_noticed(tmp_path: Path) -> None:

@@ -132,13 +132,24 @@ def test_the_same_seed_repeats_bit_for_bit_and_another_differs(tmp_path: Path) -
     assert not torch.equal(a["model.model.embed_tokens.weight"], c["model.model.embed_tokens.weight"])
 
 
+class Worsen(Callback):
+    """Blows up the weights when an epoch begins, as a rate that is too high would."""
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: Any) -> None:
+        if trainer.current_epoch == 2:
+            for weight in pl_module.model.parameters():
+                weight.data *= 4
+
+
 def test_validation_scores_are_those_of_the_best_checkpoint(tmp_path: Path) -> None:
-    # Given a rate so high that the last epochs are worse than the first
-    fine_tune(settings(*task("instruction", tmp_path), "lr=0.05", "max_epochs=4"), tmp_path / "run")
+    # Given a run whose last epoch is worse than the two before
+    given = settings(*task("instruction", tmp_path), "max_epochs=3")
+    found = fine_tune(given, tmp_path / "run", callbacks=[Worsen()])
 
     folder = RunFolder(tmp_path / "run")
     curve = [row["val/loss"] for row in folder.read_curves() if "val/loss" in row]
-    assert folder.read_scores()["val/loss"] == pytest.approx(min(curve), rel=1e-6)
+    assert curve[-1] > min(curve) + 0.1
+    assert folder.read_scores()["val/loss"] == pytest.approx(min(curve), rel=1e-6) == found
     assert folder.read_card()["best"]["value"] == min(curve)
 
 
@@ -162,27 +173,35 @@ def test_a_run_that_diverges_says_so_and_its_model_is_never_best(tmp_path: Path)
 
 
 def test_the_test_split_is_left_alone_until_training_is_over(tmp_path: Path) -> None:
-    # Given two runs whose test files differ in everything
-    given = task("classification", tmp_path)
-    other = tmp_path / "other.jsonl"
-    rows = [{"text": f"other {i}", "label": ["red", "blue", "green"][i % 3]} for i in range(9)]
-    other.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    for folder, test in (("a", other), ("b", labelled(tmp_path, 12))):
-        train = labelled(tmp_path)
-        fine_tune(settings(*given, f"data.train={train}", f"data.test={test}"), tmp_path / folder)
+    # Given two runs whose test files differ in everything, texts, number and shares of labels
+    given = [*task("classification", tmp_path), "data.class_weights=balanced"]
+    for folder, labels in (("a", ["red", "blue", "green"] * 3), ("b", ["red"] * 9 + ["blue"] * 3)):
+        test = tmp_path / f"{folder}.jsonl"
+        rows = [{"text": f"{folder} {i}", "label": label} for i, label in enumerate(labels)]
+        test.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        fine_tune(settings(*given, f"data.test={test}"), tmp_path / folder)
 
     # Then everything that training and selection saw is equal
-    a, b = (read_checkpoint(tmp_path / folder / "checkpoints" / "last.ckpt") for folder in "ab")
-    assert all(torch.equal(a["state_dict"][name], b["state_dict"][name]) for name in a["state_dict"])
+    for name in ("last.ckpt", "best.ckpt"):
+        a, b = (read_checkpoint(tmp_path / folder / "checkpoints" / name) for folder in "ab")
+        assert all(torch.equal(a["state_dict"][key], b["state_dict"][key]) for key in a["state_dict"])
+    one, two = (RunFolder(tmp_path / folder) for folder in "ab")
+    assert one.read_card()["best"] == two.read_card()["best"]
+    learned = [[row[n] for row in f.read_curves() for n in row if n.startswith("val/")] for f in (one, two)]
+    assert learned[0] == learned[1] and learned[0]
+    assert one.read_scores()["test/loss"] != two.read_scores()["test/loss"]
 
 
 def test_without_a_validation_split_the_last_weights_are_kept_and_none_is_borrowed(tmp_path: Path) -> None:
     given = [*task("classification", tmp_path), "data.split.validation=0"]
     fine_tune(settings(*given), tmp_path / "run")
 
-    scores = RunFolder(tmp_path / "run").read_scores()
-    assert not [name for name in scores if name.startswith("val/")]
+    folder = RunFolder(tmp_path / "run")
+    scores, rows = folder.read_scores(), folder.read_curves()
+    assert not [name for row in [scores, *rows] for name in row if name.startswith("val/")]
     assert "test/f1" in scores
+    best, last = (read_checkpoint(path)["state_dict"] for path in (folder.best, folder.last))
+    assert all(torch.equal(best[name], last[name]) for name in last)
 
 
 def test_a_folder_that_holds_a_run_is_not_overwritten(tmp_path: Path) -> None:

@@ -28,9 +28,18 @@ class Watch(Callback):
         self.targets: list[int] = []
         self.rows: list[list[int]] = []
         self.micros: list[int] = []
+        self.norms: list[tuple[float, float]] = []  # of the gradient: as wanted, and as the step had it
         self.kinds: set[torch.dtype] = set()
 
+    def on_train_batch_start(self, trainer: L.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        task, model = pl_module.task, pl_module.model
+        total = sum(task.loss_sum(task.logits(model, micro), micro) for micro in batch.micros)
+        learned = sum(int((micro.targets != -100).sum()) for micro in batch.micros)
+        gradients = torch.autograd.grad(total / learned, list(model.parameters()))
+        self.wanted = float(torch.stack([gradient.norm() for gradient in gradients]).norm())
+
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        self.norms.append((self.wanted, pl_module.step_norm))
         self.units.append(batch.units)
         self.targets.append(sum(int((micro.targets != -100).sum()) for micro in batch.micros))
         self.micros.append(len(batch.micros))
@@ -50,13 +59,14 @@ def rates(folder: RunFolder) -> list[float]:
 
 
 def test_the_rate_changes_once_per_optimizer_step_and_ends_at_the_end_however_steps_are_cut(tmp_path: Path) -> None:
-    # Given three passes of uneven steps, each cut into one or into many micro-batches
-    given = ["batch_size=7", "max_epochs=3", "lr=0.1", "scheduler=linear", "scheduler.warmup=2", "scheduler.floor=0.1"]
+    # Given three passes that end in a smaller step, each step cut into one or into many micro-batches
+    given = ["batch_size=6", "max_epochs=3", "lr=0.1", "scheduler=linear", "scheduler.warmup=2", "scheduler.floor=0.1"]
     one, whole = ran(tmp_path, *given, "micro_tokens=4096")
     many, parts = ran(tmp_path, *given, "micro_tokens=40")
 
     # Then there are as many rates as steps, the same ones, from half the peak down to one step above the floor
     total = len(one.units)
+    assert 0 < len(one.rows[-1]) < 6
     fall = (1 - 0.1) / (total - 2)
     wanted = [0.05, 0.1] + [0.1 * (1 - fall * step) for step in range(total - 2)]
     assert rates(whole) == rates(parts) == pytest.approx(wanted)
@@ -71,6 +81,7 @@ def test_the_last_incomplete_step_is_divided_by_its_own_tokens(tmp_path: Path) -
 
     assert 0 < len(watch.rows[-1]) < 8 and watch.micros[-1] > 1
     assert watch.units == watch.targets
+    assert [found for _, found in watch.norms] == pytest.approx([wanted for wanted, _ in watch.norms], rel=1e-4)
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
@@ -119,7 +130,8 @@ def test_rows_that_a_limit_leaves_without_an_answer_are_counted_and_never_traine
     counts = RunFolder(tmp_path / "run").read_report()["splits"]["train"]
     dropped, truncated = {"drop": (30, 0), "truncate_prompt": (20, 10), "truncate_answer": (20, 10)}[too_long]
     assert (counts["rows"], counts["dropped"], counts["truncated"]) == (40, dropped, truncated)
-    assert sum(map(len, watch.rows)) == 40 - dropped
+    trained = {"drop": {3}, "truncate_prompt": {0, 3}, "truncate_answer": {1, 3}}[too_long]
+    assert sum(map(len, watch.rows)) == 40 - dropped and {row % 4 for rows in watch.rows for row in rows} == trained
     assert all(units > 0 for units in watch.units) and sum(watch.units) == counts["supervised"]
 
 

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-from lightning.pytorch.callbacks import Callback, EarlyStopping
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 
 from tunelab import console, peak_memory
 from tunelab.assemble import Prepared, fresh_adapter
 from tunelab.callbacks.best_checkpoint import BestCheckpoint
+from tunelab.callbacks.early_stopping import EarlyStopping
 from tunelab.callbacks.pruning import Pruning
 from tunelab.data.mix import sources_of
 from tunelab.data.places import locate
@@ -49,7 +50,7 @@ def how_it_ended(trainer: L.Trainer, outcome: Outcome, monitor: str) -> Ending:
     """Finished, or stopped early and why."""
     stopper = next((found for found in callbacks_of(trainer) if isinstance(found, EarlyStopping)), None)
     score = outcome.scores.get(monitor)
-    if stopper and stopper.stopped_epoch:
+    if stopper and stopper.ended:
         reason = f"{monitor} has not improved for {stopper.patience} validations, by epoch {stopper.stopped_epoch + 1}"
         return Ending("early-stopped", reason, score)
     return Ending(score=score)

@@ -8,12 +8,13 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import Callback, EarlyStopping, ProgressBar
+from lightning.pytorch.callbacks import Callback, ProgressBar
 from lightning.pytorch.loggers import Logger
 
 from tunelab.callbacks.activations import ActivationWatch
 from tunelab.callbacks.best_checkpoint import BestCheckpoint
 from tunelab.callbacks.doctor import Doctor
+from tunelab.callbacks.early_stopping import EarlyStopping
 from tunelab.callbacks.gradient_histograms import GradientHistograms
 from tunelab.callbacks.layers import LayerWatch
 from tunelab.callbacks.memory import Memory
@@ -75,14 +76,8 @@ def make_callbacks(settings: Run, folder: RunFolder, monitor: str, mode: str, *,
     if validates and wanted["doctor"]:
         found.append(Doctor(folder))
     if validates and wanted["early_stopping"]:
-        stopper = EarlyStopping(
-            monitor,
-            mode=mode,
-            patience=int(wanted["patience"]),
-            min_delta=float(wanted["min_delta"]),
-            check_on_train_epoch_end=False,  # a run resumed at an epoch's end has no validation to look at there
-        )
-        found.append(stopper)
+        patience, least = int(wanted["patience"]), float(wanted["min_delta"])
+        found.append(EarlyStopping(monitor, mode=mode, patience=patience, min_delta=least))
     if validates and settings.trial["id"] is not None:
         found += trial_callbacks(settings, monitor)
     if follows_validation(settings.scheduler):

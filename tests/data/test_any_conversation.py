@@ -163,6 +163,8 @@ RENAMED = {"prompt": "input.0", "completion": "messages.1.content", "text": "too
     renamed=False,
 )
 @example(record={"messages": [{"role": "assistant", "content": "a"}], "tools": "[" * 100_000}, renamed=False)
+@example(record={"messages": [{"role": ["user"], "content": "a"}], "conversations": 3}, renamed=False)
+@example(record={"messages": 3, "conversations": [{"from": {}, "value": "a"}]}, renamed=False)
 def test_a_junk_record_is_read_or_refused_in_words(format: str, record: dict[str, Any], renamed: bool) -> None:
     task = Instruction(format=format, template="plain", columns=RENAMED if renamed else {})
     task.use(tokenizer_of("built in"), 64)

@@ -39,6 +39,7 @@ PIECES = st.one_of(
     quoting=st.sampled_from(["auto", "minimal", "none"]),
 )
 @example(pieces=[b"a,b\n\ta"], suffix=".csv", encoding="utf-7", on_bad="error", quoting="auto")
+@example(pieces=[b'{"a": "\\ud800"}'], suffix=".jsonl", encoding="utf-8", on_bad="error", quoting="auto")
 def test_any_bytes_give_records_or_a_data_error(
     tmp_path: Path, pieces: list[bytes], suffix: str, encoding: str, on_bad: str, quoting: str
 ) -> None:

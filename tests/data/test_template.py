@@ -370,6 +370,20 @@ def test_an_end_only_after_the_last_answer_is_found_out_in_longer_talks() -> Non
         template.encode(longer)
 
 
+def test_an_answer_whose_block_is_there_and_whose_end_is_not_is_refused() -> None:
+    # Given a template that says what is learned, and closes the last answer only
+    only_last = (
+        "{% for m in messages %}{{ m.role + ':\n' }}{% if m.role == 'assistant' %}{% generation %}{{ m.content }}"
+        "{% endgeneration %}{{ eos_token if loop.last else '\n' }}{% else %}{{ m.content + '\n' }}{% endif %}"
+        "{% endfor %}{{ 'assistant:\n' if add_generation_prompt }}"
+    )
+    template = ChatTemplate(tokenizer_of("no_begin", only_last))
+
+    assert learned_text(template, talk("u Hi", "a Ho")) == "Ho<|endoftext|>"
+    with pytest.raises(DataError, match="turn 2 does not close with an end-of-turn token"):
+        template.encode(talk("u Hi", "a Ho", "u Hi", "a Hu"))
+
+
 def test_a_prompt_that_melts_into_its_answer_is_refused_with_both_readings() -> None:
     # "A:" and " Alpha" would be stable; "A: " and "Alpha" are not, as byte-level tokenizers join a space with its word
     melting = (
