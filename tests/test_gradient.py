@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 from subprocess import run
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -41,7 +42,7 @@ def tiny_model() -> PreTrainedModel:
     return LlamaForCausalLM(LlamaConfig(vocab_size=50, max_position_embeddings=64, **size))
 
 
-def reference(model: PreTrainedModel, batch: list[Example]) -> dict[str, Tensor]:
+def reference(model: PreTrainedModel, batch: list[Example], smoothing: float = 0.0) -> dict[str, Tensor]:
     """Every sequence by itself through transformers' own loss, weighted by its tokens."""
     model.zero_grad()
     total = sum(example.units for example in batch)
@@ -50,7 +51,8 @@ def reference(model: PreTrainedModel, batch: list[Example]) -> dict[str, Tensor]
             ids = torch.tensor([example.ids])
             logits = model(input_ids=ids, use_cache=False).logits[0, :-1]
             targets = torch.tensor(example.target[1:])
-            (functional.cross_entropy(logits, targets, ignore_index=IGNORE, reduction="sum") / total).backward()
+            how: dict[str, Any] = {"ignore_index": IGNORE, "reduction": "sum", "label_smoothing": smoothing}
+            (functional.cross_entropy(logits, targets, **how) / total).backward()
     return gradients(model)
 
 
@@ -58,13 +60,13 @@ def gradients(model: nn.Module) -> dict[str, Tensor]:
     return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
 
-def ours(model: PreTrainedModel, step: Step, *, flat: bool, world: int = 1) -> dict[str, Tensor]:
+def ours(model: PreTrainedModel, step: Step, *, flat: bool, smoothing: float = 0.0) -> dict[str, Tensor]:
     """The module's gradient of one step, before clipping, outside a trainer."""
     model.zero_grad()
-    task = Instruction()
+    task = Instruction(label_smoothing=smoothing)
     task.flat = flat
     module = FineTuner(model, task, optimizer=lambda p: torch.optim.SGD(p, 0.1), schedule=lambda step: 1.0, clip=0)
-    module._trainer = SimpleNamespace(strategy=SimpleNamespace(), world_size=world, global_step=0, global_rank=0)  # type: ignore[assignment]
+    module._trainer = SimpleNamespace(strategy=SimpleNamespace(), world_size=1, global_step=0, global_rank=0)  # type: ignore[assignment]
     module._fabric = None
     module.manual_backward = lambda loss: loss.backward()  # type: ignore[method-assign]
     module._gradient(step)
@@ -81,8 +83,8 @@ def loader(flat: bool, micro_tokens: int, batch_size: int, rank: int = 0, world:
 
 
 @pytest.mark.parametrize("flat", [False, True], ids=["padded", "flat"])
-@pytest.mark.parametrize("micro_tokens", [1, 60, 10**6])
-def test_the_gradient_does_not_depend_on_how_a_step_is_cut(flat: bool, micro_tokens: int) -> None:
+@pytest.mark.parametrize(("micro_tokens", "smoothing"), [(1, 0.0), (60, 0.0), (60, 0.1), (10**6, 0.0)])
+def test_the_gradient_does_not_depend_on_how_a_step_is_cut(flat: bool, micro_tokens: int, smoothing: float) -> None:
     # Given uneven rows in steps of 8, of which the last has only 3
     model, examples = tiny_model(), uneven_examples()
     if flat:
@@ -92,9 +94,9 @@ def test_the_gradient_does_not_depend_on_how_a_step_is_cut(flat: bool, micro_tok
         rows = [row for micro in plain.micros for row in micro.rows.tolist()]
 
         # When the step is summed over micro-batches, then it is the mean over the tokens of the whole step
-        found = ours(model, step, flat=flat)
+        found = ours(model, step, flat=flat, smoothing=smoothing)
         model.set_attn_implementation("sdpa")
-        wanted = reference(model, [examples[row] for row in rows])
+        wanted = reference(model, [examples[row] for row in rows], smoothing)
         if flat:
             model.set_attn_implementation("documents")
         for name, gradient in wanted.items():
