@@ -13,6 +13,7 @@ _LOGGERS = (
     "lightning.pytorch.accelerators.cuda",
     "lightning.fabric.accelerators.cuda",
     "transformers.distributed.tensor_parallel",
+    "bitsandbytes.backends.cpu.ops",  # which PEFT loads where it is installed
 )
 _MESSAGES = (  # parts of log lines that tell the user nothing to act on
     "litlogger",
@@ -33,6 +34,7 @@ _MESSAGES = (  # parts of log lines that tell the user nothing to act on
     "Automatic Mixed Precision (AMP)",
     "bfloat16 Automatic Mixed Precision",
     "layers were not sharded",
+    "Failed to load CPU gemm_4bit_forward",  # a faster product for 4 bit on a CPU
 )
 _WARNINGS = (  # beginnings (regular expressions) of warnings that are settled by design here
     r".*does not have many workers.*",  # records are tokenised once; workers would only copy lists

@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
+from lightning.pytorch.plugins.precision import DoublePrecision
 from transformers import PreTrainedModel
 
 from tunelab.data.examples import Example
@@ -31,19 +32,25 @@ def with_reference(
 @contextmanager
 def at_work(model: PreTrainedModel, settings: Run) -> Iterator[None]:
     """Within this block the model is where it trains, in the precision it trains in."""
-    training, home = model.training, model.device
+    training, home, kind = model.training, model.device, model.dtype
     place = training_device(str(settings.trainer["accelerator"]))
-    half: AbstractContextManager[object] = nullcontext()
-    if str(precision(settings.trainer["precision"])).startswith("bf16"):
-        half = torch.autocast(place.type, torch.bfloat16)
+    wanted = str(precision(settings.trainer["precision"]))
+    numbers: AbstractContextManager[object] = nullcontext()
+    if wanted.startswith("bf16"):
+        numbers = torch.autocast(place.type, torch.bfloat16)
+    elif wanted == "64-true":  # as Lightning does
+        model.double()
+        numbers = DoublePrecision().forward_context()
     moves = home.type != place.type  # one in 4 bit is there already, and must not be moved
     if moves:
         model.to(place)  # type: ignore[arg-type]  # transformers widens the signature
     try:
-        with half:
+        with numbers:
             yield
     finally:
         model.train(training)
+        if model.dtype != kind:
+            model.to(kind)  # type: ignore[arg-type]  # transformers widens the signature
         if moves:
             model.to(home)  # type: ignore[arg-type]
 

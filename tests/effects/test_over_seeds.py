@@ -98,6 +98,29 @@ def test_a_flat_line_is_told_as_no_effect() -> None:
     assert words.startswith("no effect of lr on val/loss beyond the seeds' noise")
 
 
+def test_one_seed_at_a_value_is_told_and_never_called_no_effect() -> None:
+    alone = [Arm(rate, (score,), {}) for rate, score in ((0.1, 1.0), (0.2, 0.5), (0.4, 2.0))]
+
+    said = finding("lr", "val/loss", {None: alone}, None, lower=True)
+
+    assert said.startswith("val/loss runs from 0.5 at lr=0.2 to 2 at 0.4, but with one seed")
+    assert "nan" not in said and "no effect" not in said
+
+
+def test_a_value_that_lost_seeds_is_told_and_does_not_win_by_the_one_that_is_left() -> None:
+    # Given a rate of which one lucky seed of three came through, and one that lost one of three
+    found = [Arm(0.1, (1.0, 1.01, 0.99), {}), Arm(0.2, (0.5,), {}, 2), Arm(0.4, (2.0, 2.1), {}, 1)]
+
+    # When the effect is told
+    said = finding("lr", "val/loss", {None: found}, None, lower=True)
+
+    # Then it is judged where there is something to judge by, and the losses are told
+    assert said.startswith("val/loss is best at lr=0.1, 1 ± 0.01; every other value is worse beyond the noise")
+    assert "2 to 3 seeds each" in said
+    assert "Some runs were lost at 0.2 (2), 0.4 (1)." in said
+    assert "One seed came through at 0.2, too few to judge." in said
+
+
 @pytest.mark.parametrize(("lower", "best", "worst"), [(True, "0.1", "0.3"), (False, "0.3", "0.1")])
 def test_best_and_worst_follow_the_direction_of_the_score(lower: bool, best: str, worst: str) -> None:
     found = arms(grid({0.1: 1.0, 0.2: 1.005, 0.3: 3.0}), "lr", None, lower=lower)

@@ -63,6 +63,8 @@ MEMORY = {
     "lora": ("wide", ["adapter=lora"]),
     "top layers": ("deep", ["adapter=top_layers"]),
     "an average of the weights": ("wide", ["regularization=ema"]),
+    "64 bit": ("wide", ["trainer.precision=64-true"]),
+    "radam, small passes": ("wide", ["optimizer=radam", "batch_size=2"]),
 }
 
 
@@ -76,7 +78,7 @@ def estimate_and_reality(prepared: Prepared) -> tuple[Survey, int]:
         return found, peak_bytes(lambda: take_steps(prepared, module, 3, []), device)
 
 
-FEW = ("adamw", "several passes in a step", "lora")  # the others take the slow suite
+FEW = ("adamw", "several passes in a step", "lora", "64 bit")  # the others take the slow suite
 CASES = [
     pytest.param(name, marks=[] if name in FEW else pytest.mark.slow, id=name.replace(" ", "-")) for name in MEMORY
 ]
@@ -128,17 +130,20 @@ def test_steps_tokens_rates_and_warm_up_are_those_of_the_run(tmp_path: Path) -> 
     assert found.tokens == [row["train/tokens_seen"] for row in curves if "train/tokens_seen" in row][-1]
 
 
-def test_looking_leaves_weights_modes_and_random_numbers_as_they_were(tmp_path: Path) -> None:
+@pytest.mark.parametrize("precision", ["32-true", "64-true"])
+def test_looking_leaves_weights_modes_and_random_numbers_as_they_were(precision: str, tmp_path: Path) -> None:
     def generators() -> list[Any]:
         return [random.getstate(), str(np.random.get_state()), torch.get_rng_state().tolist()]
 
-    prepared = prepare(settings(*given(tmp_path, *MODEL, "regularization=dropout")))
+    words = given(tmp_path, *MODEL, "regularization=dropout", f"trainer.precision={precision}")
+    prepared = prepare(settings(*words))
     before = {name: value.clone() for name, value in prepared.model.state_dict().items()}
     modes, drawn = [module.training for module in prepared.model.modules()], generators()
 
     survey(prepared)
 
-    assert all(torch.equal(value, before[name]) for name, value in prepared.model.state_dict().items())
+    after = prepared.model.state_dict()
+    assert all(value.dtype == before[name].dtype and torch.equal(value, before[name]) for name, value in after.items())
     assert [module.training for module in prepared.model.modules()] == modes
     assert generators() == drawn
     assert all(weight.grad is None for weight in prepared.model.parameters())
@@ -150,6 +155,7 @@ STARTS = {
     "scaled by depth": (["model.init=depth_scaled"], "healthy"),
     "much too large": (["model.initial_std=1", "model.width=64", "model.activation=relu2"], "exploding"),
     "much too small": (["model.initial_std=1e-4"], "vanishing"),
+    "much too small, wider and deeper": (["model.initial_std=1e-4", "model.width=128", "model.depth=24"], "vanishing"),
 }
 
 
@@ -160,7 +166,7 @@ def test_first_weights_get_the_verdict_they_earn(case: str, tmp_path: Path) -> N
     found = survey(prepare(settings(*given(tmp_path, *DEEP, *more))))
 
     assert found.verdict.word == word, found.verdict.reasons
-    assert len(found.signals.names) == 11
+    assert len(found.signals.names) == (25 if "model.depth=24" in more else 11)
 
 
 def test_the_command_tells_it_all_and_writes_a_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

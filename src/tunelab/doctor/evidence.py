@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from math import isfinite
-from statistics import median
+from statistics import mean, median
 from typing import Any
 
 Point = tuple[int, float]  # optimizer step, value
@@ -89,6 +90,15 @@ def height(part: str) -> tuple[int, int]:
 def called(part: str) -> str:
     """A part of the network in words."""
     return f"layer {part}" if part.isdigit() else f"the {part.replace('_', ' ')}"
+
+
+def noise(values: Sequence[float]) -> float:
+    """Standard deviation of each value about its course, told by second differences; 0 of fewer than three.
+
+    After Gasser, Sroka and Jennen-Steinmetz (1986): a straight course has none, whatever its slope.
+    """
+    bends = [(after - now) - (now - before) for (before, now), (_, after) in pairwise(pairwise(values))]
+    return (mean(bend * bend for bend in bends) / 6) ** 0.5 if bends else 0.0
 
 
 def start(values: Sequence[float]) -> float:

@@ -1,10 +1,9 @@
 """What validation says: over-fitting, noise, models that answer the same to everything.  Pure."""
 
 from collections.abc import Iterator
-from itertools import pairwise
 from statistics import mean
 
-from tunelab.doctor.evidence import Evidence, Finding, end
+from tunelab.doctor.evidence import Evidence, Finding, end, noise
 
 RISEN = 1.1  # last validation loss over the best
 VISIBLE = 0.02  # rise over the first training loss: of next to nothing, a tenth more is nothing
@@ -38,33 +37,38 @@ def over_fitted(run: Evidence) -> Iterator[Finding]:
 
 
 def noisy_validation(run: Evidence) -> Iterator[Finding]:
-    """Validations jump about by more than they differ, so which checkpoint is best is chance.
-
-    The noise is told from the course by second differences (Gasser, Sroka and Jennen-Steinmetz 1986).
-    """
+    """Validations jump about by more than they differ, so which checkpoint is best is chance."""
     found = run.values(run.monitor)
     if len(found) < NOISE_POINTS:
         return
-    bends = [(after - now) - (now - before) for (before, now), (_, after) in pairwise(pairwise(found))]
-    noise = (mean(bend * bend for bend in bends) / 6) ** 0.5
-    half = len(found) // 2
+    jumps, half = noise(found), len(found) // 2
     gain = abs(mean(found[half:]) - mean(found[:half]))
-    if noise > gain and noise > WIDE * abs(mean(found)):
+    if jumps > gain and jumps > WIDE * abs(mean(found)):
         rows = run.data.get("splits", {}).get("validation", {}).get("rows")
         says = (
-            f"{run.monitor} jumps by {noise:.3g} from one validation to the next, and between the first and the second "
+            f"{run.monitor} jumps by {jumps:.3g} from one validation to the next, and between the first and the second "
             f"half of training it moved by {gain:.3g}" + (f"; it is taken on {rows:,} rows" if rows else "")
         )
         cure = "more validation rows, monitor=val/loss (steadier than shares), several seeds before any comparison"
-        yield Finding("noisy_validation", says, "difference over the noise", gain / noise, 1.0, cure)
+        yield Finding("noisy_validation", says, "difference over the noise", gain / jumps, 1.0, cure)
 
 
 def majority_class(run: Evidence) -> Iterator[Finding]:
-    """Every text gets the same label."""
+    """Every text gets the same label, or none where it might have several."""
     labels = run.data.get("labels", {})
     counts = labels.get("validation", {})
     recall, right = run.values("val/recall"), run.values("val/accuracy")
-    if run.setting("data.multilabel") or len(counts) < 2 or len(recall) < 2 or len(right) < 2:
+    cure = (
+        "raise or lower lr tenfold, data.class_weights=balanced, more epochs; check that data.text is the right "
+        "column and that data.label can be told from it"
+    )
+    if run.setting("data.multilabel"):
+        if len(recall) >= 2 and max(recall[-2:]) == 0:
+            says = "no label is right for any text: macro recall is 0"
+            tried = f"{cure}; or a lower data.threshold"
+            yield Finding("majority_class", says, "macro recall", 0.0, 0.0, tried)
+        return
+    if len(counts) < 2 or len(recall) < 2 or len(right) < 2:
         return
     bound = 1 / len(counts) + CLOSE
     shares = {name: count / sum(counts.values()) for name, count in counts.items()}
@@ -72,10 +76,6 @@ def majority_class(run: Evidence) -> Iterator[Finding]:
     if max(recall[-2:]) <= bound and abs(shares[label] - right[-1]) < CLOSE:
         says = (
             f"stuck at one class: accuracy {right[-1]:.1%} is the share of {label!r}, recall {recall[-1]:.3g} of chance"
-        )
-        cure = (
-            "raise or lower lr tenfold, data.class_weights=balanced, more epochs; check that data.text is the right "
-            "column and that data.label can be told from it"
         )
         yield Finding("majority_class", says, "macro recall", recall[-1], bound, cure)
 

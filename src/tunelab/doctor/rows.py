@@ -6,6 +6,7 @@ from statistics import median
 from tunelab.doctor.evidence import Evidence, Finding
 
 UNEVEN = 10.0  # rows of the commonest label for each of the rarest
+EVEN = 0.95  # macro recall over accuracy, from which rare labels fare like common ones
 LEAKED = 0.05  # share of validation or test rows
 CUT = 0.1  # share of training rows
 PADDED = 0.4  # share of positions
@@ -15,10 +16,13 @@ MEGABYTES = 256.0  # growth that is worth a word
 
 
 def imbalanced(run: Evidence) -> Iterator[Finding]:
-    """Some labels are far rarer than others, and the loss does nothing about it."""
+    """Some labels are far rarer than others, the loss does nothing about it, and they are found less often."""
     counts = run.data.get("labels", {}).get("train", {})
     if len(counts) < 2 or run.setting("data.multilabel") or run.setting("data.class_weights") not in (None, "none"):
         return
+    recall, right = run.values("val/recall"), run.values("val/accuracy")
+    if recall and right and recall[-1] > EVEN * right[-1]:
+        return  # labels are found equally often, the rare ones too
     common, rare = (pick(counts, key=lambda name: counts[name]) for pick in (max, min))
     ratio = counts[common] / max(1, counts[rare])
     if ratio >= UNEVEN:

@@ -28,25 +28,46 @@ def of_line(of: str, score: str, arms: Sequence[Arm], *, lower: bool) -> str:
     known = [arm for arm in arms if arm.scores]
     if not known:
         return f"no trial came through, so nothing can be said of {of}."
-    best, worst = ends(known, lower=lower)
-    seeds = min(len(arm.scores) for arm in known)
-    gone = [f"{told(arm.value)} ({arm.lost} lost)" for arm in arms if not arm.scores]
-    broken = f" None came through at {', '.join(gone)}." if gone else ""
+    broken = losses(arms)
     if len(known) == 1:
-        return f"{score} is {figure(best)} at {of}={told(best.value)}, the only value that came through.{broken}"
+        arm = known[0]
+        return f"{score} is {figure(arm)} at {of}={told(arm.value)}, the only value that came through.{broken}"
+    judged = [arm for arm in known if len(arm.scores) > 1]
+    if len(judged) < 2:
+        best, worst = ends(known, lower=lower)
+        return (
+            f"{score} runs from {figure(best)} at {of}={told(best.value)} to {figure(worst)} at {told(worst.value)}, "
+            f"but with one seed at a value effect and noise cannot be told apart.{broken}"
+        )
+    best, worst = ends(judged, lower=lower)
+    few = [told(arm.value) for arm in known if len(arm.scores) == 1]
+    broken += f" One seed came through at {', '.join(few)}, too few to judge." if few else ""
+    most = max(len(arm.scores) for arm in judged)
+    least = min(len(arm.scores) for arm in judged)
+    seeds = f"{least}" if least == most else f"{least} to {most}"
     if not differs(best, worst):
         gap = abs(best.mean - worst.mean)
         return (
             f"no effect of {of} on {score} beyond the seeds' noise: means run from {best.mean:.4g} to {worst.mean:.4g} "
-            f"(a gap of {gap:.2g}), the spread over {seeds} seeds is up to {noise(known):.2g}.{broken}"
+            f"(a gap of {gap:.2g}), the spread over {seeds} seeds is up to {noise(judged):.2g}.{broken}"
         )
-    as_good = [told(arm.value) for arm in known if arm is not best and not differs(best, arm)]
+    as_good = [told(arm.value) for arm in judged if arm is not best and not differs(best, arm)]
     rest = (
         f"; {', '.join(as_good)} cannot be told from it" if as_good else "; every other value is worse beyond the noise"
     )
     return (
         f"{score} is best at {of}={told(best.value)}, {figure(best)}{at(best)}{rest}; "
-        f"{told(worst.value)} is the worst, {figure(worst)}{at(worst)}; {seeds} seeds each.{broken}{outside(of, known)}"
+        f"{told(worst.value)} is the worst, {figure(worst)}{at(worst)}; "
+        f"{seeds} seeds each.{broken}{outside(of, judged)}"
+    )
+
+
+def losses(arms: Sequence[Arm]) -> str:
+    """Where runs diverged or failed: all of them, or some, so that what is left may flatter."""
+    gone = [f"{told(arm.value)} ({arm.lost} lost)" for arm in arms if not arm.scores]
+    some = [f"{told(arm.value)} ({arm.lost})" for arm in arms if arm.scores and arm.lost]
+    return (f" None came through at {', '.join(gone)}." if gone else "") + (
+        f" Some runs were lost at {', '.join(some)}." if some else ""
     )
 
 

@@ -18,6 +18,7 @@ from tunelab.rates import learning, parameter_groups
 from tunelab.settings import Run
 
 EDGES = (67, 71, 7, 5, 3)  # sides of a stand-in: primes, so that the sides of its state tell which is which
+SETTLED = 8  # steps after which each is like the next: RAdam scales its steps from the sixth on only
 Kind = tuple[int, int, bool]  # group, number of dimensions, whether it is a matrix inside the layers
 
 
@@ -62,7 +63,7 @@ def optimizer_bytes(model: PreTrainedModel, settings: Run, device: torch.device)
         given["hidden"] = [double for (*_, inside), double in doubles.items() if inside]
     optimizer = build.make(settings.optimizer, **given)(small)
     again = bool(getattr(optimizer, "needs_closure", False))
-    for _ in range(1 + max(int(group.get("history_size", 0)) for group in optimizer.param_groups)):
+    for _ in range(SETTLED + max(int(group.get("history_size", 0)) for group in optimizer.param_groups)):
         step(optimizer, list(doubles.values()))
     shrink = [weight for weights in kinds.values() for weight in weights]
     draw(list(doubles.values()))

@@ -111,16 +111,14 @@ def count_memory(
     prepared: Prepared, module: FineTuner, loader: StepLoader, work: Workload, device: torch.device, room: int | None
 ) -> Memory:
     """Everything that stands in memory, and what passes."""
-    model = prepared.model
-    learns = [weight for weight in model.parameters() if weight.requires_grad]
-    gradients = held(learns)
-    regularizer = module.regularizer
-    averages = gradients * len(regularizer.averages)
-    if regularizer.loss.mixout is not None:
-        averages += held(regularizer.loss.mixout.pretrained)
-    weights = held([*model.parameters(), *model.buffers()])
-    taken = optimizer_bytes(model, prepared.settings, device)
+    model, regularizer = prepared.model, module.regularizer
     with at_work(model, prepared.settings):
+        gradients = held(weight for weight in model.parameters() if weight.requires_grad)
+        averages = gradients * len(regularizer.averages)
+        if regularizer.loss.mixout is not None:
+            averages += held(regularizer.loss.mixout.pretrained)
+        weights = held([*model.parameters(), *model.buffers()])
+        taken = optimizer_bytes(model, prepared.settings, device)
         left = None if room is None else room - weights - taken.state - averages
         passes = measure(module, loader, work, gradients, left)
     workspace = workspace_bytes(device)

@@ -28,7 +28,7 @@ def work(found: Survey) -> dict[str, str]:
         "steps": f"{found.steps:,}, of which {found.curve.warmup:,} are warm-up; {load.steps:,} per epoch",
         "rows per epoch": f"{load.rows:,}",
         "tokens per epoch": f"{load.tokens:,}, {load.tokens / max(1, load.steps):,.0f} per step",
-        "passes per step": f"{load.passes / max(1, load.steps):.3g} forward passes; {load.padding:.1%} of them padding",
+        "passes per step": f"{load.passes / max(1, load.steps):.3g}; {load.padding:.1%} of their positions are padding",
         "FLOPs per token": f"{human(per_token)} forward and backward; {human(per_token * found.tokens)} in all",
     }
     if (per_second := found.speed.tokens_per_second) is not None:
@@ -115,7 +115,7 @@ def health(found: Survey) -> list[str]:
     advice = {
         "vanishing": "nothing reaches the other end of the network: raise model.initial_std (null suits most), take "
         "model.init=xavier, a normalisation, fewer layers, or another activation",
-        "exploding": "the first steps will diverge: lower model.initial_std (null suits most), take "
+        "exploding": "the first steps will diverge or crawl: lower model.initial_std (null suits most), take "
         "model.init=depth_scaled, a normalisation, or fewer layers",
     }
     return [*verdict.reasons, *([advice[verdict.word]] if verdict.word in advice else [])]

@@ -6,7 +6,8 @@ that a line through the logarithms has.
 
 * exploding: a value is not finite; or the ratio is above 10,000; or it is above 100 and the factor above 3 per layer.
 * vanishing: the same below 1/10,000, or below 1/100 at less than 1/3 per layer; or half of the layers change what
-  enters them by less than 1/10,000 of its size, so that the depth does nothing.
+  enters them by less than 1/10,000 of its size, or all of them together by less than a tenth, so that the depth does
+  nothing.
 * healthy: anything else.  Residual networks grow with the root of their depth, and pretrained ones a few hundred times
   over dozens of layers, which the two bounds leave room for.
 """
@@ -23,6 +24,7 @@ FAR = 1e4  # ratio of last to first that is too much at any depth
 SOME = 1e2  # ratio that is too much where few layers make it
 STEEP = 3.0  # factor of one layer that counts as few
 IDLE = 1e-4  # share of its input that a layer changes at least
+TOGETHER = 0.1  # the same of all layers, summed: what they change at most
 
 Word = Literal["healthy", "vanishing", "exploding"]
 
@@ -60,6 +62,10 @@ def judge(signals: Signals) -> Verdict:
     if changes and not found and any(changes) and median(changes) < IDLE:
         least = f"{median(changes):.1e}"
         found.append(("vanishing", f"half of the layers change what enters them by {least} of its size or less"))
+    elif any(changes) and not found and sum(changes) < TOGETHER:
+        found.append(
+            ("vanishing", f"all layers together change what enters them by {sum(changes):.1e} of its size or less")
+        )
     elif changes and not any(changes):
         told.append("every layer starts as the identity")
     word = next((word for word, _ in found if word == "exploding"), found[0][0] if found else "healthy")

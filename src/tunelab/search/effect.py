@@ -104,7 +104,7 @@ def rows(effect: Effect, score: str, found: Mapping[Any, list[Arm]]) -> Table:
         [
             *([told(line)] if effect.by else []),
             told(arm.value),
-            figure(arm),
+            figure(arm) if arm.scores else "-",
             str(len(arm.scores)),
             str(arm.lost),
             at(arm),
