@@ -87,7 +87,7 @@ def warm_up_unfinished(run: Evidence) -> Iterator[Finding]:
 
 def clear(difference: float, losses: list[float], *counts: int) -> bool:
     """Whether the middles of so many losses each differ by more than the noise of the losses explains."""
-    error = noise(losses) * sum(1 / max(1, count) for count in counts) ** 0.5
+    error: float = noise(losses) * sum(1 / max(1, count) for count in counts) ** 0.5
     return difference > CLEAR * error
 
 
