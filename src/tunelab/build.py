@@ -63,7 +63,7 @@ def lacking(target: str) -> str | None:
 
 
 def faults_of(block: Mapping[str, Any], where: str) -> list[str]:
-    """What is wrong with a block that names a `_target_`: unknown target, unknown or misspelt arguments.
+    """What is wrong with a block that names a `_target_`: unknown target, unknown, misspelt or empty arguments.
 
     A target in a package that is not installed is none: a trained run is read where its optimizer is not needed.
     """
@@ -79,10 +79,16 @@ def faults_of(block: Mapping[str, Any], where: str) -> list[str]:
     if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
         return []
     faults = []
-    for name in block.keys() - OURS - parameters.keys():
-        near = get_close_matches(name, parameters, 1)
-        hint = f"did you mean '{near[0]}'?" if near else f"it takes {', '.join(sorted(parameters.keys() - GIVEN))}"
-        faults.append(f"{where}.{name} is unknown to {block['_target_']}; {hint}")
+    settable = parameters.keys() - GIVEN
+    for name in block.keys() - OURS - settable:
+        near = get_close_matches(name, settable, 1)
+        hint = f"did you mean '{near[0]}'?" if near else f"it takes {', '.join(sorted(settable))}"
+        reason = "is filled in by the run" if name in GIVEN else f"is unknown to {block['_target_']}"
+        faults.append(f"{where}.{name} {reason}; {hint}")
+    for name in sorted(block.keys() & settable):
+        if block[name] is None and (usual := parameters[name].default) is not None:
+            named = "" if usual is inspect.Parameter.empty else f", such as {usual}"
+            faults.append(f"{where}.{name}=null: it needs a value{named}")
     return faults
 
 

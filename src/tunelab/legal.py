@@ -55,6 +55,8 @@ RANGES: Mapping[str, tuple[float, float]] = {  # smallest and largest legal valu
     "optimizer.ns_steps": (1, 99),
     "optimizer.max_iter": (1, 1000),
     "optimizer.history_size": (1, 1000),
+    "optimizer.tolerance_grad": (0, 1),
+    "optimizer.tolerance_change": (0, 1),
     "trainer.gradient_clip_val": (0, 10**9),
     "trainer.log_every_n_steps": (1, 10**9),
     "callbacks.patience": (1, 10**6),
@@ -110,6 +112,7 @@ CHOICES: Mapping[str, tuple[Any, ...]] = {
 ABOVE_ZERO = {
     "lr",
     "data.beta",
+    "model.initial_std",
     *(f"scheduler.{name}" for name in ("power", "timescale", "every", "factor")),
     *(f"adapter.{name}" for name in ("alpha", "lr_scale", "layer_decay", "head_lr", "unfreeze_every")),
 }

@@ -13,10 +13,12 @@ from tunelab.checkpoint_io import read_checkpoint
 from tunelab.data.places import locate
 from tunelab.data.report import build_report
 from tunelab.data.report_facts import facts
-from tunelab.optim.faults import average_notes, curve_notes
+from tunelab.optim.notes import average_notes, curve_notes
 from tunelab.rates import told
 from tunelab.record import RunFolder
 from tunelab.regularize.dropout import shown
+from tunelab.regularize.notes import weight_notes
+from tunelab.regularize.wanted import Wanted
 from tunelab.run_card import TOKENIZER, open_card, sha256_file, sha256_folder
 from tunelab.settings import Run
 
@@ -105,7 +107,8 @@ def show_work(prepared: Prepared, folder: RunFolder) -> None:
     console.show_data(prepared.counts, facts(report))
     of_rate = curve_notes(settings.optimizer, settings.scheduler, planned_steps(settings, prepared.epoch_rows))
     of_averages = average_notes(settings.optimizer, settings.regularization)
-    for note in [*prepared.sources.notes, *of_rate, *of_averages, *answer_notes(prepared)]:
+    of_weights = weight_notes(model, Wanted.of(settings.regularization), settings.optimizer)
+    for note in [*prepared.sources.notes, *of_rate, *of_averages, *of_weights, *answer_notes(prepared)]:
         console.say(f"  {note}")
     folder.write_report(report)
 

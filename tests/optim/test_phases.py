@@ -15,7 +15,7 @@ from transformers import (
 )
 
 from tiny import CONF, settings
-from tunelab.optim.faults import average_notes, curve_notes
+from tunelab.optim.notes import average_notes, curve_notes
 from tunelab.optim.phases import cosine_restarts, one_cycle, stepwise, wsd
 from tunelab.optim.plateau import Plateau
 from tunelab.optim.schedule import exponential, inverse_sqrt, polynomial

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from tunelab.optim.width_scaling import ADAM_LIKE
+from tunelab.optim.width_scaling import ADAM_LIKE, decoupled
 
 Block = Mapping[str, Any]
 
@@ -19,6 +19,10 @@ def model_faults(values: Mapping[str, Any]) -> list[str]:
 
 def size_faults(model: Block) -> list[str]:
     """Sizes of `model=scratch` that make no network."""
+    if empty := [name for name, value in model.items() if value is None and name not in ("mlp", "initial_std")]:
+        return [
+            f"model.{name}=null: a network of your own needs a value; see conf/model/scratch.yaml" for name in empty
+        ]
     wanted = {
         name: model.get(name) for name in ("depth", "width", "heads", "context", "mlp", "base_width", "base_head")
     }
@@ -65,6 +69,12 @@ def width_faults(values: Mapping[str, Any]) -> list[str]:
         faults.append(
             f"model.mup=true with {optimizer}: how a rate follows the width depends on the optimizer, and the rule "
             f"here is that of {', '.join(ADAM_LIKE)}; take optimizer=adamw"
+        )
+    elif (decay := values.get("regularization", {}).get("weight_decay")) and not decoupled(values["optimizer"]):
+        faults.append(
+            f"model.mup=true with {optimizer} and regularization.weight_decay={decay}: this decay is a part of the "
+            "gradient, and outweighs it the more the wider the model; take optimizer=adamw, or "
+            "regularization.weight_decay=0"
         )
     return faults
 

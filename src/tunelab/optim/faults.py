@@ -1,10 +1,8 @@
 """What cannot be honoured between an optimizer, its schedule and the rest of a run."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from math import isfinite
 from typing import Any
-
-from tunelab.optim.schedule import warmup_steps
 
 
 def optimizer_faults(values: Mapping[str, Any]) -> list[str]:
@@ -15,7 +13,8 @@ def optimizer_faults(values: Mapping[str, Any]) -> list[str]:
     """
     optimizer, scheduler = values.get("optimizer", {}), values.get("scheduler", {})
     kind = str(optimizer.get("_target_", "")).rpartition(".")[2]
-    faults = pair_faults(optimizer) + curve_faults(scheduler) + share_faults(scheduler)
+    faults = pair_faults(optimizer) + idle_faults(values) + curve_faults(scheduler) + share_faults(scheduler)
+    faults += uncountable("optimizer", optimizer, ("ns_steps", "max_iter", "history_size"))
     if kind == "SGD" and optimizer.get("nesterov") and not optimizer.get("momentum"):
         faults.append(
             "optimizer.nesterov=true looks ahead along a momentum, and optimizer.momentum is 0; set one of them"
@@ -25,53 +24,33 @@ def optimizer_faults(values: Mapping[str, Any]) -> list[str]:
     return faults
 
 
-def average_notes(optimizer: Mapping[str, Any], regularization: Mapping[str, Any]) -> list[str]:
-    """What may surprise where two averages of the weights are asked for.
+def idle_faults(values: Mapping[str, Any]) -> list[str]:
+    """Settings of the optimizer's own that its parameter groups would overrule, at times or always."""
+    optimizer, lr, faults = values.get("optimizer", {}), values.get("lr"), []
+    if (own := optimizer.get("weight_decay")) is not None:
+        faults.append(
+            f"optimizer.weight_decay={own} would change nothing: matrices decay by regularization.weight_decay, and "
+            f"vectors not at all; set regularization.weight_decay={own}"
+        )
+    if lr is not None and isinstance(own := optimizer.get("lr"), int | float) and own != lr:
+        faults.append(
+            f"optimizer.lr={own} beside lr={lr}: rates by layer, records and searches go by lr alone; set lr={own}"
+        )
+    return faults
 
-    Args:
-        optimizer: Its block.
-        regularization: Its block.
-    """
-    if not str(optimizer.get("_target_", "")).endswith("ScheduleFreeAdamW"):
-        return []
-    asked = [
-        f"regularization.{name}={regularization[name]:g}"
-        for name, neutral in (("ema", 0), ("swa_start", 1))
-        if regularization.get(name, neutral) != neutral
+
+def uncountable(block: str, values: Mapping[str, Any], names: Iterable[str]) -> list[str]:
+    """Counts that are no whole numbers."""
+    return [
+        f"{block}.{name}={value} counts, so it must be a whole number"
+        for name in names
+        if isinstance(value := values.get(name), float) and not value.is_integer()
     ]
-    return [f"{one} is what is validated and exported, in place of schedule_free_adamw's own average" for one in asked]
-
-
-def curve_notes(optimizer: Mapping[str, Any], scheduler: Mapping[str, Any], total: int) -> list[str]:
-    """What may surprise in the rate of a run that can be done all the same.
-
-    Args:
-        optimizer: Its block.
-        scheduler: Its block.
-        total: Optimizer steps of the run.
-    """
-    kind, curve = (str(block.get("_target_", "")).rpartition(".")[2] for block in (optimizer, scheduler))
-    notes = []
-    if kind == "ScheduleFreeAdamW" and curve != "constant":
-        notes.append(
-            f"optimizer=schedule_free_adamw averages its steps, which takes the place of a falling rate; with "
-            f"scheduler={curve} it gets both and may learn too little; scheduler=constant is its own"
-        )
-    if (rise := warmup_steps(float(scheduler.get("warmup") or 0), total)) > total:
-        notes.append(
-            f"scheduler.warmup={rise} steps is longer than the run of {total}: the rate never gets beyond "
-            f"{total / rise:.0%} of its peak"
-        )
-    return notes
 
 
 def curve_faults(scheduler: Mapping[str, Any]) -> list[str]:
     """What is wrong with a schedule beyond the range of each number."""
-    faults = [
-        f"scheduler.{name}={value} counts, so it must be a whole number"
-        for name in ("cycles", "patience", "cooldown")
-        if isinstance(value := scheduler.get(name), float) and not value.is_integer()
-    ]
+    faults = uncountable("scheduler", scheduler, ("cycles", "patience", "cooldown"))
     if str(scheduler.get("_target_", "")).endswith(".exponential") and scheduler.get("floor") == 0:
         faults.append(
             "scheduler.floor=0: a rate that loses the same share at every step never gets to 0; set "
@@ -97,7 +76,7 @@ def share_faults(scheduler: Mapping[str, Any]) -> list[str]:
     """What is wrong with lengths given as a share of the run below 1, and as steps from 1 on."""
     return [
         f"scheduler.{name}={length} is neither a share of the run (below 1) nor a number of steps (a whole number)"
-        for name in ("warmup", "decay", "every")
+        for name in ("warmup", "decay", "every", "timescale")
         if isinstance(length := scheduler.get(name), float) and isfinite(length) and length > 1 and length % 1
     ]
 

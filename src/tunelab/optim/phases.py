@@ -32,7 +32,7 @@ def wsd(
         floor: Share of the peak that is left at the end.
         shape: Of the fall: "linear", "cosine" or "sqrt" (steep at first, one minus a root).
     """
-    rise, fall = warmup_steps(warmup, total), warmup_steps(decay, total)
+    rise, fall = warmup_steps(warmup, total), max(warmup_steps(decay, total), 1 if decay else 0)
     if step < rise:
         return (step + 1) / rise
     done = min(1.0, max(0.0, (step - max(rise, total - fall)) / max(1, min(fall, total - rise))))
@@ -55,7 +55,7 @@ def one_cycle(step: int, *, total: int, warmup: float = 0.3, start: float = 0.04
 
     After Smith and Topin 2018, as PyTorch's `OneCycleLR`; the rate alone: momentum stays as it is.
     """
-    rise = min(warmup_steps(warmup, total), total)
+    rise = warmup_steps(warmup, total)
     if step < rise:
         return 1 - (1 - start) * half_cosine(step / rise)
     return between(floor, half_cosine(progress(step, total=total, warmup=rise)[1]))
