@@ -26,6 +26,13 @@ SCRATCH = ["model=scratch"]
         ([*SCRATCH, "model.mup=true", "model.normalisation=layernorm"], "take model.normalisation=rmsnorm"),
         ([*SCRATCH, "model.mup=true", "adapter=lora"], "model.mup=true with adapter.kind=lora"),
         ([*SCRATCH, "model.mup=true", "optimizer=sgd"], "model.mup=true with torch.optim.SGD.* take optimizer=adamw"),
+        (
+            [*SCRATCH, "model.mup=true", "optimizer=rmsprop"],
+            "RMSprop and regularization.weight_decay=0.01: this decay is a part of the gradient",
+        ),
+        ([*SCRATCH, "model.width=null"], "model.width=null: a network of your own needs a value"),
+        ([*SCRATCH, "model.context=null"], "model.context=null: a network of your own needs a value"),
+        ([*SCRATCH, "model.initial_std=0"], "model.initial_std=0 is out of range"),
         ([*SCRATCH, "model.mup=true", "model.base_width=0"], "model.base_width=0 must be a whole number"),
         (
             [*SCRATCH, "model.mup=true", "data=classification", "data.train=x", "data.text=t", "data.label=l"],

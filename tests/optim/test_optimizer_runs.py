@@ -1,13 +1,19 @@
 """Every optimizer and schedule in whole runs: resumed bit for bit, in every company, and on the built-in model."""
 
+from collections.abc import Callable
 from itertools import product
 from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
 from test_resume import Watch, overrides, stopped_and_resumed, whole
 from tiny import CONF, MODEL, QUIET, instructions, settings
+from tunelab.assemble import fresh_model, make_task
+from tunelab.models.load import load_tokenizer
+from tunelab.optim.lbfgs import LBFGS
+from tunelab.optimizing import optimizer_maker
 from tunelab.record import RunFolder
 from tunelab.run import fine_tune
 
@@ -46,6 +52,41 @@ def test_a_schedule_that_follows_validation_resumes_bit_for_bit(tmp_path: Path) 
 @pytest.mark.parametrize(("optimizer", "scheduler"), PAIRS)
 def test_every_optimizer_and_every_schedule_resumes_bit_for_bit(optimizer: str, scheduler: str, tmp_path: Path) -> None:
     resumes(optimizer, scheduler, tmp_path)
+
+
+def test_a_run_with_muon_makes_the_steps_of_layer_matrices_orthogonal_and_of_nothing_else() -> None:
+    run = settings("optimizer=muon", "model=scratch", "model.depth=2", "model.tied=false")
+    model = fresh_model(run, make_task(run), load_tokenizer(run.model))
+
+    made = optimizer_maker(model, run)(list(model.parameters()))
+
+    inside = {id(weight) for group in made.param_groups if group["orthogonal"] for weight in group["params"]}
+    found = {name for name, weight in model.named_parameters() if id(weight) in inside}
+    assert len(found) == 2 * 7
+    assert found == {name for name, weight in model.named_parameters() if ".layers." in name and weight.ndim == 2}
+
+
+def test_each_look_of_a_line_search_meets_the_same_dropout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given a step that evaluates the loss twice and moves nothing
+    seen: list[tuple[Tensor, Tensor]] = []
+
+    def look_twice(self: LBFGS, closure: Callable[[], Tensor]) -> None:
+        looks = []
+        for _ in range(2):
+            loss = closure().detach()
+            looks.append(torch.cat([loss[None], *[p.grad.flatten() for g in self.param_groups for p in g["params"]]]))
+        seen.append((looks[0], looks[1]))
+
+    monkeypatch.setattr(LBFGS, "step", look_twice)
+    given = ["optimizer=lbfgs", "regularization.dropout=0.5", "regularization.stochastic_depth=0.5", *MODEL, *QUIET]
+    data = ["data=instruction", f"data.train={instructions(tmp_path)}", "data.split.test=0", "micro_tokens=100"]
+    fine_tune(settings(*given, *data, "max_steps=2", "test=false", "save=false"), tmp_path / "run")
+
+    # Then both see the same loss and gradient, and another step sees others
+    assert len(seen) == 2
+    for one, other in seen:
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-7)
+    assert not torch.allclose(seen[0][0], seen[1][0])
 
 
 def all_pairs() -> list[tuple[str, str, str]]:
@@ -100,4 +141,5 @@ def test_the_built_in_model_learns_under_each(group: str, name: str, tmp_path: P
     given = [*QUIET, f"{group}={name}", "data.limit=300", "max_epochs=2", "eval.generate=false", "save=false"]
     fine_tune(settings(*given, "eval.base=true", "eval.test_rows=20"), tmp_path / "run")
     scores = RunFolder(tmp_path / "run").read_scores()
-    assert scores["test/loss"] < 0.7 * scores["base/loss"]
+    left = 0.5 if name == "radam" else 0.25  # its first steps are held back, and there are twenty
+    assert scores["test/loss"] < left * scores["base/loss"]

@@ -1,6 +1,5 @@
 """Every optimizer takes the steps it is named after: against torch, or against its paper written out."""
 
-import copy
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -11,6 +10,7 @@ from torch import Tensor
 from torch.nn import Parameter
 from torch.optim import Optimizer
 
+from stepping import DECAY, RATE, loss_of, weights
 from tiny import CONF, settings
 from tunelab import build
 from tunelab.errors import ConfigError
@@ -18,11 +18,10 @@ from tunelab.optim.groups import decay_groups
 from tunelab.optim.lbfgs import LBFGS
 from tunelab.optim.lion import Lion
 from tunelab.optim.muon import Muon
-from tunelab.optim.schedule_free import ScheduleFreeAdamW
 from tunelab.optimizing import refuse_optimizer
 
 NAMES = sorted(path.stem for path in (CONF / "optimizer").glob("*.yaml"))
-DECAY, RATE, STEPS = 0.1, 0.01, 12
+STEPS = 12
 TORCH: dict[str, Callable[[Any], Optimizer]] = {  # as its documentation has it, decay on matrices alone
     "adamw": lambda groups: torch.optim.AdamW(groups, RATE, (0.9, 0.999), 1e-8),
     "adam": lambda groups: torch.optim.Adam(groups, RATE, (0.9, 0.999), 1e-8, decoupled_weight_decay=False),
@@ -34,18 +33,6 @@ TORCH: dict[str, Callable[[Any], Optimizer]] = {  # as its documentation has it,
     "radam": lambda groups: torch.optim.RAdam(groups, RATE, decoupled_weight_decay=True),
     "adafactor": lambda groups: torch.optim.Adafactor(groups, RATE),
 }
-
-
-def weights() -> list[Parameter]:
-    """Two matrices and a vector."""
-    draw = torch.Generator().manual_seed(0)
-    return [Parameter(torch.randn(shape, generator=draw)) for shape in ((6, 4), (4, 3), (3,))]
-
-
-def loss_of(parameters: list[Parameter], step: int) -> Tensor:
-    """A smooth loss with rows of its own at each step."""
-    rows = torch.randn(8, 6, generator=torch.Generator().manual_seed(step)).to(parameters[0].dtype)
-    return (torch.tanh(rows @ parameters[0]) @ parameters[1] + parameters[2] - rows[:, :3]).square().mean()
 
 
 def trained(make: Callable[[list[Parameter]], Optimizer], steps: int = STEPS) -> list[Parameter]:
@@ -124,37 +111,6 @@ class Both:
 def test_muon_without_a_hidden_matrix_is_refused() -> None:
     with pytest.raises(ConfigError, match="optimizer=adamw"):
         Muon(decay_groups(weights(), 0.0), hidden=[])
-
-
-def test_schedule_free_is_the_algorithm_of_its_paper_in_three_sequences() -> None:
-    beta, memory, eps = 0.9, 0.999, 1e-8
-    start = weights()
-    z, x = ([w.detach().clone() for w in start] for _ in range(2))
-    square = [torch.zeros_like(w) for w in start]
-    summed = 0.0
-    for step in range(1, STEPS + 1):
-        y = [Parameter((1 - beta) * a + beta * b) for a, b in zip(z, x, strict=True)]
-        gradients = torch.autograd.grad(loss_of(y, step - 1), y)
-        summed += RATE**2
-        share = RATE**2 / summed
-        for place, gradient in enumerate(gradients):
-            square[place] = memory * square[place] + (1 - memory) * gradient**2
-            size = (square[place] / (1 - memory**step)).sqrt() + eps
-            decay = DECAY * y[place].detach() if y[place].ndim == 2 else 0
-            z[place] = z[place] - RATE * (gradient / size + decay)
-            x[place] = (1 - share) * x[place] + share * z[place]
-    parameters = weights()
-    optimizer = ScheduleFreeAdamW(decay_groups(parameters, DECAY), RATE, (beta, memory), eps)
-    for step in range(STEPS):
-        optimizer.zero_grad()
-        loss_of(parameters, step).backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-    kept = copy.deepcopy([weight.detach() for weight in parameters])
-    optimizer.show_averages()
-    for weight, average in zip(parameters, x, strict=True):
-        torch.testing.assert_close(weight.detach(), average, rtol=1e-4, atol=1e-5)
-    optimizer.show_trained()
-    assert all(torch.equal(weight, before) for weight, before in zip(parameters, kept, strict=True))
 
 
 def test_lbfgs_is_torchs_on_the_loss_with_its_penalty() -> None:

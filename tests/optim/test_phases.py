@@ -18,7 +18,7 @@ from tiny import CONF, settings
 from tunelab.optim.notes import average_notes, curve_notes
 from tunelab.optim.phases import cosine_restarts, one_cycle, stepwise, wsd
 from tunelab.optim.plateau import Plateau
-from tunelab.optim.schedule import exponential, inverse_sqrt, polynomial
+from tunelab.optim.schedule import cosine, exponential, inverse_sqrt, polynomial
 from tunelab.optimizing import make_schedule
 
 NAMES = sorted(path.stem for path in (CONF / "scheduler").glob("*.yaml"))
@@ -79,6 +79,14 @@ def test_stairs_are_those_of_torch() -> None:
     assert mine == pytest.approx(rates(StepLR(sgd(), 10, 0.3)))
 
 
+def test_stairs_are_counted_from_the_end_of_the_rise_and_stop_at_the_floor() -> None:
+    theirs = rates(StepLR(sgd(), 10, 0.3), TOTAL - RISE)
+    assert ours(stepwise, every=10, factor=0.3, floor=0.05)[RISE:] == pytest.approx(
+        [max(0.05, rate) for rate in theirs]
+    )
+    assert min(theirs) < 0.05
+
+
 def test_one_cycle_is_that_of_torch() -> None:
     steps = TOTAL + 1  # torch is at its end with its last step, we leave the rate there after it
     theirs = rates(OneCycleLR(sgd(), 1.0, steps, pct_start=16 / steps, div_factor=25, final_div_factor=1e9), TOTAL)
@@ -91,6 +99,7 @@ def test_curves_without_a_counterpart_follow_their_formula() -> None:
     assert inverse_sqrt(21, total=TOTAL, warmup=RISE) == pytest.approx(sqrt(RISE / 21))
     assert inverse_sqrt(25, total=TOTAL, warmup=RISE, timescale=10) == pytest.approx(1 / sqrt(1 + 20 / 10))
     assert inverse_sqrt(30, total=30, warmup=RISE) == inverse_sqrt(30, total=300, warmup=RISE)
+    assert inverse_sqrt(8000, total=9000, warmup=RISE, floor=0.1) == 0.1 > inverse_sqrt(8000, total=9000, warmup=RISE)
     assert cosine_restarts(14, total=20, warmup=0, cycles=2) == pytest.approx((1 + cos(pi * 0.4)) / 2)
 
 
@@ -136,6 +145,11 @@ def test_the_last_step_leaves_the_rate_at_exactly_the_floor(name: str) -> None:
         assert curve(TOTAL) == floor < curve(TOTAL - 1)
 
 
+def test_a_share_that_rounds_to_nothing_still_falls_by_the_end() -> None:
+    assert wsd(2, total=2, decay=0.2, floor=0.1) == 0.1
+    assert [wsd(step, total=2, decay=0) for step in range(3)] == [1, 1, 1]
+
+
 def test_an_average_that_stands_in_place_of_the_optimizers_own_is_told() -> None:
     both = settings("optimizer=schedule_free_adamw", "regularization=swa")
     assert "swa_start=" in average_notes(both.optimizer, both.regularization)[0]
@@ -148,6 +162,20 @@ def test_what_may_surprise_in_a_rate_is_told() -> None:
     assert "scheduler=cosine" in curve_notes(both.optimizer, both.scheduler, TOTAL)[0]
     assert "never gets beyond 50%" in curve_notes({}, {**block("linear"), "warmup": 100}, TOTAL)[0]
     assert curve_notes({}, {**block("linear"), "warmup": TOTAL}, TOTAL) == []
+    high = one_cycle(TOTAL - 1, total=TOTAL, warmup=100)
+    assert f"never gets beyond {high:.0%}" in curve_notes({}, {**block("one_cycle"), "warmup": 100}, TOTAL)[0]
+    assert 0.4 < high == max(one_cycle(step, total=TOTAL, warmup=100) for step in range(TOTAL)) < 0.6
+
+
+def test_a_curve_that_is_not_the_one_asked_for_is_told() -> None:
+    restarts, stairs = ({**block(name), "warmup": 0} for name in ("cosine_restarts", "step"))
+    # Seven restarts in three steps are none: the curve is that of one cosine
+    assert [cosine_restarts(step, total=3, cycles=7) for step in range(3)] == [cosine(s, total=3) for s in range(3)]
+    assert "take at most 1" in curve_notes({}, {**restarts, "cycles": 7}, 3)[0]
+    assert "take at most 25" in curve_notes({}, {**restarts, "cycles": 26}, TOTAL)[0]
+    assert curve_notes({}, {**restarts, "cycles": 25}, TOTAL) == curve_notes({}, {**restarts, "cycles": 1}, 1) == []
+    assert "never drops" in curve_notes({}, {**stairs, "every": TOTAL}, TOTAL)[0]
+    assert curve_notes({}, {**stairs, "every": TOTAL - 1}, TOTAL) == []
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -12,7 +12,15 @@ from tunelab.assemble import fresh_model, make_task
 from tunelab.models.load import load_tokenizer
 from tunelab.optim.groups import rate_groups
 from tunelab.optim.lion import Lion
-from tunelab.optim.width_scaling import ADAM_LIKE, head_scale, hidden_matrices, hidden_std, rate_share, scaled_groups
+from tunelab.optim.width_scaling import (
+    ADAM_LIKE,
+    decoupled,
+    head_scale,
+    hidden_matrices,
+    hidden_std,
+    rate_share,
+    scaled_groups,
+)
 from tunelab.optimizing import optimizer_maker
 from tunelab.rates import parameter_groups
 from tunelab.settings import Run
@@ -52,6 +60,18 @@ def test_what_decay_takes_off_in_a_step_is_the_same_at_every_width() -> None:
         assert found["layer1"][0] * found["layer1"][1] == pytest.approx(0.1)
         assert found["embed"] == (1.0, 0.1)
         assert found["norm"] == (1.0, 0.0)
+
+
+@pytest.mark.parametrize("name", ADAM_LIKE)
+def test_decay_counts_as_decoupled_where_it_shrinks_a_weight_by_rate_times_decay(name: str) -> None:
+    kind = Lion if name == "Lion" else getattr(torch.optim, name)
+    for more in ({}, {"decoupled_weight_decay": True})[: 2 if name in ("Adam", "NAdam") else 1]:
+        weight = Parameter(torch.full((2, 2), 3.0))
+        weight.grad = torch.zeros_like(weight)
+        kind([weight], lr=0.1, weight_decay=0.2, **more).step()
+
+        shrunk = torch.allclose(weight.detach(), torch.tensor(3 * (1 - 0.1 * 0.2)))
+        assert decoupled({"_target_": f"torch.optim.{name}", **more}) is shrunk
 
 
 def test_the_first_group_tells_the_rate_of_the_run() -> None:
