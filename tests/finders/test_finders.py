@@ -13,11 +13,12 @@ from tiny import MODEL, QUIET, instructions, settings
 from tunelab.assemble import Prepared, make_data, make_module, prepare
 from tunelab.errors import ConfigError
 from tunelab.finders import micro_tokens
-from tunelab.finders.batch_size import find_batch_size, measure
-from tunelab.finders.find import find
+from tunelab.finders.batch_size import Look, find_batch_size, measure, told
+from tunelab.finders.find import as_page, find
 from tunelab.finders.finding import Finding
 from tunelab.finders.learning_rate import find_rate, try_rates
 from tunelab.finders.micro_tokens import find_micro_tokens, laid, memory_of
+from tunelab.finders.noise_scale import NoiseScale
 from tunelab.finders.range_test import rising
 from tunelab.inspection.trial_steps import take_steps
 from tunelab.models.document_attention import on_device
@@ -214,6 +215,22 @@ def test_a_finder_leaves_its_two_files_and_no_other(tmp_path: Path, monkeypatch:
         "found/find.json",
     ]
     assert not list(temporary.iterdir())
+
+
+@pytest.mark.parametrize(("batch_size", "others"), [(32, 0), (8, 1)])
+def test_the_progress_of_the_suggestion_is_told_where_it_is_another_size(batch_size: int, others: int) -> None:
+    looks = [Look(50, NoiseScale(256, 40.0, 1.0))]
+
+    said = " ".join(told(looks, batch_size, 1000).said)
+
+    assert said.count("one over 32 44%") == others
+    assert "beyond 32, twice the sequences" in said
+
+
+def test_a_page_leaves_the_name_of_a_setting_as_it_is_typed() -> None:
+    page = as_page(Finding("lr", 0.1, ["two rates were tried", "lr is 0.2 now"], {}, []))
+
+    assert "Two rates were tried." in page and "lr is 0.2 now." in page
 
 
 def test_a_finder_is_refused_where_a_run_goes_on_or_is_a_trial() -> None:

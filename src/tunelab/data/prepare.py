@@ -60,7 +60,10 @@ def read_splits(settings: Mapping[str, Any], task: Task, *, seed: int, turn: Tur
     splits = {name: joined([part.splits[name] for part in parts]) for name in SPLITS}
     for name, split in splits.items():
         if not split.rows and any(name in part.expected for part in parts):
-            raise DataError(f"the {name} split has no rows; give data.{name}=FILE, or more rows to make it from")
+            raise DataError(
+                f"the {name} split has no rows; give data.{name}=FILE or more rows to make it from, or set "
+                f"data.split.{name}=0 to go without"
+            )
     duplicates = find_duplicates({name: join([part.contents[name] for part in parts]) for name in SPLITS})
     notes = [f"{part.source.name}: {note}" if mixed else note for part in parts for note in part.notes]
     notes += duplicate_notes(duplicates)

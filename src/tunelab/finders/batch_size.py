@@ -93,10 +93,10 @@ def told(looks: Sequence[Look], batch_size: int, rows: int) -> Finding:
     if value is None:
         said.append(f"so no batch of up to {last.sequences:,} sequences is too large; batch_size is {batch_size} now")
     else:
+        other = "" if value == batch_size else f", one over {value} {last.progress(value):.0%}"
         said.append(
             f"a step over batch_size={batch_size} makes {last.progress(batch_size):.0%} of the progress of a step "
-            f"without noise, one over {value} {last.progress(value):.0%}: beyond that, twice the sequences save less "
-            "than a third of the steps"
+            f"without noise{other}: beyond {value}, twice the sequences save less than a third of the steps"
         )
         said.append(
             "the scale grows while the loss falls, and Adam's scaling is not in it: take it as an order of size"

@@ -48,6 +48,11 @@ def find(settings: Run, folder: Path) -> Finding:
 
 def as_page(finding: Finding) -> str:
     """The whole page."""
-    said = [Paragraph(f"{line[:1].upper()}{line[1:]}.") for line in finding.said]
+    said = [Paragraph(f"{beginning(line, finding.setting)}.") for line in finding.said]
     head = Heading(f"Suggestion: {finding.advice or 'none'}")
     return page(f"Finding {finding.setting}", [head, *said, *finding.pictures])
+
+
+def beginning(line: str, setting: str) -> str:
+    """A line as a sentence; the name of a setting stays as it is typed."""
+    return line if line.startswith(setting) else f"{line[:1].upper()}{line[1:]}"

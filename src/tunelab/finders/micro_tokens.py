@@ -100,6 +100,7 @@ def memory_of(
     loader.micro_tokens = tokens
     micros = [list(rows), *workload(loader).heaviest]
     units = sum(loader.units[row] for micro in micros for row in micro)
+    before = module.epoch_loss.metric_state  # PyTorch complains where memory is let go of that it has not recorded
 
     def work() -> None:
         step = Step([lay(loader, micro) for micro in micros], units)
@@ -112,6 +113,7 @@ def memory_of(
             raise
     finally:
         module.zero_grad(set_to_none=True)
+        del before
     gc.collect()  # the fault held on to what its frames held
     if device.type == "cuda":
         torch.cuda.empty_cache()
