@@ -22,7 +22,7 @@ def trainer(plateau: Plateau, **more: Any) -> Any:
 def validated(at: Any, scores: list[float], mode: str = "max") -> list[float]:
     """The rates after validations with these scores; the loss says the opposite."""
     for score in scores:
-        at.callback_metrics = {"val/f1": torch.tensor(score), "val/loss": torch.tensor(score)}
+        at.callback_metrics = {"val/f1": torch.tensor(score), "val/loss": torch.tensor(-score)}
         FollowValidation("val/f1", mode).on_validation_end(at, None)  # type: ignore[arg-type]
     return [group["lr"] for group in at.lr_scheduler_configs[0].scheduler.optimizer.param_groups]
 

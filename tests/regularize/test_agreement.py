@@ -10,6 +10,7 @@ from tunelab.data.examples import Micro
 from tunelab.regularize.agreement import both_ways, divergence_sum
 from tunelab.regularize.training_loss import TrainingLoss
 from tunelab.regularize.wanted import Wanted
+from tunelab.tasks.base import Task
 from tunelab.tasks.classification import Classification
 from tunelab.tasks.regression import Regression
 
@@ -34,9 +35,9 @@ def test_the_divergence_is_the_mean_of_both_kullback_leibler_divergences() -> No
     torch.testing.assert_close(both_ways(one, other), theirs)
 
 
-def test_fillers_add_nothing_to_the_divergence() -> None:
+@pytest.mark.parametrize("task", [Classification("text", "label"), Regression("text", "y")], ids=["labels", "numbers"])
+def test_fillers_add_nothing_to_the_divergence(task: Task) -> None:
     one, other = two(3, 4)
-    task = Classification("text", "label")
     real = divergence_sum(task, one[:2], other[:2], labelled([0, 1], torch.zeros(2)))
 
     torch.testing.assert_close(divergence_sum(task, one, other, labelled([0, 1, -1], torch.zeros(3))), real)

@@ -37,6 +37,8 @@ def test_neftune_adds_what_transformers_adds() -> None:
 
     torch.testing.assert_close(ours, theirs)
     assert not torch.equal(ours, plain)
+    with noisy_embeddings(model.eval(), 5.0, rows):
+        assert torch.equal(embedded(model, rows.ids), plain)
 
 
 @pytest.mark.parametrize("flat", [False, True], ids=["padded", "flat"])
