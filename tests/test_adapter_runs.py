@@ -10,6 +10,7 @@ from lightning.pytorch.callbacks import Callback
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from tiny import CONF, MODEL, QUIET, config, instructions, labelled, settings
+from tunelab.assemble import prepare
 from tunelab.checkpoint_io import read_checkpoint
 from tunelab.errors import ConfigError
 from tunelab.record import RunFolder
@@ -119,6 +120,22 @@ def test_the_same_seed_gives_the_same_adapter_to_the_last_bit(tmp_path: Path) ->
         run, _ = answering(tmp_path / name, "adapter=lora", "max_steps=3", "save=false", "adapter.dropout=0.1")
         found.append(read_checkpoint(run.best)["state_dict"])
     assert all(torch.equal(found[0][key], found[1][key]) for key in found[0])
+
+
+def test_tokens_that_the_model_on_disk_lacks_learn_beside_an_adapter(tmp_path: Path) -> None:
+    # Given a model on disk whose tokenizer was given two tokens more than it has rows
+    run, _ = answering(tmp_path, "max_steps=1")
+    rows = AutoModelForCausalLM.from_pretrained(run.export).get_input_embeddings().weight.shape[0]
+    tokenizer = AutoTokenizer.from_pretrained(run.export)
+    tokenizer.add_special_tokens({"extra_special_tokens": [f"<|new{i}|>" for i in range(rows + 2 - len(tokenizer))]})
+    tokenizer.save_pretrained(run.export)
+
+    # When a run is made ready with an adapter, then their embeddings learn, and no others
+    given = ["data=instruction", f"data.train={tmp_path / 'instructions.jsonl'}", *QUIET, *SPLIT, "adapter=lora"]
+    prepared = prepare(settings(*given, "model=pretrained", f"model.path={run.export}"))
+    learned = prepared.adapter.wrapper.peft_config["default"].trainable_token_indices
+    assert learned and set(map(tuple, learned.values())) == {(rows, rows + 1)}
+    assert any("token" in name for name, weight in prepared.model.named_parameters() if weight.requires_grad)
 
 
 def test_the_untrained_score_of_an_adapter_is_the_score_of_its_base(tmp_path: Path) -> None:

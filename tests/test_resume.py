@@ -165,6 +165,66 @@ def test_a_run_that_early_stopping_ended_stays_ended_unless_it_is_given_more_pat
     assert RunFolder(folder).read_card()["status"] == "finished"
 
 
+class Worsen(Callback):
+    """Blows up the weights before a step, as a rate that is too high would."""
+
+    def on_train_batch_start(self, trainer: L.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        if trainer.global_step == 2 * STEPS:
+            for weight in pl_module.model.parameters():
+                weight.data *= 4
+
+
+def test_what_was_best_before_a_stop_and_how_long_ago_are_known_after_it(tmp_path: Path) -> None:
+    # Given a run that is best after two epochs, and waits for two more in vain
+    given = overrides(tmp_path, "callbacks.patience=2", "max_epochs=6")
+    fine_tune(settings(*given), tmp_path / "whole", callbacks=[Worsen()])
+
+    # When it is stopped after it got worse, and gone on with
+    with pytest.raises(SystemExit):
+        fine_tune(settings(*given), tmp_path / "parts", callbacks=[Worsen(), Watch(2 * STEPS + 1)])
+    fine_tune(again(tmp_path / "parts"), tmp_path / "parts")
+
+    # Then the same weights are best, and it ends where it would have
+    for name in ("whole", "parts"):
+        folder = RunFolder(tmp_path / name)
+        assert read_checkpoint(folder.best)["global_step"] == folder.read_card()["best"]["step"] == 2 * STEPS
+        assert read_checkpoint(folder.last)["global_step"] == 4 * STEPS
+        assert folder.read_card()["status"] == "early-stopped"
+
+
+def test_a_resumed_run_refuses_data_that_changed_since(tmp_path: Path) -> None:
+    from tunelab.errors import ConfigError
+
+    given = overrides(tmp_path)
+    with pytest.raises(SystemExit):
+        fine_tune(settings(*given), tmp_path / "run", callbacks=[Watch(4)])
+    data = tmp_path / "instructions.jsonl"
+    data.write_text(data.read_text().replace("blue", "gold"), encoding="utf-8")
+
+    with pytest.raises(ConfigError, match="cannot resume: the training data or its order changed"):
+        fine_tune(again(tmp_path / "run"), tmp_path / "run")
+
+
+class Payload:
+    """Runs a command where it is unpickled."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.target),)
+
+
+def test_a_checkpoint_that_would_run_something_is_refused_and_runs_nothing(tmp_path: Path) -> None:
+    from tunelab.errors import ConfigError
+
+    torch.save({"state_dict": {}, "callbacks": Payload(tmp_path / "ran")}, tmp_path / "last.ckpt")
+
+    with pytest.raises(ConfigError, match="holds more than plain tensors and values"):
+        read_checkpoint(tmp_path / "last.ckpt")
+    assert not (tmp_path / "ran").exists()
+
+
 def test_a_checkpoint_holds_plain_types_only_and_a_flipped_bit_is_noticed(tmp_path: Path) -> None:
     from tunelab.errors import ConfigError
 
