@@ -166,6 +166,16 @@ def test_the_interval_of_a_gain_is_that_of_the_normal_law_for_a_mean() -> None:
     assert found.low < found.gain < found.high
 
 
+def test_the_interval_of_a_gain_is_the_same_at_every_call() -> None:
+    single, both = (ratio(DICE.normal(size=40), lower=True) for _ in range(2))
+
+    assert gain(single, both) == gain(single, both)
+
+
+def test_a_label_at_its_threshold_is_a_vote_for_it() -> None:
+    assert vote_each(np.array([[[0.5]], [[0.5]], [[0.1]]]), 0.5)[0, 0] > 0.5
+
+
 def test_selection_prefers_a_model_that_adds_something() -> None:
     # Given the best model 0, its near twin 1, and a worse one whose errors cancel those of the best
     together = {(0, 1): 0.98, (0, 2): 0.5, (0, 2, 1): 0.7}

@@ -24,6 +24,11 @@ def test_a_pruned_trial_counts_as_the_line_through_the_others_tells() -> None:
     assert foreseen(trial([3.6]), whole) == pytest.approx(line.intercept + line.slope * 3.6)
 
 
+def test_what_counts_is_the_last_score_that_a_pruned_trial_reached() -> None:
+    whole = [trial([9.0, 2.5, 1.0], value=1.0)]
+    assert foreseen(trial([1.0, 3.0]), whole) == pytest.approx(1.5)
+
+
 def test_one_trial_of_comparison_shifts_and_does_not_scale() -> None:
     assert foreseen(trial([3.0]), [trial([2.5, 1.0], value=1.0)]) == pytest.approx(1.5)
 
