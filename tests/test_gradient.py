@@ -134,6 +134,17 @@ def test_ranks_share_a_step_without_repeating_or_losing_a_row() -> None:
         assert sorted(rows) == list(range(ROWS))
 
 
+@pytest.mark.parametrize(("seen", "left"), [(0, 4), (1, 3), (4, 4)])
+def test_a_loader_goes_on_where_it_was_and_after_an_epochs_end_with_a_whole_one(seen: int, left: int) -> None:
+    before, after = loader(False, 60, 8), loader(False, 60, 8)
+    for _ in zip(range(seen), before, strict=False):
+        pass
+
+    after.load_state_dict(before.state_dict())
+
+    assert len(list(after)) == left
+
+
 def test_ranks_get_nearly_equal_numbers_of_tokens() -> None:
     # Given 64 rows whose lengths fall steadily
     lengths = list(range(64, 0, -1))
