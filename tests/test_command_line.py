@@ -77,6 +77,17 @@ def test_help_and_cfg_never_import_torch() -> None:
         assert done.returncode == 0, done.stderr
 
 
+def test_a_run_on_a_file_loads_nothing_that_only_a_hub_or_a_report_needs(tmp_path: Path) -> None:
+    words = ["data=instruction", f"data.train={instructions(tmp_path)}", *QUIET, f"hydra.run.dir={tmp_path / 'run'}"]
+    code = (
+        f"import sys, runpy; sys.argv = ['train.py', *{words!r}]\n"
+        "runpy.run_path('train.py', run_name='__main__')\n"
+        "assert not {'datasets', 'pandas', 'pyarrow', 'optuna', 'peft', 'wandb'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
 def test_a_path_alone_means_a_pretrained_model_with_settings_of_its_own() -> None:
     assert completed(["model.path=x", "lr=1"]) == ["model=pretrained", "model.path=x", "lr=1"]
     assert completed(["model=starter", "model.path=x"]) == ["model=starter", "model.path=x"]

@@ -69,10 +69,8 @@ def silence_vendors() -> None:
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # else a warning per data-loading process
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")  # loading it to say so would cost a run a second
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     from transformers.utils import logging as transformers_logging  # after the variables above
 
     transformers_logging.disable_progress_bar()
-    from datasets.utils.logging import disable_progress_bar  # as above
-
-    disable_progress_bar()
