@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tunelab.search.described import described
-from tunelab.search.space import build_space
+from tunelab.search.space import build_space, space_as_dict
 
 SPACE = {"lr": "interval(1e-5,1e-3)", "regularization.dropout": "interval(0.0,0.5)", "optimizer": "adamw,sgd,lion"}
 LAYERS = "int(tag(log,interval(1,64)))"
@@ -33,7 +32,7 @@ def study(root: Path, trials: int = 40, *, seeds: int = 1, wanted: float = 1e-2,
     facts = {"objectives": ["val/loss"], "directions": ["minimize"], "sampler": "random", "pruner": "none"}
     (root / "study.json").write_text(json.dumps(facts))
     typed = ["data=mine", "search=random", *(f"{name}={value}" for name, value in words.items())]
-    asked = {"fixed": ["data=mine"], "arguments": typed, "dimensions": described(space), **request}
+    asked = {"fixed": ["data=mine"], "arguments": typed, "dimensions": space_as_dict(space), **request}
     (root / "search.json").write_text(json.dumps(asked))
     return root
 

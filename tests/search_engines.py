@@ -7,21 +7,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tunelab.search.crew import Crew
 from tunelab.search.engine import Engine
-from tunelab.search.folder import StudyFolder
-from tunelab.search.jobs import LocalExecutor
-from tunelab.search.notes import Notes
-from tunelab.search.owner import Heart, owner_of
-from tunelab.search.plan import Plan
-from tunelab.search.proposals import Proposals
+from tunelab.search.heartbeat import Heartbeat, process_name
 from tunelab.search.samplers import make_samplers
+from tunelab.search.search_config import SearchConfig
 from tunelab.search.space import Space, build_space
-from tunelab.search.study import NAME, open_storage, open_study
+from tunelab.search.study_folder import StudyFolder
+from tunelab.search.study_storage import STUDY_NAME, TrialStore, open_storage, open_study
+from tunelab.search.suggest import SamplerProposer
+from tunelab.search.trial_process import LocalExecutor
+from tunelab.search.worker_pool import WorkerPool
 
 FAKE = [sys.executable, str(Path(__file__).with_name("fake_training.py"))]
 LINE = build_space({"x": "interval(0.0,1.0)"}, {}, {"x": 0.5})
-PLAN = Plan(
+PLAN = SearchConfig(
     sampler="random",
     pruner="none",
     trials=4,
@@ -60,19 +59,19 @@ def engine(
     folder.root.mkdir(parents=True, exist_ok=True)
     storage, _ = open_storage(plan.storage, folder)
     samplers = make_samplers(plan.sampler, space, seed=seed, trials=plan.trials, options={})
-    study = open_study(storage, NAME, ways, samplers.direct, None)
-    crew = Crew(
+    study = open_study(storage, STUDY_NAME, ways, samplers.direct, None)
+    crew = WorkerPool(
         folder=folder,
         command=FAKE,
         executor=LocalExecutor(),
         slots=[{} for _ in range(plan.slots)],
-        owner=owner_of(os.getpid()),
-        notes=Notes(study, storage),
+        owner=process_name(os.getpid()),
+        notes=TrialStore(study, storage),
         limit=plan.trial_timeout,
     )
     return Engine(
         crew=crew,
-        proposals=Proposals(study, space, samplers, (), plan.sampler == "grid", seed),
+        proposals=SamplerProposer(study, space, samplers, (), plan.sampler == "grid", seed),
         plan=plan,
         objectives=["monitor"],
         fixed=fixed,
@@ -81,7 +80,7 @@ def engine(
 
 def run(made: Engine) -> bool:
     """Search, with signs of life for other engines."""
-    with Heart(made.crew.folder.engines):
+    with Heartbeat(made.crew.folder.engines):
         return made.run()
 
 

@@ -13,7 +13,7 @@ from tunelab.errors import ConfigError, TuneLabError
 from tunelab.out_of_memory import is_full
 from tunelab.record import RunFolder
 from tunelab.run import fine_tune
-from tunelab.search.outcome import read_outcome
+from tunelab.search.trial_outcome import read_outcome
 
 
 class Full(Callback):

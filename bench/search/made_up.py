@@ -9,7 +9,7 @@ from typing import Any
 from problem import Params
 from scipy.optimize import differential_evolution
 
-from tunelab.search.dimension import Choice, Span
+from tunelab.search.space import Choice, NumericRange
 
 Truth = Callable[[Params, int], float]  # the loss after an epoch, without noise; infinite where the run diverges
 
@@ -40,7 +40,7 @@ def worth(truth: Truth, params: Params, epochs: int) -> float:
 
 
 def lowest(
-    known: Mapping[str, Choice | Span], final: Callable[[Params], float], fixed: Params = MappingProxyType({})
+    known: Mapping[str, Choice | NumericRange], final: Callable[[Params], float], fixed: Params = MappingProxyType({})
 ) -> float:
     """The lowest worth, by differential evolution; a choice is searched by its place.
 

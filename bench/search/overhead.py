@@ -19,18 +19,18 @@ from statistics import median
 from no_training import leave
 
 from tunelab.commands.compose import settings_of
-from tunelab.search.crew import Crew
 from tunelab.search.engine import Engine
 from tunelab.search.executors.inline import InlineExecutor
-from tunelab.search.jobs import Executor, LocalExecutor
-from tunelab.search.ledger import write_ledger
-from tunelab.search.notes import Notes
-from tunelab.search.owner import Heart
-from tunelab.search.plan import plan_of
-from tunelab.search.proposals import Proposals
+from tunelab.search.heartbeat import Heartbeat
 from tunelab.search.samplers import make_samplers
+from tunelab.search.search_config import parse_search_config
 from tunelab.search.space import build_space
-from tunelab.search.study import NAME, StudyFolder, open_storage, open_study
+from tunelab.search.study_folder import StudyFolder
+from tunelab.search.study_results import write_results
+from tunelab.search.study_storage import STUDY_NAME, TrialStore, open_storage, open_study
+from tunelab.search.suggest import SamplerProposer
+from tunelab.search.trial_process import Executor, LocalExecutor
+from tunelab.search.worker_pool import WorkerPool
 
 SPACE = build_space({"lr": "tag(log,interval(1e-5,1e-2))", "regularization.dropout": "interval(0.0,0.5)"}, {}, {})
 COMPOSING: list[tuple[float, float]] = []  # seconds of each inline trial, by the clock and of the processor
@@ -81,15 +81,15 @@ def told(what: str, wall: Sequence[float], busy: Sequence[float]) -> None:
 
 def searched(root: Path, executor: Executor, command: Sequence[str], trials: int) -> tuple[float, float]:
     """Seconds of one trial in a search, by the clock and of the processor."""
-    folder, plan = StudyFolder(root), plan_of({**SETTINGS, "trials": trials})
+    folder, plan = StudyFolder(root), parse_search_config({**SETTINGS, "trials": trials})
     root.mkdir(parents=True)
     storage, _ = open_storage(None, folder)
     samplers = make_samplers("tpe", SPACE, seed=0, trials=trials, options={})
-    study = open_study(storage, NAME, ["min"], samplers.direct, None)
-    crew = Crew(folder, command, executor, [{}], f"bench:{os.getpid()}", Notes(study, storage))
-    engine = Engine(crew, Proposals(study, SPACE, samplers), plan, ["monitor"], FIXED, changed=ledger(folder))
+    study = open_study(storage, STUDY_NAME, ["min"], samplers.direct, None)
+    crew = WorkerPool(folder, command, executor, [{}], f"bench:{os.getpid()}", TrialStore(study, storage))
+    engine = Engine(crew, SamplerProposer(study, SPACE, samplers), plan, ["monitor"], FIXED, changed=ledger(folder))
     began, busy = time.perf_counter(), time.process_time()
-    with Heart(folder.engines):
+    with Heartbeat(folder.engines):
         assert engine.run()
     return (time.perf_counter() - began) / trials, (time.process_time() - busy) / trials
 
@@ -100,7 +100,7 @@ def ledger(folder: StudyFolder) -> Callable[[Engine], None]:
     def write(engine: Engine) -> None:
         study = engine.crew.notes.study
         facts = {"objectives": ["val/loss"], "winner": lambda trial: "", "more": {}}
-        write_ledger(folder, engine.trials(), study.directions, **facts)  # type: ignore[arg-type]
+        write_results(folder, engine.trials(), study.directions, **facts)  # type: ignore[arg-type]
 
     return write
 

@@ -6,10 +6,10 @@ import optuna
 from optuna.trial import TrialState
 from problem import Problem
 
-from tunelab.search.budget import budgeted
-from tunelab.search.proposals import Proposals
 from tunelab.search.pruners import make_pruner
-from tunelab.search.samplers import make_samplers, resolve
+from tunelab.search.samplers import make_samplers, resolve_sampler
+from tunelab.search.search_config import resolve_pruner
+from tunelab.search.suggest import SamplerProposer
 
 
 @dataclass(frozen=True)
@@ -47,10 +47,10 @@ def replayed(method: Method, problem: Problem, seed: int) -> Found:
     budget = round(problem.trials * problem.epochs * method.share)
     trials, spent = budget // problem.epochs, 0
     samplers = make_samplers(method.sampler, problem.space, seed=seed, trials=trials, options={})
-    pruner = budgeted(method.pruner, resolve(method.sampler, problem.space, trials), trials)
+    pruner = resolve_pruner(method.pruner, resolve_sampler(method.sampler, problem.space, trials), trials)
     # Hyperband takes a trial's bracket from the name of the study, which is drawn at random where it is not given
     study = optuna.create_study(study_name=f"{seed}", sampler=samplers.direct, pruner=make_pruner(pruner, {}))
-    proposals = Proposals(study, problem.space, samplers, seed=seed)
+    proposals = SamplerProposer(study, problem.space, samplers, seed=seed)
     while spent < budget:
         found = proposals.next(study.get_trials(deepcopy=False))
         if found is None:

@@ -20,7 +20,8 @@ import torch
 from hydra import compose, initialize_config_dir
 
 from tunelab.assemble import fresh_model, make_task
-from tunelab.charts import Mark, Series, line_chart
+from tunelab.charts.line import line_chart
+from tunelab.charts.series import Mark, Series
 from tunelab.data.batching import mix
 from tunelab.models.load import load_tokenizer
 from tunelab.optim.schedule import linear

@@ -114,9 +114,9 @@ def watchers(wanted: Mapping[str, Any]) -> list[Callback]:
 
 def line_to_search(trial: Mapping[str, Any]) -> Report:
     """What sends the scores of this trial to its search."""
-    from tunelab.search.channel import Channel  # optuna, which a run by itself does without
+    from tunelab.search.pruners import TrialReporter  # optuna, which a run by itself does without
 
-    return Channel(Path(str(trial["study"])), int(trial["id"])).report
+    return TrialReporter(Path(str(trial["study"])), int(trial["id"])).report
 
 
 def make_trainer(settings: Run, root: Path, callbacks: Sequence[Callback], loggers: Sequence[Logger]) -> L.Trainer:

@@ -8,7 +8,8 @@ from tunelab import console
 from tunelab.assemble import Prepared
 from tunelab.atomic import PARTIAL
 from tunelab.closing import base_of, write_export
-from tunelab.data.prepare import SPLITS, Sources, Split
+from tunelab.data.one_source import SPLITS, Split
+from tunelab.data.prepare import Sources
 from tunelab.errors import ConfigError
 from tunelab.export import swap
 from tunelab.models.merged import merged, write_peft

@@ -9,7 +9,8 @@ import torch
 
 from tunelab.assemble import Prepared, fresh_adapter, make_data
 from tunelab.data.examples import Example
-from tunelab.data.prepare import Sources, Split, encode_split
+from tunelab.data.one_source import Split
+from tunelab.data.prepare import Sources, encode_split
 from tunelab.data.records import Records, read_records
 from tunelab.errors import TuneLabError
 from tunelab.json_lines import Row, read_lines, write_lines

@@ -17,7 +17,6 @@ from tunelab.asking import answer_check
 from tunelab.assemble import make_data, make_module, prepare
 from tunelab.checkup import last_look
 from tunelab.closing import COMPLETE, Ending, by_split, close, failed, finish_folder, how_it_ended, leave_if_pruned
-from tunelab.cross_validation.story import cross_validate
 from tunelab.energy import EnergyMeter
 from tunelab.equipment import device_faults, make_callbacks, make_trainer, objective
 from tunelab.errors import ConfigError
@@ -30,12 +29,13 @@ from tunelab.record import RunFolder
 from tunelab.results_shown import show_results
 from tunelab.resume import resumed
 from tunelab.scoring import Outcome, score
-from tunelab.search.folder import StudyFolder
+from tunelab.search.study_folder import StudyFolder
 from tunelab.settings import Run, check
 from tunelab.tracking.loggers import build_loggers, check_loggers, finish_loggers
 from tunelab.tracking.redact import redact
 from tunelab.tracking.title import title
 from tunelab.train_sample import train_sample
+from tunelab.training.cross_validation import cross_validate
 
 
 def run(config: DictConfig) -> float | None:

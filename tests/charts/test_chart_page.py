@@ -2,7 +2,9 @@
 
 from html.parser import HTMLParser
 
-from tunelab.charts import Figure, Heading, Paragraph, Series, Table, line_chart, page
+from tunelab.charts.line import line_chart
+from tunelab.charts.page import Figure, Heading, Paragraph, Table, page
+from tunelab.charts.series import Series
 
 VOID = {"meta"}
 

@@ -10,7 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tunelab.charts import Bars, Mark, Series, bar_chart, heat_map, line_chart, scatter
+from tunelab.charts.bar import Bars, bar_chart
+from tunelab.charts.heat import heat_map
+from tunelab.charts.line import line_chart
+from tunelab.charts.scatter import scatter
+from tunelab.charts.series import Mark, Series
 from tunelab.charts.words import width, wrapped
 
 SVG = "{http://www.w3.org/2000/svg}"

@@ -17,7 +17,6 @@ import pytest
 
 from tiny import MODEL, QUIET, WORDS, config, settings, write
 from tunelab.assemble import encode
-from tunelab.cross_validation.story import cross_validate
 from tunelab.data.split import assign_splits
 from tunelab.errors import ConfigError, DataError, TuneLabError
 from tunelab.record import RunFolder
@@ -25,6 +24,7 @@ from tunelab.resume import resumed
 from tunelab.run import fine_tune
 from tunelab.search.executors.inline import InlineExecutor
 from tunelab.settings import Run, check
+from tunelab.training.cross_validation import cross_validate
 
 ROOT = Path(__file__).parents[2]
 SPLITS = ("train", "validation", "test")

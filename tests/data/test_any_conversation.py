@@ -12,8 +12,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from tunelab.data.conversation import Conversation
 from tunelab.data.examples import IGNORE, Example
-from tunelab.data.formats import FORMATS, Conversation, to_conversation
+from tunelab.data.formats import FORMATS, to_conversation
 from tunelab.data.markup import SHIPPED
 from tunelab.data.places import locate
 from tunelab.data.prepare import encode_split, read_splits

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tunelab.data.formats import FORMATS, Conversation, Message, detect, to_conversation
+from tunelab.data.conversation import Conversation, Message
+from tunelab.data.formats import FORMATS, detect, to_conversation
 from tunelab.errors import DataError
 
 DATA = Path(__file__).parents[2] / "../shared/data"

@@ -8,8 +8,9 @@ import pytest
 import torch
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
+from tunelab.data.conversation import Conversation
 from tunelab.data.examples import IGNORE, Example
-from tunelab.data.formats import Conversation, to_conversation
+from tunelab.data.formats import to_conversation
 from tunelab.data.places import locate
 from tunelab.models.document_attention import NAME
 from tunelab.models.probe import takes_flat_rows

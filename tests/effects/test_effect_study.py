@@ -6,15 +6,15 @@ from pathlib import Path
 import pytest
 
 from tunelab.errors import ConfigError
-from tunelab.search.effect import Effect, effect_of, write_effect
-from tunelab.search.folder import StudyFolder
 from tunelab.search.space import build_space
+from tunelab.search.study_artifacts import EffectPlot, parse_effect_plot, write_effect_plot
+from tunelab.search.study_folder import StudyFolder
 
 SPACE = build_space({"lr": [0.1, 0.2], "seed": [0, 1]}, {}, {})
 
 
 def test_a_search_that_asks_for_no_effect_draws_none() -> None:
-    assert effect_of({"of": None, "by": None}, SPACE) is None
+    assert parse_effect_plot({"of": None, "by": None}, SPACE) is None
 
 
 @pytest.mark.parametrize(
@@ -27,7 +27,7 @@ def test_a_search_that_asks_for_no_effect_draws_none() -> None:
 )
 def test_an_effect_of_what_does_not_vary_is_refused(block: dict[str, str | None], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
-        effect_of(block, SPACE)
+        parse_effect_plot(block, SPACE)
 
 
 def test_the_page_the_numbers_and_the_sentence_agree(tmp_path: Path) -> None:
@@ -41,7 +41,7 @@ def test_the_page_the_numbers_and_the_sentence_agree(tmp_path: Path) -> None:
     folder.trials.write_text("".join(json.dumps(line) + "\n" for line in lines))
 
     # When the effect is drawn
-    words = write_effect(folder, Effect("lr", None), "val/loss", lower=True, command="python train.py -m <lr>")
+    words = write_effect_plot(folder, EffectPlot("lr", None), "val/loss", lower=True, command="python train.py -m <lr>")
 
     # Then all three files tell the same
     facts = json.loads((tmp_path / "effect.json").read_text())

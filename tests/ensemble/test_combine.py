@@ -8,20 +8,30 @@ from scipy.special import log_softmax, softmax
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score
 
-from tunelab.ensemble.combine import (
+from tunelab.ensemble.combination import (
+    class_loss,
     disagreement,
+    fit_stacking,
+    fit_temperature,
+    forward_selection,
+    greedy_soup_selection,
     least_squares_weights,
-    mean,
+    majority_vote,
     mixture_weights,
-    vote,
-    vote_each,
+    multilabel_vote,
+    solve_stacking,
+    temperature_calibration_error,
+    weighted_mean,
 )
-from tunelab.ensemble.measures import class_measures, gain, label_measures, number_measures, ratio
-from tunelab.ensemble.mixture import mixed
-from tunelab.ensemble.selection import forward, greedy_soup
-from tunelab.ensemble.soup import average
-from tunelab.ensemble.stacking import classes, fit_stack, solve
-from tunelab.ensemble.temperature import expected_error, fit_temperature
+from tunelab.ensemble.ensemble_scores import (
+    class_metrics,
+    multilabel_metrics,
+    paired_gain,
+    ratio_metric,
+    regression_metrics,
+)
+from tunelab.ensemble.model_mixture import mix_log_probs
+from tunelab.ensemble.model_soup import average_weights
 from tunelab.errors import ConfigError
 
 DICE = np.random.default_rng(3)
@@ -34,25 +44,25 @@ def said(members: int, rows: int, width: int) -> np.ndarray:
 def test_the_mean_is_weighted() -> None:
     table = said(2, 5, 3)
 
-    np.testing.assert_allclose(mean(table, [0.25, 0.75]), table[0] / 4 + table[1] * 3 / 4)
-    np.testing.assert_allclose(mean(table), table.mean(axis=0))
+    np.testing.assert_allclose(weighted_mean(table, [0.25, 0.75]), table[0] / 4 + table[1] * 3 / 4)
+    np.testing.assert_allclose(weighted_mean(table), table.mean(axis=0))
 
 
 def test_a_vote_follows_the_majority_and_a_tie_the_mean() -> None:
     # Given two members for class 0 against a very sure one for class 1; and one against one
     table = np.array([[[0.6, 0.4]], [[0.6, 0.4]], [[0.01, 0.99]]])
 
-    assert vote(table).argmax() == 0
-    assert vote(table).sum() == pytest.approx(1)
-    assert mean(table).argmax() == 1
-    assert vote(table[1:]).argmax() == 1
+    assert majority_vote(table).argmax() == 0
+    assert majority_vote(table).sum() == pytest.approx(1)
+    assert weighted_mean(table).argmax() == 1
+    assert majority_vote(table[1:]).argmax() == 1
 
 
 def test_each_label_has_a_vote_of_its_own() -> None:
     table = np.array([[[0.4, 0.9]], [[0.4, 0.1]], [[0.1, 0.2]]])
 
-    assert (vote_each(table, 0.3) >= 0.3).tolist() == [[True, False]]
-    assert (vote_each(table[1:], 0.3) >= 0.3).tolist() == [[False, False]]  # one against one, with a mean of 0.25
+    assert (multilabel_vote(table, 0.3) >= 0.3).tolist() == [[True, False]]
+    assert (multilabel_vote(table[1:], 0.3) >= 0.3).tolist() == [[False, False]]  # one against one, with a mean of 0.25
 
 
 def test_mixture_weights_are_those_of_a_general_optimiser() -> None:
@@ -90,7 +100,7 @@ def test_a_stack_of_one_model_and_two_classes_is_the_logistic_regression_of_scik
     inputs = log_softmax(DICE.normal(size=(1, 400, 2)) * 2, axis=2)
     wanted = (DICE.uniform(size=400) < 1 / (1 + np.exp(-(inputs[0, :, 1] - inputs[0, :, 0]) / 2 - 0.3))).astype(int)
 
-    weights, bias = solve(torch.from_numpy(inputs), torch.from_numpy(wanted), classes, 0.0)
+    weights, bias = solve_stacking(torch.from_numpy(inputs), torch.from_numpy(wanted), class_loss, 0.0)
 
     reference = LogisticRegression(C=np.inf, tol=1e-10, max_iter=10_000).fit(inputs[0], wanted)
     ours = torch.from_numpy(inputs[0]) * weights + bias
@@ -103,8 +113,8 @@ def test_a_stack_pulls_towards_the_mean_and_learns_whom_to_believe() -> None:
     sure = np.eye(3)[wanted] * 3 + DICE.normal(size=(600, 3))
     inputs = log_softmax(np.stack([sure, *DICE.normal(size=(2, 600, 3))]), axis=2)
 
-    free = fit_stack(inputs, wanted, classes)
-    held, _ = solve(torch.from_numpy(inputs), torch.from_numpy(wanted), classes, 1e6)
+    free = fit_stacking(inputs, wanted, class_loss)
+    held, _ = solve_stacking(torch.from_numpy(inputs), torch.from_numpy(wanted), class_loss, 1e6)
 
     assert free.weights[0].min() > np.abs(free.weights[1:]).max()
     np.testing.assert_allclose(held.numpy(), 1 / 3, atol=1e-4)
@@ -116,8 +126,8 @@ def test_temperature_finds_the_factor_that_logits_were_blown_up_by() -> None:
     wanted = (DICE.uniform(size=(40_000, 1)) > softmax(logits, axis=1).cumsum(axis=1)).sum(axis=1)
 
     assert fit_temperature(logits * 3, wanted) == pytest.approx(3, rel=0.03)
-    assert expected_error(logits * 3, wanted) > 0.1
-    assert expected_error(logits * 3, wanted, 3.0) < 0.012
+    assert temperature_calibration_error(logits * 3, wanted) > 0.1
+    assert temperature_calibration_error(logits * 3, wanted, 3.0) < 0.012
     labels = (DICE.uniform(size=logits.shape) < 1 / (1 + np.exp(-logits))).astype(int)
     assert fit_temperature(logits * 2, labels, several=True) == pytest.approx(2, rel=0.03)
 
@@ -132,23 +142,23 @@ def test_the_calibration_error_is_that_of_a_plain_loop() -> None:
         if inside.any():
             total += inside.mean() * abs(confident[inside].mean() - right[inside].mean())
 
-    assert expected_error(logits, wanted) == pytest.approx(total, abs=1e-12)
+    assert temperature_calibration_error(logits, wanted) == pytest.approx(total, abs=1e-12)
 
 
 def test_scores_over_any_rows_are_those_of_scikit_learn() -> None:
     logits, wanted = log_softmax(DICE.normal(size=(300, 4)), axis=1), DICE.integers(0, 4, 300)
     rows = DICE.integers(0, 300, 300)
-    found = class_measures(logits, wanted)
+    found = class_metrics(logits, wanted)
 
     assert found["f1"].over(rows) == pytest.approx(
         f1_score(wanted[rows], logits[rows].argmax(axis=1), average="macro", labels=range(4))
     )
     several = (DICE.uniform(size=(300, 4)) < 0.3).astype(int)
-    assert label_measures(logits, several, 0.4)["f1"].over(rows) == pytest.approx(
+    assert multilabel_metrics(logits, several, 0.4)["f1"].over(rows) == pytest.approx(
         f1_score(several[rows], 1 / (1 + np.exp(-logits[rows])) >= 0.4, average="macro", zero_division=0)
     )
     numbers, real = DICE.normal(size=(300, 1)), DICE.normal(size=(300, 1))
-    assert number_measures(numbers, real)["pearson"].over(rows) == pytest.approx(
+    assert regression_metrics(numbers, real)["pearson"].over(rows) == pytest.approx(
         np.corrcoef(numbers[rows, 0], real[rows, 0])[0, 1]
     )
 
@@ -158,7 +168,7 @@ def test_the_interval_of_a_gain_is_that_of_the_normal_law_for_a_mean() -> None:
     single = DICE.normal(size=4000)
     better = single - 0.1 + DICE.normal(size=4000) * 0.5
 
-    found = gain(ratio(single, lower=True), ratio(better, lower=True))
+    found = paired_gain(ratio_metric(single, lower=True), ratio_metric(better, lower=True))
 
     half = 1.96 * (single - better).std() / 4000**0.5
     assert found.gain == pytest.approx((single - better).mean())
@@ -167,26 +177,26 @@ def test_the_interval_of_a_gain_is_that_of_the_normal_law_for_a_mean() -> None:
 
 
 def test_the_interval_of_a_gain_is_the_same_at_every_call() -> None:
-    single, both = (ratio(DICE.normal(size=40), lower=True) for _ in range(2))
+    single, both = (ratio_metric(DICE.normal(size=40), lower=True) for _ in range(2))
 
-    assert gain(single, both) == gain(single, both)
+    assert paired_gain(single, both) == paired_gain(single, both)
 
 
 def test_a_label_at_its_threshold_is_a_vote_for_it() -> None:
-    assert vote_each(np.array([[[0.5]], [[0.5]], [[0.1]]]), 0.5)[0, 0] > 0.5
+    assert multilabel_vote(np.array([[[0.5]], [[0.5]], [[0.1]]]), 0.5)[0, 0] > 0.5
 
 
 def test_selection_prefers_a_model_that_adds_something() -> None:
     # Given the best model 0, its near twin 1, and a worse one whose errors cancel those of the best
     together = {(0, 1): 0.98, (0, 2): 0.5, (0, 2, 1): 0.7}
 
-    assert forward([1.0, 1.01, 2.0], lambda chosen: together[tuple(chosen)], 3) == [0, 2]
+    assert forward_selection([1.0, 1.01, 2.0], lambda chosen: together[tuple(chosen)], 3) == [0, 2]
 
 
 def test_a_greedy_soup_leaves_out_what_lowers_it() -> None:
     together = {(1, 0): 0.85, (1, 2): 0.95}
 
-    assert greedy_soup([0.88, 0.9, 0.7], lambda chosen: together[tuple(chosen)]) == ([1, 2], 0.95)
+    assert greedy_soup_selection([0.88, 0.9, 0.7], lambda chosen: together[tuple(chosen)]) == ([1, 2], 0.95)
 
 
 def test_a_soup_is_the_mean_and_refuses_other_shapes() -> None:
@@ -195,10 +205,10 @@ def test_a_soup_is_the_mean_and_refuses_other_shapes() -> None:
         {"w": torch.tensor([3.0, 5.0]), "n": torch.tensor(9)},
     )
 
-    assert average([one, two])["w"].tolist() == [2.0, 4.0]
-    assert average([one, two])["n"] == 4
+    assert average_weights([one, two])["w"].tolist() == [2.0, 4.0]
+    assert average_weights([one, two])["n"] == 4
     with pytest.raises(ConfigError, match="different shapes"):
-        average([one, {"w": torch.zeros(3), "n": torch.tensor(1)}])
+        average_weights([one, {"w": torch.zeros(3), "n": torch.tensor(1)}])
 
 
 def test_a_mixture_is_the_logarithm_of_the_mean_probability() -> None:
@@ -207,4 +217,4 @@ def test_a_mixture_is_the_logarithm_of_the_mean_probability() -> None:
 
     wanted = sum(share * one.softmax(-1) for share, one in zip(shares, logits, strict=True))
 
-    torch.testing.assert_close(mixed(list(logits.log_softmax(-1)), shares).exp(), wanted)
+    torch.testing.assert_close(mix_log_probs(list(logits.log_softmax(-1)), shares).exp(), wanted)

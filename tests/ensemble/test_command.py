@@ -12,9 +12,9 @@ from sklearn.metrics import f1_score, log_loss
 from transformers import AutoModelForCausalLM
 
 from tiny import MODEL, QUIET, labelled, settings
-from tunelab.ensemble.in_use import together
-from tunelab.ensemble.mixture import Mixture
-from tunelab.ensemble.soup import plain_model
+from tunelab.ensemble.ensemble_inference import load_ensemble
+from tunelab.ensemble.model_mixture import MixtureModel
+from tunelab.ensemble.model_soup import merge_adapter_into_base
 from tunelab.generate.decode import decode
 from tunelab.json_lines import read_lines
 from tunelab.record import RunFolder
@@ -96,7 +96,7 @@ def test_a_soup_of_adapters_is_the_mean_of_the_merged_weights(
 
     assert (status, err) == (0, "")
     export: Any = AutoModelForCausalLM.from_pretrained(tmp_path / "soup" / "export")
-    members = [plain_model(restore(root)).model.state_dict() for root in given]
+    members = [merge_adapter_into_base(restore(root)).model.state_dict() for root in given]
     assert any(not torch.equal(members[0][name], members[1][name]) for name in members[0])
     for name, weight in export.state_dict().items():
         torch.testing.assert_close(weight, (members[0][name] + members[1][name]) / 2)
@@ -128,7 +128,7 @@ def test_a_mixture_of_language_models_averages_probabilities_token_by_token(
 def test_a_mixture_speaks_as_its_distributions_say(speakers: list[RunFolder]) -> None:
     # Given two models, whose mean distribution is computed by hand on whole sequences
     members = [restore(run.root).model for run in speakers]
-    both: Any = Mixture(members, [0.9, 0.1])
+    both: Any = MixtureModel(members, [0.9, 0.1])
     prompt, ids = [5, 9, 12, 7], [5, 9, 12, 7]
     with torch.no_grad():
         for step in range(6):
@@ -216,7 +216,7 @@ def test_snapshots_of_one_run_are_an_ensemble(place: Path, tmp_path: Path, tunel
     # and new rows are answered by the snapshots, not three times by the best checkpoint
     said = ["predict", tmp_path / "all", "--input", file, "--output", tmp_path / "said.jsonl"]
     assert tunelab(*said)[0] == 0
-    ensemble = together(tmp_path / "all")
+    ensemble = load_ensemble(tmp_path / "all")
     assert ensemble is not None
     assert [member.source.stem for member in ensemble.members] == kept
     test = {row["text"]: row["probabilities"] for row in RunFolder(tmp_path / "all").read_predictions()}

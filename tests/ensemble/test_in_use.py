@@ -12,7 +12,7 @@ import torch
 from scipy.special import softmax
 
 from tiny import MODEL, QUIET, WORDS, settings, write
-from tunelab.ensemble.in_use import together
+from tunelab.ensemble.ensemble_inference import load_ensemble
 from tunelab.generate import answering
 from tunelab.json_lines import read_lines
 from tunelab.record import RunFolder
@@ -145,7 +145,7 @@ def test_a_mixture_answers_new_rows_by_the_mean_distribution(
     found = asked(tunelab, folder, rows, tmp_path, known, "--max-new-tokens", 6)
 
     # by hand: every token anew from whole sequences, no cache, one row at a time
-    ensemble = together(folder)
+    ensemble = load_ensemble(folder)
     assert ensemble is not None and ensemble.weights is not None
     first = ensemble.members[0].task
     for place, record in enumerate(rows):
@@ -194,7 +194,7 @@ def test_evaluate_on_the_test_rows_gives_the_scores_of_the_ensemble(
 ) -> None:
     runs = request.getfixturevalue(kind)
     made = combine(tunelab, runs, method, known)
-    ensemble, folder = together(made), RunFolder(made)
+    ensemble, folder = load_ensemble(made), RunFolder(made)
     assert ensemble is not None
     whole = read_lines(Path(ensemble.settings.data["train"]))
     shown = {row.get("text") or row.get("row") for row in folder.read_predictions()}
@@ -213,9 +213,9 @@ def test_evaluate_on_the_test_rows_gives_the_scores_of_the_ensemble(
 
 def test_rows(ensemble: Any) -> list[dict[str, Any]]:
     """The test split of the first member."""
-    from tunelab.ensemble.members import splits_of
+    from tunelab.ensemble.ensemble_members import read_run_splits
 
-    return [dict(row) for row in splits_of(ensemble.members[0]).splits["test"].rows]
+    return [dict(row) for row in read_run_splits(ensemble.members[0]).splits["test"].rows]
 
 
 test_rows.__test__ = False  # type: ignore[attr-defined]
@@ -233,7 +233,7 @@ def test_an_ensemble_that_was_cut_off_goes_on_and_gives_the_same(
     words = ("predict", ensemble, "--input", file, "--output", out)
     real, calls = answering.questions, iter(range(99))
     monkeypatch.setattr(answering, "questions", lambda *given: real(*given) if next(calls) < 6 else 1 / 0)
-    monkeypatch.setattr("tunelab.ensemble.speaking.questions", answering.questions)
+    monkeypatch.setattr("tunelab.ensemble.ensemble_inference.questions", answering.questions)
     with pytest.raises(ZeroDivisionError):
         tunelab(*words)
     assert not out.exists()
@@ -241,7 +241,7 @@ def test_an_ensemble_that_was_cut_off_goes_on_and_gives_the_same(
     # When the last line that it left is torn, and it is started again
     part = tmp_path / "out.jsonl.partial"
     part.write_bytes(part.read_bytes()[:-20])
-    monkeypatch.setattr("tunelab.ensemble.speaking.questions", real)
+    monkeypatch.setattr("tunelab.ensemble.ensemble_inference.questions", real)
     status, told, err = tunelab(*words)
 
     # Then every row is there once, the blank one with its fault

@@ -18,10 +18,9 @@ from tunelab.report.ranking import chance_best
 from tunelab.report.study_facts import read_study
 from tunelab.report.study_report import study_report
 from tunelab.report.writing import write_report
-from tunelab.search.dimension import Span
-from tunelab.search.folder import StudyFolder
-from tunelab.search.grammar import dimension
-from tunelab.search.taught import write_what_it_taught
+from tunelab.search.space import NumericRange, parse_dimension
+from tunelab.search.study_artifacts import write_study_report
+from tunelab.search.study_folder import StudyFolder
 
 TITLES = [
     "In short", "What to run next", "Ranked", "History", "Effect of each setting", "Importance", "All settings at once",
@@ -98,9 +97,9 @@ def test_the_next_search_is_one_that_a_search_reads(document: Document, root: Pa
     assert Path(folder.partition("=")[2]).name == "rates_2"
     OverridesParser.create().parse_overrides(words[3:])
     given = dict(word.split("=", 1) for word in words[3:])
-    rate, rank = dimension("lr", given["lr"]), dimension("adapter.rank", given["adapter.rank"], 8)
-    assert isinstance(rate, Span) and rate.log and rate.low < 1e-3 < 5e-3 < rate.high
-    assert isinstance(rank, Span) and rank.integer and rank.log
+    rate, rank = parse_dimension("lr", given["lr"]), parse_dimension("adapter.rank", given["adapter.rank"], 8)
+    assert isinstance(rate, NumericRange) and rate.log and rate.low < 1e-3 < 5e-3 < rate.high
+    assert isinstance(rank, NumericRange) and rank.integer and rank.log
 
 
 def test_seeds_give_an_interval_and_the_chance_to_be_the_best(tmp_path: Path) -> None:
@@ -156,6 +155,6 @@ def test_two_hundred_runs_take_less_than_ten_seconds_and_a_megabyte(tmp_path: Pa
 
 
 def test_a_search_leaves_its_report_in_its_folder(root: Path) -> None:
-    page = write_what_it_taught(StudyFolder(root))
+    page = write_study_report(StudyFolder(root))
 
     assert page == root / "report" / "report.html" and "What to run next" in page.read_text()

@@ -5,9 +5,8 @@ from typing import Any
 import pytest
 
 from tunelab.errors import ConfigError
-from tunelab.reproduce.circumstances import differences
-from tunelab.reproduce.stages import refuse, stages
-from tunelab.reproduce.verdict import judge, spread, told
+from tunelab.runs.reproduction import check_reproducible, training_stages
+from tunelab.runs.reproduction_check import circumstance_changes, compare_runs, difference_lines, seed_interval
 from tunelab.tracking.redact import HIDDEN
 
 SETTINGS: dict[str, Any] = {
@@ -31,7 +30,7 @@ def session(resumed_at: int | None, **changes: Any) -> dict[str, Any]:
 
 
 def test_a_run_in_one_go_is_one_training_that_no_tracker_and_no_search_hears_of() -> None:
-    (stage,) = stages(card(config={**SETTINGS, "trial": {"id": 3, "study": "s"}, "logger": {"kind": "wandb"}}))
+    (stage,) = training_stages(card(config={**SETTINGS, "trial": {"id": 3, "study": "s"}, "logger": {"kind": "wandb"}}))
 
     assert stage.stop_at is None
     assert stage.config["trial"] == {"id": None, "study": None}
@@ -40,13 +39,15 @@ def test_a_run_in_one_go_is_one_training_that_no_tracker_and_no_search_hears_of(
 
 
 def test_a_run_that_was_stopped_and_resumed_alike_is_one_training() -> None:
-    assert [stage.stop_at for stage in stages(card(sessions=[session(None), session(3)], resumed_at=5))] == [None]
+    assert [stage.stop_at for stage in training_stages(card(sessions=[session(None), session(3)], resumed_at=5))] == [
+        None
+    ]
 
 
 def test_more_epochs_half_way_are_trained_from_the_very_step_on() -> None:
     # Given a run of one epoch that was given two at step 7, stopped at 9, and given three at 11
     past = [session(None, max_epochs=1), session(7), session(9)]
-    found = stages(card(sessions=past, resumed_at=11, config={**card()["config"], "max_epochs": 3}))
+    found = training_stages(card(sessions=past, resumed_at=11, config={**card()["config"], "max_epochs": 3}))
 
     assert [(stage.config["max_epochs"], stage.stop_at) for stage in found] == [(1, 7), (2, 11), (3, None)]
     assert [stage.config["test"] for stage in found] == [False, False, True]
@@ -55,22 +56,26 @@ def test_more_epochs_half_way_are_trained_from_the_very_step_on() -> None:
 def test_what_came_before_a_fresh_start_is_not_trained() -> None:
     past = [session(None, max_epochs=9), session(None)]
 
-    assert [(stage.config["max_epochs"], stage.stop_at) for stage in stages(card(sessions=past))] == [(2, None)]
+    assert [(stage.config["max_epochs"], stage.stop_at) for stage in training_stages(card(sessions=past))] == [
+        (2, None)
+    ]
 
 
 @pytest.mark.parametrize("status", ["running", "pre-empted", "pruned", "failed"])
 def test_a_run_without_a_result_is_refused(status: str) -> None:
     with pytest.raises(ConfigError, match=f"the run is {status}"):
-        refuse(card(status=status), "runs/1")
+        check_reproducible(card(status=status), "runs/1")
 
 
 def test_a_blacked_out_setting_is_named() -> None:
     with pytest.raises(ConfigError, match=r"data\.train is blacked out"):
-        refuse(card(config={"data": {"train": f"{HIDDEN}/my.jsonl"}, "logger": {"api_key": HIDDEN}}), "runs/1")
+        check_reproducible(
+            card(config={"data": {"train": f"{HIDDEN}/my.jsonl"}, "logger": {"api_key": HIDDEN}}), "runs/1"
+        )
 
 
 def test_the_same_results_are_identical_and_a_score_that_is_no_number_equals_itself() -> None:
-    assert judge(card(), card()).identical
+    assert compare_runs(card(), card()).identical
 
 
 @pytest.mark.parametrize(
@@ -84,7 +89,7 @@ def test_the_same_results_are_identical_and_a_score_that_is_no_number_equals_its
     ],
 )
 def test_whatever_differs_is_named(changes: dict[str, Any], words: str) -> None:
-    verdict = judge(card(), card(**changes))
+    verdict = compare_runs(card(), card(**changes))
 
     assert not verdict.identical
     assert any(words in line for line in verdict.differing)
@@ -93,7 +98,7 @@ def test_whatever_differs_is_named(changes: dict[str, Any], words: str) -> None:
 def test_cards_without_a_common_result_prove_nothing() -> None:
     bare = card(results={}, scores={}, best=None)
 
-    assert not judge(bare, bare).identical
+    assert not compare_runs(bare, bare).identical
 
 
 def test_a_score_is_told_to_lie_inside_or_outside_of_the_seed_spread() -> None:
@@ -101,17 +106,20 @@ def test_a_score_is_told_to_lie_inside_or_outside_of_the_seed_spread() -> None:
     seeds = [card(scores={"test": {"loss": loss}}) for loss in (1.2, 1.3, 1.22)]
 
     for loss, place in ((1.3, "inside"), (2.0, "OUTSIDE")):
-        verdict = judge(card(), card(scores={"test": {"loss": loss}}), seeds)
-        assert any(line.startswith("test/loss: 1.25 then") and f", {place} the seed" in line for line in told(verdict))
+        verdict = compare_runs(card(), card(scores={"test": {"loss": loss}}), seeds)
+        assert any(
+            line.startswith("test/loss: 1.25 then") and f", {place} the seed" in line
+            for line in difference_lines(verdict)
+        )
 
 
 def test_the_spread_is_the_prediction_interval_of_the_textbook() -> None:
     # 1, 2, 3: mean 2, deviation 1, t(0.975, 2) = 4.302653, times the root of 1 + 1/3
-    found = spread([1.0, 2.0, 3.0])
+    found = seed_interval([1.0, 2.0, 3.0])
 
     assert found is not None
     assert found.high - 2 == pytest.approx(4.302653 * (4 / 3) ** 0.5, rel=1e-6)
-    assert spread([1.0, 2.0]) is None
+    assert seed_interval([1.0, 2.0]) is None
 
 
 def test_each_circumstance_that_changed_has_its_line() -> None:
@@ -135,8 +143,8 @@ def test_each_circumstance_that_changed_has_its_line() -> None:
         "numerics": {"threads": 2},
     }
 
-    assert not differences(then, then)
-    found = differences(then, now)
+    assert not circumstance_changes(then, then)
+    found = circumstance_changes(then, now)
     assert [line.partition(":")[0] for line in found] == [
         *("data changed", "base weights changed", "code changed", "version changed", "machine changed")
     ]

@@ -14,11 +14,11 @@ import pytest
 
 from search_engines import engine, run
 from tunelab.errors import TuneLabError
-from tunelab.search.jobs import process_of
-from tunelab.search.outcome import UNSTARTED
-from tunelab.search.proposals import counted
 from tunelab.search.space import build_space
-from tunelab.search.spent import covered, intervals
+from tunelab.search.study_results import elapsed_time, work_intervals
+from tunelab.search.suggest import counted_trials
+from tunelab.search.trial_outcome import NEVER_STARTED
+from tunelab.search.trial_process import find_process
 
 ENGINE = [sys.executable, str(Path(__file__).parents[1] / "search_engines.py")]
 
@@ -97,7 +97,7 @@ def test_failed_trials_are_tried_anew_once_where_that_is_asked(tmp_path: Path) -
 
     assert states(again) == {"FAIL": 2, "COMPLETE": 2}
     assert [trial.params for trial in made.trials()[2:]] == [trial.params for trial in made.trials()[:2]]
-    assert len(counted(made.trials())) == 2
+    assert len(counted_trials(made.trials())) == 2
 
 
 def test_a_grid_is_gone_through_once_whatever_happens(tmp_path: Path) -> None:
@@ -114,7 +114,7 @@ def test_a_sampler_that_repeats_itself_is_overruled(tmp_path: Path) -> None:
     space = build_space({"x": [0.1, 0.2, 0.3], "y": [1, 2]}, {}, {})
     made = searched(tmp_path, space=space, trials=50)
 
-    tried = [(trial.params["x"], trial.params["y"]) for trial in counted(made.trials())]
+    tried = [(trial.params["x"], trial.params["y"]) for trial in counted_trials(made.trials())]
     assert len(tried) == len(set(tried)) == 6
     assert len(started(tmp_path)) == 6
 
@@ -136,7 +136,7 @@ def test_a_trial_that_died_with_its_engine_goes_on_from_what_it_left(tmp_path: P
     first.send_signal(signal.SIGKILL)
     first.wait()
     subprocess.run(["pkill", "-KILL", "-f", f"hydra.run.dir={tmp_path}/0"], check=True)
-    until(lambda: process_of(tmp_path / "0") is None)  # else it is watched as it dies, and counts as killed
+    until(lambda: find_process(tmp_path / "0") is None)  # else it is watched as it dies, and counts as killed
     (tmp_path / "0" / "config.json").write_text('{"x": "0.3"}')  # so that it does not sleep again
     made = searched(tmp_path, trials=1)
 
@@ -183,10 +183,10 @@ def test_when_one_of_two_engines_dies_the_other_finishes_its_trials(tmp_path: Pa
     assert second.wait(timeout=60) == 0
 
     trials = engine(tmp_path, trials=6).trials()
-    assert [trial.state.name for trial in counted(trials)] == ["COMPLETE"] * 6
+    assert [trial.state.name for trial in counted_trials(trials)] == ["COMPLETE"] * 6
     assert len(started(tmp_path)) == 6
     asked = [trial.user_attrs["kind"] for trial in trials if trial.state.name != "COMPLETE"]
-    assert asked in ([], [UNSTARTED])  # the engine may have died between asking for a configuration and starting it
+    assert asked in ([], [NEVER_STARTED])  # the engine may have died between asking for a configuration and starting it
 
 
 def test_an_engine_leaves_no_sign_of_life_behind(tmp_path: Path) -> None:
@@ -222,7 +222,7 @@ def test_time_between_commands_and_time_side_by_side_do_not_count_twice(tmp_path
     time.sleep(1)
     again = searched(tmp_path, "sleep=0.5", trials=3, seed=1)
 
-    spent = covered(intervals(again.trials(), time.time(), lambda trial: True))
+    spent = elapsed_time(work_intervals(again.trials(), time.time(), lambda trial: True))
     assert 1.0 <= spent < 0.9 * sum(b - a for t in again.trials() for a, b in t.user_attrs["sessions"])
     assert len(made.trials()) == 3
 

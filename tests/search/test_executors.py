@@ -10,7 +10,7 @@ import pytest
 from search_engines import PLAN, engine, run
 from tunelab.errors import ConfigError
 from tunelab.search.executors import make_executor
-from tunelab.search.slots import devices, make_slots
+from tunelab.search.trial_process import slot_environments, visible_gpus
 
 
 def never(overrides: Any, folder: Path) -> None:
@@ -57,14 +57,14 @@ def test_an_unknown_option_of_a_cluster_is_refused(tmp_path: Path) -> None:
 
 
 def test_each_slot_gets_its_own_devices_and_its_share_of_the_threads() -> None:
-    made = make_slots(2, 2, {"CUDA_VISIBLE_DEVICES": "4,5,6,7"})
+    made = slot_environments(2, 2, {"CUDA_VISIBLE_DEVICES": "4,5,6,7"})
 
     assert [slot["CUDA_VISIBLE_DEVICES"] for slot in made] == ["4,5", "6,7"]
     assert {slot["OMP_NUM_THREADS"] for slot in made} == {str(max(1, (os.cpu_count() or 1) // 2))}
-    assert make_slots(1, 1, {"CUDA_VISIBLE_DEVICES": ""}) == [{}]
-    assert devices({"CUDA_VISIBLE_DEVICES": "MIG-1,3"}) == ["MIG-1", "3"]
+    assert slot_environments(1, 1, {"CUDA_VISIBLE_DEVICES": ""}) == [{}]
+    assert visible_gpus({"CUDA_VISIBLE_DEVICES": "MIG-1,3"}) == ["MIG-1", "3"]
 
 
 def test_more_slots_than_devices_are_refused() -> None:
     with pytest.raises(ConfigError, match="needs 4 GPUs and 2 are there"):
-        make_slots(2, 2, {"CUDA_VISIBLE_DEVICES": "0,1"})
+        slot_environments(2, 2, {"CUDA_VISIBLE_DEVICES": "0,1"})

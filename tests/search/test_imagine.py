@@ -8,10 +8,9 @@ from optuna.samplers import BaseSampler, GPSampler, TPESampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from tunelab.search.imagine import imagined, shown
-from tunelab.search.proposals import DUPLICATE, Proposals
-from tunelab.search.samplers import Samplers, make_samplers
+from tunelab.search.samplers import SamplerPair, impute_trials, make_samplers, suggest_with_imputation
 from tunelab.search.space import Params, Space, build_space
+from tunelab.search.suggest import DUPLICATE_OF, SamplerProposer
 
 SPACE = build_space({"lr": "interval(1e-5,1e-1)", "decay": "interval(0.0,1.0)"}, {}, {})
 ARMS = build_space(
@@ -37,14 +36,14 @@ def test_on_a_plain_study_tpe_proposes_what_optuna_s_own_would(make: Callable[[]
     trials = tried(SPACE, [float(x % 7) for x in range(14)])
     study = optuna.create_study(sampler=make())
     study.add_trials(trials)
-    assert imagined(trials, MINIMIZE, make(), SPACE) == SPACE.suggest(study.ask())
+    assert suggest_with_imputation(trials, MINIMIZE, make(), SPACE) == SPACE.suggest(study.ask())
 
 
 def test_where_no_value_is_bad_a_gaussian_process_proposes_what_optuna_s_own_would() -> None:
     trials = tried(SPACE, [1.0, 2.0, 2.0, 2.0])  # none is above the median: nothing to rank
     study = optuna.create_study(sampler=GPSampler(seed=3, n_startup_trials=2))
     study.add_trials(trials)
-    ours = imagined(trials, MINIMIZE, GPSampler(seed=3, n_startup_trials=2), SPACE)
+    ours = suggest_with_imputation(trials, MINIMIZE, GPSampler(seed=3, n_startup_trials=2), SPACE)
     assert ours == pytest.approx(SPACE.suggest(study.ask()))
 
 
@@ -63,7 +62,7 @@ def test_failed_and_running_trials_count_as_the_worst_and_pruned_ones_as_foresee
         more(TrialState.RUNNING, {1: 0.1}),
         more(TrialState.PRUNED, {1: 5.0}),
     ]
-    values = [trial.value for trial in shown(trials, MINIMIZE, TPESampler(), SPACE)]
+    values = [trial.value for trial in impute_trials(trials, MINIMIZE, TPESampler(), SPACE)]
     assert values == pytest.approx([1.0, 3.0, 3.0, 3.0, 4.0])
 
 
@@ -74,7 +73,7 @@ def test_where_everything_fails_above_a_rate_a_gaussian_process_stays_below_it()
 
     samplers = make_samplers("gp", SPACE, seed=1, trials=16, options={})
     study = optuna.create_study(sampler=samplers.direct)
-    proposals = Proposals(study, SPACE, samplers, seed=1)
+    proposals = SamplerProposer(study, SPACE, samplers, seed=1)
     for _ in range(16):
         found = proposals.next(study.get_trials())
         assert found is not None
@@ -94,7 +93,9 @@ def test_one_setting_with_a_range_of_its_own_in_each_arm_is_learned_in_each(make
             trial = study.ask()
             ARMS.suggest(trial)
             study.tell(trial, abs(lr - 1.0) + (0.0 if optimizer == "sgd" else 1.0))
-    proposed = [imagined(study.trials, MINIMIZE, sampler, ARMS) for sampler in [make()] for _ in range(4)]
+    proposed = [
+        suggest_with_imputation(study.trials, MINIMIZE, sampler, ARMS) for sampler in [make()] for _ in range(4)
+    ]
     assert all(ARMS.holds(params) for params in proposed)
     assert any(p["optimizer"] == "sgd" and 0.3 < float(str(p["lr"])) < 3.0 for p in proposed)
 
@@ -109,10 +110,12 @@ def test_a_repeated_proposal_that_never_ran_is_not_shown_as_a_failure() -> None:
             return super().sample_independent(study, trial, name, kind)
 
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-    for value, attribute in ((1.0, {}), (None, {DUPLICATE: 0})):
+    for value, attribute in ((1.0, {}), (None, {DUPLICATE_OF: 0})):
         study.enqueue_trial({"a": 1, "b": 1}, user_attrs=attribute)
         trial = study.ask()
         choices.suggest(trial)
         study.tell(trial, value, state=TrialState.COMPLETE if value is not None else TrialState.FAIL)
-    Proposals(study, choices, Samplers(study.sampler, Spy(seed=0, n_startup_trials=50))).next(study.get_trials())
+    SamplerProposer(study, choices, SamplerPair(study.sampler, Spy(seed=0, n_startup_trials=50))).next(
+        study.get_trials()
+    )
     assert [len(trials) for trials in seen[:1]] == [1]

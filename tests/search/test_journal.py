@@ -12,7 +12,7 @@ import pytest
 from optuna.storages import JournalStorage
 
 from tunelab.errors import TuneLabError
-from tunelab.search.journal import SafeJournal, SafeStorage
+from tunelab.search.study_storage import SafeJournal, SafeStorage
 
 
 def study(path: Path) -> optuna.Study:

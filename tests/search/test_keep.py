@@ -6,9 +6,9 @@ import pytest
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from tunelab.search.folder import StudyFolder
-from tunelab.search.keep import drop_checkpoints
-from tunelab.search.population import GENERATION
+from tunelab.search.pbt import GENERATION
+from tunelab.search.study_folder import StudyFolder
+from tunelab.search.study_results import drop_checkpoints
 
 
 def trials(folder: StudyFolder, values: list[float | None], generations: list[int] | None = None) -> list[FrozenTrial]:

@@ -14,8 +14,8 @@ import pytest
 import yaml
 
 from searches import ROOT, command, lines, search, summary
-from tunelab.search.folder import StudyFolder
-from tunelab.search.study import NAME, open_storage
+from tunelab.search.study_folder import StudyFolder
+from tunelab.search.study_storage import STUDY_NAME, open_storage
 
 
 @pytest.mark.slow
@@ -181,6 +181,6 @@ def test_a_pruned_trial_on_two_processes_ends_at_the_same_step_on_both(tmp_path:
         steps = ranks[0]["step"] / epochs
         assert steps == int(steps)
     assert summary(study)["counts"] == {"complete": 1, "pruned": 1, "failed": 0, "running": 0}
-    trials = optuna.load_study(storage=open_storage(None, StudyFolder(study))[0], study_name=NAME).trials
+    trials = optuna.load_study(storage=open_storage(None, StudyFolder(study))[0], study_name=STUDY_NAME).trials
     assert [trial.state.name for trial in trials] == ["COMPLETE", "PRUNED"]
     assert [len(trial.intermediate_values) for trial in trials] == [4, 1]  # no rank reported twice

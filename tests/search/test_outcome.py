@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tunelab.search.outcome import read_outcome
+from tunelab.search.trial_outcome import read_outcome
 
 
 def left(folder: Path, status: str, value: float | None = 1.5, reason: str | None = None) -> Path:

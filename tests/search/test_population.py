@@ -12,20 +12,29 @@ from omegaconf import OmegaConf
 
 from search_engines import PLAN, engine, run
 from tunelab.errors import ConfigError
-from tunelab.search.dimension import Choice, span
-from tunelab.search.folder import StudyFolder
-from tunelab.search.population import GENERATION, MEMBER, PARENT, Population, nudged, ranking, schedule_of
-from tunelab.search.request import Request
-from tunelab.search.space import Params, build_space
-from tunelab.search.stages import Stages, check_stages, stages_of
+from tunelab.search.pbt import (
+    GENERATION,
+    MEMBER,
+    PARENT,
+    PbtConfig,
+    PopulationProposer,
+    check_pbt,
+    parse_pbt_config,
+    perturb,
+    rank_members,
+    settings_schedule,
+)
+from tunelab.search.search_config import SearchRequest
+from tunelab.search.space import Choice, Params, build_space, make_range
+from tunelab.search.study_folder import StudyFolder
 
 SPACE = build_space({"lr": "tag(log,interval(1e-3,1.0))"}, {}, {})
 
 
 def population(
     root: Path, study: optuna.Study, members: int, generations: int, seed: int, owed: Any = ()
-) -> Population:
-    return Population(study, StudyFolder(root), SPACE, Stages(members, generations), owed, seed)
+) -> PopulationProposer:
+    return PopulationProposer(study, StudyFolder(root), SPACE, PbtConfig(members, generations), owed, seed)
 
 
 def descent(loss: float, lr: float, generation: int, generations: int) -> float:
@@ -115,7 +124,7 @@ def test_it_ends_lower_than_the_best_constant_rate_where_the_best_rate_falls(tmp
 
 def test_a_schedule_is_told_stage_by_stage(tmp_path: Path) -> None:
     study = trained(tmp_path, members=3, generations=4, seed=1)
-    schedule = schedule_of(study.trials, study.best_trial.number)
+    schedule = settings_schedule(study.trials, study.best_trial.number)
 
     assert [line["stage"] for line in schedule] == list(range(study.best_trial.user_attrs[GENERATION] + 1))
     assert schedule[-1]["params"] == study.best_trial.params
@@ -123,10 +132,14 @@ def test_a_schedule_is_told_stage_by_stage(tmp_path: Path) -> None:
 
 def test_nudging_stays_within_what_may_be_tried() -> None:
     dice, values = random.Random(0), (0.0, 0.1, 0.2)
-    for known, value in ((span(1e-5, 1e-3), 1e-3), (span(0.0, 0.5), 0.0), (span(1, 4, integer=True), 4)):
-        moved = {nudged(known, value, 1.5, dice) for _ in range(40)}
+    for known, value in (
+        (make_range(1e-5, 1e-3), 1e-3),
+        (make_range(0.0, 0.5), 0.0),
+        (make_range(1, 4, integer=True), 4),
+    ):
+        moved = {perturb(known, value, 1.5, dice) for _ in range(40)}
         assert len(moved) == 2 and all(known.holds(one) for one in moved)
-    assert {nudged(Choice(values, ("0", "0.1", "0.2")), 0.1, 1.5, dice) for _ in range(40)} == {0.0, 0.2}
+    assert {perturb(Choice(values, ("0", "0.1", "0.2")), 0.1, 1.5, dice) for _ in range(40)} == {0.0, 0.2}
 
 
 def test_members_rank_by_their_newest_score_not_by_their_best() -> None:
@@ -137,13 +150,13 @@ def test_members_rank_by_their_newest_score_not_by_their_best() -> None:
             trial.report(value, step)
         study.tell(trial, min(curve))
 
-    assert ranking(dict(enumerate(study.trials)), study.direction) == [1, 0]
+    assert rank_members(dict(enumerate(study.trials)), study.direction) == [1, 0]
 
 
 def test_the_engine_runs_stages_over_two_slots(tmp_path: Path) -> None:
     space = build_space({"x": "interval(0.0,1.0)"}, {}, {})
     made = engine(tmp_path, trials=6, slots=2)
-    made.proposals = Population(made.crew.notes.study, StudyFolder(tmp_path), space, Stages(2, 3))
+    made.proposals = PopulationProposer(made.crew.notes.study, StudyFolder(tmp_path), space, PbtConfig(2, 3))
 
     assert run(made)
     assert [trial.state.name for trial in made.trials()] == ["COMPLETE"] * 6
@@ -162,9 +175,9 @@ def test_the_engine_runs_stages_over_two_slots(tmp_path: Path) -> None:
 )
 def test_what_cannot_be_is_refused(params: Any, trials: int, options: Any, words: str) -> None:
     plan = replace(PLAN, sampler="pbt", trials=trials, sampler_options=options)
-    request = Request((), build_space(params, {}, {}), (), None)
+    request = SearchRequest((), build_space(params, {}, {}), (), None)
     with pytest.raises(ConfigError, match=words):
-        check_stages(plan, request, OmegaConf.create({"max_epochs": 3, "trainer": {"val_check_interval": 1.0}}))
+        check_pbt(plan, request, OmegaConf.create({"max_epochs": 3, "trainer": {"val_check_interval": 1.0}}))
 
 
 def test_what_is_owed_is_where_members_begin(tmp_path: Path) -> None:
@@ -173,4 +186,4 @@ def test_what_is_owed_is_where_members_begin(tmp_path: Path) -> None:
     population(tmp_path, study, 2, 2, 0, owed).next([])
 
     assert study.trials[0].params == {"lr": 0.5} and study.trials[0].user_attrs["origin"] == "default"
-    assert stages_of(replace(PLAN, sampler="pbt", trials=8)).generations == 2
+    assert parse_pbt_config(replace(PLAN, sampler="pbt", trials=8)).generations == 2

@@ -7,8 +7,8 @@ import pytest
 from optuna.pruners import BasePruner, HyperbandPruner
 from optuna.trial import TrialState
 
-from tunelab.search.budget import budgeted
 from tunelab.search.pruners import Hyperband, make_pruner
+from tunelab.search.search_config import resolve_pruner
 
 
 def lengths(pruner: BasePruner, epochs: int, trials: int = 60) -> Sequence[int]:
@@ -46,10 +46,10 @@ def test_a_wrong_option_is_told_at_once() -> None:
 
 
 def test_samplers_that_need_whole_trials_get_them() -> None:
-    assert [budgeted("auto", sampler, 30) for sampler in ("cmaes", "evolution", "gp", "tpe")] == [
+    assert [resolve_pruner("auto", sampler, 30) for sampler in ("cmaes", "evolution", "gp", "tpe")] == [
         "none",
         "none",
         "hyperband",
         "asha",
     ]
-    assert budgeted("auto", "tpe", 8) == "none"
+    assert resolve_pruner("auto", "tpe", 8) == "none"

@@ -7,8 +7,8 @@ import pytest
 
 from search_engines import engine, run
 from tunelab.errors import ConfigError
-from tunelab.search.ledger import ranked
 from tunelab.search.space import build_space
+from tunelab.search.study_results import rank_trials
 
 
 def searched(root: Path, **changes: Any) -> Any:
@@ -39,7 +39,7 @@ def test_memory_and_parameters_can_be_limited(tmp_path: Path) -> None:
     assert [trial.user_attrs["excess"] for trial in made.trials()] == [
         pytest.approx([100 * (1 + x) - 150, 1000 * x - 900]) for x in (0.3, 0.4, 0.6, 0.95)
     ]
-    assert [trial.number for trial in ranked(made.trials(), made.crew.notes.study.directions)] == [0, 1]
+    assert [trial.number for trial in rank_trials(made.trials(), made.crew.notes.study.directions)] == [0, 1]
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "gp", "cmaes", "qmc", "evolution"])
@@ -58,6 +58,6 @@ def test_two_objectives_leave_a_front(tmp_path: Path) -> None:
     made.objectives = ["val/loss", "val/f1"]  # (x - 0.3)^2 and 1 - x
     assert run(made)
 
-    front = ranked(made.trials(), made.crew.notes.study.directions)
+    front = rank_trials(made.trials(), made.crew.notes.study.directions)
     assert [trial.params["x"] for trial in front] == [0.3, 0.0]
     assert front[0].values == pytest.approx([0.0, 0.7])

@@ -12,11 +12,9 @@ from hypothesis import strategies as st
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from tunelab.search.dimension import Choice, Span
-from tunelab.search.grammar import dimension, written
-from tunelab.search.proposals import Proposals, key_of
-from tunelab.search.samplers import Samplers
-from tunelab.search.space import build_space
+from tunelab.search.samplers import SamplerPair
+from tunelab.search.space import Choice, NumericRange, build_space, parse_dimension, to_hydra_text
+from tunelab.search.suggest import SamplerProposer, params_key
 
 plain_values = st.one_of(
     st.none(), st.booleans(), st.integers(-(10**6), 10**6), st.floats(allow_nan=False, allow_infinity=False), st.text()
@@ -26,15 +24,15 @@ plain_values = st.one_of(
 @pytest.mark.parametrize(
     ("words", "default", "expected"),
     [
-        ("interval(1e-5,1e-3)", 3e-5, Span(1e-5, 1e-3, log=True)),
-        ("interval(1e-5,9e-4)", 3e-5, Span(1e-5, 9e-4)),
-        ("tag(log,interval(1,5))", 2.0, Span(1, 5, log=True)),
-        ("tag(linear,interval(1e-5,1))", 2.0, Span(1e-5, 1)),
-        ("interval(1,8)", 4, Span(1, 8, integer=True)),
-        ("interval(0,1)", 0.5, Span(0, 1)),
-        ("int(interval(1,8))", None, Span(1, 8, integer=True)),
-        ("int(interval(1,256))", None, Span(1, 256, integer=True, log=True)),
-        ("range(1,8)", None, Span(1, 7, integer=True)),
+        ("interval(1e-5,1e-3)", 3e-5, NumericRange(1e-5, 1e-3, log=True)),
+        ("interval(1e-5,9e-4)", 3e-5, NumericRange(1e-5, 9e-4)),
+        ("tag(log,interval(1,5))", 2.0, NumericRange(1, 5, log=True)),
+        ("tag(linear,interval(1e-5,1))", 2.0, NumericRange(1e-5, 1)),
+        ("interval(1,8)", 4, NumericRange(1, 8, integer=True)),
+        ("interval(0,1)", 0.5, NumericRange(0, 1)),
+        ("int(interval(1,8))", None, NumericRange(1, 8, integer=True)),
+        ("int(interval(1,256))", None, NumericRange(1, 256, integer=True, log=True)),
+        ("range(1,8)", None, NumericRange(1, 7, integer=True)),
         ("range(1,9,2)", None, Choice((1, 3, 5, 7), ("1", "3", "5", "7"))),
         ("adamw,sgd", "adamw", Choice(("adamw", "sgd"), ("adamw", "sgd"))),
         ("[l2],[l1,swa]", None, Choice(("[l2]", "[l1,swa]"), ("[l2]", "[l1,swa]"))),
@@ -42,7 +40,7 @@ plain_values = st.one_of(
     ],
 )
 def test_words_become_the_dimension_they_mean(words: Any, default: Any, expected: Any) -> None:
-    assert dimension("key", words, default) == expected
+    assert parse_dimension("key", words, default) == expected
 
 
 @pytest.mark.parametrize(
@@ -60,12 +58,12 @@ def test_words_become_the_dimension_they_mean(words: Any, default: Any, expected
 )
 def test_what_is_no_set_of_values_is_refused_with_a_way_out(words: Any, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
-        dimension("key", words, 4)
+        parse_dimension("key", words, 4)
 
 
 @given(plain_values)
 def test_any_value_of_a_list_is_read_back_as_it_was(value: Any) -> None:
-    text = written(value)
+    text = to_hydra_text(value)
     if "\x00" in text or "\n" in text or "\r" in text:  # no shell passes these on
         return
     found = OverridesParser.create().parse_override(f"key={text}").value()
@@ -109,7 +107,7 @@ def test_every_fault_of_a_space_is_told_at_once() -> None:
 
 
 def test_one_and_true_are_two_values() -> None:
-    found = dimension("key", [1, True, 1.0])
+    found = parse_dimension("key", [1, True, 1.0])
 
     assert [found.text(value) for value in found.points() or ()] == ["1", "true", "1.0"]
 
@@ -142,14 +140,14 @@ def test_one_name_may_have_a_list_of_its_own_under_each_condition_in_one_study(t
 def test_a_sampler_that_knows_no_conditions_still_proposes_what_the_space_holds() -> None:
     space = build_space({"optimizer": ["adamw", "sgd"], "seed": [0, 1, 2]}, ARMS, {})
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-    proposals = Proposals(study, space, Samplers(study.sampler))
+    proposals = SamplerProposer(study, space, SamplerPair(study.sampler))
     found = []
     while (proposed := proposals.next(study.trials)) is not None:
         trial, params = proposed
         study.tell(trial, 1.0)
         found.append(params)
     assert all(space.holds(params) for params in found)
-    assert len({key_of(params) for params in found}) == len(found) == space.size() == 12
+    assert len({params_key(params) for params in found}) == len(found) == space.size() == 12
 
 
 def test_a_list_here_and_a_range_there_under_one_name_is_refused() -> None:

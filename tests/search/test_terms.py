@@ -8,25 +8,25 @@ import pytest
 
 from search_engines import PLAN
 from tunelab.errors import ConfigError
-from tunelab.search.folder import StudyFolder
-from tunelab.search.request import Request
+from tunelab.search.search_config import SearchRequest
 from tunelab.search.space import build_space
-from tunelab.search.study import NAME, open_storage, open_study
-from tunelab.search.terms import agree
+from tunelab.search.study_config import check_compatible
+from tunelab.search.study_folder import StudyFolder
+from tunelab.search.study_storage import STUDY_NAME, open_storage, open_study
 
 ADDRESS = "postgresql://me:hunter2@host/db"
 
 
-def request(fixed: tuple[str, ...] = ("batch_size=8", "logger=csv"), **params: Any) -> Request:
-    return Request(fixed, build_space(params or {"lr": "interval(1e-5,1e-3)"}, {}, {}), (), None)
+def request(fixed: tuple[str, ...] = ("batch_size=8", "logger=csv"), **params: Any) -> SearchRequest:
+    return SearchRequest(fixed, build_space(params or {"lr": "interval(1e-5,1e-3)"}, {}, {}), (), None)
 
 
-def command(root: Path, asked: Request, objectives: tuple[str, ...] = ("val/loss",), **changes: Any) -> None:
+def command(root: Path, asked: SearchRequest, objectives: tuple[str, ...] = ("val/loss",), **changes: Any) -> None:
     """What a command does with the terms, on a study of its own making."""
     folder, plan = StudyFolder(root), replace(PLAN, **changes)
     storage, _ = open_storage(None, folder)
-    study = open_study(storage, NAME, ["min"] * len(objectives), None, None)
-    agree(folder, study, plan, asked, objectives, ["min"] * len(objectives))
+    study = open_study(storage, STUDY_NAME, ["min"] * len(objectives), None, None)
+    check_compatible(folder, study, plan, asked, objectives, ["min"] * len(objectives))
 
 
 def test_the_same_terms_with_more_trials_and_another_logger_are_the_same_study(tmp_path: Path) -> None:
@@ -45,7 +45,7 @@ def test_the_same_terms_with_more_trials_and_another_logger_are_the_same_study(t
     ],
 )
 def test_other_terms_are_refused_with_what_differs_and_a_way_out(
-    tmp_path: Path, asked: Request, changes: Any, words: str
+    tmp_path: Path, asked: SearchRequest, changes: Any, words: str
 ) -> None:
     command(tmp_path, request())
     with pytest.raises(ConfigError, match=words) as told:

@@ -10,9 +10,14 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from rich.console import Console
 
-from tunelab.search.sentences import sentence
-from tunelab.search.telling import near, tally, verdict
-from tunelab.search.watch import Watch, remaining
+from tunelab.search.search_console import (
+    ProgressDisplay,
+    best_trial_lines,
+    outcome_counts,
+    relative_path,
+    remaining_seconds,
+    trial_line,
+)
 
 UNIFORM = optuna.distributions.FloatDistribution(0.0, 1.0)
 DOWN = [StudyDirection.MINIMIZE]
@@ -49,15 +54,15 @@ def trial(number: int, state: str, values: Any = None, curve: Any = None, **fact
     ],
 )
 def test_a_line_says_where_a_trial_came_from_and_how_it_ended(given: FrozenTrial, told: str) -> None:
-    assert sentence(given, ["val/loss"], ["train/time", "model/parameters"]) == told
+    assert trial_line(given, ["val/loss"], ["train/time", "model/parameters"]) == told
 
 
 def test_scores_of_several_objectives_have_their_names() -> None:
-    assert "val/loss 1.5  train/time 20" in sentence(trial(0, "COMPLETE", [1.5, 20.0]), ["val/loss", "train/time"])
+    assert "val/loss 1.5  train/time 20" in trial_line(trial(0, "COMPLETE", [1.5, 20.0]), ["val/loss", "train/time"])
 
 
 def test_each_end_is_told_once_and_the_best_is_marked(capsys: pytest.CaptureFixture[str]) -> None:
-    watch = Watch(4, ["val/loss"], DOWN)
+    watch = ProgressDisplay(4, ["val/loss"], DOWN)
     old = trial(0, "COMPLETE", [2.0], sessions=[[0.0, 60.0]])
     new = trial(1, "COMPLETE", [1.0], sessions=[[0.0, 60.0]])
     watch.update([old])
@@ -69,7 +74,7 @@ def test_each_end_is_told_once_and_the_best_is_marked(capsys: pytest.CaptureFixt
 
 
 def test_several_objectives_have_a_front_and_no_best(capsys: pytest.CaptureFixture[str]) -> None:
-    watch = Watch(3, ["val/loss", "train/time"], [*DOWN, *DOWN])
+    watch = ProgressDisplay(3, ["val/loss", "train/time"], [*DOWN, *DOWN])
     trials = [trial(0, "COMPLETE", [1.0, 9.0]), trial(1, "COMPLETE", [2.0, 3.0]), trial(2, "COMPLETE", [3.0, 4.0])]
     watch.update([])
     for count in (1, 2, 3):
@@ -81,7 +86,7 @@ def test_several_objectives_have_a_front_and_no_best(capsys: pytest.CaptureFixtu
 
 
 def test_the_table_shows_the_newest_score_of_a_running_trial() -> None:
-    watch = Watch(3, ["val/loss"], DOWN)
+    watch = ProgressDisplay(3, ["val/loss"], DOWN)
     running = trial(1, "RUNNING", curve={1: 3.0, 2: 2.25})
     screen = Console(file=io.StringIO(), width=100)
     screen.print(watch.table([trial(0, "COMPLETE", [1.5], {1: 1.5}), running]))
@@ -93,10 +98,10 @@ def test_the_table_shows_the_newest_score_of_a_running_trial() -> None:
 
 
 def test_the_time_that_is_left_knows_slots_and_what_has_run_already() -> None:
-    assert remaining(4, [], 60.0, 1) == 240.0
-    assert remaining(4, [30.0, 30.0], 60.0, 2) == 90.0
-    assert remaining(1, [100.0], 60.0, 4) == 0.0
-    assert remaining(4, [1.0], 0.0, 1) == 0.0  # nothing has ended yet, so nobody knows
+    assert remaining_seconds(4, [], 60.0, 1) == 240.0
+    assert remaining_seconds(4, [30.0, 30.0], 60.0, 2) == 90.0
+    assert remaining_seconds(1, [100.0], 60.0, 4) == 0.0
+    assert remaining_seconds(4, [1.0], 0.0, 1) == 0.0  # nothing has ended yet, so nobody knows
 
 
 def test_a_search_by_time_says_how_much_of_it_is_left() -> None:
@@ -105,9 +110,9 @@ def test_a_search_by_time_says_how_much_of_it_is_left() -> None:
         trial(1, "COMPLETE", [1.0], sessions=[[30.0, 120.0]]),
     ]
 
-    assert Watch(None, ["val/loss"], DOWN, hours=0.05).progress(trials) == "2 done, about 60 s left"
-    assert Watch(None, ["val/loss"], DOWN, hours=0.01).progress(trials) == "2 done"
-    assert Watch(100, ["val/loss"], DOWN, hours=0.05).progress(trials) == "2 of 100, about 60 s left"
+    assert ProgressDisplay(None, ["val/loss"], DOWN, hours=0.05).progress(trials) == "2 done, about 60 s left"
+    assert ProgressDisplay(None, ["val/loss"], DOWN, hours=0.01).progress(trials) == "2 done"
+    assert ProgressDisplay(100, ["val/loss"], DOWN, hours=0.05).progress(trials) == "2 of 100, about 60 s left"
 
 
 def test_the_end_counts_failures_by_kind_and_says_what_helps() -> None:
@@ -119,7 +124,7 @@ def test_the_end_counts_failures_by_kind_and_says_what_helps() -> None:
         trial(4, "FAIL", kind="no result"),
     ]
 
-    assert tally(trials) == [
+    assert outcome_counts(trials) == [
         "5 trials: 2 complete, 3 failed",
         "  1 complete above a limit of search.constraints, so never best",
         "  2 failed (timeout); search.trial_timeout=SECONDS gives each more time",
@@ -130,14 +135,14 @@ def test_the_end_counts_failures_by_kind_and_says_what_helps() -> None:
 def test_the_best_stands_beside_the_default() -> None:
     default, other = trial(0, "COMPLETE", [2.0], origin="default"), trial(1, "COMPLETE", [1.0])
 
-    (told,) = verdict([other, default], [default, other], ["val/loss"])
+    (told,) = best_trial_lines([other, default], [default, other], ["val/loss"])
     assert told == "best: trial 1, val/loss 1; the settings without a search, trial 0: val/loss 2"
-    (told,) = verdict([default, other], [default, other], ["val/loss"])
+    (told,) = best_trial_lines([default, other], [default, other], ["val/loss"])
     assert told == "best: trial 0, val/loss 2; that is no search at all"
 
 
 def test_a_path_is_told_as_one_would_type_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
 
-    assert near(tmp_path / "outputs" / "best.yaml") == "outputs/best.yaml"
-    assert near(tmp_path.parent / "best.yaml") == str(tmp_path.parent / "best.yaml")
+    assert relative_path(tmp_path / "outputs" / "best.yaml") == "outputs/best.yaml"
+    assert relative_path(tmp_path.parent / "best.yaml") == str(tmp_path.parent / "best.yaml")

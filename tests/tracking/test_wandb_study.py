@@ -22,8 +22,8 @@ ROOT = Path(__file__).parents[2]
 CODE = """
 import sys
 from pathlib import Path
-from tunelab.search.folder import StudyFolder
-from tunelab.search.tracked import show_study
+from tunelab.search.study_folder import StudyFolder
+from tunelab.search.study_artifacts import show_study
 root = Path('my_study').absolute()
 block = {'kind': 'wandb', 'mode': sys.argv[1], 'project': 'demo', 'group': None, 'job_type': 'train', 'name': None}
 wanted = {**block, 'artifacts': ['report']}

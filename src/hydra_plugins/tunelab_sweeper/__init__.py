@@ -18,10 +18,10 @@ class TuneLabSweeper(Sweeper):
 
     def sweep(self, arguments: Sequence[str]) -> Any:
         """Search over what the overrides of the command line vary."""
-        from tunelab.search.multirun import search
+        from tunelab.search.run_search import run_search
 
         assert self.config is not None  # Hydra calls setup first
-        return search(self.config, arguments, train_here)
+        return run_search(self.config, arguments, train_here)
 
 
 def train_here(overrides: Sequence[str], folder: Path) -> None:

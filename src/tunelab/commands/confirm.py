@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tunelab.search.verdict import Comparison
+    from tunelab.search.confirmation import Comparison
 
 EPILOG = """
 The best configurations and the default are trained with the same fresh seeds, so each seed is one fair pair.  A
@@ -30,26 +30,34 @@ def run(arguments: argparse.Namespace) -> int:
     from tunelab import console
     from tunelab.atomic import write_json
     from tunelab.errors import ConfigError
-    from tunelab.search.confirm import DEFAULT, carry_out, reruns, training_script
-    from tunelab.search.folder import StudyFolder
-    from tunelab.search.slots import make_slots
-    from tunelab.search.verdict import compare, spread
+    from tunelab.search.confirmation import (
+        DEFAULT_LABEL,
+        compare_with_default,
+        mean_interval,
+        plan_reruns,
+        run_reruns,
+        training_command,
+    )
+    from tunelab.search.study_folder import StudyFolder
+    from tunelab.search.trial_process import slot_environments
 
     faults = [f"--{name}={value} must be at least {least}" for name, least in (("top", 1), ("seeds", 2), ("slots", 1))
               if (value := getattr(arguments, name)) < least]  # fmt: skip
     if faults:
         raise ConfigError.listing(faults)
     study = StudyFolder(Path(arguments.study).absolute())
-    wanted, request = reruns(study, arguments.top, arguments.seeds)
-    slots = make_slots(arguments.slots, 1, os.environ)
-    found = carry_out(wanted, request, training_script(), slots, console.say)
+    wanted, request = plan_reruns(study, arguments.top, arguments.seeds)
+    slots = slot_environments(arguments.slots, 1, os.environ)
+    found = run_reruns(wanted, request, training_command(), slots, console.say)
     name, mode = request["objectives"][0], request["modes"][0]
-    seeds = sorted(found[DEFAULT])
+    seeds = sorted(found[DEFAULT_LABEL])
     order = list(dict.fromkeys(rerun.label for rerun in wanted))  # the default, then the best first
     scores = {label: [found[label][seed].values[0] for seed in seeds] for label in order}
-    spreads = {label: spread(values) for label, values in scores.items()}
-    candidates = [label for label in scores if label != DEFAULT]
-    verdicts = dict(zip(candidates, compare([scores[c] for c in candidates], scores[DEFAULT], mode), strict=True))
+    spreads = {label: mean_interval(values) for label, values in scores.items()}
+    candidates = [label for label in scores if label != DEFAULT_LABEL]
+    verdicts = dict(
+        zip(candidates, compare_with_default([scores[c] for c in candidates], scores[DEFAULT_LABEL], mode), strict=True)
+    )
     table = {label: {"mean": line.mean, "low": line.low, "high": line.high} for label, line in spreads.items()}
     for label, verdict in verdicts.items():
         table[label] |= {"gain": verdict.gain, "gain low": verdict.low, "gain high": verdict.high, "p": verdict.p}
@@ -62,7 +70,9 @@ def run(arguments: argparse.Namespace) -> int:
         console.say(f"keep the default, or look closer: --seeds {2 * len(seeds)} keeps the runs that are done")
     out = study.root / "confirm" / "confirm.json"
     facts = {label: asdict(verdict) | {"scores": scores[label]} for label, verdict in verdicts.items()}
-    write_json(out, {"objective": name, "mode": mode, "seeds": seeds, "default": scores[DEFAULT], "verdicts": facts})
+    write_json(
+        out, {"objective": name, "mode": mode, "seeds": seeds, "default": scores[DEFAULT_LABEL], "verdicts": facts}
+    )
     console.show_paths({"figures": out})
     return 0
 

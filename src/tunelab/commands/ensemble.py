@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tunelab.data.prepare import Sources
-    from tunelab.ensemble.evaluated import Result
-    from tunelab.ensemble.members import Place
+    from tunelab.ensemble.ensemble_members import MemberSource
+    from tunelab.ensemble.ensemble_scores import EnsembleResult
     from tunelab.restore import Trained
 
 METHODS = ("soft", "hard", "weighted", "stack", "soup", "greedy_soup", "snapshot")
@@ -46,8 +46,8 @@ def run(arguments: argparse.Namespace) -> int:
     import time  # torch and its kin, which --help does without
 
     from tunelab import console
-    from tunelab.ensemble.members import best_of_study, places, snapshots
-    from tunelab.ensemble.writing import FILE, sentence, write_folder
+    from tunelab.ensemble.ensemble_folder import ENSEMBLE_FILE, gain_sentence, write_ensemble_folder
+    from tunelab.ensemble.ensemble_members import best_checkpoints, best_study_runs, snapshot_checkpoints
     from tunelab.errors import ConfigError
     from tunelab.quiet import silence_vendors
 
@@ -62,34 +62,34 @@ def run(arguments: argparse.Namespace) -> int:
     selects = arguments.study is not None and method not in ("soup", "greedy_soup", "hard", "snapshot")
     runs = list(arguments.runs)
     if arguments.study is not None:
-        runs = best_of_study(Path(arguments.study), None if selects else arguments.top)
-    found = snapshots(runs) if method == "snapshot" else places(runs)
+        runs = best_study_runs(Path(arguments.study), None if selects else arguments.top)
+    found = snapshot_checkpoints(runs) if method == "snapshot" else best_checkpoints(runs)
     if method != "hard" and len(found) < 2:
         raise ConfigError(f"{len(found)} model leaves nothing to combine; name at least two runs, or --from STUDY")
     result, model, sources = combined(found, method, arguments.top if selects else None, arguments)
-    folder = write_folder(root, method, result, model, sources, found, began)
+    folder = write_ensemble_folder(root, method, result, model, sources, found, began)
     show(result)
-    paths: dict[str, Any] = {"run folder": folder.root, "members and gains": folder.root / FILE}
+    paths: dict[str, Any] = {"run folder": folder.root, "members and gains": folder.root / ENSEMBLE_FILE}
     console.show_paths(paths | ({"export": folder.export} if folder.export.is_dir() else {}))
-    console.say(sentence(result))
+    console.say(gain_sentence(result))
     return 0
 
 
 def combined(
-    found: "list[Place]", method: str, select: int | None, arguments: argparse.Namespace
-) -> "tuple[Result, Trained, Sources]":
+    found: "list[MemberSource]", method: str, select: int | None, arguments: argparse.Namespace
+) -> "tuple[EnsembleResult, Trained, Sources]":
     """The ensemble by its method and its kind of model.
 
     Raises:
         ConfigError: If the method cannot combine such models.
     """
-    from tunelab.ensemble import by_outputs, by_text
-    from tunelab.ensemble.soup import soup
+    from tunelab.ensemble import label_ensemble, text_ensemble
+    from tunelab.ensemble.model_soup import make_soup
     from tunelab.errors import ConfigError
     from tunelab.restore import settings_of
 
     if method in ("soup", "greedy_soup"):
-        return soup(found, greedy=method == "greedy_soup")
+        return make_soup(found, greedy=method == "greedy_soup")
     task = str(settings_of(found[0].folder).data["task"])
     if task == "preference":
         raise ConfigError("runs with data=preference can be combined by their weights only; take --method soup")
@@ -99,15 +99,15 @@ def combined(
             raise ConfigError("--samples and --pattern are for models that answer; these give labels or numbers")
         if len(found) < 2:
             raise ConfigError("1 model leaves nothing to combine; name at least two runs, or --from STUDY")
-        return by_outputs.ensemble(found, how, select)
+        return label_ensemble.build_label_ensemble(found, how, select)
     if how == "stack":
         raise ConfigError(
             "a stack would need weights for every token of the vocabulary; for language models take --method weighted"
         )
     if how == "hard":
-        draws = by_text.Sampling(arguments.samples, arguments.temperature, arguments.seed, arguments.pattern)
-        return by_text.voted(found, draws)
-    return by_text.mixture(found, how, select)
+        draws = text_ensemble.VoteSampling(arguments.samples, arguments.temperature, arguments.seed, arguments.pattern)
+        return text_ensemble.build_vote_ensemble(found, draws)
+    return text_ensemble.build_mixture_ensemble(found, how, select)
 
 
 def faults_of(arguments: argparse.Namespace) -> list[str]:
@@ -130,7 +130,7 @@ def faults_of(arguments: argparse.Namespace) -> list[str]:
     return faults
 
 
-def show(result: "Result") -> None:
+def show(result: "EnsembleResult") -> None:
     """Print members and gains."""
     from tunelab import console
 

@@ -21,8 +21,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Score; prints a table."""
     from tunelab import console  # torch and its kin, which --help does without
     from tunelab.atomic import write_json
-    from tunelab.ensemble import speaking
-    from tunelab.ensemble.in_use import together
+    from tunelab.ensemble import ensemble_inference
+    from tunelab.ensemble.ensemble_inference import load_ensemble
     from tunelab.errors import ConfigError
     from tunelab.judging import judge, looks, read_split
     from tunelab.quiet import silence_vendors
@@ -32,13 +32,13 @@ def run(arguments: argparse.Namespace) -> int:
     output = Path(arguments.output) if arguments.output else None
     if output is not None and not output.parent.is_dir():
         raise ConfigError(f"--output={output}: there is no folder {output.parent}; make it first")
-    ensemble = together(arguments.run)
+    ensemble = load_ensemble(arguments.run)
     members = ensemble.members if ensemble else [restore(arguments.run)]
     trained = ensemble or members[0]
     if trained.note:
         console.say(trained.note)
     records, split = read_split(trained.settings, arguments.data)
-    found = speaking.judge(ensemble, split) if ensemble else judge(members[0], split)
+    found = ensemble_inference.evaluate_ensemble(ensemble, split) if ensemble else judge(members[0], split)
     console.show_data({Path(arguments.data).name: found.counts})
     console.show_scores({"score": found.scores})
     for line in looks(trained.folder, records):

@@ -36,8 +36,7 @@ def run(arguments: Any) -> int:
     from tunelab import console  # torch and its kin, which --help does without
     from tunelab.data.answer_file import check_target, write_answers
     from tunelab.data.records import read_records
-    from tunelab.ensemble.in_use import together
-    from tunelab.ensemble.speaking import say
+    from tunelab.ensemble.ensemble_inference import answer_records, load_ensemble
     from tunelab.errors import ConfigError, DataError
     from tunelab.generate import answering
     from tunelab.generate.partial import Partial
@@ -46,10 +45,10 @@ def run(arguments: Any) -> int:
 
     silence_vendors()
     target = check_target(Path(arguments.output), overwrite=arguments.overwrite)
-    ensemble = together(arguments.run)
+    ensemble = load_ensemble(arguments.run)
     members = ensemble.members if ensemble else [restore(arguments.run)]
     trained = ensemble or members[0]
-    ask = partial(say, ensemble) if ensemble else partial(answering.window, members[0])
+    ask = partial(answer_records, ensemble) if ensemble else partial(answering.window, members[0])
     if trained.note:
         console.say(trained.note)
     settings = trained.settings

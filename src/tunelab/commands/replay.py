@@ -14,8 +14,8 @@ from omegaconf import OmegaConf
 from tunelab.callbacks.stop_at import StopAt
 from tunelab.errors import TuneLabError
 from tunelab.launch import leave, tell, tell_place
-from tunelab.reproduce.stages import stages
 from tunelab.run import fine_tune
+from tunelab.runs.reproduction import training_stages
 from tunelab.settings import check
 
 
@@ -28,7 +28,7 @@ def main(file: Path, number: int, folder: Path) -> None:
         folder: The run folder; stages after the first go on in it.
     """
     card = json.loads(file.read_text(encoding="utf-8"))
-    stage = stages(card)[number]
+    stage = training_stages(card)[number]
     config = {**stage.config, "resume": str(folder) if number else None}
     callbacks = [] if stage.stop_at is None else [StopAt(stage.stop_at)]
     fine_tune(check(OmegaConf.create(config)), folder, overrides=card["overrides"], callbacks=callbacks)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tunelab.reproduce.verdict import Verdict
+    from tunelab.runs.reproduction_check import ReproductionResult
 
 EPILOG = """
 RUN is a run folder, or its run.json: nothing else of it is read.  Exit status 0 and "identical" when weights,
@@ -27,38 +27,43 @@ def run(arguments: argparse.Namespace) -> int:
     """Compare, train, compare."""
     from tunelab import console  # torch and its kin, which --help does without
     from tunelab.errors import ConfigError
-    from tunelab.reproduce.carry_out import around_us, read_card, train_again
-    from tunelab.reproduce.circumstances import differences
-    from tunelab.reproduce.seeds import same_but_seed
-    from tunelab.reproduce.stages import refuse, stages
-    from tunelab.reproduce.verdict import judge
+    from tunelab.runs.reproduction import (
+        check_reproducible,
+        current_circumstances,
+        read_run_manifest,
+        reproduce_run,
+        training_stages,
+    )
+    from tunelab.runs.reproduction_check import circumstance_changes, compare_runs, runs_with_other_seeds
 
     if arguments.seeds < 0:
         raise ConfigError(f"--seeds={arguments.seeds} must be at least 0")
     place = Path(arguments.run).expanduser()
-    card = read_card(place)
-    refuse(card, arguments.run)
-    changed = differences(card, around_us(card))
+    card = read_run_manifest(place)
+    check_reproducible(card, arguments.run)
+    changed = circumstance_changes(card, current_circumstances(card))
     console.show_lines("since then", changed or ["nothing that the card knows of has changed"])
     if arguments.check:
         return 3 if changed else 0
     folder = Path(arguments.output) if arguments.output else fresh(place)
-    if len(stages(card)) > 1:
-        console.say(f"the run was gone on with under other settings: {len(stages(card))} trainings one after another")
-    now = train_again(card, folder)
-    changed = differences(card, now)
-    others = same_but_seed(card, place.absolute().parent) if place.is_dir() else []
+    if len(training_stages(card)) > 1:
+        console.say(
+            f"the run was gone on with under other settings: {len(training_stages(card))} trainings one after another"
+        )
+    now = reproduce_run(card, folder)
+    changed = circumstance_changes(card, now)
+    others = runs_with_other_seeds(card, place.absolute().parent) if place.is_dir() else []
     for number in range(arguments.seeds):
         seed = 1000 + number
-        others.append(train_again(card, folder.with_name(f"{folder.name}_seed_{seed}"), seed=seed))
-    verdict = judge(card, now, others)
+        others.append(reproduce_run(card, folder.with_name(f"{folder.name}_seed_{seed}"), seed=seed))
+    verdict = compare_runs(card, now, others)
     leave(folder, place, verdict, changed)
     console.show_paths({"repetition": folder, "comparison": folder / "reproduction.json"})
     say(verdict, changed, arguments.run)
     return 0 if verdict.identical else 3
 
 
-def leave(folder: Path, place: Path, verdict: "Verdict", changed: list[str]) -> None:
+def leave(folder: Path, place: Path, verdict: "ReproductionResult", changed: list[str]) -> None:
     """Write the comparison beside the repetition."""
     from dataclasses import asdict
 
@@ -69,17 +74,17 @@ def leave(folder: Path, place: Path, verdict: "Verdict", changed: list[str]) -> 
     write_json(folder / "reproduction.json", {**facts, "changed": changed, "scores": scores})
 
 
-def say(verdict: "Verdict", changed: list[str], name: str) -> None:
+def say(verdict: "ReproductionResult", changed: list[str], name: str) -> None:
     """Print the verdict."""
     from tunelab import console
-    from tunelab.reproduce.verdict import told
+    from tunelab.runs.reproduction_check import difference_lines
 
     if verdict.identical:
         console.say("identical")
         return
     console.show_lines("not identical", verdict.differing)
     console.show_lines("what differs from then", changed or ["nothing that the cards know of; GPUs add in any order"])
-    console.show_lines("scores", told(verdict) or ["every score is the same"])
+    console.show_lines("scores", difference_lines(verdict) or ["every score is the same"])
     if any(line.inside is None for line in verdict.scores if not line.same):
         console.say(f"too few seeds are known to say how far chance moves a score: tunelab reproduce {name} --seeds 4")
 

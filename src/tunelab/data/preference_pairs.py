@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import Any
 
+from tunelab.data.columns import Row
 from tunelab.data.conversation import Conversation, Message
-from tunelab.data.formats import AS_NAMED, Row, to_conversation
+from tunelab.data.formats import AS_NAMED, to_conversation
 from tunelab.errors import DataError
 
 SIDES = ("chosen", "rejected")

@@ -8,9 +8,9 @@ from transformers import PreTrainedTokenizerBase
 
 from tunelab.data.examples import Example
 from tunelab.data.leaks import evenly
+from tunelab.data.one_source import Split
 from tunelab.data.pieces import Piece, sequences
 from tunelab.data.preference_pairs import SIDES
-from tunelab.data.prepare import Split
 from tunelab.tasks.base import Record, Task
 from tunelab.tasks.classification import Classification
 from tunelab.tasks.regression import Regression

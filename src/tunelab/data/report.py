@@ -9,7 +9,8 @@ import numpy as np
 
 from tunelab.data.examples import Example
 from tunelab.data.leaks import near_leaks
-from tunelab.data.prepare import Sources, Split
+from tunelab.data.one_source import Split
+from tunelab.data.prepare import Sources
 from tunelab.data.repeats import conflicts, duplicates_within, exact_leaks
 from tunelab.data.supervise import supervised_targets
 from tunelab.data.token_store import longest_of, units_of

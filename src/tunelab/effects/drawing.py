@@ -3,7 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tunelab.charts import Bars, Series, bar_chart, line_chart
+from tunelab.charts.bar import Bars, bar_chart
+from tunelab.charts.line import line_chart
+from tunelab.charts.series import Series
 from tunelab.charts.ticks import Kind
 from tunelab.effects.finding import told
 from tunelab.effects.over_seeds import Arm, is_number

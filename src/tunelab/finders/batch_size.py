@@ -6,7 +6,10 @@ from dataclasses import dataclass
 import torch
 
 from tunelab.assemble import Prepared, make_data, make_module, planned_steps
-from tunelab.charts import Figure, Mark, Section, Series, Table, human, line_chart
+from tunelab.charts.line import line_chart
+from tunelab.charts.numbers import human
+from tunelab.charts.page import Figure, Section, Table
+from tunelab.charts.series import Mark, Series
 from tunelab.data.batching import cut, longest_first, mix, shuffled
 from tunelab.data.loader import StepLoader
 from tunelab.finders.finding import Finding

@@ -6,7 +6,7 @@ from pathlib import Path
 from tunelab import console
 from tunelab.assemble import Prepared, prepare
 from tunelab.atomic import write_json, write_text
-from tunelab.charts import Heading, Paragraph, page
+from tunelab.charts.page import Heading, Paragraph, page
 from tunelab.equipment import device_faults
 from tunelab.errors import ConfigError
 from tunelab.finders.batch_size import find_batch_size

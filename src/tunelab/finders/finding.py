@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tunelab.charts import Section
+from tunelab.charts.page import Section
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,10 @@ import lightning as L
 from typing_extensions import override
 
 from tunelab.assemble import Prepared, make_module
-from tunelab.charts import Figure, Mark, Section, Series, human, line_chart
+from tunelab.charts.line import line_chart
+from tunelab.charts.numbers import human
+from tunelab.charts.page import Figure, Section
+from tunelab.charts.series import Mark, Series
 from tunelab.data.examples import Step
 from tunelab.errors import ConfigError, Diverged
 from tunelab.finders.finding import Finding

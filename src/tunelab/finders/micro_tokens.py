@@ -7,7 +7,9 @@ from dataclasses import dataclass
 import torch
 
 from tunelab.assemble import Prepared, make_data, make_module
-from tunelab.charts import Figure, Mark, Series, Table, line_chart
+from tunelab.charts.line import line_chart
+from tunelab.charts.page import Figure, Table
+from tunelab.charts.series import Mark, Series
 from tunelab.data.batching import longest_first
 from tunelab.data.examples import Step
 from tunelab.data.loader import StepLoader

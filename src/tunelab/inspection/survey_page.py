@@ -1,19 +1,10 @@
 """A survey as one HTML page: tables, the curve of the rate, memory, signals along the depth."""
 
-from tunelab.charts import (
-    Bars,
-    Figure,
-    Heading,
-    Mark,
-    Paragraph,
-    Section,
-    Series,
-    Table,
-    bar_chart,
-    human,
-    line_chart,
-    page,
-)
+from tunelab.charts.bar import Bars, bar_chart
+from tunelab.charts.line import line_chart
+from tunelab.charts.numbers import human
+from tunelab.charts.page import Figure, Heading, Paragraph, Section, Table, page
+from tunelab.charts.series import Mark, Series
 from tunelab.inspection import told
 from tunelab.inspection.survey import Survey
 

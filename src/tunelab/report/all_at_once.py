@@ -2,8 +2,7 @@
 
 import math
 
-from tunelab.charts import Upright, parallel
-from tunelab.charts.parallel import number_ticks
+from tunelab.charts.parallel import Upright, number_ticks, parallel
 from tunelab.effects.setting import Setting, is_number, told
 from tunelab.report.blocks import Chart, Section
 from tunelab.report.mattered import Mattered

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from tunelab.charts import Bars, bar_chart
+from tunelab.charts.bar import Bars, bar_chart
 from tunelab.report.blocks import Block, Chart, Grid, Sample, Samples, Section, Tone, Value, Words
 from tunelab.report.run_facts import Row, RunFacts
 from tunelab.report.words import shortened, shown

@@ -2,7 +2,9 @@
 
 from collections.abc import Sequence
 
-from tunelab.charts import Bars, Series, bar_chart, line_chart
+from tunelab.charts.bar import Bars, bar_chart
+from tunelab.charts.line import line_chart
+from tunelab.charts.series import Series
 from tunelab.effects.calibration import Bin, brier, calibration_error, reliability
 from tunelab.report.blocks import Block, Chart, Grid, Section, Verdicts, Words
 from tunelab.report.run_facts import Row, RunFacts

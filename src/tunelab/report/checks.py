@@ -3,7 +3,8 @@
 import math
 from collections import Counter
 
-from tunelab.charts import Series, line_chart
+from tunelab.charts.line import line_chart
+from tunelab.charts.series import Series
 from tunelab.effects.edges import Cliff, Edge, cliffs, edges
 from tunelab.effects.enough import best_of
 from tunelab.effects.learning import judge_curve

@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tunelab.charts import Bars, bar_chart, heat_map
+from tunelab.charts.bar import Bars, bar_chart
+from tunelab.charts.heat import heat_map
 from tunelab.report.blocks import Block, Chart, Grid, Section, Value, Verdicts, Words
 from tunelab.report.run_facts import RunFacts
 from tunelab.report.words import counted, percent

@@ -3,7 +3,8 @@
 import math
 from collections.abc import Sequence
 
-from tunelab.charts import Series, line_chart
+from tunelab.charts.line import line_chart
+from tunelab.charts.series import Series
 from tunelab.report.blocks import Block, Chart, Document, Grid, Sample, Samples, Section, Tone, Value, Verdicts, Words
 from tunelab.report.compare_rows import compared, sentence, share_of_rows, shared
 from tunelab.report.curves import points, scale_of

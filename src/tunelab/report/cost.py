@@ -2,7 +2,8 @@
 
 from collections import defaultdict
 
-from tunelab.charts import Mark, Series, scatter
+from tunelab.charts.scatter import scatter
+from tunelab.charts.series import Mark, Series
 from tunelab.report.blocks import Block, Chart, Grid, Section, Value, Words
 from tunelab.report.ranking import cut_off
 from tunelab.report.study_facts import StudyFacts

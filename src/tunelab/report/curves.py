@@ -3,7 +3,8 @@
 import math
 from collections.abc import Mapping, Sequence
 
-from tunelab.charts import Mark, Series, line_chart
+from tunelab.charts.line import line_chart
+from tunelab.charts.series import Mark, Series
 from tunelab.charts.ticks import Kind
 from tunelab.effects.learning import Learning, judge_curve
 from tunelab.report.blocks import Block, Chart, Section, Words

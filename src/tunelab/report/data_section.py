@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from tunelab.charts import Bars, bar_chart
+from tunelab.charts.bar import Bars, bar_chart
 from tunelab.data.report_facts import duplicates, leaks
 from tunelab.report.blocks import Block, Chart, Grid, Section, Verdicts, Words
 from tunelab.report.run_facts import RunFacts

@@ -2,7 +2,8 @@
 
 import math
 
-from tunelab.charts import Bars, bar_chart, heat_map
+from tunelab.charts.bar import Bars, bar_chart
+from tunelab.charts.heat import heat_map
 from tunelab.report.blocks import Block, Chart, Grid, Section, Tone, Value, Words
 from tunelab.report.mattered import Mattered
 from tunelab.report.words import percent

@@ -4,7 +4,9 @@ import math
 from dataclasses import dataclass
 from functools import cached_property
 
-from tunelab.charts import Bars, Series, bar_chart, line_chart
+from tunelab.charts.bar import Bars, bar_chart
+from tunelab.charts.line import line_chart
+from tunelab.charts.series import Series
 from tunelab.effects.importance import ped_anova
 from tunelab.effects.isolation import Stretch, isolation
 from tunelab.effects.setting import Setting, told

@@ -3,7 +3,10 @@
 from collections.abc import Sequence
 from statistics import fmean, stdev
 
-from tunelab.charts import Bars, Series, bar_chart, human, scatter
+from tunelab.charts.bar import Bars, bar_chart
+from tunelab.charts.numbers import human
+from tunelab.charts.scatter import scatter
+from tunelab.charts.series import Series
 from tunelab.report.blocks import Block, Chart, Section, Verdicts, Words
 from tunelab.report.run_facts import Row, RunFacts
 

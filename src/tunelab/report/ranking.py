@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tunelab.charts import Series, line_chart
+from tunelab.charts.line import line_chart
+from tunelab.charts.series import Series
 from tunelab.effects.points import Point, Trial
 from tunelab.effects.setting import told
 from tunelab.report.blocks import Card, Cards, Chart, Grid, Section, Value, Verdicts, Words

@@ -3,7 +3,8 @@
 import math
 from collections.abc import Sequence
 
-from tunelab.charts import Series, line_chart
+from tunelab.charts.line import line_chart
+from tunelab.charts.series import Series
 from tunelab.effects.enough import BestOf, best_of
 from tunelab.effects.setting import told
 from tunelab.report.blocks import Block, Chart, Document, Grid, Section, Value, Verdicts, Words

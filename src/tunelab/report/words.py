@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 
-from tunelab.charts import human
+from tunelab.charts.numbers import human
 from tunelab.report.blocks import Value
 
 LONGEST = 600  # characters of one text on a page

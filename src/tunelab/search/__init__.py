@@ -1,1 +1,1 @@
-"""Search over hyper-parameters: ask, start a training, watch, tell.  One engine behind every `-m`."""
+"""Hyper-parameter search: suggest a configuration, train it, report its score.  One engine behind every `-m`."""

@@ -1,7 +1,7 @@
-"""The engine of every search: ask, start a training, watch, tell.
+"""The engine of every search: suggest, start a training, watch it, record its outcome; and when to give up.
 
 Several engines may work on one study, on one machine or on many that share a disk.  Whoever decides what runs next
-holds the study's claim, so no trial is started twice and none is counted twice.  An engine that dies leaves its trials
+holds the study's lock, so no trial is started twice and none is counted twice.  An engine that dies leaves its trials
 marked as running; the next one takes them over: a process that still runs is watched to its end, one that is gone goes
 on from its last checkpoint.
 """
@@ -13,21 +13,20 @@ from typing import Protocol
 
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from tunelab.errors import TuneLabError
-from tunelab.search.claim import claim
-from tunelab.search.crew import Crew, Running
-from tunelab.search.hopeless import hopeless
-from tunelab.search.orphans import elsewhere, left_behind, orphan
-from tunelab.search.outcome import Outcome, read_outcome, scored
-from tunelab.search.plan import Plan
-from tunelab.search.proposals import counted, retried
+from tunelab.errors import ConfigError, TuneLabError
+from tunelab.search.search_config import SearchConfig
 from tunelab.search.space import Params, Space
-from tunelab.search.spent import covered, intervals, typical
+from tunelab.search.study_folder import StudyFolder
+from tunelab.search.study_results import elapsed_time, median_duration, work_intervals
+from tunelab.search.study_storage import study_lock
+from tunelab.search.suggest import counted_trials, requeue_failed
+from tunelab.search.trial_outcome import MISSING_SCORE, TrialOutcome, read_outcome, require_scores
+from tunelab.search.worker_pool import RunningTrial, WorkerPool, next_takeover, stale_hosts, stale_trials
 
-SOON, POLL = 0.002, 0.1  # seconds between two looks at the running trials: least and most
-SHARE = 0.02  # of the time that a trial has run, until it is looked at again
-QUIET = 1.0  # the same while nothing of ours runs and we wait for other engines
-PREEMPTED = 20  # times that a trial may be sent away by others before it counts as failed
+MIN_POLL, MAX_POLL = 0.002, 0.1  # seconds between two looks at the running trials: least and most
+POLL_SHARE = 0.02  # of the time that a trial has run, until it is looked at again
+IDLE_POLL = 1.0  # the same while nothing of ours runs and we wait for other engines
+MAX_PREEMPTIONS = 20  # times that a trial may be sent away by others before it counts as failed
 
 
 class Proposer(Protocol):
@@ -59,9 +58,9 @@ class Engine:
         looked: Called after each look at the running trials.
     """
 
-    crew: Crew
+    crew: WorkerPool
     proposals: Proposer
-    plan: Plan
+    plan: SearchConfig
     objectives: Sequence[str]
     fixed: Sequence[str]
     tell: Callable[[str], None] = print
@@ -83,8 +82,8 @@ class Engine:
             TuneLabError: If the settings let no trial run, or the system none start.
         """
         if self.plan.retry == "failed":
-            with claim(self.crew.folder.lock):
-                again = retried(self.crew.notes.study, self.trials())
+            with study_lock(self.crew.folder.lock):
+                again = requeue_failed(self.crew.notes.study, self.trials())
             if again:
                 self.tell(f"trying failed trials anew: {', '.join(map(str, again))}")
         while True:
@@ -106,9 +105,9 @@ class Engine:
     def _pause(self) -> float:
         """Seconds until the next look: a trial that has just begun may end at once, a long one can wait."""
         if not self.crew.running:
-            return QUIET
+            return IDLE_POLL
         youngest = time.monotonic() - max(running.began for running in self.crew.running)
-        return min(POLL, max(SOON, SHARE * youngest))
+        return min(MAX_POLL, max(MIN_POLL, POLL_SHARE * youngest))
 
     def stop(self) -> None:
         """Start nothing more, and ask every trial to end at a safe point; a second call ends them at once."""
@@ -125,7 +124,7 @@ class Engine:
 
     def _fill(self) -> None:
         while self.crew.has_room() and not self.stopping:
-            with claim(self.crew.folder.lock):
+            with study_lock(self.crew.folder.lock):
                 try:
                     with self.crew.notes.at_once():
                         started = self._take_over() or (self._wanted() and self._start_next())
@@ -145,14 +144,14 @@ class Engine:
 
     def _enough(self, trials: Sequence[FrozenTrial]) -> bool:
         """Whether the budget is used up."""
-        found = counted(trials)
+        found = counted_trials(trials)
         if self.plan.trials is not None and len(found) >= self.plan.trials:
             return True
         if self.plan.hours is None:
             return False
-        left = {trial.number for trial in left_behind(trials, self.crew.numbers, self.crew.owner, self.crew.folder)}
-        spent = covered(intervals(found, time.time(), lambda trial: trial.number not in left))
-        return spent + typical(found) >= self.plan.hours * 3600
+        left = {trial.number for trial in stale_trials(trials, self.crew.numbers, self.crew.owner, self.crew.folder)}
+        spent = elapsed_time(work_intervals(found, time.time(), lambda trial: trial.number not in left))
+        return spent + median_duration(found) >= self.plan.hours * 3600
 
     def _done(self) -> bool:
         return self.exhausted or self._enough(self.trials())
@@ -176,10 +175,10 @@ class Engine:
 
     def _take_over(self) -> bool:
         folder = self.crew.folder
-        left = left_behind(self.trials(), self.crew.numbers, self.crew.owner, folder)
-        found = orphan(left, folder, self.proposals.space, self.objectives, self.crew.executor) if left else None
+        left = stale_trials(self.trials(), self.crew.numbers, self.crew.owner, folder)
+        found = next_takeover(left, folder, self.proposals.space, self.objectives, self.crew.executor) if left else None
         if found is None:
-            for number, host in elsewhere(left).items():
+            for number, host in stale_hosts(left).items():
                 if number not in self.waited_for:
                     self.waited_for.add(number)
                     self.tell(f"trial {number} may still run on {host}: it is taken over once its folder falls silent")
@@ -206,7 +205,7 @@ class Engine:
                     self._finish(running.number, ended)
             self.changed(self)
 
-    def _goes_on(self, running: Running, ended: Outcome) -> bool:
+    def _goes_on(self, running: RunningTrial, ended: TrialOutcome) -> bool:
         """Whether a trial that was cut off is kept, to be gone on with now or by the next command."""
         number = running.number
         if ended.kind == "disk":
@@ -222,19 +221,19 @@ class Engine:
         if ended.kind != "preempted":
             return False
         times = int(self.crew.notes.facts(number).get("preempted", 0)) + 1
-        if times > PREEMPTED:
+        if times > MAX_PREEMPTIONS:
             return False
         self.crew.notes.write(number, preempted=times)
         self.tell(f"trial {number} was sent away by others ({ended.reason}): going on with it")
-        with claim(self.crew.folder.lock):
+        with study_lock(self.crew.folder.lock):
             self._start(number, resumes=(self.crew.folder.trial(number) / "run.json").is_file())
         return True
 
-    def _finish(self, number: int, ended: Outcome) -> None:
-        ended = scored(ended, self.plan.constraints)
+    def _finish(self, number: int, ended: TrialOutcome) -> None:
+        ended = require_scores(ended, self.plan.constraints)
         limits = self.plan.constraints.items() if ended.state == "complete" else ()
         self.crew.notes.end(number, ended, {name: ended.scores[name] - limit for name, limit in limits})
-        if (fault := hopeless(self.trials(), self.crew.folder)) is not None:
+        if (fault := abort_reason(self.trials(), self.crew.folder)) is not None:
             self._give_up(fault)
 
     def _give_up(self, fault: TuneLabError) -> None:
@@ -242,3 +241,32 @@ class Engine:
         self.fault = fault
         self.stopping = True
         self.crew.stop()
+
+
+MAX_INITIAL_FAILURES = 3  # trials in a row that may fail by their settings
+
+
+def abort_reason(trials: Sequence[FrozenTrial], folder: StudyFolder) -> TuneLabError | None:
+    """Why the search has no prospect; None where it has.
+
+    Args:
+        trials: Every trial of the study.
+        folder: Its files.
+    """
+    ended = [trial for trial in counted_trials(trials) if trial.state.is_finished()]
+    whole = any(trial.state is TrialState.COMPLETE for trial in ended)
+    unscored = [trial for trial in ended if trial.user_attrs.get("kind") == MISSING_SCORE]
+    if unscored and not whole:
+        last = unscored[-1]
+        return ConfigError(
+            f"trial {last.number} ran to its end and {last.user_attrs.get('reason')}\nNo other trial would leave it "
+            "either; search.objectives and search.constraints take these names only"
+        )
+    first = ended[:MAX_INITIAL_FAILURES]
+    if len(ended) == MAX_INITIAL_FAILURES and all(trial.user_attrs.get("kind") == "config" for trial in first):
+        last = first[-1]
+        return TuneLabError(
+            f"the first {MAX_INITIAL_FAILURES} trials could not start, so no other will; the last one said: "
+            f"{last.user_attrs.get('reason')}\nIts output is in {folder.trial(last.number)}/trial.log"
+        )
+    return None

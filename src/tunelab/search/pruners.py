@@ -1,12 +1,19 @@
-"""Who ends a trial early, by name."""
+"""Pruners by name (median, Hyperband, ASHA), and the trial's side: it reports scores and asks whether to stop."""
 
+import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from optuna import pruners
 from optuna.pruners import BasePruner
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
+
+from tunelab.errors import ConfigError
+from tunelab.search.study_config import STORAGE_VARIABLE
+from tunelab.search.study_folder import StudyFolder
+from tunelab.search.study_storage import open_storage, running_trial
 
 
 class Hyperband(BasePruner):
@@ -52,3 +59,34 @@ def make_pruner(name: str, options: Mapping[str, Any]) -> BasePruner:
     if name == "asha":  # asynchronous successive halving, Li et al. 2020
         return pruners.SuccessiveHalvingPruner(**{"min_resource": 1, "reduction_factor": 3, **given})
     return pruners.NopPruner()
+
+
+class TrialReporter:
+    """Speaks for one trial.
+
+    Args:
+        study: Folder of the study.
+        number: Of the trial.
+
+    Raises:
+        ConfigError: If there is no such study.
+    """
+
+    def __init__(self, study: Path, number: int) -> None:
+        folder = StudyFolder(study)
+        try:
+            request = folder.read_request()
+        except (OSError, ValueError) as fault:
+            raise ConfigError(f"trial.study={study} holds no search ({fault}); only a search sets trial.*") from fault
+        self.single = len(request["objectives"]) == 1
+        storage, _ = open_storage(request["storage"] or os.environ.get(STORAGE_VARIABLE), folder)
+        pruner = make_pruner(request["pruner"], request["pruner_options"])
+        self.trial = running_trial(storage, request["name"], number, pruner)
+        self.storage, self.identifier = storage, self.trial._trial_id
+
+    def report(self, value: float, step: int) -> bool:
+        """Send the score of one validation, counted from 1; whether the search wants this trial to stop."""
+        if not self.single or self.storage.get_trial(self.identifier).state.is_finished():
+            return False  # several scores have no order; a finished trial is only run again
+        self.trial.report(value, step)
+        return bool(self.trial.should_prune())

@@ -1,13 +1,13 @@
-"""What starts the training of a trial, by name."""
+"""Executors by name: what starts the training of a trial."""
 
 from pathlib import Path
 
-from tunelab.search.executors.inline import InlineExecutor, Train
-from tunelab.search.jobs import Executor, LocalExecutor
-from tunelab.search.plan import Plan
+from tunelab.search.executors.inline import InlineExecutor, TrainFunction
+from tunelab.search.search_config import SearchConfig
+from tunelab.search.trial_process import Executor, LocalExecutor
 
 
-def make_executor(plan: Plan, train: Train, logs: Path) -> Executor:
+def make_executor(plan: SearchConfig, train: TrainFunction, logs: Path) -> Executor:
     """The executor that a plan names.
 
     Args:
@@ -21,7 +21,7 @@ def make_executor(plan: Plan, train: Train, logs: Path) -> Executor:
     if plan.isolation == "inline":
         return InlineExecutor(train)
     if plan.executor == "submitit":
-        from tunelab.search.executors.cluster import SubmititExecutor  # an extra
+        from tunelab.search.executors.slurm import SubmititExecutor  # an extra
 
         return SubmititExecutor(plan.executor_options, logs)
     if plan.executor == "ray":

@@ -1,4 +1,4 @@
-"""Trials in the searching process: no start-up time, and no protection either.  For toys and tests."""
+"""Trials in the process of the search: no start-up time, and no protection either.  For toys and tests."""
 
 import signal
 from collections.abc import Callable, Mapping, Sequence
@@ -6,11 +6,11 @@ from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 from tunelab.errors import TuneLabError
-from tunelab.search.jobs import Job
-from tunelab.search.outcome import LOG
+from tunelab.search.trial_outcome import TRIAL_LOG
+from tunelab.search.trial_process import Job
 
-Train = Callable[[Sequence[str], Path], object]
-ASKED = {128 + number: number for number in (signal.SIGTERM, signal.SIGINT)}
+TrainFunction = Callable[[Sequence[str], Path], object]
+STOP_STATUSES = {128 + number: number for number in (signal.SIGTERM, signal.SIGINT)}
 
 
 class InlineJob:
@@ -24,17 +24,17 @@ class InlineJob:
 
     reference = ""  # it dies with its engine
 
-    def __init__(self, train: Train, overrides: Sequence[str], folder: Path) -> None:
+    def __init__(self, train: TrainFunction, overrides: Sequence[str], folder: Path) -> None:
         self.train, self.overrides, self.folder, self.asked = train, overrides, folder, False
 
     def poll(self) -> int:
         if self.asked:
             return 128 + signal.SIGTERM
         self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / LOG).open("a", encoding="utf-8") as log, redirect_stdout(log), redirect_stderr(log):
+        with (self.folder / TRIAL_LOG).open("a", encoding="utf-8") as log, redirect_stdout(log), redirect_stderr(log):
             status = self._trained()
-        if status in ASKED:  # the signal was for the search as well, and the training took it
-            signal.raise_signal(ASKED[status])
+        if status in STOP_STATUSES:  # the signal was for the search as well, and the training took it
+            signal.raise_signal(STOP_STATUSES[status])
         return status
 
     def stop(self) -> None:
@@ -63,7 +63,7 @@ class InlineExecutor:
         train: Does one training, from its overrides and its run folder.
     """
 
-    def __init__(self, train: Train) -> None:
+    def __init__(self, train: TrainFunction) -> None:
         self.train = train
 
     def start(self, command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> Job:

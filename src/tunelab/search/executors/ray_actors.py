@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from tunelab.errors import ConfigError
-from tunelab.search.jobs import Job, LocalExecutor, LocalJob
+from tunelab.search.trial_process import Job, LocalExecutor, LocalJob
 
-LOST = -9  # exit status of a trial whose node is gone
+LOST_STATUS = -9  # exit status of a trial whose node is gone
 
 
 class RayJob:
@@ -22,7 +22,7 @@ class RayJob:
         try:
             found: int | None = self.ray.get(self.actor.poll.remote())
         except self.ray.exceptions.RayActorError:
-            return LOST
+            return LOST_STATUS
         if found is not None:
             self.ray.kill(self.actor)
         return found

@@ -1,1 +1,0 @@
-"""Cross-validation: every row validated once, one training for each fold, one table."""

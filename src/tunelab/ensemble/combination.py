@@ -1,0 +1,299 @@
+"""Combine outputs of several models: mean, vote, fitted weights, stacking, temperature; and select members.  Pure.
+
+Shape letters: K members, N rows, C classes or targets.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.optimize import minimize, minimize_scalar
+from scipy.special import expit, log_expit, log_softmax, softmax
+from torch import Tensor
+from torch.nn import functional as F
+
+from tunelab.effects.calibration import calibration_error, reliability
+
+FloatArray = NDArray[np.float64]
+EM_MAX_ROUNDS = 2000  # of expectation maximisation; it stops long before that
+EM_TOLERANCE = 1e-10  # change of the mean log-likelihood below which weights have settled
+
+
+def weighted_mean(said: FloatArray, weights: Sequence[float] | FloatArray | None = None) -> FloatArray:
+    """Weighted mean over members: (K, N, C) to (N, C)."""
+    shares = np.full(len(said), 1 / len(said)) if weights is None else np.asarray(weights, dtype=np.float64)
+    found: FloatArray = np.tensordot(shares, said, 1)
+    return found
+
+
+def majority_vote(said: FloatArray) -> FloatArray:
+    """One vote a member, for its likeliest class: probabilities (K, N, C) to (N, C) that sum to 1.
+
+    A tie goes to the class with the higher mean probability.  One vote in a hundred is shared out by that mean, so that
+    no class gets a probability of 0, which would make the loss of a single wrong row infinite.
+    """
+    votes = np.eye(said.shape[2])[said.argmax(axis=2)].mean(axis=0)
+    found: FloatArray = 0.99 * votes + 0.01 * said.mean(axis=0)
+    return found
+
+
+def multilabel_vote(said: FloatArray, threshold: float) -> FloatArray:
+    """One vote a member on each label by itself: (K, N, C) to a number that reaches `threshold` with a majority.
+
+    A tie is decided by the mean probability.
+    """
+    share = (said >= threshold).mean(axis=0)
+    more = threshold + (1 - threshold) * (2 * share - 1)
+    found: FloatArray = np.where(share > 0.5, more, np.where(share < 0.5, threshold * 2 * share, said.mean(axis=0)))
+    return found
+
+
+def mixture_weights(likelihood: FloatArray) -> FloatArray:
+    """Weights of a mixture under which what came true is likeliest, (K,), none below 0, together 1.
+
+    The log-likelihood is concave in the weights, so expectation maximisation (Dempster, Laird, Rubin 1977) ends at the
+    one best value from any start; it begins at equal weights.
+
+    Args:
+        likelihood: The probability that each member gave to what came true, (N, K).
+    """
+    shares = np.full(likelihood.shape[1], 1 / likelihood.shape[1])
+    kept = np.maximum(likelihood, 1e-300)
+    before = -np.inf
+    for _ in range(EM_MAX_ROUNDS):
+        mixed = kept @ shares
+        now = float(np.log(mixed).mean())
+        if now - before < EM_TOLERANCE:
+            break
+        before = now
+        shares = shares * (kept / mixed[:, None]).mean(axis=0)
+        shares = shares / shares.sum()
+    return shares
+
+
+def least_squares_weights(said: FloatArray, wanted: FloatArray) -> FloatArray:
+    """Weights of the mean that come closest to what is wanted, (K,), none below 0, together 1.
+
+    Args:
+        said: Numbers of each member, (K, M).
+        wanted: What is right, (M,).
+    """
+    members = len(said)
+    if members == 1:
+        return np.ones(1)
+    gaps = said - wanted  # weights sum to 1, so the error of the mean is the mean of the errors
+    products = gaps @ gaps.T / gaps.shape[1]
+    scale = float(np.trace(products)) / members or 1.0
+    found = minimize(
+        lambda shares: float(shares @ products @ shares) / scale,
+        np.full(members, 1 / members),
+        jac=lambda shares: 2 * products @ shares / scale,
+        bounds=[(0.0, 1.0)] * members,
+        constraints=[{"type": "eq", "fun": lambda shares: shares.sum() - 1, "jac": np.ones_like}],
+        method="SLSQP",
+        options={"ftol": 1e-12, "maxiter": 500},
+    )
+    shares = np.clip(found.x, 0, None)
+    settled: FloatArray = shares / shares.sum()
+    return settled
+
+
+def disagreement(said: FloatArray) -> float:
+    """Mean share of rows on which two members decide differently, over all pairs (Skalak 1996); of numbers, nan."""
+    if said.shape[2] < 2 or len(said) < 2:
+        return float("nan")
+    choices = said.argmax(axis=2)  # (K, N)
+    pairs = [(one != other).mean() for at, one in enumerate(choices) for other in choices[at + 1 :]]
+    return float(np.mean(pairs))
+
+
+PENALTY_STRENGTHS = (0.001, 0.01, 0.1, 1.0, 10.0)  # pull towards the plain mean that cross-validation chooses from
+STACKING_FOLDS = 5
+
+LossFunction = Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class StackingModel:
+    """The model on top: output c is the sum over members of `weights[k, c] * input[k, n, c]`, plus `bias[c]`.
+
+    Attributes:
+        weights: (K, C).
+        bias: (C,).
+        strength: Of the pull towards the plain mean of the members.
+    """
+
+    weights: FloatArray
+    bias: FloatArray
+    strength: float
+
+    def __call__(self, inputs: FloatArray) -> FloatArray:
+        """Inputs (K, N, C) to outputs (N, C)."""
+        found: FloatArray = np.einsum("kc,knc->nc", self.weights, inputs) + self.bias
+        return found
+
+
+def class_loss(outputs: Tensor, wanted: Tensor) -> Tensor:
+    """Mean cross-entropy: outputs (N, C) against class indices (N,)."""
+    return F.cross_entropy(outputs, wanted)
+
+
+def multilabel_loss(outputs: Tensor, wanted: Tensor) -> Tensor:
+    """Mean binary cross-entropy: outputs (N, C) against 0 and 1, (N, C)."""
+    return F.binary_cross_entropy_with_logits(outputs, wanted)
+
+
+def squared_loss(outputs: Tensor, wanted: Tensor) -> Tensor:
+    """Mean squared error: outputs and wanted (N, C)."""
+    return F.mse_loss(outputs, wanted)
+
+
+def fit_stacking(inputs: FloatArray, wanted: NDArray[np.generic], loss: LossFunction) -> StackingModel:
+    """Fit on validation rows (Wolpert 1992), pulled towards the plain mean as strongly as cross-validation says.
+
+    Without the pull a few hundred rows would be learned by heart.
+
+    Args:
+        inputs: Log-probabilities, logits or standardised numbers, (K, N, C).
+        wanted: As `loss` takes it.
+        loss: Convex in the outputs.
+    """
+    given, right = torch.from_numpy(inputs), torch.from_numpy(wanted)
+    order = torch.from_numpy(np.random.default_rng(0).permutation(given.shape[1]))
+    folds = min(STACKING_FOLDS, len(order))
+    costs = []
+    for strength in PENALTY_STRENGTHS:
+        cost = 0.0
+        for fold in range(folds if folds > 1 else 0):
+            held = order[fold::folds]
+            rest = order[torch.arange(len(order)) % folds != fold]
+            weights, bias = solve_stacking(given[:, rest], right[rest], loss, strength)
+            cost += float(loss(apply_stacking(weights, bias, given[:, held]), right[held])) * len(held)
+        costs.append(cost)
+    strength = PENALTY_STRENGTHS[int(np.argmin(costs))]
+    weights, bias = solve_stacking(given, right, loss, strength)
+    return StackingModel(weights.numpy(), bias.numpy(), strength)
+
+
+def apply_stacking(weights: Tensor, bias: Tensor, inputs: Tensor) -> Tensor:
+    """As `Stack`, on tensors."""
+    return torch.einsum("kc,knc->nc", weights, inputs) + bias
+
+
+def solve_stacking(inputs: Tensor, wanted: Tensor, loss: LossFunction, strength: float) -> tuple[Tensor, Tensor]:
+    """Weights (K, C) and bias (C,) that minimise loss plus `strength` times their squared distance from the mean."""
+    members, _, width = inputs.shape
+    plain = torch.full((members, width), 1 / members, dtype=inputs.dtype)
+    weights, bias = plain.clone().requires_grad_(), torch.zeros(width, dtype=inputs.dtype, requires_grad=True)
+    optimizer = torch.optim.LBFGS(
+        [weights, bias], max_iter=200, tolerance_grad=1e-9, tolerance_change=1e-12, line_search_fn="strong_wolfe"
+    )
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        pull = (weights - plain).square().sum() + bias.square().sum()
+        cost = loss(apply_stacking(weights, bias, inputs), wanted) + strength * pull / width
+        cost.backward()
+        return cost
+
+    with torch.enable_grad():
+        optimizer.step(closure)
+    return weights.detach(), bias.detach()
+
+
+MAX_LOG_TEMPERATURE = 4.0  # a temperature lies between exp(-4) and exp(4)
+
+
+def fit_temperature(logits: FloatArray, wanted: NDArray[np.int64], *, several: bool = False) -> float:
+    """The temperature under which what came true is likeliest; above 1 where the model is over-confident.
+
+    Source: Guo et al. 2017, On Calibration of Modern Neural Networks.
+
+    Args:
+        logits: (N, C).
+        wanted: Class indices (N,), or with `several` 0 and 1, (N, C).
+        several: Whether each row can have any number of labels.
+    """
+
+    def cost(log_temperature: float) -> float:
+        scaled = logits / np.exp(log_temperature)
+        if several:
+            return -float(np.where(wanted > 0, log_expit(scaled), log_expit(-scaled)).mean())
+        return -float(log_softmax(scaled, axis=1)[np.arange(len(wanted)), wanted].mean())
+
+    found = minimize_scalar(
+        cost, bounds=(-MAX_LOG_TEMPERATURE, MAX_LOG_TEMPERATURE), method="bounded", options={"xatol": 1e-6}
+    )
+    return float(np.exp(found.x))
+
+
+def temperature_calibration_error(
+    logits: FloatArray,
+    wanted: NDArray[np.int64],
+    temperature: float = 1.0,
+    *,
+    several: bool = False,
+    threshold: float = 0.5,
+) -> float:
+    """Expected calibration error of what is decided from logits, over 15 bins of equal width, in [0, 1].
+
+    With `several` every yes or no counts by itself.
+    """
+    if several:
+        chance = expit(logits / temperature).ravel()
+        yes = chance >= threshold
+        hits, confidences = yes == (wanted.ravel() > 0), np.where(yes, chance, 1 - chance)
+    else:
+        chances = softmax(logits / temperature, axis=1)
+        hits, confidences = chances.argmax(axis=1) == wanted, chances.max(axis=1)
+    return calibration_error(reliability(confidences.tolist(), hits.tolist()))
+
+
+def forward_selection(costs: Sequence[float], together: Callable[[Sequence[int]], float], most: int) -> list[int]:
+    """Greedy ensemble selection, without repetition (Caruana et al. 2004).
+
+    It begins with the best single model, adds whichever lowers the cost of all together most, and takes the best
+    of the sets that it passed through, from two members on.
+
+    Args:
+        costs: Of each model by itself, on validation.
+        together: Cost of several together.
+        most: Members at most.
+
+    Returns:
+        Places of the members, in the order in which they were added.
+    """
+    chosen = [min(range(len(costs)), key=lambda place: costs[place])]
+    best, least = list(chosen), float("inf")
+    while len(chosen) < min(most, len(costs)):
+        left = [place for place in range(len(costs)) if place not in chosen]
+        tried = {place: together([*chosen, place]) for place in left}
+        chosen.append(min(left, key=lambda place: tried[place]))
+        if tried[chosen[-1]] < least:
+            best, least = list(chosen), tried[chosen[-1]]
+    return best
+
+
+def greedy_soup_selection(
+    scores: Sequence[float], together: Callable[[Sequence[int]], float]
+) -> tuple[list[int], float]:
+    """Which weights to average: from the best on, each is kept if it does not lower the score of the average.
+
+    Source: Wortsman et al. 2022, Model soups.
+
+    Args:
+        scores: Of each model by itself on validation; higher is better.
+        together: Score of the average of several.
+
+    Returns:
+        Places of the members, best first, and their score together.
+    """
+    order = sorted(range(len(scores)), key=lambda place: -scores[place])
+    kept, best = order[:1], scores[order[0]]
+    for place in order[1:]:
+        tried = together([*kept, place])
+        if tried >= best:
+            kept, best = [*kept, place], tried
+    return kept, best

@@ -1,0 +1,136 @@
+"""The run folder of an ensemble: manifest, scores, predictions, `ensemble.json`, and an export if one model results."""
+
+import os
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from tunelab.assemble import Prepared
+from tunelab.atomic import write_json
+from tunelab.closing import base_of, write_export
+from tunelab.data.prepare import Sources
+from tunelab.ensemble.ensemble_scores import EnsembleResult
+from tunelab.record import RunFolder
+from tunelab.restore import Trained, weights_hash
+from tunelab.run_card import close_card, open_card, sha256_file
+from tunelab.scoring import Outcome
+from tunelab.tracking.redact import redact
+
+ENSEMBLE_FILE = "ensemble.json"
+
+
+def write_ensemble_folder(
+    root: Path,
+    method: str,
+    result: EnsembleResult,
+    model: Trained,
+    sources: Sources,
+    places: Sequence[Any],
+    began: float,
+) -> RunFolder:
+    """Leave card, config, scores, tables, predictions and `ensemble.json`; where one model results, an export.
+
+    Args:
+        root: The folder; there must be no run in it.
+        method: As on the command line.
+        result: What came out.
+        model: Of a soup the averaged model, else the first member.
+        sources: The splits.
+        places: The members that were considered.
+        began: `time.monotonic()` when the work began.
+    """
+    settings = replace(model.settings, name="ensemble", resume=None, trial={"id": None, "study": None})
+    facts = ensemble_facts(root, method, result, places)
+    scores = {f"val/{name}": value for name, value in result.validation.scores.items()}
+    scores |= {f"test/{name}": value for name, value in result.test.scores.items()}
+    if "calibration" in result.facts:
+        scores |= {f"test/{name}": result.facts["calibration"]["ensemble"][name] for name in ("ece", "ece_calibrated")}
+    command = [Path(sys.executable).name, *sys.argv]
+    with RunFolder.create(root) as folder:
+        card = open_card(
+            command=command,
+            overrides=[],
+            config=settings.plain,
+            seed=settings.seed,
+            data={"files": sources.files, "notes": sources.notes},
+            model={"path": base_of(settings), "parameters": sum(p.numel() for p in model.model.parameters())},
+        )
+        card["ensemble"] = facts
+        folder.write_card(card)
+        folder.write_config(OmegaConf.to_yaml(OmegaConf.create(redact(settings.plain))))
+        write_json(folder.learned, result.task.state())
+        folder.write_scores(scores)
+        folder.write_tables({"test": result.test.tables})
+        folder.write_predictions(result.test.predictions)
+        write_json(root / ENSEMBLE_FILE, facts)
+        if method in ("soup", "greedy_soup"):
+            prepared = Prepared(
+                settings, model.task, sources, model.tokenizer, {}, row_counts(sources), adapter=model.adapter
+            )
+            # last: a head that speaks the user's units is changed for good
+            write_export(prepared, folder, Outcome(scores), [f"{shlex.join(command[1:])}  # an ensemble"])
+        results = {"predictions_sha256": sha256_file(folder.predictions)}
+        folder.write_card(
+            close_card(card, "finished", None, time.monotonic() - began, None, scores, results=results)
+            | {"ensemble": facts}
+        )
+    return folder
+
+
+def row_counts(sources: Sources) -> dict[str, dict[str, int | float]]:
+    """Rows of each split."""
+    return {name: {"rows": len(split.rows)} for name, split in sources.splits.items()}
+
+
+def ensemble_facts(root: Path, method: str, result: EnsembleResult, places: Sequence[Any]) -> dict[str, Any]:
+    """`ensemble.json`: method, members, where they lie, their weights, gains with intervals, what else was fitted."""
+    weights: Sequence[float | None] = result.weights or [None] * len(result.names)
+    by_name = {place.name: place for place in places}
+    return {
+        "method": method,
+        "members": [
+            {"run": name, **member_location(root, by_name[name]), "weight": weight}
+            for name, weight in zip(result.names, weights, strict=True)
+        ],
+        "best_single": result.best,
+        "gains": {name: asdict(gain) for name, gain in result.gains.items()},
+        **result.facts,
+    }
+
+
+def member_location(root: Path, place: Any) -> dict[str, str | None]:
+    """Where a member lies, so that it is found when the ensemble is asked again, and how its weights are known."""
+    folder = place.folder.root.resolve()
+    return {
+        "folder": str(folder),
+        "beside": os.path.relpath(folder, root.resolve()),  # serves where both have been moved
+        "checkpoint": None if place.checkpoint is None else place.checkpoint.name,
+        "weights_sha256": weights_hash(place.checkpoint or place.folder.best) if has_weights(place) else None,
+    }
+
+
+def has_weights(place: Any) -> bool:
+    """Whether a member's checkpoint is still there; else its export served."""
+    return bool((place.checkpoint or place.folder.best).is_file())
+
+
+def gain_sentence(result: EnsembleResult) -> str:
+    """Whether it paid, in words."""
+    name = result.facts["primary"]
+    gain = result.gains[name]
+    if not isfinite(gain.gain):
+        return f"test/{name} is no number, so nothing can be said of a gain"
+    figures = f"test/{name} {gain.ensemble:.4g} against {gain.single:.4g} of the best single run ({result.best})"
+    interval = f"gain {gain.gain:+.4g}, 95 % interval {gain.low:+.4g} to {gain.high:+.4g}"
+    if gain.low > 0:
+        return f"the ensemble is better: {figures}; {interval}"
+    if gain.high < 0:
+        return f"the ensemble is worse: {figures}; {interval}"
+    return f"no difference is proven: {figures}; {interval}, which holds 0"

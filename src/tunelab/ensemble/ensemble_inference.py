@@ -1,0 +1,225 @@
+"""Use an ensemble of predictions: load its members from its folder, answer new records, evaluate on a split.
+
+Shape letters: N rows, C classes or targets.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from tunelab.assemble import make_task
+from tunelab.data.examples import Example
+from tunelab.data.one_source import Split
+from tunelab.data.prepare import encode_split
+from tunelab.ensemble.combination import StackingModel
+from tunelab.ensemble.ensemble_folder import ENSEMBLE_FILE
+from tunelab.ensemble.ensemble_members import MemberSource, ModelOutputs, model_outputs
+from tunelab.ensemble.ensemble_scores import SplitEvaluation
+from tunelab.ensemble.label_ensemble import CombinationRule, OutputKind, evaluate_outputs, make_rule
+from tunelab.ensemble.model_mixture import MixtureModel
+from tunelab.ensemble.text_ensemble import (
+    VoteSampling,
+    collect_votes,
+    elect_answer,
+    evaluate_mixture,
+    rows_to_answer,
+    score_answers,
+)
+from tunelab.errors import ConfigError
+from tunelab.generate.answering import Answer, Records, batches, questions, window
+from tunelab.generate.sample import sampled
+from tunelab.judging import Judged
+from tunelab.models.document_attention import on_device
+from tunelab.record import RunFolder
+from tunelab.restore import Trained, find_run, settings_of, weights_hash
+from tunelab.settings import Run
+from tunelab.tasks.base import Task
+from tunelab.tasks.labelled import Labelled
+
+
+@dataclass
+class LoadedEnsemble:
+    """Several runs that answer as one.
+
+    Attributes:
+        task: Of labels and numbers: in the scale that the members were combined in.
+        members: In use, as they were when they were combined.
+        weights: Of the members; None where they vote or are stacked.
+        stack: The small model on top, where there is one.
+        sampling: How members that write are asked when they vote.
+        digest: A hash of what was fitted.
+    """
+
+    folder: RunFolder
+    settings: Run
+    task: Task
+    members: list[Trained]
+    weights: list[float] | None
+    stack: StackingModel | None
+    sampling: VoteSampling
+    digest: str
+
+    @property
+    def note(self) -> str | None:
+        """What the user should know of how members were restored, if anything."""
+        return "\n".join(member.note for member in self.members if member.note) or None
+
+    def identity(self) -> str:
+        """A text that differs between any two ensembles."""
+        return " ".join([self.digest, *(member.identity() for member in self.members)])
+
+
+def load_ensemble(place: str | Path) -> LoadedEnsemble | None:
+    """The ensemble of predictions in a folder; None where it holds one model, such as a run or a soup.
+
+    Raises:
+        ConfigError: If there is no run, or a member is gone or has other weights than when it was combined.
+    """
+    folder = find_run(place)
+    if not (folder.root / ENSEMBLE_FILE).is_file() or (folder.export / "config.json").is_file():
+        return None
+    text = (folder.root / ENSEMBLE_FILE).read_text(encoding="utf-8")
+    facts = json.loads(text)
+    members = load_ensemble_members(folder.root, facts["members"])
+    settings = settings_of(folder)
+    task = make_task(settings)
+    task.restore(json.loads(folder.learned.read_text(encoding="utf-8")))
+    weights = [entry["weight"] for entry in facts["members"]]
+    top = facts.get("stack")
+    return LoadedEnsemble(
+        folder=folder,
+        settings=settings,
+        task=task,
+        members=members,
+        weights=None if None in weights else [float(weight) for weight in weights],
+        stack=None if top is None else StackingModel(np.array(top["weights"]), np.array(top["bias"]), top["strength"]),
+        sampling=VoteSampling(**facts.get("sampling", {})),
+        digest=hashlib.sha256(text.encode()).hexdigest(),
+    )
+
+
+def load_ensemble_members(root: Path, entries: list[dict[str, Any]]) -> list[Trained]:
+    """The members, restored.
+
+    Raises:
+        ConfigError: Naming every one that is gone or has changed.
+    """
+    places, faults = list[MemberSource](), list[str]()
+    for entry in entries:
+        homes = [Path(entry["folder"]), root / entry["beside"]]
+        home = next((one for one in homes if (one / "run.json").is_file()), None)
+        if home is None:
+            faults.append(f"its member {entry['run']} is gone: there is no run at {homes[0]}, nor at {homes[1]}")
+            continue
+        run = RunFolder(home)
+        place = MemberSource(run, None if entry["checkpoint"] is None else run.checkpoints / entry["checkpoint"])
+        weights = place.checkpoint or run.best
+        known = entry["weights_sha256"]
+        if known is not None and weights.is_file() and weights_hash(weights) != known:
+            faults.append(f"its member {entry['run']} has learned on since; combine anew with tunelab ensemble")
+        places.append(place)
+    if faults:
+        raise ConfigError.listing(faults)
+    return [place.restore() for place in places]
+
+
+def answer_records(ensemble: LoadedEnsemble, records: Records, batch_tokens: int) -> list[Answer]:
+    """The answers to a few records: `prediction` and what belongs to it, or None and an `error`.
+
+    Args:
+        ensemble: Who is asked.
+        records: What is asked; labels and answers in them are not looked at.
+        batch_tokens: Most tokens of one forward pass of one member, pads counted.
+    """
+    if isinstance(ensemble.task, Labelled):
+        return predict_labels(ensemble, ensemble.task, records, batch_tokens)
+    if ensemble.weights is None:
+        return vote_on_records(ensemble, records, batch_tokens)
+    both = MixtureModel([member.model for member in ensemble.members], ensemble.weights)
+    return window(ensemble.members[0], records, batch_tokens, both)
+
+
+def predict_labels(ensemble: LoadedEnsemble, task: Labelled, records: Records, batch_tokens: int) -> list[Answer]:
+    """Labels with their probabilities, or numbers.  Every member reads a text with its own tokenizer."""
+    each = [questions(member, records) for member in ensemble.members]
+    found: list[Answer] = [
+        next(filter(None, faults), {}) for faults in zip(*(faults for _, faults in each), strict=True)
+    ]
+    usable = [place for place, fault in enumerate(found) if not fault]
+    if not usable:
+        return found
+    said = [
+        question_outputs(member, [example for example in asked if not found[example.row]], batch_tokens)
+        for member, (asked, _) in zip(ensemble.members, each, strict=True)
+    ]
+    kind, rule = ensemble_rule(ensemble)
+    logits = torch.from_numpy(rule.combine(kind.spoken(said)))
+    for place, answer in zip(usable, task.spoken(logits), strict=True):
+        found[place] = answer
+    return found
+
+
+def ensemble_rule(ensemble: LoadedEnsemble) -> tuple[OutputKind, CombinationRule]:
+    """How outputs of the members are read, and how they become those of the ensemble."""
+    kind = OutputKind(ensemble.task, [member.task for member in ensemble.members])
+    return kind, make_rule(kind, ensemble.weights, ensemble.stack)
+
+
+def question_outputs(trained: Trained, asked: Sequence[Example], batch_tokens: int) -> ModelOutputs:
+    """What one member says of questions, in the order of their rows."""
+    logits, rows = list[torch.Tensor](), list[int]()
+    with trained.use():
+        for batch in batches(asked, batch_tokens):
+            micro = on_device(trained.task.collate(batch), trained.model.device)
+            logits.append(trained.task.logits(trained.model, micro).double().cpu())
+            rows += [example.row for example in batch]
+    place = torch.tensor(rows)
+    order = place.argsort()
+    return ModelOutputs(torch.cat(logits)[order].numpy(), torch.empty(0), place[order])
+
+
+def vote_on_records(ensemble: LoadedEnsemble, records: Records, batch_tokens: int) -> list[Answer]:
+    """The answer that most members, or most of their draws, agree on."""
+    votes, heard = ensemble.sampling, list[list[Answer]]()
+    for member in ensemble.members:
+        for number in range(max(1, votes.count)):
+            with sampled(votes.temperature, votes.seed + number) if votes.count else nullcontext():
+                heard.append(window(member, records, batch_tokens))
+    return [
+        next((answer for answer in said if "error" in answer), {}) or elect_answer(said, votes.pattern)
+        for said in zip(*heard, strict=True)
+    ]
+
+
+def evaluate_ensemble(ensemble: LoadedEnsemble, split: Split) -> Judged:
+    """Scores of an ensemble on any rows, as `tunelab ensemble` gave them on test.
+
+    Raises:
+        DataError: Naming every record that cannot be used.
+    """
+    first = ensemble.members[0]
+    _, counts = encode_split(split, first.task)
+    found = combined_evaluation(ensemble, first, split)
+    flat = {name: float(value) for name, value in found.scores.items()}
+    return Judged(flat, found.tables, counts, found.predictions)
+
+
+def combined_evaluation(ensemble: LoadedEnsemble, first: Trained, split: Split) -> SplitEvaluation:
+    """What the members say of a split, combined and scored."""
+    if isinstance(ensemble.task, Labelled):
+        said = [model_outputs(member, split) for member in ensemble.members]
+        kind, rule = ensemble_rule(ensemble)
+        return evaluate_outputs(kind, rule.combine(kind.spoken(said)), said[0], split.rows)
+    rows: Any = rows_to_answer(first, split)
+    if ensemble.weights is not None:
+        return evaluate_mixture(ensemble.members, ensemble.weights, split, rows)
+    votes = ensemble.sampling
+    each = collect_votes(ensemble.members, split, rows, votes)
+    return score_answers(first, [elect_answer(said, votes.pattern) for said in zip(*each, strict=True)], votes.pattern)

@@ -1,0 +1,321 @@
+"""Cross-validation: one training for each fold, scores with mean and standard deviation over the folds, one folder."""
+
+import csv
+import io
+import math
+import os
+import shlex
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+from tunelab import console
+from tunelab.atomic import write_json, write_text
+from tunelab.data.places import locate
+from tunelab.errors import ConfigError, TuneLabError
+from tunelab.json_lines import Row
+from tunelab.lock import FolderLock
+from tunelab.record import RunFolder
+from tunelab.run_card import sha256_file
+from tunelab.search.trial_outcome import TRIAL_LOG, TrialOutcome, read_outcome
+from tunelab.search.trial_process import Executor, Job, LocalExecutor
+from tunelab.settings import Run
+
+
+@dataclass(frozen=True)
+class FoldScores:
+    """A score over the folds.
+
+    Attributes:
+        values: Of each fold; nan where it has no such score.
+    """
+
+    values: tuple[float, ...]
+
+    @property
+    def known(self) -> list[float]:
+        """The values that are there."""
+        return [value for value in self.values if not math.isnan(value)]
+
+    @property
+    def mean(self) -> float:
+        """Over the folds that have it; nan where none has."""
+        return fmean(self.known) if self.known else math.nan
+
+    @property
+    def std(self) -> float:
+        """Standard deviation of the folds (over n - 1); nan of fewer than two."""
+        return stdev(self.known) if len(self.known) > 1 else math.nan
+
+    def told(self) -> dict[str, float]:
+        """Mean and spread by name, in the order of a table."""
+        return (
+            {"mean": self.mean, "std": self.std, "min": min(self.known), "max": max(self.known)} if self.known else {}
+        )
+
+
+def scores_over_folds(scores: Sequence[Mapping[str, float]], prefix: str = "val/") -> dict[str, FoldScores]:
+    """Every score whose name begins with a prefix, over the folds, in order of first appearance.
+
+    Args:
+        scores: By flat name, for each fold.
+        prefix: Of the split that the folds were validated on.
+    """
+    names = dict.fromkeys(name for found in scores for name in found if name.startswith(prefix))
+    return {name: FoldScores(tuple(float(found.get(name, math.nan)) for found in scores)) for name in names}
+
+
+@dataclass(frozen=True)
+class CrossValidationFolder:
+    """The files of a cross-validation."""
+
+    root: Path
+
+    @property
+    def summary(self) -> Path:
+        """Mean, spread and the value of each fold for every score, and how the folds came to be."""
+        return self.root / "cv.json"
+
+    @property
+    def table(self) -> Path:
+        """One line for each fold, then mean and standard deviation; CSV."""
+        return self.root / "cv.csv"
+
+    @property
+    def lock(self) -> FolderLock:
+        """Held by the process that starts the folds."""
+        return FolderLock(self.root / "cv.lock")
+
+    def fold(self, number: int) -> RunFolder:
+        """The run folder of a fold."""
+        return RunFolder(self.root / f"fold_{number}")
+
+    def write(self, facts: Mapping[str, Any], rows: Sequence[Row], found: Mapping[str, FoldScores]) -> None:
+        """Leave both files.
+
+        Args:
+            facts: How the folds came to be.
+            rows: Of the table, one for each fold.
+            found: Every score over the folds.
+        """
+        scores = {name: {**spread.told(), "folds": list(spread.values)} for name, spread in found.items()}
+        write_json(self.summary, {**facts, "scores": scores, "runs": list(rows)})
+        columns = [*rows[0], *found]
+        lines: list[dict[str, Any]] = [
+            {**row, **{name: spread.values[place] for name, spread in found.items()}} for place, row in enumerate(rows)
+        ]
+        lines.append({"fold": "mean", **{name: spread.mean for name, spread in found.items()}})
+        lines.append({"fold": "std", **{name: spread.std for name, spread in found.items()}})
+        text = io.StringIO()
+        writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(lines)
+        write_text(self.table, text.getvalue())
+
+
+def check_same_training(folder: RunFolder, wanted: Mapping[str, Any]) -> None:
+    """Refuse to go on beside a fold that was trained with other settings or on other data.
+
+    Args:
+        folder: Of the fold.
+        wanted: Its settings as they are now; places of the run and what it logs may differ.
+
+    Raises:
+        ConfigError: Naming the settings and files.
+    """
+    card = folder.read_card()
+    before, now = flatten_settings(card.get("config") or {}), flatten_settings(wanted)
+    changed = [
+        name
+        for name in now | before
+        if name.split(".")[0] not in UNCOMPARED_BLOCKS and before.get(name) != now.get(name)
+    ]
+    told = [f"{name}={now.get(name)} was {before.get(name)}" for name in changed]
+    for file, digest in ((card.get("data") or {}).get("files") or {}).items():
+        place = locate(file)
+        if place is not None and place.is_file() and digest and sha256_file(place) != digest:
+            told.append(f"{file} has changed")
+    if told:
+        raise ConfigError(
+            f"{folder.root} was trained otherwise: {'; '.join(told[:8])}. Folds of different trainings have no mean; "
+            "give another hydra.run.dir for a new cross-validation"
+        )
+
+
+UNCOMPARED_BLOCKS = ("logger", "callbacks", "eval", "test", "save", "resume", "name", "trial", "search")
+
+
+def flatten_settings(block: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    """Settings by dotted name."""
+    found: dict[str, Any] = {}
+    for name, value in block.items():
+        found |= (
+            flatten_settings(value, f"{above}{name}.")
+            if isinstance(value, Mapping) and value
+            else {f"{above}{name}": value}
+        )
+    return found
+
+
+POLL_SECONDS = 0.05  # seconds between two looks at a training
+
+
+def cross_validate(
+    settings: Run,
+    root: Path,
+    overrides: Sequence[str],
+    *,
+    beside: Sequence[str] = (),
+    executor: Executor | None = None,
+) -> float:
+    """Train every fold that is not done yet, and leave their scores with mean and spread.
+
+    Args:
+        settings: Of every fold; `cv.folds` says how many there are.
+        root: The folder of the folds; where it holds some already, they are gone on with.
+        overrides: Of the task, as typed.
+        beside: Overrides of Hydra's own that every fold needs.
+        executor: What starts trainings; None starts a process for each.
+
+    Returns:
+        The mean of the monitored score.
+
+    Raises:
+        ConfigError: If the settings are at fault, or the folder holds folds of another training.
+        TuneLabError: If a fold failed; the same command goes on.
+        SystemExit: 143 after SIGTERM, and KeyboardInterrupt passes, once the fold at work is at a safe point.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ConfigError("cv.folds under torchrun: start it without; each fold starts its own trainer.devices")
+    folds, folder = int(settings.cv["folds"]), CrossValidationFolder(root.absolute())
+    folder.root.mkdir(parents=True, exist_ok=True)
+    folder.lock.acquire()
+    try:
+        group = f", each {settings.cv['group']} in one fold" if settings.cv["group"] is not None else ""
+        console.say(f"cross-validation: {folds} trainings{group}, one after another, without the test split")
+        console.say(f"folder: {folder.root}")
+        done = [read_outcome(folder.fold(number).root, 0, ["monitor"]) for number in range(folds)]
+        for number in range(folds):
+            if folder.fold(number).card.exists() and folder.fold(number).read_card().get("model"):
+                check_same_training(folder.fold(number), fold_settings(settings, number).plain)
+        for number, known in enumerate(done):
+            where = folder.fold(number)
+            if known.state != "complete":
+                console.say(f"fold {number}: training, output in {where.root / TRIAL_LOG}")
+                job = start_fold(where, number, overrides, beside, executor or LocalExecutor(), settings)
+                done[number] = finished_outcome(where, number, wait_for_fold(job, folder, overrides))
+            console.say(f"fold {number}: {monitored_score(where)} {done[number].values[0]:.5g}")
+        return write_summary(folder, settings, overrides)
+    finally:
+        folder.lock.release()
+
+
+def fold_settings(settings: Run, number: int) -> Run:
+    """The settings of one fold."""
+    return replace(settings, cv={**settings.cv, "fold": number})
+
+
+def start_fold(
+    where: RunFolder, number: int, overrides: Sequence[str], beside: Sequence[str], executor: Executor, settings: Run
+) -> Job:
+    """Start a fold, or go on with one that was cut off."""
+    train = [sys.executable, sys.argv[0]]
+    place = f"hydra.run.dir='{where.root}'"
+    if where.card.exists() and where.read_card().get("model"):  # one that ended before it had one starts anew
+        return executor.start([*train, f"resume='{where.root}'", place], where.root, {})
+    tracked = []
+    if settings.logger.get("kind") == "wandb" and settings.logger.get("group") is None:
+        tracked = [f"logger.group='{where.root.parent.name}'", "logger.job_type=fold"]
+    own = ["test=false", f"cv.fold={number}", place]
+    return executor.start([*train, "save=false", *tracked, *overrides, *beside, *own], where.root, {})
+
+
+def wait_for_fold(job: Job, folder: CrossValidationFolder, overrides: Sequence[str]) -> int:
+    """The exit status of a fold.  A signal to us reaches it, and we leave once it is at a safe point."""
+    try:
+        while (status := job.poll()) is None:
+            time.sleep(POLL_SECONDS)
+    except (SystemExit, KeyboardInterrupt):
+        job.stop()
+        while job.poll() is None:
+            time.sleep(POLL_SECONDS)
+        again = shlex.join(["python", "train.py", *overrides, f"hydra.run.dir={folder.root}"])
+        console.say(f"stopped; go on with: {again}")
+        raise
+    return status
+
+
+def finished_outcome(where: RunFolder, number: int, status: int) -> TrialOutcome:
+    """How a fold ended.
+
+    Raises:
+        ConfigError: If its settings or its data are at fault.
+        TuneLabError: If it failed otherwise.
+    """
+    outcome = read_outcome(where.root, status, ["monitor"])
+    if outcome.state == "complete":
+        return outcome
+    kind = ConfigError if outcome.kind == "config" else TuneLabError
+    raise kind(
+        f"fold {number} failed ({outcome.kind}): {outcome.reason}\nWithout it a mean would mislead. Its output is in "
+        f"{where.root / TRIAL_LOG}; the same command goes on"
+    )
+
+
+def monitored_score(where: RunFolder) -> str:
+    """The score that a fold followed."""
+    return str((where.read_card().get("best") or {}).get("monitor"))
+
+
+def fold_row(where: RunFolder, number: int) -> Row:
+    """What the table says of a fold beside its scores."""
+    card, splits = where.read_card(), where.read_report()["splits"]
+    return {
+        "fold": number,
+        "train_rows": splits["train"]["rows"],
+        "validation_rows": splits["validation"]["rows"],
+        "best_step": card["best"]["step"],
+        "seconds": card["seconds"],
+        "status": card["status"],
+    }
+
+
+def write_summary(folder: CrossValidationFolder, settings: Run, overrides: Sequence[str]) -> float:
+    """Write the table, and show it."""
+    wheres = [folder.fold(number) for number in range(int(settings.cv["folds"]))]
+    found = scores_over_folds([where.read_scores() for where in wheres])
+    monitor, rows = monitored_score(wheres[0]), [fold_row(where, number) for number, where in enumerate(wheres)]
+    found.setdefault(monitor, FoldScores(tuple(float(where.read_card()["best"]["value"]) for where in wheres)))
+    report = wheres[0].read_report()
+    test = int((report["splits"].get("test") or {}).get("rows") or 0)
+    untouched = (
+        f"test: {test:,} rows that no fold trained on, chose by or scored; a run without cv.folds scores them"
+        if test
+        else "test: there is none; every row was validated once"
+    )
+    facts: dict[str, Any] = {
+        "folds": len(wheres),
+        "group": settings.cv["group"],
+        "monitor": monitor,
+        "mean": found[monitor].mean,
+        "std": found[monitor].std,
+        "test_rows": test,
+        "test": untouched,
+        "overrides": list(overrides),
+        "data": wheres[0].read_card()["data"]["files"],
+    }
+    folder.write(facts, rows, found)
+    console.show_folds({name.removeprefix("val/"): score_row(spread) for name, spread in found.items()})
+    console.say(f"{monitor} {found[monitor].mean:.4g} ± {found[monitor].std:.2g} (standard deviation of the folds)")
+    console.say(untouched)
+    console.show_paths({"folder": folder.root, "table": folder.table, "summary": folder.summary})
+    return found[monitor].mean
+
+
+def score_row(spread: FoldScores) -> dict[str, float]:
+    """A line on the terminal: mean and spread, then each fold."""
+    return {**spread.told(), **{f"fold {number}": value for number, value in enumerate(spread.values)}}
