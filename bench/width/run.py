@@ -20,12 +20,12 @@ import torch
 from hydra import compose, initialize_config_dir
 
 from tunelab.assemble import fresh_model, make_task
-from tunelab.charts.line import line_chart
-from tunelab.charts.series import Mark, Series
 from tunelab.data.batching import mix
 from tunelab.models.load import load_tokenizer
 from tunelab.optim.schedule import linear
 from tunelab.rates import parameter_groups
+from tunelab.report.charts.axes import ReferenceLine, Series
+from tunelab.report.charts.lines import line_chart
 from tunelab.settings import Run, check
 from tunelab.starter.stories import write_stories
 from tunelab.starter.world import whole_world
@@ -167,7 +167,7 @@ def figures(table: dict[Key, float]) -> dict[str, str]:
             )
             for width, losses in by_width.items()
         ]
-        best = Mark(2.0 ** min(narrow, key=lambda exponent: narrow[exponent]), f"best of width {WIDTHS[0]}")
+        best = ReferenceLine(2.0 ** min(narrow, key=lambda exponent: narrow[exponent]), f"best of width {WIDTHS[0]}")
         labels = {"x_label": "learning rate", "y_label": f"loss on held-back prose after {STEPS} steps"}
         drawn[kind] = line_chart(lines, title=titles[kind], **labels, x_scale="log", marks=[best])
     return drawn

@@ -12,10 +12,8 @@ from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 
 from tunelab import console, peak_memory
-from tunelab.answer_table import group_tables
 from tunelab.asking import answer_check
 from tunelab.assemble import make_data, make_module, prepare
-from tunelab.checkup import last_look
 from tunelab.closing import COMPLETE, Ending, by_split, close, failed, finish_folder, how_it_ended, leave_if_pruned
 from tunelab.energy import EnergyMeter
 from tunelab.equipment import device_faults, make_callbacks, make_trainer, objective
@@ -26,7 +24,6 @@ from tunelab.opening import begin_card, show_work, started_with, steps_done, unp
 from tunelab.out_of_memory import is_full, told
 from tunelab.quiet import silence_vendors
 from tunelab.record import RunFolder
-from tunelab.results_shown import show_results
 from tunelab.resume import resumed
 from tunelab.scoring import Outcome, score
 from tunelab.search.study_folder import StudyFolder
@@ -36,6 +33,8 @@ from tunelab.tracking.redact import redact
 from tunelab.tracking.title import title
 from tunelab.train_sample import train_sample
 from tunelab.training.cross_validation import cross_validate
+from tunelab.training.final_results import answer_group_tables, log_results
+from tunelab.training.run_diagnosis import diagnose_finished_run
 
 
 def run(config: DictConfig) -> float | None:
@@ -135,17 +134,17 @@ def fine_tune(
             if card:
                 close(folder, card, ending, trainer, outcome, time.monotonic() - started, meter.stop())
                 if settings.callbacks["doctor"]:
-                    last_look(folder)
+                    diagnose_finished_run(folder)
         try:
             if main and ending.status in COMPLETE:  # with a closed card, which a report of the run reads
-                show_results(prepared, folder, outcome, loggers)
+                log_results(prepared, folder, outcome, loggers)
         finally:
             finish_loggers(loggers, ending.for_loggers)
             if main:
                 folder.close()
     if main:
         console.show_scores(by_split(outcome.scores))
-        for title, rows in group_tables(outcome.tables).items():
+        for title, rows in answer_group_tables(outcome.tables).items():
             console.show_groups(title, rows)
         console.show_paths({"run folder": folder.root, "scores": folder.metrics, "export": folder.export})
         console.say(f"what it learned, as a page: tunelab report {shlex.quote(str(folder.root))}")

@@ -2,9 +2,9 @@
 
 from html.parser import HTMLParser
 
-from tunelab.charts.line import line_chart
-from tunelab.charts.page import Figure, Heading, Paragraph, Table, page
-from tunelab.charts.series import Series
+from tunelab.report.charts.axes import Series
+from tunelab.report.charts.chart_page import Figure, Heading, Paragraph, Table, render_page
+from tunelab.report.charts.lines import line_chart
 
 VOID = {"meta"}
 
@@ -30,7 +30,9 @@ class Balanced(HTMLParser):
 
 def test_a_page_is_balanced_runs_nothing_and_loads_nothing() -> None:
     chart = line_chart([Series("a", [1, 2], [1, 2])], title="t", x_label="x", y_label="y")
-    text = page("A <b>page", [Heading("H"), Paragraph("<p"), Figure(chart, "c"), Table(["a"], [["<td>"]], "words")])
+    text = render_page(
+        "A <b>page", [Heading("H"), Paragraph("<p"), Figure(chart, "c"), Table(["a"], [["<td>"]], "words")]
+    )
     read = Balanced()
 
     read.feed(text)
@@ -44,7 +46,7 @@ def test_a_page_is_balanced_runs_nothing_and_loads_nothing() -> None:
 
 
 def test_text_of_a_page_is_escaped() -> None:
-    text = page("<i>", [Heading("<i>"), Paragraph("<i>"), Figure("", "<i>"), Table(["<i>"], [["<i>"]], "<i>")])
+    text = render_page("<i>", [Heading("<i>"), Paragraph("<i>"), Figure("", "<i>"), Table(["<i>"], [["<i>"]], "<i>")])
 
     assert "<i>" not in text
     assert text.count("&lt;i&gt;") == 8

@@ -10,12 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tunelab.charts.bar import Bars, bar_chart
-from tunelab.charts.heat import heat_map
-from tunelab.charts.line import line_chart
-from tunelab.charts.scatter import scatter
-from tunelab.charts.series import Mark, Series
-from tunelab.charts.words import width, wrapped
+from tunelab.report.charts.axes import ReferenceLine, Series
+from tunelab.report.charts.bars import Bars, bar_chart
+from tunelab.report.charts.lines import line_chart, scatter
+from tunelab.report.charts.matrices import heat_map
+from tunelab.report.charts.svg import text_width, wrap_text
 
 SVG = "{http://www.w3.org/2000/svg}"
 NAMES = {"x_label": "step", "y_label": "loss"}
@@ -101,7 +100,7 @@ def test_a_band_that_dips_below_0_is_cut_on_a_log_scale_and_told() -> None:
 def test_any_text_is_escaped(text: str) -> None:
     one = Series(text, [1, 2], [1, 2], names=[text, text])
     charts = [
-        line_chart([one, one], title=text, x_label=text, y_label=text, marks=[Mark(1, text)]),
+        line_chart([one, one], title=text, x_label=text, y_label=text, marks=[ReferenceLine(1, text)]),
         scatter([one, one], title=text, x_label=text, y_label=text),
         bar_chart([text], [Bars(text, [1])], title=text, value_label=text),
         heat_map([text], [text], [[1]], title=text, x_label=text, y_label=text),
@@ -152,7 +151,7 @@ def test_the_numbers_along_an_axis_do_not_touch() -> None:
     chart = line_chart([Series("a", [0, 123_456_789], [1, 2])], title="t", **NAMES)
 
     along = [
-        (float(element.get("x", "")), width(element.text or ""))
+        (float(element.get("x", "")), text_width(element.text or ""))
         for element in tree(chart).iter(f"{SVG}text")
         if element.get("text-anchor") == "middle" and (element.text or "").endswith("M")
     ]
@@ -161,7 +160,9 @@ def test_the_numbers_along_an_axis_do_not_touch() -> None:
 
 
 def test_words_of_two_marks_at_one_place_stand_under_each_other() -> None:
-    chart = line_chart([Series("a", [0, 9], [0, 9])], title="t", marks=[Mark(4, "first"), Mark(4, "second")], **NAMES)
+    chart = line_chart(
+        [Series("a", [0, 9], [0, 9])], title="t", marks=[ReferenceLine(4, "first"), ReferenceLine(4, "second")], **NAMES
+    )
 
     places = {e.text: float(e.get("y", "")) for e in tree(chart).iter(f"{SVG}text") if e.text in ("first", "second")}
     assert abs(places["first"] - places["second"]) >= 16
@@ -251,5 +252,5 @@ def test_every_drawing_has_a_name_and_a_style_of_its_own() -> None:
 def test_lines_of_text_fit_their_room_and_lose_no_word() -> None:
     words = "a title of many words that needs more than one line"
 
-    assert " ".join(wrapped(words, 150)) == words
-    assert all(width(line) <= 150 for line in wrapped(words, 150))
+    assert " ".join(wrap_text(words, 150)) == words
+    assert all(text_width(line) <= 150 for line in wrap_text(words, 150))

@@ -7,7 +7,7 @@ import pytest
 
 from provoking import first_word, scored, trained
 from tiny import WORDS
-from tunelab.checkup import check_up
+from tunelab.training.run_diagnosis import diagnose_run
 
 STARTER = ["model=starter", "data=starter", "data.limit=800", "eval.generate=false", "logger=none", "test=false"]
 STARTER += ["save=false", "trainer.enable_progress_bar=false", "eval.base=false", "trainer.log_every_n_steps=2"]
@@ -40,5 +40,5 @@ HEALTHY: dict[str, Callable[[Path], list[str]]] = {
 def test_a_healthy_run_is_left_alone(kind: str, tmp_path: Path) -> None:
     folder = trained(tmp_path, HEALTHY[kind](tmp_path))
 
-    assert not [(found.verdict, found.says) for found in check_up(folder, write=False)]
+    assert not [(found.verdict, found.says) for found in diagnose_run(folder, write=False)]
     assert len(folder.read_curves()) > 10

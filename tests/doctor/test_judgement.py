@@ -5,14 +5,14 @@ from typing import Any
 
 import pytest
 
-from tunelab.doctor.evidence import Evidence
-from tunelab.doctor.examine import examine
+from tunelab.analysis.doctor import run_doctor
+from tunelab.analysis.run_signals import RunSignals
 
 
 def told(curves: list[dict[str, float]], settings: dict[str, Any] | None = None, **more: Any) -> set[str]:
     """The verdicts on some curves."""
     rows = [{"step": 10 * place, "epoch": 0, **row} for place, row in enumerate(curves)]
-    return {found.verdict for found in examine(Evidence(rows, settings or {}, **more))}
+    return {found.verdict for found in run_doctor(RunSignals(rows, settings or {}, **more))}
 
 
 def jumping(points: int, move: float, seed: int, fall: float = 0.0) -> list[dict[str, float]]:

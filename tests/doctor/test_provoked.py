@@ -26,10 +26,10 @@ from provoking import (
     uneven,
 )
 from tiny import labelled
-from tunelab.checkup import check_up
-from tunelab.doctor.examine import CHECKS
+from tunelab.analysis.doctor import DOCTOR_CHECKS
 from tunelab.errors import Diverged
 from tunelab.record import RunFolder
+from tunelab.training.run_diagnosis import diagnose_run
 
 Made = tuple[list[str], list[Callback]]
 LONG = ["callbacks.early_stopping=false"]
@@ -91,7 +91,7 @@ def test_a_failure_is_recognised(
     assert verdict in found, (list(found), folder.read_curves()[-1])
     assert f"{verdict}: {found[verdict]['says']}" in capsys.readouterr().out
     assert found[verdict]["attempt"] and isinstance(found[verdict]["value"], int | float)
-    assert [finding.verdict for finding in check_up(folder, write=False)] == list(found)
+    assert [finding.verdict for finding in diagnose_run(folder, write=False)] == list(found)
 
 
 @pytest.mark.parametrize("kind", ["stop", "skip"])
@@ -103,12 +103,12 @@ def test_steps_that_are_not_finite_are_recognised(kind: str, tmp_path: Path) -> 
     else:
         trained(tmp_path, given, Spoil(poison, 4, back=True))
 
-    (found,) = [f for f in check_up(RunFolder(tmp_path / "run"), write=False) if f.verdict == "non_finite"]
+    (found,) = [f for f in diagnose_run(RunFolder(tmp_path / "run"), write=False) if f.verdict == "non_finite"]
     assert found.value == 1 and ("step 4" in found.says if kind == "stop" else "1 steps were left out" in found.says)
 
 
 def test_every_verdict_is_provoked() -> None:
-    assert {*PROVOKED, "non_finite"} == {*CHECKS}
+    assert {*PROVOKED, "non_finite"} == {*DOCTOR_CHECKS}
 
 
 def test_a_finding_is_told_while_the_run_goes_on_and_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,9 +7,9 @@ from scipy import stats
 from sklearn.metrics import brier_score_loss, f1_score
 from torchmetrics.functional.classification import multiclass_calibration_error
 
-from tunelab.effects.calibration import brier, calibration_error, reliability
-from tunelab.effects.intervals import between, bootstrap, wilson
-from tunelab.report.row_scores import row_scores
+from tunelab.analysis.calibration import brier_score, expected_calibration_error, reliability_bins
+from tunelab.analysis.row_scores import row_scores
+from tunelab.analysis.statistics import bootstrap_scores, percentile_interval, wilson_interval
 
 
 def test_the_calibration_error_is_that_of_torchmetrics() -> None:
@@ -20,7 +20,7 @@ def test_the_calibration_error_is_that_of_torchmetrics() -> None:
 
     # When both compute it
     best = chances.argmax(axis=1)
-    ours = calibration_error(reliability(chances.max(axis=1).tolist(), (best == labels).tolist()))
+    ours = expected_calibration_error(reliability_bins(chances.max(axis=1).tolist(), (best == labels).tolist()))
     theirs = multiclass_calibration_error(torch.tensor(chances), torch.tensor(labels), num_classes=4, n_bins=15)
 
     # Then they agree
@@ -28,16 +28,16 @@ def test_the_calibration_error_is_that_of_torchmetrics() -> None:
 
 
 def test_a_confidence_of_zero_or_one_falls_into_a_bin() -> None:
-    found = reliability([0.0, 1.0, 1.0], [False, True, True], bins=10)
+    found = reliability_bins([0.0, 1.0, 1.0], [False, True, True], bins=10)
 
     assert [(one.low, one.high, one.rows) for one in found] == [(0.0, 0.1, 1), (0.9, 1.0, 2)]
-    assert calibration_error(found) == 0
+    assert expected_calibration_error(found) == 0
 
 
 def test_the_brier_score_of_two_classes_is_twice_that_of_scikit_learn() -> None:
     chances, labels = [0.1, 0.8, 0.4], [0, 1, 1]
 
-    ours = brier([[1 - chance, chance] for chance in chances], labels)
+    ours = brier_score([[1 - chance, chance] for chance in chances], labels)
 
     assert ours == pytest.approx(2 * brier_score_loss(labels, chances))
 
@@ -46,7 +46,7 @@ def test_the_brier_score_of_two_classes_is_twice_that_of_scikit_learn() -> None:
 def test_the_interval_of_a_share_is_that_of_scipy(hits: int, rows: int) -> None:
     theirs = stats.binomtest(hits, rows).proportion_ci(method="wilson")
 
-    assert wilson(hits, rows) == pytest.approx((theirs.low, theirs.high))
+    assert wilson_interval(hits, rows) == pytest.approx((theirs.low, theirs.high))
 
 
 def test_the_bootstrap_covers_the_interval_of_a_mean() -> None:
@@ -54,12 +54,12 @@ def test_the_bootstrap_covers_the_interval_of_a_mean() -> None:
     values = np.random.default_rng(3).normal(2, 1, 400)
 
     # When their mean is bootstrapped
-    low, high = between(bootstrap(400, lambda rows: float(values[rows].mean())))
+    low, high = percentile_interval(bootstrap_scores(400, lambda rows: float(values[rows].mean())))
 
     # Then the interval is that of the t distribution, nearly; and the same again
     theirs = stats.t.interval(0.95, 399, values.mean(), stats.sem(values))
     assert (low, high) == pytest.approx(theirs, abs=0.02)
-    assert (low, high) == between(bootstrap(400, lambda rows: float(values[rows].mean())))
+    assert (low, high) == percentile_interval(bootstrap_scores(400, lambda rows: float(values[rows].mean())))
 
 
 def test_scores_over_rows_are_those_of_scikit_learn_and_scipy() -> None:

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from tunelab.effects.learning import judge_curve, noise_of
+from tunelab.analysis.learning_curves import curve_noise, diagnose_curve
 
 STEPS = [float(step) for step in range(10, 130, 10)]
 
@@ -14,9 +14,9 @@ def test_the_noise_of_a_straight_line_with_noise_is_the_noise() -> None:
     dice = np.random.default_rng(0)
     values = np.arange(4000) * 0.7 + dice.normal(0, 0.3, 4000)
 
-    assert noise_of(values.tolist()) == pytest.approx(0.3, rel=0.05)
-    assert noise_of([5.0, 4.0, 3.0, 2.0]) == pytest.approx(0)
-    assert math.isnan(noise_of([1.0, 2.0, 3.0]))
+    assert curve_noise(values.tolist()) == pytest.approx(0.3, rel=0.05)
+    assert curve_noise([5.0, 4.0, 3.0, 2.0]) == pytest.approx(0)
+    assert math.isnan(curve_noise([1.0, 2.0, 3.0]))
 
 
 @pytest.mark.parametrize(
@@ -30,8 +30,8 @@ def test_the_noise_of_a_straight_line_with_noise_is_the_noise() -> None:
     ],
 )
 def test_a_curve_is_judged_by_its_shape(costs: list[float], losses: list[float], kind: str) -> None:
-    lower = judge_curve(STEPS, costs, STEPS, losses, lower=True)
-    higher = judge_curve(STEPS, [-cost for cost in costs], STEPS, losses, lower=False)
+    lower = diagnose_curve(STEPS, costs, STEPS, losses, lower=True)
+    higher = diagnose_curve(STEPS, [-cost for cost in costs], STEPS, losses, lower=False)
 
     assert lower.kind == higher.kind == kind
 
@@ -39,7 +39,7 @@ def test_a_curve_is_judged_by_its_shape(costs: list[float], losses: list[float],
 def test_noise_alone_is_no_over_fitting() -> None:
     dice = np.random.default_rng(1)
     kinds = [
-        judge_curve(STEPS, (1 + dice.normal(0, 0.1, 12)).tolist(), STEPS, STEPS[::-1], lower=True).kind
+        diagnose_curve(STEPS, (1 + dice.normal(0, 0.1, 12)).tolist(), STEPS, STEPS[::-1], lower=True).kind
         for _ in range(50)
     ]
 
@@ -47,11 +47,11 @@ def test_noise_alone_is_no_over_fitting() -> None:
 
 
 def test_a_score_that_left_the_finite_numbers_is_told() -> None:
-    found = judge_curve([1, 2, 3], [1.0, math.nan, 0.5], lower=True, name="val/loss")
+    found = diagnose_curve([1, 2, 3], [1.0, math.nan, 0.5], lower=True, name="val/loss")
 
     assert found.kind == "unknown"
     assert "val/loss was not finite at 1 of 3" in found.verdicts[0][1]
 
 
 def test_two_validations_make_no_curve() -> None:
-    assert judge_curve([1, 2], [1.0, 0.5], lower=True).kind == "unknown"
+    assert diagnose_curve([1, 2], [1.0, 0.5], lower=True).kind == "unknown"

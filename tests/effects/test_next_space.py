@@ -10,14 +10,17 @@ from typing import Any
 
 import pytest
 
-from tunelab.effects.edges import cliffs, edges
-from tunelab.effects.importance import ped_anova
-from tunelab.effects.isolation import isolation
-from tunelab.effects.next_space import next_space
-from tunelab.effects.points import Point, Trial, points, seed_noise
-from tunelab.effects.setting import Setting, setting_of_values
-from tunelab.effects.surrogate import fit, inputs
-from tunelab.effects.variance import shares
+from tunelab.analysis.configurations import (
+    Configuration,
+    Setting,
+    Trial,
+    group_by_configuration,
+    seed_noise,
+    setting_from_values,
+)
+from tunelab.analysis.importance import isolate_setting, ped_anova_importance, variance_shares
+from tunelab.analysis.next_space import find_boundary_hits, find_failure_limits, suggest_next_space
+from tunelab.analysis.surrogate import fit_surrogate, input_columns
 
 ROOT = Path(__file__).parents[2]
 RATE = Setting("lr", 1e-5, 1e-3, log=True)
@@ -46,34 +49,36 @@ def spread(count: int = 16) -> list[float]:
 
 
 def test_a_best_in_the_middle_is_at_no_border_and_one_at_the_end_is() -> None:
-    middle = points(trials_of([(lr, (math.log10(lr) + 4) ** 2) for lr in spread()]), lower=True)
-    rising = points(trials_of([(lr, -math.log10(lr)) for lr in spread()]), lower=True)
+    middle = group_by_configuration(trials_of([(lr, (math.log10(lr) + 4) ** 2) for lr in spread()]), lower=True)
+    rising = group_by_configuration(trials_of([(lr, -math.log10(lr)) for lr in spread()]), lower=True)
 
-    assert edges([RATE], middle) == []
-    assert [(edge.setting.name, edge.side) for edge in edges([RATE], rising)] == [("lr", "high")]
-    falling = points(trials_of([(lr, math.log10(lr)) for lr in spread()]), lower=True)
-    assert [edge.side for edge in edges([RATE], falling)] == ["low"]
+    assert find_boundary_hits([RATE], middle) == []
+    assert [(edge.setting.name, edge.side) for edge in find_boundary_hits([RATE], rising)] == [("lr", "high")]
+    falling = group_by_configuration(trials_of([(lr, math.log10(lr)) for lr in spread()]), lower=True)
+    assert [edge.side for edge in find_boundary_hits([RATE], falling)] == ["low"]
 
 
 def test_one_lucky_trial_at_a_border_is_no_border() -> None:
     lucky = [(lr, (math.log10(lr) + 4) ** 2) for lr in spread()]
     lucky[-1] = (lucky[-1][0], -0.1)
 
-    assert edges([RATE], points(trials_of(lucky), lower=True)) == []
+    assert find_boundary_hits([RATE], group_by_configuration(trials_of(lucky), lower=True)) == []
 
 
 def test_higher_is_better_turns_the_border_round() -> None:
     rising = trials_of([(lr, math.log10(lr)) for lr in spread()])
 
-    assert [edge.side for edge in edges([RATE], points(rising, lower=False))] == ["high"]
+    assert [edge.side for edge in find_boundary_hits([RATE], group_by_configuration(rising, lower=False))] == ["high"]
 
 
 def test_the_first_and_last_of_listed_values_are_borders() -> None:
-    listed = setting_of_values("batch_size", [8, 16, 32, 64])
-    found = points(trials_of([(8, 1.0), (16, 2.0), (32, 3.0), (64, 4.0)], "batch_size"), lower=True)
+    listed = setting_from_values("batch_size", [8, 16, 32, 64])
+    found = group_by_configuration(trials_of([(8, 1.0), (16, 2.0), (32, 3.0), (64, 4.0)], "batch_size"), lower=True)
 
-    assert [edge.side for edge in edges([listed], found)] == ["low"]
-    (step,) = next_space([listed], found, edges([listed], found), [], weight={}, explained=0.0, legal={})
+    assert [edge.side for edge in find_boundary_hits([listed], found)] == ["low"]
+    (step,) = suggest_next_space(
+        [listed], found, find_boundary_hits([listed], found), [], weight={}, explained=0.0, legal={}
+    )
     assert step.new is not None and step.new.values == (2, 4, 8, 16)
 
 
@@ -81,19 +86,19 @@ def test_runs_that_break_next_to_the_best_are_a_cliff_and_far_ones_are_not() -> 
     close = [(1e-5, 3.0), (1e-4, 2.0), (5e-4, 1.0), (7e-4, None), (9e-4, None)]
     far = [(1e-5, 3.0), (3e-5, 1.0), (2e-4, 2.0), (7e-4, None), (9e-4, None)]
 
-    (cliff,) = cliffs([RATE], trials_of(close), lower=True)
+    (cliff,) = find_failure_limits([RATE], trials_of(close), lower=True)
 
     assert (cliff.side, cliff.limit, cliff.broken) == ("above", 5e-4, 2)
-    assert cliffs([RATE], trials_of(far), lower=True) == []
-    assert cliffs([RATE], trials_of(close[:4]), lower=True) == [], "one broken run may be bad luck"
+    assert find_failure_limits([RATE], trials_of(far), lower=True) == []
+    assert find_failure_limits([RATE], trials_of(close[:4]), lower=True) == [], "one broken run may be bad luck"
 
 
 def test_a_border_moves_by_its_own_width_and_stops_where_what_is_legal_ends() -> None:
-    rising = points(trials_of([(lr, -math.log10(lr)) for lr in spread()]), lower=True)
-    at = edges([RATE], rising)
+    rising = group_by_configuration(trials_of([(lr, -math.log10(lr)) for lr in spread()]), lower=True)
+    at = find_boundary_hits([RATE], rising)
 
-    (free,) = next_space([RATE], rising, at, [], weight={}, explained=0.0, legal={})
-    (bound,) = next_space([RATE], rising, at, [], weight={}, explained=0.0, legal={"lr": (0.0, 1e-3)})
+    (free,) = suggest_next_space([RATE], rising, at, [], weight={}, explained=0.0, legal={})
+    (bound,) = suggest_next_space([RATE], rising, at, [], weight={}, explained=0.0, legal={"lr": (0.0, 1e-3)})
 
     assert free.kind == "widen" and free.new is not None
     assert free.new.high > 1e-2 and free.new.low < max(spread()) < free.new.high
@@ -103,24 +108,26 @@ def test_a_border_moves_by_its_own_width_and_stops_where_what_is_legal_ends() ->
 
 def test_a_border_with_a_cliff_behind_it_does_not_move() -> None:
     rows = [*((lr, -math.log10(lr)) for lr in spread()[:-2]), (9e-4, None), (9.5e-4, None)]
-    found = points(trials_of(rows), lower=True)
-    wall = cliffs([RATE], trials_of(rows), lower=True)
+    found = group_by_configuration(trials_of(rows), lower=True)
+    wall = find_failure_limits([RATE], trials_of(rows), lower=True)
 
-    (step,) = next_space([RATE], found, edges([RATE], found), wall, weight={}, explained=0.0, legal={})
+    (step,) = suggest_next_space(
+        [RATE], found, find_boundary_hits([RATE], found), wall, weight={}, explained=0.0, legal={}
+    )
 
     assert wall and step.kind != "widen"
 
 
 def test_isolation_takes_the_best_over_the_others() -> None:
-    optimizer = setting_of_values("optimizer", ["sgd", "adamw"])
+    optimizer = setting_from_values("optimizer", ["sgd", "adamw"])
     found = [
-        Point({"optimizer": name, "lr": lr}, (abs(math.log10(lr) - best) + base,), (at,))
+        Configuration({"optimizer": name, "lr": lr}, (abs(math.log10(lr) - best) + base,), (at,))
         for at, (name, lr, best, base) in enumerate(
             [("sgd", 1e-1, -1, 0.5), ("sgd", 1e-3, -1, 0.5), ("adamw", 1e-3, -3, 0.2), ("adamw", 1e-1, -3, 0.2)]
         )
     ]
 
-    stretches = {one.label: one for one in isolation(optimizer, found)}
+    stretches = {one.label: one for one in isolate_setting(optimizer, found)}
 
     assert stretches["sgd"].best == pytest.approx(0.5) and stretches["sgd"].point.params["lr"] == 1e-1
     assert stretches["adamw"].best == pytest.approx(0.2) and stretches["adamw"].point.params["lr"] == 1e-3
@@ -129,9 +136,9 @@ def test_isolation_takes_the_best_over_the_others() -> None:
 
 def test_the_noise_of_seeds_is_the_pooled_standard_deviation() -> None:
     found = [
-        Point({"lr": 1}, (1.0, 3.0), (0, 1)),
-        Point({"lr": 2}, (5.0, 5.0, 8.0), (2, 3, 4)),
-        Point({}, (1.0,), (5,)),
+        Configuration({"lr": 1}, (1.0, 3.0), (0, 1)),
+        Configuration({"lr": 2}, (5.0, 5.0, 8.0), (2, 3, 4)),
+        Configuration({}, (1.0,), (5,)),
     ]
 
     assert seed_noise(found) == pytest.approx(math.sqrt((2.0 + 6.0) / 3))
@@ -170,22 +177,22 @@ def test_following_the_advice_twice_reaches_a_better_optimum_than_staying(made: 
     stayed, followed = [], []
     for seed in seeds:
         # When one search stays there for three budgets, and another moves as it is told after the first and the second
-        whole = points(searched(made, first, 3 * many, random.Random(seed), seed), lower=True)
+        whole = group_by_configuration(searched(made, first, 3 * many, random.Random(seed), seed), lower=True)
         stayed.append(made.final(min(whole, key=lambda point: point.cost).params))
         settings, dice, best = list(first), random.Random(seed), []
         for _ in range(3):
             trials = searched(made, settings, many, dice, seed)
-            found = points(trials, lower=True)
+            found = group_by_configuration(trials, lower=True)
             best += found
             rows = [point.params for point in found]
-            fitted = fit(inputs(settings, rows), rows, [point.cost for point in found])
-            top = ped_anova(settings, found)
+            fitted = fit_surrogate(input_columns(settings, rows), rows, [point.cost for point in found])
+            top = ped_anova_importance(settings, found)
             weight = {
                 one.name: max(share, top[one.name])
-                for one, share in zip(settings, shares(fitted, draws=512).total, strict=True)
+                for one, share in zip(settings, variance_shares(fitted, draws=512).total, strict=True)
             }
-            steps = next_space(
-                settings, found, edges(settings, found), cliffs(settings, trials, lower=True),
+            steps = suggest_next_space(
+                settings, found, find_boundary_hits(settings, found), find_failure_limits(settings, trials, lower=True),
                 weight=weight, explained=fitted.explained, legal={"dropout": (0.0, 0.99), "warmup": (0.0, 0.5)},
             )  # fmt: skip
             settings = [
@@ -200,9 +207,9 @@ def test_following_the_advice_twice_reaches_a_better_optimum_than_staying(made: 
 
 
 def test_the_best_of_a_coarse_list_gets_a_finer_one() -> None:
-    listed = setting_of_values("lr", [1e-4, 1e-3, 1e-2])
-    found = points(trials_of([(1e-4, 2.0), (1e-3, 1.0), (1e-2, 3.0), (1e-2, 3.1)]), lower=True)
+    listed = setting_from_values("lr", [1e-4, 1e-3, 1e-2])
+    found = group_by_configuration(trials_of([(1e-4, 2.0), (1e-3, 1.0), (1e-2, 3.0), (1e-2, 3.1)]), lower=True)
 
-    (step,) = next_space([listed], found, [], [], weight={}, explained=0.0, legal={})
+    (step,) = suggest_next_space([listed], found, [], [], weight={}, explained=0.0, legal={})
 
     assert step.new is not None and step.new.values == (0.00032, 1e-3, 0.0032)

@@ -6,9 +6,8 @@ from typing import Any
 import pytest
 from scipy import stats
 
-from tunelab.effects.drawing import drawing
-from tunelab.effects.finding import differs, finding
-from tunelab.effects.over_seeds import Arm, arms
+from tunelab.analysis.setting_effect import ValueScores, describe_effect, differ_significantly, scores_by_value
+from tunelab.report.effect_chart import effect_chart
 
 
 def trial(value: float | None, state: str = "complete", **params: Any) -> dict[str, Any]:
@@ -23,15 +22,17 @@ def grid(effect: dict[Any, float], noise: float = 0.01) -> list[dict[str, Any]]:
 
 
 def test_the_mean_and_the_spread_are_over_the_seeds() -> None:
-    (found,) = arms(grid({0.1: 1.0}, noise=0.5), "lr", None, lower=True).values()
+    (found,) = scores_by_value(grid({0.1: 1.0}, noise=0.5), "lr", None, lower=True).values()
 
-    assert found == [Arm(0.1, (0.5, 1.0, 1.5), {}, 0)]
+    assert found == [ValueScores(0.1, (0.5, 1.0, 1.5), {}, 0)]
     assert (found[0].mean, found[0].spread) == (1.0, 0.5)
 
 
 def test_values_stand_in_their_order_and_names_as_they_came() -> None:
-    numbers = arms(grid({1e-2: 1.0, 1e-3: 2.0, 3e-3: 3.0}), "lr", None, lower=True)[None]
-    names = arms([trial(1.0, optimizer=name, seed=0) for name in ("sgd", "adamw")], "optimizer", None, lower=True)[None]
+    numbers = scores_by_value(grid({1e-2: 1.0, 1e-3: 2.0, 3e-3: 3.0}), "lr", None, lower=True)[None]
+    names = scores_by_value(
+        [trial(1.0, optimizer=name, seed=0) for name in ("sgd", "adamw")], "optimizer", None, lower=True
+    )[None]
 
     assert [arm.value for arm in numbers] == [1e-3, 3e-3, 1e-2]
     assert [arm.value for arm in names] == ["sgd", "adamw"]
@@ -43,7 +44,7 @@ def test_each_value_is_judged_at_its_own_best_nuisance(lower: bool, rate: float)
     trials = [trial(rate * 10 + seed, batch_size=8, lr=rate, seed=seed) for rate in (0.1, 0.2) for seed in (0, 1)]
 
     # When its effect is read
-    (arm,) = arms(trials, "batch_size", None, lower=lower)[None]
+    (arm,) = scores_by_value(trials, "batch_size", None, lower=lower)[None]
 
     # Then the better rate stands for it, over its seeds
     assert arm.beside == {"lr": rate} and len(arm.scores) == 2
@@ -58,9 +59,9 @@ def test_a_best_rate_at_the_end_of_those_tried_is_told() -> None:
         for rate, score in table.items()
         for seed in range(3)
     ]
-    found = arms(trials, "batch_size", None, lower=True)
+    found = scores_by_value(trials, "batch_size", None, lower=True)
     assert [arm.border for arm in found[None]] == [("lr",), ()]
-    told = finding("batch_size", "loss", found, None, lower=True)
+    told = describe_effect("batch_size", "loss", found, None, lower=True)
     assert "The best lr was an end of those tried at batch_size=8; a wider range may change this." in told
 
 
@@ -68,7 +69,7 @@ def test_a_nuisance_that_lost_a_seed_does_not_win_by_having_fewer() -> None:
     trials = [trial(1.0, batch_size=8, lr=0.1, seed=0), trial(None, "failed", batch_size=8, lr=0.1, seed=1)]
     trials += [trial(2.0, batch_size=8, lr=0.2, seed=seed) for seed in (0, 1)]
 
-    (arm,) = arms(trials, "batch_size", None, lower=True)[None]
+    (arm,) = scores_by_value(trials, "batch_size", None, lower=True)[None]
 
     assert arm.beside == {"lr": 0.2} and arm.lost == 1
 
@@ -76,32 +77,36 @@ def test_a_nuisance_that_lost_a_seed_does_not_win_by_having_fewer() -> None:
 def test_a_value_at_which_every_run_diverged_stays_in_sight() -> None:
     trials = [*grid({0.1: 1.0}), *(trial(None, "failed", lr=9.0, seed=seed) for seed in range(3))]
 
-    found = arms(trials, "lr", None, lower=True)
+    found = scores_by_value(trials, "lr", None, lower=True)
 
     assert math.isnan(found[None][1].mean)
-    assert "None came through at 9 (3 lost)" in finding("lr", "val/loss", found, None, lower=True)
+    assert "None came through at 9 (3 lost)" in describe_effect("lr", "val/loss", found, None, lower=True)
 
 
 def test_a_difference_counts_where_welchs_test_says_so() -> None:
-    one, other = Arm(1, (1.0, 1.1, 0.9), {}), Arm(2, (1.3, 1.45, 1.2), {})
+    one, other = ValueScores(1, (1.0, 1.1, 0.9), {}), ValueScores(2, (1.3, 1.45, 1.2), {})
     p = stats.ttest_ind(one.scores, other.scores, equal_var=False).pvalue
 
-    assert differs(one, other) == (p < 0.05) and p < 0.05
-    assert not differs(one, Arm(2, (1.1, 1.4, 0.9), {}))
-    assert not differs(Arm(1, (1.0,), {}), Arm(2, (9.0,), {}))  # one seed shows no noise, so nothing beats it
-    assert differs(Arm(1, (1.0, 1.0), {}), Arm(2, (2.0, 2.0), {}))
+    assert differ_significantly(one, other) == (p < 0.05) and p < 0.05
+    assert not differ_significantly(one, ValueScores(2, (1.1, 1.4, 0.9), {}))
+    assert not differ_significantly(
+        ValueScores(1, (1.0,), {}), ValueScores(2, (9.0,), {})
+    )  # one seed shows no noise, so nothing beats it
+    assert differ_significantly(ValueScores(1, (1.0, 1.0), {}), ValueScores(2, (2.0, 2.0), {}))
 
 
 def test_a_flat_line_is_told_as_no_effect() -> None:
-    words = finding("lr", "val/loss", arms(grid({0.1: 1.0, 0.2: 1.001}), "lr", None, lower=True), None, lower=True)
+    words = describe_effect(
+        "lr", "val/loss", scores_by_value(grid({0.1: 1.0, 0.2: 1.001}), "lr", None, lower=True), None, lower=True
+    )
 
     assert words.startswith("no effect of lr on val/loss beyond the seeds' noise")
 
 
 def test_one_seed_at_a_value_is_told_and_never_called_no_effect() -> None:
-    alone = [Arm(rate, (score,), {}) for rate, score in ((0.1, 1.0), (0.2, 0.5), (0.4, 2.0))]
+    alone = [ValueScores(rate, (score,), {}) for rate, score in ((0.1, 1.0), (0.2, 0.5), (0.4, 2.0))]
 
-    said = finding("lr", "val/loss", {None: alone}, None, lower=True)
+    said = describe_effect("lr", "val/loss", {None: alone}, None, lower=True)
 
     assert said.startswith("val/loss runs from 0.5 at lr=0.2 to 2 at 0.4, but with one seed")
     assert "nan" not in said and "no effect" not in said
@@ -109,10 +114,14 @@ def test_one_seed_at_a_value_is_told_and_never_called_no_effect() -> None:
 
 def test_a_value_that_lost_seeds_is_told_and_does_not_win_by_the_one_that_is_left() -> None:
     # Given a rate of which one lucky seed of three came through, and one that lost one of three
-    found = [Arm(0.1, (1.0, 1.01, 0.99), {}), Arm(0.2, (0.5,), {}, 2), Arm(0.4, (2.0, 2.1), {}, 1)]
+    found = [
+        ValueScores(0.1, (1.0, 1.01, 0.99), {}),
+        ValueScores(0.2, (0.5,), {}, 2),
+        ValueScores(0.4, (2.0, 2.1), {}, 1),
+    ]
 
     # When the effect is told
-    said = finding("lr", "val/loss", {None: found}, None, lower=True)
+    said = describe_effect("lr", "val/loss", {None: found}, None, lower=True)
 
     # Then it is judged where there is something to judge by, and the losses are told
     assert said.startswith("val/loss is best at lr=0.1, 1 ± 0.01; every other value is worse beyond the noise")
@@ -123,8 +132,8 @@ def test_a_value_that_lost_seeds_is_told_and_does_not_win_by_the_one_that_is_lef
 
 @pytest.mark.parametrize(("lower", "best", "worst"), [(True, "0.1", "0.3"), (False, "0.3", "0.1")])
 def test_best_and_worst_follow_the_direction_of_the_score(lower: bool, best: str, worst: str) -> None:
-    found = arms(grid({0.1: 1.0, 0.2: 1.005, 0.3: 3.0}), "lr", None, lower=lower)
-    words = finding("lr", "score", found, None, lower=lower)
+    found = scores_by_value(grid({0.1: 1.0, 0.2: 1.005, 0.3: 3.0}), "lr", None, lower=lower)
+    words = describe_effect("lr", "score", found, None, lower=lower)
 
     assert f"best at lr={best}" in words and f"{worst} is the worst" in words
     assert ("0.2 cannot be told from it" in words) == lower
@@ -137,8 +146,8 @@ def test_two_lines_are_compared_value_by_value() -> None:
         for seed in range(3)
     ]
 
-    found = arms(trials, "limit", "model", lower=False)
-    words = finding("limit", "val/exact_match", found, "model", lower=False)
+    found = scores_by_value(trials, "limit", "model", lower=False)
+    words = describe_effect("limit", "val/exact_match", found, "model", lower=False)
 
     assert list(found) == ["a", "b"]
     assert "With model=b:" in words
@@ -146,11 +155,11 @@ def test_two_lines_are_compared_value_by_value() -> None:
 
 
 def test_numbers_are_drawn_as_a_line_and_names_as_bars() -> None:
-    line = drawing("lr", "val/loss", arms(grid({1e-3: 1.0, 1e-1: 2.0}), "lr", None, lower=True), None)
-    bars = drawing(
+    line = effect_chart("lr", "val/loss", scores_by_value(grid({1e-3: 1.0, 1e-1: 2.0}), "lr", None, lower=True), None)
+    bars = effect_chart(
         "optimizer",
         "val/loss",
-        arms([trial(1.0, optimizer=o, seed=0) for o in "ab"], "optimizer", None, lower=True),
+        scores_by_value([trial(1.0, optimizer=o, seed=0) for o in "ab"], "optimizer", None, lower=True),
         None,
     )
 

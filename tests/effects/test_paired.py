@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from tunelab.effects.enough import best_of
-from tunelab.effects.paired import cohen, mcnemar, paired_bootstrap, size_of
+from tunelab.analysis.statistics import cohens_d, effect_size_name, expected_best, mcnemar_test, paired_bootstrap
 
 DICE = np.random.default_rng(0)
 FIRST = DICE.normal(0.0, 1.0, 200)
@@ -36,7 +35,7 @@ def test_a_score_that_is_no_mean_of_rows_is_drawn_the_same_way() -> None:
     )
 
     assert (whole.low, whole.high) == pytest.approx((fast.low, fast.high))
-    assert np.isnan(whole.effect) and fast.effect == pytest.approx(cohen(SECOND - FIRST))
+    assert np.isnan(whole.effect) and fast.effect == pytest.approx(cohens_d(SECOND - FIRST))
 
 
 def test_equal_systems_do_not_differ() -> None:
@@ -58,22 +57,22 @@ def test_mcnemar_is_the_binomial_test_on_rows_that_only_one_got_right() -> None:
     first = np.array([1] * 30 + [0] * 10 + [1] * 4 + [0] * 6)
     second = np.array([1] * 30 + [1] * 10 + [0] * 4 + [0] * 6)
 
-    found = mcnemar(first, second)
+    found = mcnemar_test(first, second)
 
     by_hand = min(1.0, 2 * sum(stats.binom.pmf(k, 14, 0.5) for k in range(5)))
     assert (found.only_first, found.only_second) == (4, 10)
     assert found.p == pytest.approx(by_hand)
-    assert mcnemar([True, False], [True, False]).p == 1.0
+    assert mcnemar_test([True, False], [True, False]).p == 1.0
 
 
 def test_sizes_are_cohens() -> None:
-    assert [size_of(effect) for effect in (0.1, -0.3, 0.6, -1.2)] == ["negligible", "small", "medium", "large"]
+    assert [effect_size_name(effect) for effect in (0.1, -0.3, 0.6, -1.2)] == ["negligible", "small", "medium", "large"]
 
 
 def test_the_best_of_n_is_what_counting_every_choice_gives() -> None:
     costs = [3.0, 1.0, 4.0, 1.5, 9.0, 2.6, 5.0]
 
-    found = best_of(costs)
+    found = expected_best(costs)
 
     for count in range(1, len(costs) + 1):
         each = [min(chosen) for chosen in combinations(costs, count)]

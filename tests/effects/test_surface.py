@@ -13,11 +13,9 @@ from optuna.trial import create_trial
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
 
-from tunelab.effects.importance import ped_anova
-from tunelab.effects.points import Point
-from tunelab.effects.setting import Setting, setting_of_values
-from tunelab.effects.surrogate import Surrogate, fit, inputs
-from tunelab.effects.variance import dependence, shares
+from tunelab.analysis.configurations import Configuration, Setting, setting_from_values
+from tunelab.analysis.importance import partial_dependence, ped_anova_importance, variance_shares
+from tunelab.analysis.surrogate import Surrogate, fit_surrogate, input_columns
 
 ABC = [Setting(name, 0.0, 1.0) for name in "abc"]
 
@@ -38,12 +36,12 @@ def drawn(many: int, seed: int = 0, noise: float = 0.0) -> tuple[list[dict[str, 
 def surface() -> Surrogate:
     """A surface through 60 trials without noise."""
     rows, costs = drawn(60)
-    return fit(inputs(ABC, rows), rows, costs)
+    return fit_surrogate(input_columns(ABC, rows), rows, costs)
 
 
 def test_predictions_are_those_of_scikit_learn_for_the_same_kernel() -> None:
     rows, costs = drawn(30, noise=0.1)
-    ours = fit(inputs(ABC, rows), rows, costs)
+    ours = fit_surrogate(input_columns(ABC, rows), rows, costs)
     kernel = ConstantKernel(ours.scale) * RBF(ours.lengths) + WhiteKernel(ours.scale * (ours.noise + 1e-8))
     theirs = GaussianProcessRegressor(kernel, optimizer=None)
     theirs.fit(ours.known, (np.array(costs) - ours.centre) / ours.spread)
@@ -60,7 +58,7 @@ def test_predictions_are_those_of_scikit_learn_for_the_same_kernel() -> None:
 
 def test_the_fit_is_at_least_as_likely_as_scikit_learns() -> None:
     rows, costs = drawn(30, noise=0.1)
-    ours = fit(inputs(ABC, rows), rows, costs)
+    ours = fit_surrogate(input_columns(ABC, rows), rows, costs)
     wanted = (np.array(costs) - ours.centre) / ours.spread
     kernel = ConstantKernel(ours.scale, (1e-3, 1e3)) * RBF(ours.lengths, (0.05, 30.0)) + WhiteKernel(
         ours.scale * ours.noise, (1e-6, 10.0)
@@ -73,7 +71,7 @@ def test_the_fit_is_at_least_as_likely_as_scikit_learns() -> None:
 
 def test_what_it_explains_is_the_leave_one_out_error_worked_out_one_by_one() -> None:
     rows, costs = drawn(20, noise=0.2)
-    ours = fit(inputs(ABC, rows), rows, costs)
+    ours = fit_surrogate(input_columns(ABC, rows), rows, costs)
     wanted = (np.array(costs) - ours.centre) / ours.spread
     kernel = ConstantKernel(ours.scale) * RBF(ours.lengths) + WhiteKernel(ours.scale * (ours.noise + 1e-8))
     misses = []
@@ -90,7 +88,7 @@ def test_shares_of_the_variance_are_those_of_calculus(surface: Surrogate) -> Non
     parts = {"a": 1 / 12, "b": 4 / 12, "ab": 16 / 144}
     whole = sum(parts.values())
 
-    found = shares(surface, draws=8192)
+    found = variance_shares(surface, draws=8192)
 
     assert found.alone == pytest.approx((parts["a"] / whole, parts["b"] / whole, 0.0), abs=0.03)
     assert found.total == pytest.approx(
@@ -109,14 +107,14 @@ def test_the_order_of_importance_is_that_of_optunas_fanova(surface: Surrogate) -
 
     theirs = optuna.importance.get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=0))
 
-    found = shares(surface).alone
+    found = variance_shares(surface).alone
     assert list(theirs) == ["b", "a", "c"]
     assert found[1] > found[0] > found[2]
     assert found[1] / sum(found) == pytest.approx(theirs["b"], abs=0.15)
 
 
 def test_partial_dependence_is_the_mean_over_the_others(surface: Surrogate) -> None:
-    places, means, spreads = dependence(surface, 1, draws=512)
+    places, means, spreads = partial_dependence(surface, 1, draws=512)
 
     wanted = 0.5 + 2 * places  # the product term has mean 0
     assert means - means.mean() == pytest.approx(wanted - wanted.mean(), abs=0.08)
@@ -124,7 +122,7 @@ def test_partial_dependence_is_the_mean_over_the_others(surface: Surrogate) -> N
 
 
 def test_values_without_an_order_and_settings_that_are_absent_have_a_place() -> None:
-    settings = [setting_of_values("optimizer", ["sgd", "adamw"]), Setting("optimizer.momentum", 0.5, 0.99)]
+    settings = [setting_from_values("optimizer", ["sgd", "adamw"]), Setting("optimizer.momentum", 0.5, 0.99)]
     dice = random.Random(0)
     rows = [
         {"optimizer": "sgd", "optimizer.momentum": dice.uniform(0.5, 0.99)} if at % 2 else {"optimizer": "adamw"}
@@ -132,8 +130,8 @@ def test_values_without_an_order_and_settings_that_are_absent_have_a_place() -> 
     ]
     costs = [1.0 + (row["optimizer"] == "sgd") + dice.gauss(0, 0.01) for row in rows]
 
-    surface = fit(inputs(settings, rows), rows, costs)
-    _, means, _ = dependence(surface, 0)
+    surface = fit_surrogate(input_columns(settings, rows), rows, costs)
+    _, means, _ = partial_dependence(surface, 0)
 
     assert surface.columns.labels[0] == ("adamw", "sgd")
     assert "(absent)" in surface.columns.labels[1]
@@ -144,20 +142,20 @@ def test_one_diverged_trial_does_not_bend_the_surface() -> None:
     rows, costs = drawn(60)
     spoiled = [1e6, *costs[1:]]
 
-    assert fit(inputs(ABC, rows), rows, spoiled).explained > 0.8
+    assert fit_surrogate(input_columns(ABC, rows), rows, spoiled).explained > 0.8
 
 
 def test_too_few_or_equal_trials_are_refused() -> None:
     rows, costs = drawn(3)
     with pytest.raises(ValueError, match="four trials"):
-        fit(inputs(ABC, rows), rows, costs)
+        fit_surrogate(input_columns(ABC, rows), rows, costs)
     with pytest.raises(ValueError, match="different scores"):
-        fit(inputs(ABC, rows * 3), rows * 3, [1.0] * 9)
+        fit_surrogate(input_columns(ABC, rows * 3), rows * 3, [1.0] * 9)
 
 
 def test_ped_anova_is_what_optuna_says_of_the_study_itself() -> None:
     rows, costs = drawn(80)
-    found = [Point(row, (value,), (at,)) for at, (row, value) in enumerate(zip(rows, costs, strict=True))]
+    found = [Configuration(row, (value,), (at,)) for at, (row, value) in enumerate(zip(rows, costs, strict=True))]
     study = optuna.create_study()
     space = {one.name: FloatDistribution(0.0, 1.0) for one in ABC}
     for row, value in zip(rows, costs, strict=True):
@@ -165,5 +163,5 @@ def test_ped_anova_is_what_optuna_says_of_the_study_itself() -> None:
 
     theirs = optuna.importance.get_param_importances(study, evaluator=PedAnovaImportanceEvaluator(target_quantile=0.1))
 
-    assert ped_anova(ABC, found) == pytest.approx(dict(theirs))
-    assert ped_anova(ABC, found[:5]) == {}
+    assert ped_anova_importance(ABC, found) == pytest.approx(dict(theirs))
+    assert ped_anova_importance(ABC, found[:5]) == {}

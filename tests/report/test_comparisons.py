@@ -7,12 +7,12 @@ import pytest
 from report_runs import answered_run, card, labelled_run, numbers_run
 from report_studies import study
 from tunelab.errors import ConfigError
-from tunelab.report.blocks import Document, Grid
-from tunelab.report.compose import document_of
-from tunelab.report.markdown import markdown
+from tunelab.report.compose import compose_report
+from tunelab.report.document import Document, Table
+from tunelab.report.render import render_markdown
 
 
-def grid(document: Document, name: str) -> Grid:
+def grid(document: Document, name: str) -> Table:
     """A table by its name."""
     return next(one for one in document.grids() if one.name == name)
 
@@ -31,19 +31,19 @@ def test_the_better_of_two_runs_is_named_with_how_sure_that_is(tmp_path: Path) -
     weak = labelled_run(tmp_path / "weak", skill=0.3, config=settings(1e-4))
     good = labelled_run(tmp_path / "good", seed=1, skill=0.95, config=settings(1e-3))
 
-    document = document_of([weak.root, good.root])
+    document = compose_report([weak.root, good.root])
     row = dict(zip(grid(document, "paired").columns, grid(document, "paired").rows[0], strict=True))
 
     assert row["score"] == "accuracy" and float(row["low"] or 0) > 0 and float(row["McNemar p"] or 0) < 0.01
-    assert "accuracy: B is better than A" in markdown(document)
+    assert "accuracy: B is better than A" in render_markdown(document)
     assert [list(one) for one in grid(document, "settings").rows] == [["lr", 1e-4, 1e-3]]
-    assert "only B is right" in markdown(document)
+    assert "only B is right" in render_markdown(document)
 
 
 def test_a_run_against_its_twin_is_told_equal(tmp_path: Path) -> None:
     one, twin = labelled_run(tmp_path / "one"), labelled_run(tmp_path / "twin")
 
-    text = markdown(document_of([one.root, twin.root]))
+    text = render_markdown(compose_report([one.root, twin.root]))
 
     assert "A and B are equal" in text and "Both have the same settings" in text and "is better than" not in text
 
@@ -51,14 +51,14 @@ def test_a_run_against_its_twin_is_told_equal(tmp_path: Path) -> None:
 def test_runs_on_other_test_data_are_not_compared_row_by_row(tmp_path: Path) -> None:
     one, other = labelled_run(tmp_path / "one"), answered_run(tmp_path / "other")
 
-    assert "another right answer" in markdown(document_of([one.root, other.root]))
+    assert "another right answer" in render_markdown(compose_report([one.root, other.root]))
 
 
 def test_lower_errors_are_better(tmp_path: Path) -> None:
     one, other = numbers_run(tmp_path / "one"), numbers_run(tmp_path / "other")
     other.write_predictions([row | {"prediction": row["target"]} for row in one.read_predictions()])
 
-    assert "mse: B is better than A" in markdown(document_of([one.root, other.root]))
+    assert "mse: B is better than A" in render_markdown(compose_report([one.root, other.root]))
 
 
 def test_a_set_of_runs_is_ranked_by_what_differs(tmp_path: Path) -> None:
@@ -69,13 +69,13 @@ def test_a_set_of_runs_is_ranked_by_what_differs(tmp_path: Path) -> None:
         for at in range(6)
     ]
 
-    document = document_of(roots)
+    document = compose_report(roots)
     table = grid(document, "ranked")
 
     assert [row[0] for row in table.rows] == [1, 2, 3, 4, 5, 6] and table.rows[0][1] == "2"
     assert table.columns[-1] == "lr" and table.rows[0][-1] == pytest.approx(1e-4)
     assert len(grid(document, "against_best").rows) == 5
-    assert "cannot be told:" not in markdown(document)
+    assert "cannot be told:" not in render_markdown(document)
 
 
 def test_runs_that_differ_in_nothing_but_the_seed_are_one_configuration(tmp_path: Path) -> None:
@@ -84,16 +84,16 @@ def test_runs_that_differ_in_nothing_but_the_seed_are_one_configuration(tmp_path
         for at in range(3)
     ]
 
-    document = document_of(roots)
+    document = compose_report(roots)
 
     assert len(grid(document, "ranked").rows) == 1
-    assert "Seeds of one configuration differ by 0.01 " in markdown(document)
+    assert "Seeds of one configuration differ by 0.01 " in render_markdown(document)
 
 
 def test_studies_are_compared_for_the_same_number_of_trials(tmp_path: Path) -> None:
     near, far = study(tmp_path / "near", 20, wanted=1e-3), study(tmp_path / "far", 40, wanted=1e-1)
 
-    text = markdown(document_of([near, far]))
+    text = render_markdown(compose_report([near, far]))
 
     assert "near has the best val/loss" in text and "For 20 configurations each" in text
     assert "cannot be told:" not in text
@@ -103,7 +103,7 @@ def test_a_run_and_a_study_are_no_pair(tmp_path: Path) -> None:
     run, found = labelled_run(tmp_path / "run"), study(tmp_path / "study", 6)
 
     with pytest.raises(ConfigError, match="are no pair"):
-        document_of([run.root, found])
+        compose_report([run.root, found])
 
 
 def test_a_run_that_diverged_counts_as_a_failed_trial(tmp_path: Path) -> None:
@@ -111,4 +111,4 @@ def test_a_run_that_diverged_counts_as_a_failed_trial(tmp_path: Path) -> None:
     broken = labelled_run(tmp_path / "broken", config=settings(1.0))
     broken.write_card(card(config=settings(1.0), status="diverged", best=None, reason="loss is not finite"))
 
-    assert "1 of 4 trials left no score (1 diverged)" in markdown(document_of([*roots, broken.root]))
+    assert "1 of 4 trials left no score (1 diverged)" in render_markdown(compose_report([*roots, broken.root]))

@@ -4,32 +4,31 @@ from typing import Any
 
 import pytest
 
-from tunelab.report import numbers
-from tunelab.report.answers import quality
-from tunelab.report.blocks import Grid
-from tunelab.report.worst import worst
+from tunelab.report import prediction_sections
+from tunelab.report.document import Table
+from tunelab.report.example_sections import answer_quality, worst_errors_section
 
 
 @pytest.mark.parametrize(("shift", "way"), [(2.0, "above"), (-2.0, "below")])
 def test_a_shift_is_told_with_its_way(shift: float, way: str) -> None:
     pairs = [(float(right), right + shift + 0.1 * (-1) ** right) for right in range(20)]
 
-    (line,) = numbers.verdicts("", pairs)
+    (line,) = prediction_sections.regression_verdicts("", pairs)
 
     assert f"lie 2 {way} the truth" in line.text
 
 
 def test_every_error_is_in_a_bar_and_the_largest_in_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[list[float]] = []
-    plain = numbers.bar_chart
+    plain = prediction_sections.bar_chart
 
     def watched(labels: list[str], bars: list[Any], **how: Any) -> Any:
         drawn.append(list(bars[0].values))
         return plain(labels, bars, **how)
 
-    monkeypatch.setattr(numbers, "bar_chart", watched)
+    monkeypatch.setattr(prediction_sections, "bar_chart", watched)
 
-    numbers.histogram("", [float(error) for error in range(16)])
+    prediction_sections.error_histogram("", [float(error) for error in range(16)])
 
     assert drawn == [[1.0] * 14 + [2.0]]
 
@@ -39,12 +38,12 @@ def test_the_answers_least_alike_stand_first() -> None:
         {"row": place, "reference": "a", "prediction": "b", "exact_match": 0.0, "token_f1": f1, "rougeL": f1}
         for place, f1 in enumerate([0.5, 0.0, 0.9, 0.2])
     ]
-    assert quality(rows[0]) > quality(rows[1])
+    assert answer_quality(rows[0]) > answer_quality(rows[1])
 
     class Told:
         predictions, base = rows, ()
 
-    (section,) = worst(Told())  # type: ignore[arg-type]
+    (section,) = worst_errors_section(Told())  # type: ignore[arg-type]
 
-    grid = next(block for block in section.blocks if isinstance(block, Grid))
+    grid = next(block for block in section.blocks if isinstance(block, Table))
     assert [row[0] for row in grid.rows] == [1, 3, 0, 2]

@@ -10,9 +10,9 @@ import pytest
 
 from browser import Browser, program
 from report_runs import answered_run, labelled_run
-from tunelab.report.run_facts import read_run
-from tunelab.report.run_report import run_report
-from tunelab.report.writing import write_report
+from tunelab.report.render import write_report
+from tunelab.report.run_reader import read_run_results
+from tunelab.report.run_report import build_run_report
 
 ROWS = "[...document.querySelectorAll('#t-worst_errors tbody tr')].filter(row => !row.hidden)"
 
@@ -24,7 +24,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     if executable is None:
         pytest.skip("no chromium on this machine; on Debian: apt-get install chromium")
     root = tmp_path_factory.mktemp("browser")
-    write_report(run_report(read_run(labelled_run(root / "run").root)), root / "out")
+    write_report(build_run_report(read_run_results(labelled_run(root / "run").root)), root / "out")
     with Browser(executable, root / "profile") as found:
         found.look(width=1280)
         found.open(root / "out" / "report.html")
@@ -95,7 +95,7 @@ def test_the_page_fits_the_screen_and_its_drawings_are_not_blank(
 
 def test_paper_cuts_nothing_off_and_names_the_columns_on_every_sheet(browser: Browser, tmp_path: Path) -> None:
     # Given a run that answered questions, on the width that A4 leaves between its margins
-    write_report(run_report(read_run(answered_run(tmp_path / "run").root)), tmp_path / "out")
+    write_report(build_run_report(read_run_results(answered_run(tmp_path / "run").root)), tmp_path / "out")
     before = Path(unquote(urlparse(browser.run("location.href")).path))
     browser.look(width=718)
     for page in (before, tmp_path / "out" / "report.html"):

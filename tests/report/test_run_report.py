@@ -13,13 +13,10 @@ import pytest
 from report_runs import NASTY, answered_run, card, labelled_run, numbers_run
 from tunelab.errors import ConfigError
 from tunelab.record import RunFolder
-from tunelab.report.blocks import Command, Document, Grid, Samples, Verdicts
-from tunelab.report.html import html
-from tunelab.report.markdown import markdown
-from tunelab.report.run_facts import read_run
-from tunelab.report.run_report import run_report
-from tunelab.report.sources import check_sources
-from tunelab.report.writing import write_report
+from tunelab.report.document import BulletList, Command, Document, Examples, Table
+from tunelab.report.render import render_html, render_markdown, write_report
+from tunelab.report.run_reader import check_report_paths, read_run_results
+from tunelab.report.run_report import build_run_report
 
 
 class Attributes(HTMLParser):
@@ -35,7 +32,7 @@ class Attributes(HTMLParser):
 
 def report(folder: RunFolder) -> Document:
     """The report on a run."""
-    return run_report(read_run(folder.root))
+    return build_run_report(read_run_results(folder.root))
 
 
 def titles(document: Document) -> list[str]:
@@ -46,10 +43,10 @@ def titles(document: Document) -> list[str]:
 def told(document: Document) -> str:
     """Every verdict."""
     blocks = [block for section in document.sections for block in section.blocks]
-    return "\n".join(line.text for block in blocks if isinstance(block, Verdicts) for line in block.lines)
+    return "\n".join(line.text for block in blocks if isinstance(block, BulletList) for line in block.lines)
 
 
-def grid(document: Document, name: str) -> Grid:
+def grid(document: Document, name: str) -> Table:
     """A table."""
     return next(found for found in document.grids() if found.name == name)
 
@@ -67,7 +64,7 @@ def test_labels_get_classes_worst_errors_and_calibration(tmp_path: Path) -> None
 def test_answers_are_shown_before_and_after_training(tmp_path: Path) -> None:
     document = report(answered_run(tmp_path / "run"))
 
-    answers = next(b for s in document.sections for b in s.blocks if isinstance(b, Samples) and b.name == "answers")
+    answers = next(b for s in document.sections for b in s.blocks if isinstance(b, Examples) and b.name == "answers")
     assert [name for name, _ in answers.samples[0].parts] == ["question", "wanted", "before training", "after training"]
     assert {sample.tone for sample in answers.samples} == {"good", "bad"}, "right and wrong ones"
     assert "Training took test exact_match from 0 to 0.6667." in told(document)
@@ -98,7 +95,7 @@ def test_a_file_that_is_gone_or_torn_is_told_and_the_rest_stands(tmp_path: Path,
     document = report(folder)
 
     # Then there is a page
-    assert len(html(document)) > 10_000
+    assert len(render_html(document)) > 10_000
     assert "In short" in titles(document)
     if how == "missing" and lost != "scores.json":
         assert f"{lost} is missing" in told(document)
@@ -117,14 +114,14 @@ def test_scores_that_are_no_numbers_are_gaps(tmp_path: Path) -> None:
 
     document = report(folder)
 
-    assert "nan" not in markdown(document).lower().replace("nancy", "")
+    assert "nan" not in render_markdown(document).lower().replace("nancy", "")
     write_report(document, tmp_path / "out")
     lines = list(csv.reader((tmp_path / "out" / "scores.csv").open()))
     assert ["loss", "", "1.5"] in [line[:3] for line in lines] or ["accuracy", "", ""] in [line[:3] for line in lines]
 
 
 def test_text_of_the_data_cannot_act(tmp_path: Path) -> None:
-    page = html(report(labelled_run(tmp_path / "run")))
+    page = render_html(report(labelled_run(tmp_path / "run")))
 
     assert NASTY not in page
     assert page.count("<script>") == 1
@@ -135,7 +132,7 @@ def test_text_of_the_data_cannot_act(tmp_path: Path) -> None:
 
 
 def test_the_page_lets_its_own_script_run_and_nothing_else(tmp_path: Path) -> None:
-    page = html(report(labelled_run(tmp_path / "run")))
+    page = render_html(report(labelled_run(tmp_path / "run")))
 
     script = page[page.index("<script>") + 8 : page.index("</script>")]
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
@@ -160,11 +157,11 @@ def test_every_table_is_a_file_and_every_drawing_too(tmp_path: Path) -> None:
 
 
 def test_a_cell_that_a_spreadsheet_would_carry_out_is_quoted(tmp_path: Path) -> None:
-    grid = Grid("t", ["=1+1"], [["=HYPERLINK(1)"], [-1.5]])
+    grid = Table("t", ["=1+1"], [["=HYPERLINK(1)"], [-1.5]])
     write_report(Document("t", "", []), tmp_path)
-    from tunelab.report.writing import table_text
+    from tunelab.report.render import render_csv
 
-    assert table_text(grid) == "'=1+1\n'=HYPERLINK(1)\n-1.5\n"
+    assert render_csv(grid) == "'=1+1\n'=HYPERLINK(1)\n-1.5\n"
 
 
 def test_a_path_that_is_neither_run_nor_study_is_refused_with_a_way_out(tmp_path: Path) -> None:
@@ -174,7 +171,7 @@ def test_a_path_that_is_neither_run_nor_study_is_refused_with_a_way_out(tmp_path
     wrong[-1].mkdir()
 
     with pytest.raises(ConfigError) as refused:
-        check_sources([*wrong, tmp_path / "runs" / "one"])
+        check_report_paths([*wrong, tmp_path / "runs" / "one"])
 
     lines = str(refused.value).splitlines()[1:]
     assert len(lines) == 4
@@ -213,7 +210,7 @@ def test_findings_of_the_doctor_are_shown_with_what_to_try(tmp_path: Path) -> No
 def test_doubts_about_the_code_are_told(tmp_path: Path) -> None:
     folder = labelled_run(tmp_path / "run", git={"commit": "abc", "dirty": True, "diff_bytes": 12}, sessions=[{}])
 
-    text = markdown(report(folder))
+    text = render_markdown(report(folder))
 
     assert "changes that no commit holds" in text
     assert "resumed 1 time" in text

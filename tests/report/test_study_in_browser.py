@@ -6,16 +6,16 @@ import pytest
 
 from browser import Browser, program
 from report_studies import study
-from tunelab.report.study_facts import read_study
-from tunelab.report.study_report import study_report
-from tunelab.report.writing import write_report
+from tunelab.report.render import write_report
+from tunelab.report.study_reader import read_study_results
+from tunelab.report.study_report import build_study_report
 
 
 def test_the_page_of_a_search_filters_its_drawings_and_fits_a_phone(tmp_path: Path) -> None:
     executable = program()
     if executable is None:
         pytest.skip("no chromium on this machine; on Debian: apt-get install chromium")
-    write_report(study_report(read_study(study(tmp_path / "study"))), tmp_path / "out")
+    write_report(build_study_report(read_study_results(study(tmp_path / "study"))), tmp_path / "out")
     lines = "[...document.querySelectorAll('svg path[data-key]')]"
     field = "document.querySelector('[data-for=t-ranked]')"
     shown = "[...document.querySelectorAll('#t-ranked tbody tr')].filter(row => !row.hidden)"

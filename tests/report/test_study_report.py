@@ -10,14 +10,11 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from report_studies import study
-from tunelab.effects.points import Point
-from tunelab.report.blocks import Command, Document, Grid, Section
-from tunelab.report.html import html
-from tunelab.report.markdown import markdown
-from tunelab.report.ranking import chance_best
-from tunelab.report.study_facts import read_study
-from tunelab.report.study_report import study_report
-from tunelab.report.writing import write_report
+from tunelab.analysis.configurations import Configuration
+from tunelab.report.document import Command, Document, Section, Table
+from tunelab.report.render import render_html, render_markdown, write_report
+from tunelab.report.study_reader import read_study_results
+from tunelab.report.study_report import build_study_report, probability_best
 from tunelab.search.space import NumericRange, parse_dimension
 from tunelab.search.study_artifacts import write_study_report
 from tunelab.search.study_folder import StudyFolder
@@ -37,7 +34,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def document(root: Path) -> Document:
     """The report on it."""
-    return study_report(read_study(root))
+    return build_study_report(read_study_results(root))
 
 
 def section(document: Document, title: str) -> Section:
@@ -45,7 +42,7 @@ def section(document: Document, title: str) -> Section:
     return next(one for one in document.sections if one.title == title)
 
 
-def grid(document: Document, name: str) -> Grid:
+def grid(document: Document, name: str) -> Table:
     """A table by its name."""
     return next(one for one in document.grids() if one.name == name)
 
@@ -60,7 +57,7 @@ def test_everything_that_a_study_teaches_is_there(document: Document) -> None:
     names = [chart.name for chart in document.charts()]
 
     assert [one.title for one in document.sections] == TITLES
-    assert "cannot be told:" not in markdown(document)
+    assert "cannot be told:" not in render_markdown(document)
     assert len(set(names)) == len(names)
     assert set(names) >= {
         "history", "effect_lr", "average_lr", "effect_optimizer", "importance", "importance_top", "interactions",
@@ -83,7 +80,7 @@ def test_the_rate_matters_most_and_its_border_is_told_with_what_to_do(document: 
     steps = {str(row[0]): row[1] for row in grid(document, "next").rows}
 
     assert max(rows, key=lambda name: float(rows[name][2] or 0)) == "lr"
-    assert "stands at the high border of what was searched" in markdown(document)
+    assert "stands at the high border of what was searched" in render_markdown(document)
     assert steps["lr"] == "widen" and "widen" not in (steps["regularization.dropout"], steps["optimizer"])
 
 
@@ -103,7 +100,7 @@ def test_the_next_search_is_one_that_a_search_reads(document: Document, root: Pa
 
 
 def test_seeds_give_an_interval_and_the_chance_to_be_the_best(tmp_path: Path) -> None:
-    document = study_report(read_study(study(tmp_path, 12, seeds=3)))
+    document = build_study_report(read_study_results(study(tmp_path, 12, seeds=3)))
 
     table = grid(document, "ranked")
     first = dict(zip(table.columns, table.rows[0], strict=True))
@@ -113,25 +110,27 @@ def test_seeds_give_an_interval_and_the_chance_to_be_the_best(tmp_path: Path) ->
     assert float(first["low"] or 0) < float(first["val/loss"] or 0) < float(first["high"] or 0)
     assert chances[0] > 0.5 and sum(chances) == pytest.approx(1)
     assert "seed=0,1,2" in next_command(document)
-    assert "Seeds of one configuration differ by" in markdown(document)
+    assert "Seeds of one configuration differ by" in render_markdown(document)
 
 
 def test_two_equal_configurations_are_the_best_half_of_the_time_each() -> None:
-    chances = chance_best([Point({}, (1.0,), (0,)), Point({}, (1.0,), (1,)), Point({}, (9.0,), (2,))], 0.1)
+    chances = probability_best(
+        [Configuration({}, (1.0,), (0,)), Configuration({}, (1.0,), (1,)), Configuration({}, (9.0,), (2,))], 0.1
+    )
 
     assert [float(chance or 0) for chance in chances] == pytest.approx([0.5, 0.5, 0.0], abs=0.03)
-    assert chance_best([Point({}, (1.0,), (0,))], math.nan) == [None]
+    assert probability_best([Configuration({}, (1.0,), (0,))], math.nan) == [None]
 
 
 def test_a_study_without_its_request_or_with_torn_files_is_told_as_far_as_it_goes(tmp_path: Path) -> None:
     root = study(tmp_path / "old")
     (root / "search.json").unlink()
-    text = markdown(study_report(read_study(root)))
+    text = render_markdown(build_study_report(read_study_results(root)))
     assert "borders are those of what was tried" in text and "high border of what was tried" in text
 
     (root / "study.json").write_text("{")
     (root / "trials.jsonl").write_text("")
-    text = markdown(study_report(read_study(root)))
+    text = render_markdown(build_study_report(read_study_results(root)))
     assert "cannot be read" in text and "No trial left a score" in text
 
 
@@ -140,7 +139,7 @@ def test_words_of_a_study_cannot_act_on_the_page(tmp_path: Path) -> None:
     lines = (root / "trials.jsonl").read_text().replace("sgd", "<script>alert(1)</script>")
     (root / "trials.jsonl").write_text(lines)
 
-    page = html(study_report(read_study(root)))
+    page = render_html(build_study_report(read_study_results(root)))
 
     assert "<script>alert" not in page and "&lt;script&gt;alert" in page
 
@@ -148,7 +147,7 @@ def test_words_of_a_study_cannot_act_on_the_page(tmp_path: Path) -> None:
 def test_two_hundred_runs_take_less_than_ten_seconds_and_a_megabyte(tmp_path: Path) -> None:
     root, start = study(tmp_path / "many", 200), time.process_time()
 
-    files = write_report(study_report(read_study(root)), tmp_path / "out")
+    files = write_report(build_study_report(read_study_results(root)), tmp_path / "out")
 
     assert time.process_time() - start < 10
     assert files["report"].stat().st_size < 1_000_000

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 import torch
 
-from tunelab.answer_table import SHOWN, group_tables
 from tunelab.asking import sample
 from tunelab.data.examples import Micro, Step
 from tunelab.tasks.answer_scores import AnswerCheck
 from tunelab.tasks.answer_tally import TEXT, Tally
 from tunelab.tasks.choices import Classes
+from tunelab.training.final_results import LISTED_GROUPS, answer_group_tables
 
 
 def predictions(count: int = 30) -> list[dict[str, Any]]:
@@ -106,10 +106,10 @@ def test_the_terminal_shows_the_largest_groups_and_says_what_it_leaves_out() -> 
     tuned = {f"family {i}": {"rows": i, "exact_match": 0.5, "token_f1": 0.6, "rougeL": 0.7} for i in range(1, 16)}
     base = {name: {**line, "exact_match": 0.0} for name, line in tuned.items()}
 
-    ((title, shown),) = group_tables({"test": {"by_family": tuned}, "base": {"by_family": base}}).items()
+    ((title, shown),) = answer_group_tables({"test": {"by_family": tuned}, "base": {"by_family": base}}).items()
 
     assert title == "test answers by family (3 smaller ones are in scores.json)"
-    assert len(shown) == SHOWN and next(iter(shown)) == "family 15" and "family 3" not in shown
+    assert len(shown) == LISTED_GROUPS and next(iter(shown)) == "family 15" and "family 3" not in shown
     assert shown["family 15"] == {
         "rows": 15,
         "base exact_match": 0.0,
@@ -117,4 +117,4 @@ def test_the_terminal_shows_the_largest_groups_and_says_what_it_leaves_out() -> 
         "token_f1": 0.6,
         "rougeL": 0.7,
     }
-    assert group_tables({"test": {"labels": []}}) == {}
+    assert answer_group_tables({"test": {"labels": []}}) == {}

@@ -13,9 +13,9 @@ import pytest
 from report_studies import study
 from shown_commands import furnish
 from tiny import MODEL, QUIET
-from tunelab.report.study_facts import read_study
-from tunelab.report.study_report import study_report
-from tunelab.report.writing import write_report
+from tunelab.report.render import write_report
+from tunelab.report.study_reader import read_study_results
+from tunelab.report.study_report import build_study_report
 from wandb_server import Told, stand_in
 
 ROOT = Path(__file__).parents[2]
@@ -61,7 +61,7 @@ def told(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     """What the stand-in heard of one study, and the page as it lies on the disk."""
     folder = tmp_path_factory.mktemp("study")
     root = study(folder / "my_study")
-    page = write_report(study_report(read_study(root)), root / "report")["report"]
+    page = write_report(build_study_report(read_study_results(root)), root / "report")["report"]
     with stand_in() as (address, heard):
         out = run(folder, address, sys.executable, "-c", CODE, request.param)
         if request.param == "offline":

@@ -4,9 +4,9 @@ from lightning import Callback, LightningModule, Trainer
 from typing_extensions import override
 
 from tunelab import console
-from tunelab.checkup import evidence
-from tunelab.doctor.examine import examine, in_words
+from tunelab.analysis.doctor import format_findings, run_doctor
 from tunelab.record import RunFolder
+from tunelab.training.run_diagnosis import read_run_signals
 
 
 class Doctor(Callback):
@@ -24,7 +24,7 @@ class Doctor(Callback):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.sanity_checking or trainer.state.fn != "fit" or not trainer.is_global_zero:
             return
-        fresh = [found for found in examine(evidence(self.folder)) if found.verdict not in self.told]
+        fresh = [found for found in run_doctor(read_run_signals(self.folder)) if found.verdict not in self.told]
         self.told |= {found.verdict for found in fresh}
         if fresh:
-            console.show_lines(f"doctor at step {trainer.global_step}", in_words(fresh))
+            console.show_lines(f"doctor at step {trainer.global_step}", format_findings(fresh))

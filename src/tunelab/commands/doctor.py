@@ -20,11 +20,11 @@ def run(arguments: argparse.Namespace) -> int:
     from pathlib import Path
 
     from tunelab import console
-    from tunelab.checkup import check_up
-    from tunelab.doctor.examine import in_words
+    from tunelab.analysis.doctor import format_findings
     from tunelab.record import RunFolder
+    from tunelab.training.run_diagnosis import diagnose_run
 
     folder = RunFolder.open(Path(arguments.run))
-    found = check_up(folder, write=folder.read_card().get("status") != "running")  # else the run writes its own
-    console.show_lines("doctor", in_words(found))
+    found = diagnose_run(folder, write=folder.read_card().get("status") != "running")  # else the run writes its own
+    console.show_lines("doctor", format_findings(found))
     return 3 if found and arguments.strict else 0

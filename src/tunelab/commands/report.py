@@ -22,15 +22,15 @@ def run(arguments: argparse.Namespace) -> int:
     """Write the report; prints where it is."""
     from tunelab import console
     from tunelab.errors import ConfigError
-    from tunelab.report.compose import document_of
-    from tunelab.report.sources import check_sources
-    from tunelab.report.writing import write_report
+    from tunelab.report.compose import compose_report
+    from tunelab.report.render import write_report
+    from tunelab.report.run_reader import check_report_paths
 
     paths = [Path(path) for path in arguments.paths]
-    check_sources(paths)
+    check_report_paths(paths)
     default = paths[0] / "report" if len(paths) == 1 else Path("outputs") / "report"
     target = Path(arguments.output) if arguments.output else default
     if target.exists() and not target.is_dir():
         raise ConfigError(f"--output={target} is a file; a report is several files, so name a folder")
-    console.show_paths(write_report(document_of(paths), target))
+    console.show_paths(write_report(compose_report(paths), target))
     return 0

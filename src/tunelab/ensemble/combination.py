@@ -14,7 +14,7 @@ from scipy.special import expit, log_expit, log_softmax, softmax
 from torch import Tensor
 from torch.nn import functional as F
 
-from tunelab.effects.calibration import calibration_error, reliability
+from tunelab.analysis.calibration import expected_calibration_error, reliability_bins
 
 FloatArray = NDArray[np.float64]
 EM_MAX_ROUNDS = 2000  # of expectation maximisation; it stops long before that
@@ -248,7 +248,7 @@ def temperature_calibration_error(
     else:
         chances = softmax(logits / temperature, axis=1)
         hits, confidences = chances.argmax(axis=1) == wanted, chances.max(axis=1)
-    return calibration_error(reliability(confidences.tolist(), hits.tolist()))
+    return expected_calibration_error(reliability_bins(confidences.tolist(), hits.tolist()))
 
 
 def forward_selection(costs: Sequence[float], together: Callable[[Sequence[int]], float], most: int) -> list[int]:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tunelab.effects.intervals import DRAWS, between
+from tunelab.analysis.statistics import BOOTSTRAP_DRAWS, percentile_interval
 from tunelab.tasks.base import Task
 
 FloatArray = NDArray[np.float64]
@@ -56,7 +56,7 @@ class Gain:
     high: float
 
 
-def paired_gain(single: RowMetric, ensemble: RowMetric, draws: int = DRAWS) -> Gain:
+def paired_gain(single: RowMetric, ensemble: RowMetric, draws: int = BOOTSTRAP_DRAWS) -> Gain:
     """The gain and its interval: each draw scores both on the same rows (Efron and Tibshirani 1993, chapter 16)."""
     sign = -1.0 if ensemble.lower else 1.0
     dice = np.random.default_rng(0)
@@ -64,7 +64,7 @@ def paired_gain(single: RowMetric, ensemble: RowMetric, draws: int = DRAWS) -> G
     for _ in range(draws):
         chosen = dice.integers(0, ensemble.rows, ensemble.rows)
         found.append(sign * (ensemble.over(chosen) - single.over(chosen)))
-    low, high = between(found)
+    low, high = percentile_interval(found)
     return Gain(single.value, ensemble.value, sign * (ensemble.value - single.value), low, high)
 
 

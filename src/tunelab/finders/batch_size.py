@@ -5,11 +5,8 @@ from dataclasses import dataclass
 
 import torch
 
+from tunelab.analysis.number_format import format_number
 from tunelab.assemble import Prepared, make_data, make_module, planned_steps
-from tunelab.charts.line import line_chart
-from tunelab.charts.numbers import human
-from tunelab.charts.page import Figure, Section, Table
-from tunelab.charts.series import Mark, Series
 from tunelab.data.batching import cut, longest_first, mix, shuffled
 from tunelab.data.loader import StepLoader
 from tunelab.finders.finding import Finding
@@ -20,6 +17,9 @@ from tunelab.inspection.untouched import as_it_was
 from tunelab.models.document_attention import on_device
 from tunelab.module import FineTuner
 from tunelab.reference import at_work
+from tunelab.report.charts.axes import ReferenceLine, Series
+from tunelab.report.charts.chart_page import Figure, Section, Table
+from tunelab.report.charts.lines import line_chart
 
 PIECE = 4  # sequences of one gradient
 FEWEST = 64  # pieces, or as many as there are
@@ -127,7 +127,7 @@ def sentence(look: Look) -> str:
     if look.found.signal <= 0:
         return f"{when} noise hides the gradient of {seen.removeprefix('from ')}: the scale is beyond that"
     doubt = "" if look.found.sequences >= CLEAR * look.found.scale else "; that is few for it, so it is uncertain"
-    return f"{when} the gradient noise scale is {human(look.found.scale)} sequences ({seen}{doubt})"
+    return f"{when} the gradient noise scale is {format_number(look.found.scale)} sequences ({seen}{doubt})"
 
 
 def power_of_two(scale: float) -> int:
@@ -144,7 +144,7 @@ def curve(looks: Sequence[Look], batch_size: int) -> Figure:
     ]
     drawn = line_chart(
         series, title="Progress of a step", x_label="sequences in a step", y_label="share of a noiseless step",
-        x_scale="log", marks=[Mark(batch_size, f"batch_size={batch_size}")],
+        x_scale="log", marks=[ReferenceLine(batch_size, f"batch_size={batch_size}")],
     )  # fmt: skip
     return Figure(
         drawn, "Up to the noise scale, twice the sequences make nearly twice the progress; beyond, little more."
@@ -155,7 +155,9 @@ def table(looks: Sequence[Look]) -> Table:
     """All that was measured."""
     head = ("steps before", "sequences", "noise: trace of the covariance", "signal: squared gradient", "noise scale")
     rows = [
-        tuple(human(value) for value in (x.step, x.found.sequences, x.found.noise, x.found.signal, x.found.scale))
+        tuple(
+            format_number(value) for value in (x.step, x.found.sequences, x.found.noise, x.found.signal, x.found.scale)
+        )
         for x in looks
     ]
     return Table(head, rows)

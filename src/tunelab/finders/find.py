@@ -6,7 +6,6 @@ from pathlib import Path
 from tunelab import console
 from tunelab.assemble import Prepared, prepare
 from tunelab.atomic import write_json, write_text
-from tunelab.charts.page import Heading, Paragraph, page
 from tunelab.equipment import device_faults
 from tunelab.errors import ConfigError
 from tunelab.finders.batch_size import find_batch_size
@@ -14,6 +13,7 @@ from tunelab.finders.finding import Finding
 from tunelab.finders.learning_rate import find_rate
 from tunelab.finders.micro_tokens import find_micro_tokens
 from tunelab.quiet import silence_vendors
+from tunelab.report.charts.chart_page import Heading, Paragraph, render_page
 from tunelab.settings import Run
 
 FINDERS: Mapping[str, Callable[[Prepared], Finding]] = {
@@ -50,7 +50,7 @@ def as_page(finding: Finding) -> str:
     """The whole page."""
     said = [Paragraph(f"{beginning(line, finding.setting)}.") for line in finding.said]
     head = Heading(f"Suggestion: {finding.advice or 'none'}")
-    return page(f"Finding {finding.setting}", [head, *said, *finding.pictures])
+    return render_page(f"Finding {finding.setting}", [head, *said, *finding.pictures])
 
 
 def beginning(line: str, setting: str) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tunelab.charts.page import Section
+from tunelab.report.charts.chart_page import Section
 
 
 @dataclass(frozen=True)

@@ -6,17 +6,17 @@ from typing import Any
 import lightning as L
 from typing_extensions import override
 
+from tunelab.analysis.number_format import format_number
 from tunelab.assemble import Prepared, make_module
-from tunelab.charts.line import line_chart
-from tunelab.charts.numbers import human
-from tunelab.charts.page import Figure, Section
-from tunelab.charts.series import Mark, Series
 from tunelab.data.examples import Step
 from tunelab.errors import ConfigError, Diverged
 from tunelab.finders.finding import Finding
 from tunelab.finders.range_test import RangeTest, Watch, ended, rising
 from tunelab.inspection.trial_steps import take_steps
 from tunelab.inspection.untouched import as_it_was
+from tunelab.report.charts.axes import ReferenceLine, Series
+from tunelab.report.charts.chart_page import Figure, Section
+from tunelab.report.charts.lines import line_chart
 
 STEPS = 100
 DECADES = 3  # powers of ten below and above the rate that is set
@@ -68,7 +68,7 @@ def told(found: RangeTest, lr: float) -> Finding:
     if not found.rates:
         raise ConfigError("find=lr: the loss of the very first step is not finite; look at the data and at model.init")
     best = found.suggestion
-    ends = f"from {human(found.rates[0])} to {human(found.rates[-1])}"
+    ends = f"from {format_number(found.rates[0])} to {format_number(found.rates[-1])}"
     said = [f"{len(found.rates)} rates were tried, a step each, {ends}"]
     if best is None or found.fastest is None:
         said.append("at none of them the loss fell by 2 % of itself: raise batch_size, or move the window by lr=")
@@ -77,7 +77,9 @@ def told(found: RangeTest, lr: float) -> Finding:
         said.append(f"the loss falls fastest at {fastest:.2g} and is lowest at {lowest:.2g}: half-way is {best:.2g}")
         said.append(f"lr is {lr:.2g} now")
     if found.diverged is None:
-        said.append(f"it diverged at no rate: the window ends at {human(found.rates[-1])}, a higher lr= moves it up")
+        said.append(
+            f"it diverged at no rate: the window ends at {format_number(found.rates[-1])}, a higher lr= moves it up"
+        )
     else:
         said.append(f"it diverged at {found.diverged:.2g}")
     numbers = {"rates": found.rates, "losses": found.losses, "smooth": found.smooth, "diverged": found.diverged}
@@ -86,8 +88,8 @@ def told(found: RangeTest, lr: float) -> Finding:
 
 def curve(found: RangeTest, best: float | None) -> Section:
     """The losses over the rates."""
-    marks = [Mark(best, f"suggestion {best:.2g}")] if best is not None else []
-    marks += [Mark(found.diverged, f"diverged at {found.diverged:.2g}")] if found.diverged is not None else []
+    marks = [ReferenceLine(best, f"suggestion {best:.2g}")] if best is not None else []
+    marks += [ReferenceLine(found.diverged, f"diverged at {found.diverged:.2g}")] if found.diverged is not None else []
     series = [Series("smoothed", found.rates, found.smooth), Series("training loss", found.rates, found.losses)]
     drawn = line_chart(
         series,

@@ -7,9 +7,6 @@ from dataclasses import dataclass
 import torch
 
 from tunelab.assemble import Prepared, make_data, make_module
-from tunelab.charts.line import line_chart
-from tunelab.charts.page import Figure, Table
-from tunelab.charts.series import Mark, Series
 from tunelab.data.batching import longest_first
 from tunelab.data.examples import Step
 from tunelab.data.loader import StepLoader
@@ -24,6 +21,9 @@ from tunelab.inspection.workload import workload
 from tunelab.module import FineTuner
 from tunelab.out_of_memory import is_full
 from tunelab.reference import training_device
+from tunelab.report.charts.axes import ReferenceLine, Series
+from tunelab.report.charts.chart_page import Figure, Table
+from tunelab.report.charts.lines import line_chart
 
 SHARE = 0.9  # of the free memory that may be used: the rest is for gaps between blocks, and for others
 MIB = 2**20
@@ -148,7 +148,7 @@ def told(attempts: Sequence[Attempt], value: int, found: int, limit: int, room: 
 def curve(attempts: Sequence[Attempt], room: int | None) -> Figure:
     """Memory over tokens."""
     known = sorted((a.tokens, a.memory / MIB) for a in attempts if a.memory is not None)
-    marks = [] if room is None else [Mark(room / MIB, "room", axis="y")]
+    marks = [] if room is None else [ReferenceLine(room / MIB, "room", axis="y")]
     series = Series("peak", [tokens for tokens, _ in known], [memory for _, memory in known])
     drawn = line_chart(
         [series], title="Memory of a step", x_label="tokens in one pass", y_label="MiB", y_scale="log", marks=marks

@@ -1,12 +1,12 @@
 """A survey as one HTML page: tables, the curve of the rate, memory, signals along the depth."""
 
-from tunelab.charts.bar import Bars, bar_chart
-from tunelab.charts.line import line_chart
-from tunelab.charts.numbers import human
-from tunelab.charts.page import Figure, Heading, Paragraph, Section, Table, page
-from tunelab.charts.series import Mark, Series
+from tunelab.analysis.number_format import format_number
 from tunelab.inspection import told
 from tunelab.inspection.survey import Survey
+from tunelab.report.charts.axes import ReferenceLine, Series
+from tunelab.report.charts.bars import Bars, bar_chart
+from tunelab.report.charts.chart_page import Figure, Heading, Paragraph, Section, Table, render_page
+from tunelab.report.charts.lines import line_chart
 
 MIB = 2**20
 
@@ -33,7 +33,7 @@ def survey_page(title: str, found: Survey) -> str:
         *drawn_signals(found),
         Table(("part", "parameters", "trainable", "signal", "share added", "gradient"), told.layers(found)),
     ]
-    return page(title, sections)
+    return render_page(title, sections)
 
 
 def sentences(lines: list[str]) -> str:
@@ -44,7 +44,7 @@ def sentences(lines: list[str]) -> str:
 def rates(found: Survey) -> str:
     """The curve of the rate."""
     curve = found.curve
-    marks = [Mark(curve.warmup, f"warm-up ends at {curve.warmup:,}")] if 0 < curve.warmup < found.steps else []
+    marks = [ReferenceLine(curve.warmup, f"warm-up ends at {curve.warmup:,}")] if 0 < curve.warmup < found.steps else []
     series = Series("learning rate", curve.steps, curve.rates)
     return line_chart([series], title="Learning rate", x_label="optimizer step", y_label="learning rate", marks=marks)
 
@@ -64,12 +64,12 @@ def drawn_signals(found: Survey) -> list[Section]:
         return [Paragraph("No stack of layers was found in this model, so there is nothing to draw.")]
     places = list(range(len(seen.names)))
     pictures = [
-        ("Signal of each layer", "signal", seen.forward, f"growth per layer {human(found.verdict.growth)}"),
+        ("Signal of each layer", "signal", seen.forward, f"growth per layer {format_number(found.verdict.growth)}"),
         (
             "Gradient at each layer",
             "gradient",
             seen.backward,
-            f"growth per layer on the way down {human(found.verdict.gradient_growth)}",
+            f"growth per layer on the way down {format_number(found.verdict.gradient_growth)}",
         ),
     ]
     return [

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from tunelab.charts.numbers import human
+from tunelab.analysis.number_format import format_number
 from tunelab.inspection.survey import Survey
 
 MIB = 2**20
@@ -29,12 +29,12 @@ def work(found: Survey) -> dict[str, str]:
         "rows per epoch": f"{load.rows:,}",
         "tokens per epoch": f"{load.tokens:,}, {load.tokens / max(1, load.steps):,.0f} per step",
         "passes per step": f"{load.passes / max(1, load.steps):.3g}; {load.padding:.1%} of their positions are padding",
-        "FLOPs per token": f"{human(per_token)} forward and backward; {human(per_token * found.tokens)} in all",
+        "FLOPs per token": f"{format_number(per_token)} forward and backward; {format_number(per_token * found.tokens)} in all",
     }
     if (per_second := found.speed.tokens_per_second) is not None:
         lines["speed"] = (
-            f"{human(per_second)} tokens per second on {found.speed.device}, "
-            f"{human(per_second * per_token)} FLOPs per second"
+            f"{format_number(per_second)} tokens per second on {found.speed.device}, "
+            f"{format_number(per_second * per_token)} FLOPs per second"
         )
     lines["expected time"] = expected_time(found)
     return lines
@@ -105,8 +105,8 @@ def rates(found: Survey) -> str:
         return "no step is planned"
     peak = max(curve.rates)
     rise = f"{curve.warmup:,} steps of warm-up, " if curve.warmup else ""
-    end = "then validations decide" if curve.follows else f"{human(curve.rates[-1])} at the last step"
-    return f"{rise}peak {human(peak)}, {end}"
+    end = "then validations decide" if curve.follows else f"{format_number(curve.rates[-1])} at the last step"
+    return f"{rise}peak {format_number(peak)}, {end}"
 
 
 def health(found: Survey) -> list[str]:
@@ -131,7 +131,7 @@ def layers(found: Survey) -> list[Sequence[str]]:
             ("", "", "")
             if place is None
             else tuple(
-                human(values[place]) if values[place] == values[place] else "-"
+                format_number(values[place]) if values[place] == values[place] else "-"
                 for values in (found.signals.forward, found.signals.added, found.signals.backward)
             )
         )

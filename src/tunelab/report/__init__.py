@@ -1,1 +1,1 @@
-"""Reports on runs, studies and comparisons: files in, facts, sections, then one HTML page, Markdown and CSV."""
+"""Reports on runs, studies and comparisons: folders in, sections, then one HTML page, Markdown and CSV."""

@@ -1,27 +1,25 @@
-"""Which report the given paths ask for."""
+"""The report for the given paths: one run, one study, or a comparison."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 from tunelab.errors import ConfigError
-from tunelab.report.blocks import Document
-from tunelab.report.comparison import against_best, comparison
-from tunelab.report.run_facts import read_run
-from tunelab.report.run_report import run_report
-from tunelab.report.set_facts import set_facts
-from tunelab.report.sources import is_study
-from tunelab.report.study_comparison import study_comparison
-from tunelab.report.study_facts import read_study
-from tunelab.report.study_report import study_report
+from tunelab.report.document import Document
+from tunelab.report.run_comparison import build_run_comparison, compare_with_best
+from tunelab.report.run_reader import is_study_folder, read_run_results
+from tunelab.report.run_report import build_run_report
+from tunelab.report.study_comparison import build_study_comparison
+from tunelab.report.study_reader import read_study_results, runs_as_study
+from tunelab.report.study_report import build_study_report
 
 
-def document_of(paths: Sequence[Path]) -> Document:
+def compose_report(paths: Sequence[Path]) -> Document:
     """The report on one run or study, the comparison of two runs or several studies, or the report on a set of runs.
 
     Raises:
         ConfigError: If runs and studies are mixed.
     """
-    studies = [path for path in paths if is_study(path)]
+    studies = [path for path in paths if is_study_folder(path)]
     if studies and len(studies) < len(paths):
         runs = [path for path in paths if path not in studies]
         raise ConfigError(
@@ -29,13 +27,13 @@ def document_of(paths: Sequence[Path]) -> Document:
             f"a study is {studies[0]}/NUMBER, named in its study.json) or studies with studies"
         )
     if len(studies) == 1:
-        return study_report(read_study(studies[0]))
+        return build_study_report(read_study_results(studies[0]))
     if studies:
-        return study_comparison([read_study(path) for path in studies])
-    runs_read = [read_run(path) for path in paths]
+        return build_study_comparison([read_study_results(path) for path in studies])
+    runs_read = [read_run_results(path) for path in paths]
     if len(runs_read) == 1:
-        return run_report(runs_read[0])
+        return build_run_report(runs_read[0])
     if len(runs_read) == 2:
-        return comparison(*runs_read)
-    found = set_facts(runs_read)
-    return study_report(found, against_best(runs_read, found.best.numbers[0]) if found.best else ())
+        return build_run_comparison(*runs_read)
+    found = runs_as_study(runs_read)
+    return build_study_report(found, compare_with_best(runs_read, found.best.numbers[0]) if found.best else ())

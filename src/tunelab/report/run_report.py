@@ -1,38 +1,137 @@
-"""The report on one run.  Pure: facts in, a document out."""
+"""The report on one run, and its head: cards, verdicts, final scores with confidence intervals."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from tunelab.report.answers import answers
-from tunelab.report.blocks import Document, Section
-from tunelab.report.calibrated import calibration
-from tunelab.report.classes import classes
-from tunelab.report.curves import curves
-from tunelab.report.data_section import data
-from tunelab.report.findings import findings
-from tunelab.report.guarded import guarded
-from tunelab.report.numbers import numbers
-from tunelab.report.overview import overview
-from tunelab.report.provenance import provenance
-from tunelab.report.run_facts import RunFacts
-from tunelab.report.worst import worst
+from tunelab.analysis.row_scores import row_scores
+from tunelab.analysis.statistics import bootstrap_scores, percentile_interval, wilson_interval
+from tunelab.report.document import (
+    Block,
+    BulletList,
+    Card,
+    Cards,
+    CellValue,
+    Document,
+    Paragraph,
+    Section,
+    Table,
+    Tone,
+    build_section,
+)
+from tunelab.report.example_sections import answers_section, training_gain, worst_errors_section
+from tunelab.report.formatting import format_cell, format_count, format_duration
+from tunelab.report.prediction_sections import calibration_section, classes_section, regression_section
+from tunelab.report.run_reader import RunResults
+from tunelab.report.training_sections import (
+    curves_section,
+    data_section,
+    diagnose_run_curve,
+    doctor_section,
+    provenance_section,
+)
 
-PARTS: Sequence[tuple[str, Callable[[RunFacts], Section | list[Section]]]] = (
-    ("In short", overview),
-    ("Curves", curves),
-    ("Classes", classes),
-    ("Answers", answers),
-    ("Predicted numbers", numbers),
-    ("Worst errors", worst),
-    ("Calibration", calibration),
-    ("Doctor", findings),
-    ("Data", data),
-    ("How it came to be", provenance),
+HEADLINE_SCORES = {  # by task: the scores that a reader looks for first
+    "instruction": ("exact_match", "token_f1", "rougeL", "loss"),
+    "classification": ("f1", "accuracy", "loss"),
+    "regression": ("spearman", "mse", "mae"),
+    "preference": ("accuracy", "reward_accuracy", "margin", "loss"),
+}
+STATUS_TONES: dict[str, Tone] = {
+    "finished": "good", "early-stopped": "good", "running": "warn", "pruned": "warn", "pre-empted": "warn",
+    "diverged": "bad", "failed": "bad", "unknown": "warn",
+}  # fmt: skip
+
+
+def overview_section(run: RunResults) -> Section:
+    """The section."""
+    blocks: list[Block] = [Cards(overview_cards(run)), BulletList(overview_verdicts(run))]
+    if run.scores:
+        blocks.append(scores_table(run.scores))
+    return Section("In short", blocks)
+
+
+def overview_cards(run: RunResults) -> list[Card]:
+    """The numbers that stand out."""
+    found: list[Card] = []
+    for name in HEADLINE_SCORES.get(run.task, ()):
+        value = run.scores.get(f"test/{name}")
+        if value is not None and len(found) < 3:
+            found.append(Card(f"test {name}", format_cell(float(value)), confidence_interval_text(run, name)))
+    if run.best:
+        at = f"best checkpoint, step {run.best.get('step')}"
+        found.append(Card(run.monitor, format_cell(run.best.get("value")), at))
+    model = run.card.get("model") or {}
+    if model.get("parameters"):
+        found.append(
+            Card(
+                "parameters",
+                format_cell(float(model["parameters"])),
+                f"{format_cell(float(model.get('trainable', 0)))} trained",
+            )
+        )
+    rows = (run.data.get("splits") or {}).get("train", {}).get("rows")
+    if rows:
+        found.append(Card("training rows", f"{rows:,}"))
+    if run.card.get("seconds") is not None:
+        found.append(Card("time", format_duration(run.card["seconds"])))
+    return found
+
+
+def overview_verdicts(run: RunResults) -> list[Paragraph]:
+    """How it ended, what training changed, whether it learned well, what is missing."""
+    reason = f": {run.card['reason']}" if run.card.get("reason") else ""
+    steps = format_count(int(run.curves[-1].get("step", 0)) + 1, "step") if run.curves else "no logged step"
+    lines = [Paragraph(f"The run is {run.status} after {steps}{reason}.", STATUS_TONES.get(run.status, "warn"))]
+    lines += training_gain(run)
+    if run.curves:
+        lines += [Paragraph(text, tone) for tone, text in diagnose_run_curve(run).verdicts]
+    lines += [Paragraph(f"{text}.", "warn") for text in run.missing]
+    return lines
+
+
+def scores_table(found: Mapping[str, float]) -> Table:
+    """Every final score: a row each, a column for each split."""
+    splits = list(dict.fromkeys(name.rpartition("/")[0] for name in found))
+    names = list(dict.fromkeys(name.rpartition("/")[2] for name in found))
+    rows: list[list[CellValue]] = [[name, *(found.get(f"{split}/{name}") for split in splits)] for name in names]
+    return Table(
+        "scores", ["score", *splits], rows, "Final scores of the best checkpoint; base is the model before training."
+    )
+
+
+BOOTSTRAP_DRAWS = 500  # enough for two digits of an interval
+
+
+def confidence_interval_text(run: RunResults, name: str) -> str:
+    """The 95 % interval of a test score over rows like these; empty where predictions do not give the score."""
+    found = next((score for score in row_scores(run.predictions) if score.name == name), None)
+    known = run.scores.get(f"test/{name}")
+    rows = len(run.predictions)
+    if found is None or known is None or rows < 2:
+        return ""
+    if found.binary:
+        low, high = wilson_interval(int(found.each.sum()), rows)
+    else:
+        low, high = percentile_interval(bootstrap_scores(rows, found.over, draws=BOOTSTRAP_DRAWS))
+    return f"95 %: {format_cell(low)} to {format_cell(high)} over {rows:,} rows"
+
+
+RUN_SECTIONS: Sequence[tuple[str, Callable[[RunResults], Section | list[Section]]]] = (
+    ("In short", overview_section),
+    ("Curves", curves_section),
+    ("Classes", classes_section),
+    ("Answers", answers_section),
+    ("Predicted numbers", regression_section),
+    ("Worst errors", worst_errors_section),
+    ("Calibration", calibration_section),
+    ("Doctor", doctor_section),
+    ("Data", data_section),
+    ("How it came to be", provenance_section),
 )
 
 
-def run_report(run: RunFacts) -> Document:
+def build_run_report(run: RunResults) -> Document:
     """The document."""
     told = [str(run.config.get("name") or ""), run.task, str((run.card.get("model") or {}).get("path") or "")]
     subtitle = ", ".join([*filter(None, told), str(run.root)])
-    sections = [section for title, part in PARTS for section in guarded(title, part, run)]
+    sections = [section for title, part in RUN_SECTIONS for section in build_section(title, part, run)]
     return Document(f"Run {run.name}", subtitle, sections)

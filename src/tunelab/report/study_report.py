@@ -1,43 +1,288 @@
-"""The report on a search, or on several runs looked at as one.  Pure: facts in, a document out."""
+"""The report on a study or a set of runs: best configuration, ranking, history, cost, origin.  Pure."""
 
+import math
+import shlex
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 
-from tunelab.report.all_at_once import all_at_once
-from tunelab.report.blocks import Document, Section
-from tunelab.report.checks import checks
-from tunelab.report.cost import cost
-from tunelab.report.guarded import guarded
-from tunelab.report.importance_section import importance
-from tunelab.report.mattered import Mattered, effects
-from tunelab.report.next_steps import what_next
-from tunelab.report.ranking import all_trials, history, overview, ranked
-from tunelab.report.study_facts import StudyFacts
-from tunelab.report.study_origin import origin
+import numpy as np
 
-PARTS: Sequence[tuple[str, Callable[[Mattered], Section | list[Section]]]] = (
-    ("In short", lambda found: overview(found.study)),
-    ("What to run next", what_next),
-    ("Ranked", lambda found: ranked(found.study)),
-    ("History", lambda found: history(found.study)),
-    ("Effect of each setting", effects),
-    ("Importance", importance),
-    ("All settings at once", all_at_once),
-    ("Checks", checks),
-    ("Time and cost", lambda found: cost(found.study)),
-    ("Trials", lambda found: all_trials(found.study)),
-    ("How it came to be", lambda found: origin(found.study)),
+from tunelab.analysis.configurations import Configuration, Trial, format_value
+from tunelab.report.charts.axes import ReferenceLine, Series
+from tunelab.report.charts.lines import line_chart, scatter
+from tunelab.report.document import (
+    Block,
+    BulletList,
+    Card,
+    Cards,
+    CellValue,
+    Chart,
+    Command,
+    Document,
+    Paragraph,
+    Section,
+    Table,
+    build_section,
+)
+from tunelab.report.formatting import format_cell, format_count, format_duration, format_percent, join_names, to_cell
+from tunelab.report.importance_sections import (
+    ImportanceAnalysis,
+    effects_section,
+    importance_section,
+    parallel_coordinates_section,
+)
+from tunelab.report.next_search import format_setting_range, next_search_section, study_path
+from tunelab.report.study_checks import checks_section
+from tunelab.report.study_reader import StudyResults
+
+NOISE_DRAWS = 4000  # of noise, for the chance of being the best
+Z_95 = 1.96
+
+
+def study_overview(study: StudyResults) -> Section:
+    """The section: what was found, in a few numbers and sentences."""
+    done = [trial for trial in study.trials if trial.done]
+    states = Counter(trial.state for trial in study.trials)
+    kind = "trial" if study.study else "run"
+    seconds = [trial.seconds for trial in study.trials if trial.seconds is not None]
+    cards = []
+    if study.best:
+        of = study.trial(study.best.numbers[0]).name
+        cards.append(Card(f"best {study.score}", format_cell(study.value(study.best.cost)), of))
+    note = ", ".join(f"{many} {state}" for state, many in states.items())
+    cards.append(Card(f"{kind}s", f"{len(study.trials):,}", note))
+    cards.append(Card("configurations", f"{len(study.points):,}", "seeds counted once"))
+    cards.append(
+        Card("settings that varied", str(len(study.settings)), join_names([one.name for one in study.settings], 3))
+    )
+    if seconds:
+        cards.append(
+            Card("training time", format_duration(sum(seconds)), f"{format_duration(sum(seconds) / len(seconds))} each")
+        )
+    lines: list[Paragraph] = []
+    if study.best and study.best.params:
+        at = ", ".join(f"{name}={format_value(value)}" for name, value in study.best.params.items())
+        lines.append(Paragraph(f"Best of {format_count(len(study.points), 'configuration')}: {at}.", "good"))
+    lines += gain_over_default(study)
+    lines += test_verdict(study)
+    if len(study.objectives) > 1:
+        lines.append(
+            Paragraph(
+                f"The search has {len(study.objectives)} objectives; this report follows the first, {study.score}.",
+                "warn",
+            )
+        )
+    if not done:
+        lines.append(Paragraph("No trial left a score; the reasons are in the table of trials.", "bad"))
+    lines += [Paragraph(f"{text}.", "warn") for text in study.missing]
+    return Section("In short", [Cards(cards), BulletList(lines)])
+
+
+def gain_over_default(study: StudyResults) -> list[Paragraph]:
+    """What the search gained over the configuration that one would have used without it."""
+    default = next((t for t in study.trials if t.origin == "default" and t.done), None)
+    if default is None or study.best is None:
+        return []
+    gain = (default.value or 0.0) * (1 if study.lower else -1) - study.best.cost
+    if default.number in study.best.numbers:
+        return [Paragraph("Nothing beat the configuration that was there without a search.", "warn")]
+    text = f"It is {format_cell(gain)} better than the configuration without a search (trial {default.number})"
+    if math.isnan(study.noise):
+        return [Paragraph(f"{text}; how much two seeds differ is not known, so that may be luck.", "warn")]
+    clear = gain > 2 * math.sqrt(2) * study.noise
+    return [Paragraph(f"{text}, {gain / study.noise:.2g} times what two seeds differ by.", "good" if clear else "warn")]
+
+
+def test_verdict(study: StudyResults) -> list[Paragraph]:
+    """The winner on the test split, and how often that split was looked at."""
+    scores = (study.summary.get("test") or {}).get("scores") or {}
+    found = {name: value for name, value in scores.items() if name.startswith("test/")}
+    if not found:
+        return []
+    told_of = ", ".join(f"{name.removeprefix('test/')} {format_cell(value)}" for name, value in list(found.items())[:5])
+    looks = int(study.summary.get("test_looks") or 0)
+    lines = [Paragraph(f"On the test split the winner reaches {told_of}.", "plain")]
+    if looks > 1:
+        lines.append(
+            Paragraph(f"The test split was looked at {looks} times: its scores are that much less honest.", "warn")
+        )
+    return lines
+
+
+def ranking_section(study: StudyResults) -> Section:
+    """The table of configurations, with the confidence in each."""
+    names = [one.name for one in study.settings]
+    chances = probability_best(study.points, study.noise)
+    rows: list[list[CellValue]] = []
+    for place, point in enumerate(study.points):
+        half = Z_95 * study.noise / math.sqrt(len(point.costs))
+        ends = sorted((study.value(point.cost - half), study.value(point.cost + half)))
+        known = not math.isnan(study.noise)
+        rows.append(
+            [place + 1, ", ".join(map(str, point.numbers)), study.value(point.cost), len(point.costs),
+             ends[0] if known else None, ends[1] if known else None, chances[place],
+             *(to_cell(point.params.get(name)) for name in names)]
+        )  # fmt: skip
+    words = "Configurations, the best first; over several seeds the mean."
+    words += (
+        f" The 95 % interval and the chance to be the best come from how much seeds differ ({format_cell(study.noise)})."
+        if not math.isnan(study.noise)
+        else " No configuration was run with two seeds, so nothing tells how far luck goes."
+    )
+    columns = ["rank", "trial", study.score, "seeds", "low", "high", "p(best)", *names]
+    keys = [str(point.numbers[0]) for point in study.points]
+    grid = Table("ranked", columns, rows, words, keys=keys, strong=frozenset({0} if rows else ()))
+    return Section("Ranked", [grid], "Rows within the noise of the first are as good as it, for all that is known.")
+
+
+def probability_best(found: Sequence[Configuration], noise: float) -> list[float | None]:
+    """How often each would be the best if every score were drawn again with the seeds' noise."""
+    if math.isnan(noise) or not found:
+        return [None] * len(found)
+    centre = np.array([point.cost for point in found])
+    spread = noise / np.sqrt(np.array([len(point.costs) for point in found]))
+    draws = np.random.default_rng(0).normal(centre, spread, (NOISE_DRAWS, len(found)))
+    wins = np.bincount(draws.argmin(axis=1), minlength=len(found))
+    return [float(win) / NOISE_DRAWS for win in wins]
+
+
+def trials_section(study: StudyResults) -> Section:
+    """Every trial as it ended."""
+    names = list(dict.fromkeys(name for trial in study.trials for name in trial.params))
+    rows: list[list[CellValue]] = [
+        [
+            t.number,
+            t.name,
+            t.state,
+            t.value,
+            t.seconds,
+            t.kind or None,
+            t.reason or None,
+            *(to_cell(t.params.get(n)) for n in names),
+        ]
+        for t in study.trials
+    ]
+    columns = ["number", "name", "state", study.score, "seconds", "kind", "reason", *names]
+    keys = [str(trial.number) for trial in study.trials]
+    return Section("Trials", [Table("trials", columns, rows, "Every trial in the order it was started.", keys=keys)])
+
+
+def history_section(study: StudyResults) -> list[Section]:
+    """The best so far, trial by trial."""
+    done = [trial for trial in study.trials if trial.done]
+    if len(done) < 2:
+        return []
+    best, so_far = math.inf, []
+    for trial in done:
+        best = min(best, (trial.value or 0.0) * (1 if study.lower else -1))
+        so_far.append(study.value(best))
+    xs = [float(trial.number) for trial in done]
+    every = [(float(trial.number), float(trial.value or 0.0)) for trial in drop_outliers(study, done)]
+    series = [Series("best so far", xs, so_far, points=every)]
+    title = "History"
+    svg = line_chart(series, title=title, x_label="trial", y_label=study.score)
+    last = next(x for x, value in zip(xs, so_far, strict=True) if value == so_far[-1])
+    hidden = len(done) - len(every)
+    words = f"Each ring is a trial. The best came at trial {last:g} of {xs[-1]:g}."
+    words += f" {format_count(hidden, 'trial')} far off are left out." * bool(hidden)
+    return [Section("History", [Chart("history", svg, words, title)])]
+
+
+def drop_outliers(study: StudyResults, done: Sequence[Trial]) -> list[Trial]:
+    """Trials without those so bad that they would flatten the drawing."""
+    costs = np.array([(t.value or 0.0) * (1 if study.lower else -1) for t in done])
+    low, high = np.quantile(costs, [0.25, 0.75])
+    limit = high + 4 * (high - low) if high > low else math.inf
+    return [trial for trial, cost in zip(done, costs, strict=True) if cost <= limit]
+
+
+def cost_section(study: StudyResults) -> list[Section]:
+    """The section; none where no times are known."""
+    timed = [trial for trial in study.trials if trial.seconds is not None]
+    if not timed:
+        return []
+    whole = sum(trial.seconds or 0.0 for trial in timed)
+    groups: dict[str, list[float]] = defaultdict(list)
+    for trial in timed:
+        groups[trial.kind or trial.state].append(trial.seconds or 0.0)
+    rows: list[list[CellValue]] = [
+        [how, len(found), sum(found), sum(found) / len(found), sum(found) / whole if whole else None]
+        for how, found in groups.items()
+    ]
+    columns = ["how it ended", "trials", "seconds", "mean seconds", "share"]
+    lost = sum(sum(found) for how, found in groups.items() if how not in ("complete", "pruned"))
+    text = f"{format_count(len(timed), 'trial')} trained for {format_duration(whole)} in all"
+    text += f", {format_percent(lost / whole)} of it in trials that broke." if lost and whole else "."
+    blocks: list[Block] = [Paragraph(text), Table("cost", columns, rows, "Training time by how the trials ended.")]
+    done = [trial for trial in drop_outliers(study, [t for t in timed if t.done])] if any(t.done for t in timed) else []
+    if len(done) > 2:
+        title = "Score against time"
+        series = [
+            Series(
+                "trials", [t.seconds or 0.0 for t in done], [t.value or 0.0 for t in done], names=[t.name for t in done]
+            )
+        ]
+        best = [ReferenceLine(study.value(study.points[0].cost), "best", "y")] if study.points else []
+        svg = scatter(series, title=title, x_label="seconds", y_label=study.score, marks=best)
+        blocks.append(Chart("cost", svg, "Cheap trials near the best line are worth a look.", title))
+    return [Section("Time and cost", blocks)]
+
+
+def origin_section(study: StudyResults) -> list[Section]:
+    """The section."""
+    blocks: list[Block] = []
+    if study.arguments:
+        folder = f"hydra.sweep.dir={study_path(study)}"
+        typed = [line for line in study.arguments if not line.startswith("hydra.sweep.dir=")]
+        blocks.append(
+            Command(
+                f"python train.py -m {shlex.join([*typed, folder])}", "The command; given again, the search goes on:"
+            )
+        )
+    rows: list[list[CellValue]] = [
+        [
+            one.name,
+            format_setting_range(one),
+            "logarithm" if one.log else "even" if one.numeric else "choice",
+            "asked for" if one.declared else "seen in the trials",
+        ]
+        for one in study.settings
+    ]
+    blocks.append(Table("space", ["setting", "values", "scale", "known from"], rows, "What varied:"))
+    facts: list[list[CellValue]] = [
+        ["folder", str(study.root)],
+        ["sampler", study.sampler or None],
+        ["pruner", study.summary.get("pruner")],
+        ["fixed", " ".join(study.fixed) or None],
+    ]
+    blocks.append(Table("study", ["what", "value"], [row for row in facts if row[1] is not None]))
+    return [Section("How it came to be", blocks)]
+
+
+STUDY_SECTIONS: Sequence[tuple[str, Callable[[ImportanceAnalysis], Section | list[Section]]]] = (
+    ("In short", lambda found: study_overview(found.study)),
+    ("What to run next", next_search_section),
+    ("Ranked", lambda found: ranking_section(found.study)),
+    ("History", lambda found: history_section(found.study)),
+    ("Effect of each setting", effects_section),
+    ("Importance", importance_section),
+    ("All settings at once", parallel_coordinates_section),
+    ("Checks", checks_section),
+    ("Time and cost", lambda found: cost_section(found.study)),
+    ("Trials", lambda found: trials_section(found.study)),
+    ("How it came to be", lambda found: origin_section(found.study)),
 )
 
 
-def study_report(study: StudyFacts, more: Sequence[Section] = ()) -> Document:
+def build_study_report(study: StudyResults, more: Sequence[Section] = ()) -> Document:
     """The document.
 
     Args:
         study: The search, or the set of runs.
         more: Further sections, before how it came to be.
     """
-    found = Mattered(study)
-    sections = [section for title, part in PARTS for section in guarded(title, part, found)]
+    found = ImportanceAnalysis(study)
+    sections = [section for title, part in STUDY_SECTIONS for section in build_section(title, part, found)]
     last = [section for section in sections if section.title == "How it came to be"]
     body = [section for section in sections if section not in last]
     kind = "Study" if study.study else "Set of runs"

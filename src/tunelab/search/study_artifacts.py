@@ -8,16 +8,22 @@ from typing import Any
 from omegaconf import DictConfig
 
 from tunelab import console
+from tunelab.analysis.setting_effect import (
+    ValueScores,
+    describe_effect,
+    format_mean,
+    format_nuisances,
+    format_setting_value,
+    scores_by_value,
+)
 from tunelab.atomic import write_json, write_text
-from tunelab.charts.page import Figure, Paragraph, Table, page
-from tunelab.effects.drawing import drawing
-from tunelab.effects.finding import at, figure, finding, told
-from tunelab.effects.over_seeds import Arm, arms
 from tunelab.errors import ConfigError
 from tunelab.json_lines import read_lines
-from tunelab.report.study_facts import read_study
-from tunelab.report.study_report import study_report
-from tunelab.report.writing import write_report
+from tunelab.report.charts.chart_page import Figure, Paragraph, Table, render_page
+from tunelab.report.effect_chart import effect_chart
+from tunelab.report.render import write_report
+from tunelab.report.study_reader import read_study_results
+from tunelab.report.study_report import build_study_report
 from tunelab.search.space import Space, quote_hydra
 from tunelab.search.study_folder import StudyFolder
 from tunelab.search.study_storage import study_lock
@@ -29,7 +35,7 @@ def write_study_report(folder: StudyFolder) -> Path:
     Returns:
         The page.
     """
-    return write_report(study_report(read_study(folder.root)), folder.root / "report")["report"]
+    return write_report(build_study_report(read_study_results(folder.root)), folder.root / "report")["report"]
 
 
 @dataclass(frozen=True)
@@ -82,12 +88,12 @@ def write_effect_plot(folder: StudyFolder, effect: EffectPlot, score: str, *, lo
         The finding, in words.
     """
     trials = read_lines(folder.trials)
-    found = arms(trials, effect.of, effect.by, lower=lower)
-    words = finding(effect.of, score, found, effect.by, lower=lower)
-    svg = drawing(effect.of, score, found, effect.by)
+    found = scores_by_value(trials, effect.of, effect.by, lower=lower)
+    words = describe_effect(effect.of, score, found, effect.by, lower=lower)
+    svg = effect_chart(effect.of, score, found, effect.by)
     complete = sum(trial["state"] == "complete" for trial in trials)
     title = f"What {effect.of} does to {score}" + (f", by {effect.by}" if effect.by else "")
-    body = page(
+    body = render_page(
         title,
         [
             Paragraph(words),
@@ -114,17 +120,17 @@ def write_effect_plot(folder: StudyFolder, effect: EffectPlot, score: str, *, lo
     return words
 
 
-def effect_table(effect: EffectPlot, score: str, found: Mapping[Any, list[Arm]]) -> Table:
+def effect_table(effect: EffectPlot, score: str, found: Mapping[Any, list[ValueScores]]) -> Table:
     """The numbers behind the drawing."""
     columns = [*([effect.by] if effect.by else []), effect.of, score, "seeds", "lost", "beside"]
     cells = [
         [
-            *([told(line)] if effect.by else []),
-            told(arm.value),
-            figure(arm) if arm.scores else "-",
+            *([format_setting_value(line)] if effect.by else []),
+            format_setting_value(arm.value),
+            format_mean(arm) if arm.scores else "-",
             str(len(arm.scores)),
             str(arm.lost),
-            at(arm),
+            format_nuisances(arm),
         ]
         for line, each in found.items()
         for arm in each

@@ -1,0 +1,389 @@
+"""The doctor: every check on a run, the gravest first, each with its threshold and a remedy.  Pure."""
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
+from statistics import mean, median
+
+from tunelab.analysis.run_signals import Finding, RunSignals, early_median, late_median, layer_name, noise_level
+
+MIN_SPIKES = 2  # one may be one bad row
+MIN_LAYER_POINTS = 3  # logged steps before a layer is judged
+VANISHING_RATIO = 1e-4  # of the gradient of the layer that has most
+EXPLODING_NORM = 100.0  # gradient norm, where 0.1 to 10 is usual for a mean loss
+DEAD_SHARE = 0.5  # share of a layer's units
+
+
+def loss_spikes(run: RunSignals) -> Iterator[Finding]:
+    """Single steps whose loss stands far above its surroundings."""
+    counts, heights = run.values("train/spikes"), run.values("train/spike_height")
+    if counts and counts[-1] >= MIN_SPIKES:
+        says = f"{counts[-1]:.0f} loss spikes, the highest {max(heights, default=0):.3g} times the losses before it"
+        cure = (
+            "look at the rows of those steps, lower trainer.gradient_clip_val or lr, raise batch_size; "
+            "optimizer.betas=[0.9,0.95] forgets a spike sooner"
+        )
+        yield Finding("loss_spikes", says, "train/spikes", counts[-1], MIN_SPIKES, cure)
+
+
+def non_finite_steps(run: RunSignals) -> Iterator[Finding]:
+    """Steps that were left out, or one that ended the run."""
+    skipped = run.values("train/skipped_steps")
+    cure = "lower lr, lengthen scheduler.warmup, look for broken rows, and train in 32 bit (trainer.precision=32-true)"
+    if run.status == "diverged":
+        yield Finding("non_finite", run.reason.split(". ")[0], "steps that were not finite", 1.0, 1.0, cure)
+    elif skipped and skipped[-1] > 0:
+        says = f"{skipped[-1]:.0f} steps were left out because loss or gradient was not finite"
+        yield Finding("non_finite", says, "train/skipped_steps", skipped[-1], 1.0, cure)
+
+
+def vanishing_gradients(run: RunSignals) -> Iterator[Finding]:
+    """Layers that next to no gradient reaches."""
+    norms = {part: median(found) for part, found in run.layers("grad_norm").items() if len(found) >= MIN_LAYER_POINTS}
+    most = max(norms.values(), default=0.0)
+    if not most or run.setting("adapter.unfreeze_every") or run.setting("adapter.unfreeze_at"):
+        return  # those held back have no gradient on purpose
+    faint = {part: norm / most for part, norm in norms.items() if part.isdigit() and norm < VANISHING_RATIO * most}
+    if faint:
+        lowest = min(faint, key=lambda part: faint[part])
+        named = ", ".join(faint)
+        says = (
+            f"the gradient of layer {named} is next to nothing: in layer {lowest} it is {faint[lowest]:.1e} of that "
+            "of the part with most"
+        )
+        cure = (
+            "normalise and keep residual paths (model.normalisation), take another model.activation than sigmoid or "
+            "tanh, a larger model.initial_std, or fewer layers; optimizer=adamw makes up for some of it"
+        )
+        yield Finding(
+            "vanishing_gradients", says, "gradient norm over the largest", faint[lowest], VANISHING_RATIO, cure
+        )
+
+
+def exploding_gradients(run: RunSignals) -> Iterator[Finding]:
+    """Gradients far beyond what clipping is for."""
+    whole = run.values("train/grad_norm")
+    if len(whole) < MIN_LAYER_POINTS or median(whole) <= EXPLODING_NORM:
+        return
+    norms = {part: median(found) for part, found in run.layers("grad_norm").items() if found}
+    where = f", most of it in {layer_name(max(norms, key=lambda part: norms[part]))}" if norms else ""
+    says = f"the gradient norm is {median(whole):.3g}{where}; clipping leaves its direction only"
+    cure = "a smaller model.initial_std, normalisation, a lower lr with a longer scheduler.warmup"
+    yield Finding("exploding_gradients", says, "median of train/grad_norm", median(whole), EXPLODING_NORM, cure)
+
+
+def dead_units(run: RunSignals) -> Iterator[Finding]:
+    """Layers most of whose units no token switches on any more."""
+    shares = {
+        part: min(found[-3:]) for part, found in run.layers("dead_units").items() if len(found) >= MIN_LAYER_POINTS
+    }
+    worst = max(shares, key=lambda part: shares[part], default=None)
+    if worst is not None and shares[worst] > DEAD_SHARE:
+        says = f"{shares[worst]:.0%} of the units of {layer_name(worst)} are never on"
+        cure = "lower lr or lengthen scheduler.warmup, model.activation=silu instead of relu, a smaller weight_decay"
+        yield Finding("dead_units", says, f"layers/{worst}/dead_units", shares[worst], DEAD_SHARE, cure)
+
+
+MIN_CURVE_POINTS = 5  # of a curve before anything is said
+MIN_TREND_POINTS = 10  # of the loss before its course is judged: the middle of a tenth needs one
+RISEN_LOSS_RATIO = 1.02  # end over start from which the loss has risen
+LOST_GAIN_SHARE = 0.25  # of all that was gained, lost again
+CLEAR_NOISE_FACTOR = 2.5  # times its own error by noise, that a difference between two middles must be
+LARGE_UPDATE = (
+    0.1  # of the size of all weights in a single step: ten of these make another network; 0.001 is the usual advice
+)
+LARGE_ADAPTER_UPDATE = 0.5  # the same of an adapter, half of which begins at zero
+WHOLE_MODEL_KINDS = ("full", "top_layers")  # kinds of training that go on from weights of some size
+TINY_UPDATE = 1e-5  # of a weight's size in one step: a thousand steps move it by a hundredth
+FALLEN_LOSS_SHARE = 0.02  # share of the first loss
+STEEP_GAIN_SHARE = 0.15  # share of all that was gained, in the last fifth of the validations
+WORTHWHILE_GAIN = 0.03  # of the validation loss itself
+
+
+def learning_rate_too_high(run: RunSignals) -> Iterator[Finding]:
+    """The loss rises, or comes back up from where it was; or weights are replaced rather than tuned."""
+    losses, moves = run.values("train/loss"), run.values("train/update_ratio")
+    if len(losses) < MIN_CURVE_POINTS:
+        return
+    cure = "lower lr to a third or a tenth; then a longer scheduler.warmup and a lower trainer.gradient_clip_val"
+    if moves and median(moves) < TINY_UPDATE:
+        return  # weights that stand still are not moved too far
+    first, last = early_median(losses), late_median(losses)
+    tenth, fifth, long = len(losses) // 10, len(losses) // 5, len(losses) >= MIN_TREND_POINTS
+    if long and last > RISEN_LOSS_RATIO * first and exceeds_noise(last - first, losses, tenth, fifth):
+        says = f"the training loss rose from {first:.3g} to {last:.3g}"
+        yield Finding(
+            "rate_too_high", says, "loss at the end over loss at the start", last / first, RISEN_LOSS_RATIO, cure
+        )
+    elif (
+        long
+        and exceeds_noise(first - (best := lowest_median(losses)), losses, tenth, fifth)
+        and exceeds_noise(last - best, losses, fifth, fifth)
+        and (back := (last - best) / (first - best)) > LOST_GAIN_SHARE
+    ):
+        says = f"the training loss fell from {first:.3g} to {best:.3g} and came back to {last:.3g}"
+        yield Finding("rate_too_high", says, "share of the gain that was lost again", back, LOST_GAIN_SHARE, cure)
+    elif moves and (move := max(moves)) > (
+        far := LARGE_UPDATE if run.setting("adapter.kind") in WHOLE_MODEL_KINDS else LARGE_ADAPTER_UPDATE
+    ):
+        says = f"a single step changed the weights by {move:.0%} of their size, where 0.1 % is usual"
+        yield Finding("rate_too_high", says, "largest train/update_ratio", move, far, cure)
+
+
+def learning_rate_too_low(run: RunSignals) -> Iterator[Finding]:
+    """The weights hardly move, and the loss hardly falls."""
+    losses, moves = run.values("train/loss"), run.values("train/update_ratio")
+    if len(losses) < MIN_CURVE_POINTS or not moves:
+        return
+    half = len(losses) // 2
+    first, last = median(losses[:half]), median(losses[half:])
+    move, fallen = median(moves), 1 - last / first if first else 1.0
+    if move < TINY_UPDATE and (
+        abs(fallen) < FALLEN_LOSS_SHARE or not exceeds_noise(abs(first - last), losses, half, half)
+    ):
+        says = f"a step changes the weights by {move:.1e} of their size, and the loss fell by {fallen:.1%}"
+        cure = "raise lr tenfold, until the loss falls within the first epoch"
+        yield Finding("rate_too_low", says, "median of train/update_ratio", move, TINY_UPDATE, cure)
+
+
+def under_trained(run: RunSignals) -> Iterator[Finding]:
+    """The validation loss was still falling fast when training ended."""
+    found, losses = run.values("val/loss"), run.values("train/loss")
+    if not run.over or len(found) < 2 or not losses:
+        return
+    newest = found[-1 - max(1, len(found) // 5)] - found[-1]
+    gained = max(losses[0], found[0]) - found[-1]
+    if gained > 0 and newest / gained > STEEP_GAIN_SHARE and newest > WORTHWHILE_GAIN * found[-1]:
+        says = f"the last fifth of validations brought {newest / gained:.0%} of all gained (val/loss {found[-1]:.3g})"
+        cure = "raise max_epochs, or lr if the first epochs are slow too"
+        yield Finding(
+            "under_trained", says, "share of the gain in the last fifth", newest / gained, STEEP_GAIN_SHARE, cure
+        )
+
+
+def warm_up_unfinished(run: RunSignals) -> Iterator[Finding]:
+    """The rate was still rising when training ended."""
+    rates = run.values("train/lr")
+    if not run.over or len(rates) < MIN_CURVE_POINTS:
+        return
+    rising = sum(later > earlier for earlier, later in pairwise(rates)) / (len(rates) - 1)
+    if rising == 1.0:
+        says = f"the rate was still rising at the last step, to {rates[-1]:.3g}: the warm-up is longer than the run"
+        cure = "shorten scheduler.warmup to a twentieth of the run (scheduler.warmup=0.05), or train longer"
+        yield Finding("warm_up_unfinished", says, "share of logged steps with a rising rate", rising, 1.0, cure)
+
+
+def exceeds_noise(difference: float, losses: list[float], *counts: int) -> bool:
+    """Whether the middles of so many losses each differ by more than the noise of the losses explains."""
+    error: float = noise_level(losses) * sum(1 / max(1, count) for count in counts) ** 0.5
+    return difference > CLEAR_NOISE_FACTOR * error
+
+
+def lowest_median(values: list[float]) -> float:
+    """The lowest middle of a fifth of the values, so that one lucky step is no valley."""
+    width = max(1, len(values) // 5)
+    return min(median(values[place : place + width]) for place in range(len(values) - width + 1))
+
+
+OVERFIT_RATIO = 1.1  # last validation loss over the best
+VISIBLE_RISE = 0.02  # rise over the first training loss: of next to nothing, a tenth more is nothing
+STILL_FALLING_RATIO = 0.95  # training loss now over that of the best epoch: it still falls
+MIN_NOISE_POINTS = 6  # validations before their noise can be told from their course
+WIDE_NOISE = 0.02  # noise over the value itself
+CHANCE_TOLERANCE = 0.005  # above what a constant answer scores
+MIN_R2 = 0.02  # share of the variance
+
+
+def over_fitted(run: RunSignals) -> Iterator[Finding]:
+    """Since some epoch the model learns training rows at the price of all others."""
+    found, losses = run.points("val/loss"), run.values("train/loss")
+    if len(found) < 3 or not losses:
+        return
+    step, best = min(found, key=lambda point: point[1])
+    last = found[-1][1]
+    learned = run.points("train/plain_loss") or run.points("train/loss")
+    then = next((value for at, value in learned if at >= step), learned[-1][1])
+    falls = late_median([value for _, value in learned]) < STILL_FALLING_RATIO * then
+    if (
+        best > 0
+        and last > OVERFIT_RATIO * best
+        and last - best > VISIBLE_RISE * losses[0]
+        and falls
+        and step < found[-2][0]
+    ):
+        says = (
+            f"over-fitted since epoch {run.epoch(step)}: val/loss was {best:.3g} there and is {last:.3g} now, "
+            "while the loss of the training rows went on falling"
+        )
+        cure = (
+            "fewer epochs or early stopping, more rows, regularization=strong, adapter=lora, a lower lr; "
+            "the best checkpoint is from before where monitor=val/loss"
+        )
+        yield Finding("over_fitted", says, "last val/loss over the best", last / best, OVERFIT_RATIO, cure)
+
+
+def noisy_validation(run: RunSignals) -> Iterator[Finding]:
+    """Validations jump about by more than they differ, so which checkpoint is best is chance."""
+    found = run.values(run.monitor)
+    if len(found) < MIN_NOISE_POINTS:
+        return
+    jumps, half = noise_level(found), len(found) // 2
+    gain = abs(mean(found[half:]) - mean(found[:half]))
+    if jumps > gain and jumps > WIDE_NOISE * abs(mean(found)):
+        rows = run.data.get("splits", {}).get("validation", {}).get("rows")
+        says = (
+            f"{run.monitor} jumps by {jumps:.3g} from one validation to the next, and between the first and the second "
+            f"half of training it moved by {gain:.3g}" + (f"; it is taken on {rows:,} rows" if rows else "")
+        )
+        cure = "more validation rows, monitor=val/loss (steadier than shares), several seeds before any comparison"
+        yield Finding("noisy_validation", says, "difference over the noise", gain / jumps, 1.0, cure)
+
+
+def majority_class(run: RunSignals) -> Iterator[Finding]:
+    """Every text gets the same label, or none where it might have several."""
+    labels = run.data.get("labels", {})
+    counts = labels.get("validation", {})
+    recall, right = run.values("val/recall"), run.values("val/accuracy")
+    cure = (
+        "raise or lower lr tenfold, data.class_weights=balanced, more epochs; check that data.text is the right "
+        "column and that data.label can be told from it"
+    )
+    if run.setting("data.multilabel"):
+        if len(recall) >= 2 and max(recall[-2:]) == 0:
+            says = "no label is right for any text: macro recall is 0"
+            tried = f"{cure}; or a lower data.threshold"
+            yield Finding("majority_class", says, "macro recall", 0.0, 0.0, tried)
+        return
+    if len(counts) < 2 or len(recall) < 2 or len(right) < 2:
+        return
+    bound = 1 / len(counts) + CHANCE_TOLERANCE
+    shares = {name: count / sum(counts.values()) for name, count in counts.items()}
+    label = min(shares, key=lambda name: abs(shares[name] - right[-1]))
+    if max(recall[-2:]) <= bound and abs(shares[label] - right[-1]) < CHANCE_TOLERANCE:
+        says = (
+            f"stuck at one class: accuracy {right[-1]:.1%} is the share of {label!r}, recall {recall[-1]:.3g} of chance"
+        )
+        yield Finding("majority_class", says, "macro recall", recall[-1], bound, cure)
+
+
+def mean_only(run: RunSignals) -> Iterator[Finding]:
+    """The numbers that are predicted explain nothing: one number for all would do as well."""
+    found = run.values("val/r2")
+    if len(found) >= 2 and max(found[-2:]) < MIN_R2:
+        says = f"val/r2 is {found[-1]:.3g}: predicting the mean of the training rows for everything does as well"
+        cure = (
+            "raise lr (or lower it, if the loss rises), more epochs; check that data.text says anything of data.target"
+        )
+        yield Finding("mean_only", says, "val/r2", found[-1], MIN_R2, cure)
+
+
+IMBALANCE_RATIO = 10.0  # rows of the commonest label for each of the rarest
+EVEN_RECALL_RATIO = 0.95  # macro recall over accuracy, from which rare labels fare like common ones
+LEAKED_SHARE = 0.05  # share of validation or test rows
+CUT_SHARE = 0.1  # share of training rows
+PADDED_SHARE = 0.4  # share of positions
+MIN_MEMORY_POINTS = 8  # of memory, over which growth is judged
+MEMORY_GROWTH_RATIO = 1.3  # memory now over memory once everything was loaded
+MEMORY_GROWTH_MB = 256.0  # growth that is worth a word
+
+
+def imbalanced_classes(run: RunSignals) -> Iterator[Finding]:
+    """Some labels are far rarer than others, the loss does nothing about it, and they are found less often."""
+    counts = run.data.get("labels", {}).get("train", {})
+    if len(counts) < 2 or run.setting("data.multilabel") or run.setting("data.class_weights") not in (None, "none"):
+        return
+    recall, right = run.values("val/recall"), run.values("val/accuracy")
+    if recall and right and recall[-1] > EVEN_RECALL_RATIO * right[-1]:
+        return  # labels are found equally often, the rare ones too
+    common, rare = (pick(counts, key=lambda name: counts[name]) for pick in (max, min))
+    ratio = counts[common] / max(1, counts[rare])
+    if ratio >= IMBALANCE_RATIO:
+        says = f"{counts[common]:,} training rows of {common!r} and {counts[rare]:,} of {rare!r}: {ratio:.3g} to 1"
+        cure = "data.class_weights=balanced, monitor=val/f1 rather than accuracy, more rows of the rare labels"
+        yield Finding("imbalanced_classes", says, "commonest over rarest label", ratio, IMBALANCE_RATIO, cure)
+
+
+def leaked_rows(run: RunSignals) -> Iterator[Finding]:
+    """Rows that are scored were learned."""
+    for found in run.data.get("leaks", {}).get("exact", ()):
+        earlier, later = found["splits"]
+        share = found["rows"] / max(1, found["of"])
+        if earlier == "train" and share > LEAKED_SHARE:
+            says = f"{found['rows']:,} of {found['of']:,} {later} rows stand in train too, so {later} scores flatter"
+            cure = f"take these rows out of train, or let the {later} split be made from the training file"
+            yield Finding("leaked_rows", says, f"share of {later} rows", share, LEAKED_SHARE, cure)
+
+
+def cut_rows(run: RunSignals) -> Iterator[Finding]:
+    """Much of the training data is shortened or left out."""
+    counts = run.data.get("splits", {}).get("train", {})
+    lost = counts.get("truncated", 0) + counts.get("dropped", 0)
+    if counts.get("rows") and (share := lost / (counts["rows"] + counts.get("dropped", 0))) > CUT_SHARE:
+        says = f"{counts.get('truncated', 0):,} training rows are cut and {counts.get('dropped', 0):,} are dropped"
+        cure = "raise data.max_tokens or model.context, or split long records; tunelab preview shows which"
+        yield Finding("cut_rows", says, "share of training rows", share, CUT_SHARE, cure)
+
+
+def excess_padding(run: RunSignals) -> Iterator[Finding]:
+    """Much of the arithmetic is spent on padding."""
+    shares = run.values("train/padding_fraction")
+    if shares and (share := median(shares)) > PADDED_SHARE:
+        says = f"{share:.0%} of all positions are padding"
+        cure = (
+            "lower micro_tokens, so that rows of like length share a pass, or a model that takes rows laid end to end"
+        )
+        yield Finding("padding", says, "median of train/padding_fraction", share, PADDED_SHARE, cure)
+
+
+def memory_leak(run: RunSignals) -> Iterator[Finding]:
+    """The memory of the process grows and grows."""
+    held = run.values("train/memory_mb")
+    if len(held) < MIN_MEMORY_POINTS:
+        return
+    quarter = len(held) // 4
+    parts = [median(held[place * quarter : (place + 1) * quarter]) for place in range(4)]
+    grows = parts[0] < parts[1] < parts[2] < parts[3]
+    if grows and parts[3] > MEMORY_GROWTH_RATIO * parts[1] and parts[3] - parts[1] > MEMORY_GROWTH_MB:
+        says = f"the process grew from {parts[1]:,.0f} to {parts[3]:,.0f} MB, and in every quarter of the run"
+        cure = "look for a callback of your own that keeps tensors; lower data.in_memory and data.workers"
+        yield Finding(
+            "memory_leak",
+            says,
+            "memory in the last quarter over the second",
+            parts[3] / parts[1],
+            MEMORY_GROWTH_RATIO,
+            cure,
+        )
+
+
+DOCTOR_CHECKS: dict[str, Callable[[RunSignals], Iterator[Finding]]] = {
+    "non_finite": non_finite_steps,
+    "exploding_gradients": exploding_gradients,
+    "vanishing_gradients": vanishing_gradients,
+    "rate_too_high": learning_rate_too_high,
+    "rate_too_low": learning_rate_too_low,
+    "warm_up_unfinished": warm_up_unfinished,
+    "loss_spikes": loss_spikes,
+    "dead_units": dead_units,
+    "majority_class": majority_class,
+    "mean_only": mean_only,
+    "imbalanced_classes": imbalanced_classes,
+    "leaked_rows": leaked_rows,
+    "over_fitted": over_fitted,
+    "under_trained": under_trained,
+    "noisy_validation": noisy_validation,
+    "cut_rows": cut_rows,
+    "padding": excess_padding,
+    "memory_leak": memory_leak,
+}
+
+
+def run_doctor(run: RunSignals) -> list[Finding]:
+    """Every finding on a run, in the order of `CHECKS`."""
+    return [finding for check in DOCTOR_CHECKS.values() for finding in check(run)]
+
+
+def format_findings(findings: Sequence[Finding]) -> list[str]:
+    """A finding in two lines: what is seen, and what to try."""
+    return [line for found in findings for line in (f"{found.verdict}: {found.says}", f"    try: {found.attempt}")] or [
+        "nothing is wrong that these checks know of"
+    ]

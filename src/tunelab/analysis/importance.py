@@ -1,0 +1,208 @@
+"""Hyper-parameter importance: functional ANOVA, partial dependence, PED-ANOVA, isolation plots.
+
+Functional analysis of variance (Hooker 2007; Hutter, Hoos, Leyton-Brown 2014) of a fitted surface, by the sampling
+of Saltelli (2010) for first-order and of Jansen (1999) for total shares.
+
+PED-ANOVA (Watanabe et al. 2023), as Optuna computes it, compares where the best trials lie with where all lie.  It
+needs no model, and it knows only the space that was searched: a setting whose range was chosen well looks
+unimportant.
+
+Isolation plots: at each value, or stretch of values, the other settings stand where they are best (Deep Learning
+Tuning Playbook, Godbole et al. 2023, "Extracting insight from experiment results").  The band tells how far luck in
+which trials were drawn moves that best: the bootstrap of the trials within the stretch.
+"""
+
+import logging
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import optuna
+from numpy.typing import NDArray
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.importance import PedAnovaImportanceEvaluator
+from optuna.trial import create_trial
+
+from tunelab.analysis.configurations import ABSENT, Configuration, Setting, format_value, is_number
+from tunelab.analysis.surrogate import CATEGORY_DISTANCE, Surrogate
+
+FloatArray = NDArray[np.float64]
+SOBOL_DRAWS = 2048
+
+
+@dataclass(frozen=True)
+class VarianceShares:
+    """Shares of the variance, between 0 and 1.
+
+    Attributes:
+        alone: What each setting explains by itself.
+        total: What would be left unexplained without it: alone and with others.
+        pairs: What two explain together beyond both alone, by their places.
+    """
+
+    alone: tuple[float, ...]
+    total: tuple[float, ...]
+    pairs: dict[tuple[int, int], float]
+
+
+def variance_shares(surface: Surrogate, *, draws: int = SOBOL_DRAWS, seed: int = 0) -> VarianceShares:
+    """The shares of a surface over its whole space."""
+    columns = surface.columns
+    first, second = columns.draws(draws, seed), columns.draws(draws, seed + 1)
+    owner, many = np.array(columns.owner), len(columns.settings)
+    at_first, at_second = surface.predict(first), surface.predict(second)
+    centre = float(np.concatenate([at_first, at_second]).mean())
+    at_first, at_second = at_first - centre, at_second - centre
+    whole = float(np.concatenate([at_first, at_second]).var())
+    if whole <= 0:
+        return VarianceShares((0.0,) * many, (0.0,) * many, {pair: 0.0 for pair in combinations(range(many), 2)})
+
+    def mixed(places: Sequence[int]) -> FloatArray:
+        """Costs where these settings come from the second draw and all others from the first."""
+        given = first.copy()
+        chosen = np.isin(owner, places)
+        given[:, chosen] = second[:, chosen]
+        return np.asarray(surface.predict(given) - centre, dtype=np.float64)
+
+    swapped = [mixed([at]) for at in range(many)]
+    alone = [float((at_second * (one - at_first)).mean()) / whole for one in swapped]
+    total = [float(((at_first - one) ** 2).mean()) / 2 / whole for one in swapped]
+    pairs = {
+        (a, b): float((at_second * (mixed([a, b]) - at_first)).mean()) / whole - alone[a] - alone[b]
+        for a, b in combinations(range(many), 2)
+    }
+    return VarianceShares(
+        tuple(min(1.0, max(0.0, one)) for one in alone),
+        tuple(min(1.0, max(0.0, one)) for one in total),
+        {pair: min(1.0, max(0.0, one)) for pair, one in pairs.items()},
+    )
+
+
+def partial_dependence(
+    surface: Surrogate, at: int, *, steps: int = 25, draws: int = 128
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Partial dependence (Friedman 2001) on one setting: the mean over all others.
+
+    Returns:
+        Places in [0, 1] of a number, or the number of each value; mean costs; standard deviations of those means.
+    """
+    columns = surface.columns
+    base, owner, labels = columns.draws(draws, 7), np.array(columns.owner), columns.labels[at]
+    own = np.flatnonzero(owner == at)
+    places: FloatArray = np.arange(len(labels), dtype=np.float64) if labels else np.linspace(0.0, 1.0, steps)
+    means, spreads = [], []
+    for place in places:
+        given = base.copy()
+        if labels:
+            given[:, own] = 0.0
+            given[:, own[int(place)]] = CATEGORY_DISTANCE
+        else:
+            given[:, own] = place
+        mean, spread = surface.mean_of(given)
+        means.append(mean)
+        spreads.append(spread)
+    return places, np.array(means), np.array(spreads)
+
+
+MIN_CONFIGURATIONS = 10  # configurations from which on a tenth is more than nothing
+
+
+def ped_anova_importance(
+    settings: Sequence[Setting], found: Sequence[Configuration], *, quantile: float = 0.1
+) -> dict[str, float]:
+    """Shares that sum to 1, by setting; empty of too few configurations or where nothing differs.
+
+    Args:
+        settings: What varied.
+        found: Configurations with their costs.
+        quantile: Share of the configurations that count as the best.
+    """
+    kept = [point for point in found if all(setting.name in point.params for setting in settings)]
+    if len(kept) < MIN_CONFIGURATIONS or len({point.cost for point in kept}) < 2:
+        return {}
+    spaces = {setting.name: to_distribution(setting, [p.params[setting.name] for p in kept]) for setting in settings}
+    optuna.logging.set_verbosity(logging.ERROR)
+    study = optuna.create_study(direction="minimize")
+    for point in kept:
+        params = {name: to_stored_value(point.params[name], space) for name, space in spaces.items()}
+        study.add_trial(create_trial(params=params, distributions=spaces, value=point.cost))
+    evaluator = PedAnovaImportanceEvaluator(target_quantile=max(quantile, 4 / len(kept)))
+    shares: Mapping[str, float] = optuna.importance.get_param_importances(study, evaluator=evaluator)
+    return {setting.name: float(shares.get(setting.name, 0.0)) for setting in settings}
+
+
+def to_distribution(setting: Setting, values: Sequence[Any]) -> BaseDistribution:
+    """The axis as Optuna describes it, wide enough for what was tried."""
+    if not setting.numeric or not all(map(is_number, values)) or (not setting.range and not setting.log):
+        return CategoricalDistribution(list(dict.fromkeys(values)))
+    low, high = min(setting.low, *values), max(setting.high, *values)
+    if setting.integer:
+        return IntDistribution(int(low), int(high), log=setting.log)
+    return FloatDistribution(float(low), float(high), log=setting.log)
+
+
+def to_stored_value(value: Any, space: BaseDistribution) -> Any:
+    """A value as such a distribution holds it."""
+    return float(value) if isinstance(space, FloatDistribution) else value
+
+
+BOOTSTRAP_DRAWS = 300
+MAX_STRETCHES = 8  # at most
+TRIALS_PER_STRETCH = 4  # trials that a stretch should hold
+
+
+@dataclass(frozen=True)
+class ValueRange:
+    """Values of a setting that are looked at together.
+
+    Attributes:
+        label: In words.
+        place: Where it stands on the axis; its number where values have no order.
+        best: The best cost within.
+        low, high: The middle 90 % of what the best would be for other draws of as many trials.
+        count: Configurations within.
+        point: The best of them.
+    """
+
+    label: str
+    place: float
+    best: float
+    low: float
+    high: float
+    count: int
+    point: Configuration
+
+
+def isolate_setting(setting: Setting, found: Sequence[Configuration], *, seed: int = 0) -> list[ValueRange]:
+    """The stretches of a setting, in order, those without a trial left out."""
+    listed = bool(setting.values)
+    groups: dict[float, list[Configuration]] = defaultdict(list)
+    many = max(2, min(MAX_STRETCHES, len(found) // TRIALS_PER_STRETCH))
+    labels = list(dict.fromkeys(str(point.params.get(setting.name, ABSENT)) for point in found))
+    for point in found:
+        value = point.params.get(setting.name, ABSENT)
+        if not setting.numeric or not is_number(value):
+            groups[float(labels.index(str(value))) + (1e6 if setting.numeric else 0)].append(point)
+        elif listed:
+            groups[float(value)].append(point)
+        else:
+            groups[float(min(many - 1, max(0, int(setting.unit(float(value)) * many))))].append(point)
+    dice = np.random.default_rng(seed)
+    out = []
+    for key in sorted(groups):
+        inside = groups[key]
+        costs = np.array([point.cost for point in inside])
+        drawn = costs[dice.integers(0, len(costs), (BOOTSTRAP_DRAWS, len(costs)))].min(axis=1)
+        low, high = np.quantile(drawn, [0.05, 0.95])
+        best = min(inside, key=lambda point: point.cost)
+        value = best.params.get(setting.name, ABSENT)
+        if not setting.numeric or not is_number(value) or listed:
+            label, place = format_value(value), float(value) if setting.numeric and is_number(value) else key
+        else:
+            ends = setting.at(key / many), setting.at((key + 1) / many)
+            label, place = f"{ends[0]:.3g} to {ends[1]:.3g}", setting.at((key + 0.5) / many)
+        out.append(ValueRange(label, place, float(costs.min()), float(low), float(high), len(inside), best))
+    return out

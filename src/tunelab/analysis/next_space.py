@@ -1,0 +1,276 @@
+"""The next search space: moved where the best lies at a boundary, narrowed elsewhere, kept clear of failures.  Pure.
+
+After the checks of the Deep Learning Tuning Playbook (Godbole et al. 2023), "Identifying bad search space
+boundaries": a best value near a border says that a better one may lie outside.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import log10
+from statistics import median, quantiles
+
+from tunelab.analysis.configurations import Configuration, Setting, Trial, format_value, is_number
+
+NEAR_BOUNDARY = 0.15  # of the range, from its border
+OUTER_QUARTER = 0.25  # of the range, from its border
+TOP_SHARE = 0.1  # of the configurations, by which a border is judged beside the best one
+CLOSE_TO_FAILURE = 0.3  # decades, or share of a range without a logarithm, that count as next to the best
+FAILURE_KINDS = ("diverged", "memory")
+
+
+@dataclass(frozen=True)
+class BoundaryHit:
+    """A best configuration at a border.
+
+    Attributes:
+        setting: Which one.
+        side: `low` or `high`.
+        value: What it is at the best configuration.
+    """
+
+    setting: Setting
+    side: str
+    value: float
+
+
+@dataclass(frozen=True)
+class FailureLimit:
+    """Runs that break next to the best.
+
+    Attributes:
+        setting: Which one separates them best.
+        side: Where they break: above or below the value.
+        limit: No run survived beyond it.
+        value: What the best configuration has.
+        broken: How many runs broke beyond it.
+    """
+
+    setting: Setting
+    side: str
+    limit: float
+    value: float
+    broken: int
+
+
+def find_boundary_hits(settings: Sequence[Setting], found: Sequence[Configuration]) -> list[BoundaryHit]:
+    """Borders that the best configuration stands at.
+
+    Among single values the border is the first or the last.  In a range the best and the middle of the best tenth of
+    the trials crowd there: one lucky trial at a border does not tell where it is better.
+    """
+    ranked = sorted(found, key=lambda point: point.cost)
+    if len(ranked) < 4:
+        return []
+    out = []
+    for setting in settings:
+        held = [p for p in ranked if is_number(p.params.get(setting.name))]
+        if not setting.numeric or not held or held[0] is not ranked[0] or setting.high <= setting.low:
+            continue
+        value = float(held[0].params[setting.name])
+        if not setting.range:
+            side = "low" if value <= setting.low else "high" if value >= setting.high else ""
+        else:
+            here = setting.unit(value)
+            top = median(
+                setting.unit(float(p.params[setting.name])) for p in held[: max(3, round(len(held) * TOP_SHARE))]
+            )
+            side = "low" if crowds_boundary(here, top) else "high" if crowds_boundary(1 - here, 1 - top) else ""
+        if side:
+            out.append(BoundaryHit(setting, side, value))
+    return out
+
+
+def crowds_boundary(best: float, top: float) -> bool:
+    """Whether the best and the middle of the best tenth crowd at the border that both are measured from.
+
+    Either one may be within 15 % of the range with the other in its outer quarter: of few trials none lies further out.
+    """
+    return min(best, top) <= NEAR_BOUNDARY and max(best, top) <= OUTER_QUARTER
+
+
+def find_failure_limits(settings: Sequence[Setting], trials: Sequence[Trial], *, lower: bool) -> list[FailureLimit]:
+    """Settings beyond a value of which every run broke, that value being close to the best's.
+
+    Two runs or more must lie beyond: a single broken one may be bad luck.
+    """
+    whole = [trial for trial in trials if trial.done]
+    broken = [trial for trial in trials if trial.state == "failed" and trial.kind in FAILURE_KINDS]
+    if not whole or len(broken) < 2:
+        return []
+    best = min(whole, key=lambda trial: (trial.value or 0.0) * (1 if lower else -1))
+    out = []
+    for setting in settings:
+        values = [float(t.params[setting.name]) for t in whole if is_number(t.params.get(setting.name))]
+        fallen = [float(t.params[setting.name]) for t in broken if is_number(t.params.get(setting.name))]
+        if not setting.numeric or not values or not is_number(best.params.get(setting.name)):
+            continue
+        here = float(best.params[setting.name])
+        for side, limit in (("above", max(values)), ("below", min(values))):
+            beyond = [value for value in fallen if (value > limit if side == "above" else value < limit)]
+            if len(beyond) < 2:
+                continue
+            gap = abs(setting.unit(limit) - setting.unit(here))
+            if (gap * decades_spanned(setting) if setting.log else gap) <= CLOSE_TO_FAILURE:
+                out.append(FailureLimit(setting, side, limit, here, len(beyond)))
+    return out
+
+
+def decades_spanned(setting: Setting) -> float:
+    """How many powers of ten a range spans."""
+    return log10(setting.high / setting.low)
+
+
+GOOD_SHARE = 0.25  # share of the configurations whose values a narrowed range must hold
+MIN_KEPT_RANGE = 0.35  # of a range that stays when it is narrowed
+MIN_CONFIGURATIONS = 12  # configurations below which nothing is narrowed
+NEGLIGIBLE_IMPORTANCE = 0.02  # importance below which a number may be fixed
+TRUSTED_SHARE = 0.3  # share that a surface must explain before a setting is fixed on its word
+LegalRanges = Mapping[str, tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class SettingChange:
+    """What to do with a setting.
+
+    Attributes:
+        setting: As it was.
+        new: As it should be; None fixes it.
+        value: What it is at the best configuration.
+        why: In a sentence.
+        kind: `widen`, `narrow`, `keep`, `fix` or `bound` (at a border of what is legal).
+    """
+
+    setting: Setting
+    new: Setting | None
+    value: object
+    why: str
+    kind: str
+
+
+def suggest_next_space(
+    settings: Sequence[Setting],
+    found: Sequence[Configuration],
+    at_edges: Sequence[BoundaryHit],
+    at_cliffs: Sequence[FailureLimit],
+    *,
+    weight: Mapping[str, float],
+    explained: float,
+    legal: LegalRanges,
+) -> list[SettingChange]:
+    """A step for each setting.
+
+    Args:
+        settings: What varied, without the seed.
+        found: Configurations with their costs.
+        at_edges: Borders that the best stands at.
+        at_cliffs: Where runs break next to it.
+        weight: Importance of each setting, of 1; empty where none is known.
+        explained: How far the surface that it comes from is to be trusted.
+        legal: Smallest and largest legal value by setting.
+    """
+    ranked = sorted(found, key=lambda point: point.cost)
+    best, sides = ranked[0], {edge.setting.name: edge.side for edge in at_edges}
+    walls = {(cliff.setting.name, cliff.side) for cliff in at_cliffs}
+    good = ranked[: max(4, round(len(ranked) * GOOD_SHARE))]
+    steps = []
+    # while a border moves, what matters beyond it is not known
+    may_fix = explained >= TRUSTED_SHARE and not at_edges and len(settings) > 1 and len(ranked) >= MIN_CONFIGURATIONS
+    for setting in settings:
+        name, value = setting.name, best.params.get(setting.name)
+        side = sides.get(name, "")
+        if side and (name, "above" if side == "high" else "below") not in walls:
+            steps.append(widen_range(setting, side, float(str(value)), legal.get(name)))
+        elif may_fix and setting.numeric and weight.get(name, 1.0) < NEGLIGIBLE_IMPORTANCE:
+            why = f"its importance is {100 * weight[name]:.2g} %; trials are better spent on others"
+            steps.append(SettingChange(setting, None, value, why, "fix"))
+        elif len(ranked) >= MIN_CONFIGURATIONS and setting.numeric and setting.range and is_number(value):
+            steps.append(narrow_range(setting, float(str(value)), good))
+        elif setting.numeric and not side and is_number(value) and value in setting.values[1:-1]:
+            steps.append(refine_values(setting, value))
+        else:
+            steps.append(SettingChange(setting, setting, value, "nothing speaks against its values", "keep"))
+    return steps
+
+
+def widen_range(setting: Setting, side: str, value: float, legal: tuple[float, float] | None) -> SettingChange:
+    """The range moved beyond the border, as wide as before, with the best value a quarter from its other end."""
+    if not setting.range:
+        return extend_values(setting, side, value, legal)
+    here = setting.unit(value)
+    units = (here - 0.75, here + 0.25) if side == "low" else (here - 0.25, here + 0.75)
+    low, high = (setting.at(unit) for unit in units)
+    least, most = legal or (-math.inf, math.inf)
+    if setting.low >= 0 and not setting.log:
+        least = max(least, 0.0)  # what starts at or above 0 is hardly meant to go below
+    low, high = max(low, least), min(high, most)
+    whole = (math.floor(low), math.ceil(high)) if setting.integer else (round_bound(low), round_bound(high))
+    new = replace(setting, low=float(max(whole[0], least)), high=float(min(whole[1], most)))
+    end = setting.low if side == "low" else setting.high
+    reached = new.low >= setting.low if side == "low" else new.high <= setting.high
+    if reached or new.high <= new.low:
+        return SettingChange(
+            setting, setting, value, f"the best is at {format_value(end)}, where what is legal ends", "bound"
+        )
+    why = f"the best ({format_value(value)}) is close to the {side} end ({format_value(end)}): a better one may lie beyond"
+    return SettingChange(setting, new, value, why, "widen")
+
+
+def extend_values(setting: Setting, side: str, value: float, legal: tuple[float, float] | None) -> SettingChange:
+    """Two more values beyond the border of those that were listed, at the distance of the last two."""
+    known = [float(v) for v in setting.values]
+    end, inner = (known[0], known[1]) if side == "low" else (known[-1], known[-2])
+    beyond = [end * (end / inner) ** n if setting.log else end + (end - inner) * n for n in (1, 2)]
+    least, most = legal or (-math.inf, math.inf)
+    least = max(least, 0.0) if min(known) >= 0 else least
+    kept = [round(v) if setting.integer else round_bound(v) for v in beyond if least <= v <= most]
+    kept = [v for v in dict.fromkeys(kept) if v not in known]
+    if not kept:
+        return SettingChange(
+            setting, setting, value, f"the best is {format_value(end)}, where what is legal ends", "bound"
+        )
+    values = sorted([*setting.values[:2], *kept] if side == "low" else [*setting.values[-2:], *kept])
+    texts = tuple(repr(v) for v in values)
+    new = replace(setting, low=float(values[0]), high=float(values[-1]), values=tuple(values), texts=texts)
+    which = "lowest" if side == "low" else "highest"
+    why = f"the best ({format_value(value)}) is the {which} value tried: a better one may lie beyond"
+    return SettingChange(setting, new, value, why, "widen")
+
+
+def refine_values(setting: Setting, value: object) -> SettingChange:
+    """Values half-way to the neighbours of the best of those that were listed."""
+    at = setting.values.index(value)
+    left, best, right = (float(v) for v in setting.values[at - 1 : at + 2])
+    between = [math.sqrt(a * b) if setting.log else (a + b) / 2 for a, b in ((left, best), (best, right))]
+    kept = [round(v) if setting.integer else round_bound(v) for v in between]
+    values = tuple(v for v in (kept[0], value, kept[1]) if v == value or v not in setting.values)
+    if len(values) < 2:
+        return SettingChange(setting, setting, value, "nothing lies between the best and its neighbours", "keep")
+    texts = tuple(setting.texts[at] if v == value else repr(v) for v in values)
+    ends = float(str(values[0])), float(str(values[-1]))
+    new = replace(setting, low=ends[0], high=ends[1], values=values, texts=texts)
+    return SettingChange(setting, new, value, "the best lies between others: look closer around it", "narrow")
+
+
+def narrow_range(setting: Setting, value: float, good: Sequence[Configuration]) -> SettingChange:
+    """The range of the good configurations, with the best inside."""
+    units = [setting.unit(float(p.params[setting.name])) for p in good if is_number(p.params.get(setting.name))]
+    here = setting.unit(value)
+    low, *_, high = quantiles([*units, here], n=10, method="inclusive") if len(units) > 1 else (0.0, 1.0)
+    low, high = min(low, here) - 0.08, max(high, here) + 0.08
+    if high - low < MIN_KEPT_RANGE:
+        low, high = (low + high - MIN_KEPT_RANGE) / 2, (low + high + MIN_KEPT_RANGE) / 2
+    low, high = max(0.0, low), min(1.0, high)
+    ends = setting.at(low), setting.at(high)
+    whole = (
+        (math.floor(ends[0]), math.ceil(ends[1])) if setting.integer else (round_bound(ends[0]), round_bound(ends[1]))
+    )
+    new = replace(setting, low=max(setting.low, float(whole[0])), high=min(setting.high, float(whole[1])))
+    if high - low > 0.85 or not new.low < new.high:
+        return SettingChange(setting, setting, value, "good trials are spread over all of its range", "keep")
+    return SettingChange(setting, new, value, "the best quarter of the trials lies here", "narrow")
+
+
+def round_bound(value: float) -> float:
+    """A number with two significant digits: ends of ranges need no more."""
+    return float(f"{value:.2g}")

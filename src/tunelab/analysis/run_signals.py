@@ -1,0 +1,111 @@
+"""The signals of a run that the doctor reads, and the finding it returns.  Pure: plain values in, plain values out."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from math import isfinite
+from statistics import mean, median
+from typing import Any
+
+CurvePoint = tuple[int, float]  # optimizer step, value
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong with a run.
+
+    Attributes:
+        verdict: Its name, as in docs/doctor.md.
+        says: What is seen, in a sentence with the figure.
+        figure: What the value is of.
+        value: The figure.
+        threshold: The value from which it is a finding.
+        attempt: What to try, the likeliest cure first.
+    """
+
+    verdict: str
+    says: str
+    figure: str
+    value: float
+    threshold: float
+    attempt: str
+
+
+@dataclass(frozen=True)
+class RunSignals:
+    """What a run has written so far.
+
+    Attributes:
+        curves: Rows of metrics.csv: `step`, `epoch` and the scores of each.
+        settings: The resolved config.
+        data: The data report.
+        status: Of the run card: `running`, `finished`, `early-stopped`, `diverged`, ...
+        reason: Of the run card: why it ended.
+        monitor: Name of the score that picks the best checkpoint.
+    """
+
+    curves: Sequence[Mapping[str, float]]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    data: Mapping[str, Any] = field(default_factory=dict)
+    status: str = "running"
+    reason: str = ""
+    monitor: str = "val/loss"
+
+    @property
+    def over(self) -> bool:
+        """Whether training went to its end, so that its last value is its result."""
+        return self.status == "finished"
+
+    def points(self, name: str) -> list[CurvePoint]:
+        """The finite values of a curve."""
+        return [(int(row["step"]), row[name]) for row in self.curves if name in row and isfinite(row[name])]
+
+    def values(self, name: str) -> list[float]:
+        """The same without their steps."""
+        return [value for _, value in self.points(name)]
+
+    def layers(self, figure: str) -> dict[str, list[float]]:
+        """The values of a figure that each part of the network has, by part, from the bottom up."""
+        names = dict.fromkeys(name for row in self.curves for name in row)
+        parts = [name.split("/")[1] for name in names if name.startswith("layers/") and name.endswith(f"/{figure}")]
+        return {part: self.values(f"layers/{part}/{figure}") for part in sorted(parts, key=layer_order)}
+
+    def epoch(self, step: int) -> int:
+        """The epoch of a step, counted from 1."""
+        return next((int(row["epoch"]) + 1 for row in self.curves if int(row["step"]) == step and "epoch" in row), 0)
+
+    def setting(self, name: str) -> Any:
+        """A setting by its dotted name; None where there is no such setting."""
+        found: Any = self.settings
+        for key in name.split("."):
+            found = found.get(key) if isinstance(found, Mapping) else None
+        return found
+
+
+def layer_order(part: str) -> tuple[int, int]:
+    """What sorts parts of a network from the bottom up."""
+    return (1, int(part)) if part.isdigit() else ({"embeddings": 0, "last_norm": 2}.get(part, 3), 0)
+
+
+def layer_name(part: str) -> str:
+    """A part of the network in words."""
+    return f"layer {part}" if part.isdigit() else f"the {part.replace('_', ' ')}"
+
+
+def noise_level(values: Sequence[float]) -> float:
+    """Standard deviation of each value about its course, told by second differences; 0 of fewer than three.
+
+    After Gasser, Sroka and Jennen-Steinmetz (1986): a straight course has none, whatever its slope.
+    """
+    bends = [(after - now) - (now - before) for (before, now), (_, after) in pairwise(pairwise(values))]
+    return (mean(bend * bend for bend in bends) / 6) ** 0.5 if bends else 0.0
+
+
+def early_median(values: Sequence[float]) -> float:
+    """The middle of the first tenth."""
+    return median(values[: max(1, len(values) // 10)])
+
+
+def late_median(values: Sequence[float]) -> float:
+    """The middle of the last fifth."""
+    return median(values[-max(1, len(values) // 5) :])

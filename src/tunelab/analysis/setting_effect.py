@@ -1,0 +1,250 @@
+"""The effect of one setting over seeds and nuisance settings: scores at each value, and a sentence.  Pure.
+
+A trial is a line of `trials.jsonl`.  At each value of the setting the nuisance settings (everything else that
+varies, but the seed) stand where the mean over the seeds is best: so a value is judged by what it can do, not by
+how well it goes with one rate that was fixed beforehand (isolation, as in the Deep Learning Tuning Playbook,
+Godbole et al. 2023). Two values count as different where Welch's t-test over the seeds says so at five per cent;
+with few seeds that asks for a clear gap, and the sentence says how many there were.
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean, stdev
+from typing import Any
+
+from scipy import stats
+
+SEED = "seed"
+
+
+@dataclass(frozen=True)
+class ValueScores:
+    """One value of a setting.
+
+    Attributes:
+        value: Of the setting.
+        scores: One for each seed.
+        beside: Where the nuisance settings stand.
+        lost: Trials at this value that diverged or failed, whatever the nuisance settings.
+        border: Nuisance settings that stand at the lowest or highest number tried: a better one may lie outside.
+    """
+
+    value: Any
+    scores: tuple[float, ...]
+    beside: Mapping[str, Any]
+    lost: int = 0
+    border: tuple[str, ...] = ()
+
+    @property
+    def mean(self) -> float:
+        """Over the seeds; nan where no seed came through."""
+        return fmean(self.scores) if self.scores else math.nan
+
+    @property
+    def spread(self) -> float:
+        """Standard deviation over the seeds; nan of fewer than two."""
+        return stdev(self.scores) if len(self.scores) > 1 else math.nan
+
+
+def scores_by_value(
+    trials: Iterable[Mapping[str, Any]], of: str, by: str | None, *, lower: bool
+) -> dict[Any, list[ValueScores]]:
+    """The values of a setting, in order, for each value of `by`; under None where there is no `by`.
+
+    Args:
+        trials: Lines of `trials.jsonl`.
+        of: The setting.
+        by: Another setting, each value of which is looked at by itself.
+        lower: Whether a lower score is better.
+    """
+    groups: dict[tuple[Any, Any], dict[tuple[tuple[str, Any], ...], list[float]]] = defaultdict(
+        lambda: defaultdict(list)
+    )
+    lost: dict[tuple[Any, Any], int] = defaultdict(int)
+    for trial in trials:
+        params = dict(trial["params"])
+        if of not in params:
+            continue
+        params.pop(SEED, None)
+        key = (params.pop(by, None) if by else None, params.pop(of))
+        found = groups[key]
+        score = trial.get("value")
+        if trial["state"] == "complete" and score is not None and math.isfinite(score):
+            found[tuple(sorted(params.items()))].append(float(score))
+        elif trial["state"] == "failed":
+            lost[key] += 1
+    out: dict[Any, list[ValueScores]] = defaultdict(list)
+    for (line, value), beside in groups.items():
+        out[line].append(best_nuisance_scores(value, beside, lost[line, value], lower=lower))
+    return {line: sort_by_value(found) for line, found in out.items()}
+
+
+def best_nuisance_scores(
+    value: Any, beside: Mapping[tuple[tuple[str, Any], ...], Sequence[float]], lost: int, *, lower: bool
+) -> ValueScores:
+    """The best setting of the nuisances: among those with the most seeds, the one with the best mean."""
+    if not beside:
+        return ValueScores(value, (), {}, lost)
+    most = max(map(len, beside.values()))
+    whole = {key: scores for key, scores in beside.items() if len(scores) == most}
+    chosen = (min if lower else max)(whole, key=lambda key: fmean(whole[key]))
+    return ValueScores(
+        value, tuple(whole[chosen]), dict(chosen), lost, nuisances_at_border(dict(chosen), map(dict, whole))
+    )
+
+
+def nuisances_at_border(chosen: Mapping[str, Any], tried: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
+    """The settings of `chosen` that stand at an end of the numbers tried."""
+    values: dict[str, set[Any]] = defaultdict(set)
+    for one in tried:
+        for name, value in one.items():
+            values[name].add(value)
+    numbers = {name: found for name, found in values.items() if len(found) > 1 and all(map(is_number, found))}
+    return tuple(name for name, found in numbers.items() if chosen.get(name) in (min(found), max(found)))
+
+
+def sort_by_value(found: Sequence[ValueScores]) -> list[ValueScores]:
+    """By value where all are numbers, else as they came."""
+    if all(is_number(arm.value) for arm in found):
+        return sorted(found, key=lambda arm: float(arm.value))
+    return list(found)
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value has a place on an axis."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+SIGNIFICANCE = 0.05
+
+
+def describe_effect(
+    of: str, score: str, found: Mapping[Any, Sequence[ValueScores]], by: str | None, *, lower: bool
+) -> str:
+    """What the trials say, as one sentence for each line of the drawing."""
+    if by is None:
+        return describe_series(of, score, next(iter(found.values()), []), lower=lower)
+    each = [f"With {by}={line}: {describe_series(of, score, arms, lower=lower)}" for line, arms in found.items()]
+    return " ".join([*each, *compare_series(score, found, by, lower=lower)])
+
+
+def describe_series(of: str, score: str, arms: Sequence[ValueScores], *, lower: bool) -> str:
+    """What one line says."""
+    known = [arm for arm in arms if arm.scores]
+    if not known:
+        return f"no trial came through, so nothing can be said of {of}."
+    broken = lost_runs_text(arms)
+    if len(known) == 1:
+        arm = known[0]
+        return f"{score} is {format_mean(arm)} at {of}={format_setting_value(arm.value)}, the only value that came through.{broken}"
+    judged = [arm for arm in known if len(arm.scores) > 1]
+    if len(judged) < 2:
+        best, worst = best_and_worst(known, lower=lower)
+        return (
+            f"{score} runs from {format_mean(best)} at {of}={format_setting_value(best.value)} to {format_mean(worst)} at {format_setting_value(worst.value)}, "
+            f"but with one seed at a value effect and noise cannot be told apart.{broken}"
+        )
+    best, worst = best_and_worst(judged, lower=lower)
+    few = [format_setting_value(arm.value) for arm in known if len(arm.scores) == 1]
+    broken += f" One seed came through at {', '.join(few)}, too few to judge." if few else ""
+    most = max(len(arm.scores) for arm in judged)
+    least = min(len(arm.scores) for arm in judged)
+    seeds = f"{least}" if least == most else f"{least} to {most}"
+    if not differ_significantly(best, worst):
+        gap = abs(best.mean - worst.mean)
+        return (
+            f"no effect of {of} on {score} beyond the seeds' noise: means run from {best.mean:.4g} to {worst.mean:.4g} "
+            f"(a gap of {gap:.2g}), the spread over {seeds} seeds is up to {largest_spread(judged):.2g}.{broken}"
+        )
+    as_good = [
+        format_setting_value(arm.value) for arm in judged if arm is not best and not differ_significantly(best, arm)
+    ]
+    rest = (
+        f"; {', '.join(as_good)} cannot be told from it" if as_good else "; every other value is worse beyond the noise"
+    )
+    return (
+        f"{score} is best at {of}={format_setting_value(best.value)}, {format_mean(best)}{format_nuisances(best)}{rest}; "
+        f"{format_setting_value(worst.value)} is the worst, {format_mean(worst)}{format_nuisances(worst)}; "
+        f"{seeds} seeds each.{broken}{nuisance_border_text(of, judged)}"
+    )
+
+
+def lost_runs_text(arms: Sequence[ValueScores]) -> str:
+    """Where runs diverged or failed: all of them, or some, so that what is left may flatter."""
+    gone = [f"{format_setting_value(arm.value)} ({arm.lost} lost)" for arm in arms if not arm.scores]
+    some = [f"{format_setting_value(arm.value)} ({arm.lost})" for arm in arms if arm.scores and arm.lost]
+    return (f" None came through at {', '.join(gone)}." if gone else "") + (
+        f" Some runs were lost at {', '.join(some)}." if some else ""
+    )
+
+
+def nuisance_border_text(of: str, known: Sequence[ValueScores]) -> str:
+    """Where the nuisance settings may not have been given enough room for a fair comparison."""
+    close: dict[str, list[str]] = {}
+    for arm in known:
+        for name in arm.border:
+            close.setdefault(name, []).append(format_setting_value(arm.value))
+    return "".join(
+        f" The best {name} was an end of those tried at {of}={', '.join(values)}; a wider range may change this."
+        for name, values in close.items()
+    )
+
+
+def compare_series(score: str, found: Mapping[Any, Sequence[ValueScores]], by: str, *, lower: bool) -> list[str]:
+    """Which line is ahead at how many of the values that two lines share."""
+    if len(found) != 2:
+        return []
+    (one, first), (other, second) = found.items()
+    theirs = {format_setting_value(arm.value): arm for arm in second if arm.scores}
+    pairs = [
+        (arm, theirs[format_setting_value(arm.value)])
+        for arm in first
+        if arm.scores and format_setting_value(arm.value) in theirs
+    ]
+    apart = [(a, b) for a, b in pairs if differ_significantly(a, b)]
+    ahead = sum((a.mean < b.mean) == lower for a, b in apart)
+    return [
+        f"{by}={one} has the better {score} at {ahead} of {len(pairs)} values, {by}={other} at {len(apart) - ahead}, "
+        "beyond the noise."
+    ]
+
+
+def best_and_worst(known: Sequence[ValueScores], *, lower: bool) -> tuple[ValueScores, ValueScores]:
+    """The best arm and the worst."""
+    ordered = sorted(known, key=lambda arm: arm.mean, reverse=not lower)
+    return ordered[0], ordered[-1]
+
+
+def differ_significantly(one: ValueScores, other: ValueScores) -> bool:
+    """Whether two arms differ by Welch's t-test; one seed can never show it."""
+    if min(len(one.scores), len(other.scores)) < 2:
+        return False
+    if one.spread == other.spread == 0:
+        return one.mean != other.mean
+    return bool(stats.ttest_ind(one.scores, other.scores, equal_var=False).pvalue < SIGNIFICANCE)
+
+
+def largest_spread(known: Sequence[ValueScores]) -> float:
+    """The widest spread over seeds."""
+    return max((arm.spread for arm in known if not math.isnan(arm.spread)), default=math.nan)
+
+
+def format_mean(arm: ValueScores) -> str:
+    """A mean with its spread."""
+    return f"{arm.mean:.4g}" + ("" if math.isnan(arm.spread) else f" ± {arm.spread:.2g}")
+
+
+def format_nuisances(arm: ValueScores) -> str:
+    """Where the nuisance settings stand."""
+    return (
+        f" (at {', '.join(f'{name}={format_setting_value(value)}' for name, value in arm.beside.items())})"
+        if arm.beside
+        else ""
+    )
+
+
+def format_setting_value(value: Any) -> str:
+    """A value as a reader writes it."""
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,214 @@
+"""Confidence intervals, paired tests over test rows, and the expected best of n trials.  Pure."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+from scipy.special import gammaln
+
+CONFIDENCE = 0.95
+BOOTSTRAP_DRAWS = 2000
+FloatArray = NDArray[np.float64]
+
+
+def wilson_interval(hits: int, rows: int, level: float = CONFIDENCE) -> tuple[float, float]:
+    """Confidence interval of a share (Wilson 1927): right near 0 and 1 and for few rows, where +- two errors is not."""
+    if not rows:
+        return math.nan, math.nan
+    z = float(stats.norm.ppf(0.5 + level / 2))
+    share, spread = hits / rows, z * z / rows
+    middle = (share + spread / 2) / (1 + spread)
+    half = z / (1 + spread) * math.sqrt(share * (1 - share) / rows + spread / rows / 4)
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def bootstrap_scores(
+    rows: int,
+    score: Callable[[NDArray[np.int64]], float],
+    *,
+    draws: int = BOOTSTRAP_DRAWS,
+    seed: int = 0,
+) -> FloatArray:
+    """Scores over samples of the rows with replacement (Efron 1979), (draws,).
+
+    Args:
+        rows: How many rows there are.
+        score: Maps indices of rows, with repetitions, to the score over them.
+        draws: How many samples.
+        seed: Of the samples: the same rows give the same interval.
+    """
+    dice = np.random.default_rng(seed)
+    return np.array([score(dice.integers(0, rows, rows)) for _ in range(draws)])
+
+
+def percentile_interval(values: FloatArray | Sequence[float], level: float = CONFIDENCE) -> tuple[float, float]:
+    """The middle part of bootstrapped scores, those that are no number left out."""
+    kept = np.asarray(values, dtype=np.float64)
+    kept = kept[np.isfinite(kept)]
+    if not len(kept):
+        return math.nan, math.nan
+    low, high = np.quantile(kept, [0.5 - level / 2, 0.5 + level / 2])
+    return float(low), float(high)
+
+
+RowValues = NDArray[np.float64]
+RowIndices = NDArray[np.int64]
+SIGNIFICANCE = 0.05
+EFFECT_SIZES = ((0.8, "large"), (0.5, "medium"), (0.2, "small"))  # Cohen (1988)
+
+
+@dataclass(frozen=True)
+class PairedComparison:
+    """The second system against the first on one score.
+
+    Attributes:
+        first, second: The score of each over all rows.
+        gain: Second minus first.
+        low, high: Its 95 % interval by the paired bootstrap (Koehn 2004; percentiles of Efron 1979).
+        p: Chance of a gain this far from 0 if there is none, two sides, from the same draws.
+        effect: Cohen's d of paired differences: mean by standard deviation; nan where the score is no mean of rows.
+        rows: How many both have.
+    """
+
+    first: float
+    second: float
+    gain: float
+    low: float
+    high: float
+    p: float
+    effect: float
+    rows: int
+
+    @property
+    def differs(self) -> bool:
+        """Whether the interval leaves 0 out."""
+        return self.low > 0 or self.high < 0
+
+
+def paired_bootstrap(
+    rows: int,
+    first: Callable[[RowIndices], float],
+    second: Callable[[RowIndices], float],
+    differences: RowValues,
+    *,
+    draws: int = BOOTSTRAP_DRAWS,
+    seed: int = 0,
+) -> PairedComparison:
+    """Compare on samples of the rows, the same sample for both.
+
+    Args:
+        rows: How many rows both have.
+        first: Score of the first system over chosen rows.
+        second: The same of the second.
+        differences: Second minus first for each row, where the score is a mean of rows; else empty.
+        draws: Samples.
+        seed: Of the samples.
+    """
+    everything = np.arange(rows, dtype=np.int64)
+    one, other = first(everything), second(everything)
+    dice = np.random.default_rng(seed)
+    if len(differences):
+        gains = np.array([float(differences[dice.integers(0, rows, rows)].mean()) for _ in range(draws)])
+    else:
+        chosen = (dice.integers(0, rows, rows) for _ in range(draws))
+        gains = np.array([second(sample) - first(sample) for sample in chosen])
+    low, high = percentile_interval(gains)
+    gain = other - one
+    kept = gains[np.isfinite(gains)]
+    tail = min(float((kept <= 0).sum()), float((kept >= 0).sum()))
+    p = min(1.0, 2 * (tail + 1) / (len(kept) + 1))
+    return PairedComparison(one, other, gain, low, high, p, cohens_d(differences), rows)
+
+
+def cohens_d(differences: RowValues) -> float:
+    """Mean difference in units of its standard deviation; nan where it is not defined."""
+    if len(differences) < 2:
+        return math.nan
+    spread, mean = float(differences.std(ddof=1)), float(differences.mean())
+    return mean / spread if spread > 0 else (0.0 if mean == 0 else math.nan)
+
+
+def effect_size_name(effect: float) -> str:
+    """An effect in a word."""
+    return next((word for least, word in EFFECT_SIZES if abs(effect) >= least), "negligible")
+
+
+@dataclass(frozen=True)
+class McNemarResult:
+    """Rows that only one of two systems got right.
+
+    Attributes:
+        only_first, only_second: How many.
+        p: Exact chance of a split this uneven if both were equally good (McNemar 1947, binomial).
+    """
+
+    only_first: int
+    only_second: int
+    p: float
+
+
+def mcnemar_test(first: Sequence[bool] | RowValues, second: Sequence[bool] | RowValues) -> McNemarResult:
+    """The exact test on right and wrong answers to the same rows."""
+    a, b = np.asarray(first).astype(bool), np.asarray(second).astype(bool)
+    one, other = int((a & ~b).sum()), int((~a & b).sum())
+    if one + other == 0:
+        return McNemarResult(0, 0, 1.0)
+    return McNemarResult(one, other, float(stats.binomtest(other, one + other, 0.5).pvalue))
+
+
+LogCounts = NDArray[np.float64]
+BAND_LEVELS = (0.05, 0.95)
+
+
+@dataclass(frozen=True)
+class ExpectedBest:
+    """The best of n trials drawn from those that were run.
+
+    Attributes:
+        counts: n, from 1 to all.
+        mean: The expected best cost.
+        low, high: The middle 90 %.
+    """
+
+    counts: tuple[int, ...]
+    mean: tuple[float, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+
+    @property
+    def late_gain(self) -> float:
+        """What the second half of the trials gained in expectation."""
+        return self.mean[len(self.mean) // 2 - 1] - self.mean[-1] if len(self.mean) > 1 else math.nan
+
+
+def expected_best(costs: Sequence[float]) -> ExpectedBest:
+    """The best of n of these costs, exactly: draws without replacement, no sampling.
+
+    The i-th lowest of N (from 0) is the best of n with chance C(N-1-i, n-1) / C(N, n) (Dodge et al. 2019, "Show your
+    work", who draw with replacement).
+    """
+    ordered = np.sort(np.asarray(costs, dtype=np.float64))
+    whole, places = len(ordered), np.arange(len(ordered))
+    mean, low, high = [], [], []
+    for count in range(1, whole + 1):
+        left = whole - 1 - places
+        with np.errstate(invalid="ignore", divide="ignore"):
+            chance = np.where(
+                left >= count - 1, np.exp(log_binomial(left, count - 1) - log_binomial(whole, count)), 0.0
+            )
+        mean.append(float(chance @ ordered))
+        summed = np.cumsum(chance)
+        ends = [ordered[min(whole - 1, int(np.searchsorted(summed, level - 1e-12)))] for level in BAND_LEVELS]
+        low.append(float(ends[0]))
+        high.append(float(ends[1]))
+    return ExpectedBest(tuple(range(1, whole + 1)), tuple(mean), tuple(low), tuple(high))
+
+
+def log_binomial(of: LogCounts | NDArray[np.int64] | int, taken: int) -> LogCounts:
+    """The logarithm of a binomial coefficient; nan or infinite where it is 0."""
+    whole = np.asarray(of, dtype=np.float64)
+    rest = np.maximum(whole - taken, 0.0)
+    return np.asarray(gammaln(whole + 1) - gammaln(taken + 1.0) - gammaln(rest + 1), dtype=np.float64)

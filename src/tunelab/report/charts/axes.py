@@ -1,0 +1,329 @@
+"""Axes and the data drawn over them: ticks, linear and log scales, series, reference lines, the plot area."""
+
+import itertools
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from tunelab.analysis.number_format import format_number, format_ticks
+from tunelab.report.charts.svg import (
+    CHART_WIDTH,
+    LINE_HEIGHT,
+    MARGIN,
+    line_element,
+    text_element,
+    text_width,
+    truncate_text,
+)
+
+ScaleKind = Literal["linear", "log"]
+TICK_FACTORS = (1, 2, 5)
+
+
+def axis_ticks(low: float, high: float, most: int, kind: ScaleKind = "linear", *, whole: bool = False) -> list[float]:
+    """As many round numbers from `low` to `high` as do not exceed `most`, which is 2 or more.
+
+    Args:
+        low: Smallest value of the axis; above 0 for a log axis.
+        high: Largest; above `low`.
+        most: Largest count.
+        kind: How the axis runs.
+        whole: Halves make no sense, as for layers and steps.
+    """
+    if kind == "log":
+        found = next((found for found in log_ticks(low, high) if 2 <= len(found) <= most), [])
+        if found:
+            return found
+    return linear_ticks(low, high, most, whole=whole)
+
+
+def linear_ticks(low: float, high: float, most: int, *, whole: bool = False) -> list[float]:
+    """Multiples of the smallest round step that gives no more than `most` of them."""
+    finest = max(abs(low), abs(high), 1e-290) * 1e-14  # floats tell no smaller steps apart
+    power = math.floor(math.log10(max((high - low) / max(most, 1), finest))) - 1
+    power = max(power, 0) if whole else power
+    while True:
+        for factor in TICK_FACTORS:
+            found = step_multiples(low, high, factor, power)
+            if len(found) <= most:
+                return found
+        power += 1
+
+
+def step_multiples(low: float, high: float, factor: int, power: int) -> list[float]:
+    """Multiples of factor * 10^power within the range, each the float nearest to its decimal number."""
+    step = float(f"{factor}e{power}")
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    return [float(f"{number * factor}e{power}") for number in range(first, last + 1)]
+
+
+def log_ticks(low: float, high: float) -> list[list[float]]:
+    """Ticks of a log axis, from dense to sparse."""
+    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
+    powers = range(first, last + 1)
+    dense = [float(f"{factor}e{power}") for power in powers for factor in TICK_FACTORS]
+    choices = [dense, *([float(f"1e{power}") for power in powers if power % every == 0] for every in range(1, 100))]
+    return [[value for value in choice if low * (1 - 1e-9) <= value <= high * (1 + 1e-9)] for choice in choices]
+
+
+def round_range(low: float, high: float, most: int) -> tuple[float, float]:
+    """The range widened to the next ticks of a linear axis."""
+    found = linear_ticks(low, high, most)
+    if len(found) < 2:
+        return low, high
+    step = found[1] - found[0]
+    return (
+        found[0] if found[0] <= low else found[0] - step,
+        found[-1] if found[-1] >= high else found[-1] + step,
+    )
+
+
+MAX_DRAWABLE = 1e300  # sums and differences of larger numbers are infinite
+MIN_LOG_VALUE = 1e-300  # smaller ones have lost their digits
+
+
+@dataclass(frozen=True)
+class Scale:
+    """One axis: values from `low` to `high` lie from `start` to `end`, in units of the drawing."""
+
+    kind: ScaleKind
+    low: float
+    high: float
+    start: float
+    end: float
+
+    def place(self, value: float) -> float:
+        """Where a value lies; beyond the ends it is moved to the nearer one."""
+        inside = min(max(value, self.low), self.high)
+        if self.kind == "log":
+            low, high = math.log(self.low), math.log(self.high)  # of each alone: a quotient may be infinite
+            share = (math.log(inside) - low) / (high - low)
+        else:
+            share = (inside - self.low) / (self.high - self.low)
+        return self.start + share * (self.end - self.start)
+
+
+def is_drawable(value: float, kind: ScaleKind) -> bool:
+    """Whether a value has a place: finite, and above 0 on a log axis."""
+    return math.isfinite(value) and abs(value) <= MAX_DRAWABLE and (kind == "linear" or value > MIN_LOG_VALUE)
+
+
+def fit_scale(values: Iterable[float], kind: ScaleKind, start: float, end: float, *, most: int = 0) -> Scale:
+    """The scale that holds all values that have a place.
+
+    Args:
+        values: What is to be drawn.
+        kind: How the axis runs.
+        start: Place of the smallest.
+        end: Place of the largest.
+        most: Where given, a linear range is widened to round numbers, no more than this many.
+    """
+    kept = [value for value in values if is_drawable(value, kind)]
+    low, high = (min(kept), max(kept)) if kept else (1.0, 10.0) if kind == "log" else (0.0, 1.0)
+    if kind == "log":
+        low, high = (low, high) if high > low * (1 + 1e-9) else (low / 3, high * 3)
+        return Scale(kind, low / 1.1, high * 1.1, start, end) if most else Scale(kind, low, high, start, end)
+    if high - low <= 1e-9 * max(abs(low), abs(high)):
+        room = abs(low) / 10 or 0.5
+        low, high = low - room, high + room
+    low, high = round_range(low, high, most) if most else (low, high)
+    return Scale(kind, low, high, start, end)
+
+
+@dataclass(frozen=True)
+class Series:
+    """One line of a chart, or one cloud of points.
+
+    Attributes:
+        name: What the legend calls it.
+        xs: Where its points stand, from left to right for a line.
+        ys: Their values, as many as `xs`; what is no finite number leaves a gap.
+        low: Lower edge of the band around the line, such as mean minus spread; empty or as many as `xs`.
+        high: Upper edge.
+        points: Single values beside the line, such as one of each seed: (x, y).
+        names: What each point is called under the pointer; empty or as many as `xs`.
+    """
+
+    name: str
+    xs: Sequence[float]
+    ys: Sequence[float]
+    low: Sequence[float] = ()
+    high: Sequence[float] = ()
+    points: Sequence[tuple[float, float]] = ()
+    names: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        if len(self.xs) != len(self.ys):
+            raise ValueError(f"series {self.name!r} has {len(self.xs)} places and {len(self.ys)} values")
+        if len(self.low) != len(self.high) or len(self.low) not in (0, len(self.xs)):
+            raise ValueError(f"the band of series {self.name!r} does not match its {len(self.xs)} points")
+        if len(self.names) not in (0, len(self.xs)):
+            raise ValueError(f"series {self.name!r} has {len(self.names)} names for {len(self.xs)} points")
+
+    def said(self, place: int) -> str:
+        """What the pointer tells over a point."""
+        band = f" ({format_number(self.low[place])} to {format_number(self.high[place])})" if self.low else ""
+        of = self.names[place] if self.names else self.name
+        return f"{of}: {format_number(self.xs[place], 5)}, {format_number(self.ys[place], 4)}{band}".removeprefix(": ")
+
+
+@dataclass(frozen=True)
+class ReferenceLine:
+    """A line of reference across the chart: at `value` of the axis `axis`, with a few words."""
+
+    value: float
+    words: str
+    axis: Literal["x", "y"] = "x"
+
+
+def unbroken_pieces(series: Series, x_kind: ScaleKind, y_kind: ScaleKind) -> Iterator[list[int]]:
+    """Places of points that one unbroken line goes through."""
+    piece: list[int] = []
+    for place, (x, y) in enumerate(zip(series.xs, series.ys, strict=True)):
+        if is_drawable(x, x_kind) and is_drawable(y, y_kind):
+            piece.append(place)
+        elif piece:
+            yield piece
+            piece = []
+    if piece:
+        yield piece
+
+
+def omission_notes(series: Sequence[Series], x_kind: ScaleKind, y_kind: ScaleKind) -> list[str]:
+    """What cannot be drawn, as sentences."""
+    pairs = [pair for one in series for pair in [*zip(one.xs, one.ys, strict=True), *one.points]]
+    odd = sum(not (is_drawable(x, "linear") and is_drawable(y, "linear")) for x, y in pairs)
+    below = sum(
+        (x_kind == "log" and math.isfinite(x) and x <= 0) or (y_kind == "log" and math.isfinite(y) and y <= 0)
+        for x, y in pairs
+        if is_drawable(x, "linear") and is_drawable(y, "linear")
+    )
+    low = y_kind == "log" and any(is_drawable(value, "linear") and value <= 0 for one in series for value in one.low)
+    said = [f"Not drawn: {count_phrase(odd, 'value')} not finite."] * bool(odd)
+    said += [f"Not drawn: {count_phrase(below, 'point')} at or below 0, which a log scale has no place for."] * bool(
+        below
+    )
+    said += ["The band goes down to 0 or below, where the log scale cuts it off."] * low
+    return said
+
+
+def count_phrase(number: int, of: str) -> str:
+    """`1 point` or `2 points`, with what they are."""
+    return f"{number} {of} that is" if number == 1 else f"{number:,} {of}s that are"
+
+
+PLOT_HEIGHT = 230.0  # of the area itself
+MAX_Y_TICKS = 7  # numbers along the upright axis
+
+
+@dataclass(frozen=True)
+class PlotArea:
+    """Where the points go."""
+
+    x: Scale
+    y: Scale
+    whole: bool  # halves make no sense along x
+
+    @property
+    def ticks_up(self) -> list[float]:
+        """Numbers along the upright axis."""
+        return axis_ticks(self.y.low, self.y.high, MAX_Y_TICKS, self.y.kind)
+
+    @property
+    def ticks_along(self) -> list[float]:
+        """As many numbers along x as stand side by side without touching."""
+        for most in range(9, 2, -1):
+            found = axis_ticks(self.x.low, self.x.high, most, self.x.kind, whole=self.whole)
+            spots = [
+                (self.x.place(value), text_width(words))
+                for value, words in zip(found, format_ticks(found), strict=True)
+            ]
+            gaps = [b - a - (wide_a + wide_b) / 2 for (a, wide_a), (b, wide_b) in itertools.pairwise(spots)]
+            if all(gap > 12 for gap in gaps):
+                return found
+        return axis_ticks(self.x.low, self.x.high, 2, self.x.kind, whole=self.whole)
+
+
+def fit_plot_area(
+    series: Sequence[Series], marks: Sequence[ReferenceLine], x_kind: ScaleKind, y_kind: ScaleKind, top: float
+) -> PlotArea:
+    """The area that holds all points, bands and marks."""
+    good = [
+        (x, y)
+        for one in series
+        for x, y in [*zip(one.xs, one.ys, strict=True), *one.points]
+        if is_drawable(x, x_kind) and is_drawable(y, y_kind)
+    ]
+    across = [x for x, _ in good] + [mark.value for mark in marks if mark.axis == "x"]
+    up = [y for _, y in good] + [mark.value for mark in marks if mark.axis == "y"]
+    up += [value for one in series for value in [*one.low, *one.high]] if good else []
+    y = fit_scale(up, y_kind, top + PLOT_HEIGHT, top, most=MAX_Y_TICKS)
+    words = format_ticks(axis_ticks(y.low, y.high, MAX_Y_TICKS, y_kind))
+    left = MARGIN + max(map(text_width, words), default=20.0) + 8
+    whole = bool(across) and all(value == int(value) for value in across if is_drawable(value, x_kind))
+    return PlotArea(fit_scale(across, x_kind, left + 8, CHART_WIDTH - MARGIN - 10), y, whole)
+
+
+def draw_axes(area: PlotArea, x_label: str) -> tuple[list[str], float]:
+    """Grid, numbers and the name of the level axis; where the next line may stand."""
+    left, right, bottom = area.x.start - 8, area.x.end + 8, area.y.start
+    drawn = []
+    up, along = area.ticks_up, area.ticks_along
+    for value, words in zip(up, format_ticks(up), strict=True):
+        y = area.y.place(value)
+        drawn += [line_element(left, y, right, y, "grid"), text_element(left - 6, y + 4.5, words, "soft", "end")]
+    for value, words in zip(along, format_ticks(along), strict=True):
+        x = area.x.place(value)
+        half = text_width(words) / 2
+        drawn += [line_element(x, bottom, x, bottom + 4, "axis")]
+        drawn += [
+            text_element(
+                min(max(x, MARGIN + half), CHART_WIDTH - MARGIN / 2 - half),
+                bottom + LINE_HEIGHT,
+                words,
+                "soft",
+                "middle",
+            )
+        ]
+    drawn += [line_element(left, bottom, right, bottom, "axis")]
+    if area.x.kind == "linear" and area.y.kind == "linear" and area.y.low < 0 < area.y.high:
+        drawn += [line_element(left, area.y.place(0), right, area.y.place(0), "axis")]
+    kinds = [words for words, kind in (("x", area.x.kind), ("y", area.y.kind)) if kind == "log"]
+    logs = f" ({' and '.join(kinds)}: log scale)" if kinds else ""
+    drawn.append(
+        text_element(
+            (left + right) / 2,
+            bottom + 2 * LINE_HEIGHT + 2,
+            truncate_text(x_label + logs, CHART_WIDTH - 2 * MARGIN),
+            "soft",
+            "middle",
+        )
+    )
+    return drawn, bottom + 2 * LINE_HEIGHT + 6
+
+
+def draw_reference_lines(area: PlotArea, marks: Sequence[ReferenceLine]) -> list[str]:
+    """Lines of reference with their words, which step down where they would cover each other."""
+    drawn: list[str] = []
+    taken: list[tuple[float, float, float]] = []  # from, to, foot
+    for mark in marks:
+        scale = area.x if mark.axis == "x" else area.y
+        if not is_drawable(mark.value, scale.kind):
+            continue
+        spot, wide = scale.place(mark.value), text_width(mark.words)
+        if mark.axis == "x":
+            ahead = spot + 6 + wide <= area.x.end + 8
+            start, foot = (spot + 5 if ahead else spot - 5 - wide), area.y.end + 14
+            drawn.append(line_element(spot, area.y.start, spot, area.y.end, "mark", "3 3"))
+        else:
+            ahead, start, foot = False, area.x.end - wide, spot - 5
+            drawn.append(line_element(area.x.start - 8, spot, area.x.end + 8, spot, "mark", "3 3"))
+            foot = foot if foot > area.y.end + 12 else spot + 16
+        while any(start < right and left < start + wide and abs(foot - at) < LINE_HEIGHT for left, right, at in taken):
+            foot += LINE_HEIGHT
+        taken.append((start, start + wide, foot))
+        drawn.append(
+            text_element(start if ahead else start + wide, foot, mark.words, "soft halo", "start" if ahead else "end")
+        )
+    return drawn

@@ -1,0 +1,167 @@
+"""Line charts with bands, and scatter plots."""
+
+from collections.abc import Iterator, Sequence
+
+from tunelab.report.charts.axes import (
+    PlotArea,
+    ReferenceLine,
+    ScaleKind,
+    Series,
+    draw_axes,
+    draw_reference_lines,
+    fit_plot_area,
+    is_drawable,
+    omission_notes,
+    unbroken_pieces,
+)
+from tunelab.report.charts.svg import (
+    chart_heading,
+    chart_legend,
+    chart_notes,
+    colour_class,
+    coordinate,
+    dash_pattern,
+    marker_element,
+    path_data,
+    svg_document,
+    text_element,
+)
+
+ALL_MARKERS_UP_TO = 40  # points of a line that each get a marker
+THIN_LINE_FROM = 300  # beyond it a line is drawn thinner
+SPARSE_MARKERS = 7  # markers of a longer line
+MAX_TOOLTIPS = 150  # places of a longer line that the pointer can ask
+
+
+def line_chart(
+    series: Sequence[Series],
+    *,
+    title: str,
+    x_label: str,
+    y_label: str,
+    x_scale: ScaleKind = "linear",
+    y_scale: ScaleKind = "linear",
+    marks: Sequence[ReferenceLine] = (),
+) -> str:
+    """One SVG with a line per series; bands, single points and lines of reference where they are given.
+
+    What is not finite leaves a gap, what a log scale has no place for is left out, and a note says so.
+    """
+    named, foot = chart_heading(title, y_label)
+    keys, foot = chart_legend([one.name for one in series], foot)
+    area = fit_plot_area(series, marks, x_scale, y_scale, foot + 10)
+    frame, foot = draw_axes(area, x_label)
+    bands = [piece for place, one in enumerate(series) for piece in band_paths(one, place, area)]
+    lines = [piece for place, one in enumerate(series) for piece in curve_elements(one, place, area)]
+    lines = lines or [
+        text_element((area.x.start + area.x.end) / 2, (area.y.start + area.y.end) / 2, "no values", "soft", "middle")
+    ]
+    told, foot = chart_notes(omission_notes(series, x_scale, y_scale), foot)
+    body = [*named, *keys, *frame, *bands, *lines, *draw_reference_lines(area, marks), *told]
+    return svg_document(body, foot, title, f"{y_label} over {x_label}: {', '.join(one.name for one in series)}")
+
+
+def band_paths(series: Series, place: int, area: PlotArea) -> Iterator[str]:
+    """The spread around a line, a lighter area."""
+    for piece in unbroken_pieces(series, area.x.kind, area.y.kind) if series.low else ():
+        kept = [
+            at for at in piece if is_drawable(series.low[at], "linear") and is_drawable(series.high[at], area.y.kind)
+        ]
+        upper = [(area.x.place(series.xs[at]), area.y.place(series.high[at])) for at in kept]
+        lower = [(area.x.place(series.xs[at]), area.y.place(series.low[at])) for at in reversed(kept)]
+        if len(kept) > 1:
+            yield f'<path class="{colour_class(place)}" d="{path_data(upper + lower)}Z" fill="currentColor" fill-opacity=".16"/>'
+        elif kept:
+            (x, top), (_, bottom) = upper[0], lower[0]
+            d = f"M{coordinate(x)} {coordinate(top)}V{coordinate(bottom)}"
+            yield f'<path class="{colour_class(place)}" d="{d}" stroke="currentColor" stroke-width="6" stroke-opacity=".3"/>'
+
+
+def curve_elements(series: Series, place: int, area: PlotArea) -> Iterator[str]:
+    """The line itself, its markers, and single points beside it."""
+    inside: list[str] = []
+    dashes = f' stroke-dasharray="{dash_pattern(place)}"' if dash_pattern(place) else ""
+    drawn = list(unbroken_pieces(series, area.x.kind, area.y.kind))
+    all_at = [at for piece in drawn for at in piece]
+    wide = 2 if len(all_at) <= THIN_LINE_FROM else 1.2
+    for piece in drawn:
+        spots = [(area.x.place(series.xs[at]), area.y.place(series.ys[at])) for at in piece]
+        ink = f'fill="none" stroke="currentColor" stroke-width="{wide}" stroke-linejoin="round" stroke-linecap="round"'
+        alone = [*spots, *spots] if len(spots) == 1 else spots  # a line to itself is a dot
+        inside.append(f'<path d="{path_data(thin_points(alone) if len(spots) > 1 else alone)}" {ink}{dashes}/>')
+    shown = {
+        all_at[at]
+        for at in even_indices(len(all_at), len(all_at) if len(all_at) <= ALL_MARKERS_UP_TO else SPARSE_MARKERS, place)
+    }
+    for at in sorted(shown | {all_at[at] for at in even_indices(len(all_at), MAX_TOOLTIPS)}):
+        x, y = area.x.place(series.xs[at]), area.y.place(series.ys[at])
+        inside.append(
+            marker_element(x, y, place, series.said(at)) if at in shown else hidden_marker(x, y, series.said(at))
+        )
+    for x, y in series.points:
+        if is_drawable(x, area.x.kind) and is_drawable(y, area.y.kind):
+            where = f'cx="{coordinate(area.x.place(x))}" cy="{coordinate(area.y.place(y))}" r="2.2"'
+            inside.append(f'<circle {where} fill="none" stroke="currentColor" stroke-opacity=".7"/>')
+    if inside:
+        yield f'<g class="{colour_class(place)}">{"".join(inside)}</g>'
+
+
+def hidden_marker(x: float, y: float, said: str) -> str:
+    """A place that only the pointer finds."""
+    words = marker_element(x, y, 0, said, radius=5)
+    return words.replace('fill="currentColor"', 'fill-opacity="0"')
+
+
+def even_indices(count: int, most: int, shift: int = 0) -> list[int]:
+    """Evenly spaced places, the last among them; moved along for each series so that markers do not pile up."""
+    if count <= most:
+        return list(range(count))
+    return sorted({round((at + (shift % 4) / 4) * (count - 1) / (most - 1)) for at in range(most - 1)} | {count - 1})
+
+
+def thin_points(spots: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """A long line with no more points than the eye can see: first, lowest, highest and last of each unit along x."""
+    columns: dict[int, list[int]] = {}
+    for place, (x, _) in enumerate(spots):
+        columns.setdefault(int(x), []).append(place)
+    kept: set[int] = set()
+    for places in columns.values():
+        kept |= {places[0], places[-1]}
+        kept |= {min(places, key=lambda place: spots[place][1]), max(places, key=lambda place: spots[place][1])}
+    return [spots[place] for place in sorted(kept)]
+
+
+def scatter(
+    series: Sequence[Series],
+    *,
+    title: str,
+    x_label: str,
+    y_label: str,
+    x_scale: ScaleKind = "linear",
+    y_scale: ScaleKind = "linear",
+    marks: Sequence[ReferenceLine] = (),
+    lines: Sequence[Series] = (),
+) -> str:
+    """One SVG with a marker per point; `Series.names` says what the pointer tells over each.
+
+    Lines through the cloud, such as where points would lie that are right, are drawn below it.
+    """
+    named, foot = chart_heading(title, y_label)
+    keys, foot = chart_legend([one.name for one in [*series, *lines]], foot, "dot", len(lines))
+    area = fit_plot_area([*series, *lines], marks, x_scale, y_scale, foot + 10)
+    frame, foot = draw_axes(area, x_label)
+    under = [piece for place, one in enumerate(lines, len(series)) for piece in curve_elements(one, place, area)]
+    points = []
+    for place, one in enumerate(series):
+        inside = [
+            marker_element(area.x.place(one.xs[at]), area.y.place(one.ys[at]), place, one.said(at), radius=4)
+            for piece in unbroken_pieces(one, x_scale, y_scale)
+            for at in piece
+        ]
+        points += [f'<g class="{colour_class(place)}" fill-opacity=".75">{"".join(inside)}</g>'] * bool(inside)
+    points = points or [
+        text_element((area.x.start + area.x.end) / 2, (area.y.start + area.y.end) / 2, "no values", "soft", "middle")
+    ]
+    told, foot = chart_notes(omission_notes(series, x_scale, y_scale), foot)
+    body = [*named, *keys, *frame, *under, *points, *draw_reference_lines(area, marks), *told]
+    return svg_document(body, foot, title, f"{y_label} against {x_label}: {', '.join(one.name for one in series)}")

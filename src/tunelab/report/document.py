@@ -1,0 +1,155 @@
+"""The blocks of a report, without markup: paragraphs, tables, charts, sections, documents."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, TypeVar
+
+CellValue = str | int | float | None  # a cell; None and nan are shown as a dash
+Tone = Literal["plain", "soft", "good", "warn", "bad"]
+TONE_LABELS: dict[Tone, str] = {"plain": "", "soft": "", "good": "ok", "warn": "look", "bad": "fault"}
+
+
+@dataclass(frozen=True)
+class Paragraph:
+    """A paragraph."""
+
+    text: str
+    tone: Tone = "plain"
+
+
+@dataclass(frozen=True)
+class BulletList:
+    """Sentences that judge, each with its tone."""
+
+    lines: Sequence[Paragraph]
+
+
+@dataclass(frozen=True)
+class Card:
+    """One number that stands out: what it is, the number, and a few words below it."""
+
+    name: str
+    value: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Cards:
+    """Numbers side by side."""
+
+    cards: Sequence[Card]
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A drawing of `tunelab.report.charts`.
+
+    Attributes:
+        name: Of its file beside the Markdown, without an ending.
+        svg: The drawing.
+        words: What to read in it.
+        title: What it shows, for readers without it.
+        wide: Whether it takes the whole width of the page.
+    """
+
+    name: str
+    svg: str
+    words: str = ""
+    title: str = ""
+    wide: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table that can be sorted and filtered, and is a CSV file too.
+
+    Attributes:
+        name: Of its file, without an ending.
+        columns: What each column is.
+        rows: Cells as values, not as text, so that they sort and count.
+        words: What the table holds.
+        most: Rows on the page; the file holds all.
+        keys: What belongs to each row in drawings, such as its trial; empty or as many as `rows`.
+        strong: Places of rows that stand out.
+    """
+
+    name: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[CellValue]]
+    words: str = ""
+    most: int = 250
+    keys: Sequence[str] = ()
+    strong: frozenset[int] = field(default=frozenset())
+
+    def __post_init__(self) -> None:
+        if any(len(row) != len(self.columns) for row in self.rows):
+            raise ValueError(f"table {self.name!r} has rows of another length than its {len(self.columns)} columns")
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command to paste, and what it does."""
+
+    text: str
+    words: str = ""
+
+
+@dataclass(frozen=True)
+class Example:
+    """One record: a title, its parts by name, and whether it went well."""
+
+    title: str
+    parts: Sequence[tuple[str, str]]
+    tone: Tone = "plain"
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Records to read."""
+
+    name: str
+    samples: Sequence[Example]
+    words: str = ""
+
+
+Block = Paragraph | BulletList | Cards | Chart | Table | Command | Examples
+
+
+@dataclass(frozen=True)
+class Section:
+    """Blocks under a title; `lead` says why one should read it."""
+
+    title: str
+    blocks: Sequence[Block]
+    lead: str = ""
+
+
+@dataclass(frozen=True)
+class Document:
+    """A whole report."""
+
+    title: str
+    subtitle: str
+    sections: Sequence[Section]
+
+    def grids(self) -> list[Table]:
+        """Every table, in order."""
+        return [block for section in self.sections for block in section.blocks if isinstance(block, Table)]
+
+    def charts(self) -> list[Chart]:
+        """Every drawing, in order."""
+        return [block for section in self.sections for block in section.blocks if isinstance(block, Chart)]
+
+
+Source = TypeVar("Source")
+CONTENT_ERRORS = (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError)
+
+
+def build_section(title: str, part: Callable[[Source], Section | list[Section]], facts: Source) -> list[Section]:
+    """A part's sections; where a file holds something else than it should, the words for that."""
+    try:
+        found = part(facts)
+    except CONTENT_ERRORS as fault:
+        words = f"This part cannot be told: a file holds what it should not ({type(fault).__name__}: {fault})."
+        return [Section(title, [Paragraph(words, "bad")])]
+    return found if isinstance(found, list) else [found]

@@ -1,0 +1,242 @@
+"""Sections with test rows to read: answers before and after training, and the worst errors.  Pure."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+from tunelab.report.charts.bars import Bars, bar_chart
+from tunelab.report.document import Block, CellValue, Chart, Example, Examples, Paragraph, Section, Table, Tone
+from tunelab.report.formatting import format_cell, truncate
+from tunelab.report.run_reader import Row, RunResults
+
+LISTED_ANSWERS = 8  # answers to read
+GROUP_KEYS = ("family", "source")
+ANSWER_SCORES = ("exact_match", "token_f1", "rougeL", "accuracy", "unfinished")
+
+
+def answers_section(run: RunResults) -> list[Section]:
+    """The section; none where nothing was generated."""
+    rows = [row for row in run.predictions if isinstance(row.get("reference"), str)]
+    if not rows:
+        return []
+    before = {row["row"]: row for row in run.base}
+    lead = "Answers of the test split, spread over what there is"
+    note = (
+        "; before training and after."
+        if before
+        else ". The answers of the base model were not kept (eval.base=true keeps them)."
+    )
+    picked = pick_diverse_rows(rows)
+    blocks: list[Block] = [
+        Examples("answers", [answer_example(row, before.get(row["row"])) for row in picked], lead + note)
+    ]
+    return [Section("Answers", [*group_blocks(run), *blocks])]
+
+
+def pick_diverse_rows(rows: Sequence[Row], most: int = LISTED_ANSWERS) -> list[Row]:
+    """A few rows: one of each group first, right and wrong in turn, in the order of the file."""
+    found: list[Row] = []
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(str(next((row[name] for name in GROUP_KEYS if row.get(name)), "")), []).append(row)
+    for turn in range(most):
+        for group in groups.values():
+            left = [row for row in group if not any(row is other for other in found)]
+            wanted = [row for row in left if (answer_quality(row) < 1) == bool((turn + len(found)) % 2)]
+            if left and len(found) < most:
+                found.append((wanted or left)[0])
+    return found
+
+
+def answer_quality(row: Row) -> float:
+    """How good an answer is, from 0 to 1: the overlap with the wanted one."""
+    score = next((row[name] for name in ("token_f1", "rougeL", "exact_match") if row.get(name) is not None), 0.0)
+    return float(score)
+
+
+def answer_example(row: Row, before: Row | None) -> Example:
+    """One question with its answers."""
+    parts = [("question", truncate(str(row.get("prompt", "")))), ("wanted", truncate(row["reference"]))]
+    if before is not None:
+        parts.append(("before training", truncate(str(before.get("prediction", "")))))
+    parts.append(("after training", truncate(str(row.get("prediction", "")))))
+    tone: Tone = "good" if row.get("exact_match") == 1 else "bad" if answer_quality(row) < 0.5 else "plain"
+    group = next((f"{row[name]}, " for name in GROUP_KEYS if row.get(name)), "")
+    scores = ", ".join(f"{name} {format_cell(row[name])}" for name in ANSWER_SCORES[:3] if row.get(name) is not None)
+    return Example(f"{group}row {row['row']}: {scores}", parts, tone)
+
+
+def group_blocks(run: RunResults) -> list[Block]:
+    """Scores by task family and by source, where the data names them."""
+    blocks: list[Block] = []
+    for group in GROUP_KEYS:
+        after = group_table(run.tables, "test", f"by_{group}")
+        before = group_table(run.tables, "base", f"by_{group}")
+        if len(after) < 2:
+            continue
+        names = sorted(after, key=lambda name: (-after[name].get("rows", 0), name))
+        columns = [name for name in ANSWER_SCORES if any(name in after[one] for one in names)]
+        rows = [[name, *group_cells(after[name], before.get(name, {}) if before else None, columns)] for name in names]
+        heads = [group, "rows", *(["base exact_match"] if before else []), *columns]
+        score = next((name for name in ANSWER_SCORES if name in columns), "")
+        if score and len(names) <= 24:
+            bars = [Bars("after training", [float(after[name].get(score, "nan")) for name in names])]
+            if before:
+                bars.insert(0, Bars("before", [float(before.get(name, {}).get(score, "nan")) for name in names]))
+            title = f"{score} by {group}"
+            svg = bar_chart(names, bars, title=title, value_label=score, level=True)
+            blocks.append(Chart(f"by_{group}", svg, "", title))
+        blocks.append(Table(f"by_{group}", heads, rows, "Test answers of the best checkpoint."))
+    return blocks
+
+
+def group_cells(
+    after: Mapping[str, float], before: Mapping[str, float] | None, columns: Sequence[str]
+) -> list[CellValue]:
+    """A group's numbers: its rows, the exact match before training where known, the scores after it."""
+    first: list[CellValue] = [int(after.get("rows", 0)), *([] if before is None else [before.get("exact_match")])]
+    return [*first, *(after.get(column) for column in columns)]
+
+
+def group_table(tables: Mapping[str, object], split: str, name: str) -> dict[str, Mapping[str, float]]:
+    """A table by group; empty where there is none."""
+    found = tables.get(split)
+    inner = found.get(name) if isinstance(found, Mapping) else None
+    return {str(k): v for k, v in inner.items() if isinstance(v, Mapping)} if isinstance(inner, Mapping) else {}
+
+
+def training_gain(run: RunResults) -> list[Paragraph]:
+    """What training changed, in a sentence; nothing where the base model was not scored."""
+    lines = []
+    for score in ("exact_match", "token_f1", "accuracy", "loss"):
+        before, after = run.scores.get(f"base/{score}"), run.scores.get(f"test/{score}")
+        if before is not None and after is not None:
+            better = after < before if score == "loss" else after > before
+            tone: Tone = "good" if better else "warn"
+            lines.append(
+                Paragraph(f"Training took test {score} from {format_cell(before)} to {format_cell(after)}.", tone)
+            )
+            break
+    return lines
+
+
+LISTED_ERRORS = 50  # rows of the table
+ERRORS_TO_READ = 6  # answers to read
+
+
+def worst_errors_section(run: RunResults) -> list[Section]:
+    """The section; none where no predictions were kept."""
+    kinds = (worst_labels, worst_label_sets, worst_numbers, worst_pairs)
+    for kind in kinds:
+        if grid := kind(run.predictions):
+            return [Section("Worst errors", [grid], "Look here for mislabelled records as well as for weak spots.")]
+    rows = sorted(
+        (row for row in run.predictions if isinstance(row.get("reference"), str)),
+        key=lambda row: (answer_quality(row), row["row"]),
+    )
+    if not rows:
+        return []
+    before = {row["row"]: row for row in run.base}
+    wrong = [row for row in rows if row.get("exact_match") != 1]
+    found: list[Block] = [
+        Examples("worst", [answer_example(row, before.get(row["row"])) for row in wrong[:ERRORS_TO_READ]])
+    ]
+    found.append(
+        Table(
+            "worst_errors",
+            ["row", "token_f1", "rougeL", "question", "wanted", "said"],
+            [[row["row"], row.get("token_f1"), row.get("rougeL"), *answer_texts(row)] for row in wrong[:LISTED_ERRORS]],
+            f"{len(wrong):,} of {len(rows):,} answers are not exactly the wanted one; the least alike first.",
+        )
+    )
+    return [Section("Worst errors", found, "Look here for mislabelled records as well as for weak spots.")]
+
+
+def answer_texts(row: Row) -> list[CellValue]:
+    """Question, wanted and given answer."""
+    return [truncate(str(row.get(name, "")), 2000) for name in ("prompt", "reference", "prediction")]
+
+
+def input_text(row: Row) -> list[CellValue]:
+    """The text of a labelled row, where the file holds it."""
+    return [truncate(" | ".join(str(row[name]) for name in ("text", "text_pair") if name in row), 2000) or None]
+
+
+def worst_labels(rows: Sequence[Row]) -> Table | None:
+    """Wrong labels, the surest first."""
+    known = [
+        row for row in rows if isinstance(row.get("probabilities"), dict) and not isinstance(row.get("label"), list)
+    ]
+    wrong = [row for row in known if row.get("prediction") != row.get("label")]
+    if not known:
+        return None
+    wrong.sort(key=lambda row: -row["probabilities"].get(row["prediction"], 0.0))
+    found: list[list[CellValue]] = [
+        [row["row"], str(row["label"]), str(row["prediction"]), row["probabilities"].get(row["prediction"]),
+         row["probabilities"].get(row["label"]), *input_text(row)]
+        for row in wrong[:LISTED_ERRORS]
+    ]  # fmt: skip
+    words = f"{len(wrong):,} of {len(known):,} rows got a wrong label; those it was surest of first."
+    return Table("worst_errors", ["row", "right", "said", "p(said)", "p(right)", "text"], found, words)
+
+
+def worst_label_sets(rows: Sequence[Row]) -> Table | None:
+    """Rows of several labels, by how unlikely the model held what is right."""
+    known = [row for row in rows if isinstance(row.get("probabilities"), dict) and isinstance(row.get("label"), list)]
+    if not known:
+        return None
+    lost = sorted(((label_set_loss(row), row) for row in known), key=lambda pair: (-pair[0], pair[1]["row"]))
+    found: list[list[CellValue]] = [
+        [row["row"], ", ".join(map(str, row["label"])), ", ".join(map(str, row["prediction"])), loss, *input_text(row)]
+        for loss, row in lost[:LISTED_ERRORS]
+    ]
+    words = "Rows whose labels the model held for least likely, by their loss in nats."
+    return Table("worst_errors", ["row", "right", "said", "loss", "text"], found, words)
+
+
+def label_set_loss(row: Row) -> float:
+    """Binary cross-entropy of a row, summed over labels."""
+    wanted = set(row["label"])
+    chances = [p if name in wanted else 1 - p for name, p in row["probabilities"].items()]
+    return -sum(math.log(max(chance, 1e-12)) for chance in chances)
+
+
+def worst_numbers(rows: Sequence[Row]) -> Table | None:
+    """Numbers that are furthest off; of several, by the largest error."""
+    known = []
+    for row in rows:
+        right, said = row.get("target"), row.get("prediction")
+        if isinstance(right, int | float) and isinstance(said, int | float):
+            known.append((abs(said - right), row))
+        elif isinstance(right, dict) and isinstance(said, dict):
+            known.append((max((abs(said[name] - right[name]) for name in right if name in said), default=0.0), row))
+    if not known:
+        return None
+    known.sort(key=lambda pair: (-pair[0], pair[1]["row"]))
+    found: list[list[CellValue]] = [
+        [row["row"], number_cell(row["target"]), number_cell(row["prediction"]), off, *input_text(row)]
+        for off, row in known[:LISTED_ERRORS]
+    ]
+    words = f"The {min(LISTED_ERRORS, len(known))} of {len(known):,} rows that are furthest off."
+    return Table("worst_errors", ["row", "right", "said", "off by", "text"], found, words)
+
+
+def number_cell(value: object) -> CellValue:
+    """One number, or several with their names."""
+    if isinstance(value, int | float):
+        return value
+    return (
+        ", ".join(f"{name} {format_cell(inner)}" for name, inner in value.items())
+        if isinstance(value, dict)
+        else str(value)
+    )
+
+
+def worst_pairs(rows: Sequence[Row]) -> Table | None:
+    """Pairs that the model would rather have the other way round."""
+    known = sorted((row for row in rows if isinstance(row.get("margin"), int | float)), key=lambda row: row["margin"])
+    if not known:
+        return None
+    names = ["row", "margin", "chosen_reward", "rejected_reward"]
+    wrong = sum(row["margin"] <= 0 for row in known)
+    words = f"{wrong:,} of {len(known):,} pairs prefer the rejected answer; the largest mistakes first."
+    return Table("worst_errors", names, [[row.get(name) for name in names] for row in known[:LISTED_ERRORS]], words)

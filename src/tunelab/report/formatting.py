@@ -1,0 +1,69 @@
+"""Cells, durations, counts and percentages as report text.  Pure."""
+
+import math
+from collections.abc import Mapping
+
+from tunelab.analysis.number_format import format_number
+from tunelab.report.document import CellValue
+
+MAX_TEXT_LENGTH = 600  # characters of one text on a page
+
+
+def format_cell(value: object) -> str:
+    """A cell as text: numbers with four digits, a dash where there is nothing."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}" if abs(value) >= 10_000 else str(value)
+    if isinstance(value, float):
+        return format_number(value, 4)
+    return str(value)
+
+
+def truncate(text: str, most: int = MAX_TEXT_LENGTH) -> str:
+    """Text cut where it is long, with how much is missing."""
+    return text if len(text) <= most else f"{text[:most].rstrip()} … ({len(text) - most:,} more characters)"
+
+
+def format_duration(seconds: float | None) -> str:
+    """A time as people say it."""
+    if seconds is None or not math.isfinite(seconds):
+        return "-"
+    if seconds < 90:
+        return f"{seconds:.3g} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.3g} min"
+    return f"{seconds / 3600:.3g} h" if seconds < 172_800 else f"{seconds / 86_400:.3g} days"
+
+
+def format_count(number: int, one: str, many: str = "") -> str:
+    """`1 run` or `1,234 runs`."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def format_percent(share: float) -> str:
+    """A share of 1 in per cent."""
+    return f"{100 * share:.3g}\u00a0%"
+
+
+def join_names(names: list[str], most: int = 6) -> str:
+    """Names with commas, the rest counted."""
+    rest = len(names) - most
+    return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def flatten(values: Mapping[str, object], above: str = "") -> dict[str, object]:
+    """Nested settings by dotted name."""
+    found: dict[str, object] = {}
+    for key, value in values.items():
+        found |= flatten(value, f"{above}{key}.") if isinstance(value, Mapping) else {f"{above}{key}": value}
+    return found
+
+
+def to_cell(value: object) -> CellValue:
+    """A setting as a cell."""
+    if value is None or isinstance(value, str | int | float):
+        return str(value).lower() if isinstance(value, bool) else value
+    return str(value)

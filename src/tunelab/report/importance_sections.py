@@ -1,0 +1,313 @@
+"""Importance of a study's settings, computed once, and its sections: effects, importance, parallel axes.  Pure."""
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+from tunelab.analysis.configurations import Setting, format_value, is_number
+from tunelab.analysis.importance import (
+    ValueRange,
+    VarianceShares,
+    isolate_setting,
+    partial_dependence,
+    ped_anova_importance,
+    variance_shares,
+)
+from tunelab.analysis.surrogate import Surrogate, fit_surrogate, input_columns
+from tunelab.report.charts.axes import Series
+from tunelab.report.charts.bars import Bars, bar_chart
+from tunelab.report.charts.lines import line_chart
+from tunelab.report.charts.matrices import Axis, heat_map, number_ticks, parallel_coordinates
+from tunelab.report.document import Block, CellValue, Chart, Paragraph, Section, Table, Tone
+from tunelab.report.formatting import format_cell, format_count, format_percent
+from tunelab.report.prediction_sections import file_slug
+from tunelab.report.study_reader import StudyResults
+
+CHARTED_SETTINGS = 12  # settings that get drawings of their own
+
+
+@dataclass(frozen=True)
+class ImportanceAnalysis:
+    """What was worked out once, for all sections."""
+
+    study: StudyResults
+
+    @cached_property
+    def settings(self) -> list[Setting]:
+        """Those with two values or more among what came through."""
+        return [
+            one
+            for one in self.study.settings
+            if len({repr(point.params.get(one.name)) for point in self.study.points}) > 1
+        ]
+
+    @cached_property
+    def surface(self) -> Surrogate | None:
+        """The surface through the trials; None where there are too few."""
+        rows = [point.params for point in self.study.points]
+        if not self.settings or len(rows) < max(6, len(self.settings) + 3):
+            return None
+        try:
+            return fit_surrogate(input_columns(self.settings, rows), rows, [point.cost for point in self.study.points])
+        except ValueError:
+            return None
+
+    @cached_property
+    def shares(self) -> VarianceShares | None:
+        """Shares of the variance."""
+        return variance_shares(self.surface) if self.surface else None
+
+    @cached_property
+    def top(self) -> dict[str, float]:
+        """Importance for being among the best; empty of too few."""
+        return ped_anova_importance(
+            [one for one in self.settings if one.name not in self.study.conditional], self.study.points
+        )
+
+    @property
+    def total(self) -> dict[str, float]:
+        """What each setting has a part in."""
+        found = self.shares.total if self.shares else ()
+        return {one.name: share for one, share in zip(self.settings, found, strict=False)}
+
+    @property
+    def weight(self) -> dict[str, float]:
+        """The larger of both importances: a setting that matters by either is worth trials."""
+        return {name: max(share, self.top.get(name, 0.0)) for name, share in self.total.items()}
+
+    @property
+    def explained(self) -> float:
+        """How far the surface is to be trusted; below 0 not at all."""
+        return self.surface.explained if self.surface else -math.inf
+
+
+def effects_section(found: ImportanceAnalysis) -> list[Section]:
+    """The effect of each setting: its values at their best, and on average."""
+    study, blocks = found.study, list[Block]()
+    if len(study.points) < 3 or not found.settings:
+        return []
+    order = sorted(range(len(found.settings)), key=lambda at: -found.total.get(found.settings[at].name, 0.0))
+    for at in order[:CHARTED_SETTINGS]:
+        setting = found.settings[at]
+        blocks.append(isolation_chart(study, setting, isolate_setting(setting, study.points)))
+        if found.surface is not None and found.explained > 0:
+            blocks.append(partial_dependence_chart(study, setting, at, found.surface))
+    blocks.append(effects_table(study, found.settings))
+    lead = (
+        "At their best: at each value all other settings stand where they did best, and the band is where that best "
+        "would lie for other trials as many (90 %). On average: over all values of the others, from a fitted surface."
+    )
+    return [Section("Effect of each setting", blocks, lead)]
+
+
+def is_clearly_worse(one: ValueRange, best: ValueRange, noise: float) -> bool:
+    """Whether a value's best is worse beyond luck; a single configuration tells that only by the seeds' noise."""
+    if one.low <= best.high:
+        return False
+    return one.count > 2 if math.isnan(noise) else one.best - best.best > 2 * math.sqrt(2) * noise
+
+
+def isolation_chart(study: StudyResults, setting: Setting, stretches: list[ValueRange]) -> Chart:
+    """The isolation plot."""
+    title = f"{setting.name}: each value at its best"
+    best = min(stretches, key=lambda one: one.best)
+    words = f"Best at {best.label}, {study.score} {format_cell(study.value(best.best))}"
+    apart = [one for one in stretches if is_clearly_worse(one, best, study.noise)]
+    words += (
+        f"; clearly worse at {', '.join(one.label for one in apart[:4])}."
+        if apart
+        else "; no other value is clearly worse."
+    )
+    low = [min(study.value(one.low), study.value(one.high)) for one in stretches]
+    high = [max(study.value(one.low), study.value(one.high)) for one in stretches]
+    values = [study.value(one.best) for one in stretches]
+    name = f"effect_{file_slug(setting.name)}"
+    if not setting.numeric or any(one.place >= 1e6 for one in stretches):
+        rows: list[str] = [one.label for one in stretches]
+        return Chart(
+            name,
+            bar_chart(rows, [Bars("", values, low, high)], title=title, value_label=study.score, level=True),
+            words,
+            title,
+        )
+    series = Series(
+        study.score,
+        [one.place for one in stretches],
+        values,
+        low,
+        high,
+        names=[f"{one.label}, {format_count(one.count, 'configuration')}" for one in stretches],
+    )
+    svg = line_chart(
+        [series], title=title, x_label=setting.name, y_label=study.score, x_scale="log" if setting.log else "linear"
+    )
+    return Chart(name, svg, words, title)
+
+
+def partial_dependence_chart(study: StudyResults, setting: Setting, at: int, surface: Surrogate) -> Chart:
+    """The partial dependence."""
+    title = f"{setting.name}: on average over the others"
+    places, means, spreads = partial_dependence(surface, at)
+    values = [study.value(float(mean)) for mean in means]
+    halves = [1.96 * float(spread) for spread in spreads]
+    low, high = (
+        [v - h for v, h in zip(values, halves, strict=True)],
+        [v + h for v, h in zip(values, halves, strict=True)],
+    )
+    name = f"average_{file_slug(setting.name)}"
+    words = (
+        "Band: 95 % of what the fitted surface does not know. "
+        f"It explains {format_percent(max(0.0, surface.explained))} of the variance of trials it was not shown."
+    )
+    labels = surface.columns.labels[at]
+    if labels:
+        return Chart(
+            name,
+            bar_chart(list(labels), [Bars("", values, low, high)], title=title, value_label=study.score, level=True),
+            words,
+            title,
+        )
+    xs = [setting.at(float(place)) for place in places]
+    svg = line_chart(
+        [Series(study.score, xs, values, low, high)],
+        title=title, x_label=setting.name, y_label=study.score, x_scale="log" if setting.log else "linear",
+    )  # fmt: skip
+    return Chart(name, svg, words, title)
+
+
+def effects_table(study: StudyResults, settings: list[Setting]) -> Table:
+    """The numbers behind the isolation plots."""
+    rows: list[list[CellValue]] = []
+    for setting in settings:
+        for one in isolate_setting(setting, study.points):
+            beside = ", ".join(f"{k}={format_value(v)}" for k, v in one.point.params.items() if k != setting.name)
+            ends = sorted((study.value(one.low), study.value(one.high)))
+            rows.append([setting.name, one.label, study.value(one.best), *ends, one.count, beside])
+    columns = ["setting", "value", study.score, "low", "high", "configurations", "where the others stood"]
+    return Table("effects", columns, rows, "The numbers behind the drawings of values at their best.")
+
+
+TRUSTED_SHARE = 0.3  # share of the variance that a surface must explain to be told from
+
+
+def importance_section(found: ImportanceAnalysis) -> list[Section]:
+    """Importance by two methods that answer different questions, and interactions."""
+    settings = found.settings
+    if len(settings) < 2:
+        return []
+    names = [one.name for one in settings]
+    top = found.top
+    blocks: list[Block] = []
+    if found.shares is None and not top:
+        text = "Too few configurations to tell which setting mattered more: ten or more do."
+        return [Section("Importance", [Paragraph(text, "soft")])]
+    warn = (
+        "Importance covers the space that was searched and nothing else: a range that is too wide makes a setting look "
+        "important, one that was chosen well makes it look like nothing, and trials that broke or were ended early do "
+        "not count."
+    )
+    blocks.append(Paragraph(warn, "warn"))
+    if found.shares is not None and found.surface is not None:
+        sure = found.explained
+        tone: Tone = "good" if sure >= TRUSTED_SHARE else "warn"
+        text = (
+            f"The fitted surface explains {format_percent(max(0.0, sure))} of the variance of trials it was not shown"
+        )
+        blocks.append(Paragraph(f"{text}." if sure >= TRUSTED_SHARE else f"{text}: read its shares as a guess.", tone))
+        bars = [
+            Bars("alone", [100 * x for x in found.shares.alone]),
+            Bars("with others", [100 * x for x in found.shares.total]),
+        ]
+        order = sorted(range(len(names)), key=lambda at: -found.total[names[at]])
+        bars = [Bars(one.name, [one.values[at] for at in order]) for one in bars]
+        title = "Share of the variance over the whole space (fANOVA)"
+        svg = bar_chart(
+            [names[at] for at in order], bars, title=title, value_label="per cent of the variance", level=True
+        )
+        blocks.append(
+            Chart(
+                "importance", svg, "What would stay unknown without a setting: alone, and together with others.", title
+            )
+        )
+    if top:
+        order_top = sorted(top, key=lambda name: -top[name])
+        title = "For being among the best tenth (PED-ANOVA)"
+        svg = bar_chart(
+            order_top, [Bars("", [100 * top[n] for n in order_top])], title=title, value_label="per cent", level=True
+        )
+        blocks.append(
+            Chart("importance_top", svg, "How far the best trials' values differ from all trials' values.", title)
+        )
+    rows: list[list[CellValue]] = [
+        [
+            name,
+            found.shares.alone[at] if found.shares else None,
+            found.shares.total[at] if found.shares else None,
+            top.get(name),
+        ]
+        for at, name in enumerate(names)
+    ]
+    blocks.append(Table("importance", ["setting", "fANOVA alone", "fANOVA with others", "PED-ANOVA"], rows))
+    blocks += interaction_chart(found, names)
+    return [Section("Importance", blocks)]
+
+
+def interaction_chart(found: ImportanceAnalysis, names: list[str]) -> list[Block]:
+    """What pairs explain beyond both alone."""
+    if found.shares is None or len(names) < 2 or found.explained <= 0:
+        return []
+    pairs = found.shares.pairs
+    values = [
+        [100 * pairs[(min(a, b), max(a, b))] if a != b else math.nan for b in range(len(names))]
+        for a in range(len(names))
+    ]
+    title = "Interactions: per cent of the variance that two settings explain only together"
+    (a, b), most = max(pairs.items(), key=lambda item: item[1])
+    words = (
+        f"Strongest: {names[a]} with {names[b]}, {format_percent(most)}: the best value of one depends on the "
+        "other, so tune them together."
+        if most > 0.03
+        else "No pair matters much beyond its parts: settings may be tuned one by one."
+    )
+    return [Chart("interactions", heat_map(names, names, values, title=title), words, title)]
+
+
+def parallel_coordinates_section(found: ImportanceAnalysis) -> list[Section]:
+    """Parallel coordinates."""
+    study, settings = found.study, found.settings[:10]
+    if len(study.points) < 3 or not settings:
+        return []
+    costs = [point.cost for point in study.points]
+    middle = sorted(costs)[(3 * len(costs)) // 4]
+    span = max(middle - costs[0], 1e-300)
+    worth = [max(0.0, 1 - (cost - costs[0]) / span / 1.3) for cost in costs]
+    axes = [parallel_axis(one, found) for one in settings]
+    values = [study.value(min(cost, middle)) for cost in costs]
+    low, high = min(values), max(values)
+    places = [(v - low) / (high - low) if high > low else 0.5 for v in values]
+    axes.append(Axis(study.score, places, number_ticks(low, high, log=False)))
+    said = [
+        f"trial {point.numbers[0]}: {study.score} {format_cell(study.value(point.cost))}; "
+        + ", ".join(f"{k}={format_value(v)}" for k, v in point.params.items())
+        for point in study.points
+    ]
+    title = "All settings at once"
+    svg = parallel_coordinates(axes, worth, [str(p.numbers[0]) for p in study.points], said, title=title)
+    words = (
+        "Filter the table of configurations above, and the lines that do not fit fade. "
+        "The worst quarter ends at the end of its axis."
+    )
+    return [Section("All settings at once", [Chart("parallel", svg, words, title)])]
+
+
+def parallel_axis(setting: Setting, found: ImportanceAnalysis) -> Axis:
+    """A setting as an upright axis."""
+    held = [point.params.get(setting.name) for point in found.study.points]
+    if setting.numeric and all(is_number(v) and (not setting.log or v > 0) for v in held if v is not None):
+        places = [setting.unit(float(v)) if v is not None else math.nan for v in held]
+        return Axis(setting.name, places, number_ticks(setting.low, setting.high, log=setting.log))
+    labels = list(dict.fromkeys(str(v) for v in held if v is not None))
+    spots = {label: (at + 0.5) / len(labels) for at, label in enumerate(labels)}
+    return Axis(
+        setting.name, [spots.get(str(v), math.nan) for v in held], [(spot, label) for label, spot in spots.items()]
+    )

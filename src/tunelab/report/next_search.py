@@ -1,0 +1,205 @@
+"""The section on what to run next: reasons, and commands to paste.  Pure."""
+
+import math
+import os
+import shlex
+from collections.abc import Sequence
+
+from tunelab.analysis.configurations import SEED, Setting, format_value
+from tunelab.analysis.next_space import SettingChange, suggest_next_space
+from tunelab.legal import RANGES
+from tunelab.report.document import Block, BulletList, CellValue, Command, Paragraph, Section, Table
+from tunelab.report.importance_sections import ImportanceAnalysis
+from tunelab.report.study_checks import budget_verdict, study_boundary_hits, study_failure_limits
+from tunelab.report.study_reader import StudyResults
+
+STUDY_KEYS = ("search.trials", "search.hours", "search.warm_start", "search.effect", "hydra.sweep.dir", "search.seed")
+MIN_TRIALS, MAX_TRIALS = 10, 60  # trials of the next search
+
+
+def suggest_changes(found: ImportanceAnalysis) -> list[SettingChange]:
+    """What to do with each setting; those that only some configurations have stay as they are."""
+    study = found.study
+    if len(study.points) < 4:
+        return []
+    settings = [one for one in study.settings if one.name not in study.conditional]
+    return suggest_next_space(
+        settings, study.points, study_boundary_hits(study), study_failure_limits(study),
+        weight=found.weight, explained=found.explained, legal=RANGES,
+    )  # fmt: skip
+
+
+def next_search_section(found: ImportanceAnalysis) -> list[Section]:
+    """The section."""
+    study = found.study
+    if not study.points:
+        text = (
+            "Nothing came through: read the reasons in the table of trials, and run one configuration by itself first."
+        )
+        return [Section("What to run next", [Paragraph(text, "bad")])]
+    steps = suggest_changes(found)
+    blocks: list[Block] = [BulletList(suggestion_reasons(found, steps))]
+    if steps:
+        new = any(step.kind in ("widen", "narrow", "fix") or step.setting.range for step in steps)
+        if new and (command := search_command(study, steps)):
+            moved = any(step.kind == "widen" for step in steps)
+            says = (
+                "The same search, moved to where the best points:"
+                if moved
+                else "The same search, closer around the best:"
+            )
+            blocks.append(Command(command, says))
+        rows: list[list[CellValue]] = [
+            [
+                step.setting.name,
+                step.kind,
+                format_setting_range(step.setting),
+                format_setting_range(step.new) if step.new else format_value(step.value),
+                step.why,
+            ]
+            for step in steps
+        ]
+        blocks.append(Table("next", ["setting", "do", "now", "then", "why"], rows, "Setting by setting:"))
+    if study.study:
+        root = shlex.quote(study_path(study))
+        if not study.confirmed:
+            blocks.append(
+                Command(
+                    f"tunelab confirm {root} --top 3 --seeds 5",
+                    "Then prove it: the best and the default again, with fresh seeds:",
+                )
+            )
+        best = study.root / "best.yaml"
+        if best.is_file():
+            name = shlex.quote(os.path.relpath(best).removesuffix(".yaml"))
+            blocks.append(
+                Command(
+                    f"python train.py experiment={name}",
+                    "The best configuration by itself, scored on the test split and exported:",
+                )
+            )
+    return [Section("What to run next", blocks)]
+
+
+def suggestion_reasons(found: ImportanceAnalysis, steps: Sequence[SettingChange]) -> list[Paragraph]:
+    """What speaks for which step, the weightiest first."""
+    study = found.study
+    lines = [
+        Paragraph(f"{step.setting.name}: {step.why}. Try {format_setting_range(step.new)}.", "warn")
+        for step in steps
+        if step.kind == "widen" and step.new
+    ]
+    lines += [Paragraph(f"{step.setting.name}: {step.why}.") for step in steps if step.kind == "bound"]
+    if not lines and len(study.points) >= 6:
+        text, tone = budget_verdict(study)
+        lines.append(Paragraph(text, tone))
+    fixed = [f"{step.setting.name}={format_value(step.value)}" for step in steps if step.kind == "fix"]
+    if fixed:
+        lines.append(Paragraph(f"Fix {', '.join(fixed)}: the score hardly depends on it here."))
+    lines += confirmation_verdicts(study)
+    if math.isnan(study.noise) and not study.confirmed and study.study:
+        lines.append(Paragraph("Before the best is believed, it must win with other seeds too.", "warn"))
+    return lines or [Paragraph("Too few configurations to point anywhere: run more of them.")]
+
+
+def confirmation_verdicts(study: StudyResults) -> list[Paragraph]:
+    """What `tunelab confirm` found."""
+    found = study.confirmed.get("verdicts") or {}
+    lines = []
+    for label, verdict in found.items():
+        sure = bool(verdict.get("adopt"))
+        ends = f"{format_value(float(verdict['gain']))} ({format_value(float(verdict['low']))} to {format_value(float(verdict['high']))})"
+        word = "worth adopting" if sure else "not proven better than the default"
+        lines.append(
+            Paragraph(f"Confirmed with fresh seeds, {label} is {word}: gain {ends}.", "good" if sure else "warn")
+        )
+    return lines
+
+
+def search_command(study: StudyResults, steps: Sequence[SettingChange]) -> str:
+    """The next search as one command; empty of a set of runs, of which nobody knows how they were started."""
+    if not study.study:
+        return ""
+    typed = [line for line in study.arguments if not any(line.lstrip("+~").startswith(one) for one in STUDY_KEYS)]
+    swept = {step.setting.name for step in steps} | {SEED}
+    kept = [line for line in typed if override_key(line) not in swept] or list(study.fixed)
+    ranges = any(step.new is not None and step.new.range for step in steps)
+    if not study.arguments and study.sampler != "grid":
+        kept.append(f"search.sampler={study.sampler}")
+    words = [*kept]
+    for step in steps:
+        name = step.setting.name
+        if step.new is None:
+            shipped = bool(study.arguments) and not any(override_key(line) == name for line in typed)
+            words += [f"search.space.params.{name}=null"] * shipped + [
+                f"{name}={override_text(step.setting, step.value)}"
+            ]
+        else:
+            words.append(f"{name}={override_value(step.new)}")
+    if seeds := study_seeds(study):
+        words.append(f"{SEED}={','.join(map(str, seeds))}")
+    if ranges:
+        words.append(f"search.trials={min(MAX_TRIALS, max(MIN_TRIALS, len(study.points)))}")
+        words.append(f"search.warm_start=[{study.root}]")
+    words.append(f"hydra.sweep.dir={next_study_path(study_path(study))}")
+    return "python train.py -m " + " ".join(shlex.quote(word) for word in words)
+
+
+def override_key(line: str) -> str:
+    """What an override sets."""
+    return line.partition("=")[0].lstrip("+~").removeprefix("search.space.params.")
+
+
+def override_value(setting: Setting) -> str:
+    """A setting in Hydra's words."""
+    if not setting.range:
+        return ",".join(setting.texts)
+    ends = f"{format_bound(setting.low, setting.integer)},{format_bound(setting.high, setting.integer)}"
+    inner = f"interval({ends})"
+    kind = f"int({inner})" if setting.integer else inner
+    far = setting.low > 0 and setting.high / setting.low >= 100
+    tagged = "log" if setting.log and not far else "linear" if far and not setting.log else ""
+    if not tagged:
+        return kind
+    return f"int(tag({tagged},{inner}))" if setting.integer else f"tag({tagged},{inner})"
+
+
+def format_bound(value: float, integer: bool) -> str:
+    """An end of a range."""
+    return (
+        str(int(value))
+        if integer
+        else f"{value:.6g}"
+        if "e" in f"{value:.6g}" or "." in f"{value:.6g}"
+        else f"{value:.1f}"
+    )
+
+
+def override_text(setting: Setting, value: object) -> str:
+    """A value on a command line."""
+    known = dict(zip(map(repr, setting.values), setting.texts, strict=True))
+    return known.get(repr(value), format_value(value) if not isinstance(value, float) else repr(value))
+
+
+def format_setting_range(setting: Setting) -> str:
+    """A setting in words."""
+    if not setting.range:
+        return ", ".join(setting.texts)
+    return f"{format_value(setting.low)} to {format_value(setting.high)}"
+
+
+def study_seeds(study: StudyResults) -> list[int]:
+    """The seeds that were tried, if the seed varied."""
+    found = {trial.params[SEED] for trial in study.trials if isinstance(trial.params.get(SEED), int)}
+    return sorted(found) if len(found) > 1 else []
+
+
+def study_path(study: StudyResults) -> str:
+    """The study's folder, from here where that is shorter."""
+    return min(os.path.relpath(study.root), str(study.root), key=len)
+
+
+def next_study_path(folder: str) -> str:
+    """A folder beside it: study, study_2, study_3."""
+    head, _, last = folder.rpartition("_")
+    return f"{head}_{int(last) + 1}" if head and last.isdigit() and len(last) < 4 else f"{folder}_2"

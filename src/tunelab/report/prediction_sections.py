@@ -1,0 +1,285 @@
+"""Sections on test predictions: classes, calibration of probabilities, predicted numbers.  Pure."""
+
+from collections.abc import Mapping, Sequence
+from statistics import fmean, stdev
+from typing import Any
+
+from tunelab.analysis.calibration import ReliabilityBin, brier_score, expected_calibration_error, reliability_bins
+from tunelab.analysis.number_format import format_number
+from tunelab.report.charts.axes import Series
+from tunelab.report.charts.bars import Bars, bar_chart
+from tunelab.report.charts.lines import line_chart, scatter
+from tunelab.report.charts.matrices import heat_map
+from tunelab.report.document import Block, BulletList, CellValue, Chart, Paragraph, Section, Table
+from tunelab.report.formatting import format_count, format_percent
+from tunelab.report.run_reader import Row, RunResults
+
+CHARTED_CLASSES = 16  # classes that a drawing has room for
+LISTED_CONFUSIONS = 12  # confusions listed
+RARE_CLASS_ROWS = 20  # rows of a class below which its scores are mostly luck
+
+
+def classes_section(run: RunResults) -> list[Section]:
+    """The section; none where no classes were told apart."""
+    table = run.tables.get("test")
+    if not isinstance(table, Mapping) or not table.get("per_class"):
+        return []
+    found = [row for row in table["per_class"] if isinstance(row, Mapping) and "label" in row]
+    labels, counts = list(map(str, table.get("labels", ()))), table.get("confusion") or []
+    blocks: list[Block] = [BulletList(class_verdicts(found))]
+    single = bool(counts) and len(counts) == len(labels) and all(len(row) == len(labels) for row in counts)
+    if single and isinstance(counts[0][0], int | float):
+        blocks += confusion_blocks(labels, counts)
+    blocks += [per_class_chart(found), per_class_table(found)]
+    return [Section("Classes", blocks, "On the test split, at the best checkpoint.")]
+
+
+def class_verdicts(found: Sequence[Mapping[str, Any]]) -> list[Paragraph]:
+    """The weakest classes, and those too rare to say anything of."""
+    known = [row for row in found if row["support"]]
+    weak = sorted(known, key=lambda row: row["f1"])[:3]
+    lines = []
+    if known:
+        named = ", ".join(f"{row['label']} ({row['f1']:.2f}, {row['support']} rows)" for row in weak)
+        lines.append(Paragraph(f"Weakest by F1: {named}."))
+    never = [str(row["label"]) for row in known if not row["recall"]]
+    if never:
+        lines.append(Paragraph(f"Never found: {', '.join(never[:8])}{' ...' if len(never) > 8 else ''}.", "warn"))
+    rare = sum(0 < row["support"] < RARE_CLASS_ROWS for row in found)
+    if rare:
+        lines.append(
+            Paragraph(
+                f"{rare} of {len(found)} classes have fewer than {RARE_CLASS_ROWS} test rows: their scores are mostly luck.",
+                "warn",
+            )
+        )
+    return lines
+
+
+def confusion_blocks(labels: Sequence[str], counts: Sequence[Sequence[int]]) -> list[Block]:
+    """The matrix, of the most confused classes where there are many, and the pairs that are mixed up most."""
+    pairs = [
+        (counts[real][guess], real, guess)
+        for real in range(len(labels))
+        for guess in range(len(labels))
+        if real != guess and counts[real][guess]
+    ]
+    pairs.sort(key=lambda pair: (-pair[0], pair[1:]))
+    shown = list(range(len(labels)))
+    words = "Rows are what is right, columns what was said; each row adds up to 1. Off the diagonal are the mistakes."
+    if len(labels) > CHARTED_CLASSES:
+        wrong = [sum(n for n, real, guess in pairs if at in (real, guess)) for at in shown]
+        shown = sorted(sorted(shown, key=lambda at: -wrong[at])[:CHARTED_CLASSES])
+        words = f"The {CHARTED_CLASSES} of {len(labels)} classes with most mistakes. {words}"
+    shares = [[counts[real][guess] / max(1, sum(counts[real])) for guess in shown] for real in shown]
+    names = [labels[at] for at in shown]
+    svg = heat_map(names, names, shares, title="Confusion", x_label="said", y_label="right")
+    rows: list[list[CellValue]] = [
+        [labels[real], labels[guess], n, n / max(1, sum(counts[real]))] for n, real, guess in pairs
+    ]
+    said = "No row was given a wrong label."
+    for n, real, guess in pairs[:1]:
+        share = format_percent(n / max(1, sum(counts[real])))
+        said = f"Most often, {labels[real]} is taken for {labels[guess]} ({format_count(n, 'row')}, {share})."
+    whole_rows: list[list[CellValue]] = [[labels[at], *counts[at]] for at in range(len(labels))]
+    whole = Table("confusion", ["right", *labels], whole_rows, "Counts.")
+    mixed = Table("confused_pairs", ["right", "said", "rows", "share of right"], rows, said, most=LISTED_CONFUSIONS)
+    return [
+        Chart("confusion", svg, words, "Confusion matrix"),
+        mixed,
+        *([whole] if len(labels) <= CHARTED_CLASSES else []),
+    ]
+
+
+def per_class_chart(found: Sequence[Mapping[str, Any]]) -> Chart:
+    """F1 of each class, the weakest where there are many."""
+    shown = sorted(found, key=lambda row: row["f1"])[:CHARTED_CLASSES]
+    title = "F1 by class" + (f", the {CHARTED_CLASSES} weakest of {len(found)}" if len(found) > CHARTED_CLASSES else "")
+    svg = bar_chart(
+        [str(row["label"]) for row in shown],
+        [Bars("", [row["f1"] for row in shown])],
+        title=title,
+        value_label="F1",
+        level=True,
+    )
+    return Chart("f1_by_class", svg, "", title)
+
+
+def per_class_table(found: Sequence[Mapping[str, Any]]) -> Table:
+    """Every class."""
+    names = ["precision", "recall", "f1", "support"]
+    return Table(
+        "per_class", ["label", *names], [[str(row["label"]), *(row.get(name) for name in names)] for row in found]
+    )
+
+
+GOOD_CALIBRATION_ERROR = 0.05  # an expected calibration error up to which confidences can be taken at their word
+
+
+def calibration_section(run: RunResults) -> list[Section]:
+    """The section; none where no probabilities were kept."""
+    rows = [row for row in run.predictions if isinstance(row.get("probabilities"), dict) and row["probabilities"]]
+    if not rows:
+        return []
+    several = any(isinstance(row.get("label"), list) for row in rows)
+    confidences, hits = multilabel_confidences(rows) if several else top_label_confidences(rows)
+    bins = reliability_bins(confidences, hits)
+    error = expected_calibration_error(bins)
+    blocks: list[Block] = [BulletList([calibration_verdict(bins, error)]), *calibration_charts(bins, several=several)]
+    blocks.append(reliability_table(bins))
+    if not several:
+        names = list(rows[0]["probabilities"])
+        known = [row for row in rows if row.get("label") in names and set(row["probabilities"]) == set(names)]
+        if known:
+            score = brier_score(
+                [[row["probabilities"][n] for n in names] for row in known],
+                [names.index(row["label"]) for row in known],
+            )
+            blocks.append(
+                Paragraph(f"Brier score {score:.4g} over {len(known):,} rows (0 is perfect, lower is better).", "soft")
+            )
+    what = "each decision for or against a label" if several else "the predicted label"
+    return [
+        Section(
+            "Calibration", blocks, f"Over the test split, the probability of {what} against how often it was right."
+        )
+    ]
+
+
+def top_label_confidences(rows: Sequence[Row]) -> tuple[list[float], list[bool]]:
+    """Probability of each predicted label, and whether it was right."""
+    confidences = [float(row["probabilities"].get(row.get("prediction"), 0.0)) for row in rows]
+    return confidences, [row.get("prediction") == row.get("label") for row in rows]
+
+
+def multilabel_confidences(rows: Sequence[Row]) -> tuple[list[float], list[bool]]:
+    """With several labels a row: the probability of each yes or no, and whether it was right."""
+    confidences, hits = list[float](), list[bool]()
+    for row in rows:
+        wanted, said = set(row.get("label") or ()), set(row.get("prediction") or ())
+        for name, probability in row["probabilities"].items():
+            confidences.append(float(probability) if name in said else 1 - float(probability))
+            hits.append((name in said) == (name in wanted))
+    return confidences, hits
+
+
+def calibration_verdict(bins: Sequence[ReliabilityBin], error: float) -> Paragraph:
+    """The verdict in a sentence."""
+    rows = sum(one.rows for one in bins)
+    confidence = sum(one.rows * one.confidence for one in bins) / rows
+    accuracy = sum(one.rows * one.accuracy for one in bins) / rows
+    figures = f"mean confidence {format_percent(confidence)}, right {format_percent(accuracy)}; expected calibration error {error:.3f}"
+    if error <= GOOD_CALIBRATION_ERROR:
+        return Paragraph(f"Confidences can be taken at their word: {figures}.", "good")
+    way = "over-confident" if confidence > accuracy else "under-confident"
+    return Paragraph(
+        f"The model is {way}: {figures}. One temperature, fitted on validation, usually mends that.", "warn"
+    )
+
+
+def calibration_charts(bins: Sequence[ReliabilityBin], *, several: bool) -> list[Block]:
+    """The reliability diagram, and how many rows stand behind each of its points."""
+    names = [f"{one.rows:,} rows" for one in bins]
+    series = [
+        Series("measured", [one.confidence for one in bins], [one.accuracy for one in bins], names=names),
+        Series("perfect", [0.0, 1.0], [0.0, 1.0]),
+    ]
+    title = "Confidence and accuracy"
+    svg = line_chart(series, title=title, x_label="confidence", y_label="share that was right")
+    counts = bar_chart(
+        [f"{one.low:.2f} to {one.high:.2f}" for one in bins],
+        [Bars("", [float(one.rows) for one in bins])],
+        title="How sure the model is",
+        value_label="decisions" if several else "rows",
+        level=True,
+    )
+    below = "Below the diagonal: surer than it should be."
+    return [Chart("reliability", svg, below, title), Chart("confidence", counts, "", "How sure the model is")]
+
+
+def reliability_table(bins: Sequence[ReliabilityBin]) -> Table:
+    """The bins as rows."""
+    rows = [[one.low, one.high, one.rows, one.confidence, one.accuracy, one.accuracy - one.confidence] for one in bins]
+    return Table("calibration", ["above", "up to", "rows", "confidence", "accuracy", "gap"], rows)
+
+
+SCATTER_POINTS = 1000  # points of a drawing
+HISTOGRAM_BARS = 15
+
+
+def regression_section(run: RunResults) -> list[Section]:
+    """The section; none where no numbers were predicted."""
+    targets = target_prediction_pairs(run.predictions)
+    if not targets:
+        return []
+    blocks: list[Block] = []
+    for name, pairs in targets.items():
+        lines = regression_verdicts(name, pairs)
+        blocks += [BulletList(lines)] if lines else []
+        title = f"Said against right{f': {name}' * bool(name)}"
+        step = -(-len(pairs) // SCATTER_POINTS)
+        kept = pairs[::step]
+        ends = [min(right for right, _ in pairs), max(right for right, _ in pairs)]
+        rows, perfect = Series("rows", *zip(*kept, strict=True)), Series("perfect", ends, ends)
+        svg = scatter([rows], title=title, x_label="right", y_label="said", lines=[perfect])
+        words = f"Every {step}th of {len(pairs):,} rows." if step > 1 else ""
+        blocks.append(Chart(f"said_and_right{name and '_'}{file_slug(name)}", svg, words, title))
+        blocks.append(error_histogram(name, [said - right for right, said in pairs]))
+    return [Section("Predicted numbers", blocks, "Over the test split, in the units of the data.")]
+
+
+def target_prediction_pairs(rows: Sequence[Row]) -> dict[str, list[tuple[float, float]]]:
+    """Right and predicted value of each row, by target; a single target has no name."""
+    found: dict[str, list[tuple[float, float]]] = {}
+    for row in rows:
+        right, said = row.get("target"), row.get("prediction")
+        if isinstance(right, int | float) and isinstance(said, int | float):
+            found.setdefault("", []).append((float(right), float(said)))
+        elif isinstance(right, dict) and isinstance(said, dict):
+            for name in right:
+                if isinstance(right[name], int | float) and isinstance(said.get(name), int | float):
+                    found.setdefault(name, []).append((float(right[name]), float(said[name])))
+    return found
+
+
+def regression_verdicts(name: str, pairs: Sequence[tuple[float, float]]) -> list[Paragraph]:
+    """Whether the predictions are shifted or squeezed."""
+    if len(pairs) < 3:
+        return []
+    rights, saids = [right for right, _ in pairs], [said for _, said in pairs]
+    of = f" of {name}" if name else ""
+    lines = []
+    shift, error = fmean(saids) - fmean(rights), stdev(said - right for right, said in pairs)
+    if error and abs(shift) > 3 * error / len(pairs) ** 0.5 and abs(shift) > 0.1 * error:
+        way = "above" if shift > 0 else "below"
+        lines.append(Paragraph(f"Predictions{of} lie {format_number(abs(shift))} {way} the truth on average.", "warn"))
+    if stdev(rights) and stdev(saids) < 0.5 * stdev(rights):
+        share = stdev(saids) / stdev(rights)
+        lines.append(
+            Paragraph(
+                f"Predictions{of} spread only {share:.2f} times as far as the truth: it plays safe.",
+                "warn",
+            )
+        )
+    return lines
+
+
+def error_histogram(name: str, errors: Sequence[float]) -> Chart:
+    """How many rows err by how much."""
+    low, high = min(errors), max(errors)
+    wide = (high - low) / HISTOGRAM_BARS or 1.0
+    counts = [0.0] * HISTOGRAM_BARS
+    for error in errors:
+        counts[min(HISTOGRAM_BARS - 1, int((error - low) / wide))] += 1
+    labels = [
+        f"{format_number(low + wide * at, 2)} to {format_number(low + wide * (at + 1), 2)}"
+        for at in range(HISTOGRAM_BARS)
+    ]
+    title = f"Errors{f': {name}' * bool(name)} (said minus right)"
+    svg = bar_chart(labels, [Bars("", counts)], title=title, value_label="rows", level=True)
+    return Chart(f"errors{name and '_'}{file_slug(name)}", svg, "", title)
+
+
+def file_slug(name: str) -> str:
+    """A name as part of a file's name."""
+    return "".join(letter if letter.isalnum() else "_" for letter in name)[:60]

@@ -1,0 +1,186 @@
+"""Run folders read for a report, and checks of its paths: a missing or broken file becomes a sentence, no error."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from tunelab.errors import ConfigError, TuneLabError
+from tunelab.monitored import direction
+from tunelab.record import RunFolder
+
+STUDY_FILES = ("trials.jsonl", "study.json", "search.json")  # any of them makes a study
+LISTED_FOLDERS = 3  # runs below a folder that a message names
+
+
+def is_study_folder(path: Path) -> bool:
+    """Whether a search wrote this folder."""
+    return any((path / name).is_file() for name in STUDY_FILES)
+
+
+def is_run_folder(path: Path) -> bool:
+    """Whether a training wrote this folder; one that never got to its card counts, for its report says so."""
+    folder = RunFolder(path)
+    return any(file.is_file() for file in (folder.card, folder.metrics, folder.curves, folder.predictions))
+
+
+def check_report_paths(paths: Sequence[Path]) -> None:
+    """Refuse what is neither a run nor a study, all at once.
+
+    Raises:
+        ConfigError: Naming each such path, what is there, and what to give instead.
+    """
+    faults = [f"{path} {path_fault(path)}" for path in paths if not is_run_folder(path) and not is_study_folder(path)]
+    if len(set(paths)) < len(paths):
+        faults.append("a path is there twice, and nothing differs from itself; give each once")
+    if faults:
+        raise ConfigError("cannot report on this:\n" + "\n".join(f"  - {fault}" for fault in faults))
+
+
+def path_fault(path: Path) -> str:
+    """Why a path cannot be reported on, and what may be meant."""
+    if not path.exists():
+        return "does not exist; give a run folder or a study folder, as training and search print them"
+    if not path.is_dir():
+        return f"is a file, not a folder; did you mean {path.parent}?"
+    below = sorted(
+        found for found in path.iterdir() if found.is_dir() and (is_run_folder(found) or is_study_folder(found))
+    )
+    if below:
+        named = " ".join(str(found) for found in below[:LISTED_FOLDERS])
+        return f"holds {len(below)} runs or studies but is none itself; give them one by one: {named}"
+    return "is neither a run (no run.json, metrics.json or metrics.csv) nor a study (no trials.jsonl)"
+
+
+T = TypeVar("T")
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class RunResults:
+    """A run, as its files tell it.
+
+    Attributes:
+        root: Its folder.
+        card: How it came to be and how it ended.
+        scores: Final scores by flat name.
+        curves: Scores over steps, a row each; `step` counts from 0.
+        predictions: One for each row of the test split.
+        base: The same of the model before training.
+        tables: Confusion matrix, per-class scores, scores by group; by split.
+        data: The data report.
+        doctor: What was found while it trained.
+        missing: Files that are not there or cannot be read, in sentences.
+    """
+
+    root: Path
+    card: Mapping[str, Any] = field(default_factory=dict)
+    scores: Mapping[str, float] = field(default_factory=dict)
+    curves: Sequence[Mapping[str, float]] = ()
+    predictions: Sequence[Row] = ()
+    base: Sequence[Row] = ()
+    tables: Mapping[str, Any] = field(default_factory=dict)
+    data: Mapping[str, Any] = field(default_factory=dict)
+    doctor: Mapping[str, Any] = field(default_factory=dict)
+    missing: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The folder and the one above it, which is the experiment or the study."""
+        return "/".join(self.root.absolute().parts[-2:])
+
+    @property
+    def status(self) -> str:
+        """How it ended."""
+        return str(self.card.get("status") or "unknown")
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """Every setting."""
+        found = self.card.get("config")
+        return found if isinstance(found, Mapping) else {}
+
+    @property
+    def task(self) -> str:
+        """`instruction`, `classification`, `regression` or `preference`; told by the predictions where no card is."""
+        data = self.config.get("data")
+        known = data.get("task") if isinstance(data, Mapping) else None
+        if known:
+            return str(known)
+        first = self.predictions[0] if self.predictions else {}
+        kinds = {"probabilities": "classification", "reference": "instruction", "target": "regression"}
+        return next((kind for key, kind in kinds.items() if key in first), "preference" if "margin" in first else "")
+
+    @property
+    def best(self) -> Mapping[str, Any]:
+        """Step, monitored score and its value at the best checkpoint; empty without one."""
+        found = self.card.get("best")
+        return found if isinstance(found, Mapping) else {}
+
+    @property
+    def monitor(self) -> str:
+        """The score that the run followed; empty where nothing tells."""
+        return str(self.best.get("monitor") or "")
+
+    @property
+    def lower(self) -> bool:
+        """Whether the followed score is better when it is lower."""
+        mode = str(self.config.get("mode") or "auto")
+        return (mode if mode in ("min", "max") else direction(self.monitor)) == "min"
+
+
+def read_run_results(root: Path) -> RunResults:
+    """Everything that a run folder holds."""
+    folder, missing = RunFolder(root), list[str]()
+
+    def read(what: str, path: Path, ask: Callable[[], T], empty: T, kind: type, *, needed: bool = True) -> T:
+        try:
+            found = ask()
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, TuneLabError) as fault:
+            if path.exists():
+                missing.append(f"{path.name} cannot be read ({first_error_line(fault)}), so this report lacks {what}")
+            elif needed:
+                missing.append(f"{path.name} is missing, so this report lacks {what}")
+            return empty
+        return found if isinstance(found, kind) else empty
+
+    base, doctor = folder.base_predictions, root / "doctor.json"
+    nothing: dict[str, Any] = {}
+    card: dict[str, Any] = read("settings, versions and how it ended", folder.card, folder.read_card, nothing, dict)
+    lines: list[Row] = read("worst errors and calibration", folder.predictions, folder.read_predictions, [], list)
+    return RunResults(
+        root,
+        card,
+        read("final scores", folder.metrics, folder.read_scores, nothing, dict),
+        read("curves", folder.curves, folder.read_curves, [], list),
+        valid_rows(lines),
+        valid_rows(read("answers before training", base, lambda: read_json_lines(base), [], list, needed=False)),
+        read("tables", folder.tables, folder.read_tables, nothing, dict, needed=False),
+        read("what the data holds", folder.report, folder.read_report, nothing, dict),
+        read(
+            "the doctor's findings",
+            doctor,
+            lambda: dict(json.loads(doctor.read_text("utf-8"))),
+            nothing,
+            dict,
+            needed=False,
+        ),
+        tuple(missing),
+    )
+
+
+def valid_rows(found: Sequence[Any]) -> list[Row]:
+    """The rows that are JSON objects with a number of their record."""
+    return [row for row in found if isinstance(row, dict) and isinstance(row.get("row"), int)]
+
+
+def read_json_lines(path: Path) -> list[Any]:
+    """The JSON values of a file, one a line."""
+    with path.open(encoding="utf-8", newline="\n") as file:
+        return [json.loads(line) for line in file]
+
+
+def first_error_line(fault: BaseException) -> str:
+    """What went wrong, on one line."""
+    return (str(fault).splitlines() or [type(fault).__name__])[0][:200]

@@ -1,0 +1,200 @@
+"""The section of checks on a study: range boundaries, failures, seed noise, budget, learning curves.  Pure."""
+
+import math
+from collections import Counter
+
+from tunelab.analysis.configurations import format_value
+from tunelab.analysis.learning_curves import diagnose_curve
+from tunelab.analysis.next_space import BoundaryHit, FailureLimit, find_boundary_hits, find_failure_limits
+from tunelab.analysis.statistics import expected_best
+from tunelab.report.charts.axes import Series
+from tunelab.report.charts.lines import line_chart
+from tunelab.report.document import Block, BulletList, CellValue, Chart, Paragraph, Section, Table, Tone
+from tunelab.report.formatting import format_cell, format_count, format_percent
+from tunelab.report.importance_sections import ImportanceAnalysis
+from tunelab.report.study_reader import StudyResults
+
+DIAGNOSED_CURVES = 5  # best trials whose curves are judged
+FAILED_SHARE = 0.2  # share of trials that broke from which on it is told
+
+
+def checks_section(found: ImportanceAnalysis) -> list[Section]:
+    """The section."""
+    study = found.study
+    if not study.points:
+        return []
+    lines = [
+        *boundary_paragraphs(study),
+        *failure_limit_paragraphs(study),
+        *failed_trial_paragraphs(study),
+        *seed_noise_paragraphs(study),
+    ]
+    blocks: list[Block] = [BulletList(lines), *budget_blocks(study), *best_curve_blocks(study)]
+    return [Section("Checks", blocks, "What to look at before believing the ranking.")]
+
+
+def study_boundary_hits(study: StudyResults) -> list[BoundaryHit]:
+    """Borders that the best stands at."""
+    return find_boundary_hits(study.settings, study.points)
+
+
+def study_failure_limits(study: StudyResults) -> list[FailureLimit]:
+    """Where runs break next to the best."""
+    return find_failure_limits(study.settings, study.trials, lower=study.lower)
+
+
+def boundary_paragraphs(study: StudyResults) -> list[Paragraph]:
+    """The edge check; by how much to widen stands under what to run next."""
+    found = study_boundary_hits(study)
+    if len(study.points) < 4:
+        return [Paragraph("Too few configurations to tell whether the best stands at a border.")]
+    lines = [
+        Paragraph(
+            f"{one.setting.name}: the best value {format_value(one.value)} stands at the {one.side} border of what was "
+            f"{'searched' if one.setting.declared else 'tried'} ({format_value(one.setting.low)} to {format_value(one.setting.high)}): "
+            "a better one may lie beyond.",
+            "warn",
+        )
+        for one in found
+    ]
+    return lines or [Paragraph("No setting's best value stands at a border of its range.", "good")]
+
+
+def failure_limit_paragraphs(study: StudyResults) -> list[Paragraph]:
+    """Where runs break next to the best."""
+    return [
+        Paragraph(
+            f"{one.setting.name}: all {one.broken} runs {one.side} {format_value(one.limit)} broke, and the best "
+            f"({format_value(one.value)}) is close to that. A longer warm-up (scheduler.warmup) or a lower "
+            "trainer.gradient_clip_val may move the limit; else stay clear of it.",
+            "warn",
+        )
+        for one in study_failure_limits(study)
+    ]
+
+
+def failed_trial_paragraphs(study: StudyResults) -> list[Paragraph]:
+    """Trials that left nothing."""
+    failed = [trial for trial in study.trials if trial.state == "failed"]
+    if not failed:
+        return []
+    kinds = ", ".join(f"{many} {kind or 'failed'}" for kind, many in Counter(t.kind for t in failed).most_common())
+    share = len(failed) / len(study.trials)
+    text = f"{len(failed)} of {len(study.trials)} trials left no score ({kinds})"
+    if share >= FAILED_SHARE:
+        return [Paragraph(f"{text}: part of the space cannot be trained, and the rankings know nothing of it.", "warn")]
+    return [Paragraph(f"{text}.")]
+
+
+def seed_noise_paragraphs(study: StudyResults) -> list[Paragraph]:
+    """The seeds' noise against the differences."""
+    if math.isnan(study.noise):
+        text = "No configuration was run with two seeds, so it is not known how far luck goes; tunelab confirm tells."
+        return [Paragraph(text, "warn")]
+    gaps = [point.cost - study.points[0].cost for point in study.points]
+    alike = (
+        sum(
+            gap <= 2 * study.noise * math.sqrt(1 / len(study.points[0].costs) + 1 / len(point.costs))
+            for gap, point in zip(gaps, study.points, strict=True)
+        )
+        - 1
+    )
+    text = f"Seeds of one configuration differ by {format_cell(study.noise)} (standard deviation)"
+    if not alike:
+        return [Paragraph(f"{text}; the best is ahead of all others by more than that explains.", "good")]
+    return [Paragraph(f"{text}: {format_count(alike, 'configuration')} cannot be told from the best.", "warn")]
+
+
+def budget_blocks(study: StudyResults) -> list[Block]:
+    """Was the budget enough: the best of n."""
+    if len(study.points) < 6:
+        return [Paragraph("Too few configurations to tell whether more of them would pay.", "soft")]
+    found = expected_best([point.cost for point in study.points])
+    text, tone = budget_verdict(study)
+    values = [study.value(value) for value in found.mean]
+    low, high = [study.value(v) for v in found.low], [study.value(v) for v in found.high]
+    title = "Best of n trials"
+    kept = [at for at in range(len(values)) if math.isfinite(values[at]) and (at or len(values) < 4)]
+    series = Series(
+        "expected best", [float(found.counts[at]) for at in kept], [values[at] for at in kept],
+        [min(low[at], high[at]) for at in kept], [max(low[at], high[at]) for at in kept],
+    )  # fmt: skip
+    svg = line_chart([series], title=title, x_label="configurations tried", y_label=f"best {study.score}")
+    words = (
+        "Expected, with the middle 90 %: what n of these trials, drawn at random, would have found. "
+        "A search that learns does better with its later ones."
+    )
+    return [BulletList([Paragraph(text, tone)]), Chart("best_of_n", svg, words, title)]
+
+
+def budget_verdict(study: StudyResults) -> tuple[str, Tone]:
+    """The verdict on the budget."""
+    gain = expected_best([point.cost for point in study.points]).late_gain
+    text = f"The second half of the {len(study.points)} configurations is worth {format_cell(gain)} in expectation"
+    if gain == 0:
+        return f"{text}: the budget was enough for this space.", "good"
+    if math.isnan(study.noise):
+        costs = sorted(point.cost for point in study.points)
+        middle = costs[len(costs) // 2] - costs[0]
+        small = gain < 0.05 * middle
+        told_of = (
+            f"{format_percent(gain / middle)} of the gap between the best and the middle one" if middle else "nothing"
+        )
+        end = "more of them would find little" if small else "more of them may pay"
+        return f"{text}, {told_of}: {end}.", "good" if small else "warn"
+    if gain < study.noise:
+        return (
+            f"{text}, less than seeds differ by ({format_cell(study.noise)}): the budget was enough for this space.",
+            "good",
+        )
+    return f"{text}, more than seeds differ by ({format_cell(study.noise)}): more of them may pay.", "warn"
+
+
+def best_curve_blocks(study: StudyResults) -> list[Block]:
+    """Learning curves of the best, with a verdict on each."""
+    best = [study.trial(point.numbers[0]) for point in study.points[:DIAGNOSED_CURVES]]
+    rows: list[list[CellValue]] = []
+    series = []
+    for trial in best:
+        steps, values = [step for step, _ in trial.curve], [value for _, value in trial.curve]
+        judged = diagnose_curve(steps, values, lower=study.lower, name=study.score)
+        rows.append([trial.name, trial.value, len(values), judged.kind, " ".join(text for _, text in judged.verdicts)])
+        if len(values) > 1:
+            series.append(Series(trial.name, steps, values))
+    blocks: list[Block] = [curve_verdict([str(row[3]) for row in rows])]
+    if series:
+        title = "Learning curves of the best"
+        blocks.append(
+            Chart(
+                "learning_curves",
+                line_chart(series, title=title, x_label="validation at", y_label=study.score),
+                "",
+                title,
+            )
+        )
+    columns = ["trial", study.score, "validations", "verdict", "in words"]
+    blocks.append(Table("learning", columns, rows, "Verdicts on the curves of the best."))
+    return blocks
+
+
+def curve_verdict(kinds: list[str]) -> Paragraph:
+    """What the curves of the best say together."""
+    many, known = Counter(kinds), len(kinds) - kinds.count("unknown")
+    if not known:
+        return Paragraph(
+            "The best trials were validated too seldom to judge their curves: "
+            "trainer.val_check_interval=0.25 gives more.",
+            "warn",
+        )
+    if many["improving"] * 2 > known:
+        return Paragraph(
+            f"{many['improving']} of the {known} best were still getting better at their end: longer runs may "
+            "pay (max_epochs).",
+            "warn",
+        )
+    if (many["over-fitted"] + many["worsened"] + many["early"]) * 2 > known:
+        return Paragraph(
+            "Most of the best were past their best step at their end: shorter runs or more regularization would do.",
+            "warn",
+        )
+    return Paragraph("The best have settled: the length of the runs fits.", "good")

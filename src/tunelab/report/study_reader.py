@@ -1,0 +1,256 @@
+"""Study folders, and sets of runs, read as trials for a report."""
+
+import json
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from tunelab.analysis.configurations import (
+    SEED,
+    Configuration,
+    Setting,
+    Trial,
+    group_by_configuration,
+    is_number,
+    seed_noise,
+    setting_from_search_json,
+    setting_from_trials,
+)
+from tunelab.json_lines import read_lines
+from tunelab.monitored import direction
+from tunelab.report.formatting import flatten, format_count
+from tunelab.report.run_reader import RunResults, first_error_line
+
+
+@dataclass(frozen=True)
+class StudyResults:
+    """A search, as its files tell it; or several runs, looked at as one.
+
+    Attributes:
+        root: The study's folder; of a set, the folder that its runs share.
+        score: What the trials are compared by.
+        lower: Whether it is better when it is lower.
+        trials: In the order they were started.
+        settings: What varied, without the seed.
+        conditional: Settings that only some configurations have.
+        fixed: Overrides that all trials share.
+        arguments: What was typed after `-m`; empty where the study does not tell.
+        sampler: Who proposed; empty of a set.
+        summary: study.json.
+        confirmed: confirm.json, where `tunelab confirm` was run.
+        runs: The folder of each trial.
+        objectives: All of them; the report follows the first.
+        missing: What cannot be read, in sentences.
+    """
+
+    root: Path
+    score: str
+    lower: bool
+    trials: Sequence[Trial]
+    settings: Sequence[Setting]
+    conditional: frozenset[str] = frozenset()
+    fixed: tuple[str, ...] = ()
+    arguments: tuple[str, ...] = ()
+    sampler: str = ""
+    summary: Mapping[str, Any] = field(default_factory=dict)
+    confirmed: Mapping[str, Any] = field(default_factory=dict)
+    runs: Mapping[int, Path] = field(default_factory=dict)
+    objectives: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+
+    @property
+    def study(self) -> bool:
+        """Whether a search made it."""
+        return bool(self.sampler)
+
+    @cached_property
+    def points(self) -> list[Configuration]:
+        """Configurations over their seeds, the best first."""
+        allowed = [trial for trial in self.trials if trial.number not in self.excessive]
+        return sorted(group_by_configuration(allowed, lower=self.lower), key=lambda point: (point.cost, point.numbers))
+
+    @cached_property
+    def excessive(self) -> frozenset[int]:
+        """Trials above a limit of the search: they are never best."""
+        return frozenset(self.summary.get("over_limit", ()))
+
+    @cached_property
+    def noise(self) -> float:
+        """Standard deviation over the seeds of one configuration; nan where none was run twice."""
+        return seed_noise(self.points)
+
+    @property
+    def best(self) -> Configuration | None:
+        """The best configuration."""
+        return self.points[0] if self.points else None
+
+    def value(self, cost: float) -> float:
+        """A score from a cost."""
+        return cost if self.lower else -cost
+
+    def trial(self, number: int) -> Trial:
+        """A trial by its number."""
+        return next(trial for trial in self.trials if trial.number == number)
+
+
+def read_study_results(root: Path) -> StudyResults:
+    """Everything that a study's folder holds."""
+    missing: list[str] = []
+
+    def read(name: str, what: str, *, needed: bool = True) -> dict[str, Any]:
+        path = root / name
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as fault:
+            if path.exists():
+                missing.append(f"{name} cannot be read ({first_error_line(fault)}), so this report lacks {what}")
+            elif needed:
+                missing.append(f"{name} is missing, so this report lacks {what}")
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    summary = read("study.json", "how the search was asked for")
+    request = read("search.json", "the space as it was asked for: borders are those of what was tried")
+    try:
+        lines = read_lines(root / "trials.jsonl")
+    except (OSError, ValueError) as fault:
+        missing.append(f"trials.jsonl cannot be read ({first_error_line(fault)}), so this report has no trials")
+        lines = []
+    trials = [parse_trial(line) for line in lines if isinstance(line, dict) and isinstance(line.get("number"), int)]
+    objectives = tuple(map(str, summary.get("objectives") or request.get("objectives") or ("score",)))
+    ways = [*(summary.get("directions") or ()), *(request.get("modes") or ())]
+    lower = str(ways[0]).startswith("min") if ways else direction(objectives[0]) == "min"
+    blocks = request.get("dimensions") or {}
+    over = [line["number"] for line in lines if max(line.get("excess") or [0.0]) > 0]
+    return StudyResults(
+        root,
+        objectives[0],
+        lower,
+        trials,
+        [one for one in varied_settings(blocks, trials) if one.name != SEED],
+        frozenset(name for name, block in blocks.items() if "when" in block),
+        tuple(map(str, request.get("fixed") or summary.get("fixed") or ())),
+        tuple(map(str, request.get("arguments") or ())),
+        str(summary.get("sampler") or "search"),
+        {**summary, "over_limit": over},
+        read("confirm/confirm.json", "", needed=False),
+        {trial.number: root / str(trial.number) for trial in trials if (root / str(trial.number)).is_dir()},
+        objectives,
+        tuple(missing),
+    )
+
+
+def parse_trial(line: Mapping[str, Any]) -> Trial:
+    """A line of trials.jsonl."""
+    values = [value for value in line.get("values") or [line.get("value")] if is_number(value)]
+    curve = [(float(step), float(value)) for step, value in (line.get("curve") or {}).items() if is_number(value)]
+    return Trial(
+        int(line["number"]),
+        str(line.get("state")),
+        dict(line.get("params") or {}),
+        float(values[0]) if values else None,
+        float(line["seconds"]) if is_number(line.get("seconds")) else None,
+        str(line.get("kind") or ""),
+        str(line.get("reason") or ""),
+        tuple(sorted(curve)),
+        {name: float(value) for name, value in (line.get("scores") or {}).items() if is_number(value)},
+        tuple(map(str, line.get("overrides") or ())),
+        f"trial {line['number']}",
+        str(line.get("origin") or ""),
+    )
+
+
+def varied_settings(blocks: Mapping[str, Any], trials: Sequence[Trial]) -> list[Setting]:
+    """What varied: as it was asked for where that is known, else as it was seen."""
+    names = list(dict.fromkeys([*blocks, *(name for trial in trials for name in trial.params)]))
+    found = []
+    for name in names:
+        tried = [trial.params[name] for trial in trials if name in trial.params]
+        try:
+            found.append(setting_from_search_json(name, blocks[name]))
+        except (KeyError, TypeError, ValueError):
+            found.append(setting_from_trials(name, tried))
+    return found
+
+
+IGNORED_SETTINGS = (
+    "hydra",
+    "logger",
+    "name",
+    "resume",
+    "save",
+    "search",
+    "test",
+    "trial",
+    "trainer.logger",
+)  # say nothing of how it trained
+COMPLETE_STATUSES = ("finished", "early-stopped")
+
+
+def runs_as_study(runs: Sequence[RunResults]) -> StudyResults:
+    """The runs as trials, in the order given."""
+    followed = Counter(run.monitor for run in runs if run.monitor)
+    score = followed.most_common(1)[0][0] if followed else ""
+    missing = [f"{run.name}: {text}" for run in runs for text in run.missing if "run.json" in text]
+    others = [run.name for run in runs if run.monitor and run.monitor != score]
+    if others:
+        missing.append(
+            f"{format_count(len(others), 'run')} followed another score than {score} and cannot be ranked by it"
+        )
+    settings = [scalar_settings(run) for run in runs]
+    varied = [
+        name
+        for name in dict.fromkeys(name for one in settings for name in one)
+        if len({repr(one.get(name)) for one in settings}) > 1
+    ]
+    trials = [
+        run_as_trial(at, run, score, {n: one[n] for n in varied if n in one})
+        for at, (run, one) in enumerate(zip(runs, settings, strict=True))
+    ]
+    lower = next((run.lower for run in runs if run.monitor == score), True)
+    axes = [setting_from_trials(n, [t.params[n] for t in trials if n in t.params]) for n in varied if n != SEED]
+    return StudyResults(
+        Path(os.path.commonpath([run.root.absolute() for run in runs])),
+        score or "score",
+        lower,
+        trials,
+        axes,
+        runs={at: run.root for at, run in enumerate(runs)},
+        objectives=(score,),
+        missing=tuple(missing),
+    )
+
+
+def scalar_settings(run: RunResults) -> dict[str, Any]:
+    """The settings that shape a training, those that are one plain value."""
+    found = flatten(run.config)
+    return {
+        name: value
+        for name, value in found.items()
+        if not any(name == one or name.startswith(f"{one}.") for one in IGNORED_SETTINGS)
+        and (value is None or isinstance(value, str | int | float | bool))
+    }
+
+
+def run_as_trial(number: int, run: RunResults, score: str, params: dict[str, Any]) -> Trial:
+    """A run as a trial."""
+    value = run.best.get("value") if run.monitor == score else None
+    state = "complete" if run.status in COMPLETE_STATUSES else "pruned" if run.status == "pruned" else "failed"
+    curve = tuple((row["step"] + 1, row[score]) for row in run.curves if score in row and "step" in row)
+    return Trial(
+        number,
+        state,
+        params,
+        float(value) if isinstance(value, int | float) else None,
+        float(run.card["seconds"]) if isinstance(run.card.get("seconds"), int | float) else None,
+        run.status if state == "failed" else "",
+        str(run.card.get("reason") or ""),
+        curve,
+        dict(run.scores),
+        tuple(map(str, run.card.get("overrides") or ())),
+        run.name,
+    )

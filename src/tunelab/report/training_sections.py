@@ -1,0 +1,267 @@
+"""Sections on how a run was trained: curves, the doctor's findings, data, provenance.  Pure."""
+
+import math
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tunelab.analysis.learning_curves import CurveDiagnosis, diagnose_curve
+from tunelab.data.report_facts import duplicates, leaks
+from tunelab.report.charts.axes import ReferenceLine, ScaleKind, Series
+from tunelab.report.charts.bars import Bars, bar_chart
+from tunelab.report.charts.lines import line_chart
+from tunelab.report.document import Block, BulletList, CellValue, Chart, Command, Paragraph, Section, Table
+from tunelab.report.formatting import flatten, format_count, format_duration, to_cell
+from tunelab.report.run_reader import RunResults
+
+CurvePoints = tuple[list[float], list[float]]  # steps done, values
+LOG_SCALE_RATIO = 20.0  # ratio of the largest to the smallest value from which on a log scale shows more
+THROUGHPUT_SCORES = ("train/tokens_per_second", "train/samples_per_second")
+
+
+def curve_points(rows: Sequence[Mapping[str, float]], name: str) -> CurvePoints:
+    """One score over the steps done; the file counts from 0."""
+    found = [(row["step"] + 1, row[name]) for row in rows if name in row and "step" in row]
+    return [step for step, _ in found], [value for _, value in found]
+
+
+def curves_section(run: RunResults) -> Section:
+    """The section."""
+    if not run.curves:
+        return Section("Curves", [Paragraph("The run left no curves: metrics.csv is missing or empty.", "soft")])
+    names = list(dict.fromkeys(name for row in run.curves for name in row if name not in ("step", "epoch")))
+    best = [ReferenceLine(float(run.best["step"]), "best")] if run.best.get("step") else []
+    blocks: list[Block] = []
+    blocks += train_and_validation_chart(run, "loss", best)
+    scores = sorted({name.partition("/")[2] for name in names if name.startswith("val/")} - {"loss"})
+    for score in scores:
+        blocks += train_and_validation_chart(run, score, best)
+    for name, words in (
+        ("train/lr", "The learning rate that the schedule gave at each step."),
+        ("train/grad_norm", "Length of the gradient before clipping: spikes and growth announce divergence."),
+        *(
+            (speed, "Dips tell of waiting for data, or of another program on the machine.")
+            for speed in THROUGHPUT_SCORES
+        ),
+    ):
+        xs, ys = curve_points(run.curves, name)
+        if xs:
+            blocks.append(curve_chart(name, [Series(name, xs, ys)], words, best if name == "train/grad_norm" else ()))
+    return Section("Curves", blocks)
+
+
+def train_and_validation_chart(run: RunResults, score: str, best: Sequence[ReferenceLine]) -> list[Block]:
+    """A score of training and validation in one drawing; nothing where neither was logged."""
+    found = [(name, curve_points(run.curves, name)) for name in (f"train/{score}", f"val/{score}")]
+    series = [Series(name, xs, ys) for name, (xs, ys) in found if xs]
+    return [curve_chart(f"val/{score}", series, "", best)] if series else []
+
+
+def curve_chart(name: str, series: Sequence[Series], words: str, marks: Sequence[ReferenceLine]) -> Chart:
+    """A drawing over the steps."""
+    title = " and ".join(line.name for line in series)
+    scale = choose_scale([value for line in series for value in line.ys])
+    label = name.rpartition("/")[2]
+    svg = line_chart(series, title=title, x_label="optimizer steps", y_label=label, y_scale=scale, marks=marks)
+    return Chart("curve_" + name.replace("/", "_"), svg, words, title)
+
+
+def choose_scale(values: Sequence[float]) -> ScaleKind:
+    """A log scale where values are above 0 and far apart."""
+    good = [value for value in values if math.isfinite(value)]
+    return "log" if good and min(good) > 0 and max(good) / min(good) > LOG_SCALE_RATIO else "linear"
+
+
+def diagnose_run_curve(run: RunResults) -> CurveDiagnosis:
+    """The verdict on the followed score, against the training loss."""
+    name = run.monitor or "val/loss"
+    steps, values = curve_points(run.curves, name)
+    train_steps, losses = curve_points(run.curves, "train/loss")
+    return diagnose_curve(steps, values, train_steps, losses, lower=run.lower if run.monitor else True, name=name)
+
+
+def doctor_section(run: RunResults) -> list[Section]:
+    """The section; none where no doctor watched the run."""
+    if not run.doctor:
+        return []
+    entries = run.doctor.get("findings")
+    lines = (
+        [finding_paragraph(entry) for entry in entries if isinstance(entry, Mapping)]
+        if isinstance(entries, list)
+        else []
+    )
+    if not lines:
+        looked = run.doctor.get("looked_for")
+        many = f": {format_count(len(looked), 'ailment')} looked for" if isinstance(looked, list) else ""
+        lines = [Paragraph(f"The doctor watched this run and found nothing amiss{many}.", "good")]
+    return [Section("Doctor", [BulletList(lines)], "What was found while the run trained, and what to try.")]
+
+
+def finding_paragraph(entry: Mapping[str, Any]) -> Paragraph:
+    """One finding as a sentence: its name, what is seen, what to try."""
+    name, says, attempt = (str(entry.get(key) or "").strip() for key in ("verdict", "says", "attempt"))
+    told = f"{name}: {says}" if name and says else name or says
+    return Paragraph(f"{told.rstrip('.')}. {attempt}".strip(), "warn")
+
+
+CHARTED_LABELS = 20  # bars of a drawing
+
+
+def data_section(run: RunResults) -> list[Section]:
+    """The section; none where the run left no data report."""
+    report = run.data
+    if not report:
+        return []
+    splits = report["splits"]
+    names = list(dict.fromkeys(name for row in splits.values() for name in row))
+    rows = [[split, *(row.get(name, 0) for name in names)] for split, row in splits.items()]
+    blocks: list[Block] = [BulletList(data_verdicts(report)), Table("data", ["split", *names], rows)]
+    blocks += length_chart(report.get("lengths", {}))
+    blocks += label_chart(report.get("labels", {}))
+    files = [[name, str(digest)] for name, digest in report.get("files", {}).items()]
+    blocks.append(
+        Table("data_files", ["file", "sha256"], files, "What was read; the sum proves that it is the same file.")
+    )
+    blocks += [Paragraph(note, "soft") for note in report.get("notes", ())]
+    return [Section("Data", blocks)]
+
+
+def data_verdicts(report: Mapping[str, Any]) -> list[Paragraph]:
+    """Duplicates, leaks and dropped rows, each judged."""
+    twice, leaked = duplicates(report), leaks(report)
+    lines = [Paragraph(f"Duplicates: {twice}.", "good" if twice == "none" else "warn")]
+    held = report["leaks"]
+    copies = bool(held["exact"])
+    alike = bool(held["near"] and held["near"]["pairs"])
+    lines.append(Paragraph(f"Leaks: {leaked}.", "bad" if copies else "warn" if alike else "good"))
+    dropped = sum(row.get("dropped", 0) for row in report["splits"].values())
+    cut = sum(row.get("truncated", 0) for row in report["splits"].values())
+    if dropped or cut:
+        lines.append(
+            Paragraph(
+                f"{format_count(dropped, 'row')} dropped and {format_count(cut, 'row')} cut to the longest length.",
+                "warn",
+            )
+        )
+    return lines
+
+
+def length_chart(held: Mapping[str, Mapping[str, Any]]) -> list[Block]:
+    """The lengths of the training rows."""
+    spread = held.get("train") or {}
+    if not spread:
+        return []
+    edges, most = spread["edges"], spread["quantiles"]["most"]
+    lasts = [min(edge - 1, most) for edge in edges[1:]]
+    groups = [f"{low:,}" if low == last else f"{low:,} to {last:,}" for low, last in zip(edges, lasts, strict=False)]
+    title = "Lengths of the training rows"
+    counts = [float(rows) for rows in spread["rows"]]
+    svg = bar_chart(groups[: len(counts)], [Bars("", counts)], title=title, value_label="rows, by tokens", level=True)
+    return [Chart("lengths", svg, "", title)]
+
+
+def label_chart(held: Mapping[str, Mapping[str, int]]) -> list[Block]:
+    """How often each label occurs in training."""
+    table = held.get("train") or {}
+    if not table:
+        return []
+    names = sorted(table, key=lambda name: -table[name])
+    title = "Labels of the training rows" + (
+        f", the {CHARTED_LABELS} most frequent of {len(names)}" if len(names) > CHARTED_LABELS else ""
+    )
+    bars = [Bars("", [float(table[name]) for name in names[:CHARTED_LABELS]])]
+    return [
+        Chart("labels", bar_chart(names[:CHARTED_LABELS], bars, title=title, value_label="rows", level=True), "", title)
+    ]
+
+
+LISTED_PACKAGES = (
+    "torch",
+    "lightning",
+    "transformers",
+    "tokenizers",
+    "peft",
+    "datasets",
+    "hydra-core",
+    "numpy",
+    "optuna",
+    "tunelab",
+)
+GIBIBYTE = 2**30
+
+
+def provenance_section(run: RunResults) -> list[Section]:
+    """The section; none without a run card."""
+    card = run.card
+    if not card:
+        return []
+    blocks: list[Block] = []
+    if command := card.get("command"):
+        blocks.append(Command(str(command), "The command, as it was given:"))
+    blocks.append(
+        Command(f"tunelab reproduce {shlex.quote(str(run.root))}", "To run it again and compare every number:")
+    )
+    blocks += [Paragraph(text, "warn") for text in reproducibility_warnings(card)]
+    rows: list[list[CellValue]] = [
+        [name, value] for name, value in provenance_facts(card).items() if value not in (None, "")
+    ]
+    blocks.append(Table("provenance", ["what", "value"], rows))
+    blocks.append(settings_table(run))
+    return [Section("How it came to be", blocks)]
+
+
+def reproducibility_warnings(card: Mapping[str, Any]) -> list[str]:
+    """What stands between this run and its repetition."""
+    git = card.get("git") or {}
+    found = []
+    if git.get("dirty"):
+        found.append(
+            f"The code had changes that no commit holds ({git.get('diff_bytes', 0):,} bytes); run.json keeps them."
+        )
+    if git.get("untracked"):
+        found.append(
+            f"{len(git['untracked'])} files were not known to git, so the commit alone does not bring them back."
+        )
+    if not git.get("commit"):
+        found.append("No commit is known: the code was run outside a git checkout.")
+    if len(card.get("sessions") or ()):
+        found.append(
+            f"The run was resumed {format_count(len(card['sessions']), 'time')}; look at the commit of each session."
+        )
+    return found
+
+
+def provenance_facts(card: Mapping[str, Any]) -> dict[str, CellValue]:
+    """The card's facts, a line each."""
+    git, machine, model = card.get("git") or {}, card.get("hardware") or {}, card.get("model") or {}
+    versions = card.get("packages") or {}
+    gpus = [str(gpu.get("name", gpu)) if isinstance(gpu, Mapping) else str(gpu) for gpu in machine.get("gpus") or ()]
+    memory = machine.get("memory_bytes")
+    found: dict[str, CellValue] = {
+        "id": card.get("id"),
+        "started": card.get("started"),
+        "ended": card.get("ended"),
+        "time": format_duration(card.get("seconds")),
+        "commit": git.get("commit"),
+        "branch": git.get("branch"),
+        "base model": model.get("path"),
+        "weights sha256": model.get("sha256"),
+        "processor": f"{machine.get('processor')}, {machine.get('usable_cores')} cores" if machine else None,
+        "memory": f"{memory / GIBIBYTE:.1f} GiB" if memory else None,
+        "accelerators": ", ".join(gpus) or "none",
+        "Python": card.get("python"),
+        "system": card.get("platform"),
+        "seed": (card.get("seeds") or {}).get("global"),
+    }
+    return found | {name: versions[name] for name in LISTED_PACKAGES if name in versions}
+
+
+def settings_table(run: RunResults) -> Table:
+    """Every setting, those that the command line changed marked."""
+    changed = {str(word).lstrip("+~").partition("=")[0] for word in run.card.get("overrides") or ()}
+    rows: list[list[CellValue]] = [
+        [name, to_cell(value), "changed" if name in changed or name.partition(".")[0] in changed else None]
+        for name, value in flatten(run.config).items()
+    ]
+    strong = frozenset(place for place, row in enumerate(rows) if row[2])
+    return Table("settings", ["setting", "value", "command line"], rows, "Every setting of the run.", strong=strong)

@@ -1,0 +1,54 @@
+"""The doctor on a run folder: signals read, findings printed and left in `doctor.json`."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from tunelab import console
+from tunelab.analysis.doctor import DOCTOR_CHECKS, format_findings, run_doctor
+from tunelab.analysis.run_signals import Finding, RunSignals
+from tunelab.atomic import write_json
+from tunelab.record import RunFolder
+
+
+def read_run_signals(folder: RunFolder) -> RunSignals:
+    """What a run has written by now; what is not there yet is left out."""
+    card: dict[str, Any] = folder.read_card() if folder.card.is_file() else {}
+    settings = card.get("config") or {}
+    monitor = settings.get("monitor", "auto")
+    best = card.get("best") or {}
+    return RunSignals(
+        curves=folder.read_curves() if folder.curves.is_file() else [],
+        settings=settings,
+        data=folder.read_report() if folder.report.is_file() else {},
+        status=str(card.get("status") or "running"),
+        reason=str(card.get("reason") or ""),
+        monitor=monitor if monitor != "auto" else str(best.get("monitor") or "val/loss"),
+    )
+
+
+def diagnose_run(folder: RunFolder, *, write: bool) -> list[Finding]:
+    """Every finding on a run; with `write` they are left in `doctor.json` too."""
+    run = read_run_signals(folder)
+    found = run_doctor(run)
+    if write:
+        write_findings(folder, run, found)
+    return found
+
+
+def diagnose_finished_run(folder: RunFolder) -> None:
+    """Say what is wrong with a run that has ended, however it did, and leave it in `doctor.json`."""
+    if folder.curves.is_file() or folder.read_card().get("status") == "diverged":
+        console.show_lines("doctor", format_findings(diagnose_run(folder, write=True)))
+
+
+def write_findings(folder: RunFolder, run: RunSignals, found: Sequence[Finding]) -> None:
+    """Leave `doctor.json`: the findings, what was looked for, and up to which step."""
+    steps = [int(row["step"]) for row in run.curves]
+    facts = {
+        "status": run.status,
+        "last_step": max(steps, default=None),
+        "points": len(steps),
+        "looked_for": [*DOCTOR_CHECKS],
+    }
+    write_json(folder.doctor, {**facts, "findings": [asdict(finding) for finding in found]})
