@@ -11,7 +11,7 @@ from pathlib import Path
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from tiny import labelled, write
-from tunelab.models.load import load_tokenizer
+from tunelab.models.load_model import load_tokenizer
 
 ROOT = Path(__file__).parents[1]
 # short: what is shown is how the command is put together, not what comes of hours of training

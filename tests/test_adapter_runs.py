@@ -204,20 +204,20 @@ def test_an_adapter_brings_its_own_rate_and_the_command_line_beats_it() -> None:
 
 
 def test_a_checkpoint_of_another_adapter_is_not_loaded(tmp_path: Path) -> None:
-    from tunelab.models.adapter import attach
-    from tunelab.models.load import load_model, load_tokenizer
-    from tunelab.models.partial import load_trained, trained_only
+    from tunelab.models.adapters import attach_adapter
+    from tunelab.models.freezing import load_trainable_state, trainable_state
+    from tunelab.models.load_model import load_model, load_tokenizer
 
     given = settings(*MODEL).model
     models = []
     for targets in ("[q_proj]", "[q_proj,v_proj]"):
         model = load_model(given, load_tokenizer(given), head="causal", options={})
-        attach(model, settings("adapter=lora", f"adapter.targets={targets}").adapter)
+        attach_adapter(model, settings("adapter=lora", f"adapter.targets={targets}").adapter)
         models.append(model)
-    few, more = (trained_only(model, model.state_dict()) for model in models)
+    few, more = (trainable_state(model, model.state_dict()) for model in models)
 
-    load_trained(models[0], few)
+    load_trainable_state(models[0], few)
     with pytest.raises(RuntimeError, match=r"another model or adapter; missing: .*v_proj.lora_A"):
-        load_trained(models[1], few)
+        load_trainable_state(models[1], few)
     with pytest.raises(RuntimeError, match=r"another model or adapter; unknown: .*v_proj.lora_A"):
-        load_trained(models[0], more)
+        load_trainable_state(models[0], more)

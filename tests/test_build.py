@@ -13,7 +13,7 @@ PAYLOADS = [
     "shutil.rmtree", "torch.load", "torch.serialization.load", "torch.hub.load", "pandas.read_pickle", "numpy.load",
     "pathlib.Path.write_text", "setuptools._distutils.spawn.spawn", "lightning.fabric.utilities.cloud_io._load",
     "hydra.utils.get_method", "torch.optim.adamw.torch.load", "torch.optim._functional.torch.hub.load",
-    "tunelab.optim.schedule.__builtins__.eval", "lightning.pytorch.callbacks.timer.os.system",
+    "tunelab.optim.schedules.__builtins__.eval", "lightning.pytorch.callbacks.timer.os.system",
 ]  # fmt: skip
 
 

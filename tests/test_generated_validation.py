@@ -16,8 +16,8 @@ from tunelab.checkpoint_io import read_checkpoint
 from tunelab.errors import ConfigError
 from tunelab.record import RunFolder
 from tunelab.run import fine_tune
-from tunelab.tasks.answer_scores import AnswerCheck
 from tunelab.tasks.instruction import Instruction
+from tunelab.tasks.metrics.answer_metrics import GenerationEvaluator
 
 SPLIT = ["data.split.validation=0.2", "data.split.test=0.2"]
 SHORT = ["batch_size=8", "max_epochs=2", "lr=3e-3"]
@@ -110,18 +110,18 @@ def test_no_text_is_kept_in_validation(tmp_path: Path, monkeypatch: pytest.Monke
         """A prediction that can be told from every other dict."""
 
     left: list[int] = []
-    real, compute = Instruction.answered, AnswerCheck.compute
+    real, compute = Instruction.answered, GenerationEvaluator.compute
 
     def marked(self: Instruction, *args: Any) -> list[dict[str, Any]]:
         return [Judged(row) for row in real(self, *args)]
 
-    def counting(self: AnswerCheck) -> dict[str, float]:
+    def counting(self: GenerationEvaluator) -> dict[str, float]:
         gc.collect()
         left.append(sum(isinstance(found, Judged) for found in gc.get_objects()))
         return compute(self)
 
     monkeypatch.setattr(Instruction, "answered", marked)
-    monkeypatch.setattr(AnswerCheck, "compute", counting)
+    monkeypatch.setattr(GenerationEvaluator, "compute", counting)
     fine_tune(settings(*given(tmp_path, "test=false", "save=false")), tmp_path / "run")
 
     assert left == [0, 0, 0]

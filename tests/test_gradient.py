@@ -15,8 +15,8 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 from tunelab.data.batching import plan_step
 from tunelab.data.examples import IGNORE, Example, Step
 from tunelab.data.loader import StepLoader
-from tunelab.models.document_attention import NAME
-from tunelab.models.probe import takes_flat_rows
+from tunelab.models.packing_support import supports_packing
+from tunelab.models.unpadded_attention import DOCUMENT_KERNEL
 from tunelab.module import FineTuner
 from tunelab.tasks.instruction import Instruction
 
@@ -88,7 +88,7 @@ def test_the_gradient_does_not_depend_on_how_a_step_is_cut(flat: bool, micro_tok
     # Given uneven rows in steps of 8, of which the last has only 3
     model, examples = tiny_model(), uneven_examples()
     if flat:
-        assert takes_flat_rows(model, NAME)
+        assert supports_packing(model, DOCUMENT_KERNEL)
 
     for step, plain in zip(loader(flat, micro_tokens, 8), loader(False, 10**6, 8), strict=True):
         rows = [row for micro in plain.micros for row in micro.rows.tolist()]

@@ -18,7 +18,7 @@ from tunelab.data.prepare import read_splits
 from tunelab.errors import ConfigError
 from tunelab.record import RunFolder
 from tunelab.run import fine_tune
-from tunelab.tasks.source_scores import SourceScores
+from tunelab.tasks.base import SourceScores
 
 
 def sources(folder: Path) -> dict[str, Path]:
@@ -189,7 +189,7 @@ def test_classes_of_several_sources_are_one_set(tmp_path: Path) -> None:
 
 def test_a_micro_batch_of_two_sources_is_refused() -> None:
     from tunelab.data.examples import Micro
-    from tunelab.tasks.token_scores import TokenScores
+    from tunelab.tasks.metrics.token_metrics import TokenScores
 
     scores = SourceScores(TokenScores, ["a", "b"], ["a", "b"])
     micro: Any = Micro(torch.zeros(2, 1), torch.ones(2), torch.zeros(2, 1), torch.tensor([0, 1]))

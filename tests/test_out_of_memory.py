@@ -10,10 +10,10 @@ from lightning.pytorch.callbacks import Callback
 
 from tiny import MODEL, QUIET, instructions, settings
 from tunelab.errors import ConfigError, TuneLabError
-from tunelab.out_of_memory import is_full
 from tunelab.record import RunFolder
 from tunelab.run import fine_tune
 from tunelab.search.trial_outcome import read_outcome
+from tunelab.training.out_of_memory import is_out_of_memory
 
 
 class Full(Callback):
@@ -38,6 +38,8 @@ def test_a_run_that_meets_the_end_of_memory_says_what_to_try_and_a_search_knows_
 
 
 def test_no_other_fault_is_taken_for_it() -> None:
-    assert is_full(MemoryError()) and is_full(RuntimeError("[enforce fail] DefaultCPUAllocator: not enough memory"))
-    assert not is_full(RuntimeError("shapes do not fit"))
-    assert not is_full(ConfigError("find=micro_tokens: not enough memory for one row"))  # it has its own words
+    assert is_out_of_memory(MemoryError()) and is_out_of_memory(
+        RuntimeError("[enforce fail] DefaultCPUAllocator: not enough memory")
+    )
+    assert not is_out_of_memory(RuntimeError("shapes do not fit"))
+    assert not is_out_of_memory(ConfigError("find=micro_tokens: not enough memory for one row"))  # it has its own words

@@ -15,7 +15,7 @@ from tiny_families import DECODERS, decoder, saved
 from tunelab.data.examples import IGNORE, Example
 from tunelab.data.loader import StepLoader
 from tunelab.errors import ConfigError
-from tunelab.models.layout import choose_layout
+from tunelab.models.packing_support import enable_packing
 from tunelab.record import RunFolder
 from tunelab.run import fine_tune
 from tunelab.tasks.instruction import Instruction
@@ -38,7 +38,7 @@ def gradients(family: str, packing: bool | str, attention: str = "auto") -> tupl
     """The gradient of one step of 18 documents; whether they were laid flat; and in how many passes."""
     model = decoder(family, None if attention == "auto" else attention).double().eval()
     task = Instruction()
-    task.flat = choose_layout(model, packing=packing, attention=attention, kernels=[], at_work=nullcontext)
+    task.flat = enable_packing(model, packing=packing, attention=attention, kernels=[], at_work=nullcontext)
     step = next(iter(StepLoader(
         uneven(), collate=task.collate, filler=task.filler(), batch_size=18, micro_tokens=70, flat=task.flat,
     )))  # fmt: skip

@@ -13,7 +13,7 @@ from tiny import MODEL, QUIET, instructions, settings, write
 from tunelab.assemble import fresh_model, make_task, prepare
 from tunelab.data.places import locate
 from tunelab.errors import ConfigError, DataError
-from tunelab.models.load import load_model
+from tunelab.models.load_model import load_model
 from tunelab.record import RunFolder
 from tunelab.run import fine_tune
 

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
-from tunelab.models.load import load_tokenizer
+from tunelab.models.load_model import load_tokenizer
 
 STARTER = {"path": "package:tunelab.starter/model"}
 SIZE = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}

@@ -12,10 +12,10 @@ import torch
 
 from tunelab.data.examples import Example
 from tunelab.datamodule import StepData
-from tunelab.models.load import load_model, load_tokenizer
+from tunelab.models.load_model import load_model, load_tokenizer
 from tunelab.module import FineTuner
-from tunelab.tasks.answer_scores import AnswerCheck
 from tunelab.tasks.instruction import Instruction
+from tunelab.tasks.metrics.answer_metrics import GenerationEvaluator
 
 warnings.filterwarnings("ignore")
 logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
@@ -48,7 +48,7 @@ def main(devices: int, batch_size: int, target: Path) -> None:
         task, batch_size=8, eval_batch_size=batch_size, micro_tokens=60, seed=1, flat=False, workers=0,
     )  # fmt: skip
     module = FineTuner(model, task, optimizer=lambda p: torch.optim.SGD(p, 0.1), schedule=lambda step: 1.0)
-    module.val_answers = AnswerCheck(task, task.tally, rows, set(range(1, 23)))
+    module.val_answers = GenerationEvaluator(task, task.tally, rows, set(range(1, 23)))
     trainer = L.Trainer(
         accelerator="cpu", devices=devices, logger=False, enable_checkpointing=False, enable_progress_bar=False,
         enable_model_summary=False, use_distributed_sampler=False,

@@ -31,7 +31,7 @@ sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "src")]
 from tiny import settings  # noqa: E402  # the composer of the tests
 from tunelab.assemble import encode  # noqa: E402
 from tunelab.data.examples import IGNORE, Example  # noqa: E402
-from tunelab.models.load import load_tokenizer  # noqa: E402
+from tunelab.models.load_model import load_tokenizer  # noqa: E402
 from tunelab.quiet import silence_vendors  # noqa: E402
 from tunelab.run import fine_tune  # noqa: E402
 

@@ -21,9 +21,9 @@ from hydra import compose, initialize_config_dir
 
 from tunelab.assemble import fresh_model, make_task
 from tunelab.data.batching import mix
-from tunelab.models.load import load_tokenizer
-from tunelab.optim.schedule import linear
-from tunelab.rates import parameter_groups
+from tunelab.models.load_model import load_tokenizer
+from tunelab.optim.param_groups import build_param_groups
+from tunelab.optim.schedules import linear
 from tunelab.report.charts.axes import ReferenceLine, Series
 from tunelab.report.charts.lines import line_chart
 from tunelab.settings import Run, check
@@ -73,7 +73,7 @@ def train(key: Key, stream: torch.Tensor, held: torch.Tensor) -> float:
     """Train one model; its loss on held-back prose."""
     run = settings_of(*key)
     model = fresh_model(run, make_task(run), load_tokenizer(run.model))
-    optimizer = torch.optim.AdamW(parameter_groups(model, run), lr=run.lr, betas=tuple(run.optimizer["betas"]))
+    optimizer = torch.optim.AdamW(build_param_groups(model, run), lr=run.lr, betas=tuple(run.optimizer["betas"]))
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, partial(linear, total=STEPS, warmup=WARMUP))
     for step in range(STEPS):
         optimizer.zero_grad()

@@ -9,6 +9,7 @@ import lightning as L
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tunelab import console
+from tunelab.config.regularization_config import RegularizationConfig
 from tunelab.data.examples import Example
 from tunelab.data.folds import Turn
 from tunelab.data.portions import Portion, portions_of
@@ -16,26 +17,23 @@ from tunelab.data.prepare import Sources, encode_split, left_out_notes, read_spl
 from tunelab.data.token_store import rows_of
 from tunelab.datamodule import StepData
 from tunelab.errors import ConfigError
-from tunelab.guard import Guard
-from tunelab.models.adapter import Adapter, attach, is_partial, refuse_early
-from tunelab.models.architecture import context_limit, load_config, refuse_layers
-from tunelab.models.load import load_model, load_tokenizer
-from tunelab.models.soft_prompt import prompt_ids, prompted
+from tunelab.models.adapters import AdaptedModel, attach_adapter, check_adapter_requirements, is_partial_checkpoint
+from tunelab.models.architecture import check_layer_settings, context_limit, load_architecture
+from tunelab.models.heads import ensure_pad_token, input_embeddings
+from tunelab.models.load_model import load_model, load_tokenizer
+from tunelab.models.soft_prompt import prepend_soft_prompt, soft_prompt_ids
 from tunelab.module import FineTuner
-from tunelab.optimizing import make_schedule, optimizer_maker, refuse_optimizer
-from tunelab.rates import held_back, starts
-from tunelab.reference import training_device, with_reference
-from tunelab.regularize.regularizer import Regularizer
-from tunelab.regularize.wanted import Wanted
-from tunelab.rows import lay_out
+from tunelab.optim.factory import build_schedule, check_optimizer_requirements, optimizer_builder
+from tunelab.optim.param_groups import frozen_at_step, unfreezing_steps
 from tunelab.settings import Run
-from tunelab.tasks.base import Task
+from tunelab.tasks.base import SourceScores, Task
 from tunelab.tasks.classification import Classification
 from tunelab.tasks.instruction import Instruction
-from tunelab.tasks.pooling import embedding, ensure_pad
 from tunelab.tasks.preference import Preference
 from tunelab.tasks.regression import Regression
-from tunelab.tasks.source_scores import SourceScores
+from tunelab.training.device_placement import add_reference_logprobs, choose_packing, select_training_device
+from tunelab.training.nonfinite import NonFiniteGuard
+from tunelab.training.regularizer import Regularizer
 
 TASKS: Mapping[str, type[Task]] = {kind.name: kind for kind in (Instruction, Preference, Classification, Regression)}
 
@@ -73,7 +71,7 @@ class Encoded:
 class Prepared(Encoded):
     """What a run works with, before any training."""
 
-    adapter: Adapter
+    adapter: AdaptedModel
 
     @property
     def model(self) -> PreTrainedModel:
@@ -90,7 +88,7 @@ def make_task(settings: Run) -> Task:
     """The task that `data.task` names, with those keys of the block that it takes."""
     kind = TASKS[str(settings.data["task"])]
     given = {**settings.data, "max_new_tokens": settings.eval["max_new_tokens"]}
-    if smoothing := Wanted.of(settings.regularization).label_smoothing:
+    if smoothing := RegularizationConfig.of(settings.regularization).label_smoothing:
         given["label_smoothing"] = smoothing
     return kind(**{name: given[name] for name in signature(kind).parameters if name in given})
 
@@ -132,7 +130,7 @@ def portions(sources: Sources, examples: Mapping[str, Sequence[Example]]) -> dic
 
 def use_tokenizer(settings: Run, task: Task, tokenizer: PreTrainedTokenizerBase) -> None:
     """Hand a task its tokenizer, and the longest sequence that model and settings allow."""
-    longest = context_limit(load_config(settings.model, tokenizer))
+    longest = context_limit(load_architecture(settings.model, tokenizer))
     if longest is not None:
         longest -= int(settings.adapter.get("length", 0))  # of a soft prompt
     bounds = [bound for bound in (longest, settings.data["max_tokens"]) if bound is not None]
@@ -146,17 +144,17 @@ def prepare(settings: Run) -> Prepared:
         DataError: If records cannot be used.
         ConfigError: If model or tokenizer cannot be loaded.
     """
-    refuse_early(settings.adapter, str(settings.data["task"]))
-    refuse_optimizer(settings.optimizer, str(settings.trainer["accelerator"]))
-    refuse_layers(settings.model)
+    check_adapter_requirements(settings.adapter, str(settings.data["task"]))
+    check_optimizer_requirements(settings.optimizer, str(settings.trainer["accelerator"]))
+    check_layer_settings(settings.model)
     encoded = encode(settings)
     task = encoded.task
     adapter = fresh_adapter(settings, task, encoded.tokenizer)
     model = adapter.model
-    lay_out(settings, task, model)
-    encoded.examples = with_reference(settings, task, model, encoded.examples)
-    if lead := prompt_ids(model):
-        encoded.examples = {name: prompted(found, lead) for name, found in encoded.examples.items()}
+    choose_packing(settings, task, model)
+    encoded.examples = add_reference_logprobs(settings, task, model, encoded.examples)
+    if lead := soft_prompt_ids(model):
+        encoded.examples = {name: prepend_soft_prompt(found, lead) for name, found in encoded.examples.items()}
     return Prepared(**vars(encoded), adapter=adapter)
 
 
@@ -165,10 +163,10 @@ def fresh_model(settings: Run, task: Task, tokenizer: PreTrainedTokenizerBase) -
     return fresh_adapter(settings, task, tokenizer).model
 
 
-def fresh_adapter(settings: Run, task: Task, tokenizer: PreTrainedTokenizerBase) -> Adapter:
+def fresh_adapter(settings: Run, task: Task, tokenizer: PreTrainedTokenizerBase) -> AdaptedModel:
     """The model as it is before training, and what trains in it; the same weights at every call."""
     L.seed_everything(settings.seed, verbose=False)  # before the model: a new head starts from random weights
-    wanted = Wanted.of(settings.regularization)
+    wanted = RegularizationConfig.of(settings.regularization)
     model = load_model(
         settings.model,
         tokenizer,
@@ -178,11 +176,11 @@ def fresh_adapter(settings: Run, task: Task, tokenizer: PreTrainedTokenizerBase)
         attention_dropout=wanted.attention_dropout,
         four_bit=settings.adapter["kind"] == "qlora",
     )
-    known = load_config(settings.model, tokenizer).get_text_config().vocab_size
-    new_tokens = range(known, embedding(model).shape[0])
+    known = load_architecture(settings.model, tokenizer).get_text_config().vocab_size
+    new_tokens = range(known, input_embeddings(model).shape[0])
     if task.head == "sequence":
-        ensure_pad(tokenizer, model)
-    adapter = attach(model, settings.adapter, new_tokens=new_tokens)
+        ensure_pad_token(tokenizer, model)
+    adapter = attach_adapter(model, settings.adapter, new_tokens=new_tokens)
     model.train()  # transformers hands models over with dropout switched off
     return adapter
 
@@ -200,7 +198,7 @@ def make_data(prepared: Prepared) -> StepData:
         flat=prepared.flat,
         workers=int(settings.data["workers"]),
         portions=prepared.portions,
-        pass_cost=PASS_COST.get(training_device(str(settings.trainer["accelerator"])).type),
+        pass_cost=PASS_COST.get(select_training_device(str(settings.trainer["accelerator"])).type),
     )
 
 
@@ -209,12 +207,12 @@ def make_module(prepared: Prepared, model: PreTrainedModel) -> FineTuner:
     settings = prepared.settings
     # counted here: asking Lightning's trainer would load the data before a resumed run has restored its place in it
     total = planned_steps(settings, prepared.epoch_rows)
-    regularizer = Regularizer(prepared.task, model, Wanted.of(settings.regularization), total)
+    regularizer = Regularizer(prepared.task, model, RegularizationConfig.of(settings.regularization), total)
     return FineTuner(
         model,
         prepared.task,
-        optimizer=optimizer_maker(model, settings),
-        schedule=make_schedule(settings.scheduler, total),
+        optimizer=optimizer_builder(model, settings),
+        schedule=build_schedule(settings.scheduler, total),
         clip=float(settings.trainer["gradient_clip_val"] or 0),
         seed=settings.seed,
         by_source={
@@ -222,10 +220,10 @@ def make_module(prepared: Prepared, model: PreTrainedModel) -> FineTuner:
             for name, found in prepared.portions.items()
             if name != "train"
         },
-        partial=is_partial(model, str(settings.adapter["kind"])),
-        held=held_back(model, starts(model, settings, total)),
+        partial=is_partial_checkpoint(model, str(settings.adapter["kind"])),
+        held=frozen_at_step(model, unfreezing_steps(model, settings, total)),
         regularizer=regularizer,
-        guard=Guard.of(settings.callbacks, model, regularizer, tell=console.say),
+        guard=NonFiniteGuard.of(settings.callbacks, model, regularizer, tell=console.say),
     )
 
 

@@ -20,13 +20,13 @@ from tunelab.data.places import locate
 from tunelab.errors import Diverged, Pruned, TuneLabError
 from tunelab.export import export_model
 from tunelab.model_card import model_card
-from tunelab.models.adapter import Adapter
-from tunelab.models.merged import merged, write_peft
-from tunelab.models.partial import load_trained, trained_only
+from tunelab.models.adapter_export import merge_adapter_weights, write_peft_adapter
+from tunelab.models.adapters import AdaptedModel
+from tunelab.models.freezing import load_trainable_state, trainable_state
 from tunelab.record import RunFolder
 from tunelab.run_card import close_card, sha256_file
-from tunelab.scoring import Outcome
 from tunelab.settings import Run
+from tunelab.training.evaluate import EvalOutcome
 
 COMPLETE = ("finished", "early-stopped")  # statuses of a run that has all its scores
 ENDINGS = {143: "SIGTERM", 130: "SIGINT"}  # exit status of a run that left at a safe point, and why
@@ -46,7 +46,7 @@ class Ending:
         return {"pre-empted": "preempted", "failed": "failed", "diverged": "failed"}.get(self.status, "success")
 
 
-def how_it_ended(trainer: L.Trainer, outcome: Outcome, monitor: str) -> Ending:
+def how_it_ended(trainer: L.Trainer, outcome: EvalOutcome, monitor: str) -> Ending:
     """Finished, or stopped early and why."""
     stopper = next((found for found in callbacks_of(trainer) if isinstance(found, EarlyStopping)), None)
     score = outcome.scores.get(monitor)
@@ -90,7 +90,7 @@ def close(
     card: Mapping[str, Any],
     ending: Ending,
     trainer: L.Trainer | None,
-    outcome: Outcome,
+    outcome: EvalOutcome,
     seconds: float,
     energy: Mapping[str, float | None],
 ) -> None:
@@ -125,7 +125,7 @@ def best_of(trainer: L.Trainer | None) -> dict[str, Any] | None:
 def finish_folder(
     prepared: Prepared,
     folder: RunFolder,
-    outcome: Outcome,
+    outcome: EvalOutcome,
     overrides: Sequence[str],
     loggers: Sequence[Logger],
     trainer: L.Trainer,
@@ -146,7 +146,7 @@ def finish_folder(
 
 
 def write_export(
-    prepared: Prepared, folder: RunFolder, outcome: Outcome, overrides: Sequence[str], target: Path | None = None
+    prepared: Prepared, folder: RunFolder, outcome: EvalOutcome, overrides: Sequence[str], target: Path | None = None
 ) -> None:
     """Leave the best model as plain transformers loads it, in the run's `export/` unless a target is given."""
     settings, task = prepared.settings, prepared.task
@@ -163,7 +163,7 @@ def write_export(
         scores=outcome.scores,
         command=shlex.join(["python", "train.py", *overrides]),
     )
-    plain = merged(exportable(prepared), prepared.tokenizer)
+    plain = merge_adapter_weights(exportable(prepared), prepared.tokenizer)
     if warning := task.finish(plain.model):
         console.say(warning)
     options = task.export_options()
@@ -174,18 +174,18 @@ def write_export(
         plain.tokenizer,
         target or folder.export,
         card=text,
-        beside=lambda part: write_peft(prepared.adapter, plain.model, part / "adapter", base_of(settings)),
+        beside=lambda part: write_peft_adapter(prepared.adapter, plain.model, part / "adapter", base_of(settings)),
         **options,
     )
 
 
-def exportable(prepared: Prepared) -> Adapter:
+def exportable(prepared: Prepared) -> AdaptedModel:
     """What is merged into plain weights: the trained adapter, on an unpacked base where training had it in 4 bit."""
     if prepared.adapter.kind != "qlora":
         return prepared.adapter
     settings = replace(prepared.settings, adapter={**prepared.settings.adapter, "kind": "lora"})
     unpacked = fresh_adapter(settings, prepared.task, prepared.tokenizer)
-    load_trained(unpacked.model, trained_only(prepared.model, prepared.model.state_dict()))
+    load_trainable_state(unpacked.model, trainable_state(prepared.model, prepared.model.state_dict()))
     return unpacked
 
 

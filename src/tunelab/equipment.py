@@ -28,11 +28,11 @@ from tunelab.callbacks.stage import OwnRates, StageEnd
 from tunelab.callbacks.throughput import Throughput
 from tunelab.checkpoint_io import AtomicCheckpointIO
 from tunelab.errors import ConfigError
-from tunelab.monitored import direction
-from tunelab.optimizing import follows_validation
+from tunelab.optim.factory import follows_plateau
 from tunelab.record import RunFolder
 from tunelab.settings import Run
 from tunelab.tasks.base import Task
+from tunelab.tasks.metrics.directions import metric_direction
 
 
 def objective(settings: Run, task: Task, sources: Sequence[str] = ()) -> tuple[str, str]:
@@ -59,7 +59,7 @@ def objective(settings: Run, task: Task, sources: Sequence[str] = ()) -> tuple[s
         )
     if settings.mode != "auto":
         return monitor, settings.mode
-    return monitor, direction(monitor)
+    return monitor, metric_direction(monitor)
 
 
 def make_callbacks(settings: Run, folder: RunFolder, monitor: str, mode: str, *, validates: bool) -> list[Callback]:
@@ -80,7 +80,7 @@ def make_callbacks(settings: Run, folder: RunFolder, monitor: str, mode: str, *,
         found.append(EarlyStopping(monitor, mode=mode, patience=patience, min_delta=least))
     if validates and settings.trial["id"] is not None:
         found += trial_callbacks(settings, monitor)
-    if follows_validation(settings.scheduler):
+    if follows_plateau(settings.scheduler):
         if not validates:
             raise ConfigError("scheduler=plateau follows validations, and there are none; set data.split.validation")
         found.append(FollowValidation(monitor, mode))

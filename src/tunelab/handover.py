@@ -12,10 +12,10 @@ from tunelab.data.one_source import SPLITS, Split
 from tunelab.data.prepare import Sources
 from tunelab.errors import ConfigError
 from tunelab.export import swap
-from tunelab.models.merged import merged, write_peft
-from tunelab.models.soft_prompt import soft_prompt
+from tunelab.models.adapter_export import merge_adapter_weights, write_peft_adapter
+from tunelab.models.soft_prompt import find_soft_prompt
 from tunelab.restore import Trained
-from tunelab.scoring import Outcome
+from tunelab.training.evaluate import EvalOutcome
 
 Scale = tuple[list[float], list[float]]  # mean and deviation of targets, which outputs are still to be given
 
@@ -43,14 +43,14 @@ def hand_over(trained: Trained, target: Path, format: str) -> Scale | None:
         trained.settings, trained.task, sources, trained.tokenizer, {}, report["splits"], adapter=trained.adapter
     )
     scores = folder.read_scores() if folder.metrics.is_file() else {}
-    write_export(prepared, folder, Outcome(scores), folder.read_card()["overrides"], target)
+    write_export(prepared, folder, EvalOutcome(scores), folder.read_card()["overrides"], target)
     return None
 
 
 def write_adapter(trained: Trained, target: Path) -> Scale | None:
     """Write the adapter alone, in PEFT's layout, with the tokenizer and the chat template it was trained with."""
     kind = str(trained.settings.adapter["kind"])
-    if trained.adapter.wrapper is None and soft_prompt(trained.model) is None:
+    if trained.adapter.wrapper is None and find_soft_prompt(trained.model) is None:
         raise ConfigError(
             f"this run was trained with adapter={kind}, which changes the base model's own weights: there is no "
             "adapter beside them. Take --format merged"
@@ -58,12 +58,12 @@ def write_adapter(trained: Trained, target: Path) -> Scale | None:
     part = target.with_name(f".{target.name}.{os.getpid()}{PARTIAL}")
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
-        plain = merged(trained.adapter, trained.tokenizer)
+        plain = merge_adapter_weights(trained.adapter, trained.tokenizer)
         if warning := trained.task.finish(plain.model):
             console.say(warning)
         config = plain.model.config
         scale = (config.target_mean, config.target_std) if hasattr(config, "target_mean") else None
-        write_peft(trained.adapter, plain.model, part, base_of(trained.settings))
+        write_peft_adapter(trained.adapter, plain.model, part, base_of(trained.settings))
         trained.tokenizer.save_pretrained(part)
         if template := trained.task.export_options().get("chat_template"):
             (part / "chat_template.jinja").write_text(template, encoding="utf-8")

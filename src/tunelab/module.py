@@ -20,20 +20,19 @@ from typing_extensions import override
 
 from tunelab.data.batching import mix
 from tunelab.data.examples import Step
-from tunelab.guard import Guard
-from tunelab.models.partial import load_trained, trained_only
-from tunelab.optim.lbfgs import evaluations
-from tunelab.optim.shown import saved, show
-from tunelab.regularize.regularizer import Regularizer
-from tunelab.scored import Scored
-from tunelab.tasks.base import Task
-from tunelab.tasks.source_scores import SourceScores
+from tunelab.models.freezing import load_trainable_state, trainable_state
+from tunelab.optim.lbfgs import closure_with_first_loss
+from tunelab.regularization.averaging import checkpoint_weights, swap_averaged_weights
+from tunelab.tasks.base import SourceScores, Task
+from tunelab.training.eval_module import EvalModule
+from tunelab.training.nonfinite import NonFiniteGuard
+from tunelab.training.regularizer import Regularizer
 
 MakeOptimizer = Callable[[list[nn.Parameter]], Optimizer]
 Schedule = Callable[[int], float]  # optimizer step to a factor on the peak rate
 
 
-class FineTuner(Scored):
+class FineTuner(EvalModule):
     """Sums the loss over a step's micro-batches, divides by the units of the whole step, and steps once.
 
     So the gradient depends neither on how a step is cut, nor on how many devices share it, and every count of
@@ -70,14 +69,14 @@ class FineTuner(Scored):
         held: Callable[[int], Sequence[nn.Parameter]] = lambda step: (),
         regularizer: Regularizer | None = None,
         by_source: Mapping[str, SourceScores] = MappingProxyType({}),
-        guard: Guard | None = None,
+        guard: NonFiniteGuard | None = None,
     ) -> None:
         super().__init__(model, task, by_source)
         self.automatic_optimization = False
         self.make_optimizer, self.schedule = optimizer, schedule
         self.clip, self.seed, self.partial, self.held = clip, seed, partial, held
         self.regularizer = regularizer or Regularizer(task, model)
-        self.guard = guard or Guard(model, self.regularizer)
+        self.guard = guard or NonFiniteGuard(model, self.regularizer)
         self.step_loss = self.step_norm = float("nan")
         # double: float32 cannot count past 16.7 million tokens; persistent: a mid-epoch resume keeps the epoch's mean
         self.epoch_loss = MeanMetric().set_dtype(torch.double)
@@ -97,7 +96,7 @@ class FineTuner(Scored):
         self.log("train/lr", optimizer.param_groups[0]["lr"])
         found = self.step_scores.compute() if self.step_scores is not None else {}
         if getattr(optimizer, "needs_closure", False):
-            optimizer.step(cast(Callable[[], float], evaluations(mean, lambda: self._again(step))))
+            optimizer.step(cast(Callable[[], float], closure_with_first_loss(mean, lambda: self._again(step))))
         else:
             optimizer.step()
         self.log_dict(self.regularizer.after_step(optimizer))
@@ -162,11 +161,11 @@ class FineTuner(Scored):
 
     @override
     def on_validation_start(self) -> None:
-        show(self._averaging(), averages=self.trainer.state.fn == "fit")
+        swap_averaged_weights(self._averaging(), averages=self.trainer.state.fn == "fit")
 
     @override
     def on_validation_end(self) -> None:  # checkpoints have been written by now
-        show(self._averaging(), averages=False)
+        swap_averaged_weights(self._averaging(), averages=False)
 
     @override
     def configure_optimizers(self) -> OptimizerLRScheduler:
@@ -175,16 +174,16 @@ class FineTuner(Scored):
 
     @override
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> None:
-        load_trained(self, state_dict)
+        load_trainable_state(self, state_dict)
 
     @override
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         fresh = "optimizer_states" not in checkpoint  # weights to be used, not to go on from
-        checkpoint["state_dict"] = saved(self._averaging(), checkpoint["state_dict"], averages=fresh)
+        checkpoint["state_dict"] = checkpoint_weights(self._averaging(), checkpoint["state_dict"], averages=fresh)
         if not fresh:
             checkpoint |= {"regularizer": self.regularizer.state(), "guard": self.guard.state()}
         if self.partial:
-            checkpoint["state_dict"] = trained_only(self, checkpoint["state_dict"])
+            checkpoint["state_dict"] = trainable_state(self, checkpoint["state_dict"])
         checkpoint["tunelab"] = {"seed": self.seed, "task": self.task.name, **task_state(self.task)}
 
     @override

@@ -6,21 +6,21 @@ from pathlib import Path
 from typing import Any
 
 from tunelab import console
-from tunelab.asking import answer_notes
 from tunelab.assemble import Encoded, Prepared, planned_steps
 from tunelab.atomic import write_json
 from tunelab.checkpoint_io import read_checkpoint
+from tunelab.config.regularization_config import RegularizationConfig
 from tunelab.data.places import locate
 from tunelab.data.report import build_report
 from tunelab.data.report_facts import facts
-from tunelab.optim.notes import average_notes, curve_notes
-from tunelab.rates import told
+from tunelab.models.architecture import describe_dropout
+from tunelab.optim.factory import averaging_notes, schedule_notes
+from tunelab.optim.param_groups import describe_learning_rates
 from tunelab.record import RunFolder
-from tunelab.regularize.dropout import shown
-from tunelab.regularize.notes import weight_notes
-from tunelab.regularize.wanted import Wanted
+from tunelab.regularization.model_support import regularization_notes
 from tunelab.run_card import TOKENIZER, open_card, sha256_file, sha256_folder
 from tunelab.settings import Run
+from tunelab.training.generation_eval import generation_notes
 
 
 def begin_card(
@@ -98,17 +98,17 @@ def show_work(prepared: Prepared, folder: RunFolder) -> None:
         "rows": "end to end" if prepared.flat else "padded, sorted by length",
     }
     settings = prepared.settings
-    ways = told(model, settings, planned_steps(settings, prepared.epoch_rows))
+    ways = describe_learning_rates(model, settings, planned_steps(settings, prepared.epoch_rows))
     if any(settings.regularization.get(name) is not None for name in ("dropout", "attention_dropout")):
-        ways["dropout"] = shown(model.config)
+        ways["dropout"] = describe_dropout(model.config)
     name = {"name": settings.model["path"], "family": model.config.model_type}
     console.show_model({**name, **sizes, "adapter": settings.adapter["kind"], **ways})
     report = report_of(prepared)
     console.show_data(prepared.counts, facts(report))
-    of_rate = curve_notes(settings.optimizer, settings.scheduler, planned_steps(settings, prepared.epoch_rows))
-    of_averages = average_notes(settings.optimizer, settings.regularization)
-    of_weights = weight_notes(model, Wanted.of(settings.regularization), settings.optimizer)
-    for note in [*prepared.sources.notes, *of_rate, *of_averages, *of_weights, *answer_notes(prepared)]:
+    of_rate = schedule_notes(settings.optimizer, settings.scheduler, planned_steps(settings, prepared.epoch_rows))
+    of_averages = averaging_notes(settings.optimizer, settings.regularization)
+    of_weights = regularization_notes(model, RegularizationConfig.of(settings.regularization), settings.optimizer)
+    for note in [*prepared.sources.notes, *of_rate, *of_averages, *of_weights, *generation_notes(prepared)]:
         console.say(f"  {note}")
     folder.write_report(report)
 

@@ -19,14 +19,14 @@ from tunelab.assemble import fresh_adapter, make_task, use_tokenizer
 from tunelab.checkpoint_io import read_checkpoint
 from tunelab.equipment import precision
 from tunelab.errors import ConfigError
-from tunelab.models.adapter import Adapter
-from tunelab.models.load import load_model, load_tokenizer
-from tunelab.models.partial import load_trained
+from tunelab.models.adapters import AdaptedModel
+from tunelab.models.freezing import load_trainable_state
+from tunelab.models.load_model import load_model, load_tokenizer
 from tunelab.record import RunFolder
-from tunelab.rows import lay_out
 from tunelab.run_card import sha256_folder
 from tunelab.settings import Run, check
 from tunelab.tasks.base import Task
+from tunelab.training.device_placement import choose_packing
 
 
 @dataclass
@@ -43,7 +43,7 @@ class Trained:
     settings: Run
     task: Task
     tokenizer: PreTrainedTokenizerBase
-    adapter: Adapter
+    adapter: AdaptedModel
     fabric: Fabric
     source: Path
     note: str | None = None
@@ -102,7 +102,7 @@ def restore(place: str | Path, checkpoint: Path | None = None) -> Trained:
         note = f"taken from {source}, since the checkpoint cannot be used: {str(fault).splitlines()[0]}"
         tokenizer, adapter = from_export(settings, task, folder)
     model = adapter.model
-    lay_out(settings, task, model)
+    choose_packing(settings, task, model)
     if settings.trainer["precision"] == "64-true":
         model.double()
     fabric = fabric_of(settings)
@@ -119,12 +119,12 @@ def load_weights(model: PreTrainedModel, path: Path) -> None:
     found = read_checkpoint(path)["state_dict"]
     own = "model."  # the name of the network inside `FineTuner`
     try:
-        load_trained(model, {name.removeprefix(own): found[name] for name in found if name.startswith(own)})
+        load_trainable_state(model, {name.removeprefix(own): found[name] for name in found if name.startswith(own)})
     except RuntimeError as fault:
         raise ConfigError(f"{path} does not fit the base model, which must have changed since: {fault}") from fault
 
 
-def from_export(settings: Run, task: Task, folder: RunFolder) -> tuple[PreTrainedTokenizerBase, Adapter]:
+def from_export(settings: Run, task: Task, folder: RunFolder) -> tuple[PreTrainedTokenizerBase, AdaptedModel]:
     """The tokenizer and the merged model of a run's export; the settings name it as their model from then on."""
     state, config = _json(folder.learned), _json(folder.export / "config.json")
     # of regression: an export whose head holds the scale has none left to apply
@@ -136,7 +136,7 @@ def from_export(settings: Run, task: Task, folder: RunFolder) -> tuple[PreTraine
     tokenizer = load_tokenizer(settings.model)
     use_tokenizer(settings, task, tokenizer)
     model = load_model(settings.model, tokenizer, head=task.head, options=task.head_options())
-    return tokenizer, Adapter(model, "full")
+    return tokenizer, AdaptedModel(model, "full")
 
 
 def find_run(place: str | Path) -> RunFolder:

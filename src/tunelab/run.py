@@ -12,28 +12,28 @@ from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 
 from tunelab import console, peak_memory
-from tunelab.asking import answer_check
 from tunelab.assemble import make_data, make_module, prepare
 from tunelab.closing import COMPLETE, Ending, by_split, close, failed, finish_folder, how_it_ended, leave_if_pruned
 from tunelab.energy import EnergyMeter
 from tunelab.equipment import device_faults, make_callbacks, make_trainer, objective
 from tunelab.errors import ConfigError
-from tunelab.finders.find import find
 from tunelab.inherit import inherit
 from tunelab.opening import begin_card, show_work, started_with, steps_done, unprepared_card
-from tunelab.out_of_memory import is_full, told
 from tunelab.quiet import silence_vendors
 from tunelab.record import RunFolder
 from tunelab.resume import resumed
-from tunelab.scoring import Outcome, score
 from tunelab.search.study_folder import StudyFolder
 from tunelab.settings import Run, check
 from tunelab.tracking.loggers import build_loggers, check_loggers, finish_loggers
 from tunelab.tracking.redact import redact
 from tunelab.tracking.title import title
-from tunelab.train_sample import train_sample
 from tunelab.training.cross_validation import cross_validate
+from tunelab.training.eval_module import make_train_sample
+from tunelab.training.evaluate import EvalOutcome, evaluate_best_checkpoint
 from tunelab.training.final_results import answer_group_tables, log_results
+from tunelab.training.finders.run_finder import run_finder
+from tunelab.training.generation_eval import make_generation_evaluator
+from tunelab.training.out_of_memory import explain_out_of_memory, is_out_of_memory
 from tunelab.training.run_diagnosis import diagnose_finished_run
 
 
@@ -48,7 +48,7 @@ def run(config: DictConfig) -> float | None:
     settings = check(resumed(config, overrides) if config.resume else config)
     folder = Path(hydra.runtime.output_dir)
     if settings.find is not None:
-        find(settings, folder)
+        run_finder(settings, folder)
         return None
     if settings.cv["folds"] is not None and settings.cv["fold"] is None:
         beside = [word for word in hydra.overrides.hydra if word.startswith("hydra.searchpath")]
@@ -83,7 +83,7 @@ def fine_tune(
     main = console.is_main_process()
     folder = open_folder(root, resume=bool(settings.resume)) if main else RunFolder(root)
     loggers: list[Logger] = []
-    ending, outcome, trainer = Ending("failed", "it never started"), Outcome(), None
+    ending, outcome, trainer = Ending("failed", "it never started"), EvalOutcome(), None
     card: dict[str, Any] = {}
     try:
         if main:
@@ -111,18 +111,18 @@ def fine_tune(
         ours = make_callbacks(settings, folder, monitor, mode, validates=validates)
         trainer = make_trainer(settings, root, [*callbacks, *ours], loggers)
         module, data = make_module(prepared, prepared.model), make_data(prepared)
-        module.val_answers = answer_check(prepared)
-        module.train_sample = train_sample(settings, prepared.task, prepared.examples, flat=prepared.flat)
+        module.val_answers = make_generation_evaluator(prepared)
+        module.train_sample = make_train_sample(settings, prepared.task, prepared.examples, flat=prepared.flat)
         trainer.fit(module, datamodule=data, ckpt_path=None if done is None else folder.last, weights_only=True)
         leave_if_pruned(trainer)
         if not folder.best.exists():  # nothing was validated: the last weights are all there is
             trainer.save_checkpoint(folder.best, weights_only=True)
-        outcome = score(prepared, module, data, trainer, folder)
+        outcome = evaluate_best_checkpoint(prepared, module, data, trainer, folder)
         ending = how_it_ended(trainer, outcome, monitor)
         if main:
             finish_folder(prepared, folder, outcome, overrides, loggers, trainer)
     except BaseException as fault:
-        worded = told(fault, settings) if is_full(fault) else fault
+        worded = explain_out_of_memory(fault, settings) if is_out_of_memory(fault) else fault
         ending = failed(worded)
         if worded is fault:
             raise

@@ -10,15 +10,17 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from tunelab import build, resolvers
+from tunelab.config.constraints import CHOICES, RANGES, choice_fault, range_fault
+from tunelab.config.cross_checks import (
+    finder_faults,
+    model_faults,
+    optimizer_argument_faults,
+    optimizer_faults,
+    regularization_faults,
+)
 from tunelab.data.folds import fold_faults
 from tunelab.data.mix import mix_faults
 from tunelab.errors import ConfigError
-from tunelab.finders.faults import find_faults
-from tunelab.legal import CHOICES, RANGES, out_of_range, unknown_choice
-from tunelab.models.model_faults import model_faults
-from tunelab.optim.faults import optimizer_faults
-from tunelab.optimizer_trial import refusals
-from tunelab.regularize.faults import regularization_faults
 
 resolvers.register()
 
@@ -68,8 +70,8 @@ def check(config: DictConfig) -> Run:
         ConfigError: Naming every fault at once, each with a way out.
     """
     values, faults = typed(config)
-    faults += [f for name, (low, high) in RANGES.items() if (f := out_of_range(name, lookup(values, name), low, high))]
-    faults += [fault for name in CHOICES if (fault := unknown_choice(name, lookup(values, name)))]
+    faults += [f for name, (low, high) in RANGES.items() if (f := range_fault(name, lookup(values, name), low, high))]
+    faults += [fault for name in CHOICES if (fault := choice_fault(name, lookup(values, name)))]
     for block in ("optimizer", "scheduler"):
         if "_target_" in values.get(block, {}):
             faults += build.faults_of(values[block], block)
@@ -86,9 +88,9 @@ def check(config: DictConfig) -> Run:
     faults += optimizer_faults(values)
     faults += fold_faults(values)
     faults += regularization_faults(values)
-    faults += find_faults(values)
+    faults += finder_faults(values)
     if "_target_" in values.get("optimizer", {}) and not any("optimizer" in fault for fault in faults):
-        faults += refusals(values["optimizer"])
+        faults += optimizer_argument_faults(values["optimizer"])
     if data.get("mix") is not None:
         data["train"] = None
     if faults:

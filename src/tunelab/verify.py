@@ -17,8 +17,8 @@ from tunelab import clean_check
 from tunelab.data.conversation import Conversation, Message
 from tunelab.data.examples import Example
 from tunelab.errors import TuneLabError
-from tunelab.models.document_attention import PlainAttention, on_device
-from tunelab.models.soft_prompt import prompt_ids
+from tunelab.models.soft_prompt import soft_prompt_ids
+from tunelab.models.unpadded_attention import PlainAttention, micro_to_device
 from tunelab.restore import Trained
 
 TEXT = "Tell me what is asked here, and answer it."
@@ -52,7 +52,7 @@ def take_probe(trained: Trained) -> Probe:
     if task.head == "causal":
         template = getattr(task, "template")  # noqa: B009  # every causal task has one
         ids = template.reply_ids(Conversation((Message("user", TEXT),)))
-        lead = prompt_ids(model)
+        lead = soft_prompt_ids(model)
         given = torch.tensor([[*lead, *ids]], device=model.device)
         with PlainAttention(model):
             outputs = model(input_ids=given, attention_mask=torch.ones_like(given)).logits
@@ -61,7 +61,7 @@ def take_probe(trained: Trained) -> Probe:
     ids = trained.tokenizer(TEXT)["input_ids"]
     filler = task.filler()
     micro = task.collate([Example(list(ids), filler.target, 0, 0)])
-    outputs = task.logits(model, on_device(micro, model.device)).float().cpu()
+    outputs = task.logits(model, micro_to_device(micro, model.device)).float().cpu()
     mean, std = getattr(task, "mean", None), getattr(task, "std", None)
     if mean is not None and std is not None:
         outputs = outputs * torch.tensor(std) + torch.tensor(mean)

@@ -8,7 +8,7 @@ import torch
 from torch.optim.lr_scheduler import LambdaLR
 
 from tunelab.callbacks.plateau import FollowValidation
-from tunelab.optim.plateau import Plateau
+from tunelab.optim.schedules import Plateau
 
 
 def trainer(plateau: Plateau, **more: Any) -> Any:

@@ -14,7 +14,7 @@ from tiny_families import DECODERS, decoder
 from tunelab.callbacks.activations import activations
 from tunelab.callbacks.memory import resident
 from tunelab.callbacks.spikes import Spikes
-from tunelab.models.freeze import depths, layer_stack
+from tunelab.models.freezing import layer_stack, parameter_depths
 from tunelab.record import RunFolder
 from tunelab.run import fine_tune
 
@@ -38,7 +38,7 @@ class Plain(Callback):
         self.norms = {name: float(named[name].grad.double().norm()) for name in self.before}
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        high, named = depths(pl_module.model), dict(pl_module.model.named_parameters())
+        high, named = parameter_depths(pl_module.model), dict(pl_module.model.named_parameters())
         row: dict[str, float] = {}
         for depth in {high.of[name] for name in self.before}:
             own = [name for name in self.before if high.of[name] == depth]

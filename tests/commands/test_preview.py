@@ -12,7 +12,7 @@ from tunelab.assemble import encode
 from tunelab.commands.main import main
 from tunelab.data.pieces import sequences, visible
 from tunelab.data.records_shown import choose
-from tunelab.models.load import load_tokenizer
+from tunelab.models.load_model import load_tokenizer
 
 STARTER = {"path": "package:tunelab.starter/model"}
 

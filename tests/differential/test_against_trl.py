@@ -12,8 +12,8 @@ from tunelab.data.conversation import Conversation
 from tunelab.data.examples import IGNORE, Example
 from tunelab.data.formats import to_conversation
 from tunelab.data.places import locate
-from tunelab.models.document_attention import NAME
-from tunelab.models.probe import takes_flat_rows
+from tunelab.models.packing_support import supports_packing
+from tunelab.models.unpadded_attention import DOCUMENT_KERNEL
 from tunelab.tasks.instruction import Instruction
 
 trl = pytest.importorskip("trl", reason="TRL is not installed: pip install -e '.[trl]'")
@@ -88,7 +88,7 @@ def our_loss(task: Instruction, examples: list[Example], *, flat: bool) -> float
     model = tiny_model(task.tokenizer).train()
     task.flat = flat
     if flat:
-        assert takes_flat_rows(model, NAME)
+        assert supports_packing(model, DOCUMENT_KERNEL)
     micro = task.collate(examples)
     return float(task.loss_sum(task.logits(model, micro), micro).detach()) / sum(example.units for example in examples)
 

@@ -12,17 +12,21 @@ import torch
 from tiny import MODEL, QUIET, instructions, settings
 from tunelab.assemble import Prepared, make_data, make_module, prepare
 from tunelab.errors import ConfigError
-from tunelab.finders import micro_tokens
-from tunelab.finders.batch_size import Look, find_batch_size, measure, told
-from tunelab.finders.find import as_page, find
-from tunelab.finders.finding import Finding
-from tunelab.finders.learning_rate import find_rate, try_rates
-from tunelab.finders.micro_tokens import find_micro_tokens, laid, memory_of
-from tunelab.finders.noise_scale import NoiseScale
-from tunelab.finders.range_test import rising
-from tunelab.inspection.trial_steps import take_steps
-from tunelab.models.document_attention import on_device
+from tunelab.models.unpadded_attention import micro_to_device
 from tunelab.settings import Run
+from tunelab.training.finders import micro_tokens_finder
+from tunelab.training.finders.base import FinderResult
+from tunelab.training.finders.batch_size_finder import (
+    NoiseMeasurement,
+    NoiseScale,
+    batch_size_result,
+    find_batch_size,
+    measure_noise_scale,
+)
+from tunelab.training.finders.lr_finder import find_lr, geometric_rates, run_range_test
+from tunelab.training.finders.micro_tokens_finder import find_micro_tokens, measure_attempt, padded_tokens
+from tunelab.training.finders.run_finder import finder_page, run_finder
+from tunelab.training.trial_steps import run_trial_steps
 
 PLAIN = [
     "optimizer=sgd",
@@ -47,13 +51,13 @@ def generators() -> list[Any]:
 
 def trained(prepared: Prepared) -> dict[str, torch.Tensor]:
     """Weights after three steps of the run itself."""
-    take_steps(prepared, make_module(prepared, prepared.model), 3, [])
+    run_trial_steps(prepared, make_module(prepared, prepared.model), 3, [])
     return {name: weight.detach().clone() for name, weight in prepared.model.named_parameters()}
 
 
-@pytest.mark.parametrize("finder", [lambda run: find_rate(run, steps=12), find_micro_tokens, find_batch_size])
+@pytest.mark.parametrize("finder", [lambda run: find_lr(run, steps=12), find_micro_tokens, find_batch_size])
 def test_training_after_a_finder_is_bit_equal_to_training_without_it(
-    finder: Callable[[Prepared], Finding], tmp_path: Path
+    finder: Callable[[Prepared], FinderResult], tmp_path: Path
 ) -> None:
     # Given a run with dropout, which the generators decide
     run = wanted(tmp_path, "regularization=dropout")
@@ -76,10 +80,10 @@ def test_training_after_a_finder_is_bit_equal_to_training_without_it(
 def test_losses_of_the_range_test_are_those_of_plain_sgd_written_out(tmp_path: Path) -> None:
     # Given twelve rates
     prepared = prepare(wanted(tmp_path, *PLAIN))
-    rates = rising(3e-3, 1, 12)
+    rates = geometric_rates(3e-3, 1, 12)
 
     # When they are tried, and when SGD is written out over the same rows
-    found = try_rates(prepared, steps=12, decades=1)
+    found = run_range_test(prepared, steps=12, decades=1)
     losses, loader, model = [], make_data(prepared).loader("train"), prepared.model
     loss_of = make_module(prepared, model).regularizer.loss
     while len(losses) < 12:
@@ -100,7 +104,7 @@ def test_losses_of_the_range_test_are_those_of_plain_sgd_written_out(tmp_path: P
 def test_a_rate_that_breaks_the_model_is_told_as_where_it_diverged(tmp_path: Path) -> None:
     prepared = prepare(wanted(tmp_path, *PLAIN, "lr=10"))
 
-    found = try_rates(prepared, steps=40, decades=3)
+    found = run_range_test(prepared, steps=40, decades=3)
 
     assert found.diverged is not None and len(found.losses) < 40
     assert found.rates[-1] / found.diverged < 2  # one step later at most
@@ -121,7 +125,7 @@ def test_the_noise_scale_is_that_of_gradients_one_by_one(tmp_path: Path) -> None
     loader.collate = watched
 
     # When the scale is measured
-    found = measure(prepared, module, loader)
+    found = measure_noise_scale(prepared, module, loader)
 
     # Then it is what their sample covariance gives
     rows = [row for micro in seen for row in micro]
@@ -130,7 +134,7 @@ def test_the_noise_scale_is_that_of_gradients_one_by_one(tmp_path: Path) -> None
     vectors, units = [], []
     for start in range(0, len(rows), 4):
         mine = [place[row] for row in rows[start : start + 4]]
-        loss = module.regularizer.loss(on_device(collate([loader.examples[i] for i in mine]), model.device))[1]
+        loss = module.regularizer.loss(micro_to_device(collate([loader.examples[i] for i in mine]), model.device))[1]
         parts = torch.autograd.grad(loss, list(model.parameters()))
         vectors.append(torch.cat([part.flatten() for part in parts]).double())
         units.append(sum(loader.units[i] for i in mine))
@@ -149,7 +153,7 @@ def test_the_largest_pass_below_a_bound_is_found_where_more_runs_out_of_memory(b
     prepared = prepare(wanted(tmp_path))
     loader = make_data(prepared).loader("train")
     rows = sorted(range(len(loader.examples)), key=lambda row: -loader.lengths[row])
-    sizes = [laid(loader, rows[:count]) for count in range(1, 9)]
+    sizes = [padded_tokens(loader, rows[:count]) for count in range(1, 9)]
 
     def refuse(module: Any, args: Any, kwargs: Any) -> None:
         ids = kwargs["input_ids"] if "input_ids" in kwargs else args[0]
@@ -172,7 +176,7 @@ def test_the_largest_pass_below_a_bound_is_found_where_more_runs_out_of_memory(b
 
 def test_a_row_that_does_not_fit_by_itself_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     prepared = prepare(wanted(tmp_path))
-    monkeypatch.setattr(micro_tokens, "free_bytes", lambda device: 1000)
+    monkeypatch.setattr(micro_tokens_finder, "free_bytes", lambda device: 1000)
 
     with pytest.raises(ConfigError, match=r"the longest row alone .* does not fit"):
         find_micro_tokens(prepared)
@@ -185,13 +189,13 @@ def test_the_largest_pass_is_that_of_trying_every_one(tmp_path: Path, monkeypatc
     loader, module = make_data(prepared).loader("train"), make_module(prepared, prepared.model)
     module.schedule = lambda step: 0.0
     rows = sorted(range(len(loader.examples)), key=lambda row: (-loader.lengths[row], row))
-    sizes = [laid(loader, rows[:count]) for count in range(1, 5)]
+    sizes = [padded_tokens(loader, rows[:count]) for count in range(1, 5)]
     taken = [
-        memory_of(prepared, module, loader, rows[:count], sizes[count - 1], torch.device("cpu"))
+        measure_attempt(prepared, module, loader, rows[:count], sizes[count - 1], torch.device("cpu"))
         for count in range(1, 5)
     ]
     room = taken[2] or 0
-    monkeypatch.setattr(micro_tokens, "free_bytes", lambda device: int(room / 0.9 * 1.002))
+    monkeypatch.setattr(micro_tokens_finder, "free_bytes", lambda device: int(room / 0.9 * 1.002))
 
     # When the largest is looked for, then it is the last that takes no more
     found = find_micro_tokens(prepared)
@@ -207,7 +211,7 @@ def test_a_finder_leaves_its_two_files_and_no_other(tmp_path: Path, monkeypatch:
     monkeypatch.setattr("tempfile.tempdir", str(temporary))
 
     # When a finder has run
-    find(run, work / "found")
+    run_finder(run, work / "found")
 
     # Then there is its result, and nothing else
     assert sorted(str(path.relative_to(work)) for path in work.rglob("*") if path.is_file()) == [
@@ -219,16 +223,16 @@ def test_a_finder_leaves_its_two_files_and_no_other(tmp_path: Path, monkeypatch:
 
 @pytest.mark.parametrize(("batch_size", "others"), [(32, 0), (8, 1)])
 def test_the_progress_of_the_suggestion_is_told_where_it_is_another_size(batch_size: int, others: int) -> None:
-    looks = [Look(50, NoiseScale(256, 40.0, 1.0))]
+    looks = [NoiseMeasurement(50, NoiseScale(256, 40.0, 1.0))]
 
-    said = " ".join(told(looks, batch_size, 1000).said)
+    said = " ".join(batch_size_result(looks, batch_size, 1000).said)
 
     assert said.count("one over 32 44%") == others
     assert "beyond 32, twice the sequences" in said
 
 
 def test_a_page_leaves_the_name_of_a_setting_as_it_is_typed() -> None:
-    page = as_page(Finding("lr", 0.1, ["two rates were tried", "lr is 0.2 now"], {}, []))
+    page = finder_page(FinderResult("lr", 0.1, ["two rates were tried", "lr is 0.2 now"], {}, []))
 
     assert "Two rates were tried." in page and "lr is 0.2 now." in page
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tunelab.finders.noise_scale import NoiseScale, Pieces
+from tunelab.training.finders.batch_size_finder import GradientPieces, NoiseScale
 
 SPREAD = torch.linspace(0.5, 2, 20)  # standard deviation of each coordinate of a row
 PLACE = torch.linspace(-1, 1, 20)  # where the weights stand; rows scatter around 0
@@ -24,7 +24,7 @@ def gradients(rows: int, seed: int) -> Tensor:
 def estimate(found: Tensor, size: int, units: Tensor | None = None) -> NoiseScale:
     """What pieces of `size` rows say, each row's loss weighed by its units."""
     weights = torch.ones(len(found)) if units is None else units
-    pieces = Pieces()
+    pieces = GradientPieces()
     for start in range(0, len(found), size):
         mine = slice(start, start + size)
         weighed = (found[mine] * weights[mine, None]).sum(0)

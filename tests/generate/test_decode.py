@@ -8,7 +8,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, PreTrainedModel
 
 from tunelab.generate.decode import batches, decode, greedy
-from tunelab.models.document_attention import NAME
+from tunelab.models.unpadded_attention import DOCUMENT_KERNEL
 
 SIZE = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}
 FAMILIES: dict[str, dict[str, Any]] = {
@@ -114,7 +114,7 @@ def test_generation_disturbs_neither_the_mode_nor_the_random_numbers_nor_the_att
     model = tiny("llama")
     model.train()
     model.model.layers[0].eval()
-    model.set_attn_implementation(NAME)
+    model.set_attn_implementation(DOCUMENT_KERNEL)
     modes = [part.training for part in model.modules()]
     state = torch.get_rng_state()
 
@@ -122,7 +122,7 @@ def test_generation_disturbs_neither_the_mode_nor_the_random_numbers_nor_the_att
 
     assert [part.training for part in model.modules()] == modes
     assert torch.equal(torch.get_rng_state(), state)
-    assert model.config._attn_implementation == NAME
+    assert model.config._attn_implementation == DOCUMENT_KERNEL
     assert all(weight.grad is None for weight in model.parameters())
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from tunelab.models.load import load_tokenizer
+from tunelab.models.load_model import load_tokenizer
 
 STARTER = {"path": "package:tunelab.starter/model"}
 

@@ -17,14 +17,14 @@ from tiny import MODEL, QUIET, config, instructions, settings, write
 from tunelab.assemble import prepare
 from tunelab.checkpoint_io import read_checkpoint
 from tunelab.errors import TuneLabError
-from tunelab.finders.micro_tokens import find_micro_tokens
-from tunelab.inspection.survey import survey
-from tunelab.models.document_attention import VARLEN
-from tunelab.models.layout import varlen_available
+from tunelab.models.packing_support import varlen_available
+from tunelab.models.unpadded_attention import VARLEN_KERNEL
 from tunelab.record import RunFolder
 from tunelab.resume import resumed
 from tunelab.run import fine_tune
 from tunelab.settings import check
+from tunelab.training.finders.micro_tokens_finder import find_micro_tokens
+from tunelab.training.run_inspection import inspect_run
 
 ROOT = Path(__file__).parents[2]
 REPEATS = ["trainer.deterministic=true", "trainer.accelerator=gpu"]
@@ -110,7 +110,7 @@ def test_packed_rows_go_through_pytorchs_kernel_for_documents(base: Path, tmp_pa
 
     # Then the kernel was found exact on this GPU, or its own attention is used where this PyTorch has none
     found = prepared.model.config._attn_implementation
-    assert found == VARLEN or not varlen_available(), found
+    assert found == VARLEN_KERNEL or not varlen_available(), found
 
 
 @pytest.mark.parametrize("kind", ["lora", "qlora"])
@@ -140,7 +140,7 @@ def test_the_largest_micro_tokens_is_found_where_memory_runs_out(base: Path, tmp
     assert whole == find_micro_tokens(prepared).value  # nothing is left behind that a second look would meet
 
     # When there is less memory than the whole batch takes, but more than one row does
-    total, needs = torch.cuda.get_device_properties(0).total_memory, survey(prepared).memory.peak
+    total, needs = torch.cuda.get_device_properties(0).total_memory, inspect_run(prepared).memory.peak
     torch.cuda.empty_cache()
     try:
         torch.cuda.set_per_process_memory_fraction((needs + 100 * 2**20) / total)

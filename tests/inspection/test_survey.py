@@ -11,13 +11,12 @@ import torch
 from tiny import MODEL, QUIET, WORDS, settings, write
 from tunelab.assemble import Prepared, make_module, planned_steps, prepare
 from tunelab.commands.main import main
-from tunelab.inspection.peak import peak_bytes
-from tunelab.inspection.survey import Survey, survey
-from tunelab.inspection.trial_steps import take_steps
-from tunelab.inspection.untouched import as_it_was
 from tunelab.record import RunFolder
-from tunelab.reference import training_device
 from tunelab.run import fine_tune
+from tunelab.training.device_placement import select_training_device
+from tunelab.training.memory_profile import peak_bytes
+from tunelab.training.run_inspection import RunInspection, inspect_run
+from tunelab.training.trial_steps import preserve_model, run_trial_steps
 
 SIZES = {"wide": (3, 96, 4), "deep": (6, 48, 4)}
 
@@ -68,14 +67,14 @@ MEMORY = {
 }
 
 
-def estimate_and_reality(prepared: Prepared) -> tuple[Survey, int]:
+def estimate_and_reality(prepared: Prepared) -> tuple[RunInspection, int]:
     """What is foretold, and the most bytes that three real steps take beside the weights."""
-    found, device = survey(prepared), training_device(str(prepared.settings.trainer["accelerator"]))
-    with as_it_was(prepared.model):
+    found, device = inspect_run(prepared), select_training_device(str(prepared.settings.trainer["accelerator"]))
+    with preserve_model(prepared.model):
         module = make_module(prepared, prepared.model)
         if device.type == "cuda":
             prepared.model.to(device)
-        return found, peak_bytes(lambda: take_steps(prepared, module, 3, []), device)
+        return found, peak_bytes(lambda: run_trial_steps(prepared, module, 3, []), device)
 
 
 FEW = ("adamw", "several passes in a step", "lora", "64 bit")  # the others take the slow suite
@@ -118,7 +117,7 @@ def test_steps_tokens_rates_and_warm_up_are_those_of_the_run(tmp_path: Path) -> 
     prepared = prepare(settings(*words))
 
     # When it is foretold, and when it is done
-    found = survey(prepared)
+    found = inspect_run(prepared)
     fine_tune(settings(*words, "save=false"), tmp_path / "run")
 
     # Then both agree
@@ -140,7 +139,7 @@ def test_looking_leaves_weights_modes_and_random_numbers_as_they_were(precision:
     before = {name: value.clone() for name, value in prepared.model.state_dict().items()}
     modes, drawn = [module.training for module in prepared.model.modules()], generators()
 
-    survey(prepared)
+    inspect_run(prepared)
 
     after = prepared.model.state_dict()
     assert all(value.dtype == before[name].dtype and torch.equal(value, before[name]) for name, value in after.items())
@@ -163,7 +162,7 @@ STARTS = {
 def test_first_weights_get_the_verdict_they_earn(case: str, tmp_path: Path) -> None:
     more, word = STARTS[case]
 
-    found = survey(prepare(settings(*given(tmp_path, *DEEP, *more))))
+    found = inspect_run(prepare(settings(*given(tmp_path, *DEEP, *more))))
 
     assert found.verdict.word == word, found.verdict.reasons
     assert len(found.signals.names) == (25 if "model.depth=24" in more else 11)
@@ -189,7 +188,7 @@ def test_arithmetic_per_token_is_six_per_weight_of_the_layers_plus_attention(tmp
     prepared = prepare(settings(*given(tmp_path, *scratch("wide"))))
 
     # When its work is told
-    found = survey(prepared)
+    found = inspect_run(prepared)
 
     # Then it is 6 for each entry of a matrix, attention over half of all pairs, and the head where something is learned
     model: Any = prepared.model

@@ -21,14 +21,21 @@ from tunelab.data.batching import lay_flat, pad_rows
 from tunelab.data.examples import IGNORE, Example
 from tunelab.errors import ConfigError
 from tunelab.export import export_model
-from tunelab.models.adapter import Adapter, attach, refuse_early
-from tunelab.models.document_attention import NAME, causal_inputs
-from tunelab.models.freeze import layer_stack
-from tunelab.models.load import load_tokenizer
-from tunelab.models.lora_targets import TARGETS, linear_layers, low_rank_targets, matches
-from tunelab.models.merged import merged, write_peft
-from tunelab.models.soft_prompt import prompt_ids, prompted
-from tunelab.models.supervised_head import SupervisedHead
+from tunelab.models.adapter_export import merge_adapter_weights, write_peft_adapter
+from tunelab.models.adapters import (
+    TARGETS,
+    AdaptedModel,
+    attach_adapter,
+    check_adapter_requirements,
+    linear_layer_names,
+    matches_suffix,
+    resolve_lora_targets,
+)
+from tunelab.models.freezing import layer_stack
+from tunelab.models.heads import SupervisedHead
+from tunelab.models.load_model import load_tokenizer
+from tunelab.models.soft_prompt import prepend_soft_prompt, soft_prompt_ids
+from tunelab.models.unpadded_attention import DOCUMENT_KERNEL, causal_inputs
 
 STARTER = {"path": "package:tunelab.starter/model"}
 SIZE = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}
@@ -62,11 +69,11 @@ def build(family: str, *, labels: int = 0, **more: Any) -> PreTrainedModel:
     return model
 
 
-def adapted(family: str, kind: str, *overrides: str, labels: int = 0, **more: Any) -> Adapter:
+def adapted(family: str, kind: str, *overrides: str, labels: int = 0, **more: Any) -> AdaptedModel:
     """A random model with an adapter, its weights drawn after the seed."""
     model = build(family, labels=labels, **more)
     torch.manual_seed(1)
-    return attach(model, settings(f"adapter={kind}", "adapter.freeze=[]", *overrides).adapter)
+    return attach_adapter(model, settings(f"adapter={kind}", "adapter.freeze=[]", *overrides).adapter)
 
 
 def learn(model: PreTrainedModel, steps: int = 3) -> None:
@@ -90,7 +97,7 @@ def learn(model: PreTrainedModel, steps: int = 3) -> None:
 
 def lead(model: PreTrainedModel) -> Tensor:
     """The ids of a soft prompt, (1, P)."""
-    return torch.tensor([prompt_ids(model)], dtype=torch.long)
+    return torch.tensor([soft_prompt_ids(model)], dtype=torch.long)
 
 
 def logits_of(model: Any, ids: Tensor) -> Tensor:
@@ -103,17 +110,17 @@ def texts() -> Tensor:
     return torch.randint(3, 90, (3, 11), generator=torch.Generator().manual_seed(5))  # (B, T)
 
 
-def through_disk(found: Adapter, folder: Path, auto: Any) -> tuple[Tensor, Tensor | None]:
+def through_disk(found: AdaptedModel, folder: Path, auto: Any) -> tuple[Tensor, Tensor | None]:
     """Logits of the export in plain transformers, and of the base model with the adapter folder in PEFT."""
     tokenizer = load_tokenizer(STARTER)
     ids = texts()
-    plain = merged(found, tokenizer)
+    plain = merge_adapter_weights(found, tokenizer)
     export_model(
         plain.model,
         plain.tokenizer,
         folder,
         card="",
-        beside=lambda part: write_peft(found, plain.model, part / "adapter", "base"),
+        beside=lambda part: write_peft_adapter(found, plain.model, part / "adapter", "base"),
     )
     exported = logits_of(auto.from_pretrained(folder), ids)
     if not (folder / "adapter").exists():
@@ -189,7 +196,7 @@ def test_new_weights_follow_the_seed(kind: str) -> None:
     one, same = adapted("llama", kind), adapted("llama", kind)
     model = build("llama")
     torch.manual_seed(2)
-    other = attach(model, settings(f"adapter={kind}").adapter)
+    other = attach_adapter(model, settings(f"adapter={kind}").adapter)
 
     pairs = [list(found.model.parameters()) for found in (one, same, other)]
     assert all(torch.equal(a, b) for a, b in zip(pairs[0], pairs[1], strict=True))
@@ -212,7 +219,7 @@ def test_supervised_positions_and_flat_rows_see_the_adapter(family: str) -> None
 
     assert head.exact
     torch.testing.assert_close(short, alone, atol=1e-5, rtol=1e-4)
-    found.model.set_attn_implementation(NAME)
+    found.model.set_attn_implementation(DOCUMENT_KERNEL)
     flat = lay_flat(examples)
     with torch.no_grad():
         ended = head.logits(found.model, flat.targets != IGNORE, **causal_inputs(flat))
@@ -225,12 +232,12 @@ def test_the_targets_of_a_family_are_all_linear_layers_of_its_body(family: str) 
     encoder = family in {"xlm-roberta", "camembert", "electra", "modernbert", *ENCODERS}
     model = build(family, labels=3 if encoder else 0, **more)
     stack, _ = layer_stack(model)
-    inside = [name for name in linear_layers(model) if name.startswith(stack)]
-    targets = low_rank_targets(model, "auto")
+    inside = [name for name in linear_layer_names(model) if name.startswith(stack)]
+    targets = resolve_lora_targets(model, "auto")
 
     assert inside
-    assert not [name for name in inside if not any(matches(name, suffix) for suffix in targets)]
-    assert not [suffix for suffix in targets if not any(matches(name, suffix) for name in inside)]
+    assert not [name for name in inside if not any(matches_suffix(name, suffix) for suffix in targets)]
+    assert not [suffix for suffix in targets if not any(matches_suffix(name, suffix) for name in inside)]
 
 
 def test_targets_can_be_named_and_a_wrong_one_is_refused() -> None:
@@ -264,7 +271,7 @@ def test_tokens_that_the_base_has_never_seen_are_learned_and_saved(kind: str, ti
         return model
 
     model = grown()
-    found = attach(model, settings(f"adapter={kind}").adapter, new_tokens=[96, 97])
+    found = attach_adapter(model, settings(f"adapter={kind}").adapter, new_tokens=[96, 97])
     ids = torch.cat([texts(), torch.tensor([[96, 97]] * 3)], 1)
     before = logits_of(model, ids)
     optimizer = torch.optim.AdamW([w for w in model.parameters() if w.requires_grad], lr=1e-2)
@@ -274,14 +281,14 @@ def test_tokens_that_the_base_has_never_seen_are_learned_and_saved(kind: str, ti
     own = logits_of(model, ids)
     assert (own - before).abs().max() > 1e-3
 
-    plain = merged(found, load_tokenizer(STARTER))
+    plain = merge_adapter_weights(found, load_tokenizer(STARTER))
     assert not torch.equal(plain.model.get_input_embeddings().weight[96:], grown().get_input_embeddings().weight[96:])
     if kind == "lora":  # and no other row moves
         assert torch.equal(plain.model.get_input_embeddings().weight[:96], grown().get_input_embeddings().weight[:96])
     export_model(plain.model, plain.tokenizer, tmp_path / "export", card="")
     again = AutoModelForCausalLM.from_pretrained(tmp_path / "export")
     torch.testing.assert_close(logits_of(again, ids), own, atol=1e-5, rtol=0)
-    if write_peft(found, plain.model, tmp_path / "adapter", "base"):
+    if write_peft_adapter(found, plain.model, tmp_path / "adapter", "base"):
         peft = PeftModel.from_pretrained(grown(), str(tmp_path / "adapter"))
         torch.testing.assert_close(logits_of(peft, ids), own, atol=1e-5, rtol=0)
 
@@ -290,7 +297,7 @@ def test_4_bit_is_refused_before_anything_is_read_where_it_cannot_work() -> None
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
     with pytest.raises(ConfigError, match="adapter=qlora .*a CUDA GPU, which this machine does not have.*adapter=lora"):
-        refuse_early(settings("adapter=qlora").adapter, "instruction")
+        check_adapter_requirements(settings("adapter=qlora").adapter, "instruction")
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2", "opt", "gpt_neox", "gemma3_text"])
@@ -302,14 +309,14 @@ def test_a_soft_prompt_is_pefts_prompt_tuning_and_exports_as_tokens(family: str,
     tokenizer = load_tokenizer(STARTER)
     known = len(tokenizer)
 
-    plain = merged(found, tokenizer)
+    plain = merge_adapter_weights(found, tokenizer)
     export_model(
         plain.model,
         plain.tokenizer,
         tmp_path / "export",
         card="",
         chat_template=plain.template("{{ messages[0].content }}"),
-        beside=lambda part: write_peft(found, plain.model, part / "adapter", "base"),
+        beside=lambda part: write_peft_adapter(found, plain.model, part / "adapter", "base"),
     )
 
     # PEFT puts the vectors before the text by itself
@@ -328,16 +335,16 @@ def test_a_soft_prompt_is_pefts_prompt_tuning_and_exports_as_tokens(family: str,
 
 def test_a_soft_prompt_is_not_learned_as_text_and_refuses_labels() -> None:
     example = Example([7, 8], [IGNORE, 8], 1, 0)
-    assert prompted([example], [96, 97]) == [Example([96, 97, 7, 8], [IGNORE, IGNORE, IGNORE, 8], 1, 0)]
+    assert prepend_soft_prompt([example], [96, 97]) == [Example([96, 97, 7, 8], [IGNORE, IGNORE, IGNORE, 8], 1, 0)]
     with pytest.raises(ConfigError, match="adapter=prompt works for instructions only, and the task is classification"):
-        refuse_early(settings("adapter=prompt").adapter, "classification")
+        check_adapter_requirements(settings("adapter=prompt").adapter, "classification")
 
 
 def test_merging_leaves_the_model_in_training_as_it_is() -> None:
     found = adapted("gpt2", "lora")
     learn(found.model)
     before = copy.deepcopy(found.model.state_dict())
-    merged(found, load_tokenizer(STARTER))
+    merge_adapter_weights(found, load_tokenizer(STARTER))
     after = found.model.state_dict()
     assert before.keys() == after.keys()
     assert all(torch.equal(before[key], after[key]) for key in before)

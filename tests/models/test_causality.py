@@ -9,8 +9,8 @@ from preferences import write_pairs
 from tiny import QUIET, instructions, settings
 from tiny_families import DECODERS, ENCODERS, STARTER, decoder, saved
 from tunelab.errors import ConfigError
-from tunelab.models.load import load_model, load_tokenizer
-from tunelab.models.probe import sees_ahead
+from tunelab.models.load_model import load_model, load_tokenizer
+from tunelab.models.packing_support import is_bidirectional
 from tunelab.run import fine_tune
 
 
@@ -47,7 +47,7 @@ def test_an_encoder_without_its_head_is_told_that_it_cannot_answer(family: str, 
 def test_no_decoder_sees_ahead(family: str) -> None:
     model = decoder(family).train()
 
-    assert not sees_ahead(model)
+    assert not is_bidirectional(model)
     assert model.training
 
 
@@ -59,4 +59,4 @@ def test_an_encoder_turned_into_a_decoder_may_learn_to_answer(tmp_path: Path) ->
 
     model = load_model({"path": str(folder)}, load_tokenizer(STARTER), head="causal", options={})
 
-    assert not sees_ahead(model)
+    assert not is_bidirectional(model)

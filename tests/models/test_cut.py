@@ -11,9 +11,9 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 from tiny import QUIET, instructions, settings
 from tiny_families import DECODERS, ENCODERS, STARTER, saved
 from tunelab.errors import ConfigError
-from tunelab.models.cut import chosen_layers
-from tunelab.models.freeze import layer_stack
-from tunelab.models.load import load_model, load_tokenizer
+from tunelab.models.freezing import layer_stack
+from tunelab.models.load_model import load_model, load_tokenizer
+from tunelab.models.pretrained_layers import select_layers
 from tunelab.record import RunFolder
 from tunelab.restore import restore
 from tunelab.run import fine_tune
@@ -115,13 +115,13 @@ def test_random_weights_take_the_cut_architecture(tmp_path: Path) -> None:
     ],
 )
 def test_layers_are_chosen_from_below_above_or_evenly(total: int, count: int, keep: str, expected: list[int]) -> None:
-    assert chosen_layers(total, count, keep) == expected
+    assert select_layers(total, count, keep) == expected
 
 
 def test_a_spread_never_takes_a_layer_twice() -> None:
     for total in range(1, 40):
         for count in range(1, total + 1):
-            kept = chosen_layers(total, count, "spread")
+            kept = select_layers(total, count, "spread")
             assert len(set(kept)) == count
             assert kept == sorted(kept)
 

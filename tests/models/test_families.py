@@ -22,12 +22,12 @@ from tunelab import assemble
 from tunelab.data.batching import lay_flat, pad_rows
 from tunelab.data.examples import IGNORE, Example
 from tunelab.errors import ConfigError
-from tunelab.models.document_attention import NAME, PlainAttention, causal_inputs
-from tunelab.models.load import load_model, load_tokenizer
-from tunelab.models.probe import takes_flat_rows
-from tunelab.models.supervised_head import SupervisedHead
+from tunelab.models.architecture import set_dropout
+from tunelab.models.heads import SupervisedHead
+from tunelab.models.load_model import load_model, load_tokenizer
+from tunelab.models.packing_support import supports_packing
+from tunelab.models.unpadded_attention import DOCUMENT_KERNEL, PlainAttention, causal_inputs
 from tunelab.record import RunFolder
-from tunelab.regularize.dropout import set_rates
 from tunelab.run import fine_tune
 
 NO_CLASSIFIER = {"cohere", "granite"}  # transformers has no such head for them
@@ -54,7 +54,7 @@ def test_flat_rows_and_the_short_head_give_the_models_own_logits(family: str, tm
         torch.testing.assert_close(found, alone, rtol=1e-4, atol=1e-5)
 
         # Flat rows where the probe allows them
-        flat = takes_flat_rows(model, NAME)
+        flat = supports_packing(model, DOCUMENT_KERNEL)
         assert flat == (family != "gemma2")
         if flat:
             row = lay_flat(rows)
@@ -236,7 +236,7 @@ def test_a_pickled_model_is_refused(tmp_path: Path) -> None:
 
 def test_dropout_reaches_every_rate_of_an_architecture() -> None:
     config = AutoConfig.for_model("gpt2", **GPT2)
-    set_rates(config, 0.3, None)
+    set_dropout(config, 0.3, None)
     assert {config.resid_pdrop, config.embd_pdrop, config.attn_pdrop} == {0.3}
 
 

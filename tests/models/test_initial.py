@@ -9,8 +9,8 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from tiny import settings
-from tunelab.models.freeze import depths
-from tunelab.models.load import load_model, load_tokenizer
+from tunelab.models.freezing import parameter_depths
+from tunelab.models.load_model import load_model, load_tokenizer
 
 SCHEMES = ("normal", "xavier", "kaiming", "depth_scaled")
 SHAPE = ["model=scratch", "model.depth=3", "model.width=96", "model.heads=4"]
@@ -62,7 +62,7 @@ def test_every_matrix_is_spread_as_the_scheme_says(scheme: str, norm: str, std: 
 def test_the_schemes_draw_what_torch_draws(scheme: str, draw: Any, options: dict[str, Any]) -> None:
     # Given a model of the plain scheme, whose layers torch draws again right after
     reference = made("model.init=normal", seed=3)
-    high = depths(reference)
+    high = parameter_depths(reference)
     for name, weight in reference.named_parameters():
         if weight.ndim == 2 and 1 <= high.of[name] <= high.layers:
             draw(weight, **options)

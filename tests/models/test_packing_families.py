@@ -15,9 +15,17 @@ from tiny_families import DECODERS, decoder
 from tunelab.data.batching import lay_flat, pad_rows
 from tunelab.data.examples import IGNORE, Example
 from tunelab.errors import ConfigError
-from tunelab.models.document_attention import NAME, VARLEN, PlainAttention, causal_inputs
-from tunelab.models.layout import FLASH, choose_layout, fast_kernels, wanted
-from tunelab.models.probe import agree, narrow_windows, takes_flat_rows, why_untrainable
+from tunelab.models.packing_support import (
+    FLASH_KERNEL,
+    available_kernels,
+    candidate_kernels,
+    enable_packing,
+    logits_agree,
+    narrowed_windows,
+    supports_packing,
+    untrainable_reason,
+)
+from tunelab.models.unpadded_attention import DOCUMENT_KERNEL, VARLEN_KERNEL, PlainAttention, causal_inputs
 
 LEAKS = {("opt", "eager"), ("opt", "sdpa")}  # position_ids do not reach the mask of OPT
 NO_SUCH = {("gemma2", "sdpa")}  # transformers has no soft-cap there
@@ -33,7 +41,7 @@ def documents(*lengths: int) -> list[Example]:
 
 def choose(model: PreTrainedModel, packing: bool | str, attention: str, kernels: Sequence[str] = ()) -> bool:
     at_work: Callable[[], AbstractContextManager[None]] = nullcontext
-    return choose_layout(model, packing=packing, attention=attention, kernels=list(kernels), at_work=at_work)
+    return enable_packing(model, packing=packing, attention=attention, kernels=list(kernels), at_work=at_work)
 
 
 def packed(family: str, attention: str, **options: Any) -> PreTrainedModel:
@@ -121,29 +129,29 @@ def test_a_leak_far_below_the_usual_is_still_seen() -> None:
         mixed, weights = clean(*args, **kwargs)
         return mixed + strength * mixed.roll(1, dims=1).cumsum(1), weights
 
-    assert takes_flat_rows(model, NAME)
+    assert supports_packing(model, DOCUMENT_KERNEL)
     model.set_attn_implementation("sdpa")
     model.model.layers[0].self_attn.forward = whispering
 
     # Then that is enough to keep it from flat rows
-    assert not takes_flat_rows(model, NAME)
+    assert not supports_packing(model, DOCUMENT_KERNEL)
     assert model.config._attn_implementation == "sdpa"
 
 
 def test_a_window_wider_than_the_probes_documents_is_narrowed_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
     # Given a model with a window of 4096, and an attention that forgets about windows
     model = decoder("mistral", sliding_window=4096)
-    assert takes_flat_rows(model, NAME)
+    assert supports_packing(model, DOCUMENT_KERNEL)
     model.set_attn_implementation("sdpa")
-    registered = ALL_ATTENTION_FUNCTIONS[NAME]
+    registered = ALL_ATTENTION_FUNCTIONS[DOCUMENT_KERNEL]
 
     def forgetful(*args: Any, sliding_window: int | None = None, **kwargs: Any) -> Any:
         return registered(*args, **kwargs)
 
-    monkeypatch.setitem(ALL_ATTENTION_FUNCTIONS._global_mapping, NAME, forgetful)
+    monkeypatch.setitem(ALL_ATTENTION_FUNCTIONS._global_mapping, DOCUMENT_KERNEL, forgetful)
 
     # Then the probe tells, and the window is whole again
-    assert not takes_flat_rows(model, NAME)
+    assert not supports_packing(model, DOCUMENT_KERNEL)
     assert model.config.sliding_window == 4096
 
 
@@ -151,7 +159,7 @@ def test_windows_are_narrowed_in_proportion_and_restored() -> None:
     model = decoder("mistral", sliding_window=64)
     model.model.layers[0].window_size = 32
 
-    with narrow_windows(model):
+    with narrowed_windows(model):
         assert (model.config.sliding_window, model.model.layers[0].window_size) == (4, 2)
 
     assert (model.config.sliding_window, model.model.layers[0].window_size) == (64, 32)
@@ -176,19 +184,19 @@ def test_packing_false_pads_and_leaves_the_attention_alone(attention: str) -> No
 
 
 def test_auto_takes_flat_rows_only_where_no_dense_mask_is_needed() -> None:
-    assert wanted("auto", "auto", [], "sdpa") == [NAME]
-    assert wanted("auto", "sdpa", [], "sdpa") == []
-    assert wanted(True, "auto", [], "eager") == [NAME, "eager"]
-    assert wanted(True, "sdpa", [FLASH], "sdpa") == ["sdpa"]
-    assert wanted("auto", FLASH, [FLASH], FLASH) == [FLASH]
-    assert wanted(False, "auto", [FLASH], "sdpa") == []
+    assert candidate_kernels("auto", "auto", [], "sdpa") == [DOCUMENT_KERNEL]
+    assert candidate_kernels("auto", "sdpa", [], "sdpa") == []
+    assert candidate_kernels(True, "auto", [], "eager") == [DOCUMENT_KERNEL, "eager"]
+    assert candidate_kernels(True, "sdpa", [FLASH_KERNEL], "sdpa") == ["sdpa"]
+    assert candidate_kernels("auto", FLASH_KERNEL, [FLASH_KERNEL], FLASH_KERNEL) == [FLASH_KERNEL]
+    assert candidate_kernels(False, "auto", [FLASH_KERNEL], "sdpa") == []
 
 
 @pytest.mark.parametrize(
     ("device", "half", "flash", "varlen", "found"),
     [
-        ("cuda", True, True, True, [FLASH, VARLEN]),
-        ("cuda", True, False, True, [VARLEN]),
+        ("cuda", True, True, True, [FLASH_KERNEL, VARLEN_KERNEL]),
+        ("cuda", True, False, True, [VARLEN_KERNEL]),
         ("cuda", True, False, False, []),
         ("cuda", False, True, True, []),  # the kernels compute in half precision only
         ("cpu", True, True, True, []),
@@ -198,7 +206,7 @@ def test_auto_takes_flat_rows_only_where_no_dense_mask_is_needed() -> None:
 def test_a_kernel_is_taken_on_a_gpu_in_half_precision_where_it_is_installed(
     device: str, half: bool, flash: bool, varlen: bool, found: list[str]
 ) -> None:
-    assert fast_kernels(device, half=half, flash=lambda: flash, varlen=lambda: varlen) == found
+    assert available_kernels(device, half=half, flash=lambda: flash, varlen=lambda: varlen) == found
 
 
 def test_a_kernel_that_fails_on_this_device_gives_way_to_the_next() -> None:
@@ -206,8 +214,8 @@ def test_a_kernel_that_fails_on_this_device_gives_way_to_the_next() -> None:
     model = decoder("llama")
 
     # When a layout is chosen, then the probe goes on to the one that works
-    assert choose(model, "auto", "auto", [FLASH, VARLEN])
-    assert model.config._attn_implementation == NAME
+    assert choose(model, "auto", "auto", [FLASH_KERNEL, VARLEN_KERNEL])
+    assert model.config._attn_implementation == DOCUMENT_KERNEL
 
 
 def test_the_kernel_of_pytorch_is_handed_each_document_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -232,7 +240,7 @@ def test_the_kernel_of_pytorch_is_handed_each_document_once(monkeypatch: pytest.
     rows = documents()
     for family in ("llama", "mistral", "gpt2"):
         model = decoder(family)
-        assert takes_flat_rows(model, VARLEN)
+        assert supports_packing(model, VARLEN_KERNEL)
         found = flat_logits(model.eval(), rows)
         torch.testing.assert_close(found, alone(family, rows), rtol=0, atol=1e-5)
         padded = pad_rows(rows, pad=0)
@@ -241,16 +249,16 @@ def test_the_kernel_of_pytorch_is_handed_each_document_once(monkeypatch: pytest.
         torch.testing.assert_close(real, alone(family, rows), rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", [NAME, VARLEN])
+@pytest.mark.parametrize("name", [DOCUMENT_KERNEL, VARLEN_KERNEL])
 def test_capped_scores_are_refused_by_attentions_that_do_not_cap(name: str) -> None:
-    assert not takes_flat_rows(decoder("gemma2"), name)
+    assert not supports_packing(decoder("gemma2"), name)
 
 
 def test_answers_are_written_with_a_mask_whatever_rows_are_trained_on() -> None:
     model = packed("llama", "auto")
     with PlainAttention(model):
         assert model.config._attn_implementation == "sdpa"
-    assert model.config._attn_implementation == NAME
+    assert model.config._attn_implementation == DOCUMENT_KERNEL
 
 
 @pytest.mark.slow  # flex_attention is compiled
@@ -269,7 +277,7 @@ def test_an_attention_without_a_gradient_is_refused_before_training() -> None:
 @torch.no_grad()
 def test_flex_attention_keeps_documents_apart(family: str) -> None:
     model = decoder(family, "flex_attention").eval()
-    assert takes_flat_rows(model, "flex_attention")
+    assert supports_packing(model, "flex_attention")
 
     rows = documents()
 
@@ -281,8 +289,8 @@ def test_a_probe_leaves_mode_and_gradients_as_they_were() -> None:
     parameter = next(model.parameters())
     parameter.grad = torch.ones_like(parameter)
 
-    assert why_untrainable(model) is None
-    assert not agree(model, lambda: torch.zeros(1), lambda: torch.ones(2))
+    assert untrainable_reason(model) is None
+    assert not logits_agree(model, lambda: torch.zeros(1), lambda: torch.ones(2))
 
     assert model.training and parameter.grad is not None and bool((parameter.grad == 1).all())
 
@@ -290,4 +298,4 @@ def test_a_probe_leaves_mode_and_gradients_as_they_were() -> None:
 def test_real_models_take_flat_rows(real: Path) -> None:
     for path in (real / "models" / "stories260K", Path(__file__).parents[2] / "src/tunelab/starter/model"):
         model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
-        assert takes_flat_rows(model, NAME)
+        assert supports_packing(model, DOCUMENT_KERNEL)

@@ -11,9 +11,9 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 from tiny_families import DECODERS, ENCODERS, STARTER, saved
 from tunelab.errors import ConfigError
-from tunelab.models.freeze import depths
-from tunelab.models.load import load_model, load_tokenizer
-from tunelab.models.reinit import reinit_top
+from tunelab.models.freezing import parameter_depths
+from tunelab.models.load_model import load_model, load_tokenizer
+from tunelab.models.pretrained_layers import reinitialize_top_layers
 
 FAMILIES = ["gpt2", "llama", "qwen3", "gpt_neox", "opt", "gemma", "bert", "roberta", "distilbert", "modernbert"]
 LAYERS = {"modernbert": 3}
@@ -43,7 +43,7 @@ def test_the_top_layer_and_the_pooler_are_new_and_all_else_is_kept(family: str, 
 
     after = load(place, head, reinit_top=1)
 
-    high = depths(after)
+    high = parameter_depths(after)
     assert high.layers == LAYERS.get(family, 2)
     for (name, new), old in zip(after.named_parameters(), before.parameters(), strict=True):
         fresh = high.of[name] == high.layers or "pooler" in name.split(".")
@@ -62,7 +62,7 @@ def test_new_layers_are_spread_as_the_family_spreads_them(family: str, tmp_path:
 
     after = load(place, head, reinit_top=2)
 
-    high = depths(after)
+    high = parameter_depths(after)
     for (name, new), own in zip(after.named_parameters(), reference.parameters(), strict=True):
         if not 1 <= high.of[name] <= high.layers:
             continue
@@ -96,4 +96,4 @@ def test_more_layers_than_can_be_told_apart_are_refused(tmp_path: Path) -> None:
     place, head = kept("gpt2", tmp_path)
 
     with pytest.raises(ConfigError, match="model.reinit_top=3: this gpt2 model has 2 layers"):
-        reinit_top(load(place, head), 3)
+        reinitialize_top_layers(load(place, head), 3)

@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from tiny import QUIET, instructions, labelled, settings
 from tunelab.errors import ConfigError
-from tunelab.models.load import load_model, load_tokenizer
+from tunelab.models.load_model import load_model, load_tokenizer
 from tunelab.models.scratch import scratch_config
 from tunelab.record import RunFolder
 from tunelab.run import fine_tune

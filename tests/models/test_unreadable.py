@@ -8,8 +8,8 @@ import pytest
 
 import tunelab.starter
 from tunelab.errors import ConfigError
-from tunelab.models.load import load_model, load_tokenizer
-from tunelab.models.unreadable import not_loadable
+from tunelab.models.architecture import not_loadable_message
+from tunelab.models.load_model import load_model, load_tokenizer
 
 
 @pytest.fixture
@@ -50,5 +50,5 @@ def test_a_folder_without_weights_or_tokenizer_says_which_is_missing(folder: Pat
 
 
 def test_a_misspelt_folder_is_told_with_the_one_beside_it_and_a_file_with_its_folder(folder: Path) -> None:
-    assert f"did you mean '{folder}'?" in not_loadable("model", f"{folder}l", OSError("no connection"))
-    assert f"it lies in, {folder}." in not_loadable("model", str(folder / "config.json"), OSError("not JSON"))
+    assert f"did you mean '{folder}'?" in not_loadable_message("model", f"{folder}l", OSError("no connection"))
+    assert f"it lies in, {folder}." in not_loadable_message("model", str(folder / "config.json"), OSError("not JSON"))

@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from tunelab.optim.groups import decay_groups
+from tunelab.optim.param_groups import weight_decay_groups
 
 SMALL = {"vocab_size": 64}
 
@@ -16,7 +16,7 @@ def test_no_norm_or_bias_decays(family: str) -> None:
     )
     model = AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **SMALL, **sizes))
 
-    decayed, spared = decay_groups(model.parameters(), weight_decay=0.01)
+    decayed, spared = weight_decay_groups(model.parameters(), weight_decay=0.01)
 
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     assert not [names[id(p)] for p in decayed["params"] if "norm" in names[id(p)] or names[id(p)].endswith("bias")]
@@ -27,4 +27,4 @@ def test_no_norm_or_bias_decays(family: str) -> None:
 def test_frozen_parameters_are_left_out() -> None:
     free, frozen = torch.nn.Parameter(torch.ones(2, 2)), torch.nn.Parameter(torch.ones(2, 2), requires_grad=False)
 
-    assert [p for group in decay_groups([free, frozen], 0.1) for p in group["params"]] == [free]
+    assert [p for group in weight_decay_groups([free, frozen], 0.1) for p in group["params"]] == [free]

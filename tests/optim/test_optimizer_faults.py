@@ -5,9 +5,9 @@ import torch
 
 from tiny import config, settings
 from tiny_families import decoder
+from tunelab.config.regularization_config import RegularizationConfig
 from tunelab.errors import ConfigError
-from tunelab.regularize.notes import weight_notes
-from tunelab.regularize.wanted import Wanted
+from tunelab.regularization.model_support import regularization_notes
 from tunelab.settings import check
 
 REFUSED = {
@@ -37,19 +37,19 @@ def test_null_is_kept_where_it_means_something() -> None:
 
 
 def test_a_line_search_brings_no_decay_but_keeps_one_that_is_asked_for() -> None:
-    assert Wanted.of(settings("optimizer=lbfgs").regularization) == Wanted()
-    assert Wanted.of(settings("optimizer=lbfgs", "regularization=l2").regularization).weight_decay == 0.01
+    assert RegularizationConfig.of(settings("optimizer=lbfgs").regularization) == RegularizationConfig()
+    assert RegularizationConfig.of(settings("optimizer=lbfgs", "regularization=l2").regularization).weight_decay == 0.01
 
 
 def test_a_penalty_that_outweighs_the_loss_is_told_with_its_size() -> None:
     model, lbfgs = decoder("llama"), settings("optimizer=lbfgs").optimizer
     learned = torch.cat([weight.detach().flatten() for weight in model.parameters() if weight.ndim >= 2])
 
-    [told] = weight_notes(model, Wanted(weight_decay=0.2), lbfgs)
+    [told] = regularization_notes(model, RegularizationConfig(weight_decay=0.2), lbfgs)
 
     assert f"adds {0.1 * float(learned @ learned):.3g} to the loss" in told
-    assert weight_notes(model, Wanted(weight_decay=1e-5), lbfgs) == []
-    assert weight_notes(model, Wanted(weight_decay=0.2), settings().optimizer) == []
+    assert regularization_notes(model, RegularizationConfig(weight_decay=1e-5), lbfgs) == []
+    assert regularization_notes(model, RegularizationConfig(weight_decay=0.2), settings().optimizer) == []
 
 
 def test_a_bound_that_no_row_reaches_is_told_with_the_longest() -> None:
@@ -58,7 +58,7 @@ def test_a_bound_that_no_row_reaches_is_told_with_the_longest() -> None:
         model.transformer.h[1].mlp.c_fc.weight[:, 5] = 4.0  # 32 inputs of one unit
 
     longest = 4 * 32**0.5
-    [told] = weight_notes(model, Wanted(max_norm=longest + 0.1), {})
+    [told] = regularization_notes(model, RegularizationConfig(max_norm=longest + 0.1), {})
 
     assert f"the longest is {longest:.3g} now" in told
-    assert weight_notes(model, Wanted(max_norm=longest - 0.1), {}) == []
+    assert regularization_notes(model, RegularizationConfig(max_norm=longest - 0.1), {}) == []

@@ -11,9 +11,9 @@ from torch import Tensor
 from test_resume import Watch, overrides, stopped_and_resumed, whole
 from tiny import CONF, MODEL, QUIET, instructions, settings
 from tunelab.assemble import fresh_model, make_task
-from tunelab.models.load import load_tokenizer
+from tunelab.models.load_model import load_tokenizer
+from tunelab.optim.factory import optimizer_builder
 from tunelab.optim.lbfgs import LBFGS
-from tunelab.optimizing import optimizer_maker
 from tunelab.record import RunFolder
 from tunelab.run import fine_tune
 
@@ -58,7 +58,7 @@ def test_a_run_with_muon_makes_the_steps_of_layer_matrices_orthogonal_and_of_not
     run = settings("optimizer=muon", "model=scratch", "model.depth=2", "model.tied=false")
     model = fresh_model(run, make_task(run), load_tokenizer(run.model))
 
-    made = optimizer_maker(model, run)(list(model.parameters()))
+    made = optimizer_builder(model, run)(list(model.parameters()))
 
     inside = {id(weight) for group in made.param_groups if group["orthogonal"] for weight in group["params"]}
     found = {name for name, weight in model.named_parameters() if id(weight) in inside}

@@ -14,11 +14,11 @@ from stepping import DECAY, RATE, loss_of, weights
 from tiny import CONF, settings
 from tunelab import build
 from tunelab.errors import ConfigError
-from tunelab.optim.groups import decay_groups
+from tunelab.optim.factory import check_optimizer_requirements
 from tunelab.optim.lbfgs import LBFGS
 from tunelab.optim.lion import Lion
 from tunelab.optim.muon import Muon
-from tunelab.optimizing import refuse_optimizer
+from tunelab.optim.param_groups import weight_decay_groups
 
 NAMES = sorted(path.stem for path in (CONF / "optimizer").glob("*.yaml"))
 STEPS = 12
@@ -47,7 +47,7 @@ def trained(make: Callable[[list[Parameter]], Optimizer], steps: int = STEPS) ->
 
 def ours(name: str) -> Callable[[list[Parameter]], Optimizer]:
     """The optimizer of a file in conf/, at the rate of these tests."""
-    return lambda parameters: build.make(block(name))(decay_groups(parameters, DECAY))
+    return lambda parameters: build.make(block(name))(weight_decay_groups(parameters, DECAY))
 
 
 @cache
@@ -57,7 +57,7 @@ def block(name: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", TORCH)
 def test_a_file_of_conf_takes_the_steps_of_torch(name: str) -> None:
-    expected = trained(lambda parameters: TORCH[name](decay_groups(parameters, DECAY)))
+    expected = trained(lambda parameters: TORCH[name](weight_decay_groups(parameters, DECAY)))
     for mine, theirs in zip(trained(ours(name)), expected, strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-6, atol=1e-7)
 
@@ -77,18 +77,18 @@ def test_lion_steps_as_its_paper_says() -> None:
                 update = torch.sign(first * momentum + (1 - first) * gradient)
                 weight.sub_(RATE * (update + (decay if weight.ndim == 2 else 0) * weight))
                 momentum.copy_(second * momentum + (1 - second) * gradient)
-    found = trained(lambda own: Lion(decay_groups(own, decay), RATE, (first, second)))
+    found = trained(lambda own: Lion(weight_decay_groups(own, decay), RATE, (first, second)))
     for mine, theirs in zip(found, parameters, strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-6)
 
 
 def test_muon_is_torchs_on_hidden_matrices_and_adamw_on_all_else() -> None:
     def theirs(own: list[Parameter]) -> Any:
-        hidden, rest = decay_groups(own[:1], DECAY), decay_groups(own[1:], DECAY)
+        hidden, rest = weight_decay_groups(own[:1], DECAY), weight_decay_groups(own[1:], DECAY)
         muon = torch.optim.Muon(hidden, RATE, momentum=0.95, nesterov=True, ns_steps=5, adjust_lr_fn="match_rms_adamw")
         return Both(muon, torch.optim.AdamW(rest, RATE))
 
-    found = trained(lambda own: Muon(decay_groups(own, DECAY), hidden=own[:1], lr=RATE))
+    found = trained(lambda own: Muon(weight_decay_groups(own, DECAY), hidden=own[:1], lr=RATE))
     for mine, other in zip(found, trained(theirs), strict=True):
         torch.testing.assert_close(mine, other)
 
@@ -110,7 +110,7 @@ class Both:
 
 def test_muon_without_a_hidden_matrix_is_refused() -> None:
     with pytest.raises(ConfigError, match="optimizer=adamw"):
-        Muon(decay_groups(weights(), 0.0), hidden=[])
+        Muon(weight_decay_groups(weights(), 0.0), hidden=[])
 
 
 def test_lbfgs_is_torchs_on_the_loss_with_its_penalty() -> None:
@@ -124,7 +124,7 @@ def test_lbfgs_is_torchs_on_the_loss_with_its_penalty() -> None:
         return closure
 
     mine, theirs = ([Parameter(weight.detach().double()) for weight in weights()] for _ in range(2))
-    one = LBFGS(decay_groups(mine, DECAY), max_iter=4)
+    one = LBFGS(weight_decay_groups(mine, DECAY), max_iter=4)
     other = torch.optim.LBFGS(
         theirs, 1.0, max_iter=4, tolerance_grad=1e-7, history_size=10, line_search_fn="strong_wolfe"
     )
@@ -138,15 +138,15 @@ def test_lbfgs_is_torchs_on_the_loss_with_its_penalty() -> None:
 def test_eight_bits_without_package_or_gpu_are_refused_with_a_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(build, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"pip install bitsandbytes; optimizer=adamw"):
-        refuse_optimizer(block("adamw_8bit"))
+        check_optimizer_requirements(block("adamw_8bit"))
     monkeypatch.setattr(build, "find_spec", lambda name: object())
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ConfigError, match=r"CUDA GPU, and there is none here; optimizer=adamw"):
-        refuse_optimizer(block("adamw_8bit"))
+        check_optimizer_requirements(block("adamw_8bit"))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     with pytest.raises(ConfigError, match=r"trainer.accelerator=cpu uses none"):
-        refuse_optimizer(block("adamw_8bit"), "cpu")
-    refuse_optimizer(block("adamw_8bit"))
+        check_optimizer_requirements(block("adamw_8bit"), "cpu")
+    check_optimizer_requirements(block("adamw_8bit"))
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -15,11 +15,18 @@ from transformers import (
 )
 
 from tiny import CONF, settings
-from tunelab.optim.notes import average_notes, curve_notes
-from tunelab.optim.phases import cosine_restarts, one_cycle, stepwise, wsd
-from tunelab.optim.plateau import Plateau
-from tunelab.optim.schedule import cosine, exponential, inverse_sqrt, polynomial
-from tunelab.optimizing import make_schedule
+from tunelab.optim.factory import averaging_notes, build_schedule, schedule_notes
+from tunelab.optim.schedules import (
+    Plateau,
+    cosine,
+    cosine_restarts,
+    exponential,
+    inverse_sqrt,
+    one_cycle,
+    polynomial,
+    stepwise,
+    wsd,
+)
 
 NAMES = sorted(path.stem for path in (CONF / "scheduler").glob("*.yaml"))
 TOTAL, RISE = 50, 5
@@ -127,7 +134,7 @@ def test_a_plateau_is_noticed_as_torch_notices_it(mode: str, sign: int, cooldown
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_file_rises_from_its_first_step_and_ends_where_it_says(name: str) -> None:
-    curve = make_schedule({**block(name), "warmup": 0.1}, total=40)
+    curve = build_schedule({**block(name), "warmup": 0.1}, total=40)
     heights = [curve(step) for step in range(41)]
     assert 0 < heights[0] <= 0.25
     assert max(heights) == pytest.approx(1.0)
@@ -141,7 +148,7 @@ def test_every_file_rises_from_its_first_step_and_ends_where_it_says(name: str) 
 @pytest.mark.parametrize("name", sorted(FALLS_TO_ITS_FLOOR))
 def test_the_last_step_leaves_the_rate_at_exactly_the_floor(name: str) -> None:
     for floor, warmup in ((0.1, 0), (0.07, 1), (0.3, 0.2), (0.1, 49)):
-        curve = make_schedule({**block(name), "floor": floor, "warmup": warmup}, total=TOTAL)
+        curve = build_schedule({**block(name), "floor": floor, "warmup": warmup}, total=TOTAL)
         assert curve(TOTAL) == floor < curve(TOTAL - 1)
 
 
@@ -152,18 +159,18 @@ def test_a_share_that_rounds_to_nothing_still_falls_by_the_end() -> None:
 
 def test_an_average_that_stands_in_place_of_the_optimizers_own_is_told() -> None:
     both = settings("optimizer=schedule_free_adamw", "regularization=swa")
-    assert "swa_start=" in average_notes(both.optimizer, both.regularization)[0]
-    assert average_notes(settings("optimizer=adamw").optimizer, both.regularization) == []
-    assert average_notes(both.optimizer, settings().regularization) == []
+    assert "swa_start=" in averaging_notes(both.optimizer, both.regularization)[0]
+    assert averaging_notes(settings("optimizer=adamw").optimizer, both.regularization) == []
+    assert averaging_notes(both.optimizer, settings().regularization) == []
 
 
 def test_what_may_surprise_in_a_rate_is_told() -> None:
     both = settings("optimizer=schedule_free_adamw", "scheduler=cosine")
-    assert "scheduler=cosine" in curve_notes(both.optimizer, both.scheduler, TOTAL)[0]
-    assert "never gets beyond 50%" in curve_notes({}, {**block("linear"), "warmup": 100}, TOTAL)[0]
-    assert curve_notes({}, {**block("linear"), "warmup": TOTAL}, TOTAL) == []
+    assert "scheduler=cosine" in schedule_notes(both.optimizer, both.scheduler, TOTAL)[0]
+    assert "never gets beyond 50%" in schedule_notes({}, {**block("linear"), "warmup": 100}, TOTAL)[0]
+    assert schedule_notes({}, {**block("linear"), "warmup": TOTAL}, TOTAL) == []
     high = one_cycle(TOTAL - 1, total=TOTAL, warmup=100)
-    assert f"never gets beyond {high:.0%}" in curve_notes({}, {**block("one_cycle"), "warmup": 100}, TOTAL)[0]
+    assert f"never gets beyond {high:.0%}" in schedule_notes({}, {**block("one_cycle"), "warmup": 100}, TOTAL)[0]
     assert 0.4 < high == max(one_cycle(step, total=TOTAL, warmup=100) for step in range(TOTAL)) < 0.6
 
 
@@ -171,14 +178,16 @@ def test_a_curve_that_is_not_the_one_asked_for_is_told() -> None:
     restarts, stairs = ({**block(name), "warmup": 0} for name in ("cosine_restarts", "step"))
     # Seven restarts in three steps are none: the curve is that of one cosine
     assert [cosine_restarts(step, total=3, cycles=7) for step in range(3)] == [cosine(s, total=3) for s in range(3)]
-    assert "take at most 1" in curve_notes({}, {**restarts, "cycles": 7}, 3)[0]
-    assert "take at most 25" in curve_notes({}, {**restarts, "cycles": 26}, TOTAL)[0]
-    assert curve_notes({}, {**restarts, "cycles": 25}, TOTAL) == curve_notes({}, {**restarts, "cycles": 1}, 1) == []
-    assert "never drops" in curve_notes({}, {**stairs, "every": TOTAL}, TOTAL)[0]
-    assert curve_notes({}, {**stairs, "every": TOTAL - 1}, TOTAL) == []
+    assert "take at most 1" in schedule_notes({}, {**restarts, "cycles": 7}, 3)[0]
+    assert "take at most 25" in schedule_notes({}, {**restarts, "cycles": 26}, TOTAL)[0]
+    assert (
+        schedule_notes({}, {**restarts, "cycles": 25}, TOTAL) == schedule_notes({}, {**restarts, "cycles": 1}, 1) == []
+    )
+    assert "never drops" in schedule_notes({}, {**stairs, "every": TOTAL}, TOTAL)[0]
+    assert schedule_notes({}, {**stairs, "every": TOTAL - 1}, TOTAL) == []
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_warm_up_may_be_steps_or_a_share(name: str) -> None:
-    steps, share = (make_schedule({**block(name), "warmup": value}, total=40) for value in (8, 0.2))
+    steps, share = (build_schedule({**block(name), "warmup": value}, total=40) for value in (8, 0.2))
     assert [steps(step) for step in range(40)] == [share(step) for step in range(40)]

@@ -5,7 +5,7 @@ import torch
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import get_cosine_schedule_with_warmup, get_linear_schedule_with_warmup
 
-from tunelab.optim.schedule import constant, cosine, linear, warmup_steps
+from tunelab.optim.schedules import constant, cosine, linear, warmup_steps
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import torch
 from torch.nn import Parameter
 
 from stepping import DECAY, RATE, loss_of, weights
-from tunelab.optim.groups import decay_groups
+from tunelab.optim.param_groups import weight_decay_groups
 from tunelab.optim.schedule_free import ScheduleFreeAdamW
 
 RATES = [RATE * share for share in (0.2, 0.4, 0.6, 0.8, 1.0, 1.0, 1.0, 0.7, 0.5, 0.3, 0.2, 0.1)]  # one per step
@@ -14,7 +14,7 @@ RATES = [RATE * share for share in (0.2, 0.4, 0.6, 0.8, 1.0, 1.0, 1.0, 0.7, 0.5,
 
 def freely_trained(parameters: list[Parameter]) -> ScheduleFreeAdamW:
     """The optimizer after its steps, at rates that rise and fall."""
-    optimizer = ScheduleFreeAdamW(decay_groups(parameters, DECAY), RATE, (0.9, 0.999), 1e-8)
+    optimizer = ScheduleFreeAdamW(weight_decay_groups(parameters, DECAY), RATE, (0.9, 0.999), 1e-8)
     for step, rate in enumerate(RATES):
         for group in optimizer.param_groups:
             group["lr"] = rate

@@ -4,27 +4,27 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tunelab.optim.unfreeze import first_steps
+from tunelab.optim.param_groups import gradual_unfreezing_steps
 
 DEPTH = {"embed": 0, "low": 1, "high": 2, "norm": 3, "head": 4}
 
 
 def test_all_learn_from_the_first_step_on_unless_told_otherwise() -> None:
-    assert set(first_steps(DEPTH, layers=2, every=None, at={}, total=100).values()) == {0}
+    assert set(gradual_unfreezing_steps(DEPTH, layers=2, every=None, at={}, total=100).values()) == {0}
 
 
 def test_one_more_layer_joins_every_so_many_steps_from_the_top() -> None:
     wanted = {"head": 0, "norm": 0, "high": 10, "low": 20, "embed": 30}
-    assert first_steps(DEPTH, layers=2, every=10, at={}, total=100) == wanted
-    assert first_steps(DEPTH, layers=2, every=0.1, at={}, total=100) == wanted
+    assert gradual_unfreezing_steps(DEPTH, layers=2, every=10, at={}, total=100) == wanted
+    assert gradual_unfreezing_steps(DEPTH, layers=2, every=0.1, at={}, total=100) == wanted
 
 
 def test_where_nothing_above_the_layers_learns_the_top_one_starts_at_once() -> None:
-    assert first_steps({"low": 1, "high": 2}, layers=2, every=5, at={}, total=100) == {"high": 0, "low": 5}
+    assert gradual_unfreezing_steps({"low": 1, "high": 2}, layers=2, every=5, at={}, total=100) == {"high": 0, "low": 5}
 
 
 def test_a_part_of_a_name_has_its_own_start() -> None:
-    found = first_steps(DEPTH, layers=2, every=10, at={"emb": 0.5, "h": 7}, total=100)
+    found = gradual_unfreezing_steps(DEPTH, layers=2, every=10, at={"emb": 0.5, "h": 7}, total=100)
     assert found == {"embed": 50, "low": 20, "high": 7, "norm": 0, "head": 7}
 
 
@@ -32,7 +32,7 @@ def test_a_part_of_a_name_has_its_own_start() -> None:
 def test_something_learns_at_once_and_no_layer_before_the_one_above(
     depth: dict[str, int], every: float, total: int
 ) -> None:
-    found = first_steps(depth, layers=7, every=every, at={}, total=total)
+    found = gradual_unfreezing_steps(depth, layers=7, every=every, at={}, total=total)
     assert min(found.values()) == 0
     steps = [found[name] for name in sorted(depth, key=lambda name: -depth[name])]
     assert steps == sorted(steps)
@@ -40,5 +40,5 @@ def test_something_learns_at_once_and_no_layer_before_the_one_above(
 
 @pytest.mark.parametrize("every", [0.0001, 0.4])
 def test_a_share_that_rounds_to_nothing_still_waits_a_step(every: float) -> None:
-    found = first_steps({"a": 1, "b": 2}, layers=2, every=every, at={}, total=2)
+    found = gradual_unfreezing_steps({"a": 1, "b": 2}, layers=2, every=every, at={}, total=2)
     assert found == {"b": 0, "a": 1}

@@ -9,20 +9,19 @@ from torch.nn import Parameter
 
 from tiny import settings
 from tunelab.assemble import fresh_model, make_task
-from tunelab.models.load import load_tokenizer
-from tunelab.optim.groups import rate_groups
-from tunelab.optim.lion import Lion
-from tunelab.optim.width_scaling import (
+from tunelab.models.load_model import load_tokenizer
+from tunelab.models.mup import (
     ADAM_LIKE,
-    decoupled,
-    head_scale,
+    has_decoupled_decay,
     hidden_matrices,
-    hidden_std,
-    rate_share,
-    scaled_groups,
+    mup_attention_scale,
+    mup_hidden_std,
+    mup_lr_ratio,
+    mup_param_groups,
 )
-from tunelab.optimizing import optimizer_maker
-from tunelab.rates import parameter_groups
+from tunelab.optim.factory import optimizer_builder
+from tunelab.optim.lion import Lion
+from tunelab.optim.param_groups import build_param_groups, layerwise_lr_groups
 from tunelab.settings import Run
 
 DEPTH = {"embed": 0, "layer1": 1, "layer1.norm": 1, "layer2": 2, "norm": 3, "head": 4}
@@ -36,8 +35,8 @@ def named() -> dict[str, Parameter]:
 def rates(share: float, **more: float) -> dict[str, tuple[float, float]]:
     """Rate and decay of each name."""
     own = named()
-    groups = rate_groups(own, 0.1, lr=1.0, depth=DEPTH, layers=2, **more)
-    scaled = scaled_groups(groups, hidden_matrices(own, DEPTH, 2), share=share, lr=1.0)
+    groups = layerwise_lr_groups(own, 0.1, lr=1.0, depth=DEPTH, layers=2, **more)
+    scaled = mup_param_groups(groups, hidden_matrices(own, DEPTH, 2), share=share, lr=1.0)
     names = {id(weight): name for name, weight in own.items()}
     assert sum(len(group["params"]) for group in scaled) == len(own)
     return {
@@ -71,13 +70,13 @@ def test_decay_counts_as_decoupled_where_it_shrinks_a_weight_by_rate_times_decay
         kind([weight], lr=0.1, weight_decay=0.2, **more).step()
 
         shrunk = torch.allclose(weight.detach(), torch.tensor(3 * (1 - 0.1 * 0.2)))
-        assert decoupled({"_target_": f"torch.optim.{name}", **more}) is shrunk
+        assert has_decoupled_decay({"_target_": f"torch.optim.{name}", **more}) is shrunk
 
 
 def test_the_first_group_tells_the_rate_of_the_run() -> None:
     own = named()
-    groups = scaled_groups(
-        rate_groups(own, 0.1, lr=1.0, depth=DEPTH, layers=2), hidden_matrices(own, DEPTH, 2), share=0.5, lr=1.0
+    groups = mup_param_groups(
+        layerwise_lr_groups(own, 0.1, lr=1.0, depth=DEPTH, layers=2), hidden_matrices(own, DEPTH, 2), share=0.5, lr=1.0
     )
     assert groups[0].get("lr", 1.0) == 1.0
 
@@ -91,17 +90,17 @@ def test_shares_multiply_with_rates_that_fall_with_depth() -> None:
 
 def test_a_model_of_the_base_width_is_left_as_it_is() -> None:
     own = named()
-    groups = rate_groups(own, 0.1, lr=1.0, depth=DEPTH, layers=2)
-    assert scaled_groups(groups, hidden_matrices(own, DEPTH, 2), share=rate_share(64, 64), lr=1.0) == groups
-    assert hidden_std(0.1, 64, 64) == 0.1
-    assert head_scale(16, 16) == pytest.approx(16**-0.5)
+    groups = layerwise_lr_groups(own, 0.1, lr=1.0, depth=DEPTH, layers=2)
+    assert mup_param_groups(groups, hidden_matrices(own, DEPTH, 2), share=mup_lr_ratio(64, 64), lr=1.0) == groups
+    assert mup_hidden_std(0.1, 64, 64) == 0.1
+    assert mup_attention_scale(16, 16) == pytest.approx(16**-0.5)
 
 
 def test_frozen_matrices_are_in_no_group() -> None:
     own = named()
     own["layer1"].requires_grad_(False)
-    groups = scaled_groups(
-        rate_groups(own, 0.1, lr=1.0, depth=DEPTH, layers=2), hidden_matrices(own, DEPTH, 2), share=0.5, lr=1.0
+    groups = mup_param_groups(
+        layerwise_lr_groups(own, 0.1, lr=1.0, depth=DEPTH, layers=2), hidden_matrices(own, DEPTH, 2), share=0.5, lr=1.0
     )
     assert not any(p is own["layer1"] for group in groups for p in group["params"])
 
@@ -117,7 +116,7 @@ def moved(width: int, *, mup: bool, optimizer: str = "AdamW") -> dict[str, float
     run = run_of(width, mup=mup)
     model = fresh_model(run, make_task(run), load_tokenizer(run.model))
     kind = Lion if optimizer == "Lion" else getattr(torch.optim, optimizer)
-    optim = kind(parameter_groups(model, run), lr=run.lr)
+    optim = kind(build_param_groups(model, run), lr=run.lr)
     ids = torch.arange(3, 11)[None]
 
     def read() -> list[torch.Tensor]:
@@ -141,7 +140,7 @@ def test_a_run_hands_its_optimizer_the_scaled_rates() -> None:
     run = run_of(64, mup=True)
     model = fresh_model(run, make_task(run), load_tokenizer(run.model))
 
-    groups = optimizer_maker(model, run)(list(model.parameters())).param_groups
+    groups = optimizer_builder(model, run)(list(model.parameters())).param_groups
 
     rate = {id(p): group["lr"] for group in groups for p in group["params"]}
     found = {name: rate[id(weight)] for name, weight in model.named_parameters()}

@@ -6,8 +6,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from tiny_families import decoder
-from tunelab.regularize.after_step import bound_rows, soft_threshold
-from tunelab.regularize.linear import Linear, linear_layers
+from tunelab.regularization.penalties import LinearWeight, apply_l1_proximal, apply_max_norm, trainable_linear_weights
 
 
 def moved(*weights: Tensor) -> list[nn.Parameter]:
@@ -24,7 +23,7 @@ def test_the_proximal_step_minimises_distance_and_penalty_together() -> None:
     [weight] = moved(before)
     grid = torch.linspace(-4, 4, 80001, dtype=torch.double)
 
-    soft_threshold([{"params": [weight], "lr": 0.5}], 0.8)
+    apply_l1_proximal([{"params": [weight], "lr": 0.5}], 0.8)
 
     price = (grid[:, None] - before.flatten()).square() / 2 + 0.5 * 0.8 * grid.abs()[:, None]
     torch.testing.assert_close(weight.detach().flatten(), grid[price.argmin(0)], atol=1e-4, rtol=0)
@@ -34,7 +33,7 @@ def test_zeros_are_exact_and_counted_over_matrices_that_moved() -> None:
     matrix, vector, still = moved(torch.tensor([[0.01, -0.02], [3.0, -4.0]]), torch.tensor([0.01]), torch.zeros(9, 9))
     still.grad = None
 
-    share = soft_threshold([{"params": [matrix], "lr": 0.1}, {"params": [vector, still], "lr": 0.1}], 1.0)
+    share = apply_l1_proximal([{"params": [matrix], "lr": 0.1}, {"params": [vector, still], "lr": 0.1}], 1.0)
 
     assert matrix.tolist() == [[0.0, 0.0], [pytest.approx(2.9), pytest.approx(-3.9)]]
     assert vector.item() == pytest.approx(0.01)
@@ -44,7 +43,7 @@ def test_zeros_are_exact_and_counted_over_matrices_that_moved() -> None:
 def test_the_threshold_follows_the_rate_of_each_group() -> None:
     slow, fast = moved(torch.ones(2, 2), torch.ones(2, 2))
 
-    soft_threshold([{"params": [slow], "lr": 0.1}, {"params": [fast], "lr": 0.4}], 1.0)
+    apply_l1_proximal([{"params": [slow], "lr": 0.1}, {"params": [fast], "lr": 0.4}], 1.0)
 
     assert slow[0, 0].item() == pytest.approx(0.9) and fast[0, 0].item() == pytest.approx(0.6)
 
@@ -59,7 +58,7 @@ def test_no_unit_takes_in_more_than_the_bound_whichever_way_its_matrix_lies() ->
     for layer in (plain, turned):
         layer.weight.grad = torch.ones_like(layer.weight)
 
-    bound_rows([Linear("a", plain.weight, 0), Linear("b", turned.weight, 1)], 2.0)
+    apply_max_norm([LinearWeight("a", plain.weight, 0), LinearWeight("b", turned.weight, 1)], 2.0)
 
     lengths = before.norm(dim=1)
     wanted = before * (2.0 / lengths).clamp(max=1)[:, None]
@@ -71,7 +70,7 @@ def test_no_unit_takes_in_more_than_the_bound_whichever_way_its_matrix_lies() ->
 def test_embeddings_and_a_tied_head_are_no_linear_layers() -> None:
     for family, units in (("gpt2", 1), ("llama", 0)):
         model = decoder(family, tie_word_embeddings=True)
-        found = list(linear_layers(model))
+        found = list(trainable_linear_weights(model))
 
         assert found and {layer.units for layer in found} == {units}
         assert all(layer.weight is not model.get_input_embeddings().weight for layer in found)
@@ -83,4 +82,4 @@ def test_what_is_frozen_is_not_among_the_linear_layers() -> None:
     model.requires_grad_(False)
     model.lm_head.weight.requires_grad_(True)
 
-    assert [layer.name for layer in linear_layers(model)] == ["lm_head.weight"]
+    assert [layer.name for layer in trainable_linear_weights(model)] == ["lm_head.weight"]

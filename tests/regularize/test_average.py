@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from tunelab.regularize.average import Average, equal_from, moving
+from tunelab.regularization.averaging import WeightAverage, ema_share, swa_share
 
 
 def wandering(model: nn.Module, steps: int, each: list[object]) -> None:
@@ -16,10 +16,10 @@ def wandering(model: nn.Module, steps: int, each: list[object]) -> None:
             for weight in model.parameters():
                 weight.add_(torch.randn(weight.shape, generator=draw))
         for average in each:
-            average.update() if isinstance(average, Average) else average.update_parameters(model)  # type: ignore[attr-defined]
+            average.update() if isinstance(average, WeightAverage) else average.update_parameters(model)  # type: ignore[attr-defined]
 
 
-def agrees(ours: Average, theirs: AveragedModel) -> None:
+def agrees(ours: WeightAverage, theirs: AveragedModel) -> None:
     wanted = dict(theirs.module.named_parameters())
     for (name, _), (_, value) in zip(ours.named.items(), ours.averages(), strict=True):
         torch.testing.assert_close(value, wanted[name].detach())
@@ -27,7 +27,7 @@ def agrees(ours: Average, theirs: AveragedModel) -> None:
 
 def test_a_moving_average_is_that_of_torch_with_a_warmed_up_decay() -> None:
     model = nn.Linear(3, 2)
-    ours = Average(dict(model.named_parameters()), moving(0.9))
+    ours = WeightAverage(dict(model.named_parameters()), ema_share(0.9))
 
     def warm(average: torch.Tensor, weight: torch.Tensor, counted: torch.Tensor) -> torch.Tensor:
         decay = min(0.9, (1 + int(counted)) / (10 + int(counted)))
@@ -41,18 +41,18 @@ def test_a_moving_average_is_that_of_torch_with_a_warmed_up_decay() -> None:
 
 def test_after_the_warm_up_the_decay_is_the_one_that_was_asked_for() -> None:
     model = nn.Linear(3, 2)
-    ours = Average(dict(model.named_parameters()), lambda seen, counted: 1 - 0.9)
+    ours = WeightAverage(dict(model.named_parameters()), lambda seen, counted: 1 - 0.9)
     theirs = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.9))
     wandering(model, 50, [ours, theirs])
 
     agrees(ours, theirs)
-    assert moving(0.9)(1000, 1000) == pytest.approx(0.1)
-    assert moving(0.9)(1, 0) == pytest.approx(0.9)
+    assert ema_share(0.9)(1000, 1000) == pytest.approx(0.1)
+    assert ema_share(0.9)(1, 0) == pytest.approx(0.9)
 
 
 def test_a_plain_mean_is_that_of_torch_from_its_first_step_on() -> None:
     model = nn.Linear(3, 2)
-    ours = Average(dict(model.named_parameters()), equal_from(30))
+    ours = WeightAverage(dict(model.named_parameters()), swa_share(30))
     wandering(model, 30, [ours])
     assert not list(ours.averages())
 
@@ -64,7 +64,7 @@ def test_a_plain_mean_is_that_of_torch_from_its_first_step_on() -> None:
 
 def test_what_is_shown_is_taken_back_bit_by_bit() -> None:
     model = nn.Linear(3, 2)
-    ours = Average(dict(model.named_parameters()), moving(0.9))
+    ours = WeightAverage(dict(model.named_parameters()), ema_share(0.9))
     wandering(model, 5, [ours])
     trained = {name: weight.detach().clone() for name, weight in model.named_parameters()}
     average = [value.clone() for _, value in ours.averages()]
@@ -83,9 +83,9 @@ def test_what_is_shown_is_taken_back_bit_by_bit() -> None:
 
 def test_an_average_that_goes_on_from_its_state_ends_as_one_that_never_stopped() -> None:
     one, other = nn.Linear(3, 2), nn.Linear(3, 2)
-    whole = Average(dict(one.named_parameters()), moving(0.9))
+    whole = WeightAverage(dict(one.named_parameters()), ema_share(0.9))
     wandering(one, 4, [whole])
-    part = Average(dict(other.named_parameters()), moving(0.9))
+    part = WeightAverage(dict(other.named_parameters()), ema_share(0.9))
     part.load({name: value if name != "values" else {k: v.clone() for k, v in value.items()}
                for name, value in whole.state().items()})  # fmt: skip
     other.load_state_dict(one.state_dict())

@@ -10,13 +10,11 @@ from transformers.integrations.neftune import neftune_post_forward_hook
 
 from regularizing import LENGTHS, instruction, micro
 from tiny_families import DECODERS, ENCODERS, config_of, decoder
-from tunelab.models.document_attention import NAME
-from tunelab.models.probe import takes_flat_rows
-from tunelab.regularize.fitting import mixable
-from tunelab.regularize.linear import linear_layers
-from tunelab.regularize.mixout import Mixout, mixed
-from tunelab.regularize.neftune import noisy_embeddings
-from tunelab.regularize.stochastic_depth import layers_of, skipped_layers
+from tunelab.models.packing_support import supports_packing
+from tunelab.models.unpadded_attention import DOCUMENT_KERNEL
+from tunelab.regularization.model_support import mixout_weights
+from tunelab.regularization.noise import Mixout, mix_weights, noisy_embeddings, skipped_layers, stacked_layers
+from tunelab.regularization.penalties import trainable_linear_weights
 
 
 def embedded(model: PreTrainedModel, ids: Tensor) -> Tensor:
@@ -57,13 +55,13 @@ def test_neftune_counts_the_tokens_of_each_sequence_and_no_pads(flat: bool) -> N
 def test_stochastic_depth_drops_layers_with_rising_probability_and_keeps_their_mean() -> None:
     # Given layers that add one each
     model, rows = decoder("llama", num_hidden_layers=4).train(), micro(lengths=(1,) * 4000)
-    for layer in layers_of(model):
+    for layer in stacked_layers(model):
         layer.forward = lambda hidden_states, **_: hidden_states + 1  # type: ignore[method-assign]
     hidden = torch.zeros(4000, 1, 1)
     torch.manual_seed(0)
 
     with skipped_layers(model, 0.4, rows):
-        steps = [layer(hidden)[:, 0, 0] for layer in layers_of(model)]
+        steps = [layer(hidden)[:, 0, 0] for layer in stacked_layers(model)]
 
     # Then layer l of L is skipped with probability 0.4 l / L, and gives on average what it gives undisturbed
     for height, step in enumerate(steps, 1):
@@ -86,7 +84,7 @@ def test_a_sequence_whose_every_layer_is_skipped_is_its_own_embedding(family: st
     with torch.no_grad(), skipped_layers(model, 0.98, rows):
         noisy = task.logits(model, rows).view(40, 2, -1)
     plain = task.logits(model, rows).view(40, 2, -1)
-    for layer in layers_of(model):
+    for layer in stacked_layers(model):
         layer.register_forward_hook(lambda module, args, output: args[0] if torch.is_tensor(output) else (args[0],))
     bare = task.logits(model, rows).view(40, 2, -1)
 
@@ -110,7 +108,7 @@ def test_stochastic_depth_and_neftune_work_inside_encoders(family: str) -> None:
 def test_the_documents_of_a_flat_row_are_skipped_one_by_one(flat: bool) -> None:
     model = decoder("llama").train()
     if flat:
-        assert takes_flat_rows(model, NAME)
+        assert supports_packing(model, DOCUMENT_KERNEL)
     rows, task = micro(flat=flat), instruction(flat=flat)
     plain = task.logits(model, rows).detach()
     torch.manual_seed(5)
@@ -132,7 +130,7 @@ def test_mixout_swaps_entries_with_pretrained_ones_and_keeps_the_mean() -> None:
     draw = torch.Generator().manual_seed(0)
     weight, pretrained = torch.randn(30, 20, generator=draw), torch.randn(30, 20, generator=draw)
     torch.manual_seed(0)
-    draws = torch.stack([mixed(weight, pretrained, 0.7) for _ in range(4000)])
+    draws = torch.stack([mix_weights(weight, pretrained, 0.7) for _ in range(4000)])
 
     # Every entry is the pretrained one, or what makes the mean come out (Lee et al. 2020, equation 5)
     other = (weight - 0.7 * pretrained) / 0.3
@@ -148,7 +146,7 @@ def test_mixout_at_the_pretrained_weights_changes_nothing(family: str) -> None:
     model, rows, task = decoder(family).eval(), micro(), instruction()  # no dropout, so that passes compare
     names = list(model.state_dict())
     before = {name: weight.clone() for name, weight in model.state_dict().items()}
-    layers = mixable(task, model)
+    layers = mixout_weights(task, model)
     mixout = Mixout(task, model, layers, 0.7)
     with torch.no_grad():
         torch.testing.assert_close(mixout.logits(rows), task.logits(model, rows), rtol=1e-4, atol=1e-4)
@@ -163,7 +161,7 @@ def test_mixout_at_the_pretrained_weights_changes_nothing(family: str) -> None:
 
 def test_the_gradient_through_mixout_reaches_the_entries_that_were_kept() -> None:
     model, rows, task = decoder("llama").train(), micro(), instruction()
-    layers = list(linear_layers(model))
+    layers = list(trainable_linear_weights(model))
     mixout = Mixout(task, model, layers, 0.7)
     with torch.no_grad():
         for layer in layers:

@@ -8,12 +8,12 @@ from regularizing import instruction
 from tiny import CONF, MODEL, QUIET, config, instructions, settings
 from tiny_families import decoder
 from tunelab.comments import keys
+from tunelab.config.regularization_config import RegularizationConfig
 from tunelab.errors import ConfigError
-from tunelab.regularize.dropout import rates, set_rates, shown
-from tunelab.regularize.regularizer import Regularizer
-from tunelab.regularize.wanted import Wanted
+from tunelab.models.architecture import describe_dropout, dropout_rates, set_dropout
 from tunelab.run import fine_tune
 from tunelab.settings import check
+from tunelab.training.regularizer import Regularizer
 
 LABELS = ["data=classification", "data.train=x.csv", "data.text=text", "data.label=label"]
 NUMBERS = ["data=regression", "data.train=x.csv", "data.text=text", "data.target=y"]
@@ -57,27 +57,27 @@ def test_methods_combine_and_keys_have_the_last_word() -> None:
 
 
 def test_the_neutral_file_names_every_key_at_the_value_that_does_nothing() -> None:
-    assert Wanted.of(settings("regularization=none").regularization) == Wanted()
+    assert RegularizationConfig.of(settings("regularization=none").regularization) == RegularizationConfig()
     names = [key.name for key in keys((CONF / "regularization" / "none.yaml").read_text())]
-    assert set(names) == set(Wanted.__dataclass_fields__)
+    assert set(names) == set(RegularizationConfig.__dataclass_fields__)
     assert set(settings().regularization) == set(names)
 
 
 def test_each_option_switches_on_what_it_is_called() -> None:
     for path in (CONF / "regularization").glob("*.yaml"):
-        found = Wanted.of(settings(f"regularization={path.stem}").regularization)
-        assert (found == Wanted()) is (path.stem == "none"), path.stem
+        found = RegularizationConfig.of(settings(f"regularization={path.stem}").regularization)
+        assert (found == RegularizationConfig()) is (path.stem == "none"), path.stem
 
 
 def test_a_run_from_before_a_key_existed_reads_as_neutral() -> None:
-    assert Wanted.of({"weight_decay": 0.05, "dropout": None}) == Wanted(weight_decay=0.05)
+    assert RegularizationConfig.of({"weight_decay": 0.05, "dropout": None}) == RegularizationConfig(weight_decay=0.05)
 
 
 def test_two_passes_without_dropout_are_refused() -> None:
     with pytest.raises(ConfigError, match="drops nothing"):
-        Regularizer(instruction(), decoder("llama"), Wanted(rdrop=1.0))
-    Regularizer(instruction(), decoder("llama", attention_dropout=0.1), Wanted(rdrop=1.0))
-    Regularizer(instruction(), decoder("llama"), Wanted(rdrop=1.0, neftune=5.0))
+        Regularizer(instruction(), decoder("llama"), RegularizationConfig(rdrop=1.0))
+    Regularizer(instruction(), decoder("llama", attention_dropout=0.1), RegularizationConfig(rdrop=1.0))
+    Regularizer(instruction(), decoder("llama"), RegularizationConfig(rdrop=1.0, neftune=5.0))
 
 
 def test_a_model_in_which_nothing_fits_is_refused_with_every_reason() -> None:
@@ -86,22 +86,22 @@ def test_a_model_in_which_nothing_fits_is_refused_with_every_reason() -> None:
     model.model.norm.weight.requires_grad_(True)
 
     with pytest.raises(ConfigError, match=r"(?s)mixout=0.5.*max_norm=3.*l1=0.1"):
-        Regularizer(instruction(), model, Wanted(mixout=0.5, max_norm=3, l1=0.1))
+        Regularizer(instruction(), model, RegularizationConfig(mixout=0.5, max_norm=3, l1=0.1))
 
 
 def test_dropout_is_set_everywhere_or_on_attention_alone() -> None:
     config = decoder("gpt2").config
-    set_rates(config, 0.3, 0.2)
+    set_dropout(config, 0.3, 0.2)
     assert (config.attn_pdrop, config.resid_pdrop, config.embd_pdrop) == (0.2, 0.3, 0.3)
 
     config = decoder("gpt2").config
-    set_rates(config, None, 0.2)
+    set_dropout(config, None, 0.2)
     assert (config.attn_pdrop, config.resid_pdrop) == (0.2, 0.1)
 
     config = decoder("llama").config
-    set_rates(config, 0.3, None)
-    assert rates(config) == {"attention_dropout": 0.3}
-    assert shown(config) == "attention_dropout 0.3 (llama drops nothing else)"
+    set_dropout(config, 0.3, None)
+    assert dropout_rates(config) == {"attention_dropout": 0.3}
+    assert describe_dropout(config) == "attention_dropout 0.3 (llama drops nothing else)"
 
 
 def test_a_model_without_that_dropout_says_so(tmp_path: Path) -> None:
@@ -109,7 +109,7 @@ def test_a_model_without_that_dropout_says_so(tmp_path: Path) -> None:
     config = decoder("llama").config
     del config.attention_dropout
     with pytest.raises(ConfigError, match=r"(?s)dropout=0.1: llama has no such dropout.*attention_dropout=0.2"):
-        set_rates(config, 0.1, 0.2)
+        set_dropout(config, 0.1, 0.2)
 
     with pytest.raises(ConfigError, match="drops nothing"):
         fine_tune(settings(*given, "regularization.rdrop=1"), tmp_path / "run")

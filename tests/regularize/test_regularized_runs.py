@@ -19,7 +19,7 @@ from tunelab import assemble
 from tunelab.checkpoint_io import read_checkpoint
 from tunelab.data.examples import IGNORE
 from tunelab.record import RunFolder
-from tunelab.regularize.linear import linear_layers
+from tunelab.regularization.penalties import trainable_linear_weights
 from tunelab.run import fine_tune
 
 METHODS = {
@@ -150,7 +150,7 @@ def test_rows_stay_bounded_in_the_average_that_schedule_free_exports(tmp_path: P
     more = ["optimizer=schedule_free_adamw", "regularization.max_norm=0.3", "lr=0.05"]
     fine_tune(settings(*small(tmp_path, "none", *more)), tmp_path / "run")
 
-    layers = list(linear_layers(AutoModelForCausalLM.from_pretrained(RunFolder(tmp_path / "run").export)))
+    layers = list(trainable_linear_weights(AutoModelForCausalLM.from_pretrained(RunFolder(tmp_path / "run").export)))
     longest = [float(layer.weight.detach().norm(dim=1).max()) for layer in layers]
     assert max(longest) <= 0.3 * (1 + 1e-5)
     assert max(longest) > 0.25
@@ -161,7 +161,7 @@ def test_zeros_of_l1_stay_zeros_in_the_average_that_schedule_free_exports(tmp_pa
     fine_tune(settings(*small(tmp_path, "none", *more)), tmp_path / "run")
 
     folder = RunFolder(tmp_path / "run")
-    layers = list(linear_layers(AutoModelForCausalLM.from_pretrained(folder.export)))
+    layers = list(trainable_linear_weights(AutoModelForCausalLM.from_pretrained(folder.export)))
     shares = [float((layer.weight == 0).float().mean()) for layer in layers]
     assert min(shares) > 0.05, shares
     assert folder.read_curves()[-1].get("train/sparsity", 1) > 0

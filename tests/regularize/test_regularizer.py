@@ -12,15 +12,15 @@ from regularizing import instruction, micro
 from tiny import settings
 from tiny_families import ENCODERS, STARTER, decoder, saved
 from tunelab.assemble import make_task
-from tunelab.models.load import load_model, load_tokenizer
+from tunelab.config.regularization_config import RegularizationConfig
+from tunelab.models.load_model import load_model, load_tokenizer
 from tunelab.optim.lbfgs import LBFGS
-from tunelab.regularize.fitting import mixable
-from tunelab.regularize.regularizer import Regularizer
-from tunelab.regularize.wanted import Wanted
+from tunelab.regularization.model_support import mixout_weights
+from tunelab.training.regularizer import Regularizer
 
 
 def regularizer(model: Any, **wanted: float) -> Regularizer:
-    return Regularizer(instruction(), model, Wanted(**wanted), total=100)
+    return Regularizer(instruction(), model, RegularizationConfig(**wanted), total=100)
 
 
 def moved(model: Any) -> torch.optim.Optimizer:
@@ -110,6 +110,8 @@ def test_a_new_head_has_no_pretrained_weights_to_be_swapped_with() -> None:
     labels = make_task(settings("data=classification", "data.train=x", "data.text=text", "data.label=label"))
     encoder = AutoModelForSequenceClassification.from_config(decoder("llama").config)
 
-    assert not any("score" in layer.name for layer in mixable(labels, encoder))
-    assert len(mixable(labels, encoder)) == 2 * 7
-    assert any("lm_head" in layer.name for layer in mixable(instruction(), decoder("llama", tie_word_embeddings=False)))
+    assert not any("score" in layer.name for layer in mixout_weights(labels, encoder))
+    assert len(mixout_weights(labels, encoder)) == 2 * 7
+    assert any(
+        "lm_head" in layer.name for layer in mixout_weights(instruction(), decoder("llama", tie_word_embeddings=False))
+    )

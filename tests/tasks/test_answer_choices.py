@@ -10,10 +10,9 @@ from sklearn.metrics import accuracy_score, f1_score, precision_score
 from tunelab.data.formats import detect, to_conversation
 from tunelab.errors import DataError
 from tunelab.generate.decode import Answer
-from tunelab.tasks.answer_tally import Tally
-from tunelab.tasks.choices import Choices, Classes
 from tunelab.tasks.instruction import Instruction
-from tunelab.tasks.judged import classes_of, judged
+from tunelab.tasks.metrics.answer_metrics import AnswerTotals, collect_answer_classes, score_answer
+from tunelab.tasks.multiple_choice import AnswerClasses, Choices
 
 MOODS = ["happy", "sad", "angry"]
 
@@ -27,7 +26,7 @@ def talk(answer: str, **more: Any) -> Any:
 
 
 def row(number: int, wanted: str, said: str, labels: tuple[str, ...] = (), **more: Any) -> dict[str, Any]:
-    return judged(number, talk(wanted, **more), wanted, (said, Answer([], "stop")), labels)
+    return score_answer(number, talk(wanted, **more), wanted, (said, Answer([], "stop")), labels)
 
 
 @pytest.mark.parametrize(
@@ -76,7 +75,7 @@ def test_choices_that_say_nothing_are_refused(choices: Any, label: Any, match: s
 
 
 def test_a_bad_choice_is_refused_when_the_record_is_encoded_so_that_its_line_is_told() -> None:
-    from tunelab.models.load import load_tokenizer
+    from tunelab.models.load_model import load_tokenizer
 
     task = Instruction()
     good, bad = record("sad", choices=MOODS), record("sad", choices=MOODS, label="glad")
@@ -89,19 +88,21 @@ def test_a_bad_choice_is_refused_when_the_record_is_encoded_so_that_its_line_is_
 
 
 def test_the_classes_are_the_choices_where_all_records_share_them_else_their_places() -> None:
-    same = classes_of([talk("sad", choices=MOODS), talk("happy", choices=MOODS[::-1])])
-    differing = classes_of([talk("sad", choices=MOODS), talk("x", choices=["x", "y"])])
+    same = collect_answer_classes([talk("sad", choices=MOODS), talk("happy", choices=MOODS[::-1])])
+    differing = collect_answer_classes([talk("sad", choices=MOODS), talk("x", choices=["x", "y"])])
 
-    assert same == Classes(("angry", "happy", "sad"))
-    assert differing == Classes(("1", "2", "3"), closed=False)
-    assert classes_of([talk("sad")]) == Classes()
+    assert same == AnswerClasses(("angry", "happy", "sad"))
+    assert differing == AnswerClasses(("1", "2", "3"), closed=False)
+    assert collect_answer_classes([talk("sad")]) == AnswerClasses()
 
 
 def test_a_column_named_label_counts_only_where_it_is_the_answer() -> None:
-    assert classes_of([talk("sad", label="sad"), talk("happy.", label="happy")]) == Classes(("happy", "sad"))
-    assert classes_of([talk("sad", label="sad"), talk("happy", label="spam")]) == Classes()
-    assert classes_of([talk("sad", label="sad"), talk("happy")]) == Classes()
-    assert classes_of([talk("sad", label=1), talk("happy", label=0)]) == Classes()
+    assert collect_answer_classes([talk("sad", label="sad"), talk("happy.", label="happy")]) == AnswerClasses(
+        ("happy", "sad")
+    )
+    assert collect_answer_classes([talk("sad", label="sad"), talk("happy", label="spam")]) == AnswerClasses()
+    assert collect_answer_classes([talk("sad", label="sad"), talk("happy")]) == AnswerClasses()
+    assert collect_answer_classes([talk("sad", label=1), talk("happy", label=0)]) == AnswerClasses()
 
 
 def test_choices_and_label_are_no_part_of_what_the_model_sees() -> None:
@@ -120,7 +121,7 @@ def test_accuracy_and_f1_are_scikit_learns_on_the_written_predictions(pairs: lis
     for more, labels in (({"choices": MOODS}, ()), ({}, tuple(sorted(MOODS)))):
         extra = [{**more, **({} if more else {"label": wanted})} for wanted, _ in pairs]
         rows = [row(i, wanted, said, labels, **extra[i]) for i, (wanted, said) in enumerate(pairs)]
-        tally = Tally(Classes(tuple(sorted(MOODS))))
+        tally = AnswerTotals(AnswerClasses(tuple(sorted(MOODS))))
 
         found = tally.scores(tally.total(rows))
 
@@ -145,7 +146,7 @@ def test_where_choices_differ_f1_is_scikit_learns_over_their_places(pairs: list[
     for number, (right, said) in enumerate(pairs):
         texts = [f"{word} {number}" for word in MOODS]
         rows.append(row(number, texts[right], [*texts, "none"][said], choices=texts, label=right))
-    tally = Tally(Classes.places(3))
+    tally = AnswerTotals(AnswerClasses.places(3))
 
     found = tally.scores(tally.total(rows))
 
@@ -158,7 +159,7 @@ def test_where_choices_differ_f1_is_scikit_learns_over_their_places(pairs: list[
 def test_the_classes_of_a_run_are_kept_for_later_use() -> None:
     task, other = Instruction(), Instruction()
     task.fit([record("sad", choices=MOODS), record("x", choices=["x", "y"])])
-    other._sort_into(Classes(**{"names": tuple(task.tally.classes.names), "closed": task.tally.classes.closed}))
+    other._sort_into(AnswerClasses(**{"names": tuple(task.tally.classes.names), "closed": task.tally.classes.closed}))
 
     assert task.answer_names == other.answer_names
     assert {"accuracy", "f1", "unmatched"} <= {*task.answer_names}

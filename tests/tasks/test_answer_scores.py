@@ -7,12 +7,11 @@ from typing import Any
 import pytest
 import torch
 
-from tunelab.asking import sample
 from tunelab.data.examples import Micro, Step
-from tunelab.tasks.answer_scores import AnswerCheck
-from tunelab.tasks.answer_tally import TEXT, Tally
-from tunelab.tasks.choices import Classes
+from tunelab.tasks.metrics.answer_metrics import TEXT_METRICS, AnswerTotals, GenerationEvaluator
+from tunelab.tasks.multiple_choice import AnswerClasses
 from tunelab.training.final_results import LISTED_GROUPS, answer_group_tables
+from tunelab.training.generation_eval import sample_rows
 
 
 def predictions(count: int = 30) -> list[dict[str, Any]]:
@@ -49,12 +48,12 @@ def steps(rows: list[int], size: int) -> list[Step]:
 
 def test_means_are_those_of_the_predictions_and_of_no_batch() -> None:
     rows = predictions()
-    tally = Tally(Classes())
-    wanted = {name: fmean(row[name] for row in rows) for name in TEXT[:3]}
+    tally = AnswerTotals(AnswerClasses())
+    wanted = {name: fmean(row[name] for row in rows) for name in TEXT_METRICS[:3]}
     wanted["unfinished"] = fmean(row["ended"] != "stop" for row in rows)
 
     for size in (2, 7, 30):
-        check = AnswerCheck(Echo(), tally, rows, range(len(rows)))  # type: ignore[arg-type]
+        check = GenerationEvaluator(Echo(), tally, rows, range(len(rows)))  # type: ignore[arg-type]
         for step in steps(list(range(len(rows))), size):
             check.update(None, step)  # type: ignore[arg-type]
         assert check.compute() == pytest.approx(wanted, rel=1e-12)
@@ -62,7 +61,7 @@ def test_means_are_those_of_the_predictions_and_of_no_batch() -> None:
 
 def test_only_the_chosen_rows_are_asked_and_only_sums_are_kept() -> None:
     rows, task = predictions(40), Echo()
-    check = AnswerCheck(task, Tally(Classes()), rows, {3, 5, 8})  # type: ignore[arg-type]
+    check = GenerationEvaluator(task, AnswerTotals(AnswerClasses()), rows, {3, 5, 8})  # type: ignore[arg-type]
     for step in steps(list(range(40)), 8):
         check.update(None, step)  # type: ignore[arg-type]
 
@@ -77,29 +76,31 @@ def test_only_the_chosen_rows_are_asked_and_only_sums_are_kept() -> None:
 
 def test_a_sample_is_fixed_by_content_and_seed_and_moves_next_to_nothing() -> None:
     contents = [(row, f"text {row}") for row in range(500)]
-    taken = sample(contents, 100, seed=0)
+    taken = sample_rows(contents, 100, seed=0)
 
     assert len(taken) == 100
-    assert sample(contents[::-1], 100, seed=0) == taken
-    assert sample(contents, 100, seed=1) != taken
-    assert sample(contents, None, seed=0) == frozenset(range(500))
-    assert sample(contents, 0, seed=0) == frozenset()
-    more = sample([*contents, *((row, f"text {row}") for row in range(500, 510))], 100, seed=0)
+    assert sample_rows(contents[::-1], 100, seed=0) == taken
+    assert sample_rows(contents, 100, seed=1) != taken
+    assert sample_rows(contents, None, seed=0) == frozenset(range(500))
+    assert sample_rows(contents, 0, seed=0) == frozenset()
+    more = sample_rows([*contents, *((row, f"text {row}") for row in range(500, 510))], 100, seed=0)
     assert len(more & taken) >= 90
 
 
 def test_tables_split_the_answers_by_family_and_source() -> None:
     rows = predictions()
-    tables = Tally(Classes()).tables(rows)
+    tables = AnswerTotals(AnswerClasses()).tables(rows)
 
     assert list(tables) == ["by_family"]
     for family, line in tables["by_family"].items():
         own = [row for row in rows if row["family"] == family]
         assert line["rows"] == len(own) == 10
         assert line["exact_match"] == pytest.approx(fmean(row["exact_match"] for row in own))
-    mixed = Tally(Classes()).tables([{**row, "source": "web" if row["row"] < 9 else "books"} for row in rows])
+    mixed = AnswerTotals(AnswerClasses()).tables(
+        [{**row, "source": "web" if row["row"] < 9 else "books"} for row in rows]
+    )
     assert {name: line["rows"] for name, line in mixed["by_source"].items()} == {"books": 21, "web": 9}
-    assert Tally(Classes()).tables([{"row": 0}]) == {}
+    assert AnswerTotals(AnswerClasses()).tables([{"row": 0}]) == {}
 
 
 def test_the_terminal_shows_the_largest_groups_and_says_what_it_leaves_out() -> None:

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from tunelab.data.examples import Micro
 from tunelab.tasks.base import Scores
-from tunelab.tasks.label_scores import ClassScores, MultilabelScores
+from tunelab.tasks.metrics.label_metrics import MulticlassScores, MultilabelScores
 
 NAMES = ["a", "b", "c", "d", "e"]
 
@@ -41,7 +41,7 @@ def classes() -> tuple[Tensor, Tensor]:
 @pytest.mark.parametrize("size", [1, 7, 200])
 def test_class_scores_are_those_of_scikit_learn_for_every_micro_batch(size, classes):
     logits, targets = classes
-    found = feed(ClassScores(NAMES), logits, targets, size)
+    found = feed(MulticlassScores(NAMES), logits, targets, size)
     real, guess = targets.numpy(), logits.argmax(1).numpy()
     macro = {"labels": range(5), "average": "macro", "zero_division": 0}
     assert found == pytest.approx(
@@ -59,7 +59,7 @@ def test_class_scores_are_those_of_scikit_learn_for_every_micro_batch(size, clas
 
 def test_the_report_holds_the_confusion_matrix_and_each_class_of_scikit_learn(classes):
     logits, targets = classes
-    scores = ClassScores(NAMES)
+    scores = MulticlassScores(NAMES)
     feed(scores, logits, targets, 50)
     report = scores.report()
     real, guess = targets.numpy(), logits.argmax(1).numpy()
@@ -73,7 +73,7 @@ def test_the_report_holds_the_confusion_matrix_and_each_class_of_scikit_learn(cl
 
 def test_correlation_is_zero_when_every_prediction_is_the_same():
     targets = torch.tensor([0, 1, 1, 0])
-    found = feed(ClassScores(["a", "b"]), torch.tensor([[2.0, 0.0]] * 4), targets, 4)
+    found = feed(MulticlassScores(["a", "b"]), torch.tensor([[2.0, 0.0]] * 4), targets, 4)
     assert found["mcc"] == metrics.matthews_corrcoef(targets.numpy(), [0] * 4) == 0
     assert found["accuracy"] == 0.5
 
@@ -103,7 +103,7 @@ def test_multilabel_scores_are_those_of_scikit_learn_for_every_micro_batch(size,
     assert scores.report()["confusion"] == metrics.multilabel_confusion_matrix(real, guess).tolist()
 
 
-@pytest.mark.parametrize("scores", [ClassScores(NAMES), MultilabelScores(NAMES, 0.5)])
+@pytest.mark.parametrize("scores", [MulticlassScores(NAMES), MultilabelScores(NAMES, 0.5)])
 def test_reset_forgets_everything(scores, classes):
     logits, targets = classes
     if isinstance(scores, MultilabelScores):
@@ -113,7 +113,7 @@ def test_reset_forgets_everything(scores, classes):
     assert feed(scores, logits, targets, 50) == first
 
 
-@pytest.mark.parametrize("scores", [ClassScores(NAMES), MultilabelScores(NAMES, 0.5)])
+@pytest.mark.parametrize("scores", [MulticlassScores(NAMES), MultilabelScores(NAMES, 0.5)])
 def test_the_state_does_not_grow_with_the_split(scores, classes):
     logits, targets = classes
     if isinstance(scores, MultilabelScores):
@@ -132,4 +132,4 @@ def test_the_state_does_not_grow_with_the_split(scores, classes):
 def test_broken_logits_show_in_the_loss(classes):
     logits, targets = classes
     logits[3, 0] = float("nan")
-    assert np.isnan(feed(ClassScores(NAMES), logits, targets, 50)["loss"])
+    assert np.isnan(feed(MulticlassScores(NAMES), logits, targets, 50)["loss"])

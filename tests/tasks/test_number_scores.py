@@ -11,12 +11,12 @@ from sklearn import metrics
 from torch import Tensor
 
 from tunelab.data.examples import Micro
-from tunelab.tasks.number_scores import NumberScores, determination, pearson, ranks, spearman
+from tunelab.tasks.metrics.regression_metrics import RegressionScores, average_ranks, pearson, r2_score, spearman
 
 MEAN, STD = [10.0, -3.0], [4.0, 0.5]
 
 
-def feed(scores: NumberScores, guessed: Tensor, real: Tensor, size: int) -> dict[str, float]:
+def feed(scores: RegressionScores, guessed: Tensor, real: Tensor, size: int) -> dict[str, float]:
     """Score in micro-batches of `size` rows, with a filler at the end."""
     one = torch.ones(1, dtype=torch.int64)
     for start in range(0, len(guessed), size):
@@ -37,7 +37,7 @@ def pairs() -> tuple[Tensor, Tensor]:
 
 @pytest.mark.parametrize("size", [1, 7, 150])
 def test_scores_are_those_of_scikit_learn_and_scipy_for_every_micro_batch(size, pairs):
-    found = feed(NumberScores(["x", "y"], MEAN, STD), *pairs, size)
+    found = feed(RegressionScores(["x", "y"], MEAN, STD), *pairs, size)
     guess, real = (values.double().numpy() * STD + MEAN for values in pairs)
     columns = list(zip(guess.T, real.T, strict=True))
     assert found == pytest.approx(
@@ -54,7 +54,7 @@ def test_scores_are_those_of_scikit_learn_and_scipy_for_every_micro_batch(size, 
 
 
 def test_the_report_tells_the_targets_apart(pairs):
-    scores = NumberScores(["x", "y"], MEAN, STD)
+    scores = RegressionScores(["x", "y"], MEAN, STD)
     feed(scores, *pairs, 150)
     first, second = scores.report()["per_target"]
     guess, real = (values.double().numpy() * STD + MEAN for values in pairs)
@@ -65,7 +65,7 @@ def test_the_report_tells_the_targets_apart(pairs):
 
 def test_tied_values_share_their_rank_as_in_scipy():
     values = torch.tensor([3.0, 1.0, 3.0, 2.0, 3.0, 1.0], dtype=torch.float64)
-    assert ranks(values).tolist() == stats.rankdata(values.numpy()).tolist()
+    assert average_ranks(values).tolist() == stats.rankdata(values.numpy()).tolist()
 
 
 def test_a_correlation_with_a_constant_is_not_a_number():
@@ -91,13 +91,13 @@ def test_a_prediction_that_is_not_a_number_is_not_ranked():
 
 def test_explained_variance_of_a_constant_target_is_that_of_scikit_learn():
     real = torch.full((4,), 0.1, dtype=torch.float64)
-    assert determination(real, real) == metrics.r2_score(real, real) == 1
-    assert determination(real + 1, real) == metrics.r2_score(real, real + 1) == 0
-    assert math.isnan(determination(real[:1], real[:1]))
+    assert r2_score(real, real) == metrics.r2_score(real, real) == 1
+    assert r2_score(real + 1, real) == metrics.r2_score(real, real + 1) == 0
+    assert math.isnan(r2_score(real[:1], real[:1]))
 
 
 def test_reset_forgets_everything(pairs):
-    scores = NumberScores(["x", "y"], MEAN, STD)
+    scores = RegressionScores(["x", "y"], MEAN, STD)
     first = feed(scores, *pairs, 50)
     scores.reset()
     assert feed(scores, *pairs, 50) == first

@@ -10,8 +10,8 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from tunelab.data.examples import Micro
 from tunelab.errors import ConfigError
+from tunelab.models.heads import ensure_pad_token, pools_last_token, sequence_logits
 from tunelab.tasks.classification import Classification
-from tunelab.tasks.pooling import ensure_pad, pools_last_token, sequence_logits
 
 ENCODERS = ["bert", "distilbert", "roberta"]
 DECODERS = ["gpt2", "llama", "gpt_neox", "opt", "qwen3"]
@@ -76,7 +76,7 @@ def test_an_exported_decoder_pools_the_same_token_in_padded_batches_with_plain_t
     model, tokenizer = make_model(family, num_labels=3), make_tokenizer(decoder=True)
     tokenizer.pad_token = tokenizer.eos_token  # the common short cut, which pools another token
     tokenizer.padding_side = "left"
-    assert ensure_pad(tokenizer, model)
+    assert ensure_pad_token(tokenizer, model)
     assert tokenizer.pad_token_id not in (tokenizer.eos_token_id, tokenizer.unk_token_id)
     texts = ["good film </s>", "the plot was not very long </s>", "bad"]
     ids = [tokenizer(text)["input_ids"] for text in texts]
@@ -93,20 +93,20 @@ def test_an_exported_decoder_pools_the_same_token_in_padded_batches_with_plain_t
 def test_a_padding_token_is_added_once_and_the_first_rows_of_the_embeddings_stay(make_model, make_tokenizer):
     model, tokenizer = make_model("llama"), make_tokenizer(decoder=True)
     before = model.get_input_embeddings().weight.detach().clone()
-    assert ensure_pad(tokenizer, model)
+    assert ensure_pad_token(tokenizer, model)
     after = model.get_input_embeddings().weight
     assert torch.equal(after[: len(before)], before)
     assert len(after) == len(before) + 1 == len(tokenizer)
     assert model.config.pad_token_id == tokenizer.pad_token_id == len(before)
-    assert not ensure_pad(tokenizer, model)
+    assert not ensure_pad_token(tokenizer, model)
 
 
 def test_an_encoder_keeps_its_padding_and_one_without_is_refused(make_model, make_tokenizer):
     model, tokenizer = make_model("bert"), make_tokenizer()
-    assert not ensure_pad(tokenizer, model)
+    assert not ensure_pad_token(tokenizer, model)
     assert tokenizer.pad_token == "[PAD]"
     with pytest.raises(ConfigError, match="no padding token"):
-        ensure_pad(make_tokenizer(decoder=True), model)
+        ensure_pad_token(make_tokenizer(decoder=True), model)
 
 
 @pytest.mark.parametrize("family", [*ENCODERS, *DECODERS])

@@ -13,11 +13,11 @@ from preferences import encoded, moved, pairs, ready, starter_model
 from tunelab.data.examples import IGNORE, Step
 from tunelab.data.loader import StepLoader
 from tunelab.errors import ConfigError, DataError
-from tunelab.models.document_attention import NAME
-from tunelab.models.probe import takes_flat_rows
+from tunelab.models.packing_support import supports_packing
+from tunelab.models.unpadded_attention import DOCUMENT_KERNEL
 from tunelab.module import FineTuner
-from tunelab.reference import without_adapter
 from tunelab.tasks.preference import Preference
+from tunelab.training.device_placement import adapter_disabled
 
 ROWS = 7
 LONG = {"prompt": "Say " + "red " * 40, "chosen": "red red", "rejected": "blue blue blue"}
@@ -70,7 +70,7 @@ def test_the_gradient_is_that_of_the_paper_however_a_step_is_cut_or_shared(flat:
     examples = task.complete(reference, encoded(task, ROWS), 10**6)
     wanted = plain_gradient(task, model, reference, examples)
     if flat:
-        assert takes_flat_rows(model, NAME)
+        assert supports_packing(model, DOCUMENT_KERNEL)
         task.flat = True
 
     # When a step is one micro-batch, or one for each pair, or shared by more ranks than there are pairs
@@ -104,7 +104,7 @@ def test_the_reference_is_the_same_in_any_layout_and_every_answer_has_its_own() 
     examples = encoded(task, ROWS)
     padded = task.complete(model, examples, 10**6)
     alone = task.complete(model, examples, 1)
-    assert takes_flat_rows(model, NAME)
+    assert supports_packing(model, DOCUMENT_KERNEL)
     task.flat = True
     flat = task.complete(model, examples, 300)
 
@@ -219,7 +219,7 @@ def test_an_adapter_that_has_learned_is_off_for_the_reference_and_on_again_after
     frozen.requires_grad_(False)
     learns = [weight.requires_grad for weight in model.parameters()]
 
-    with without_adapter(model):
+    with adapter_disabled(model):
         torch.testing.assert_close(task.logits(model, micro), base)
 
     torch.testing.assert_close(task.logits(model, micro), learned)

@@ -7,14 +7,14 @@ import torch
 
 from tunelab.data.batching import lay_flat, pad_rows
 from tunelab.data.examples import IGNORE, Example
-from tunelab.tasks.preference_loss import PairLoss, answer_log_probabilities, answer_tokens
+from tunelab.tasks.preference_loss import PreferenceLoss, answer_lengths, answer_log_probabilities
 
 RATIOS = torch.tensor([[2.0, -1.0], [0.0, 0.0], [-0.5, 3.0]])
 TOKENS = torch.tensor([[2, 4], [1, 1], [5, 3]])
 
 
 def test_dpo_is_the_negative_log_of_the_chance_that_the_chosen_wins() -> None:
-    found = PairLoss("sigmoid", beta=0.3).losses(RATIOS, TOKENS)
+    found = PreferenceLoss("sigmoid", beta=0.3).losses(RATIOS, TOKENS)
 
     wanted = [-log(1 / (1 + exp(-0.3 * (chosen - rejected)))) for chosen, rejected in RATIOS.tolist()]
     assert found.tolist() == pytest.approx(wanted, rel=1e-6)
@@ -22,25 +22,25 @@ def test_dpo_is_the_negative_log_of_the_chance_that_the_chosen_wins() -> None:
 
 
 def test_smoothing_mixes_in_the_loss_of_the_pair_turned_round() -> None:
-    plain, turned = PairLoss("sigmoid", 0.3), RATIOS.flip(1)
+    plain, turned = PreferenceLoss("sigmoid", 0.3), RATIOS.flip(1)
 
-    found = PairLoss("sigmoid", 0.3, label_smoothing=0.2).losses(RATIOS, TOKENS)
+    found = PreferenceLoss("sigmoid", 0.3, label_smoothing=0.2).losses(RATIOS, TOKENS)
 
     wanted = 0.8 * plain.losses(RATIOS, TOKENS) + 0.2 * plain.losses(turned, TOKENS)
     torch.testing.assert_close(found, wanted)
 
 
 def test_ipo_pulls_the_gap_per_token_to_one_over_twice_beta() -> None:
-    found = PairLoss("ipo", beta=0.5).losses(RATIOS, TOKENS)
+    found = PreferenceLoss("ipo", beta=0.5).losses(RATIOS, TOKENS)
 
     wanted = [(c / n - r / m - 1) ** 2 for (c, r), (n, m) in zip(RATIOS.tolist(), TOKENS.tolist(), strict=True)]
     assert found.tolist() == pytest.approx(wanted, rel=1e-6)
     at_target = torch.tensor([[1.0, 0.0]])
-    assert float(PairLoss("ipo", 0.5).losses(at_target, torch.tensor([[1, 1]]))) == 0
+    assert float(PreferenceLoss("ipo", 0.5).losses(at_target, torch.tensor([[1, 1]]))) == 0
 
 
 def test_a_very_wrong_pair_has_a_finite_loss() -> None:
-    assert PairLoss("sigmoid", 1.0).losses(torch.tensor([[-1e4, 1e4]]), TOKENS[:1]).isfinite().all()
+    assert PreferenceLoss("sigmoid", 1.0).losses(torch.tensor([[-1e4, 1e4]]), TOKENS[:1]).isfinite().all()
 
 
 @pytest.mark.parametrize("lay", [lay_flat, lambda rows: pad_rows(rows, pad=0)], ids=["flat", "padded"])
@@ -62,4 +62,4 @@ def test_log_probabilities_add_up_over_the_tokens_of_each_answer(lay) -> None:
     each = logits.log_softmax(-1)[torch.arange(8), torch.tensor([3, 4, 5, 7, 8, 9, 1, 2])]
     wanted = torch.stack([each[:2].sum(), each[2], each[3], each[4:].sum()]).view(2, 2)
     torch.testing.assert_close(found, wanted)
-    assert answer_tokens(micro).tolist() == [[2, 1], [1, 4]]
+    assert answer_lengths(micro).tolist() == [[2, 1], [1, 4]]

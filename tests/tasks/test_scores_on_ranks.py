@@ -12,8 +12,8 @@ import torch
 from torch import distributed
 
 from tunelab.data.examples import Micro
-from tunelab.tasks.label_scores import ClassScores, MultilabelScores
-from tunelab.tasks.number_scores import NumberScores
+from tunelab.tasks.metrics.label_metrics import MulticlassScores, MultilabelScores
+from tunelab.tasks.metrics.regression_metrics import RegressionScores
 
 RECORDS = 11
 
@@ -29,9 +29,9 @@ def scored(rank: int, world: int) -> list[list[dict[str, Any]]]:
         shares = [range(away, RECORDS), range(away)] if world == 2 else [range(RECORDS)]
         rows = torch.tensor([*shares[rank], -1])
         for scores, targets in (
-            (ClassScores("abc"), classes),
+            (MulticlassScores("abc"), classes),
             (MultilabelScores("abc", 0.5), (numbers > 0).float()),
-            (NumberScores("abc", [1.0] * 3, [2.0] * 3), numbers),
+            (RegressionScores("abc", [1.0] * 3, [2.0] * 3), numbers),
         ):
             scores.update(logits[rows], Micro(rows[:, None], torch.ones_like(rows), targets[rows], rows))
             found.append([scores.compute(), scores.report()])

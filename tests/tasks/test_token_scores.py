@@ -11,10 +11,10 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from tunelab.data.batching import cut, longest_first
 from tunelab.data.examples import IGNORE, Example
-from tunelab.models.document_attention import NAME
-from tunelab.models.probe import takes_flat_rows
+from tunelab.models.packing_support import supports_packing
+from tunelab.models.unpadded_attention import DOCUMENT_KERNEL
 from tunelab.tasks.instruction import Instruction
-from tunelab.tasks.token_scores import TokenScores
+from tunelab.tasks.metrics.token_metrics import TokenScores
 
 
 def model() -> PreTrainedModel:
@@ -77,7 +77,7 @@ def test_a_mean_of_batch_means_would_be_caught() -> None:
 def test_the_loss_of_a_split_is_the_same_padded_or_laid_end_to_end() -> None:
     rows, padded = examples(), scored(model(), examples(), batch=4, flat=False)
     network = model()
-    assert takes_flat_rows(network, NAME)
+    assert supports_packing(network, DOCUMENT_KERNEL)
 
     flat = scored(network, rows, batch=4, flat=True)
 

@@ -12,7 +12,7 @@ from transformers import activations as named
 from typing_extensions import override
 
 from tunelab.callbacks.log_points import is_log_step
-from tunelab.models.freeze import layer_stack
+from tunelab.models.freezing import layer_stack
 
 OFF = 1e-4  # an activation no larger than this is off: exactly 0 for ReLU, far in the tail for GELU and SiLU
 WITHOUT_UNITS = (activation.Softmax, activation.LogSoftmax, activation.Softmin, activation.MultiheadAttention)

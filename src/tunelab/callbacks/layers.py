@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 from typing_extensions import override
 
 from tunelab.callbacks.log_points import is_log_step
-from tunelab.models.freeze import Depths, depths
+from tunelab.models.freezing import ParameterDepths, parameter_depths
 
 WHOLE = 2**20  # entries up to which a weight is copied whole; of larger ones
 SAMPLED = 2**16  # entries at least, evenly spaced, are: the ratio is then an estimate, to about a hundredth
@@ -81,7 +81,7 @@ class LayerWatch(Callback):
 
 def by_layer(model: PreTrainedModel) -> dict[str, list[nn.Parameter]]:
     """The parameters that learn, by the part of the network they stand in, from the bottom up."""
-    high: Depths = depths(model)
+    high: ParameterDepths = parameter_depths(model)
     found: dict[int, list[nn.Parameter]] = {}
     for name, weight in model.named_parameters():
         if weight.requires_grad:
@@ -89,7 +89,7 @@ def by_layer(model: PreTrainedModel) -> dict[str, list[nn.Parameter]]:
     return {which(high, depth): found[depth] for depth in sorted(found)}
 
 
-def which(high: Depths, depth: int) -> str:
+def which(high: ParameterDepths, depth: int) -> str:
     """How a depth is called in the name of a curve."""
     return str(depth) if 0 < depth <= high.layers else high.name(depth).replace(" ", "_")
 

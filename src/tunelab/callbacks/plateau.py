@@ -7,7 +7,7 @@ from lightning.pytorch.callbacks import Callback
 from torch.optim.lr_scheduler import LambdaLR
 from typing_extensions import override
 
-from tunelab.optim.plateau import Plateau
+from tunelab.optim.schedules import Plateau
 
 
 class FollowValidation(Callback):

@@ -7,7 +7,7 @@ import lightning as L
 from lightning.pytorch.callbacks import Checkpoint
 from typing_extensions import override
 
-from tunelab.optim.schedule import warmup_steps
+from tunelab.optim.schedules import warmup_steps
 
 
 def snapshot_steps(total: int, count: int, warmup: int = 0) -> list[int]:

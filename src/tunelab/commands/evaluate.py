@@ -24,9 +24,9 @@ def run(arguments: argparse.Namespace) -> int:
     from tunelab.ensemble import ensemble_inference
     from tunelab.ensemble.ensemble_inference import load_ensemble
     from tunelab.errors import ConfigError
-    from tunelab.judging import judge, looks, read_split
     from tunelab.quiet import silence_vendors
     from tunelab.restore import restore
+    from tunelab.training.evaluate import evaluate_split, read_eval_split, record_evaluation
 
     silence_vendors()
     output = Path(arguments.output) if arguments.output else None
@@ -37,11 +37,11 @@ def run(arguments: argparse.Namespace) -> int:
     trained = ensemble or members[0]
     if trained.note:
         console.say(trained.note)
-    records, split = read_split(trained.settings, arguments.data)
-    found = ensemble_inference.evaluate_ensemble(ensemble, split) if ensemble else judge(members[0], split)
+    records, split = read_eval_split(trained.settings, arguments.data)
+    found = ensemble_inference.evaluate_ensemble(ensemble, split) if ensemble else evaluate_split(members[0], split)
     console.show_data({Path(arguments.data).name: found.counts})
     console.show_scores({"score": found.scores})
-    for line in looks(trained.folder, records):
+    for line in record_evaluation(trained.folder, records):
         console.say(line)
     if output is not None:
         names = {"run": str(trained.folder.root), "data": records.source, "sha256": records.sha256}

@@ -31,24 +31,26 @@ def run(arguments: argparse.Namespace) -> int:
     silence_vendors()
     from tunelab.assemble import prepare  # torch and transformers, which --help does without
     from tunelab.atomic import write_text
-    from tunelab.inspection import told
-    from tunelab.inspection.spark import spark
-    from tunelab.inspection.survey import survey
-    from tunelab.inspection.survey_page import survey_page
+    from tunelab.report import inspection_page
+    from tunelab.report.inspection_page import inspection_page, sparkline
+    from tunelab.training.run_inspection import inspect_run
 
-    found = survey(prepare(settings))
-    console.show_model(told.architecture(found))
-    console.show_lines("work", aligned(told.work(found)))
-    console.show_lines("learning rate", [spark(found.curve.rates), told.rates(found)])
-    sizes = {what: f"{told.mebibytes(size):>12}  {why}" for what, size, why in told.memory(found)}
-    console.show_lines("memory", [*aligned(sizes), *told.memory_verdict(found)])
+    found = inspect_run(prepare(settings))
+    console.show_model(inspection_page.architecture_lines(found))
+    console.show_lines("work", aligned(inspection_page.workload_lines(found)))
+    console.show_lines("learning rate", [sparkline(found.curve.rates), inspection_page.rate_text(found)])
+    sizes = {
+        what: f"{inspection_page.memory_size_text(size):>12}  {why}"
+        for what, size, why in inspection_page.memory_lines(found)
+    }
+    console.show_lines("memory", [*aligned(sizes), *inspection_page.memory_fit_lines(found)])
     pictures = {"signal": found.signals.forward, "gradient": found.signals.backward}
-    drawn = aligned({name: f"{spark(values, log=True)}  (log)" for name, values in pictures.items()})
-    console.show_lines(f"signals, bottom to top: {found.verdict.word}", [*drawn, *told.health(found)])
+    drawn = aligned({name: f"{sparkline(values, log=True)}  (log)" for name, values in pictures.items()})
+    console.show_lines(f"signals, bottom to top: {found.verdict.word}", [*drawn, *inspection_page.health_lines(found)])
     path = arguments.output or Path("outputs", "inspect", f"{settings.name}.html")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_text(path, survey_page(f"{settings.data['task']} with {settings.model['path']}", found))
+        write_text(path, inspection_page(f"{settings.data['task']} with {settings.model['path']}", found))
     except OSError as fault:
         raise ConfigError(f"--output {path} cannot be written: {fault.strerror or fault}") from fault
     console.show_paths({"page": path})

@@ -20,8 +20,8 @@ from tunelab.ensemble.ensemble_scores import EnsembleResult
 from tunelab.record import RunFolder
 from tunelab.restore import Trained, weights_hash
 from tunelab.run_card import close_card, open_card, sha256_file
-from tunelab.scoring import Outcome
 from tunelab.tracking.redact import redact
+from tunelab.training.evaluate import EvalOutcome
 
 ENSEMBLE_FILE = "ensemble.json"
 
@@ -75,7 +75,7 @@ def write_ensemble_folder(
                 settings, model.task, sources, model.tokenizer, {}, row_counts(sources), adapter=model.adapter
             )
             # last: a head that speaks the user's units is changed for good
-            write_export(prepared, folder, Outcome(scores), [f"{shlex.join(command[1:])}  # an ensemble"])
+            write_export(prepared, folder, EvalOutcome(scores), [f"{shlex.join(command[1:])}  # an ensemble"])
         results = {"predictions_sha256": sha256_file(folder.predictions)}
         folder.write_card(
             close_card(card, "finished", None, time.monotonic() - began, None, scores, results=results)

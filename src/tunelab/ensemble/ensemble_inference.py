@@ -35,13 +35,13 @@ from tunelab.ensemble.text_ensemble import (
 from tunelab.errors import ConfigError
 from tunelab.generate.answering import Answer, Records, batches, questions, window
 from tunelab.generate.sample import sampled
-from tunelab.judging import Judged
-from tunelab.models.document_attention import on_device
+from tunelab.models.unpadded_attention import micro_to_device
 from tunelab.record import RunFolder
 from tunelab.restore import Trained, find_run, settings_of, weights_hash
 from tunelab.settings import Run
 from tunelab.tasks.base import Task
-from tunelab.tasks.labelled import Labelled
+from tunelab.tasks.sequence import SequenceTask
+from tunelab.training.evaluate import EvalResult
 
 
 @dataclass
@@ -138,7 +138,7 @@ def answer_records(ensemble: LoadedEnsemble, records: Records, batch_tokens: int
         records: What is asked; labels and answers in them are not looked at.
         batch_tokens: Most tokens of one forward pass of one member, pads counted.
     """
-    if isinstance(ensemble.task, Labelled):
+    if isinstance(ensemble.task, SequenceTask):
         return predict_labels(ensemble, ensemble.task, records, batch_tokens)
     if ensemble.weights is None:
         return vote_on_records(ensemble, records, batch_tokens)
@@ -146,7 +146,7 @@ def answer_records(ensemble: LoadedEnsemble, records: Records, batch_tokens: int
     return window(ensemble.members[0], records, batch_tokens, both)
 
 
-def predict_labels(ensemble: LoadedEnsemble, task: Labelled, records: Records, batch_tokens: int) -> list[Answer]:
+def predict_labels(ensemble: LoadedEnsemble, task: SequenceTask, records: Records, batch_tokens: int) -> list[Answer]:
     """Labels with their probabilities, or numbers.  Every member reads a text with its own tokenizer."""
     each = [questions(member, records) for member in ensemble.members]
     found: list[Answer] = [
@@ -177,7 +177,7 @@ def question_outputs(trained: Trained, asked: Sequence[Example], batch_tokens: i
     logits, rows = list[torch.Tensor](), list[int]()
     with trained.use():
         for batch in batches(asked, batch_tokens):
-            micro = on_device(trained.task.collate(batch), trained.model.device)
+            micro = micro_to_device(trained.task.collate(batch), trained.model.device)
             logits.append(trained.task.logits(trained.model, micro).double().cpu())
             rows += [example.row for example in batch]
     place = torch.tensor(rows)
@@ -198,7 +198,7 @@ def vote_on_records(ensemble: LoadedEnsemble, records: Records, batch_tokens: in
     ]
 
 
-def evaluate_ensemble(ensemble: LoadedEnsemble, split: Split) -> Judged:
+def evaluate_ensemble(ensemble: LoadedEnsemble, split: Split) -> EvalResult:
     """Scores of an ensemble on any rows, as `tunelab ensemble` gave them on test.
 
     Raises:
@@ -208,12 +208,12 @@ def evaluate_ensemble(ensemble: LoadedEnsemble, split: Split) -> Judged:
     _, counts = encode_split(split, first.task)
     found = combined_evaluation(ensemble, first, split)
     flat = {name: float(value) for name, value in found.scores.items()}
-    return Judged(flat, found.tables, counts, found.predictions)
+    return EvalResult(flat, found.tables, counts, found.predictions)
 
 
 def combined_evaluation(ensemble: LoadedEnsemble, first: Trained, split: Split) -> SplitEvaluation:
     """What the members say of a split, combined and scored."""
-    if isinstance(ensemble.task, Labelled):
+    if isinstance(ensemble.task, SequenceTask):
         said = [model_outputs(member, split) for member in ensemble.members]
         kind, rule = ensemble_rule(ensemble)
         return evaluate_outputs(kind, rule.combine(kind.spoken(said)), said[0], split.rows)

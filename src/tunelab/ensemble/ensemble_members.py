@@ -17,8 +17,8 @@ from tunelab.data.one_source import Split
 from tunelab.data.prepare import Sources, encode_split, read_splits
 from tunelab.errors import ConfigError, DataError
 from tunelab.json_lines import read_lines
-from tunelab.models.document_attention import on_device
-from tunelab.models.soft_prompt import prompt_ids, prompted
+from tunelab.models.soft_prompt import prepend_soft_prompt, soft_prompt_ids
+from tunelab.models.unpadded_attention import micro_to_device
 from tunelab.record import RunFolder
 from tunelab.restore import Trained, find_run, restore
 from tunelab.search.study_folder import StudyFolder
@@ -198,7 +198,7 @@ class ModelOutputs:
 def encode_examples(trained: Trained, split: Split) -> Sequence[Example]:
     """The examples of a split as a model reads them."""
     found, _ = encode_split(split, trained.task)
-    return prompted(list(found), prompt_ids(trained.model))
+    return prepend_soft_prompt(list(found), soft_prompt_ids(trained.model))
 
 
 def test_micro_batches(trained: Trained, split: Split, examples: Sequence[Example]) -> Iterator[Micro]:
@@ -210,7 +210,7 @@ def test_micro_batches(trained: Trained, split: Split, examples: Sequence[Exampl
     )
     for step in make_data(prepared).loader("test"):
         for micro in step.micros:
-            yield on_device(micro, trained.model.device)
+            yield micro_to_device(micro, trained.model.device)
 
 
 def model_outputs(trained: Trained, split: Split) -> ModelOutputs:

@@ -26,11 +26,11 @@ from tunelab.ensemble.label_ensemble import OutputKind, evaluate_outputs
 from tunelab.ensemble.text_ensemble import evaluate_mixture, load_members, rows_to_answer
 from tunelab.equipment import objective
 from tunelab.errors import ConfigError
-from tunelab.judging import judge
-from tunelab.models.adapter import Adapter
-from tunelab.models.merged import merged
+from tunelab.models.adapter_export import merge_adapter_weights
+from tunelab.models.adapters import AdaptedModel
 from tunelab.restore import Trained
-from tunelab.rows import lay_out
+from tunelab.training.device_placement import choose_packing
+from tunelab.training.evaluate import evaluate_split
 
 StateDict = dict[str, Tensor]
 
@@ -68,14 +68,14 @@ def merge_adapter_into_base(trained: Trained) -> Trained:
     settings = trained.settings
     sources = Sources({name: Split() for name in SPLITS}, {}, [])
     prepared = Prepared(settings, trained.task, sources, trained.tokenizer, {}, {}, adapter=trained.adapter)
-    found = merged(exportable(prepared), trained.tokenizer)
+    found = merge_adapter_weights(exportable(prepared), trained.tokenizer)
     if found.lead:
         raise ConfigError(f"{trained.folder.root} has a soft prompt, which cannot be averaged; take --method soft")
     own = replace(settings, adapter={**settings.adapter, "kind": "full"})
     model: Any = found.model
-    lay_out(own, trained.task, model)
+    choose_packing(own, trained.task, model)
     trained.fabric.to_device(model.eval())
-    return replace(trained, settings=own, adapter=Adapter(model, "full"))
+    return replace(trained, settings=own, adapter=AdaptedModel(model, "full"))
 
 
 def cpu_state_dict(trained: Trained) -> StateDict:
@@ -87,7 +87,7 @@ def evaluate_soup(trained: Trained, split: Split, *, answers: bool) -> SplitEval
     """Scores of one model on a split, with those of generated answers where it gives any and they are wanted."""
     task = trained.task
     if task.needs_reference:
-        pairs = judge(trained, split)
+        pairs = evaluate_split(trained, split)
         margins = np.array([float(row["margin"]) for row in pairs.predictions])
         right = (margins > 0).astype(np.float64)
         measures = {

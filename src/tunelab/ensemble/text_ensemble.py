@@ -40,11 +40,11 @@ from tunelab.ensemble.model_mixture import MixtureModel, mix_log_probs
 from tunelab.equipment import objective
 from tunelab.errors import ConfigError
 from tunelab.generate.sample import sampled
-from tunelab.models.document_attention import on_device
+from tunelab.models.unpadded_attention import micro_to_device
 from tunelab.restore import Trained
-from tunelab.scoring import test_rows
 from tunelab.tasks.instruction import Instruction
-from tunelab.tasks.token_scores import TokenScores
+from tunelab.tasks.metrics.token_metrics import TokenScores
+from tunelab.training.evaluate import generated_test_rows
 
 
 @dataclass(frozen=True)
@@ -230,7 +230,7 @@ def example_chunks(trained: Trained, examples: Sequence[Example]) -> Iterator[li
 
 def chunk_log_probs(trained: Trained, chunk: Sequence[Example]) -> tuple[Tensor, Micro]:
     """Log-probabilities (N, V) of a chunk in its order, and the micro-batch as this model lays it out."""
-    micro = on_device(trained.task.collate(chunk), trained.model.device)
+    micro = micro_to_device(trained.task.collate(chunk), trained.model.device)
     return trained.task.logits(trained.model, micro).float().log_softmax(-1), micro
 
 
@@ -280,7 +280,7 @@ def evaluate_mixture(
         for chunk in example_chunks(first, examples):
             said = [chunk_log_probs(member, chunk) for member in members]
             whole, micro = mix_log_probs([one for one, _ in said], weights), said[0][1]
-            scores.update(whole.cpu(), on_device(micro, torch.device("cpu")))
+            scores.update(whole.cpu(), micro_to_device(micro, torch.device("cpu")))
             wanted = micro.targets[micro.targets != IGNORE]
             counts = [int(example.units) for example in chunk]
             losing = (-whole.gather(1, wanted[:, None])[:, 0]).double().cpu().split(counts)
@@ -311,7 +311,7 @@ def rows_to_answer(trained: Trained, split: Split) -> list[int]:
     sources = Sources({name: Split() for name in SPLITS} | {"test": split}, {}, [])
     kept = {"test": examples}
     prepared = Prepared(trained.settings, trained.task, sources, trained.tokenizer, kept, {}, adapter=trained.adapter)
-    chosen = test_rows(prepared)
+    chosen = generated_test_rows(prepared)
     return [e.row for e in examples if chosen is None or e.row in chosen]
 
 

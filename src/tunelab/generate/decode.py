@@ -16,8 +16,8 @@ from transformers import Cache, DynamicCache, GenerationConfig, PreTrainedModel
 from tunelab.data.batching import cut, longest_first
 from tunelab.generate.sample import next_tokens
 from tunelab.models.architecture import context_limit
-from tunelab.models.document_attention import PlainAttention
-from tunelab.models.soft_prompt import prompt_ids
+from tunelab.models.soft_prompt import soft_prompt_ids
+from tunelab.models.unpadded_attention import PlainAttention
 
 BUDGET = 16384  # tokens of one batch, pads and answers counted; bounds the cache
 
@@ -69,7 +69,7 @@ def decode(
     Returns:
         An answer for each prompt, in their order.
     """
-    limit, lead, bos = context_limit(model.config), prompt_ids(model), model.config.get_text_config().bos_token_id
+    limit, lead, bos = context_limit(model.config), soft_prompt_ids(model), model.config.get_text_config().bos_token_id
     kept = []
     for prompt in prompts:
         head = [*lead, *prompt[: int(prompt[0] == bos)]]

@@ -15,7 +15,7 @@ from tunelab.data.template import ChatTemplate
 from tunelab.errors import ConfigError, DataError
 from tunelab.generate.stream import speak
 from tunelab.models.architecture import context_limit
-from tunelab.models.load import load_model, load_tokenizer
+from tunelab.models.load_model import load_model, load_tokenizer
 from tunelab.restore import restore
 
 SHORTEST = 8  # tokens of the context that an answer must have to itself

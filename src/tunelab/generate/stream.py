@@ -8,8 +8,8 @@ from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerB
 from transformers.generation.streamers import BaseStreamer
 from typing_extensions import override
 
-from tunelab.models.document_attention import PlainAttention
-from tunelab.models.soft_prompt import prompt_ids
+from tunelab.models.soft_prompt import soft_prompt_ids
+from tunelab.models.unpadded_attention import PlainAttention
 
 UNFINISHED = "\ufffd"  # what bytes decode to while the rest of their character is still to come
 
@@ -85,7 +85,7 @@ def speak(
     settings = GenerationConfig(
         max_new_tokens=max_new_tokens, eos_token_id=list(stop), pad_token_id=stop[0], use_cache=True, **choice
     )
-    ids = torch.tensor([[*prompt_ids(model), *prompt]], device=model.device)
+    ids = torch.tensor([[*soft_prompt_ids(model), *prompt]], device=model.device)
     teller = Teller(tokenizer, stop=stop, tell=tell)
     model.eval()
     with PlainAttention(model):

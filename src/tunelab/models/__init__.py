@@ -1,0 +1,1 @@
+"""Models: loading and building networks, adapters, unpadded attention, heads, freezing, muP."""

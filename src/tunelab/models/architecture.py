@@ -1,21 +1,22 @@
-"""The architecture of a model before it has weights: where it is read from, and what may be changed in it."""
+"""The architecture of a model before it has weights: where it is read from, its dropout, and errors that say why it cannot be read."""
 
 from collections.abc import Mapping
-from typing import Any
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Final
 
 from transformers import AutoConfig, PretrainedConfig, PreTrainedTokenizerBase
 
 from tunelab.data.places import locate
 from tunelab.errors import ConfigError
-from tunelab.models.cut import layer_faults
+from tunelab.models.pretrained_layers import layer_faults
 from tunelab.models.scratch import scratch_config
-from tunelab.models.unreadable import not_loadable
 
-ENCODER_DECODER = "reads and writes with two stacks; pick a decoder (GPT-like) or an encoder (BERT-like)"
-ROBERTA_LIKE = {"roberta", "xlm-roberta", "camembert", "xlm-roberta-xl", "xmod", "data2vec-text"}
+ENCODER_DECODER_MESSAGE = "reads and writes with two stacks; pick a decoder (GPT-like) or an encoder (BERT-like)"
+ROBERTA_FAMILIES = {"roberta", "xlm-roberta", "camembert", "xlm-roberta-xl", "xmod", "data2vec-text"}
 
 
-def load_config(settings: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase) -> PretrainedConfig:
+def load_architecture(settings: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase) -> PretrainedConfig:
     """The architecture: read from the model's folder, or made from depth, width and heads.
 
     Raises:
@@ -23,13 +24,13 @@ def load_config(settings: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase)
     """
     if settings.get("kind") == "scratch":
         return scratch_config(settings, tokenizer)
-    config = read_config(str(settings["path"]))
+    config = read_pretrained_config(str(settings["path"]))
     if faults := layer_faults(config, settings):
         raise ConfigError.listing(faults)
     return config
 
 
-def refuse_layers(settings: Mapping[str, Any]) -> None:
+def check_layer_settings(settings: Mapping[str, Any]) -> None:
     """Stop a run whose model lacks the layers it asks for, before data and weights are read.
 
     Raises:
@@ -38,11 +39,11 @@ def refuse_layers(settings: Mapping[str, Any]) -> None:
     asked = settings.get("depth") is not None or settings.get("reinit_top")
     if settings.get("kind") == "scratch" or not asked:
         return
-    if faults := layer_faults(read_config(str(settings["path"])), settings):
+    if faults := layer_faults(read_pretrained_config(str(settings["path"])), settings):
         raise ConfigError.listing(faults)
 
 
-def read_config(source: str) -> PretrainedConfig:
+def read_pretrained_config(source: str) -> PretrainedConfig:
     """The architecture of a model's folder or hub id.
 
     Raises:
@@ -51,9 +52,9 @@ def read_config(source: str) -> PretrainedConfig:
     try:
         config: PretrainedConfig = AutoConfig.from_pretrained(locate(source) or source, trust_remote_code=False)
     except (OSError, ValueError) as fault:
-        raise ConfigError(not_loadable("model", source, fault)) from fault
+        raise ConfigError(not_loadable_message("model", source, fault)) from fault
     if config.is_encoder_decoder:
-        raise ConfigError(f"model.path={source}: {config.model_type} {ENCODER_DECODER}")
+        raise ConfigError(f"model.path={source}: {config.model_type} {ENCODER_DECODER_MESSAGE}")
     return config
 
 
@@ -62,12 +63,100 @@ def context_limit(config: PretrainedConfig) -> int | None:
     for name in ("max_position_embeddings", "n_positions"):
         if isinstance(found := getattr(config, name, None), int):
             # RoBERTa-like models spend the first positions on padding
-            offset = (config.pad_token_id or 0) + 1 if config.model_type in ROBERTA_LIKE else 0
+            offset = (config.pad_token_id or 0) + 1 if config.model_type in ROBERTA_FAMILIES else 0
             return found - offset
     return None
 
 
-def no_attention(name: str, family: str, fault: Exception) -> str:
+def unsupported_attention_message(name: str, family: str, fault: Exception) -> str:
     """The message for a model that does not take the attention asked for."""
     reason = str(fault).strip().splitlines()[0].split(". ")[0]
     return f"model.attention={name}: {family} does not take it here ({reason}); take model.attention=auto, or eager"
+
+
+def dropout_rates(config: PretrainedConfig) -> dict[str, float]:
+    """Every dropout rate of an architecture, by its own name; a rate that follows another one is not among them."""
+    return {
+        name: float(value)
+        for name, value in config.to_dict().items()
+        if ("dropout" in name or name.endswith("pdrop"))
+        and isinstance(value, int | float)
+        and not isinstance(value, bool)
+    }
+
+
+def is_attention_dropout(name: str) -> bool:
+    """Whether a rate of that name drops attention weights."""
+    return name.startswith(("attention", "attn"))
+
+
+def set_dropout(config: PretrainedConfig, everywhere: float | None, attention: float | None) -> None:
+    """Set dropout rates of an architecture.
+
+    Args:
+        config: Changed in place, before the network is built from it.
+        everywhere: Replaces every rate; None keeps them.
+        attention: Replaces the rates on attention weights; None leaves them to `everywhere`.
+
+    Raises:
+        ConfigError: Where there is no such rate, so the setting would change nothing.
+    """
+    found = dropout_rates(config)
+    asked = {
+        "dropout": (everywhere, list(found)),
+        "attention_dropout": (attention, list(filter(is_attention_dropout, found))),
+    }
+    faults = [
+        f"regularization.{key}={rate}: {config.model_type} has no such dropout to set; take regularization=l2, or "
+        "stochastic_depth, which every stack of layers has"
+        for key, (rate, names) in asked.items()
+        if rate is not None and not names
+    ]
+    if faults:
+        raise ConfigError.listing(faults)
+    for rate, names in asked.values():
+        for name in names if rate is not None else ():
+            setattr(config, name, rate)
+
+
+def describe_dropout(config: PretrainedConfig) -> str:
+    """The rates in words, and what the architecture lacks; "none" where nothing is dropped."""
+    found = dropout_rates(config)
+    if not any(found.values()):
+        return "none"
+    text = ", ".join(f"{name} {rate:g}" for name, rate in found.items() if rate)
+    return text if not all(map(is_attention_dropout, found)) else f"{text} ({config.model_type} drops nothing else)"
+
+
+WEIGHT_FILES: Final = ("*.safetensors", "*.safetensors.index.json")
+TOKENIZER_FILES: Final = ("tokenizer.json", "vocab.*", "*.model", "tekken.json")
+
+
+def not_loadable_message(what: str, source: str, fault: Exception) -> str:
+    """The message for a model or tokenizer that does not load: what the place lacks, else what the loader said."""
+    lines = str(fault).strip().splitlines() or [type(fault).__name__]
+    reason, place = lines[0].rstrip(". "), locate(source)
+    if place is not None and place.is_file():
+        reason = f"it is a file; name the folder that it lies in, {place.parent}"
+    elif place is not None and (lost := missing_files(place, what)):
+        reason = f"the folder has no {' and no '.join(lost)}"
+    elif place is None and (Path(source).is_absolute() or len(Path(source).parts) > 2 or Path(source).parent.is_dir()):
+        near = get_close_matches(Path(source).name, [path.name for path in sibling_paths(Path(source))], 1)
+        reason = "there is no such folder here" + (f"; did you mean '{Path(source).parent / near[0]}'?" if near else "")
+        reason += f", and as the id of a hub: {lines[0].rstrip('. ')}"
+    return (
+        f"no {what} could be loaded from '{source}': {reason}. It must be a folder with config.json, "
+        "model.safetensors and tokenizer files, or the id of a model hub that this machine can reach"
+    )
+
+
+def missing_files(folder: Path, what: str) -> list[str]:
+    """Files without which a model or tokenizer cannot be read from a folder."""
+    needed = {"model": {"config.json": ("config.json",), "weights (*.safetensors)": WEIGHT_FILES}}
+    wanted = needed.get(what, {"tokenizer (tokenizer.json)": TOKENIZER_FILES})
+    return [name for name, patterns in wanted.items() if not any(any(folder.glob(pattern)) for pattern in patterns)]
+
+
+def sibling_paths(path: Path) -> list[Path]:
+    """What lies in the folder in which a path should be."""
+    return sorted(path.parent.iterdir()) if path.parent.is_dir() else []

@@ -1,13 +1,24 @@
-"""A network of your own size: an architecture that plain transformers knows, from depth, width and heads."""
+"""A network trained from scratch: its architecture from depth, width and heads, and the initialization of its layers."""
 
 from collections.abc import Mapping
+from math import sqrt
 from typing import Any
 
-from transformers import GraniteConfig, LlamaConfig, PretrainedConfig, PreTrainedTokenizerBase, StableLmConfig
+import torch
+from torch import Tensor, nn
+from transformers import (
+    GraniteConfig,
+    LlamaConfig,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    StableLmConfig,
+)
 
+from tunelab.config.cross_checks import scratch_size_faults
 from tunelab.errors import ConfigError
-from tunelab.models.model_faults import size_faults
-from tunelab.optim.width_scaling import head_scale
+from tunelab.models.freezing import parameter_depths
+from tunelab.models.mup import hidden_matrices, mup_attention_scale, mup_hidden_std
 
 
 def scratch_config(settings: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase) -> PretrainedConfig:
@@ -26,7 +37,7 @@ def scratch_config(settings: Mapping[str, Any], tokenizer: PreTrainedTokenizerBa
     Raises:
         ConfigError: Naming every size that does not fit.
     """
-    if faults := size_faults(settings):
+    if faults := scratch_size_faults(settings):
         raise ConfigError.listing(faults)
     width, heads = int(settings["width"]), int(settings["heads"])
     rotary: dict[str, Any] = {"rope_type": "default", "rope_theta": float(settings["rope_base"])}
@@ -40,7 +51,7 @@ def scratch_config(settings: Mapping[str, Any], tokenizer: PreTrainedTokenizerBa
         "hidden_act": str(settings.get("activation", "silu")),
         "max_position_embeddings": int(settings["context"]),
         "tie_word_embeddings": bool(settings["tied"]),
-        "initializer_range": first_spread(settings),
+        "initializer_range": embedding_init_std(settings),
         "pad_token_id": tokenizer.pad_token_id,
         "bos_token_id": tokenizer.bos_token_id,
         "eos_token_id": tokenizer.eos_token_id,
@@ -49,7 +60,7 @@ def scratch_config(settings: Mapping[str, Any], tokenizer: PreTrainedTokenizerBa
         return GraniteConfig(
             **shape,
             rope_parameters=rotary,
-            attention_multiplier=head_scale(width // heads, int(settings["base_head"])),
+            attention_multiplier=mup_attention_scale(width // heads, int(settings["base_head"])),
             logits_scaling=width / int(settings["base_width"]),
         )
     if settings.get("normalisation", "rmsnorm") == "layernorm":
@@ -58,7 +69,7 @@ def scratch_config(settings: Mapping[str, Any], tokenizer: PreTrainedTokenizerBa
     return LlamaConfig(**shape, rope_parameters=rotary)
 
 
-def first_spread(settings: Mapping[str, Any]) -> float:
+def embedding_init_std(settings: Mapping[str, Any]) -> float:
     """Standard deviation of the first embeddings, in every scheme, and of all matrices in the plain one.
 
     `initial_std`, or one over the root of the width; under `mup` of the base width, for embeddings must not shrink.
@@ -66,3 +77,44 @@ def first_spread(settings: Mapping[str, Any]) -> float:
     given = settings.get("initial_std")
     width = settings["base_width"] if settings.get("mup") else settings["width"]
     return float(int(width) ** -0.5 if given is None else given)
+
+
+RESIDUAL_OUTPUTS = ("o_proj.weight", "down_proj.weight")  # their products are added to the residual stream
+
+
+@torch.no_grad()
+def initialize_layers(model: PreTrainedModel, settings: Mapping[str, Any]) -> None:
+    """Draw the matrices of all layers by `model.init`, from torch's generator, so seed it before.
+
+    `normal`: one spread for all.  `xavier`: variance 2 / (inputs + outputs) (Glorot and Bengio 2010).  `kaiming`:
+    variance 2 / inputs (He et al. 2015).  `depth_scaled`: as `normal`, and what adds to the residual stream is divided
+    by the root of twice the depth, the number of additions (Radford et al. 2019, GPT-2).
+
+    Args:
+        model: As transformers drew it; changed in place.
+        settings: The `model` block of `model=scratch`.
+    """
+    scheme = settings.get("init", "normal")
+    if scheme == "normal" and not settings.get("mup"):
+        return  # the architecture's own rule does just that
+    high, named = parameter_depths(model), dict(model.named_parameters())
+    names = {id(weight): name for name, weight in named.items()}
+    for weight in hidden_matrices(named, high.of, high.layers):
+        if scheme == "xavier":
+            nn.init.xavier_normal_(weight)
+        elif scheme == "kaiming":
+            nn.init.kaiming_normal_(weight, nonlinearity="relu")
+        else:
+            adds = scheme == "depth_scaled" and names[id(weight)].endswith(RESIDUAL_OUTPUTS)
+            fill_normal(weight, hidden_init_std(settings) / (sqrt(2 * high.layers) if adds else 1))
+
+
+def hidden_init_std(settings: Mapping[str, Any]) -> float:
+    """Spread of hidden matrices where neither inputs nor outputs are counted."""
+    std = embedding_init_std(settings)
+    return mup_hidden_std(std, settings["width"], settings["base_width"]) if settings.get("mup") else std
+
+
+def fill_normal(weight: Tensor, std: float) -> None:
+    """Fill a matrix with normal numbers around 0."""
+    nn.init.normal_(weight, 0.0, std)

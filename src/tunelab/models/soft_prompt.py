@@ -1,9 +1,7 @@
 """Soft prompts: a few learned vectors that stand before every text (Lester, Al-Rfou and Constant 2021).
 
 They are token ids beyond the vocabulary, which the input embedding knows and the output head does not.  So layout,
-supervised positions and generation treat them like any other prompt.
-
-Shape letters: P prompt positions, V vocabulary, H hidden, B sequences, T tokens.
+positions, masks and the cache of generation need nothing new.
 """
 
 from collections.abc import Sequence
@@ -57,19 +55,19 @@ def add_soft_prompt(model: PreTrainedModel, length: int) -> None:
     model.set_input_embeddings(SoftPrompt(base, length))
 
 
-def soft_prompt(model: PreTrainedModel) -> SoftPrompt | None:
+def find_soft_prompt(model: PreTrainedModel) -> SoftPrompt | None:
     """The soft prompt of a model, if it has one."""
     found = model.get_input_embeddings()
     return found if isinstance(found, SoftPrompt) else None
 
 
-def prompt_ids(model: PreTrainedModel) -> list[int]:
+def soft_prompt_ids(model: PreTrainedModel) -> list[int]:
     """The ids that stand before every text; none without a soft prompt."""
-    found = soft_prompt(model)
+    found = find_soft_prompt(model)
     return found.ids if found else []
 
 
-def prompted(examples: Sequence[Example], ids: Sequence[int]) -> Sequence[Example]:
+def prepend_soft_prompt(examples: Sequence[Example], ids: Sequence[int]) -> Sequence[Example]:
     """The examples of a causal task behind a prompt that is not learned as text; what is on disk stays there."""
 
     def behind(example: Example, place: int) -> Example:

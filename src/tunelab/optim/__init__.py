@@ -1,1 +1,1 @@
-"""Optimisation: parameter groups and schedules.  Pure functions of plain values and parameters."""
+"""Optimisation: optimizers, parameter groups and learning-rate schedules."""

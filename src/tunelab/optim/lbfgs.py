@@ -73,7 +73,7 @@ class LBFGS(TorchLBFGS):
         return loss
 
 
-def evaluations(first: Tensor, again: Callable[[], Tensor]) -> Callable[[], Tensor]:
+def closure_with_first_loss(first: Tensor, again: Callable[[], Tensor]) -> Callable[[], Tensor]:
     """A closure whose first answer, and the gradient that goes with it, are there already."""
     known = [first]
     return lambda: known.pop() if known else again()

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from tunelab.analysis.configurations import SEED, Setting, format_value
 from tunelab.analysis.next_space import SettingChange, suggest_next_space
-from tunelab.legal import RANGES
+from tunelab.config.constraints import RANGES
 from tunelab.report.document import Block, BulletList, CellValue, Command, Paragraph, Section, Table
 from tunelab.report.importance_sections import ImportanceAnalysis
 from tunelab.report.study_checks import budget_verdict, study_boundary_hits, study_failure_limits

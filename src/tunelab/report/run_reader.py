@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from tunelab.errors import ConfigError, TuneLabError
-from tunelab.monitored import direction
 from tunelab.record import RunFolder
+from tunelab.tasks.metrics.directions import metric_direction
 
 STUDY_FILES = ("trials.jsonl", "study.json", "search.json")  # any of them makes a study
 LISTED_FOLDERS = 3  # runs below a folder that a message names
@@ -127,7 +127,7 @@ class RunResults:
     def lower(self) -> bool:
         """Whether the followed score is better when it is lower."""
         mode = str(self.config.get("mode") or "auto")
-        return (mode if mode in ("min", "max") else direction(self.monitor)) == "min"
+        return (mode if mode in ("min", "max") else metric_direction(self.monitor)) == "min"
 
 
 def read_run_results(root: Path) -> RunResults:

@@ -21,9 +21,9 @@ from tunelab.analysis.configurations import (
     setting_from_trials,
 )
 from tunelab.json_lines import read_lines
-from tunelab.monitored import direction
 from tunelab.report.formatting import flatten, format_count
 from tunelab.report.run_reader import RunResults, first_error_line
+from tunelab.tasks.metrics.directions import metric_direction
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def read_study_results(root: Path) -> StudyResults:
     trials = [parse_trial(line) for line in lines if isinstance(line, dict) and isinstance(line.get("number"), int)]
     objectives = tuple(map(str, summary.get("objectives") or request.get("objectives") or ("score",)))
     ways = [*(summary.get("directions") or ()), *(request.get("modes") or ())]
-    lower = str(ways[0]).startswith("min") if ways else direction(objectives[0]) == "min"
+    lower = str(ways[0]).startswith("min") if ways else metric_direction(objectives[0]) == "min"
     blocks = request.get("dimensions") or {}
     over = [line["number"] for line in lines if max(line.get("excess") or [0.0]) > 0]
     return StudyResults(

@@ -11,12 +11,12 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 from tunelab.command_line import composed, key_of
+from tunelab.config.constraints import CHOICES as LEGAL
+from tunelab.config.constraints import RANGES, choice_fault, range_fault
 from tunelab.errors import ConfigError
-from tunelab.legal import CHOICES as LEGAL
-from tunelab.legal import RANGES, out_of_range, unknown_choice
-from tunelab.monitored import MONITORS, direction
 from tunelab.search.samplers import resolve_sampler
 from tunelab.search.space import Choice, Dimension, Space, build_space
+from tunelab.tasks.metrics.directions import DEFAULT_MONITORS, metric_direction
 
 SAMPLERS = ("grid", "random", "qmc", "tpe", "gp", "bayes", "cmaes", "evolution", "pbt", "auto")
 PRUNERS = ("none", "median", "hyperband", "asha", "auto")
@@ -109,9 +109,9 @@ def resolve_objectives(config: DictConfig, plan: SearchConfig) -> tuple[list[str
         plan: May name others.
     """
     if plan.objectives:
-        return list(plan.objectives), [direction(name) for name in plan.objectives]
-    name = MONITORS[str(config.data.task)] if config.monitor == "auto" else str(config.monitor)
-    return [name], [direction(name) if config.mode == "auto" else str(config.mode)]
+        return list(plan.objectives), [metric_direction(name) for name in plan.objectives]
+    name = DEFAULT_MONITORS[str(config.data.task)] if config.monitor == "auto" else str(config.monitor)
+    return [name], [metric_direction(name) if config.mode == "auto" else str(config.mode)]
 
 
 SPACE_PREFIX = "search.space.params."
@@ -194,9 +194,9 @@ def illegal_values(space: Space) -> list[str]:
     for key, found in space.all().items():
         ends = found.values if isinstance(found, Choice) else (found.low, found.high)
         if key in RANGES:
-            faults += [fault for end in ends if (fault := out_of_range(key, end, *RANGES[key]))]
+            faults += [fault for end in ends if (fault := range_fault(key, end, *RANGES[key]))]
         if key in LEGAL:
-            faults += [fault for end in ends if (fault := unknown_choice(key, end))]
+            faults += [fault for end in ends if (fault := choice_fault(key, end))]
     return faults
 
 

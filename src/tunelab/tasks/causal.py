@@ -1,4 +1,4 @@
-"""What every task with a causal language model shares: the chat template and the head on supervised positions.
+"""The base of every task with a causal language model: the chat template, generation, the head on supervised positions.
 
 Shape letters: N supervised positions, V vocabulary.
 """
@@ -18,12 +18,12 @@ from tunelab.data.questions import question_of
 from tunelab.data.template import ChatTemplate
 from tunelab.errors import DataError
 from tunelab.generate.decode import Answer, decode
-from tunelab.models.document_attention import causal_inputs
-from tunelab.models.supervised_head import SupervisedHead
+from tunelab.models.heads import SupervisedHead
+from tunelab.models.unpadded_attention import causal_inputs
 from tunelab.tasks.base import Record, Task
 
 
-class Causal(Task):
+class CausalTask(Task):
     """A causal language model that reads conversations through a chat template.
 
     Attributes:

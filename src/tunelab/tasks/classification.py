@@ -1,7 +1,11 @@
-"""Classification of texts and text pairs: one label out of several, or any number of them."""
+"""Classification of texts and text pairs: one label out of several, or any number of them; parsing and weighting labels."""
 
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from math import isfinite
+from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import torch
@@ -13,20 +17,11 @@ from typing_extensions import override
 from tunelab.data.examples import Example, Micro
 from tunelab.errors import ConfigError, DataError
 from tunelab.tasks.base import Record, Scores
-from tunelab.tasks.label_scores import ClassScores, MultilabelScores
-from tunelab.tasks.labelled import Labelled, column, refuse
-from tunelab.tasks.labels import (
-    balanced,
-    given_weights,
-    in_order,
-    label_name,
-    label_names,
-    positive_balance,
-    unknown_label,
-)
+from tunelab.tasks.metrics.label_metrics import MulticlassScores, MultilabelScores
+from tunelab.tasks.sequence import SequenceTask, column_value, raise_data_faults
 
 
-class Classification(Labelled):
+class Classification(SequenceTask):
     """One label per record, or with `multilabel` a list of labels.
 
     Attributes:
@@ -98,21 +93,21 @@ class Classification(Labelled):
                 counts.update(self.names(record))
             except DataError as fault:
                 faults.append(f"training record {place + 1}: {fault}")
-        refuse(faults)
+        raise_data_faults(faults)
         least = 1 if self.multilabel else 2
         if len(counts) < least:
             raise DataError(
                 f"column {self.label!r} of the training split holds {sorted(counts) or 'no labels'}; there must be "
                 f"at least {least} to tell apart; is it the right column?"
             )
-        self.labels = in_order(set(counts))
+        self.labels = sort_labels(set(counts))
         ordered = [counts[name] for name in self.labels]
         if isinstance(self.class_weights, Mapping):
-            self.weights = given_weights(self.class_weights, self.labels)
+            self.weights = explicit_weights(self.class_weights, self.labels)
         elif self.class_weights == "none":
             self.weights = [1.0] * len(self.labels)
         else:
-            self.weights = (positive_balance if self.multilabel else balanced)(ordered, len(train))
+            self.weights = (balanced_positive_weights if self.multilabel else balanced_weights)(ordered, len(train))
 
     @override
     def head_options(self) -> dict[str, Any]:
@@ -129,8 +124,8 @@ class Classification(Labelled):
         Raises:
             DataError: If the column is missing or holds no label.
         """
-        value = column(record, self.label)
-        return label_names(value) if self.multilabel else [label_name(value)]
+        value = column_value(record, self.label)
+        return parse_labels(value) if self.multilabel else [parse_label(value)]
 
     @override
     def stratum(self, record: Record) -> str | None:
@@ -145,7 +140,7 @@ class Classification(Labelled):
         names = self.names(record)
         for name in names:
             if name not in self.labels:
-                raise DataError(unknown_label(name, self.labels))
+                raise DataError(unknown_label_message(name, self.labels))
         if self.multilabel:
             return Example(self.ids(record), [int(name in names) for name in self.labels], 1.0, row)
         index = self.labels.index(names[0])
@@ -168,7 +163,7 @@ class Classification(Labelled):
 
     @override
     def scores(self) -> Scores:
-        return MultilabelScores(self.labels, self.threshold) if self.multilabel else ClassScores(self.labels)
+        return MultilabelScores(self.labels, self.threshold) if self.multilabel else MulticlassScores(self.labels)
 
     @override
     def predictions(
@@ -200,3 +195,107 @@ class Classification(Labelled):
     @override
     def restore(self, state: Mapping[str, Any]) -> None:
         self.labels, self.weights = list(state["labels"]), list(state["weights"])
+
+
+MAX_LISTED_LABELS = 12  # names listed in a message before it stops with a count
+
+
+def parse_label(value: object) -> str:
+    """The name of one class: 1, 1.0 and "1" are the same label, and blanks around a name do not count.
+
+    Raises:
+        DataError: If the value is empty, a list, or a number that is no whole number.
+
+    Example:
+        >>> label_name(" spam "), label_name(3), label_name(3.0), label_name(True)
+        ('spam', '3', '3', 'true')
+    """
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, Integral):
+        return str(int(value))
+    if isinstance(value, Real) and isfinite(value):
+        if float(value).is_integer():
+            return str(int(float(value)))
+        raise DataError(f"label {value!r} is a fraction, not a class; scores are learned with data=regression")
+    if isinstance(value, str) and value.strip():
+        return value.strip()
+    if isinstance(value, list | tuple):
+        raise DataError(f"label is a list, {value!r}; lists of labels are learned with data.multilabel=true")
+    raise DataError(f"label is empty ({value!r}); every record needs one, so drop the record or fill it in")
+
+
+def parse_labels(value: object) -> list[str]:
+    """The names in one multi-label cell: a list, or its JSON text; an empty list means that no class applies.
+
+    Raises:
+        DataError: If the cell is neither, or names a label twice (as vectors of 0 and 1 do).
+
+    Example:
+        >>> label_names(["joy", 2]), label_names('["joy"]')
+        (['joy', '2'], ['joy'])
+    """
+    cell = value
+    if isinstance(cell, str):
+        try:
+            cell = json.loads(cell)
+        except json.JSONDecodeError:
+            cell = None
+    if not isinstance(cell, list | tuple):
+        raise DataError(f'labels are {value!r}, not a list; write ["a", "b"] (in a CSV: the same as JSON text)')
+    names = [parse_label(item) for item in cell]
+    if len(set(names)) < len(names):
+        raise DataError(f"labels {value!r} name one twice; give the names that apply, not a 0 or 1 per class")
+    return names
+
+
+def sort_labels(names: set[str]) -> list[str]:
+    """Names sorted as text, or by value where every one is a whole number, so that 2 comes before 10."""
+    try:
+        return sorted(names, key=lambda name: (int(name), name))
+    except ValueError:
+        return sorted(names)
+
+
+def unknown_label_message(name: str, known: Sequence[str]) -> str:
+    """What to tell about a label that the training split does not have: the closest known names come first."""
+    close = get_close_matches(name, known, n=MAX_LISTED_LABELS, cutoff=0.6)
+    listed = [*close, *(other for other in known if other not in close)]
+    more = f" and {len(listed) - MAX_LISTED_LABELS} more" if len(listed) > MAX_LISTED_LABELS else ""
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    shown = ", ".join(repr(other) for other in listed[:MAX_LISTED_LABELS])
+    return f"label {name!r} never occurs in the training split, so it cannot be learned{hint} (known: {shown}{more})"
+
+
+def balanced_weights(counts: Sequence[int], rows: int) -> list[float]:
+    """Weights that give every class the same say: rows / (C * count), as scikit-learn's "balanced"."""
+    return [rows / (len(counts) * count) for count in counts]
+
+
+def balanced_positive_weights(counts: Sequence[int], rows: int) -> list[float]:
+    """For labels that are on or off: how many records lack a label for each one that has it, at least 1 / count."""
+    return [max(rows - count, 1) / count for count in counts]
+
+
+def explicit_weights(weights: Mapping[object, float], labels: Sequence[str]) -> list[float]:
+    """Weights named by hand, in the order of `labels`; a label that is not named weighs 1.
+
+    Raises:
+        ConfigError: If a name is no label of the training split, or a weight is not above 0.
+    """
+    named: dict[str, object] = {parse_label(key): weight for key, weight in weights.items()}
+    faults = [f"data.class_weights: {unknown_label_message(name, labels)}" for name in named if name not in labels]
+    faults += [
+        f"data.class_weights.{name} is {weight!r}; a weight is a number above 0, to leave a class out drop its records"
+        for name, weight in named.items()
+        if not is_positive_number(weight)
+    ]
+    if faults:
+        raise ConfigError.listing(faults)
+    plain = {parse_label(key): float(weight) for key, weight in weights.items()}
+    return [plain.get(name, 1.0) for name in labels]
+
+
+def is_positive_number(value: object) -> bool:
+    """Whether a value is a finite number above 0; True and False are none."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value) and value > 0

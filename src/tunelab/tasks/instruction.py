@@ -1,4 +1,4 @@
-"""Learn to answer: a causal language model, supervised on answers only.
+"""Supervised fine-tuning on instructions: a causal language model, trained on answers only.
 
 Shape letters: B sequences, T tokens, N supervised positions, V vocabulary.
 """
@@ -16,15 +16,14 @@ from tunelab.data.examples import IGNORE, Example, Micro
 from tunelab.data.formats import detect, to_conversation
 from tunelab.data.supervise import shorten, supervised_targets
 from tunelab.errors import DataError
-from tunelab.tasks.answer_tally import Tally
 from tunelab.tasks.base import Record, Scores
-from tunelab.tasks.causal import Causal
-from tunelab.tasks.choices import Classes
-from tunelab.tasks.judged import choices_of, classes_of, judged
-from tunelab.tasks.token_scores import TokenScores
+from tunelab.tasks.causal import CausalTask
+from tunelab.tasks.metrics.answer_metrics import AnswerTotals, collect_answer_classes, read_choices, score_answer
+from tunelab.tasks.metrics.token_metrics import TokenScores
+from tunelab.tasks.multiple_choice import AnswerClasses
 
 
-class Instruction(Causal):
+class Instruction(CausalTask):
     """Instructions and answers, or plain text.
 
     Args:
@@ -60,7 +59,7 @@ class Instruction(Causal):
         self.columns = {ours: theirs for ours, theirs in (columns or {}).items() if theirs}
         self.mixed = False  # whether each record says by itself what it is
         self.train_on, self.too_long, self.max_new_tokens = train_on, too_long, max_new_tokens
-        self._sort_into(Classes())
+        self._sort_into(AnswerClasses())
 
     @override
     def expect_mix(self) -> None:
@@ -71,10 +70,10 @@ class Instruction(Causal):
         if self.format == "auto" and not self.mixed:
             self.format = detect(list(dict.fromkeys(key for record in train for key in record)), self.columns)
         read = (self._read(record) for record in train)
-        self._sort_into(classes_of(talk for talk in read if isinstance(talk, Conversation)))
+        self._sort_into(collect_answer_classes(talk for talk in read if isinstance(talk, Conversation)))
 
-    def _sort_into(self, classes: Classes) -> None:
-        self.tally = Tally(classes)
+    def _sort_into(self, classes: AnswerClasses) -> None:
+        self.tally = AnswerTotals(classes)
         self.labels = classes.names if classes.closed else ()
         self.answer_names = self.tally.names
 
@@ -86,7 +85,7 @@ class Instruction(Causal):
     @override
     def restore(self, state: Mapping[str, Any]) -> None:
         super().restore(state)
-        self._sort_into(Classes(tuple(state.get("classes", ())), bool(state.get("closed", True))))
+        self._sort_into(AnswerClasses(tuple(state.get("classes", ())), bool(state.get("closed", True))))
 
     def _read(self, record: Record) -> Conversation | str:
         # before `fit` has seen the training split, a record must say by itself what it is
@@ -109,7 +108,7 @@ class Instruction(Causal):
         if isinstance(read, Conversation) and not read.learned(self.train_on):
             return None  # every answer is marked as not learned: the record is counted as dropped
         if isinstance(read, Conversation):
-            choices_of(read, self.labels)  # refuses what cannot be used, while the caller knows the place
+            read_choices(read, self.labels)  # refuses what cannot be used, while the caller knows the place
         ids, labels = self.template.encode(read, train_on=self.train_on)
         bos = self.tokenizer.bos_token_id
         short = shorten(ids, labels, limit=self.limit, too_long=self.too_long, bos=bos)
@@ -148,7 +147,7 @@ class Instruction(Causal):
         talks = {row: talk for row, talk in zip(rows, read, strict=True) if isinstance(talk, Conversation)}
         said = self.said(model, [self.template.prompt_ids(talk) for talk in talks.values()])
         found = {
-            row: judged(row, talk, self.template.reference(talk), answer, self.labels)
+            row: score_answer(row, talk, self.template.reference(talk), answer, self.labels)
             for (row, talk), answer in zip(talks.items(), said, strict=True)
         }
         return [found.get(row, {"row": row}) for row in rows]  # plain text asks nothing

@@ -1,4 +1,4 @@
-"""Learn what is preferred: pairs of answers, the better one made likelier than the worse one.
+"""Preference learning: pairs of answers, the better one made likelier than the worse one (DPO, IPO).
 
 Shape letters: B pairs.
 """
@@ -18,14 +18,14 @@ from tunelab.data.preference_pairs import to_pair
 from tunelab.data.supervise import shorten_both
 from tunelab.data.token_store import laid_of, rewritten
 from tunelab.errors import ConfigError, DataError
-from tunelab.models.document_attention import on_device
+from tunelab.models.unpadded_attention import micro_to_device
 from tunelab.tasks.base import Record, Scores
-from tunelab.tasks.causal import Causal
-from tunelab.tasks.preference_loss import PairLoss, answer_log_probabilities, answer_tokens
-from tunelab.tasks.preference_scores import NAMES, PreferenceScores, log_ratios
+from tunelab.tasks.causal import CausalTask
+from tunelab.tasks.metrics.preference_metrics import PREFERENCE_METRICS, PreferenceScores, log_ratios
+from tunelab.tasks.preference_loss import PreferenceLoss, answer_lengths, answer_log_probabilities
 
 
-class Preference(Causal):
+class Preference(CausalTask):
     """Direct preference optimisation (Rafailov et al., 2023).
 
     The reference is the model before training.  Its log-probabilities of every pair are taken once, so that training
@@ -41,7 +41,7 @@ class Preference(Causal):
     monitor: ClassVar[str] = "val/loss"
     mode: ClassVar[str] = "min"
     needs_reference: ClassVar[bool] = True
-    score_names: Sequence[str] = NAMES
+    score_names: Sequence[str] = PREFERENCE_METRICS
 
     def __init__(
         self,
@@ -72,7 +72,7 @@ class Preference(Causal):
                 f"data.label_smoothing={label_smoothing} has no meaning for data.loss=ipo; set it to 0, or take sigmoid"
             )
         self.columns = {ours: theirs for ours, theirs in (columns or {}).items() if theirs}
-        self.loss = PairLoss(loss, float(beta), float(label_smoothing))
+        self.loss = PreferenceLoss(loss, float(beta), float(label_smoothing))
         self.too_long = too_long
 
     @override
@@ -100,7 +100,7 @@ class Preference(Causal):
         lengths = laid_of(examples, flat=self.flat)
         order = longest_first(range(len(examples)), lengths)
         for part in cut(order, lengths, micro_tokens=micro_tokens, flat=self.flat):
-            micro = on_device(self.collate([examples[place] for place in part]), model.device)
+            micro = micro_to_device(self.collate([examples[place] for place in part]), model.device)
             found[torch.tensor(part)] = self.logits(model, micro).float().cpu()
 
         def known(example: Example, place: int) -> Example:
@@ -127,7 +127,7 @@ class Preference(Causal):
 
     @override
     def loss_sum(self, logits: Tensor, micro: Micro) -> Tensor:
-        losses = self.loss.losses(log_ratios(logits, micro), answer_tokens(micro))
+        losses = self.loss.losses(log_ratios(logits, micro), answer_lengths(micro))
         return losses[micro.rows >= 0].sum()
 
     @override

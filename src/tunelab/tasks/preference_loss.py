@@ -1,4 +1,4 @@
-"""What a model says of pairs of answers, and the loss on it.  Pure.
+"""The DPO and IPO losses of pairs of answers, from log-probabilities.  Pure.
 
 Shape letters: B pairs, N supervised positions, V vocabulary.  A micro-batch of B pairs holds 2B sequences: chosen,
 rejected, chosen, rejected, ...
@@ -13,7 +13,7 @@ from torch.nn import functional
 from tunelab.data.examples import IGNORE, Micro
 
 
-def answer_tokens(micro: Micro) -> Tensor:
+def answer_lengths(micro: Micro) -> Tensor:
     """Supervised tokens of each answer, (B, 2) int64: chosen, rejected."""
     taught = micro.targets != IGNORE
     if micro.bounds is None:
@@ -30,12 +30,12 @@ def answer_log_probabilities(logits: Tensor, micro: Micro) -> Tensor:
     """
     tokens = -functional.cross_entropy(logits.float(), micro.targets[micro.targets != IGNORE], reduction="none")
     # parts are summed one by one: adding by index takes any order on a GPU, and a resumed run must be bit-equal
-    parts = tokens.split(answer_tokens(micro).flatten().tolist())
+    parts = tokens.split(answer_lengths(micro).flatten().tolist())
     return torch.stack([part.sum() for part in parts]).view(-1, 2)
 
 
 @dataclass(frozen=True)
-class PairLoss:
+class PreferenceLoss:
     """Loss of one pair from two log-ratios.
 
     Attributes:

@@ -12,13 +12,13 @@ from typing_extensions import override
 
 from tunelab.data.examples import Example, Micro
 from tunelab.errors import ConfigError, DataError
+from tunelab.models.heads import fold_target_scaling
 from tunelab.tasks.base import Record, Scores
-from tunelab.tasks.fold import fold_scale
-from tunelab.tasks.labelled import Labelled, column, refuse
-from tunelab.tasks.number_scores import NumberScores
+from tunelab.tasks.metrics.regression_metrics import RegressionScores
+from tunelab.tasks.sequence import SequenceTask, column_value, raise_data_faults
 
 
-def number(value: object, name: str) -> float:
+def parse_number(value: object, name: str) -> float:
     """The number in a cell of the column `name`.
 
     Raises:
@@ -39,7 +39,7 @@ def number(value: object, name: str) -> float:
     return found
 
 
-class Regression(Labelled):
+class Regression(SequenceTask):
     """Scores of texts.  The model learns standardised targets; every score and prediction is in the user's units.
 
     Attributes:
@@ -93,12 +93,12 @@ class Regression(Labelled):
                 rows.append(self.numbers(record))
             except DataError as fault:
                 faults.append(f"training record {place + 1}: {fault}")
-        refuse(faults)
+        raise_data_faults(faults)
         if not rows:
             raise DataError("the training split holds no records, so there is nothing to learn")
         if self.standardise:
             table = torch.tensor(rows, dtype=torch.float64)  # (records, C)
-            refuse(
+            raise_data_faults(
                 [
                     f"target {name!r} is {low} in every record, so there is nothing to learn; is it the right column?"
                     for name, low, high in zip(
@@ -125,11 +125,11 @@ class Regression(Labelled):
         Raises:
             DataError: If a column is missing or holds no finite number.
         """
-        return [number(column(record, name), name) for name in self.targets]
+        return [parse_number(column_value(record, name), name) for name in self.targets]
 
     @override
     def finish(self, model: PreTrainedModel) -> str | None:
-        return fold_scale(model, self.mean, self.std)
+        return fold_target_scaling(model, self.mean, self.std)
 
     @override
     def encode(self, record: Record, row: int) -> Example | None:
@@ -147,7 +147,7 @@ class Regression(Labelled):
 
     @override
     def scores(self) -> Scores:
-        return NumberScores(self.targets, self.mean, self.std)
+        return RegressionScores(self.targets, self.mean, self.std)
 
     @override
     def predictions(

@@ -12,7 +12,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 from typing_extensions import override
 
-from tunelab.monitored import direction
+from tunelab.tasks.metrics.directions import metric_direction
 from tunelab.tracking.guarded import Guarded, first_line
 from tunelab.tracking.redact import redact
 from tunelab.tracking.showing import Shown
@@ -112,7 +112,7 @@ class WandbRun(Guarded):
             self.guard("log", lambda: self._run.log(values))
 
     def _keep_best(self, name: str) -> None:
-        self._run.define_metric(name, step_metric=STEP, step_sync=True, summary=direction(name))
+        self._run.define_metric(name, step_metric=STEP, step_sync=True, summary=metric_direction(name))
 
     @rank_zero_only
     def log_histograms(self, values: Mapping[str, Tensor], step: int) -> None:

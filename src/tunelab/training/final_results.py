@@ -9,11 +9,11 @@ from lightning.pytorch.loggers import Logger
 
 from tunelab.assemble import Prepared
 from tunelab.record import RunFolder
-from tunelab.scoring import Outcome
 from tunelab.tracking.showing import Shown, Shows, worst_first
+from tunelab.training.evaluate import EvalOutcome
 
 
-def log_results(prepared: Prepared, folder: RunFolder, outcome: Outcome, loggers: Sequence[Logger]) -> None:
+def log_results(prepared: Prepared, folder: RunFolder, outcome: EvalOutcome, loggers: Sequence[Logger]) -> None:
     """Let every tracker that can show the results of a run, once it is complete and its card closed."""
     showing = [logger for logger in loggers if isinstance(logger, Shows)]
     if showing:
@@ -22,7 +22,7 @@ def log_results(prepared: Prepared, folder: RunFolder, outcome: Outcome, loggers
             logger.show(shown)
 
 
-def gather_results(prepared: Prepared, folder: RunFolder, outcome: Outcome) -> Shown:
+def gather_results(prepared: Prepared, folder: RunFolder, outcome: EvalOutcome) -> Shown:
     """Scores, confusion matrices, the worst predictions, and the files to keep with the run."""
     wanted = prepared.settings.logger
     confusion = {split: found["confusion"] for split, found in outcome.tables.items() if "confusion" in found}

@@ -1,0 +1,288 @@
+"""Adapters: which part of a model is trained, and how; everything, some of it, or small new weights beside it (PEFT)."""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from tunelab.errors import ConfigError
+from tunelab.models.freezing import freeze_parameters, parameter_depths, train_only
+from tunelab.models.soft_prompt import add_soft_prompt
+
+LOW_RANK_KINDS = ("lora", "dora", "rslora", "qlora")
+
+
+@dataclass
+class AdaptedModel:
+    """A model and what trains in it.
+
+    Attributes:
+        model: The transformers model; low-rank layers are inside it.
+        wrapper: PEFT's view of it, where PEFT added anything.
+        kind: As `adapter.kind`.
+    """
+
+    model: PreTrainedModel
+    kind: str
+    wrapper: Any = None
+
+
+def check_adapter_requirements(settings: Mapping[str, Any], task: str) -> None:
+    """Stop a run whose adapter cannot work here or for this task, before data and weights are read.
+
+    Raises:
+        ConfigError: Naming what is missing.
+    """
+    kind = settings["kind"]
+    if kind == "qlora":
+        lacking = [
+            *([] if find_spec("bitsandbytes") else ["the package bitsandbytes (pip install bitsandbytes)"]),
+            *([] if torch.cuda.is_available() else ["a CUDA GPU, which this machine does not have"]),
+        ]
+        if lacking:
+            raise ConfigError(
+                f"adapter=qlora keeps the base in 4 bit and needs {' and '.join(lacking)}; adapter=lora trains the "
+                "same weights over an unpacked base, anywhere"
+            )
+    if kind == "prompt" and task != "instruction":
+        raise ConfigError(
+            f"adapter=prompt works for instructions only, and the task is {task}, where a prompt would move the places "
+            "that are compared or read off; take adapter=lora"
+        )
+
+
+def attach_adapter(
+    model: PreTrainedModel, settings: Mapping[str, Any], *, new_tokens: Sequence[int] = ()
+) -> AdaptedModel:
+    """Set up what trains; new weights are drawn from torch's generator, so seed it before.
+
+    Args:
+        model: A transformers model as it was loaded; changed in place.
+        settings: The `adapter` block.
+        new_tokens: Ids that the base model has no embedding of; they learn under every kind.
+
+    Raises:
+        ConfigError: If the model has no such parts, or nothing is left to train.
+    """
+    kind = str(settings["kind"])
+    found = AdaptedModel(model, kind)
+    if kind in LOW_RANK_KINDS:
+        found.wrapper = add_low_rank(model, settings, new_tokens)
+    elif kind == "layernorm":
+        found.wrapper = add_norm_tuning(model)
+    elif kind == "prompt":
+        add_soft_prompt(model, int(settings["length"]))
+    elif kind == "head":
+        head = head_parameter_names(model)
+        train_only(model, lambda name: name in head)
+    elif kind == "top_layers":
+        train_top_layers(model, int(settings["layers"]))
+    if new_tokens and kind in ("layernorm", "head", "top_layers"):
+        for table in embedding_tables(model).values():
+            table.requires_grad_(True)
+    elif new_tokens and kind == "prompt":
+        raise ConfigError(
+            f"adapter=prompt trains no embeddings, and the tokenizer has {len(new_tokens)} tokens that the model has "
+            "never seen; take adapter=lora"
+        )
+    freeze_parameters(model, settings["freeze"])
+    if (
+        new_tokens
+        and kind not in LOW_RANK_KINDS
+        and not all(table.requires_grad for table in embedding_tables(model).values())
+    ):
+        raise ConfigError(
+            f"the tokenizer has {len(new_tokens)} tokens that the model has never seen, and adapter.freeze keeps their "
+            "embeddings from learning; set adapter.freeze=[]"
+        )
+    return found
+
+
+def add_low_rank(model: PreTrainedModel, settings: Mapping[str, Any], new_tokens: Sequence[int]) -> Any:
+    """Put low-rank layers beside the linear ones (Hu et al. 2021, with DoRA and rank-stabilised scaling)."""
+    from peft import LoraConfig  # here: its import takes a second
+
+    kind = settings["kind"]
+    named = embedding_tables(model)
+    config = LoraConfig(
+        r=int(settings["rank"]),
+        lora_alpha=settings["alpha"],
+        lora_dropout=float(settings["dropout"]),
+        target_modules=resolve_lora_targets(model, settings["targets"]),
+        exclude_modules=head_module_names(model) or None,
+        modules_to_save=head_module_names(model) or None,
+        trainable_token_indices={name: list(new_tokens) for name in named} if new_tokens else None,
+        use_dora=kind == "dora",
+        use_rslora=kind == "rslora",
+        fan_in_fan_out=model.config.model_type == "gpt2",
+        task_type="CAUSAL_LM" if model.can_generate() else "SEQ_CLS",
+    )
+    return wrap_with_peft(model, config)
+
+
+def add_norm_tuning(model: PreTrainedModel) -> Any:
+    """Train the gains (and biases) of the normalisation layers, and a new head with them."""
+    from peft import LNTuningConfig
+
+    config = LNTuningConfig(
+        target_modules=norm_layer_names(model),
+        modules_to_save=head_module_names(model) or None,
+        task_type="CAUSAL_LM" if model.can_generate() else "SEQ_CLS",
+    )
+    return wrap_with_peft(model, config)
+
+
+def wrap_with_peft(model: PreTrainedModel, config: Any) -> Any:
+    """Let PEFT add its layers to a model, in place."""
+    from peft import get_peft_model
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Unsupported layer type")  # PEFT knows no norm by name, and copies any
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated")  # between PEFT and transformers
+        return get_peft_model(model, config)
+
+
+def embedding_tables(model: PreTrainedModel) -> dict[str, nn.Parameter]:
+    """The embedding of tokens, and the output head where it is not the same matrix, by module name."""
+    found: dict[str, Any] = {}
+    wanted = [model.get_input_embeddings(), model.get_output_embeddings() if model.can_generate() else None]
+    for name, module in model.named_modules():
+        weight = getattr(module, "weight", None)
+        if any(module is one for one in wanted) and not any(weight is known for known in found.values()):
+            found[name] = weight
+    return {name: weight for name, weight in found.items() if isinstance(weight, nn.Parameter)}
+
+
+def head_parameter_names(model: PreTrainedModel) -> set[str]:
+    """Names of the parameters of the head: new for labels and numbers, the output matrix of a language model."""
+    if not model.can_generate():
+        high = parameter_depths(model)
+        return {name for name, depth in high.of.items() if depth == high.head}
+    head = model.get_output_embeddings()
+    ours = {id(weight) for weight in head.parameters()} if isinstance(head, nn.Module) else set()
+    return {name for name, weight in model.named_parameters() if id(weight) in ours}
+
+
+def train_top_layers(model: PreTrainedModel, count: int) -> None:
+    """Train the highest `count` layers and all that stands above them.
+
+    Raises:
+        ConfigError: If there are fewer layers, or none can be told apart.
+    """
+    high = parameter_depths(model)
+    if not 0 < count <= high.layers:
+        raise ConfigError(f"adapter.layers={count}: this {model.config.model_type} model has {high.layers} layers")
+    train_only(model, lambda name: high.of[name] > high.layers - count)
+
+
+def is_partial_checkpoint(model: PreTrainedModel, kind: str) -> bool:
+    """Whether a checkpoint holds the trained weights only."""
+    return kind != "full" and any(not weight.requires_grad for weight in model.parameters())
+
+
+LLAMA_LIKE = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+BERT_LIKE = ("query", "key", "value", "attention.output.dense", "intermediate.dense", "output.dense")
+TARGETS: Mapping[str, Sequence[str]] = {
+    "gpt2": ("c_attn", "c_proj", "c_fc"),
+    "gpt_neox": ("query_key_value", "attention.dense", "dense_h_to_4h", "dense_4h_to_h"),
+    "opt": ("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"),
+    **dict.fromkeys(("llama", "mistral", "qwen2", "qwen3", "smollm3", "olmo2", "granite", "cohere"), LLAMA_LIKE),
+    **dict.fromkeys(("gemma", "gemma2", "gemma3_text"), LLAMA_LIKE),
+    "phi3": ("qkv_proj", "o_proj", "gate_up_proj", "down_proj"),
+    **dict.fromkeys(("bert", "roberta", "xlm-roberta", "camembert", "electra"), BERT_LIKE),
+    "distilbert": ("q_lin", "k_lin", "v_lin", "out_lin", "lin1", "lin2"),
+    "modernbert": ("Wqkv", "Wo", "Wi"),
+}
+
+
+def resolve_lora_targets(model: PreTrainedModel, wanted: str | Sequence[str]) -> list[str]:
+    """The suffixes to adapt: as asked for, or those of the model's family.
+
+    Args:
+        model: A transformers model without adapters.
+        wanted: "auto", one suffix, or several.
+
+    Raises:
+        ConfigError: If the family is unknown, or a suffix meets no linear layer of the body.
+    """
+    linear = linear_layer_names(model)
+    there = ", ".join(dict.fromkeys(last_name_part(name) for name in linear))
+    family = model.config.get_text_config().model_type
+    if wanted == "auto":
+        if family not in TARGETS:
+            raise ConfigError(
+                f"adapter.targets=auto: the layers of a {family} model are not known by name. Name them by the ends "
+                f"of their names, as adapter.targets=[...]; its linear layers are {there}"
+            )
+        return list(TARGETS[family])
+    asked = [wanted] if isinstance(wanted, str) else list(wanted)
+    lost = [suffix for suffix in asked if not any(matches_suffix(name, suffix) for name in linear)]
+    if lost or not asked:
+        raise ConfigError(
+            f"adapter.targets={lost or asked}: no linear layer below the head ends like that; choose from {there}"
+        )
+    return asked
+
+
+def linear_layer_names(model: PreTrainedModel) -> list[str]:
+    """Names of the linear layers of the body; the head and a pooler are trained in full, never adapted."""
+    kept = set(head_module_names(model))
+    body = f"{model.base_model_prefix}."
+    return [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear | Conv1D)
+        and name.startswith(body)
+        and not any(name == other or name.startswith(f"{other}.") for other in kept)
+    ]
+
+
+def norm_layer_names(model: PreTrainedModel) -> list[str]:
+    """Full names of the normalisation layers of the body."""
+    body = f"{model.base_model_prefix}."
+    kept = [f"{name}." for name in head_module_names(model)]
+    return [
+        name
+        for name, module in model.named_modules()
+        if name.startswith(body)
+        and not any(name.startswith(other) for other in kept)
+        and "norm" in type(module).__name__.lower()
+        and any(isinstance(weight, nn.Parameter) for weight in module.parameters(recurse=False))
+    ]
+
+
+def head_module_names(model: PreTrainedModel) -> list[str]:
+    """Full names of what turns hidden states into labels or numbers; none for a language model.
+
+    All that stands outside the body, and the pooler that sentence encoders come without.
+    """
+    if model.can_generate():
+        return []
+    outside = [
+        name for name, module in model.named_children() if name != model.base_model_prefix and has_parameters(module)
+    ]
+    inside = [
+        name for name, module in model.named_modules() if last_name_part(name) == "pooler" and has_parameters(module)
+    ]
+    return inside + outside
+
+
+def has_parameters(module: nn.Module) -> bool:
+    """Whether there is anything to train."""
+    return next(module.parameters(), None) is not None
+
+
+def last_name_part(name: str) -> str:
+    """The last part of a dotted name."""
+    return name.rpartition(".")[2]
+
+
+def matches_suffix(name: str, suffix: str) -> bool:
+    """Whether a module's name ends in whole words like this."""
+    return name == suffix or name.endswith(f".{suffix}")

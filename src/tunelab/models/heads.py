@@ -1,0 +1,216 @@
+"""Output heads: of causal models at the supervised positions only, of sequence models one row of logits per text.
+
+Shape letters: B sequences, T tokens, N supervised positions, V vocabulary, C classes or targets, H hidden.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from tunelab.data.examples import Micro
+from tunelab.errors import ConfigError
+from tunelab.models.packing_support import logits_agree
+
+
+class SupervisedHead:
+    """Shows the output head only the positions that teach.
+
+    It works through a hook before the head, so bias, scale, soft-cap and adapters stay the model's own code.
+    A probe on the very model decides whether that is exact; if not, all positions are scored and then selected.
+
+    Args:
+        model: A causal language model; it keeps working as before outside `logits`.
+    """
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        self.keep: Tensor | None = None
+        head = model.get_output_embeddings()
+        head.register_forward_pre_hook(self._select)
+        tokens = torch.arange(12, device=model.device).view(2, 6)
+        keep = tokens % 5 < 2
+        inputs: dict[str, Any] = {"input_ids": tokens, "use_cache": False}
+        self.exact = True
+        self.exact = logits_agree(
+            model, lambda: model(**inputs).logits[keep], lambda: self.logits(model, keep, **inputs)
+        )
+
+    def _select(self, module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
+        return None if self.keep is None else (args[0][self.keep], *args[1:])
+
+    def logits(self, model: PreTrainedModel, keep: Tensor, **inputs: Any) -> Tensor:
+        """Logits (N, V) at the positions where `keep` (B, T) holds."""
+        self.keep = keep if self.exact else None
+        try:
+            logits: Tensor = model(**inputs).logits
+        finally:
+            self.keep = None
+        return logits if self.exact else logits[keep]
+
+
+PAD_TOKEN = "<|pad|>"  # the token a decoder gets when it has none of its own
+
+
+def unwrap_peft(model: nn.Module) -> PreTrainedModel:
+    """The transformers model inside a PEFT wrapper, its adapters in place; any other model as it is.
+
+    The wrapper forwards unknown attributes and names its own inner module `model`, so `wrapper.model` is not
+    the backbone of a Llama.
+    """
+    unwrap = getattr(model, "get_base_model", None)
+    inner = unwrap() if callable(unwrap) else model
+    if not isinstance(inner, PreTrainedModel):
+        raise TypeError(f"expected a transformers model, got {type(inner).__name__}")
+    return inner
+
+
+def pools_last_token(model: PreTrainedModel) -> bool:
+    """Whether this is a decoder whose linear `score` reads the last token (GPT-2, Llama, Qwen, OPT, ...)."""
+    return isinstance(getattr(model, "score", None), nn.Module) and not model.config.is_encoder_decoder
+
+
+def pair_token_types(ids: Tensor, lengths: Tensor, separator: int) -> Tensor:
+    """Which text of a pair each token belongs to, the way BERT counts: 1 after the first separator, 0 over padding.
+
+    Args:
+        ids: Token ids, (B, T).
+        lengths: Real tokens, (B,).
+        separator: Id of the token that ends each text.
+
+    Returns:
+        0 or 1 per token, (B, T) int64.
+    """
+    ends = (ids == separator).long()
+    second = (ends.cumsum(dim=1) - ends) > 0  # a separator still belongs to the text that it ends
+    return (second & token_mask(ids, lengths)).long()
+
+
+def token_mask(ids: Tensor, lengths: Tensor) -> Tensor:
+    """True where a token is not padding, (B, T), by length: an id may be padding here and content there."""
+    return torch.arange(ids.shape[1], device=ids.device) < lengths[:, None]
+
+
+def sequence_logits(model: nn.Module, micro: Micro, *, separator: int | None = None) -> Tensor:
+    """Logits of the classification or regression head.
+
+    Decoders are pooled at the last real token, found by length; transformers looks for the last id that is not
+    the padding id, which goes wrong where the text itself ends in that id (end of text used as padding).
+
+    Args:
+        model: A `...ForSequenceClassification`, with or without PEFT adapters.
+        micro: Right-padded rows.
+        separator: Id of the separator where the model tells two texts apart by token types; None for one text.
+
+    Returns:
+        Logits, (B, C).
+    """
+    inner = unwrap_peft(model)
+    ids, lengths = micro.ids, micro.lengths
+    mask = token_mask(ids, lengths).long()
+    if pools_last_token(inner):
+        backbone = getattr(inner, inner.base_model_prefix)
+        hidden: Tensor = backbone(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state  # (B, T, H)
+        last = hidden[torch.arange(len(ids), device=ids.device), lengths - 1]  # (B, H)
+        logits: Tensor = inner.get_submodule("score")(last)
+        return logits
+    types = {}
+    if separator is not None and getattr(inner.config, "type_vocab_size", 0) > 1:
+        types["token_type_ids"] = pair_token_types(ids, lengths, separator)
+    pooled: Tensor = inner(input_ids=ids, attention_mask=mask, **types).logits
+    return pooled
+
+
+def input_embeddings(model: PreTrainedModel) -> Tensor:
+    """The input embeddings, (V, H)."""
+    weight: Tensor = model.get_input_embeddings().weight  # type: ignore[assignment]
+    return weight
+
+
+def ensure_pad_token(tokenizer: PreTrainedTokenizerBase, model: nn.Module) -> bool:
+    """Give a decoder with a sequence head a padding token that is never content, before training.
+
+    Plain transformers pools such a model at the last id that is not the padding id.  With padding equal to end of
+    text it would pool another token in use than in training, or refuse a batch.  Encoders keep what they have.
+
+    Args:
+        tokenizer: Changed in place: gets a token of its own for padding where it has none; pads on the right.
+        model: Changed in place: the embeddings grow if they have no row for it, the config names it.
+
+    Returns:
+        Whether a token was added.
+
+    Raises:
+        ConfigError: If an encoder's tokenizer has no padding token.
+    """
+    inner = unwrap_peft(model)
+    if not pools_last_token(inner):
+        if tokenizer.pad_token_id is None:
+            raise ConfigError(
+                f"the tokenizer of this {inner.config.model_type} model has no padding token, so texts of different "
+                "length cannot share a batch; set pad_token in its tokenizer_config.json"
+            )
+        return False
+    used = {tokenizer.eos_token_id, tokenizer.bos_token_id, tokenizer.unk_token_id}
+    added = tokenizer.pad_token_id is None or tokenizer.pad_token_id in used
+    if added:
+        tokenizer.add_special_tokens({"pad_token": PAD_TOKEN})
+    pad = int(tokenizer.pad_token_id)
+    rows = input_embeddings(inner).shape[0]
+    if pad >= rows:
+        inner.resize_token_embeddings(pad + 1, mean_resizing=False)
+        with torch.no_grad():
+            input_embeddings(inner)[rows:].zero_()  # padding teaches nothing; zeros depend on no seed
+    tokenizer.padding_side = "right"  # left padding shifts the positions that GPT-2 and OPT count
+    inner.config.pad_token_id = pad
+    inner.config.get_text_config().pad_token_id = pad
+    return added
+
+
+def output_linear(model: nn.Module, width: int) -> nn.Linear | None:
+    """The linear layer that gives the logits: the last one outside the backbone, `width` wide."""
+    inner = unwrap_peft(model)
+    outside = [
+        module
+        for name, module in inner.named_modules()
+        if isinstance(module, nn.Linear) and name.split(".")[0] != inner.base_model_prefix
+    ]
+    return outside[-1] if outside and outside[-1].out_features == width else None
+
+
+def fold_target_scaling(model: nn.Module, mean: Sequence[float], std: Sequence[float]) -> str | None:
+    """Put `logits * std + mean` into the weights of a finished model, adapters merged, so that transformers alone
+    gives values in the user's units.
+
+    A head without bias (GPT-2, Llama and their kin) has no place for the mean, and transformers would not load one.
+    Such a head stays as it is.  Either way the config says what is still to be done, as `target_mean` and
+    `target_std`: 0 and 1 when folded.
+
+    Args:
+        model: Changed in place; do not train or score it further with the task.
+        mean: What standardisation subtracted, C.
+        std: What it divided by, C.
+
+    Returns:
+        A warning that tells how to read the logits, or None when they are in the user's units.
+    """
+    inner = unwrap_peft(model)
+    config = inner.config
+    trivial = all(value == 0 for value in mean) and all(value == 1 for value in std)
+    head = output_linear(inner, len(mean))
+    if not trivial and (head is None or head.bias is None):
+        config.target_mean, config.target_std = list(mean), list(std)
+        return (
+            f"the head of {type(inner).__name__} has no bias to hold the mean of the targets, so the exported model "
+            f"gives standardised values: value = logit * {list(std)} + {list(mean)} (target_std and target_mean in "
+            "config.json)"
+        )
+    if not trivial and head is not None:
+        scale = torch.tensor(std, dtype=torch.float64, device=head.weight.device)
+        shift = torch.tensor(mean, dtype=torch.float64, device=head.weight.device)
+        with torch.no_grad():
+            head.weight.copy_(head.weight.double() * scale[:, None])
+            head.bias.copy_(head.bias.double() * scale + shift)
+    config.target_mean, config.target_std = [0.0] * len(mean), [1.0] * len(std)
+    return None

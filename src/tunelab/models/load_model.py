@@ -1,0 +1,178 @@
+"""Network and tokenizer from the `model` block of the config."""
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from tunelab.data.places import locate
+from tunelab.errors import ConfigError
+from tunelab.models.architecture import (
+    load_architecture,
+    not_loadable_message,
+    set_dropout,
+    unsupported_attention_message,
+)
+from tunelab.models.packing_support import is_bidirectional
+from tunelab.models.pretrained_layers import reinitialize_top_layers, select_layers, truncate_config, truncate_model
+from tunelab.models.scratch import initialize_layers
+
+AUTO_CLASSES = {"causal": AutoModelForCausalLM, "sequence": AutoModelForSequenceClassification}
+
+
+def load_tokenizer(settings: Mapping[str, Any]) -> PreTrainedTokenizerBase:
+    """The tokenizer of the model, or the one `model.tokenizer` names.
+
+    Raises:
+        ConfigError: If there is none at that place.
+    """
+    source = str(settings.get("tokenizer") or settings["path"])
+    place = locate(source)
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(place or source, trust_remote_code=False)
+    except (OSError, ValueError) as fault:
+        raise ConfigError(not_loadable_message("tokenizer", source, fault)) from fault
+    return tokenizer
+
+
+def load_model(
+    settings: Mapping[str, Any],
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    head: str,
+    options: Mapping[str, Any],
+    dropout: float | None = None,
+    attention_dropout: float | None = None,
+    four_bit: bool = False,
+) -> PreTrainedModel:
+    """The network in float32, whatever type its file has: low-precision masters lose small updates.
+
+    Args:
+        settings: The `model` block.
+        tokenizer: Fixes the vocabulary of a model made from scratch.
+        head: "causal" or "sequence".
+        options: What the task asks of the head (number of labels and their names).
+        dropout: Replaces every dropout rate of the architecture; None keeps them.
+        attention_dropout: Replaces those on attention weights; None leaves them to `dropout`.
+        four_bit: Whether the linear layers stay packed, 4 bits a weight, on the GPU (QLoRA).
+
+    Raises:
+        ConfigError: If the weights cannot be loaded, or the architecture has no dropout to set.
+    """
+    # cuDNN plans its attention anew for each shape, and rows of text hardly repeat one: measured 29 times slower on
+    # documents end to end and 1.3 times on padded rows than the kernels PyTorch brings
+    torch.backends.cuda.enable_cudnn_sdp(False)
+    config = load_architecture(settings, tokenizer)
+    for name, value in options.items():
+        setattr(config, name, value)
+    set_dropout(config, dropout, attention_dropout)
+    attention = None if settings.get("attention", "auto") == "auto" else str(settings["attention"])
+    auto, source = AUTO_CLASSES[head], str(settings["path"])
+    kept = layers_to_keep(config, settings)
+    try:
+        if settings.get("kind") == "scratch":
+            model = auto.from_config(config, dtype=torch.float32, attn_implementation=attention)
+            initialize_layers(model, settings)
+        elif settings.get("weights", "pretrained") == "random":
+            small = truncate_config(config, kept) if kept else config
+            model = auto.from_config(small, dtype=torch.float32, attn_implementation=attention)
+        else:
+            model = load_weights(auto, locate(source) or source, config, attention, head, four_bit=four_bit)
+            model = truncate_model(model, auto, kept) if kept else model
+            if fresh := int(settings.get("reinit_top") or 0):
+                reinitialize_top_layers(model, fresh)
+    except (OSError, ValueError, ImportError, SafetensorError) as fault:
+        if attention is not None and "attention" in str(fault).lower():
+            raise ConfigError(unsupported_attention_message(attention, config.model_type, fault)) from fault
+        raise ConfigError(not_loadable_message("model", source, fault)) from fault
+    if head == "causal" and is_bidirectional(model):
+        raise ConfigError(
+            f"model.path={source}: {config.model_type} looks both ways, so it would see each token that it is to "
+            "predict and learn nothing; pick a decoder (GPT-like), or data=classification or regression"
+        )
+    rows = model.get_input_embeddings().weight.shape[0]
+    if len(tokenizer) > rows:
+        model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    network: PreTrainedModel = model
+    return network
+
+
+def layers_to_keep(config: PretrainedConfig, settings: Mapping[str, Any]) -> list[int]:
+    """The layers of a pretrained model that stay; none are named where all do."""
+    if settings.get("kind") == "scratch" or settings.get("depth") is None:
+        return []
+    total = config.get_text_config().num_hidden_layers
+    return select_layers(total, int(settings["depth"]), settings.get("keep") or "bottom")
+
+
+def load_weights(
+    auto: Any, source: Any, config: PretrainedConfig, attention: str | None, head: str, *, four_bit: bool = False
+) -> PreTrainedModel:
+    """The weights of a folder or hub id; a head of other labels than ours starts anew.
+
+    Raises:
+        ConfigError: If the body of the network is not all there: such a model would train, and never be good.
+    """
+    reports = logging.getLogger("transformers.modeling_utils")
+    level = reports.level
+    reports.setLevel(logging.ERROR)  # what it would report is judged below
+    try:
+        model, found = auto.from_pretrained(
+            source,
+            config=config,
+            dtype=torch.float32,
+            attn_implementation=attention,
+            use_safetensors=True,
+            trust_remote_code=False,
+            ignore_mismatched_sizes=True,  # judged below: only a head may be of another size
+            output_loading_info=True,
+            **(four_bit_options() if four_bit else {}),
+        )
+    finally:
+        reports.setLevel(level)
+    body = f"{model.base_model_prefix}."
+    odd = [fault for fault in found["mismatched_keys"] if fault[0].startswith(body) or head == "causal"]
+    if odd:
+        name, there, wanted = min(odd)
+        raise ConfigError(
+            f"{source}: {len(odd)} weights have another shape than config.json says, such as {name}: {tuple(there)} "
+            f"instead of {tuple(wanted)}; they would start at random. Check that config.json belongs to "
+            "model.safetensors"
+        )
+    # sentence encoders come without the pooler that labels are read from
+    lost = [key for key in found["missing_keys"] if (key.startswith(body) or head == "causal") and "pooler" not in key]
+    if lost and not any(key.startswith(body) for key in lost):
+        raise ConfigError(
+            f"{source} is a {config.model_type} model without a head that predicts tokens, so it cannot learn to "
+            "answer; pick a decoder (GPT-like), or data=classification or regression"
+        )
+    if lost:
+        raise ConfigError(
+            f"{source} lacks {len(lost)} weights of a {config.model_type} model, such as {sorted(lost)[0]}; "
+            "they would start at random. Check that config.json belongs to model.safetensors"
+        )
+    network: PreTrainedModel = model
+    return network
+
+
+def four_bit_options() -> dict[str, Any]:
+    """Arguments that load linear layers in 4 bit, as QLoRA does: NF4, constants packed too, computed in bfloat16."""
+    from transformers import BitsAndBytesConfig
+
+    config = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16,
+    )
+    return {"quantization_config": config, "device_map": {"": torch.cuda.current_device()}}

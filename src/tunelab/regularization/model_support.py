@@ -1,0 +1,96 @@
+"""What each regularization method needs of a model, and notes on methods that do more, or less, than they seem to."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+from transformers import PreTrainedModel
+
+from tunelab.config.regularization_config import RegularizationConfig
+from tunelab.errors import ConfigError
+from tunelab.models.architecture import dropout_rates
+from tunelab.models.freezing import parameter_depths
+from tunelab.regularization.noise import stacked_layers
+from tunelab.regularization.penalties import LinearWeight, trainable_linear_weights
+from tunelab.tasks.base import Task
+
+
+def mixout_weights(task: Task, model: PreTrainedModel) -> list[LinearWeight]:
+    """The linear layers that have a pretrained state to fall back to: a new head has none."""
+    high = parameter_depths(model)
+    return [
+        layer for layer in trainable_linear_weights(model) if task.head == "causal" or high.of[layer.name] != high.head
+    ]
+
+
+def has_random_forward(model: PreTrainedModel, wanted: RegularizationConfig) -> bool:
+    """Whether two passes in training mode differ."""
+    layers = any(isinstance(module, nn.Dropout) and module.p > 0 for module in model.modules())
+    noise = (wanted.neftune, wanted.mixout, wanted.stochastic_depth, *dropout_rates(model.config).values())
+    return layers or any(noise)
+
+
+def check_model_support(task: Task, model: PreTrainedModel, wanted: RegularizationConfig) -> None:
+    """Stop a run whose model gives a method nothing to work on.
+
+    Raises:
+        ConfigError: Naming every such method.
+    """
+    family, faults = model.config.model_type, []
+    if wanted.rdrop and not has_random_forward(model, wanted):
+        faults.append(
+            f"regularization.rdrop={wanted.rdrop:g} compares two passes with different dropout, and this {family} "
+            "model drops nothing, so they would agree; set regularization.dropout=0.1, or a noise such as neftune"
+        )
+    if wanted.stochastic_depth and not stacked_layers(model):
+        faults.append(
+            f"regularization.stochastic_depth={wanted.stochastic_depth:g}: no stack of layers was found in this "
+            f"{family} model; take regularization=dropout"
+        )
+    if wanted.mixout and not mixout_weights(task, model):
+        faults.append(
+            f"regularization.mixout={wanted.mixout:g} swaps weights of linear layers, and none below a new head learns "
+            "here; take adapter=full or adapter=lora"
+        )
+    if wanted.max_norm and not any(True for _ in trainable_linear_weights(model)):
+        faults.append(
+            f"regularization.max_norm={wanted.max_norm:g} bounds rows of linear layers, and none learns here; take "
+            "adapter=full or adapter=lora"
+        )
+    if wanted.l1 and not any(p.requires_grad and p.ndim >= 2 for p in model.parameters()):
+        faults.append(f"regularization.l1={wanted.l1:g} shrinks matrices, and none learns here; take adapter=lora")
+    if faults:
+        raise ConfigError.listing(faults)
+
+
+HEAVY_PENALTY = 0.1  # nats of penalty that a line search would rather lower than the loss
+
+
+def regularization_notes(
+    model: PreTrainedModel, wanted: RegularizationConfig, optimizer: Mapping[str, Any]
+) -> list[str]:
+    """Notes on what depends on how large the weights are now.
+
+    Args:
+        model: Before its first step.
+        wanted: What is asked for.
+        optimizer: Its block.
+    """
+    notes = []
+    if wanted.max_norm:
+        longest = max(float(x.weight.detach().norm(dim=1 - x.units).max()) for x in trainable_linear_weights(model))
+        if longest < wanted.max_norm:
+            notes.append(
+                f"regularization.max_norm={wanted.max_norm:g} changes nothing as long as no row is longer; the longest "
+                f"is {longest:.3g} now"
+            )
+    if wanted.weight_decay and str(optimizer.get("_target_", "")).endswith("LBFGS"):
+        learned = [p.detach() for p in model.parameters() if p.requires_grad and p.ndim >= 2]
+        penalty = wanted.weight_decay / 2 * sum(float(weight.square().sum()) for weight in learned)
+        if penalty > HEAVY_PENALTY:
+            notes.append(
+                f"regularization.weight_decay={wanted.weight_decay:g} adds {penalty:.3g} to the loss, and lbfgs "
+                f"goes straight for the lowest sum, by shrinking weights; {wanted.weight_decay * HEAVY_PENALTY / penalty:.0e} "
+                f"would add {HEAVY_PENALTY:g}"
+            )
+    return notes

@@ -1,0 +1,314 @@
+"""Metrics of generated answers: one answer against its reference, sums over answers, generation during validation.
+
+C classes.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from math import nan
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchmetrics import Metric
+from transformers import PreTrainedModel
+from typing_extensions import override
+
+from tunelab.data.conversation import Conversation
+from tunelab.data.examples import Step
+from tunelab.errors import DataError
+from tunelab.generate.decode import Answer
+from tunelab.tasks.base import Record, Task
+from tunelab.tasks.metrics.label_metrics import macro_average, per_class_metrics
+from tunelab.tasks.multiple_choice import AnswerClasses, Choices, normalize_answer
+
+TOKEN_PATTERN = re.compile(
+    r"[a-z0-9]+|[^\x00-\x7f]"
+)  # words and numbers; each character of scripts written without spaces
+
+
+def exact_match(answer: str, wanted: str) -> float:
+    """1 where both are the same text, apart from space at the ends and runs of space inside."""
+    return float(" ".join(answer.split()) == " ".join(wanted.split()))
+
+
+def word_tokens(text: str) -> list[str]:
+    """Lower-case words and numbers; scripts without spaces count by character."""
+    return TOKEN_PATTERN.findall(text.lower())
+
+
+def token_f1(answer: str, wanted: str) -> float:
+    """Harmonic mean of precision and recall over the bag of tokens (Rajpurkar et al., 2016)."""
+    ours, theirs = Counter(word_tokens(answer)), Counter(word_tokens(wanted))
+    return overlap_f1((ours & theirs).total(), ours.total(), theirs.total())
+
+
+def rouge_l(answer: str, wanted: str) -> float:
+    """F-measure of the longest common subsequence of tokens (Lin, 2004)."""
+    ours, theirs = word_tokens(answer), word_tokens(wanted)
+    return overlap_f1(lcs_length(ours, theirs), len(ours), len(theirs))
+
+
+def lcs_length(one: Sequence[str], other: Sequence[str]) -> int:
+    """Length of the longest common subsequence."""
+    best = [0] * (len(other) + 1)
+    for left in one:
+        before = 0  # best[j] of the row above, before it is overwritten
+        for place, right in enumerate(other, 1):
+            above = best[place]
+            best[place] = before + 1 if left == right else max(above, best[place - 1])
+            before = above
+    return best[-1]
+
+
+def overlap_f1(shared: int, ours: int, theirs: int) -> float:
+    """Harmonic mean of shared / ours and shared / theirs; two empty sides agree."""
+    if not ours and not theirs:
+        return 1.0
+    return 2 * shared / (ours + theirs)
+
+
+TEXT_METRICS = ("exact_match", "token_f1", "rougeL", "unfinished")  # means over answers
+CHOICE_METRICS = ("accuracy", "f1", "unmatched")  # of answers to records that offer choices
+COUNT_FIELDS = (
+    4  # numbers that come before the scores of a vector: answers, those to choices, right ones, unmatched ones
+)
+GROUP_KEYS = ("family", "source")  # keys of a prediction by which there are tables
+
+Prediction = Mapping[str, Any]
+
+
+class AnswerTotals:
+    """What predictions add up to: a vector of counts and sums, from which every score follows.
+
+    Args:
+        classes: What answers are sorted into, C of them.
+    """
+
+    def __init__(self, classes: AnswerClasses) -> None:
+        self.classes = classes
+        self.names = (*TEXT_METRICS, *(CHOICE_METRICS if classes.names else ()))
+        self.width = COUNT_FIELDS + len(TEXT_METRICS) + 3 * len(classes.names)
+
+    def vector(self, prediction: Prediction) -> list[float]:
+        """Counts, text scores, and for each class whether it was right and said, said, right."""
+        found = [0.0] * self.width
+        if "exact_match" not in prediction:  # plain text asks nothing
+            return found
+        found[0] = 1
+        found[COUNT_FIELDS : COUNT_FIELDS + len(TEXT_METRICS)] = [
+            *(prediction[name] for name in TEXT_METRICS[:3]),
+            float(prediction["ended"] != "stop"),
+        ]
+        if "label" in prediction:
+            label, choice = prediction["label"], prediction["choice"]
+            found[1:COUNT_FIELDS] = [1, float(label == choice), float(choice is None)]
+            texts = prediction.get("choices", ())
+            real, guessed = (self.classes.place(texts, text) for text in (label, choice))
+            start, count = COUNT_FIELDS + len(TEXT_METRICS), len(self.classes.names)
+            for offset, place in ((1, guessed), (2, real)):
+                if place is not None:
+                    found[start + offset * count + place] = 1
+            if real is not None and real == guessed:
+                found[start + real] = 1
+        return found
+
+    def total(self, predictions: Iterable[Prediction]) -> list[float]:
+        """The sum of the vectors of many predictions."""
+        found = [0.0] * self.width
+        for prediction in predictions:
+            found = [a + b for a, b in zip(found, self.vector(prediction), strict=True)]
+        return found
+
+    def scores(self, total: Sequence[float]) -> dict[str, float]:
+        """Every score by its bare name; nan where nothing was answered.
+
+        F1 is the plain mean over all classes, those that never occur included (they count as 0).
+        """
+        answers, offered, right, unmatched = total[:COUNT_FIELDS]
+        means = total[COUNT_FIELDS : COUNT_FIELDS + len(TEXT_METRICS)]
+        found = {name: value / answers if answers else nan for name, value in zip(TEXT_METRICS, means, strict=True)}
+        if self.classes.names:
+            f1 = macro_average(self.by_class(total))["f1"]
+            found |= {"accuracy": right / offered if offered else nan, "f1": f1 if offered else nan}
+            found["unmatched"] = unmatched
+        return found
+
+    def by_class(self, total: Sequence[float]) -> list[dict[str, Any]]:
+        """Precision, recall, F1 and support of each class."""
+        start, count = COUNT_FIELDS + len(TEXT_METRICS), len(self.classes.names)
+        hits, guessed, real = (
+            [int(value) for value in total[start + part * count : start + (part + 1) * count]] for part in range(3)
+        )
+        return per_class_metrics(self.classes.names, hits, guessed, real)
+
+    def tables(self, predictions: Sequence[Prediction]) -> dict[str, Any]:
+        """Scores of each task family and of each source, and of each class; plain JSON values."""
+        found: dict[str, Any] = {}
+        for key in GROUP_KEYS:
+            groups: dict[str, list[Prediction]] = {}
+            for prediction in predictions:
+                if "exact_match" in prediction:
+                    groups.setdefault(str(prediction.get(key, "(none)")), []).append(prediction)
+            if groups.keys() - {"(none)"}:
+                found[f"by_{key}"] = {name: self.row(groups[name]) for name in sorted(groups)}
+        if self.classes.names:
+            found["choices"] = self.by_class(self.total(predictions))
+        return found
+
+    def row(self, predictions: Sequence[Prediction]) -> dict[str, float]:
+        """One line of a table: the number of answers, then their scores."""
+        total = self.total(predictions)
+        scores = {name: value for name, value in self.scores(total).items() if value == value}
+        if not total[1]:
+            scores = {name: value for name, value in scores.items() if name not in CHOICE_METRICS}
+        return {"rows": len(predictions), **scores}
+
+
+def score_answer(
+    row: int, talk: Conversation, wanted: str, said: tuple[str, Answer], labels: Sequence[str]
+) -> dict[str, Any]:
+    """Scores of an answer, with all that is needed to compute them again.
+
+    Args:
+        row: Index of the record.
+        talk: The record.
+        wanted: The answer as the record has it.
+        said: The generated text, and how it ended.
+        labels: What answers are sorted into where records name a label only.
+    """
+    text, answer = said
+    return {
+        "row": row,
+        **{name: talk.meta[name] for name in GROUP_KEYS if talk.meta.get(name) is not None},
+        **choice_fields(talk, text, labels),
+        "prompt": "\n\n".join(message.content for message in talk.messages[: talk.last_answer() or 0]),
+        "reference": wanted,
+        "prediction": text,
+        "exact_match": exact_match(text, wanted),
+        "token_f1": token_f1(text, wanted),
+        "rougeL": rouge_l(text, wanted),
+        "ended": answer.ended,
+        **({"prompt_cut": answer.cut} if answer.cut else {}),
+    }
+
+
+def choice_fields(talk: Conversation, text: str, labels: Sequence[str]) -> dict[str, Any]:
+    """Which choice was right and which one an answer means; nothing where the record offers none."""
+    offered = read_choices(talk, labels)
+    if offered is None:
+        return {}
+    meant = offered.meant(text)
+    found = {"label": offered.texts[offered.right], "choice": None if meant is None else offered.texts[meant]}
+    return {"choices": list(offered.texts), **found} if talk.meta.get("choices") is not None else found
+
+
+def read_choices(talk: Conversation, labels: Sequence[str]) -> Choices | None:
+    """What a record offers to choose from; None where it offers nothing.
+
+    Args:
+        talk: The record.
+        labels: What answers are sorted into where records name a label only; empty where that says nothing.
+
+    Raises:
+        DataError: If its choices cannot be used.
+    """
+    label = talk.meta.get("label")
+    if talk.meta.get("choices") is not None:
+        return Choices.read(talk.meta["choices"], label, reference_text(talk))
+    if labels and isinstance(label, str):
+        return Choices.read(labels if label in labels else (*labels, label), label, reference_text(talk))
+    return None
+
+
+def collect_answer_classes(talks: Iterable[Conversation]) -> AnswerClasses:
+    """What the answers of the training split are sorted into.
+
+    Where no record offers choices, labels serve, if every record has one and it is its answer: a column named
+    `label` may as well hold something else.
+    """
+    first: tuple[str, ...] = ()
+    closed, most = True, 0
+    labels: dict[str, str] | None = {}  # as compared, and as written; None once a label was no answer
+    for talk in talks:
+        if texts := choice_texts(talk):
+            first = first or texts
+            closed, most = closed and set(texts) == set(first), max(most, len(texts))
+        label = talk.meta.get("label")
+        if (
+            labels is not None
+            and isinstance(label, str)
+            and normalize_answer(label) == normalize_answer(reference_text(talk))
+        ):
+            labels[normalize_answer(label)] = label
+        else:
+            labels = None
+    if first:
+        return AnswerClasses(tuple(sorted(first))) if closed else AnswerClasses.places(most)
+    return AnswerClasses(tuple(sorted(labels.values()))) if labels and len(labels) > 1 else AnswerClasses()
+
+
+def choice_texts(talk: Conversation) -> tuple[str, ...] | None:
+    """The choices of a record; None where there are none, or they cannot be read, which `encode` tells with a place."""
+    try:
+        offered = read_choices(talk, ())
+    except DataError:
+        return None
+    return offered.texts if offered else None
+
+
+def reference_text(talk: Conversation) -> str:
+    """The last answer as the record has it."""
+    last = talk.last_answer()
+    return "" if last is None else talk.messages[last].content.strip()
+
+
+class SummedVector(Metric):
+    """A vector in double, added up over ranks in one exchange."""
+
+    full_state_update = False
+    sums: Tensor
+
+    def __init__(self, width: int) -> None:
+        """Start at zero."""
+        super().__init__()
+        self.add_state("sums", default=torch.zeros(width, dtype=torch.float64), dist_reduce_fx="sum")
+
+    @override
+    def update(self, vector: Tensor) -> None:
+        self.sums += vector.to(self.sums)
+
+    @override
+    def compute(self) -> Tensor:
+        return self.sums
+
+
+class GenerationEvaluator(nn.Module):
+    """Has a fixed sample of rows answered at every validation, and keeps sums of the scores.
+
+    Args:
+        task: Asks, and judges what is answered.
+        tally: What the judged answers add up to.
+        records: The split.
+        rows: Which of its records are answered.
+    """
+
+    def __init__(self, task: Task, tally: AnswerTotals, records: Sequence[Record], rows: Collection[int]) -> None:
+        super().__init__()
+        self.task, self.tally, self.records, self.rows = task, tally, records, rows
+        self.sums = SummedVector(tally.width)
+
+    def update(self, model: PreTrainedModel, step: Step) -> None:
+        """Have those rows of a step answered that belong to the sample."""
+        rows = [row for micro in step.micros for row in micro.rows.tolist() if row in self.rows]
+        judged = self.task.answered(model, rows, [self.records[row] for row in rows]) if rows else []
+        self.sums.update(torch.tensor(self.tally.total(judged), dtype=torch.float64))
+
+    def compute(self) -> dict[str, float]:
+        """Every score by its bare name, over all ranks."""
+        return self.tally.scores(self.sums.compute().tolist())
+
+    def reset(self) -> None:
+        """Forget everything."""
+        self.sums.reset()

@@ -1,0 +1,179 @@
+"""Metrics of classification, from tables of counts: exact for every batch size and number of ranks."""
+
+from collections.abc import Sequence
+from math import nan, sqrt
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torchmetrics import SumMetric
+from torchmetrics.classification import MulticlassConfusionMatrix, MultilabelConfusionMatrix
+from typing_extensions import override
+
+from tunelab.data.examples import Micro
+from tunelab.tasks.base import Scores
+
+
+def safe_ratio(above: float, below: float) -> float:
+    """A share; 0 where there is nothing to share, as scikit-learn with `zero_division=0`."""
+    return above / below if below else 0.0
+
+
+def per_class_metrics(
+    labels: Sequence[str], hits: Sequence[int], guessed: Sequence[int], real: Sequence[int]
+) -> list[dict[str, Any]]:
+    """Precision, recall, f1 and support of each class.
+
+    Args:
+        labels: Class names, C of them, as the counts that follow.
+        hits: Records of the class that were given it.
+        guessed: Records that were given the class.
+        real: Records of the class.
+    """
+    return [
+        {
+            "label": label,
+            "precision": safe_ratio(hit, guess),
+            "recall": safe_ratio(hit, true),
+            "f1": safe_ratio(2 * hit, guess + true),
+            "support": true,
+        }
+        for label, hit, guess, true in zip(labels, hits, guessed, real, strict=True)
+    ]
+
+
+def macro_average(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """Plain means over every known class, those absent from the split included (they count as 0)."""
+    return {key: sum(row[key] for row in rows) / len(rows) for key in ("f1", "precision", "recall")}
+
+
+def matthews_corrcoef(table: Sequence[Sequence[int]]) -> float:
+    """Matthews correlation of a confusion matrix, (C, C); 0 where labels or predictions are all the same.
+
+    Source: Gorodkin 2004, Comparing two K-category assignments by a K-category correlation coefficient.
+    """
+    real = [sum(row) for row in table]
+    guessed = [sum(line) for line in zip(*table, strict=True)]
+    rows = sum(real)
+    hits = sum(table[index][index] for index in range(len(table)))
+    covariance = hits * rows - sum(a * b for a, b in zip(real, guessed, strict=True))
+    spread = (rows**2 - sum(a * a for a in real)) * (rows**2 - sum(b * b for b in guessed))
+    return safe_ratio(covariance, sqrt(spread))
+
+
+class MulticlassScores(Scores):
+    """One label per record.  `loss` is the plain cross-entropy in nats per record.
+
+    Class weights and label smoothing change what is optimised, not what is scored, so runs that differ in them
+    can be compared.
+    """
+
+    def __init__(self, labels: Sequence[str]) -> None:
+        """Start from nothing; `labels` are the class names in the order of the logits."""
+        super().__init__()
+        self.labels = list(labels)
+        self.table = MulticlassConfusionMatrix(len(labels), validate_args=False)  # state (C, C): real, guessed
+        self.loss = SumMetric(nan_strategy="disable").set_dtype(torch.float64)
+        self.counted: list[list[int]] | None = None
+
+    @override
+    def update(self, logits: Tensor, micro: Micro) -> None:
+        real = micro.rows >= 0
+        scores, wanted = logits[real].detach().double(), micro.targets[real]
+        self.table.update(scores.argmax(dim=-1), wanted)
+        self.loss.update(F.cross_entropy(scores, wanted, reduction="sum"))
+        self.counted = None
+
+    @override
+    def compute(self) -> dict[str, float]:
+        counted: list[list[int]] = self.table.compute().tolist()
+        self.counted = counted
+        rows = sum(map(sum, counted))
+        hits = sum(counted[index][index] for index in range(len(counted)))
+        return {
+            "loss": float(self.loss.compute()) / rows if rows else nan,
+            "accuracy": hits / rows if rows else nan,
+            **macro_average(self._classes(counted)),
+            "mcc": matthews_corrcoef(counted),
+        }
+
+    @override
+    def reset(self) -> None:
+        self.table.reset()
+        self.loss.reset()
+        self.counted = None
+
+    @override
+    def report(self) -> dict[str, Any]:
+        if self.counted is None:
+            self.compute()
+        counted = self.counted or []
+        return {"labels": self.labels, "confusion": counted, "per_class": self._classes(counted)}
+
+    def _classes(self, counted: list[list[int]]) -> list[dict[str, Any]]:
+        hits = [counted[index][index] for index in range(len(counted))]
+        return per_class_metrics(
+            self.labels, hits, [sum(line) for line in zip(*counted, strict=True)], [sum(row) for row in counted]
+        )
+
+
+class MultilabelScores(Scores):
+    """Any number of labels per record.  `loss` is binary cross-entropy, mean over classes, in nats per record.
+
+    `accuracy` counts the records whose whole set of labels is right; `f1`, `precision` and `recall` are macro
+    means, `micro_f1` pools the decisions of all classes.
+    """
+
+    def __init__(self, labels: Sequence[str], threshold: float) -> None:
+        """Start from nothing; a label counts as predicted from the probability `threshold` on."""
+        super().__init__()
+        self.labels = list(labels)
+        self.threshold = threshold
+        self.table = MultilabelConfusionMatrix(len(labels), validate_args=False)  # state (C, 2, 2): real, guessed
+        self.exact = SumMetric(nan_strategy="disable").set_dtype(torch.float64)
+        self.loss = SumMetric(nan_strategy="disable").set_dtype(torch.float64)
+        self.counted: list[list[list[int]]] | None = None
+
+    @override
+    def update(self, logits: Tensor, micro: Micro) -> None:
+        real = micro.rows >= 0
+        scores, wanted = logits[real].detach(), micro.targets[real]
+        chosen = scores.float().sigmoid() >= self.threshold  # float32, as the predictions are decided
+        self.table.update(chosen.long(), wanted.long())
+        self.exact.update((chosen == wanted.bool()).all(dim=1).sum())
+        each = F.binary_cross_entropy_with_logits(scores.double(), wanted.double(), reduction="none")
+        self.loss.update(each.mean(dim=1).sum())
+        self.counted = None
+
+    @override
+    def compute(self) -> dict[str, float]:
+        counted: list[list[list[int]]] = self.table.compute().tolist()
+        self.counted = counted
+        rows = sum(map(sum, counted[0]))
+        hits = sum(square[1][1] for square in counted)
+        misses = sum(square[0][1] + square[1][0] for square in counted)
+        return {
+            "loss": float(self.loss.compute()) / rows if rows else nan,
+            "accuracy": float(self.exact.compute()) / rows if rows else nan,
+            **macro_average(self._classes(counted)),
+            "micro_f1": safe_ratio(2 * hits, 2 * hits + misses),
+        }
+
+    @override
+    def reset(self) -> None:
+        for metric in (self.table, self.exact, self.loss):
+            metric.reset()
+        self.counted = None
+
+    @override
+    def report(self) -> dict[str, Any]:
+        if self.counted is None:
+            self.compute()
+        counted = self.counted or []
+        return {"labels": self.labels, "confusion": counted, "per_class": self._classes(counted)}
+
+    def _classes(self, counted: list[list[list[int]]]) -> list[dict[str, Any]]:
+        hits = [square[1][1] for square in counted]
+        guessed = [square[0][1] + square[1][1] for square in counted]
+        return per_class_metrics(self.labels, hits, guessed, [sum(square[1]) for square in counted])

@@ -1,0 +1,76 @@
+"""Metrics of preference pairs: loss, reward accuracy, margin, rewards.  B pairs."""
+
+from math import nan
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+from typing_extensions import override
+
+from tunelab.data.examples import Micro
+from tunelab.tasks.base import Scores
+from tunelab.tasks.preference_loss import PreferenceLoss, answer_lengths
+
+PREFERENCE_METRICS = ("loss", "reward_accuracy", "reward_margin", "chosen_reward", "rejected_reward")
+
+
+class PreferenceTotals(Metric):
+    """The number of pairs and the sum of each score, in double, added up over ranks in one exchange."""
+
+    full_state_update = False
+    sums: Tensor
+
+    def __init__(self) -> None:
+        """Start at zero."""
+        super().__init__()
+        self.add_state(
+            "sums", default=torch.zeros(1 + len(PREFERENCE_METRICS), dtype=torch.float64), dist_reduce_fx="sum"
+        )
+
+    @override
+    def update(self, scores: Tensor) -> None:
+        self.sums += scores.double().sum(0)
+
+    @override
+    def compute(self) -> Tensor:
+        return self.sums
+
+
+class PreferenceScores(Scores):
+    """Mean over pairs: loss, share with the chosen answer above the rejected one, margin, and both rewards.
+
+    A tie counts as wrong.
+    """
+
+    def __init__(self, loss: PreferenceLoss) -> None:
+        super().__init__()
+        self.loss, self.totals = loss, PreferenceTotals()
+
+    @override
+    def update(self, logits: Tensor, micro: Micro) -> None:
+        """Take in pairs; `logits` are log-probabilities of the answers, (B, 2)."""
+        ratios = log_ratios(logits.detach(), micro)
+        chosen, rejected = self.loss.rewards(ratios).unbind(1)
+        losses = self.loss.losses(ratios, answer_lengths(micro))
+        columns = (torch.ones_like(losses), losses, chosen > rejected, chosen - rejected, chosen, rejected)
+        self.totals.update(torch.stack([column.double() for column in columns], 1)[micro.rows >= 0])
+
+    @override
+    def compute(self) -> dict[str, float]:
+        count, *sums = self.totals.compute().tolist()
+        return {name: total / count if count else nan for name, total in zip(PREFERENCE_METRICS, sums, strict=True)}
+
+    @override
+    def reset(self) -> None:
+        self.totals.reset()
+
+
+def log_ratios(found: Tensor, micro: Micro) -> Tensor:
+    """How much likelier each answer is than before training, in nats, (B, 2).
+
+    Raises:
+        RuntimeError: If the examples were laid out before the reference was taken.
+    """
+    if micro.reference is None:
+        raise RuntimeError("these pairs carry no reference log-probabilities; call Task.complete first")
+    return found - micro.reference

@@ -1,0 +1,137 @@
+"""Metrics of regression, in float64.  N records, C targets."""
+
+from collections.abc import Sequence
+from math import nan
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+from typing_extensions import override
+
+from tunelab.data.examples import Micro
+from tunelab.tasks.base import Scores
+
+
+def pearson(first: Tensor, second: Tensor) -> float:
+    """Linear correlation of two float64 vectors, (N,); NaN where one of them is constant or not finite."""
+    if len(first) == 0 or any(bool((values == values[0]).all()) for values in (first, second)):
+        return nan
+    left, right = first - first.mean(), second - second.mean()
+    return float((left / left.norm() * (right / right.norm())).sum().clamp(-1, 1))
+
+
+def average_ranks(values: Tensor) -> Tensor:
+    """Ranks from 1, (N,) float64; equal values share the mean of their places, as `scipy.stats.rankdata`."""
+    found: tuple[Tensor, Tensor, Tensor] = torch.unique(values, return_inverse=True, return_counts=True)
+    _, place, count = found
+    last = count.cumsum(dim=0).double()
+    return (last - (count.double() - 1) / 2)[place]
+
+
+def spearman(first: Tensor, second: Tensor) -> float:
+    """Rank correlation, (N,); NaN where one of them is constant or not finite."""
+    if not bool(first.isfinite().all() and second.isfinite().all()):
+        return nan
+    return pearson(average_ranks(first), average_ranks(second))
+
+
+def r2_score(guessed: Tensor, real: Tensor) -> float:
+    """Share of the variance of `real` that `guessed` explains, (N,); NaN below two records.
+
+    Constant `real` gives 1 when every guess is right and 0 otherwise, as scikit-learn.
+    """
+    if len(real) <= 1:
+        return nan
+    missed = float((real - guessed).square().sum())
+    spread = float((real - real.mean()).square().sum())
+    if bool((real == real[0]).all()):
+        return 0.0 if missed else 1.0
+    return 1 - missed / spread
+
+
+class GatheredPairs(Metric):
+    """Every prediction and target so far, gathered whole over ranks: rank correlation needs them all."""
+
+    full_state_update = False
+    guessed: list[Tensor]
+    real: list[Tensor]
+
+    def __init__(self, width: int) -> None:
+        """Start empty; `width` is C."""
+        super().__init__()
+        self.width = width
+        self.add_state("guessed", default=[], dist_reduce_fx="cat")
+        self.add_state("real", default=[], dist_reduce_fx="cat")
+
+    @override
+    def update(self, guessed: Tensor, real: Tensor) -> None:
+        self.guessed.append(guessed)
+        self.real.append(real)
+
+    @override
+    def compute(self) -> tuple[Tensor, Tensor]:
+        return self._whole(self.guessed), self._whole(self.real)
+
+    def _whole(self, state: list[Tensor] | Tensor) -> Tensor:
+        """The state as (N, C) on the CPU; torchmetrics holds a list on one rank and a tensor after a gather."""
+        parts = state if isinstance(state, list) else [state]
+        return torch.cat(parts).cpu() if parts else torch.zeros(0, self.width, dtype=torch.float64)
+
+
+class RegressionScores(Scores):
+    """Scores in the user's units, plain means over the targets; `loss` alone is over standardised targets.
+
+    A correlation is NaN where a target or its predictions are constant, since none is defined there.
+    """
+
+    def __init__(self, targets: Sequence[str], mean: Sequence[float], std: Sequence[float]) -> None:
+        """Start from nothing; C names, and what standardisation subtracted and divided by."""
+        super().__init__()
+        self.targets = list(targets)
+        self.mean = list(mean)
+        self.std = list(std)
+        self.pairs = GatheredPairs(len(self.targets))
+        self.per_target: list[dict[str, Any]] | None = None
+
+    @override
+    def update(self, logits: Tensor, micro: Micro) -> None:
+        real = micro.rows >= 0
+        self.pairs.update(logits[real].detach().double(), micro.targets[real].double())
+        self.per_target = None
+
+    @override
+    def compute(self) -> dict[str, float]:
+        guessed, real = self.pairs.compute()  # (N, C), standardised
+        rows = [self._target(index, guessed[:, index], real[:, index]) for index in range(len(self.targets))]
+        self.per_target = rows
+        names = ("mse", "mae", "r2", "pearson", "spearman")
+        return {
+            "loss": float((guessed - real).square().mean()),
+            **{name: sum(row[name] for row in rows) / len(rows) for name in names},
+        }
+
+    def _target(self, index: int, guessed: Tensor, real: Tensor) -> dict[str, Any]:
+        scale, shift = self.std[index], self.mean[index]
+        own, wanted = guessed * scale + shift, real * scale + shift
+        return {
+            "target": self.targets[index],
+            "mse": float((own - wanted).square().mean()),
+            "mae": float((own - wanted).abs().mean()),
+            # Neither correlation nor share of variance has a unit; standardised values round less.
+            "r2": r2_score(guessed, real),
+            "pearson": pearson(guessed, real),
+            "spearman": spearman(guessed, real),
+            "support": len(real),
+        }
+
+    @override
+    def reset(self) -> None:
+        self.pairs.reset()
+        self.per_target = None
+
+    @override
+    def report(self) -> dict[str, Any]:
+        if self.per_target is None:
+            self.compute()
+        return {"per_target": self.per_target}

@@ -1,0 +1,52 @@
+"""Metrics of next-token prediction: loss, perplexity, token accuracy.
+
+Shape letters: N supervised positions, V vocabulary.
+"""
+
+from math import exp, nan
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torchmetrics import SumMetric
+from typing_extensions import override
+
+from tunelab.data.examples import IGNORE, Micro
+from tunelab.tasks.base import Scores
+
+MAX_EXPONENT = 700.0  # exp of more overflows a float
+
+
+class TokenScores(Scores):
+    """Loss in nats per supervised token, perplexity, share of tokens whose best guess is right.
+
+    Counted in double: float32 stops counting at 16.7 million tokens.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loss, self.right, self.count = (
+            SumMetric(nan_strategy="disable").set_dtype(torch.float64) for _ in range(3)
+        )
+
+    @override
+    def update(self, logits: Tensor, micro: Micro) -> None:
+        wanted = micro.targets[micro.targets != IGNORE]  # (N,)
+        self.loss.update(functional.cross_entropy(logits.float(), wanted, reduction="sum").double())
+        self.right.update((logits.argmax(-1) == wanted).sum().double())
+        self.count.update(wanted.numel())
+
+    @override
+    def compute(self) -> dict[str, float]:
+        count = float(self.count.compute())
+        loss = float(self.loss.compute()) / count if count else nan
+        return {
+            "loss": loss,
+            "perplexity": exp(min(loss, MAX_EXPONENT)),
+            "token_accuracy": float(self.right.compute()) / count if count else nan,
+        }
+
+    @override
+    def reset(self) -> None:
+        for metric in (self.loss, self.right, self.count):
+            metric.reset()

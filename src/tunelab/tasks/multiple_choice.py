@@ -1,0 +1,110 @@
+"""Multiple choice: the choices a record offers, the choice a generated answer means, the classes answers fall into.  Pure.
+
+C choices.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from string import ascii_uppercase
+from typing import Any, Self
+
+from tunelab.errors import DataError
+
+EDGE_CHARACTERS = " \t\n\r.,:;!?()[]\"'`*"  # what may stand around an answer without changing it
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """What a record offers.
+
+    Attributes:
+        texts: The choices, C of them.
+        right: Place of the right one.
+        spoken: How each is said in an answer: by its text, or by its letter where the written answer is a letter.
+    """
+
+    texts: tuple[str, ...]
+    right: int
+    spoken: tuple[str, ...]
+
+    @classmethod
+    def read(cls, choices: Any, label: Any, answer: str) -> Self:
+        """Read the columns `choices` and `label`.
+
+        Args:
+            choices: A list of texts, or `{"text": [...], "label": [...]}`.
+            label: The right one: its text, its place counted from 0, its letter, or its name among `label`; None
+                where the answer says it.
+            answer: The written answer.
+
+        Raises:
+            DataError: If they cannot be read, or do not say which choice is right.
+        """
+        names: list[str] = []
+        if isinstance(choices, Mapping):
+            names = [str(name) for name in choices.get("label") or ()]
+            choices = choices.get("text")
+        if not isinstance(choices, list | tuple) or len(choices) < 2:
+            raise DataError(f"'choices' is {str(choices)[:60]!r}; write a list of at least two texts")
+        texts = tuple(str(choice) for choice in choices)
+        said = tuple(normalize_answer(text) for text in texts)
+        if len(set(said)) < len(said) or not all(said):
+            raise DataError(f"the choices {', '.join(map(repr, texts))} cannot be told apart, or one is empty")
+        letters = tuple(letter.lower() for letter in ascii_uppercase[: len(texts)])
+        named = [said, letters, tuple(normalize_answer(name) for name in names)]
+        right = choice_index(answer if label is None else label, named)
+        if right is None:
+            raise DataError(
+                f"{'the answer' if label is None else 'the label'} {str(answer if label is None else label)[:60]!r} is "
+                f"none of the choices {', '.join(map(repr, texts))}; a label is a text, a letter, or a place from 0"
+            )
+        by_letter = (
+            len(letters) == len(texts)
+            and normalize_answer(answer) == letters[right]
+            and normalize_answer(answer) != said[right]
+        )
+        return cls(texts, right, letters if by_letter else said)
+
+    def meant(self, answer: str) -> int | None:
+        """Place of the choice that an answer says, and nothing besides; None where it says none."""
+        said = normalize_answer(answer)
+        return self.spoken.index(said) if said in self.spoken else None
+
+
+def choice_index(label: Any, names: Sequence[Sequence[str]]) -> int | None:
+    """The place that a label means: a number counts from 0, a text is looked up in one list of names after another."""
+    if isinstance(label, int) and not isinstance(label, bool):
+        return label if 0 <= label < len(names[0]) else None
+    wanted = normalize_answer(str(label))
+    return next((known.index(wanted) for known in names if wanted in known), None)
+
+
+def normalize_answer(text: str) -> str:
+    """A text as answers are compared: small letters, single spaces, no punctuation at its ends."""
+    return " ".join(text.split()).strip(EDGE_CHARACTERS).casefold()
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerClasses:
+    """What the answers of a data set are sorted into, learned from the training split.
+
+    Attributes:
+        names: The choices where every record offers the same, else their places ("1", "2", ...); empty where
+            records offer none.
+        closed: Whether `names` are the choices themselves.
+    """
+
+    names: tuple[str, ...] = ()
+    closed: bool = True
+
+    @classmethod
+    def places(cls, most: int) -> Self:
+        """The classes of records whose choices differ, at most this many each."""
+        return cls(tuple(str(number + 1) for number in range(most)), closed=False)
+
+    def place(self, texts: Sequence[str], text: str | None) -> int | None:
+        """The class of a choice; None where it is of none, as an answer that says no choice."""
+        if text is None:
+            return None
+        name = text if self.closed else str(texts.index(text) + 1)
+        return self.names.index(name) if name in self.names else None

@@ -1,0 +1,148 @@
+"""The base of classification and regression: reading text columns, encoding, padding, running the sequence head."""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from typing_extensions import override
+
+from tunelab.data.examples import Example, Micro
+from tunelab.errors import ConfigError, DataError
+from tunelab.models.heads import pair_token_types, sequence_logits
+from tunelab.models.unpadded_attention import micro_to_device
+from tunelab.tasks.base import Record, Task
+
+MAX_LISTED_FAULTS = 5  # faulty records named in one message; the rest is counted
+
+
+def column_value(record: Record, name: str) -> object:
+    """The value of a column.
+
+    Raises:
+        DataError: If the record does not have it.
+    """
+    if name not in record:
+        raise DataError(f"no column {name!r}; this record has {', '.join(map(repr, record))}")
+    return record[name]
+
+
+def column_text(record: Record, name: str) -> str:
+    """The text of a column.
+
+    Raises:
+        DataError: If the column is missing, holds no text, or only blanks.
+    """
+    value = column_value(record, name)
+    if not isinstance(value, str) or not value.strip():
+        raise DataError(f"column {name!r} holds no text but {value!r}; drop the record or fill it in")
+    return value
+
+
+def raise_data_faults(faults: Sequence[str]) -> None:
+    """Raise one error for all faulty records of a split; nothing where there are none.
+
+    Raises:
+        DataError: If there are faults.
+    """
+    if faults:
+        more = [f"... and {len(faults) - MAX_LISTED_FAULTS} more"] if len(faults) > MAX_LISTED_FAULTS else []
+        lines = "\n".join(f"  - {line}" for line in [*faults[:MAX_LISTED_FAULTS], *more])
+        raise DataError(f"the training split cannot be used:\n{lines}")
+
+
+class SequenceTask(Task):
+    """A task that maps one text, or two, to one row of logits."""
+
+    head: ClassVar[str] = "sequence"
+
+    def __init__(self, text: str, text_pair: str | None, max_tokens: int | None) -> None:
+        """Name the columns that hold the input, and the longest one allowed beside the model's own limit."""
+        self.text = text
+        self.text_pair = text_pair
+        self.max_tokens = max_tokens
+        self.separator: int | None = None
+
+    @override
+    def use(self, tokenizer: PreTrainedTokenizerBase, limit: int | None) -> None:
+        bounds = [bound for bound in (limit, self.max_tokens) if bound is not None]
+        super().use(tokenizer, min(bounds, default=None))
+        texts = 1 if self.text_pair is None else 2
+        least = tokenizer.num_special_tokens_to_add(pair=texts == 2) + texts
+        if self.limit is not None and self.limit < least:
+            raise ConfigError(
+                f"the limit is {self.limit} tokens, but special tokens and one token per text take {least}; raise "
+                "data.max_tokens, or take a model for longer texts"
+            )
+        paired = self.text_pair is not None and "token_type_ids" in tokenizer.model_input_names
+        self.separator = tokenizer.sep_token_id if paired else None
+
+    @override
+    def named_columns(self) -> list[tuple[str, str]]:
+        pair = [] if self.text_pair is None else [("data.text_pair", self.text_pair)]
+        return [("data.text", self.text), *pair]
+
+    @override
+    def content(self, record: Record) -> str:
+        first = column_text(record, self.text)
+        # The unit separator keeps ("a b", "c") and ("a", "b c") apart.
+        return first if self.text_pair is None else f"{first}\x1f{column_text(record, self.text_pair)}"
+
+    def told(self, record: Record) -> dict[str, str]:
+        """The texts of a record as its line of the predictions holds them."""
+        second = {} if self.text_pair is None else {"text_pair": column_text(record, self.text_pair)}
+        return {"text": column_text(record, self.text), **second}
+
+    def ids(self, record: Record) -> list[int]:
+        """Token ids with special tokens, at most `limit`; the longest text gives way first.
+
+        Raises:
+            DataError: If a column is missing or empty, or the text holds the model's own separator.
+        """
+        texts = [column_text(record, self.text)]
+        if self.text_pair is not None:
+            texts.append(column_text(record, self.text_pair))
+        encoded = self.tokenizer(*texts, truncation=False, verbose=False)
+        if self.limit is not None and len(encoded["input_ids"]) > self.limit:
+            encoded = self.tokenizer(*texts, truncation=True, max_length=self.limit)
+            self.truncated += 1
+        ids: list[int] = encoded["input_ids"]
+        if not ids:
+            raise DataError(f"column {self.text!r} gives no tokens: {texts[0]!r}")
+        if self.separator is not None:
+            types = pair_token_types(torch.tensor([ids]), torch.tensor([len(ids)]), self.separator)
+            if types[0].tolist() != encoded["token_type_ids"]:
+                raise DataError(
+                    f"the texts hold the separator {self.tokenizer.sep_token!r} that this model puts between them, "
+                    "so where the second one starts cannot be told; remove it from the data"
+                )
+        return ids
+
+    @override
+    def question(self, record: Record, row: int) -> Example:
+        return replace(self.filler(), ids=self.ids(record), row=row)
+
+    @override
+    def answer(self, model: PreTrainedModel, examples: Sequence[Example]) -> list[dict[str, Any]]:
+        return self.spoken(self.logits(model, micro_to_device(self.collate(examples), model.device)))
+
+    @abstractmethod
+    def spoken(self, logits: Tensor) -> list[dict[str, Any]]:
+        """What logits (B, C) say of each text: `prediction` and what belongs to it."""
+
+    @override
+    def collate(self, examples: Sequence[Example]) -> Micro:
+        lengths = torch.tensor([len(example.ids) for example in examples])
+        ids = torch.full((len(examples), int(lengths.max())), int(self.tokenizer.pad_token_id), dtype=torch.int64)
+        for place, example in enumerate(examples):
+            ids[place, : len(example.ids)] = torch.tensor(example.ids, dtype=torch.int64)
+        single = isinstance(examples[0].target, int)
+        targets = torch.tensor([example.target for example in examples], dtype=torch.int64 if single else torch.float32)
+        return Micro(ids, lengths, targets, torch.tensor([example.row for example in examples]))
+
+    @override
+    def logits(self, model: PreTrainedModel, micro: Micro) -> Tensor:
+        return sequence_logits(model, micro, separator=self.separator)

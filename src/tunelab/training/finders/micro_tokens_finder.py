@@ -1,0 +1,186 @@
+"""`find=micro_tokens`: the largest that fits, tried on the longest rows with whole optimizer steps."""
+
+import gc
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from tunelab.assemble import Prepared, make_data, make_module
+from tunelab.data.batching import longest_first
+from tunelab.data.examples import Step
+from tunelab.data.loader import StepLoader
+from tunelab.errors import ConfigError
+from tunelab.module import FineTuner
+from tunelab.report.charts.axes import ReferenceLine, Series
+from tunelab.report.charts.chart_page import Figure, Table
+from tunelab.report.charts.lines import line_chart
+from tunelab.training.device_placement import select_training_device
+from tunelab.training.finders.base import FinderResult
+from tunelab.training.memory_profile import collate_rows, free_bytes, peak_bytes, plan_workload
+from tunelab.training.out_of_memory import is_out_of_memory
+from tunelab.training.trial_steps import preserve_model, run_trial_steps
+
+USABLE_MEMORY_SHARE = 0.9  # of the free memory that may be used: the rest is for gaps between blocks, and for others
+MIB = 2**20
+
+
+@dataclass(frozen=True)
+class MemoryAttempt:
+    """One size that was tried.
+
+    Attributes:
+        rows: How many of the longest rows one pass held.
+        tokens: What they take up, pads counted.
+        memory: Bytes at their largest; None where memory ran out, or would have by all signs.
+    """
+
+    rows: int
+    tokens: int
+    memory: int | None
+
+
+def find_micro_tokens(prepared: Prepared) -> FinderResult:
+    """Try sizes; model and random numbers are afterwards as they were.
+
+    Raises:
+        ConfigError: If one row alone does not fit.
+    """
+    settings, model = prepared.settings, prepared.model
+    device = select_training_device(str(settings.trainer["accelerator"]))
+    loader = make_data(prepared).loader("train")
+    rows = longest_first(range(len(loader.examples)), loader.lengths)
+    limit, attempts = min(settings.batch_size, len(rows)), list[MemoryAttempt]()
+    with preserve_model(model):
+        module = make_module(prepared, model)
+        module.schedule = lambda step: 0.0  # a step that moves nothing takes the same memory
+        free = free_bytes(device)
+        room = None if free is None else int(USABLE_MEMORY_SHARE * free)
+
+        def fits(count: int) -> bool:
+            tokens = padded_tokens(loader, rows[:count])
+            if device.type == "cpu" and free is not None and (extrapolate_memory(attempts, tokens) or 0) > free:
+                taken = None  # a system kills a process that takes too much, so it is not tried
+            else:
+                taken = measure_attempt(prepared, module, loader, rows[:count], tokens, device)
+            fine = taken is not None and (room is None or taken <= room)
+            attempts.append(MemoryAttempt(count, tokens, taken))
+            return fine
+
+        found = largest_fitting(fits, limit)
+    if not found:
+        raise ConfigError(
+            f"find=micro_tokens: the longest row alone ({padded_tokens(loader, rows[:1]):,} tokens) does not fit into "
+            f"{'the memory' if room is None else format_mib(room)} of {device.type}: shorten rows by data.max_tokens, "
+            "take adapter=lora, or a smaller model"
+        )
+    return micro_tokens_result(attempts, padded_tokens(loader, rows[:found]), found, limit, room, settings.micro_tokens)
+
+
+def padded_tokens(loader: StepLoader, rows: Sequence[int]) -> int:
+    """Tokens that rows take up in one pass, pads counted."""
+    lengths = [loader.lengths[row] for row in rows]
+    return sum(lengths) if loader.flat else len(lengths) * max(lengths)
+
+
+def measure_attempt(
+    prepared: Prepared,
+    module: FineTuner,
+    loader: StepLoader,
+    rows: Sequence[int],
+    tokens: int,
+    device: torch.device,
+) -> int | None:
+    """Bytes of two steps over these rows and over what weighs most under such a `micro_tokens`; None if too many.
+
+    The second step has what the first lacks: the optimizer's state, and gradients of an earlier pass.
+    """
+    loader.micro_tokens = tokens
+    micros = [list(rows), *plan_workload(loader).heaviest]
+    units = sum(loader.units[row] for micro in micros for row in micro)
+    before = module.epoch_loss.metric_state  # PyTorch complains where memory is let go of that it has not recorded
+
+    def work() -> None:
+        step = Step([collate_rows(loader, micro) for micro in micros], units)
+        run_trial_steps(prepared, module, 2, [], [step, step])
+
+    try:
+        return peak_bytes(work, device)
+    except (RuntimeError, MemoryError) as fault:
+        if not is_out_of_memory(fault):
+            raise
+    finally:
+        module.zero_grad(set_to_none=True)
+        del before
+    gc.collect()  # the fault held on to what its frames held
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    return None
+
+
+def extrapolate_memory(attempts: Sequence[MemoryAttempt], tokens: int) -> float | None:
+    """Bytes for so many tokens, on the line through the two largest that went well; None without two."""
+    good = sorted({a.tokens: a.memory for a in attempts if a.memory is not None}.items())[-2:]
+    if len(good) < 2:
+        return None
+    (few, less), (many, more) = good
+    return more + (more - less) / (many - few) * (tokens - many)
+
+
+def micro_tokens_result(
+    attempts: Sequence[MemoryAttempt], value: int, found: int, limit: int, room: int | None, current: int
+) -> FinderResult:
+    """The finding in words and as a curve."""
+    said = [f"{len(attempts)} sizes were tried on the longest rows, two optimizer steps each"]
+    if found == limit:
+        said.append(f"{found} of the longest rows, a whole step, fit into one pass: more would change nothing")
+    else:
+        said.append(f"{found} of the longest rows fit into one pass, {found + 1} do not")
+    if room is not None:
+        said.append(f"a tenth of the free memory is left alone, so {format_mib(room)} could be used")
+    said.append(f"micro_tokens is {current} now; results are the same for every value, speed and memory are not")
+    numbers = {"room": room, "attempts": [vars(attempt) for attempt in attempts]}
+    return FinderResult("micro_tokens", value, said, numbers, [memory_figure(attempts, room), attempts_table(attempts)])
+
+
+def memory_figure(attempts: Sequence[MemoryAttempt], room: int | None) -> Figure:
+    """Memory over tokens."""
+    known = sorted((a.tokens, a.memory / MIB) for a in attempts if a.memory is not None)
+    marks = [] if room is None else [ReferenceLine(room / MIB, "room", axis="y")]
+    series = Series("peak", [tokens for tokens, _ in known], [memory for _, memory in known])
+    drawn = line_chart(
+        [series], title="Memory of a step", x_label="tokens in one pass", y_label="MiB", y_scale="log", marks=marks
+    )
+    return Figure(drawn, "What two steps took at most, beside what was in memory before.")
+
+
+def attempts_table(attempts: Sequence[MemoryAttempt]) -> Table:
+    """Every attempt in its order."""
+    rows = [
+        (str(a.rows), f"{a.tokens:,}", "does not fit" if a.memory is None else format_mib(a.memory)) for a in attempts
+    ]
+    return Table(("longest rows", "tokens", "peak"), rows)
+
+
+def format_mib(size: int) -> str:
+    """Bytes as people compare them."""
+    return f"{size / MIB:,.1f} MiB"
+
+
+def largest_fitting(fits: Callable[[int], bool], limit: int) -> int:
+    """The largest count of 1 to `limit` that fits, given that whatever is below one that fits, fits; 0 if 1 does not.
+
+    It doubles from 1 until one does not fit, then halves the gap, so it never tries more than twice the answer and
+    takes some two times log2(answer) tries.
+    """
+    low, high = 0, 1
+    while high <= limit and fits(high):
+        low, high = high, min(2 * high, limit) if high < limit else limit + 1
+    high = min(high, limit + 1)
+    while high - low > 1:
+        middle = (low + high) // 2
+        if fits(middle):
+            low = middle
+        else:
+            high = middle
+    return low

@@ -1,0 +1,58 @@
+"""`find=NAME`: runs a finder and leaves its result on the terminal, as a page and as numbers."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from tunelab import console
+from tunelab.assemble import Prepared, prepare
+from tunelab.atomic import write_json, write_text
+from tunelab.equipment import device_faults
+from tunelab.errors import ConfigError
+from tunelab.quiet import silence_vendors
+from tunelab.report.charts.chart_page import Heading, Paragraph, render_page
+from tunelab.settings import Run
+from tunelab.training.finders.base import FinderResult
+from tunelab.training.finders.batch_size_finder import find_batch_size
+from tunelab.training.finders.lr_finder import find_lr
+from tunelab.training.finders.micro_tokens_finder import find_micro_tokens
+
+FINDERS: Mapping[str, Callable[[Prepared], FinderResult]] = {
+    "lr": find_lr,
+    "micro_tokens": find_micro_tokens,
+    "batch_size": find_batch_size,
+}
+
+
+def run_finder(settings: Run, folder: Path) -> FinderResult:
+    """Look for the value that `settings.find` names; nothing is trained.
+
+    Args:
+        settings: Of the run that is to be; checked.
+        folder: Takes `find.json` and `find.html`, and nothing else.
+
+    Raises:
+        ConfigError, DataError: If the settings or the data are at fault.
+    """
+    silence_vendors()
+    if faults := device_faults(settings.trainer):
+        raise ConfigError.listing(faults)
+    finding = FINDERS[str(settings.find)](prepare(settings))
+    folder.mkdir(parents=True, exist_ok=True)
+    wanted = {"setting": finding.setting, "value": finding.value, "said": list(finding.said), **finding.numbers}
+    write_json(folder / "find.json", wanted)
+    write_text(folder / "find.html", finder_page(finding))
+    console.show_lines(f"find {finding.setting}", [*finding.said, *([finding.advice] if finding.advice else [])])
+    console.show_paths({"page": folder / "find.html", "numbers": folder / "find.json"})
+    return finding
+
+
+def finder_page(finding: FinderResult) -> str:
+    """The whole page."""
+    said = [Paragraph(f"{as_sentence(line, finding.setting)}.") for line in finding.said]
+    head = Heading(f"Suggestion: {finding.advice or 'none'}")
+    return render_page(f"Finding {finding.setting}", [head, *said, *finding.pictures])
+
+
+def as_sentence(line: str, setting: str) -> str:
+    """A line as a sentence; the name of a setting stays as it is typed."""
+    return line if line.startswith(setting) else f"{line[:1].upper()}{line[1:]}"

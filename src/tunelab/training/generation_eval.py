@@ -1,0 +1,105 @@
+"""Which rows are answered by generation in validation and test, and when."""
+
+from collections.abc import Iterable
+from hashlib import blake2b
+from heapq import nsmallest
+
+from tunelab.assemble import Prepared
+from tunelab.data.examples import Example
+from tunelab.errors import ConfigError
+from tunelab.models.architecture import context_limit
+from tunelab.models.soft_prompt import soft_prompt_ids
+from tunelab.settings import Run
+from tunelab.tasks.base import Task
+from tunelab.tasks.instruction import Instruction
+from tunelab.tasks.metrics.answer_metrics import GenerationEvaluator
+
+SMALL_MODEL_PARAMETERS = 50_000_000  # parameters up to which answers are generated unasked
+
+
+def sample_rows(contents: Iterable[tuple[int, str]], count: int | None, *, seed: int) -> frozenset[int]:
+    """A fixed sample of rows: those whose content has the smallest hash.
+
+    Rows added, removed or re-ordered elsewhere move next to nothing, and every validation has the same sample.
+
+    Args:
+        contents: Each row and its content.
+        count: Rows to take; None takes all.
+        seed: Another seed draws another sample.
+    """
+    if count is None:
+        return frozenset(row for row, _ in contents)
+    keyed = ((blake2b(f"{seed}\x1f{content}".encode(), digest_size=8).digest(), row) for row, content in contents)
+    return frozenset(row for _, row in nsmallest(count, keyed))
+
+
+def rows_to_generate(prepared: Prepared, split: str, count: int | None) -> frozenset[int]:
+    """The rows of a split that are answered: of those that ask something, at most `count`."""
+    task, rows = prepared.task, prepared.sources.splits[split].rows
+    asking = (example.row for example in prepared.examples[split] if task.asks(rows[example.row]))
+    return sample_rows(((row, task.content(rows[row])) for row in asking), count, seed=prepared.settings.seed)
+
+
+def monitors_generation(settings: Run, task: Task) -> bool:
+    """Whether the best checkpoint is picked by a score of generated answers."""
+    return settings.monitor.removeprefix("val/") in {*task.answer_names} - {*task.score_names}
+
+
+def generates_in_validation(prepared: Prepared) -> bool:
+    """Whether answers are generated at each validation."""
+    settings = prepared.settings
+    if settings.eval["generate"] is False or settings.eval["generate_rows"] == 0 or not prepared.examples["validation"]:
+        return False
+    small = (
+        isinstance(prepared.task, Instruction)
+        and sum(p.numel() for p in prepared.model.parameters()) <= SMALL_MODEL_PARAMETERS
+    )
+    return settings.eval["generate"] is True or monitors_generation(settings, prepared.task) or small
+
+
+def make_generation_evaluator(prepared: Prepared) -> GenerationEvaluator | None:
+    """What has answers generated at each validation; None where that is not wanted.
+
+    Raises:
+        ConfigError: If it is asked for and cannot be.
+    """
+    settings, task, rows = prepared.settings, prepared.task, frozenset[int]()
+    if not generates_in_validation(prepared):
+        return None
+    if isinstance(task, Instruction):
+        rows = rows_to_generate(prepared, "validation", settings.eval["generate_rows"])
+        if rows:
+            return GenerationEvaluator(task, task.tally, prepared.sources.splits["validation"].rows, rows)
+    if settings.eval["generate"] is True or monitors_generation(settings, task):
+        why = "no validation record asks anything" if isinstance(task, Instruction) else f"{task.name} answers nothing"
+        raise ConfigError(
+            f"answers in validation are asked for, and {why}; set eval.generate=auto and monitor=val/loss"
+        )
+    return None
+
+
+def generation_notes(prepared: Prepared) -> list[str]:
+    """What is to be told of the answers before anything is generated: a sample, prompts that do not fit."""
+    limit, found = context_limit(prepared.model.config), []
+    if not isinstance(prepared.task, Instruction):
+        return []
+    for split, key in (("validation", "generate_rows"), ("test", "test_rows")):
+        examples, count = prepared.examples[split], prepared.settings.eval[key]
+        if not (generates_in_validation(prepared) if split == "validation" else prepared.settings.test):
+            continue
+        if count is not None and count < len(examples):
+            found.append(f"{split}: answers to {count} of {len(examples)} rows, a fixed sample (eval.{key})")
+        if limit is not None and (
+            long := sum(prompt_fills_context(prepared, split, example, limit) for example in examples)
+        ):
+            found.append(f"{split}: {long} prompts fill the context of {limit} tokens alone; they lose their oldest")
+    return found
+
+
+def prompt_fills_context(prepared: Prepared, split: str, example: Example, limit: int) -> bool:
+    """Whether the prompt of an example leaves no room for an answer."""
+    task, record = prepared.task, prepared.sources.splits[split].rows[example.row]
+    shortest = limit if task.limit is None else min(limit, task.limit)
+    if len(example.ids) < shortest or not isinstance(task, Instruction) or not task.asks(record):
+        return False
+    return len(soft_prompt_ids(prepared.model)) + task.prompt_length(record) >= limit

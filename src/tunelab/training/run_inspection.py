@@ -1,0 +1,172 @@
+"""The inspection of a run before it trains: size, work, memory, learning rate, first signals, speed."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tunelab.analysis.model_inspection import (
+    LayerSignals,
+    ModelPart,
+    SignalVerdict,
+    architecture_sizes,
+    assess_signals,
+    model_parts,
+)
+from tunelab.analysis.model_inspection import measure_layer_signals as measure_signals
+from tunelab.assemble import Prepared, make_data, make_module, planned_steps
+from tunelab.callbacks.flops import StepCost, step_cost
+from tunelab.data.loader import StepLoader
+from tunelab.models.unpadded_attention import micro_to_device
+from tunelab.module import FineTuner
+from tunelab.optim.factory import build_schedule, follows_plateau
+from tunelab.optim.schedules import warmup_steps
+from tunelab.settings import Run
+from tunelab.training.device_placement import on_training_device, select_training_device
+from tunelab.training.memory_profile import (
+    TrainingMemory,
+    Workload,
+    collate_rows,
+    free_bytes,
+    measure_passes,
+    plan_workload,
+    tensor_bytes,
+    workspace_bytes,
+)
+from tunelab.training.optimizer_memory import measure_optimizer_memory
+from tunelab.training.trial_steps import TrainingSpeed, device_name, measure_speed, preserve_model
+
+CURVE_POINTS = 300  # of a curve; every step where there are fewer
+
+
+@dataclass(frozen=True)
+class LearningRateCurve:
+    """Rates of a run.
+
+    Attributes:
+        steps: Optimizer steps.
+        rates: The rate of each.
+        warmup: Steps of warm-up.
+        follows: Whether validations will lower it, so that only the rise is known.
+    """
+
+    steps: list[int]
+    rates: list[float]
+    warmup: int
+    follows: bool
+
+
+def learning_rate_curve(settings: Run, total: int) -> LearningRateCurve:
+    """The rate at evenly spaced steps, the corners of the warm-up among them."""
+    factor: Callable[[int], float] = build_schedule(settings.scheduler, total)
+    warmup = warmup_steps(float(settings.scheduler.get("warmup", 0)), total)
+    last = max(0, total - 1)
+    evenly = (
+        {round(place * last / (CURVE_POINTS - 1)) for place in range(CURVE_POINTS)}
+        if total > CURVE_POINTS
+        else set(range(total))
+    )
+    steps = sorted(evenly | {min(last, max(0, warmup - 1))})
+    rates = [settings.lr * factor(step) for step in steps]
+    return LearningRateCurve(steps, rates, warmup, follows_plateau(settings.scheduler))
+
+
+SIGNAL_SEQUENCES = 32  # sequences that signals are measured on
+
+
+@dataclass(frozen=True)
+class RunInspection:
+    """What is about to be trained.
+
+    Attributes:
+        sizes: The architecture in numbers, by name.
+        parts: Its layers from the bottom up.
+        work: The training data as steps and passes.
+        steps: Optimizer steps of the run, if nothing stops it early.
+        cost: Arithmetic of a step, as factors.
+        memory: Bytes of one device at their largest.
+        room: Bytes that the device has for it; None where nobody says.
+        curve: The rate over the steps.
+        signals: Sizes along the depth, at the first weights.
+        verdict: What they say.
+        speed: What a few steps showed.
+    """
+
+    sizes: Mapping[str, str | int | None]
+    parts: Sequence[ModelPart]
+    work: Workload
+    steps: int
+    cost: StepCost
+    memory: TrainingMemory
+    room: int | None
+    curve: LearningRateCurve
+    signals: LayerSignals
+    verdict: SignalVerdict
+    speed: TrainingSpeed
+
+    @property
+    def operations_per_token(self) -> float:
+        """Forward and backward, over the lengths that the first steps have; a multiply-add is two."""
+        tokens = sum(self.work.lengths)
+        work = self.cost.operations(tokens=tokens, pairs=self.work.pairs, outputs=self.work.learned)
+        return work / max(1, tokens)
+
+    @property
+    def tokens(self) -> float:
+        """Real tokens that the whole run trains on."""
+        return self.work.tokens * self.steps / max(1, self.work.steps)
+
+    @property
+    def seconds(self) -> tuple[float, float, float] | None:
+        """Expected time of training alone: by the mean, the fastest and the slowest of the steps that were tried."""
+        return self.speed.expected(self.tokens)
+
+
+def inspect_run(prepared: Prepared) -> RunInspection:
+    """Look at everything; model and random numbers are afterwards as they were."""
+    settings, model = prepared.settings, prepared.model
+    device = select_training_device(str(settings.trainer["accelerator"]))
+    steps = planned_steps(settings, prepared.epoch_rows)
+    loader = make_data(prepared).loader("train")
+    work = plan_workload(loader)
+    free = free_bytes(device)
+    weights = tensor_bytes([*model.parameters(), *model.buffers()])
+    room = None if free is None else free + (weights if model.device.type == device.type else 0)
+    with preserve_model(model):
+        module = make_module(prepared, model)
+        with on_training_device(model, settings):
+            signals = measure_signals(model, lambda: mean_loss(module, loader, work.heaviest[0][:SIGNAL_SEQUENCES]))
+        memory = measure_memory(prepared, module, loader, work, device, room)
+        if room is not None and memory.peak > room:
+            speed = TrainingSpeed(device_name(device), [], [], None, "not tried, because the memory is not there")
+        else:
+            speed = measure_speed(prepared, module)
+        return RunInspection(
+            architecture_sizes(model), model_parts(model), work, steps, step_cost(model), memory, room, learning_rate_curve(settings, steps), signals,
+            assess_signals(signals), speed,
+        )  # fmt: skip
+
+
+def mean_loss(module: FineTuner, loader: StepLoader, rows: Sequence[int]) -> Tensor:
+    """The training loss of rows, divided by their units."""
+    micro = micro_to_device(collate_rows(loader, rows), module.model.device)
+    return module.regularizer.loss(micro)[1] / max(sum(loader.units[row] for row in rows), 1e-12)
+
+
+def measure_memory(
+    prepared: Prepared, module: FineTuner, loader: StepLoader, work: Workload, device: torch.device, room: int | None
+) -> TrainingMemory:
+    """Everything that stands in memory, and what passes."""
+    model, regularizer = prepared.model, module.regularizer
+    with on_training_device(model, prepared.settings):
+        gradients = tensor_bytes(weight for weight in model.parameters() if weight.requires_grad)
+        averages = gradients * len(regularizer.averages)
+        if regularizer.loss.mixout is not None:
+            averages += tensor_bytes(regularizer.loss.mixout.pretrained)
+        weights = tensor_bytes([*model.parameters(), *model.buffers()])
+        taken = measure_optimizer_memory(model, prepared.settings, device)
+        left = None if room is None else room - weights - taken.state - averages
+        passes = measure_passes(module, loader, work, gradients, left)
+    workspace = workspace_bytes(device)
+    return TrainingMemory(weights, gradients, taken.state, averages, passes, taken.passing, taken.again, workspace)

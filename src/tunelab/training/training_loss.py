@@ -1,0 +1,79 @@
+"""The loss that training minimises: the task's own under noise, and R-Drop.
+
+Validation never passes through here, so its loss is the plain one.  R-Drop makes two passes with different dropout
+agree (Liang et al. 2021, R-Drop).
+
+Shape letters: N supervised positions, V vocabulary, B sequences, C classes.
+"""
+
+from contextlib import ExitStack
+
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from tunelab.config.regularization_config import RegularizationConfig
+from tunelab.data.examples import Micro
+from tunelab.regularization.model_support import mixout_weights
+from tunelab.regularization.noise import Mixout, noisy_embeddings, skipped_layers
+from tunelab.tasks.base import Task
+
+
+class TrainingLoss:
+    """The task's own loss under noise, and the price of two passes that disagree.
+
+    Args:
+        task: Smooths labels by itself.
+        model: What is trained; as it is now it counts as pretrained.
+        wanted: What is asked for.
+    """
+
+    def __init__(self, task: Task, model: PreTrainedModel, wanted: RegularizationConfig) -> None:
+        self.task, self.model, self.wanted = task, model, wanted
+        self.mixout = Mixout(task, model, mixout_weights(task, model), wanted.mixout) if wanted.mixout else None
+
+    def __call__(self, micro: Micro) -> tuple[Tensor, Tensor]:
+        """Logits of a micro-batch, and its loss summed, a float32 scalar with a graph."""
+        logits = self._logits(micro)
+        loss = self.task.loss_sum(logits, micro)
+        if not self.wanted.rdrop:
+            return logits, loss
+        again = self._logits(micro)
+        loss = (loss + self.task.loss_sum(again, micro)) / 2
+        return logits, loss + self.wanted.rdrop * rdrop_divergence(self.task, logits, again, micro)
+
+    def _logits(self, micro: Micro) -> Tensor:
+        """One pass, with its own noise."""
+        with ExitStack() as noise:
+            if self.wanted.neftune:
+                noise.enter_context(noisy_embeddings(self.model, self.wanted.neftune, micro))
+            if self.wanted.stochastic_depth:
+                noise.enter_context(skipped_layers(self.model, self.wanted.stochastic_depth, micro))
+            if self.mixout is not None:
+                return self.mixout.logits(micro)
+            return self.task.logits(self.model, micro)
+
+
+def rdrop_divergence(task: Task, one: Tensor, other: Tensor, micro: Micro) -> Tensor:
+    """How far two passes disagree, summed over a micro-batch: a float32 scalar.
+
+    Args:
+        task: Labels are compared by half the sum of both Kullback-Leibler divergences, numbers by their squared
+            difference; several labels or numbers of a row by the mean over them.
+        one: Logits of the first pass, (N, V) or (B, C).
+        other: Logits of the second pass.
+        micro: What passed through; fillers add nothing.
+    """
+    one, other = one.float(), other.float()
+    if task.head == "sequence":
+        taught = micro.rows >= 0
+        one, other = one[taught], other[taught]
+    if task.name == "regression":
+        return (one - other).square().mean(dim=1).sum()
+    if getattr(task, "multilabel", False):
+        return ((one.sigmoid() - other.sigmoid()) * (one - other)).mean(dim=1).sum() / 2
+    return symmetric_kl(one.log_softmax(dim=-1), other.log_softmax(dim=-1)).sum()
+
+
+def symmetric_kl(one: Tensor, other: Tensor) -> Tensor:
+    """(KL(P|Q) + KL(Q|P)) / 2 from log-probabilities (N, V) of P and Q, (N,): the mean of (P - Q)(log P - log Q)."""
+    return ((one.exp() - other.exp()) * (one - other)).sum(dim=-1) / 2

@@ -1,0 +1,199 @@
+"""A few real training steps on a model that is put back afterwards, and their speed."""
+
+import gc
+import random
+import tempfile
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import Callback
+from torch.utils.data import DataLoader
+from transformers import PreTrainedModel
+from typing_extensions import override
+
+from tunelab.assemble import Prepared, make_data
+from tunelab.data.examples import Step
+from tunelab.equipment import make_trainer
+from tunelab.errors import Diverged
+from tunelab.module import FineTuner
+from tunelab.training.device_placement import select_training_device
+
+SPEED_STEPS = 5
+
+
+@dataclass(frozen=True)
+class TrainingSpeed:
+    """What the steps showed.
+
+    Attributes:
+        device: Where they ran, in words.
+        seconds: Of each step.
+        tokens: Real tokens of each step.
+        memory: Bytes at their largest; None on a CPU, where no allocator counts.
+        fault: Why there is no speed; empty where all went well.
+    """
+
+    device: str
+    seconds: list[float]
+    tokens: list[int]
+    memory: int | None
+    fault: str = ""
+
+    @property
+    def tokens_per_second(self) -> float | None:
+        """Over all steps but the first, which warms up; None without two of them."""
+        return sum(self.tokens[1:]) / sum(self.seconds[1:]) if len(self.seconds) > 1 else None
+
+    def expected(self, tokens: float) -> tuple[float, float, float] | None:
+        """Seconds for so many tokens of training: by all steps, by the fastest and by the slowest of them."""
+        if self.tokens_per_second is None:
+            return None
+        pairs = list(zip(self.tokens, self.seconds, strict=True))[1:]
+        speeds = [count / seconds for count, seconds in pairs]
+        return tokens / self.tokens_per_second, tokens / max(speeds), tokens / min(speeds)
+
+
+class StepTimer(L.Callback):
+    """Notes seconds and tokens of each step; waits for the device, so that the seconds are real."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+        self.tokens: list[int] = []
+        self.since = 0.0
+
+    @override
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Step, batch_idx: int
+    ) -> None:
+        synchronize(pl_module.device)
+        self.since = time.perf_counter()
+
+    @override
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Step, batch_idx: int
+    ) -> None:
+        synchronize(pl_module.device)
+        self.seconds.append(time.perf_counter() - self.since)
+        self.tokens.append(sum(int(micro.lengths.sum()) for micro in batch.micros))
+
+
+def synchronize(device: torch.device) -> None:
+    """Let a GPU finish what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def measure_speed(prepared: Prepared, module: FineTuner) -> TrainingSpeed:
+    """Train the first steps of the run on one device, without validation; the model is changed by it."""
+    clock, device = StepTimer(), select_training_device(str(prepared.settings.trainer["accelerator"]))
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)
+    fault = ""
+    try:
+        run_trial_steps(prepared, module, SPEED_STEPS, [clock])
+    except Diverged as found:
+        fault = str(found)
+    except torch.OutOfMemoryError as found:
+        fault = str(found).splitlines()[0]
+    memory = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
+    return TrainingSpeed(device_name(device), clock.seconds, clock.tokens, memory, fault)
+
+
+def device_name(device: torch.device) -> str:
+    """A device in words."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{device.type}, {torch.get_num_threads()} threads" if device.type == "cpu" else device.type
+
+
+QUIET_TRAINER = {"enable_progress_bar": False, "enable_checkpointing": False, "limit_val_batches": 0}
+SINGLE_DEVICE = {"devices": 1, "num_nodes": 1, "strategy": "auto"}  # a step is the same for any number of devices
+
+
+def run_trial_steps(
+    prepared: Prepared,
+    module: FineTuner,
+    count: int,
+    callbacks: Sequence[Callback],
+    steps: Sequence[Step] | None = None,
+) -> None:
+    """Train with everything that is set, on one device, without validation, checkpoint or tracker; nothing is written.
+
+    Args:
+        prepared: What the run works with.
+        module: Its training step; the model in it is changed, so do this inside `as_it_was`.
+        count: Optimizer steps at most; epochs follow each other until then.
+        callbacks: What watches, and may stop earlier.
+        steps: What to train on; None takes the run's own order.
+
+    Raises:
+        Diverged: If training left the finite numbers.
+    """
+    trainer_block = {**prepared.settings.trainer, **QUIET_TRAINER, **SINGLE_DEVICE}
+    settings = replace(prepared.settings, max_steps=count, max_epochs=-1, trainer=trainer_block)
+    given: Any = None if steps is None else list(steps)  # a list of its own is what DataLoader takes for a data set
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*have no `val_dataloader`")  # on purpose
+        trainer = make_trainer(settings, Path(folder), callbacks, [])
+        try:
+            if given is None:
+                trainer.fit(module, datamodule=make_data(prepared))
+            else:
+                trainer.fit(module, DataLoader(given, batch_size=None, collate_fn=lambda step: step))
+        finally:
+            module.epoch_loss.reset()
+            module.trainer = None
+
+
+@contextmanager
+def preserve_model(model: PreTrainedModel) -> Iterator[None]:
+    """Within this block a model may be trained; after it, nothing of that is left.
+
+    Put back bit by bit: weights that learn, buffers, the type of them all, which weights learn, gradients (none), the
+    training mode of each module, the attention it uses, and the generators of Python, NumPy and PyTorch.  It takes as
+    much memory as the weights that learn.
+    """
+    kept: list[tuple[torch.Tensor, torch.Tensor]]
+    kept = [(weight, weight.detach().clone()) for weight in model.parameters() if weight.requires_grad]
+    kept += [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
+    learns = [(weight, weight.requires_grad) for weight in model.parameters()]
+    modes = [(module, module.training) for module in model.modules()]
+    attention, kind = model.config._attn_implementation, model.dtype
+    with preserve_random_state():
+        try:
+            yield
+        finally:
+            if model.dtype != kind:  # trained in 64 bit
+                model.to(kind)  # type: ignore[arg-type]  # transformers widens the signature
+            with torch.no_grad():
+                for tensor, before in kept:
+                    tensor.copy_(before)
+            for weight, before_that in learns:
+                weight.requires_grad_(before_that)
+                weight.grad = None
+            for module, mode in modes:
+                module.training = mode
+            if model.config._attn_implementation != attention:
+                model.set_attn_implementation(attention)
+
+
+@contextmanager
+def preserve_random_state() -> Iterator[None]:
+    """Within this block random numbers may be drawn and generators seeded; after it, all stand where they stood."""
+    python, numbers = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng(range(torch.cuda.device_count())):
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numbers)
