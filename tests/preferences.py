@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
+from tunelab.config.resource_paths import resolve_path
 from tunelab.data.examples import Example
-from tunelab.data.places import locate
 from tunelab.tasks.preference import Preference
 
 STARTER = "package:tunelab.starter/model"
@@ -16,7 +16,7 @@ STARTER = "package:tunelab.starter/model"
 
 def pairs(split: str, rows: int) -> list[dict[str, Any]]:
     """The first pairs of a split."""
-    source = locate(f"package:tunelab.starter/data/{split}.jsonl")
+    source = resolve_path(f"package:tunelab.starter/data/{split}.jsonl")
     assert source is not None
     records = [json.loads(line) for line in source.read_text(encoding="utf-8").splitlines()]
     found = []
@@ -37,7 +37,7 @@ def write_pairs(folder: Path, split: str, rows: int) -> Path:
 
 def starter_model() -> PreTrainedModel:
     """The built-in model, in evaluation mode."""
-    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(locate(STARTER), dtype=torch.float32)
+    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(resolve_path(STARTER), dtype=torch.float32)
     return model.eval()
 
 
@@ -53,7 +53,7 @@ def moved(model: PreTrainedModel, by: float = 0.02) -> PreTrainedModel:
 def ready(limit: int | None = None, **settings: Any) -> Preference:
     """The task with the built-in tokenizer."""
     task = Preference(**settings)
-    task.use(AutoTokenizer.from_pretrained(locate(STARTER)), limit)
+    task.use(AutoTokenizer.from_pretrained(resolve_path(STARTER)), limit)
     return task
 
 

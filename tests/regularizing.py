@@ -2,19 +2,19 @@
 
 import torch
 
-from tunelab.data.batching import lay_flat, pad_rows
-from tunelab.data.examples import Example, Micro
+from tunelab.data.batching import pack_examples, pad_examples
+from tunelab.data.examples import Example, MicroBatch
 from tunelab.tasks.instruction import Instruction
 
 LENGTHS = (9, 4, 7, 2)
 
 
-def micro(*, flat: bool = False, lengths: tuple[int, ...] = LENGTHS) -> Micro:
+def micro(*, flat: bool = False, lengths: tuple[int, ...] = LENGTHS) -> MicroBatch:
     """Uneven rows of random tokens, all of them learned."""
     draw = torch.Generator().manual_seed(0)
     rows = [torch.randint(3, 250, (length,), generator=draw).tolist() for length in lengths]
     examples = [Example(ids, list(ids), len(ids) - 1, row) for row, ids in enumerate(rows)]
-    return lay_flat(examples) if flat else pad_rows(examples, pad=0)
+    return pack_examples(examples) if flat else pad_examples(examples, pad=0)
 
 
 def instruction(*, flat: bool = False, label_smoothing: float = 0.0) -> Instruction:

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
-from tunelab.data.batching import plan_step
-from tunelab.data.examples import IGNORE, Example, Step
-from tunelab.data.loader import StepLoader
+from tunelab.data.batching import plan_batch
+from tunelab.data.examples import IGNORE, Batch, Example
+from tunelab.data.loader import BatchLoader
 from tunelab.models.packing_support import supports_packing
 from tunelab.models.unpadded_attention import DOCUMENT_KERNEL
 from tunelab.module import FineTuner
@@ -60,7 +60,7 @@ def gradients(model: nn.Module) -> dict[str, Tensor]:
     return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
 
-def ours(model: PreTrainedModel, step: Step, *, flat: bool, smoothing: float = 0.0) -> dict[str, Tensor]:
+def ours(model: PreTrainedModel, step: Batch, *, flat: bool, smoothing: float = 0.0) -> dict[str, Tensor]:
     """The module's gradient of one step, before clipping, outside a trainer."""
     model.zero_grad()
     task = Instruction(label_smoothing=smoothing)
@@ -73,10 +73,10 @@ def ours(model: PreTrainedModel, step: Step, *, flat: bool, smoothing: float = 0
     return gradients(model)
 
 
-def loader(flat: bool, micro_tokens: int, batch_size: int, rank: int = 0, world: int = 1) -> StepLoader:
+def loader(flat: bool, micro_tokens: int, batch_size: int, rank: int = 0, world: int = 1) -> BatchLoader:
     task = Instruction()
     task.flat = flat
-    return StepLoader(
+    return BatchLoader(
         uneven_examples(), collate=task.collate, filler=task.filler(), batch_size=batch_size,
         micro_tokens=micro_tokens, flat=flat, shuffle=True, seed=3, rank=rank, world=world,
     )  # fmt: skip
@@ -150,7 +150,7 @@ def test_ranks_get_nearly_equal_numbers_of_tokens() -> None:
     lengths = list(range(64, 0, -1))
 
     def share(rank: int) -> int:
-        plan = plan_step(range(64), lengths, [1.0] * 64, micro_tokens=1, flat=True, rank=rank, world=2)
+        plan = plan_batch(range(64), lengths, [1.0] * 64, micro_tokens=1, flat=True, rank=rank, world=2)
         return sum(lengths[i] for micro in plan.micros for i in micro)
 
     # Then taking turns back and forth leaves no rank with all the longer ones

@@ -14,7 +14,7 @@ import torch
 from test_resume import Watch, again, curves, weights
 from tiny import MODEL, QUIET, WORDS, settings, write
 from tunelab.assemble import encode, make_data, make_module, prepare
-from tunelab.data.prepare import read_splits
+from tunelab.data.data_sources import read_splits
 from tunelab.errors import ConfigError
 from tunelab.record import RunFolder
 from tunelab.run import fine_tune
@@ -188,11 +188,11 @@ def test_classes_of_several_sources_are_one_set(tmp_path: Path) -> None:
 
 
 def test_a_micro_batch_of_two_sources_is_refused() -> None:
-    from tunelab.data.examples import Micro
+    from tunelab.data.examples import MicroBatch
     from tunelab.tasks.metrics.token_metrics import TokenScores
 
     scores = SourceScores(TokenScores, ["a", "b"], ["a", "b"])
-    micro: Any = Micro(torch.zeros(2, 1), torch.ones(2), torch.zeros(2, 1), torch.tensor([0, 1]))
+    micro: Any = MicroBatch(torch.zeros(2, 1), torch.ones(2), torch.zeros(2, 1), torch.tensor([0, 1]))
 
     with pytest.raises(ValueError, match="mixes the sources a, b"):
         scores.update(torch.zeros(2, 3), micro)

@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM
 from tiny import MODEL, QUIET, instructions, settings
 from tiny_families import DECODERS, decoder, saved
 from tunelab.data.examples import IGNORE, Example
-from tunelab.data.loader import StepLoader
+from tunelab.data.loader import BatchLoader
 from tunelab.errors import ConfigError
 from tunelab.models.packing_support import enable_packing
 from tunelab.record import RunFolder
@@ -39,7 +39,7 @@ def gradients(family: str, packing: bool | str, attention: str = "auto") -> tupl
     model = decoder(family, None if attention == "auto" else attention).double().eval()
     task = Instruction()
     task.flat = enable_packing(model, packing=packing, attention=attention, kernels=[], at_work=nullcontext)
-    step = next(iter(StepLoader(
+    step = next(iter(BatchLoader(
         uneven(), collate=task.collate, filler=task.filler(), batch_size=18, micro_tokens=70, flat=task.flat,
     )))  # fmt: skip
     for micro in step.micros:

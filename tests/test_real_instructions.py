@@ -12,10 +12,10 @@ from tiny import settings
 from tunelab.assemble import make_task
 from tunelab.commands.main import main
 from tunelab.data.conversation import Conversation
+from tunelab.data.data_sources import read_splits
 from tunelab.data.examples import IGNORE
 from tunelab.data.formats import to_conversation
-from tunelab.data.prepare import read_splits
-from tunelab.data.records import read_records
+from tunelab.data.readers import read_records
 from tunelab.errors import DataError
 from tunelab.record import RunFolder
 from tunelab.run import fine_tune

@@ -10,7 +10,7 @@ import pytest
 
 from tiny import QUIET, config, instructions, settings
 from tunelab.callbacks.stop_at import StopAt
-from tunelab.data.places import locate
+from tunelab.config.resource_paths import resolve_path
 from tunelab.errors import ConfigError
 from tunelab.record import RunFolder
 from tunelab.resume import resumed
@@ -66,7 +66,7 @@ def test_a_run_that_was_stopped_and_gone_on_with_tells_all_but_its_secrets(
         name.removeprefix("test/"): value for name, value in folder.read_scores().items() if name.startswith("test/")
     }
     assert card["data"]["files"] == {str(file): hashlib.sha256(file.read_bytes()).hexdigest()}
-    base = locate(card["config"]["model"]["path"])
+    base = resolve_path(card["config"]["model"]["path"])
     assert base is not None and card["model"]["sha256"] == sha256_folder(base)
     assert card["results"]["predictions_sha256"] == hashlib.sha256(folder.predictions.read_bytes()).hexdigest()
     assert card["packages"]["transformers"] == version("transformers")

@@ -11,7 +11,7 @@ from transformers import AutoTokenizer
 
 from tiny import MODEL, QUIET, instructions, settings, write
 from tunelab.assemble import fresh_model, make_task, prepare
-from tunelab.data.places import locate
+from tunelab.config.resource_paths import resolve_path
 from tunelab.errors import ConfigError, DataError
 from tunelab.models.load_model import load_model
 from tunelab.record import RunFolder
@@ -90,7 +90,7 @@ def test_a_small_rate_still_moves_every_weight(precision: str, tmp_path: Path) -
     given = ["lr=1e-6", "scheduler=constant", "scheduler.warmup=0", "max_steps=1", "batch_size=20"]
     run = settings("data=instruction", f"data.train={instructions(tmp_path)}", *SMALL)
     task = make_task(run)
-    before = fresh_model(run, task, AutoTokenizer.from_pretrained(locate("package:tunelab.starter/model")))
+    before = fresh_model(run, task, AutoTokenizer.from_pretrained(resolve_path("package:tunelab.starter/model")))
     watch, folder = ran(tmp_path, *given, f"trainer.precision={precision}", "regularization=none")
 
     # Then weights and their changes are kept in 32 bit, and the matrices of the body have all moved
@@ -145,7 +145,7 @@ def test_a_file_of_rows_that_teach_nothing_is_refused_and_not_trained_on(tmp_pat
 
 def test_a_tokenizer_with_more_words_than_the_model_never_reaches_beyond_the_embeddings() -> None:
     # Given a tokenizer that was given tokens, padding among them, that the model on disk has no row for
-    tokenizer = AutoTokenizer.from_pretrained(locate("package:tunelab.starter/model"))
+    tokenizer = AutoTokenizer.from_pretrained(resolve_path("package:tunelab.starter/model"))
     known = len(tokenizer)
     tokenizer.add_special_tokens({"pad_token": "<|padding|>", "extra_special_tokens": ["<|new|>"]})
 

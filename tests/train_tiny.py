@@ -13,9 +13,9 @@ from lightning.pytorch.callbacks import Callback
 sys.path.insert(0, str(Path(__file__).parent))
 from test_gradient import tiny_model, uneven_examples
 from tunelab.data.examples import Example
-from tunelab.datamodule import StepData
 from tunelab.module import FineTuner
 from tunelab.tasks.instruction import Instruction
+from tunelab.training.datamodule import BatchDataModule
 
 warnings.filterwarnings("ignore")
 logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
@@ -43,7 +43,7 @@ def main(devices: int, target: Path) -> None:
         Example(e.ids, [-100] * (len(e.ids) - 1) + [e.ids[-1]], 1, i)
         for i, e in enumerate([*uneven_examples(), *uneven_examples()][:37])
     ]
-    data = StepData(
+    data = BatchDataModule(
         {"train": uneven_examples()[:19], "validation": scored, "test": []},
         task, batch_size=9, eval_batch_size=8, micro_tokens=60, seed=1, flat=False, workers=0,
     )  # fmt: skip

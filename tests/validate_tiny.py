@@ -11,11 +11,11 @@ import lightning as L
 import torch
 
 from tunelab.data.examples import Example
-from tunelab.datamodule import StepData
 from tunelab.models.load_model import load_model, load_tokenizer
 from tunelab.module import FineTuner
 from tunelab.tasks.instruction import Instruction
 from tunelab.tasks.metrics.answer_metrics import GenerationEvaluator
+from tunelab.training.datamodule import BatchDataModule
 
 warnings.filterwarnings("ignore")
 logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
@@ -43,7 +43,7 @@ def main(devices: int, batch_size: int, target: Path) -> None:
     rows = records(task, model)
     encoded = [task.encode(record, row) for row, record in enumerate(rows)]
     examples: list[Example] = [example for example in encoded if example is not None]
-    data = StepData(
+    data = BatchDataModule(
         {"train": examples, "validation": examples, "test": []},
         task, batch_size=8, eval_batch_size=batch_size, micro_tokens=60, seed=1, flat=False, workers=0,
     )  # fmt: skip

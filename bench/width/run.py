@@ -20,14 +20,14 @@ import torch
 from hydra import compose, initialize_config_dir
 
 from tunelab.assemble import fresh_model, make_task
-from tunelab.data.batching import mix
+from tunelab.data.batching import mix_seeds
 from tunelab.models.load_model import load_tokenizer
 from tunelab.optim.param_groups import build_param_groups
 from tunelab.optim.schedules import linear
 from tunelab.report.charts.axes import ReferenceLine, Series
 from tunelab.report.charts.lines import line_chart
 from tunelab.settings import Run, check
-from tunelab.starter.stories import write_stories
+from tunelab.starter.corpora import draw_documents
 from tunelab.starter.world import whole_world
 
 HERE = Path(__file__).resolve().parent
@@ -52,7 +52,7 @@ def settings_of(kind: str, width: int, exponent: int, seed: int) -> Run:
 def tokens_of(seed: int, documents: int) -> torch.Tensor:
     """Prose of the built-in world, end to end, (tokens,) int64."""
     tokenizer = load_tokenizer({"path": "package:tunelab.starter/model"})
-    texts = write_stories(whole_world(), seed=seed, count=documents, forbidden=set())
+    texts = draw_documents(whole_world(), seed=seed, count=documents, forbidden=set())
     return torch.tensor([token for text in texts for token in [*tokenizer(text)["input_ids"], 2]])
 
 
@@ -77,7 +77,7 @@ def train(key: Key, stream: torch.Tensor, held: torch.Tensor) -> float:
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, partial(linear, total=STEPS, warmup=WARMUP))
     for step in range(STEPS):
         optimizer.zero_grad()
-        loss_of(model, crops(stream, SEQUENCES, mix(key[3], step))).backward()
+        loss_of(model, crops(stream, SEQUENCES, mix_seeds(key[3], step))).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()

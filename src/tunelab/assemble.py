@@ -10,12 +10,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tunelab import console
 from tunelab.config.regularization_config import RegularizationConfig
+from tunelab.data.batching import SourceRange, source_ranges
+from tunelab.data.data_sources import DataSplits, dropped_notes, encode_split, read_splits
 from tunelab.data.examples import Example
-from tunelab.data.folds import Turn
-from tunelab.data.portions import Portion, portions_of
-from tunelab.data.prepare import Sources, encode_split, left_out_notes, read_splits
-from tunelab.data.token_store import rows_of
-from tunelab.datamodule import StepData
+from tunelab.data.folds import FoldSpec
+from tunelab.data.token_store import row_indices
 from tunelab.errors import ConfigError
 from tunelab.models.adapters import AdaptedModel, attach_adapter, check_adapter_requirements, is_partial_checkpoint
 from tunelab.models.architecture import check_layer_settings, context_limit, load_architecture
@@ -31,6 +30,7 @@ from tunelab.tasks.classification import Classification
 from tunelab.tasks.instruction import Instruction
 from tunelab.tasks.preference import Preference
 from tunelab.tasks.regression import Regression
+from tunelab.training.datamodule import BatchDataModule
 from tunelab.training.device_placement import add_reference_logprobs, choose_packing, select_training_device
 from tunelab.training.nonfinite import NonFiniteGuard
 from tunelab.training.regularizer import Regularizer
@@ -54,11 +54,11 @@ class Encoded:
 
     settings: Run
     task: Task
-    sources: Sources
+    sources: DataSplits
     tokenizer: PreTrainedTokenizerBase
     examples: dict[str, Sequence[Example]]
     counts: dict[str, dict[str, int | float]]
-    portions: dict[str, list[Portion]] = field(default_factory=dict, kw_only=True)
+    portions: dict[str, list[SourceRange]] = field(default_factory=dict, kw_only=True)
 
     @property
     def epoch_rows(self) -> int:
@@ -101,18 +101,18 @@ def encode(settings: Run) -> Encoded:
         ConfigError: If the tokenizer or the architecture cannot be read.
     """
     task = make_task(settings)
-    sources = read_splits(settings.data, task, seed=settings.seed, turn=Turn.of(settings.cv))
+    sources = read_splits(settings.data, task, seed=settings.seed, turn=FoldSpec.of(settings.cv))
     task.fit(sources.splits["train"].rows)
     tokenizer = load_tokenizer(settings.model)
     use_tokenizer(settings, task, tokenizer)
     encoded = {name: encode_split(split, task, name) for name, split in sources.splits.items()}
     examples = {name: found for name, (found, _) in encoded.items()}
     counts = {name: row for name, (_, row) in encoded.items()}
-    sources.notes.extend(left_out_notes(counts, task))
+    sources.notes.extend(dropped_notes(counts, task))
     return Encoded(settings, task, sources, tokenizer, examples, counts, portions=portions(sources, examples))
 
 
-def portions(sources: Sources, examples: Mapping[str, Sequence[Example]]) -> dict[str, list[Portion]]:
+def portions(sources: DataSplits, examples: Mapping[str, Sequence[Example]]) -> dict[str, list[SourceRange]]:
     """With several sources, where the examples of each stand in each split; else nothing.
 
     Raises:
@@ -121,8 +121,9 @@ def portions(sources: Sources, examples: Mapping[str, Sequence[Example]]) -> dic
     if not sources.weights:
         return {}
     return {
-        name: portions_of(
-            [sources.splits[name].sources[row] for row in rows_of(found)], sources.weights if name == "train" else {}
+        name: source_ranges(
+            [sources.splits[name].sources[row] for row in row_indices(found)],
+            sources.weights if name == "train" else {},
         )
         for name, found in examples.items()
     }
@@ -185,10 +186,10 @@ def fresh_adapter(settings: Run, task: Task, tokenizer: PreTrainedTokenizerBase)
     return adapter
 
 
-def make_data(prepared: Prepared) -> StepData:
+def make_data(prepared: Prepared) -> BatchDataModule:
     """The loaders of a run."""
     settings = prepared.settings
-    return StepData(
+    return BatchDataModule(
         prepared.examples,
         prepared.task,
         batch_size=settings.batch_size,

@@ -15,8 +15,8 @@ from tunelab.assemble import Prepared, fresh_adapter
 from tunelab.callbacks.best_checkpoint import BestCheckpoint
 from tunelab.callbacks.early_stopping import EarlyStopping
 from tunelab.callbacks.pruning import Pruning
-from tunelab.data.mix import sources_of
-from tunelab.data.places import locate
+from tunelab.config.resource_paths import resolve_path
+from tunelab.data.mixture import list_sources
 from tunelab.errors import Diverged, Pruned, TuneLabError
 from tunelab.export import export_model
 from tunelab.model_card import model_card
@@ -155,7 +155,7 @@ def write_export(
         task=task.name,
         base_model=str(settings.model["path"]),
         data={
-            "name": " + ".join(s.name or Path(str(s.settings["train"])).stem for s in sources_of(settings.data)),
+            "name": " + ".join(s.name or Path(str(s.settings["train"])).stem for s in list_sources(settings.data)),
             "files": prepared.sources.files,
             "splits": prepared.counts,
         },
@@ -191,7 +191,7 @@ def exportable(prepared: Prepared) -> AdaptedModel:
 
 def base_of(settings: Run) -> str:
     """Where the base model lies, as a path or hub id that other programs understand."""
-    place = locate(str(settings.model["path"]))
+    place = resolve_path(str(settings.model["path"]))
     return str(place.absolute() if place else settings.model["path"])
 
 

@@ -8,8 +8,7 @@ from tunelab import console
 from tunelab.assemble import Prepared
 from tunelab.atomic import PARTIAL
 from tunelab.closing import base_of, write_export
-from tunelab.data.one_source import SPLITS, Split
-from tunelab.data.prepare import Sources
+from tunelab.data.data_sources import SPLITS, DataSplits, Split
 from tunelab.errors import ConfigError
 from tunelab.export import swap
 from tunelab.models.adapter_export import merge_adapter_weights, write_peft_adapter
@@ -38,7 +37,7 @@ def hand_over(trained: Trained, target: Path, format: str) -> Scale | None:
         return write_adapter(trained, target)
     folder = trained.folder
     report = folder.read_report()
-    sources = Sources({name: Split() for name in SPLITS}, report["files"], report["notes"])
+    sources = DataSplits({name: Split() for name in SPLITS}, report["files"], report["notes"])
     prepared = Prepared(
         trained.settings, trained.task, sources, trained.tokenizer, {}, report["splits"], adapter=trained.adapter
     )

@@ -18,8 +18,8 @@ from torchmetrics import MeanMetric
 from transformers import PreTrainedModel
 from typing_extensions import override
 
-from tunelab.data.batching import mix
-from tunelab.data.examples import Step
+from tunelab.data.batching import mix_seeds
+from tunelab.data.examples import Batch
 from tunelab.models.freezing import load_trainable_state, trainable_state
 from tunelab.optim.lbfgs import closure_with_first_loss
 from tunelab.regularization.averaging import checkpoint_weights, swap_averaged_weights
@@ -84,10 +84,12 @@ class FineTuner(EvalModule):
         self.step_scores = task.step_scores()
 
     @override
-    def training_step(self, step: Step, batch_idx: int) -> None:
+    def training_step(self, step: Batch, batch_idx: int) -> None:
         optimizer = cast(Optimizer, self.optimizers())
         self.guard.remember(self.global_step, optimizer)
-        torch.manual_seed(mix(self.seed, self.global_step, self.global_rank))  # dropout: the step's, not history's
+        torch.manual_seed(
+            mix_seeds(self.seed, self.global_step, self.global_rank)
+        )  # dropout: the step's, not history's
         norm, total = self._gradient(step)
         mean = self._mean(total, step)
         self.step_loss, self.step_norm = torch.stack((mean, norm.to(mean))).tolist()  # the same on every rank
@@ -125,7 +127,7 @@ class FineTuner(EvalModule):
         figures = {"loss": self.step_loss, "grad_norm": self.step_norm, "skipped_steps": float(self.guard.met)}
         self.log_dict({f"train/{name}": value for name, value in figures.items()})  # else the last ones stand again
 
-    def _gradient(self, step: Step) -> tuple[Tensor, Tensor]:
+    def _gradient(self, step: Batch) -> tuple[Tensor, Tensor]:
         """Leave the step's gradient in the parameters; its norm before clipping, and this rank's loss sum."""
         no_sync = getattr(self.trainer.strategy, "block_backward_sync", nullcontext)  # only with several ranks
         scale = self.trainer.world_size / max(step.units, 1e-12)  # gradients are averaged over ranks: undo it
@@ -143,14 +145,14 @@ class FineTuner(EvalModule):
         gradients = [p for p in self.model.parameters() if p.grad is not None]
         return nn.utils.clip_grad_norm_(gradients, bound), total
 
-    def _mean(self, total: Tensor, step: Step) -> Tensor:
+    def _mean(self, total: Tensor, step: Batch) -> Tensor:
         """The loss of a whole step from this rank's sum."""
         return cast(Tensor, self.trainer.strategy.reduce(total, reduce_op="sum")) / max(step.units, 1e-12)
 
-    def _again(self, step: Step) -> Tensor:
+    def _again(self, step: Batch) -> Tensor:
         """Leave the gradient of the same step at other weights, with the same dropout; its loss."""
         self.zero_grad()
-        torch.manual_seed(mix(self.seed, self.global_step, self.global_rank))
+        torch.manual_seed(mix_seeds(self.seed, self.global_step, self.global_rank))
         _, total = self._gradient(step)
         return self._mean(total, step)
 

@@ -10,9 +10,9 @@ from tunelab.assemble import Encoded, Prepared, planned_steps
 from tunelab.atomic import write_json
 from tunelab.checkpoint_io import read_checkpoint
 from tunelab.config.regularization_config import RegularizationConfig
-from tunelab.data.places import locate
-from tunelab.data.report import build_report
-from tunelab.data.report_facts import facts
+from tunelab.config.resource_paths import resolve_path
+from tunelab.data.summary import summarize_data
+from tunelab.data.summary_text import summary_lines
 from tunelab.models.architecture import describe_dropout
 from tunelab.optim.factory import averaging_notes, schedule_notes
 from tunelab.optim.param_groups import describe_learning_rates
@@ -28,8 +28,8 @@ def begin_card(
 ) -> dict[str, Any]:
     """Write the card of a run that starts, so that even a killed one says what it was."""
     settings = prepared.settings
-    place = locate(str(settings.model["path"]))
-    words = locate(str(settings.model.get("tokenizer") or settings.model["path"]))
+    place = resolve_path(str(settings.model["path"]))
+    words = resolve_path(str(settings.model.get("tokenizer") or settings.model["path"]))
     base = {
         "path": settings.model["path"],
         "sha256": sha256_folder(place) if place else None,
@@ -81,7 +81,7 @@ def tokenizer_sha256(folder: Path | None) -> str | None:
 def template_file(data: Mapping[str, Any]) -> dict[str, str]:
     """The sha256 of a chat template of the user's own, by the name it was given."""
     name = str(data.get("template") or "")
-    place = locate(name) if name.endswith(".jinja") else None
+    place = resolve_path(name) if name.endswith(".jinja") else None
     return {name: sha256_file(place)} if place else {}
 
 
@@ -104,7 +104,7 @@ def show_work(prepared: Prepared, folder: RunFolder) -> None:
     name = {"name": settings.model["path"], "family": model.config.model_type}
     console.show_model({**name, **sizes, "adapter": settings.adapter["kind"], **ways})
     report = report_of(prepared)
-    console.show_data(prepared.counts, facts(report))
+    console.show_data(prepared.counts, summary_lines(report))
     of_rate = schedule_notes(settings.optimizer, settings.scheduler, planned_steps(settings, prepared.epoch_rows))
     of_averages = averaging_notes(settings.optimizer, settings.regularization)
     of_weights = regularization_notes(model, RegularizationConfig.of(settings.regularization), settings.optimizer)
@@ -116,7 +116,7 @@ def show_work(prepared: Prepared, folder: RunFolder) -> None:
 def report_of(encoded: Encoded) -> dict[str, Any]:
     """The data report of a run or a preview."""
     threshold = encoded.settings.data.get("near_duplicates")
-    return build_report(encoded.task, encoded.sources, encoded.examples, encoded.counts, threshold=threshold)
+    return summarize_data(encoded.task, encoded.sources, encoded.examples, encoded.counts, threshold=threshold)
 
 
 def steps_done(folder: RunFolder) -> int | None:

@@ -19,7 +19,7 @@ from tunelab.config.cross_checks import (
     regularization_faults,
 )
 from tunelab.data.folds import fold_faults
-from tunelab.data.mix import mix_faults
+from tunelab.data.mixture import mixture_faults
 from tunelab.errors import ConfigError
 
 resolvers.register()
@@ -78,7 +78,7 @@ def check(config: DictConfig) -> Run:
         elif block in values:
             faults.append(f"{block} names no _target_; choose one by {block}=NAME, see --help")
     data = values.get("data", {})
-    faults += mix_faults(data)
+    faults += mixture_faults(data)
     faults += [
         f"data.{name} is not set; name the column of your file that holds it: data.{name}=COLUMN"
         for name, value in data.items()

@@ -14,7 +14,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from tunelab.callbacks.flops import peak_operations, step_cost
 from tunelab.callbacks.progress import PlainProgress, progress_callback
 from tunelab.callbacks.throughput import Throughput
-from tunelab.data.examples import IGNORE, Micro, Step
+from tunelab.data.examples import IGNORE, Batch, MicroBatch
 from tunelab.tracking.curves import CurveLogger, read_rows
 
 
@@ -24,10 +24,10 @@ def small_model(**changes: Any) -> LlamaForCausalLM:
     return LlamaForCausalLM(LlamaConfig(**{**shape, **heads, **changes}))
 
 
-def step_of(lengths: list[int], width: int) -> Step:
+def step_of(lengths: list[int], width: int) -> Batch:
     ids = torch.zeros(len(lengths), width, dtype=torch.int64)
-    micro = Micro(ids, torch.tensor(lengths), torch.full_like(ids, IGNORE), torch.arange(len(lengths)))
-    return Step([micro, micro], units=8.0)
+    micro = MicroBatch(ids, torch.tensor(lengths), torch.full_like(ids, IGNORE), torch.arange(len(lengths)))
+    return Batch([micro, micro], units=8.0)
 
 
 class SaveAtThree(Callback):
@@ -44,12 +44,12 @@ class Idle(LightningModule):
         self.model = small_model()
         self.automatic_optimization = False
 
-    def training_step(self, batch: Step, batch_idx: int) -> None:
+    def training_step(self, batch: Batch, batch_idx: int) -> None:
         time.sleep(0.01)
         self.optimizers().step()  # type: ignore[union-attr]
         self.log("train/loss", 1.0, batch_size=1)
 
-    def validation_step(self, batch: Step, batch_idx: int) -> None:
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
         time.sleep(0.5)
         self.log("val/loss", 2.0, batch_size=1)
 

@@ -10,8 +10,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tiny import write
 from tunelab.data.conversation import Message
-from tunelab.generate.speaker import Speaker, find_speaker
-from tunelab.generate.stream import Teller
+from tunelab.generation.chat import AnswerStreamer, ChatModel, load_chat_model
 from tunelab.record import RunFolder
 
 STARTER = "package:tunelab.starter/model"
@@ -111,14 +110,14 @@ def test_an_adapter_without_its_base_says_what_is_missing(tunelab: Any, tmp_path
     assert status == 2 and "/no/such/model" in err
 
 
-def talk(speaker: Speaker, messages: list[Message]) -> tuple[str, list[int]]:
+def talk(speaker: ChatModel, messages: list[Message]) -> tuple[str, list[int]]:
     lost: list[int] = []
     said = speaker.answer(messages, max_new_tokens=12, temperature=0, tell=lambda text: None, forgotten=lost.append)
     return said, lost
 
 
 def test_a_long_talk_forgets_its_oldest_turns_and_keeps_the_system_prompt() -> None:
-    speaker = find_speaker(STARTER)
+    speaker = load_chat_model(STARTER)
     opening, question = Message("system", "Be brief."), Message("user", "say gold")
     short = [opening, question]
     old = [Message("user", "say red " * 60), Message("assistant", "red " * 60)]
@@ -135,10 +134,10 @@ def test_a_long_talk_forgets_its_oldest_turns_and_keeps_the_system_prompt() -> N
 
 
 def test_pieces_of_an_answer_add_up_to_it_and_never_break_a_letter() -> None:
-    tokenizer = AutoTokenizer.from_pretrained(find_speaker(STARTER).tokenizer.name_or_path)
+    tokenizer = AutoTokenizer.from_pretrained(load_chat_model(STARTER).tokenizer.name_or_path)
     text = " 雪 on the roof \n "
     pieces: list[str] = []
-    teller = Teller(tokenizer, stop=[0], tell=pieces.append)
+    teller = AnswerStreamer(tokenizer, stop=[0], tell=pieces.append)
     teller.put(torch.tensor([[1, 2, 3]]))
     for token in [*tokenizer(text, add_special_tokens=False)["input_ids"], 0]:
         teller.put(torch.tensor([token]))

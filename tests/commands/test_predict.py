@@ -14,7 +14,7 @@ import pytest
 
 from tiny import write
 from tunelab.commands import predict
-from tunelab.generate import answering
+from tunelab.generation import prediction
 from tunelab.record import RunFolder
 
 KINDS = ["instruction", "classification", "multilabel", "regression"]
@@ -269,14 +269,14 @@ def test_half_made_answers_to_another_question_are_not_mixed_in(
     classification: RunFolder, tunelab: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Given a prediction that failed after its first window
-    monkeypatch.setattr(answering, "WINDOW", 10)
+    monkeypatch.setattr(prediction, "WINDOW_ROWS", 10)
     file = write(tmp_path / "in.jsonl", [{"text": f"red {i}"} for i in range(30)])
     words = ("predict", classification.root, "--input", file, "--output", tmp_path / "out.jsonl")
-    real, calls = answering.window, iter(range(9))
-    monkeypatch.setattr(answering, "window", lambda *given: real(*given) if next(calls) < 1 else 1 / 0)
+    real, calls = prediction.predict_window, iter(range(9))
+    monkeypatch.setattr(prediction, "predict_window", lambda *given: real(*given) if next(calls) < 1 else 1 / 0)
     with pytest.raises(ZeroDivisionError):
         tunelab(*words)
-    monkeypatch.setattr(answering, "window", real)
+    monkeypatch.setattr(prediction, "predict_window", real)
     before = (tmp_path / "out.jsonl.partial").read_bytes()
 
     # When the input has changed since

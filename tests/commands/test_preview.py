@@ -10,8 +10,7 @@ import pytest
 from tiny import MODEL, labelled, settings, write
 from tunelab.assemble import encode
 from tunelab.commands.main import main
-from tunelab.data.pieces import sequences, visible
-from tunelab.data.records_shown import choose
+from tunelab.data.preview import example_pieces, make_visible, preview_records
 from tunelab.models.load_model import load_tokenizer
 
 STARTER = {"path": "package:tunelab.starter/model"}
@@ -66,7 +65,7 @@ def test_what_is_marked_as_trained_is_exactly_what_a_loss_is_taken_on(tmp_path: 
     encoded = encode(settings(*MODEL, "data=instruction", f"data.train={data}", *made))
     (example,) = encoded.examples["train"]
 
-    (part,) = sequences(example, encoded.tokenizer)
+    (part,) = example_pieces(example, encoded.tokenizer)
 
     assert [token for piece in part for token in piece.ids] == example.ids
     marks = [bool(piece.trained) for piece in part for _ in piece.ids]
@@ -88,7 +87,7 @@ def test_the_pieces_of_a_text_are_the_text(source: str, request: pytest.FixtureR
     tokenizer = load_tokenizer({"path": source})
     text = "once upon a time, 北京 was naïve: 👍🏽 12.5 %"
 
-    (part,) = sequences(encoded_text(tokenizer, text), tokenizer)
+    (part,) = example_pieces(encoded_text(tokenizer, text), tokenizer)
 
     shown = "".join(piece.text for piece in part if not piece.special)
     want = tokenizer.decode(tokenizer(text)["input_ids"], skip_special_tokens=True, clean_up_tokenization_spaces=False)
@@ -184,13 +183,15 @@ def test_no_weights_are_needed(tmp_path: Path) -> None:
 def test_shown_records_are_spread_over_the_split() -> None:
     encoded = encode(settings("data.limit=9", *MODEL))
 
-    shown = choose(encoded.task, encoded.sources.splits["train"], encoded.examples["train"], encoded.tokenizer, 3)
+    shown = preview_records(
+        encoded.task, encoded.sources.splits["train"], encoded.examples["train"], encoded.tokenizer, 3
+    )
 
     assert [record.title.partition(":")[0] for record in shown] == [f"train.jsonl line {line}" for line in (1, 4, 7)]
 
 
 def test_letters_that_steer_a_terminal_are_written_out() -> None:
-    assert visible("a\tb\n\x07\u202e") == "a⇥b⏎\n\\u0007\\u202e"
+    assert make_visible("a\tb\n\x07\u202e") == "a⇥b⏎\n\\u0007\\u202e"
 
 
 def test_options_and_settings_may_stand_in_any_order(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

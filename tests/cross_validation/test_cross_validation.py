@@ -17,7 +17,7 @@ import pytest
 
 from tiny import MODEL, QUIET, WORDS, config, settings, write
 from tunelab.assemble import encode
-from tunelab.data.split import assign_splits
+from tunelab.data.splits import assign_splits
 from tunelab.errors import ConfigError, DataError, TuneLabError
 from tunelab.record import RunFolder
 from tunelab.resume import resumed

@@ -12,13 +12,13 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from tunelab.config.resource_paths import resolve_path
+from tunelab.data.chat_template import ChatTemplate
 from tunelab.data.conversation import Conversation
+from tunelab.data.data_sources import encode_split, read_splits
 from tunelab.data.examples import IGNORE, Example
 from tunelab.data.formats import FORMATS, to_conversation
-from tunelab.data.markup import SHIPPED
-from tunelab.data.places import locate
-from tunelab.data.prepare import encode_split, read_splits
-from tunelab.data.template import ChatTemplate
+from tunelab.data.template_rendering import SHIPPED_TEMPLATES
 from tunelab.errors import ConfigError, DataError
 from tunelab.tasks.instruction import Instruction
 
@@ -35,7 +35,7 @@ def tries(count: int) -> settings:
 @cache
 def tokenizer_of(kind: str) -> PreTrainedTokenizerBase:
     """The built-in tokenizer; "markers": the same with the control tokens of ChatML and Llama 3."""
-    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(locate("package:tunelab.starter/model"))
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(resolve_path("package:tunelab.starter/model"))
     if kind == "markers":
         tokenizer.add_special_tokens({"extra_special_tokens": MARKERS})
     return tokenizer
@@ -104,7 +104,7 @@ def written(turn: dict[str, Any]) -> str:
 
 
 @pytest.mark.parametrize("kind", ["built in", "markers"])
-@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize("name", SHIPPED_TEMPLATES)
 @tries(25)
 @given(record=records())
 def test_any_conversation_renders_masks_and_reads_back(name: str, kind: str, record: dict[str, Any]) -> None:

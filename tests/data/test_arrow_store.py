@@ -13,10 +13,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tunelab.data import json_array, text_file
-from tunelab.data.arrow_store import JsonWriter
-from tunelab.data.mapped import Mapped, Scratch
-from tunelab.data.records import read_records
+from tunelab.data import json_reader, text_file
+from tunelab.data.arrow_store import JsonRowWriter
+from tunelab.data.memory_map import MemoryMap, ScratchDir
+from tunelab.data.readers import read_records
 from tunelab.errors import DataError, TuneLabError
 
 Write = Callable[[str, str | bytes], str]
@@ -62,8 +62,8 @@ def test_a_file_on_disk_reads_as_one_in_memory(
     name: str, piece: int, write: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Given a file that is read in pieces much shorter than its records
-    monkeypatch.setattr(text_file, "PIECE", piece)
-    monkeypatch.setattr(json_array, "BEHIND", 16)
+    monkeypatch.setattr(text_file, "CHUNK_BYTES", piece)
+    monkeypatch.setattr(json_reader, "MAX_PASSED_CHARS", 16)
     source = write(name, (FILES | FAULTY)[name])
 
     # Then rows, lines, hash and notes, or the message, are those of the file read whole
@@ -93,7 +93,7 @@ def test_any_bytes_read_the_same_from_disk(
     path.write_bytes(b"".join(pieces))
     whole = told(str(path), encoding=encoding, on_bad=on_bad)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(text_file, "PIECE", piece)
+        patch.setattr(text_file, "CHUNK_BYTES", piece)
         in_pieces = told(str(path), encoding=encoding, on_bad=on_bad, in_memory=0)
 
     # a file with two faults may be refused for either; what is read is the same
@@ -165,13 +165,13 @@ def test_a_place_where_no_copy_can_be_made_is_named(tmp_path: Path, write: Write
 
 
 def test_pages_are_handed_back_and_come_again(tmp_path: Path) -> None:
-    writer = JsonWriter(Scratch(tmp_path))
+    writer = JsonRowWriter(ScratchDir(tmp_path))
     for i in range(3000):
         writer.append({"i": i})
     rows = writer.finish()
 
     assert [row["i"] for row in rows] == list(range(3000))  # past the count of reads after which pages go
-    mapped = Mapped(next(tmp_path.glob("*/rows-*/rows.arrow")))
+    mapped = MemoryMap(next(tmp_path.glob("*/rows-*/rows.arrow")))
     before = bytes(mapped.view())
     mapped.drop()
     assert bytes(mapped.view()) == before

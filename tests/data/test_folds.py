@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sklearn.model_selection import KFold, StratifiedGroupKFold, StratifiedKFold
 
 from tiny import settings
-from tunelab.data.folds import Turn, assign_folds, tied
+from tunelab.data.folds import FoldSpec, assign_folds, number_groups
 from tunelab.errors import ConfigError, DataError
 
 
@@ -64,7 +64,7 @@ def test_groups_stay_whole_and_labels_are_as_even_as_scikit_learn_has_them() -> 
         leaning = {group: draw.choice("abc") for group in range(60)}
         labels = [leaning[group] if draw.random() < 0.6 else draw.choice("abc") for group in groups]
 
-        found = dealt(labels, 5, tied(groups), seed)
+        found = dealt(labels, 5, number_groups(groups), seed)
 
         assert len(set(zip(groups, found, strict=True))) == len(set(groups))  # no group in two folds
         sizes = Counter(found).values()
@@ -90,7 +90,7 @@ def test_several_labels_of_a_text_are_spread_too() -> None:
 
 
 def test_rows_are_tied_over_several_steps() -> None:
-    assert tied(["a", "b", "c", "d"], [1, 1, 2, 3], ["x", "y", "y", "z"]) == [0, 0, 0, 1]
+    assert number_groups(["a", "b", "c", "d"], [1, 1, 2, 3], ["x", "y", "y", "z"]) == [0, 0, 0, 1]
 
 
 def test_the_order_of_rows_does_not_matter_and_another_seed_does() -> None:
@@ -128,5 +128,5 @@ def test_a_faulty_block_is_refused(given: list[str], told: str) -> None:
 
 
 def test_a_run_without_folds_is_no_turn() -> None:
-    assert Turn.of(settings().cv) is None and Turn.of(settings("cv.folds=5").cv) is None
-    assert Turn.of(settings("cv.folds=5", "cv.fold=2", "cv.group=author").cv) == Turn(2, 5, "author")
+    assert FoldSpec.of(settings().cv) is None and FoldSpec.of(settings("cv.folds=5").cv) is None
+    assert FoldSpec.of(settings("cv.folds=5", "cv.fold=2", "cv.group=author").cv) == FoldSpec(2, 5, "author")

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tunelab.data.conversation import Conversation, Message
-from tunelab.data.formats import FORMATS, detect, to_conversation
+from tunelab.data.formats import FORMATS, detect_format, to_conversation
 from tunelab.errors import DataError
 
 DATA = Path(__file__).parents[2] / "../shared/data"
@@ -49,12 +49,12 @@ def read(record: dict[str, Any], format: str, columns: dict[str, str] | None = N
 
 @pytest.mark.parametrize("format", SAME)
 def test_one_exchange_reads_the_same_in_every_format(format: str) -> None:
-    assert detect(list(SAME[format])) == format
+    assert detect_format(list(SAME[format])) == format
     assert read(SAME[format], format).messages == (QUESTION, ANSWER)
 
 
 def test_text_stays_text() -> None:
-    assert detect(["text"]) == "text"
+    assert detect_format(["text"]) == "text"
     assert to_conversation({"text": " Once upon\n"}, "text") == " Once upon\n"
 
 
@@ -182,7 +182,7 @@ def test_a_column_may_lie_inside_others() -> None:
     record = {"instruction": "Add", "instances": [{"input": "2, 2", "output": "4"}]}
     names = {"input": "instances.0.input", "output": "instances.0.output"}
 
-    assert detect(list(record), names) == "alpaca"
+    assert detect_format(list(record), names) == "alpaca"
     assert [message.content for message in read(record, "alpaca", names).messages] == ["Add\n\n2, 2", "4"]
     with pytest.raises(DataError, match=r"'instances\.1\.output' is missing; columns: instruction, instances"):
         read(record, "alpaca", {"output": "instances.1.output"})
@@ -250,7 +250,7 @@ def test_an_unknown_format_lists_the_known_ones() -> None:
 
 def test_unknown_columns_are_listed_with_the_closest_format_and_the_way_out() -> None:
     with pytest.raises(DataError) as caught:
-        detect(["question", "instructions", "outputs"])
+        detect_format(["question", "instructions", "outputs"])
 
     message = str(caught.value)
     assert "instructions, outputs, question fit no format" in message
@@ -262,17 +262,17 @@ def test_unknown_columns_are_listed_with_the_closest_format_and_the_way_out() ->
 def test_renamed_columns_tell_the_format() -> None:
     names = {"prompt": "question", "completion": "answer"}
 
-    assert detect(["question", "answer"], names) == "prompt_completion"
+    assert detect_format(["question", "answer"], names) == "prompt_completion"
     assert read({"question": "2+2?", "answer": "4"}, "prompt_completion", names).messages == (QUESTION, ANSWER)
     with pytest.raises(DataError, match="no format"):
-        detect(["question", "reply"], names)
+        detect_format(["question", "reply"], names)
 
 
 @pytest.mark.parametrize(("file", "format", "columns", "count"), REAL)
 def test_real_files_read_to_the_last_row(file: str, format: str, columns: dict[str, str], count: int) -> None:
     rows = rows_of(file)
 
-    assert detect(list(rows[0]), columns) == format
+    assert detect_format(list(rows[0]), columns) == format
     conversations = [read(row, format, columns) for row in rows]
 
     assert len(conversations) == count

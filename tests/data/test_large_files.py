@@ -15,7 +15,7 @@ from pathlib import Path
 import pyarrow
 from tunelab.assemble import make_task
 from tunelab.data.loader import StepLoader
-from tunelab.data.prepare import encode_split, read_splits
+from tunelab.data.data_sources import encode_split, read_splits
 from tunelab.models.load_model import load_tokenizer
 sys.path.insert(0, sys.argv[1])
 from tiny import settings

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from tunelab.data.batching import lay_flat, next_targets, pad_rows
+from tunelab.data.batching import pack_examples, pad_examples, shift_labels
 from tunelab.data.examples import IGNORE, Example
-from tunelab.data.supervise import supervised_targets
+from tunelab.data.truncation import count_supervised
 
 END = 2  # ends a text, and is the pad token too, as in GPT-2
 TEXTS = [[5, 6, END, 7, END], [8, END], [9, 9, 9, END]]
@@ -16,13 +16,13 @@ def examples(*, masked: int = 0) -> list[Example]:
     found = []
     for row, ids in enumerate(TEXTS):
         labels = [IGNORE] * masked + ids[masked:]
-        found.append(Example(ids, labels, supervised_targets(labels), row))
+        found.append(Example(ids, labels, count_supervised(labels), row))
     return found
 
 
 def test_padding_is_told_by_length_and_never_by_the_pad_token() -> None:
     # Given texts that hold the pad token, in the middle and at the end
-    micro = pad_rows(examples(), pad=END)
+    micro = pad_examples(examples(), pad=END)
 
     # Then each of them is still learned, and nothing of the padding
     for row, ids in enumerate(TEXTS):
@@ -31,7 +31,7 @@ def test_padding_is_told_by_length_and_never_by_the_pad_token() -> None:
 
 
 def test_the_end_of_a_document_never_learns_the_begin_of_the_next() -> None:
-    micro = lay_flat(examples())
+    micro = pack_examples(examples())
 
     assert micro.bounds is not None
     lasts = micro.bounds[1:] - 1
@@ -47,7 +47,7 @@ def test_the_label_at_position_0_is_in_neither_the_loss_nor_its_divisor(masked: 
     rows = examples(masked=masked)
 
     # Then the units of a step are the targets that reach the loss, in either layout
-    for micro in (pad_rows(rows, pad=0), lay_flat(rows)):
+    for micro in (pad_examples(rows, pad=0), pack_examples(rows)):
         assert int((micro.targets != IGNORE).sum()) == sum(example.units for example in rows)
     assert sum(example.units for example in rows) == sum(len(ids) - max(masked, 1) for ids in TEXTS)
 
@@ -57,7 +57,7 @@ def test_both_layouts_teach_the_same_pairs_of_token_and_target() -> None:
         kept = targets != IGNORE
         return sorted(zip(ids[kept].tolist(), targets[kept].tolist(), strict=True))
 
-    padded, flat = pad_rows(examples(masked=1), pad=0), lay_flat(examples(masked=1))
+    padded, flat = pad_examples(examples(masked=1), pad=0), pack_examples(examples(masked=1))
 
     assert pairs(padded.ids, padded.targets) == pairs(flat.ids, flat.targets)
-    assert next_targets([IGNORE, 4, 5]) == [4, 5, IGNORE]
+    assert shift_labels([IGNORE, 4, 5]) == [4, 5, IGNORE]

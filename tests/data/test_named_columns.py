@@ -6,7 +6,7 @@ import pytest
 
 from tiny import labelled, settings, write
 from tunelab.assemble import encode
-from tunelab.data.named_columns import missing_columns
+from tunelab.data.columns import missing_column_faults
 from tunelab.errors import DataError
 
 ROWS = [{"text": "a", "label": "x"}, {"text": "b", "extra": {"deep": [1, 2]}}]
@@ -14,11 +14,11 @@ ROWS = [{"text": "a", "label": "x"}, {"text": "b", "extra": {"deep": [1, 2]}}]
 
 def test_a_column_that_some_record_has_is_there() -> None:
     named = ["text", "label", "extra", "extra.deep.1"]
-    assert missing_columns([("data.text", name) for name in named], ROWS, "a.jsonl") == []
+    assert missing_column_faults([("data.text", name) for name in named], ROWS, "a.jsonl") == []
 
 
 def test_every_missing_column_is_told_with_what_is_there_and_what_was_meant() -> None:
-    told = missing_columns([("data.text", "txet"), ("data.label", "zzz"), ("data.x", "label")], ROWS, "a.jsonl")
+    told = missing_column_faults([("data.text", "txet"), ("data.label", "zzz"), ("data.x", "label")], ROWS, "a.jsonl")
 
     assert told == [
         "data.text=txet: a.jsonl has no such column; did you mean 'text'? it has text, label, extra",
@@ -27,7 +27,10 @@ def test_every_missing_column_is_told_with_what_is_there_and_what_was_meant() ->
 
 
 def test_a_file_with_another_separator_is_recognised() -> None:
-    assert "parted by something else" in missing_columns([("data.text", "text")], [{"text;label": "a;b"}], "a.csv")[0]
+    assert (
+        "parted by something else"
+        in missing_column_faults([("data.text", "text")], [{"text;label": "a;b"}], "a.csv")[0]
+    )
 
 
 def test_a_run_tells_both_columns_of_a_labelled_file(tmp_path: Path) -> None:

@@ -9,13 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tunelab.data import near_duplicates as subject
-from tunelab.data.near_duplicates import bands, near_duplicates
-from tunelab.data.shingles import words
+from tunelab.data.near_duplicates import find_near_duplicates, lsh_bands, split_words
 
 
 def triples(text: str) -> set[tuple[str, ...]]:
     """Word triples of a text, counted the slow way."""
-    found = words(text)
+    found = split_words(text)
     padded = found + [""] * (3 - len(found))
     return set(zip(padded, padded[1:], padded[2:], strict=False))
 
@@ -46,7 +45,7 @@ def test_every_pair_that_brute_force_finds_is_found_with_its_likeness(threshold:
     known, asked = corpus(1, 200)
     best = {place: max(jaccard(text, other) for other in known) for place, text in enumerate(asked)}
 
-    found, crowded = near_duplicates(known, asked, threshold=threshold)
+    found, crowded = find_near_duplicates(known, asked, threshold=threshold)
 
     assert {one.asked: pytest.approx(one.similarity) for one in found} == {
         place: likeness for place, likeness in best.items() if likeness >= threshold
@@ -62,7 +61,7 @@ short_texts = st.lists(st.sampled_from(["a", "b", "c", "雨", "海", "x y"]), mi
 
 @given(st.lists(short_texts, max_size=8), st.lists(short_texts, max_size=8), st.sampled_from([0.3, 0.6, 0.9]))
 def test_what_is_reported_is_never_less_alike_than_asked(known: list[str], asked: list[str], threshold: float) -> None:
-    found, _ = near_duplicates(known, asked, threshold=threshold)
+    found, _ = find_near_duplicates(known, asked, threshold=threshold)
 
     for one in found:
         true = jaccard(known[one.known], asked[one.asked])
@@ -75,11 +74,11 @@ def test_what_is_reported_is_never_less_alike_than_asked(known: list[str], asked
 
 def test_the_answer_is_the_same_every_time_and_for_other_company() -> None:
     known, asked = corpus(2, 80)
-    alone = [near_duplicates(known, [text], threshold=0.5)[0] for text in asked]
+    alone = [find_near_duplicates(known, [text], threshold=0.5)[0] for text in asked]
 
-    together = near_duplicates(known, asked, threshold=0.5)[0]
+    together = find_near_duplicates(known, asked, threshold=0.5)[0]
 
-    assert together == near_duplicates(known, asked, threshold=0.5)[0]
+    assert together == find_near_duplicates(known, asked, threshold=0.5)[0]
     assert [(one.known, one.similarity) for one in together] == [(a[0].known, a[0].similarity) for a in alone if a]
 
 
@@ -87,7 +86,7 @@ def test_chinese_is_compared_by_characters() -> None:
     known = ["请帮我找一家评分是四分以上的餐馆，谢谢您。", "北京广电国际酒店的价格贵吗"]
     asked = ["请帮我找一家评分是五分以上的餐馆，谢谢您", "明天下雨吗"]
 
-    found, _ = near_duplicates(known, asked, threshold=0.6)
+    found, _ = find_near_duplicates(known, asked, threshold=0.6)
 
     assert [(one.asked, one.known) for one in found] == [(0, 0)]
     assert found[0].similarity == pytest.approx(14 / 20)  # 17 triples each, three of them with the changed character
@@ -96,22 +95,24 @@ def test_chinese_is_compared_by_characters() -> None:
 def test_case_width_and_punctuation_make_no_difference_but_words_do() -> None:
     known = ["Call me at 9:30, Anna.", "到了"]
 
-    found, _ = near_duplicates(known, ["ｃａｌｌ me — at 9 30 ANNA", "Call me at 9:45, Anna.", "到"], threshold=0.7)
+    found, _ = find_near_duplicates(
+        known, ["ｃａｌｌ me — at 9 30 ANNA", "Call me at 9:45, Anna.", "到"], threshold=0.7
+    )
 
     assert [(one.asked, one.known, one.similarity) for one in found] == [(0, 0, 1.0)]
 
 
 def test_texts_without_a_word_are_told_apart_by_their_signs() -> None:
-    found, _ = near_duplicates(["!!!", ":-)", ""], ["???", ":-)", ""], threshold=0.8)
+    found, _ = find_near_duplicates(["!!!", ":-)", ""], ["???", ":-)", ""], threshold=0.8)
 
     assert [(one.asked, one.known) for one in found] == [(1, 1), (2, 2)]
 
 
 def test_a_crowd_of_lookalikes_is_told_rather_than_searched(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(subject, "CROWD", 3)
+    monkeypatch.setattr(subject, "MAX_CANDIDATES", 3)
     same = "one two three four five six seven"
 
-    found, crowded = near_duplicates([same] * 5, [same, "nothing of the kind"], threshold=0.8)
+    found, crowded = find_near_duplicates([same] * 5, [same, "nothing of the kind"], threshold=0.8)
 
     assert [(one.asked, one.known) for one in found] == [(0, 0)]
     assert crowded == 1
@@ -119,22 +120,22 @@ def test_a_crowd_of_lookalikes_is_told_rather_than_searched(monkeypatch: pytest.
 
 def test_texts_in_many_blocks_are_hashed_as_in_one(monkeypatch: pytest.MonkeyPatch) -> None:
     known, asked = corpus(3, 60)
-    whole = near_duplicates(known, asked, threshold=0.5)
-    monkeypatch.setattr(subject, "BLOCK", 7)
+    whole = find_near_duplicates(known, asked, threshold=0.5)
+    monkeypatch.setattr(subject, "SHINGLES_PER_BLOCK", 7)
 
-    assert near_duplicates(known, asked, threshold=0.5) == whole
+    assert find_near_duplicates(known, asked, threshold=0.5) == whole
 
 
 def test_bands_get_longer_with_the_threshold_and_miss_no_more_than_promised() -> None:
-    cuts = [bands(threshold / 100) for threshold in range(30, 101, 5)]
+    cuts = [lsh_bands(threshold / 100) for threshold in range(30, 101, 5)]
 
     for (_, short), (_, long) in pairwise(cuts):
         assert short <= long
     for threshold, (count, length) in zip(range(30, 101, 5), cuts, strict=True):
-        assert count * length <= subject.FUNCTIONS
-        assert (1 - (threshold / 100) ** length) ** count <= subject.MISS
+        assert count * length <= subject.HASH_FUNCTIONS
+        assert (1 - (threshold / 100) ** length) ** count <= subject.MAX_MISS_PROBABILITY
 
 
 def test_unspaced_scripts_are_cut_into_letters() -> None:
-    assert words("ฝน rain 雨がふる") == [*"ฝน", "rain", *"雨がふる"]
-    assert not re.search("[A-Z]", "".join(words("RAIN Straße")))
+    assert split_words("ฝน rain 雨がふる") == [*"ฝน", "rain", *"雨がふる"]
+    assert not re.search("[A-Z]", "".join(split_words("RAIN Straße")))

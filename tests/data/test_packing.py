@@ -6,14 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tunelab.data.batching import cut, longest_first
-from tunelab.data.packing import best_fit
+from tunelab.data.batching import longest_first, split_micro_batches
+from tunelab.data.packing import pack_best_fit
 
 LENGTHS = st.lists(st.integers(1, 60), max_size=60)
 
 
 def sorted_bins(lengths: list[int], limit: int) -> list[list[int]]:
-    return best_fit(longest_first(range(len(lengths)), lengths), lengths, limit=limit)
+    return pack_best_fit(longest_first(range(len(lengths)), lengths), lengths, limit=limit)
 
 
 def next_fit(lengths: list[int], limit: int) -> int:
@@ -76,19 +76,19 @@ def test_a_bin_is_opened_only_where_no_other_had_room(lengths: list[int], limit:
 
 def test_a_document_goes_where_least_room_is_left() -> None:
     # Given bins of 10 with 4 and 3 tokens left, when 3 tokens come, then they fill the tighter one
-    assert best_fit([0, 1, 2], [6, 7, 3], limit=10) == [[0], [1, 2]]
+    assert pack_best_fit([0, 1, 2], [6, 7, 3], limit=10) == [[0], [1, 2]]
 
 
 def test_a_document_longer_than_the_limit_has_a_bin_of_its_own() -> None:
-    assert best_fit([0, 1, 2], [50, 4, 4], limit=10) == [[0], [1, 2]]
+    assert pack_best_fit([0, 1, 2], [50, 4, 4], limit=10) == [[0], [1, 2]]
 
 
 @pytest.mark.parametrize("flat", [True, False])
 def test_the_cut_is_the_same_every_time(flat: bool) -> None:
     lengths = [7, 3, 7, 1, 9, 3, 3, 5]
     order = longest_first(range(8), lengths)
-    first = cut(order, lengths, micro_tokens=12, flat=flat)
-    assert first == cut(order, lengths, micro_tokens=12, flat=flat)
+    first = split_micro_batches(order, lengths, micro_tokens=12, flat=flat)
+    assert first == split_micro_batches(order, lengths, micro_tokens=12, flat=flat)
     assert sorted(i for micro in first for i in micro) == list(range(8))
 
 
@@ -96,8 +96,8 @@ def test_flat_rows_fill_the_holes_that_padded_rows_leave() -> None:
     # Given nine long and nine short documents
     lengths = [9] * 9 + [1] * 9
 
-    flat = cut(range(18), lengths, micro_tokens=10, flat=True)
-    padded = cut(range(18), lengths, micro_tokens=10, flat=False)
+    flat = split_micro_batches(range(18), lengths, micro_tokens=10, flat=True)
+    padded = split_micro_batches(range(18), lengths, micro_tokens=10, flat=False)
 
     assert all(sum(lengths[i] for i in micro) == 10 for micro in flat)
     assert (len(flat), len(padded)) == (9, 10)

@@ -6,17 +6,22 @@ import torch
 
 from tiny import MODEL, QUIET, settings, write
 from tunelab.assemble import make_data, prepare
-from tunelab.data.batching import cut
+from tunelab.data.batching import split_micro_batches
 
 
 def test_a_short_row_opens_a_pass_of_its_own_where_pads_would_cost_more() -> None:
     lengths = [40, 38, 37, 12, 11, 10, 9, 8]
     rows = range(len(lengths))
 
-    assert cut(rows, lengths, micro_tokens=4096, flat=False) == [list(rows)]
-    assert cut(rows, lengths, micro_tokens=4096, flat=False, pass_cost=30) == [[0, 1, 2], [3, 4, 5, 6, 7]]
-    assert cut(rows, lengths, micro_tokens=4096, flat=False, pass_cost=0) == [[row] for row in rows]
-    assert cut(rows, lengths, micro_tokens=50, flat=False, pass_cost=30)[-1] == [7]  # the limit holds as before
+    assert split_micro_batches(rows, lengths, micro_tokens=4096, flat=False) == [list(rows)]
+    assert split_micro_batches(rows, lengths, micro_tokens=4096, flat=False, pass_cost=30) == [
+        [0, 1, 2],
+        [3, 4, 5, 6, 7],
+    ]
+    assert split_micro_batches(rows, lengths, micro_tokens=4096, flat=False, pass_cost=0) == [[row] for row in rows]
+    assert split_micro_batches(rows, lengths, micro_tokens=50, flat=False, pass_cost=30)[-1] == [
+        7
+    ]  # the limit holds as before
 
 
 def test_a_run_on_a_processor_has_few_pads_and_the_same_gradient(tmp_path: Path) -> None:

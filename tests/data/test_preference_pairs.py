@@ -2,7 +2,7 @@
 
 import pytest
 
-from tunelab.data.preference_pairs import to_pair
+from tunelab.data.preference_pairs import to_preference_pair
 from tunelab.errors import DataError
 
 USER = {"role": "user", "content": "Name a colour"}
@@ -28,7 +28,7 @@ LAYOUTS = {
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_every_layout_says_the_same(layout: str) -> None:
-    pair = to_pair(LAYOUTS[layout])
+    pair = to_preference_pair(LAYOUTS[layout])
 
     assert said(pair.chosen) == [("user", "Name a colour", False), ("assistant", "Red", True)]
     assert said(pair.rejected) == [("user", "Name a colour", False), ("assistant", "Blue", True)]
@@ -39,21 +39,23 @@ def test_earlier_answers_belong_to_the_prompt_and_are_not_learned() -> None:
     before = [SYSTEM, USER, RED, {"role": "user", "content": "Another"}]
     green = {"role": "assistant", "content": "Green"}
 
-    pair = to_pair({"chosen": [*before, BLUE], "rejected": [*before, green]})
+    pair = to_preference_pair({"chosen": [*before, BLUE], "rejected": [*before, green]})
 
     assert [turn.content for turn in pair.prompt] == ["Be brief", "Name a colour", "Red", "Another"]
     assert [turn.train for turn in pair.chosen.messages] == [False] * 4 + [True]
 
 
 def test_a_system_turn_may_stand_before_the_repeated_prompt() -> None:
-    pair = to_pair({"prompt": "Name a colour", "chosen": [SYSTEM, USER, RED], "rejected": [SYSTEM, USER, BLUE]})
+    pair = to_preference_pair(
+        {"prompt": "Name a colour", "chosen": [SYSTEM, USER, RED], "rejected": [SYSTEM, USER, BLUE]}
+    )
 
     assert [turn.role for turn in pair.chosen.messages] == ["system", "user", "assistant"]
 
 
 def test_equal_answers_still_part_at_the_last_one() -> None:
     # the task refuses them with the place of the record; reading alone must not fall over
-    pair = to_pair({"prompt": "Name a colour", "chosen": "Red", "rejected": "Red"})
+    pair = to_preference_pair({"prompt": "Name a colour", "chosen": "Red", "rejected": "Red"})
 
     assert said(pair.chosen) == said(pair.rejected)
     assert len(pair.prompt) == 1
@@ -62,7 +64,7 @@ def test_equal_answers_still_part_at_the_last_one() -> None:
 def test_columns_may_have_other_names() -> None:
     record = {"question": "Name a colour", "better": "Red", "worse": "Blue"}
 
-    pair = to_pair(record, {"prompt": "question", "chosen": "better", "rejected": "worse"})
+    pair = to_preference_pair(record, {"prompt": "question", "chosen": "better", "rejected": "worse"})
 
     assert pair.rejected.messages[-1].content == "Blue"
 
@@ -95,4 +97,4 @@ def test_what_is_no_pair_is_refused_with_a_way_out(case: str) -> None:
     record, told = REFUSED[case]
 
     with pytest.raises(DataError, match=told):
-        to_pair(record)
+        to_preference_pair(record)

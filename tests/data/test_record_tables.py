@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from tunelab.data.records import read_records
+from tunelab.data.readers import read_records
 from tunelab.errors import DataError
 
 Write = Callable[[str, str], str]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tunelab.data.records import SUFFIXES, read_records
+from tunelab.data.readers import READABLE_SUFFIXES, read_records
 from tunelab.errors import ConfigError, DataError
 
 Write = Callable[[str, str | bytes], str]
@@ -40,7 +40,7 @@ def test_an_object_around_the_one_array_is_opened(write: Write, text: str) -> No
     assert read_records(write("t.json", text)).rows == [{"a": 1}]
 
 
-@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("suffix", READABLE_SUFFIXES)
 @pytest.mark.parametrize("content", [b"", b"\n\n", b"\xef\xbb\xbf"], ids=["nothing", "blank lines", "only a mark"])
 def test_a_file_without_records_is_refused(write: Write, suffix: str, content: bytes) -> None:
     with pytest.raises(DataError, match=r"0 records|cannot be read as parquet"):

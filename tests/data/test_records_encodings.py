@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tunelab.data.records import read_records
+from tunelab.data.readers import read_records
 from tunelab.errors import ConfigError, DataError
 
 Write = Callable[[str, str | bytes], str]

@@ -6,7 +6,7 @@ from pathlib import Path
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from tunelab.data.records import SUFFIXES, Records, read_records
+from tunelab.data.readers import READABLE_SUFFIXES, Records, read_records
 from tunelab.errors import DataError
 
 FRAGMENTS = [
@@ -33,7 +33,7 @@ PIECES = st.one_of(
 @settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     pieces=st.lists(PIECES, max_size=12),
-    suffix=st.sampled_from(SUFFIXES),
+    suffix=st.sampled_from(READABLE_SUFFIXES),
     encoding=st.sampled_from(["utf-8", "utf-8", "gb18030", "utf-16", "utf-7", "latin-1", "punycode"]),
     on_bad=st.sampled_from(["error", "skip"]),
     quoting=st.sampled_from(["auto", "minimal", "none"]),

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tunelab.data.records import read_records
+from tunelab.data.readers import read_records
 from tunelab.errors import DataError
 
 Write = Callable[[str, str | bytes], str]
@@ -24,7 +24,7 @@ def test_a_missing_file_is_told_with_its_near_names(write: Write) -> None:
     ["./nothing", "/nowhere/at/all", "data/x.jsonl", "~nobody/x", "a/b/c", "x.txt", "", "a b", "\0", "x" * 5000],
 )
 def test_what_can_only_be_a_path_never_asks_the_hub(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tunelab.data.records.hub_rows", lambda name: pytest.fail(f"asked for {name}"))
+    monkeypatch.setattr("tunelab.data.readers.hub_rows", lambda name: pytest.fail(f"asked for {name}"))
 
     with pytest.raises(DataError):
         read_records(source)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tunelab.data.records import read_records
+from tunelab.data.readers import read_records
 
 SHARED = (Path(__file__).parents[2] / "../shared/data").resolve()
 

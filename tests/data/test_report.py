@@ -10,10 +10,9 @@ import pytest
 
 from tiny import MODEL, QUIET, WORDS, settings, write
 from tunelab.assemble import Encoded, encode
-from tunelab.data import leaks
-from tunelab.data.report import build_report, spread
-from tunelab.data.report_facts import facts
-from tunelab.data.report_lines import details
+from tunelab.data import leakage
+from tunelab.data.summary import length_distribution, summarize_data
+from tunelab.data.summary_text import detail_sections, summary_lines
 from tunelab.record import RunFolder
 from tunelab.run import fine_tune
 
@@ -25,7 +24,7 @@ def read(*overrides: str) -> Encoded:
 
 
 def report_on(encoded: Encoded, threshold: float | None = 0.8) -> dict[str, Any]:
-    return build_report(encoded.task, encoded.sources, encoded.examples, encoded.counts, threshold=threshold)
+    return summarize_data(encoded.task, encoded.sources, encoded.examples, encoded.counts, threshold=threshold)
 
 
 def answers(folder: Path, **files: list[str]) -> list[str]:
@@ -67,7 +66,7 @@ def test_repeats_copies_and_lookalikes_are_counted_with_their_places(tmp_path: P
     assert (near["splits"], near["rows"], near["of"]) == (["train", "test"], 1, 3)
     assert near["examples"][0]["places"] == ["train.jsonl line 11", "test.jsonl line 1"]
     assert near["examples"][0]["likeness"] == round(20 / 22, 3)  # 22 words: 20 triples, the last of them differs
-    told = facts(report)
+    told = summary_lines(report)
     assert told["duplicates"] == "2 rows of train repeat another"
     assert "1 of 2 validation and 2 of 3 test rows are copies from train; 1 of 3 test rows" in told["leaks"]
     assert "1 of 3 test rows resemble train (0.8 or more alike)" in told["leaks"]
@@ -79,24 +78,24 @@ def test_near_duplicates_are_not_looked_for_where_nobody_asks(tmp_path: Path) ->
     report = report_on(encoded, encoded.settings.data["near_duplicates"])
 
     assert report["leaks"]["near"] is None
-    assert "not looked for" in facts(report)["leaks"]
+    assert "not looked for" in summary_lines(report)["leaks"]
 
 
 def test_what_was_searched_in_part_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(leaks, "LEARNED_ROWS", 4)
+    monkeypatch.setattr(leakage, "MAX_TRAIN_ROWS", 4)
     encoded = read(*answers(tmp_path, train=[f"{word} or not" for word in WORDS], test=["what", "else"]))
 
     report = report_on(encoded)
 
     assert report["leaks"]["near"]["searched"] == {"train": [4, 10], "validation": [0, 0], "test": [2, 2]}
-    assert facts(report)["leaks"] == "none; 4 of 10 rows of train were searched, evenly spaced"
+    assert summary_lines(report)["leaks"] == "none; 4 of 10 rows of train were searched, evenly spaced"
 
 
 def test_of_long_texts_fewer_are_searched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(leaks, "LETTERS", 50)
+    monkeypatch.setattr(leakage, "MAX_CHARACTERS", 50)
     encoded = read(*answers(tmp_path, train=["twenty letters here." + str(i) for i in range(10)], test=["short"]))
 
-    found = leaks.near_leaks(encoded.task, encoded.sources, 0.8)
+    found = leakage.near_leaks(encoded.task, encoded.sources, 0.8)
 
     assert found and found["searched"] == {"train": [2, 10], "validation": [0, 0], "test": [1, 1]}
 
@@ -119,7 +118,7 @@ def test_lengths_and_what_is_trained_agree_with_the_examples(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("lengths", [[5], [1, 2], [3] * 9, list(range(1, 13)), [1, 1000], list(range(7, 400, 3))])
 def test_a_histogram_holds_every_row_in_at_most_twelve_bars(lengths: list[int]) -> None:
-    held = spread(lengths)
+    held = length_distribution(lengths)
 
     assert sum(held["rows"]) == len(lengths)
     assert len(held["rows"]) <= 12
@@ -136,7 +135,7 @@ def test_labels_are_counted_and_texts_with_two_labels_are_told(tmp_path: Path) -
     assert report["labels"] == {"train": {"down": 3, "up": 2}}
     assert report["conflicts"]["texts"] == 1
     assert report["conflicts"]["examples"][0]["places"] == ["classes.jsonl line 1: up", "classes.jsonl line 4: down"]
-    assert "1 equal texts carry different labels" in facts(report)["duplicates"]
+    assert "1 equal texts carry different labels" in summary_lines(report)["duplicates"]
     assert "trained" not in report
 
 
@@ -158,7 +157,7 @@ def test_numbers_are_summed_up_in_their_own_units(tmp_path: Path) -> None:
     found = report["targets"]["cold"]["train"]
     assert (found["least"], found["median"], found["most"]) == (0, 10 * 0.7, 20 * 0.7)
     assert report["targets"]["hot"]["train"]["p25"] == 85
-    assert facts(report)["hot"] == "train 80 to 100, half up to 90"
+    assert summary_lines(report)["hot"] == "train 80 to 100, half up to 90"
 
 
 def test_the_short_form_is_short_and_the_long_one_names_every_split() -> None:
@@ -166,8 +165,8 @@ def test_the_short_form_is_short_and_the_long_one_names_every_split() -> None:
     report = report_on(encoded)
 
     table = 2 + len(encoded.counts)
-    assert table + sum(len(text.splitlines()) for text in facts(report).values()) <= 12
-    titles = [title for title, _ in details(report)]
+    assert table + sum(len(text.splitlines()) for text in summary_lines(report).values()) <= 12
+    titles = [title for title, _ in detail_sections(report)]
     assert [title.split(",")[0] for title in titles[:3]] == [f"lengths of {name}" for name in encoded.counts]
     assert {"trained", "sources", "duplicates", "leaks", "template"} <= set(titles)
     assert report == json.loads(json.dumps(report))

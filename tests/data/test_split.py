@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chi2_contingency, chisquare
 
-from tunelab.data.records import read_records
-from tunelab.data.split import assign_splits, check_shares, find_duplicates
+from tunelab.data.readers import read_records
+from tunelab.data.splits import assign_splits, find_duplicates, split_share_warnings
 from tunelab.errors import ConfigError
 
 SHARED = (Path(__file__).parents[2] / "../shared/data").resolve()
@@ -101,14 +101,14 @@ def test_a_class_without_a_row_in_a_split_is_told() -> None:
     sides = ["train"] * 9 + ["validation"] + ["train"] * 3
     strata = ["big"] * 10 + ["rare"] * 3
 
-    assert check_shares(sides, strata, validation=0.1, test=0.0) == [
+    assert split_share_warnings(sides, strata, validation=0.1, test=0.0) == [
         "class 'rare' (3 rows) has no row in validation; try another seed or more rows"
     ]
 
 
 def test_a_share_that_chance_does_not_explain_is_told() -> None:
-    fair = check_shares(["train"] * 800 + ["test"] * 200, [None] * 1000, validation=0.0, test=0.2)
-    unfair = check_shares(["train"] * 700 + ["test"] * 300, [None] * 1000, validation=0.0, test=0.2)
+    fair = split_share_warnings(["train"] * 800 + ["test"] * 200, [None] * 1000, validation=0.0, test=0.2)
+    unfair = split_share_warnings(["train"] * 700 + ["test"] * 300, [None] * 1000, validation=0.0, test=0.2)
 
     assert fair == []
     assert len(unfair) == 1

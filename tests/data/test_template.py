@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+from tunelab.data.chat_template import ChatTemplate
 from tunelab.data.conversation import ROLES, Conversation, Message
 from tunelab.data.examples import IGNORE
-from tunelab.data.formats import detect, to_conversation
-from tunelab.data.markup import SHIPPED
-from tunelab.data.template import ChatTemplate
+from tunelab.data.formats import detect_format, to_conversation
+from tunelab.data.template_rendering import SHIPPED_TEMPLATES
 from tunelab.errors import ConfigError, DataError
 
 SHARED = Path(__file__).parents[2] / "../shared"
@@ -121,7 +121,7 @@ TALKS = {
     "empty thought": (talk("u Hi", "a <think>\n\n</think>\n\nHo"), ["<think>\n\n</think>\n\nHo"]),
     "no question": (talk("a Hello, how can I help?"), ["Hello, how can I help?"]),
 }
-every_template = pytest.mark.parametrize("name", SHIPPED)
+every_template = pytest.mark.parametrize("name", SHIPPED_TEMPLATES)
 every_tokenizer = pytest.mark.parametrize("kind", [*KINDS, "stories"])
 
 
@@ -505,7 +505,7 @@ def test_real_conversations_are_learned_answer_by_answer(file: str, name: str) -
     template = ChatTemplate(stories(), name)
 
     for row in rows[:15]:
-        conversation = to_conversation(row, detect(list(row)))
+        conversation = to_conversation(row, detect_format(list(row)))
         assert isinstance(conversation, Conversation)
         ids, _ = template.encode(conversation)
         prompt = template.prompt_ids(conversation)

@@ -9,9 +9,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tunelab.data.examples import IGNORE, Example
-from tunelab.data.loader import StepLoader
-from tunelab.data.mapped import Scratch
-from tunelab.data.token_store import TokenStore, TokenWriter, fingerprint, laid_of, rows_of, units_of
+from tunelab.data.loader import BatchLoader
+from tunelab.data.memory_map import ScratchDir
+from tunelab.data.token_store import (
+    TokenStore,
+    TokenWriter,
+    loss_weights_of,
+    padded_lengths,
+    row_indices,
+    token_fingerprint,
+)
 from tunelab.tasks.instruction import Instruction
 
 TOKENS = st.lists(st.integers(0, 2**31 - 1), min_size=1, max_size=20)
@@ -36,7 +43,7 @@ def examples(draw: st.DrawFn) -> Example:
 
 
 def stored(found: list[Example], folder: Path) -> TokenStore:
-    writer = TokenWriter(Scratch(folder))
+    writer = TokenWriter(ScratchDir(folder))
     for example in found:
         writer.append(example)
     return writer.finish()
@@ -50,10 +57,10 @@ def test_any_examples_come_back_as_they_were(found: list[Example], tmp_path: Pat
     assert list(store) == found
     assert [type(example.target) for example in store] == [type(example.target) for example in found]
     for flat in (True, False):
-        assert list(laid_of(store, flat=flat)) == [example.laid(flat=flat) for example in found]
-    assert list(units_of(store)) == [example.units for example in found]
-    assert list(rows_of(store)) == [example.row for example in found]
-    assert fingerprint(store) == fingerprint(found)
+        assert list(padded_lengths(store, flat=flat)) == [example.laid(flat=flat) for example in found]
+    assert list(loss_weights_of(store)) == [example.units for example in found]
+    assert list(row_indices(store)) == [example.row for example in found]
+    assert token_fingerprint(store) == token_fingerprint(found)
     assert list(pickle.loads(pickle.dumps(store))) == found
 
 
@@ -66,7 +73,7 @@ def test_a_changed_token_or_a_moved_border_changes_the_fingerprint() -> None:
     base = [Example([1, 2, 3], 0, 1, 0), Example([4], 0, 1, 1)]
 
     for other in ([[1, 2, 9], [4]], [[9, 2, 3], [4]], [[1, 2], [3, 4]], [[1, 2, 3], [4], []]):
-        assert fingerprint([Example(ids, 0, 1, i) for i, ids in enumerate(other)]) != fingerprint(base)
+        assert token_fingerprint([Example(ids, 0, 1, i) for i, ids in enumerate(other)]) != token_fingerprint(base)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -75,7 +82,7 @@ def test_a_loader_gives_the_same_steps_from_disk(workers: int, tmp_path: Path) -
     found = [Example([*range(1, i % 7 + 3)], [IGNORE, *range(2, i % 7 + 3)], i % 7 + 1, i) for i in range(50)]
     lists, disks = (
         list(
-            StepLoader(
+            BatchLoader(
                 source, collate=task.collate, filler=task.filler(), batch_size=8, micro_tokens=30, workers=workers
             )
         )

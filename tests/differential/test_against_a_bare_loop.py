@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from tiny import QUIET, settings, write
 from tunelab.checkpoint_io import read_checkpoint
-from tunelab.data.batching import shuffled
+from tunelab.data.batching import shuffled_order
 from tunelab.record import RunFolder
 from tunelab.run import fine_tune
 
@@ -37,9 +37,9 @@ def base(folder: Path) -> Path:
     """The built-in tokenizer and a small random model, saved as any model is."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from tunelab.data.places import locate
+    from tunelab.config.resource_paths import resolve_path
 
-    tokenizer = AutoTokenizer.from_pretrained(locate("package:tunelab.starter/model"))
+    tokenizer = AutoTokenizer.from_pretrained(resolve_path("package:tunelab.starter/model"))
     torch.manual_seed(5)
     size = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
     config = LlamaConfig(vocab_size=len(tokenizer), max_position_embeddings=256, tie_word_embeddings=True, **size)
@@ -64,7 +64,7 @@ def batches(tokenizer: Any) -> Iterator[dict[str, torch.Tensor]]:
     ]
     pad, epoch = 7, 0  # any id does: padding is by mask
     while True:
-        order = shuffled(ROWS, seed=SEED, epoch=epoch)
+        order = shuffled_order(ROWS, seed=SEED, epoch=epoch)
         for start in range(0, ROWS, BATCH):
             chosen = [rows[i] for i in order[start : start + BATCH]]
             width = max(len(row["input_ids"]) for row in chosen)
@@ -136,7 +136,7 @@ def test_twenty_steps_of_adamw_end_at_the_weights_of_a_bare_loop(tmp_path: Path,
 
 def test_the_loop_is_no_copy_of_an_order_that_never_changes() -> None:
     # Given the documented order: a function of seed and epoch
-    orders = {tuple(shuffled(ROWS, seed=SEED, epoch=epoch)) for epoch in range(3)}
+    orders = {tuple(shuffled_order(ROWS, seed=SEED, epoch=epoch)) for epoch in range(3)}
 
     assert len(orders) == 3 and all(sorted(order) == list(range(ROWS)) for order in orders)
-    assert shuffled(5, seed=0, epoch=0) == shuffled(5, seed=0, epoch=0)
+    assert shuffled_order(5, seed=0, epoch=0) == shuffled_order(5, seed=0, epoch=0)

@@ -8,10 +8,10 @@ import pytest
 import torch
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
+from tunelab.config.resource_paths import resolve_path
 from tunelab.data.conversation import Conversation
 from tunelab.data.examples import IGNORE, Example
 from tunelab.data.formats import to_conversation
-from tunelab.data.places import locate
 from tunelab.models.packing_support import supports_packing
 from tunelab.models.unpadded_attention import DOCUMENT_KERNEL
 from tunelab.tasks.instruction import Instruction
@@ -42,7 +42,7 @@ NAMES = ["plain", "chatml", "llama3", "alpaca"]
 
 
 def tokenizer_with(markers: bool) -> PreTrainedTokenizerBase:
-    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(locate("package:tunelab.starter/model"))
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(resolve_path("package:tunelab.starter/model"))
     if markers:
         tokenizer.add_special_tokens({"extra_special_tokens": ["<|im_start|>", "<|im_end|>", "<|eot_id|>"]})
     return tokenizer

@@ -15,7 +15,7 @@ from tiny import MODEL, QUIET, labelled, settings
 from tunelab.ensemble.ensemble_inference import load_ensemble
 from tunelab.ensemble.model_mixture import MixtureModel
 from tunelab.ensemble.model_soup import merge_adapter_into_base
-from tunelab.generate.decode import decode
+from tunelab.generation.decode import decode
 from tunelab.json_lines import read_lines
 from tunelab.record import RunFolder
 from tunelab.restore import restore

@@ -13,7 +13,7 @@ from scipy.special import softmax
 
 from tiny import MODEL, QUIET, WORDS, settings, write
 from tunelab.ensemble.ensemble_inference import load_ensemble
-from tunelab.generate import answering
+from tunelab.generation import prediction
 from tunelab.json_lines import read_lines
 from tunelab.record import RunFolder
 from tunelab.run import fine_tune
@@ -227,13 +227,13 @@ def test_an_ensemble_that_was_cut_off_goes_on_and_gives_the_same(
     # Given a prediction that fails in its third window
     ensemble = combine(tunelab, sorters, "soft", known)
     rows = [*NEW[:8], {"text": " "}, *NEW[8:]]
-    monkeypatch.setattr(answering, "WINDOW", 7)
+    monkeypatch.setattr(prediction, "WINDOW_ROWS", 7)
     whole = asked(tunelab, ensemble, rows, tmp_path, {})
     file, out = tmp_path / "new.jsonl", tmp_path / "out.jsonl"
     words = ("predict", ensemble, "--input", file, "--output", out)
-    real, calls = answering.questions, iter(range(99))
-    monkeypatch.setattr(answering, "questions", lambda *given: real(*given) if next(calls) < 6 else 1 / 0)
-    monkeypatch.setattr("tunelab.ensemble.ensemble_inference.questions", answering.questions)
+    real, calls = prediction.encode_questions, iter(range(99))
+    monkeypatch.setattr(prediction, "encode_questions", lambda *given: real(*given) if next(calls) < 6 else 1 / 0)
+    monkeypatch.setattr("tunelab.ensemble.ensemble_inference.questions", prediction.encode_questions)
     with pytest.raises(ZeroDivisionError):
         tunelab(*words)
     assert not out.exists()

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, PreTrainedModel
 
-from tunelab.generate.decode import batches, decode, greedy
+from tunelab.generation.decode import batch_prompts, decode, decode_greedy
 from tunelab.models.unpadded_attention import DOCUMENT_KERNEL
 
 SIZE = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}
@@ -86,7 +86,7 @@ def test_pads_seen_or_positions_counted_from_the_pads_would_be_caught(family: st
 def test_batches_stay_within_the_budget_and_lose_no_prompt() -> None:
     lengths = [len(prompt) for prompt in prompts(50)]
 
-    found = batches(tiny("llama"), lengths, NEW, 200)
+    found = batch_prompts(tiny("llama"), lengths, NEW, 200)
 
     assert sorted(place for batch in found for place in batch) == list(range(50))
     assert all(len(batch) * (max(lengths[place] for place in batch) + NEW) <= 200 for batch in found)
@@ -105,7 +105,7 @@ def test_an_answer_ends_with_the_context_and_says_so(family: str) -> None:
     # Then the long one keeps its prompt and gets what is left, and the full one loses its oldest tokens but the first
     assert (found[0].ended, len(found[0].ids), found[0].cut) == ("context", 3, 0)
     assert (found[1].ended, len(found[1].ids), found[1].cut) == ("length", NEW, 100 - (64 - NEW))
-    assert found[1].ids == greedy(model, [[1, *full[-(63 - NEW) :]]], stop=[299], max_new_tokens=NEW)[0]
+    assert found[1].ids == decode_greedy(model, [[1, *full[-(63 - NEW) :]]], stop=[299], max_new_tokens=NEW)[0]
     assert len(found[2].ids) == NEW or found[2].ended == "stop"
 
 

@@ -17,7 +17,7 @@ from transformers import (
 )
 
 from tiny import CONF, settings
-from tunelab.data.batching import lay_flat, pad_rows
+from tunelab.data.batching import pack_examples, pad_examples
 from tunelab.data.examples import IGNORE, Example
 from tunelab.errors import ConfigError
 from tunelab.export import export_model
@@ -212,7 +212,7 @@ def test_supervised_positions_and_flat_rows_see_the_adapter(family: str) -> None
     examples = [Example(ids, [IGNORE, *ids[1:]], len(ids) - 1, row) for row, ids in enumerate(rows)]
     alone = torch.cat([logits_of(found.model, torch.tensor([ids]))[0, :-1] for ids in rows])
 
-    padded = pad_rows(examples, pad=0)
+    padded = pad_examples(examples, pad=0)
     head = SupervisedHead(found.model)
     with torch.no_grad():
         short = head.logits(found.model, padded.targets != IGNORE, **causal_inputs(padded))
@@ -220,7 +220,7 @@ def test_supervised_positions_and_flat_rows_see_the_adapter(family: str) -> None
     assert head.exact
     torch.testing.assert_close(short, alone, atol=1e-5, rtol=1e-4)
     found.model.set_attn_implementation(DOCUMENT_KERNEL)
-    flat = lay_flat(examples)
+    flat = pack_examples(examples)
     with torch.no_grad():
         ended = head.logits(found.model, flat.targets != IGNORE, **causal_inputs(flat))
     torch.testing.assert_close(ended, alone, atol=1e-5, rtol=1e-4)

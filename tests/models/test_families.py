@@ -19,7 +19,7 @@ from transformers import (
 from tiny import QUIET, instructions, labelled, settings
 from tiny_families import DECODERS, ENCODERS, GPT2, SIZE, STARTER, decoder, saved
 from tunelab import assemble
-from tunelab.data.batching import lay_flat, pad_rows
+from tunelab.data.batching import pack_examples, pad_examples
 from tunelab.data.examples import IGNORE, Example
 from tunelab.errors import ConfigError
 from tunelab.models.architecture import set_dropout
@@ -49,7 +49,7 @@ def test_flat_rows_and_the_short_head_give_the_models_own_logits(family: str, tm
 
         # Padded rows through the head that sees supervised positions only
         head = SupervisedHead(model)
-        padded = pad_rows(rows, pad=0)
+        padded = pad_examples(rows, pad=0)
         found = head.logits(model, padded.targets != IGNORE, **causal_inputs(padded))
         torch.testing.assert_close(found, alone, rtol=1e-4, atol=1e-5)
 
@@ -57,7 +57,7 @@ def test_flat_rows_and_the_short_head_give_the_models_own_logits(family: str, tm
         flat = supports_packing(model, DOCUMENT_KERNEL)
         assert flat == (family != "gemma2")
         if flat:
-            row = lay_flat(rows)
+            row = pack_examples(rows)
             found = head.logits(model, row.targets != IGNORE, **causal_inputs(row))
             torch.testing.assert_close(found, alone, rtol=1e-4, atol=1e-5)
 
@@ -200,7 +200,7 @@ def test_the_head_on_supervised_positions_gives_the_logits_of_the_whole_row(
     if bias is not None:
         bias.uniform_(-1, 1)
     assert (bias is not None) == (family in ("gptj", "phi"))
-    rows = pad_rows(examples(), pad=0)
+    rows = pad_examples(examples(), pad=0)
     keep = rows.targets != IGNORE
     whole = model(**causal_inputs(rows)).logits[keep]
 

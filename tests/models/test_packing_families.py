@@ -12,7 +12,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from tiny_families import DECODERS, decoder
-from tunelab.data.batching import lay_flat, pad_rows
+from tunelab.data.batching import pack_examples, pad_examples
 from tunelab.data.examples import IGNORE, Example
 from tunelab.errors import ConfigError
 from tunelab.models.packing_support import (
@@ -51,7 +51,7 @@ def packed(family: str, attention: str, **options: Any) -> PreTrainedModel:
 
 
 def flat_logits(model: PreTrainedModel, rows: Sequence[Example]) -> Tensor:
-    found: Tensor = model(**causal_inputs(lay_flat(rows))).logits[0]
+    found: Tensor = model(**causal_inputs(pack_examples(rows))).logits[0]
     return found
 
 
@@ -168,7 +168,7 @@ def test_windows_are_narrowed_in_proportion_and_restored() -> None:
 def test_the_target_of_a_last_token_is_never_the_next_document() -> None:
     rows = [Example(e.ids, list(e.ids), len(e.ids), e.row) for e in documents()]  # a label even on each first token
 
-    targets, ends = lay_flat(rows).targets[0], torch.tensor([len(e.ids) for e in rows]).cumsum(0) - 1
+    targets, ends = pack_examples(rows).targets[0], torch.tensor([len(e.ids) for e in rows]).cumsum(0) - 1
 
     assert (targets[ends] == IGNORE).all()
     assert (targets != IGNORE).sum() == sum(len(e.ids) - 1 for e in rows)
@@ -243,7 +243,7 @@ def test_the_kernel_of_pytorch_is_handed_each_document_once(monkeypatch: pytest.
         assert supports_packing(model, VARLEN_KERNEL)
         found = flat_logits(model.eval(), rows)
         torch.testing.assert_close(found, alone(family, rows), rtol=0, atol=1e-5)
-        padded = pad_rows(rows, pad=0)
+        padded = pad_examples(rows, pad=0)
         found = model(**causal_inputs(padded)).logits
         real = torch.cat([found[place, : len(e.ids)] for place, e in enumerate(rows)])
         torch.testing.assert_close(real, alone(family, rows), rtol=0, atol=1e-5)

@@ -7,7 +7,7 @@ from torch.nn import functional
 from regularizing import instruction, micro
 from tiny_families import decoder
 from tunelab.config.regularization_config import RegularizationConfig
-from tunelab.data.examples import Micro
+from tunelab.data.examples import MicroBatch
 from tunelab.tasks.base import Task
 from tunelab.tasks.classification import Classification
 from tunelab.tasks.regression import Regression
@@ -19,8 +19,8 @@ def two(*shape: int) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.randn(shape, generator=draw), torch.randn(shape, generator=draw)
 
 
-def labelled(rows: list[int], targets: torch.Tensor) -> Micro:
-    return Micro(torch.ones(len(rows), 1), torch.ones(len(rows)), targets, torch.tensor(rows))
+def labelled(rows: list[int], targets: torch.Tensor) -> MicroBatch:
+    return MicroBatch(torch.ones(len(rows), 1), torch.ones(len(rows)), targets, torch.tensor(rows))
 
 
 def test_the_divergence_is_the_mean_of_both_kullback_leibler_divergences() -> None:

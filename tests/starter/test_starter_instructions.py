@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tunelab.starter.build import build
+from tunelab.starter.build import build_starter
 from tunelab.starter.world import MOODS, NUMBER_WORDS, SPLITS, whole_world
 
 DATA = Path(__file__).parents[2] / "src/tunelab/starter/data"
@@ -25,7 +25,7 @@ def splits() -> dict[str, list[Record]]:
 
 
 def test_building_again_gives_the_committed_bytes(tmp_path: Path) -> None:
-    build(data=tmp_path)
+    build_starter(data=tmp_path)
     for split in SPLITS:
         assert (tmp_path / f"{split}.jsonl").read_bytes() == (DATA / f"{split}.jsonl").read_bytes()
 

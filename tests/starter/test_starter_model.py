@@ -7,8 +7,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from tunelab.starter.build import build
-from tunelab.starter.tokenizer import BOS, EOS, LONGEST, PAD
+from tunelab.starter.bpe_tokenizer import BOS, EOS, MAX_LENGTH, PAD
+from tunelab.starter.build import build_starter
 from tunelab.starter.world import whole_world
 
 FOLDER = Path(__file__).parents[2] / "src/tunelab/starter/model"
@@ -44,11 +44,11 @@ def test_the_model_is_a_small_llama_that_knows_its_special_tokens(model: Any, to
         assert settings.eos_token_id == tokenizer.eos_token_id == tokenizer.convert_tokens_to_ids(EOS)
         assert settings.pad_token_id == tokenizer.pad_token_id == tokenizer.convert_tokens_to_ids(PAD)
     assert len({tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id, tokenizer.unk_token_id}) == 4
-    assert tokenizer.model_max_length == model.config.max_position_embeddings == LONGEST
+    assert tokenizer.model_max_length == model.config.max_position_embeddings == MAX_LENGTH
 
 
 def test_learning_the_tokenizer_again_gives_the_committed_pieces(tmp_path: Path) -> None:
-    build(tokenizer=tmp_path)
+    build_starter(tokenizer=tmp_path)
     for name in ("tokenizer.json", "chat_template.jinja"):
         assert (tmp_path / name).read_bytes() == (FOLDER / name).read_bytes()
 

@@ -4,15 +4,14 @@ import json
 from itertools import islice
 from pathlib import Path
 
-from tunelab.starter.build import SEED, build
-from tunelab.starter.instructions import write_instructions
-from tunelab.starter.stories import write_stories
-from tunelab.starter.tokenizer import ROLES
+from tunelab.starter.bpe_tokenizer import ROLE_TOKENS
+from tunelab.starter.build import SEED, build_starter
+from tunelab.starter.corpora import draw_documents, draw_instructions
 from tunelab.starter.world import whole_world
 
 
 def sample(seed: int, count: int = 2000) -> list[str]:
-    return list(write_stories(whole_world(), seed=seed, count=count))
+    return list(draw_documents(whole_world(), seed=seed, count=count))
 
 
 def test_the_same_seed_writes_the_same_stories() -> None:
@@ -26,8 +25,8 @@ def test_a_longer_text_begins_with_the_shorter_one() -> None:
 
 def test_no_chat_mark_and_no_instruction_stands_in_the_stories() -> None:
     text = "\n".join(sample(SEED))
-    instructions = {record["instruction"] for record in write_instructions(SEED)["train"]}
-    assert not [mark for mark in ROLES if mark in text]
+    instructions = {record["instruction"] for record in draw_instructions(SEED)["train"]}
+    assert not [mark for mark in ROLE_TOKENS if mark in text]
     assert not [instruction for instruction in instructions if instruction in text]
 
 
@@ -35,7 +34,7 @@ def test_a_forbidden_text_is_never_told_as_an_exercise() -> None:
     record = {"input": "The list: Mara, Bela."}
     forbidden = {*(text.split("\n\n")[1] for text in sample(SEED) if text.startswith("This is about")), record["input"]}
     assert forbidden
-    told = write_stories(whole_world(), seed=SEED, count=2000, forbidden=forbidden)
+    told = draw_documents(whole_world(), seed=SEED, count=2000, forbidden=forbidden)
     assert not [text for text in told if text.startswith("This is about") and text.split("\n\n")[1] in forbidden]
 
 
@@ -46,7 +45,7 @@ def test_every_name_and_value_of_the_world_occurs() -> None:
 
 
 def test_the_text_files_hold_one_text_a_line(tmp_path: Path) -> None:
-    build(texts=tmp_path)
+    build_starter(texts=tmp_path)
     with (tmp_path / "world.jsonl").open(encoding="utf-8") as file:
         records = [json.loads(line) for line in islice(file, 50)]
     assert all(list(record) == ["text"] and record["text"] for record in records)

@@ -5,12 +5,12 @@ from itertools import combinations
 
 import pytest
 
-from tunelab.starter.world import MOODS, SPLITS, World, share_out, whole_world
+from tunelab.starter.world import MOODS, SPLITS, World, split_world, whole_world
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2026])
 def test_every_name_and_value_belongs_to_exactly_one_split(seed: int) -> None:
-    dealt, whole = share_out(seed), whole_world()
+    dealt, whole = split_world(seed), whole_world()
     assert tuple(dealt) == SPLITS
     for field in fields(World):
         pools = [getattr(world, field.name) for world in dealt.values()]
@@ -20,8 +20,8 @@ def test_every_name_and_value_belongs_to_exactly_one_split(seed: int) -> None:
 
 
 def test_another_seed_deals_differently() -> None:
-    assert share_out(1)["test"].people != share_out(2)["test"].people
-    assert share_out(1) == share_out(1)
+    assert split_world(1)["test"].people != split_world(2)["test"].people
+    assert split_world(1) == split_world(1)
 
 
 def test_no_name_is_hidden_inside_another_kind_of_name() -> None:

@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, f1_score, precision_score
 
-from tunelab.data.formats import detect, to_conversation
+from tunelab.data.formats import detect_format, to_conversation
 from tunelab.errors import DataError
-from tunelab.generate.decode import Answer
+from tunelab.generation.decode import GeneratedAnswer
 from tunelab.tasks.instruction import Instruction
 from tunelab.tasks.metrics.answer_metrics import AnswerTotals, collect_answer_classes, score_answer
 from tunelab.tasks.multiple_choice import AnswerClasses, Choices
@@ -26,7 +26,7 @@ def talk(answer: str, **more: Any) -> Any:
 
 
 def row(number: int, wanted: str, said: str, labels: tuple[str, ...] = (), **more: Any) -> dict[str, Any]:
-    return score_answer(number, talk(wanted, **more), wanted, (said, Answer([], "stop")), labels)
+    return score_answer(number, talk(wanted, **more), wanted, (said, GeneratedAnswer([], "stop")), labels)
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_a_column_named_label_counts_only_where_it_is_the_answer() -> None:
 def test_choices_and_label_are_no_part_of_what_the_model_sees() -> None:
     plain, rich = talk("sad"), talk("sad", choices=MOODS, label="sad")
 
-    assert detect(record("sad", choices=MOODS, label="sad").keys()) == "prompt_completion"
+    assert detect_format(record("sad", choices=MOODS, label="sad").keys()) == "prompt_completion"
     assert plain.messages == rich.messages
 
 

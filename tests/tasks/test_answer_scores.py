@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from tunelab.data.examples import Micro, Step
+from tunelab.data.examples import Batch, MicroBatch
 from tunelab.tasks.metrics.answer_metrics import TEXT_METRICS, AnswerTotals, GenerationEvaluator
 from tunelab.tasks.multiple_choice import AnswerClasses
 from tunelab.training.final_results import LISTED_GROUPS, answer_group_tables
@@ -36,13 +36,13 @@ class Echo:
         return list(records)
 
 
-def steps(rows: list[int], size: int) -> list[Step]:
+def steps(rows: list[int], size: int) -> list[Batch]:
     """Steps of `size` rows, in two micro-batches each, and a filler."""
     found = []
     for start in range(0, len(rows), size):
         part = [*rows[start : start + size], -1]
         micros = [torch.tensor(half) for half in (part[: size // 2], part[size // 2 :]) if half]
-        found.append(Step([Micro(half[:, None], half, half, half) for half in micros], 1.0))
+        found.append(Batch([MicroBatch(half[:, None], half, half, half) for half in micros], 1.0))
     return found
 
 

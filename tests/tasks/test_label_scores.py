@@ -9,7 +9,7 @@ from sklearn import metrics
 from torch import Tensor
 from torch.nn import functional
 
-from tunelab.data.examples import Micro
+from tunelab.data.examples import MicroBatch
 from tunelab.tasks.base import Scores
 from tunelab.tasks.metrics.label_metrics import MulticlassScores, MultilabelScores
 
@@ -22,9 +22,9 @@ def feed(scores: Scores, logits: Tensor, targets: Tensor, size: int) -> dict[str
         part = slice(start, start + size)
         rows = torch.arange(len(logits))[part]
         one = torch.ones(len(rows), dtype=torch.int64)
-        scores.update(logits[part], Micro(one[:, None], one, targets[part], rows))
+        scores.update(logits[part], MicroBatch(one[:, None], one, targets[part], rows))
     one = torch.ones(1, dtype=torch.int64)
-    scores.update(torch.full_like(logits[:1], 9.0), Micro(one[:, None], one, targets[:1], -one))
+    scores.update(torch.full_like(logits[:1], 9.0), MicroBatch(one[:, None], one, targets[:1], -one))
     return scores.compute()
 
 

@@ -10,7 +10,7 @@ from scipy import stats
 from sklearn import metrics
 from torch import Tensor
 
-from tunelab.data.examples import Micro
+from tunelab.data.examples import MicroBatch
 from tunelab.tasks.metrics.regression_metrics import RegressionScores, average_ranks, pearson, r2_score, spearman
 
 MEAN, STD = [10.0, -3.0], [4.0, 0.5]
@@ -22,8 +22,8 @@ def feed(scores: RegressionScores, guessed: Tensor, real: Tensor, size: int) -> 
     for start in range(0, len(guessed), size):
         part = slice(start, start + size)
         rows = torch.arange(len(guessed))[part]
-        scores.update(guessed[part], Micro(one[:, None], one, real[part], rows))
-    scores.update(guessed[:1] + 50, Micro(one[:, None], one, real[:1], -one))
+        scores.update(guessed[part], MicroBatch(one[:, None], one, real[part], rows))
+    scores.update(guessed[:1] + 50, MicroBatch(one[:, None], one, real[:1], -one))
     return scores.compute()
 
 

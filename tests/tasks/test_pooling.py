@@ -8,7 +8,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from tunelab.data.examples import Micro
+from tunelab.data.examples import MicroBatch
 from tunelab.errors import ConfigError
 from tunelab.models.heads import ensure_pad_token, pools_last_token, sequence_logits
 from tunelab.tasks.classification import Classification
@@ -19,11 +19,11 @@ ROWS = [[2, 7, 8, 3], [2, 9, 3], [2, 7, 9, 11, 12, 13, 3], [2, 5, 6, 7, 3]]
 END = 4  # the end of text of the tiny models
 
 
-def laid_out(rows: list[list[int]], pad: int) -> Micro:
+def laid_out(rows: list[list[int]], pad: int) -> MicroBatch:
     width = max(map(len, rows))
     ids = torch.tensor([row + [pad] * (width - len(row)) for row in rows])
     lengths = torch.tensor([len(row) for row in rows])
-    return Micro(ids, lengths, torch.zeros(len(rows), dtype=torch.int64), torch.arange(len(rows)))
+    return MicroBatch(ids, lengths, torch.zeros(len(rows), dtype=torch.int64), torch.arange(len(rows)))
 
 
 @pytest.mark.parametrize("family", [*ENCODERS, *DECODERS])

@@ -10,8 +10,8 @@ from peft import LoraConfig, get_peft_model
 from torch import Tensor
 
 from preferences import encoded, moved, pairs, ready, starter_model
-from tunelab.data.examples import IGNORE, Step
-from tunelab.data.loader import StepLoader
+from tunelab.data.examples import IGNORE, Batch
+from tunelab.data.loader import BatchLoader
 from tunelab.errors import ConfigError, DataError
 from tunelab.models.packing_support import supports_packing
 from tunelab.models.unpadded_attention import DOCUMENT_KERNEL
@@ -23,14 +23,14 @@ ROWS = 7
 LONG = {"prompt": "Say " + "red " * 40, "chosen": "red red", "rejected": "blue blue blue"}
 
 
-def loader(task: Preference, examples: list, *, micro_tokens: int, rank: int = 0, world: int = 1) -> StepLoader:
-    return StepLoader(
+def loader(task: Preference, examples: list, *, micro_tokens: int, rank: int = 0, world: int = 1) -> BatchLoader:
+    return BatchLoader(
         examples, collate=task.collate, filler=task.filler(), batch_size=len(examples), micro_tokens=micro_tokens,
         flat=task.flat, seed=3, rank=rank, world=world,
     )  # fmt: skip
 
 
-def gradient(task: Preference, model, step: Step, world: int = 1) -> dict[str, Tensor]:
+def gradient(task: Preference, model, step: Batch, world: int = 1) -> dict[str, Tensor]:
     """The module's gradient of one step on one rank."""
     model.zero_grad()
     module = FineTuner(model, task, optimizer=lambda p: torch.optim.SGD(p, 0.1), schedule=lambda step: 1.0, clip=0)

@@ -8,7 +8,7 @@ import torch
 from transformers import AutoTokenizer
 
 from preferences import STARTER, encoded, moved, pairs, ready, starter_model
-from tunelab.data.places import locate
+from tunelab.config.resource_paths import resolve_path
 
 trl = pytest.importorskip("trl", reason="TRL is not installed; pip install -e '.[trl]' brings it")
 
@@ -28,7 +28,7 @@ def test_loss_and_gradient_are_trls_on_the_same_batch(kind: str, tmp_path: Path)
     examples = task.complete(reference, encoded(task, ROWS), 10**6)
 
     # When TRL encodes the same records with the same template, and computes its loss
-    tokenizer = AutoTokenizer.from_pretrained(locate(STARTER))
+    tokenizer = AutoTokenizer.from_pretrained(resolve_path(STARTER))
     tokenizer.chat_template = task.template.export_template
     records = [
         {

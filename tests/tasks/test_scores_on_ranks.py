@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import distributed
 
-from tunelab.data.examples import Micro
+from tunelab.data.examples import MicroBatch
 from tunelab.tasks.metrics.label_metrics import MulticlassScores, MultilabelScores
 from tunelab.tasks.metrics.regression_metrics import RegressionScores
 
@@ -33,7 +33,7 @@ def scored(rank: int, world: int) -> list[list[dict[str, Any]]]:
             (MultilabelScores("abc", 0.5), (numbers > 0).float()),
             (RegressionScores("abc", [1.0] * 3, [2.0] * 3), numbers),
         ):
-            scores.update(logits[rows], Micro(rows[:, None], torch.ones_like(rows), targets[rows], rows))
+            scores.update(logits[rows], MicroBatch(rows[:, None], torch.ones_like(rows), targets[rows], rows))
             found.append([scores.compute(), scores.report()])
     return found
 

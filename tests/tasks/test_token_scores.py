@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
-from tunelab.data.batching import cut, longest_first
+from tunelab.data.batching import longest_first, split_micro_batches
 from tunelab.data.examples import IGNORE, Example
 from tunelab.models.packing_support import supports_packing
 from tunelab.models.unpadded_attention import DOCUMENT_KERNEL
@@ -41,7 +41,9 @@ def scored(network: PreTrainedModel, rows: Sequence[Example], *, batch: int, fla
     task.flat = flat
     order = longest_first(range(len(rows)), [len(row.ids) for row in rows])
     for start in range(0, len(order), batch):
-        for micro in cut(order[start : start + batch], [len(r.ids) for r in rows], micro_tokens=120, flat=flat):
+        for micro in split_micro_batches(
+            order[start : start + batch], [len(r.ids) for r in rows], micro_tokens=120, flat=flat
+        ):
             laid = task.collate([rows[i] for i in micro])
             scores.update(task.logits(network, laid), laid)
     return scores.compute()

@@ -11,7 +11,7 @@ from typing_extensions import override
 
 from tunelab.callbacks.flops import StepCost, peak_operations, step_cost
 from tunelab.callbacks.log_points import is_log_step
-from tunelab.data.examples import Step
+from tunelab.data.examples import Batch
 
 _FOLD_AT = 256  # micro-batches kept before their lengths are added up
 _HALVES = {"bf16": torch.bfloat16, "16": torch.float16, "transformer-engine": torch.bfloat16}
@@ -57,13 +57,13 @@ class Throughput(Callback):
             self._peak = peak_operations(pl_module.device, _compute_type(str(trainer.precision)))
 
     @override
-    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Step, batch_idx: int) -> None:
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int) -> None:
         if self._since is None:
             self._since = time.perf_counter()
 
     @override
     def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Step, batch_idx: int
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
         self._lengths += [micro.lengths for micro in batch.micros]
         self._padded += sum(micro.ids.numel() for micro in batch.micros)

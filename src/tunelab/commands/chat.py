@@ -28,7 +28,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     from tunelab.data.conversation import Message
     from tunelab.errors import ConfigError, DataError
-    from tunelab.generate.speaker import find_speaker
+    from tunelab.generation.chat import load_chat_model
     from tunelab.quiet import silence_vendors
 
     faults = []
@@ -39,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
     if faults:
         raise ConfigError.listing(faults)
     silence_vendors()
-    speaker = find_speaker(arguments.model)
+    speaker = load_chat_model(arguments.model)
     torch.manual_seed(arguments.seed)
     watched = sys.stdin.isatty()
     if speaker.note:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tunelab.data.prepare import Sources
+    from tunelab.data.data_sources import DataSplits
     from tunelab.ensemble.ensemble_members import MemberSource
     from tunelab.ensemble.ensemble_scores import EnsembleResult
     from tunelab.restore import Trained
@@ -77,7 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def combined(
     found: "list[MemberSource]", method: str, select: int | None, arguments: argparse.Namespace
-) -> "tuple[EnsembleResult, Trained, Sources]":
+) -> "tuple[EnsembleResult, Trained, DataSplits]":
     """The ensemble by its method and its kind of model.
 
     Raises:

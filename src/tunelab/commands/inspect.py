@@ -31,22 +31,21 @@ def run(arguments: argparse.Namespace) -> int:
     silence_vendors()
     from tunelab.assemble import prepare  # torch and transformers, which --help does without
     from tunelab.atomic import write_text
-    from tunelab.report import inspection_page
     from tunelab.report.inspection_page import inspection_page, sparkline
     from tunelab.training.run_inspection import inspect_run
 
     found = inspect_run(prepare(settings))
-    console.show_model(inspection_page.architecture_lines(found))
-    console.show_lines("work", aligned(inspection_page.workload_lines(found)))
-    console.show_lines("learning rate", [sparkline(found.curve.rates), inspection_page.rate_text(found)])
+    console.show_model(architecture_lines(found))
+    console.show_lines("work", aligned(workload_lines(found)))
+    console.show_lines("learning rate", [sparkline(found.curve.rates), rate_text(found)])
     sizes = {
-        what: f"{inspection_page.memory_size_text(size):>12}  {why}"
-        for what, size, why in inspection_page.memory_lines(found)
+        what: f"{memory_size_text(size):>12}  {why}"
+        for what, size, why in memory_lines(found)
     }
-    console.show_lines("memory", [*aligned(sizes), *inspection_page.memory_fit_lines(found)])
+    console.show_lines("memory", [*aligned(sizes), *memory_fit_lines(found)])
     pictures = {"signal": found.signals.forward, "gradient": found.signals.backward}
     drawn = aligned({name: f"{sparkline(values, log=True)}  (log)" for name, values in pictures.items()})
-    console.show_lines(f"signals, bottom to top: {found.verdict.word}", [*drawn, *inspection_page.health_lines(found)])
+    console.show_lines(f"signals, bottom to top: {found.verdict.word}", [*drawn, *health_lines(found)])
     path = arguments.output or Path("outputs", "inspect", f"{settings.name}.html")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

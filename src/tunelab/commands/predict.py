@@ -34,21 +34,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: Any) -> int:
     """Predict; 0 unless no row at all could be used."""
     from tunelab import console  # torch and its kin, which --help does without
-    from tunelab.data.answer_file import check_target, write_answers
-    from tunelab.data.records import read_records
+    from tunelab.data.readers import read_records
     from tunelab.ensemble.ensemble_inference import answer_records, load_ensemble
     from tunelab.errors import ConfigError, DataError
-    from tunelab.generate import answering
-    from tunelab.generate.partial import Partial
+    from tunelab.generation import prediction
+    from tunelab.generation.prediction_files import PartialPredictions, check_output_path, write_predictions
     from tunelab.quiet import silence_vendors
     from tunelab.restore import restore
 
     silence_vendors()
-    target = check_target(Path(arguments.output), overwrite=arguments.overwrite)
+    target = check_output_path(Path(arguments.output), overwrite=arguments.overwrite)
     ensemble = load_ensemble(arguments.run)
     members = ensemble.members if ensemble else [restore(arguments.run)]
     trained = ensemble or members[0]
-    ask = partial(answer_records, ensemble) if ensemble else partial(answering.window, members[0])
+    ask = partial(answer_records, ensemble) if ensemble else partial(prediction.predict_window, members[0])
     if trained.note:
         console.say(trained.note)
     settings = trained.settings
@@ -65,18 +64,18 @@ def run(arguments: Any) -> int:
             setattr(member.task, "max_new_tokens", longest)  # noqa: B010  # only tasks that write have it
     batch_tokens = positive("--batch-tokens", arguments.batch_tokens or settings.micro_tokens)
     belongs = {"input": records.sha256, "model": trained.identity(), "--max-new-tokens": longest}
-    with Partial(target.with_name(f"{target.name}.partial"), belongs) as kept:
+    with PartialPredictions(target.with_name(f"{target.name}.partial"), belongs) as kept:
         if kept.answers:
             console.say(f"going on after row {len(kept.answers)} of {len(records.rows)}")
         shown = time.monotonic()
-        for found in answering.answers(lambda rows: ask(rows, batch_tokens), records.rows, len(kept.answers)):
+        for found in prediction.predict_windows(lambda rows: ask(rows, batch_tokens), records.rows, len(kept.answers)):
             kept.add(found)
             if time.monotonic() - shown > SHOW_EVERY:
                 console.say(f"row {len(kept.answers)} of {len(records.rows)}")
                 shown = time.monotonic()
         bad = [place for place, answer in enumerate(kept.answers) if "error" in answer]
         if len(bad) < len(records.rows):
-            write_answers(target, records, kept.answers)
+            write_predictions(target, records, kept.answers)
         kept.drop()
     told = [f"{records.where(place)}: {kept.answers[place]['error']}" for place in bad[:5]]
     if len(bad) == len(records.rows):
@@ -93,10 +92,10 @@ def check_columns(columns: Sequence[str]) -> None:
     Raises:
         DataError: If there is one.
     """
-    from tunelab.data.answer_file import OURS
     from tunelab.errors import DataError
+    from tunelab.generation.prediction_files import OUTPUT_COLUMNS
 
-    if taken := [name for name in OURS if name in columns]:
+    if taken := [name for name in OUTPUT_COLUMNS if name in columns]:
         raise DataError(f"the input has a column {', '.join(taken)} already, which the output would hide; rename it")
 
 

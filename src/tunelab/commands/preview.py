@@ -35,31 +35,34 @@ def run(arguments: argparse.Namespace) -> int:
     silence_vendors()
     from tunelab.assemble import encode  # torch and transformers, which --help does without
     from tunelab.atomic import write_text
-    from tunelab.data.records_shown import choose, marked
-    from tunelab.data.report_lines import details
-    from tunelab.data.report_page import page
+    from tunelab.data.preview import mark_trained, preview_records
+    from tunelab.data.summary_text import detail_sections
     from tunelab.opening import report_of
+    from tunelab.report.data_page import render_data_page
 
     encoded = encode(settings)
     report = report_of(encoded)
     split = encoded.sources.splits[arguments.split]
     if not split.rows:
         raise ConfigError(f"--split {arguments.split}: there is no such split; give data.{arguments.split}=FILE")
-    shown = choose(encoded.task, split, encoded.examples[arguments.split], encoded.tokenizer, arguments.rows)
+    shown = preview_records(encoded.task, split, encoded.examples[arguments.split], encoded.tokenizer, arguments.rows)
     console.show_data(encoded.counts)
-    for title, lines in details(report):
+    for title, lines in detail_sections(report):
         console.show_lines(title, lines)
     of = f"{len(shown)} of {len(split.rows):,} records of {arguments.split}"
     console.show_lines(f"{of}; trained tokens stand between ⟦ and ⟧" if encoded.task.head == "causal" else of, [])
     for record in shown:
-        console.show_record(record.title, [marked(part) for part in record.parts], record.names)
+        console.show_record(record.title, [mark_trained(part) for part in record.parts], record.names)
         if record.answer:
             console.say(record.answer)
     path = arguments.output or Path("outputs", "preview", f"{settings.name}.html")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_text(
-            path, page(f"{settings.data['task']} data for {settings.model['path']}", report, shown, arguments.split)
+            path,
+            render_data_page(
+                f"{settings.data['task']} data for {settings.model['path']}", report, shown, arguments.split
+            ),
         )
     except OSError as fault:
         raise ConfigError(f"--output {path} cannot be written: {fault.strerror or fault}") from fault

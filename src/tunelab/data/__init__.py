@@ -1,0 +1,1 @@
+"""From the files of a user to batches of token ids: reading, splitting, encoding, batching."""

@@ -1,7 +1,7 @@
 """Records of a large file: an Arrow file on disk, mapped into memory, of which one row at a time becomes a dict.
 
 JSON and tables are kept as one column of JSON text, since their rows need not agree on types.  Parquet and hub sets
-have a schema, and keep it.
+have a schema, and keep it.  Imports pyarrow, so it is imported only where a file is large.
 """
 
 import json
@@ -11,19 +11,19 @@ from typing import Any
 
 import pyarrow as pa
 
-from tunelab.data.bad_rows import Row
-from tunelab.data.mapped import Mapped, Scratch
-from tunelab.data.views import Each, View
+from tunelab.data.bad_rows import RowDict
+from tunelab.data.lazy_sequences import LazySequence, MappedView
+from tunelab.data.memory_map import MemoryMap, ScratchDir
 
-BATCH = 2**20  # characters of text in one Arrow batch
-ROWS = 1024  # rows with a schema in one Arrow batch
-TEXTS = pa.schema([pa.field("text", pa.large_utf8())])
+BATCH_CHARS = 2**20  # characters of text in one Arrow batch
+BATCH_ROWS = 1024  # rows with a schema in one Arrow batch
+TEXT_SCHEMA = pa.schema([pa.field("text", pa.large_utf8())])
 
 
-class _Batches:
+class _ArrowFile:
     """An Arrow file, and where in it each row stands."""
 
-    def __init__(self, mapped: Mapped) -> None:
+    def __init__(self, mapped: MemoryMap) -> None:
         self.mapped = mapped
         file = pa.ipc.open_file(pa.py_buffer(mapped.view()))
         self.batches = [file.get_batch(i) for i in range(file.num_record_batches)]  # views, not copies
@@ -36,13 +36,13 @@ class _Batches:
         return self.batches[part], place - self.starts[part]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _Batches, (self.mapped,)
+        return _ArrowFile, (self.mapped,)
 
 
-class ArrowTexts(View[str]):
+class ArrowTexts(LazySequence[str]):
     """Texts of an Arrow file; each access reads one, and nothing is kept."""
 
-    def __init__(self, batches: _Batches) -> None:
+    def __init__(self, batches: _ArrowFile) -> None:
         self.batches = batches
 
     def __len__(self) -> int:
@@ -53,24 +53,24 @@ class ArrowTexts(View[str]):
         return str(batch.column(0)[inner].as_py())
 
 
-class ArrowRows(View[Row]):
+class ArrowRows(LazySequence[RowDict]):
     """Rows of an Arrow file with a schema; each access reads one, and nothing is kept."""
 
-    def __init__(self, batches: _Batches) -> None:
+    def __init__(self, batches: _ArrowFile) -> None:
         self.batches = batches
 
     def __len__(self) -> int:
         return self.batches.starts[-1]
 
-    def item(self, place: int) -> Row:
+    def item(self, place: int) -> RowDict:
         batch, inner = self.batches.find(place)
         return dict(batch.slice(inner, 1).to_pylist()[0])
 
 
-class _Writer:
+class _ArrowWriter:
     """Leaves what it is given as an Arrow file in a scratch folder."""
 
-    def __init__(self, scratch: Scratch, schema: pa.Schema) -> None:
+    def __init__(self, scratch: ScratchDir, schema: pa.Schema) -> None:
         self.scratch, self.schema = scratch, schema
         self.path = scratch.folder("rows") / "rows.arrow"
         try:
@@ -97,7 +97,7 @@ class _Writer:
                 raise self.scratch.full(fault) from fault
             self.pending = []
 
-    def close(self) -> _Batches:
+    def close(self) -> _ArrowFile:
         """The finished file."""
         self.flush()
         try:
@@ -105,61 +105,61 @@ class _Writer:
             self.sink.close()
         except OSError as fault:
             raise self.scratch.full(fault) from fault
-        return _Batches(Mapped(self.path, self.scratch))
+        return _ArrowFile(MemoryMap(self.path, self.scratch))
 
 
-class TypedWriter(_Writer):
+class SchemaRowWriter(_ArrowWriter):
     """Takes rows of one schema."""
 
-    def append(self, row: Row) -> None:
+    def append(self, row: RowDict) -> None:
         """Keep one row."""
         self.rows += 1
         self.pending.append(row)
-        if len(self.pending) >= ROWS:
+        if len(self.pending) >= BATCH_ROWS:
             self.flush()
 
-    def finish(self) -> View[Row]:
+    def finish(self) -> LazySequence[RowDict]:
         """The rows, once all are there."""
         return ArrowRows(self.close())
 
 
-class TextWriter(_Writer):
+class TextWriter(_ArrowWriter):
     """Takes texts."""
 
-    def __init__(self, scratch: Scratch) -> None:
-        super().__init__(scratch, TEXTS)
+    def __init__(self, scratch: ScratchDir) -> None:
+        super().__init__(scratch, TEXT_SCHEMA)
         self.waiting = 0
 
     def batch(self) -> Any:
-        return pa.record_batch([pa.array(self.pending, pa.large_utf8())], schema=TEXTS)
+        return pa.record_batch([pa.array(self.pending, pa.large_utf8())], schema=TEXT_SCHEMA)
 
     def append(self, text: str) -> None:
         """Keep one text."""
         self.rows += 1
         self.pending.append(text)
         self.waiting += len(text)
-        if self.waiting >= BATCH:
+        if self.waiting >= BATCH_CHARS:
             self.flush()
             self.waiting = 0
 
-    def finish(self) -> View[str]:
+    def finish(self) -> LazySequence[str]:
         """The texts, once all are there."""
         return ArrowTexts(self.close())
 
 
-class JsonWriter:
+class JsonRowWriter:
     """Takes rows that are plain JSON values, whatever their columns and types."""
 
-    def __init__(self, scratch: Scratch) -> None:
+    def __init__(self, scratch: ScratchDir) -> None:
         self.scratch, self.texts = scratch, TextWriter(scratch)
 
     def __len__(self) -> int:
         return len(self.texts)
 
-    def append(self, row: Row) -> None:
+    def append(self, row: RowDict) -> None:
         """Keep one row."""
         self.texts.append(json.dumps(row, ensure_ascii=False, separators=(",", ":")))
 
-    def finish(self) -> View[Row]:
+    def finish(self) -> LazySequence[RowDict]:
         """The rows, once all are there."""
-        return Each(json.loads, self.texts.finish())
+        return MappedView(json.loads, self.texts.finish())

@@ -1,4 +1,4 @@
-"""What becomes of rows that cannot be read: one error that lists them, or a capped and counted skip."""
+"""Rows that cannot be read: one error that lists them, or a capped and counted skip."""
 
 from array import array
 from collections.abc import Iterable, MutableSequence, Sequence
@@ -7,25 +7,25 @@ from typing import Any, Protocol, TypeAlias
 
 from tunelab.errors import DataError
 
-SHOWN = 5  # faults told in full; the rest are counted
-MOST_SKIPPED = 0.01  # share of a file that may be skipped; above it the file, not a line, is at fault
-EXCERPT = 30  # characters shown on either side of a fault
+MAX_LISTED = 5  # faults told in full; the rest are counted
+MAX_SKIPPED_SHARE = 0.01  # share of a file that may be skipped; above it the file, not a line, is at fault
+EXCERPT_CHARS = 30  # characters shown on either side of a fault
 
-Row = dict[str, Any]
-Outcomes: TypeAlias = "Iterable[tuple[int, Row | Fault]]"  # line or row number from 1, and what was read there
+RowDict = dict[str, Any]
+RowOutcomes: TypeAlias = "Iterable[tuple[int, RowDict | RowFault]]"  # line or row number from 1, and what was read there
 
 
-class Sink(Protocol):
+class RowSink(Protocol):
     """Takes rows one by one: a list, or the writer of a file."""
 
-    def append(self, row: Row, /) -> None:
+    def append(self, row: RowDict, /) -> None:
         """Keep one row."""
 
     def __len__(self) -> int: ...
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class RowFault:
     """Why a row cannot be used.
 
     Attributes:
@@ -41,18 +41,20 @@ class Fault:
 
 def excerpt(text: str, column: int = 1) -> str:
     """The neighbourhood of a column (counted from 1), quoted, control characters made visible."""
-    start = max(0, column - 1 - EXCERPT)
-    cut = text[start : column - 1 + EXCERPT]
-    return ("..." if start else "") + ascii_controls(cut) + ("..." if column - 1 + EXCERPT < len(text) else "")
+    start = max(0, column - 1 - EXCERPT_CHARS)
+    cut = text[start : column - 1 + EXCERPT_CHARS]
+    return (
+        ("..." if start else "") + escape_unprintable(cut) + ("..." if column - 1 + EXCERPT_CHARS < len(text) else "")
+    )
 
 
-def ascii_controls(text: str) -> str:
+def escape_unprintable(text: str) -> str:
     """`text` with every character that cannot be printed written as an escape."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode("ascii") for c in text)
 
 
-def settle(
-    name: str, outcomes: Iterable[tuple[int, Row | Fault]], rows: Sink, *, on_bad: str, unit: str = "line"
+def separate_bad_rows(
+    name: str, outcomes: Iterable[tuple[int, RowDict | RowFault]], rows: RowSink, *, on_bad: str, unit: str = "line"
 ) -> tuple[Sequence[int], list[str]]:
     """Separate good rows from bad ones.
 
@@ -73,7 +75,7 @@ def settle(
     bad: list[str] = []
     spoilt = 0
     for number, outcome in outcomes:
-        if isinstance(outcome, Fault):
+        if isinstance(outcome, RowFault):
             place = f"{name} {unit} {number}" + (f", column {outcome.column}" if outcome.column else "")
             bad.append(f"{place}: {outcome.message}")
             spoilt += outcome.lines
@@ -81,19 +83,19 @@ def settle(
             rows.append(outcome)
             numbers.append(number)
     if bad and on_bad == "error":
-        raise DataError(told(bad))
-    if spoilt > MOST_SKIPPED * (len(rows) + spoilt):
+        raise DataError(summarize_messages(bad))
+    if spoilt > MAX_SKIPPED_SHARE * (len(rows) + spoilt):
         share = f"{spoilt} of {len(rows) + spoilt} {unit}s"
         raise DataError(
-            f"{name}: {share} cannot be read, and data.on_bad=skip stops above {MOST_SKIPPED:.0%}: so many point to "
-            f"a fault of the whole file\n{told(bad)}"
+            f"{name}: {share} cannot be read, and data.on_bad=skip stops above {MAX_SKIPPED_SHARE:.0%}: so many point to "
+            f"a fault of the whole file\n{summarize_messages(bad)}"
         )
     if not rows:
         raise DataError(f"{name} holds 0 records; there is nothing to learn from it")
     return numbers, bad
 
 
-def told(messages: list[str], count: int | None = None) -> str:
+def summarize_messages(messages: list[str], count: int | None = None) -> str:
     """The first messages, one a line, and a count of the rest; `count` is their number if not all are given."""
-    more = (len(messages) if count is None else count) - SHOWN
-    return "\n".join(messages[:SHOWN]) + (f"\n... and {more} more" if more > 0 else "")
+    more = (len(messages) if count is None else count) - MAX_LISTED
+    return "\n".join(messages[:MAX_LISTED]) + (f"\n... and {more} more" if more > 0 else "")

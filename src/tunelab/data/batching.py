@@ -1,35 +1,38 @@
-"""Which sequences make one step, and how a step is cut into micro-batches.  Pure: lists in, lists and tensors out.
+"""Batches: which rows an epoch takes of each source, which make one optimizer step, and how a step is cut into micro-batches.
 
-Shape letters: B sequences, T tokens.
+Pure: lists in, lists and tensors out.  Shape letters: B sequences, T tokens.
 """
 
 import hashlib
 from array import array
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from itertools import groupby
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from tunelab.data.examples import IGNORE, Example, Micro
-from tunelab.data.packing import best_fit
+from tunelab.data.examples import IGNORE, Example, MicroBatch
+from tunelab.data.packing import pack_best_fit
+from tunelab.errors import DataError
 
 
-class Plan(NamedTuple):
+class BatchPlan(NamedTuple):
     """One step of one rank, before any tensor is made."""
 
     micros: list[list[int]]  # examples of each micro-batch of this rank
     units: float  # what the step's loss is divided by: the sum over all ranks
 
 
-def mix(*numbers: int) -> int:
+def mix_seeds(*numbers: int) -> int:
     """One seed from several numbers, the same in every process."""
     return int.from_bytes(hashlib.blake2b(repr(numbers).encode(), digest_size=7).digest(), "big")
 
 
-def shuffled(count: int, *, seed: int, epoch: int) -> "array[int]":
+def shuffled_order(count: int, *, seed: int, epoch: int) -> "array[int]":
     """The order of an epoch: a function of seed and epoch, never of what was drawn before."""
-    order = torch.randperm(count, generator=torch.Generator().manual_seed(mix(seed, epoch)))
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(mix_seeds(seed, epoch)))
     return array("q", order.numpy().tobytes())
 
 
@@ -38,7 +41,7 @@ def longest_first(indices: Sequence[int], lengths: Sequence[int]) -> list[int]:
     return sorted(indices, key=lambda i: (-lengths[i], i))
 
 
-def cut(
+def split_micro_batches(
     indices: Sequence[int], lengths: Sequence[int], *, micro_tokens: int, flat: bool, pass_cost: int | None = None
 ) -> list[list[int]]:
     """Cut indices into micro-batches of at most `micro_tokens` tokens.
@@ -55,7 +58,7 @@ def cut(
         Micro-batches, each with at least one example: flat ones by best fit, padded ones in order.
     """
     if flat:
-        return best_fit(indices, lengths, limit=micro_tokens)
+        return pack_best_fit(indices, lengths, limit=micro_tokens)
     micros: list[list[int]] = []
     pads = 0
     for index in indices:
@@ -69,7 +72,7 @@ def cut(
     return micros
 
 
-def plan_step(
+def plan_batch(
     batch: Sequence[int],
     lengths: Sequence[int],
     units: Sequence[float],
@@ -79,7 +82,7 @@ def plan_step(
     rank: int = 0,
     world: int = 1,
     pass_cost: int | None = None,
-) -> Plan:
+) -> BatchPlan:
     """The share of one rank in a step, cut into micro-batches, with the units of the whole step.
 
     Ranks take turns along the length-sorted rows, back and forth (0 1 1 0 0 1 ...), so that none is always
@@ -90,41 +93,41 @@ def plan_step(
         for place, index in enumerate(longest_first(batch, lengths))
         if (place % world if place // world % 2 == 0 else world - 1 - place % world) == rank
     ]
-    micros = cut(mine, lengths, micro_tokens=micro_tokens, flat=flat, pass_cost=pass_cost)
-    return Plan(micros, sum(units[i] for i in batch))
+    micros = split_micro_batches(mine, lengths, micro_tokens=micro_tokens, flat=flat, pass_cost=pass_cost)
+    return BatchPlan(micros, sum(units[i] for i in batch))
 
 
-def next_targets(labels: Sequence[int]) -> list[int]:
+def shift_labels(labels: Sequence[int]) -> list[int]:
     """The target of each position: the label of the position after it.  The shift by one happens here alone."""
     return [*labels[1:], IGNORE]
 
 
-def pad_rows(examples: Sequence[Example], *, pad: int) -> Micro:
+def pad_examples(examples: Sequence[Example], *, pad: int) -> MicroBatch:
     """Lay causal examples out as right-padded rows: ids and targets (B, T)."""
     width = max(len(example.ids) for example in examples)
     ids, targets = torch.full((len(examples), width), pad), torch.full((len(examples), width), IGNORE)
     for place, example in enumerate(examples):
         ids[place, : len(example.ids)] = torch.tensor(example.ids)
-        targets[place, : len(example.ids)] = torch.tensor(next_targets(labels_of(example)))
+        targets[place, : len(example.ids)] = torch.tensor(shift_labels(token_labels(example)))
     lengths, rows = lengths_and_rows(examples)
-    return Micro(ids, lengths, targets, rows)
+    return MicroBatch(ids, lengths, targets, rows)
 
 
-def lay_flat(examples: Sequence[Example]) -> Micro:
+def pack_examples(examples: Sequence[Example]) -> MicroBatch:
     """Lay causal examples end to end in one row: ids and targets (1, T), with positions and bounds."""
     ids = torch.tensor([[token for example in examples for token in example.ids]])
-    targets = torch.tensor([[t for example in examples for t in next_targets(labels_of(example))]])
+    targets = torch.tensor([[t for example in examples for t in shift_labels(token_labels(example))]])
     positions = torch.cat([torch.arange(len(example.ids)) for example in examples])[None]
     bounds = torch.tensor([0, *(len(example.ids) for example in examples)]).cumsum(0)
     lengths, rows = lengths_and_rows(examples)
-    return Micro(ids, lengths, targets, rows, positions, bounds)
+    return MicroBatch(ids, lengths, targets, rows, positions, bounds)
 
 
-def pair_sides(examples: Sequence[Example]) -> list[Example]:
+def split_pairs(examples: Sequence[Example]) -> list[Example]:
     """The sequences of pairs one by one: chosen, rejected, chosen, rejected, ..."""
     found = []
     for example in examples:
-        labels = labels_of(example)
+        labels = token_labels(example)
         for part in (slice(example.second), slice(example.second, None)):
             found.append(Example(example.ids[part], labels[part], example.units, example.row))
     return found
@@ -135,8 +138,73 @@ def lengths_and_rows(examples: Sequence[Example]) -> tuple[Tensor, Tensor]:
     return torch.tensor([len(e.ids) for e in examples]), torch.tensor([e.row for e in examples])
 
 
-def labels_of(example: Example) -> list[int]:
+def token_labels(example: Example) -> list[int]:
     """The token labels of a causal example."""
     if not isinstance(example.target, list):
         raise TypeError(f"a causal example has a label for each token, got {example.target!r}")
     return [int(label) for label in example.target]
+
+
+class SourceRange(NamedTuple):
+    """The examples of one source, which stand together in a split."""
+
+    name: str
+    start: int
+    stop: int
+    weight: float = 1.0
+
+    @property
+    def rows(self) -> int:
+        """Its examples."""
+        return self.stop - self.start
+
+    @property
+    def drawn(self) -> int:
+        """How many an epoch sees: rows times weight, to the nearest whole number."""
+        return int(self.rows * self.weight + 0.5)
+
+
+def source_ranges(sources: Sequence[str], weights: Mapping[str, float]) -> list[SourceRange]:
+    """Where the examples of each source stand; sources without an example are left out.
+
+    Args:
+        sources: The source of each example, those of one source together.
+        weights: Of each source, by name.
+
+    Raises:
+        DataError: If a weight is so small that an epoch sees nothing of its source.
+    """
+    found: list[SourceRange] = []
+    for place, name in enumerate(sources):
+        if not found or found[-1].name != name:
+            found.append(SourceRange(name, place, place, weights.get(name, 1.0)))
+        found[-1] = found[-1]._replace(stop=place + 1)
+    if empty := [portion for portion in found if not portion.drawn]:
+        named = ", ".join(f"{p.weight:g} of the {p.rows} examples of {p.name}" for p in empty)
+        raise DataError(f"data.mix: {named} is less than half an example, so none is ever seen; raise the weight")
+    return found
+
+
+def split_by_source(micros: Sequence[Sequence[int]], portions: Sequence[SourceRange]) -> list[list[int]]:
+    """Micro-batches of examples, cut further so that none holds examples of two sources."""
+    starts = [portion.start for portion in portions]
+    return [
+        list(part)
+        for micro in micros
+        for _, part in groupby(sorted(micro, key=lambda i: bisect_right(starts, i)), lambda i: bisect_right(starts, i))
+    ]
+
+
+def epoch_indices(portions: Sequence[SourceRange], *, seed: int, epoch: int) -> "array[int]":
+    """The examples of an epoch, before they are shuffled; with a weight of 1 throughout, each once and in order.
+
+    A weight of 2.5 takes every row twice, and half of the rows, drawn afresh each epoch without repeats, once more.
+    """
+    places = array("q")  # a tenth of a list
+    for number, portion in enumerate(portions):
+        whole, rest = divmod(portion.drawn, portion.rows)
+        places += array("q", range(portion.start, portion.stop)) * whole
+        if rest:
+            drawn = shuffled_order(portion.rows, seed=mix_seeds(seed, number, portion.rows), epoch=epoch)[:rest]
+            places += array("q", sorted(portion.start + row for row in drawn))
+    return places

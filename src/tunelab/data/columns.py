@@ -1,17 +1,19 @@
-"""A record seen through the user's own column names.  Pure."""
+"""A record seen through the user's own column names, and faults of column names that no record has.  Pure."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any, Final
 
 from tunelab.errors import DataError
 
 MISSING: Final = object()
-LONGEST_INDEX: Final = 9  # digits of a place in a list
+MAX_INDEX_DIGITS: Final = 9  # digits of a place in a list
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class ColumnView:
     """One record and the names its columns go by.
 
     Attributes:
@@ -28,28 +30,28 @@ class Row:
 
     def has(self, ours: str) -> bool:
         """Whether the record has the column."""
-        return find(self.record, self.name(ours)) is not MISSING
+        return lookup_path(self.record, self.name(ours)) is not MISSING
 
     def value(self, ours: str) -> Any:
         """What the column holds, None where the record lacks it."""
-        found = find(self.record, self.name(ours))
+        found = lookup_path(self.record, self.name(ours))
         return None if found is MISSING else found
 
     def text(self, ours: str, why: str) -> str:
         """The text of a column that must hold one; `why` says what an empty one costs."""
-        name, found = self.name(ours), find(self.record, self.name(ours))
+        name, found = self.name(ours), lookup_path(self.record, self.name(ours))
         if found is MISSING:
             seen = ", ".join(map(str, self.record)) or "none"
             raise DataError(f"'{name}' is missing; columns: {seen}; name yours with data.columns.{ours}=...")
-        return checked_text(found, name, why)
+        return require_text(found, name, why)
 
     def optional(self, ours: str) -> str:
         """The text of a column that may be missing, null or empty."""
         value = self.value(ours)
-        return "" if value is None else checked_text(value, self.name(ours), None)
+        return "" if value is None else require_text(value, self.name(ours), None)
 
 
-def find(record: Mapping[str, Any], name: str) -> Any:
+def lookup_path(record: Mapping[str, Any], name: str) -> Any:
     """What stands under a name, else at the end of the way that it describes; `MISSING` where nothing does.
 
     Example:
@@ -62,30 +64,63 @@ def find(record: Mapping[str, Any], name: str) -> Any:
     for part in name.split("."):
         if isinstance(found, Mapping) and part in found:
             found = found[part]
-        elif isinstance(found, list | tuple) and place(part) < len(found):
-            found = found[place(part)]
+        elif isinstance(found, list | tuple) and list_index(part) < len(found):
+            found = found[list_index(part)]
         else:
             return MISSING
     return found
 
 
-def place(part: str) -> int:
+def list_index(part: str) -> int:
     """The place in a list that a part of a name stands for; one beyond any list where it is no number."""
-    return int(part) if part.isdecimal() and len(part) <= LONGEST_INDEX else 10**LONGEST_INDEX
+    return int(part) if part.isdecimal() and len(part) <= MAX_INDEX_DIGITS else 10**MAX_INDEX_DIGITS
 
 
-def checked_text(value: Any, name: str, why: str | None) -> str:
+def require_text(value: Any, name: str, why: str | None) -> str:
     """The value itself if it is text, and not blank where `why` says what a blank one costs."""
     if value is not None and not isinstance(value, str):
-        raise DataError(f"'{name}' is {type(value).__name__}, not text: {shown(value)!r}; write it as text")
+        raise DataError(f"'{name}' is {type(value).__name__}, not text: {preview_value(value)!r}; write it as text")
     if why is not None and not (value and value.strip()):
         raise DataError(f"'{name}' is empty; {why}")
     return value or ""
 
 
-def shown(value: Any) -> str:
+def preview_value(value: Any) -> str:
     """The beginning of a value, for a message; its type where it is too deep or too long to be written."""
     try:
         return str(value)[:60]
     except (ValueError, RecursionError):
         return type(value).__name__
+
+
+def missing_column_faults(wanted: Iterable[tuple[str, str]], rows: Iterable[Mapping[str, Any]], file: str) -> list[str]:
+    """What is wrong with columns that no record has; a column that some records lack is no fault here.
+
+    A misspelt name of an optional column would otherwise change nothing and be noticed by nobody.
+
+    Args:
+        wanted: Pairs of a setting and the column it names, or the way to it: `instances.0.output`.
+        rows: The records of the file.
+        file: Its name, for the message.
+
+    Example:
+        >>> missing_columns([("data.text", "txet")], [{"text": "a", "label": "b"}], "a.csv")
+        ["data.text=txet: a.csv has no such column; did you mean 'text'? it has text, label"]
+    """
+    sought = dict.fromkeys(wanted)
+    seen: dict[str, None] = {}
+    for row in rows:
+        for setting, name in [pair for pair in sought if lookup_path(row, pair[1]) is not MISSING]:
+            del sought[setting, name]
+        if not sought:
+            return []
+        seen |= dict.fromkeys(map(str, row))
+    names = list(seen)
+    faults = []
+    for setting, name in sought:
+        near = get_close_matches(name, names, 1)
+        hint = f"did you mean '{near[0]}'? " if near else ""
+        if len(names) == 1 and name in re.split(r"[;|]", names[0]):
+            hint = "its cells are parted by something else than the comma of a csv or the tab of a tsv; "
+        faults.append(f"{setting}={name}: {file} has no such column; {hint}it has {', '.join(names) or 'none'}")
+    return faults

@@ -1,8 +1,11 @@
-"""What a record says once its format is forgotten: turns of a conversation.  Pure."""
+"""A record as a conversation: messages with roles, tools and tool calls in the one shape that chat templates read.  Pure."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
+
+from tunelab.errors import DataError
 
 ROLES: Final = ("system", "user", "assistant", "tool")
 
@@ -50,3 +53,89 @@ class Conversation:
         last = self.last_answer()
         asked = range(len(self.messages)) if train_on != "last_answer" else [] if last is None else [last]
         return [turn for turn in asked if self.messages[turn].role == "assistant" and self.messages[turn].train]
+
+
+JSON_ERRORS = (ValueError, RecursionError)  # not JSON; a number of thousands of digits; nested too deeply
+
+
+def read_tools(value: Any) -> list[dict[str, Any]] | None:
+    """The functions a record offers, as `[{"type": "function", "function": {...}}]`; None if it offers none.
+
+    Args:
+        value: A list of schemas, the same as JSON text, or nothing.
+
+    Raises:
+        DataError: If it is neither.
+    """
+    if isinstance(value, str):
+        if not value.strip():
+            return None
+        try:
+            value = json.loads(value)
+        except JSON_ERRORS as fault:
+            raise DataError(f"'tools' is text but not JSON ({fault}); give a list of function schemas") from None
+    if not value:
+        return None
+    if not isinstance(value, list) or not all(isinstance(tool, Mapping) for tool in value):
+        raise DataError(f"'tools' is {type(value).__name__}; give a list of function schemas, or the same as JSON text")
+    tools = [_wrap_function(tool) for tool in value]
+    if not all(_has_function_name(tool) for tool in tools):
+        raise DataError(
+            "a function in 'tools' has no name, so it cannot be called; give {name, description, parameters}"
+        )
+    return tools
+
+
+def read_calls(value: Any) -> list[dict[str, Any]] | None:
+    """The calls of an assistant turn, with arguments as a dict where they are JSON text; None if there are none.
+
+    Raises:
+        DataError: If it is not a list of calls with a name each.
+    """
+    if not value:
+        return None
+    if not isinstance(value, list) or not all(isinstance(call, Mapping) for call in value):
+        raise DataError(f"'tool_calls' is {type(value).__name__}; give a list of {{name, arguments}}")
+    calls = [_wrap_function(call) for call in value]
+    for call in calls:
+        if not _has_function_name(call):
+            raise DataError("a tool call has no name, so nothing can be called; give {name, arguments}")
+        function = call["function"]
+        call["function"] = {
+            "name": function["name"],
+            **function,
+            "arguments": _parse_arguments(function.get("arguments")),
+        }
+    return calls
+
+
+def calls_from_text(text: str) -> list[dict[str, Any]] | None:
+    """Read a turn that is nothing but a call, `{"name", "arguments"}` or a list of them; None where it is not."""
+    try:
+        value = json.loads(text)
+    except JSON_ERRORS:
+        return None
+    calls = value if isinstance(value, list) else [value]
+    named = calls and all(isinstance(call, Mapping) and isinstance(call.get("name"), str) for call in calls)
+    return read_calls(calls) if named else None
+
+
+def _wrap_function(function: Mapping[str, Any]) -> dict[str, Any]:
+    if "function" in function:
+        return dict(function)
+    return {"type": "function", "function": dict(function)}
+
+
+def _has_function_name(wrapped: Mapping[str, Any]) -> bool:
+    function = wrapped["function"]
+    return isinstance(function, Mapping) and isinstance(function.get("name"), str) and bool(function["name"].strip())
+
+
+def _parse_arguments(value: Any) -> Any:
+    """A dict where the arguments are JSON text: templates write them as JSON, and would quote a text twice."""
+    if not isinstance(value, str):
+        return {} if value is None else value
+    try:
+        return json.loads(value)
+    except JSON_ERRORS:
+        return value

@@ -1,4 +1,4 @@
-"""The plain values that travel from records to the model.
+"""Example, MicroBatch and Batch: the plain values that travel from records to the model.
 
 Shape letters: B sequences, T tokens, C classes or targets.
 """
@@ -44,7 +44,7 @@ class Example:
         return len(self.ids) if flat or self.second is None else 2 * self.longest
 
 
-class Micro(NamedTuple):
+class MicroBatch(NamedTuple):
     """What one forward pass sees: right-padded rows, or (flat) one row of documents laid end to end."""
 
     ids: Tensor  # (B, T) int64; flat: (1, T)
@@ -58,8 +58,8 @@ class Micro(NamedTuple):
     #                                  micro-batch holds 2B sequences: chosen, rejected, chosen, rejected, ...
 
 
-class Step(NamedTuple):
+class Batch(NamedTuple):
     """One optimizer step of one rank (or one slice of an evaluation)."""
 
-    micros: list[Micro]  # this rank's share, never empty
+    micros: list[MicroBatch]  # this rank's share, never empty
     units: float  # sum of `Example.units` of the whole step, over all ranks

@@ -1,4 +1,4 @@
-"""Which fold of a cross-validation each row belongs to.  Pure.
+"""Folds of a cross-validation: which fold each row belongs to.  Pure.
 
 Rows that belong together (equal texts, and rows of one group where groups are asked for) share a fold.  Among what is
 left free, folds get equal shares of every label, then equally many rows.  That takes knowing all rows, so that a row
@@ -12,11 +12,11 @@ from typing import Any
 
 from tunelab.errors import DataError
 
-KEYS = ("folds", "fold", "group")
+CV_KEYS = ("folds", "fold", "group")
 
 
 @dataclass(frozen=True)
-class Turn:
+class FoldSpec:
     """The fold that validates in one run of a cross-validation.
 
     Attributes:
@@ -30,7 +30,7 @@ class Turn:
     group: str | None = None
 
     @classmethod
-    def of(cls, block: Mapping[str, Any]) -> "Turn | None":
+    def of(cls, block: Mapping[str, Any]) -> "FoldSpec | None":
         """The turn that the block `cv` describes; None where a run is no fold."""
         if block.get("fold") is None:
             return None
@@ -46,7 +46,7 @@ def fold_faults(values: Mapping[str, Any]) -> list[str]:
     """
     block = values.get("cv", {})
     folds, fold = block.get("folds"), block.get("fold")
-    faults = [f"cv.{key} is no setting; there are {', '.join(KEYS)}" for key in block if key not in KEYS]
+    faults = [f"cv.{key} is no setting; there are {', '.join(CV_KEYS)}" for key in block if key not in CV_KEYS]
     faults += [
         f"cv.{name}={value} counts, so it must be a whole number"
         for name, value in (("folds", folds), ("fold", fold))
@@ -67,7 +67,7 @@ def fold_faults(values: Mapping[str, Any]) -> list[str]:
     return faults
 
 
-def tied(*keys: Sequence[Hashable]) -> list[int]:
+def number_groups(*keys: Sequence[Hashable]) -> list[int]:
     """Number the sets of rows that belong together: two rows do if they agree in any key, or both with a third.
 
     Args:
@@ -128,7 +128,7 @@ def assign_folds(
             "(equal texts count as one); lower cv.folds"
         )
     counted = {number: Counter(name for row in rows for name in labels[row]) for number, rows in members.items()}
-    refuse_lonely(counted)
+    check_labels_spread(counted)
     totals = Counter[str]()
     for counts in counted.values():
         totals.update(counts)
@@ -152,7 +152,7 @@ def assign_folds(
     return found
 
 
-def refuse_lonely(counted: Mapping[int, Mapping[str, int]]) -> None:
+def check_labels_spread(counted: Mapping[int, Mapping[str, int]]) -> None:
     """Refuse labels that no two folds can share.
 
     Raises:

@@ -1,6 +1,7 @@
-"""Read a record in any of the known layouts as a conversation.  Pure: mappings in, plain values out.
+"""Record formats (messages, sharegpt, alpaca, prompt_completion, text), each read as a conversation.  Pure.
 
-Texts are taken over untouched: nothing is stripped, formatted or interpolated.
+Texts are taken over untouched: nothing is stripped, formatted or interpolated.  A record may also be read for its
+question alone, where there is no answer yet, and a source of a mixture be brought to the columns of the run.
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -9,14 +10,11 @@ from difflib import SequenceMatcher
 from types import MappingProxyType
 from typing import Any, Final
 
-from tunelab.data.columns import Row, checked_text, shown
-from tunelab.data.conversation import ROLES, Conversation, Message
-from tunelab.data.tool_calls import calls_from_text, read_calls, read_tools
-from tunelab.errors import DataError
+from tunelab.data.columns import MISSING, ColumnView, lookup_path, preview_value, require_text
+from tunelab.data.conversation import ROLES, Conversation, Message, calls_from_text, read_calls, read_tools
+from tunelab.errors import ConfigError, DataError
 
-__all__ = ["FORMATS", "Conversation", "Format", "Message", "Row", "detect", "to_conversation"]
-
-META: Final = (
+META_COLUMNS: Final = (
     "id",
     "source",
     "family",
@@ -24,43 +22,45 @@ META: Final = (
     "choices",
     "label",
 )  # taken along for reports, never shown to the model
-AS_NAMED: Final[Mapping[str, str]] = MappingProxyType({})
-NO_ANSWER: Final = "a record without an answer teaches nothing, drop it"
-NO_PROMPT: Final = "an answer without a question teaches nothing about questions, drop it or use data.format=text"
+NO_RENAMES: Final[Mapping[str, str]] = MappingProxyType({})
+NO_ANSWER_MESSAGE: Final = "a record without an answer teaches nothing, drop it"
+NO_PROMPT_MESSAGE: Final = (
+    "an answer without a question teaches nothing about questions, drop it or use data.format=text"
+)
 
 
-def _alpaca(row: Row) -> Conversation:
+def _read_alpaca(row: ColumnView) -> Conversation:
     answer = "output"
     if not row.has("output") and "output" not in row.columns and row.has("response"):
         answer = "response"
-    prompt = row.text("instruction", NO_PROMPT)
+    prompt = row.text("instruction", NO_PROMPT_MESSAGE)
     if extra := row.optional("input"):
         prompt = f"{prompt}\n\n{extra}"
-    return _pair(row, prompt, row.text(answer, NO_ANSWER))
+    return _single_exchange(row, prompt, row.text(answer, NO_ANSWER_MESSAGE))
 
 
-def _prompt_completion(row: Row) -> Conversation:
-    return _pair(row, row.text("prompt", NO_PROMPT), row.text("completion", NO_ANSWER))
+def _read_prompt_completion(row: ColumnView) -> Conversation:
+    return _single_exchange(row, row.text("prompt", NO_PROMPT_MESSAGE), row.text("completion", NO_ANSWER_MESSAGE))
 
 
-def _pair(row: Row, prompt: str, answer: str) -> Conversation:
-    return Conversation((Message("user", prompt), Message("assistant", answer)), None, _meta(row))
+def _single_exchange(row: ColumnView, prompt: str, answer: str) -> Conversation:
+    return Conversation((Message("user", prompt), Message("assistant", answer)), None, _read_meta(row))
 
 
-def _messages(row: Row) -> Conversation:
-    turns = [_turn(turn, ROLE_NAMES, "role", "content") for turn in _turns(row, "messages")]
-    return _conversation(row, turns)
+def _read_messages(row: ColumnView) -> Conversation:
+    turns = [_parse_turn(turn, ROLE_NAMES, "role", "content") for turn in _require_turns(row, "messages")]
+    return _build_conversation(row, turns)
 
 
-def _sharegpt(row: Row) -> Conversation:
-    turns = [_turn(turn, SPEAKERS, "from", "value") for turn in _turns(row, "conversations")]
+def _read_sharegpt(row: ColumnView) -> Conversation:
+    turns = [_parse_turn(turn, SHAREGPT_ROLES, "from", "value") for turn in _require_turns(row, "conversations")]
     if system := row.optional("system"):
         turns.insert(0, Message("system", system))
-    return _conversation(row, turns)
+    return _build_conversation(row, turns)
 
 
 ROLE_NAMES: Final = {role: role for role in ROLES} | {"developer": "system"}
-SPEAKERS: Final = {
+SHAREGPT_ROLES: Final = {
     "human": "user",
     "user": "user",
     "gpt": "assistant",
@@ -72,68 +72,77 @@ SPEAKERS: Final = {
 }
 
 
-TAKEN_ALONG: Final = ("name", "tool_call_id")  # keys of a turn that some templates read
-UNREAD: Final = ("function_call", "reasoning_content", "reasoning", "thinking")  # texts that would go missing
+KEPT_TURN_KEYS: Final = ("name", "tool_call_id")  # keys of a turn that some templates read
+UNSUPPORTED_TURN_KEYS: Final = (
+    "function_call",
+    "reasoning_content",
+    "reasoning",
+    "thinking",
+)  # texts that would go missing
 
 
-def _turns(row: Row, ours: str) -> list[Any]:
+def _require_turns(row: ColumnView, ours: str) -> list[Any]:
     turns, name = row.value(ours), row.name(ours)
     if not row.has(ours):
-        row.text(ours, NO_ANSWER)  # raises, and lists the columns
+        row.text(ours, NO_ANSWER_MESSAGE)  # raises, and lists the columns
     if not isinstance(turns, list | tuple) or not turns:
         got = "empty" if isinstance(turns, list | tuple) else type(turns).__name__
         raise DataError(f"'{name}' is {got}; a conversation is a list of turns, oldest first")
     return list(turns)
 
 
-def _turn(turn: Any, roles: Mapping[str, str], role_key: str, text_key: str) -> Message:
+def _parse_turn(turn: Any, roles: Mapping[str, str], role_key: str, text_key: str) -> Message:
     if not isinstance(turn, Mapping) or role_key not in turn:
         seen = f"keys {', '.join(map(str, turn))}" if isinstance(turn, Mapping) else type(turn).__name__
         raise DataError(f"a turn is {{{role_key}, {text_key}}}, got {seen}")
     said_by = turn[role_key]
     if not isinstance(said_by, str) or said_by not in roles:
-        raise DataError(f"a turn is from {shown(said_by)!r}; known: {', '.join(roles)}")
+        raise DataError(f"a turn is from {preview_value(said_by)!r}; known: {', '.join(roles)}")
     role, value, calls = roles[said_by], turn.get(text_key), read_calls(turn.get("tool_calls"))
-    if lost := [key for key in UNREAD if turn.get(key)] + (["tool_calls"] if calls and role != "assistant" else []):
+    if lost := [key for key in UNSUPPORTED_TURN_KEYS if turn.get(key)] + (
+        ["tool_calls"] if calls and role != "assistant" else []
+    ):
         raise DataError(
             f"{', '.join(lost)} of the {said_by} turn would be lost: no template is given it; write what the model "
             f"shall see or say into '{text_key}', calls of an assistant turn into 'tool_calls'"
         )
     why = None if calls or role in ("system", "tool") else f"each {role} turn says something; drop the record"
-    content = checked_text(value, f"{text_key} of the {said_by} turn", why)
+    content = require_text(value, f"{text_key} of the {said_by} turn", why)
     if said_by == "function_call" and (calls := calls_from_text(content)):
         content = ""
-    more = {key: turn[key] for key in TAKEN_ALONG if isinstance(turn.get(key), str)}
-    return Message(role, content, _learned(turn), calls, more)
+    more = {key: turn[key] for key in KEPT_TURN_KEYS if isinstance(turn.get(key), str)}
+    return Message(role, content, _is_trained(turn), calls, more)
 
 
-def _learned(turn: Mapping[str, Any]) -> bool:
+def _is_trained(turn: Mapping[str, Any]) -> bool:
     """Whether a turn is learned: `train: false` and `weight: 0`, another spelling of it, say no."""
     train, weight = turn.get("train"), turn.get("weight")
     if train is not None and not isinstance(train, bool):
-        raise DataError(f"'train' of a turn is {shown(train)!r}; write true or false")
+        raise DataError(f"'train' of a turn is {preview_value(train)!r}; write true or false")
     if weight is not None and (isinstance(weight, bool) or not isinstance(weight, int | float) or weight not in (0, 1)):
-        raise DataError(f"'weight' of a turn is {shown(weight)!r}; only 0 (not learned) and 1 (learned) are known")
+        raise DataError(
+            f"'weight' of a turn is {preview_value(weight)!r}; only 0 (not learned) and 1 (learned) are known"
+        )
     return train is not False and weight != 0
 
 
-def _conversation(row: Row, turns: list[Message]) -> Conversation:
+def _build_conversation(row: ColumnView, turns: list[Message]) -> Conversation:
     kept = tuple(turn for turn in turns if turn.role != "system" or turn.content.strip())
     if not any(turn.role == "assistant" for turn in kept):
-        raise DataError("there is no assistant turn; " + NO_ANSWER)
-    return Conversation(kept, read_tools(row.value("tools")), _meta(row))
+        raise DataError("there is no assistant turn; " + NO_ANSWER_MESSAGE)
+    return Conversation(kept, read_tools(row.value("tools")), _read_meta(row))
 
 
-def _text(row: Row) -> str:
+def _read_text(row: ColumnView) -> str:
     return row.text("text", "an empty text teaches nothing, drop it")
 
 
-def _meta(row: Row) -> dict[str, Any]:
-    return {name: row.value(name) for name in META if row.has(name)}
+def _read_meta(row: ColumnView) -> dict[str, Any]:
+    return {name: row.value(name) for name in META_COLUMNS if row.has(name)}
 
 
 @dataclass(frozen=True, slots=True)
-class Format:
+class RecordFormat:
     """One layout of records.
 
     Attributes:
@@ -142,7 +151,7 @@ class Format:
         takes: Columns that may be there besides.
     """
 
-    read: Callable[[Row], Conversation | str]
+    read: Callable[[ColumnView], Conversation | str]
     needs: tuple[tuple[str, ...], ...]
     takes: tuple[str, ...] = ()
 
@@ -152,18 +161,18 @@ class Format:
         return ", ".join(needed + [f"[{name}]" for name in self.takes])
 
 
-FORMATS: Final[Mapping[str, Format]] = MappingProxyType(
+FORMATS: Final[Mapping[str, RecordFormat]] = MappingProxyType(
     {
-        "messages": Format(_messages, (("messages",),), ("tools",)),
-        "sharegpt": Format(_sharegpt, (("conversations",),), ("system", "tools")),
-        "alpaca": Format(_alpaca, (("instruction",), ("output", "response")), ("input",)),
-        "prompt_completion": Format(_prompt_completion, (("prompt",), ("completion",))),
-        "text": Format(_text, (("text",),)),
+        "messages": RecordFormat(_read_messages, (("messages",),), ("tools",)),
+        "sharegpt": RecordFormat(_read_sharegpt, (("conversations",),), ("system", "tools")),
+        "alpaca": RecordFormat(_read_alpaca, (("instruction",), ("output", "response")), ("input",)),
+        "prompt_completion": RecordFormat(_read_prompt_completion, (("prompt",), ("completion",))),
+        "text": RecordFormat(_read_text, (("text",),)),
     }
 )
 
 
-def detect(columns: Collection[str], renamed: Mapping[str, str] = AS_NAMED) -> str:
+def detect_format(columns: Collection[str], renamed: Mapping[str, str] = NO_RENAMES) -> str:
     """Tell the format from the column names; the first of `FORMATS` whose columns are all there.
 
     Args:
@@ -183,7 +192,7 @@ def detect(columns: Collection[str], renamed: Mapping[str, str] = AS_NAMED) -> s
     for name, form in FORMATS.items():
         if all(seen.intersection(names) for names in form.needs):
             return name
-    closest = max(FORMATS, key=lambda name: _likeness(FORMATS[name], columns))
+    closest = max(FORMATS, key=lambda name: _column_similarity(FORMATS[name], columns))
     known = "; ".join(f"{name} ({form.describe()})" for name, form in FORMATS.items())
     rename = " ".join(f"data.columns.{names[0]}=..." for names in FORMATS[closest].needs if not seen & set(names))
     raise DataError(
@@ -192,7 +201,7 @@ def detect(columns: Collection[str], renamed: Mapping[str, str] = AS_NAMED) -> s
     )
 
 
-def _likeness(form: Format, columns: Collection[str]) -> float:
+def _column_similarity(form: RecordFormat, columns: Collection[str]) -> float:
     """How well the columns fit, from 0 to 1: the mean over the needed columns of the best match of each."""
     best = [
         max((SequenceMatcher(None, name, str(column)).ratio() for name in names for column in columns), default=0.0)
@@ -202,7 +211,7 @@ def _likeness(form: Format, columns: Collection[str]) -> float:
 
 
 def to_conversation(
-    record: Mapping[str, Any], format: str, columns: Mapping[str, str] = AS_NAMED
+    record: Mapping[str, Any], format: str, columns: Mapping[str, str] = NO_RENAMES
 ) -> Conversation | str:
     """Read one record.
 
@@ -224,4 +233,111 @@ def to_conversation(
     """
     if format not in FORMATS:
         raise DataError(f"data.format is {format!r}; known: auto, {', '.join(FORMATS)}")
-    return FORMATS[format].read(Row(record, columns))
+    return FORMATS[format].read(ColumnView(record, columns))
+
+
+PLACEHOLDER_ANSWER: Final = "?"  # an answer where a format asks for one; it is cut off again and never reaches a model
+QUESTION_COLUMNS: Final = {  # format -> the column that holds what is asked
+    "alpaca": "instruction",
+    "prompt_completion": "prompt",
+    "messages": "messages",
+    "sharegpt": "conversations",
+    "text": "text",
+}
+ANSWER_COLUMNS: Final = {"alpaca": "output", "prompt_completion": "completion"}
+
+
+def read_question(
+    record: Mapping[str, Any], format: str, columns: Mapping[str, str] = NO_RENAMES
+) -> Conversation | str:
+    """The turns a model is to answer; for plain text, the text it is to go on with.
+
+    An answer that the record holds already is left out: the last turn of the assistant, if nothing follows it.
+
+    Args:
+        record: One line of the user's data.
+        format: The format the model learned from, or "auto".  A record without its columns may have another one's.
+        columns: Our name of a column -> the user's name of it.
+
+    Raises:
+        DataError: If the record asks nothing, or what it asks is empty or no text.
+
+    Example:
+        >>> question_of({"prompt": "2+2?"}, "auto").messages[0].content
+        '2+2?'
+    """
+    row = ColumnView(record, columns)
+    fitting = [
+        name
+        for name in dict.fromkeys([format, *QUESTION_COLUMNS])
+        if name in QUESTION_COLUMNS and row.has(QUESTION_COLUMNS[name])
+    ]
+    if not fitting:
+        known = ", ".join(dict.fromkeys(row.name(asked) for asked in QUESTION_COLUMNS.values()))
+        seen = ", ".join(map(str, record)) or "none"
+        raise DataError(f"no column holds a question; it is looked for in {known}, and there is {seen}")
+    format = fitting[0]
+    placed = {ANSWER_COLUMNS.get(format), "messages", "conversations"}  # these stand under our own name by now
+    own = {ours: theirs for ours, theirs in columns.items() if ours not in placed}
+    read = to_conversation(with_placeholder_answer(row, format), format, own)
+    if isinstance(read, str):
+        return read
+    asked = read.messages[: read.last_answer()]
+    if not asked:
+        raise DataError("nothing comes before the first answer, so nothing is asked")
+    return Conversation(asked, read.tools, read.meta)
+
+
+def with_placeholder_answer(row: ColumnView, format: str) -> dict[str, Any]:
+    """The record with an answer in the place where `format` asks for one."""
+    record = dict(row.record)
+    if answer := ANSWER_COLUMNS.get(format):
+        return {**record, answer: PLACEHOLDER_ANSWER}
+    if format not in ("messages", "sharegpt"):
+        return record
+    said, text = ("role", "content") if format == "messages" else ("from", "value")
+    turns = row.value(QUESTION_COLUMNS[format])
+    if isinstance(turns, list | tuple) and turns:
+        last = turns[-1].get(said) if isinstance(turns[-1], Mapping) else None
+        if SHAREGPT_ROLES.get(str(last)) != "assistant":
+            turns = [*turns, {said: "assistant", text: PLACEHOLDER_ANSWER}]
+        record[QUESTION_COLUMNS[format]] = turns  # under our name too, which a way into the record may not lead to
+    return record
+
+
+def rename_columns(row: Mapping[str, Any], columns: Mapping[str, str]) -> dict[str, Any]:
+    """A row in which each column of `columns` (the run's name -> the source's) goes by the run's name.
+
+    Example:
+        >>> renamed({"question": "2+2?", "id": 7}, {"prompt": "question"})
+        {'id': 7, 'prompt': '2+2?'}
+    """
+    given = {ours: lookup_path(row, theirs) for ours, theirs in columns.items()}
+    gone = {*columns, *columns.values()}
+    rest = {name: value for name, value in row.items() if name not in gone}
+    return rest | {ours: value for ours, value in given.items() if value is not MISSING}
+
+
+def format_columns(format: str, names: list[str], columns: Mapping[str, str]) -> frozenset[str]:
+    """The columns to keep, so that each record shows by itself what it is.
+
+    Args:
+        format: Layout of the source; "auto" tells it by `names`.
+        names: Every column of the source.
+        columns: Our name of a column -> the run's name of it.
+
+    Raises:
+        ConfigError: If there is no such format.
+        DataError: If no format fits the columns.
+    """
+    if format != "auto" and format not in FORMATS:
+        raise ConfigError(f"data.mix: format={format} is unknown; choose auto, {', '.join(FORMATS)}")
+    form = FORMATS[detect_format(names, columns) if format == "auto" else format]
+    ours = {name for group in form.needs for name in group} | set(form.takes)
+    theirs = {columns[name] for name in ours if name in columns}
+    return frozenset(ours | theirs | {way.partition(".")[0] for way in theirs} | set(META_COLUMNS))
+
+
+def keep_columns(row: Mapping[str, Any], kept: frozenset[str]) -> dict[str, Any]:
+    """A row without the columns that are not kept."""
+    return {name: value for name, value in row.items() if name in kept}

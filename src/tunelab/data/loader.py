@@ -9,15 +9,22 @@ from itertools import chain
 
 from torch.utils.data import DataLoader
 
-from tunelab.data.batching import Plan, longest_first, plan_step, shuffled
-from tunelab.data.examples import Example, Micro, Step
-from tunelab.data.portions import Portion, apart, epoch_places
-from tunelab.data.token_store import fingerprint, laid_of, units_of
-from tunelab.data.views import Each
+from tunelab.data.batching import (
+    BatchPlan,
+    SourceRange,
+    epoch_indices,
+    longest_first,
+    plan_batch,
+    shuffled_order,
+    split_by_source,
+)
+from tunelab.data.examples import Batch, Example, MicroBatch
+from tunelab.data.lazy_sequences import MappedView
+from tunelab.data.token_store import loss_weights_of, padded_lengths, token_fingerprint
 from tunelab.errors import ConfigError
 
 
-def stay(worker: int) -> None:
+def ignore_signals(worker: int) -> None:
     """Ignore signals in a loader worker: one sent to the group must not kill it under a main process that
     wants to finish its step.
     """
@@ -25,7 +32,7 @@ def stay(worker: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-class StepLoader:
+class BatchLoader:
     """Yields the steps of an epoch for one rank.  The order is a function of seed and epoch, nothing else.
 
     Args:
@@ -50,24 +57,24 @@ class StepLoader:
         self,
         examples: Sequence[Example],
         *,
-        collate: Callable[[list[Example]], Micro],
+        collate: Callable[[list[Example]], MicroBatch],
         filler: Example,
         batch_size: int,
         micro_tokens: int,
         flat: bool = False,
         seed: int = 0,
         shuffle: bool = True,
-        portions: Sequence[Portion] = (),
+        portions: Sequence[SourceRange] = (),
         workers: int = 0,
         rank: int = 0,
         world: int = 1,
         pass_cost: int | None = None,
     ) -> None:
         self.examples, self.collate, self.filler = examples, collate, filler
-        self.lengths, self.units = laid_of(examples, flat=flat), units_of(examples)
+        self.lengths, self.units = padded_lengths(examples, flat=flat), loss_weights_of(examples)
         self.batch_size, self.micro_tokens, self.flat = batch_size, micro_tokens, flat
         self.pass_cost = pass_cost
-        self.portions = list(portions) or [Portion("", 0, len(examples))]
+        self.portions = list(portions) or [SourceRange("", 0, len(examples))]
         self.drawn = sum(portion.drawn for portion in self.portions) if shuffle else len(examples)
         self.seed, self.shuffle, self.workers, self.rank, self.world = seed, shuffle, workers, rank, world
         # Lightning looks for set_epoch at `sampler`, and reads `batch_sampler` wherever it finds the first
@@ -76,7 +83,7 @@ class StepLoader:
         self.identity = {
             "examples": len(examples),
             "tokens": sum(self.lengths),
-            "content": fingerprint(examples),
+            "content": token_fingerprint(examples),
             "batch_size": batch_size,
             "seed": seed,
         }
@@ -110,18 +117,18 @@ class StepLoader:
 
     def _order(self) -> "array[int]":
         if self.shuffle:
-            places = epoch_places(self.portions, seed=self.seed, epoch=self.epoch)
-            return array("q", (places[i] for i in shuffled(len(places), seed=self.seed, epoch=self.epoch)))
+            places = epoch_indices(self.portions, seed=self.seed, epoch=self.epoch)
+            return array("q", (places[i] for i in shuffled_order(len(places), seed=self.seed, epoch=self.epoch)))
         parts = (longest_first(range(part.start, part.stop), self.lengths) for part in self.portions)
         return array("q", chain.from_iterable(parts))
 
-    def plans(self) -> list[Plan]:
+    def plans(self) -> list[BatchPlan]:
         """How the first epoch is cut into steps, whatever has been seen of it."""
         order = self._order()
         return [self._plan(order, start) for start in range(0, len(order), self.batch_size)]
 
-    def _plan(self, order: "array[int]", start: int) -> Plan:
-        plan = plan_step(
+    def _plan(self, order: "array[int]", start: int) -> BatchPlan:
+        plan = plan_batch(
             order[start : start + self.batch_size],
             self.lengths,
             self.units,
@@ -131,23 +138,23 @@ class StepLoader:
             world=self.world,
             pass_cost=self.pass_cost,
         )
-        return plan if self.shuffle else plan._replace(micros=apart(plan.micros, self.portions))
+        return plan if self.shuffle else plan._replace(micros=split_by_source(plan.micros, self.portions))
 
-    def _step(self, plan: Plan) -> Step:  # runs in the workers
+    def _step(self, plan: BatchPlan) -> Batch:  # runs in the workers
         rows = [[self.examples[index] for index in micro] for micro in plan.micros] or [[self.filler]]
-        return Step([self.collate(row) for row in rows], plan.units)
+        return Batch([self.collate(row) for row in rows], plan.units)
 
-    def __iter__(self) -> Iterator[Step]:
+    def __iter__(self) -> Iterator[Batch]:
         # a generator: nothing below runs before the first next(), when set_epoch and load_state_dict have been called
         order, self.done, self.skip = self._order(), self.skip, 0
         starts = range(self.done * self.batch_size, len(order), self.batch_size)
-        plans: Each[Plan] = Each(partial(self._plan, order), starts)  # made when their turn comes
-        steps: DataLoader[Step] = DataLoader(
+        plans: MappedView[BatchPlan] = MappedView(partial(self._plan, order), starts)  # made when their turn comes
+        steps: DataLoader[Batch] = DataLoader(
             plans,  # type: ignore[arg-type]  # a sequence is a map-style data set
             batch_size=None,
             collate_fn=self._step,  # type: ignore[arg-type]  # without a batch size it is given one plan
             num_workers=self.workers,
-            worker_init_fn=stay,
+            worker_init_fn=ignore_signals,
         )
         for step in steps:
             self.done += 1

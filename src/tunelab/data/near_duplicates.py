@@ -1,29 +1,99 @@
-"""Texts that are almost the same, found by MinHash and proved by counting.  Pure; nothing is drawn at random.
+"""Near duplicates of texts, proposed by MinHash and decided by counting.  Pure; nothing is drawn at random.
 
 A text is compared as the set of its shingles: three words in a row, or three characters in a row where a script does
-not part words.  The likeness of two texts is the Jaccard index of their sets: shared shingles over all shingles.
+not part words.  The similarity of two texts is the Jaccard index of their sets: shared shingles over all shingles.
 MinHash (Broder 1997) with bands (Leskovec, Rajaraman, Ullman, "Mining of Massive Datasets", chapter 3) proposes
 pairs; the true index decides, so what is reported is never wrong.  A pair right at the threshold is missed with a
-probability below `MISS`, and less the more alike the two are.
+probability below `MAX_MISS_PROBABILITY`, and less the more alike the two are.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 
 import numpy as np
 import numpy.typing as npt
 
-from tunelab.data.shingles import Hashes, scrambled, shingles
+from tunelab.data.splits import normalize_text
 
-FUNCTIONS = 128  # hash functions of a signature
-MISS = 0.002  # most pairs right at the threshold that may be missed
-CROWD = 64  # known texts of one bucket, and in all, that are compared with a text; templates fill buckets by thousands
-DOUBT = 4.0  # standard deviations by which an estimate may lie below the threshold and still be counted out
-BLOCK = 2**17  # shingles hashed at once: they stay in the processor's cache
+HashArray = npt.NDArray[np.uint64]
+SHINGLE_WIDTH = 3  # words, or characters of an unspaced script, in one shingle
+UNSPACED_SCRIPTS = (
+    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+)
+WORD_PATTERN = re.compile(
+    f"[{UNSPACED_SCRIPTS}]|[^\\W{UNSPACED_SCRIPTS}]+"
+)  # Thai, Burmese, Khmer, kana and Han letters stand for themselves
+
+
+class _WordHashes(dict[str, int]):
+    """Words to 64-bit hashes, the same on every machine."""
+
+    def __missing__(self, word: str) -> int:
+        self[word] = found = int.from_bytes(blake2b(word.encode("utf-8", "surrogatepass"), digest_size=8).digest())
+        return found
+
+
+def split_words(text: str) -> list[str]:
+    """What shingles are made of: words without case, single characters of unspaced scripts, else every character.
+
+    Example:
+        >>> words("Rain in 北京, again!")
+        ['rain', 'in', '北', '京', 'again']
+    """
+    plain = normalize_text(text).casefold()
+    return WORD_PATTERN.findall(plain) or list(plain)
+
+
+def hash_shingles(texts: Sequence[str]) -> tuple[HashArray, npt.NDArray[np.int64]]:
+    """The shingles of all texts, one after another, as hashes; repeats are kept.
+
+    A text of fewer words than a shingle has is one shingle; an empty one too.
+
+    Returns:
+        Hashes, and where each text starts among them, with their number at the end, (texts + 1,).
+    """
+    known = _WordHashes()
+    flat: list[int] = []
+    counts = np.empty(len(texts), dtype=np.int64)
+    for place, text in enumerate(texts):
+        before = len(flat)
+        flat.extend(map(known.__getitem__, split_words(text)))
+        flat.extend([0] * (SHINGLE_WIDTH - len(flat) + before))
+        counts[place] = len(flat) - before
+    hashed = np.array([*flat, *[0] * (SHINGLE_WIDTH - 1)], dtype=np.uint64)
+    mixed = np.zeros(len(flat), dtype=np.uint64)
+    for offset in range(SHINGLE_WIDTH):
+        mixed = splitmix64(mixed ^ hashed[offset : offset + len(flat)])
+    ends = counts.cumsum()
+    whole = np.ones(len(flat), dtype=bool)
+    for back in range(1, SHINGLE_WIDTH):
+        whole[ends - back] = False  # these would reach into the next text
+    return mixed[whole], np.concatenate([[0], (counts - SHINGLE_WIDTH + 1).cumsum()])
+
+
+def splitmix64(values: HashArray) -> HashArray:
+    """Spread 64-bit numbers over their range (the finalizer of splitmix64; Steele, Lea, Flood 2014)."""
+    values = values + np.uint64(0x9E3779B97F4A7C15)
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))
+
+
+HASH_FUNCTIONS = 128  # hash functions of a signature
+MAX_MISS_PROBABILITY = 0.002  # most pairs right at the threshold that may be missed
+MAX_CANDIDATES = (
+    64  # known texts of one bucket, and in all, that are compared with a text; templates fill buckets by thousands
+)
+ESTIMATE_TOLERANCE = (
+    4.0  # standard deviations by which an estimate may lie below the threshold and still be counted out
+)
+SHINGLES_PER_BLOCK = 2**17  # shingles hashed at once: they stay in the processor's cache
 
 
 @dataclass(frozen=True, slots=True)
-class Likeness:
+class SimilarPair:
     """A text and the known text that is most like it.
 
     Attributes:
@@ -36,42 +106,44 @@ class Likeness:
     similarity: float
 
 
-def signatures(hashes: Hashes, starts: npt.NDArray[np.int64]) -> npt.NDArray[np.uint32]:
+def minhash_signatures(hashes: HashArray, starts: npt.NDArray[np.int64]) -> npt.NDArray[np.uint32]:
     """For each text and hash function the smallest hash of its shingles, (texts, FUNCTIONS)."""
     # hashes are spread already, so 32 bits and one multiplication by an odd number re-order them well enough
-    factors = scrambled(np.arange(FUNCTIONS, dtype=np.uint64)).astype(np.uint32) | np.uint32(1)
-    shifts = scrambled(np.arange(FUNCTIONS, 2 * FUNCTIONS, dtype=np.uint64)).astype(np.uint32)
+    factors = splitmix64(np.arange(HASH_FUNCTIONS, dtype=np.uint64)).astype(np.uint32) | np.uint32(1)
+    shifts = splitmix64(np.arange(HASH_FUNCTIONS, 2 * HASH_FUNCTIONS, dtype=np.uint64)).astype(np.uint32)
     short = hashes.astype(np.uint32)
-    found = np.empty((len(starts) - 1, FUNCTIONS), dtype=np.uint32)
+    found = np.empty((len(starts) - 1, HASH_FUNCTIONS), dtype=np.uint32)
     first = 0
     while first < len(starts) - 1:
-        last = max(first + 1, int(np.searchsorted(starts, starts[first] + BLOCK, side="right")) - 1)
+        last = max(first + 1, int(np.searchsorted(starts, starts[first] + SHINGLES_PER_BLOCK, side="right")) - 1)
         block, cuts = short[starts[first] : starts[last]], starts[first:last] - starts[first]
-        for function in range(FUNCTIONS):
+        for function in range(HASH_FUNCTIONS):
             found[first:last, function] = np.minimum.reduceat(block * factors[function] + shifts[function], cuts)
         first = last
     return found
 
 
-def bands(threshold: float) -> tuple[int, int]:
+def lsh_bands(threshold: float) -> tuple[int, int]:
     """How many bands a signature is cut into, and how many hashes make one: as long as `MISS` allows."""
-    for length in range(FUNCTIONS, 1, -1):
-        if (1 - threshold**length) ** (FUNCTIONS // length) <= MISS:
-            return FUNCTIONS // length, length
-    return FUNCTIONS, 1
+    for length in range(HASH_FUNCTIONS, 1, -1):
+        if (1 - threshold**length) ** (HASH_FUNCTIONS // length) <= MAX_MISS_PROBABILITY:
+            return HASH_FUNCTIONS // length, length
+    return HASH_FUNCTIONS, 1
 
 
-def keys_of(signed: npt.NDArray[np.uint32], threshold: float) -> Iterator[Hashes]:
+def band_keys(signed: npt.NDArray[np.uint32], threshold: float) -> Iterator[HashArray]:
     """For each band one number per text; texts that agree in a band share it."""
-    count, length = bands(threshold)
+    count, length = lsh_bands(threshold)
     for band in range(count):
         key = np.full(len(signed), band, dtype=np.uint64)
         for column in range(band * length, (band + 1) * length):
-            key = scrambled(key ^ signed[:, column])
+            key = splitmix64(key ^ signed[:, column])
         yield key
 
 
-def near_duplicates(known: Sequence[str], asked: Sequence[str], *, threshold: float) -> tuple[list[Likeness], int]:
+def find_near_duplicates(
+    known: Sequence[str], asked: Sequence[str], *, threshold: float
+) -> tuple[list[SimilarPair], int]:
     """For each asked text, the known text most like it, where one is at least `threshold` like it.
 
     Args:
@@ -85,48 +157,48 @@ def near_duplicates(known: Sequence[str], asked: Sequence[str], *, threshold: fl
     """
     if not known or not asked:
         return [], 0
-    hashes, starts = shingles([*known, *asked])
-    signed = signatures(hashes, starts)
+    hashes, starts = hash_shingles([*known, *asked])
+    signed = minhash_signatures(hashes, starts)
     candidates: dict[int, set[int]] = {}
     crowded: set[int] = set()
-    for key in keys_of(signed, threshold):
+    for key in band_keys(signed, threshold):
         own, others = key[: len(known)], key[len(known) :]
         order = np.argsort(own, kind="stable")
         low, high = (np.searchsorted(own[order], others, side=side) for side in ("left", "right"))
         for place in np.flatnonzero(high > low).tolist():
             first, last = int(low[place]), int(high[place])
-            if last - first > CROWD:
+            if last - first > MAX_CANDIDATES:
                 crowded.add(place)
-            candidates.setdefault(place, set()).update(order[first : min(last, first + CROWD)].tolist())
-    sets = _Sets(hashes, starts)
+            candidates.setdefault(place, set()).update(order[first : min(last, first + MAX_CANDIDATES)].tolist())
+    sets = _ShingleSets(hashes, starts)
     found = []
     for place in sorted(candidates):
-        rows = likely(signed, np.array(sorted(candidates[place])), len(known) + place, threshold)
-        if len(rows) > CROWD:
+        rows = likely_matches(signed, np.array(sorted(candidates[place])), len(known) + place, threshold)
+        if len(rows) > MAX_CANDIDATES:
             crowded.add(place)
-        likeness = {row: sets.jaccard(row, len(known) + place) for row in sorted(rows[:CROWD].tolist())}
+        likeness = {row: sets.jaccard(row, len(known) + place) for row in sorted(rows[:MAX_CANDIDATES].tolist())}
         best = max(likeness, key=likeness.__getitem__, default=None)
         if best is not None and likeness[best] >= threshold:
-            found.append(Likeness(place, best, likeness[best]))
+            found.append(SimilarPair(place, best, likeness[best]))
     return found, len(crowded)
 
 
-def likely(
+def likely_matches(
     signed: npt.NDArray[np.uint32], rows: npt.NDArray[np.int64], asked: int, threshold: float
 ) -> npt.NDArray[np.int64]:
     """Those of `rows` that may reach the threshold, by the share of equal hashes in signatures; likeliest first."""
     shares = (signed[rows] == signed[asked]).mean(axis=1)
-    spread = (threshold * (1 - threshold) / FUNCTIONS) ** 0.5
-    kept = shares >= threshold - DOUBT * spread
+    spread = (threshold * (1 - threshold) / HASH_FUNCTIONS) ** 0.5
+    kept = shares >= threshold - ESTIMATE_TOLERANCE * spread
     order = np.argsort(-shares[kept], kind="stable")
     found: npt.NDArray[np.int64] = rows[kept][order]
     return found
 
 
-class _Sets(Mapping[int, frozenset[int]]):
+class _ShingleSets(Mapping[int, frozenset[int]]):
     """The shingles of each text as a set, made when first asked for."""
 
-    def __init__(self, hashes: Hashes, starts: npt.NDArray[np.int64]) -> None:
+    def __init__(self, hashes: HashArray, starts: npt.NDArray[np.int64]) -> None:
         self._hashes, self._starts = hashes, starts
         self._made: dict[int, frozenset[int]] = {}
 

@@ -1,10 +1,10 @@
-"""Bins of documents: which ones share one flat row.  Pure: lists in, lists out."""
+"""Packing: which documents share one row.  Pure: lists in, lists out."""
 
 from bisect import bisect_left, insort
 from collections.abc import Sequence
 
 
-def best_fit(indices: Sequence[int], lengths: Sequence[int], *, limit: int) -> list[list[int]]:
+def pack_best_fit(indices: Sequence[int], lengths: Sequence[int], *, limit: int) -> list[list[int]]:
     """Put each document into the fullest bin that still has room for it; open a new bin where none has.
 
     Longest first this is best-fit decreasing (Johnson et al., 1974), which needs at most 11/9 of the fewest bins

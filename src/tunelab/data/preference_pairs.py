@@ -1,4 +1,4 @@
-"""Read a record as two conversations that part at an answer.  Pure: mappings in, plain values out.
+"""Preference pairs: a record as two conversations, chosen and rejected, that share their prompt.  Pure.
 
 Three layouts are known: prompt, chosen and rejected as texts; the prompt as text or messages with answers as messages;
 chosen and rejected as whole conversations that share their beginning.
@@ -9,16 +9,16 @@ from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import Any
 
-from tunelab.data.columns import Row
+from tunelab.data.columns import ColumnView
 from tunelab.data.conversation import Conversation, Message
-from tunelab.data.formats import AS_NAMED, to_conversation
+from tunelab.data.formats import NO_RENAMES, to_conversation
 from tunelab.errors import DataError
 
-SIDES = ("chosen", "rejected")
+PAIR_SIDES = ("chosen", "rejected")
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
+class PreferencePair:
     """A better and a worse way to go on from one prompt.
 
     Attributes:
@@ -32,7 +32,7 @@ class Pair:
     rejected: Conversation
 
 
-def to_pair(record: Mapping[str, Any], columns: Mapping[str, str] = AS_NAMED) -> Pair:
+def to_preference_pair(record: Mapping[str, Any], columns: Mapping[str, str] = NO_RENAMES) -> PreferencePair:
     """Read one record.
 
     Args:
@@ -46,10 +46,10 @@ def to_pair(record: Mapping[str, Any], columns: Mapping[str, str] = AS_NAMED) ->
         >>> to_pair({"prompt": "2+2?", "chosen": "4", "rejected": "5"}).rejected.messages[1].content
         '5'
     """
-    row = Row(record, columns)
-    prompt = _prompt(row)
-    chosen, rejected = (_side(row, side, prompt) for side in SIDES)
-    for side, talk in zip(SIDES, (chosen, rejected), strict=True):
+    row = ColumnView(record, columns)
+    prompt = _prompt_turns(row)
+    chosen, rejected = (_read_side(row, side, prompt) for side in PAIR_SIDES)
+    for side, talk in zip(PAIR_SIDES, (chosen, rejected), strict=True):
         if talk.messages[-1].role != "assistant":
             raise DataError(f"'{row.name(side)}' ends with a {talk.messages[-1].role} turn; it must end with an answer")
     both = list(zip(chosen.messages[:-1], rejected.messages[:-1], strict=False))
@@ -60,10 +60,10 @@ def to_pair(record: Mapping[str, Any], columns: Mapping[str, str] = AS_NAMED) ->
                 f"'{row.name('chosen')}' and '{row.name('rejected')}' part at a {talk.messages[shared].role} turn "
                 f"(turn {shared + 1}), so they do not answer the same prompt; pair answers to one prompt"
             )
-    return Pair(chosen.messages[:shared], *(_learned_from(talk, shared) for talk in (chosen, rejected)))
+    return PreferencePair(chosen.messages[:shared], *(_train_only_after(talk, shared) for talk in (chosen, rejected)))
 
 
-def _prompt(row: Row) -> list[Any] | None:
+def _prompt_turns(row: ColumnView) -> list[Any] | None:
     """The turns of the prompt column; None where there is none."""
     given = row.value("prompt")
     if given is None:
@@ -75,17 +75,17 @@ def _prompt(row: Row) -> list[Any] | None:
     return [{"role": "user", "content": row.text("prompt", "an answer needs a question, drop the record")}]
 
 
-def _side(row: Row, side: str, prompt: list[Any] | None) -> Conversation:
+def _read_side(row: ColumnView, side: str, prompt: list[Any] | None) -> Conversation:
     """One whole conversation: the answer after its prompt, unless it brings the prompt along."""
     name, given = row.name(side), row.value(side)
     if isinstance(given, list | tuple):
         turns = list(given)
         if not turns:
             raise DataError(f"'{name}' is empty; a pair needs two answers, drop it")
-        if prompt and not _brings(turns, prompt):
-            if _role(turns[0]) in ("system", "developer", "user") and _role(prompt[-1]) == "user":
+        if prompt and not _contains_prompt(turns, prompt):
+            if _turn_role(turns[0]) in ("system", "developer", "user") and _turn_role(prompt[-1]) == "user":
                 raise DataError(
-                    f"'{name}' starts with a {_role(turns[0])} turn and does not hold '{row.name('prompt')}', so it is "
+                    f"'{name}' starts with a {_turn_role(turns[0])} turn and does not hold '{row.name('prompt')}', so it is "
                     "unclear what is answered; leave one of the two out"
                 )
             turns = [*prompt, *turns]
@@ -105,23 +105,23 @@ def _side(row: Row, side: str, prompt: list[Any] | None) -> Conversation:
     return talk
 
 
-def _brings(turns: list[Any], prompt: list[Any]) -> bool:
+def _contains_prompt(turns: list[Any], prompt: list[Any]) -> bool:
     """Whether a conversation has the prompt in it already: at its start, or (one question) after a system turn."""
-    said, asked = ([(_role(turn), _content(turn)) for turn in part] for part in (turns, prompt))
+    said, asked = ([(_turn_role(turn), _turn_content(turn)) for turn in part] for part in (turns, prompt))
     if said[: len(asked)] == asked:
         return True
-    return len(asked) == 1 and _role(turns[0]) in ("system", "developer") and said[1:2] == asked
+    return len(asked) == 1 and _turn_role(turns[0]) in ("system", "developer") and said[1:2] == asked
 
 
-def _role(turn: Any) -> Any:
+def _turn_role(turn: Any) -> Any:
     return turn.get("role") if isinstance(turn, Mapping) else None
 
 
-def _content(turn: Any) -> Any:
+def _turn_content(turn: Any) -> Any:
     return turn.get("content") if isinstance(turn, Mapping) else turn
 
 
-def _learned_from(talk: Conversation, shared: int) -> Conversation:
+def _train_only_after(talk: Conversation, shared: int) -> Conversation:
     """The conversation with nothing learned of its first `shared` turns."""
     kept = [replace(message, train=False) for message in talk.messages[:shared]]
     return replace(talk, messages=(*kept, *talk.messages[shared:]))

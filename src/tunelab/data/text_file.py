@@ -1,18 +1,18 @@
-"""The text of a file in pieces, so that a large file is never held whole."""
+"""Text of a file, decoded in chunks, or a message that says which encoding the file probably has."""
 
 import codecs
 import re
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from tunelab.data.decode import MARKS, SAMPLE, check_encoding, decode
-from tunelab.errors import DataError
+from tunelab.errors import ConfigError, DataError
 
-PIECE = 2**20  # bytes read at once
+CHUNK_BYTES = 2**20  # bytes read at once
 # Codecs whose pieces decode as the whole does; the others (utf-7, punycode) need all bytes at once.
-IN_PIECES = re.compile(
+INCREMENTAL_CODECS = re.compile(
     r"utf[-_](8|16|32)([-_](sig|le|be))?|ascii|cp\d+|iso8859-\d+|gb\w+|big5\w*|shift_jis\w*|euc_\w+|koi8-\w"
 )
 
@@ -35,11 +35,11 @@ class TextFile:
         self.name, self.path, self.encoding, self.keep_going = name, path, encoding, keep_going
         self.codec = check_encoding(encoding)
         self.text: str | None = None
-        if path.stat().st_size <= whole or not IN_PIECES.fullmatch(self.codec):
+        if path.stat().st_size <= whole or not INCREMENTAL_CODECS.fullmatch(self.codec):
             self.text = self._all()
 
     def _all(self) -> str:
-        return decode(self.name, self.path.read_bytes(), self.encoding, keep_going=self.keep_going)
+        return decode_bytes(self.name, self.path.read_bytes(), self.encoding, keep_going=self.keep_going)
 
     def pieces(self) -> Iterator[str]:
         """The text from its start, piece by piece."""
@@ -48,19 +48,21 @@ class TextFile:
             return
         unicode, codec = self.codec in ("utf-8", "utf-8-sig"), self.codec
         with self.path.open("rb") as file:
-            head = file.read(SAMPLE)
+            head = file.read(SAMPLE_BYTES)
             file.seek(0)
             if unicode:
-                decode(self.name, head, self.encoding, keep_going=True)  # refuses a file that is plainly another one
+                decode_bytes(
+                    self.name, head, self.encoding, keep_going=True
+                )  # refuses a file that is plainly another one
             elif head.startswith(codecs.BOM_UTF8):
-                decode(self.name, head, self.encoding)  # the mark alone contradicts the encoding
-            elif codec in ("utf-16", "utf-32") and not head.startswith(tuple(mark for mark, _ in MARKS)):
+                decode_bytes(self.name, head, self.encoding)  # the mark alone contradicts the encoding
+            elif codec in ("utf-16", "utf-32") and not head.startswith(tuple(mark for mark, _ in BYTE_ORDER_MARKS)):
                 codec += "-le" if sys.byteorder == "little" else "-be"  # without a mark: as this machine has it
             handler = "surrogateescape" if unicode and self.keep_going else "strict"
             decoder = codecs.getincrementaldecoder(codec)(handler)
             first = True
             try:
-                for raw in iter(partial(file.read, PIECE), b""):
+                for raw in iter(partial(file.read, CHUNK_BYTES), b""):
                     text = decoder.decode(raw)
                     yield text.removeprefix("\ufeff") if first else text
                     first = first and not text
@@ -94,3 +96,94 @@ class TableLines(Iterable[str]):
 
     def __iter__(self) -> Iterator[str]:
         return (line.removesuffix("\r") for line in self.file.lines(self.ends))
+
+
+UTF8_BOM = codecs.BOM_UTF8
+BYTE_ORDER_MARKS = (  # longest first: the UTF-32 mark begins with the UTF-16 one
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+SAMPLE_BYTES = 65536  # bytes a guess looks at
+
+
+def check_encoding(encoding: str) -> str:
+    """The canonical name of a text encoding.
+
+    Raises:
+        ConfigError: If Python knows no text encoding of that name.
+    """
+    try:
+        "".encode(encoding)  # refuses bytes-to-bytes codecs such as hex, which `lookup` alone lets through
+        b"".decode(encoding)
+        return codecs.lookup(encoding).name
+    except (LookupError, ValueError) as error:
+        raise ConfigError(f"data.encoding={encoding!r} is no text encoding; try utf-8, gb18030 or utf-16") from error
+
+
+def decode_bytes(name: str, raw: bytes, encoding: str, *, keep_going: bool = False) -> str:
+    """Decode a whole file; a byte order mark is taken off.
+
+    Args:
+        name: The file, as messages name it.
+        raw: All its bytes.
+        encoding: As `data.encoding`.
+        keep_going: Leave undecodable bytes of UTF-8 as lone surrogates, so that only their lines are bad.
+
+    Raises:
+        DataError: If the bytes are not in that encoding; names line, byte offset and a likely encoding.
+        ConfigError: If there is no such encoding.
+    """
+    canonical = check_encoding(encoding)
+    unicode = canonical in ("utf-8", "utf-8-sig")
+    if raw.startswith(UTF8_BOM) and not unicode:
+        raise DataError(f"{name} starts with the UTF-8 byte order mark, got data.encoding={encoding}; set it to utf-8")
+    likely = guess_utf16_or_utf32(raw) if unicode else None
+    if likely:
+        raise DataError(f"{name} is not {encoding}: it looks like {likely}; set data.encoding={likely}")
+    try:
+        return raw.decode(canonical, "surrogateescape" if unicode and keep_going else "strict").removeprefix("\ufeff")
+    except UnicodeDecodeError as error:
+        start, byte = error.start, raw[error.start : error.start + 1].hex()
+        line = raw[:start].decode(canonical, "ignore").count("\n") + 1
+        other = guess_encoding(raw)
+        advice = f"it looks like {other}; set data.encoding={other}" if other != canonical else "save the file anew"
+        raise DataError(
+            f"{name} line {line}: byte 0x{byte} at offset {start} is not {encoding} ({error.reason}); {advice}"
+        ) from error
+    except ValueError as error:  # UnicodeError of codecs such as utf-16, and what odd codecs raise
+        raise DataError(f"{name} is not {encoding}: {error}") from error
+
+
+def guess_utf16_or_utf32(raw: bytes) -> str | None:
+    """`utf-16...` or `utf-32` where the byte order mark or the pattern of zero bytes says so."""
+    for mark, encoding in BYTE_ORDER_MARKS:
+        if raw.startswith(mark):
+            return encoding
+    even, odd = raw[0:SAMPLE_BYTES:2], raw[1:SAMPLE_BYTES:2]
+    if len(odd) < 2:  # too short to show a pattern
+        return None
+    for zeros, letters, encoding in ((odd, even, "utf-16-le"), (even, odd, "utf-16-be")):
+        # Latin text, JSON punctuation and line ends have a zero high byte; real text has none in the low one.
+        if zeros.count(0) >= max(2, len(zeros) // 5) and not letters.count(0):
+            return encoding
+    return None
+
+
+def guess_encoding(raw: bytes) -> str:
+    """The encoding that a file which is not UTF-8 most likely has.
+
+    GB 18030 decodes much Western text by accident, into rare characters; Chinese text stays mostly within the
+    common ones of GB 2312.
+    """
+    if wide := guess_utf16_or_utf32(raw):
+        return wide
+    with suppress(UnicodeDecodeError):
+        wide_characters = [c for c in raw.decode("gb18030") if not c.isascii()]
+        if sum(1 for c in wide_characters if c.encode("gb2312", "ignore")) * 2 > len(wide_characters):
+            return "gb18030"
+    with suppress(UnicodeDecodeError):
+        raw.decode("cp1252")
+        return "cp1252"
+    return "latin-1"

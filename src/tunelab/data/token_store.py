@@ -1,4 +1,4 @@
-"""Examples of a large split: token ids, labels and what belongs to them in flat files, mapped into memory."""
+"""Encoded examples of a large split: token ids, labels and weights in memory-mapped files."""
 
 from array import array
 from collections.abc import Callable, Iterable, Sequence
@@ -9,26 +9,26 @@ import numpy as np
 import numpy.typing as npt
 
 from tunelab.data.examples import IGNORE, Example
-from tunelab.data.mapped import Mapped, Scratch
-from tunelab.data.views import View
+from tunelab.data.lazy_sequences import LazySequence
+from tunelab.data.memory_map import MemoryMap, ScratchDir
 
 # How the target of an example is kept.
-MASKED: Final = 0  # token labels, each the id or IGNORE: one bit each
-WHOLE: Final = 1  # a list of whole numbers
-REAL: Final = 2  # a list of numbers
-SINGLE: Final = 3  # one whole number
-ROW: Final = np.dtype(
+TARGET_MASKED: Final = 0  # token labels, each the id or IGNORE: one bit each
+TARGET_INTEGERS: Final = 1  # a list of whole numbers
+TARGET_FLOATS: Final = 2  # a list of numbers
+TARGET_INTEGER: Final = 3  # one whole number
+ROW_DTYPE: Final = np.dtype(
     [
         ("start", np.int64), ("length", np.int64), ("mask", np.int64), ("others", np.int64), ("other", np.int64),
         ("kind", np.int64), ("units", np.float64), ("row", np.int64), ("second", np.int64),
         ("chosen", np.float64), ("rejected", np.float64),
     ]
 )  # fmt: skip
-NONE: Final = -1  # in `second`; nan in the two references
-SLICE: Final = 2**20  # token ids hashed at once
+NO_SECOND: Final = -1  # in `second`; nan in the two references
+HASH_CHUNK: Final = 2**20  # token ids hashed at once
 
 
-class TokenStore(View[Example]):
+class TokenStore(LazySequence[Example]):
     """Examples on disk; each access makes a fresh one, equal to the one that was written.
 
     Args:
@@ -38,12 +38,12 @@ class TokenStore(View[Example]):
         rows: One `ROW` for each example.
     """
 
-    def __init__(self, ids: Mapped, bits: Mapped, others: Mapped, rows: Mapped) -> None:
+    def __init__(self, ids: MemoryMap, bits: MemoryMap, others: MemoryMap, rows: MemoryMap) -> None:
         self.files = (ids, bits, others, rows)
         self.ids: npt.NDArray[np.int32] = np.frombuffer(ids.view(), np.int32)
         self.bits: npt.NDArray[np.uint8] = np.frombuffer(bits.view(), np.uint8)
         self.others: npt.NDArray[np.float64] = np.frombuffer(others.view(), np.float64)
-        self.rows: npt.NDArray[Any] = np.frombuffer(rows.view(), ROW)
+        self.rows: npt.NDArray[Any] = np.frombuffer(rows.view(), ROW_DTYPE)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -55,26 +55,26 @@ class TokenStore(View[Example]):
         ids = self.ids[start : start + length]
         values = self.others[others : others + other].tolist()
         target: list[int] | list[float] | int
-        if kind == MASKED:
+        if kind == TARGET_MASKED:
             learned = np.unpackbits(self.bits[mask : mask + (length + 7) // 8], count=length)
             target = np.where(learned, ids, IGNORE).tolist()
-        elif kind == REAL:
+        elif kind == TARGET_FLOATS:
             target = values
         else:
-            target = [int(value) for value in values] if kind == WHOLE else int(values[0])
+            target = [int(value) for value in values] if kind == TARGET_INTEGERS else int(values[0])
         reference = None if chosen != chosen else (chosen, rejected)
-        return Example(ids.tolist(), target, units, row, None if second == NONE else second, reference)
+        return Example(ids.tolist(), target, units, row, None if second == NO_SECOND else second, reference)
 
     def laid(self, *, flat: bool) -> "array[int]":
         """`Example.laid` of each."""
         length, second = self.rows["length"], self.rows["second"]
-        padded = np.where(second == NONE, length, 2 * np.maximum(second, length - second))
+        padded = np.where(second == NO_SECOND, length, 2 * np.maximum(second, length - second))
         return array("q", (length if flat else padded).tobytes())
 
     def longest(self) -> "array[int]":
         """`Example.longest` of each."""
         length, second = self.rows["length"], self.rows["second"]
-        return array("q", np.where(second == NONE, length, np.maximum(second, length - second)).tobytes())
+        return array("q", np.where(second == NO_SECOND, length, np.maximum(second, length - second)).tobytes())
 
     def units(self) -> "array[float]":
         """`Example.units` of each."""
@@ -91,7 +91,7 @@ class TokenWriter:
         scratch: Where the files are made.
     """
 
-    def __init__(self, scratch: Scratch) -> None:
+    def __init__(self, scratch: ScratchDir) -> None:
         self.scratch = scratch
         folder = scratch.folder("tokens")
         self.paths = [folder / name for name in ("ids", "bits", "others", "rows")]
@@ -104,14 +104,14 @@ class TokenWriter:
     def append(self, example: Example) -> None:
         """Keep one example."""
         ids = np.array(example.ids, np.int32)
-        kind, bits, others = packed(example, ids)
+        kind, bits, others = encode_target(example, ids)
         reference = example.reference or (float("nan"), float("nan"))
-        second = NONE if example.second is None else example.second
+        second = NO_SECOND if example.second is None else example.second
         row = (
             self.sizes[0], len(ids), self.sizes[1], self.sizes[2], len(others), kind, example.units, example.row,
             second, *reference,
         )  # fmt: skip
-        parts: tuple[npt.NDArray[Any], ...] = (ids, bits, others, np.array(row, ROW))
+        parts: tuple[npt.NDArray[Any], ...] = (ids, bits, others, np.array(row, ROW_DTYPE))
         try:
             for file, part in zip(self.files, parts, strict=True):
                 file.write(part.tobytes())
@@ -126,25 +126,27 @@ class TokenWriter:
                 file.close()
         except OSError as fault:
             raise self.scratch.full(fault) from fault
-        return TokenStore(*(Mapped(path, self.scratch) for path in self.paths))
+        return TokenStore(*(MemoryMap(path, self.scratch) for path in self.paths))
 
 
-def packed(example: Example, ids: npt.NDArray[np.int32]) -> tuple[int, npt.NDArray[np.uint8], npt.NDArray[np.float64]]:
+def encode_target(
+    example: Example, ids: npt.NDArray[np.int32]
+) -> tuple[int, npt.NDArray[np.uint8], npt.NDArray[np.float64]]:
     """How the target of an example is kept: kind, bits, other numbers."""
     no_bits, no_others = np.empty(0, np.uint8), np.empty(0, np.float64)
     target = example.target
     if isinstance(target, int):
-        return SINGLE, no_bits, np.array([target], np.float64)
+        return TARGET_INTEGER, no_bits, np.array([target], np.float64)
     values = np.array(target)
     whole = values.dtype.kind == "i"
     if whole and len(values) == len(ids):
         learned = values != IGNORE
         if bool(((values == ids) | ~learned).all()):
-            return MASKED, np.packbits(learned), no_others
-    return WHOLE if whole else REAL, no_bits, values.astype(np.float64)
+            return TARGET_MASKED, np.packbits(learned), no_others
+    return TARGET_INTEGERS if whole else TARGET_FLOATS, no_bits, values.astype(np.float64)
 
 
-def stored(examples: Iterable[Example], scratch: Scratch) -> TokenStore:
+def store_examples(examples: Iterable[Example], scratch: ScratchDir) -> TokenStore:
     """Examples on disk."""
     writer = TokenWriter(scratch)
     for example in examples:
@@ -152,42 +154,42 @@ def stored(examples: Iterable[Example], scratch: Scratch) -> TokenStore:
     return writer.finish()
 
 
-def rewritten(change: Callable[[Example, int], Example], examples: Sequence[Example]) -> Sequence[Example]:
+def map_examples(change: Callable[[Example, int], Example], examples: Sequence[Example]) -> Sequence[Example]:
     """`change` of each example and its place: a list of a list, a store of a store."""
     changed = (change(example, place) for place, example in enumerate(examples))
     if isinstance(examples, TokenStore):
-        return stored(changed, examples.files[0].scratch or Scratch())
+        return store_examples(changed, examples.files[0].scratch or ScratchDir())
     return list(changed)
 
 
-def laid_of(examples: Sequence[Example], *, flat: bool) -> Sequence[int]:
+def padded_lengths(examples: Sequence[Example], *, flat: bool) -> Sequence[int]:
     """Tokens that each example takes up, without reading the tokens of a store."""
     return examples.laid(flat=flat) if isinstance(examples, TokenStore) else [e.laid(flat=flat) for e in examples]
 
 
-def units_of(examples: Sequence[Example]) -> Sequence[float]:
+def loss_weights_of(examples: Sequence[Example]) -> Sequence[float]:
     """Units of each example, without reading the tokens of a store."""
     return examples.units() if isinstance(examples, TokenStore) else [example.units for example in examples]
 
 
-def rows_of(examples: Sequence[Example]) -> Sequence[int]:
+def row_indices(examples: Sequence[Example]) -> Sequence[int]:
     """The record behind each example, without reading the tokens of a store."""
     if isinstance(examples, TokenStore):
         return array("q", examples.rows["row"].tobytes())
     return [example.row for example in examples]
 
 
-def longest_of(examples: Sequence[Example]) -> Sequence[int]:
+def sequence_lengths(examples: Sequence[Example]) -> Sequence[int]:
     """Tokens of the longest sequence of each example, without reading the tokens of a store."""
     return examples.longest() if isinstance(examples, TokenStore) else [example.longest for example in examples]
 
 
-def fingerprint(examples: Sequence[Example]) -> int:
+def token_fingerprint(examples: Sequence[Example]) -> int:
     """A number that differs between any two sequences of token ids; a list and a store of the same give the same."""
     digest = blake2b(digest_size=7)
     if isinstance(examples, TokenStore):
-        for start in range(0, len(examples.ids), SLICE):
-            digest.update(examples.ids[start : start + SLICE].tobytes())
+        for start in range(0, len(examples.ids), HASH_CHUNK):
+            digest.update(examples.ids[start : start + HASH_CHUNK].tobytes())
             examples.files[0].drop()
         digest.update(examples.rows["length"].tobytes())
     else:

@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 from tunelab.assemble import Prepared
 from tunelab.atomic import write_json
 from tunelab.closing import base_of, write_export
-from tunelab.data.prepare import Sources
+from tunelab.data.data_sources import DataSplits
 from tunelab.ensemble.ensemble_scores import EnsembleResult
 from tunelab.record import RunFolder
 from tunelab.restore import Trained, weights_hash
@@ -31,7 +31,7 @@ def write_ensemble_folder(
     method: str,
     result: EnsembleResult,
     model: Trained,
-    sources: Sources,
+    sources: DataSplits,
     places: Sequence[Any],
     began: float,
 ) -> RunFolder:
@@ -84,7 +84,7 @@ def write_ensemble_folder(
     return folder
 
 
-def row_counts(sources: Sources) -> dict[str, dict[str, int | float]]:
+def row_counts(sources: DataSplits) -> dict[str, dict[str, int | float]]:
     """Rows of each split."""
     return {name: {"rows": len(split.rows)} for name, split in sources.splits.items()}
 

@@ -15,9 +15,8 @@ import numpy as np
 import torch
 
 from tunelab.assemble import make_task
+from tunelab.data.data_sources import Split, encode_split
 from tunelab.data.examples import Example
-from tunelab.data.one_source import Split
-from tunelab.data.prepare import encode_split
 from tunelab.ensemble.combination import StackingModel
 from tunelab.ensemble.ensemble_folder import ENSEMBLE_FILE
 from tunelab.ensemble.ensemble_members import MemberSource, ModelOutputs, model_outputs
@@ -33,8 +32,8 @@ from tunelab.ensemble.text_ensemble import (
     score_answers,
 )
 from tunelab.errors import ConfigError
-from tunelab.generate.answering import Answer, Records, batches, questions, window
-from tunelab.generate.sample import sampled
+from tunelab.generation.decode import use_sampling
+from tunelab.generation.prediction import InputRecords, Prediction, batch_questions, encode_questions, predict_window
 from tunelab.models.unpadded_attention import micro_to_device
 from tunelab.record import RunFolder
 from tunelab.restore import Trained, find_run, settings_of, weights_hash
@@ -130,7 +129,7 @@ def load_ensemble_members(root: Path, entries: list[dict[str, Any]]) -> list[Tra
     return [place.restore() for place in places]
 
 
-def answer_records(ensemble: LoadedEnsemble, records: Records, batch_tokens: int) -> list[Answer]:
+def answer_records(ensemble: LoadedEnsemble, records: InputRecords, batch_tokens: int) -> list[Prediction]:
     """The answers to a few records: `prediction` and what belongs to it, or None and an `error`.
 
     Args:
@@ -143,13 +142,15 @@ def answer_records(ensemble: LoadedEnsemble, records: Records, batch_tokens: int
     if ensemble.weights is None:
         return vote_on_records(ensemble, records, batch_tokens)
     both = MixtureModel([member.model for member in ensemble.members], ensemble.weights)
-    return window(ensemble.members[0], records, batch_tokens, both)
+    return predict_window(ensemble.members[0], records, batch_tokens, both)
 
 
-def predict_labels(ensemble: LoadedEnsemble, task: SequenceTask, records: Records, batch_tokens: int) -> list[Answer]:
+def predict_labels(
+    ensemble: LoadedEnsemble, task: SequenceTask, records: InputRecords, batch_tokens: int
+) -> list[Prediction]:
     """Labels with their probabilities, or numbers.  Every member reads a text with its own tokenizer."""
-    each = [questions(member, records) for member in ensemble.members]
-    found: list[Answer] = [
+    each = [encode_questions(member, records) for member in ensemble.members]
+    found: list[Prediction] = [
         next(filter(None, faults), {}) for faults in zip(*(faults for _, faults in each), strict=True)
     ]
     usable = [place for place, fault in enumerate(found) if not fault]
@@ -176,7 +177,7 @@ def question_outputs(trained: Trained, asked: Sequence[Example], batch_tokens: i
     """What one member says of questions, in the order of their rows."""
     logits, rows = list[torch.Tensor](), list[int]()
     with trained.use():
-        for batch in batches(asked, batch_tokens):
+        for batch in batch_questions(asked, batch_tokens):
             micro = micro_to_device(trained.task.collate(batch), trained.model.device)
             logits.append(trained.task.logits(trained.model, micro).double().cpu())
             rows += [example.row for example in batch]
@@ -185,13 +186,13 @@ def question_outputs(trained: Trained, asked: Sequence[Example], batch_tokens: i
     return ModelOutputs(torch.cat(logits)[order].numpy(), torch.empty(0), place[order])
 
 
-def vote_on_records(ensemble: LoadedEnsemble, records: Records, batch_tokens: int) -> list[Answer]:
+def vote_on_records(ensemble: LoadedEnsemble, records: InputRecords, batch_tokens: int) -> list[Prediction]:
     """The answer that most members, or most of their draws, agree on."""
-    votes, heard = ensemble.sampling, list[list[Answer]]()
+    votes, heard = ensemble.sampling, list[list[Prediction]]()
     for member in ensemble.members:
         for number in range(max(1, votes.count)):
-            with sampled(votes.temperature, votes.seed + number) if votes.count else nullcontext():
-                heard.append(window(member, records, batch_tokens))
+            with use_sampling(votes.temperature, votes.seed + number) if votes.count else nullcontext():
+                heard.append(predict_window(member, records, batch_tokens))
     return [
         next((answer for answer in said if "error" in answer), {}) or elect_answer(said, votes.pattern)
         for said in zip(*heard, strict=True)

@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tunelab.assemble import Prepared, make_data
-from tunelab.data.examples import Example, Micro
-from tunelab.data.one_source import Split
-from tunelab.data.prepare import Sources, encode_split, read_splits
+from tunelab.data.data_sources import DataSplits, Split, encode_split, read_splits
+from tunelab.data.examples import Example, MicroBatch
 from tunelab.errors import ConfigError, DataError
 from tunelab.json_lines import read_lines
 from tunelab.models.soft_prompt import prepend_soft_prompt, soft_prompt_ids
@@ -127,7 +126,7 @@ def output_names(trained: Trained) -> list[str]:
     return [str(name) for name in getattr(trained.task, "labels", None) or getattr(trained.task, "targets", [])]
 
 
-def read_run_splits(trained: Trained) -> Sources:
+def read_run_splits(trained: Trained) -> DataSplits:
     """The splits of a run, read again.
 
     Raises:
@@ -159,7 +158,7 @@ def split_fingerprint(split: Split) -> str:
     return whole.hexdigest()
 
 
-def check_same_rows(first: Sources, other: Sources, names: tuple[str, str]) -> None:
+def check_same_rows(first: DataSplits, other: DataSplits, names: tuple[str, str]) -> None:
     """Refuse runs with different validation or test rows: one would be judged on what another was trained on.
 
     Raises:
@@ -201,10 +200,10 @@ def encode_examples(trained: Trained, split: Split) -> Sequence[Example]:
     return prepend_soft_prompt(list(found), soft_prompt_ids(trained.model))
 
 
-def test_micro_batches(trained: Trained, split: Split, examples: Sequence[Example]) -> Iterator[Micro]:
+def test_micro_batches(trained: Trained, split: Split, examples: Sequence[Example]) -> Iterator[MicroBatch]:
     """The micro-batches of a test pass, on the model's device."""
     empty = Split()
-    sources = Sources({"train": empty, "validation": empty, "test": split}, {}, [])
+    sources = DataSplits({"train": empty, "validation": empty, "test": split}, {}, [])
     prepared = Prepared(
         trained.settings, trained.task, sources, trained.tokenizer, {"test": examples}, {}, adapter=trained.adapter
     )

@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 from scipy.special import expit, log_softmax, logit, softmax
 
-from tunelab.data.examples import Micro
-from tunelab.data.prepare import Sources
+from tunelab.data.data_sources import DataSplits
+from tunelab.data.examples import MicroBatch
 from tunelab.ensemble.combination import (
     StackingModel,
     class_loss,
@@ -129,10 +129,10 @@ def selection_loss(kind: OutputKind, said: FloatArray, wanted: NDArray[Any]) -> 
     return lambda chosen: kind.measures(kind.logits(weighted_mean(said[list(chosen)])), wanted)[name].value
 
 
-def as_micro_batch(said: ModelOutputs) -> Micro:
+def as_micro_batch(said: ModelOutputs) -> MicroBatch:
     """The rows of a split as one micro-batch, without their texts, which scores do not read."""
     count = len(said.rows)
-    return Micro(
+    return MicroBatch(
         torch.zeros(count, 1, dtype=torch.int64), torch.ones(count, dtype=torch.int64), said.targets, said.rows
     )
 
@@ -265,7 +265,7 @@ class CollectedOutputs:
 
     places: list[MemberSource]
     tasks: list[Task]
-    sources: Sources
+    sources: DataSplits
     said: list[ModelOutputs]
     first: Trained
 
@@ -294,7 +294,7 @@ def collect_outputs(places: Sequence[MemberSource]) -> CollectedOutputs:
 
 def build_label_ensemble(
     places: Sequence[MemberSource], method: str, select: int | None
-) -> tuple[EnsembleResult, Trained, Sources]:
+) -> tuple[EnsembleResult, Trained, DataSplits]:
     """Fit on validation, judge on test.
 
     Args:

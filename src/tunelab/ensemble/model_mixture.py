@@ -32,7 +32,7 @@ class MixtureCache:
 
 
 class MixtureModel(nn.Module):
-    """Looks to `tunelab.generate.decode` like one model.
+    """Looks to `tunelab.generation.decode` like one model.
 
     Args:
         members: Models that share a tokenizer; the first one's config tells the length of the context.

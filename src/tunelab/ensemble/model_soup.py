@@ -10,8 +10,7 @@ from torch import Tensor
 
 from tunelab.assemble import Prepared
 from tunelab.closing import exportable
-from tunelab.data.one_source import SPLITS, Split
-from tunelab.data.prepare import Sources
+from tunelab.data.data_sources import SPLITS, DataSplits, Split
 from tunelab.ensemble.combination import greedy_soup_selection
 from tunelab.ensemble.ensemble_members import MemberSource, model_outputs
 from tunelab.ensemble.ensemble_scores import (
@@ -66,7 +65,7 @@ def merge_adapter_into_base(trained: Trained) -> Trained:
         ConfigError: If it has a soft prompt, which is no weight of the model.
     """
     settings = trained.settings
-    sources = Sources({name: Split() for name in SPLITS}, {}, [])
+    sources = DataSplits({name: Split() for name in SPLITS}, {}, [])
     prepared = Prepared(settings, trained.task, sources, trained.tokenizer, {}, {}, adapter=trained.adapter)
     found = merge_adapter_weights(exportable(prepared), trained.tokenizer)
     if found.lead:
@@ -102,7 +101,7 @@ def evaluate_soup(trained: Trained, split: Split, *, answers: bool) -> SplitEval
     return evaluate_outputs(kind, logits, said, split.rows)
 
 
-def make_soup(places: Sequence[MemberSource], *, greedy: bool) -> tuple[EnsembleResult, Trained, Sources]:
+def make_soup(places: Sequence[MemberSource], *, greedy: bool) -> tuple[EnsembleResult, Trained, DataSplits]:
     """Average the weights of several models of one base (Wortsman et al. 2022).
 
     Args:

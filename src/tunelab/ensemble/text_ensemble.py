@@ -15,10 +15,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tunelab.assemble import Prepared
-from tunelab.data.batching import cut, longest_first
-from tunelab.data.examples import IGNORE, Example, Micro
-from tunelab.data.one_source import SPLITS, Split
-from tunelab.data.prepare import Sources
+from tunelab.data.batching import longest_first, split_micro_batches
+from tunelab.data.data_sources import SPLITS, DataSplits, Split
+from tunelab.data.examples import IGNORE, Example, MicroBatch
 from tunelab.ensemble.combination import forward_selection, mixture_weights
 from tunelab.ensemble.ensemble_members import (
     MemberSource,
@@ -39,7 +38,7 @@ from tunelab.ensemble.ensemble_scores import (
 from tunelab.ensemble.model_mixture import MixtureModel, mix_log_probs
 from tunelab.equipment import objective
 from tunelab.errors import ConfigError
-from tunelab.generate.sample import sampled
+from tunelab.generation.decode import use_sampling
 from tunelab.models.unpadded_attention import micro_to_device
 from tunelab.restore import Trained
 from tunelab.tasks.instruction import Instruction
@@ -64,7 +63,7 @@ class VoteSampling:
     pattern: str | None = None
 
 
-def load_members(places: Sequence[MemberSource]) -> tuple[list[Trained], Sources]:
+def load_members(places: Sequence[MemberSource]) -> tuple[list[Trained], DataSplits]:
     """All members at once, and their splits.
 
     Raises:
@@ -83,7 +82,7 @@ def load_members(places: Sequence[MemberSource]) -> tuple[list[Trained], Sources
 
 def build_mixture_ensemble(
     places: Sequence[MemberSource], method: str, select: int | None
-) -> tuple[EnsembleResult, Trained, Sources]:
+) -> tuple[EnsembleResult, Trained, DataSplits]:
     """Average the next-token distributions of several models.
 
     Args:
@@ -120,7 +119,7 @@ def build_mixture_ensemble(
 
 def build_vote_ensemble(
     places: Sequence[MemberSource], sampling: VoteSampling
-) -> tuple[EnsembleResult, Trained, Sources]:
+) -> tuple[EnsembleResult, Trained, DataSplits]:
     """A vote over whole answers: of several models, or of one that is asked several times (Wang et al. 2023).
 
     Raises:
@@ -171,7 +170,7 @@ def collect_votes(
     found = []
     for member in members:
         for number in range(sampling.count):
-            with sampled(sampling.temperature, sampling.seed + number):
+            with use_sampling(sampling.temperature, sampling.seed + number):
                 found.append(generate_answers(member, member.model, split, rows))
     return found
 
@@ -224,11 +223,11 @@ def example_chunks(trained: Trained, examples: Sequence[Example]) -> Iterator[li
     """Examples that one forward pass sees, longest first."""
     lengths = [len(example.ids) for example in examples]
     order = longest_first(range(len(examples)), lengths)
-    for chunk in cut(order, lengths, micro_tokens=trained.settings.micro_tokens, flat=False):
+    for chunk in split_micro_batches(order, lengths, micro_tokens=trained.settings.micro_tokens, flat=False):
         yield [examples[place] for place in chunk]
 
 
-def chunk_log_probs(trained: Trained, chunk: Sequence[Example]) -> tuple[Tensor, Micro]:
+def chunk_log_probs(trained: Trained, chunk: Sequence[Example]) -> tuple[Tensor, MicroBatch]:
     """Log-probabilities (N, V) of a chunk in its order, and the micro-batch as this model lays it out."""
     micro = micro_to_device(trained.task.collate(chunk), trained.model.device)
     return trained.task.logits(trained.model, micro).float().log_softmax(-1), micro
@@ -308,7 +307,7 @@ def add_answer_scores(
 def rows_to_answer(trained: Trained, split: Split) -> list[int]:
     """The test rows that are answered, as the settings of a run say; the same for all that are compared."""
     examples = encode_examples(trained, split)
-    sources = Sources({name: Split() for name in SPLITS} | {"test": split}, {}, [])
+    sources = DataSplits({name: Split() for name in SPLITS} | {"test": split}, {}, [])
     kept = {"test": examples}
     prepared = Prepared(trained.settings, trained.task, sources, trained.tokenizer, kept, {}, adapter=trained.adapter)
     chosen = generated_test_rows(prepared)

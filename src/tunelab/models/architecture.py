@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from transformers import AutoConfig, PretrainedConfig, PreTrainedTokenizerBase
 
-from tunelab.data.places import locate
+from tunelab.config.resource_paths import resolve_path
 from tunelab.errors import ConfigError
 from tunelab.models.pretrained_layers import layer_faults
 from tunelab.models.scratch import scratch_config
@@ -50,7 +50,7 @@ def read_pretrained_config(source: str) -> PretrainedConfig:
         ConfigError: If there is none at that place, or the family is not supported.
     """
     try:
-        config: PretrainedConfig = AutoConfig.from_pretrained(locate(source) or source, trust_remote_code=False)
+        config: PretrainedConfig = AutoConfig.from_pretrained(resolve_path(source) or source, trust_remote_code=False)
     except (OSError, ValueError) as fault:
         raise ConfigError(not_loadable_message("model", source, fault)) from fault
     if config.is_encoder_decoder:
@@ -135,7 +135,7 @@ TOKENIZER_FILES: Final = ("tokenizer.json", "vocab.*", "*.model", "tekken.json")
 def not_loadable_message(what: str, source: str, fault: Exception) -> str:
     """The message for a model or tokenizer that does not load: what the place lacks, else what the loader said."""
     lines = str(fault).strip().splitlines() or [type(fault).__name__]
-    reason, place = lines[0].rstrip(". "), locate(source)
+    reason, place = lines[0].rstrip(". "), resolve_path(source)
     if place is not None and place.is_file():
         reason = f"it is a file; name the folder that it lies in, {place.parent}"
     elif place is not None and (lost := missing_files(place, what)):

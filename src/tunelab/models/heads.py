@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from tunelab.data.examples import Micro
+from tunelab.data.examples import MicroBatch
 from tunelab.errors import ConfigError
 from tunelab.models.packing_support import logits_agree
 
@@ -92,7 +92,7 @@ def token_mask(ids: Tensor, lengths: Tensor) -> Tensor:
     return torch.arange(ids.shape[1], device=ids.device) < lengths[:, None]
 
 
-def sequence_logits(model: nn.Module, micro: Micro, *, separator: int | None = None) -> Tensor:
+def sequence_logits(model: nn.Module, micro: MicroBatch, *, separator: int | None = None) -> Tensor:
     """Logits of the classification or regression head.
 
     Decoders are pooled at the last real token, found by length; transformers looks for the last id that is not

@@ -15,7 +15,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from tunelab.data.places import locate
+from tunelab.config.resource_paths import resolve_path
 from tunelab.errors import ConfigError
 from tunelab.models.architecture import (
     load_architecture,
@@ -37,7 +37,7 @@ def load_tokenizer(settings: Mapping[str, Any]) -> PreTrainedTokenizerBase:
         ConfigError: If there is none at that place.
     """
     source = str(settings.get("tokenizer") or settings["path"])
-    place = locate(source)
+    place = resolve_path(source)
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(place or source, trust_remote_code=False)
     except (OSError, ValueError) as fault:
@@ -87,7 +87,7 @@ def load_model(
             small = truncate_config(config, kept) if kept else config
             model = auto.from_config(small, dtype=torch.float32, attn_implementation=attention)
         else:
-            model = load_weights(auto, locate(source) or source, config, attention, head, four_bit=four_bit)
+            model = load_weights(auto, resolve_path(source) or source, config, attention, head, four_bit=four_bit)
             model = truncate_model(model, auto, kept) if kept else model
             if fresh := int(settings.get("reinit_top") or 0):
                 reinitialize_top_layers(model, fresh)

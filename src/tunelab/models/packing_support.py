@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.utils.import_utils import is_flash_attn_2_available
 
-from tunelab.data.batching import lay_flat
+from tunelab.data.batching import pack_examples
 from tunelab.data.examples import IGNORE, Example
 from tunelab.errors import ConfigError
 from tunelab.models.unpadded_attention import DOCUMENT_KERNEL, VARLEN_KERNEL, causal_inputs, micro_to_device
@@ -173,7 +173,7 @@ def supports_packing(model: PreTrainedModel, attention: str) -> bool:
 
     def logits(documents: Sequence[list[int]], attention: str) -> Tensor:
         set_attention(model, attention)
-        row = lay_flat([Example(ids, [IGNORE] * len(ids), 0, 0) for ids in documents])
+        row = pack_examples([Example(ids, [IGNORE] * len(ids), 0, 0) for ids in documents])
         found: Tensor = model(**causal_inputs(micro_to_device(row, model.device))).logits
         return found
 
@@ -252,7 +252,9 @@ def untrainable_reason(model: PreTrainedModel) -> str | None:
     model.zero_grad(set_to_none=True)  # else what is kept would be added to
     try:
         row = micro_to_device(
-            lay_flat([Example(FIRST_DOCUMENT, FIRST_DOCUMENT, 4, 0), Example(SECOND_DOCUMENT, SECOND_DOCUMENT, 8, 0)]),
+            pack_examples(
+                [Example(FIRST_DOCUMENT, FIRST_DOCUMENT, 4, 0), Example(SECOND_DOCUMENT, SECOND_DOCUMENT, 8, 0)]
+            ),
             model.device,
         )
         model(**causal_inputs(row)).logits.float().sum().backward()

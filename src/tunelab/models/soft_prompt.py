@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from tunelab.data.examples import IGNORE, Example
-from tunelab.data.token_store import rewritten
+from tunelab.data.token_store import map_examples
 
 
 class SoftPrompt(nn.Module):
@@ -75,4 +75,4 @@ def prepend_soft_prompt(examples: Sequence[Example], ids: Sequence[int]) -> Sequ
         target = [*[IGNORE] * len(ids), *(int(label) for label in example.target)]
         return Example([*ids, *example.ids], target, example.units, example.row)
 
-    return rewritten(behind, examples) if ids else examples
+    return map_examples(behind, examples) if ids else examples

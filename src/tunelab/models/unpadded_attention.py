@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 
-from tunelab.data.examples import Micro
+from tunelab.data.examples import MicroBatch
 
 DOCUMENT_KERNEL, VARLEN_KERNEL = "documents", "varlen"  # as registered with transformers
 
@@ -123,7 +123,7 @@ for name, attention in ((DOCUMENT_KERNEL, document_attention), (VARLEN_KERNEL, v
     AttentionMaskInterface.register(name, lambda *_, **__: None)
 
 
-def causal_inputs(micro: Micro) -> dict[str, Any]:
+def causal_inputs(micro: MicroBatch) -> dict[str, Any]:
     """Keyword arguments of a causal model.  No attention mask: pads are on the right, where no real token looks,
     and an all-ones mask would make transformers forget the document bounds.
     """
@@ -140,9 +140,9 @@ def causal_inputs(micro: Micro) -> dict[str, Any]:
     }
 
 
-def micro_to_device(micro: Micro, device: torch.device) -> Micro:
+def micro_to_device(micro: MicroBatch, device: torch.device) -> MicroBatch:
     """The same micro-batch with its tensors on `device`."""
-    return Micro(*(None if field is None else field.to(device) for field in micro))  # type: ignore[arg-type]
+    return MicroBatch(*(None if field is None else field.to(device) for field in micro))  # type: ignore[arg-type]
 
 
 class PlainAttention:

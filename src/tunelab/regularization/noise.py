@@ -19,13 +19,13 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from transformers import PreTrainedModel
 
-from tunelab.data.examples import Micro
+from tunelab.data.examples import MicroBatch
 from tunelab.models.freezing import layer_stack
 from tunelab.regularization.penalties import LinearWeight
 from tunelab.tasks.base import Task
 
 
-def broadcast_per_sequence(values: Tensor, micro: Micro) -> Tensor:
+def broadcast_per_sequence(values: Tensor, micro: MicroBatch) -> Tensor:
     """Values (S,) in a shape that multiplies hidden states (B, T, H): (S, 1, 1), or (1, T, 1) for flat rows."""
     if micro.bounds is None:
         return values[:, None, None]
@@ -33,7 +33,7 @@ def broadcast_per_sequence(values: Tensor, micro: Micro) -> Tensor:
 
 
 @contextmanager
-def noisy_embeddings(model: PreTrainedModel, alpha: float, micro: Micro) -> Iterator[None]:
+def noisy_embeddings(model: PreTrainedModel, alpha: float, micro: MicroBatch) -> Iterator[None]:
     """Within this block each embedding gets uniform noise of up to alpha / sqrt(L x H), L being its sequence's length.
 
     Args:
@@ -64,7 +64,7 @@ def stacked_layers(model: PreTrainedModel) -> list[nn.Module]:
 
 
 @contextmanager
-def skipped_layers(model: PreTrainedModel, last: float, micro: Micro) -> Iterator[None]:
+def skipped_layers(model: PreTrainedModel, last: float, micro: MicroBatch) -> Iterator[None]:
     """Within this block layer l of L is skipped with probability last x l / L, for each sequence by itself.
 
     A layer gives x + keep / (1 - probability) (f(x) - x), so that on average it gives f(x), and evaluation needs no
@@ -83,7 +83,7 @@ def skipped_layers(model: PreTrainedModel, last: float, micro: Micro) -> Iterato
         yield
 
 
-def _skip_hook(probability: float, micro: Micro) -> Any:
+def _skip_hook(probability: float, micro: MicroBatch) -> Any:
     """A hook that takes back what a layer did to some sequences."""
 
     def skip(module: nn.Module, args: tuple[Any, ...], named: dict[str, Any], output: Any) -> Any:
@@ -127,11 +127,11 @@ class Mixout(nn.Module):
         self.model, self.task, self.layers, self.probability = model, task, list(layers), probability
         self.pretrained = [layer.weight.detach().clone() for layer in self.layers]
 
-    def forward(self, micro: Micro) -> Tensor:
+    def forward(self, micro: MicroBatch) -> Tensor:
         """Logits of a micro-batch with the weights that stand in the model."""
         return self.task.logits(self.model, micro)
 
-    def logits(self, micro: Micro) -> Tensor:
+    def logits(self, micro: MicroBatch) -> Tensor:
         """Logits of a micro-batch with freshly mixed weights."""
         weights = {}
         for place, layer in enumerate(self.layers):

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tunelab.analysis.learning_curves import CurveDiagnosis, diagnose_curve
-from tunelab.data.report_facts import duplicates, leaks
+from tunelab.data.summary_text import describe_duplicates, describe_leaks
 from tunelab.report.charts.axes import ReferenceLine, ScaleKind, Series
 from tunelab.report.charts.bars import Bars, bar_chart
 from tunelab.report.charts.lines import line_chart
@@ -128,7 +128,7 @@ def data_section(run: RunResults) -> list[Section]:
 
 def data_verdicts(report: Mapping[str, Any]) -> list[Paragraph]:
     """Duplicates, leaks and dropped rows, each judged."""
-    twice, leaked = duplicates(report), leaks(report)
+    twice, leaked = describe_duplicates(report), describe_leaks(report)
     lines = [Paragraph(f"Duplicates: {twice}.", "good" if twice == "none" else "warn")]
     held = report["leaks"]
     copies = bool(held["exact"])

@@ -12,7 +12,7 @@ from typing import Any
 
 from tunelab.atomic import write_json
 from tunelab.checkpoint_io import read_checkpoint
-from tunelab.data.places import locate
+from tunelab.config.resource_paths import resolve_path
 from tunelab.errors import ConfigError, TuneLabError
 from tunelab.machine import hardware, numerics, packages
 from tunelab.record import RunFolder
@@ -164,7 +164,7 @@ def current_circumstances(card: Manifest) -> dict[str, Any]:
 def resolve_from(directory: Path, name: str) -> Path | None:
     """Where a name of a card points to, seen from the folder that the run was started in."""
     special = name.startswith(("package:", "generated:"))
-    return locate(name if special else str(directory / Path(name).expanduser()))
+    return resolve_path(name if special else str(directory / Path(name).expanduser()))
 
 
 def reproduce_run(card: Manifest, folder: Path, *, seed: int | None = None) -> dict[str, Any]:

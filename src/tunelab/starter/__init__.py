@@ -1,0 +1,1 @@
+"""The built-in small model and its data, written by this code."""

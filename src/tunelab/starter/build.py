@@ -7,26 +7,25 @@ from hashlib import sha256
 from itertools import islice
 from pathlib import Path
 
-from tunelab.starter.instructions import write_instructions
-from tunelab.starter.stories import write_readings, write_stories
-from tunelab.starter.tokenizer import train_tokenizer
+from tunelab.starter.bpe_tokenizer import train_tokenizer
+from tunelab.starter.corpora import draw_documents, draw_instructions, draw_repetitions
 from tunelab.starter.world import whole_world
 
 SEED = 2026
-READINGS = 8_000  # documents that only repeat themselves, read first
+REPETITION_DOCUMENTS = 8_000  # documents that only repeat themselves, read first
 DOCUMENTS = 40_000  # of pre-training text, about 110 tokens each
-HELD_BACK = 400  # documents to watch the loss on
-FOR_TOKENIZER = 10_000  # documents the tokenizer is learned from
+VALIDATION_DOCUMENTS = 400  # documents to watch the loss on
+TOKENIZER_DOCUMENTS = 10_000  # documents the tokenizer is learned from
 
 
-def write_lines(path: Path, records: Iterable[Mapping[str, str]]) -> None:
+def write_json_lines(path: Path, records: Iterable[Mapping[str, str]]) -> None:
     """Write records as JSON lines."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8", newline="\n") as file:
         file.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
 
 
-def build(*, texts: Path | None = None, data: Path | None = None, tokenizer: Path | None = None) -> None:
+def build_starter(*, texts: Path | None = None, data: Path | None = None, tokenizer: Path | None = None) -> None:
     """Write what is asked for.
 
     Args:
@@ -35,26 +34,26 @@ def build(*, texts: Path | None = None, data: Path | None = None, tokenizer: Pat
         data: Folder for `train.jsonl`, `validation.jsonl` and `test.jsonl`, the instruction set.
         tokenizer: Folder for the tokenizer's files.
     """
-    splits = write_instructions(SEED)
+    splits = draw_instructions(SEED)
     if data is not None:
         for split, records in splits.items():
-            write_lines(data / f"{split}.jsonl", records)
+            write_json_lines(data / f"{split}.jsonl", records)
     if texts is None and tokenizer is None:
         return
     forbidden = {record["input"] for records in splits.values() for record in records}
-    wanted = FOR_TOKENIZER if texts is None else DOCUMENTS + HELD_BACK
-    documents = list(write_stories(whole_world(), seed=SEED, count=wanted, forbidden=forbidden))
+    wanted = TOKENIZER_DOCUMENTS if texts is None else DOCUMENTS + VALIDATION_DOCUMENTS
+    documents = list(draw_documents(whole_world(), seed=SEED, count=wanted, forbidden=forbidden))
     if texts is not None:
-        readings = write_readings(whole_world(), seed=SEED, count=READINGS + HELD_BACK)
-        write_lines(texts / "readings.jsonl", ({"text": text} for text in islice(readings, READINGS)))
-        write_lines(texts / "readings_validation.jsonl", ({"text": text} for text in readings))
-        write_lines(texts / "world.jsonl", ({"text": text} for text in documents[:DOCUMENTS]))
-        write_lines(texts / "world_validation.jsonl", ({"text": text} for text in documents[DOCUMENTS:]))
+        readings = draw_repetitions(whole_world(), seed=SEED, count=REPETITION_DOCUMENTS + VALIDATION_DOCUMENTS)
+        write_json_lines(texts / "readings.jsonl", ({"text": text} for text in islice(readings, REPETITION_DOCUMENTS)))
+        write_json_lines(texts / "readings_validation.jsonl", ({"text": text} for text in readings))
+        write_json_lines(texts / "world.jsonl", ({"text": text} for text in documents[:DOCUMENTS]))
+        write_json_lines(texts / "world_validation.jsonl", ({"text": text} for text in documents[DOCUMENTS:]))
     if tokenizer is not None:
-        train_tokenizer(documents[:FOR_TOKENIZER]).save_pretrained(str(tokenizer))
+        train_tokenizer(documents[:TOKENIZER_DOCUMENTS]).save_pretrained(str(tokenizer))
 
 
-def fingerprint() -> str:
+def code_fingerprint() -> str:
     """A short name for the texts that this very code writes: it changes when any of it does."""
     code = sorted(Path(__file__).parent.glob("*.py"))
     return sha256(b"".join(path.read_bytes() for path in code)).hexdigest()[:12]
@@ -69,7 +68,7 @@ def main() -> None:
     asked = parser.parse_args()
     if asked.texts is None and asked.data is None and asked.tokenizer is None:
         parser.error("nothing to write: give --texts, --data or --tokenizer a folder")
-    build(texts=asked.texts, data=asked.data, tokenizer=asked.tokenizer)
+    build_starter(texts=asked.texts, data=asked.data, tokenizer=asked.tokenizer)
 
 
 if __name__ == "__main__":

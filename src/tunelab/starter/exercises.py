@@ -1,6 +1,6 @@
-"""Eight families of small exercises: a text, what is asked about it, and the one right answer.
+"""Eight families of small exercises: a text, a question about it, and the one right answer.
 
-An exercise is told twice: as an instruction record (`instructions.py`) and as prose for pre-training (`stories.py`).
+Each exercise is written twice: as an instruction record and as prose for pre-training (`corpora.py`).
 """
 
 import json
@@ -8,8 +8,16 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tunelab.starter.scene import Event, as_list, draw_events, tell_purchase, tell_trip
-from tunelab.starter.world import MOODS, NUMBER_WORDS, World
+from tunelab.starter.world import (
+    MOODS,
+    NUMBER_WORDS,
+    Event,
+    World,
+    comma_list,
+    draw_events,
+    purchase_sentence,
+    trip_sentence,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +37,7 @@ class Exercise:
     answer: str
 
 
-def extract(rng: random.Random, world: World) -> Exercise:
+def extraction_exercise(rng: random.Random, world: World) -> Exercise:
     """Read one value out of the record of a purchase."""
     one = draw_events(rng, world, 1)[0]
     wish, found = rng.choice(
@@ -40,10 +48,10 @@ def extract(rng: random.Random, world: World) -> Exercise:
             ("the thing", f"a {one.thing}"),
         )
     )
-    return Exercise(f"Extract {wish}.", wish, tell_purchase(rng, one), found)
+    return Exercise(f"Extract {wish}.", wish, purchase_sentence(rng, one), found)
 
 
-def on_purchase(event: Event) -> tuple[tuple[str, str], ...]:
+def purchase_facts(event: Event) -> tuple[tuple[str, str], ...]:
     """What can be asked about a purchase, each with its answer."""
     return (
         (f"the buyer of the {event.thing}", event.person),
@@ -53,7 +61,7 @@ def on_purchase(event: Event) -> tuple[tuple[str, str], ...]:
     )
 
 
-def on_trip(event: Event) -> tuple[tuple[str, str], ...]:
+def trip_facts(event: Event) -> tuple[tuple[str, str], ...]:
     """What can be asked about a trip, each with its answer."""
     return (
         (f"who went to {event.place}", event.person),
@@ -63,27 +71,27 @@ def on_trip(event: Event) -> tuple[tuple[str, str], ...]:
     )
 
 
-def answer(rng: random.Random, world: World) -> Exercise:
+def passage_exercise(rng: random.Random, world: World) -> Exercise:
     """Answer a question about a passage: somebody travels, somebody else buys."""
     trip, purchase = draw_events(rng, world, 2)
-    told = [tell_trip(rng, trip), tell_purchase(rng, purchase)]
-    wish, said = rng.choice((*on_trip(trip), (f"who bought the {purchase.thing}", purchase.person)))
+    told = [trip_sentence(rng, trip), purchase_sentence(rng, purchase)]
+    wish, said = rng.choice((*trip_facts(trip), (f"who bought the {purchase.thing}", purchase.person)))
     return Exercise(f"Tell {wish}.", wish, " ".join(rng.sample(told, 2)), said)
 
 
-def count(rng: random.Random, world: World) -> Exercise:
+def counting_exercise(rng: random.Random, world: World) -> Exercise:
     """Count the entries of a list."""
     many = rng.randint(2, 6)
     kind, pool = rng.choice((("things", world.things), ("people", world.people), ("towns", world.places)))
     return Exercise(
         f"How many {kind} are on the list?",
         f"how many {kind} were on the list",
-        f"The list: {as_list(rng.sample(pool, many))}.",
+        f"The list: {comma_list(rng.sample(pool, many))}.",
         NUMBER_WORDS[many],
     )
 
 
-def sort(rng: random.Random, world: World) -> Exercise:
+def sorting_exercise(rng: random.Random, world: World) -> Exercise:
     """Put number words in order."""
     values = rng.sample(range(1, len(NUMBER_WORDS)), 3)
     order = rng.choice(("low to high", "high to low"))
@@ -92,16 +100,16 @@ def sort(rng: random.Random, world: World) -> Exercise:
     return Exercise(
         f"Sort the {kind} from {order}.",
         f"the {kind} from {order}",
-        f"The {kind}: {as_list([NUMBER_WORDS[value] for value in values])}.",
-        as_list([NUMBER_WORDS[value] for value in ordered]),
+        f"The {kind}: {comma_list([NUMBER_WORDS[value] for value in values])}.",
+        comma_list([NUMBER_WORDS[value] for value in ordered]),
     )
 
 
-def mood(rng: random.Random, world: World) -> Exercise:
+def mood_exercise(rng: random.Random, world: World) -> Exercise:
     """Name the mood that shows in what somebody does."""
     feeling = rng.choice(tuple(MOODS))
     one = draw_events(rng, world, 1)[0]
-    before = rng.choice((tell_trip(rng, one), tell_purchase(rng, one), f"{one.person} lost a {one.thing}."))
+    before = rng.choice((trip_sentence(rng, one), purchase_sentence(rng, one), f"{one.person} lost a {one.thing}."))
     asked, wish = rng.choice(
         (
             (f"What is the mood of {one.person}?", f"the mood of {one.person}"),
@@ -111,7 +119,7 @@ def mood(rng: random.Random, world: World) -> Exercise:
     return Exercise(asked, wish, f"{before} Then {one.person} {rng.choice(MOODS[feeling])}.", feeling)
 
 
-def rewrite(rng: random.Random, world: World) -> Exercise:
+def rewriting_exercise(rng: random.Random, world: World) -> Exercise:
     """Say a sentence again with another part of it in front."""
     one = draw_events(rng, world, 1)[0]
     went, bought = f"{one.person} went to {one.place}", f"{one.person} bought a {one.thing}"
@@ -126,57 +134,62 @@ def rewrite(rng: random.Random, world: World) -> Exercise:
     return Exercise(f"Rewrite the sentence with {asked} in front.", f"the sentence {wish}", text, said)
 
 
-def compare(rng: random.Random, world: World) -> Exercise:
+def comparison_exercise(rng: random.Random, world: World) -> Exercise:
     """Say which of two people paid more, or less."""
-    people, paid, word, text = _payments(rng, world)
-    return Exercise(f"Who paid {word}?", f"who paid {word}", text, people[paid.index(_end(paid, word))])
+    people, paid, word, text = _draw_payments(rng, world)
+    return Exercise(f"Who paid {word}?", f"who paid {word}", text, people[paid.index(_extreme(paid, word))])
 
 
-def compare_amounts(rng: random.Random, world: World) -> Exercise:
+def amount_exercise(rng: random.Random, world: World) -> Exercise:
     """Say which of two amounts is more, or less."""
-    _, paid, word, text = _payments(rng, world)
-    return Exercise(f"Which amount is {word}?", f"which amount was {word}", text, _coins(_end(paid, word)))
+    _, paid, word, text = _draw_payments(rng, world)
+    return Exercise(f"Which amount is {word}?", f"which amount was {word}", text, _coins_text(_extreme(paid, word)))
 
 
-def _payments(rng: random.Random, world: World) -> tuple[list[str], list[int], str, str]:
+def _draw_payments(rng: random.Random, world: World) -> tuple[list[str], list[int], str, str]:
     """Two people, what each paid, "more" or "less", and the sentences that tell it."""
     people, paid = rng.sample(world.people, 2), rng.sample(range(1, len(NUMBER_WORDS)), 2)
     word = rng.choice(("more", "less"))
-    return people, paid, word, " ".join(f"{who} paid {_coins(coins)}." for who, coins in zip(people, paid, strict=True))
+    return (
+        people,
+        paid,
+        word,
+        " ".join(f"{who} paid {_coins_text(coins)}." for who, coins in zip(people, paid, strict=True)),
+    )
 
 
-def _end(paid: list[int], word: str) -> int:
+def _extreme(paid: list[int], word: str) -> int:
     return max(paid) if word == "more" else min(paid)
 
 
-def _coins(many: int) -> str:
+def _coins_text(many: int) -> str:
     return f"{NUMBER_WORDS[many]} coin{'s' if many > 1 else ''}"
 
 
-def as_json(rng: random.Random, world: World) -> Exercise:
+def json_exercise(rng: random.Random, world: World) -> Exercise:
     """Write a sentence down as a JSON object."""
     one = draw_events(rng, world, 1)[0]
     told, note = rng.choice(
         (
-            (tell_trip(rng, one), {"name": one.person, "town": one.place, "time": one.time}),
-            (tell_purchase(rng, one), {"name": one.person, "thing": one.thing, "price": one.price}),
+            (trip_sentence(rng, one), {"name": one.person, "town": one.place, "time": one.time}),
+            (purchase_sentence(rng, one), {"name": one.person, "thing": one.thing, "price": one.price}),
         )
     )
-    keys = as_list(list(note))
+    keys = comma_list(list(note))
     wish = f"the sentence as JSON with {keys}"
     return Exercise(f"Format {wish}.", wish, told, json.dumps(note))
 
 
 FAMILIES: dict[str, Callable[[random.Random, World], Exercise]] = {
-    "extract": extract,
-    "answer": answer,
-    "count": count,
-    "sort": sort,
-    "mood": mood,
-    "rewrite": rewrite,
-    "compare": compare,
-    "json": as_json,
+    "extract": extraction_exercise,
+    "answer": passage_exercise,
+    "count": counting_exercise,
+    "sort": sorting_exercise,
+    "mood": mood_exercise,
+    "rewrite": rewriting_exercise,
+    "compare": comparison_exercise,
+    "json": json_exercise,
 }
 
 # As the instruction set asks them: of two payments it wants the amount, which prose leaves to the one who paid.
-ASKED = {**FAMILIES, "compare": compare_amounts}
+INSTRUCTION_FAMILIES = {**FAMILIES, "compare": amount_exercise}

@@ -1,4 +1,4 @@
-"""The small world the built-in texts speak of: its names, its values, and how the splits share them out.
+"""The small world of the built-in texts: its names and values, how splits share them out, and events told in sentences.
 
 Nothing here comes from a data set: first names and place names are put together from syllables, things are plain
 nouns, prices and times are counted out.  Each split of the instruction set owns names and values of its own, so that a
@@ -64,12 +64,12 @@ def whole_world() -> World:
     )
 
 
-def cast(rng: random.Random, world: World, size: int) -> World:
+def sample_world(rng: random.Random, world: World, size: int) -> World:
     """A few names and values of a world, for a text in which they come back again and again."""
     return World(**{field.name: tuple(rng.sample(getattr(world, field.name), size)) for field in fields(World)})
 
 
-def share_out(seed: int) -> dict[str, World]:
+def split_world(seed: int) -> dict[str, World]:
     """Deal every name and value to exactly one split.
 
     Args:
@@ -89,3 +89,57 @@ def share_out(seed: int) -> dict[str, World]:
             dealt[split][field.name], pool = tuple(pool[:taken]), pool[taken:]
         dealt["train"][field.name] = tuple(pool)
     return {split: World(**pools) for split, pools in dealt.items()}  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Somebody buys a thing somewhere for some coins, at some time of day."""
+
+    person: str
+    place: str
+    thing: str
+    price: int
+    time: str
+
+
+def draw_events(rng: random.Random, world: World, count: int) -> list[Event]:
+    """Draw events that share nothing, so that every question about one of them has one answer."""
+    columns = (world.people, world.places, world.things, world.prices, world.times)
+    people, places, things, prices, times = (rng.sample(column, count) for column in columns)
+    return [Event(*event) for event in zip(people, places, things, prices, times, strict=True)]  # type: ignore[arg-type]
+
+
+def purchase_sentence(rng: random.Random, event: Event) -> str:
+    """A sentence on who bought what, where, for how much."""
+    return rng.choice(
+        (
+            f"{event.person} bought a {event.thing} in {event.place} for {event.price} coins.",
+            f"In {event.place}, {event.person} bought a {event.thing} for {event.price} coins.",
+            f"For {event.price} coins, {event.person} bought a {event.thing} in {event.place}.",
+        )
+    )
+
+
+def trip_sentence(rng: random.Random, event: Event) -> str:
+    """A sentence on who went where, and when."""
+    return rng.choice(
+        (
+            f"{event.person} went to {event.place} at {event.time}.",
+            f"At {event.time}, {event.person} went to {event.place}.",
+        )
+    )
+
+
+def price_sentence(rng: random.Random, event: Event) -> str:
+    """A sentence on what a thing costs."""
+    return rng.choice(
+        (
+            f"The {event.thing} costs {event.price} coins.",
+            f"For {event.price} coins you get the {event.thing}.",
+        )
+    )
+
+
+def comma_list(words: list[str]) -> str:
+    """Words with commas between them."""
+    return ", ".join(words)

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from tunelab.data.examples import Example, Micro
+from tunelab.data.examples import Example, MicroBatch
 from tunelab.errors import ConfigError
 
 Record = Mapping[str, Any]
@@ -19,7 +19,7 @@ class Scores(nn.Module, ABC):
     """
 
     @abstractmethod
-    def update(self, logits: Tensor, micro: Micro) -> None:
+    def update(self, logits: Tensor, micro: MicroBatch) -> None:
         """Take in the logits of one micro-batch, as `Task.logits` gave them."""
 
     @abstractmethod
@@ -114,15 +114,15 @@ class Task(ABC):
         """An example that teaches nothing (units 0, row -1), for a rank left without rows in a step."""
 
     @abstractmethod
-    def collate(self, examples: Sequence[Example]) -> Micro:
+    def collate(self, examples: Sequence[Example]) -> MicroBatch:
         """Lay examples out as right-padded rows."""
 
     @abstractmethod
-    def logits(self, model: PreTrainedModel, micro: Micro) -> Tensor:
+    def logits(self, model: PreTrainedModel, micro: MicroBatch) -> Tensor:
         """Scores of the model for a micro-batch: (N, V) at the N supervised positions, or (B, C)."""
 
     @abstractmethod
-    def loss_sum(self, logits: Tensor, micro: Micro) -> Tensor:
+    def loss_sum(self, logits: Tensor, micro: MicroBatch) -> Tensor:
         """Training loss summed over the micro-batch; the step divides by its `units`.  A float32 scalar.
 
         Rows below 0 in `micro.rows` are fillers and add exactly nothing (but keep the graph, for the gradient sync).
@@ -138,7 +138,7 @@ class Task(ABC):
 
     @abstractmethod
     def predictions(
-        self, model: PreTrainedModel, micro: Micro, logits: Tensor, records: Sequence[Record]
+        self, model: PreTrainedModel, micro: MicroBatch, logits: Tensor, records: Sequence[Record]
     ) -> list[dict[str, Any]]:
         """One plain dict per sequence of the micro-batch, in its order; `row` is the record's index.
 
@@ -211,7 +211,7 @@ class SourceScores(nn.Module):
         self.sources, self.names = sources, list(scored)
         self.each = nn.ModuleList(make() for _ in self.names)
 
-    def update(self, logits: Tensor, micro: Micro) -> None:
+    def update(self, logits: Tensor, micro: MicroBatch) -> None:
         """Take in a micro-batch, all of whose records come from one source.
 
         Raises:

@@ -12,12 +12,12 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from typing_extensions import override
 
-from tunelab.data.batching import lay_flat, pad_rows
-from tunelab.data.examples import IGNORE, Example, Micro
-from tunelab.data.questions import question_of
-from tunelab.data.template import ChatTemplate
+from tunelab.data.batching import pack_examples, pad_examples
+from tunelab.data.chat_template import ChatTemplate
+from tunelab.data.examples import IGNORE, Example, MicroBatch
+from tunelab.data.formats import read_question
 from tunelab.errors import DataError
-from tunelab.generate.decode import Answer, decode
+from tunelab.generation.decode import GeneratedAnswer, decode
 from tunelab.models.heads import SupervisedHead
 from tunelab.models.unpadded_attention import causal_inputs
 from tunelab.tasks.base import Record, Task
@@ -68,7 +68,7 @@ class CausalTask(Task):
 
     @override
     def question(self, record: Record, row: int) -> Example:
-        asked = question_of(record, self.format, self.columns)
+        asked = read_question(record, self.format, self.columns)
         # of plain text the model says what follows, so it is not closed
         ids = self.template.encode(asked)[0][:-1] if isinstance(asked, str) else self.template.reply_ids(asked)
         if self.limit is not None and len(ids) >= self.limit:
@@ -84,7 +84,7 @@ class CausalTask(Task):
         """Greedy answers to prompts, blank ends removed."""
         return [text for text, _ in self.said(model, prompts)]
 
-    def said(self, model: PreTrainedModel, prompts: Sequence[Sequence[int]]) -> list[tuple[str, Answer]]:
+    def said(self, model: PreTrainedModel, prompts: Sequence[Sequence[int]]) -> list[tuple[str, GeneratedAnswer]]:
         """Greedy answers to prompts, blank ends removed, and how each came to its end."""
         if not prompts:  # a micro-batch of plain text asks nothing
             return []
@@ -97,11 +97,13 @@ class CausalTask(Task):
         return Example([0], [IGNORE], 0, -1)
 
     @override
-    def collate(self, examples: Sequence[Example]) -> Micro:
-        return lay_flat(examples) if self.flat else pad_rows(examples, pad=0)  # pads are never looked at: any id does
+    def collate(self, examples: Sequence[Example]) -> MicroBatch:
+        return (
+            pack_examples(examples) if self.flat else pad_examples(examples, pad=0)
+        )  # pads are never looked at: any id does
 
     @override
-    def logits(self, model: PreTrainedModel, micro: Micro) -> Tensor:
+    def logits(self, model: PreTrainedModel, micro: MicroBatch) -> Tensor:
         if model not in self._heads:
             self._heads[model] = SupervisedHead(model)
         return self._heads[model].logits(model, micro.targets != IGNORE, **causal_inputs(micro))

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from transformers import PreTrainedModel
 from typing_extensions import override
 
-from tunelab.data.examples import Example, Micro
+from tunelab.data.examples import Example, MicroBatch
 from tunelab.errors import ConfigError, DataError
 from tunelab.tasks.base import Record, Scores
 from tunelab.tasks.metrics.label_metrics import MulticlassScores, MultilabelScores
@@ -151,7 +151,7 @@ class Classification(SequenceTask):
         return Example([0], [0] * len(self.labels) if self.multilabel else 0, 0.0, -1)
 
     @override
-    def loss_sum(self, logits: Tensor, micro: Micro) -> Tensor:
+    def loss_sum(self, logits: Tensor, micro: MicroBatch) -> Tensor:
         taught = micro.rows >= 0
         scores, wanted = logits[taught].float(), micro.targets[taught]
         weights = torch.tensor(self.weights, device=logits.device)  # (C,)
@@ -167,7 +167,7 @@ class Classification(SequenceTask):
 
     @override
     def predictions(
-        self, model: PreTrainedModel, micro: Micro, logits: Tensor, records: Sequence[Record]
+        self, model: PreTrainedModel, micro: MicroBatch, logits: Tensor, records: Sequence[Record]
     ) -> list[dict[str, Any]]:
         real = micro.rows >= 0  # a filler has no record
         found = []

@@ -12,9 +12,9 @@ from transformers import PreTrainedModel
 from typing_extensions import override
 
 from tunelab.data.conversation import Conversation
-from tunelab.data.examples import IGNORE, Example, Micro
-from tunelab.data.formats import detect, to_conversation
-from tunelab.data.supervise import shorten, supervised_targets
+from tunelab.data.examples import IGNORE, Example, MicroBatch
+from tunelab.data.formats import detect_format, to_conversation
+from tunelab.data.truncation import count_supervised, truncate_example
 from tunelab.errors import DataError
 from tunelab.tasks.base import Record, Scores
 from tunelab.tasks.causal import CausalTask
@@ -68,7 +68,7 @@ class Instruction(CausalTask):
     @override
     def fit(self, train: Sequence[Record]) -> None:
         if self.format == "auto" and not self.mixed:
-            self.format = detect(list(dict.fromkeys(key for record in train for key in record)), self.columns)
+            self.format = detect_format(list(dict.fromkeys(key for record in train for key in record)), self.columns)
         read = (self._read(record) for record in train)
         self._sort_into(collect_answer_classes(talk for talk in read if isinstance(talk, Conversation)))
 
@@ -89,7 +89,7 @@ class Instruction(CausalTask):
 
     def _read(self, record: Record) -> Conversation | str:
         # before `fit` has seen the training split, a record must say by itself what it is
-        format = detect(list(record), self.columns) if self.format == "auto" else self.format
+        format = detect_format(list(record), self.columns) if self.format == "auto" else self.format
         return to_conversation(record, format, self.columns)
 
     @override
@@ -111,14 +111,14 @@ class Instruction(CausalTask):
             read_choices(read, self.labels)  # refuses what cannot be used, while the caller knows the place
         ids, labels = self.template.encode(read, train_on=self.train_on)
         bos = self.tokenizer.bos_token_id
-        short = shorten(ids, labels, limit=self.limit, too_long=self.too_long, bos=bos)
+        short = truncate_example(ids, labels, limit=self.limit, too_long=self.too_long, bos=bos)
         if short is None:
             return None
         self.truncated += len(short[0]) < len(ids)
-        return Example(*short, units=supervised_targets(short[1]), row=row)
+        return Example(*short, units=count_supervised(short[1]), row=row)
 
     @override
-    def loss_sum(self, logits: Tensor, micro: Micro) -> Tensor:
+    def loss_sum(self, logits: Tensor, micro: MicroBatch) -> Tensor:
         wanted = micro.targets[micro.targets != IGNORE]
         return functional.cross_entropy(logits.float(), wanted, reduction="sum", label_smoothing=self.label_smoothing)
 
@@ -128,7 +128,7 @@ class Instruction(CausalTask):
 
     @override
     def predictions(
-        self, model: PreTrainedModel, micro: Micro, logits: Tensor, records: Sequence[Record]
+        self, model: PreTrainedModel, micro: MicroBatch, logits: Tensor, records: Sequence[Record]
     ) -> list[dict[str, Any]]:
         return self.answered(model, [row for row in micro.rows.tolist() if row >= 0], records)
 

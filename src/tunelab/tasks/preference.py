@@ -12,11 +12,11 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from typing_extensions import override
 
-from tunelab.data.batching import cut, longest_first, pair_sides
-from tunelab.data.examples import IGNORE, Example, Micro
-from tunelab.data.preference_pairs import to_pair
-from tunelab.data.supervise import shorten_both
-from tunelab.data.token_store import laid_of, rewritten
+from tunelab.data.batching import longest_first, split_micro_batches, split_pairs
+from tunelab.data.examples import IGNORE, Example, MicroBatch
+from tunelab.data.preference_pairs import to_preference_pair
+from tunelab.data.token_store import map_examples, padded_lengths
+from tunelab.data.truncation import truncate_pair
 from tunelab.errors import ConfigError, DataError
 from tunelab.models.unpadded_attention import micro_to_device
 from tunelab.tasks.base import Record, Scores
@@ -77,16 +77,16 @@ class Preference(CausalTask):
 
     @override
     def content(self, record: Record) -> str:
-        return "\x1f".join(message.content for message in to_pair(record, self.columns).prompt)
+        return "\x1f".join(message.content for message in to_preference_pair(record, self.columns).prompt)
 
     @override
     def encode(self, record: Record, row: int) -> Example | None:
-        pair = to_pair(record, self.columns)
+        pair = to_preference_pair(record, self.columns)
         chosen, rejected = (self.template.encode(talk) for talk in (pair.chosen, pair.rejected))
         if chosen == rejected:
             raise DataError("chosen and rejected are the same; a pair without a difference teaches nothing, drop it")
         bos = self.tokenizer.bos_token_id
-        short = shorten_both(chosen, rejected, limit=self.limit, too_long=self.too_long, bos=bos)
+        short = truncate_pair(chosen, rejected, limit=self.limit, too_long=self.too_long, bos=bos)
         if short is None:
             return None
         self.truncated += short != (chosen, rejected)
@@ -97,9 +97,9 @@ class Preference(CausalTask):
     @torch.no_grad()
     def complete(self, model: PreTrainedModel, examples: Sequence[Example], micro_tokens: int) -> Sequence[Example]:
         found = torch.zeros(len(examples), 2)
-        lengths = laid_of(examples, flat=self.flat)
+        lengths = padded_lengths(examples, flat=self.flat)
         order = longest_first(range(len(examples)), lengths)
-        for part in cut(order, lengths, micro_tokens=micro_tokens, flat=self.flat):
+        for part in split_micro_batches(order, lengths, micro_tokens=micro_tokens, flat=self.flat):
             micro = micro_to_device(self.collate([examples[place] for place in part]), model.device)
             found[torch.tensor(part)] = self.logits(model, micro).float().cpu()
 
@@ -107,26 +107,26 @@ class Preference(CausalTask):
             chosen, rejected = found[place].tolist()
             return replace(example, reference=(chosen, rejected))
 
-        return rewritten(known, examples)
+        return map_examples(known, examples)
 
     @override
     def filler(self) -> Example:
         return Example([0, 0], [IGNORE, IGNORE], 0, -1, second=1, reference=(0.0, 0.0))
 
     @override
-    def collate(self, examples: Sequence[Example]) -> Micro:
+    def collate(self, examples: Sequence[Example]) -> MicroBatch:
         known = [example.reference for example in examples if example.reference is not None]
         reference = torch.tensor(known) if len(known) == len(examples) else None
         rows = torch.tensor([example.row for example in examples])
-        return super().collate(pair_sides(examples))._replace(rows=rows, reference=reference)
+        return super().collate(split_pairs(examples))._replace(rows=rows, reference=reference)
 
     @override
-    def logits(self, model: PreTrainedModel, micro: Micro) -> Tensor:
+    def logits(self, model: PreTrainedModel, micro: MicroBatch) -> Tensor:
         """Log-probabilities of the answers, (B, 2): all that the loss and every score need."""
         return answer_log_probabilities(super().logits(model, micro), micro)
 
     @override
-    def loss_sum(self, logits: Tensor, micro: Micro) -> Tensor:
+    def loss_sum(self, logits: Tensor, micro: MicroBatch) -> Tensor:
         losses = self.loss.losses(log_ratios(logits, micro), answer_lengths(micro))
         return losses[micro.rows >= 0].sum()
 
@@ -140,7 +140,7 @@ class Preference(CausalTask):
 
     @override
     def predictions(
-        self, model: PreTrainedModel, micro: Micro, logits: Tensor, records: Sequence[Record]
+        self, model: PreTrainedModel, micro: MicroBatch, logits: Tensor, records: Sequence[Record]
     ) -> list[dict[str, Any]]:
         real = micro.rows >= 0  # a filler has no record
         rewards = self.loss.rewards(log_ratios(logits, micro))[real]

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from tunelab.data.examples import IGNORE, Micro
+from tunelab.data.examples import IGNORE, MicroBatch
 
 
-def answer_lengths(micro: Micro) -> Tensor:
+def answer_lengths(micro: MicroBatch) -> Tensor:
     """Supervised tokens of each answer, (B, 2) int64: chosen, rejected."""
     taught = micro.targets != IGNORE
     if micro.bounds is None:
@@ -21,7 +21,7 @@ def answer_lengths(micro: Micro) -> Tensor:
     return torch.stack([part.sum() for part in taught[0].split(micro.lengths.tolist())]).view(-1, 2)
 
 
-def answer_log_probabilities(logits: Tensor, micro: Micro) -> Tensor:
+def answer_log_probabilities(logits: Tensor, micro: MicroBatch) -> Tensor:
     """Log-probability of each answer given its prompt, (B, 2) float32: chosen, rejected.
 
     Args:

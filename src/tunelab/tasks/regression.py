@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from typing_extensions import override
 
-from tunelab.data.examples import Example, Micro
+from tunelab.data.examples import Example, MicroBatch
 from tunelab.errors import ConfigError, DataError
 from tunelab.models.heads import fold_target_scaling
 from tunelab.tasks.base import Record, Scores
@@ -141,7 +141,7 @@ class Regression(SequenceTask):
         return Example([0], [0.0] * len(self.targets), 0.0, -1)
 
     @override
-    def loss_sum(self, logits: Tensor, micro: Micro) -> Tensor:
+    def loss_sum(self, logits: Tensor, micro: MicroBatch) -> Tensor:
         taught = micro.rows >= 0
         return (logits[taught].float() - micro.targets[taught]).square().mean(dim=1).sum()
 
@@ -151,7 +151,7 @@ class Regression(SequenceTask):
 
     @override
     def predictions(
-        self, model: PreTrainedModel, micro: Micro, logits: Tensor, records: Sequence[Record]
+        self, model: PreTrainedModel, micro: MicroBatch, logits: Tensor, records: Sequence[Record]
     ) -> list[dict[str, Any]]:
         found = []
         real = micro.rows >= 0  # a filler has no record

@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from typing_extensions import override
 
-from tunelab.data.examples import Example, Micro
+from tunelab.data.examples import Example, MicroBatch
 from tunelab.errors import ConfigError, DataError
 from tunelab.models.heads import pair_token_types, sequence_logits
 from tunelab.models.unpadded_attention import micro_to_device
@@ -134,15 +134,15 @@ class SequenceTask(Task):
         """What logits (B, C) say of each text: `prediction` and what belongs to it."""
 
     @override
-    def collate(self, examples: Sequence[Example]) -> Micro:
+    def collate(self, examples: Sequence[Example]) -> MicroBatch:
         lengths = torch.tensor([len(example.ids) for example in examples])
         ids = torch.full((len(examples), int(lengths.max())), int(self.tokenizer.pad_token_id), dtype=torch.int64)
         for place, example in enumerate(examples):
             ids[place, : len(example.ids)] = torch.tensor(example.ids, dtype=torch.int64)
         single = isinstance(examples[0].target, int)
         targets = torch.tensor([example.target for example in examples], dtype=torch.int64 if single else torch.float32)
-        return Micro(ids, lengths, targets, torch.tensor([example.row for example in examples]))
+        return MicroBatch(ids, lengths, targets, torch.tensor([example.row for example in examples]))
 
     @override
-    def logits(self, model: PreTrainedModel, micro: Micro) -> Tensor:
+    def logits(self, model: PreTrainedModel, micro: MicroBatch) -> Tensor:
         return sequence_logits(model, micro, separator=self.separator)

@@ -15,7 +15,7 @@ from typing import Any
 
 from tunelab import console
 from tunelab.atomic import write_json, write_text
-from tunelab.data.places import locate
+from tunelab.config.resource_paths import resolve_path
 from tunelab.errors import ConfigError, TuneLabError
 from tunelab.json_lines import Row
 from tunelab.lock import FolderLock
@@ -136,7 +136,7 @@ def check_same_training(folder: RunFolder, wanted: Mapping[str, Any]) -> None:
     ]
     told = [f"{name}={now.get(name)} was {before.get(name)}" for name in changed]
     for file, digest in ((card.get("data") or {}).get("files") or {}).items():
-        place = locate(file)
+        place = resolve_path(file)
         if place is not None and place.is_file() and digest and sha256_file(place) != digest:
             told.append(f"{file} has changed")
     if told:

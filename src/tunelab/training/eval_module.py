@@ -8,10 +8,10 @@ from torch import nn
 from transformers import PreTrainedModel
 from typing_extensions import override
 
-from tunelab.data.examples import Example, Step
-from tunelab.data.leaks import evenly
-from tunelab.data.loader import StepLoader
-from tunelab.data.views import pick
+from tunelab.data.examples import Batch, Example
+from tunelab.data.lazy_sequences import select_items
+from tunelab.data.leakage import evenly_spaced
+from tunelab.data.loader import BatchLoader
 from tunelab.errors import Diverged
 from tunelab.settings import Run
 from tunelab.tasks.base import Record, Scores, SourceScores, Task
@@ -42,7 +42,7 @@ class EvalModule(L.LightningModule):
         self.keep_predictions: Callable[[list[dict[str, Any]]], None] = lambda rows: None
 
     @override
-    def validation_step(self, step: Step, batch_idx: int) -> None:
+    def validation_step(self, step: Batch, batch_idx: int) -> None:
         for micro in step.micros:
             logits = self.task.logits(self.model, micro)
             self.val_scores.update(logits, micro)
@@ -63,7 +63,7 @@ class EvalModule(L.LightningModule):
             self.val_answers.reset()
 
     @override
-    def test_step(self, step: Step, batch_idx: int) -> None:
+    def test_step(self, step: Batch, batch_idx: int) -> None:
         chosen = self.test_rows
         for micro in step.micros:
             logits = self.task.logits(self.model, micro)
@@ -115,7 +115,7 @@ class TrainSample(nn.Module):
         self.task, self.examples, self.scores = task, examples, task.scores()
         self.batch_size, self.micro_tokens, self.flat = batch_size, micro_tokens, flat
 
-    def loss(self, model: PreTrainedModel, place: Callable[[Step], Step], rank: int, world: int) -> float:
+    def loss(self, model: PreTrainedModel, place: Callable[[Batch], Batch], rank: int, world: int) -> float:
         """Mean over all ranks; every rank must ask.
 
         Args:
@@ -124,7 +124,7 @@ class TrainSample(nn.Module):
             rank: This process among the `world`.
             world: Processes that share the rows.
         """
-        loader = StepLoader(
+        loader = BatchLoader(
             self.examples,
             collate=self.task.collate,
             filler=self.task.filler(),
@@ -152,7 +152,7 @@ def make_train_sample(
         return None
     return TrainSample(
         task,
-        pick(examples["train"], evenly(len(examples["train"]), rows)),
+        select_items(examples["train"], evenly_spaced(len(examples["train"]), rows)),
         batch_size=int(settings.eval["batch_size"]),
         micro_tokens=settings.micro_tokens,
         flat=flat,

@@ -12,12 +12,10 @@ from transformers import PreTrainedModel
 
 from tunelab.assemble import Prepared, fresh_adapter, fresh_model, make_data, make_module
 from tunelab.checkpoint_io import read_checkpoint, weights_sha256
+from tunelab.data.data_sources import DataSplits, Split, encode_split
 from tunelab.data.examples import Example
-from tunelab.data.one_source import Split
-from tunelab.data.prepare import Sources, encode_split
-from tunelab.data.records import Records, read_records
-from tunelab.data.token_store import rows_of
-from tunelab.datamodule import StepData
+from tunelab.data.readers import Records, read_records
+from tunelab.data.token_store import row_indices
 from tunelab.errors import TuneLabError
 from tunelab.json_lines import Row, read_lines, write_lines
 from tunelab.models.soft_prompt import prepend_soft_prompt, soft_prompt_ids
@@ -26,6 +24,7 @@ from tunelab.module import FineTuner
 from tunelab.record import RunFolder
 from tunelab.restore import Trained
 from tunelab.settings import Run
+from tunelab.training.datamodule import BatchDataModule
 from tunelab.training.device_placement import add_reference_logprobs
 from tunelab.training.generation_eval import SMALL_MODEL_PARAMETERS, rows_to_generate
 
@@ -46,7 +45,7 @@ class EvalOutcome:
 
 
 def evaluate_best_checkpoint(
-    prepared: Prepared, module: FineTuner, data: StepData, trainer: L.Trainer, folder: RunFolder
+    prepared: Prepared, module: FineTuner, data: BatchDataModule, trainer: L.Trainer, folder: RunFolder
 ) -> EvalOutcome:
     """Load the best weights; score validation, the base model and the test split, in this order.
 
@@ -73,7 +72,12 @@ def evaluate_best_checkpoint(
 
 
 def evaluate_test_split(
-    prepared: Prepared, module: FineTuner, data: StepData, trainer: L.Trainer, folder: RunFolder, outcome: EvalOutcome
+    prepared: Prepared,
+    module: FineTuner,
+    data: BatchDataModule,
+    trainer: L.Trainer,
+    folder: RunFolder,
+    outcome: EvalOutcome,
 ) -> None:
     """Score one model on the test split, and leave its predictions in the run folder."""
     mine: list[dict[str, Any]] = []
@@ -88,7 +92,7 @@ def evaluate_test_split(
     folder.write_predictions_part(trainer.global_rank, mine)
     trainer.strategy.barrier()
     if trainer.is_global_zero:
-        rows = set(rows_of(prepared.examples["test"])) if chosen is None else chosen
+        rows = set(row_indices(prepared.examples["test"])) if chosen is None else chosen
         merged = folder.merge_predictions(rows)
         summary = prepared.task.summary(merged)
         outcome.scores |= {f"{module.test_name}/{name}": value for name, value in summary.items()}
@@ -173,7 +177,7 @@ def evaluate_split(trained: Trained, split: Split) -> EvalResult:
         examples = list(add_reference_logprobs(settings, task, base, {"test": examples})["test"])
     examples = prepend_soft_prompt(examples, soft_prompt_ids(model))
     empty = Split()
-    sources = Sources({"train": empty, "validation": empty, "test": split}, {}, [])
+    sources = DataSplits({"train": empty, "validation": empty, "test": split}, {}, [])
     prepared = Prepared(
         settings, task, sources, trained.tokenizer, {"test": examples}, {"test": counts}, adapter=trained.adapter
     )

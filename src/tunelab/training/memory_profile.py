@@ -9,9 +9,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from tunelab.data.batching import Plan
-from tunelab.data.examples import IGNORE, Micro
-from tunelab.data.loader import StepLoader
+from tunelab.data.batching import BatchPlan
+from tunelab.data.examples import IGNORE, MicroBatch
+from tunelab.data.loader import BatchLoader
 from tunelab.models.unpadded_attention import micro_to_device
 from tunelab.module import FineTuner
 
@@ -122,7 +122,7 @@ class Workload:
         return sum(length * length for length in self.lengths)
 
 
-def plan_workload(loader: StepLoader) -> Workload:
+def plan_workload(loader: BatchLoader) -> Workload:
     """Look at the plans of the first epoch."""
     plans = loader.plans()
     drawn = [index for plan in plans for micro in plan.micros for index in micro]
@@ -142,12 +142,12 @@ def plan_workload(loader: StepLoader) -> Workload:
     )
 
 
-def collate_plan(loader: StepLoader, plan: Plan) -> list[Micro]:
+def collate_plan(loader: BatchLoader, plan: BatchPlan) -> list[MicroBatch]:
     """The micro-batches of one plan."""
     return [loader.collate([loader.examples[index] for index in micro]) for micro in plan.micros]
 
 
-def heaviest_micro_batches(loader: StepLoader, micros: Iterator[list[int]]) -> list[list[int]]:
+def heaviest_micro_batches(loader: BatchLoader, micros: Iterator[list[int]]) -> list[list[int]]:
     """The micro-batch with the most positions, and the one that learns the most; none of none."""
     found = list(micros)
     if not found:
@@ -183,7 +183,7 @@ class PassMemory:
 
 
 def measure_passes(
-    module: FineTuner, loader: StepLoader, work: Workload, gradients: int, room: int | None
+    module: FineTuner, loader: BatchLoader, work: Workload, gradients: int, room: int | None
 ) -> PassMemory:
     """Run the heaviest micro-batches forward and backward; weights stay, gradients are dropped.
 
@@ -216,16 +216,16 @@ def measure_passes(
     )
 
 
-def collate_rows(loader: StepLoader, rows: Sequence[int]) -> Micro:
+def collate_rows(loader: BatchLoader, rows: Sequence[int]) -> MicroBatch:
     """A micro-batch of these rows."""
     return loader.collate([loader.examples[row] for row in rows])
 
 
-def measure_peak(module: FineTuner, micros: Sequence[Micro], after: Micro | None = None) -> int:
+def measure_peak(module: FineTuner, micros: Sequence[MicroBatch], after: MicroBatch | None = None) -> int:
     """The most bytes that passes take; with `after`, beside the gradients that its pass has left, which count."""
     model = module.model
 
-    def run(micro: Micro) -> None:
+    def run(micro: MicroBatch) -> None:
         torch.clear_autocast_cache()  # each step begins without copies of the weights in another precision
         _logits, loss = module.regularizer.loss(
             micro_to_device(micro, model.device)

@@ -17,7 +17,7 @@ from tunelab.analysis.model_inspection import (
 from tunelab.analysis.model_inspection import measure_layer_signals as measure_signals
 from tunelab.assemble import Prepared, make_data, make_module, planned_steps
 from tunelab.callbacks.flops import StepCost, step_cost
-from tunelab.data.loader import StepLoader
+from tunelab.data.loader import BatchLoader
 from tunelab.models.unpadded_attention import micro_to_device
 from tunelab.module import FineTuner
 from tunelab.optim.factory import build_schedule, follows_plateau
@@ -148,14 +148,14 @@ def inspect_run(prepared: Prepared) -> RunInspection:
         )  # fmt: skip
 
 
-def mean_loss(module: FineTuner, loader: StepLoader, rows: Sequence[int]) -> Tensor:
+def mean_loss(module: FineTuner, loader: BatchLoader, rows: Sequence[int]) -> Tensor:
     """The training loss of rows, divided by their units."""
     micro = micro_to_device(collate_rows(loader, rows), module.model.device)
     return module.regularizer.loss(micro)[1] / max(sum(loader.units[row] for row in rows), 1e-12)
 
 
 def measure_memory(
-    prepared: Prepared, module: FineTuner, loader: StepLoader, work: Workload, device: torch.device, room: int | None
+    prepared: Prepared, module: FineTuner, loader: BatchLoader, work: Workload, device: torch.device, room: int | None
 ) -> TrainingMemory:
     """Everything that stands in memory, and what passes."""
     model, regularizer = prepared.model, module.regularizer

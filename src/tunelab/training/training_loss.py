@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from tunelab.config.regularization_config import RegularizationConfig
-from tunelab.data.examples import Micro
+from tunelab.data.examples import MicroBatch
 from tunelab.regularization.model_support import mixout_weights
 from tunelab.regularization.noise import Mixout, noisy_embeddings, skipped_layers
 from tunelab.tasks.base import Task
@@ -31,7 +31,7 @@ class TrainingLoss:
         self.task, self.model, self.wanted = task, model, wanted
         self.mixout = Mixout(task, model, mixout_weights(task, model), wanted.mixout) if wanted.mixout else None
 
-    def __call__(self, micro: Micro) -> tuple[Tensor, Tensor]:
+    def __call__(self, micro: MicroBatch) -> tuple[Tensor, Tensor]:
         """Logits of a micro-batch, and its loss summed, a float32 scalar with a graph."""
         logits = self._logits(micro)
         loss = self.task.loss_sum(logits, micro)
@@ -41,7 +41,7 @@ class TrainingLoss:
         loss = (loss + self.task.loss_sum(again, micro)) / 2
         return logits, loss + self.wanted.rdrop * rdrop_divergence(self.task, logits, again, micro)
 
-    def _logits(self, micro: Micro) -> Tensor:
+    def _logits(self, micro: MicroBatch) -> Tensor:
         """One pass, with its own noise."""
         with ExitStack() as noise:
             if self.wanted.neftune:
@@ -53,7 +53,7 @@ class TrainingLoss:
             return self.task.logits(self.model, micro)
 
 
-def rdrop_divergence(task: Task, one: Tensor, other: Tensor, micro: Micro) -> Tensor:
+def rdrop_divergence(task: Task, one: Tensor, other: Tensor, micro: MicroBatch) -> Tensor:
     """How far two passes disagree, summed over a micro-batch: a float32 scalar.
 
     Args:

@@ -20,7 +20,7 @@ from transformers import PreTrainedModel
 from typing_extensions import override
 
 from tunelab.assemble import Prepared, make_data
-from tunelab.data.examples import Step
+from tunelab.data.examples import Batch
 from tunelab.equipment import make_trainer
 from tunelab.errors import Diverged
 from tunelab.module import FineTuner
@@ -71,14 +71,14 @@ class StepTimer(L.Callback):
 
     @override
     def on_train_batch_start(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Step, batch_idx: int
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Batch, batch_idx: int
     ) -> None:
         synchronize(pl_module.device)
         self.since = time.perf_counter()
 
     @override
     def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Step, batch_idx: int
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
         synchronize(pl_module.device)
         self.seconds.append(time.perf_counter() - self.since)
@@ -125,7 +125,7 @@ def run_trial_steps(
     module: FineTuner,
     count: int,
     callbacks: Sequence[Callback],
-    steps: Sequence[Step] | None = None,
+    steps: Sequence[Batch] | None = None,
 ) -> None:
     """Train with everything that is set, on one device, without validation, checkpoint or tracker; nothing is written.
 

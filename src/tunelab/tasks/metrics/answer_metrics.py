@@ -16,9 +16,9 @@ from transformers import PreTrainedModel
 from typing_extensions import override
 
 from tunelab.data.conversation import Conversation
-from tunelab.data.examples import Step
+from tunelab.data.examples import Batch
 from tunelab.errors import DataError
-from tunelab.generate.decode import Answer
+from tunelab.generation.decode import GeneratedAnswer
 from tunelab.tasks.base import Record, Task
 from tunelab.tasks.metrics.label_metrics import macro_average, per_class_metrics
 from tunelab.tasks.multiple_choice import AnswerClasses, Choices, normalize_answer
@@ -167,7 +167,7 @@ class AnswerTotals:
 
 
 def score_answer(
-    row: int, talk: Conversation, wanted: str, said: tuple[str, Answer], labels: Sequence[str]
+    row: int, talk: Conversation, wanted: str, said: tuple[str, GeneratedAnswer], labels: Sequence[str]
 ) -> dict[str, Any]:
     """Scores of an answer, with all that is needed to compute them again.
 
@@ -299,7 +299,7 @@ class GenerationEvaluator(nn.Module):
         self.task, self.tally, self.records, self.rows = task, tally, records, rows
         self.sums = SummedVector(tally.width)
 
-    def update(self, model: PreTrainedModel, step: Step) -> None:
+    def update(self, model: PreTrainedModel, step: Batch) -> None:
         """Have those rows of a step answered that belong to the sample."""
         rows = [row for micro in step.micros for row in micro.rows.tolist() if row in self.rows]
         judged = self.task.answered(model, rows, [self.records[row] for row in rows]) if rows else []

@@ -11,7 +11,7 @@ from torchmetrics import SumMetric
 from torchmetrics.classification import MulticlassConfusionMatrix, MultilabelConfusionMatrix
 from typing_extensions import override
 
-from tunelab.data.examples import Micro
+from tunelab.data.examples import MicroBatch
 from tunelab.tasks.base import Scores
 
 
@@ -78,7 +78,7 @@ class MulticlassScores(Scores):
         self.counted: list[list[int]] | None = None
 
     @override
-    def update(self, logits: Tensor, micro: Micro) -> None:
+    def update(self, logits: Tensor, micro: MicroBatch) -> None:
         real = micro.rows >= 0
         scores, wanted = logits[real].detach().double(), micro.targets[real]
         self.table.update(scores.argmax(dim=-1), wanted)
@@ -136,7 +136,7 @@ class MultilabelScores(Scores):
         self.counted: list[list[list[int]]] | None = None
 
     @override
-    def update(self, logits: Tensor, micro: Micro) -> None:
+    def update(self, logits: Tensor, micro: MicroBatch) -> None:
         real = micro.rows >= 0
         scores, wanted = logits[real].detach(), micro.targets[real]
         chosen = scores.float().sigmoid() >= self.threshold  # float32, as the predictions are decided

@@ -7,7 +7,7 @@ from torch import Tensor
 from torchmetrics import Metric
 from typing_extensions import override
 
-from tunelab.data.examples import Micro
+from tunelab.data.examples import MicroBatch
 from tunelab.tasks.base import Scores
 from tunelab.tasks.preference_loss import PreferenceLoss, answer_lengths
 
@@ -47,7 +47,7 @@ class PreferenceScores(Scores):
         self.loss, self.totals = loss, PreferenceTotals()
 
     @override
-    def update(self, logits: Tensor, micro: Micro) -> None:
+    def update(self, logits: Tensor, micro: MicroBatch) -> None:
         """Take in pairs; `logits` are log-probabilities of the answers, (B, 2)."""
         ratios = log_ratios(logits.detach(), micro)
         chosen, rejected = self.loss.rewards(ratios).unbind(1)
@@ -65,7 +65,7 @@ class PreferenceScores(Scores):
         self.totals.reset()
 
 
-def log_ratios(found: Tensor, micro: Micro) -> Tensor:
+def log_ratios(found: Tensor, micro: MicroBatch) -> Tensor:
     """How much likelier each answer is than before training, in nats, (B, 2).
 
     Raises:

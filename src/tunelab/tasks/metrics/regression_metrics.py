@@ -9,7 +9,7 @@ from torch import Tensor
 from torchmetrics import Metric
 from typing_extensions import override
 
-from tunelab.data.examples import Micro
+from tunelab.data.examples import MicroBatch
 from tunelab.tasks.base import Scores
 
 
@@ -95,7 +95,7 @@ class RegressionScores(Scores):
         self.per_target: list[dict[str, Any]] | None = None
 
     @override
-    def update(self, logits: Tensor, micro: Micro) -> None:
+    def update(self, logits: Tensor, micro: MicroBatch) -> None:
         real = micro.rows >= 0
         self.pairs.update(logits[real].detach().double(), micro.targets[real].double())
         self.per_target = None

@@ -11,7 +11,7 @@ from torch.nn import functional
 from torchmetrics import SumMetric
 from typing_extensions import override
 
-from tunelab.data.examples import IGNORE, Micro
+from tunelab.data.examples import IGNORE, MicroBatch
 from tunelab.tasks.base import Scores
 
 MAX_EXPONENT = 700.0  # exp of more overflows a float
@@ -30,7 +30,7 @@ class TokenScores(Scores):
         )
 
     @override
-    def update(self, logits: Tensor, micro: Micro) -> None:
+    def update(self, logits: Tensor, micro: MicroBatch) -> None:
         wanted = micro.targets[micro.targets != IGNORE]  # (N,)
         self.loss.update(functional.cross_entropy(logits.float(), wanted, reduction="sum").double())
         self.right.update((logits.argmax(-1) == wanted).sum().double())

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from tunelab.analysis.number_format import format_number
 from tunelab.assemble import Prepared, make_data, make_module, planned_steps
-from tunelab.data.batching import cut, longest_first, mix, shuffled
-from tunelab.data.loader import StepLoader
+from tunelab.data.batching import longest_first, mix_seeds, shuffled_order, split_micro_batches
+from tunelab.data.loader import BatchLoader
 from tunelab.models.unpadded_attention import micro_to_device
 from tunelab.module import FineTuner
 from tunelab.report.charts.axes import ReferenceLine, Series
@@ -139,18 +139,18 @@ def find_batch_size(prepared: Prepared) -> FinderResult:
     return batch_size_result(looks, settings.batch_size, len(prepared.examples["train"]))
 
 
-def measure_noise_scale(prepared: Prepared, module: FineTuner, loader: StepLoader) -> NoiseScale:
+def measure_noise_scale(prepared: Prepared, module: FineTuner, loader: BatchLoader) -> NoiseScale:
     """The noise scale at the weights as they are, from as many rows as it takes to see it.
 
     Rows come in an order of their own, so that the first steps are not measured on what they have just learned.
     """
-    order = shuffled(len(loader.examples), seed=mix(prepared.settings.seed, 1), epoch=0)
+    order = shuffled_order(len(loader.examples), seed=mix_seeds(prepared.settings.seed, 1), epoch=0)
     size = max(1, min(PIECE_SEQUENCES, len(order) // 2))
     pieces = GradientPieces()
     with on_training_device(module.model, prepared.settings):
         for start in range(0, len(order) - size + 1, size):
             add_piece_gradient(
-                pieces, module, loader, order[start : start + size], seed=mix(prepared.settings.seed, start)
+                pieces, module, loader, order[start : start + size], seed=mix_seeds(prepared.settings.seed, start)
             )
             if pieces.count % MIN_PIECES == 0 and (
                 pieces.count >= MAX_PIECES or pieces.sequences >= TRUST_FACTOR * pieces.estimate.scale
@@ -160,13 +160,13 @@ def measure_noise_scale(prepared: Prepared, module: FineTuner, loader: StepLoade
 
 
 def add_piece_gradient(
-    pieces: GradientPieces, module: FineTuner, loader: StepLoader, rows: Sequence[int], *, seed: int
+    pieces: GradientPieces, module: FineTuner, loader: BatchLoader, rows: Sequence[int], *, seed: int
 ) -> None:
     """One more gradient, as training would compute it before clipping."""
     model = module.model
     torch.manual_seed(seed)  # dropout
     sorted_rows = longest_first(rows, loader.lengths)
-    for micro in cut(sorted_rows, loader.lengths, micro_tokens=loader.micro_tokens, flat=loader.flat):
+    for micro in split_micro_batches(sorted_rows, loader.lengths, micro_tokens=loader.micro_tokens, flat=loader.flat):
         module.regularizer.loss(micro_to_device(collate_rows(loader, micro), model.device))[1].backward()
     for weight in module.held(0):
         weight.grad = None

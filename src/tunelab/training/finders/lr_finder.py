@@ -15,7 +15,7 @@ from typing_extensions import override
 
 from tunelab.analysis.number_format import format_number
 from tunelab.assemble import Prepared, make_module
-from tunelab.data.examples import Step
+from tunelab.data.examples import Batch
 from tunelab.errors import ConfigError, Diverged
 from tunelab.report.charts.axes import ReferenceLine, Series
 from tunelab.report.charts.chart_page import Figure, Section
@@ -134,7 +134,7 @@ class LossRecorder(L.Callback):
 
     @override
     def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Step, batch_idx: int
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
         self.losses.append(float(trainer.callback_metrics["train/loss"]))
         self.left = self.watch.left(self.losses[-1])

@@ -8,8 +8,8 @@ import torch
 
 from tunelab.assemble import Prepared, make_data, make_module
 from tunelab.data.batching import longest_first
-from tunelab.data.examples import Step
-from tunelab.data.loader import StepLoader
+from tunelab.data.examples import Batch
+from tunelab.data.loader import BatchLoader
 from tunelab.errors import ConfigError
 from tunelab.module import FineTuner
 from tunelab.report.charts.axes import ReferenceLine, Series
@@ -77,7 +77,7 @@ def find_micro_tokens(prepared: Prepared) -> FinderResult:
     return micro_tokens_result(attempts, padded_tokens(loader, rows[:found]), found, limit, room, settings.micro_tokens)
 
 
-def padded_tokens(loader: StepLoader, rows: Sequence[int]) -> int:
+def padded_tokens(loader: BatchLoader, rows: Sequence[int]) -> int:
     """Tokens that rows take up in one pass, pads counted."""
     lengths = [loader.lengths[row] for row in rows]
     return sum(lengths) if loader.flat else len(lengths) * max(lengths)
@@ -86,7 +86,7 @@ def padded_tokens(loader: StepLoader, rows: Sequence[int]) -> int:
 def measure_attempt(
     prepared: Prepared,
     module: FineTuner,
-    loader: StepLoader,
+    loader: BatchLoader,
     rows: Sequence[int],
     tokens: int,
     device: torch.device,
@@ -101,7 +101,7 @@ def measure_attempt(
     before = module.epoch_loss.metric_state  # PyTorch complains where memory is let go of that it has not recorded
 
     def work() -> None:
-        step = Step([collate_rows(loader, micro) for micro in micros], units)
+        step = Batch([collate_rows(loader, micro) for micro in micros], units)
         run_trial_steps(prepared, module, 2, [], [step, step])
 
     try:

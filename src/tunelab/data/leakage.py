@@ -1,0 +1,137 @@
+"""Duplicates within a split and leakage across splits, exact and near, with examples.  Pure: splits in, plain values out."""
+
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from typing import Any
+
+from tunelab.data.data_sources import DataSplits
+from tunelab.data.near_duplicates import SimilarPair, find_near_duplicates
+from tunelab.tasks.base import Task
+
+MAX_EXAMPLES_LISTED = 5  # places named for each finding
+
+
+def duplicates_within(sources: DataSplits) -> dict[str, dict[str, Any]]:
+    """For each split, how many rows repeat the content of an earlier row of it, and where the first of them stand."""
+    found: dict[str, dict[str, Any]] = {}
+    for duplicate in sources.duplicates:
+        for name, rows in duplicate.places.items():
+            if len(rows) > 1:
+                entry = found.setdefault(name, {"texts": 0, "repeats": 0, "examples": []})
+                entry["texts"] += 1
+                entry["repeats"] += len(rows) - 1
+                if len(entry["examples"]) < MAX_EXAMPLES_LISTED:
+                    places = [sources.splits[name].places[row] for row in rows[:MAX_EXAMPLES_LISTED]]
+                    entry["examples"].append({"text": one_line(duplicate.content), "places": places})
+    return found
+
+
+def label_conflicts(task: Task, sources: DataSplits) -> dict[str, Any]:
+    """Equal texts that carry different labels, within or across splits: no model can learn both."""
+    count, examples = 0, list[dict[str, Any]]()
+    for duplicate in sources.duplicates:
+        held = [(name, row) for name, rows in duplicate.places.items() for row in rows]
+        labels = [str(task.stratum(sources.splits[name].rows[row])) for name, row in held]
+        if len(set(labels)) > 1:
+            count += 1
+            if len(examples) < MAX_EXAMPLES_LISTED:
+                places = [
+                    f"{sources.splits[name].places[row]}: {label}"
+                    for (name, row), label in zip(held[:MAX_EXAMPLES_LISTED], labels, strict=False)
+                ]
+                examples.append({"text": one_line(duplicate.content), "places": places})
+    return {"texts": count, "examples": examples}
+
+
+def exact_leaks(sources: DataSplits) -> list[dict[str, Any]]:
+    """For each pair of splits that share contents, how many rows of the later one stand in the earlier one too."""
+    found = []
+    for earlier, later in combinations(sources.splits, 2):
+        shared = [held for held in sources.duplicates if earlier in held.places and later in held.places]
+        if shared:
+            places = {name: sources.splits[name].places for name in (earlier, later)}
+            examples = [
+                {"text": one_line(held.content), "places": [places[name][held.places[name][0]] for name in places]}
+                for held in shared[:MAX_EXAMPLES_LISTED]
+            ]
+            rows = sum(len(held.places[later]) for held in shared)
+            found.append({"splits": [earlier, later], "rows": rows, "of": len(places[later]), "examples": examples})
+    return found
+
+
+def one_line(content: str, most: int = 160) -> str:
+    """A content on one line, cut with three dots where it is long."""
+    flat = " ".join(content.replace("\x1f", " / ").split())
+    return flat if len(flat) <= most else flat[: most - 3] + "..."
+
+
+MAX_TRAIN_ROWS = 100_000  # training rows searched for near duplicates: some seconds
+MAX_EVAL_ROWS = 20_000  # rows of each evaluation split that are looked up among them
+MAX_CHARACTERS = 30_000_000  # of all texts of a split that take part
+
+
+def near_leaks(task: Task, sources: DataSplits, threshold: float | None) -> dict[str, Any] | None:
+    """Rows that are no copy, but almost one, of a row in an earlier split; None where nobody asked.
+
+    Large splits are searched in part.  `searched` tells how many rows of how many, `crowded` how many rows have so
+    many lookalikes that not all were compared.
+    """
+    if threshold is None:
+        return None
+    drawn, texts = dict[str, list[int]](), dict[str, list[str]]()
+    for name, split in sources.splits.items():
+        drawn[name] = evenly_spaced(len(split.rows), MAX_TRAIN_ROWS if name == "train" else MAX_EVAL_ROWS)
+        texts[name] = [task.content(split.rows[row]) for row in drawn[name]]
+        letters = sum(map(len, texts[name]))
+        if letters > MAX_CHARACTERS:  # long texts: fewer of them
+            kept = evenly_spaced(len(drawn[name]), max(1, len(drawn[name]) * MAX_CHARACTERS // letters))
+            drawn[name], texts[name] = [drawn[name][at] for at in kept], [texts[name][at] for at in kept]
+    names, pairs, crowded = list(sources.splits), [], 0
+    for place, earlier in enumerate(names[:-1]):
+        asked = [(name, at) for name in names[place + 1 :] for at in not_copied(sources, earlier, name, drawn[name])]
+        alike, more = find_near_duplicates(texts[earlier], [texts[name][at] for name, at in asked], threshold=threshold)
+        crowded += more
+        for later in names[place + 1 :]:
+            own = [(found, asked[found.asked][1]) for found in alike if asked[found.asked][0] == later]
+            if own:
+                examples = [
+                    similar_example(sources, (earlier, later), drawn, texts, found, at)
+                    for found, at in sorted(own, key=lambda pair: -pair[0].similarity)[:MAX_EXAMPLES_LISTED]
+                ]
+                of = len(drawn[later])
+                pairs.append({"splits": [earlier, later], "rows": len(own), "of": of, "examples": examples})
+    searched = {name: [len(drawn[name]), len(split.rows)] for name, split in sources.splits.items()}
+    return {"threshold": threshold, "pairs": pairs, "searched": searched, "crowded": crowded}
+
+
+def not_copied(sources: DataSplits, earlier: str, later: str, drawn: Sequence[int]) -> list[int]:
+    """Positions in `drawn` of rows of `later` that are no exact copy of one in `earlier`."""
+    copied = {row for held in sources.duplicates if earlier in held.places for row in held.places.get(later, ())}
+    return [at for at, row in enumerate(drawn) if row not in copied]
+
+
+def similar_example(
+    sources: DataSplits,
+    names: tuple[str, str],
+    drawn: Mapping[str, Sequence[int]],
+    texts: Mapping[str, Sequence[str]],
+    found: SimilarPair,
+    at: int,
+) -> dict[str, Any]:
+    """Two texts that are alike, for a reader: likeness, texts and places."""
+    positions = dict(zip(names, (found.known, at), strict=True))
+    return {
+        "likeness": round(found.similarity, 3),
+        "texts": [one_line(texts[name][position]) for name, position in positions.items()],
+        "places": [sources.splits[name].places[drawn[name][position]] for name, position in positions.items()],
+    }
+
+
+def evenly_spaced(rows: int, most: int) -> list[int]:
+    """At most `most` of `rows` indices, evenly spaced from the first.
+
+    Example:
+        >>> evenly(9, 3)
+        [0, 3, 6]
+    """
+    return list(range(rows)) if rows <= most else [place * rows // most for place in range(most)]

@@ -1,0 +1,340 @@
+"""Readers of user data: a file, a file inside a package, or a hub data set becomes rows that know their line.
+
+JSON, CSV and TSV have modules of their own; parquet files and hub data sets are read here.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from functools import partial
+from hashlib import file_digest, sha256
+from pathlib import Path
+from typing import Any
+
+from tunelab.config.resource_paths import PACKAGE_PREFIX, resolve_path
+from tunelab.data.bad_rows import RowDict, RowFault, RowOutcomes, RowSink, excerpt, separate_bad_rows
+from tunelab.data.json_reader import read_json_array, read_json_lines, unusable_text_reason
+from tunelab.data.memory_map import ScratchDir
+from tunelab.data.table_reader import read_table
+from tunelab.data.text_file import TableLines, TextFile, check_encoding
+from tunelab.errors import ConfigError, DataError
+
+DELIMITERS = {".csv": ",", ".tsv": "\t"}
+READABLE_SUFFIXES = (".json", ".jsonl", ".ndjson", *DELIMITERS, ".parquet")
+ON_BAD_CHOICES = ("error", "skip")
+QUOTING_CHOICES = ("auto", "minimal", "none")
+DEFAULT_IN_MEMORY_MB = 64  # megabytes
+
+
+@dataclass(frozen=True)
+class Records:
+    """Rows of one source, in its order.
+
+    Attributes:
+        rows: One plain dict per record.  CSV and TSV hold texts only; JSON and parquet keep their types.  A list; of
+            a large file the rows stay on disk, and each access makes a fresh dict.
+        lines: Line of the file on which each record starts, from 1; for parquet and hub sets its row number.
+        source: As the user named it.
+        sha256: Of the bytes of the file; for a hub set, of the rows as JSON.
+        skipped: One message per bad line that was left out (data.on_bad=skip).
+        notes: How the file was read, where there was a choice.
+        unit: What `lines` counts: "line" or "row".
+        scratch: Of a large file, the folder its rows lie in.
+    """
+
+    rows: Sequence[RowDict]
+    lines: Sequence[int]
+    source: str
+    sha256: str
+    skipped: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    unit: str = "line"
+    scratch: ScratchDir | None = None
+
+    def where(self, i: int) -> str:
+        """Where row `i` stands, as a message names it: "train.jsonl line 412"."""
+        return f"{short_name(self.source)} {self.unit} {self.lines[i]}"
+
+    def columns(self) -> list[str]:
+        """Every key of every row, in order of first appearance."""
+        return list(dict.fromkeys(key for row in self.rows for key in row))
+
+
+def read_records(
+    source: str,
+    *,
+    encoding: str = "utf-8",
+    on_bad: str = "error",
+    quoting: str = "auto",
+    header: list[str] | None = None,
+    max_line_bytes: int = 16 * 2**20,
+    in_memory: float = DEFAULT_IN_MEMORY_MB,
+    cache: str | None = None,
+) -> Records:
+    """Read every record of a source, strictly: what cannot be kept as written is refused, never changed.
+
+    Args:
+        source: A path, `package:NAME/inner/path`, or a hub data set `owner/name[:split]`.  The suffix of a file says
+            its format: .json (an array, or an object holding one), .jsonl, .ndjson, .csv, .tsv or .parquet.
+        encoding: Of text files.  A byte order mark of UTF-8 is taken off.
+        on_bad: "error" refuses a file with a bad line; "skip" leaves bad lines out, up to 1 % of the file.
+        quoting: CSV and TSV: "minimal" (quotes group a cell), "none" (quotes are plain characters) or "auto".
+        header: CSV and TSV: column names of a file that does not begin with them.
+        max_line_bytes: Longest record, in bytes of UTF-8.
+        in_memory: Megabytes up to which a source is held as a list; a larger one becomes a memory-mapped Arrow file.
+        cache: Folder for such files; None takes the system's folder for temporary files.
+
+    Raises:
+        DataError: If the source does not exist, cannot be read, or holds no records; with file, line and a way out.
+        ConfigError: If an argument is not legal or a package is not installed.
+    """
+    check_reader_options(encoding, on_bad, quoting, max_line_bytes)
+    path, name, bound = find_file(source), short_name(source), int(in_memory * 10**6)
+    store = partial(make_row_sink, cache=cache)
+    if path is None:
+        found = load_hub_dataset(source)
+        rows = store(found.features.arrow_schema) if found.data.nbytes > bound else []
+        lines, skipped = separate_bad_rows(name, hub_rows(found), rows, on_bad=on_bad, unit="row")
+        kept = close_sink(rows)
+        return Records(kept, lines, source, rows_sha256(kept), skipped, unit="row", scratch=sink_scratch_dir(rows))
+    suffix, notes = path.suffix.lower(), list[str]()
+    if header is not None and suffix not in DELIMITERS:
+        raise ConfigError(f"data.header names the columns of a CSV or TSV file; {source} brings its own, leave it out")
+    unit = "row" if suffix == ".parquet" else "line"
+    outcomes: RowOutcomes
+    try:
+        with path.open("rb") as raw:
+            digest = file_digest(raw, "sha256").hexdigest()
+        size, schema = path.stat().st_size, None
+        if suffix == ".parquet":
+            table = ParquetFile(name, path) if size else None
+            outcomes = table.rows() if table else ()
+            size, schema = (max(size, table.bytes), decoded_schema(table.schema)) if table else (0, None)
+        else:
+            keep_going = on_bad == "skip" and suffix != ".json"
+            text = TextFile(name, path, encoding, keep_going=keep_going, whole=bound)
+            if suffix in DELIMITERS:
+                outcomes, notes = read_table(
+                    name,
+                    TableLines(text),
+                    DELIMITERS[suffix],
+                    quoting=quoting,
+                    header=header,
+                    on_bad=on_bad,
+                    max_line_bytes=max_line_bytes,
+                )
+            elif suffix == ".json":
+                outcomes = read_json_array(name, text.pieces(), max_line_bytes)
+            else:
+                outcomes = read_json_lines(text.lines(), max_line_bytes)
+        rows = store(schema) if size > bound else []
+        lines, skipped = separate_bad_rows(name, outcomes, rows, on_bad=on_bad, unit=unit)
+    except OSError as error:
+        raise DataError(f"{source} cannot be read: {error.strerror or error}") from error
+    return Records(close_sink(rows), lines, source, digest, skipped, notes, unit, sink_scratch_dir(rows))
+
+
+def make_row_sink(schema: Any, cache: str | None) -> RowSink:
+    """A writer of rows to a file of its own."""
+    from tunelab.data.arrow_store import JsonRowWriter, SchemaRowWriter  # slow to load, and most files are small
+
+    return JsonRowWriter(ScratchDir(cache)) if schema is None else SchemaRowWriter(ScratchDir(cache), schema)
+
+
+def close_sink(rows: RowSink) -> Sequence[RowDict]:
+    """What was written: the list itself, or the file, mapped."""
+    found: Sequence[RowDict] = rows if isinstance(rows, list) else rows.finish()  # type: ignore[attr-defined]
+    return found
+
+
+def sink_scratch_dir(rows: RowSink) -> ScratchDir | None:
+    """The folder that a writer of rows writes to."""
+    return getattr(rows, "scratch", None)
+
+
+def check_reader_options(encoding: str, on_bad: str, quoting: str, max_line_bytes: int) -> None:
+    """Refuse what `read_records` cannot honour, all at once."""
+    faults = []
+    try:
+        check_encoding(encoding)
+    except ConfigError as error:
+        faults.append(str(error))
+    if on_bad not in ON_BAD_CHOICES:
+        faults.append(f"data.on_bad={on_bad!r} is unknown; choose from {', '.join(ON_BAD_CHOICES)}")
+    if quoting not in QUOTING_CHOICES:
+        faults.append(f"data.quoting={quoting!r} is unknown; choose from {', '.join(QUOTING_CHOICES)}")
+    if max_line_bytes < 1:
+        faults.append(f"data.max_line_bytes={max_line_bytes} must be above zero")
+    if faults:
+        raise ConfigError.listing(faults)
+
+
+def short_name(source: str) -> str:
+    """The last part of a path; the whole name of a hub set."""
+    return source.replace("\\", "/").rpartition("/")[2] if Path(source).suffix.lower() in READABLE_SUFFIXES else source
+
+
+def find_file(source: str) -> Path | None:
+    """The file behind `source`; None where it can only be a hub set.
+
+    Raises:
+        DataError: If it looks like a path and is not there, is a folder, or has a suffix nobody reads.
+    """
+    try:
+        path = resolve_path(source)
+    except (OSError, RuntimeError, ValueError, ImportError) as error:  # too long a name, no such home, a NUL
+        raise DataError(f"{source[:80]!r} cannot be a path or data set: {error}") from error
+    if path is None:
+        if looks_like_path(source) or not is_hub_name(source):
+            raise DataError(missing_file_message(source))
+        return None
+    if path.is_dir():
+        inside = sorted(child.name for child in path.iterdir() if child.suffix.lower() in READABLE_SUFFIXES)
+        held = ", ".join(inside[:8]) or "it holds none that can be read"
+        raise DataError(f"{source} is a folder; name one file in it: {held}")
+    if path.suffix.lower() not in READABLE_SUFFIXES:
+        raise DataError(
+            f"{source}: no format goes by the suffix '{path.suffix}'; there are {', '.join(READABLE_SUFFIXES)}"
+        )
+    return path
+
+
+def looks_like_path(text: str) -> bool:
+    """Whether `text` can only have been meant as a file: data set names have no suffix and one slash at most."""
+    rooted = text.startswith(("/", "./", "../", "~", PACKAGE_PREFIX)) or "\\" in text or text.count("/") > 1
+    return rooted or re.search(r"\.[A-Za-z]\w*$", text) is not None
+
+
+def missing_file_message(source: str) -> str:
+    """No such file, and what stands beside it under a similar name."""
+    try:
+        path = Path(source).expanduser()
+        beside = sorted(child.name for child in path.parent.iterdir())
+    except (OSError, RuntimeError, ValueError):
+        return f"no such file: {source!r}; there is no such folder either"
+    near = get_close_matches(path.name, beside, n=3, cutoff=0.5)
+    held = ", ".join(near) if near else f"nothing of a similar name among {len(beside)} entries"
+    return f"no such file: {source!r}; in folder {path.parent} there is {held}"
+
+
+ROWS_PER_BATCH = 1024  # held at once
+
+
+class ParquetFile:
+    """A parquet file that is read a few rows at a time.
+
+    Raises:
+        DataError: If it is no parquet, or a column name stands twice.
+
+    Attributes:
+        bytes: Of its columns, uncompressed.
+        schema: Names and types of its columns, as Arrow has them.
+    """
+
+    def __init__(self, name: str, path: Path) -> None:
+        from pyarrow import parquet  # slow to load, and most data is text
+
+        self.name, self.path = name, path
+        with self._told():
+            self.file = parquet.ParquetFile(path)
+            found = self.file.metadata
+            self.bytes = sum(found.row_group(i).total_byte_size for i in range(found.num_row_groups))
+            self.schema = self.file.schema_arrow
+        names = self.schema.names
+        if twice := sorted({column for column in names if names.count(column) > 1}):
+            raise DataError(f"{name}: column {', '.join(twice)} stands twice; rename one")
+
+    def _told(self) -> "ParquetErrors":
+        return ParquetErrors(self.name)
+
+    def rows(self) -> Iterator[tuple[int, RowDict | RowFault]]:
+        """Rows with their numbers from 1."""
+        number = 0
+        with self._told():
+            for batch in self.file.iter_batches(ROWS_PER_BATCH):
+                for row in batch.to_pylist():
+                    number += 1
+                    yield number, check_row(row)
+
+
+class ParquetErrors:
+    """Turns what Arrow raises inside a `with` block into a DataError that names the file."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: Any, fault: BaseException | None, trace: Any) -> None:
+        import pyarrow
+
+        if isinstance(fault, pyarrow.ArrowException | ValueError | OSError | OverflowError | NotImplementedError):
+            raise DataError(f"{self.name} cannot be read as parquet: {fault}") from fault
+
+
+def decoded_schema(schema: Any) -> Any:
+    """The schema with every dictionary of values as the values themselves, which is what rows hold."""
+    import pyarrow
+
+    return pyarrow.schema(
+        [
+            pyarrow.field(field.name, field.type.value_type if pyarrow.types.is_dictionary(field.type) else field.type)
+            for field in schema
+        ]
+    )
+
+
+def check_row(row: RowDict) -> RowDict | RowFault:
+    """The row, or why its texts break later steps."""
+    reason = unusable_text_reason(row)
+    return RowFault(f"{reason}, in: {excerpt(repr(row))}") if reason else row
+
+
+HUB_NAME = re.compile(r"(?P<id>[\w.-]+(?:/[\w.-]+)?)(?::(?P<split>[\w.\[\]:%+-]+))?")
+DEFAULT_HUB_SPLIT = "train"  # where the name gives none
+
+
+def is_hub_name(text: str) -> bool:
+    """Whether `text` has the form `owner/name[:split]` or `name[:split]`."""
+    return HUB_NAME.fullmatch(text) is not None
+
+
+def load_hub_dataset(source: str) -> Any:
+    """The data set, which `datasets` keeps in memory-mapped files.  One that needs a script it refuses by itself.
+
+    Raises:
+        DataError: If the set cannot be loaded, for want of a network or otherwise.
+    """
+    match = HUB_NAME.fullmatch(source)
+    if match is None:
+        raise DataError(f"'{source}' is neither a file here nor a hub data set such as owner/name:split")
+    name, split = match["id"], match["split"] or DEFAULT_HUB_SPLIT
+    try:
+        from datasets import load_dataset  # seconds to load, and most runs read files
+
+        return load_dataset(name, split=split)
+    except Exception as error:  # the hub client raises errors of many libraries, and all mean the same here
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise DataError(
+            f"'{source}' is no file here, and loading it from the hub as data set {name}, split {split}, "
+            f"failed: {type(error).__name__}: {reason}. Check the name and the network, or name a local file"
+        ) from error
+
+
+def hub_rows(dataset: Any) -> Iterator[tuple[int, RowDict | RowFault]]:
+    """Rows with their numbers from 1."""
+    for start in range(0, len(dataset), ROWS_PER_BATCH):
+        rows = dataset.select(range(start, min(start + ROWS_PER_BATCH, len(dataset)))).to_list()
+        for number, row in enumerate(rows, start=start + 1):
+            yield number, check_row(row)
+
+
+def rows_sha256(rows: Iterable[RowDict]) -> str:
+    """Fingerprint of rows that have no file: of their JSON, keys sorted, one row a line."""
+    digest = sha256()
+    for row in rows:
+        digest.update(json.dumps(row, sort_keys=True, ensure_ascii=False, default=str).encode() + b"\n")
+    return digest.hexdigest()

@@ -1,0 +1,108 @@
+"""Summary of the data of a run: lengths, sources, duplicates, leaks, labels, targets.  Pure: splits in, plain values out."""
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from tunelab.data.data_sources import DataSplits, Split
+from tunelab.data.examples import Example
+from tunelab.data.leakage import duplicates_within, exact_leaks, label_conflicts, near_leaks
+from tunelab.data.token_store import loss_weights_of, sequence_lengths
+from tunelab.data.truncation import count_supervised
+from tunelab.tasks.base import Task
+from tunelab.tasks.classification import Classification
+from tunelab.tasks.regression import Regression
+
+HISTOGRAM_BARS = 12  # of a histogram
+QUANTILES = {"least": 0, "p5": 5, "p25": 25, "median": 50, "p75": 75, "p95": 95, "most": 100}
+PLACE_SUFFIX = re.compile(r" (line|row) \d+$")
+
+
+def summarize_data(
+    task: Task,
+    sources: DataSplits,
+    examples: Mapping[str, Sequence[Example]],
+    counts: Mapping[str, Mapping[str, int | float]],
+    *,
+    threshold: float | None,
+) -> dict[str, Any]:
+    """Everything that is known about the data before training.
+
+    Args:
+        task: Fitted, with its tokenizer.
+        sources: The splits of records.
+        examples: The splits as token ids.
+        counts: Of each split, as `encode_split` gives them.
+        threshold: Least likeness of near duplicates across splits, in (0, 1]; None does not look for them.
+
+    Returns:
+        JSON values.  `splits`, `notes` and `files` say what was read; `lengths`, `sources`, `duplicates`, `leaks`
+        what is in it; `trained`, `format` and `template` (causal models), `labels` and `conflicts` (classes) and
+        `targets` (numbers) what there is to learn.
+    """
+    filled = {name: split for name, split in sources.splits.items() if split.rows}
+    report: dict[str, Any] = {
+        "splits": {name: dict(row) for name, row in counts.items()},
+        "notes": list(sources.notes),
+        "files": dict(sources.files),
+        "lengths": {name: length_distribution(sequence_lengths(examples[name])) for name in filled},
+        "sources": {name: dict(Counter(row_sources(split))) for name, split in filled.items()},
+        "duplicates": duplicates_within(sources),
+        "leaks": {"exact": exact_leaks(sources), "near": near_leaks(task, sources, threshold)},
+    }
+    if task.head == "causal":
+        trained = {name: count_trained_tokens(examples[name]) for name in filled}
+        report["trained"] = {name: round(found / (counts[name]["tokens"] or 1), 4) for name, found in trained.items()}
+    if origin := getattr(task, "origin", ""):
+        report["format"], report["template"] = getattr(task, "format", ""), origin
+    if isinstance(task, Classification):
+        labels = {name: (label for row in split.rows for label in task.names(row)) for name, split in filled.items()}
+        report["labels"] = {name: dict(Counter(found).most_common()) for name, found in labels.items()}
+        report["conflicts"] = label_conflicts(task, sources)
+    if isinstance(task, Regression):
+        numbers = {name: [task.numbers(row) for row in split.rows] for name, split in filled.items()}
+        report["targets"] = {
+            target: {name: quantiles([row[place] for row in rows]) for name, rows in numbers.items()}
+            for place, target in enumerate(task.targets)
+        }
+    return report
+
+
+def count_trained_tokens(examples: Sequence[Example]) -> float:
+    """Tokens of causal examples that a loss is taken on: their units, but the units of a pair are the pair itself."""
+    if not examples or examples[0].second is None:
+        return sum(loss_weights_of(examples))
+    found = 0
+    for example in examples:
+        assert isinstance(example.target, list)
+        for part in (slice(example.second), slice(example.second, None)):
+            found += count_supervised([int(label) for label in example.target[part]])
+    return found
+
+
+def quantiles(values: Sequence[float]) -> dict[str, float]:
+    """Values that a share of all lies below; each is one of `values`."""
+    found = np.percentile(np.array(values), list(QUANTILES.values()), method="lower").tolist()
+    return dict(zip(QUANTILES, found, strict=True))
+
+
+def length_distribution(lengths: Sequence[int]) -> dict[str, Any]:
+    """Quantiles and a histogram of lengths in tokens; bar i counts from edge i up to, not with, edge i + 1."""
+    if not lengths:
+        return {}
+    least, most = min(lengths), max(lengths)
+    width = -(-(most - least + 1) // HISTOGRAM_BARS)
+    bars = [0] * ((most - least) // width + 1)
+    for length, rows in Counter(lengths).items():
+        bars[(length - least) // width] += rows
+    edges = [least + width * bar for bar in range(len(bars) + 1)]
+    return {"quantiles": quantiles(lengths), "edges": edges, "rows": bars}
+
+
+def row_sources(split: Split) -> Sequence[str]:
+    """The source that each row comes from: as the split names it, else the file of its place."""
+    named: Sequence[str] = getattr(split, "sources", None) or [PLACE_SUFFIX.sub("", place) for place in split.places]
+    return named

@@ -1,0 +1,150 @@
+"""Data summary as text: a few lines at the start of a run, all of it for a preview.  Pure, imports nothing heavy."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+SPARK_LEVELS = "▁▂▃▄▅▆▇█"
+MAX_LABELS_IN_LINE = 6  # told in one line
+
+
+def summary_lines(report: Mapping[str, Any]) -> dict[str, str]:
+    """What a run tells of its data beside the table of counts: a line for each kind of finding, by its name."""
+    found = {
+        "lengths": "; ".join(length_line(name, held) for name, held in report["lengths"].items() if name == "train")
+    }
+    if any(len(table) > 1 for table in report["sources"].values()):
+        found["sources"] = "; ".join(
+            f"{name} {list_counts(table, MAX_LABELS_IN_LINE)}" for name, table in report["sources"].items()
+        )
+    found["duplicates"] = describe_duplicates(report)
+    found["leaks"] = describe_leaks(report)
+    if "labels" in report:
+        found["labels"] = "; ".join(
+            f"{name} {list_counts(table, MAX_LABELS_IN_LINE)}" for name, table in report["labels"].items()
+        )
+    for target, table in report.get("targets", {}).items():
+        found[target] = "; ".join(f"{name} {min_median_max(held)}" for name, held in table.items())
+    if "template" in report:
+        found |= {"format": report["format"], "template": report["template"]}
+    return found
+
+
+def length_line(name: str, held: Mapping[str, Any]) -> str:
+    """Lengths of one split in a line."""
+    if not held:
+        return f"{name} none"
+    high = max(held["rows"])
+    sparks = "".join(SPARK_LEVELS[-(-rows * (len(SPARK_LEVELS) - 1) // high)] for rows in held["rows"])
+    return f"{name} {min_median_max(held['quantiles'], ' tokens')}  {sparks}"
+
+
+def min_median_max(quantiles: Mapping[str, float], unit: str = "") -> str:
+    """Smallest, middle and largest of some values."""
+    low, middle, high = (f"{quantiles[name]:,.6g}" for name in ("least", "median", "most"))
+    return f"{low} to {high}{unit}, half up to {middle}"
+
+
+def list_counts(table: Mapping[str, int], most: int) -> str:
+    """Names with their counts, the rest summed up."""
+    told = [f"{name} {rows:,}" for name, rows in list(table.items())[:most]]
+    rest = list(table.values())[most:]
+    return ", ".join([*told, *([f"{len(rest)} others {sum(rest):,}"] if rest else [])])
+
+
+def describe_duplicates(report: Mapping[str, Any]) -> str:
+    """Repeated rows of each split, and texts with two labels."""
+    held = report["duplicates"]
+    told = [f"{entry['repeats']:,} rows of {name} repeat another" for name, entry in held.items()]
+    if texts := report.get("conflicts", {}).get("texts"):
+        told.append(f"{texts:,} equal texts carry different labels")
+    return "; ".join(told) or "none"
+
+
+def describe_leaks(report: Mapping[str, Any]) -> str:
+    """Rows of one split that stand in another, exactly or nearly."""
+    exact, near = report["leaks"]["exact"], report["leaks"]["near"]
+    told = describe_leaking_pairs(exact, "are copies from")
+    if near is None:
+        return "; ".join([*told, "near ones not looked for (data.near_duplicates=null)"])
+    if alike := describe_leaking_pairs(near["pairs"], "resemble"):
+        told += [*alike[:-1], f"{alike[-1]} ({near['threshold']:g} or more alike)"]
+    return "; ".join([*(told or ["none"]), *describe_search_limits(near)])
+
+
+def describe_leaking_pairs(entries: Sequence[Mapping[str, Any]], how: str) -> list[str]:
+    """Findings across splits, those that lead to the same earlier split in one text."""
+    found: dict[str, list[str]] = {}
+    for entry in entries:
+        earlier, later = entry["splits"]
+        found.setdefault(earlier, []).append(f"{entry['rows']:,} of {entry['of']:,} {later}")
+    return [f"{' and '.join(told)} rows {how} {earlier}" for earlier, told in found.items()]
+
+
+def describe_search_limits(near: Mapping[str, Any]) -> list[str]:
+    """What the search for near duplicates has left out."""
+    told = [
+        f"{looked:,} of {rows:,} rows of {name} were searched, evenly spaced"
+        for name, (looked, rows) in near["searched"].items()
+        if looked < rows
+    ]
+    if near["crowded"]:
+        told.append(f"{near['crowded']:,} rows have more lookalikes than were compared")
+    return told
+
+
+BAR_WIDTH = 40  # characters of the longest bar
+MAX_LABELS = 30  # told in a preview
+MAX_EXAMPLES_SHOWN = 2  # examples of each finding; the page and data_report.json hold more
+
+
+def detail_sections(report: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
+    """The whole report but its table of counts and its records: titles, each with its lines."""
+    for name, held in report["lengths"].items():
+        if held:
+            yield f"lengths of {name}, in tokens ({min_median_max(held['quantiles'])})", histogram_lines(held)
+    if "trained" in report:
+        yield "trained", [f"{share:.1%} of the tokens of {name}" for name, share in report["trained"].items()]
+    yield "sources", [f"{name}: {list_counts(table, MAX_LABELS)}" for name, table in report["sources"].items()]
+    yield "duplicates", [describe_duplicates(report), *example_lines(report["duplicates"].values())]
+    if report.get("conflicts", {}).get("texts"):
+        yield "conflicts", [f"{report['conflicts']['texts']:,} equal texts", *example_lines([report["conflicts"]])]
+    near = report["leaks"]["near"]
+    entries = [*report["leaks"]["exact"], *(near["pairs"] if near else [])]
+    yield "leaks", [*describe_leaks(report).split("; "), *example_lines(entries)]
+    if "labels" in report:
+        yield "labels", [f"{name}: {list_counts(table, MAX_LABELS)}" for name, table in report["labels"].items()]
+    for target, table in report.get("targets", {}).items():
+        yield f"target {target}", [f"{name}: {min_median_max(held)}" for name, held in table.items()]
+    if "template" in report:
+        yield "format", [report["format"]]
+        yield "template", [report["template"]]
+    if report["notes"]:
+        yield "notes", list(report["notes"])
+
+
+def histogram_lines(held: Mapping[str, Any]) -> list[str]:
+    """A bar for each stretch of lengths."""
+    high, edges = max(held["rows"]), held["edges"]
+    lasts = [min(after - 1, held["quantiles"]["most"]) for after in edges[1:]]
+    names = [f"{low:,}" if last == low else f"{low:,} to {last:,}" for low, last in zip(edges, lasts, strict=False)]
+    wide = max(map(len, names))
+    return [
+        f"{name:>{wide}}  {'█' * -(-rows * BAR_WIDTH // high)} {rows:,}"
+        for name, rows in zip(names, held["rows"], strict=True)
+    ]
+
+
+def example_lines(entries: Any) -> list[str]:
+    """The examples of findings: where they stand, and what they say."""
+    lines = []
+    for entry in entries:
+        for example in entry["examples"][:MAX_EXAMPLES_SHOWN]:
+            alike = f"{example['likeness']:.2f}  " if "likeness" in example else ""
+            lines.append(f"  {alike}{' | '.join(example['places'])}")
+            lines += [f"      {text}" for text in example_texts(example)]
+    return lines
+
+
+def example_texts(example: Mapping[str, Any]) -> Sequence[str]:
+    """The text, or the texts, of one example of a finding."""
+    return example["texts"] if "texts" in example else [example["text"]]

@@ -1,0 +1,1 @@
+"""Answers of a causal model: decoding, chat, and predictions for whole files."""

@@ -1,0 +1,241 @@
+"""Chat with a run, a model folder or an adapter folder: the loaded model and its streamed answer."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric import Fabric
+from torch import Tensor
+from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.generation.streamers import BaseStreamer
+from typing_extensions import override
+
+from tunelab.config.resource_paths import resolve_path
+from tunelab.data.chat_template import ChatTemplate
+from tunelab.data.conversation import Conversation, Message
+from tunelab.errors import ConfigError, DataError
+from tunelab.models.architecture import context_limit
+from tunelab.models.load_model import load_model, load_tokenizer
+from tunelab.models.soft_prompt import soft_prompt_ids
+from tunelab.models.unpadded_attention import PlainAttention
+from tunelab.restore import restore
+
+MIN_ANSWER_TOKENS = 8  # tokens of the context that an answer must have to itself
+
+
+@dataclass
+class ChatModel:
+    """A causal language model that can be talked with.
+
+    Attributes:
+        limit: Longest sequence, prompt and answer together; None where there is no bound.
+        note: What the user should know of how it was loaded, if anything.
+    """
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    template: ChatTemplate
+    limit: int | None
+    note: str | None = None
+
+    def answer(
+        self,
+        messages: list[Message],
+        *,
+        max_new_tokens: int,
+        temperature: float,
+        tell: Callable[[str], None],
+        forgotten: Callable[[int], None],
+    ) -> str:
+        """Answer the last of the messages; tells how many old ones no longer fit, and removes them.
+
+        Raises:
+            DataError: If the last message alone leaves no room for an answer.
+        """
+        lost = 0
+        while True:
+            prompt = self.template.reply_ids(Conversation(tuple(messages)))
+            room = max_new_tokens if self.limit is None else min(max_new_tokens, self.limit - len(prompt))
+            if room >= min(max_new_tokens, MIN_ANSWER_TOKENS):
+                break
+            oldest = 1 if messages[0].role == "system" else 0
+            if len(messages) - oldest < 3:  # the question, and nothing before it
+                raise DataError(f"this takes {len(prompt)} tokens of {self.limit}, which leaves none for an answer")
+            del messages[oldest : oldest + 2]  # a question and its answer
+            lost += 2
+        if lost:
+            forgotten(lost)
+        stop = self.template.stop_ids
+        return stream_answer(
+            self.model, self.tokenizer, prompt, stop=stop, max_new_tokens=room, temperature=temperature, tell=tell
+        )
+
+
+def load_chat_model(place: str) -> ChatModel:
+    """The model at a place.
+
+    Args:
+        place: A run folder, a folder that plain transformers loads, or one that PEFT wrote.
+
+    Raises:
+        ConfigError: If there is none of them, or it answers no questions.
+    """
+    root = resolve_path(place)
+    if root is not None and (root / "run.json").is_file():
+        return chat_model_of_run(root)
+    if root is not None and (root / "adapter_config.json").is_file():
+        return chat_model_of_adapter(root)
+    if root is not None and (root / "config.json").is_file():
+        return chat_model_of_folder(root)
+    found = "there is no such folder" if root is None else "the folder has none of them"
+    raise ConfigError(
+        f"{place} is nothing to talk with: looked for run.json (a run), config.json (a model) and adapter_config.json "
+        f"(an adapter), and {found}"
+    )
+
+
+def chat_model_of_run(root: Path) -> ChatModel:
+    """The best model of a run."""
+    trained = restore(root)
+    task = trained.task
+    template = getattr(task, "template", None)
+    if template is None:
+        raise ConfigError(
+            f"{root} was trained for data.task={task.name}, so it gives labels or numbers and no answers; use "
+            f"tunelab predict {root} --input FILE --output FILE"
+        )
+    return ChatModel(trained.model, trained.tokenizer, template, task.limit, trained.note)
+
+
+def chat_model_of_folder(root: Path) -> ChatModel:
+    """A model folder, with the chat template that its tokenizer brings."""
+    config = _read_json_object(root / "config.json")
+    heads = [str(name) for name in config.get("architectures") or []]
+    if heads and not any(name.endswith(("ForCausalLM", "LMHeadModel")) for name in heads):
+        raise ConfigError(
+            f"{root} holds a {heads[0]}, which answers no questions; labels and numbers come from the run that made "
+            "it: tunelab predict RUN --input FILE --output FILE"
+        )
+    return _make_chat_model(_load_causal_model(root), load_tokenizer({"path": str(root)}))
+
+
+def chat_model_of_adapter(root: Path) -> ChatModel:
+    """An adapter folder of PEFT, on the base model that it names."""
+    from peft import PeftModel  # slow to import, and few need it
+
+    named = _read_json_object(root / "adapter_config.json").get("base_model_name_or_path")
+    base = next((found for text in (str(named), str(root / str(named))) if (found := resolve_path(text))), None)
+    if not named or base is None:
+        raise ConfigError(
+            f"{root} is an adapter for the model '{named}', which is not there; put its folder into "
+            "base_model_name_or_path of adapter_config.json, or talk with the merged export"
+        )
+    own = (root / "tokenizer_config.json").is_file()
+    tokenizer = load_tokenizer({"path": str(root if own else base)})
+    adapted: Any = PeftModel.from_pretrained(_load_causal_model(base, tokenizer), str(root))
+    merged = adapted.merge_and_unload() if hasattr(adapted.base_model, "merge_and_unload") else adapted
+    return _make_chat_model(merged, tokenizer)
+
+
+def _load_causal_model(root: Path, tokenizer: PreTrainedTokenizerBase | None = None) -> PreTrainedModel:
+    reads = tokenizer or load_tokenizer({"path": str(root)})
+    return load_model({"path": str(root)}, reads, head="causal", options={})
+
+
+def _make_chat_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> ChatModel:
+    placed: Any = Fabric(accelerator="auto", devices=1).to_device(model.eval())
+    return ChatModel(placed, tokenizer, ChatTemplate(tokenizer), context_limit(model.config))
+
+
+def _read_json_object(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except ValueError as fault:
+        raise ConfigError(f"{path} is no JSON object: {fault}") from fault
+
+
+REPLACEMENT_CHAR = "\ufffd"  # what bytes decode to while the rest of their character is still to come
+
+
+class AnswerStreamer(BaseStreamer):
+    """Turns tokens, as they come, into text; together it is the whole answer with its blank ends removed.
+
+    Args:
+        tokenizer: Decodes.
+        stop: Ids that end the answer; they are no part of it.
+        tell: Is given each new piece of text.
+
+    Attributes:
+        told: The answer so far.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, *, stop: Sequence[int], tell: Callable[[str], None]) -> None:
+        self.tokenizer, self.stop, self.tell = tokenizer, stop, tell
+        self.ids: list[int] = []
+        self.prompt = True
+        self.told = ""
+
+    @override
+    def put(self, value: Tensor) -> None:
+        if self.prompt:  # `generate` hands over what it was given first
+            self.prompt = False
+            return
+        self.ids += [token for token in value.flatten().tolist() if token not in self.stop]
+        whole = self._text()
+        if not whole.endswith(REPLACEMENT_CHAR):
+            self._say(whole.rstrip())  # blanks wait: they may turn out to be the end
+
+    @override
+    def end(self) -> None:
+        self._say(self._text().rstrip())
+
+    def _text(self) -> str:
+        # all of it each time: a tokenizer may write a token differently after another
+        return str(self.tokenizer.decode(self.ids, skip_special_tokens=True)).lstrip()
+
+    def _say(self, text: str) -> None:
+        if len(text) > len(self.told) and text.startswith(self.told):
+            self.tell(text[len(self.told) :])
+            self.told = text
+
+
+@torch.no_grad()
+def stream_answer(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompt: Sequence[int],
+    *,
+    stop: Sequence[int],
+    max_new_tokens: int,
+    temperature: float,
+    tell: Callable[[str], None],
+) -> str:
+    """Answer a prompt, telling the answer piece by piece.
+
+    Args:
+        model: A causal language model.
+        tokenizer: Its tokenizer.
+        prompt: Token ids, T of them.
+        stop: Ids that end an answer.
+        max_new_tokens: Longest answer.
+        temperature: 0 takes the most likely token each time; above 0 draws, the more freely the higher.
+        tell: Is given each new piece of text.
+
+    Returns:
+        The whole answer, blank ends removed.
+    """
+    choice = {"do_sample": True, "temperature": temperature, "top_k": 0} if temperature > 0 else {"do_sample": False}
+    settings = GenerationConfig(
+        max_new_tokens=max_new_tokens, eos_token_id=list(stop), pad_token_id=stop[0], use_cache=True, **choice
+    )
+    ids = torch.tensor([[*soft_prompt_ids(model), *prompt]], device=model.device)
+    teller = AnswerStreamer(tokenizer, stop=stop, tell=tell)
+    model.eval()
+    with PlainAttention(model):
+        model.generate(  # type: ignore[operator]
+            input_ids=ids, attention_mask=torch.ones_like(ids), generation_config=settings, streamer=teller
+        )
+    return teller.told

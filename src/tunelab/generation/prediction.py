@@ -1,0 +1,72 @@
+"""Predictions for many records: windows of rows, sorted by length inside, each row predicted or given its error."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from tunelab.data.batching import longest_first, split_micro_batches
+from tunelab.data.examples import Example
+from tunelab.errors import DataError
+from tunelab.restore import Trained
+
+WINDOW_ROWS = 128  # rows that are answered, and saved, together
+
+Prediction = dict[str, Any]
+InputRecords = Sequence[Mapping[str, Any]]
+
+
+def predict_windows(
+    say: Callable[[InputRecords], list[Prediction]], records: InputRecords, start: int = 0
+) -> Iterator[list[Prediction]]:
+    """The answers to records from `start` on, a window at a time, in their order.
+
+    Windows begin at the same rows wherever one starts, so that going on gives what a whole pass gives.
+
+    Args:
+        say: Gives the answers to the records of one window.
+        records: What is asked; labels and answers in them are not looked at.
+        start: Records before it are left out.
+
+    Yields:
+        One dict per record: `prediction` and what belongs to it; `prediction` None and an `error` where the record
+        cannot be used.
+    """
+    for first in range(start // WINDOW_ROWS * WINDOW_ROWS, len(records), WINDOW_ROWS):
+        yield say(records[first : first + WINDOW_ROWS])[max(0, start - first) :]
+
+
+def predict_window(trained: Trained, records: InputRecords, batch_tokens: int, model: Any = None) -> list[Prediction]:
+    """The answers of a run to a few records.
+
+    Args:
+        trained: A run.
+        records: What is asked.
+        batch_tokens: Most tokens of one forward pass, pads counted.
+        model: What answers in place of the run's own model.
+    """
+    asked, found = encode_questions(trained, records)
+    with trained.use():
+        for batch in batch_questions(asked, batch_tokens):
+            speaker = trained.model if model is None else model
+            for example, said in zip(batch, trained.task.answer(speaker, batch), strict=True):
+                found[example.row] = said
+    return found
+
+
+def encode_questions(trained: Trained, records: InputRecords) -> tuple[list[Example], list[Prediction]]:
+    """Records as a run is asked them, and for each an answer: empty still, or one that tells why it cannot be used."""
+    found: list[Prediction] = [{} for _ in records]
+    asked: list[Example] = []
+    for place, record in enumerate(records):
+        try:
+            asked.append(trained.task.question(record, place))
+        except DataError as fault:
+            found[place] = {"prediction": None, "error": str(fault)}
+    return asked, found
+
+
+def batch_questions(asked: Sequence[Example], batch_tokens: int) -> Iterator[list[Example]]:
+    """Questions that one forward pass sees, longest first."""
+    lengths = [len(example.ids) for example in asked]
+    order = longest_first(range(len(asked)), lengths)
+    for micro in split_micro_batches(order, lengths, micro_tokens=batch_tokens, flat=False):
+        yield [asked[index] for index in micro]

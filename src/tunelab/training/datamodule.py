@@ -1,0 +1,80 @@
+"""The splits as loaders: batches for training, rows in order of length for evaluation."""
+
+from collections.abc import Mapping, Sequence
+
+import lightning as L
+from typing_extensions import override
+
+from tunelab.data.batching import SourceRange
+from tunelab.data.examples import Example
+from tunelab.data.loader import BatchLoader
+from tunelab.tasks.base import Task
+
+
+class BatchDataModule(L.LightningDataModule):
+    """Hands Lightning one loader per split.
+
+    Args:
+        examples: Examples of each split: `train`, `validation`, `test`; an evaluation split may be empty.
+        task: Lays examples out.
+        batch_size: Sequences per optimizer step, over all ranks.
+        eval_batch_size: Sequences per evaluation step, over all ranks; no score depends on it.
+        micro_tokens: Most tokens of one forward pass on one rank.
+        seed: Fixes the order of every epoch.
+        flat: Whether the model takes rows laid end to end.
+        workers: Loader processes per rank.
+        portions: With several sources, where the examples of each stand in a split.
+        pass_cost: Pads that take as long as one pass more; None where a pass costs more than any pads.
+    """
+
+    def __init__(
+        self,
+        examples: Mapping[str, Sequence[Example]],
+        task: Task,
+        *,
+        batch_size: int,
+        eval_batch_size: int,
+        micro_tokens: int,
+        seed: int,
+        flat: bool,
+        workers: int,
+        portions: Mapping[str, Sequence[SourceRange]] | None = None,
+        pass_cost: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.portions = portions or {}
+        self.examples, self.task = examples, task
+        self.sizes = {"train": batch_size, "validation": eval_batch_size, "test": eval_batch_size}
+        self.micro_tokens, self.seed, self.flat, self.workers = micro_tokens, seed, flat, workers
+        self.pass_cost = pass_cost
+
+    def loader(self, split: str) -> BatchLoader:
+        """The loader of one split for this rank."""
+        rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        return BatchLoader(
+            self.examples[split],
+            collate=self.task.collate,
+            filler=self.task.filler(),
+            batch_size=self.sizes[split],
+            micro_tokens=self.micro_tokens,
+            flat=self.flat,
+            seed=self.seed,
+            shuffle=split == "train",
+            portions=self.portions.get(split, ()),
+            workers=self.workers,
+            rank=rank,
+            world=world,
+            pass_cost=self.pass_cost,
+        )
+
+    @override
+    def train_dataloader(self) -> BatchLoader:
+        return self.loader("train")
+
+    @override
+    def val_dataloader(self) -> BatchLoader | list[BatchLoader]:
+        return self.loader("validation") if self.examples["validation"] else []
+
+    @override
+    def test_dataloader(self) -> BatchLoader | list[BatchLoader]:
+        return self.loader("test") if self.examples["test"] else []
