@@ -36,7 +36,7 @@ starter: $(VENV)/.installed-train ## Pre-train the built-in base model anew (abo
 	$(PY) train.py experiment=starter_pretrain
 
 reference: $(VENV)/.installed-train ## Write docs/reference.md anew from the comments in conf/.
-	$(PY) -m tunelab.reference_page > docs/reference.md
+	$(PY) -m tunelab.cli.reference_page > docs/reference.md
 
 lint: $(VENV)/.installed-dev ## Check style and formatting without changing a file.
 	$(PY) -m ruff check .

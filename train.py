@@ -8,18 +8,18 @@ if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
 import hydra
 from omegaconf import DictConfig
 
-from tunelab import describe
-from tunelab.launch import CONF, launch, told
+from tunelab.cli import help_page
+from tunelab.cli.launch import CONF, exit_on_user_error, launch
 
-describe.register(CONF)  # --help is made from the comments in conf/
+help_page.register_help_resolvers(CONF)  # --help is made from the comments in conf/
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
 def main(config: DictConfig) -> float | None:
     """Run what the config describes and return the score a search optimises."""
-    from tunelab.run import run  # torch and transformers load here, so that --help stays instant
+    from tunelab.training.run import run  # torch and transformers load here, so that --help stays instant
 
-    with told():
+    with exit_on_user_error():
         return run(config)
 
 

@@ -10,8 +10,8 @@ import torch
 from lightning.pytorch.callbacks import Callback
 
 from tiny import MODEL, QUIET, WORDS, instructions, labelled, settings, write
-from tunelab.record import RunFolder
-from tunelab.run import fine_tune
+from tunelab.runs.run_dir import RunDirectory
+from tunelab.training.run import fine_tune
 
 PLAIN = [*MODEL, *QUIET, "test=false", "save=false", "trainer.log_every_n_steps=1", "eval.generate=false", "seed=1"]
 CONSTANT = ["scheduler=constant", "scheduler.warmup=0"]
@@ -121,7 +121,7 @@ def first_word(tmp: Path, *more: str, rows: int = 120) -> list[str]:
             "batch_size=16", "data.split.validation=0.2", "data.split.test=0", *more]  # fmt: skip
 
 
-def trained(tmp: Path, given: Sequence[str], *callbacks: Callback) -> RunFolder:
+def trained(tmp: Path, given: Sequence[str], *callbacks: Callback) -> RunDirectory:
     """The folder of a run."""
     fine_tune(settings(*given), tmp / "run", callbacks=callbacks)
-    return RunFolder(tmp / "run")
+    return RunDirectory(tmp / "run")

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tunelab.record import RunFolder
+from tunelab.runs.run_dir import RunDirectory
 
 NASTY = "<script>document.title='broken'</script><img src=x onerror=alert(1)>\"'&"  # a label that wants to act
 LABELS = ["ham", "spam", NASTY, "雪 \u202eabc"]
@@ -25,7 +25,7 @@ def card(**more: Any) -> dict[str, Any]:
     } | more  # fmt: skip
 
 
-def curves(folder: RunFolder, rows: Sequence[Mapping[str, float]]) -> None:
+def curves(folder: RunDirectory, rows: Sequence[Mapping[str, float]]) -> None:
     """The curves file; steps count from 0."""
     columns = list(dict.fromkeys(name for row in rows for name in row))
     with folder.curves.open("w", newline="") as file:
@@ -34,7 +34,7 @@ def curves(folder: RunFolder, rows: Sequence[Mapping[str, float]]) -> None:
         writer.writerows(rows)
 
 
-def learned(folder: RunFolder, steps: int = 60) -> None:
+def learned(folder: RunDirectory, steps: int = 60) -> None:
     """Curves of a run that over-fits from step 30 on."""
     rows: list[dict[str, float]] = []
     for step in range(steps):
@@ -51,9 +51,9 @@ def learned(folder: RunFolder, steps: int = 60) -> None:
     curves(folder, rows)
 
 
-def labelled_run(root: Path, *, seed: int = 0, skill: float = 0.8, rows: int = 120, **more: Any) -> RunFolder:
+def labelled_run(root: Path, *, seed: int = 0, skill: float = 0.8, rows: int = 120, **more: Any) -> RunDirectory:
     """A run that told four labels apart, some of whose names want to act."""
-    folder, dice = RunFolder(root), random.Random(seed)
+    folder, dice = RunDirectory(root), random.Random(seed)
     root.mkdir(parents=True, exist_ok=True)
     found = []
     for row in range(rows):
@@ -78,9 +78,9 @@ def labelled_run(root: Path, *, seed: int = 0, skill: float = 0.8, rows: int = 1
     return folder
 
 
-def answered_run(root: Path, *, base: bool = True) -> RunFolder:
+def answered_run(root: Path, *, base: bool = True) -> RunDirectory:
     """A run that answered questions, the base model too."""
-    folder = RunFolder(root)
+    folder = RunDirectory(root)
     root.mkdir(parents=True, exist_ok=True)
     before, after = [], []
     for row in range(24):
@@ -111,9 +111,9 @@ def answered_run(root: Path, *, base: bool = True) -> RunFolder:
     return folder
 
 
-def numbers_run(root: Path, rows: int = 50) -> RunFolder:
+def numbers_run(root: Path, rows: int = 50) -> RunDirectory:
     """A run that predicted numbers, half as far from their mean as they are."""
-    folder = RunFolder(root)
+    folder = RunDirectory(root)
     root.mkdir(parents=True, exist_ok=True)
     targets = [float(row % 10) for row in range(rows)]
     folder.write_predictions(

@@ -47,7 +47,7 @@ def furnish(folder: Path) -> Path:
 def run(command: str, place: Path, *more: str) -> subprocess.CompletedProcess[str]:
     """A command of ours, in a process of its own; `tunelab X` and `python FILE` alike."""
     words = shlex.split(command)
-    ours = ["-c", "from tunelab.commands.main import main; main()"] if words[0] == "tunelab" else []
+    ours = ["-c", "from tunelab.cli.main import main; main()"] if words[0] == "tunelab" else []
     return subprocess.run(
         [sys.executable, *ours, *words[1:], *more], cwd=place, capture_output=True, text=True, timeout=280,
         env={**os.environ, "PYTHONPATH": str(ROOT / "src"), "WANDB_MODE": "disabled"}, stdin=subprocess.DEVNULL,

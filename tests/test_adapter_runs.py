@@ -10,12 +10,12 @@ from lightning.pytorch.callbacks import Callback
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from tiny import CONF, MODEL, QUIET, config, instructions, labelled, settings
-from tunelab.assemble import prepare
-from tunelab.checkpoint_io import read_checkpoint
+from tunelab.config.schema import validate_config
 from tunelab.errors import ConfigError
-from tunelab.record import RunFolder
-from tunelab.run import fine_tune
-from tunelab.settings import check
+from tunelab.runs.checkpoint import read_checkpoint
+from tunelab.runs.run_dir import RunDirectory
+from tunelab.training.components import build_components
+from tunelab.training.run import fine_tune
 
 KINDS = sorted(path.stem for path in (CONF / "adapter").glob("*.yaml") if path.stem != "qlora")
 SPLIT = ["data.split.validation=0.2", "data.split.test=0.1", "batch_size=8"]
@@ -37,12 +37,12 @@ class Watch(Callback):
         self.moved.append({name for name, weight in now if not torch.equal(weight, self.before[name])})
 
 
-def answering(tmp_path: Path, *overrides: str) -> tuple[RunFolder, Watch]:
+def answering(tmp_path: Path, *overrides: str) -> tuple[RunDirectory, Watch]:
     """A small run on instructions."""
     watch, root = Watch(), tmp_path / "run"
     given = ["data=instruction", f"data.train={instructions(tmp_path)}", *MODEL, *QUIET, *SPLIT, *overrides]
     fine_tune(settings(*given), root, callbacks=[watch])
-    return RunFolder(root), watch
+    return RunDirectory(root), watch
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -77,7 +77,7 @@ def test_every_adapter_learns_labels_with_a_new_head(kind: str, tmp_path: Path) 
     given = ["data=classification", f"data.train={labelled(tmp_path)}", "data.text=text", "data.label=label"]
     fine_tune(settings(*given, *MODEL, *QUIET, *SPLIT, f"adapter={kind}", "max_epochs=2"), tmp_path / "run")
 
-    run = RunFolder(tmp_path / "run")
+    run = RunDirectory(tmp_path / "run")
     head = [key for key in read_checkpoint(run.best)["state_dict"] if key.startswith("model.score")]
     assert len(head) == 1, head
     exported = AutoModelForSequenceClassification.from_pretrained(run.export)
@@ -92,7 +92,7 @@ def test_a_number_is_in_the_users_units_in_the_export_and_in_the_adapter_folder(
 
     from safetensors.torch import load_file
 
-    run = RunFolder(tmp_path / "run")
+    run = RunDirectory(tmp_path / "run")
     exported = AutoModelForSequenceClassification.from_pretrained(run.export)
     folder = load_file(run.export / "adapter" / "adapter_model.safetensors")
     assert torch.equal(folder["base_model.model.classifier.weight"], exported.classifier.weight)
@@ -107,7 +107,7 @@ def test_a_lora_checkpoint_is_a_fraction_of_a_full_one(tmp_path: Path) -> None:
         given = ["data=instruction", f"data.train={instructions(tmp_path)}", *QUIET, *SPLIT, "test=false"]
         rank = ["adapter.rank=4"] if kind == "lora" else []
         fine_tune(settings(*given, "max_steps=2", f"adapter={kind}", *rank), tmp_path / kind / "run")
-        run = RunFolder(tmp_path / kind / "run")
+        run = RunDirectory(tmp_path / kind / "run")
         sizes[kind] = (run.best.stat().st_size, run.last.stat().st_size)
     assert sizes["lora"][0] < 0.1 * sizes["full"][0]
     assert sizes["lora"][1] < 0.1 * sizes["full"][1]
@@ -132,7 +132,7 @@ def test_tokens_that_the_model_on_disk_lacks_learn_beside_an_adapter(tmp_path: P
 
     # When a run is made ready with an adapter, then their embeddings learn, and no others
     given = ["data=instruction", f"data.train={tmp_path / 'instructions.jsonl'}", *QUIET, *SPLIT, "adapter=lora"]
-    prepared = prepare(settings(*given, "model=pretrained", f"model.path={run.export}"))
+    prepared = build_components(settings(*given, "model=pretrained", f"model.path={run.export}"))
     learned = prepared.adapter.wrapper.peft_config["default"].trainable_token_indices
     assert learned and set(map(tuple, learned.values())) == {(rows, rows + 1)}
     assert any("token" in name for name, weight in prepared.model.named_parameters() if weight.requires_grad)
@@ -177,7 +177,7 @@ def test_rates_by_layer_and_of_the_head_reach_the_optimizer(tmp_path: Path, caps
     assert sorted(set(watch.rates[0]), reverse=True) == pytest.approx([0.4, 0.08, 0.04, 0.02, 0.01])
     said = capsys.readouterr().out
     assert "rates       head 0.4, last norm 0.08, layer 2 0.04, layer 1 0.02, embeddings 0.01" in said
-    assert RunFolder(tmp_path / "run").read_curves()[0]["train/lr"] == pytest.approx(0.08)
+    assert RunDirectory(tmp_path / "run").read_curves()[0]["train/lr"] == pytest.approx(0.08)
 
 
 @pytest.mark.parametrize(
@@ -194,13 +194,13 @@ def test_a_schedule_that_meets_nothing_is_refused(override: str, told: str, tmp_
 
 
 def test_an_adapter_brings_its_own_rate_and_the_command_line_beats_it() -> None:
-    full, lora = (check(config(f"adapter={kind}")) for kind in ("full", "lora"))
+    full, lora = (validate_config(config(f"adapter={kind}")) for kind in ("full", "lora"))
     assert lora.lr == pytest.approx(10 * full.lr) == lora.optimizer["lr"]
-    assert check(config("adapter=lora", "lr=0.123")).optimizer["lr"] == 0.123
-    assert check(config("adapter=lora", "optimizer=sgd")).lr == check(config("optimizer=sgd")).lr
-    assert check(config("adapter=lora", "adapter.lr_scale=3")).lr == pytest.approx(3 * full.lr)
+    assert validate_config(config("adapter=lora", "lr=0.123")).optimizer["lr"] == 0.123
+    assert validate_config(config("adapter=lora", "optimizer=sgd")).lr == validate_config(config("optimizer=sgd")).lr
+    assert validate_config(config("adapter=lora", "adapter.lr_scale=3")).lr == pytest.approx(3 * full.lr)
     with pytest.raises(ConfigError, match="adapter.kind=lorra is unknown; did you mean 'lora'"):
-        check(config("adapter.kind=lorra"))
+        validate_config(config("adapter.kind=lorra"))
 
 
 def test_a_checkpoint_of_another_adapter_is_not_loaded(tmp_path: Path) -> None:

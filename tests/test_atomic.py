@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 import torch
 
-from tunelab.atomic import plain, renew_text, write_json, write_text, write_with
 from tunelab.errors import TuneLabError
+from tunelab.runs.atomic_files import to_plain, write_atomically, write_json, write_text, write_text_if_changed
 
 
 def names(folder: Path) -> set[str]:
@@ -47,7 +47,7 @@ def test_a_full_disk_is_told_with_file_need_and_room(tmp_path: Path, monkeypatch
     with pytest.raises(TuneLabError, match=r"disk is full: .*metrics\.json needs 12,345 bytes, [\d,]+ bytes are free"):
         write_text(target, "x" * 12345)
     with pytest.raises(TuneLabError, match=r"needs more than 7 bytes"):
-        write_with(target, lambda file: (file.write(b"1234567"), file.flush()))
+        write_atomically(target, lambda file: (file.write(b"1234567"), file.flush()))
     assert target.read_text() == "old"
     assert names(tmp_path) == {"metrics.json"}
 
@@ -60,7 +60,7 @@ def test_an_interrupted_fill_leaves_the_old_file(tmp_path: Path) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        write_with(target, stop)
+        write_atomically(target, stop)
     assert (target.read_text(), names(tmp_path)) == ("old", {"predictions.jsonl"})
 
 
@@ -70,7 +70,7 @@ def test_a_killed_writer_leaves_the_old_file(tmp_path: Path) -> None:
     code = """
         import os, signal, sys
         from pathlib import Path
-        from tunelab.atomic import write_with
+        from tunelab.runs.atomic_files import write_with
 
         def fill(file):
             file.write(b"half of the new")
@@ -95,7 +95,7 @@ def test_bytes_reach_the_disk_before_the_name_does(tmp_path: Path, monkeypatch: 
 
 def test_plain_values_are_strict_json() -> None:
     value = {1: (1, 2.5), "nan": float("nan"), "inf": np.float32("inf"), "path": Path("a"), "n": np.int64(3), "b": True}
-    assert plain(value) == {"1": [1, 2.5], "nan": None, "inf": None, "path": "a", "n": 3, "b": True}
+    assert to_plain(value) == {"1": [1, 2.5], "nan": None, "inf": None, "path": "a", "n": 3, "b": True}
 
 
 def test_a_tensor_is_no_plain_value(tmp_path: Path) -> None:
@@ -118,15 +118,15 @@ def test_a_disk_that_fills_up_under_torchs_own_writer_is_told_as_full(tmp_path: 
     state = {"weight": torch.zeros(5000)}
 
     with pytest.raises(TuneLabError, match="the disk is full"):
-        write_with(tmp_path / "last.ckpt", lambda file: torch.save(state, FullAfter()))
+        write_atomically(tmp_path / "last.ckpt", lambda file: torch.save(state, FullAfter()))
     assert not list(tmp_path.iterdir())
 
 
 def test_a_derived_file_is_renewed_only_where_it_says_something_else(tmp_path: Path) -> None:
     target = tmp_path / "study.csv"
-    renew_text(target, "a\n")
+    write_text_if_changed(target, "a\n")
     first = target.stat().st_ino
-    renew_text(target, "a\n")
+    write_text_if_changed(target, "a\n")
     assert target.stat().st_ino == first
-    renew_text(target, "b\n")
+    write_text_if_changed(target, "b\n")
     assert target.read_text() == "b\n" and names(tmp_path) == {"study.csv"}

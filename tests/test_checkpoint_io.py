@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from test_resume import STEPS, overrides, weights, whole
-from tunelab.checkpoint_io import read_checkpoint
 from tunelab.errors import ConfigError
+from tunelab.runs.checkpoint import read_checkpoint
 
 
 class Payload:

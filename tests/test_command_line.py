@@ -9,9 +9,9 @@ import pytest
 from hydra._internal.utils import get_args_parser
 
 from tiny import QUIET, instructions, settings
-from tunelab.command_line import completed
+from tunelab.config.overrides import complete_overrides
 from tunelab.errors import ConfigError
-from tunelab.run import fine_tune
+from tunelab.training.run import fine_tune
 
 ROOT = Path(__file__).parents[1]
 
@@ -89,9 +89,9 @@ def test_a_run_on_a_file_loads_nothing_that_only_a_hub_or_a_report_needs(tmp_pat
 
 
 def test_a_path_alone_means_a_pretrained_model_with_settings_of_its_own() -> None:
-    assert completed(["model.path=x", "lr=1"]) == ["model=pretrained", "model.path=x", "lr=1"]
-    assert completed(["model=starter", "model.path=x"]) == ["model=starter", "model.path=x"]
-    assert completed(completed(["model.path=x"])) == completed(["model.path=x"])
+    assert complete_overrides(["model.path=x", "lr=1"]) == ["model=pretrained", "model.path=x", "lr=1"]
+    assert complete_overrides(["model=starter", "model.path=x"]) == ["model=starter", "model.path=x"]
+    assert complete_overrides(complete_overrides(["model.path=x"])) == complete_overrides(["model.path=x"])
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_a_path_alone_means_a_pretrained_model_with_settings_of_its_own() -> Non
     [["-m", "model.path=x", "lr=1,2"], ["model.path=x", "--multirun", "lr=1,2"], ["model.path=x", "lr=1,2", "-m"]],
 )
 def test_words_on_both_sides_of_a_flag_are_all_taken(words: list[str]) -> None:
-    given = completed(words)
+    given = complete_overrides(words)
 
     assert given[1:] == ["model=pretrained", "model.path=x", "lr=1,2"]
     assert get_args_parser().parse_args(given).overrides == given[1:]
@@ -107,15 +107,15 @@ def test_words_on_both_sides_of_a_flag_are_all_taken(words: list[str]) -> None:
 
 def test_resume_goes_on_in_its_own_folder(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").touch()
-    assert completed([f"resume={tmp_path}"]) == [f"hydra.run.dir={tmp_path}", f"resume={tmp_path}"]
-    assert completed(["resume=null"]) == ["resume=null"]
+    assert complete_overrides([f"resume={tmp_path}"]) == [f"hydra.run.dir={tmp_path}", f"resume={tmp_path}"]
+    assert complete_overrides(["resume=null"]) == ["resume=null"]
 
 
 @pytest.mark.parametrize("named", ["{}/best", "{}/best.yaml", "{}"])
 def test_an_experiment_may_be_what_a_search_left(tmp_path: Path, named: str) -> None:
     (tmp_path / "best.yaml").write_text("# @package _global_\nlr: 0.0123\n")
-    found = completed([f"experiment={named.format(tmp_path)}"])
+    found = complete_overrides([f"experiment={named.format(tmp_path)}"])
 
     assert found == [f"hydra.searchpath=[file://{tmp_path}]", "experiment=best"]
     assert (tmp_path / "experiment" / "best.yaml").read_text() == (tmp_path / "best.yaml").read_text()
-    assert completed(["experiment=effect_lr"]) == ["experiment=effect_lr"]
+    assert complete_overrides(["experiment=effect_lr"]) == ["experiment=effect_lr"]

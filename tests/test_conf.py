@@ -6,8 +6,8 @@ import pytest
 from hydra.core.global_hydra import GlobalHydra
 
 from tiny import CONF, config
-from tunelab import build
-from tunelab.settings import check
+from tunelab.config import instantiate
+from tunelab.config.schema import validate_config
 
 OPTIONS = sorted(str(path.relative_to(CONF).with_suffix("")) for path in CONF.glob("*/*.yaml"))
 NEEDS = {
@@ -23,26 +23,26 @@ NEEDS = {
 def test_every_option_composes_and_is_legal(option: str) -> None:
     group, name = option.split("/")
 
-    run = check(config(f"{group}={name}", *NEEDS.get(option, [])))
+    run = validate_config(config(f"{group}={name}", *NEEDS.get(option, [])))
 
     for block in (run.optimizer, run.scheduler):
-        assert build.faults_of(block, group) == []
+        assert instantiate.target_faults(block, group) == []
 
 
 def test_each_optimizer_brings_a_rate_for_each_size_of_model() -> None:
     rates = {
-        (optimizer, model): check(config(f"optimizer={optimizer}", f"model={model}")).lr
+        (optimizer, model): validate_config(config(f"optimizer={optimizer}", f"model={model}")).lr
         for optimizer in ("adamw", "sgd")
         for model in ("starter", "bert_base")
     }
 
     assert len(set(rates.values())) == 4
     assert rates["sgd", "starter"] > rates["adamw", "starter"] > rates["adamw", "bert_base"]
-    assert check(config("optimizer=adamw", "lr=3e-5")).optimizer["lr"] == 3e-5
+    assert validate_config(config("optimizer=adamw", "lr=3e-5")).optimizer["lr"] == 3e-5
 
 
 def test_a_rate_on_the_command_line_beats_every_file() -> None:
-    assert check(config("optimizer=sgd", "lr=0.5", "debug=overfit")).lr == 0.5
+    assert validate_config(config("optimizer=sgd", "lr=0.5", "debug=overfit")).lr == 0.5
 
 
 def test_a_comment_never_repeats_a_default() -> None:

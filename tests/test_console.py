@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tunelab import console
-from tunelab.quiet import silence_vendors
+from tunelab.runs import console
+from tunelab.runs.console import silence_libraries
 
 CONFIG = {"lr": 1e-3, "seed": None, "model": {"path": "x" * 300, "inner": {"depth": 2}}, "tags": ["a"]}
 
@@ -100,7 +100,7 @@ def test_vendor_tips_are_dropped_and_real_warnings_are_not(caplog: pytest.LogCap
 
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
-        silence_vendors()
+        silence_libraries()
         with caplog.at_level(logging.INFO):
             rank_zero_info("Tip: try installing [litlogger](https://example.com)")
             rank_zero_info("GPU available: False, used: False")
@@ -115,7 +115,7 @@ def test_a_trainer_starts_without_a_vendor_line(capfd: pytest.CaptureFixture[str
     from lightning import Trainer
 
     with warnings.catch_warnings():
-        silence_vendors()
+        silence_libraries()
         Trainer(max_steps=1, logger=False, enable_checkpointing=False, accelerator="cpu", default_root_dir=tmp_path)
     captured = capfd.readouterr()
     assert captured.out + captured.err == ""

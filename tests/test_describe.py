@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tunelab.comments import Key, defaults, headline, keys, options
-from tunelab.describe import WIDTH, groups_text, keys_text, page
+from tunelab.cli.config_comments import ConfigKey, config_keys, default_choices, group_options, headline
+from tunelab.cli.help_page import WIDTH, groups_table, keys_table, render_help
 
 ROOT = Path(__file__).parents[1]
 
@@ -56,7 +56,7 @@ def conf(tmp_path: Path) -> Path:
 
 
 def test_every_option_is_listed_and_the_default_is_marked(conf: Path) -> None:
-    found = {(option.group, option.name): option.chosen for option in options(conf)}
+    found = {(option.group, option.name): option.chosen for option in group_options(conf)}
 
     assert found == {
         ("callbacks", "early"): True,
@@ -73,7 +73,7 @@ def test_the_defaults_list_ends_where_the_next_key_begins(conf: Path) -> None:
     with (conf / "config.yaml").open("a") as file:
         file.write("later:\n  - optimizer: sgd # no choice\n")
 
-    assert defaults(conf)["optimizer"] == ["adamw"]
+    assert default_choices(conf)["optimizer"] == ["adamw"]
 
 
 @pytest.mark.parametrize(
@@ -92,33 +92,33 @@ def test_the_headline_is_the_first_comment_before_any_key(text: str, note: str) 
 
 
 def test_keys_carry_their_comment_from_beside_or_above(conf: Path) -> None:
-    found = keys((conf / "config.yaml").read_text())
+    found = config_keys((conf / "config.yaml").read_text())
 
     assert found == [
-        Key("lr", "???", "peak learning rate; every optimizer reads it as ${lr}"),
-        Key("batch_size", "16", "sequences per optimizer step"),
-        Key("resume", "null", "folder of a run to go on with"),
-        Key("mark", '"#"', "what stands before a heading"),
-        Key("exact", "false", "repeats a run to the last bit, and is slower"),
-        Key("eval.rows", "64", "rows scored at once"),
-        Key("hydra.job.chdir", "false", "stay where we are"),
+        ConfigKey("lr", "???", "peak learning rate; every optimizer reads it as ${lr}"),
+        ConfigKey("batch_size", "16", "sequences per optimizer step"),
+        ConfigKey("resume", "null", "folder of a run to go on with"),
+        ConfigKey("mark", '"#"', "what stands before a heading"),
+        ConfigKey("exact", "false", "repeats a run to the last bit, and is slower"),
+        ConfigKey("eval.rows", "64", "rows scored at once"),
+        ConfigKey("hydra.job.chdir", "false", "stay where we are"),
     ]
 
 
 def test_a_comment_above_one_key_does_not_leak_to_the_next() -> None:
-    assert [key.note for key in keys("# Explained.\na: 1\nb: 2\n")] == ["Explained.", ""]
+    assert [key.note for key in config_keys("# Explained.\na: 1\nb: 2\n")] == ["Explained.", ""]
 
 
 def test_the_tables_show_the_files_as_they_are(conf: Path) -> None:
-    assert "  optimizer  * adamw    Adam with decoupled weight decay." in groups_text(conf).splitlines()
-    assert "               sgd      Plain gradient descent." in groups_text(conf).splitlines()
-    assert "  batch_size 16     sequences per optimizer step" in keys_text(conf).splitlines()
-    assert "chdir" not in keys_text(conf)
+    assert "  optimizer  * adamw    Adam with decoupled weight decay." in groups_table(conf).splitlines()
+    assert "               sgd      Plain gradient descent." in groups_table(conf).splitlines()
+    assert "  batch_size 16     sequences per optimizer step" in keys_table(conf).splitlines()
+    assert "chdir" not in keys_table(conf)
 
 
 def test_the_page_follows_the_command_line(conf: Path) -> None:
     # When SGD and a smaller batch are asked for
-    shown = page(conf, ["optimizer=sgd", "experiment=quick"])
+    shown = render_help(conf, ["optimizer=sgd", "experiment=quick"])
 
     # Then the page marks them and tells the values they bring
     rows = [line.split(maxsplit=3) for line in shown.splitlines()]
@@ -129,7 +129,7 @@ def test_the_page_follows_the_command_line(conf: Path) -> None:
 
 
 def test_several_options_of_one_group_are_all_marked(conf: Path) -> None:
-    rows = [line.split() for line in page(conf).splitlines()]
+    rows = [line.split() for line in render_help(conf).splitlines()]
 
     assert ["callbacks", "*", "early", "Stops", "early."] in rows
     assert ["*", "late", "Stops", "late."] in rows
@@ -142,18 +142,18 @@ def test_a_long_comment_goes_on_below_itself(conf: Path) -> None:
         file.write(f"a: 1 # {words}\n{'n' * 60}: 1 # {words}\n")
 
     # Then no word is lost and no line is too long
-    shown = keys_text(conf)
+    shown = keys_table(conf)
     assert shown.count("word") == 80
     assert max(map(len, shown.splitlines())) <= WIDTH
 
 
 def test_the_page_of_this_project_fits_and_names_the_four_ways_to_preview() -> None:
-    shown = page(ROOT / "conf")
+    shown = render_help(ROOT / "conf")
 
     assert max(map(len, shown.splitlines())) <= WIDTH
     for flag in ("--help", "--cfg job", "--info defaults-tree", '"$(python train.py -sc install=bash)"'):
         assert flag in shown
-    for option in options(ROOT / "conf"):
+    for option in group_options(ROOT / "conf"):
         assert option.name in shown
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tiny import settings
-from tunelab.equipment import device_faults
+from tunelab.training.trainer import device_faults
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 
 from shown_commands import ROOT, SHORT, commands_of, furnish, run
 from tiny import MODEL, QUIET, settings
-from tunelab.run import fine_tune
+from tunelab.training.run import fine_tune
 
 PAGES = sorted([*(ROOT / "docs").rglob("*.md"), *ROOT.glob("*.md"), *(ROOT / "bench").rglob("*.md")])
 DOCS = [page for page in PAGES if page.parent != ROOT and "bench" not in page.parts]
@@ -120,5 +120,7 @@ def test_a_command_of_a_page_runs(command: str, place: Path, names: dict[str, st
 
 
 def test_the_module_that_prints_the_reference_runs() -> None:
-    done = subprocess.run([sys.executable, "-m", "tunelab.reference_page"], capture_output=True, text=True, cwd=ROOT)
+    done = subprocess.run(
+        [sys.executable, "-m", "tunelab.cli.reference_page"], capture_output=True, text=True, cwd=ROOT
+    )
     assert done.stdout.startswith("# Reference")

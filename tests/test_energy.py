@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tunelab.energy import EnergyMeter, rapl_counters
+from tunelab.runs.resource_usage import EnergyMeter, rapl_counters
 
 
 def counter(readings: list[float], turn: float) -> tuple[object, float]:

@@ -32,7 +32,7 @@ from transformers import (
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from tunelab.errors import TuneLabError
-from tunelab.export import export_model, verify_export, without_generation_tags
+from tunelab.export.transformers_export import export_model, strip_generation_tags, verify_export
 
 WORDS = ["<unk>", "<s>", "</s>", "<pad>", "<end>", "red", "green", "blue"]
 SIZES: dict[str, Any] = {"vocab_size": len(WORDS), "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
@@ -236,8 +236,8 @@ def test_the_template_loses_its_generation_tags_and_renders_the_same(
 )
 def test_every_form_of_the_tag_is_removed_and_no_other(tag: str) -> None:
     prompt = "{% if add_generation_prompt %}x{% endif %}"
-    assert "generation" not in without_generation_tags(tag)
-    assert without_generation_tags(prompt) == prompt
+    assert "generation" not in strip_generation_tags(tag)
+    assert strip_generation_tags(prompt) == prompt
 
 
 def test_a_new_export_replaces_the_old_one_whole(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:

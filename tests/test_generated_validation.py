@@ -12,12 +12,12 @@ import torch
 
 from test_resume import CASES, curves, overrides, stopped_and_resumed, weights, whole
 from tiny import MODEL, QUIET, instructions, labelled, settings, write
-from tunelab.checkpoint_io import read_checkpoint
 from tunelab.errors import ConfigError
-from tunelab.record import RunFolder
-from tunelab.run import fine_tune
+from tunelab.runs.checkpoint import read_checkpoint
+from tunelab.runs.run_dir import RunDirectory
 from tunelab.tasks.instruction import Instruction
 from tunelab.tasks.metrics.answer_metrics import GenerationEvaluator
+from tunelab.training.run import fine_tune
 
 SPLIT = ["data.split.validation=0.2", "data.split.test=0.2"]
 SHORT = ["batch_size=8", "max_epochs=2", "lr=3e-3"]
@@ -40,7 +40,7 @@ def test_the_best_checkpoint_is_picked_by_the_answers_if_they_are_monitored(tmp_
     value = fine_tune(settings(*data, *more), tmp_path / "run")
 
     # Then it is the validation with the most right answers, and the run stopped once they were all right
-    folder = RunFolder(tmp_path / "run")
+    folder = RunDirectory(tmp_path / "run")
     curve = [row["val/exact_match"] for row in folder.read_curves() if "val/exact_match" in row]
     best = folder.read_card()["best"]
     assert best["monitor"] == "val/exact_match" and best["value"] == pytest.approx(max(curve)) == value
@@ -67,7 +67,7 @@ def test_answers_in_validation_leave_a_resumed_run_bit_equal(case: str, tmp_path
     assert seen == watch.seen
     assert all(torch.equal(weight, weights(other)[name]) for name, weight in weights(one).items())
     assert curves(one) == curves(other)
-    assert RunFolder(one).read_scores() == RunFolder(other).read_scores()
+    assert RunDirectory(one).read_scores() == RunDirectory(other).read_scores()
     assert any("val/token_f1" in row for row in curves(one))
 
 
@@ -76,7 +76,7 @@ def test_answers_in_validation_change_nothing_that_is_learned(tmp_path: Path) ->
         dropout = "regularization.dropout=0.1"
         fine_tune(settings(*given(tmp_path, dropout, f"eval.generate={generate}")), tmp_path / folder)
 
-    one, other = (RunFolder(tmp_path / name) for name in ("with", "without"))
+    one, other = (RunDirectory(tmp_path / name) for name in ("with", "without"))
     left, right = (read_checkpoint(folder.last)["state_dict"] for folder in (one, other))
     assert left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
     losses = [[row["val/loss"] for row in folder.read_curves() if "val/loss" in row] for folder in (one, other)]
@@ -102,7 +102,7 @@ def test_no_more_rows_are_answered_than_asked_for_and_they_stay_the_same(
     *validations, test = asked
     assert len(validations) == 4 and len({frozenset(rows) for rows in validations}) == 1
     assert len(validations[0]) == 3
-    assert sorted(test) == [row["row"] for row in RunFolder(tmp_path / "run").read_predictions()] and len(test) == 2
+    assert sorted(test) == [row["row"] for row in RunDirectory(tmp_path / "run").read_predictions()] and len(test) == 2
 
 
 def test_no_text_is_kept_in_validation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,7 +133,7 @@ def test_validation_answers_are_those_of_the_test_pass(tmp_path: Path) -> None:
     same = [f"data.validation={path}", f"data.test={path}", "eval.batch_size=5", "eval.generate_rows=null"]
     fine_tune(settings(*given(tmp_path, *same)), tmp_path / "run")
 
-    scores = RunFolder(tmp_path / "run").read_scores()
+    scores = RunDirectory(tmp_path / "run").read_scores()
     for name in ("exact_match", "token_f1", "rougeL", "unfinished"):
         assert scores[f"val/{name}"] == pytest.approx(scores[f"test/{name}"], rel=1e-6), name
 
@@ -153,7 +153,7 @@ def test_plain_texts_are_validated_without_answers(tmp_path: Path) -> None:
     texts = write(tmp_path / "texts.jsonl", [{"text": f"red blue {i}"} for i in range(40)])
     fine_tune(settings(*given(tmp_path, f"data.train={texts}")), tmp_path / "run")
 
-    scores = RunFolder(tmp_path / "run").read_scores()
+    scores = RunDirectory(tmp_path / "run").read_scores()
     assert "test/loss" in scores and not [name for name in scores if "exact_match" in name]
 
 
@@ -165,7 +165,7 @@ def test_the_model_before_training_is_scored_for_every_task_on_request(kind: str
         data = ["data=instruction", f"data.train={instructions(tmp_path, 40)}"]
     fine_tune(settings(*data, *MODEL, *QUIET, *SPLIT, *SHORT, "eval.base=true"), tmp_path / "run")
 
-    scores = RunFolder(tmp_path / "run").read_scores()
+    scores = RunDirectory(tmp_path / "run").read_scores()
     base = {name.removeprefix("base/") for name in scores if name.startswith("base/")}
     assert base == {name.removeprefix("test/") for name in scores if name.startswith("test/")}
     assert scores["base/loss"] != scores["test/loss"]
@@ -181,8 +181,8 @@ def test_families_and_sources_have_tables_for_the_base_and_the_tuned_model(
     data = ["data=instruction", f"data.train={write(tmp_path / 'rows.jsonl', rows)}"]
     fine_tune(settings(*data, *MODEL, *QUIET, *SPLIT, *SHORT, "eval.base=true"), tmp_path / "run")
 
-    tables, told = RunFolder(tmp_path / "run").read_tables(), capsys.readouterr().out
-    count = len(RunFolder(tmp_path / "run").read_predictions())
+    tables, told = RunDirectory(tmp_path / "run").read_tables(), capsys.readouterr().out
+    count = len(RunDirectory(tmp_path / "run").read_predictions())
     for split in ("base", "test"):
         for key, names in (("by_family", {"f", "g"}), ("by_source", {"a", "b"})):
             assert tables[split][key].keys() == names

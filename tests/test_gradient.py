@@ -17,8 +17,8 @@ from tunelab.data.examples import IGNORE, Batch, Example
 from tunelab.data.loader import BatchLoader
 from tunelab.models.packing_support import supports_packing
 from tunelab.models.unpadded_attention import DOCUMENT_KERNEL
-from tunelab.module import FineTuner
 from tunelab.tasks.instruction import Instruction
+from tunelab.training.module import FineTuner
 
 ROWS = 27
 

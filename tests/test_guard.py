@@ -12,11 +12,11 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from test_resume import Watch, again, curves, overrides, weights
 from tiny import CONF, MODEL, settings
-from tunelab.assemble import make_module, prepare
-from tunelab.checkpoint_io import read_checkpoint
 from tunelab.errors import Diverged
-from tunelab.record import RunFolder
-from tunelab.run import fine_tune
+from tunelab.runs.checkpoint import read_checkpoint
+from tunelab.runs.run_dir import RunDirectory
+from tunelab.training.components import build_components, build_module
+from tunelab.training.run import fine_tune
 
 OPTIMIZERS = sorted(path.stem for path in (CONF / "optimizer").glob("*.yaml"))
 
@@ -47,7 +47,7 @@ def test_a_step_that_is_left_out_counts_and_moves_nothing(tmp_path: Path) -> Non
     given = overrides(tmp_path, "callbacks.on_nonfinite=skip", "max_epochs=3")
     fine_tune(settings(*given), tmp_path / "run", callbacks=[poison])
 
-    folder = RunFolder(tmp_path / "run")
+    folder = RunDirectory(tmp_path / "run")
     checkpoint = read_checkpoint(folder.last)
     assert not poison.moved
     assert folder.read_card()["status"] == "finished"
@@ -91,7 +91,7 @@ def test_weights_that_overflowed_are_healed_by_a_rollback_and_not_by_a_skip(tmp_
                 fine_tune(run, tmp_path / kind, callbacks=[Overflow()])
         else:
             fine_tune(run, tmp_path / kind, callbacks=[Overflow()])
-            assert RunFolder(tmp_path / kind).read_card()["status"] == "finished"
+            assert RunDirectory(tmp_path / kind).read_card()["status"] == "finished"
 
 
 @pytest.mark.slow
@@ -118,8 +118,8 @@ def test_no_optimizer_moves_a_weight_in_a_step_left_out(optimizer: str, tmp_path
         if not torch.cuda.is_available():
             pytest.skip("its kernels need a CUDA GPU")
     # Given an optimizer with momentum and decay, one step old
-    prepared = prepare(settings(*given, *MODEL, "callbacks.on_nonfinite=skip", "callbacks.nonfinite_limit=1"))
-    module = make_module(prepared, prepared.model)
+    prepared = build_components(settings(*given, *MODEL, "callbacks.on_nonfinite=skip", "callbacks.nonfinite_limit=1"))
+    module = build_module(prepared, prepared.model)
     found: Any = module.configure_optimizers()
     one, scheduler = found[0][0], found[1][0]
     assert isinstance(scheduler, LambdaLR)

@@ -8,7 +8,7 @@ from statistics import median
 
 import pytest
 
-from tunelab.comments import headline, keys
+from tunelab.cli.config_comments import config_keys, headline
 
 ROOT = Path(__file__).parents[1]
 SRC = ROOT / "src"
@@ -73,7 +73,7 @@ def test_every_key_says_what_changing_it_does() -> None:
     bare = [
         f"{config}: explain {key.name}"
         for config in CONFIGS
-        for key in keys((ROOT / config).read_text())
+        for key in config_keys((ROOT / config).read_text())
         if not key.note and not key.name.split(".")[-1].startswith("_")
     ]
 

@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 
 from tunelab.errors import ConfigError
-from tunelab.lock import SILENCE, FolderLock
+from tunelab.runs.locks import STALE_SECONDS, FolderLock
 
 HOLD = """
     import sys
     from pathlib import Path
-    from tunelab.lock import FolderLock
+    from tunelab.runs.locks import FolderLock
 
     FolderLock(Path(sys.argv[1])).acquire()
     print("held", flush=True)
@@ -91,7 +91,7 @@ def test_another_machine_is_believed_while_its_run_writes(tmp_path: Path) -> Non
     curves = tmp_path / "metrics.csv"
     curves.touch()
     lock.path.write_text(json.dumps({"pid": 1, "host": "elsewhere", "since": "2026-01-01", "who": "1:1:1"}))
-    quiet = time.time() - SILENCE - 60
+    quiet = time.time() - STALE_SECONDS - 60
     os.utime(lock.path, (quiet, quiet))
     with pytest.raises(ConfigError, match="elsewhere"):
         lock.acquire()

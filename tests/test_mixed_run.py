@@ -13,12 +13,12 @@ import torch
 
 from test_resume import Watch, again, curves, weights
 from tiny import MODEL, QUIET, WORDS, settings, write
-from tunelab.assemble import encode, make_data, make_module, prepare
 from tunelab.data.data_sources import read_splits
 from tunelab.errors import ConfigError
-from tunelab.record import RunFolder
-from tunelab.run import fine_tune
+from tunelab.runs.run_dir import RunDirectory
 from tunelab.tasks.base import SourceScores
+from tunelab.training.components import build_components, build_datamodule, build_module, encode_data
+from tunelab.training.run import fine_tune
 
 
 def sources(folder: Path) -> dict[str, Path]:
@@ -52,13 +52,13 @@ def mixed(folder: Path, weight_of: dict[str, float] | None = None, *more: str) -
 
 def validated(given: list[str]) -> dict[str, float]:
     """Scores of the untrained model on validation."""
-    prepared = prepare(settings(*given))
+    prepared = build_components(settings(*given))
     trainer = L.Trainer(
         accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False,
         enable_checkpointing=False, use_distributed_sampler=False,
     )  # fmt: skip
-    module = make_module(prepared, prepared.model)
-    (found,) = trainer.validate(module, datamodule=make_data(prepared), verbose=False)
+    module = build_module(prepared, prepared.model)
+    (found,) = trainer.validate(module, datamodule=build_datamodule(prepared), verbose=False)
     return {name: float(value) for name, value in found.items()}
 
 
@@ -85,7 +85,7 @@ def test_the_loss_of_each_source_is_that_of_a_validation_on_it_alone(tmp_path: P
 
 def rows_of(given: list[str], epoch: int) -> list[list[int]]:
     """The records of each step of an epoch."""
-    loader = make_data(prepare(settings(*given))).loader("train")
+    loader = build_datamodule(build_components(settings(*given))).loader("train")
     loader.set_epoch(epoch)
     return [sorted(row for micro in step.micros for row in micro.rows.tolist()) for step in loader]
 
@@ -98,7 +98,7 @@ def test_weights_give_the_exact_counts_in_every_epoch(tmp_path: Path) -> None:
         assert [counts[row] for row in range(13)] == [2] * 13
         assert sum(counts[row] for row in range(13, 29)) == 8 and max(counts[row] for row in range(13, 29)) == 1
         assert sorted(counts[row] for row in range(29, 34)) == [1, 1, 1, 2, 2]
-    encoded = encode(settings(*given))
+    encoded = encode_data(settings(*given))
     assert encoded.epoch_rows == 26 + 8 + 7
     assert rows_of(given, 0) == rows_of(given, 0) != rows_of(given, 1)
 
@@ -113,13 +113,14 @@ def test_equal_weights_are_the_files_in_one(tmp_path: Path) -> None:
     joined.write_text("".join(file.read_text() for file in files))
     base = ["data=instruction", *MODEL, *QUIET, "batch_size=8", "seed=5"]
     one, two = (
-        prepare(settings(*base, given)) for given in (f"data.train={joined}", f"data.mix=[{files[0]},{files[1]}]")
+        build_components(settings(*base, given))
+        for given in (f"data.train={joined}", f"data.mix=[{files[0]},{files[1]}]")
     )
 
     # Then splits, steps and order are the same
     for split in ("train", "validation", "test"):
         assert one.sources.splits[split].rows == two.sources.splits[split].rows
-    loaders = [make_data(prepared).loader("train") for prepared in (one, two)]
+    loaders = [build_datamodule(prepared).loader("train") for prepared in (one, two)]
     assert loaders[0].identity == loaders[1].identity
     for left, right in zip(*loaders, strict=True):
         assert all(a.ids.equal(b.ids) for a, b in zip(left.micros, right.micros, strict=True))
@@ -128,7 +129,7 @@ def test_equal_weights_are_the_files_in_one(tmp_path: Path) -> None:
 def test_a_run_follows_the_loss_of_one_source_and_shows_all(tmp_path: Path) -> None:
     score = fine_tune(settings(*mixed(tmp_path, None, "max_epochs=2", "monitor=val/b/loss")), tmp_path / "run")
 
-    folder = RunFolder(tmp_path / "run")
+    folder = RunDirectory(tmp_path / "run")
     scores = folder.read_scores()
     assert score == scores["val/b/loss"] != scores["val/loss"]
     assert {"val/a/loss", "val/b/loss", "val/c/loss"} <= scores.keys()
@@ -163,9 +164,9 @@ def test_texts_that_stand_in_two_sources_are_told_and_share_a_side(tmp_path: Pat
     rows = [{"text": f"text {i}"} for i in range(40)]
     files = [write(tmp_path / "p.jsonl", rows), write(tmp_path / "q.jsonl", [*rows[10:], {"text": "own"}])]
     run = settings("data=instruction", f"data.mix=[{files[0]},{files[1]}]", "data.split.validation=0.3", *MODEL, *QUIET)
-    from tunelab.assemble import make_task
+    from tunelab.training.components import build_task
 
-    found = read_splits(run.data, make_task(run), seed=0)
+    found = read_splits(run.data, build_task(run), seed=0)
 
     assert "30 texts occur in the sources p and q" in found.notes
     sides = {name: {row["text"] for row in split.rows} for name, split in found.splits.items()}
@@ -183,7 +184,7 @@ def test_classes_of_several_sources_are_one_set(tmp_path: Path) -> None:
     ]  # fmt: skip
     fine_tune(settings(*given), tmp_path / "run")
 
-    scores = RunFolder(tmp_path / "run").read_scores()
+    scores = RunDirectory(tmp_path / "run").read_scores()
     assert {"val/one/loss", "val/other/loss", "test/one/loss", "test/other/loss"} <= scores.keys()
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from huggingface_hub import ModelCard
 
-from tunelab.model_card import model_card
+from tunelab.export.model_card import render_model_card
 
 SCORES = {"val/loss": 0.5, "test/loss": 0.625, "test/accuracy": 0.9, "test/pearson": float("nan")}
 
@@ -20,7 +20,7 @@ def written(**changes: Any) -> str:
         "settings": {"lr": 1e-3, "optimizer": {"name": "adamw", "fused": None}},
         "scores": SCORES,
     }
-    return model_card(**(settings | changes))
+    return render_model_card(**(settings | changes))
 
 
 def test_a_hub_reads_the_scores_of_the_test_split() -> None:

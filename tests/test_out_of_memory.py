@@ -10,10 +10,10 @@ from lightning.pytorch.callbacks import Callback
 
 from tiny import MODEL, QUIET, instructions, settings
 from tunelab.errors import ConfigError, TuneLabError
-from tunelab.record import RunFolder
-from tunelab.run import fine_tune
+from tunelab.runs.run_dir import RunDirectory
 from tunelab.search.trial_outcome import read_outcome
 from tunelab.training.out_of_memory import is_out_of_memory
+from tunelab.training.run import fine_tune
 
 
 class Full(Callback):
@@ -33,7 +33,7 @@ def test_a_run_that_meets_the_end_of_memory_says_what_to_try_and_a_search_knows_
     said = str(met.value)
     assert said.startswith("out of memory: CUDA out of memory. Tried to allocate 2.00 GiB.\n")
     assert "micro_tokens=300 (now 600" in said and "adapter=lora" in said and "more words" not in said
-    assert RunFolder(tmp_path / "run").read_card()["status"] == "failed"
+    assert RunDirectory(tmp_path / "run").read_card()["status"] == "failed"
     assert read_outcome(tmp_path / "run", 1, ["monitor"]).kind == "memory"
 
 

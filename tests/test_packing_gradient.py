@@ -16,9 +16,9 @@ from tunelab.data.examples import IGNORE, Example
 from tunelab.data.loader import BatchLoader
 from tunelab.errors import ConfigError
 from tunelab.models.packing_support import enable_packing
-from tunelab.record import RunFolder
-from tunelab.run import fine_tune
+from tunelab.runs.run_dir import RunDirectory
 from tunelab.tasks.instruction import Instruction
+from tunelab.training.run import fine_tune
 
 
 def uneven(rows: int = 18) -> list[Example]:
@@ -79,7 +79,7 @@ def trained(tmp_path: Path, packing: str, *more: str) -> tuple[dict[str, Tensor]
     small = ["max_steps=3", "lr=1e-2", "micro_tokens=256", "data.split.validation=0.2", "data.split.test=0.2"]
     folder = tmp_path / packing
     fine_tune(settings(*given, *small, *(more or MODEL), *QUIET), folder)
-    run = RunFolder(folder)
+    run = RunDirectory(folder)
     return load_file(run.export / "model.safetensors"), json.loads(run.metrics.read_text())
 
 

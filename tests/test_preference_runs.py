@@ -19,11 +19,11 @@ from transformers import AutoModelForCausalLM
 sys.path.insert(0, str(Path(__file__).parent))
 from preferences import write_pairs
 from tiny import MODEL, QUIET, config, settings
-from tunelab.checkpoint_io import read_checkpoint
-from tunelab.record import RunFolder
-from tunelab.resume import resumed
-from tunelab.run import fine_tune
-from tunelab.settings import check
+from tunelab.config.resume import resume_config
+from tunelab.config.schema import validate_config
+from tunelab.runs.checkpoint import read_checkpoint
+from tunelab.runs.run_dir import RunDirectory
+from tunelab.training.run import fine_tune
 
 
 class StopAt(Callback):
@@ -62,14 +62,14 @@ def test_a_resumed_run_has_the_same_reference_and_ends_bit_equal(adapter: str, t
     with pytest.raises(SystemExit):
         fine_tune(settings(*command), tmp_path / "parts", callbacks=[first])
     resume = f"resume={tmp_path / 'parts'}"
-    fine_tune(check(resumed(config(resume), [resume])), tmp_path / "parts", callbacks=[second])
+    fine_tune(validate_config(resume_config(config(resume), [resume])), tmp_path / "parts", callbacks=[second])
 
     # Then rewards, which are measured from the reference, and weights are the same to the last bit
     assert first.seen + second.seen == whole.seen
     assert abs(whole.seen[0][1]) < 0.1 < abs(whole.seen[-1][1])  # the model has left the reference
     for name, weight in weights(tmp_path / "whole").items():
         assert torch.equal(weight, weights(tmp_path / "parts")[name]), name
-    assert RunFolder(tmp_path / "whole").read_scores() == RunFolder(tmp_path / "parts").read_scores()
+    assert RunDirectory(tmp_path / "whole").read_scores() == RunDirectory(tmp_path / "parts").read_scores()
 
 
 def test_held_out_pairs_are_told_apart_after_tuning(tmp_path: Path) -> None:
@@ -81,7 +81,7 @@ def test_held_out_pairs_are_told_apart_after_tuning(tmp_path: Path) -> None:
     )
 
     # Then most chosen answers of pairs never seen are rewarded more, which a coin would do for half of them
-    folder = RunFolder(tmp_path / "run")
+    folder = RunDirectory(tmp_path / "run")
     scores = folder.read_scores()
     assert scores["test/reward_accuracy"] > 0.7
     assert scores["test/loss"] < 0.9 * log(2)
@@ -112,7 +112,7 @@ def test_two_processes_take_the_same_steps_as_one(tmp_path: Path) -> None:
         done = run(command, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr[-2000:]
 
-    one, two = (RunFolder(tmp_path / str(devices)).read_scores() for devices in (1, 2))
+    one, two = (RunDirectory(tmp_path / str(devices)).read_scores() for devices in (1, 2))
     assert one == pytest.approx(two, abs=1e-5)
     for name, weight in weights(tmp_path / "1").items():
         torch.testing.assert_close(weights(tmp_path / "2")[name], weight, rtol=1e-4, atol=1e-5)

@@ -11,8 +11,8 @@ import pytest
 
 from shown_commands import ROOT, SHORT, commands_of, furnish, run
 from tiny import MODEL, QUIET, settings
-from tunelab.commands.main import main
-from tunelab.run import fine_tune
+from tunelab.cli.main import main
+from tunelab.training.run import fine_tune
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 COMMANDS = commands_of(ROOT / "README.md")
@@ -63,7 +63,7 @@ def test_the_resume_command_goes_on(place: Path, tmp_path: Path) -> None:
 def test_a_preview_command_runs(command: str, place: Path, tmp_path: Path) -> None:
     page = tmp_path / "page.html"
     given = [*shlex.split(command)[1:], "--output", str(page)]
-    code = "from tunelab.commands.main import main; main()"
+    code = "from tunelab.cli.main import main; main()"
     done = subprocess.run([sys.executable, "-c", code, *given], cwd=place, capture_output=True, text=True, timeout=240)
 
     assert done.returncode == 0, done.stderr[-2000:]

@@ -10,8 +10,8 @@ from scipy.stats import pearsonr
 from sklearn.metrics import accuracy_score, f1_score
 
 from tiny import settings
-from tunelab.record import RunFolder
-from tunelab.run import fine_tune
+from tunelab.runs.run_dir import RunDirectory
+from tunelab.training.run import fine_tune
 
 QUIET = ["logger=none", "trainer.enable_progress_bar=false"]
 
@@ -28,7 +28,7 @@ def test_a_real_base_model_learns_a_real_instruction_file(real: Path, tmp_path: 
     fine_tune(settings(*given, *QUIET), tmp_path / "run")
 
     # Then the answers are far less surprising than to the base model
-    folder = RunFolder(tmp_path / "run")
+    folder = RunDirectory(tmp_path / "run")
     scores = folder.read_scores()
     assert scores["test/loss"] < 0.7 * scores["base/loss"]
 
@@ -58,7 +58,7 @@ def test_pearson_is_scipys_on_the_written_predictions(real: Path, tmp_path: Path
     ]  # fmt: skip
     fine_tune(settings(*given, *QUIET), tmp_path / "run")
 
-    folder = RunFolder(tmp_path / "run")
+    folder = RunDirectory(tmp_path / "run")
     rows = folder.read_predictions()
     found = [pearsonr([r["target"][t] for r in rows], [r["prediction"][t] for r in rows]).statistic for t in "VA"]
     assert folder.read_scores()["test/pearson"] == pytest.approx(sum(found) / 2, abs=1e-6)
@@ -95,7 +95,7 @@ def test_a_fine_tuned_model_beats_bags_of_words(name: str, real: Path, tmp_path:
     ]  # fmt: skip
     fine_tune(settings(*given, *QUIET), tmp_path / "run")
 
-    folder = RunFolder(tmp_path / "run")
+    folder = RunDirectory(tmp_path / "run")
     rows, scores = folder.read_predictions(), folder.read_scores()
     real_labels, guessed = [row["label"] for row in rows], [row["prediction"] for row in rows]
     known = folder.read_tables()["test"]["labels"]

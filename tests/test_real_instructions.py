@@ -9,17 +9,17 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tiny import settings
-from tunelab.assemble import make_task
-from tunelab.commands.main import main
+from tunelab.cli.main import main
 from tunelab.data.conversation import Conversation
 from tunelab.data.data_sources import read_splits
 from tunelab.data.examples import IGNORE
 from tunelab.data.formats import to_conversation
 from tunelab.data.readers import read_records
 from tunelab.errors import DataError
-from tunelab.record import RunFolder
-from tunelab.run import fine_tune
+from tunelab.runs.run_dir import RunDirectory
 from tunelab.tasks.instruction import Instruction
+from tunelab.training.components import build_task
+from tunelab.training.run import fine_tune
 
 NESTED = ["data.columns.input=instances.0.input", "data.columns.output=instances.0.output"]
 ASKED = ["data.columns.prompt=question", "data.columns.completion=answer"]
@@ -122,7 +122,7 @@ def test_a_real_file_trains_and_every_row_of_it_is_accounted_for(source: Source,
     fine_tune(settings(*given), tmp_path / "run")
 
     # Then three steps were learned from it, and each row is used, cut or left out, and counted
-    folder = RunFolder(tmp_path / "run")
+    folder = RunDirectory(tmp_path / "run")
     losses = [row["train/loss"] for row in folder.read_curves() if "train/loss" in row]
     assert len(losses) == 3 and all(0 < loss < 40 for loss in losses)  # Chinese is news to this base model
     splits = folder.read_report()["splits"]
@@ -154,7 +154,7 @@ def test_a_real_file_is_learned_and_what_it_leaves_answers(path: str, rows: int,
     fine_tune(settings(*given), tmp_path / "run")
 
     # When it has trained, then the loss on rows it never saw has fallen at every look
-    folder = RunFolder(tmp_path / "run")
+    folder = RunDirectory(tmp_path / "run")
     scores = folder.read_scores()
     losses = [row["val/loss"] for row in folder.read_curves() if "val/loss" in row]
     assert len(losses) == 2
@@ -170,7 +170,7 @@ def test_a_real_file_is_learned_and_what_it_leaves_answers(path: str, rows: int,
 def plain_loss(model: Any, tokenizer: Any, given: list[str]) -> float:
     """Nats per supervised token of the test rows, row by row, by the loss of transformers."""
     run = settings(*given)
-    task = make_task(run)
+    task = build_task(run)
     split = read_splits(run.data, task, seed=run.seed).splits["test"]
     task.use(tokenizer, int(run.data["max_tokens"]))
     lost, units = 0.0, 0

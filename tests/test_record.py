@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from tunelab.errors import ConfigError, TuneLabError
-from tunelab.record import RunFolder
+from tunelab.runs.run_dir import RunDirectory
 
 
 def test_the_promised_names(tmp_path: Path) -> None:
-    folder = RunFolder(tmp_path)
+    folder = RunDirectory(tmp_path)
     files = {
         folder.config: "config.yaml",
         folder.card: "run.json",
@@ -30,17 +30,17 @@ def test_the_promised_names(tmp_path: Path) -> None:
 
 
 def test_a_new_run_never_overwrites_an_old_one(tmp_path: Path) -> None:
-    with RunFolder.create(tmp_path) as folder:
+    with RunDirectory.create(tmp_path) as folder:
         folder.write_card({"status": "running"})
     with pytest.raises(ConfigError, match=r"holds a run already.*resume=.*hydra\.run\.dir"):
-        RunFolder.create(tmp_path)
+        RunDirectory.create(tmp_path)
     assert folder.read_card() == {"status": "running"}
     assert not (tmp_path / "run.lock").exists(), "the refused run let go of the lock"
 
 
 def test_only_one_process_starts_a_run_in_a_folder(tmp_path: Path) -> None:
-    with RunFolder.create(tmp_path):
-        code = "import sys; from tunelab.record import RunFolder; RunFolder.create(sys.argv[1])"
+    with RunDirectory.create(tmp_path):
+        code = "import sys; from tunelab.runs.run_dir import RunFolder; RunFolder.create(sys.argv[1])"
         done = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=False)
     assert "another process is writing" in done.stderr
 
@@ -48,41 +48,41 @@ def test_only_one_process_starts_a_run_in_a_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize("inner", ["", "absent"])
 def test_a_folder_without_a_run_cannot_be_opened(tmp_path: Path, inner: str) -> None:
     with pytest.raises(ConfigError, match="is not a run"):
-        RunFolder.open(tmp_path / inner)
+        RunDirectory.open(tmp_path / inner)
 
 
 def test_reading_takes_no_lock_and_going_on_does(tmp_path: Path) -> None:
-    with RunFolder.create(tmp_path) as folder:
+    with RunDirectory.create(tmp_path) as folder:
         folder.write_card({})
-    RunFolder.open(tmp_path)
+    RunDirectory.open(tmp_path)
     assert not (tmp_path / "run.lock").exists()
-    with RunFolder.open(tmp_path, write=True):
+    with RunDirectory.open(tmp_path, write=True):
         assert (tmp_path / "run.lock").exists()
     assert not (tmp_path / "run.lock").exists()
 
 
 def test_going_on_drops_what_a_killed_run_left(tmp_path: Path) -> None:
-    with RunFolder.create(tmp_path) as folder:
+    with RunDirectory.create(tmp_path) as folder:
         folder.write_card({})
         folder.write_predictions_part(3, [{"row": 0}])
     left = [tmp_path / ".run.json.7.part", folder.checkpoints / ".last.ckpt.part", tmp_path / "metrics.csv.part"]
     for file in left:
         file.write_text("half")
     (tmp_path / ".export.7.part").mkdir()
-    with RunFolder.open(tmp_path, write=True):
+    with RunDirectory.open(tmp_path, write=True):
         pass
     assert sorted(file.name for file in tmp_path.rglob("*")) == ["checkpoints", "run.json"]
 
 
 def test_the_card_is_updated_field_by_field(tmp_path: Path) -> None:
-    with RunFolder.create(tmp_path) as folder:
+    with RunDirectory.create(tmp_path) as folder:
         folder.write_card({"id": "a", "status": "running"})
         folder.update_card(status="finished", seconds=1.5)
     assert folder.read_card() == {"id": "a", "status": "finished", "seconds": 1.5}
 
 
 def test_scores_that_are_not_finite_are_null_in_strict_json(tmp_path: Path) -> None:
-    folder = RunFolder(tmp_path)
+    folder = RunDirectory(tmp_path)
     folder.write_scores({"test/loss": 0.1 + 0.2, "test/pearson": math.nan, "test/perplexity": math.inf})
 
     def refuse(constant: str) -> None:
@@ -95,11 +95,11 @@ def test_scores_that_are_not_finite_are_null_in_strict_json(tmp_path: Path) -> N
 
 def test_a_file_the_run_never_wrote_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"has no metrics\.json"):
-        RunFolder(tmp_path).read_scores()
+        RunDirectory(tmp_path).read_scores()
 
 
 def test_predictions_keep_every_character(tmp_path: Path) -> None:
-    folder = RunFolder(tmp_path)
+    folder = RunDirectory(tmp_path)
     rows = [{"row": 0, "text": "a\u2028b\x85c\r\nd é 日本"}, {"row": 1, "text": "half a pair \ud83d"}]
     folder.write_predictions(rows)
     assert folder.read_predictions() == rows
@@ -107,7 +107,7 @@ def test_predictions_keep_every_character(tmp_path: Path) -> None:
 
 
 def test_reports_and_tables_come_back_as_written(tmp_path: Path) -> None:
-    folder = RunFolder(tmp_path)
+    folder = RunDirectory(tmp_path)
     folder.write_report({"train": {"records": 3}})
     folder.write_tables({"test": {"confusion": [[1, 0], [0, 2]]}})
     assert folder.read_report() == {"train": {"records": 3}}
@@ -115,7 +115,7 @@ def test_reports_and_tables_come_back_as_written(tmp_path: Path) -> None:
 
 
 def test_curves_leave_out_empty_cells_and_a_torn_line(tmp_path: Path) -> None:
-    folder = RunFolder(tmp_path)
+    folder = RunDirectory(tmp_path)
     folder.curves.write_text("step,train/loss,val/loss\n0,2.5,\n1,nan,2.25\n2,1.2")
     first, second = folder.read_curves()
     assert first == {"step": 0.0, "train/loss": 2.5}
@@ -124,7 +124,7 @@ def test_curves_leave_out_empty_cells_and_a_torn_line(tmp_path: Path) -> None:
 
 
 def test_the_shares_of_all_ranks_become_one_ordered_file(tmp_path: Path) -> None:
-    folder = RunFolder(tmp_path)
+    folder = RunDirectory(tmp_path)
     folder.write_predictions_part(1, [{"row": 3}, {"row": 1}])
     folder.write_predictions_part(0, [{"row": 2}, {"row": 0}])
     assert folder.merge_predictions(4) == folder.read_predictions() == [{"row": row} for row in range(4)]
@@ -132,7 +132,7 @@ def test_the_shares_of_all_ranks_become_one_ordered_file(tmp_path: Path) -> None
 
 
 def test_records_dropped_on_the_way_need_no_prediction(tmp_path: Path) -> None:
-    folder = RunFolder(tmp_path)
+    folder = RunDirectory(tmp_path)
     folder.write_predictions_part(0, [{"row": 5}, {"row": 2}])
     assert [row["row"] for row in folder.merge_predictions({2, 5})] == [2, 5]
 
@@ -147,7 +147,7 @@ def test_records_dropped_on_the_way_need_no_prediction(tmp_path: Path) -> None:
     ],
 )
 def test_shares_that_do_not_cover_the_split_once_are_refused(tmp_path: Path, rows: list[int], message: str) -> None:
-    folder = RunFolder(tmp_path)
+    folder = RunDirectory(tmp_path)
     folder.write_predictions_part(0, [{"row": row} for row in rows])
     with pytest.raises(TuneLabError, match=message):
         folder.merge_predictions(3)
@@ -158,7 +158,7 @@ def test_a_secret_of_the_environment_reaches_neither_config_nor_card(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SOME_API_KEY", "canary-7f3a9c")
-    folder = RunFolder(tmp_path)
+    folder = RunDirectory(tmp_path)
     folder.write_config("logger:\n  note: canary-7f3a9c\n")
     folder.write_card({"reason": "server said no to canary-7f3a9c"})
     assert "canary" not in folder.config.read_text() + folder.card.read_text()

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from tiny import MODEL, labelled, settings
-from tunelab.opening import started_with
-from tunelab.record import RunFolder
-from tunelab.run import fine_tune
+from tunelab.runs.run_dir import RunDirectory
+from tunelab.training.lifecycle import first_session_overrides
+from tunelab.training.run import fine_tune
 
 QUIET = [
     "trainer.enable_progress_bar=false",
@@ -33,7 +33,7 @@ def test_a_run_leaves_name_confusion_matrix_predictions_and_export_on_its_page(t
     for record in records:
         history |= record["history"]["item"] if record["type"] == "history" else {}
     assert history["test/confusion_table.nrows"] == 9
-    assert history["test/predictions.nrows"] == min(5, len(RunFolder(tmp_path / "run").read_predictions()))
+    assert history["test/predictions.nrows"] == min(5, len(RunDirectory(tmp_path / "run").read_predictions()))
     media = [path for path in run.rglob("*.table.json") if "predictions" in path.name]
     table = json.loads(media[0].read_text())
     assert {"row", "text", "label", "prediction"} <= set(table["columns"])
@@ -42,7 +42,7 @@ def test_a_run_leaves_name_confusion_matrix_predictions_and_export_on_its_page(t
 
 
 def test_a_run_that_goes_on_keeps_its_name() -> None:
-    assert started_with({}, ["lr=0.1"]) == ["lr=0.1"]
-    assert started_with({"sessions": [{"overrides": ["lr=0.1"]}, {"overrides": ["resume=x"]}]}, ["resume=x"]) == [
-        "lr=0.1"
-    ]
+    assert first_session_overrides({}, ["lr=0.1"]) == ["lr=0.1"]
+    assert first_session_overrides(
+        {"sessions": [{"overrides": ["lr=0.1"]}, {"overrides": ["resume=x"]}]}, ["resume=x"]
+    ) == ["lr=0.1"]

@@ -11,11 +11,11 @@ import torch
 from lightning.pytorch.callbacks import Callback
 
 from tiny import MODEL, QUIET, config, instructions, settings
-from tunelab.checkpoint_io import read_checkpoint
-from tunelab.record import RunFolder
-from tunelab.resume import resumed
-from tunelab.run import fine_tune
-from tunelab.settings import check
+from tunelab.config.resume import resume_config
+from tunelab.config.schema import validate_config
+from tunelab.runs.checkpoint import read_checkpoint
+from tunelab.runs.run_dir import RunDirectory
+from tunelab.training.run import fine_tune
 
 STEPS = 3  # steps of an epoch: 24 rows, 16 of them for training, six at a time
 
@@ -59,7 +59,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 def curves(folder: Path) -> list[dict[str, float]]:
     """All that was logged, without what hangs on the machine."""
     clock = ("train/tokens_per_second", "train/mfu", "train/memory_mb")
-    rows = RunFolder(folder).read_curves()
+    rows = RunDirectory(folder).read_curves()
     return [{name: value for name, value in row.items() if name not in clock} for row in rows]
 
 
@@ -76,7 +76,7 @@ def stopped_and_resumed(tmp_path: Path, given: list[str], stops: list[Watch]) ->
         with pytest.raises(SystemExit) as leave:
             fine_tune(settings(*given) if not seen else again(folder), folder, callbacks=[watch])
         assert leave.value.code == 128 + watch.number
-        assert RunFolder(folder).read_card()["status"] == "pre-empted"
+        assert RunDirectory(folder).read_card()["status"] == "pre-empted"
         seen += watch.seen
     last = Watch()
     fine_tune(again(folder), folder, callbacks=[last])
@@ -84,7 +84,7 @@ def stopped_and_resumed(tmp_path: Path, given: list[str], stops: list[Watch]) ->
 
 
 def again(folder: Path) -> Any:
-    return check(resumed(config(f"resume={folder}"), [f"resume={folder}"]))
+    return validate_config(resume_config(config(f"resume={folder}"), [f"resume={folder}"]))
 
 
 CASES = {
@@ -119,7 +119,7 @@ def test_a_resumed_run_is_bit_equal_to_an_uninterrupted_one(case: str, tmp_path:
         assert torch.equal(weight, weights(other)[name]), name
     best = [read_checkpoint(folder / "checkpoints" / "best.ckpt") for folder in (one, other)]
     assert best[0]["global_step"] == best[1]["global_step"]
-    assert RunFolder(one).read_scores() == RunFolder(other).read_scores()
+    assert RunDirectory(one).read_scores() == RunDirectory(other).read_scores()
     assert curves(one) == curves(other)
 
 
@@ -133,7 +133,7 @@ def test_a_finished_run_that_gets_more_steps_sees_the_rest_of_its_epoch(more: li
     first, last = Watch(), Watch()
     fine_tune(settings(*given, "max_steps=5"), tmp_path / "parts", callbacks=[first])
     longer = [f"resume={tmp_path / 'parts'}", "max_steps=12"]
-    fine_tune(check(resumed(config(*longer), longer)), tmp_path / "parts", callbacks=[last])
+    fine_tune(validate_config(resume_config(config(*longer), longer)), tmp_path / "parts", callbacks=[last])
 
     # Then it takes the same steps
     steps = [[entry for entry in entries if entry[0] != "val"] for entries in (watch.seen, first.seen + last.seen)]
@@ -147,7 +147,7 @@ def test_a_finished_run_that_gets_more_steps_sees_the_rest_of_its_epoch(more: li
 def test_a_run_that_early_stopping_ended_stays_ended_unless_it_is_given_more_patience(tmp_path: Path) -> None:
     # Given the run of the case above, which early stopping really ends
     watch, folder = whole(tmp_path, overrides(tmp_path, "callbacks.patience=1", "lr=0.5", "max_epochs=8"))
-    ended = RunFolder(folder).read_card()
+    ended = RunDirectory(folder).read_card()
     validations = [entry for entry in watch.seen if entry[0] == "val"]
     assert ended["status"] == "early-stopped" and len(validations) < 8
     assert ended["reason"].endswith(f"for 1 validations, by epoch {len(validations)}")
@@ -155,14 +155,14 @@ def test_a_run_that_early_stopping_ended_stays_ended_unless_it_is_given_more_pat
     # When it is resumed as it is, then it trains no step, and ends as it did
     same = Watch()
     fine_tune(again(folder), folder, callbacks=[same])
-    card = RunFolder(folder).read_card()
+    card = RunDirectory(folder).read_card()
     assert not same.seen and (card["status"], card["reason"]) == (ended["status"], ended["reason"])
 
     # And with more patience it goes on to its last epoch
     longer, more = [f"resume={folder}", "callbacks.patience=9"], Watch()
-    fine_tune(check(resumed(config(*longer), longer)), folder, callbacks=[more])
+    fine_tune(validate_config(resume_config(config(*longer), longer)), folder, callbacks=[more])
     assert len([entry for entry in more.seen if entry[0] == "val"]) == 8 - len(validations)
-    assert RunFolder(folder).read_card()["status"] == "finished"
+    assert RunDirectory(folder).read_card()["status"] == "finished"
 
 
 class Worsen(Callback):
@@ -186,7 +186,7 @@ def test_what_was_best_before_a_stop_and_how_long_ago_are_known_after_it(tmp_pat
 
     # Then the same weights are best, and it ends where it would have
     for name in ("whole", "parts"):
-        folder = RunFolder(tmp_path / name)
+        folder = RunDirectory(tmp_path / name)
         assert read_checkpoint(folder.best)["global_step"] == folder.read_card()["best"]["step"] == 2 * STEPS
         assert read_checkpoint(folder.last)["global_step"] == 4 * STEPS
         assert folder.read_card()["status"] == "early-stopped"
@@ -213,5 +213,5 @@ def test_a_resumed_run_refuses_settings_that_change_what_is_learned(tmp_path: Pa
     given = [f"resume={folder}", "lr=0.1", "seed=3", "max_epochs=2"]
 
     with pytest.raises(ConfigError, match=r"(?s)lr=0.1.*seed=3") as told:
-        resumed(config(*given), given)
+        resume_config(config(*given), given)
     assert "max_epochs=2 would" not in str(told.value)

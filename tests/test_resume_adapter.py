@@ -11,11 +11,11 @@ import torch
 from lightning.pytorch.callbacks import Callback
 
 from tiny import MODEL, QUIET, config, instructions, settings
-from tunelab.checkpoint_io import read_checkpoint
-from tunelab.record import RunFolder
-from tunelab.resume import resumed
-from tunelab.run import fine_tune
-from tunelab.settings import check
+from tunelab.config.resume import resume_config
+from tunelab.config.schema import validate_config
+from tunelab.runs.checkpoint import read_checkpoint
+from tunelab.runs.run_dir import RunDirectory
+from tunelab.training.run import fine_tune
 
 
 class StopAt(Callback):
@@ -56,7 +56,9 @@ def test_a_resumed_adapter_is_bit_equal_to_an_uninterrupted_one(case: str, tmp_p
     folder = tmp_path / "parts"
     with pytest.raises(SystemExit):
         fine_tune(settings(*given), folder, callbacks=[first])
-    fine_tune(check(resumed(config(f"resume={folder}"), [f"resume={folder}"])), folder, callbacks=[second])
+    fine_tune(
+        validate_config(resume_config(config(f"resume={folder}"), [f"resume={folder}"])), folder, callbacks=[second]
+    )
 
     # Then losses, weights, optimizer state and scores are the same
     assert first.seen + second.seen == whole.seen
@@ -64,4 +66,4 @@ def test_a_resumed_adapter_is_bit_equal_to_an_uninterrupted_one(case: str, tmp_p
         one, other = (read_checkpoint(tmp_path / run / "checkpoints" / name) for run in ("whole", "parts"))
         assert one["state_dict"].keys() == other["state_dict"].keys()
         assert all(torch.equal(one["state_dict"][key], other["state_dict"][key]) for key in one["state_dict"]), name
-    assert RunFolder(tmp_path / "whole").read_scores() == RunFolder(folder).read_scores()
+    assert RunDirectory(tmp_path / "whole").read_scores() == RunDirectory(folder).read_scores()

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from tiny import MODEL, QUIET, instructions
-from tunelab.checkpoint_io import read_checkpoint
-from tunelab.record import RunFolder
+from tunelab.runs.checkpoint import read_checkpoint
+from tunelab.runs.run_dir import RunDirectory
 
 ROOT = Path(__file__).parents[1]
 
@@ -40,7 +40,9 @@ def test_two_ranks_resumed_in_mid_epoch_are_bit_equal_to_two_that_went_through(t
     train(f"resume={parts}", "max_steps=8")
 
     # Then weights and losses are the same bits
-    one, two = (read_checkpoint(RunFolder(folder).last)["state_dict"] for folder in (whole, parts))
+    one, two = (read_checkpoint(RunDirectory(folder).last)["state_dict"] for folder in (whole, parts))
     assert all(torch.equal(weight, two[name]) for name, weight in one.items())
-    losses = [[row["train/loss"] for row in RunFolder(f).read_curves() if "train/loss" in row] for f in (whole, parts)]
+    losses = [
+        [row["train/loss"] for row in RunDirectory(f).read_curves() if "train/loss" in row] for f in (whole, parts)
+    ]
     assert losses[0] == losses[1] and len(losses[0]) == 8

@@ -15,10 +15,10 @@ from sklearn.metrics import accuracy_score, f1_score
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from tiny import MODEL, QUIET, instructions, labelled, settings
-from tunelab.checkpoint_io import read_checkpoint, weights_sha256
 from tunelab.errors import ConfigError, DataError, Diverged
-from tunelab.record import RunFolder
-from tunelab.run import fine_tune
+from tunelab.runs.checkpoint import read_checkpoint, weights_sha256
+from tunelab.runs.run_dir import RunDirectory
+from tunelab.training.run import fine_tune
 
 SPLIT = ["data.split.validation=0.2", "data.split.test=0.2"]
 
@@ -36,7 +36,7 @@ def task(name: str, tmp_path: Path) -> list[str]:
 def test_a_run_leaves_all_that_is_promised(name: str, tmp_path: Path) -> None:
     fine_tune(settings(*task(name, tmp_path)), tmp_path / "run")
 
-    folder = RunFolder(tmp_path / "run")
+    folder = RunDirectory(tmp_path / "run")
     names = {path.name for path in folder.root.iterdir()}
     assert {"config.yaml", "run.json", "metrics.json", "metrics.csv", "predictions.jsonl", "checkpoints"} <= names
     assert folder.best.is_file() and folder.last.is_file()
@@ -67,7 +67,7 @@ def test_the_card_of_a_real_run_names_all_a_number_rests_on_and_no_secret(
     given = task("classification", tmp_path)
     fine_tune(settings(*given, "name=canary-0123456789"), tmp_path / "run", overrides=["note=canary-0123456789"])
 
-    folder = RunFolder(tmp_path / "run")
+    folder = RunDirectory(tmp_path / "run")
     card = folder.read_card()
     data = tmp_path / "labelled.jsonl"
     assert card["data"]["files"] == {str(data): hashlib.sha256(data.read_bytes()).hexdigest()}
@@ -88,12 +88,12 @@ def test_a_run_that_cannot_begin_says_why_and_leaves_its_place_free(tmp_path: Pa
     given = task("classification", tmp_path)
     with pytest.raises(DataError):
         fine_tune(settings(*given, "data.train=missing.csv"), tmp_path / "run")
-    card = RunFolder(tmp_path / "run").read_card()
+    card = RunDirectory(tmp_path / "run").read_card()
     assert card["status"] == "failed" and "missing.csv" in card["reason"]
 
     fine_tune(settings(*given, "max_steps=1"), tmp_path / "run")
 
-    assert RunFolder(tmp_path / "run").read_card()["status"] == "finished"
+    assert RunDirectory(tmp_path / "run").read_card()["status"] == "finished"
 
 
 def test_one_flipped_bit_of_a_weight_is_another_sha256() -> None:
@@ -106,7 +106,7 @@ def test_one_flipped_bit_of_a_weight_is_another_sha256() -> None:
 
 def test_written_predictions_give_the_scores_that_scikit_learn_and_scipy_compute(tmp_path: Path) -> None:
     fine_tune(settings(*task("classification", tmp_path)), tmp_path / "labels")
-    folder = RunFolder(tmp_path / "labels")
+    folder = RunDirectory(tmp_path / "labels")
     rows, scores = folder.read_predictions(), folder.read_scores()
     real, guessed = [row["label"] for row in rows], [row["prediction"] for row in rows]
     assert scores["test/accuracy"] == pytest.approx(accuracy_score(real, guessed))
@@ -115,7 +115,7 @@ def test_written_predictions_give_the_scores_that_scikit_learn_and_scipy_compute
     assert scores["test/f1"] == pytest.approx(macro)
 
     fine_tune(settings(*task("regression", tmp_path)), tmp_path / "numbers")
-    folder = RunFolder(tmp_path / "numbers")
+    folder = RunDirectory(tmp_path / "numbers")
     rows = folder.read_predictions()
     found = pearsonr([row["target"] for row in rows], [row["prediction"] for row in rows]).statistic
     assert folder.read_scores()["test/pearson"] == pytest.approx(found)
@@ -128,7 +128,7 @@ def test_the_same_seed_repeats_bit_for_bit_and_another_differs(tmp_path: Path) -
 
     a, b, c = (read_checkpoint(tmp_path / folder / "checkpoints" / "last.ckpt")["state_dict"] for folder in "abc")
     assert all(torch.equal(a[name], b[name]) for name in a)
-    assert RunFolder(tmp_path / "a").read_scores() == RunFolder(tmp_path / "b").read_scores()
+    assert RunDirectory(tmp_path / "a").read_scores() == RunDirectory(tmp_path / "b").read_scores()
     assert not torch.equal(a["model.model.embed_tokens.weight"], c["model.model.embed_tokens.weight"])
 
 
@@ -146,7 +146,7 @@ def test_validation_scores_are_those_of_the_best_checkpoint(tmp_path: Path) -> N
     given = settings(*task("instruction", tmp_path), "max_epochs=3")
     found = fine_tune(given, tmp_path / "run", callbacks=[Worsen()])
 
-    folder = RunFolder(tmp_path / "run")
+    folder = RunDirectory(tmp_path / "run")
     curve = [row["val/loss"] for row in folder.read_curves() if "val/loss" in row]
     assert curve[-1] > min(curve) + 0.1
     assert folder.read_scores()["val/loss"] == pytest.approx(min(curve), rel=1e-6) == found
@@ -165,7 +165,7 @@ def test_a_run_that_diverges_says_so_and_its_model_is_never_best(tmp_path: Path)
     with pytest.raises(Diverged, match="stopped at step 5") as told:
         fine_tune(settings(*task("instruction", tmp_path), "max_epochs=4"), tmp_path / "run", callbacks=[Spoil()])
 
-    folder = RunFolder(tmp_path / "run")
+    folder = RunDirectory(tmp_path / "run")
     assert told.value.exit_status == 1
     assert folder.read_card()["status"] == "diverged"
     best = read_checkpoint(folder.best)["state_dict"]
@@ -185,7 +185,7 @@ def test_the_test_split_is_left_alone_until_training_is_over(tmp_path: Path) -> 
     for name in ("last.ckpt", "best.ckpt"):
         a, b = (read_checkpoint(tmp_path / folder / "checkpoints" / name) for folder in "ab")
         assert all(torch.equal(a["state_dict"][key], b["state_dict"][key]) for key in a["state_dict"])
-    one, two = (RunFolder(tmp_path / folder) for folder in "ab")
+    one, two = (RunDirectory(tmp_path / folder) for folder in "ab")
     assert one.read_card()["best"] == two.read_card()["best"]
     learned = [[row[n] for row in f.read_curves() for n in row if n.startswith("val/")] for f in (one, two)]
     assert learned[0] == learned[1] and learned[0]
@@ -196,7 +196,7 @@ def test_without_a_validation_split_the_last_weights_are_kept_and_none_is_borrow
     given = [*task("classification", tmp_path), "data.split.validation=0"]
     fine_tune(settings(*given), tmp_path / "run")
 
-    folder = RunFolder(tmp_path / "run")
+    folder = RunDirectory(tmp_path / "run")
     scores, rows = folder.read_scores(), folder.read_curves()
     assert not [name for row in [scores, *rows] for name in row if name.startswith("val/")]
     assert "test/f1" in scores

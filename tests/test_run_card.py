@@ -13,9 +13,9 @@ import pytest
 import torch
 
 from tunelab.errors import ConfigError
-from tunelab.record import RunFolder
-from tunelab.revision import DIFF_LIMIT, code_sha256, revision
-from tunelab.run_card import STATUSES, close_card, open_card, sha256_file, sha256_folder
+from tunelab.runs.environment import DIFF_LIMIT, code_revision, code_sha256
+from tunelab.runs.manifest import RUN_STATUSES, finish_manifest, sha256_file, sha256_folder, start_manifest
+from tunelab.runs.run_dir import RunDirectory
 
 
 def opened(**changes: Any) -> dict[str, Any]:
@@ -27,7 +27,7 @@ def opened(**changes: Any) -> dict[str, Any]:
         "data": {"train": {"path": "my file.csv", "sha256": "ab"}},
         "model": {"path": "base", "sha256": "cd"},
     }
-    return open_card(**(settings | changes))
+    return start_manifest(**(settings | changes))
 
 
 @pytest.fixture
@@ -70,25 +70,25 @@ def test_two_runs_of_the_same_second_have_different_ids() -> None:
 
 def test_no_secret_reaches_the_card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRACKER_API_KEY", "canary-environment")
-    folder = RunFolder(tmp_path)
+    folder = RunDirectory(tmp_path)
     card = opened(
         command=["train.py", "logger.api_key=canary-command", "note=canary-environment"],
         overrides=["logger.api_key=canary-override"],
         config={"logger": {"api_key": "canary-config", "note": "canary-environment"}},
     )
-    folder.write_card(close_card(card, "failed", "refused canary-environment", 1.0, None, {}))
+    folder.write_card(finish_manifest(card, "failed", "refused canary-environment", 1.0, None, {}))
     text = folder.card.read_text()
     assert "canary" not in text
     assert "logger.api_key=" in text, "that a key was given may be known"
 
 
 def test_a_clean_and_a_changed_repository_are_told_apart(repository: Path) -> None:
-    clean = revision(repository)
+    clean = code_revision(repository)
     assert (clean["dirty"], clean["diff"], clean["untracked"]) == (False, "", [])
     assert len(clean["commit"]) == 40
     (repository / "train.py").write_text("lr = 2\n")
     (repository / "new.py").write_text("")
-    changed = revision(repository)
+    changed = code_revision(repository)
     assert changed["dirty"] is True
     assert changed["commit"] == clean["commit"]
     assert "+lr = 2" in changed["diff"]
@@ -100,7 +100,7 @@ def test_a_long_diff_is_cut_but_its_sha256_is_not(repository: Path) -> None:
     digests = []
     for ending in "ab":
         (repository / "train.py").write_text("é" * DIFF_LIMIT + ending)
-        found = revision(repository)
+        found = code_revision(repository)
         assert DIFF_LIMIT - 1 <= len(found["diff"].encode()) <= DIFF_LIMIT
         assert found["diff_bytes"] > 2 * DIFF_LIMIT
         digests.append(found["diff_sha256"])
@@ -110,20 +110,20 @@ def test_a_long_diff_is_cut_but_its_sha256_is_not(repository: Path) -> None:
 def test_a_secret_in_the_diff_is_blacked_out(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "canary-in-the-code")
     (repository / "train.py").write_text("token = 'canary-in-the-code'\n")
-    assert "canary" not in revision(repository)["diff"]
+    assert "canary" not in code_revision(repository)["diff"]
 
 
 def test_an_ignored_folder_of_a_repository_is_not_its_code(repository: Path) -> None:
     installed = repository / ".venv" / "tunelab"
     installed.mkdir(parents=True)
     (installed / "run.py").write_text("")
-    found = revision(installed)
+    found = code_revision(installed)
     assert found["commit"] is None
     assert "no version control" in found["reason"]
 
 
 def test_code_outside_any_repository_says_so(tmp_path: Path) -> None:
-    found = revision(tmp_path)
+    found = code_revision(tmp_path)
     assert found["commit"] is None
     assert "not a git repository" in found["reason"]
 
@@ -132,7 +132,7 @@ def test_a_closed_card_says_how_it_ended_and_scores_by_split() -> None:
     best = {"step": 40, "monitor": "val/loss", "value": 0.5}
     scores = {"val/loss": 0.5, "test/loss": 0.6, "test/accuracy": 0.9}
     start = opened()
-    card = close_card(start, "early-stopped", "val/loss rose 3 times", 12.5, best, scores)
+    card = finish_manifest(start, "early-stopped", "val/loss rose 3 times", 12.5, best, scores)
     assert (card["status"], card["seconds"], card["best"]) == ("early-stopped", 12.5, best)
     assert card["scores"] == {"val": {"loss": 0.5}, "test": {"loss": 0.6, "accuracy": 0.9}}
     assert card["ended"] >= card["started"]
@@ -140,9 +140,9 @@ def test_a_closed_card_says_how_it_ended_and_scores_by_split() -> None:
 
 
 def test_a_resumed_run_keeps_its_id_and_adds_up_its_time() -> None:
-    first = close_card(opened(), "pre-empted", "SIGTERM", 10.0, None, {})
-    second = close_card(opened(earlier=first), "pre-empted", "SIGTERM", 5.0, None, {})
-    third = close_card(opened(earlier=second), "finished", None, 2.0, None, {})
+    first = finish_manifest(opened(), "pre-empted", "SIGTERM", 10.0, None, {})
+    second = finish_manifest(opened(earlier=first), "pre-empted", "SIGTERM", 5.0, None, {})
+    third = finish_manifest(opened(earlier=second), "finished", None, 2.0, None, {})
     assert third["id"] == first["id"]
     assert third["seconds"] == 17.0
     assert [session["seconds"] for session in third["sessions"]] == [10.0, 5.0]
@@ -151,7 +151,7 @@ def test_a_resumed_run_keeps_its_id_and_adds_up_its_time() -> None:
 
 def test_a_run_killed_without_an_ending_can_be_resumed() -> None:
     killed = opened()
-    card = close_card(opened(earlier=killed), "finished", None, 3.0, None, {})
+    card = finish_manifest(opened(earlier=killed), "finished", None, 3.0, None, {})
     assert card["seconds"] == 3.0
     assert card["sessions"][0]["status"] == "running"
 
@@ -160,10 +160,10 @@ def test_sessions_keep_what_may_have_changed_between_them() -> None:
     # Given a run of 10 J that went on at step 7 with more epochs for 5 J more, and once more for 1 J
     config = {"max_epochs": 1, "lr": 0.1}
     joules = [{"processor_joules": value, "gpu_joules": None} for value in (10.0, 5.0, 1.0)]
-    first = close_card(opened(config=config), "pre-empted", "SIGTERM", 1.0, None, {}, energy=joules[0])
+    first = finish_manifest(opened(config=config), "pre-empted", "SIGTERM", 1.0, None, {}, energy=joules[0])
     again = opened(config={**config, "max_epochs": 2}, earlier=first, resumed_at=7)
-    second = close_card(again, "finished", None, 1.0, None, {}, energy=joules[1])
-    third = close_card(opened(earlier=second, resumed_at=9), "finished", None, 1.0, None, {}, energy=joules[2])
+    second = finish_manifest(again, "finished", None, 1.0, None, {}, energy=joules[1])
+    third = finish_manifest(opened(earlier=second, resumed_at=9), "finished", None, 1.0, None, {}, energy=joules[2])
 
     assert third["energy"] == {"processor_joules": 16.0, "gpu_joules": None}
     assert [session["energy"]["processor_joules"] for session in third["sessions"]] == [10.0, 5.0]
@@ -173,7 +173,7 @@ def test_sessions_keep_what_may_have_changed_between_them() -> None:
 
 
 def test_the_scores_of_a_source_stand_under_their_split() -> None:
-    card = close_card(opened(), "finished", None, 1.0, None, {"val/loss": 1.0, "val/small/loss": 2.0})
+    card = finish_manifest(opened(), "finished", None, 1.0, None, {"val/loss": 1.0, "val/small/loss": 2.0})
     assert card["scores"] == {"val": {"loss": 1.0, "small/loss": 2.0}}
 
 
@@ -189,13 +189,13 @@ def test_another_line_of_code_is_another_code(tmp_path: Path) -> None:
 @pytest.mark.parametrize("status", ["running", "done", ""])
 def test_an_unknown_ending_is_refused(status: str) -> None:
     with pytest.raises(ValueError, match="no way for a run to end"):
-        close_card({"sessions": []}, status, "because", 1.0, None, {})
+        finish_manifest({"sessions": []}, status, "because", 1.0, None, {})
 
 
-@pytest.mark.parametrize("status", STATUSES[2:])
+@pytest.mark.parametrize("status", RUN_STATUSES[2:])
 def test_an_ending_before_the_end_needs_a_reason(status: str) -> None:
     with pytest.raises(ValueError, match="needs a reason"):
-        close_card({"sessions": []}, status, None, 1.0, None, {})
+        finish_manifest({"sessions": []}, status, None, 1.0, None, {})
 
 
 def test_the_sha256_of_a_file_is_that_of_hashlib(tmp_path: Path) -> None:

@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 from tiny import QUIET, config, instructions, settings
-from tunelab.callbacks.stop_at import StopAt
 from tunelab.config.resource_paths import resolve_path
+from tunelab.config.resume import resume_config
+from tunelab.config.schema import validate_config
 from tunelab.errors import ConfigError
-from tunelab.record import RunFolder
-from tunelab.resume import resumed
-from tunelab.run import fine_tune
-from tunelab.run_card import sha256_folder
-from tunelab.settings import check
+from tunelab.runs.manifest import sha256_folder
+from tunelab.runs.run_dir import RunDirectory
+from tunelab.training.callbacks.checkpointing import StopAtStep
+from tunelab.training.run import fine_tune
 
 IN_THE_ENVIRONMENT, ON_THE_COMMAND_LINE = "canary-in-the-environment", "canary-on-the-command-line"
 
@@ -40,11 +40,11 @@ def test_a_run_that_was_stopped_and_gone_on_with_tells_all_but_its_secrets(
     file = instructions(tmp_path, 40)
     given = ["data=instruction", f"data.train={file}", f"+logger.api_key={ON_THE_COMMAND_LINE}", *QUIET]
     given += [f"name={IN_THE_ENVIRONMENT}", "batch_size=8", "max_epochs=2", "data.split.validation=0.2", "test=true"]
-    folder = RunFolder(tmp_path / "run")
+    folder = RunDirectory(tmp_path / "run")
 
     # When it is stopped
     with pytest.raises(SystemExit):
-        fine_tune(settings(*given), folder.root, overrides=given, callbacks=[StopAt(2)])
+        fine_tune(settings(*given), folder.root, overrides=given, callbacks=[StopAtStep(2)])
 
     # Then its card says how far it came and how to go on
     card = folder.read_card()
@@ -54,7 +54,7 @@ def test_a_run_that_was_stopped_and_gone_on_with_tells_all_but_its_secrets(
 
     # When it goes on to its end
     words = [f"resume={folder.root}"]
-    fine_tune(check(resumed(config(*given, *words), words)), folder.root, overrides=words)
+    fine_tune(validate_config(resume_config(config(*given, *words), words)), folder.root, overrides=words)
 
     # Then the card holds what a number rests on
     card = folder.read_card()
@@ -83,6 +83,6 @@ def test_a_run_that_fails_says_why(tmp_path: Path) -> None:
     with pytest.raises(ConfigError):
         fine_tune(settings("data=instruction", f"data.train={file}", *QUIET, "monitor=val/nothing"), tmp_path / "run")
 
-    card = RunFolder(tmp_path / "run").read_card()
+    card = RunDirectory(tmp_path / "run").read_card()
     assert card["status"] == "failed"
     assert "monitor=val/nothing" in card["reason"]

@@ -3,15 +3,15 @@
 import pytest
 
 from tiny import config
+from tunelab.config.schema import validate_config
 from tunelab.errors import ConfigError
-from tunelab.settings import check
 
 
 def test_all_faults_are_told_at_once() -> None:
     given = ["lr=-1", "batch_size=0", "scheduler.warmup=-3", "mode=mni", "data.too_long=cut", "+optimizer.momentm=0.9"]
 
     with pytest.raises(ConfigError) as told:
-        check(config(*given))
+        validate_config(config(*given))
 
     text = str(told.value)
     for part in ("lr=-1", "batch_size=0", "scheduler.warmup=-3", "did you mean 'min'", "data.too_long=cut", "momentm"):
@@ -41,8 +41,8 @@ def test_all_faults_are_told_at_once() -> None:
 )
 def test_an_illegal_value_is_named(override: str, told: str) -> None:
     with pytest.raises(ConfigError, match=told):
-        check(config(override))
+        validate_config(config(override))
 
 
 def test_zero_is_a_seed() -> None:
-    assert check(config("seed=0")).seed == 0
+    assert validate_config(config("seed=0")).seed == 0

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from tiny import MODEL, instructions
-from tunelab.checkpoint_io import read_checkpoint
-from tunelab.record import RunFolder
+from tunelab.runs.checkpoint import read_checkpoint
+from tunelab.runs.run_dir import RunDirectory
 
 ROOT = Path(__file__).parents[1]
 
@@ -63,7 +63,7 @@ def test_a_signal_ends_a_run_at_a_safe_point(
     output, _ = process.communicate(timeout=60)
 
     assert process.returncode == status, output[-2000:]
-    folder = RunFolder(tmp_path / "run")
+    folder = RunDirectory(tmp_path / "run")
     assert folder.read_card()["status"] == "pre-empted"
     assert read_checkpoint(folder.last)["global_step"] > 0
     assert "Traceback" not in output
@@ -82,7 +82,7 @@ def test_a_killed_run_leaves_a_checkpoint_to_go_on_from(tmp_path: Path) -> None:
     )  # fmt: skip
 
     assert resumed.returncode == 0, resumed.stderr[-2000:]
-    card = RunFolder(tmp_path / "run").read_card()
+    card = RunDirectory(tmp_path / "run").read_card()
     assert card["status"] == "finished" and len(card["sessions"]) == 1
     assert f"going on after step {done}" in resumed.stdout
 

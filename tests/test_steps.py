@@ -10,12 +10,12 @@ from lightning.pytorch.callbacks import Callback
 from transformers import AutoTokenizer
 
 from tiny import MODEL, QUIET, instructions, settings, write
-from tunelab.assemble import fresh_model, make_task, prepare
 from tunelab.config.resource_paths import resolve_path
 from tunelab.errors import ConfigError, DataError
 from tunelab.models.load_model import load_model
-from tunelab.record import RunFolder
-from tunelab.run import fine_tune
+from tunelab.runs.run_dir import RunDirectory
+from tunelab.training.components import build_components, build_model, build_task
+from tunelab.training.run import fine_tune
 
 SMALL = [*MODEL, *QUIET, "test=false", "save=false", "data.split.validation=0.1", "data.split.test=0"]
 
@@ -47,14 +47,14 @@ class Watch(Callback):
         self.kinds |= {p.dtype for p in pl_module.parameters()}
 
 
-def ran(tmp_path: Path, *more: str, rows: int = 24) -> tuple[Watch, RunFolder]:
+def ran(tmp_path: Path, *more: str, rows: int = 24) -> tuple[Watch, RunDirectory]:
     watch, folder = Watch(), tmp_path / "-".join(("run", *more)).replace("/", "_").replace("=", "_")
     given = ["data=instruction", f"data.train={instructions(tmp_path, rows)}", *SMALL, *more]
     fine_tune(settings(*given, "trainer.log_every_n_steps=1"), folder, callbacks=[watch])
-    return watch, RunFolder(folder)
+    return watch, RunDirectory(folder)
 
 
-def rates(folder: RunFolder) -> list[float]:
+def rates(folder: RunDirectory) -> list[float]:
     return [row["train/lr"] for row in folder.read_curves() if "train/lr" in row]
 
 
@@ -89,12 +89,12 @@ def test_a_small_rate_still_moves_every_weight(precision: str, tmp_path: Path) -
     # Given a rate whose steps bfloat16 weights would round away
     given = ["lr=1e-6", "scheduler=constant", "scheduler.warmup=0", "max_steps=1", "batch_size=20"]
     run = settings("data=instruction", f"data.train={instructions(tmp_path)}", *SMALL)
-    task = make_task(run)
-    before = fresh_model(run, task, AutoTokenizer.from_pretrained(resolve_path("package:tunelab.starter/model")))
+    task = build_task(run)
+    before = build_model(run, task, AutoTokenizer.from_pretrained(resolve_path("package:tunelab.starter/model")))
     watch, folder = ran(tmp_path, *given, f"trainer.precision={precision}", "regularization=none")
 
     # Then weights and their changes are kept in 32 bit, and the matrices of the body have all moved
-    from tunelab.checkpoint_io import read_checkpoint
+    from tunelab.runs.checkpoint import read_checkpoint
 
     after = read_checkpoint(folder.last)["state_dict"]
     moved = total = 0
@@ -127,7 +127,7 @@ def test_rows_that_a_limit_leaves_without_an_answer_are_counted_and_never_traine
     watch = Watch()
     fine_tune(settings(*given), tmp_path / "run", callbacks=[watch])
 
-    counts = RunFolder(tmp_path / "run").read_report()["splits"]["train"]
+    counts = RunDirectory(tmp_path / "run").read_report()["splits"]["train"]
     dropped, truncated = {"drop": (30, 0), "truncate_prompt": (20, 10), "truncate_answer": (20, 10)}[too_long]
     assert (counts["rows"], counts["dropped"], counts["truncated"]) == (40, dropped, truncated)
     trained = {"drop": {3}, "truncate_prompt": {0, 3}, "truncate_answer": {1, 3}}[too_long]
@@ -140,7 +140,7 @@ def test_a_file_of_rows_that_teach_nothing_is_refused_and_not_trained_on(tmp_pat
     data = write(tmp_path / "nothing.jsonl", [{"messages": turns}] * 12)
 
     with pytest.raises(DataError, match="none of .* rows is left.*nothing to learn"):
-        prepare(settings("data=instruction", f"data.train={data}", *SMALL, "data.split.validation=0"))
+        build_components(settings("data=instruction", f"data.train={data}", *SMALL, "data.split.validation=0"))
 
 
 def test_a_tokenizer_with_more_words_than_the_model_never_reaches_beyond_the_embeddings() -> None:
@@ -162,7 +162,7 @@ def test_the_seed_alone_fixes_the_first_weights_whatever_was_drawn_before(tmp_pa
         run = settings("data=instruction", f"data.train={instructions(tmp_path)}", *SMALL, f"seed={seed}")
         torch.manual_seed(disturb)
         torch.rand(disturb)
-        found = prepare(run).model.state_dict()
+        found = build_components(run).model.state_dict()
         return {name: weight.clone() for name, weight in found.items()}
 
     one, same, other = first(0, 5), first(0, 77), first(1, 5)

@@ -8,7 +8,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
 
-from tunelab.settings import Run, check
+from tunelab.config.schema import RunConfig, validate_config
 
 CONF = Path(__file__).parents[1] / "conf"
 WORDS = "red blue green gold grey pink teal plum sand rust".split()
@@ -23,9 +23,9 @@ def config(*overrides: str) -> DictConfig:
         return compose("config", overrides=list(overrides))
 
 
-def settings(*overrides: str) -> Run:
+def settings(*overrides: str) -> RunConfig:
     """The checked settings of a command line."""
-    return check(config(*overrides))
+    return validate_config(config(*overrides))
 
 
 def instructions(folder: Path, rows: int = 24) -> Path:

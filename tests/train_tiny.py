@@ -13,9 +13,9 @@ from lightning.pytorch.callbacks import Callback
 sys.path.insert(0, str(Path(__file__).parent))
 from test_gradient import tiny_model, uneven_examples
 from tunelab.data.examples import Example
-from tunelab.module import FineTuner
 from tunelab.tasks.instruction import Instruction
 from tunelab.training.datamodule import BatchDataModule
+from tunelab.training.module import FineTuner
 
 warnings.filterwarnings("ignore")
 logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)

@@ -6,7 +6,7 @@ from typing import Any
 
 import lightning as L
 
-from tunelab.callbacks.pruning import Pruning
+from tunelab.training.callbacks.search_trial import Pruning
 
 TRAIN = Path(__file__).parents[1] / "train.py"
 

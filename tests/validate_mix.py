@@ -10,17 +10,19 @@ import lightning as L
 
 sys.path.insert(0, str(Path(__file__).parent))
 from tiny import settings
-from tunelab.assemble import make_data, make_module, prepare
+from tunelab.training.components import build_components, build_datamodule, build_module
 
 warnings.filterwarnings("ignore")
 logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
 
 if __name__ == "__main__":
-    prepared = prepare(settings(*sys.argv[3:]))
+    prepared = build_components(settings(*sys.argv[3:]))
     trainer = L.Trainer(
         accelerator="cpu", devices=int(sys.argv[1]), logger=False, enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False,
     )  # fmt: skip
-    (found,) = trainer.validate(make_module(prepared, prepared.model), datamodule=make_data(prepared), verbose=False)
+    (found,) = trainer.validate(
+        build_module(prepared, prepared.model), datamodule=build_datamodule(prepared), verbose=False
+    )
     if trainer.is_global_zero:
         Path(sys.argv[2]).write_text(json.dumps({name: float(value) for name, value in found.items()}))

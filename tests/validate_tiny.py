@@ -12,10 +12,10 @@ import torch
 
 from tunelab.data.examples import Example
 from tunelab.models.load_model import load_model, load_tokenizer
-from tunelab.module import FineTuner
 from tunelab.tasks.instruction import Instruction
 from tunelab.tasks.metrics.answer_metrics import GenerationEvaluator
 from tunelab.training.datamodule import BatchDataModule
+from tunelab.training.module import FineTuner
 
 warnings.filterwarnings("ignore")
 logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)

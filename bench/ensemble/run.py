@@ -76,7 +76,7 @@ def call(*words: str) -> None:
 
 COMBINE = """
 import sys
-from tunelab.commands.main import main
+from tunelab.cli.main import main
 study, place, *methods = sys.argv[1:]
 for method in methods:
     try:

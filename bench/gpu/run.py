@@ -29,11 +29,11 @@ ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "src")]
 
 from tiny import settings  # noqa: E402  # the composer of the tests
-from tunelab.assemble import encode  # noqa: E402
 from tunelab.data.examples import IGNORE, Example  # noqa: E402
 from tunelab.models.load_model import load_tokenizer  # noqa: E402
-from tunelab.quiet import silence_vendors  # noqa: E402
-from tunelab.run import fine_tune  # noqa: E402
+from tunelab.runs.console import silence_libraries  # noqa: E402
+from tunelab.training.components import encode_data  # noqa: E402
+from tunelab.training.run import fine_tune  # noqa: E402
 
 SKIP = 5  # steps that warm up
 SHAPES = {  # layers, width, inner width, heads, key heads, vocabulary: of models that people fine-tune
@@ -211,14 +211,14 @@ def main() -> None:
     for name, value in {"steps": 30, "rounds": 3, "batch": 32, "micro_tokens": 16384, "longest": 1024}.items():
         reader.add_argument(f"--{name.replace('_', '-')}", type=int, default=value)
     given = reader.parse_args()
-    silence_vendors()
+    silence_libraries()
     transformers.logging.set_verbosity_error()
     found: dict[str, list[float]] = {name: [] for name in PEERS}
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place) / "model"
         make_model(folder, given.model)
         make_rows(Path(place) / "rows.jsonl", given.steps * given.batch * 3 // 2, given.longest)
-        rows = encode(settings(*base_words(folder, given))).examples["train"]
+        rows = encode_data(settings(*base_words(folder, given))).examples["train"]
         memory: dict[str, float] = {}
         for turn in range(given.rounds):
             names = [*PEERS]

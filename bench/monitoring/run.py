@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "tests"))
 
 from tiny import settings  # noqa: E402  # the composer of the tests
-from tunelab.run import fine_tune  # noqa: E402
+from tunelab.training.run import fine_tune  # noqa: E402
 
 NAMES = ("throughput", "memory", "spikes", "layers", "dead_units")
 KINDS = {

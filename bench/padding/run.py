@@ -26,11 +26,11 @@ ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "src")]
 
 from tiny import settings  # noqa: E402  # the composer of the tests
-from tunelab import assemble  # noqa: E402
-from tunelab.run import fine_tune  # noqa: E402
+from tunelab.training import components  # noqa: E402
+from tunelab.training.run import fine_tune  # noqa: E402
 
 FIRST, LAST, ROUNDS = 3, 15, 3  # steps between which time is taken, and how often
-COST = dict(assemble.PASS_COST)
+COST = dict(components.PASS_COST)
 
 
 class Clock(Callback):
@@ -47,7 +47,7 @@ class Clock(Callback):
 
 def seconds(words: list[str], *, split: bool) -> float:
     """Processor time of one step."""
-    assemble.PASS_COST = COST if split else {}
+    components.PASS_COST = COST if split else {}
     clock = Clock()
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
         fine_tune(settings(*words), Path(folder) / "run", callbacks=[clock])

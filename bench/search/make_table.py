@@ -24,10 +24,10 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 from table import EPOCHS, NAMES, SEEDS, TABLE, lattice
 
+from tunelab.cli.launch import CONF
+from tunelab.config.schema import validate_config
 from tunelab.errors import Diverged
-from tunelab.launch import CONF
-from tunelab.run import fine_tune
-from tunelab.settings import check
+from tunelab.training.run import fine_tune
 
 FIXED = [
     f"max_epochs={EPOCHS}",
@@ -90,7 +90,7 @@ def measured(run: Line, work: Path | None) -> Line:
     with TemporaryDirectory(dir=work) as made:
         folder = Path(made) / "run"
         with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere), suppress(Diverged):
-            fine_tune(check(config), folder)  # where it diverges, its curve up to there is the result
+            fine_tune(validate_config(config), folder)  # where it diverges, its curve up to there is the result
         with (folder / "metrics.csv").open(encoding="utf-8") as file:
             losses = [line["val/loss"] for line in csv.DictReader(file) if line.get("val/loss")]
     seconds = {"seconds": f"{time.perf_counter() - began:.1f}"}

@@ -18,7 +18,7 @@ from statistics import median
 
 from no_training import leave
 
-from tunelab.commands.compose import settings_of
+from tunelab.cli.compose_config import compose_settings
 from tunelab.search.engine import Engine
 from tunelab.search.executors.inline import InlineExecutor
 from tunelab.search.heartbeat import Heartbeat
@@ -49,7 +49,7 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=40, help="trials of each search")
     parser.add_argument("--rounds", type=int, default=5, help="searches of each kind, of which the median is told")
     arguments = parser.parse_args()
-    settings_of(FIXED)  # what is imported once is not the trial's
+    compose_settings(FIXED)  # what is imported once is not the trial's
     found: dict[str, list[tuple[float, float]]] = {}
     for _ in range(arguments.rounds):
         for what, spent in measured(arguments.trials).items():
@@ -117,7 +117,7 @@ def by_hand(command: Sequence[str], root: Path, trials: int) -> tuple[float, flo
 def train(overrides: Sequence[str], folder: Path) -> None:
     """A training in this process that is all composing."""
     began, busy = time.perf_counter(), time.process_time()
-    settings = settings_of(overrides)
+    settings = compose_settings(overrides)
     COMPOSING.append((time.perf_counter() - began, time.process_time() - busy))
     leave(folder, float(settings.plain["lr"]))
 

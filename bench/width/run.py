@@ -19,16 +19,16 @@ from statistics import mean
 import torch
 from hydra import compose, initialize_config_dir
 
-from tunelab.assemble import fresh_model, make_task
+from tunelab.config.schema import RunConfig, validate_config
 from tunelab.data.batching import mix_seeds
 from tunelab.models.load_model import load_tokenizer
 from tunelab.optim.param_groups import build_param_groups
 from tunelab.optim.schedules import linear
 from tunelab.report.charts.axes import ReferenceLine, Series
 from tunelab.report.charts.lines import line_chart
-from tunelab.settings import Run, check
 from tunelab.starter.corpora import draw_documents
 from tunelab.starter.world import whole_world
+from tunelab.training.components import build_model, build_task
 
 HERE = Path(__file__).resolve().parent
 WIDTHS, HEADS = (32, 64, 128, 256), 2
@@ -40,13 +40,13 @@ FIELDS = ("kind", "width", "exponent", "seed", "loss")
 Key = tuple[str, int, int, int]
 
 
-def settings_of(kind: str, width: int, exponent: int, seed: int) -> Run:
+def settings_of(kind: str, width: int, exponent: int, seed: int) -> RunConfig:
     """The settings of one model, as a command line would give them."""
     sizes = [f"model.width={width}", "model.depth=2", f"model.heads={HEADS}", f"model.context={TOKENS}"]
     base = [f"model.mup={KINDS[kind]}", f"model.base_width={WIDTHS[0]}", f"model.base_head={WIDTHS[0] // HEADS}"]
     rest = ["regularization=none", "optimizer.betas=[0.9,0.95]", f"lr={2.0**exponent!r}", f"seed={seed}"]
     with initialize_config_dir(str(HERE.parents[1] / "conf"), version_base="1.3"):
-        return check(compose("config", overrides=["model=scratch", "data=starter", *sizes, *base, *rest]))
+        return validate_config(compose("config", overrides=["model=scratch", "data=starter", *sizes, *base, *rest]))
 
 
 def tokens_of(seed: int, documents: int) -> torch.Tensor:
@@ -72,7 +72,7 @@ def loss_of(model: torch.nn.Module, rows: torch.Tensor) -> torch.Tensor:
 def train(key: Key, stream: torch.Tensor, held: torch.Tensor) -> float:
     """Train one model; its loss on held-back prose."""
     run = settings_of(*key)
-    model = fresh_model(run, make_task(run), load_tokenizer(run.model))
+    model = build_model(run, build_task(run), load_tokenizer(run.model))
     optimizer = torch.optim.AdamW(build_param_groups(model, run), lr=run.lr, betas=tuple(run.optimizer["betas"]))
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, partial(linear, total=STEPS, warmup=WARMUP))
     for step in range(STEPS):

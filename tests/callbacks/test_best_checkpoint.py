@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from tunelab.callbacks.best_checkpoint import BestCheckpoint
+from tunelab.training.callbacks.checkpointing import BestCheckpoint
 
 
 def kept(scores: list[float], mode: str) -> tuple[list[int], BestCheckpoint]:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from tunelab.callbacks.early_stopping import EarlyStopping
+from tunelab.training.callbacks.early_stopping import EarlyStopping
 
 
 def looked_at(stopper: EarlyStopping, scores: list[float]) -> int | None:

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch.optim.lr_scheduler import LambdaLR
 
-from tunelab.callbacks.plateau import FollowValidation
 from tunelab.optim.schedules import Plateau
+from tunelab.training.callbacks.reduce_on_plateau import ReduceOnPlateau
 
 
 def trainer(plateau: Plateau, **more: Any) -> Any:
@@ -23,7 +23,7 @@ def validated(at: Any, scores: list[float], mode: str = "max") -> list[float]:
     """The rates after validations with these scores; the loss says the opposite."""
     for score in scores:
         at.callback_metrics = {"val/f1": torch.tensor(score), "val/loss": torch.tensor(-score)}
-        FollowValidation("val/f1", mode).on_validation_end(at, None)  # type: ignore[arg-type]
+        ReduceOnPlateau("val/f1", mode).on_validation_end(at, None)  # type: ignore[arg-type]
     return [group["lr"] for group in at.lr_scheduler_configs[0].scheduler.optimizer.param_groups]
 
 
@@ -42,7 +42,7 @@ def test_a_score_that_is_not_there_is_no_improvement() -> None:
     at = trainer(Plateau(total=10, patience=0))
     validated(at, [0.5])
     at.callback_metrics = {"val/loss": torch.tensor(0.1)}
-    FollowValidation("val/f1", "max").on_validation_end(at, None)  # type: ignore[arg-type]
+    ReduceOnPlateau("val/f1", "max").on_validation_end(at, None)  # type: ignore[arg-type]
     assert at.lr_scheduler_configs[0].scheduler.optimizer.param_groups[0]["lr"] == 0.5
 
 

@@ -9,8 +9,8 @@ from lightning.pytorch.loggers.logger import DummyLogger
 from torch import Tensor
 
 from tiny import MODEL, QUIET, instructions, settings
-from tunelab.assemble import make_data, make_module, prepare
-from tunelab.callbacks.gradient_histograms import GradientHistograms
+from tunelab.training.callbacks.layer_statistics import GradientHistograms
+from tunelab.training.components import build_components, build_datamodule, build_module
 
 
 class Draws(DummyLogger):
@@ -27,7 +27,7 @@ class Draws(DummyLogger):
 def drawn_in(folder: Path, *words: str) -> list[tuple[int, dict[str, Tensor]]]:
     """What is drawn in a run of three steps."""
     given = ["data=instruction", f"data.train={instructions(folder)}", "max_steps=3", "batch_size=8", *words]
-    prepared = prepare(settings(*given, *MODEL, *QUIET))
+    prepared = build_components(settings(*given, *MODEL, *QUIET))
     tracker = Draws()
     trainer: Any = L.Trainer(
         max_steps=3,
@@ -39,7 +39,7 @@ def drawn_in(folder: Path, *words: str) -> list[tuple[int, dict[str, Tensor]]]:
         enable_model_summary=False,
         limit_val_batches=0,
     )
-    trainer.fit(make_module(prepared, prepared.model), datamodule=make_data(prepared))
+    trainer.fit(build_module(prepared, prepared.model), datamodule=build_datamodule(prepared))
     return tracker.drawn
 
 

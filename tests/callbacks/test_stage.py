@@ -9,11 +9,11 @@ import torch
 from lightning.pytorch.callbacks import Callback
 
 from tiny import MODEL, QUIET, instructions, settings
-from tunelab.callbacks.stage import OwnRates, StageEnd
-from tunelab.checkpoint_io import read_checkpoint
 from tunelab.errors import ConfigError
-from tunelab.record import RunFolder
-from tunelab.run import fine_tune
+from tunelab.runs.checkpoint import read_checkpoint
+from tunelab.runs.run_dir import RunDirectory
+from tunelab.training.callbacks.search_trial import KeepOptimizerSettings, StopAtStageEnd
+from tunelab.training.run import fine_tune
 
 
 class Rates(Callback):
@@ -40,7 +40,9 @@ def stage(tmp_path: Path, name: str, until: float | None, parent: str | None, *m
     """Do a part of a run in a folder of its own."""
     own = [f"trial.parent={tmp_path / parent}"] if parent else []
     rates = Rates()
-    callbacks = [rates, OwnRates(["lr", "weight_decay", "betas"])] + ([StageEnd(until)] if until is not None else [])
+    callbacks = [rates, KeepOptimizerSettings(["lr", "weight_decay", "betas"])] + (
+        [StopAtStageEnd(until)] if until is not None else []
+    )
     fine_tune(settings(*overrides(tmp_path, *more, *own)), tmp_path / name, callbacks=callbacks)
     return rates
 
@@ -63,7 +65,7 @@ def test_stages_with_equal_settings_are_one_run(tmp_path: Path, interval: str) -
     for name in ("last", "best"):
         expected, found = weights(tmp_path / "whole", name), weights(tmp_path / "c", name)
         assert all(torch.equal(expected[key], found[key]) for key in expected)
-    best = [RunFolder(tmp_path / name).read_card()["best"] for name in ("whole", "c")]
+    best = [RunDirectory(tmp_path / name).read_card()["best"] for name in ("whole", "c")]
     assert best[0] == best[1]
 
 
@@ -83,15 +85,15 @@ def test_a_stage_trains_at_its_own_settings_and_keeps_the_memory_of_the_optimize
 
 def test_nothing_is_trained_where_the_share_is_nothing(tmp_path: Path) -> None:
     stage(tmp_path, "a", None, None)
-    before = RunFolder(tmp_path / "a").read_card()["best"]
+    before = RunDirectory(tmp_path / "a").read_card()["best"]
     again = Rates()
     fine_tune(
         settings(*overrides(tmp_path, f"resume={tmp_path / 'a'}", "max_epochs=8")),
         tmp_path / "a",
-        callbacks=[again, StageEnd(0)],
+        callbacks=[again, StopAtStageEnd(0)],
     )
 
-    assert again.seen == [] and RunFolder(tmp_path / "a").read_card()["best"] == before
+    assert again.seen == [] and RunDirectory(tmp_path / "a").read_card()["best"] == before
 
 
 def test_a_parent_without_a_checkpoint_is_refused(tmp_path: Path) -> None:

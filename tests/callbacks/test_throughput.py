@@ -11,11 +11,11 @@ from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from tunelab.callbacks.flops import peak_operations, step_cost
-from tunelab.callbacks.progress import PlainProgress, progress_callback
-from tunelab.callbacks.throughput import Throughput
 from tunelab.data.examples import IGNORE, Batch, MicroBatch
-from tunelab.tracking.curves import CurveLogger, read_rows
+from tunelab.models.flops import peak_flops, step_flops
+from tunelab.tracking.csv_logger import CurveLogger, read_curve_rows
+from tunelab.training.callbacks.progress import PlainProgress, progress_callback
+from tunelab.training.callbacks.resource_monitors import Throughput
 
 
 def small_model(**changes: Any) -> LlamaForCausalLM:
@@ -75,7 +75,7 @@ def fit(folder: Path, *callbacks: Any, steps: int = 6, resume: str | None = None
         enable_model_summary=False,
     )
     trainer.fit(Idle(), batches, batches, ckpt_path=resume, weights_only=True)
-    return read_rows(folder / "metrics.csv")[1]
+    return read_curve_rows(folder / "metrics.csv")[1]
 
 
 def test_figures_count_real_tokens_and_leave_validation_time_out(tmp_path: Path) -> None:
@@ -119,7 +119,7 @@ def test_the_cost_of_a_step_agrees_with_pytorch_counting_it(tied: bool) -> None:
     ids = torch.zeros(3, 16, dtype=torch.int64)
     with FlopCounterMode(display=False) as counter:
         model(input_ids=ids, labels=ids).loss.backward()
-    cost = step_cost(model)
+    cost = step_flops(model)
     ours = cost.operations(tokens=48, pairs=3 * 16**2, outputs=48)
     assert ours == pytest.approx(counter.get_total_flops(), rel=0.02)
 
@@ -132,14 +132,14 @@ def test_frozen_weights_below_the_lowest_learning_one_cost_a_forward_pass_only()
     model.model.norm.requires_grad_(True)
     with FlopCounterMode(display=False) as counter:
         model(input_ids=ids, labels=ids).loss.backward()
-    ours = step_cost(model).operations(tokens=48, pairs=3 * 16**2, outputs=48)
+    ours = step_flops(model).operations(tokens=48, pairs=3 * 16**2, outputs=48)
     assert ours == pytest.approx(counter.get_total_flops(), rel=0.05)
 
 
 def test_the_probe_of_a_cpu_is_quick_and_plausible_and_draws_no_random_number() -> None:
     state = torch.get_rng_state()
     start = time.perf_counter()
-    peak = peak_operations(torch.device("cpu"), torch.float32)
+    peak = peak_flops(torch.device("cpu"), torch.float32)
     assert time.perf_counter() - start < 2
     assert peak is not None
     assert 1e8 < peak < 1e14

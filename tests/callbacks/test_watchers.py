@@ -11,12 +11,12 @@ from lightning.pytorch.callbacks import Callback
 from test_resume import overrides, weights
 from tiny import settings
 from tiny_families import DECODERS, decoder
-from tunelab.callbacks.activations import activations
-from tunelab.callbacks.memory import resident
-from tunelab.callbacks.spikes import Spikes
 from tunelab.models.freezing import layer_stack, parameter_depths
-from tunelab.record import RunFolder
-from tunelab.run import fine_tune
+from tunelab.runs.run_dir import RunDirectory
+from tunelab.training.callbacks.layer_statistics import activation_modules
+from tunelab.training.callbacks.loss_spikes import Spikes
+from tunelab.training.callbacks.resource_monitors import resident_bytes
+from tunelab.training.run import fine_tune
 
 OFF = [f"callbacks.{name}=false" for name in ("throughput", "memory", "spikes", "layers", "dead_units")]
 
@@ -58,7 +58,7 @@ def test_norms_and_ratios_of_layers_agree_with_a_plain_loop(adapter: str, tmp_pa
     given = overrides(tmp_path, f"adapter={adapter}", "lr=3e-3", "trainer.gradient_clip_val=0", "max_epochs=2")
     fine_tune(settings(*given), tmp_path / "run", callbacks=[plain])
 
-    rows = [row for row in RunFolder(tmp_path / "run").read_curves() if "train/update_ratio" in row]
+    rows = [row for row in RunDirectory(tmp_path / "run").read_curves() if "train/update_ratio" in row]
     assert len(rows) == len(plain.rows) == 6
     for found, wanted in zip(rows, plain.rows, strict=True):
         assert {name for name in found if name.endswith(("grad_norm", "update_ratio"))} - wanted.keys() == {
@@ -73,7 +73,7 @@ def test_a_gradient_is_measured_before_it_is_clipped(tmp_path: Path) -> None:
     def norms(clip: float) -> dict[str, float]:
         given = overrides(tmp_path, f"trainer.gradient_clip_val={clip}", "max_steps=1", "data.split.validation=0")
         fine_tune(settings(*given), tmp_path / f"run{clip}")
-        rows = RunFolder(tmp_path / f"run{clip}").read_curves()
+        rows = RunDirectory(tmp_path / f"run{clip}").read_curves()
         return {name: value for name, value in rows[0].items() if name.endswith("grad_norm")}
 
     assert norms(0.01) == pytest.approx(norms(0), rel=1e-4)
@@ -86,8 +86,8 @@ def test_watching_changes_no_weight(tmp_path: Path) -> None:
 
     a, b = weights(tmp_path / "one"), weights(tmp_path / "other")
     assert all(torch.equal(a[name], b[name]) for name in a)
-    assert not any(name.startswith("layers/") for row in RunFolder(tmp_path / "other").read_curves() for name in row)
-    row = next(row for row in RunFolder(tmp_path / "one").read_curves() if "layers/2/activation_rms" in row)
+    assert not any(name.startswith("layers/") for row in RunDirectory(tmp_path / "other").read_curves() for name in row)
+    row = next(row for row in RunDirectory(tmp_path / "one").read_curves() if "layers/2/activation_rms" in row)
     assert row["layers/2/activation_max"] > row["layers/2/activation_rms"] > 0 and row["train/memory_mb"] > 50
 
 
@@ -102,7 +102,7 @@ def test_a_unit_that_no_token_switches_on_is_dead(tmp_path: Path) -> None:
     run = settings(*overrides(tmp_path, "model.activation=relu", "lr=1e-12", "max_epochs=1"))
     fine_tune(run, tmp_path / "run", callbacks=[Kill()])
 
-    rows = [row for row in RunFolder(tmp_path / "run").read_curves() if "train/dead_units" in row]
+    rows = [row for row in RunDirectory(tmp_path / "run").read_curves() if "train/dead_units" in row]
     units = 4 * 32
     for row in rows:
         assert row["layers/2/dead_units"] >= 12 / units > row["layers/1/dead_units"] + 0.02
@@ -115,9 +115,12 @@ def test_activation_functions_are_found_in_every_family() -> None:
         model = decoder(family)
         stack, count = layer_stack(model)
         layers = [model.get_submodule(f"{stack}.{place}") for place in range(count)]
-        assert all(len(list(activations(layer))) == 1 for layer in layers), family
+        assert all(len(list(activation_modules(layer))) == 1 for layer in layers), family
 
-    assert len(list(activations(torch.nn.Sequential(torch.nn.Softmax(-1), torch.nn.GELU(), torch.nn.Dropout())))) == 1
+    assert (
+        len(list(activation_modules(torch.nn.Sequential(torch.nn.Softmax(-1), torch.nn.GELU(), torch.nn.Dropout()))))
+        == 1
+    )
 
 
 def test_a_jump_is_one_spike_however_long_it_lasts_and_noise_is_none() -> None:
@@ -153,10 +156,10 @@ def test_spikes_survive_a_resume() -> None:
 
 
 def test_resident_memory_grows_with_what_is_held() -> None:
-    before = resident()
+    before = resident_bytes()
     if before is None:
         pytest.skip("this system does not tell")
     held = torch.ones(2**24)
-    after = resident()
+    after = resident_bytes()
 
     assert after is not None and after - before > 0.9 * held.numel() * 4

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from tiny import MODEL, QUIET, instructions, labelled, settings, write
-from tunelab.commands.main import main
-from tunelab.record import RunFolder
-from tunelab.run import fine_tune
+from tunelab.cli.main import main
+from tunelab.runs.run_dir import RunDirectory
+from tunelab.training.run import fine_tune
 
 WHOLE = ["data.split.validation=0.2", "batch_size=8", "max_epochs=2", "lr=3e-3", *QUIET]
 Talk = Callable[..., tuple[int, str, str]]
@@ -24,21 +24,21 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("runs")
 
 
-def train(place: Path, name: str, *overrides: str) -> RunFolder:
+def train(place: Path, name: str, *overrides: str) -> RunDirectory:
     """A run in a folder of its own."""
     fine_tune(settings(*overrides, *WHOLE), place / name)
-    return RunFolder(place / name)
+    return RunDirectory(place / name)
 
 
 @pytest.fixture(scope="session")
-def instruction(place: Path) -> RunFolder:
+def instruction(place: Path) -> RunDirectory:
     """A run that learned to answer; its test file is `instructions.jsonl` itself."""
     file = instructions(place, 40)
     return train(place, "instruction", "data=instruction", f"data.train={file}", f"data.test={file}", *MODEL)
 
 
 @pytest.fixture(scope="session")
-def classification(place: Path) -> RunFolder:
+def classification(place: Path) -> RunDirectory:
     """A run that learned one label a text."""
     file = labelled(place)
     given = ["data=classification", f"data.train={file}", f"data.test={file}", "data.text=text", "data.label=label"]
@@ -46,7 +46,7 @@ def classification(place: Path) -> RunFolder:
 
 
 @pytest.fixture(scope="session")
-def multilabel(place: Path) -> RunFolder:
+def multilabel(place: Path) -> RunDirectory:
     """A run that learned any number of labels a text."""
     rows = [{"text": f"{i} {'hot' * (i % 2)} {'wet' * (i % 3 == 0)}", "labels": wanted(i)} for i in range(60)]
     file = write(place / "several.jsonl", rows)
@@ -60,7 +60,7 @@ def wanted(i: int) -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def regression(place: Path) -> RunFolder:
+def regression(place: Path) -> RunDirectory:
     """A run that learned a number in units far from 0."""
     rows = [json.loads(line) for line in labelled(place).read_text().splitlines()]
     file = write(place / "numbers.jsonl", [{**row, "number": 1000 + 20 * row["number"]} for row in rows])
@@ -69,14 +69,14 @@ def regression(place: Path) -> RunFolder:
 
 
 @pytest.fixture(scope="session")
-def adapted(place: Path) -> RunFolder:
+def adapted(place: Path) -> RunDirectory:
     """A run with low-rank weights beside the built-in model."""
     file = instructions(place, 40)
     return train(place, "adapted", "data=instruction", f"data.train={file}", f"data.test={file}", "adapter=lora")
 
 
 @pytest.fixture
-def train_in() -> Callable[..., RunFolder]:
+def train_in() -> Callable[..., RunDirectory]:
     """Makes another run, for a test that needs its own."""
     return train
 

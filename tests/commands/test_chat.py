@@ -11,12 +11,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from tiny import write
 from tunelab.data.conversation import Message
 from tunelab.generation.chat import AnswerStreamer, ChatModel, load_chat_model
-from tunelab.record import RunFolder
+from tunelab.runs.run_dir import RunDirectory
 
 STARTER = "package:tunelab.starter/model"
 
 
-def predicted(run: RunFolder, text: str, tunelab: Any, folder: Path) -> str:
+def predicted(run: RunDirectory, text: str, tunelab: Any, folder: Path) -> str:
     """The greedy answer that `predict` gives."""
     file = write(folder / "asked.jsonl", [{"instruction": text}])
     words = ("predict", run.root, "--input", file, "--output", folder / "said.jsonl", "--max-new-tokens", "12")
@@ -39,7 +39,7 @@ def test_a_chat_answers_what_predict_answers(
     assert err.strip().endswith("(forgotten)")
 
 
-def test_an_export_an_adapter_and_their_run_say_the_same(adapted: RunFolder, tunelab: Any) -> None:
+def test_an_export_an_adapter_and_their_run_say_the_same(adapted: RunDirectory, tunelab: Any) -> None:
     found = [
         tunelab("chat", place, "--max-new-tokens", "12", says="say teal\n")
         for place in (adapted.root, adapted.export, adapted.export / "adapter")
@@ -49,7 +49,7 @@ def test_an_export_an_adapter_and_their_run_say_the_same(adapted: RunFolder, tun
     assert len({out for _, out, _ in found}) == 1
 
 
-def test_a_model_folder_answers_as_transformers_generates(tunelab: Any, adapted: RunFolder) -> None:
+def test_a_model_folder_answers_as_transformers_generates(tunelab: Any, adapted: RunDirectory) -> None:
     tokenizer = AutoTokenizer.from_pretrained(adapted.export)
     model = AutoModelForCausalLM.from_pretrained(adapted.export)
     turns = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "say gold"}]
@@ -65,7 +65,7 @@ def test_a_model_folder_answers_as_transformers_generates(tunelab: Any, adapted:
     assert status == 0 and out == wanted + "\n"
 
 
-def test_earlier_turns_are_part_of_the_question_until_they_are_forgotten(tunelab: Any, adapted: RunFolder) -> None:
+def test_earlier_turns_are_part_of_the_question_until_they_are_forgotten(tunelab: Any, adapted: RunDirectory) -> None:
     say = ("chat", adapted.root, "--max-new-tokens", "12")
     alone = tunelab(*say, says="say gold\n")[1]
 
@@ -77,7 +77,7 @@ def test_earlier_turns_are_part_of_the_question_until_they_are_forgotten(tunelab
 
 
 @pytest.mark.parametrize("says", ["", "/exit\nsay red\n", "\n\n"])
-def test_the_end_of_input_and_exit_leave_with_status_0(says: str, tunelab: Any, instruction: RunFolder) -> None:
+def test_the_end_of_input_and_exit_leave_with_status_0(says: str, tunelab: Any, instruction: RunDirectory) -> None:
     assert tunelab("chat", instruction.root, says=says)[:2] == (0, "")
 
 
@@ -89,7 +89,7 @@ def test_draws_differ_with_the_seed_and_repeat_with_it(tunelab: Any) -> None:
     assert drawn(1) == drawn(1) != drawn(2)
 
 
-def test_a_run_that_gives_labels_is_refused_with_what_to_use(classification: RunFolder, tunelab: Any) -> None:
+def test_a_run_that_gives_labels_is_refused_with_what_to_use(classification: RunDirectory, tunelab: Any) -> None:
     for place in (classification.root, classification.export):
         status, _, err = tunelab("chat", place, says="hello\n")
         assert status == 2 and "tunelab predict" in err

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from tunelab.commands.main import main
-from tunelab.record import RunFolder
+from tunelab.cli.main import main
+from tunelab.runs.run_dir import RunDirectory
 
 
-def run_folder(root: Path, status: str) -> RunFolder:
+def run_folder(root: Path, status: str) -> RunDirectory:
     """A run whose loss rises."""
-    with RunFolder.create(root) as folder:
+    with RunDirectory.create(root) as folder:
         folder.write_card({"status": status, "model": {"path": "m"}, "config": {"monitor": "val/loss"}})
         lines = [f"{step},0,{1 + step / 10}" for step in range(20)]
         folder.curves.write_text("\n".join(["step,epoch,train/loss", *lines, "20,0,0.0"]))  # the last is half written

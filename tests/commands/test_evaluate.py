@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from tiny import write
-from tunelab.record import RunFolder
+from tunelab.runs.run_dir import RunDirectory
 
 
-def test_file(run: RunFolder) -> Path:
+def test_file(run: RunDirectory) -> Path:
     return Path(run.read_card()["config"]["data"]["test"])
 
 
@@ -36,7 +36,7 @@ def test_the_test_file_gives_the_scores_that_training_gave(
     assert "the run used this very file for" in out and "its test scores" in out
 
 
-def test_other_rows_give_other_scores(classification: RunFolder, tunelab: Any, tmp_path: Path) -> None:
+def test_other_rows_give_other_scores(classification: RunDirectory, tunelab: Any, tmp_path: Path) -> None:
     # Given a file whose every label is what the model does not say
     file = write(tmp_path / "in.jsonl", [{"text": f"red {i}"} for i in range(6)])
     assert tunelab("predict", classification.root, "--input", file, "--output", tmp_path / "out.jsonl")[0] == 0
@@ -52,7 +52,7 @@ def test_other_rows_give_other_scores(classification: RunFolder, tunelab: Any, t
         assert json.loads((tmp_path / "s.json").read_text())["scores"]["accuracy"] == accuracy
 
 
-def test_looks_at_a_file_are_counted(classification: RunFolder, tunelab: Any, tmp_path: Path) -> None:
+def test_looks_at_a_file_are_counted(classification: RunDirectory, tunelab: Any, tmp_path: Path) -> None:
     one = write(tmp_path / "one.jsonl", [{"text": "red 7", "label": "red"}])
     two = write(tmp_path / "two.jsonl", [{"text": "red 8", "label": "red"}])
 
@@ -71,7 +71,7 @@ def test_looks_at_a_file_are_counted(classification: RunFolder, tunelab: Any, tm
     ],
 )
 def test_rows_that_cannot_be_scored_are_named(
-    rows: list[dict[str, Any]], told: str, classification: RunFolder, tunelab: Any, tmp_path: Path
+    rows: list[dict[str, Any]], told: str, classification: RunDirectory, tunelab: Any, tmp_path: Path
 ) -> None:
     file = write(tmp_path / "in.jsonl", rows)
 

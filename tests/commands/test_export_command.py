@@ -10,9 +10,9 @@ from safetensors.torch import load_file, save_file
 
 from tiny import instructions, labelled
 from tunelab.errors import TuneLabError
-from tunelab.record import RunFolder
-from tunelab.restore import restore
-from tunelab.verify import take_probe, verify
+from tunelab.export.run_export import check_export, probe_trained_model
+from tunelab.runs.run_dir import RunDirectory
+from tunelab.training.load_run import load_run
 
 KINDS = ["instruction", "classification", "regression", "adapted"]
 
@@ -34,7 +34,7 @@ def test_a_merged_export_is_that_of_training(
 
 
 def test_an_export_gives_in_a_clean_process_what_the_model_gives(
-    adapted: RunFolder, tunelab: Any, tmp_path: Path
+    adapted: RunDirectory, tunelab: Any, tmp_path: Path
 ) -> None:
     status, out, err = tunelab("export", adapted.root, "--output", tmp_path / "merged")
 
@@ -77,7 +77,7 @@ def test_both_formats_of_every_kind_of_adapter_give_what_the_model_gives(
         assert "loaded in a clean process: outputs differ by" in out
 
 
-def test_an_export_that_was_deleted_comes_back(instruction: RunFolder, tunelab: Any, tmp_path: Path) -> None:
+def test_an_export_that_was_deleted_comes_back(instruction: RunDirectory, tunelab: Any, tmp_path: Path) -> None:
     instruction.export.rename(tmp_path / "away")
     try:
         status, _, err = tunelab("export", instruction.root, "--no-check")
@@ -91,7 +91,7 @@ def test_an_export_that_was_deleted_comes_back(instruction: RunFolder, tunelab: 
             (tmp_path / "away").rename(instruction.export)
 
 
-def test_an_adapter_is_exported_in_the_layout_of_peft(adapted: RunFolder, tunelab: Any, tmp_path: Path) -> None:
+def test_an_adapter_is_exported_in_the_layout_of_peft(adapted: RunDirectory, tunelab: Any, tmp_path: Path) -> None:
     status, out, err = tunelab("export", adapted.root, "--format", "adapter", "--output", tmp_path / "adapter")
 
     assert status == 0, err
@@ -103,14 +103,14 @@ def test_an_adapter_is_exported_in_the_layout_of_peft(adapted: RunFolder, tunela
     assert (Path(base) / "config.json").is_file()
 
 
-def test_a_run_without_an_adapter_has_none_to_export(instruction: RunFolder, tunelab: Any, tmp_path: Path) -> None:
+def test_a_run_without_an_adapter_has_none_to_export(instruction: RunDirectory, tunelab: Any, tmp_path: Path) -> None:
     status, _, err = tunelab("export", instruction.root, "--format", "adapter", "--output", tmp_path / "adapter")
 
     assert status == 2 and "adapter=full" in err and "--format merged" in err
     assert not list(tmp_path.iterdir())
 
 
-def test_a_folder_of_other_things_is_never_replaced(instruction: RunFolder, tunelab: Any, tmp_path: Path) -> None:
+def test_a_folder_of_other_things_is_never_replaced(instruction: RunDirectory, tunelab: Any, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("kept")
     (tmp_path / "file").write_text("kept")
@@ -122,7 +122,7 @@ def test_a_folder_of_other_things_is_never_replaced(instruction: RunFolder, tune
 
 
 def test_a_run_without_its_checkpoint_keeps_the_export_it_has(
-    classification: RunFolder, tunelab: Any, tmp_path: Path
+    classification: RunDirectory, tunelab: Any, tmp_path: Path
 ) -> None:
     classification.checkpoints.rename(tmp_path / "away")
     try:
@@ -142,32 +142,32 @@ def copied(folder: Path, to: Path) -> Path:
     return to
 
 
-def test_an_export_with_other_weights_is_found_out(instruction: RunFolder, tmp_path: Path) -> None:
-    probe = take_probe(restore(instruction.root))
+def test_an_export_with_other_weights_is_found_out(instruction: RunDirectory, tmp_path: Path) -> None:
+    probe = probe_trained_model(load_run(instruction.root))
     folder = copied(instruction.export, tmp_path / "export")
     weights = load_file(folder / "model.safetensors")
     weights["model.norm.weight"] = weights["model.norm.weight"] * 1.01
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
 
     with pytest.raises(TuneLabError, match="is another model"):
-        verify(folder, probe)
+        check_export(folder, probe)
 
 
 @pytest.mark.slow
-def test_an_export_with_another_template_is_found_out(instruction: RunFolder, tmp_path: Path) -> None:
-    probe = take_probe(restore(instruction.root))
+def test_an_export_with_another_template_is_found_out(instruction: RunDirectory, tmp_path: Path) -> None:
+    probe = probe_trained_model(load_run(instruction.root))
     folder = copied(instruction.export, tmp_path / "export")
     (folder / "chat_template.jinja").write_text("{% for message in messages %}{{ message['content'] }}{% endfor %}")
 
     with pytest.raises(TuneLabError, match="writes a text otherwise"):
-        verify(folder, probe)
+        check_export(folder, probe)
 
 
 @pytest.mark.slow
-def test_an_export_that_does_not_load_is_found_out(classification: RunFolder, tmp_path: Path) -> None:
-    probe = take_probe(restore(classification.root))
+def test_an_export_that_does_not_load_is_found_out(classification: RunDirectory, tmp_path: Path) -> None:
+    probe = probe_trained_model(load_run(classification.root))
     folder = copied(classification.export, tmp_path / "export")
     (folder / "model.safetensors").write_bytes(b"cut short")
 
     with pytest.raises(TuneLabError, match="does not load"):
-        verify(folder, probe)
+        check_export(folder, probe)

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from tiny import write
-from tunelab.commands import predict
+from tunelab.cli import predict_command
 from tunelab.generation import prediction
-from tunelab.record import RunFolder
+from tunelab.runs.run_dir import RunDirectory
 
 KINDS = ["instruction", "classification", "multilabel", "regression"]
 
@@ -24,7 +24,7 @@ def rows_of(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def learned_from(run: RunFolder) -> Path:
+def learned_from(run: RunDirectory) -> Path:
     return Path(run.read_card()["config"]["data"]["train"])
 
 
@@ -74,7 +74,7 @@ def test_labels_and_answers_need_not_be_there(
 
 
 def test_a_run_is_used_where_its_training_data_is_gone(
-    classification: RunFolder, tunelab: Any, tmp_path: Path, place: Path
+    classification: RunDirectory, tunelab: Any, tmp_path: Path, place: Path
 ) -> None:
     away = place / "labelled.jsonl"
     file = tmp_path / "here.jsonl"
@@ -112,7 +112,7 @@ def test_a_run_without_checkpoints_answers_by_its_export(
 
 
 def test_csv_comes_in_and_goes_out_with_every_cell_as_it_was(
-    classification: RunFolder, tunelab: Any, tmp_path: Path
+    classification: RunDirectory, tunelab: Any, tmp_path: Path
 ) -> None:
     texts = ["red, with a comma", 'blue "quoted"', "green\nin two lines", "plain"]
     with (tmp_path / "in.csv").open("w", newline="") as file:
@@ -133,7 +133,7 @@ def test_csv_comes_in_and_goes_out_with_every_cell_as_it_was(
 
 
 def test_a_row_that_cannot_be_used_says_why_and_spoils_no_other(
-    classification: RunFolder, tunelab: Any, tmp_path: Path
+    classification: RunDirectory, tunelab: Any, tmp_path: Path
 ) -> None:
     rows: list[dict[str, Any]] = [{"text": "red 1"}, {"text": " "}, {"other": "x"}, {"text": "blue 2"}]
     file = write(tmp_path / "in.jsonl", rows)
@@ -149,7 +149,7 @@ def test_a_row_that_cannot_be_used_says_why_and_spoils_no_other(
 
 
 def test_a_question_longer_than_the_model_reads_is_an_error_of_its_row(
-    instruction: RunFolder, tunelab: Any, tmp_path: Path
+    instruction: RunDirectory, tunelab: Any, tmp_path: Path
 ) -> None:
     file = write(tmp_path / "in.jsonl", [{"instruction": "say red"}, {"instruction": "say red " * 300}])
 
@@ -162,7 +162,7 @@ def test_a_question_longer_than_the_model_reads_is_an_error_of_its_row(
 
 
 def test_an_input_without_one_usable_row_is_refused_and_leaves_nothing(
-    classification: RunFolder, tunelab: Any, tmp_path: Path
+    classification: RunDirectory, tunelab: Any, tmp_path: Path
 ) -> None:
     file = write(tmp_path / "in.jsonl", [{"words": "red"}, {"words": "blue"}])
 
@@ -173,7 +173,7 @@ def test_an_input_without_one_usable_row_is_refused_and_leaves_nothing(
     assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]
 
 
-def test_other_layouts_of_a_question_are_understood(instruction: RunFolder, tunelab: Any, tmp_path: Path) -> None:
+def test_other_layouts_of_a_question_are_understood(instruction: RunDirectory, tunelab: Any, tmp_path: Path) -> None:
     said = [{"role": "user", "content": "say red"}]
     answered = [*said, {"role": "assistant", "content": "something"}]
     rows: list[dict[str, Any]] = [
@@ -206,7 +206,7 @@ def test_other_layouts_of_a_question_are_understood(instruction: RunFolder, tune
 def test_what_cannot_be_done_is_refused_before_any_work(
     given: list[str],
     told: str,
-    classification: RunFolder,
+    classification: RunDirectory,
     tunelab: Any,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -231,14 +231,14 @@ def test_a_folder_that_is_no_run_is_told_with_what_was_looked_for(tunelab: Any, 
 
 
 def test_a_killed_prediction_goes_on_without_losing_or_doubling_a_row(
-    instruction: RunFolder, tunelab: Any, tmp_path: Path
+    instruction: RunDirectory, tunelab: Any, tmp_path: Path
 ) -> None:
     # Given a process that is killed while it answers
     rows = [{"id": i, "instruction": f"say {i} {'red ' * (i % 9)}"} for i in range(1200)]
     file = write(tmp_path / "in.jsonl", rows)
     target, part = tmp_path / "out.jsonl", tmp_path / "out.jsonl.partial"
     words = ["predict", str(instruction.root), "--input", str(file), "--output", str(target), "--max-new-tokens", "30"]
-    start = [sys.executable, "-c", "from tunelab.commands.main import main; main()"]
+    start = [sys.executable, "-c", "from tunelab.cli.main import main; main()"]
     process = subprocess.Popen([*start, *words], stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
     while (not part.exists() or part.read_bytes().count(b"\n") < 2) and time.monotonic() < deadline:
@@ -266,7 +266,7 @@ def test_a_killed_prediction_goes_on_without_losing_or_doubling_a_row(
 
 
 def test_half_made_answers_to_another_question_are_not_mixed_in(
-    classification: RunFolder, tunelab: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    classification: RunDirectory, tunelab: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Given a prediction that failed after its first window
     monkeypatch.setattr(prediction, "WINDOW_ROWS", 10)
@@ -291,4 +291,4 @@ def test_half_made_answers_to_another_question_are_not_mixed_in(
 
 def test_every_column_that_the_output_adds_is_named_in_the_help() -> None:
     for name in ("prediction", "probabilities", "agreement", "error"):
-        assert f"\n  {name}" in predict.EPILOG
+        assert f"\n  {name}" in predict_command.EPILOG

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from tiny import MODEL, labelled, settings, write
-from tunelab.assemble import encode
-from tunelab.commands.main import main
+from tunelab.cli.main import main
 from tunelab.data.preview import example_pieces, make_visible, preview_records
 from tunelab.models.load_model import load_tokenizer
+from tunelab.training.components import encode_data
 
 STARTER = {"path": "package:tunelab.starter/model"}
 
@@ -62,7 +62,7 @@ def test_what_is_marked_as_trained_is_exactly_what_a_loss_is_taken_on(tmp_path: 
     ]
     data = write(tmp_path / "talks.jsonl", [{"messages": talk}])
     made = ["data.split.validation=0", "data.split.test=0", f"data.train_on={train_on}"]
-    encoded = encode(settings(*MODEL, "data=instruction", f"data.train={data}", *made))
+    encoded = encode_data(settings(*MODEL, "data=instruction", f"data.train={data}", *made))
     (example,) = encoded.examples["train"]
 
     (part,) = example_pieces(example, encoded.tokenizer)
@@ -181,7 +181,7 @@ def test_no_weights_are_needed(tmp_path: Path) -> None:
 
 
 def test_shown_records_are_spread_over_the_split() -> None:
-    encoded = encode(settings("data.limit=9", *MODEL))
+    encoded = encode_data(settings("data.limit=9", *MODEL))
 
     shown = preview_records(
         encoded.task, encoded.sources.splits["train"], encoded.examples["train"], encoded.tokenizer, 3

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tunelab.record import RunFolder
+from tunelab.runs.run_dir import RunDirectory
 
 Talk = Callable[..., tuple[int, str, str]]
 
@@ -14,7 +14,7 @@ Talk = Callable[..., tuple[int, str, str]]
 def test_a_report_is_made_of_a_run_of_every_kind(
     tunelab: Talk, tmp_path: Path, kind: str, request: pytest.FixtureRequest
 ) -> None:
-    run: RunFolder = request.getfixturevalue(kind)
+    run: RunDirectory = request.getfixturevalue(kind)
 
     status, said, complained = tunelab("report", run.root, "--output", tmp_path / "out")
 
@@ -27,7 +27,7 @@ def test_a_report_is_made_of_a_run_of_every_kind(
     assert len(page) < 1_000_000
 
 
-def test_worst_errors_show_the_text(tunelab: Talk, classification: RunFolder, tmp_path: Path) -> None:
+def test_worst_errors_show_the_text(tunelab: Talk, classification: RunDirectory, tmp_path: Path) -> None:
     tunelab("report", classification.root, "--output", tmp_path)
 
     rows = classification.read_predictions()
@@ -37,7 +37,7 @@ def test_worst_errors_show_the_text(tunelab: Talk, classification: RunFolder, tm
     assert all(any(row["text"] in line for row in wrong) for line in lines)
 
 
-def test_without_an_output_the_report_lies_in_the_run(tunelab: Talk, regression: RunFolder) -> None:
+def test_without_an_output_the_report_lies_in_the_run(tunelab: Talk, regression: RunDirectory) -> None:
     assert tunelab("report", regression.root)[0] == 0
 
     assert (regression.root / "report" / "report.html").is_file()

@@ -9,34 +9,34 @@ from typing import Any
 import pytest
 
 from tiny import MODEL, QUIET, instructions, labelled, settings
-from tunelab.callbacks.stop_at import StopAt
-from tunelab.record import RunFolder
-from tunelab.resume import resumed
-from tunelab.run import fine_tune
-from tunelab.settings import check
+from tunelab.config.resume import resume_config
+from tunelab.config.schema import validate_config
+from tunelab.runs.run_dir import RunDirectory
+from tunelab.training.callbacks.checkpointing import StopAtStep
+from tunelab.training.run import fine_tune
 
 Talk = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def gone_on(place: Path, tmp_path: Path) -> RunFolder:
+def gone_on(place: Path, tmp_path: Path) -> RunDirectory:
     """LoRA on labels, stopped in the middle of an epoch and gone on with for more epochs."""
     file = labelled(place)
     given = ["data=classification", f"data.train={file}", f"data.test={file}", "data.text=text", "data.label=label"]
     given += [*MODEL, "adapter=lora", "data.split.validation=0.2", "batch_size=8", "max_epochs=2", *QUIET, "save=false"]
     folder = tmp_path / "gone_on"
     with pytest.raises(SystemExit):
-        fine_tune(settings(*given), folder, callbacks=[StopAt(8)])
+        fine_tune(settings(*given), folder, callbacks=[StopAtStep(8)])
     from tiny import config
 
     words = [f"resume={folder}", "max_epochs=3"]
-    fine_tune(check(resumed(config(*given, *words), words)), folder)
-    assert RunFolder(folder).read_card()["resumed_at"] == 8
-    return RunFolder(folder)
+    fine_tune(validate_config(resume_config(config(*given, *words), words)), folder)
+    assert RunDirectory(folder).read_card()["resumed_at"] == 8
+    return RunDirectory(folder)
 
 
 def test_a_resumed_run_is_made_again_bit_for_bit_from_its_card_alone(
-    gone_on: RunFolder, tmp_path: Path, tunelab: Talk
+    gone_on: RunDirectory, tmp_path: Path, tunelab: Talk
 ) -> None:
     # Given nothing but the card of a run that was given more epochs half-way
     alone = tmp_path / "run.json"
@@ -51,10 +51,12 @@ def test_a_resumed_run_is_made_again_bit_for_bit_from_its_card_alone(
     assert "identical" in out.splitlines()
     assert "2 trainings one after another" in out
     assert json.loads((tmp_path / "again" / "reproduction.json").read_text())["identical"] is True
-    assert RunFolder(tmp_path / "again").read_card()["results"] == json.loads(alone.read_text())["results"]
+    assert RunDirectory(tmp_path / "again").read_card()["results"] == json.loads(alone.read_text())["results"]
 
 
-def test_only_what_changed_is_told_without_training(classification: RunFolder, tmp_path: Path, tunelab: Talk) -> None:
+def test_only_what_changed_is_told_without_training(
+    classification: RunDirectory, tmp_path: Path, tunelab: Talk
+) -> None:
     assert tunelab("reproduce", classification.root, "--check")[0] == 0
     card = classification.read_card()
     card["packages"]["torch"] = "1.0"
@@ -80,7 +82,7 @@ def test_what_is_no_run_is_told(tmp_path: Path, tunelab: Talk) -> None:
 def test_every_kind_of_run_is_made_again_bit_for_bit(
     kind: str, request: pytest.FixtureRequest, tmp_path: Path, tunelab: Talk
 ) -> None:
-    folder: RunFolder = request.getfixturevalue(kind)
+    folder: RunDirectory = request.getfixturevalue(kind)
 
     status, out, _ = tunelab("reproduce", folder.root, "--output", tmp_path / "again")
 

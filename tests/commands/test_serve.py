@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tunelab.record import RunFolder
+from tunelab.runs.run_dir import RunDirectory
 
 PROGRAM = Path(sys.executable).with_name("transformers")
 LACKING = [name for name in ("fastapi", "uvicorn", "openai") if find_spec(name) is None]
@@ -32,7 +32,7 @@ def request(address: str, body: dict[str, Any] | None = None) -> str:
 
 
 @pytest.fixture
-def server(adapted: RunFolder, tmp_path: Path) -> Iterator[str]:
+def server(adapted: RunDirectory, tmp_path: Path) -> Iterator[str]:
     """The address of a server of the run's export."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -58,7 +58,7 @@ def server(adapted: RunFolder, tmp_path: Path) -> Iterator[str]:
         log.close()
 
 
-def test_a_served_export_answers_as_the_chat_does(server: str, adapted: RunFolder, tunelab: Any) -> None:
+def test_a_served_export_answers_as_the_chat_does(server: str, adapted: RunDirectory, tunelab: Any) -> None:
     questions = ["say gold", "say red\tand blue"]
     said = tunelab("chat", adapted.root, "--max-new-tokens", "12", says="\n/reset\n".join(questions) + "\n")[1]
 

@@ -16,15 +16,15 @@ from typing import Any
 import pytest
 
 from tiny import MODEL, QUIET, WORDS, config, settings, write
-from tunelab.assemble import encode
+from tunelab.config.resume import resume_config
+from tunelab.config.schema import RunConfig, validate_config
 from tunelab.data.splits import assign_splits
 from tunelab.errors import ConfigError, DataError, TuneLabError
-from tunelab.record import RunFolder
-from tunelab.resume import resumed
-from tunelab.run import fine_tune
+from tunelab.runs.run_dir import RunDirectory
 from tunelab.search.executors.inline import InlineExecutor
-from tunelab.settings import Run, check
+from tunelab.training.components import encode_data
 from tunelab.training.cross_validation import cross_validate
+from tunelab.training.run import fine_tune
 
 ROOT = Path(__file__).parents[2]
 SPLITS = ("train", "validation", "test")
@@ -48,7 +48,7 @@ def given(folder: Path, *more: str) -> list[str]:
 
 def rows_of(*overrides: str) -> dict[str, list[dict[str, Any]]]:
     """The records of each split of a run."""
-    found = encode(settings(*overrides)).sources.splits
+    found = encode_data(settings(*overrides)).sources.splits
     return {name: [dict(row) for row in found[name].rows] for name in SPLITS}
 
 
@@ -56,11 +56,11 @@ def train(overrides: Sequence[str], folder: Path) -> None:
     """What a fold's process does."""
     words = list(overrides)
     again = any(word.startswith("resume=") for word in words)
-    made = check(resumed(config(*words), words)) if again else settings(*words)
+    made = validate_config(resume_config(config(*words), words)) if again else settings(*words)
     fine_tune(made, folder, overrides=words)
 
 
-def folds(made: Run, root: Path, words: list[str]) -> float:
+def folds(made: RunConfig, root: Path, words: list[str]) -> float:
     return cross_validate(made, root, words, executor=InlineExecutor(train))
 
 
@@ -128,7 +128,7 @@ def test_the_table_is_that_of_the_folds_and_no_fold_scored_test(
 
     mean = folds(settings(*words), root, words)
 
-    scores = [RunFolder(root / f"fold_{fold}").read_scores() for fold in range(3)]
+    scores = [RunDirectory(root / f"fold_{fold}").read_scores() for fold in range(3)]
     values = [found["val/f1"] for found in scores]
     told = json.loads((root / "cv.json").read_text())
     assert mean == pytest.approx(fmean(values)) == told["mean"] == told["scores"]["val/f1"]["mean"]
@@ -193,13 +193,13 @@ def test_the_command_is_stopped_and_goes_on_by_itself(tmp_path: Path) -> None:
     told = process.communicate(timeout=120)[0]
     assert process.returncode == 143 and "go on with: python train.py" in told
     [root] = tmp_path.glob("outputs/stopped/cv_*")
-    assert RunFolder(root / "fold_1").read_card()["status"] == "pre-empted"
+    assert RunDirectory(root / "fold_1").read_card()["status"] == "pre-empted"
     first = (root / "fold_0" / "run.json").read_bytes()
 
     again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=400)
 
     assert again.returncode == 0, again.stderr[-2000:]
     assert (root / "fold_0" / "run.json").read_bytes() == first
-    card = RunFolder(root / "fold_1").read_card()
+    card = RunDirectory(root / "fold_1").read_card()
     assert card["status"] == "finished" and [earlier["status"] for earlier in card["sessions"]] == ["pre-empted"]
     assert json.loads((root / "cv.json").read_text())["folds"] == 2

@@ -13,7 +13,7 @@ CODE = """
 import sys
 from pathlib import Path
 import pyarrow
-from tunelab.assemble import make_task
+from tunelab.training.components import make_task
 from tunelab.data.loader import StepLoader
 from tunelab.data.data_sources import encode_split, read_splits
 from tunelab.models.load_model import load_tokenizer

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from tiny import labelled, settings, write
-from tunelab.assemble import encode
 from tunelab.data.columns import missing_column_faults
 from tunelab.errors import DataError
+from tunelab.training.components import encode_data
 
 ROWS = [{"text": "a", "label": "x"}, {"text": "b", "extra": {"deep": [1, 2]}}]
 
@@ -36,7 +36,7 @@ def test_a_file_with_another_separator_is_recognised() -> None:
 def test_a_run_tells_both_columns_of_a_labelled_file(tmp_path: Path) -> None:
     file = labelled(tmp_path)
     with pytest.raises(DataError, match=r"(?s)data\.text=txet.*'text'.*data\.target=nmber.*'number'"):
-        encode(settings("data=regression", f"data.train={file}", "data.text=txet", "data.target=nmber"))
+        encode_data(settings("data=regression", f"data.train={file}", "data.text=txet", "data.target=nmber"))
 
 
 @pytest.mark.parametrize(
@@ -50,4 +50,4 @@ def test_a_misspelt_optional_column_is_not_passed_over(given: list[str], tmp_pat
     typed = [override.replace("FILE", str(file)) for override in given]
 
     with pytest.raises(DataError, match=r"columns\.input=contxt: .*did you mean 'context'"):
-        encode(settings("data=instruction", f"data.train={file}", *typed))
+        encode_data(settings("data=instruction", f"data.train={file}", *typed))

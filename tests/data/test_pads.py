@@ -5,8 +5,8 @@ from pathlib import Path
 import torch
 
 from tiny import MODEL, QUIET, settings, write
-from tunelab.assemble import make_data, prepare
 from tunelab.data.batching import split_micro_batches
+from tunelab.training.components import build_components, build_datamodule
 
 
 def test_a_short_row_opens_a_pass_of_its_own_where_pads_would_cost_more() -> None:
@@ -27,8 +27,10 @@ def test_a_short_row_opens_a_pass_of_its_own_where_pads_would_cost_more() -> Non
 def test_a_run_on_a_processor_has_few_pads_and_the_same_gradient(tmp_path: Path) -> None:
     words = ["data=classification", "data.text=text", "data.label=label", "batch_size=32", "trainer.accelerator=cpu"]
     rows = [{"text": " ".join(["red"] * (40 if i % 8 == 0 else 4)) + f" {i}", "label": i % 2} for i in range(64)]
-    prepared = prepare(settings(*words, f"data.train={write(tmp_path / 'uneven.jsonl', rows)}", *MODEL, *QUIET))
-    loader, gradients, pads = make_data(prepared).loader("train"), [], []
+    prepared = build_components(
+        settings(*words, f"data.train={write(tmp_path / 'uneven.jsonl', rows)}", *MODEL, *QUIET)
+    )
+    loader, gradients, pads = build_datamodule(prepared).loader("train"), [], []
     model = prepared.model.eval()  # no dropout: passes of another shape would draw another mask
     for cost in (loader.pass_cost, None):
         loader.pass_cost = cost

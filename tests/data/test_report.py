@@ -9,21 +9,21 @@ from typing import Any
 import pytest
 
 from tiny import MODEL, QUIET, WORDS, settings, write
-from tunelab.assemble import Encoded, encode
 from tunelab.data import leakage
 from tunelab.data.summary import length_distribution, summarize_data
 from tunelab.data.summary_text import detail_sections, summary_lines
-from tunelab.record import RunFolder
-from tunelab.run import fine_tune
+from tunelab.runs.run_dir import RunDirectory
+from tunelab.training.components import EncodedData, encode_data
+from tunelab.training.run import fine_tune
 
 LONG = "the quick brown fox jumps over the lazy dog and runs away from the big bad wolf in the dark wood at night"
 
 
-def read(*overrides: str) -> Encoded:
-    return encode(settings(*MODEL, *overrides))
+def read(*overrides: str) -> EncodedData:
+    return encode_data(settings(*MODEL, *overrides))
 
 
-def report_on(encoded: Encoded, threshold: float | None = 0.8) -> dict[str, Any]:
+def report_on(encoded: EncodedData, threshold: float | None = 0.8) -> dict[str, Any]:
     return summarize_data(encoded.task, encoded.sources, encoded.examples, encoded.counts, threshold=threshold)
 
 
@@ -180,6 +180,6 @@ def test_a_run_opens_with_the_report_and_keeps_it(tmp_path: Path, capsys: pytest
     said = capsys.readouterr().out
     assert re.search(r"duplicates +1 rows of train repeat another", said)
     assert re.search(r"leaks +1 of 2 test rows are copies from train", said)
-    kept = json.loads(RunFolder(tmp_path / "run").report.read_text())
+    kept = json.loads(RunDirectory(tmp_path / "run").report.read_text())
     assert {"splits", "notes", "files", "lengths", "sources", "leaks", "trained"} <= set(kept)
     assert kept["sources"]["train"] == {"train.jsonl": 11}

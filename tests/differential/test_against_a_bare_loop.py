@@ -11,10 +11,10 @@ from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from tiny import QUIET, settings, write
-from tunelab.checkpoint_io import read_checkpoint
 from tunelab.data.batching import shuffled_order
-from tunelab.record import RunFolder
-from tunelab.run import fine_tune
+from tunelab.runs.checkpoint import read_checkpoint
+from tunelab.runs.run_dir import RunDirectory
+from tunelab.training.run import fine_tune
 
 STEPS, BATCH, RATE, WARMUP, FLOOR, DECAY, CLIP, SEED = 20, 6, 3e-3, 4, 0.1, 0.05, 1.0, 3
 ROWS = 44  # the last step of an epoch has two rows only
@@ -124,7 +124,7 @@ def test_twenty_steps_of_adamw_end_at_the_weights_of_a_bare_loop(tmp_path: Path,
 
     # Then losses, rates and weights are those of the bare loop
     wanted, losses = bare_loop(model)
-    curve = [row for row in RunFolder(tmp_path / "run").read_curves() if "train/lr" in row]
+    curve = [row for row in RunDirectory(tmp_path / "run").read_curves() if "train/lr" in row]
     assert [row["train/lr"] for row in curve] == pytest.approx([rate(step) for step in range(STEPS)], rel=1e-6)
     assert [row["train/loss"] for row in curve] == pytest.approx(losses, abs=1e-5)
     ours = read_checkpoint(tmp_path / "run" / "checkpoints" / "last.ckpt")["state_dict"]

@@ -28,7 +28,7 @@ from provoking import (
 from tiny import labelled
 from tunelab.analysis.doctor import DOCTOR_CHECKS
 from tunelab.errors import Diverged
-from tunelab.record import RunFolder
+from tunelab.runs.run_dir import RunDirectory
 from tunelab.training.run_diagnosis import diagnose_run
 
 Made = tuple[list[str], list[Callback]]
@@ -82,7 +82,9 @@ def test_a_failure_is_recognised(
     verdict: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if verdict == "padding":
-        monkeypatch.setattr("tunelab.assemble.PASS_COST", {})  # rows are laid out as on a GPU; a CPU spares pads
+        monkeypatch.setattr(
+            "tunelab.training.components.PASS_COST", {}
+        )  # rows are laid out as on a GPU; a CPU spares pads
     given, callbacks = PROVOKED[verdict](tmp_path)
     folder = trained(tmp_path, given, *callbacks)
 
@@ -103,7 +105,7 @@ def test_steps_that_are_not_finite_are_recognised(kind: str, tmp_path: Path) -> 
     else:
         trained(tmp_path, given, Spoil(poison, 4, back=True))
 
-    (found,) = [f for f in diagnose_run(RunFolder(tmp_path / "run"), write=False) if f.verdict == "non_finite"]
+    (found,) = [f for f in diagnose_run(RunDirectory(tmp_path / "run"), write=False) if f.verdict == "non_finite"]
     assert found.value == 1 and ("step 4" in found.says if kind == "stop" else "1 steps were left out" in found.says)
 
 

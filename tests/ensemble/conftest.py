@@ -9,18 +9,18 @@ from typing import Any
 import pytest
 
 from tiny import MODEL, QUIET, instructions, labelled, settings
-from tunelab.commands.main import main
-from tunelab.record import RunFolder
-from tunelab.run import fine_tune
+from tunelab.cli.main import main
+from tunelab.runs.run_dir import RunDirectory
+from tunelab.training.run import fine_tune
 
 Talk = Callable[..., tuple[int, str, str]]
 WHOLE = ["batch_size=8", "max_epochs=2", "save=false", *QUIET]
 
 
-def train(place: Path, name: str, *overrides: str) -> RunFolder:
+def train(place: Path, name: str, *overrides: str) -> RunDirectory:
     """A run in a folder of its own."""
     fine_tune(settings(*overrides, *WHOLE), place / name)
-    return RunFolder(place / name)
+    return RunDirectory(place / name)
 
 
 @pytest.fixture(scope="session")
@@ -30,7 +30,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def sorters(place: Path) -> list[RunFolder]:
+def sorters(place: Path) -> list[RunDirectory]:
     """Three runs that learned one label a text, of different strength."""
     file = labelled(place, 120)
     given = ["data=classification", f"data.train={file}", "data.text=text", "data.label=label", *MODEL]
@@ -39,7 +39,7 @@ def sorters(place: Path) -> list[RunFolder]:
 
 
 @pytest.fixture(scope="session")
-def raters(place: Path) -> list[RunFolder]:
+def raters(place: Path) -> list[RunDirectory]:
     """Two runs that learned a number a text."""
     file = labelled(place, 120)
     given = ["data=regression", f"data.train={file}", "data.text=text", "data.target=number", *MODEL]
@@ -48,7 +48,7 @@ def raters(place: Path) -> list[RunFolder]:
 
 
 @pytest.fixture(scope="session")
-def speakers(place: Path) -> list[RunFolder]:
+def speakers(place: Path) -> list[RunDirectory]:
     """Two LoRA runs that learned to answer, from the built-in model."""
     file = instructions(place, 40)
     given = [

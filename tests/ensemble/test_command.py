@@ -16,10 +16,10 @@ from tunelab.ensemble.ensemble_inference import load_ensemble
 from tunelab.ensemble.model_mixture import MixtureModel
 from tunelab.ensemble.model_soup import merge_adapter_into_base
 from tunelab.generation.decode import decode
-from tunelab.json_lines import read_lines
-from tunelab.record import RunFolder
-from tunelab.restore import restore
-from tunelab.run import fine_tune
+from tunelab.runs.atomic_files import read_json_lines
+from tunelab.runs.run_dir import RunDirectory
+from tunelab.training.load_run import load_run
+from tunelab.training.run import fine_tune
 
 Talk = Callable[..., tuple[int, str, str]]
 
@@ -29,13 +29,13 @@ def facts_of(folder: Path) -> dict[str, Any]:
 
 
 def test_a_soft_vote_is_the_mean_of_the_runs_own_predictions(
-    sorters: list[RunFolder], tmp_path: Path, tunelab: Talk
+    sorters: list[RunDirectory], tmp_path: Path, tunelab: Talk
 ) -> None:
     status, out, err = tunelab("ensemble", *[run.root for run in sorters], "--output", tmp_path / "all")
 
     # Then each probability is the mean of those that the runs left themselves
     assert (status, err) == (0, "")
-    rows = RunFolder(tmp_path / "all").read_predictions()
+    rows = RunDirectory(tmp_path / "all").read_predictions()
     own = [run.read_predictions() for run in sorters]
     for row, *others in zip(rows, *own, strict=True):
         assert {row["row"]} == {other["row"] for other in others}
@@ -43,7 +43,7 @@ def test_a_soft_vote_is_the_mean_of_the_runs_own_predictions(
             assert chance == pytest.approx(np.mean([other["probabilities"][name] for other in others]), abs=1e-6)
 
     # and the scores are those of scikit-learn
-    folder, names = RunFolder(tmp_path / "all"), sorted(rows[0]["probabilities"])
+    folder, names = RunDirectory(tmp_path / "all"), sorted(rows[0]["probabilities"])
     scores = folder.read_scores()
     wanted, guessed = [row["label"] for row in rows], [row["prediction"] for row in rows]
     assert scores["test/f1"] == pytest.approx(f1_score(wanted, guessed, average="macro", labels=names))
@@ -59,17 +59,17 @@ def test_a_soft_vote_is_the_mean_of_the_runs_own_predictions(
     assert 0 <= scores["test/ece"] <= 1
     best = facts_of(tmp_path / "all")["best_single"]
     assert facts_of(tmp_path / "all")["gains"]["loss"]["single"] == pytest.approx(
-        RunFolder(Path(best)).read_scores()["test/loss"], abs=1e-5
+        RunDirectory(Path(best)).read_scores()["test/loss"], abs=1e-5
     )
 
 
 @pytest.mark.parametrize("method", ["hard", "weighted", "stack"])
-def test_every_rule_gives_a_run_folder(method: str, sorters: list[RunFolder], tmp_path: Path, tunelab: Talk) -> None:
+def test_every_rule_gives_a_run_folder(method: str, sorters: list[RunDirectory], tmp_path: Path, tunelab: Talk) -> None:
     given = [run.root for run in sorters]
 
     assert tunelab("ensemble", *given, "--method", method, "--output", tmp_path / "all")[0] == 0
 
-    folder = RunFolder(tmp_path / "all")
+    folder = RunDirectory(tmp_path / "all")
     counted = sum(map(sum, folder.read_tables()["test"]["confusion"]))
     assert len(folder.read_predictions()) == counted > 0
     assert 0 <= folder.read_scores()["test/accuracy"] <= 1
@@ -79,16 +79,16 @@ def test_every_rule_gives_a_run_folder(method: str, sorters: list[RunFolder], tm
         assert len(set(weights)) > 1
 
 
-def test_numbers_are_averaged_in_their_own_units(raters: list[RunFolder], tmp_path: Path, tunelab: Talk) -> None:
+def test_numbers_are_averaged_in_their_own_units(raters: list[RunDirectory], tmp_path: Path, tunelab: Talk) -> None:
     assert tunelab("ensemble", *[run.root for run in raters], "--output", tmp_path / "all")[0] == 0
 
     own = [run.read_predictions() for run in raters]
-    for row, *others in zip(RunFolder(tmp_path / "all").read_predictions(), *own, strict=True):
+    for row, *others in zip(RunDirectory(tmp_path / "all").read_predictions(), *own, strict=True):
         assert row["prediction"] == pytest.approx(np.mean([other["prediction"] for other in others]), abs=1e-6)
 
 
 def test_a_soup_of_adapters_is_the_mean_of_the_merged_weights(
-    speakers: list[RunFolder], tmp_path: Path, tunelab: Talk
+    speakers: list[RunDirectory], tmp_path: Path, tunelab: Talk
 ) -> None:
     given = [run.root for run in speakers]
 
@@ -96,27 +96,27 @@ def test_a_soup_of_adapters_is_the_mean_of_the_merged_weights(
 
     assert (status, err) == (0, "")
     export: Any = AutoModelForCausalLM.from_pretrained(tmp_path / "soup" / "export")
-    members = [merge_adapter_into_base(restore(root)).model.state_dict() for root in given]
+    members = [merge_adapter_into_base(load_run(root)).model.state_dict() for root in given]
     assert any(not torch.equal(members[0][name], members[1][name]) for name in members[0])
     for name, weight in export.state_dict().items():
         torch.testing.assert_close(weight, (members[0][name] + members[1][name]) / 2)
     # and it is a run that can be used, and that says how its export came about
-    assert restore(tmp_path / "soup").model.num_parameters() == export.num_parameters()
-    assert "test" in RunFolder(tmp_path / "soup").read_card()["scores"]
+    assert load_run(tmp_path / "soup").model.num_parameters() == export.num_parameters()
+    assert "test" in RunDirectory(tmp_path / "soup").read_card()["scores"]
 
 
 def test_a_mixture_of_language_models_averages_probabilities_token_by_token(
-    speakers: list[RunFolder], tmp_path: Path, tunelab: Talk
+    speakers: list[RunDirectory], tmp_path: Path, tunelab: Talk
 ) -> None:
     given = [run.root for run in speakers]
 
     assert tunelab("ensemble", *given, "--method", "weighted", "--output", tmp_path / "all")[0] == 0
 
-    facts, scores = facts_of(tmp_path / "all"), RunFolder(tmp_path / "all").read_scores()
+    facts, scores = facts_of(tmp_path / "all"), RunDirectory(tmp_path / "all").read_scores()
     weights = [member["weight"] for member in facts["members"]]
     assert sum(weights) == pytest.approx(1)
     assert facts["gains"]["loss"]["ensemble"] == pytest.approx(scores["test/loss"], abs=1e-6)
-    best = RunFolder(Path(facts["best_single"])).read_scores()
+    best = RunDirectory(Path(facts["best_single"])).read_scores()
     assert facts["gains"]["loss"]["single"] == pytest.approx(best["test/loss"], abs=1e-5)
     # by the concavity of the logarithm the loss of a mixture is at most the mean of the losses
     losses = [run.read_scores()["val/loss"] for run in speakers]
@@ -125,9 +125,9 @@ def test_a_mixture_of_language_models_averages_probabilities_token_by_token(
     assert "test/exact_match" in scores
 
 
-def test_a_mixture_speaks_as_its_distributions_say(speakers: list[RunFolder]) -> None:
+def test_a_mixture_speaks_as_its_distributions_say(speakers: list[RunDirectory]) -> None:
     # Given two models, whose mean distribution is computed by hand on whole sequences
-    members = [restore(run.root).model for run in speakers]
+    members = [load_run(run.root).model for run in speakers]
     both: Any = MixtureModel(members, [0.9, 0.1])
     prompt, ids = [5, 9, 12, 7], [5, 9, 12, 7]
     with torch.no_grad():
@@ -150,20 +150,22 @@ def test_a_mixture_speaks_as_its_distributions_say(speakers: list[RunFolder]) ->
 
 
 def test_one_model_that_is_asked_several_times_votes_with_itself(
-    speakers: list[RunFolder], tmp_path: Path, tunelab: Talk
+    speakers: list[RunDirectory], tmp_path: Path, tunelab: Talk
 ) -> None:
     words = ["ensemble", speakers[0].root, "--method", "hard", "--samples", 3, "--pattern", r"([a-z]+)\W*$"]
 
     assert tunelab(*words, "--output", tmp_path / "one")[0] == 0
     assert tunelab(*words, "--output", tmp_path / "two")[0] == 0
 
-    rows = RunFolder(tmp_path / "one").read_predictions()
-    assert rows == RunFolder(tmp_path / "two").read_predictions(), "the same seed draws the same answers"
+    rows = RunDirectory(tmp_path / "one").read_predictions()
+    assert rows == RunDirectory(tmp_path / "two").read_predictions(), "the same seed draws the same answers"
     assert {round(row["agreement"] * 3) for row in rows} <= {1, 2, 3}
     assert "answer_match" in facts_of(tmp_path / "one")["gains"]
 
 
-def test_runs_on_other_rows_are_refused(sorters: list[RunFolder], place: Path, tmp_path: Path, tunelab: Talk) -> None:
+def test_runs_on_other_rows_are_refused(
+    sorters: list[RunDirectory], place: Path, tmp_path: Path, tunelab: Talk
+) -> None:
     # Given a run whose splits another seed has made
     file = labelled(place, 120)
     given = ["data=classification", f"data.train={file}", "data.text=text", "data.label=label", *MODEL, *QUIET]
@@ -178,7 +180,7 @@ def test_runs_on_other_rows_are_refused(sorters: list[RunFolder], place: Path, t
 
 
 def test_what_cannot_be_combined_is_told(
-    sorters: list[RunFolder], speakers: list[RunFolder], tmp_path: Path, tunelab: Talk
+    sorters: list[RunDirectory], speakers: list[RunDirectory], tmp_path: Path, tunelab: Talk
 ) -> None:
     one, other = sorters[0].root, speakers[0].root
     for words, told in (
@@ -202,7 +204,7 @@ def test_snapshots_of_one_run_are_an_ensemble(place: Path, tmp_path: Path, tunel
     given += ["data.split.validation=0.2", "data.split.test=0.2", "scheduler=cosine_restarts", "callbacks.snapshots=3"]
     fine_tune(settings(*given, "batch_size=8", "max_epochs=3", "save=false", "lr=3e-3"), tmp_path / "run")
     kept = sorted(path.stem for path in (tmp_path / "run" / "checkpoints").glob("snapshot_*.ckpt"))
-    rates = [row["train/lr"] for row in RunFolder(tmp_path / "run").read_curves() if "train/lr" in row]
+    rates = [row["train/lr"] for row in RunDirectory(tmp_path / "run").read_curves() if "train/lr" in row]
     assert len(kept) == 3 and rates
 
     # When they speak together
@@ -219,13 +221,13 @@ def test_snapshots_of_one_run_are_an_ensemble(place: Path, tmp_path: Path, tunel
     ensemble = load_ensemble(tmp_path / "all")
     assert ensemble is not None
     assert [member.source.stem for member in ensemble.members] == kept
-    test = {row["text"]: row["probabilities"] for row in RunFolder(tmp_path / "all").read_predictions()}
-    found = {row["text"]: row["probabilities"] for row in read_lines(tmp_path / "said.jsonl")}
+    test = {row["text"]: row["probabilities"] for row in RunDirectory(tmp_path / "all").read_predictions()}
+    found = {row["text"]: row["probabilities"] for row in read_json_lines(tmp_path / "said.jsonl")}
     assert len(test) > 5
     assert all(found[text] == pytest.approx(chances, abs=1e-5) for text, chances in test.items())
 
 
-def test_members_come_from_a_study_by_what_they_add(sorters: list[RunFolder], tmp_path: Path, tunelab: Talk) -> None:
+def test_members_come_from_a_study_by_what_they_add(sorters: list[RunDirectory], tmp_path: Path, tunelab: Talk) -> None:
     # Given the folder of a search with three finished trials
     (tmp_path / "search.json").write_text(json.dumps({"modes": ["max"], "objectives": ["val/f1"]}))
     lines = []
@@ -241,7 +243,7 @@ def test_members_come_from_a_study_by_what_they_add(sorters: list[RunFolder], tm
     facts = facts_of(tmp_path / "all")
     assert len(facts["members"]) == 2
     assert len(facts["validation_of_singles"]) == 3
-    assert read_lines(tmp_path / "all" / "predictions.jsonl")
+    assert read_json_lines(tmp_path / "all" / "predictions.jsonl")
 
 
 @pytest.mark.slow

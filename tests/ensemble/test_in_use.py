@@ -14,9 +14,9 @@ from scipy.special import softmax
 from tiny import MODEL, QUIET, WORDS, settings, write
 from tunelab.ensemble.ensemble_inference import load_ensemble
 from tunelab.generation import prediction
-from tunelab.json_lines import read_lines
-from tunelab.record import RunFolder
-from tunelab.run import fine_tune
+from tunelab.runs.atomic_files import read_json_lines
+from tunelab.runs.run_dir import RunDirectory
+from tunelab.training.run import fine_tune
 
 Talk = Callable[..., tuple[int, str, str]]
 NEW = [{"text": f"{WORDS[i % 3]} {WORDS[(i * 7) % 10]} new {i}"} for i in range(30)]  # in no split of any run
@@ -44,12 +44,12 @@ def asked(
         file, out = write(tmp_path / "new.jsonl", rows), tmp_path / f"{run.name}_said.jsonl"
         status, _, err = tunelab("predict", run, "--input", file, "--output", out, *more)
         assert (status, err) == (0, "")
-        known[key] = read_lines(out)
+        known[key] = read_json_lines(out)
         out.unlink()
     return list(known[key])
 
 
-def combine(tunelab: Talk, runs: list[RunFolder], method: str, known: Known, *more: Any) -> Path:
+def combine(tunelab: Talk, runs: list[RunDirectory], method: str, known: Known, *more: Any) -> Path:
     """The folder of an ensemble of runs."""
     words = [run.root for run in runs]
     if (key := (*words, method, *more)) not in known:
@@ -65,7 +65,7 @@ def facts_of(folder: Path) -> dict[str, Any]:
 
 @pytest.mark.parametrize("method", [slow("soft"), "hard", slow("weighted"), "stack"])
 def test_labels_of_new_rows_are_the_members_own_combined_by_hand(
-    method: str, sorters: list[RunFolder], tmp_path: Path, tunelab: Talk, known: Known
+    method: str, sorters: list[RunDirectory], tmp_path: Path, tunelab: Talk, known: Known
 ) -> None:
     # Given what each member says of rows that none has seen, by itself
     ensemble = combine(tunelab, sorters, method, known)
@@ -126,7 +126,7 @@ def test_each_label_of_several_is_combined_by_itself(method: str, tmp_path: Path
 
 @pytest.mark.parametrize(("method", "middle"), [slow("soft", np.mean), ("hard", np.median)])
 def test_numbers_of_new_rows_are_in_the_users_units(
-    method: str, middle: Any, raters: list[RunFolder], tmp_path: Path, tunelab: Talk, known: Known
+    method: str, middle: Any, raters: list[RunDirectory], tmp_path: Path, tunelab: Talk, known: Known
 ) -> None:
     ensemble = combine(tunelab, raters, method, known)
     own = [[row["prediction"] for row in asked(tunelab, run.root, NEW, tmp_path, known)] for run in raters]
@@ -137,7 +137,7 @@ def test_numbers_of_new_rows_are_in_the_users_units(
 
 
 def test_a_mixture_answers_new_rows_by_the_mean_distribution(
-    speakers: list[RunFolder], tmp_path: Path, tunelab: Talk, known: Known
+    speakers: list[RunDirectory], tmp_path: Path, tunelab: Talk, known: Known
 ) -> None:
     folder = combine(tunelab, speakers, "weighted", known)
     rows = [{"instruction": f"say {word}", "input": " ".join(WORDS[:at])} for at, word in enumerate(WORDS[:5])]
@@ -159,7 +159,7 @@ def test_a_mixture_answers_new_rows_by_the_mean_distribution(
 
 
 def test_a_vote_over_answers_takes_one_that_members_gave_and_says_how_many_agree(
-    speakers: list[RunFolder], tmp_path: Path, tunelab: Talk, known: Known
+    speakers: list[RunDirectory], tmp_path: Path, tunelab: Talk, known: Known
 ) -> None:
     ensemble = combine(tunelab, speakers, "hard", known)
     rows = [{"instruction": f"say {word}"} for word in WORDS]
@@ -174,7 +174,7 @@ def test_a_vote_over_answers_takes_one_that_members_gave_and_says_how_many_agree
 
 @pytest.mark.slow
 def test_drawn_answers_are_the_same_each_time(
-    speakers: list[RunFolder], tmp_path: Path, tunelab: Talk, known: Known
+    speakers: list[RunDirectory], tmp_path: Path, tunelab: Talk, known: Known
 ) -> None:
     ensemble = combine(tunelab, speakers[:1], "hard", known, "--samples", 3)
     rows = [{"instruction": f"say {word}"} for word in WORDS[:4]]
@@ -194,9 +194,9 @@ def test_evaluate_on_the_test_rows_gives_the_scores_of_the_ensemble(
 ) -> None:
     runs = request.getfixturevalue(kind)
     made = combine(tunelab, runs, method, known)
-    ensemble, folder = load_ensemble(made), RunFolder(made)
+    ensemble, folder = load_ensemble(made), RunDirectory(made)
     assert ensemble is not None
-    whole = read_lines(Path(ensemble.settings.data["train"]))
+    whole = read_json_lines(Path(ensemble.settings.data["train"]))
     shown = {row.get("text") or row.get("row") for row in folder.read_predictions()}
     rows = [row for row in whole if row.get("text") in shown] if kind != "speakers" else test_rows(ensemble)
 
@@ -222,7 +222,7 @@ test_rows.__test__ = False  # type: ignore[attr-defined]
 
 
 def test_an_ensemble_that_was_cut_off_goes_on_and_gives_the_same(
-    sorters: list[RunFolder], tmp_path: Path, tunelab: Talk, known: Known, monkeypatch: pytest.MonkeyPatch
+    sorters: list[RunDirectory], tmp_path: Path, tunelab: Talk, known: Known, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Given a prediction that fails in its third window
     ensemble = combine(tunelab, sorters, "soft", known)
@@ -247,12 +247,12 @@ def test_an_ensemble_that_was_cut_off_goes_on_and_gives_the_same(
     # Then every row is there once, the blank one with its fault
     assert (status, err) == (0, "")
     assert "going on after row 13 of 31" in told
-    assert read_lines(out) == whole
+    assert read_json_lines(out) == whole
     assert [place for place, row in enumerate(whole) if "error" in row] == [8]
 
 
 def test_members_that_are_gone_or_have_changed_are_told_all_at_once(
-    sorters: list[RunFolder], tmp_path: Path, tunelab: Talk, known: Known
+    sorters: list[RunDirectory], tmp_path: Path, tunelab: Talk, known: Known
 ) -> None:
     # Given an ensemble of copies, which were moved together with it
     old, new = tmp_path / "old", tmp_path / "new"
@@ -274,7 +274,7 @@ def test_members_that_are_gone_or_have_changed_are_told_all_at_once(
     assert not (tmp_path / "out.jsonl").exists()
 
 
-def test_what_needs_one_model_says_that_this_is_none(speakers: list[RunFolder], tunelab: Talk, known: Known) -> None:
+def test_what_needs_one_model_says_that_this_is_none(speakers: list[RunDirectory], tunelab: Talk, known: Known) -> None:
     status, _, err = tunelab("chat", combine(tunelab, speakers, "soft", known))
 
     assert status == 2

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from tiny import MODEL, QUIET, instructions, settings
-from tunelab.assemble import Prepared, make_data, make_module, prepare
+from tunelab.config.schema import RunConfig
 from tunelab.errors import ConfigError
 from tunelab.models.unpadded_attention import micro_to_device
-from tunelab.settings import Run
+from tunelab.training.components import RunComponents, build_components, build_datamodule, build_module
 from tunelab.training.finders import micro_tokens_finder
 from tunelab.training.finders.base import FinderResult
 from tunelab.training.finders.batch_size_finder import (
@@ -37,7 +37,7 @@ PLAIN = [
 ]
 
 
-def wanted(folder: Path, *overrides: str) -> Run:
+def wanted(folder: Path, *overrides: str) -> RunConfig:
     """Settings of a small run."""
     file = instructions(folder, 40)
     base = ["data=instruction", f"data.train={file}", "data.split.validation=0.2", "batch_size=8", "lr=3e-3"]
@@ -49,19 +49,19 @@ def generators() -> list[Any]:
     return [random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()]  # type: ignore[union-attr]
 
 
-def trained(prepared: Prepared) -> dict[str, torch.Tensor]:
+def trained(prepared: RunComponents) -> dict[str, torch.Tensor]:
     """Weights after three steps of the run itself."""
-    run_trial_steps(prepared, make_module(prepared, prepared.model), 3, [])
+    run_trial_steps(prepared, build_module(prepared, prepared.model), 3, [])
     return {name: weight.detach().clone() for name, weight in prepared.model.named_parameters()}
 
 
 @pytest.mark.parametrize("finder", [lambda run: find_lr(run, steps=12), find_micro_tokens, find_batch_size])
 def test_training_after_a_finder_is_bit_equal_to_training_without_it(
-    finder: Callable[[Prepared], FinderResult], tmp_path: Path
+    finder: Callable[[RunComponents], FinderResult], tmp_path: Path
 ) -> None:
     # Given a run with dropout, which the generators decide
     run = wanted(tmp_path, "regularization=dropout")
-    prepared = prepare(run)
+    prepared = build_components(run)
     before = {name: tensor.clone() for name, tensor in prepared.model.state_dict().items()}
     numbers = generators()
 
@@ -73,19 +73,19 @@ def test_training_after_a_finder_is_bit_equal_to_training_without_it(
     assert generators() == numbers
     assert all(weight.grad is None for weight in prepared.model.parameters())
     after = trained(prepared)
-    fresh = trained(prepare(run))
+    fresh = trained(build_components(run))
     assert all(torch.equal(after[name], fresh[name]) for name in fresh)
 
 
 def test_losses_of_the_range_test_are_those_of_plain_sgd_written_out(tmp_path: Path) -> None:
     # Given twelve rates
-    prepared = prepare(wanted(tmp_path, *PLAIN))
+    prepared = build_components(wanted(tmp_path, *PLAIN))
     rates = geometric_rates(3e-3, 1, 12)
 
     # When they are tried, and when SGD is written out over the same rows
     found = run_range_test(prepared, steps=12, decades=1)
-    losses, loader, model = [], make_data(prepared).loader("train"), prepared.model
-    loss_of = make_module(prepared, model).regularizer.loss
+    losses, loader, model = [], build_datamodule(prepared).loader("train"), prepared.model
+    loss_of = build_module(prepared, model).regularizer.loss
     while len(losses) < 12:
         loader.set_epoch(len(losses) // len(loader))
         for step in loader:
@@ -102,7 +102,7 @@ def test_losses_of_the_range_test_are_those_of_plain_sgd_written_out(tmp_path: P
 
 
 def test_a_rate_that_breaks_the_model_is_told_as_where_it_diverged(tmp_path: Path) -> None:
-    prepared = prepare(wanted(tmp_path, *PLAIN, "lr=10"))
+    prepared = build_components(wanted(tmp_path, *PLAIN, "lr=10"))
 
     found = run_range_test(prepared, steps=40, decades=3)
 
@@ -112,9 +112,9 @@ def test_a_rate_that_breaks_the_model_is_told_as_where_it_diverged(tmp_path: Pat
 
 def test_the_noise_scale_is_that_of_gradients_one_by_one(tmp_path: Path) -> None:
     # Given the gradients of pieces of four rows, each a vector
-    prepared = prepare(wanted(tmp_path, *PLAIN, "micro_tokens=40"))
-    loader, model = make_data(prepared).loader("train"), prepared.model
-    module = make_module(prepared, model)
+    prepared = build_components(wanted(tmp_path, *PLAIN, "micro_tokens=40"))
+    loader, model = build_datamodule(prepared).loader("train"), prepared.model
+    module = build_module(prepared, model)
     seen: list[list[int]] = []
     collate = loader.collate
 
@@ -150,8 +150,8 @@ def test_the_noise_scale_is_that_of_gradients_one_by_one(tmp_path: Path) -> None
 @pytest.mark.parametrize("bound", [50, 100, 1000])
 def test_the_largest_pass_below_a_bound_is_found_where_more_runs_out_of_memory(bound: int, tmp_path: Path) -> None:
     # Given a device whose memory ends at so many positions
-    prepared = prepare(wanted(tmp_path))
-    loader = make_data(prepared).loader("train")
+    prepared = build_components(wanted(tmp_path))
+    loader = build_datamodule(prepared).loader("train")
     rows = sorted(range(len(loader.examples)), key=lambda row: -loader.lengths[row])
     sizes = [padded_tokens(loader, rows[:count]) for count in range(1, 9)]
 
@@ -175,7 +175,7 @@ def test_the_largest_pass_below_a_bound_is_found_where_more_runs_out_of_memory(b
 
 
 def test_a_row_that_does_not_fit_by_itself_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    prepared = prepare(wanted(tmp_path))
+    prepared = build_components(wanted(tmp_path))
     monkeypatch.setattr(micro_tokens_finder, "free_bytes", lambda device: 1000)
 
     with pytest.raises(ConfigError, match=r"the longest row alone .* does not fit"):
@@ -185,8 +185,8 @@ def test_a_row_that_does_not_fit_by_itself_is_refused(tmp_path: Path, monkeypatc
 @pytest.mark.slow
 def test_the_largest_pass_is_that_of_trying_every_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Given the memory of every size, and room for the third
-    prepared = prepare(wanted(tmp_path, "batch_size=4"))
-    loader, module = make_data(prepared).loader("train"), make_module(prepared, prepared.model)
+    prepared = build_components(wanted(tmp_path, "batch_size=4"))
+    loader, module = build_datamodule(prepared).loader("train"), build_module(prepared, prepared.model)
     module.schedule = lambda step: 0.0
     rows = sorted(range(len(loader.examples)), key=lambda row: (-loader.lengths[row], row))
     sizes = [padded_tokens(loader, rows[:count]) for count in range(1, 5)]

@@ -14,16 +14,16 @@ from lightning.pytorch.callbacks import Callback
 from transformers import AutoModelForCausalLM
 
 from tiny import MODEL, QUIET, config, instructions, settings, write
-from tunelab.assemble import prepare
-from tunelab.checkpoint_io import read_checkpoint
+from tunelab.config.resume import resume_config
+from tunelab.config.schema import validate_config
 from tunelab.errors import TuneLabError
 from tunelab.models.packing_support import varlen_available
 from tunelab.models.unpadded_attention import VARLEN_KERNEL
-from tunelab.record import RunFolder
-from tunelab.resume import resumed
-from tunelab.run import fine_tune
-from tunelab.settings import check
+from tunelab.runs.checkpoint import read_checkpoint
+from tunelab.runs.run_dir import RunDirectory
+from tunelab.training.components import build_components
 from tunelab.training.finders.micro_tokens_finder import find_micro_tokens
+from tunelab.training.run import fine_tune
 from tunelab.training.run_inspection import inspect_run
 
 ROOT = Path(__file__).parents[2]
@@ -82,7 +82,10 @@ def test_a_run_repeats_itself_and_one_stopped_on_the_way_ends_at_the_same_weight
         fine_tune(settings(*words), tmp_path / name)
     with pytest.raises(SystemExit):
         fine_tune(settings(*words), tmp_path / "parts", callbacks=[Stop(4)])
-    fine_tune(check(resumed(config(f"resume={tmp_path}/parts"), [f"resume={tmp_path}/parts"])), tmp_path / "parts")
+    fine_tune(
+        validate_config(resume_config(config(f"resume={tmp_path}/parts"), [f"resume={tmp_path}/parts"])),
+        tmp_path / "parts",
+    )
 
     assert same(tmp_path / "one", tmp_path / "two")
     assert same(tmp_path / "one", tmp_path / "parts")
@@ -95,10 +98,10 @@ def test_half_precision_is_taken_by_itself_and_the_masters_stay_whole(base: Path
     last = read_checkpoint(tmp_path / "run" / "checkpoints" / "last.ckpt")
     trained = [tensor for name, tensor in last["state_dict"].items() if name.startswith("model.")]
     assert {tensor.dtype for tensor in trained if tensor.is_floating_point()} == {torch.float32}
-    curves = RunFolder(tmp_path / "run").read_curves()
+    curves = RunDirectory(tmp_path / "run").read_curves()
     losses = [row["train/loss"] for row in curves if "train/loss" in row]
     assert losses[-1] < losses[0] - 0.5
-    card = RunFolder(tmp_path / "run").read_card()
+    card = RunDirectory(tmp_path / "run").read_card()
     assert card["hardware"]["gpus"] and card["status"] == "finished"
     assert all(row["train/mfu"] > 0 for row in curves if "train/mfu" in row)
 
@@ -106,7 +109,7 @@ def test_half_precision_is_taken_by_itself_and_the_masters_stay_whole(base: Path
 def test_packed_rows_go_through_pytorchs_kernel_for_documents(base: Path, tmp_path: Path) -> None:
     # Given a run in half precision that lays its rows end to end
     words = given(tmp_path, "model=pretrained", f"model.path={base}", "data.packing=true")
-    prepared = prepare(settings(*words, "trainer.precision=bf16-mixed"))
+    prepared = build_components(settings(*words, "trainer.precision=bf16-mixed"))
 
     # Then the kernel was found exact on this GPU, or its own attention is used where this PyTorch has none
     found = prepared.model.config._attn_implementation
@@ -121,7 +124,7 @@ def test_low_rank_layers_learn_over_a_whole_and_a_packed_base(kind: str, base: P
     words = [word for word in words if word != "test=false"]
     fine_tune(settings(*words, f"adapter={kind}", "lr=1e-2", "eval.base=true"), tmp_path / "run")
 
-    run = RunFolder(tmp_path / "run")
+    run = RunDirectory(tmp_path / "run")
     scores = run.read_scores()
     assert scores["test/loss"] < scores["base/loss"] - 0.5
     assert run.best.stat().st_size < 0.5 * (base / "model.safetensors").stat().st_size
@@ -135,7 +138,7 @@ def test_the_largest_micro_tokens_is_found_where_memory_runs_out(base: Path, tmp
     file = write(tmp_path / "long.jsonl", rows)
     words = given(tmp_path, "model=pretrained", f"model.path={base}", "batch_size=16", "data.packing=false")
     words = [word for word in words if not word.startswith("data.train=")]
-    prepared = prepare(settings(*words, f"data.train={file}"))
+    prepared = build_components(settings(*words, f"data.train={file}"))
     whole = find_micro_tokens(prepared).value
     assert whole == find_micro_tokens(prepared).value  # nothing is left behind that a second look would meet
 
@@ -159,7 +162,7 @@ def test_memory_that_runs_out_is_told_with_what_to_try(base: Path, tmp_path: Pat
             fine_tune(settings(*words), tmp_path / "run")
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
-    assert RunFolder(tmp_path / "run").read_card()["status"] == "failed"
+    assert RunDirectory(tmp_path / "run").read_card()["status"] == "failed"
 
 
 def test_a_search_hands_each_slot_the_gpu(tmp_path: Path) -> None:
@@ -169,5 +172,5 @@ def test_a_search_hands_each_slot_the_gpu(tmp_path: Path) -> None:
     ]  # fmt: skip
     subprocess.run([sys.executable, str(ROOT / "train.py"), "-m", *words], check=True, cwd=tmp_path, timeout=300)
 
-    cards = [RunFolder(tmp_path / "study" / str(number)).read_card() for number in (0, 1)]
+    cards = [RunDirectory(tmp_path / "study" / str(number)).read_card() for number in (0, 1)]
     assert [card["status"] for card in cards] == ["finished", "finished"]

@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from tiny import MODEL, QUIET, WORDS, settings, write
-from tunelab.assemble import Prepared, make_module, planned_steps, prepare
-from tunelab.commands.main import main
-from tunelab.record import RunFolder
-from tunelab.run import fine_tune
+from tunelab.cli.main import main
+from tunelab.runs.run_dir import RunDirectory
+from tunelab.training.components import RunComponents, build_components, build_module, count_planned_steps
 from tunelab.training.device_placement import select_training_device
 from tunelab.training.memory_profile import peak_bytes
+from tunelab.training.run import fine_tune
 from tunelab.training.run_inspection import RunInspection, inspect_run
 from tunelab.training.trial_steps import preserve_model, run_trial_steps
 
@@ -67,11 +67,11 @@ MEMORY = {
 }
 
 
-def estimate_and_reality(prepared: Prepared) -> tuple[RunInspection, int]:
+def estimate_and_reality(prepared: RunComponents) -> tuple[RunInspection, int]:
     """What is foretold, and the most bytes that three real steps take beside the weights."""
     found, device = inspect_run(prepared), select_training_device(str(prepared.settings.trainer["accelerator"]))
     with preserve_model(prepared.model):
-        module = make_module(prepared, prepared.model)
+        module = build_module(prepared, prepared.model)
         if device.type == "cuda":
             prepared.model.to(device)
         return found, peak_bytes(lambda: run_trial_steps(prepared, module, 3, []), device)
@@ -88,7 +88,7 @@ def test_the_peak_of_real_steps_is_within_fifteen_per_cent_of_the_estimate(case:
     size, more = MEMORY[case]
     words = given(tmp_path, *scratch(size), "scheduler=constant", "trainer.accelerator=cpu", *more)
 
-    found, taken = estimate_and_reality(prepare(settings(*words)))
+    found, taken = estimate_and_reality(build_components(settings(*words)))
 
     assert found.memory.weights + taken == pytest.approx(found.memory.peak, rel=0.15)
 
@@ -102,7 +102,7 @@ def test_the_peak_on_a_gpu_is_within_fifteen_per_cent_of_the_estimate(
     size, more = MEMORY[case]
     words = given(tmp_path, *scratch(size), "model.width=768", f"trainer.precision={precision}", *more)
 
-    found, taken = estimate_and_reality(prepare(settings(*words)))
+    found, taken = estimate_and_reality(build_components(settings(*words)))
     print(
         f"{case}, {precision}: foretold {found.memory.peak / 2**20:.1f} MiB, "
         f"taken {(found.memory.weights + taken) / 2**20:.1f} MiB"
@@ -114,16 +114,16 @@ def test_the_peak_on_a_gpu_is_within_fifteen_per_cent_of_the_estimate(
 def test_steps_tokens_rates_and_warm_up_are_those_of_the_run(tmp_path: Path) -> None:
     # Given a run that logs every step
     words = given(tmp_path, *MODEL, "max_epochs=2", "scheduler.warmup=3", "trainer.log_every_n_steps=1")
-    prepared = prepare(settings(*words))
+    prepared = build_components(settings(*words))
 
     # When it is foretold, and when it is done
     found = inspect_run(prepared)
     fine_tune(settings(*words, "save=false"), tmp_path / "run")
 
     # Then both agree
-    curves = RunFolder(tmp_path / "run").read_curves()
+    curves = RunDirectory(tmp_path / "run").read_curves()
     rates = [row["train/lr"] for row in curves if "train/lr" in row]
-    assert found.steps == len(rates) == planned_steps(prepared.settings, prepared.epoch_rows)
+    assert found.steps == len(rates) == count_planned_steps(prepared.settings, prepared.epoch_rows)
     assert found.curve.rates == pytest.approx(rates)
     assert found.curve.warmup == 3
     assert found.tokens == [row["train/tokens_seen"] for row in curves if "train/tokens_seen" in row][-1]
@@ -135,7 +135,7 @@ def test_looking_leaves_weights_modes_and_random_numbers_as_they_were(precision:
         return [random.getstate(), str(np.random.get_state()), torch.get_rng_state().tolist()]
 
     words = given(tmp_path, *MODEL, "regularization=dropout", f"trainer.precision={precision}")
-    prepared = prepare(settings(*words))
+    prepared = build_components(settings(*words))
     before = {name: value.clone() for name, value in prepared.model.state_dict().items()}
     modes, drawn = [module.training for module in prepared.model.modules()], generators()
 
@@ -162,7 +162,7 @@ STARTS = {
 def test_first_weights_get_the_verdict_they_earn(case: str, tmp_path: Path) -> None:
     more, word = STARTS[case]
 
-    found = inspect_run(prepare(settings(*given(tmp_path, *DEEP, *more))))
+    found = inspect_run(build_components(settings(*given(tmp_path, *DEEP, *more))))
 
     assert found.verdict.word == word, found.verdict.reasons
     assert len(found.signals.names) == (25 if "model.depth=24" in more else 11)
@@ -185,7 +185,7 @@ def test_the_command_tells_it_all_and_writes_a_page(tmp_path: Path, capsys: pyte
 
 def test_arithmetic_per_token_is_six_per_weight_of_the_layers_plus_attention(tmp_path: Path) -> None:
     # Given a model of 3 layers of width 96
-    prepared = prepare(settings(*given(tmp_path, *scratch("wide"))))
+    prepared = build_components(settings(*given(tmp_path, *scratch("wide"))))
 
     # When its work is told
     found = inspect_run(prepared)

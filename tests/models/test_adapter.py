@@ -20,7 +20,7 @@ from tiny import CONF, settings
 from tunelab.data.batching import pack_examples, pad_examples
 from tunelab.data.examples import IGNORE, Example
 from tunelab.errors import ConfigError
-from tunelab.export import export_model
+from tunelab.export.transformers_export import export_model
 from tunelab.models.adapter_export import merge_adapter_weights, write_peft_adapter
 from tunelab.models.adapters import (
     TARGETS,

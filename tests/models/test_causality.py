@@ -11,7 +11,7 @@ from tiny_families import DECODERS, ENCODERS, STARTER, decoder, saved
 from tunelab.errors import ConfigError
 from tunelab.models.load_model import load_model, load_tokenizer
 from tunelab.models.packing_support import is_bidirectional
-from tunelab.run import fine_tune
+from tunelab.training.run import fine_tune
 
 
 def masked(family: str, folder: Path) -> Path:

@@ -14,9 +14,9 @@ from tunelab.errors import ConfigError
 from tunelab.models.freezing import layer_stack
 from tunelab.models.load_model import load_model, load_tokenizer
 from tunelab.models.pretrained_layers import select_layers
-from tunelab.record import RunFolder
-from tunelab.restore import restore
-from tunelab.run import fine_tune
+from tunelab.runs.run_dir import RunDirectory
+from tunelab.training.load_run import load_run
+from tunelab.training.run import fine_tune
 
 DEEP = {
     "gpt2": {**DECODERS["gpt2"], "n_layer": 5},
@@ -131,13 +131,13 @@ def test_a_cut_model_trains_and_its_export_reloads(tmp_path: Path) -> None:
     small = ["batch_size=8", "max_steps=2", "data.split.validation=0.2", "data.split.test=0.1", "model.reinit_top=1"]
     fine_tune(settings(*given, *small, *QUIET), tmp_path / "run")
 
-    exported = AutoModelForCausalLM.from_pretrained(RunFolder(tmp_path / "run").export)
+    exported = AutoModelForCausalLM.from_pretrained(RunDirectory(tmp_path / "run").export)
 
     assert layer_stack(exported)[1] == exported.config.num_hidden_layers == 2
     # and the run can be used again: from its checkpoint, over a base cut again, or from its export, already cut
-    again = restore(tmp_path / "run")
+    again = load_run(tmp_path / "run")
     (tmp_path / "run" / "checkpoints" / "best.ckpt").unlink()
-    taken = restore(tmp_path / "run")
+    taken = load_run(tmp_path / "run")
     assert again.note is None and taken.note is not None
     for one, other in zip(again.model.parameters(), taken.model.parameters(), strict=True):
         assert torch.equal(one, other)

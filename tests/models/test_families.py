@@ -18,7 +18,6 @@ from transformers import (
 
 from tiny import QUIET, instructions, labelled, settings
 from tiny_families import DECODERS, ENCODERS, GPT2, SIZE, STARTER, decoder, saved
-from tunelab import assemble
 from tunelab.data.batching import pack_examples, pad_examples
 from tunelab.data.examples import IGNORE, Example
 from tunelab.errors import ConfigError
@@ -27,8 +26,9 @@ from tunelab.models.heads import SupervisedHead
 from tunelab.models.load_model import load_model, load_tokenizer
 from tunelab.models.packing_support import supports_packing
 from tunelab.models.unpadded_attention import DOCUMENT_KERNEL, PlainAttention, causal_inputs
-from tunelab.record import RunFolder
-from tunelab.run import fine_tune
+from tunelab.runs.run_dir import RunDirectory
+from tunelab.training import components
+from tunelab.training.run import fine_tune
 
 NO_CLASSIFIER = {"cohere", "granite"}  # transformers has no such head for them
 
@@ -74,7 +74,7 @@ def test_a_decoder_trains_answers_and_exports(family: str, tmp_path: Path, monke
     fine_tune(settings(*given, *small, *QUIET, "eval.base=true", "trainer.log_every_n_steps=1"), tmp_path / "run")
 
     # Then the loss fell on rows it did not learn, and was a number at every step
-    run = RunFolder(tmp_path / "run")
+    run = RunDirectory(tmp_path / "run")
     scores = json.loads(run.metrics.read_text())
     losses = [row["train/loss"] for row in run.read_curves() if "train/loss" in row]
     assert len(losses) == 3 and all(isfinite(loss) for loss in losses)
@@ -95,8 +95,8 @@ def test_a_decoder_trains_answers_and_exports(family: str, tmp_path: Path, monke
 def kept_models(monkeypatch: pytest.MonkeyPatch) -> list[PreTrainedModel]:
     """The models that runs train, as they are made."""
     trained: list[PreTrainedModel] = []
-    keep = assemble.make_module
-    monkeypatch.setattr("tunelab.run.make_module", lambda *given: (trained.append(given[1]), keep(*given))[1])
+    keep = components.build_module
+    monkeypatch.setattr("tunelab.training.run.make_module", lambda *given: (trained.append(given[1]), keep(*given))[1])
     return trained
 
 
@@ -112,7 +112,7 @@ def test_a_classifier_of_any_family_trains_and_reloads_with_the_same_logits(
     fine_tune(settings(*given, *small, *QUIET, "trainer.log_every_n_steps=1"), tmp_path / "run")
 
     # Then the export names the labels, and scores texts as the model in memory does
-    run = RunFolder(tmp_path / "run")
+    run = RunDirectory(tmp_path / "run")
     exported = AutoModelForSequenceClassification.from_pretrained(run.export, dtype=torch.float32).eval()
     tokenizer = AutoTokenizer.from_pretrained(run.export)
     assert list(exported.config.id2label.values()) == ["blue", "green", "red"]

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from tiny import config, settings
+from tunelab.config.schema import validate_config
 from tunelab.errors import ConfigError
-from tunelab.settings import check
 
 SCRATCH = ["model=scratch"]
 
@@ -50,7 +50,7 @@ SCRATCH = ["model=scratch"]
 )
 def test_a_wish_that_cannot_be_met_is_told_with_a_way_out(overrides: list[str], told: str) -> None:
     with pytest.raises(ConfigError, match=told):
-        check(config(*overrides))
+        validate_config(config(*overrides))
 
 
 def test_all_faults_are_told_at_once_with_exit_status_2(tmp_path: Path) -> None:

@@ -11,8 +11,8 @@ from tiny import QUIET, instructions, labelled, settings
 from tunelab.errors import ConfigError
 from tunelab.models.load_model import load_model, load_tokenizer
 from tunelab.models.scratch import scratch_config
-from tunelab.record import RunFolder
-from tunelab.run import fine_tune
+from tunelab.runs.run_dir import RunDirectory
+from tunelab.training.run import fine_tune
 
 PRESETS = {"scratch_deep_narrow": (16, 80), "scratch_balanced": (6, 128), "scratch_wide_shallow": (2, 208)}
 SMALL = ["model=scratch", "model.depth=2", "model.width=32", "model.heads=2", "model.context=128"]
@@ -45,7 +45,7 @@ def test_every_option_trains_and_its_export_reloads(overrides: list[str], tmp_pa
     steps = ["batch_size=8", "max_steps=2", "data.split.validation=0.2", "data.split.test=0.1"]
     fine_tune(settings(*given, *steps, *QUIET), tmp_path / "run")  # it compares the export's logits with its own
 
-    exported = AutoModelForCausalLM.from_pretrained(RunFolder(tmp_path / "run").export, trust_remote_code=False)
+    exported = AutoModelForCausalLM.from_pretrained(RunDirectory(tmp_path / "run").export, trust_remote_code=False)
 
     first = made(*SMALL, *overrides)
     assert parameters(exported) == parameters(first)
@@ -58,7 +58,7 @@ def test_a_network_with_layer_norms_labels_texts(tmp_path: Path) -> None:
 
     fine_tune(settings(*data, *options, *QUIET), tmp_path / "run")
 
-    assert RunFolder(tmp_path / "run").export.is_dir()
+    assert RunDirectory(tmp_path / "run").export.is_dir()
 
 
 def test_the_presets_have_as_many_parameters_as_each_other() -> None:

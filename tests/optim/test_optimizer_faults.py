@@ -6,9 +6,9 @@ import torch
 from tiny import config, settings
 from tiny_families import decoder
 from tunelab.config.regularization_config import RegularizationConfig
+from tunelab.config.schema import validate_config
 from tunelab.errors import ConfigError
 from tunelab.regularization.model_support import regularization_notes
-from tunelab.settings import check
 
 REFUSED = {
     "+optimizer.weight_decay=0.5": "would change nothing: .* set regularization.weight_decay=0.5",
@@ -28,7 +28,7 @@ REFUSED = {
 @pytest.mark.parametrize("words", REFUSED)
 def test_what_would_change_nothing_or_break_later_is_refused(words: str) -> None:
     with pytest.raises(ConfigError, match=REFUSED[words]):
-        check(config(*words.split()))
+        validate_config(config(*words.split()))
 
 
 def test_null_is_kept_where_it_means_something() -> None:

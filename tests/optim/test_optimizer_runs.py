@@ -10,12 +10,12 @@ from torch import Tensor
 
 from test_resume import Watch, overrides, stopped_and_resumed, whole
 from tiny import CONF, MODEL, QUIET, instructions, settings
-from tunelab.assemble import fresh_model, make_task
 from tunelab.models.load_model import load_tokenizer
 from tunelab.optim.factory import optimizer_builder
 from tunelab.optim.lbfgs import LBFGS
-from tunelab.record import RunFolder
-from tunelab.run import fine_tune
+from tunelab.runs.run_dir import RunDirectory
+from tunelab.training.components import build_model, build_task
+from tunelab.training.run import fine_tune
 
 OPTIMIZERS = sorted(path.stem for path in (CONF / "optimizer").glob("*.yaml") if path.stem != "adamw_8bit")  # a GPU's
 SCHEDULERS = sorted(path.stem for path in (CONF / "scheduler").glob("*.yaml"))
@@ -36,7 +36,7 @@ def resumes(optimizer: str, scheduler: str, tmp_path: Path) -> None:
     assert seen == watch.seen
     left, right = (torch.load(f / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"] for f in (one, other))
     assert all(torch.equal(left[name], right[name]) for name in left)
-    assert RunFolder(one).read_scores() == RunFolder(other).read_scores()
+    assert RunDirectory(one).read_scores() == RunDirectory(other).read_scores()
 
 
 @pytest.mark.parametrize("optimizer", WITH_MEMORY)
@@ -56,7 +56,7 @@ def test_every_optimizer_and_every_schedule_resumes_bit_for_bit(optimizer: str, 
 
 def test_a_run_with_muon_makes_the_steps_of_layer_matrices_orthogonal_and_of_nothing_else() -> None:
     run = settings("optimizer=muon", "model=scratch", "model.depth=2", "model.tied=false")
-    model = fresh_model(run, make_task(run), load_tokenizer(run.model))
+    model = build_model(run, build_task(run), load_tokenizer(run.model))
 
     made = optimizer_builder(model, run)(list(model.parameters()))
 
@@ -129,8 +129,8 @@ def test_any_optimizer_goes_with_any_schedule_and_any_regularization(
     small = ["data=instruction", f"data.train={records}", "max_steps=3", "batch_size=6", "test=false", "save=false"]
     given = [*words, *small, *model, *QUIET, "eval.generate=false"]
     fine_tune(settings(*given), tmp_path / "run")
-    assert RunFolder(tmp_path / "run").read_card()["status"] == "finished"
-    assert RunFolder(tmp_path / "run").read_scores()["val/loss"] > 0
+    assert RunDirectory(tmp_path / "run").read_card()["status"] == "finished"
+    assert RunDirectory(tmp_path / "run").read_scores()["val/loss"] > 0
 
 
 @pytest.mark.slow
@@ -140,6 +140,6 @@ def test_any_optimizer_goes_with_any_schedule_and_any_regularization(
 def test_the_built_in_model_learns_under_each(group: str, name: str, tmp_path: Path) -> None:
     given = [*QUIET, f"{group}={name}", "data.limit=300", "max_epochs=2", "eval.generate=false", "save=false"]
     fine_tune(settings(*given, "eval.base=true", "eval.test_rows=20"), tmp_path / "run")
-    scores = RunFolder(tmp_path / "run").read_scores()
+    scores = RunDirectory(tmp_path / "run").read_scores()
     left = 0.5 if name == "radam" else 0.25  # its first steps are held back, and there are twenty
     assert scores["test/loss"] < left * scores["base/loss"]

@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 
 from stepping import DECAY, RATE, loss_of, weights
 from tiny import CONF, settings
-from tunelab import build
+from tunelab.config import instantiate
 from tunelab.errors import ConfigError
 from tunelab.optim.factory import check_optimizer_requirements
 from tunelab.optim.lbfgs import LBFGS
@@ -47,7 +47,7 @@ def trained(make: Callable[[list[Parameter]], Optimizer], steps: int = STEPS) ->
 
 def ours(name: str) -> Callable[[list[Parameter]], Optimizer]:
     """The optimizer of a file in conf/, at the rate of these tests."""
-    return lambda parameters: build.make(block(name))(weight_decay_groups(parameters, DECAY))
+    return lambda parameters: instantiate.make_factory(block(name))(weight_decay_groups(parameters, DECAY))
 
 
 @cache
@@ -136,10 +136,10 @@ def test_lbfgs_is_torchs_on_the_loss_with_its_penalty() -> None:
 
 
 def test_eight_bits_without_package_or_gpu_are_refused_with_a_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(build, "find_spec", lambda name: None)
+    monkeypatch.setattr(instantiate, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"pip install bitsandbytes; optimizer=adamw"):
         check_optimizer_requirements(block("adamw_8bit"))
-    monkeypatch.setattr(build, "find_spec", lambda name: object())
+    monkeypatch.setattr(instantiate, "find_spec", lambda name: object())
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ConfigError, match=r"CUDA GPU, and there is none here; optimizer=adamw"):
         check_optimizer_requirements(block("adamw_8bit"))

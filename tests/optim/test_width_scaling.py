@@ -8,7 +8,7 @@ import torch
 from torch.nn import Parameter
 
 from tiny import settings
-from tunelab.assemble import fresh_model, make_task
+from tunelab.config.schema import RunConfig
 from tunelab.models.load_model import load_tokenizer
 from tunelab.models.mup import (
     ADAM_LIKE,
@@ -22,7 +22,7 @@ from tunelab.models.mup import (
 from tunelab.optim.factory import optimizer_builder
 from tunelab.optim.lion import Lion
 from tunelab.optim.param_groups import build_param_groups, layerwise_lr_groups
-from tunelab.settings import Run
+from tunelab.training.components import build_model, build_task
 
 DEPTH = {"embed": 0, "layer1": 1, "layer1.norm": 1, "layer2": 2, "norm": 3, "head": 4}
 WIDTHS = (32, 64, 128, 256)
@@ -105,7 +105,7 @@ def test_frozen_matrices_are_in_no_group() -> None:
     assert not any(p is own["layer1"] for group in groups for p in group["params"])
 
 
-def run_of(width: int, *, mup: bool) -> Run:
+def run_of(width: int, *, mup: bool) -> RunConfig:
     sizes = ["model=scratch", f"model.width={width}", "model.depth=2", "model.heads=2", "regularization=none"]
     base = [f"model.mup={str(mup).lower()}", "model.base_width=32", "model.base_head=16", "lr=0.01"]
     return settings(*sizes, *base)
@@ -114,7 +114,7 @@ def run_of(width: int, *, mup: bool) -> Run:
 def moved(width: int, *, mup: bool, optimizer: str = "AdamW") -> dict[str, float]:
     """How far four steps move what the first layer puts out, and the lead of the right token over the mean logit."""
     run = run_of(width, mup=mup)
-    model = fresh_model(run, make_task(run), load_tokenizer(run.model))
+    model = build_model(run, build_task(run), load_tokenizer(run.model))
     kind = Lion if optimizer == "Lion" else getattr(torch.optim, optimizer)
     optim = kind(build_param_groups(model, run), lr=run.lr)
     ids = torch.arange(3, 11)[None]
@@ -138,7 +138,7 @@ def moved(width: int, *, mup: bool, optimizer: str = "AdamW") -> dict[str, float
 
 def test_a_run_hands_its_optimizer_the_scaled_rates() -> None:
     run = run_of(64, mup=True)
-    model = fresh_model(run, make_task(run), load_tokenizer(run.model))
+    model = build_model(run, build_task(run), load_tokenizer(run.model))
 
     groups = optimizer_builder(model, run)(list(model.parameters())).param_groups
 

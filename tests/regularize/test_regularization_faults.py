@@ -7,13 +7,13 @@ import pytest
 from regularizing import instruction
 from tiny import CONF, MODEL, QUIET, config, instructions, settings
 from tiny_families import decoder
-from tunelab.comments import keys
+from tunelab.cli.config_comments import config_keys
 from tunelab.config.regularization_config import RegularizationConfig
+from tunelab.config.schema import validate_config
 from tunelab.errors import ConfigError
 from tunelab.models.architecture import describe_dropout, dropout_rates, set_dropout
-from tunelab.run import fine_tune
-from tunelab.settings import check
 from tunelab.training.regularizer import Regularizer
+from tunelab.training.run import fine_tune
 
 LABELS = ["data=classification", "data.train=x.csv", "data.text=text", "data.label=label"]
 NUMBERS = ["data=regression", "data.train=x.csv", "data.text=text", "data.target=y"]
@@ -37,7 +37,7 @@ def test_a_combination_without_meaning_is_refused(case: str) -> None:
     given, told = REFUSED[case]
 
     with pytest.raises(ConfigError, match=told) as fault:
-        check(config(*given))
+        validate_config(config(*given))
     assert fault.value.exit_status == 2
 
 
@@ -45,7 +45,7 @@ def test_all_faults_of_the_block_are_told_at_once() -> None:
     given = ["regularization.l1=-1", "regularization.mixout=0.5", "model=scratch", "+regularization.emma=0.9"]
 
     with pytest.raises(ConfigError, match=r"(?s)l1=-1.*did you mean 'ema'.*starts from random ones"):
-        check(config(*given))
+        validate_config(config(*given))
 
 
 def test_methods_combine_and_keys_have_the_last_word() -> None:
@@ -58,7 +58,7 @@ def test_methods_combine_and_keys_have_the_last_word() -> None:
 
 def test_the_neutral_file_names_every_key_at_the_value_that_does_nothing() -> None:
     assert RegularizationConfig.of(settings("regularization=none").regularization) == RegularizationConfig()
-    names = [key.name for key in keys((CONF / "regularization" / "none.yaml").read_text())]
+    names = [key.name for key in config_keys((CONF / "regularization" / "none.yaml").read_text())]
     assert set(names) == set(RegularizationConfig.__dataclass_fields__)
     assert set(settings().regularization) == set(names)
 

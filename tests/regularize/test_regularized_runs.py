@@ -15,12 +15,12 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from tiny import MODEL, QUIET, instructions, labelled, settings
 from tiny_families import SIZE, saved
-from tunelab import assemble
-from tunelab.checkpoint_io import read_checkpoint
 from tunelab.data.examples import IGNORE
-from tunelab.record import RunFolder
 from tunelab.regularization.penalties import trainable_linear_weights
-from tunelab.run import fine_tune
+from tunelab.runs.checkpoint import read_checkpoint
+from tunelab.runs.run_dir import RunDirectory
+from tunelab.training import components
+from tunelab.training.run import fine_tune
 
 METHODS = {
     "none": [],
@@ -55,7 +55,7 @@ def by_plain_transformers(export: Path, given: list[str]) -> float:
     """Loss per token of the validation rows, one by one, without a line of ours."""
     model = AutoModelForCausalLM.from_pretrained(export).eval()
     total, tokens = 0.0, 0
-    for example in assemble.encode(settings(*given)).examples["validation"]:
+    for example in components.encode_data(settings(*given)).examples["validation"]:
         ids, labels = torch.tensor([example.ids]), torch.tensor([example.target])
         with torch.no_grad():
             logits = model(input_ids=ids).logits[0, :-1]
@@ -71,7 +71,7 @@ def test_a_run_learns_and_its_validation_loss_is_the_plain_one(method: str, tmp_
     fine_tune(settings(*given), tmp_path / "run")
 
     # Then the best validation of the run is what plain transformers computes from the export
-    folder = RunFolder(tmp_path / "run")
+    folder = RunDirectory(tmp_path / "run")
     curve = [row["val/loss"] for row in folder.read_curves() if "val/loss" in row]
     plain = by_plain_transformers(folder.export, given)
     assert min(curve) == pytest.approx(plain, rel=1e-4)
@@ -92,10 +92,10 @@ def test_labels_and_numbers_are_validated_without_smoothing_and_noise(tmp_path: 
         ]  # fmt: skip
         fine_tune(settings(*given), tmp_path / name)
 
-        folder = RunFolder(tmp_path / name)
+        folder = RunDirectory(tmp_path / name)
         model = AutoModelForSequenceClassification.from_pretrained(folder.export).eval()
         losses = []
-        for example in assemble.encode(settings(*given)).examples["validation"]:
+        for example in components.encode_data(settings(*given)).examples["validation"]:
             with torch.no_grad():
                 logits: Tensor = model(input_ids=torch.tensor([example.ids])).logits
             if name == "classification":
@@ -111,7 +111,7 @@ def test_l1_leaves_exact_zeros_and_logs_their_share(tmp_path: Path) -> None:
         settings(*small(tmp_path, "l1", "regularization.l1=0.3", "trainer.log_every_n_steps=1")), tmp_path / "run"
     )
 
-    folder = RunFolder(tmp_path / "run")
+    folder = RunDirectory(tmp_path / "run")
     weights = read_checkpoint(folder.last)["state_dict"]
     matrices = [weight for weight in weights.values() if weight.ndim == 2]
     share = sum(int((weight == 0).sum()) for weight in matrices) / sum(weight.numel() for weight in matrices)
@@ -136,7 +136,7 @@ def test_an_adapter_is_all_that_is_touched(tmp_path: Path) -> None:
     given = small(tmp_path, methods, "adapter=lora", "regularization.max_norm=0.5", "regularization.ema=0.8")
     fine_tune(settings(*given), tmp_path / "run")
 
-    folder = RunFolder(tmp_path / "run")
+    folder = RunDirectory(tmp_path / "run")
     last, best = read_checkpoint(folder.last), read_checkpoint(folder.best)
     averaged = last["regularizer"]["averages"][0]["values"]
     assert averaged and all("lora" in name for name in averaged)
@@ -150,7 +150,7 @@ def test_rows_stay_bounded_in_the_average_that_schedule_free_exports(tmp_path: P
     more = ["optimizer=schedule_free_adamw", "regularization.max_norm=0.3", "lr=0.05"]
     fine_tune(settings(*small(tmp_path, "none", *more)), tmp_path / "run")
 
-    layers = list(trainable_linear_weights(AutoModelForCausalLM.from_pretrained(RunFolder(tmp_path / "run").export)))
+    layers = list(trainable_linear_weights(AutoModelForCausalLM.from_pretrained(RunDirectory(tmp_path / "run").export)))
     longest = [float(layer.weight.detach().norm(dim=1).max()) for layer in layers]
     assert max(longest) <= 0.3 * (1 + 1e-5)
     assert max(longest) > 0.25
@@ -160,7 +160,7 @@ def test_zeros_of_l1_stay_zeros_in_the_average_that_schedule_free_exports(tmp_pa
     more = ["optimizer=schedule_free_adamw", "regularization.l1=0.5", "lr=0.02"]
     fine_tune(settings(*small(tmp_path, "none", *more)), tmp_path / "run")
 
-    folder = RunFolder(tmp_path / "run")
+    folder = RunDirectory(tmp_path / "run")
     layers = list(trainable_linear_weights(AutoModelForCausalLM.from_pretrained(folder.export)))
     shares = [float((layer.weight == 0).float().mean()) for layer in layers]
     assert min(shares) > 0.05, shares
@@ -171,7 +171,7 @@ def test_an_average_that_was_asked_for_is_exported_in_place_of_the_optimizers_ow
     more = ["optimizer=schedule_free_adamw", "regularization.ema=0.5", "lr=0.02"]
     fine_tune(settings(*small(tmp_path, "none", *more)), tmp_path / "run")
 
-    folder = RunFolder(tmp_path / "run")
+    folder = RunDirectory(tmp_path / "run")
     last, best = read_checkpoint(folder.last), read_checkpoint(folder.best)
     averaged = last["regularizer"]["averages"][0]["values"]
     if folder.read_card()["best"]["step"] == last["global_step"]:
@@ -196,7 +196,7 @@ def test_the_built_in_model_learns_under_each_method(method: str, tmp_path: Path
     given = [*QUIET, f"regularization={method}", "data.limit=300", "max_epochs=2", "eval.generate=false", "save=false"]
     fine_tune(settings(*given, "eval.base=true", "eval.test_rows=20"), tmp_path / "run")
 
-    scores = RunFolder(tmp_path / "run").read_scores()
+    scores = RunDirectory(tmp_path / "run").read_scores()
     assert scores["test/loss"] < 0.25 * scores["base/loss"]
 
 

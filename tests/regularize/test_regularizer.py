@@ -11,11 +11,11 @@ from transformers import AutoModelForSequenceClassification
 from regularizing import instruction, micro
 from tiny import settings
 from tiny_families import ENCODERS, STARTER, decoder, saved
-from tunelab.assemble import make_task
 from tunelab.config.regularization_config import RegularizationConfig
 from tunelab.models.load_model import load_model, load_tokenizer
 from tunelab.optim.lbfgs import LBFGS
 from tunelab.regularization.model_support import mixout_weights
+from tunelab.training.components import build_task
 from tunelab.training.regularizer import Regularizer
 
 
@@ -77,7 +77,7 @@ def test_a_line_search_forgets_its_curvature_where_something_else_moves_the_weig
 
 @pytest.mark.parametrize("share", [0.0, 0.3])
 def test_labels_are_smoothed_by_the_share_that_was_asked_for_and_as_torch_does(share: float) -> None:
-    task = make_task(settings("regularization=none", f"regularization.label_smoothing={share}"))
+    task = build_task(settings("regularization=none", f"regularization.label_smoothing={share}"))
     model, rows = decoder("llama"), micro()
 
     _, found = Regularizer(task, model).loss(rows)
@@ -107,7 +107,7 @@ def test_a_llama_drops_attention_weights_where_dropout_is_asked_for() -> None:
 
 
 def test_a_new_head_has_no_pretrained_weights_to_be_swapped_with() -> None:
-    labels = make_task(settings("data=classification", "data.train=x", "data.text=text", "data.label=label"))
+    labels = build_task(settings("data=classification", "data.train=x", "data.text=text", "data.label=label"))
     encoder = AutoModelForSequenceClassification.from_config(decoder("llama").config)
 
     assert not any("score" in layer.name for layer in mixout_weights(labels, encoder))

@@ -10,8 +10,8 @@ from transformers import AutoModelForCausalLM
 from test_resume import Watch, overrides, stopped_and_resumed, whole
 from tiny import CONF
 from tiny_families import SIZE, saved
-from tunelab.checkpoint_io import read_checkpoint
-from tunelab.record import RunFolder
+from tunelab.runs.checkpoint import read_checkpoint
+from tunelab.runs.run_dir import RunDirectory
 
 CASES: dict[str, tuple[list[str], list[Watch]]] = {
     "moving average": (["regularization.ema=0.9"], [Watch(4)]),
@@ -66,4 +66,4 @@ def ends_bit_equal(more: list[str], stops: list[Watch], tmp_path: Path) -> None:
         for before, after in zip(*(found.get("regularizer", {}).get("averages", []) for found in (left, right))):  # noqa: B905
             assert before["counted"] == after["counted"] > 0
             assert all(torch.equal(value, after["values"][key]) for key, value in before["values"].items())
-    assert RunFolder(one).read_scores() == RunFolder(other).read_scores()
+    assert RunDirectory(one).read_scores() == RunDirectory(other).read_scores()

@@ -12,11 +12,11 @@ import pytest
 
 from report_runs import NASTY, answered_run, card, labelled_run, numbers_run
 from tunelab.errors import ConfigError
-from tunelab.record import RunFolder
 from tunelab.report.document import BulletList, Command, Document, Examples, Table
 from tunelab.report.render import render_html, render_markdown, write_report
 from tunelab.report.run_reader import check_report_paths, read_run_results
 from tunelab.report.run_report import build_run_report
+from tunelab.runs.run_dir import RunDirectory
 
 
 class Attributes(HTMLParser):
@@ -30,7 +30,7 @@ class Attributes(HTMLParser):
         self.names |= {name for name, _ in attrs}
 
 
-def report(folder: RunFolder) -> Document:
+def report(folder: RunDirectory) -> Document:
     """The report on a run."""
     return build_run_report(read_run_results(folder.root))
 

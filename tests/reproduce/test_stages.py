@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from tunelab.errors import ConfigError
+from tunelab.runs.redact import REDACTED
 from tunelab.runs.reproduction import check_reproducible, training_stages
 from tunelab.runs.reproduction_check import circumstance_changes, compare_runs, difference_lines, seed_interval
-from tunelab.tracking.redact import HIDDEN
 
 SETTINGS: dict[str, Any] = {
     "max_epochs": 2, "max_steps": None, "callbacks": {"patience": 3}, "trainer": {"precision": "32-true"},
@@ -70,7 +70,7 @@ def test_a_run_without_a_result_is_refused(status: str) -> None:
 def test_a_blacked_out_setting_is_named() -> None:
     with pytest.raises(ConfigError, match=r"data\.train is blacked out"):
         check_reproducible(
-            card(config={"data": {"train": f"{HIDDEN}/my.jsonl"}, "logger": {"api_key": HIDDEN}}), "runs/1"
+            card(config={"data": {"train": f"{REDACTED}/my.jsonl"}, "logger": {"api_key": REDACTED}}), "runs/1"
         )
 
 

@@ -17,7 +17,7 @@ from searches import ROOT, command, lines, search, summary
 
 pytestmark = pytest.mark.slow
 HERE = "search.isolation=inline"  # imports once for all trials
-CLI = "from tunelab.commands.main import main; main()"
+CLI = "from tunelab.cli.main import main; main()"
 RATE = "lr=interval(1e-4,1e-1)"
 
 

@@ -15,9 +15,9 @@ from tunelab.data.loader import BatchLoader
 from tunelab.errors import ConfigError, DataError
 from tunelab.models.packing_support import supports_packing
 from tunelab.models.unpadded_attention import DOCUMENT_KERNEL
-from tunelab.module import FineTuner
 from tunelab.tasks.preference import Preference
 from tunelab.training.device_placement import adapter_disabled
+from tunelab.training.module import FineTuner
 
 ROWS = 7
 LONG = {"prompt": "Say " + "red " * 40, "chosen": "red red", "rejected": "blue blue blue"}

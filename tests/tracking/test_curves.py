@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tunelab.tracking.curves import CurveLogger, read_rows
+from tunelab.tracking.csv_logger import CurveLogger, read_curve_rows
 
 
 def table(path: Path) -> list[dict[str, str]]:
@@ -72,7 +72,7 @@ def test_resuming_forgets_the_test_scores_of_the_first_end(tmp_path: Path) -> No
     training(first, 0, 5)
     first.log_metrics({"test/loss": 0.25, "epoch": 1}, 5)
     training(CurveLogger(tmp_path, resume_from_step=5), 5, 7)
-    columns, rows = read_rows(tmp_path / "metrics.csv")
+    columns, rows = read_curve_rows(tmp_path / "metrics.csv")
     assert "test/loss" not in columns
     assert [row["step"] for row in rows] == [str(step) for step in range(7)]
 

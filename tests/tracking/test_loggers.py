@@ -10,8 +10,8 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.loggers.logger import Logger
 
 from tunelab.errors import ConfigError
-from tunelab.tracking.curves import CurveLogger
-from tunelab.tracking.loggers import KINDS, build_loggers, finish_loggers
+from tunelab.tracking.csv_logger import CurveLogger
+from tunelab.tracking.loggers import LOGGER_KINDS, build_loggers, finish_loggers
 
 BLOCKS = Path(__file__).parents[2] / "conf" / "logger"
 
@@ -23,7 +23,7 @@ def build(config: dict[str, Any], folder: Path) -> list[Logger]:
 
 
 def test_every_kind_has_a_block_and_every_key_of_it_says_what_it_does() -> None:
-    assert {path.stem for path in BLOCKS.glob("*.yaml")} == set(KINDS)
+    assert {path.stem for path in BLOCKS.glob("*.yaml")} == set(LOGGER_KINDS)
     for path in BLOCKS.glob("*.yaml"):
         first, *lines = path.read_text().splitlines()
         assert first.startswith("# ")

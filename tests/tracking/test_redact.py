@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tunelab.tracking.redact import HIDDEN, is_secret_name, redact, secret_values
+from tunelab.runs.redact import REDACTED, is_secret_name, redact, secret_values
 
 CANARY = "canary-0123456789"
 ENVIRONMENT = {"SOME_API_KEY": CANARY, "HOME": "/home/someone", "SHORT_TOKEN": "abc"}
@@ -14,13 +14,13 @@ def test_a_secret_value_is_found_wherever_it_stands() -> None:
     value = {"notes": f"see {CANARY}!", "list": [CANARY, {"deep": (CANARY, 3)}], CANARY: Path(f"/tmp/{CANARY}")}
     cleaned = redact(value, ENVIRONMENT)
     assert CANARY not in repr(cleaned)
-    assert cleaned["notes"] == f"see {HIDDEN}!"
-    assert cleaned["list"][1]["deep"] == (HIDDEN, 3)
+    assert cleaned["notes"] == f"see {REDACTED}!"
+    assert cleaned["list"][1]["deep"] == (REDACTED, 3)
 
 
 def test_a_secret_is_read_from_the_process_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MY_PASSWORD", CANARY)
-    assert redact(f"x={CANARY}") == f"x={HIDDEN}"
+    assert redact(f"x={CANARY}") == f"x={REDACTED}"
 
 
 def test_short_values_and_harmless_variables_change_nothing() -> None:
@@ -31,13 +31,13 @@ def test_short_values_and_harmless_variables_change_nothing() -> None:
 def test_a_secret_inside_a_longer_secret_leaves_no_rest() -> None:
     environment = {"A_TOKEN": "12345678", "B_TOKEN": "12345678-and-more"}
     assert secret_values(environment) == ["12345678-and-more", "12345678"]
-    assert redact("12345678-and-more", environment) == HIDDEN
+    assert redact("12345678-and-more", environment) == REDACTED
 
 
 @pytest.mark.parametrize("name", ["api_key", "wandb.api_key", "hf_token", "token", "DB_PASSWORD", "client-secret"])
 def test_names_of_secrets_are_known(name: str) -> None:
     assert is_secret_name(name)
-    assert redact({name: "x"}, {}) == {name: HIDDEN}
+    assert redact({name: "x"}, {}) == {name: REDACTED}
 
 
 @pytest.mark.parametrize(
@@ -53,5 +53,5 @@ def test_numbers_and_empty_values_stay_what_they_are() -> None:
 
 
 def test_a_login_inside_an_address_is_taken_out() -> None:
-    assert redact("https://me:pw12@host/x.git", {}) == f"https://{HIDDEN}@host/x.git"
+    assert redact("https://me:pw12@host/x.git", {}) == f"https://{REDACTED}@host/x.git"
     assert redact("https://host:8080/a@b", {}) == "https://host:8080/a@b"

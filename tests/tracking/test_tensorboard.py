@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import torch
 
+from tunelab.tracking.base import RunResults
 from tunelab.tracking.loggers import build_loggers, finish_loggers
-from tunelab.tracking.showing import Shown
 
 pytest.importorskip("tensorboard", reason="logger=tensorboard is an extra")
 
@@ -30,7 +30,7 @@ def events(tmp_path: Path) -> Any:
     board: Any = loggers[1]
     board.log_histograms({"weight": torch.tensor([1.0, float("nan")])}, 3)
     rows = [{"row": 0, "label": "a|b", "prediction": "c"}]
-    board.show(Shown({"test/f1": 0.75}, ["a", "b"], {"test": [[3, 1], [0, 2]]}, rows))
+    board.show(RunResults({"test/f1": 0.75}, ["a", "b"], {"test": [[3, 1], [0, 2]]}, rows))
     finish_loggers(loggers, "success")
     found = EventAccumulator(str(tmp_path / "tensorboard"))
     found.Reload()

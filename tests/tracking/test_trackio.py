@@ -14,7 +14,7 @@ pytest.importorskip("trackio", reason="logger=trackio is an extra")
 CODE = """
 from pathlib import Path
 from tunelab.tracking.loggers import build_loggers, finish_loggers
-from tunelab.tracking.showing import Shown
+from tunelab.tracking.base import Shown
 said = []
 loggers = build_loggers({'kind': 'trackio', 'project': 'demo', 'group': 'study'}, folder=Path('run'),
     run_config={'optimizer': {'lr': 0.1}, 'hub_token': 'canary-0123456789'}, name='3 lr=0.1', monitor='val/f1',

@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 import torch
 from tunelab.tracking.loggers import build_loggers, finish_loggers
-from tunelab.tracking.showing import Shown
+from tunelab.tracking.base import Shown
 folder = Path('run')
 (folder / 'export').mkdir(parents=True)
 (folder / 'export' / 'config.json').write_text('{"a": 1}')

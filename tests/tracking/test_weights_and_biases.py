@@ -12,8 +12,8 @@ import pytest
 import wandb
 
 from tunelab.tracking import wandb_start
-from tunelab.tracking.wandb_start import make_wandb
-from tunelab.tracking.weights_and_biases import STEP, WandbRun
+from tunelab.tracking.wandb_logger import STEP_METRIC, WandbRun
+from tunelab.tracking.wandb_start import start_wandb
 
 CANARY = "canary-0123456789-wandb"
 CONFIG = {"kind": "wandb", "mode": "auto", "project": "demo", "group": "study", "tags": ["a", "b"], "notes": "why"}
@@ -27,7 +27,7 @@ def clean_environment(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pyt
     home = tmp_path_factory.mktemp("home")
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.delenv("NETRC", raising=False)
-    monkeypatch.setattr(wandb_start, "_hosts", lambda: ("api.example.com",))
+    monkeypatch.setattr(wandb_start, "_login_hosts", lambda: ("api.example.com",))
     yield
     if wandb.run is not None:
         wandb.run.finish()
@@ -35,7 +35,7 @@ def clean_environment(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pyt
 
 def start(folder: Path, config: dict[str, Any] = CONFIG, **changes: Any) -> WandbRun | None:
     arguments: dict[str, Any] = {"run_config": {"lr": 0.1}, "name": "run", "monitor": "val/f1", "mode": "max"}
-    return make_wandb(config, folder=folder, **{**arguments, **changes})
+    return start_wandb(config, folder=folder, **{**arguments, **changes})
 
 
 def inspect(folder: Path, *options: str) -> str:
@@ -58,7 +58,7 @@ def test_an_offline_run_reads_back_with_config_curves_and_best_value(tmp_path: P
     assert (found["project"], found["name"], found["tags"], found["notes"]) == ("demo", "run", ["a", "b"], "why")
     records = [json.loads(line) for line in inspect(tmp_path).splitlines()]
     curve = [record["history"]["item"] for record in records if record["type"] == "history"]
-    assert [(item[STEP], item["val/f1"]) for item in curve] == [(0, 0.25), (1, 0.75), (2, 0.5)]
+    assert [(item[STEP_METRIC], item["val/f1"]) for item in curve] == [(0, 0.25), (1, 0.75), (2, 0.5)]
     assert [record["run"]["run_group"] for record in records if record["type"] == "run"] == ["study"]
     assert len(lines) == 1
     assert f"wandb leet {tmp_path / 'wandb'}" in lines[0]

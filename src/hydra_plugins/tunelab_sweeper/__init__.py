@@ -26,7 +26,7 @@ class TuneLabSweeper(Sweeper):
 
 def train_here(overrides: Sequence[str], folder: Path) -> None:
     """Do one training in this process."""
-    from tunelab.commands.compose import settings_of
-    from tunelab.run import fine_tune
+    from tunelab.cli.compose_config import compose_settings
+    from tunelab.training.run import fine_tune
 
-    fine_tune(settings_of(overrides), folder, overrides=overrides)
+    fine_tune(compose_settings(overrides), folder, overrides=overrides)

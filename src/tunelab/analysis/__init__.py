@@ -1,1 +1,3 @@
-"""Statistics of runs and searches, importance and effects of settings, diagnosis: pure, read by reports and commands."""
+"""Statistics of runs and searches, importance and effects of settings, diagnosis: pure, read by reports and
+commands.
+"""

@@ -212,7 +212,10 @@ def widen_range(setting: Setting, side: str, value: float, legal: tuple[float, f
         return SettingChange(
             setting, setting, value, f"the best is at {format_value(end)}, where what is legal ends", "bound"
         )
-    why = f"the best ({format_value(value)}) is close to the {side} end ({format_value(end)}): a better one may lie beyond"
+    why = (
+        f"the best ({format_value(value)}) is close to the {side} end ({format_value(end)}): a better one may lie"
+        " beyond"
+    )
     return SettingChange(setting, new, value, why, "widen")
 
 

@@ -138,13 +138,17 @@ def describe_series(of: str, score: str, arms: Sequence[ValueScores], *, lower: 
     broken = lost_runs_text(arms)
     if len(known) == 1:
         arm = known[0]
-        return f"{score} is {format_mean(arm)} at {of}={format_setting_value(arm.value)}, the only value that came through.{broken}"
+        return (
+            f"{score} is {format_mean(arm)} at {of}={format_setting_value(arm.value)}, the only value that came"
+            f" through.{broken}"
+        )
     judged = [arm for arm in known if len(arm.scores) > 1]
     if len(judged) < 2:
         best, worst = best_and_worst(known, lower=lower)
         return (
-            f"{score} runs from {format_mean(best)} at {of}={format_setting_value(best.value)} to {format_mean(worst)} at {format_setting_value(worst.value)}, "
-            f"but with one seed at a value effect and noise cannot be told apart.{broken}"
+            f"{score} runs from {format_mean(best)} at {of}={format_setting_value(best.value)} to {format_mean(worst)}"
+            f" at {format_setting_value(worst.value)}, but with one seed at a value effect and noise cannot be told"
+            f" apart.{broken}"
         )
     best, worst = best_and_worst(judged, lower=lower)
     few = [format_setting_value(arm.value) for arm in known if len(arm.scores) == 1]
@@ -165,9 +169,9 @@ def describe_series(of: str, score: str, arms: Sequence[ValueScores], *, lower: 
         f"; {', '.join(as_good)} cannot be told from it" if as_good else "; every other value is worse beyond the noise"
     )
     return (
-        f"{score} is best at {of}={format_setting_value(best.value)}, {format_mean(best)}{format_nuisances(best)}{rest}; "
-        f"{format_setting_value(worst.value)} is the worst, {format_mean(worst)}{format_nuisances(worst)}; "
-        f"{seeds} seeds each.{broken}{nuisance_border_text(of, judged)}"
+        f"{score} is best at {of}={format_setting_value(best.value)},"
+        f" {format_mean(best)}{format_nuisances(best)}{rest}; {format_setting_value(worst.value)} is the worst,"
+        f" {format_mean(worst)}{format_nuisances(worst)}; {seeds} seeds each.{broken}{nuisance_border_text(of, judged)}"
     )
 
 

@@ -1,4 +1,6 @@
-"""Faults between settings: blocks that contradict each other, and arguments that a class refuses.  Nothing is loaded."""
+"""Faults between settings: blocks that contradict each other, and arguments that a class refuses.  Nothing is
+loaded.
+"""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
@@ -10,7 +12,7 @@ from typing import Any
 import torch
 from torch.nn import Parameter
 
-from tunelab import build
+from tunelab.config import instantiate
 from tunelab.config.regularization_config import RegularizationConfig
 from tunelab.models.mup import ADAM_LIKE, has_decoupled_decay
 
@@ -213,14 +215,14 @@ def optimizer_argument_faults(block: Mapping[str, Any]) -> list[str]:
         block: Of the optimizer, without faults as `build.faults_of` tells them.
     """
     target = str(block["_target_"])
-    if build.lacking(target):
+    if instantiate.missing_package(target):
         return []
     matrix, vector = Parameter(torch.zeros(2, 2)), Parameter(torch.zeros(2))
-    given = {"hidden": [matrix]} if "hidden" in signature(build.find(target)).parameters else {}
+    given = {"hidden": [matrix]} if "hidden" in signature(instantiate.import_target(target)).parameters else {}
     try:
-        build.make(block, **given)([{"params": [one], "weight_decay": 0.0} for one in (matrix, vector)])
+        instantiate.make_factory(block, **given)([{"params": [one], "weight_decay": 0.0} for one in (matrix, vector)])
     except (TypeError, ValueError) as fault:
-        return [f"optimizer: {build.first_line(fault)}; see the comments in its file under conf/optimizer/"]
+        return [f"optimizer: {instantiate.first_line(fault)}; see the comments in its file under conf/optimizer/"]
     return []
 
 

@@ -12,7 +12,9 @@ MAX_SKIPPED_SHARE = 0.01  # share of a file that may be skipped; above it the fi
 EXCERPT_CHARS = 30  # characters shown on either side of a fault
 
 RowDict = dict[str, Any]
-RowOutcomes: TypeAlias = "Iterable[tuple[int, RowDict | RowFault]]"  # line or row number from 1, and what was read there
+RowOutcomes: TypeAlias = (
+    "Iterable[tuple[int, RowDict | RowFault]]"  # line or row number from 1, and what was read there
+)
 
 
 class RowSink(Protocol):
@@ -87,8 +89,8 @@ def separate_bad_rows(
     if spoilt > MAX_SKIPPED_SHARE * (len(rows) + spoilt):
         share = f"{spoilt} of {len(rows) + spoilt} {unit}s"
         raise DataError(
-            f"{name}: {share} cannot be read, and data.on_bad=skip stops above {MAX_SKIPPED_SHARE:.0%}: so many point to "
-            f"a fault of the whole file\n{summarize_messages(bad)}"
+            f"{name}: {share} cannot be read, and data.on_bad=skip stops above {MAX_SKIPPED_SHARE:.0%}: so many point"
+            f" to a fault of the whole file\n{summarize_messages(bad)}"
         )
     if not rows:
         raise DataError(f"{name} holds 0 records; there is nothing to learn from it")

@@ -1,4 +1,5 @@
-"""Batches: which rows an epoch takes of each source, which make one optimizer step, and how a step is cut into micro-batches.
+"""Batches: which rows an epoch takes of each source, which make one optimizer step, and how a step is cut into micro-
+batches.
 
 Pure: lists in, lists and tensors out.  Shape letters: B sequences, T tokens.
 """

@@ -1,4 +1,6 @@
-"""A record as a conversation: messages with roles, tools and tool calls in the one shape that chat templates read.  Pure."""
+"""A record as a conversation: messages with roles, tools and tool calls in the one shape that chat templates read.
+Pure.
+"""
 
 import json
 from collections.abc import Mapping

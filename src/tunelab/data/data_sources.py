@@ -221,9 +221,11 @@ def make_cv_split(part: SourceSplits, task: Task, turn: FoldSpec, *, test: float
     if given := part.splits["validation"].rows:
         more = part.splits["validation"]
         whole = Split(
-            concatenate([whole.rows, more.rows]), concatenate([whole.places, more.places]), concatenate([whole.sources, more.sources]),
+            concatenate([whole.rows, more.rows]),
+            concatenate([whole.places, more.places]),
+            concatenate([whole.sources, more.sources]),
             whole.scratch,
-        )  # fmt: skip
+        )
         texts = concatenate([texts, part.contents["validation"]])
         part.notes.append(f"the {len(given)} rows of the validation file take part in the folds")
     groups = None if turn.group is None else record_groups(whole, turn.group)

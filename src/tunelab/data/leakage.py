@@ -1,4 +1,6 @@
-"""Duplicates within a split and leakage across splits, exact and near, with examples.  Pure: splits in, plain values out."""
+"""Duplicates within a split and leakage across splits, exact and near, with examples.  Pure: splits in, plain values
+out.
+"""
 
 from collections.abc import Mapping, Sequence
 from itertools import combinations

@@ -85,8 +85,8 @@ def _read_side(row: ColumnView, side: str, prompt: list[Any] | None) -> Conversa
         if prompt and not _contains_prompt(turns, prompt):
             if _turn_role(turns[0]) in ("system", "developer", "user") and _turn_role(prompt[-1]) == "user":
                 raise DataError(
-                    f"'{name}' starts with a {_turn_role(turns[0])} turn and does not hold '{row.name('prompt')}', so it is "
-                    "unclear what is answered; leave one of the two out"
+                    f"'{name}' starts with a {_turn_role(turns[0])} turn and does not hold '{row.name('prompt')}', so"
+                    " it is unclear what is answered; leave one of the two out"
                 )
             turns = [*prompt, *turns]
     else:

@@ -1,4 +1,6 @@
-"""Summary of the data of a run: lengths, sources, duplicates, leaks, labels, targets.  Pure: splits in, plain values out."""
+"""Summary of the data of a run: lengths, sources, duplicates, leaks, labels, targets.  Pure: splits in, plain values
+out.
+"""
 
 import re
 from collections import Counter

@@ -12,16 +12,16 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from tunelab.assemble import Prepared
-from tunelab.atomic import write_json
-from tunelab.closing import base_of, write_export
 from tunelab.data.data_sources import DataSplits
 from tunelab.ensemble.ensemble_scores import EnsembleResult
-from tunelab.record import RunFolder
-from tunelab.restore import Trained, weights_hash
-from tunelab.run_card import close_card, open_card, sha256_file
-from tunelab.tracking.redact import redact
+from tunelab.runs.atomic_files import write_json
+from tunelab.runs.manifest import finish_manifest, sha256_file, start_manifest
+from tunelab.runs.redact import redact
+from tunelab.runs.run_dir import RunDirectory
+from tunelab.training.components import RunComponents
 from tunelab.training.evaluate import EvalOutcome
+from tunelab.training.lifecycle import base_model_location, write_export
+from tunelab.training.load_run import TrainedRun, weights_hash
 
 ENSEMBLE_FILE = "ensemble.json"
 
@@ -30,11 +30,11 @@ def write_ensemble_folder(
     root: Path,
     method: str,
     result: EnsembleResult,
-    model: Trained,
+    model: TrainedRun,
     sources: DataSplits,
     places: Sequence[Any],
     began: float,
-) -> RunFolder:
+) -> RunDirectory:
     """Leave card, config, scores, tables, predictions and `ensemble.json`; where one model results, an export.
 
     Args:
@@ -53,14 +53,17 @@ def write_ensemble_folder(
     if "calibration" in result.facts:
         scores |= {f"test/{name}": result.facts["calibration"]["ensemble"][name] for name in ("ece", "ece_calibrated")}
     command = [Path(sys.executable).name, *sys.argv]
-    with RunFolder.create(root) as folder:
-        card = open_card(
+    with RunDirectory.create(root) as folder:
+        card = start_manifest(
             command=command,
             overrides=[],
             config=settings.plain,
             seed=settings.seed,
             data={"files": sources.files, "notes": sources.notes},
-            model={"path": base_of(settings), "parameters": sum(p.numel() for p in model.model.parameters())},
+            model={
+                "path": base_model_location(settings),
+                "parameters": sum(p.numel() for p in model.model.parameters()),
+            },
         )
         card["ensemble"] = facts
         folder.write_card(card)
@@ -71,14 +74,14 @@ def write_ensemble_folder(
         folder.write_predictions(result.test.predictions)
         write_json(root / ENSEMBLE_FILE, facts)
         if method in ("soup", "greedy_soup"):
-            prepared = Prepared(
+            prepared = RunComponents(
                 settings, model.task, sources, model.tokenizer, {}, row_counts(sources), adapter=model.adapter
             )
             # last: a head that speaks the user's units is changed for good
             write_export(prepared, folder, EvalOutcome(scores), [f"{shlex.join(command[1:])}  # an ensemble"])
         results = {"predictions_sha256": sha256_file(folder.predictions)}
         folder.write_card(
-            close_card(card, "finished", None, time.monotonic() - began, None, scores, results=results)
+            finish_manifest(card, "finished", None, time.monotonic() - began, None, scores, results=results)
             | {"ensemble": facts}
         )
     return folder

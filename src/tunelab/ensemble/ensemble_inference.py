@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from tunelab.assemble import make_task
+from tunelab.config.schema import RunConfig
 from tunelab.data.data_sources import Split, encode_split
 from tunelab.data.examples import Example
 from tunelab.ensemble.combination import StackingModel
@@ -35,12 +35,12 @@ from tunelab.errors import ConfigError
 from tunelab.generation.decode import use_sampling
 from tunelab.generation.prediction import InputRecords, Prediction, batch_questions, encode_questions, predict_window
 from tunelab.models.unpadded_attention import micro_to_device
-from tunelab.record import RunFolder
-from tunelab.restore import Trained, find_run, settings_of, weights_hash
-from tunelab.settings import Run
+from tunelab.runs.run_dir import RunDirectory
 from tunelab.tasks.base import Task
 from tunelab.tasks.sequence import SequenceTask
+from tunelab.training.components import build_task
 from tunelab.training.evaluate import EvalResult
+from tunelab.training.load_run import TrainedRun, find_run, read_run_config, weights_hash
 
 
 @dataclass
@@ -56,10 +56,10 @@ class LoadedEnsemble:
         digest: A hash of what was fitted.
     """
 
-    folder: RunFolder
-    settings: Run
+    folder: RunDirectory
+    settings: RunConfig
     task: Task
-    members: list[Trained]
+    members: list[TrainedRun]
     weights: list[float] | None
     stack: StackingModel | None
     sampling: VoteSampling
@@ -87,8 +87,8 @@ def load_ensemble(place: str | Path) -> LoadedEnsemble | None:
     text = (folder.root / ENSEMBLE_FILE).read_text(encoding="utf-8")
     facts = json.loads(text)
     members = load_ensemble_members(folder.root, facts["members"])
-    settings = settings_of(folder)
-    task = make_task(settings)
+    settings = read_run_config(folder)
+    task = build_task(settings)
     task.restore(json.loads(folder.learned.read_text(encoding="utf-8")))
     weights = [entry["weight"] for entry in facts["members"]]
     top = facts.get("stack")
@@ -104,7 +104,7 @@ def load_ensemble(place: str | Path) -> LoadedEnsemble | None:
     )
 
 
-def load_ensemble_members(root: Path, entries: list[dict[str, Any]]) -> list[Trained]:
+def load_ensemble_members(root: Path, entries: list[dict[str, Any]]) -> list[TrainedRun]:
     """The members, restored.
 
     Raises:
@@ -117,7 +117,7 @@ def load_ensemble_members(root: Path, entries: list[dict[str, Any]]) -> list[Tra
         if home is None:
             faults.append(f"its member {entry['run']} is gone: there is no run at {homes[0]}, nor at {homes[1]}")
             continue
-        run = RunFolder(home)
+        run = RunDirectory(home)
         place = MemberSource(run, None if entry["checkpoint"] is None else run.checkpoints / entry["checkpoint"])
         weights = place.checkpoint or run.best
         known = entry["weights_sha256"]
@@ -173,7 +173,7 @@ def ensemble_rule(ensemble: LoadedEnsemble) -> tuple[OutputKind, CombinationRule
     return kind, make_rule(kind, ensemble.weights, ensemble.stack)
 
 
-def question_outputs(trained: Trained, asked: Sequence[Example], batch_tokens: int) -> ModelOutputs:
+def question_outputs(trained: TrainedRun, asked: Sequence[Example], batch_tokens: int) -> ModelOutputs:
     """What one member says of questions, in the order of their rows."""
     logits, rows = list[torch.Tensor](), list[int]()
     with trained.use():
@@ -212,7 +212,7 @@ def evaluate_ensemble(ensemble: LoadedEnsemble, split: Split) -> EvalResult:
     return EvalResult(flat, found.tables, counts, found.predictions)
 
 
-def combined_evaluation(ensemble: LoadedEnsemble, first: Trained, split: Split) -> SplitEvaluation:
+def combined_evaluation(ensemble: LoadedEnsemble, first: TrainedRun, split: Split) -> SplitEvaluation:
     """What the members say of a split, combined and scored."""
     if isinstance(ensemble.task, SequenceTask):
         said = [model_outputs(member, split) for member in ensemble.members]

@@ -11,16 +11,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tunelab.assemble import Prepared, make_data
 from tunelab.data.data_sources import DataSplits, Split, encode_split, read_splits
 from tunelab.data.examples import Example, MicroBatch
 from tunelab.errors import ConfigError, DataError
-from tunelab.json_lines import read_lines
 from tunelab.models.soft_prompt import prepend_soft_prompt, soft_prompt_ids
 from tunelab.models.unpadded_attention import micro_to_device
-from tunelab.record import RunFolder
-from tunelab.restore import Trained, find_run, restore
+from tunelab.runs.atomic_files import read_json_lines
+from tunelab.runs.run_dir import RunDirectory
 from tunelab.search.study_folder import StudyFolder
+from tunelab.training.components import RunComponents, build_datamodule
+from tunelab.training.load_run import TrainedRun, find_run, load_run
 
 SNAPSHOT_PATTERN = "snapshot_*.ckpt"
 
@@ -34,7 +34,7 @@ class MemberSource:
         checkpoint: A checkpoint of it that is not its best one; None for the best.
     """
 
-    folder: RunFolder
+    folder: RunDirectory
     checkpoint: Path | None = None
 
     @property
@@ -42,9 +42,9 @@ class MemberSource:
         """What it is called in tables."""
         return str(self.folder.root) if self.checkpoint is None else f"{self.folder.root}:{self.checkpoint.stem}"
 
-    def restore(self) -> Trained:
+    def restore(self) -> TrainedRun:
         """The model, ready to be used."""
-        return restore(self.folder.root, self.checkpoint)
+        return load_run(self.folder.root, self.checkpoint)
 
 
 def best_checkpoints(runs: Sequence[str]) -> list[MemberSource]:
@@ -88,7 +88,7 @@ def best_study_runs(study: Path, most: int | None) -> list[str]:
     try:
         folder = StudyFolder(study)
         request = folder.read_request()
-        lines = read_lines(folder.trials)
+        lines = read_json_lines(folder.trials)
     except (OSError, ValueError) as fault:
         raise ConfigError(
             f"--from={study} is no study ({fault}); give the study folder that a search printed"
@@ -96,7 +96,7 @@ def best_study_runs(study: Path, most: int | None) -> list[str]:
     sign = 1 if request["modes"][0] == "min" else -1
     whole = sorted((line for line in lines if line["state"] == "complete"), key=lambda line: sign * line["values"][0])
     kept = [str(folder.trial(line["number"])) for line in whole]
-    kept = [place for place in kept if RunFolder(Path(place)).best.is_file()]
+    kept = [place for place in kept if RunDirectory(Path(place)).best.is_file()]
     if len(kept) < 2:
         raise ConfigError(
             f"--from={study}: of {len(whole)} finished trials {len(kept)} kept a checkpoint, and two are needed; "
@@ -105,7 +105,7 @@ def best_study_runs(study: Path, most: int | None) -> list[str]:
     return kept[:most]
 
 
-def check_same_task(members: Sequence[Trained], names: Sequence[str]) -> None:
+def check_same_task(members: Sequence[TrainedRun], names: Sequence[str]) -> None:
     """Refuse models that do not speak of the same things.
 
     Raises:
@@ -121,12 +121,12 @@ def check_same_task(members: Sequence[Trained], names: Sequence[str]) -> None:
         raise ConfigError.listing(faults)
 
 
-def output_names(trained: Trained) -> list[str]:
+def output_names(trained: TrainedRun) -> list[str]:
     """What the outputs of a model stand for: classes or targets; nothing for text."""
     return [str(name) for name in getattr(trained.task, "labels", None) or getattr(trained.task, "targets", [])]
 
 
-def read_run_splits(trained: Trained) -> DataSplits:
+def read_run_splits(trained: TrainedRun) -> DataSplits:
     """The splits of a run, read again.
 
     Raises:
@@ -194,25 +194,25 @@ class ModelOutputs:
     rows: Tensor
 
 
-def encode_examples(trained: Trained, split: Split) -> Sequence[Example]:
+def encode_examples(trained: TrainedRun, split: Split) -> Sequence[Example]:
     """The examples of a split as a model reads them."""
     found, _ = encode_split(split, trained.task)
     return prepend_soft_prompt(list(found), soft_prompt_ids(trained.model))
 
 
-def test_micro_batches(trained: Trained, split: Split, examples: Sequence[Example]) -> Iterator[MicroBatch]:
+def test_micro_batches(trained: TrainedRun, split: Split, examples: Sequence[Example]) -> Iterator[MicroBatch]:
     """The micro-batches of a test pass, on the model's device."""
     empty = Split()
     sources = DataSplits({"train": empty, "validation": empty, "test": split}, {}, [])
-    prepared = Prepared(
+    prepared = RunComponents(
         trained.settings, trained.task, sources, trained.tokenizer, {"test": examples}, {}, adapter=trained.adapter
     )
-    for step in make_data(prepared).loader("test"):
+    for step in build_datamodule(prepared).loader("test"):
         for micro in step.micros:
             yield micro_to_device(micro, trained.model.device)
 
 
-def model_outputs(trained: Trained, split: Split) -> ModelOutputs:
+def model_outputs(trained: TrainedRun, split: Split) -> ModelOutputs:
     """The outputs of a model that gives one row of logits per record."""
     logits, targets, rows = list[Tensor](), list[Tensor](), list[Tensor]()
     with trained.use():

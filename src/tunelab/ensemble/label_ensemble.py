@@ -49,11 +49,11 @@ from tunelab.ensemble.ensemble_scores import (
     primary_metric,
     regression_metrics,
 )
-from tunelab.equipment import objective
-from tunelab.restore import Trained
 from tunelab.tasks.base import Record, Task
 from tunelab.tasks.classification import Classification
 from tunelab.tasks.regression import Regression
+from tunelab.training.load_run import TrainedRun
+from tunelab.training.trainer import resolve_monitor
 
 FloatArray = NDArray[np.float64]
 MIN_PROBABILITY = 1e-12  # smallest probability whose logarithm is taken
@@ -267,7 +267,7 @@ class CollectedOutputs:
     tasks: list[Task]
     sources: DataSplits
     said: list[ModelOutputs]
-    first: Trained
+    first: TrainedRun
 
 
 def collect_outputs(places: Sequence[MemberSource]) -> CollectedOutputs:
@@ -294,7 +294,7 @@ def collect_outputs(places: Sequence[MemberSource]) -> CollectedOutputs:
 
 def build_label_ensemble(
     places: Sequence[MemberSource], method: str, select: int | None
-) -> tuple[EnsembleResult, Trained, DataSplits]:
+) -> tuple[EnsembleResult, TrainedRun, DataSplits]:
     """Fit on validation, judge on test.
 
     Args:
@@ -309,7 +309,7 @@ def build_label_ensemble(
     kind = OutputKind(heard.tasks[0], heard.tasks)
     said, wanted = kind.spoken(heard.said), kind.wanted(heard.said[0])
     singles = [kind.measures(kind.logits(one), wanted) for one in said]
-    name = primary_metric(objective(heard.first.settings, kind.task)[0], singles[0])
+    name = primary_metric(resolve_monitor(heard.first.settings, kind.task)[0], singles[0])
     values = [measures[name].value for measures in singles]
     best = index_of_best(values, lower=singles[0][name].lower)
     loss = selection_loss(kind, said, wanted)

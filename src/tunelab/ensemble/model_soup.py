@@ -8,8 +8,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tunelab.assemble import Prepared
-from tunelab.closing import exportable
 from tunelab.data.data_sources import SPLITS, DataSplits, Split
 from tunelab.ensemble.combination import greedy_soup_selection
 from tunelab.ensemble.ensemble_members import MemberSource, model_outputs
@@ -23,13 +21,15 @@ from tunelab.ensemble.ensemble_scores import (
 )
 from tunelab.ensemble.label_ensemble import OutputKind, evaluate_outputs
 from tunelab.ensemble.text_ensemble import evaluate_mixture, load_members, rows_to_answer
-from tunelab.equipment import objective
 from tunelab.errors import ConfigError
 from tunelab.models.adapter_export import merge_adapter_weights
 from tunelab.models.adapters import AdaptedModel
-from tunelab.restore import Trained
+from tunelab.training.components import RunComponents
 from tunelab.training.device_placement import choose_packing
 from tunelab.training.evaluate import evaluate_split
+from tunelab.training.lifecycle import unquantized_adapter
+from tunelab.training.load_run import TrainedRun
+from tunelab.training.trainer import resolve_monitor
 
 StateDict = dict[str, Tensor]
 
@@ -55,7 +55,7 @@ def average_weights(states: Sequence[StateDict]) -> StateDict:
     }
 
 
-def merge_adapter_into_base(trained: Trained) -> Trained:
+def merge_adapter_into_base(trained: TrainedRun) -> TrainedRun:
     """The same model with its adapter folded into plain weights.
 
     Folding first makes the average right: the mean of products is not the product of means, so low-rank factors must
@@ -66,8 +66,8 @@ def merge_adapter_into_base(trained: Trained) -> Trained:
     """
     settings = trained.settings
     sources = DataSplits({name: Split() for name in SPLITS}, {}, [])
-    prepared = Prepared(settings, trained.task, sources, trained.tokenizer, {}, {}, adapter=trained.adapter)
-    found = merge_adapter_weights(exportable(prepared), trained.tokenizer)
+    prepared = RunComponents(settings, trained.task, sources, trained.tokenizer, {}, {}, adapter=trained.adapter)
+    found = merge_adapter_weights(unquantized_adapter(prepared), trained.tokenizer)
     if found.lead:
         raise ConfigError(f"{trained.folder.root} has a soft prompt, which cannot be averaged; take --method soft")
     own = replace(settings, adapter={**settings.adapter, "kind": "full"})
@@ -77,12 +77,12 @@ def merge_adapter_into_base(trained: Trained) -> Trained:
     return replace(trained, settings=own, adapter=AdaptedModel(model, "full"))
 
 
-def cpu_state_dict(trained: Trained) -> StateDict:
+def cpu_state_dict(trained: TrainedRun) -> StateDict:
     """A copy of the weights on the CPU."""
     return {name: weight.detach().cpu().clone() for name, weight in trained.model.state_dict().items()}
 
 
-def evaluate_soup(trained: Trained, split: Split, *, answers: bool) -> SplitEvaluation:
+def evaluate_soup(trained: TrainedRun, split: Split, *, answers: bool) -> SplitEvaluation:
     """Scores of one model on a split, with those of generated answers where it gives any and they are wanted."""
     task = trained.task
     if task.needs_reference:
@@ -101,7 +101,7 @@ def evaluate_soup(trained: Trained, split: Split, *, answers: bool) -> SplitEval
     return evaluate_outputs(kind, logits, said, split.rows)
 
 
-def make_soup(places: Sequence[MemberSource], *, greedy: bool) -> tuple[EnsembleResult, Trained, DataSplits]:
+def make_soup(places: Sequence[MemberSource], *, greedy: bool) -> tuple[EnsembleResult, TrainedRun, DataSplits]:
     """Average the weights of several models of one base (Wortsman et al. 2022).
 
     Args:
@@ -117,7 +117,7 @@ def make_soup(places: Sequence[MemberSource], *, greedy: bool) -> tuple[Ensemble
     names, pot = [place.name for place in places], members[0]
     states = [cpu_state_dict(member) for member in members]
     valid = sources.splits["validation"]
-    monitor = objective(pot.settings, pot.task)[0]
+    monitor = resolve_monitor(pot.settings, pot.task)[0]
 
     def tried(chosen: Sequence[int], split: Split, *, answers: bool = False) -> SplitEvaluation:
         pot.model.load_state_dict(average_weights([states[k] for k in chosen]))
@@ -143,7 +143,7 @@ def make_soup(places: Sequence[MemberSource], *, greedy: bool) -> tuple[Ensemble
     return result, pot, sources
 
 
-def check_same_scale(members: Sequence[Trained]) -> None:
+def check_same_scale(members: Sequence[TrainedRun]) -> None:
     """Refuse models of numbers that standardise them differently: their heads speak in different units.
 
     Raises:

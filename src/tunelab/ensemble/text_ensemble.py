@@ -14,7 +14,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tunelab.assemble import Prepared
 from tunelab.data.batching import longest_first, split_micro_batches
 from tunelab.data.data_sources import SPLITS, DataSplits, Split
 from tunelab.data.examples import IGNORE, Example, MicroBatch
@@ -36,14 +35,15 @@ from tunelab.ensemble.ensemble_scores import (
     ratio_metric,
 )
 from tunelab.ensemble.model_mixture import MixtureModel, mix_log_probs
-from tunelab.equipment import objective
 from tunelab.errors import ConfigError
 from tunelab.generation.decode import use_sampling
 from tunelab.models.unpadded_attention import micro_to_device
-from tunelab.restore import Trained
 from tunelab.tasks.instruction import Instruction
 from tunelab.tasks.metrics.token_metrics import TokenScores
+from tunelab.training.components import RunComponents
 from tunelab.training.evaluate import generated_test_rows
+from tunelab.training.load_run import TrainedRun
+from tunelab.training.trainer import resolve_monitor
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class VoteSampling:
     pattern: str | None = None
 
 
-def load_members(places: Sequence[MemberSource]) -> tuple[list[Trained], DataSplits]:
+def load_members(places: Sequence[MemberSource]) -> tuple[list[TrainedRun], DataSplits]:
     """All members at once, and their splits.
 
     Raises:
@@ -82,7 +82,7 @@ def load_members(places: Sequence[MemberSource]) -> tuple[list[Trained], DataSpl
 
 def build_mixture_ensemble(
     places: Sequence[MemberSource], method: str, select: int | None
-) -> tuple[EnsembleResult, Trained, DataSplits]:
+) -> tuple[EnsembleResult, TrainedRun, DataSplits]:
     """Average the next-token distributions of several models.
 
     Args:
@@ -119,7 +119,7 @@ def build_mixture_ensemble(
 
 def build_vote_ensemble(
     places: Sequence[MemberSource], sampling: VoteSampling
-) -> tuple[EnsembleResult, Trained, DataSplits]:
+) -> tuple[EnsembleResult, TrainedRun, DataSplits]:
     """A vote over whole answers: of several models, or of one that is asked several times (Wang et al. 2023).
 
     Raises:
@@ -132,7 +132,7 @@ def build_vote_ensemble(
         raise ConfigError("only answers can be voted on, and these runs give none")
     names = [place.name for place in places]
     values = [float((place.folder.read_card().get("best") or {}).get("value", np.nan)) for place in places]
-    mode = objective(members[0].settings, members[0].task)[1]
+    mode = resolve_monitor(members[0].settings, members[0].task)[1]
     best = index_of_best(values, lower=mode == "min")
     split = sources.splits["test"]
     rows = rows_to_answer(members[0], split)
@@ -145,7 +145,9 @@ def build_vote_ensemble(
         raise ConfigError("no test row asks anything, so there is no answer to vote on")
     gains = {name: paired_gain(single.measures[name], test.measures[name]) for name in single.measures}
     score = (
-        "answer_match" if sampling.pattern else primary_metric(objective(first.settings, first.task)[0], test.measures)
+        "answer_match"
+        if sampling.pattern
+        else primary_metric(resolve_monitor(first.settings, first.task)[0], test.measures)
     )
     facts: dict[str, Any] = {
         "primary": score,
@@ -162,7 +164,7 @@ def build_vote_ensemble(
 
 
 def collect_votes(
-    members: Sequence[Trained], split: Split, rows: Sequence[int], sampling: VoteSampling
+    members: Sequence[TrainedRun], split: Split, rows: Sequence[int], sampling: VoteSampling
 ) -> list[list[dict[str, Any]]]:
     """Every answer that has a vote: a list over the asked rows for each member, or for each of its draws."""
     if not sampling.count:
@@ -175,7 +177,7 @@ def collect_votes(
     return found
 
 
-def score_answers(trained: Trained, said: list[dict[str, Any]], pattern: str | None) -> SplitEvaluation:
+def score_answers(trained: TrainedRun, said: list[dict[str, Any]], pattern: str | None) -> SplitEvaluation:
     """The scores of answers, with `answer_match` where a pattern says what of them counts."""
     found = add_answer_scores(trained, {}, {}, said)
     if pattern:
@@ -219,7 +221,7 @@ def answer_match_metric(found: SplitEvaluation, pattern: str) -> Any:
 FloatArray = NDArray[np.float64]
 
 
-def example_chunks(trained: Trained, examples: Sequence[Example]) -> Iterator[list[Example]]:
+def example_chunks(trained: TrainedRun, examples: Sequence[Example]) -> Iterator[list[Example]]:
     """Examples that one forward pass sees, longest first."""
     lengths = [len(example.ids) for example in examples]
     order = longest_first(range(len(examples)), lengths)
@@ -227,13 +229,13 @@ def example_chunks(trained: Trained, examples: Sequence[Example]) -> Iterator[li
         yield [examples[place] for place in chunk]
 
 
-def chunk_log_probs(trained: Trained, chunk: Sequence[Example]) -> tuple[Tensor, MicroBatch]:
+def chunk_log_probs(trained: TrainedRun, chunk: Sequence[Example]) -> tuple[Tensor, MicroBatch]:
     """Log-probabilities (N, V) of a chunk in its order, and the micro-batch as this model lays it out."""
     micro = micro_to_device(trained.task.collate(chunk), trained.model.device)
     return trained.task.logits(trained.model, micro).float().log_softmax(-1), micro
 
 
-def token_likelihoods(trained: Trained, examples: Sequence[Example]) -> FloatArray:
+def token_likelihoods(trained: TrainedRun, examples: Sequence[Example]) -> FloatArray:
     """The probability that a model gives to each supervised token, row by row in the order of the examples."""
     found: dict[int, FloatArray] = {}
     with trained.use():
@@ -262,7 +264,7 @@ def check_vocabulary(members: Sequence[tuple[str, Sequence[Example]]]) -> None:
 
 
 def evaluate_mixture(
-    members: Sequence[Trained], weights: Sequence[float], split: Split, answer: Sequence[int] | None = None
+    members: Sequence[TrainedRun], weights: Sequence[float], split: Split, answer: Sequence[int] | None = None
 ) -> SplitEvaluation:
     """Scores of a mixture on a split; of one model with weight 1, its own.
 
@@ -296,7 +298,7 @@ def evaluate_mixture(
 
 
 def add_answer_scores(
-    trained: Trained, flat: dict[str, float], measures: dict[str, Any], predictions: list[dict[str, Any]]
+    trained: TrainedRun, flat: dict[str, float], measures: dict[str, Any], predictions: list[dict[str, Any]]
 ) -> SplitEvaluation:
     """Scores with those of the generated answers."""
     flat = flat | {name: float(value) for name, value in trained.task.summary(predictions).items()}
@@ -304,17 +306,19 @@ def add_answer_scores(
     return SplitEvaluation(flat, measures | answer_metrics(predictions), tables, predictions)
 
 
-def rows_to_answer(trained: Trained, split: Split) -> list[int]:
+def rows_to_answer(trained: TrainedRun, split: Split) -> list[int]:
     """The test rows that are answered, as the settings of a run say; the same for all that are compared."""
     examples = encode_examples(trained, split)
     sources = DataSplits({name: Split() for name in SPLITS} | {"test": split}, {}, [])
     kept = {"test": examples}
-    prepared = Prepared(trained.settings, trained.task, sources, trained.tokenizer, kept, {}, adapter=trained.adapter)
+    prepared = RunComponents(
+        trained.settings, trained.task, sources, trained.tokenizer, kept, {}, adapter=trained.adapter
+    )
     chosen = generated_test_rows(prepared)
     return [e.row for e in examples if chosen is None or e.row in chosen]
 
 
-def generate_answers(trained: Trained, speaker: Any, split: Split, rows: Sequence[int]) -> list[dict[str, Any]]:
+def generate_answers(trained: TrainedRun, speaker: Any, split: Split, rows: Sequence[int]) -> list[dict[str, Any]]:
     """Answers of a model, or of several as one, judged; lines of predictions.jsonl."""
     with trained.use():
         return trained.task.answered(speaker, rows, [split.rows[row] for row in rows])

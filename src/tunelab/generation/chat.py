@@ -21,7 +21,7 @@ from tunelab.models.architecture import context_limit
 from tunelab.models.load_model import load_model, load_tokenizer
 from tunelab.models.soft_prompt import soft_prompt_ids
 from tunelab.models.unpadded_attention import PlainAttention
-from tunelab.restore import restore
+from tunelab.training.load_run import load_run
 
 MIN_ANSWER_TOKENS = 8  # tokens of the context that an answer must have to itself
 
@@ -99,7 +99,7 @@ def load_chat_model(place: str) -> ChatModel:
 
 def chat_model_of_run(root: Path) -> ChatModel:
     """The best model of a run."""
-    trained = restore(root)
+    trained = load_run(root)
     task = trained.task
     template = getattr(task, "template", None)
     if template is None:

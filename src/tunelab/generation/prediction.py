@@ -6,7 +6,7 @@ from typing import Any
 from tunelab.data.batching import longest_first, split_micro_batches
 from tunelab.data.examples import Example
 from tunelab.errors import DataError
-from tunelab.restore import Trained
+from tunelab.training.load_run import TrainedRun
 
 WINDOW_ROWS = 128  # rows that are answered, and saved, together
 
@@ -34,7 +34,9 @@ def predict_windows(
         yield say(records[first : first + WINDOW_ROWS])[max(0, start - first) :]
 
 
-def predict_window(trained: Trained, records: InputRecords, batch_tokens: int, model: Any = None) -> list[Prediction]:
+def predict_window(
+    trained: TrainedRun, records: InputRecords, batch_tokens: int, model: Any = None
+) -> list[Prediction]:
     """The answers of a run to a few records.
 
     Args:
@@ -52,7 +54,7 @@ def predict_window(trained: Trained, records: InputRecords, batch_tokens: int, m
     return found
 
 
-def encode_questions(trained: Trained, records: InputRecords) -> tuple[list[Example], list[Prediction]]:
+def encode_questions(trained: TrainedRun, records: InputRecords) -> tuple[list[Example], list[Prediction]]:
     """Records as a run is asked them, and for each an answer: empty still, or one that tells why it cannot be used."""
     found: list[Prediction] = [{} for _ in records]
     asked: list[Example] = []

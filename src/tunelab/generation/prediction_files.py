@@ -11,10 +11,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
-from tunelab.atomic import cannot_write, plain, write_with
 from tunelab.data.readers import Records
 from tunelab.errors import ConfigError
-from tunelab.json_lines import write_lines
+from tunelab.runs.atomic_files import to_plain, write_atomically, write_error, write_json_lines
 
 
 class PartialPredictions:
@@ -69,13 +68,13 @@ class PartialPredictions:
         self.answers += [dict(answer) for answer in answers]
 
     def _append(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        text = "".join(json.dumps(plain(row)) + "\n" for row in rows)
+        text = "".join(json.dumps(to_plain(row)) + "\n" for row in rows)
         try:
             self.file.write(text.encode())
             self.file.flush()
             os.fsync(self.file.fileno())
         except OSError as fault:
-            raise cannot_write(self.path, fault, f"{len(text):,}") from fault
+            raise write_error(self.path, fault, f"{len(text):,}") from fault
 
     def drop(self) -> None:
         """Delete the file: its answers are in their place now."""
@@ -133,10 +132,10 @@ def write_predictions(path: Path, records: Records, answers: Sequence[Mapping[st
     """
     rows = [{**record, **answer} for record, answer in zip(records.rows, answers, strict=True)]
     if path.suffix.lower() == ".jsonl":
-        write_lines(path, (to_json_value(row) for row in rows))
+        write_json_lines(path, (to_json_value(row) for row in rows))
         return
     ours = [name for name in OUTPUT_COLUMNS if name == "prediction" or any(name in answer for answer in answers)]
-    write_with(path, partial(write_csv, names=[*records.columns(), *ours], rows=rows))
+    write_atomically(path, partial(write_csv, names=[*records.columns(), *ours], rows=rows))
 
 
 def write_csv(file: IO[bytes], *, names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
@@ -166,6 +165,6 @@ def to_json_value(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [to_json_value(item) for item in value]
     try:
-        return plain(value)
+        return to_plain(value)
     except TypeError:
         return str(value)

@@ -1,4 +1,6 @@
-"""Adapters: which part of a model is trained, and how; everything, some of it, or small new weights beside it (PEFT)."""
+"""Adapters: which part of a model is trained, and how; everything, some of it, or small new weights beside it
+(PEFT).
+"""
 
 import warnings
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,6 @@
-"""The architecture of a model before it has weights: where it is read from, its dropout, and errors that say why it cannot be read."""
+"""The architecture of a model before it has weights: where it is read from, its dropout, and errors that say why it
+cannot be read.
+"""
 
 from collections.abc import Mapping
 from difflib import get_close_matches

@@ -1,4 +1,6 @@
-"""A network trained from scratch: its architecture from depth, width and heads, and the initialization of its layers."""
+"""A network trained from scratch: its architecture from depth, width and heads, and the initialization of its
+layers.
+"""
 
 from collections.abc import Mapping
 from math import sqrt

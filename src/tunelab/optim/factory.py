@@ -9,25 +9,25 @@ from torch import nn
 from torch.optim import Optimizer
 from transformers import PreTrainedModel
 
-from tunelab import build
+from tunelab.config import instantiate
+from tunelab.config.schema import RunConfig
 from tunelab.errors import ConfigError
 from tunelab.models.freezing import parameter_depths
 from tunelab.models.mup import hidden_matrices
 from tunelab.optim.param_groups import build_param_groups, trainable_parameters
 from tunelab.optim.schedules import Plateau, one_cycle, warmup_steps
-from tunelab.settings import Run
 
 
-def optimizer_builder(model: PreTrainedModel, settings: Run) -> Callable[[list[nn.Parameter]], Optimizer]:
+def optimizer_builder(model: PreTrainedModel, settings: RunConfig) -> Callable[[list[nn.Parameter]], Optimizer]:
     """What builds the optimizer, once the model stands where it trains."""
     block = settings.optimizer
 
     def make(parameters: list[nn.Parameter]) -> Optimizer:
         given: dict[str, Any] = {}
-        if "hidden" in signature(build.find(str(block["_target_"]))).parameters:
+        if "hidden" in signature(instantiate.import_target(str(block["_target_"]))).parameters:
             high = parameter_depths(model)
             given["hidden"] = hidden_matrices(trainable_parameters(model), high.of, high.layers)
-        made: Optimizer = build.make(block, **given)(build_param_groups(model, settings))
+        made: Optimizer = instantiate.make_factory(block, **given)(build_param_groups(model, settings))
         return made
 
     return make
@@ -45,7 +45,7 @@ def check_optimizer_requirements(block: Mapping[str, Any], accelerator: str = "a
     """
     target = str(block["_target_"])
     name, instead = target.rpartition(".")[2], "optimizer=adamw takes the same steps with four times the memory"
-    if package := build.lacking(target):
+    if package := instantiate.missing_package(target):
         raise ConfigError(
             f"{name} needs the package {package}, which is not installed: pip install {package}; {instead}"
         )
@@ -59,8 +59,8 @@ def build_schedule(block: Mapping[str, Any], total: int) -> Callable[[int], floa
 
     A schedule with a memory is handed over as the object it is, so that its memory is saved with a run.
     """
-    made = build.make(block, total=total)
-    if isclass(build.find(str(block["_target_"]))):
+    made = instantiate.make_factory(block, total=total)
+    if isclass(instantiate.import_target(str(block["_target_"]))):
         schedule: Callable[[int], float] = made()
         return schedule
     return lambda step: float(made(step))
@@ -68,7 +68,7 @@ def build_schedule(block: Mapping[str, Any], total: int) -> Callable[[int], floa
 
 def follows_plateau(block: Mapping[str, Any]) -> bool:
     """Whether a schedule falls by what validations say."""
-    return build.find(str(block["_target_"])) is Plateau
+    return instantiate.import_target(str(block["_target_"])) is Plateau
 
 
 def averaging_notes(optimizer: Mapping[str, Any], regularization: Mapping[str, Any]) -> list[str]:

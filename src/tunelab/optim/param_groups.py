@@ -13,11 +13,11 @@ from torch.nn import Parameter
 from transformers import PreTrainedModel
 
 from tunelab.config.regularization_config import RegularizationConfig
+from tunelab.config.schema import RunConfig
 from tunelab.errors import ConfigError
 from tunelab.models.freezing import ParameterDepths, no_match_message, parameter_depths, unmatched_patterns
 from tunelab.models.mup import hidden_matrices, mup_lr_ratio, mup_param_groups
 from tunelab.optim.schedules import warmup_steps
-from tunelab.settings import Run
 
 FrozenAtStep = Callable[[int], Sequence[nn.Parameter]]  # optimizer step to the parameters that do not learn in it
 
@@ -27,7 +27,7 @@ def trainable_parameters(model: PreTrainedModel) -> dict[str, nn.Parameter]:
     return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
-def build_param_groups(model: PreTrainedModel, settings: Run) -> list[dict[str, Any]]:
+def build_param_groups(model: PreTrainedModel, settings: RunConfig) -> list[dict[str, Any]]:
     """What the optimizer is given.
 
     Raises:
@@ -59,7 +59,7 @@ def build_param_groups(model: PreTrainedModel, settings: Run) -> list[dict[str, 
     return mup_param_groups(groups, hidden_matrices(named, high.of, high.layers), share=share, lr=settings.lr)
 
 
-def unfreezing_steps(model: PreTrainedModel, settings: Run, total: int) -> dict[str, int]:
+def unfreezing_steps(model: PreTrainedModel, settings: RunConfig, total: int) -> dict[str, int]:
     """The first step of each parameter that learns.
 
     Raises:
@@ -90,7 +90,7 @@ def frozen_at_step(model: PreTrainedModel, first: Mapping[str, int]) -> FrozenAt
     return held
 
 
-def describe_learning_rates(model: PreTrainedModel, settings: Run, total: int) -> dict[str, str]:
+def describe_learning_rates(model: PreTrainedModel, settings: RunConfig, total: int) -> dict[str, str]:
     """Rates and first steps by depth, in words; empty where all parameters share them."""
     high, lines = parameter_depths(model), {}
     where = {id(parameter): high.of[name] for name, parameter in trainable_parameters(model).items()}

@@ -89,8 +89,8 @@ def regularization_notes(
         penalty = wanted.weight_decay / 2 * sum(float(weight.square().sum()) for weight in learned)
         if penalty > HEAVY_PENALTY:
             notes.append(
-                f"regularization.weight_decay={wanted.weight_decay:g} adds {penalty:.3g} to the loss, and lbfgs "
-                f"goes straight for the lowest sum, by shrinking weights; {wanted.weight_decay * HEAVY_PENALTY / penalty:.0e} "
-                f"would add {HEAVY_PENALTY:g}"
+                f"regularization.weight_decay={wanted.weight_decay:g} adds {penalty:.3g} to the loss, and lbfgs goes"
+                " straight for the lowest sum, by shrinking weights;"
+                f" {wanted.weight_decay * HEAVY_PENALTY / penalty:.0e} would add {HEAVY_PENALTY:g}"
             )
     return notes

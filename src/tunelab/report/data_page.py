@@ -9,8 +9,8 @@ from tunelab.data.preview import PreviewRecord, TokenPiece, escape_char
 from tunelab.data.summary_text import describe_duplicates, describe_leaks, example_texts, min_median_max
 
 DATA_PAGE_STYLE = Path(__file__).with_suffix(".css")
-CONTENT_SECURITY_POLICY = (
-    "default-src 'none'; style-src 'unsafe-inline'"  # the page holds data, so nothing in it may act
+CONTENT_SECURITY_POLICY = (  # the page holds data, so nothing in it may act
+    "default-src 'none'; style-src 'unsafe-inline'"
 )
 
 
@@ -152,7 +152,10 @@ def bar_cards(title: str, tables: Mapping[str, Mapping[str, int]]) -> Iterator[s
             high = max(table.values(), default=1)
             for name, rows in list(table.items())[:MAX_BARS]:
                 bar = f'<i style="width:{100 * rows / high:.1f}%"></i>'
-                yield f'<div class="row"><b title="{escape_text(name)}">{escape_text(name)}</b>{bar}<em>{rows:,}</em></div>'
+                yield (
+                    '<div class="row"><b'
+                    f' title="{escape_text(name)}">{escape_text(name)}</b>{bar}<em>{rows:,}</em></div>'
+                )
             if rest := list(table.values())[MAX_BARS:]:
                 yield f'<p class="soft">{len(rest):,} others, {sum(rest):,} rows</p>'
             yield "</div>"

@@ -110,7 +110,9 @@ def workload_lines(found: RunInspection) -> dict[str, str]:
         "rows per epoch": f"{load.rows:,}",
         "tokens per epoch": f"{load.tokens:,}, {load.tokens / max(1, load.steps):,.0f} per step",
         "passes per step": f"{load.passes / max(1, load.steps):.3g}; {load.padding:.1%} of their positions are padding",
-        "FLOPs per token": f"{format_number(per_token)} forward and backward; {format_number(per_token * found.tokens)} in all",
+        "FLOPs per token": (
+            f"{format_number(per_token)} forward and backward; {format_number(per_token * found.tokens)} in all"
+        ),
     }
     if (per_second := found.speed.tokens_per_second) is not None:
         lines["speed"] = (
@@ -127,7 +129,10 @@ def expected_time_text(found: RunInspection) -> str:
         return f"unknown: {found.speed.fault or 'too few steps to tell'}"
     mean, fast, slow = found.seconds
     tried = f"{len(found.speed.seconds)} steps"
-    return f"{duration_text(mean)} of training ({duration_text(fast)} to {duration_text(slow)} by {tried} that were tried), without validations"
+    return (
+        f"{duration_text(mean)} of training ({duration_text(fast)} to {duration_text(slow)} by {tried} that were"
+        " tried), without validations"
+    )
 
 
 def duration_text(seconds: float) -> str:
@@ -194,10 +199,14 @@ def health_lines(found: RunInspection) -> list[str]:
     """The verdict on the first signals, and what to do about it."""
     verdict = found.verdict
     advice = {
-        "vanishing": "nothing reaches the other end of the network: raise model.initial_std (null suits most), take "
-        "model.init=xavier, a normalisation, fewer layers, or another activation",
-        "exploding": "the first steps will diverge or crawl: lower model.initial_std (null suits most), take "
-        "model.init=depth_scaled, a normalisation, or fewer layers",
+        "vanishing": (
+            "nothing reaches the other end of the network: raise model.initial_std (null suits most), take "
+            "model.init=xavier, a normalisation, fewer layers, or another activation"
+        ),
+        "exploding": (
+            "the first steps will diverge or crawl: lower model.initial_std (null suits most), take "
+            "model.init=depth_scaled, a normalisation, or fewer layers"
+        ),
     }
     return [*verdict.reasons, *([advice[verdict.word]] if verdict.word in advice else [])]
 

@@ -108,7 +108,10 @@ def confirmation_verdicts(study: StudyResults) -> list[Paragraph]:
     lines = []
     for label, verdict in found.items():
         sure = bool(verdict.get("adopt"))
-        ends = f"{format_value(float(verdict['gain']))} ({format_value(float(verdict['low']))} to {format_value(float(verdict['high']))})"
+        ends = (
+            f"{format_value(float(verdict['gain']))} ({format_value(float(verdict['low']))} to"
+            f" {format_value(float(verdict['high']))})"
+        )
         word = "worth adopting" if sure else "not proven better than the default"
         lines.append(
             Paragraph(f"Confirmed with fresh seeds, {label} is {word}: gain {ends}.", "good" if sure else "warn")

@@ -49,7 +49,8 @@ def class_verdicts(found: Sequence[Mapping[str, Any]]) -> list[Paragraph]:
     if rare:
         lines.append(
             Paragraph(
-                f"{rare} of {len(found)} classes have fewer than {RARE_CLASS_ROWS} test rows: their scores are mostly luck.",
+                f"{rare} of {len(found)} classes have fewer than {RARE_CLASS_ROWS} test rows: their scores are mostly"
+                " luck.",
                 "warn",
             )
         )
@@ -168,7 +169,10 @@ def calibration_verdict(bins: Sequence[ReliabilityBin], error: float) -> Paragra
     rows = sum(one.rows for one in bins)
     confidence = sum(one.rows * one.confidence for one in bins) / rows
     accuracy = sum(one.rows * one.accuracy for one in bins) / rows
-    figures = f"mean confidence {format_percent(confidence)}, right {format_percent(accuracy)}; expected calibration error {error:.3f}"
+    figures = (
+        f"mean confidence {format_percent(confidence)}, right {format_percent(accuracy)}; expected calibration error"
+        f" {error:.3f}"
+    )
     if error <= GOOD_CALIBRATION_ERROR:
         return Paragraph(f"Confidences can be taken at their word: {figures}.", "good")
     way = "over-confident" if confidence > accuracy else "under-confident"

@@ -10,7 +10,6 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from tunelab.atomic import write_text
 from tunelab.report.charts.svg import CHART_CSS as DRAWN
 from tunelab.report.charts.svg import escape_markup
 from tunelab.report.document import (
@@ -28,6 +27,7 @@ from tunelab.report.document import (
     Table,
 )
 from tunelab.report.formatting import format_cell, format_count, truncate
+from tunelab.runs.atomic_files import write_text
 
 FORMULA_PREFIXES = ("=", "+", "-", "@", "\t", "\r")  # how a cell begins that a spreadsheet would carry out
 
@@ -95,7 +95,10 @@ def render_html(document: Document) -> str:
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
             '<link rel="icon" href="data:,">',
             f"<title>{escape_markup(document.title)}</title><style>{style}</style></head><body><main>",
-            f'<header><h1>{escape_markup(document.title)}</h1><p class="soft">{escape_markup(document.subtitle)}</p></header>',
+            (
+                f"<header><h1>{escape_markup(document.title)}</h1><p"
+                f' class="soft">{escape_markup(document.subtitle)}</p></header>'
+            ),
             f'<nav aria-label="Sections">{links}</nav>',
             *(
                 piece
@@ -198,8 +201,9 @@ def table_html(grid: Table) -> Iterator[str]:
     kinds = ["number" if is_number_column(grid, at) else "text" for at in range(len(grid.columns))]
     yield f'<div class="wide" tabindex="0"><table id="{name}"{about}>'
     heads = (
-        f'<th scope="col" class="{kind}{long_word_class(name)}" data-name="{escape_markup(name).replace(".", BREAKABLE_DOT)}">'
-        f'<button type="button">{escape_markup(name)}</button></th>'
+        f'<th scope="col" class="{kind}{long_word_class(name)}"'
+        f' data-name="{escape_markup(name).replace(".", BREAKABLE_DOT)}"><button'
+        f' type="button">{escape_markup(name)}</button></th>'
         for name, kind in zip(grid.columns, kinds, strict=True)
     )
     yield f"<thead><tr>{''.join(heads)}</tr></thead><tbody>"
@@ -220,7 +224,10 @@ def cell_html(value: CellValue, kind: str) -> str:
         return f'<td class="number"{raw}>{escape_markup(format_cell(value))}</td>'
     text = format_cell(value)
     said = f' title="{escape_markup(truncate(text))}"' if len(text) > HTML_CELL_LENGTH else ""
-    return f'<td class="{kind}{long_word_class(text)}" dir="auto"{said}>{escape_markup(truncate(text, HTML_CELL_LENGTH) if said else text)}</td>'
+    return (
+        f'<td class="{kind}{long_word_class(text)}"'
+        f' dir="auto"{said}>{escape_markup(truncate(text, HTML_CELL_LENGTH) if said else text)}</td>'
+    )
 
 
 def long_word_class(text: str) -> str:

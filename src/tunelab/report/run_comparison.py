@@ -257,7 +257,10 @@ def comparison_sentence(found: ScoreComparison, first: str, second: str) -> str:
     paired = found.paired
     gain = -paired.gain if found.lower else paired.gain
     if not gain:
-        return f"{found.name}: {first} and {second} are equal, {format_cell(paired.first)}, on {format_count(paired.rows, 'row')}."
+        return (
+            f"{found.name}: {first} and {second} are equal, {format_cell(paired.first)}, on"
+            f" {format_count(paired.rows, 'row')}."
+        )
     ahead, behind = (second, first) if gain > 0 else (first, second)
     best, worst = (paired.second, paired.first) if gain > 0 else (paired.first, paired.second)
     ends = sorted((abs(paired.low), abs(paired.high)))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from tunelab.errors import ConfigError, TuneLabError
-from tunelab.record import RunFolder
+from tunelab.runs.run_dir import RunDirectory
 from tunelab.tasks.metrics.directions import metric_direction
 
 STUDY_FILES = ("trials.jsonl", "study.json", "search.json")  # any of them makes a study
@@ -21,7 +21,7 @@ def is_study_folder(path: Path) -> bool:
 
 def is_run_folder(path: Path) -> bool:
     """Whether a training wrote this folder; one that never got to its card counts, for its report says so."""
-    folder = RunFolder(path)
+    folder = RunDirectory(path)
     return any(file.is_file() for file in (folder.card, folder.metrics, folder.curves, folder.predictions))
 
 
@@ -132,7 +132,7 @@ class RunResults:
 
 def read_run_results(root: Path) -> RunResults:
     """Everything that a run folder holds."""
-    folder, missing = RunFolder(root), list[str]()
+    folder, missing = RunDirectory(root), list[str]()
 
     def read(what: str, path: Path, ask: Callable[[], T], empty: T, kind: type, *, needed: bool = True) -> T:
         try:

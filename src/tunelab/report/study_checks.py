@@ -50,9 +50,9 @@ def boundary_paragraphs(study: StudyResults) -> list[Paragraph]:
         return [Paragraph("Too few configurations to tell whether the best stands at a border.")]
     lines = [
         Paragraph(
-            f"{one.setting.name}: the best value {format_value(one.value)} stands at the {one.side} border of what was "
-            f"{'searched' if one.setting.declared else 'tried'} ({format_value(one.setting.low)} to {format_value(one.setting.high)}): "
-            "a better one may lie beyond.",
+            f"{one.setting.name}: the best value {format_value(one.value)} stands at the {one.side} border of what was"
+            f" {'searched' if one.setting.declared else 'tried'} ({format_value(one.setting.low)} to"
+            f" {format_value(one.setting.high)}): a better one may lie beyond.",
             "warn",
         )
         for one in found

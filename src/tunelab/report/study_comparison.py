@@ -83,11 +83,18 @@ def study_summary(studies: Sequence[StudyResults]) -> Section:
         )
     )
     rows: list[list[CellValue]] = [
-        [one.root.name, one.sampler, len(one.trials), len(one.points), one.value(one.points[0].cost),
-         one.value(expected_best(configuration_costs(one)).mean[least - 1]), None if math.isnan(one.noise) else one.noise,
-         format_duration(sum(t.seconds or 0.0 for t in one.trials))]
+        [
+            one.root.name,
+            one.sampler,
+            len(one.trials),
+            len(one.points),
+            one.value(one.points[0].cost),
+            one.value(expected_best(configuration_costs(one)).mean[least - 1]),
+            None if math.isnan(one.noise) else one.noise,
+            format_duration(sum(t.seconds or 0.0 for t in one.trials)),
+        ]
         for one in known
-    ]  # fmt: skip
+    ]
     columns = [
         "study",
         "sampler",
@@ -128,9 +135,12 @@ def expected_best_series(study: StudyResults, found: ExpectedBest) -> Series:
     low, high = [study.value(v) for v in found.low], [study.value(v) for v in found.high]
     ends = [sorted(pair) for pair in zip(low, high, strict=True)]
     return Series(
-        study.root.name, list(map(float, found.counts)), [study.value(v) for v in found.mean],
-        [a for a, _ in ends], [b for _, b in ends],
-    )  # fmt: skip
+        study.root.name,
+        list(map(float, found.counts)),
+        [study.value(v) for v in found.mean],
+        [a for a, _ in ends],
+        [b for _, b in ends],
+    )
 
 
 def best_configurations_section(studies: Sequence[StudyResults]) -> list[Section]:

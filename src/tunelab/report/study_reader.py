@@ -20,9 +20,9 @@ from tunelab.analysis.configurations import (
     setting_from_search_json,
     setting_from_trials,
 )
-from tunelab.json_lines import read_lines
 from tunelab.report.formatting import flatten, format_count
 from tunelab.report.run_reader import RunResults, first_error_line
+from tunelab.runs.atomic_files import read_json_lines
 from tunelab.tasks.metrics.directions import metric_direction
 
 
@@ -116,7 +116,7 @@ def read_study_results(root: Path) -> StudyResults:
     summary = read("study.json", "how the search was asked for")
     request = read("search.json", "the space as it was asked for: borders are those of what was tried")
     try:
-        lines = read_lines(root / "trials.jsonl")
+        lines = read_json_lines(root / "trials.jsonl")
     except (OSError, ValueError) as fault:
         missing.append(f"trials.jsonl cannot be read ({first_error_line(fault)}), so this report has no trials")
         lines = []

@@ -125,7 +125,8 @@ def ranking_section(study: StudyResults) -> Section:
         )  # fmt: skip
     words = "Configurations, the best first; over several seeds the mean."
     words += (
-        f" The 95 % interval and the chance to be the best come from how much seeds differ ({format_cell(study.noise)})."
+        " The 95 % interval and the chance to be the best come from how much seeds differ"
+        f" ({format_cell(study.noise)})."
         if not math.isnan(study.noise)
         else " No configuration was run with two seeds, so nothing tells how far luck goes."
     )

@@ -1,0 +1,1 @@
+"""The run directory and everything that is recorded in it."""

@@ -10,15 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tunelab.atomic import write_json
-from tunelab.checkpoint_io import read_checkpoint
 from tunelab.config.resource_paths import resolve_path
 from tunelab.errors import ConfigError, TuneLabError
-from tunelab.machine import hardware, numerics, packages
-from tunelab.record import RunFolder
-from tunelab.revision import code_sha256, revision
-from tunelab.run_card import LEARNS, sha256_file, sha256_folder
-from tunelab.tracking.redact import HIDDEN
+from tunelab.runs.atomic_files import write_json
+from tunelab.runs.checkpoint import read_checkpoint
+from tunelab.runs.environment import code_revision, code_sha256, hardware_info, installed_packages, numeric_switches
+from tunelab.runs.manifest import SESSION_SETTINGS, sha256_file, sha256_folder
+from tunelab.runs.redact import REDACTED
+from tunelab.runs.run_dir import RunDirectory
 
 Manifest = Mapping[str, Any]
 COMPLETED_STATUSES = ("finished", "early-stopped", "diverged")  # endings that a repetition can be held against
@@ -62,7 +61,7 @@ def training_stages(card: Manifest) -> list[TrainingStage]:
 
 def relevant_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that may change when a run goes on, and change what it learns."""
-    return {name: config.get(name) for name in LEARNS}
+    return {name: config.get(name) for name in SESSION_SETTINGS}
 
 
 def repeated_settings(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -105,7 +104,7 @@ def redacted_settings(value: Any, name: str = "") -> Iterator[str]:
     elif isinstance(value, Sequence) and not isinstance(value, str):
         for inner in value:
             yield from redacted_settings(inner, name)
-    elif isinstance(value, str) and HIDDEN in value:
+    elif isinstance(value, str) and REDACTED in value:
         yield name
 
 
@@ -152,12 +151,12 @@ def current_circumstances(card: Manifest) -> dict[str, Any]:
     return {
         "data": {"files": data},
         "model": {"sha256": sha256_folder(folder)} if known and folder is not None else {},
-        "git": revision(),
+        "git": code_revision(),
         "code_sha256": code_sha256(),
         "python": sys.version.split()[0],
-        "packages": packages(),
-        "hardware": hardware(),
-        "numerics": {**numerics(), **threads, "deterministic": None, "float32_matmul_precision": None},
+        "packages": installed_packages(),
+        "hardware": hardware_info(),
+        "numerics": {**numeric_switches(), **threads, "deterministic": None, "float32_matmul_precision": None},
     }
 
 
@@ -190,7 +189,7 @@ def reproduce_run(card: Manifest, folder: Path, *, seed: int | None = None) -> d
     write_json(file, {**card, "config": config})
     given = training_stages(json.loads(file.read_text(encoding="utf-8")))
     for number, stage in enumerate(given):
-        command = [sys.executable, "-m", "tunelab.commands.replay", str(file), str(number), str(folder.absolute())]
+        command = [sys.executable, "-m", "tunelab.cli.replay", str(file), str(number), str(folder.absolute())]
         done = subprocess.run(command, cwd=directory, env=child_environment(card), check=False)
         if stage.stop_at is not None and done.returncode in (0, STOPPED_STATUS):
             check_stage_step(folder, stage.stop_at)
@@ -208,7 +207,7 @@ def check_stage_step(folder: Path, wanted: int) -> None:
     Raises:
         TuneLabError: If the stage was stopped from outside, or ended before.
     """
-    found = int(read_checkpoint(RunFolder(folder).last)["global_step"])
+    found = int(read_checkpoint(RunDirectory(folder).last)["global_step"])
     if found != wanted:
         raise TuneLabError(
             f"the repetition stood at step {found} where the run was gone on with at step {wanted}; it was stopped "

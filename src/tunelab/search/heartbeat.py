@@ -6,7 +6,7 @@ import threading
 import time
 from pathlib import Path
 
-from tunelab.lock import identity
+from tunelab.runs.locks import process_identity
 
 HEARTBEAT_INTERVAL = 5.0  # seconds between two signs of life
 HEARTBEAT_TIMEOUT = 90.0  # seconds without one after which an engine on another machine counts as gone
@@ -46,7 +46,7 @@ class Heartbeat:
 
 def process_name(process: int) -> str:
     """A name for a living process that no other process of any machine has, ever."""
-    return f"{socket.gethostname()}:{identity(process) or process}"
+    return f"{socket.gethostname()}:{process_identity(process) or process}"
 
 
 def host_of(owner: str) -> str:
@@ -58,7 +58,7 @@ def is_local_process(owner: str) -> bool:
     """Whether the process of that name lives on this machine."""
     host, _, who = owner.partition(":")
     number = who.partition(":")[0]
-    return host == socket.gethostname() and number.isdigit() and identity(int(number)) == who
+    return host == socket.gethostname() and number.isdigit() and process_identity(int(number)) == who
 
 
 def is_engine_alive(owner: str, folder: Path) -> bool:

@@ -18,9 +18,9 @@ import optuna
 from omegaconf import DictConfig, OmegaConf
 from optuna.trial import FrozenTrial
 
-from tunelab import console
 from tunelab.data.folds import fold_faults
 from tunelab.errors import ConfigError, TuneLabError
+from tunelab.runs import console
 from tunelab.search.engine import Engine, Proposer
 from tunelab.search.executors import make_executor
 from tunelab.search.executors.inline import TrainFunction

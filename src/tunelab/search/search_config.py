@@ -10,9 +10,9 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
-from tunelab.command_line import composed, key_of
 from tunelab.config.constraints import CHOICES as LEGAL
 from tunelab.config.constraints import RANGES, choice_fault, range_fault
+from tunelab.config.overrides import override_key, separate_faulty
 from tunelab.errors import ConfigError
 from tunelab.search.samplers import resolve_sampler
 from tunelab.search.space import Choice, Dimension, Space, build_space
@@ -299,13 +299,13 @@ def validate_space(config: DictConfig, request: SearchRequest) -> None:
     """
     sources = config.hydra.runtime.config_sources
     conf = next(Path(source.path) for source in sources if source.provider == "main")
-    fixed = [override for override in request.fixed if not key_of(override).startswith(("hydra", "experiment"))]
+    fixed = [override for override in request.fixed if not override_key(override).startswith(("hydra", "experiment"))]
     faults: list[str] = []
     for key, found in request.space.always.items():
         for text in texts_to_try(found):
             inner = [(c.dimensions, text) for c in request.space.when if c.key == key and found.text(c.value) == text]
             beside = [f"{k}={texts_to_try(d)[0]}" for dimensions, _ in inner for k, d in dimensions.items()]
-            faults += composed([*fixed, f"{key}={text}", *beside], conf)[0]
+            faults += separate_faulty([*fixed, f"{key}={text}", *beside], conf)[0]
     if faults:
         raise ConfigError.listing(list(dict.fromkeys(faults)))
 

@@ -16,8 +16,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from tunelab import console
 from tunelab.errors import TuneLabError
+from tunelab.runs import console
 from tunelab.search.pbt import GENERATION
 from tunelab.search.samplers import resolve_sampler
 from tunelab.search.search_config import SearchConfig, SearchRequest

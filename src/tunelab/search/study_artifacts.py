@@ -7,7 +7,6 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from tunelab import console
 from tunelab.analysis.setting_effect import (
     ValueScores,
     describe_effect,
@@ -16,14 +15,14 @@ from tunelab.analysis.setting_effect import (
     format_setting_value,
     scores_by_value,
 )
-from tunelab.atomic import write_json, write_text
 from tunelab.errors import ConfigError
-from tunelab.json_lines import read_lines
 from tunelab.report.charts.chart_page import Figure, Paragraph, Table, render_page
 from tunelab.report.effect_chart import effect_chart
 from tunelab.report.render import write_report
 from tunelab.report.study_reader import read_study_results
 from tunelab.report.study_report import build_study_report
+from tunelab.runs import console
+from tunelab.runs.atomic_files import read_json_lines, write_json, write_text
 from tunelab.search.space import Space, quote_hydra
 from tunelab.search.study_folder import StudyFolder
 from tunelab.search.study_storage import study_lock
@@ -87,7 +86,7 @@ def write_effect_plot(folder: StudyFolder, effect: EffectPlot, score: str, *, lo
     Returns:
         The finding, in words.
     """
-    trials = read_lines(folder.trials)
+    trials = read_json_lines(folder.trials)
     found = scores_by_value(trials, effect.of, effect.by, lower=lower)
     words = describe_effect(effect.of, score, found, effect.by, lower=lower)
     svg = effect_chart(effect.of, score, found, effect.by)
@@ -163,13 +162,13 @@ def log_study_report(logger: Mapping[str, Any], folder: StudyFolder, page: Path,
     """
     if logger.get("kind") != "wandb" or "report" not in (logger.get("artifacts") or ()):
         return
-    from tunelab.tracking.showing import Shown
-    from tunelab.tracking.wandb_start import make_wandb
+    from tunelab.tracking.base import RunResults
+    from tunelab.tracking.wandb_start import start_wandb
 
     name = folder.root.name
     block = {**logger, "group": logger.get("group") or name, "job_type": REPORT_JOB_TYPE, "name": f"{name}/report"}
     with study_lock(folder.judged):  # of engines that end together one after the other
-        run = make_wandb(
+        run = start_wandb(
             block,
             folder=folder.root,
             run_config=folder.read_request(),
@@ -181,5 +180,5 @@ def log_study_report(logger: Mapping[str, Any], folder: StudyFolder, page: Path,
         )
         if run is not None:
             run.log_metrics({f"study/{name}": value for name, value in found.items()})
-            run.show(Shown(scores=found, files={"report": page}))
+            run.show(RunResults(scores=found, files={"report": page}))
             run.finish("success")

@@ -8,8 +8,8 @@ from typing import Any
 
 import optuna
 
-from tunelab.atomic import write_json
 from tunelab.errors import ConfigError
+from tunelab.runs.atomic_files import write_json
 from tunelab.search.search_config import SearchConfig, SearchRequest
 from tunelab.search.space import space_as_dict
 from tunelab.search.study_folder import StudyFolder

@@ -13,7 +13,7 @@ from typing import Any
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from tunelab.atomic import json_text, renew_text
+from tunelab.runs.atomic_files import json_text, write_text_if_changed
 from tunelab.search.pbt import GENERATION
 from tunelab.search.study_folder import StudyFolder
 from tunelab.search.suggest import counted_trials, was_tried
@@ -83,8 +83,8 @@ def write_results(
     """
     ended = [trial for trial in trials if trial.state.is_finished() and was_tried(trial)]
     lines = [trial_record(trial) for trial in ended]
-    renew_text(folder.trials, "".join(json.dumps(line) + "\n" for line in lines))
-    renew_text(folder.table, results_csv(lines))
+    write_text_if_changed(folder.trials, "".join(json.dumps(line) + "\n" for line in lines))
+    write_text_if_changed(folder.table, results_csv(lines))
     best = rank_trials(ended, directions)
     states = Counter(STATE_WORDS[trial.state] for trial in counted_trials(ended))
     running = sum(trial.state is TrialState.RUNNING for trial in trials)
@@ -100,9 +100,9 @@ def write_results(
         "failures": dict(Counter(line["kind"] for line in lines if line["state"] == "failed")),
         **more,
     }
-    renew_text(folder.summary, json_text(summary))
+    write_text_if_changed(folder.summary, json_text(summary))
     if best:
-        renew_text(folder.best, winner(best[0]))
+        write_text_if_changed(folder.best, winner(best[0]))
 
 
 def results_csv(lines: Sequence[Mapping[str, Any]]) -> str:

@@ -25,8 +25,8 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 from typing_extensions import override
 
-from tunelab.atomic import FULL
 from tunelab.errors import ConfigError, TuneLabError
+from tunelab.runs.atomic_files import DISK_FULL_ERRNOS
 from tunelab.search.study_folder import StudyFolder
 from tunelab.search.trial_outcome import TrialOutcome
 
@@ -214,7 +214,7 @@ class SafeJournal(JournalFileBackend):
                 self._append(content)
                 return
             except OSError as fault:
-                if fault.errno not in FULL:
+                if fault.errno not in DISK_FULL_ERRNOS:
                     raise
                 if time.monotonic() - began > self.patience:
                     raise TuneLabError(

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from tunelab.errors import ConfigError
-from tunelab.lock import identity
+from tunelab.runs.locks import process_identity
 from tunelab.search.heartbeat import is_local_process, process_name
 from tunelab.search.trial_outcome import TRIAL_LOG, implied_exit_status
 
@@ -105,7 +105,7 @@ class AdoptedJob:
         self.asked: float | None = None
 
     def poll(self) -> int | None:
-        if identity(self.number) != self.who:
+        if process_identity(self.number) != self.who:
             return implied_exit_status(self.folder)
         if self.asked is not None and time.monotonic() - self.asked > STOP_GRACE:
             self.kill()
@@ -120,7 +120,7 @@ class AdoptedJob:
         self._signal(signal.SIGKILL)
 
     def _signal(self, number: int) -> None:
-        if identity(self.number) == self.who:
+        if process_identity(self.number) == self.who:
             with suppress(ProcessLookupError):
                 os.killpg(self.number, number)
 

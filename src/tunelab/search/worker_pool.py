@@ -9,7 +9,7 @@ from typing import Any
 from optuna.trial import FrozenTrial, TrialState
 
 from tunelab.errors import TuneLabError
-from tunelab.record import RunFolder
+from tunelab.runs.run_dir import RunDirectory
 from tunelab.search.heartbeat import host_of, is_engine_alive
 from tunelab.search.space import Space
 from tunelab.search.study_folder import StudyFolder
@@ -203,7 +203,7 @@ def next_takeover(
         ended = read_outcome(run, implied_exit_status(run), objectives)
         if ended.state != "failed" or ended.kind not in RESUMABLE_FAILURES:
             return StaleTrial(trial, outcome=ended)
-        if not RunFolder(run).is_held():
+        if not RunDirectory(run).is_held():
             return StaleTrial(trial, resumes=(run / "run.json").is_file())
     return None
 

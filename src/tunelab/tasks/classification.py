@@ -1,4 +1,6 @@
-"""Classification of texts and text pairs: one label out of several, or any number of them; parsing and weighting labels."""
+"""Classification of texts and text pairs: one label out of several, or any number of them; parsing and weighting
+labels.
+"""
 
 import json
 from collections import Counter

@@ -1,4 +1,5 @@
-"""Multiple choice: the choices a record offers, the choice a generated answer means, the classes answers fall into.  Pure.
+"""Multiple choice: the choices a record offers, the choice a generated answer means, the classes answers fall into.
+Pure.
 
 C choices.
 """

@@ -1,6 +1,6 @@
-"""Where the numbers of a run go: the curves file always, and what the logger block asks for."""
+"""The loggers of a run, made from the logger block, and what the run is called in a tracker."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -8,25 +8,25 @@ from typing import Any
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
-from tunelab.console import is_main_process
 from tunelab.errors import ConfigError
-from tunelab.tracking.curves import CurveLogger
-from tunelab.tracking.trackio_run import TrackioRun
-from tunelab.tracking.wandb_start import make_wandb
-from tunelab.tracking.weights_and_biases import WandbRun
+from tunelab.runs.console import is_main_process
+from tunelab.tracking.csv_logger import CurveLogger
+from tunelab.tracking.trackio_logger import TrackioRun
+from tunelab.tracking.wandb_logger import WandbRun
+from tunelab.tracking.wandb_start import start_wandb
 
-KINDS = ("csv", "wandb", "tensorboard", "trackio", "none")
-EXTRAS = ("tensorboard", "trackio")  # kinds that need a package of their own name
+LOGGER_KINDS = ("csv", "wandb", "tensorboard", "trackio", "none")
+OPTIONAL_KINDS = ("tensorboard", "trackio")  # kinds that need a package of their own name
 ARTIFACTS = ("report", "export")
 
 
-def check_loggers(config: Mapping[str, Any]) -> list[str]:
+def logger_faults(config: Mapping[str, Any]) -> list[str]:
     """Every fault of a logger block, each as one sentence with a way out; loads nothing."""
     kind = str(config.get("kind") or "csv")
     faults = []
-    if kind not in KINDS:
-        faults.append(f"logger.kind is {kind!r}, which is no logger here; choose one of {', '.join(KINDS)}")
-    if kind in EXTRAS and find_spec(kind) is None:
+    if kind not in LOGGER_KINDS:
+        faults.append(f"logger.kind is {kind!r}, which is no logger here; choose one of {', '.join(LOGGER_KINDS)}")
+    if kind in OPTIONAL_KINDS and find_spec(kind) is None:
         faults.append(f"logger={kind} needs the package {kind}; pip install {kind}, or use logger=csv")
     if unknown := [str(name) for name in config.get("artifacts") or () if name not in ARTIFACTS]:
         faults.append(f"logger.artifacts holds {', '.join(unknown)}; a run leaves {' and '.join(ARTIFACTS)} to upload")
@@ -62,12 +62,12 @@ def build_loggers(
     Raises:
         ConfigError: If the block cannot be honoured.
     """
-    if faults := check_loggers(config):
+    if faults := logger_faults(config):
         raise ConfigError.listing(faults)
     loggers: list[Logger] = [CurveLogger(folder, resume_from_step=resume_from_step)]
     kind = str(config.get("kind") or "csv")
     if kind == "tensorboard":
-        from tunelab.tracking.tensorboard import TensorBoard  # imports an extra
+        from tunelab.tracking.tensorboard_logger import TensorBoard  # imports an extra
 
         loggers.append(TensorBoard(str(folder), run_config=run_config, resume_from_step=resume_from_step))
     if kind == "trackio" and is_main_process():
@@ -82,7 +82,7 @@ def build_loggers(
             )
         )
     if kind == "wandb":
-        run = make_wandb(
+        run = start_wandb(
             config,
             folder=folder,
             run_config=run_config,
@@ -110,3 +110,40 @@ def finish_loggers(loggers: Sequence[Logger], status: str) -> None:
             logger.finish(status)
         else:
             logger.finalize(status)
+
+
+MAX_TITLE_LENGTH = 120  # characters; W&B takes 128
+
+# Words that say where a run goes or how it is watched, not what it tries.
+_UNTELLING_PREFIXES = (
+    "hydra.",
+    "logger",
+    "trial.",
+    "search",
+    "callbacks",
+    "name=",
+    "save=",
+    "resume=",
+    "test=",
+    "eval.",
+)
+
+
+def run_title(place: str, words: Sequence[str], shared: Collection[str] = ()) -> str:
+    """Name a run after what sets it apart.
+
+    Args:
+        place: Where it stands, as a run folder or a trial's number; always first, so that no two runs share a name.
+        words: What its command line changed.
+        shared: Words that every run beside it has too, such as what all trials of a study were given.
+
+    Returns:
+        The place, then the telling words, cut at whole words to 120 characters.
+    """
+    telling = [word for word in words if word not in shared and not word.lstrip("+~").startswith(_UNTELLING_PREFIXES)]
+    found = place
+    for word in telling:
+        if len(found) + len(word) + 2 > MAX_TITLE_LENGTH:
+            return f"{found} …"
+        found = f"{found} {word}"
+    return found

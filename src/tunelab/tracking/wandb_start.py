@@ -1,19 +1,104 @@
-"""Start a W&B run: where it goes, what it is called, and the one line that says how to look at it."""
+"""Start of a W&B run: online or offline, its name and id, and the one line that says how to look at it.
+
+Left to itself, wandb asks for a key on a terminal, raises without one, and waits 90 seconds for a network.
+"""
 
 import os
 import secrets
+import shlex
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from tunelab.console import is_main_process
-from tunelab.tracking.redact import redact
-from tunelab.tracking.wandb_mode import Choice, choose_mode, read_netrc
-from tunelab.tracking.weights_and_biases import WandbRun
+from tunelab.errors import ConfigError
+from tunelab.runs.console import is_main_process
+from tunelab.runs.redact import redact
+from tunelab.tracking.wandb_logger import WandbRun
+
+WANDB_MODES = ("auto", "online", "offline", "disabled")
+_OLD_NAMES = {"run": "online", "dryrun": "offline"}  # what wandb also accepts in WANDB_MODE
 
 
-def make_wandb(
+class ModeChoice(NamedTuple):
+    """What was decided and why."""
+
+    mode: str  # online, offline or disabled
+    reason: str
+    explicit: bool  # somebody asked for this mode, so it needs no hint
+
+
+def choose_wandb_mode(
+    env: Mapping[str, str], netrc_text: str | None, config: Mapping[str, Any], *, hosts: tuple[str, ...] = ()
+) -> ModeChoice:
+    """Decide from the config, the environment and stored logins, in this order.
+
+    An explicit `mode` in the config wins, then WANDB_MODE, then whether a key for the host is at hand.  `online`
+    without any key becomes offline: wandb would stop and ask.
+
+    Args:
+        env: Environment variables.
+        netrc_text: Content of the netrc file; None where there is none.
+        config: The logger block; its `mode` counts.
+        hosts: Host names (with port, if any) whose stored login counts, besides that of WANDB_BASE_URL.
+
+    Raises:
+        ConfigError: If the mode is unknown.
+    """
+    asked, source = str(config.get("mode") or "auto"), "logger.mode"
+    if asked == "auto" and env.get("WANDB_MODE"):
+        asked, source = _OLD_NAMES.get(env["WANDB_MODE"], env["WANDB_MODE"]), "WANDB_MODE"
+    if asked not in WANDB_MODES:
+        raise ConfigError(f"{source} is {asked!r}; wandb would refuse it; choose one of {', '.join(WANDB_MODES)}")
+    key = _key_source(env, netrc_text, hosts)
+    if asked in ("offline", "disabled"):
+        return ModeChoice(asked, f"{source}={asked}", True)
+    if key is None:
+        reason = "no W&B key found" if asked == "auto" else f"{source}=online, but no W&B key was found"
+        return ModeChoice("offline", reason, False)
+    return ModeChoice("online", f"key from {key}", asked == "online")
+
+
+def _key_source(env: Mapping[str, str], netrc_text: str | None, hosts: tuple[str, ...]) -> str | None:
+    for name in ("WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE"):
+        if env.get(name, "").strip():
+            return name
+    own = urlsplit(env.get("WANDB_BASE_URL", "")).netloc
+    wanted = (own,) if own else hosts
+    return "netrc" if netrc_text is not None and _has_login(netrc_text, wanted) else None
+
+
+def _has_login(text: str, hosts: tuple[str, ...]) -> bool:
+    """Whether netrc text holds a password for one of the hosts; unreadable text holds none."""
+    lines = [line for line in text.splitlines() if not line.lstrip().startswith("#")]
+    try:
+        words = shlex.split(" ".join(lines))
+    except ValueError:
+        return False
+    machine: str | None = None
+    for word, following in pairwise(words):
+        if word == "machine":
+            machine = following
+        elif word == "default":
+            machine = None
+        elif word == "password" and machine in hosts and following:
+            return True
+    return False
+
+
+def read_netrc(env: Mapping[str, str]) -> str | None:
+    """Content of the file that NETRC names, else of the one in the home folder; None if there is none to read."""
+    candidates = [env["NETRC"]] if env.get("NETRC") else ["~/.netrc", "~/_netrc"]
+    for candidate in candidates:
+        try:
+            return Path(os.path.expanduser(candidate)).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError):
+            continue
+    return None
+
+
+def start_wandb(
     config: Mapping[str, Any],
     *,
     folder: Path,
@@ -42,7 +127,7 @@ def make_wandb(
     Raises:
         ConfigError: If the asked mode is unknown.
     """
-    choice = choose_mode(os.environ, read_netrc(os.environ), config, hosts=_hosts())
+    choice = choose_wandb_mode(os.environ, read_netrc(os.environ), config, hosts=_login_hosts())
     if choice.mode == "disabled" or not is_main_process():
         return None
     start = {
@@ -53,7 +138,7 @@ def make_wandb(
         "tags": _tags(config.get("tags")),
         "notes": config.get("notes"),
         "name": config.get("name") or name,
-        "id": config.get("id") or _identity(folder, keep=resume_from_step is not None),
+        "id": config.get("id") or _wandb_run_id(folder, keep=resume_from_step is not None),
         "config": redact(run_config),
     }
     start = {key: value if key == "config" else redact(value) for key, value in start.items() if value is not None}
@@ -64,7 +149,7 @@ def make_wandb(
     return run
 
 
-def _offline_hint(choice: Choice, folder: Path) -> str:
+def _offline_hint(choice: ModeChoice, folder: Path) -> str:
     look = f"look with: wandb leet {folder}"
     if choice.explicit and choice.mode == "offline":
         return f"W&B is offline; {look}"
@@ -72,7 +157,7 @@ def _offline_hint(choice: Choice, folder: Path) -> str:
     return f"W&B is offline ({reason}); {look} | upload with: wandb login && wandb sync {folder}/offline-run-*"
 
 
-def _hosts() -> tuple[str, ...]:
+def _login_hosts() -> tuple[str, ...]:
     """Hosts whose login wandb would use: the configured server and, where it is a front, the one behind it."""
     import wandb  # as above
 
@@ -89,7 +174,7 @@ def _hosts() -> tuple[str, ...]:
     return tuple(dict.fromkeys(urlsplit(address).netloc for address in servers))
 
 
-def _identity(folder: Path, *, keep: bool) -> str:
+def _wandb_run_id(folder: Path, *, keep: bool) -> str:
     """The id of this run folder's W&B run: a fresh one, or the one it had when the run goes on."""
     note = folder / "wandb" / "id.txt"
     if keep and note.is_file() and (known := note.read_text(encoding="utf-8").strip()):

@@ -1,0 +1,1 @@
+"""From checked settings to a trained, evaluated and recorded model."""

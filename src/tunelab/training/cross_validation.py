@@ -13,17 +13,16 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from tunelab import console
-from tunelab.atomic import write_json, write_text
 from tunelab.config.resource_paths import resolve_path
+from tunelab.config.schema import RunConfig
 from tunelab.errors import ConfigError, TuneLabError
-from tunelab.json_lines import Row
-from tunelab.lock import FolderLock
-from tunelab.record import RunFolder
-from tunelab.run_card import sha256_file
+from tunelab.runs import console
+from tunelab.runs.atomic_files import Row, write_json, write_text
+from tunelab.runs.locks import FolderLock
+from tunelab.runs.manifest import sha256_file
+from tunelab.runs.run_dir import RunDirectory
 from tunelab.search.trial_outcome import TRIAL_LOG, TrialOutcome, read_outcome
 from tunelab.search.trial_process import Executor, Job, LocalExecutor
-from tunelab.settings import Run
 
 
 @dataclass(frozen=True)
@@ -90,9 +89,9 @@ class CrossValidationFolder:
         """Held by the process that starts the folds."""
         return FolderLock(self.root / "cv.lock")
 
-    def fold(self, number: int) -> RunFolder:
+    def fold(self, number: int) -> RunDirectory:
         """The run folder of a fold."""
-        return RunFolder(self.root / f"fold_{number}")
+        return RunDirectory(self.root / f"fold_{number}")
 
     def write(self, facts: Mapping[str, Any], rows: Sequence[Row], found: Mapping[str, FoldScores]) -> None:
         """Leave both files.
@@ -117,7 +116,7 @@ class CrossValidationFolder:
         write_text(self.table, text.getvalue())
 
 
-def check_same_training(folder: RunFolder, wanted: Mapping[str, Any]) -> None:
+def check_same_training(folder: RunDirectory, wanted: Mapping[str, Any]) -> None:
     """Refuse to go on beside a fold that was trained with other settings or on other data.
 
     Args:
@@ -165,7 +164,7 @@ POLL_SECONDS = 0.05  # seconds between two looks at a training
 
 
 def cross_validate(
-    settings: Run,
+    settings: RunConfig,
     root: Path,
     overrides: Sequence[str],
     *,
@@ -214,13 +213,18 @@ def cross_validate(
         folder.lock.release()
 
 
-def fold_settings(settings: Run, number: int) -> Run:
+def fold_settings(settings: RunConfig, number: int) -> RunConfig:
     """The settings of one fold."""
     return replace(settings, cv={**settings.cv, "fold": number})
 
 
 def start_fold(
-    where: RunFolder, number: int, overrides: Sequence[str], beside: Sequence[str], executor: Executor, settings: Run
+    where: RunDirectory,
+    number: int,
+    overrides: Sequence[str],
+    beside: Sequence[str],
+    executor: Executor,
+    settings: RunConfig,
 ) -> Job:
     """Start a fold, or go on with one that was cut off."""
     train = [sys.executable, sys.argv[0]]
@@ -249,7 +253,7 @@ def wait_for_fold(job: Job, folder: CrossValidationFolder, overrides: Sequence[s
     return status
 
 
-def finished_outcome(where: RunFolder, number: int, status: int) -> TrialOutcome:
+def finished_outcome(where: RunDirectory, number: int, status: int) -> TrialOutcome:
     """How a fold ended.
 
     Raises:
@@ -266,12 +270,12 @@ def finished_outcome(where: RunFolder, number: int, status: int) -> TrialOutcome
     )
 
 
-def monitored_score(where: RunFolder) -> str:
+def monitored_score(where: RunDirectory) -> str:
     """The score that a fold followed."""
     return str((where.read_card().get("best") or {}).get("monitor"))
 
 
-def fold_row(where: RunFolder, number: int) -> Row:
+def fold_row(where: RunDirectory, number: int) -> Row:
     """What the table says of a fold beside its scores."""
     card, splits = where.read_card(), where.read_report()["splits"]
     return {
@@ -284,7 +288,7 @@ def fold_row(where: RunFolder, number: int) -> Row:
     }
 
 
-def write_summary(folder: CrossValidationFolder, settings: Run, overrides: Sequence[str]) -> float:
+def write_summary(folder: CrossValidationFolder, settings: RunConfig, overrides: Sequence[str]) -> float:
     """Write the table, and show it."""
     wheres = [folder.fold(number) for number in range(int(settings.cv["folds"]))]
     found = scores_over_folds([where.read_scores() for where in wheres])

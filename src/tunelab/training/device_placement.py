@@ -1,4 +1,6 @@
-"""The model on the training device and in the training precision, and what is computed there before training: packing, reference log-probabilities."""
+"""The model on the training device and in the training precision, and what is computed there before training:
+packing, reference log-probabilities.
+"""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,16 +11,16 @@ import torch
 from lightning.pytorch.plugins.precision import DoublePrecision
 from transformers import PreTrainedModel
 
+from tunelab.config.schema import RunConfig
 from tunelab.data.examples import Example
-from tunelab.equipment import precision
 from tunelab.models.packing_support import available_kernels, enable_packing
-from tunelab.settings import Run
 from tunelab.tasks.base import Task
 from tunelab.tasks.causal import CausalTask
+from tunelab.training.trainer import resolve_precision
 
 
 def add_reference_logprobs(
-    settings: Run, task: Task, model: PreTrainedModel, examples: Mapping[str, Sequence[Example]]
+    settings: RunConfig, task: Task, model: PreTrainedModel, examples: Mapping[str, Sequence[Example]]
 ) -> dict[str, Sequence[Example]]:
     """Examples of every split, completed by what the untrained model says of them where the task asks for it.
 
@@ -32,11 +34,11 @@ def add_reference_logprobs(
 
 
 @contextmanager
-def on_training_device(model: PreTrainedModel, settings: Run) -> Iterator[None]:
+def on_training_device(model: PreTrainedModel, settings: RunConfig) -> Iterator[None]:
     """Within this block the model is where it trains, in the precision it trains in."""
     training, home, kind = model.training, model.device, model.dtype
     place = select_training_device(str(settings.trainer["accelerator"]))
-    wanted = str(precision(settings.trainer["precision"]))
+    wanted = str(resolve_precision(settings.trainer["precision"]))
     numbers: AbstractContextManager[object] = nullcontext()
     if wanted.startswith("bf16"):
         numbers = torch.autocast(place.type, torch.bfloat16)
@@ -83,7 +85,7 @@ def select_training_device(accelerator: str) -> torch.device:
     return torch.device("cpu")
 
 
-def choose_packing(settings: Run, task: Task, model: PreTrainedModel) -> None:
+def choose_packing(settings: RunConfig, task: Task, model: PreTrainedModel) -> None:
     """Choose the rows of a causal task, and give the model the attention they need; other tasks pad.
 
     Raises:
@@ -91,7 +93,7 @@ def choose_packing(settings: Run, task: Task, model: PreTrainedModel) -> None:
     """
     if isinstance(task, CausalTask):
         device = select_training_device(str(settings.trainer["accelerator"]))
-        half = str(precision(settings.trainer["precision"])).startswith("bf16")
+        half = str(resolve_precision(settings.trainer["precision"])).startswith("bf16")
         task.flat = enable_packing(
             model,
             packing=settings.data["packing"],

@@ -8,12 +8,12 @@ from torch import nn
 from transformers import PreTrainedModel
 from typing_extensions import override
 
+from tunelab.config.schema import RunConfig
 from tunelab.data.examples import Batch, Example
 from tunelab.data.lazy_sequences import select_items
 from tunelab.data.leakage import evenly_spaced
 from tunelab.data.loader import BatchLoader
 from tunelab.errors import Diverged
-from tunelab.settings import Run
 from tunelab.tasks.base import Record, Scores, SourceScores, Task
 from tunelab.tasks.metrics.answer_metrics import GenerationEvaluator
 
@@ -144,7 +144,7 @@ class TrainSample(nn.Module):
 
 
 def make_train_sample(
-    settings: Run, task: Task, examples: Mapping[str, Sequence[Example]], *, flat: bool
+    settings: RunConfig, task: Task, examples: Mapping[str, Sequence[Example]], *, flat: bool
 ) -> TrainSample | None:
     """As many training rows as there are validation rows, at most `callbacks.gap_rows`, evenly spaced; or None."""
     rows = min(int(settings.callbacks["gap_rows"]), len(examples["validation"]))

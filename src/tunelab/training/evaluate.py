@@ -10,23 +10,23 @@ import lightning as L
 import torch
 from transformers import PreTrainedModel
 
-from tunelab.assemble import Prepared, fresh_adapter, fresh_model, make_data, make_module
-from tunelab.checkpoint_io import read_checkpoint, weights_sha256
+from tunelab.config.schema import RunConfig
 from tunelab.data.data_sources import DataSplits, Split, encode_split
 from tunelab.data.examples import Example
 from tunelab.data.readers import Records, read_records
 from tunelab.data.token_store import row_indices
 from tunelab.errors import TuneLabError
-from tunelab.json_lines import Row, read_lines, write_lines
 from tunelab.models.soft_prompt import prepend_soft_prompt, soft_prompt_ids
 from tunelab.models.unpadded_attention import micro_to_device
-from tunelab.module import FineTuner
-from tunelab.record import RunFolder
-from tunelab.restore import Trained
-from tunelab.settings import Run
+from tunelab.runs.atomic_files import Row, read_json_lines, write_json_lines
+from tunelab.runs.checkpoint import read_checkpoint, weights_sha256
+from tunelab.runs.run_dir import RunDirectory
+from tunelab.training.components import RunComponents, build_adapter, build_datamodule, build_model, build_module
 from tunelab.training.datamodule import BatchDataModule
 from tunelab.training.device_placement import add_reference_logprobs
 from tunelab.training.generation_eval import SMALL_MODEL_PARAMETERS, rows_to_generate
+from tunelab.training.load_run import TrainedRun
+from tunelab.training.module import FineTuner
 
 
 @dataclass
@@ -45,7 +45,7 @@ class EvalOutcome:
 
 
 def evaluate_best_checkpoint(
-    prepared: Prepared, module: FineTuner, data: BatchDataModule, trainer: L.Trainer, folder: RunFolder
+    prepared: RunComponents, module: FineTuner, data: BatchDataModule, trainer: L.Trainer, folder: RunDirectory
 ) -> EvalOutcome:
     """Load the best weights; score validation, the base model and the test split, in this order.
 
@@ -61,7 +61,7 @@ def evaluate_best_checkpoint(
         outcome.scores |= flatten_metrics(trainer.validate(module, datamodule=data, verbose=False))
     if prepared.examples["test"] and prepared.settings.test:
         if evaluates_base(prepared.settings.eval["base"], prepared, module.model):
-            untrained = make_module(prepared, fresh_model(prepared.settings, prepared.task, prepared.tokenizer))
+            untrained = build_module(prepared, build_model(prepared.settings, prepared.task, prepared.tokenizer))
             # both read the same rows, so both need the same attention
             untrained.model.set_attn_implementation(module.model.config._attn_implementation)
             untrained.test_name = "base"
@@ -72,11 +72,11 @@ def evaluate_best_checkpoint(
 
 
 def evaluate_test_split(
-    prepared: Prepared,
+    prepared: RunComponents,
     module: FineTuner,
     data: BatchDataModule,
     trainer: L.Trainer,
-    folder: RunFolder,
+    folder: RunDirectory,
     outcome: EvalOutcome,
 ) -> None:
     """Score one model on the test split, and leave its predictions in the run folder."""
@@ -106,13 +106,13 @@ def evaluate_test_split(
     trainer.strategy.barrier()
 
 
-def generated_test_rows(prepared: Prepared) -> frozenset[int] | None:
+def generated_test_rows(prepared: RunComponents) -> frozenset[int] | None:
     """The test rows that are answered; None where predictions of all are kept."""
     count = prepared.settings.eval["test_rows"]
     return None if count is None or not prepared.task.answer_names else rows_to_generate(prepared, "test", int(count))
 
 
-def evaluates_base(wanted: Any, prepared: Prepared, model: PreTrainedModel) -> bool:
+def evaluates_base(wanted: Any, prepared: RunComponents, model: PreTrainedModel) -> bool:
     """Whether to score the model before training; a new head has nothing to say, so only answers count."""
     if wanted == "auto":
         return prepared.task.speaks_untrained and sum(p.numel() for p in model.parameters()) <= SMALL_MODEL_PARAMETERS
@@ -144,7 +144,7 @@ class EvalResult:
     predictions: list[dict[str, Any]]
 
 
-def read_eval_split(settings: Run, source: str) -> tuple[Records, Split]:
+def read_eval_split(settings: RunConfig, source: str) -> tuple[Records, Split]:
     """The records of a file, read as the run read its own.
 
     Raises:
@@ -162,7 +162,7 @@ def read_eval_split(settings: Run, source: str) -> tuple[Records, Split]:
     return records, Split(records.rows, [records.where(i) for i in range(len(records.rows))])
 
 
-def evaluate_split(trained: Trained, split: Split) -> EvalResult:
+def evaluate_split(trained: TrainedRun, split: Split) -> EvalResult:
     """Score a model, in the batches, the order and the precision of training's test pass.
 
     Raises:
@@ -172,19 +172,19 @@ def evaluate_split(trained: Trained, split: Split) -> EvalResult:
     encoded, counts = encode_split(split, task)
     examples: Sequence[Example] = list(encoded)
     if task.needs_reference:
-        base = fresh_adapter(settings, task, trained.tokenizer).model
+        base = build_adapter(settings, task, trained.tokenizer).model
         base.set_attn_implementation(model.config._attn_implementation)
         examples = list(add_reference_logprobs(settings, task, base, {"test": examples})["test"])
     examples = prepend_soft_prompt(examples, soft_prompt_ids(model))
     empty = Split()
     sources = DataSplits({"train": empty, "validation": empty, "test": split}, {}, [])
-    prepared = Prepared(
+    prepared = RunComponents(
         settings, task, sources, trained.tokenizer, {"test": examples}, {"test": counts}, adapter=trained.adapter
     )
     scores, chosen = task.scores().to(model.device), generated_test_rows(prepared)
     found: list[dict[str, Any]] = []
     with trained.use():
-        for step in make_data(prepared).loader("test"):
+        for step in build_datamodule(prepared).loader("test"):
             for cpu in step.micros:
                 micro = micro_to_device(cpu, model.device)
                 logits = task.logits(model, micro)
@@ -204,7 +204,7 @@ def evaluate_split(trained: Trained, split: Split) -> EvalResult:
     return EvalResult(numbers, tables, counts, found)
 
 
-def record_evaluation(folder: RunFolder, records: Records) -> list[str]:
+def record_evaluation(folder: RunDirectory, records: Records) -> list[str]:
     """What is to be said of the file: whether the run has seen it, and how often it was looked at; counts this look.
 
     A file that is looked at until a score pleases no longer tests anything.
@@ -216,12 +216,12 @@ def record_evaluation(folder: RunFolder, records: Records) -> list[str]:
         why for name, why in SPLIT_USES.items() if config.get(name) and shas.get(str(config[name])) == records.sha256
     ]
     told = [f"the run used this very file for {' and '.join(uses)}"] if uses else []
-    past = read_lines(folder.looks) if folder.looks.is_file() else []
+    past = read_json_lines(folder.looks) if folder.looks.is_file() else []
     time = datetime.now(UTC).isoformat(timespec="seconds")
     now: Row = {"time": time, "sha256": records.sha256, "data": records.source}
     count = 1 + sum(look["sha256"] == records.sha256 for look in past)
     try:
-        write_lines(folder.looks, [*past, now])
+        write_json_lines(folder.looks, [*past, now])
     except TuneLabError as fault:
         told.append(f"this look is not counted: {fault}")
     return [*told, f"look {count} at this file with this run; a choice made by it needs another file to be tested"]

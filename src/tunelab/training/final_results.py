@@ -7,42 +7,42 @@ from typing import Any
 
 from lightning.pytorch.loggers import Logger
 
-from tunelab.assemble import Prepared
-from tunelab.record import RunFolder
-from tunelab.tracking.showing import Shown, Shows, worst_first
+from tunelab.runs.run_dir import RunDirectory
+from tunelab.tracking.base import ResultsLogger, RunResults, worst_predictions
+from tunelab.training.components import RunComponents
 from tunelab.training.evaluate import EvalOutcome
 
 
-def log_results(prepared: Prepared, folder: RunFolder, outcome: EvalOutcome, loggers: Sequence[Logger]) -> None:
+def log_results(prepared: RunComponents, folder: RunDirectory, outcome: EvalOutcome, loggers: Sequence[Logger]) -> None:
     """Let every tracker that can show the results of a run, once it is complete and its card closed."""
-    showing = [logger for logger in loggers if isinstance(logger, Shows)]
+    showing = [logger for logger in loggers if isinstance(logger, ResultsLogger)]
     if showing:
         shown = gather_results(prepared, folder, outcome)
         for logger in showing:
             logger.show(shown)
 
 
-def gather_results(prepared: Prepared, folder: RunFolder, outcome: EvalOutcome) -> Shown:
+def gather_results(prepared: RunComponents, folder: RunDirectory, outcome: EvalOutcome) -> RunResults:
     """Scores, confusion matrices, the worst predictions, and the files to keep with the run."""
     wanted = prepared.settings.logger
     confusion = {split: found["confusion"] for split, found in outcome.tables.items() if "confusion" in found}
     labels: list[str] = next((found["labels"] for found in outcome.tables.values() if "confusion" in found), [])
     matrices = {split: table for split, table in confusion.items() if len(table) == len(labels)}  # multilabel: C of 2x2
-    return Shown(
+    return RunResults(
         scores={name: value for name, value in outcome.scores.items() if isfinite(value)},
         labels=labels,
         confusion=matrices,
-        predictions=worst_first(read_predictions(folder), int(wanted.get("rows") or 0)),
+        predictions=worst_predictions(read_predictions(folder), int(wanted.get("rows") or 0)),
         files=tracked_files(folder, list(wanted.get("artifacts") or ())),
     )
 
 
-def read_predictions(folder: RunFolder) -> list[dict[str, Any]]:
+def read_predictions(folder: RunDirectory) -> list[dict[str, Any]]:
     """The predictions of the test split; none where it was left alone."""
     return folder.read_predictions() if folder.predictions.is_file() else []
 
 
-def tracked_files(folder: RunFolder, wanted: list[str]) -> dict[str, Path]:
+def tracked_files(folder: RunDirectory, wanted: list[str]) -> dict[str, Path]:
     """What the trackers are asked to keep, as far as the run has left it."""
     places = {"export": folder.export}
     if "report" in wanted:

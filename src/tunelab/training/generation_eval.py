@@ -4,15 +4,15 @@ from collections.abc import Iterable
 from hashlib import blake2b
 from heapq import nsmallest
 
-from tunelab.assemble import Prepared
+from tunelab.config.schema import RunConfig
 from tunelab.data.examples import Example
 from tunelab.errors import ConfigError
 from tunelab.models.architecture import context_limit
 from tunelab.models.soft_prompt import soft_prompt_ids
-from tunelab.settings import Run
 from tunelab.tasks.base import Task
 from tunelab.tasks.instruction import Instruction
 from tunelab.tasks.metrics.answer_metrics import GenerationEvaluator
+from tunelab.training.components import RunComponents
 
 SMALL_MODEL_PARAMETERS = 50_000_000  # parameters up to which answers are generated unasked
 
@@ -33,19 +33,19 @@ def sample_rows(contents: Iterable[tuple[int, str]], count: int | None, *, seed:
     return frozenset(row for _, row in nsmallest(count, keyed))
 
 
-def rows_to_generate(prepared: Prepared, split: str, count: int | None) -> frozenset[int]:
+def rows_to_generate(prepared: RunComponents, split: str, count: int | None) -> frozenset[int]:
     """The rows of a split that are answered: of those that ask something, at most `count`."""
     task, rows = prepared.task, prepared.sources.splits[split].rows
     asking = (example.row for example in prepared.examples[split] if task.asks(rows[example.row]))
     return sample_rows(((row, task.content(rows[row])) for row in asking), count, seed=prepared.settings.seed)
 
 
-def monitors_generation(settings: Run, task: Task) -> bool:
+def monitors_generation(settings: RunConfig, task: Task) -> bool:
     """Whether the best checkpoint is picked by a score of generated answers."""
     return settings.monitor.removeprefix("val/") in {*task.answer_names} - {*task.score_names}
 
 
-def generates_in_validation(prepared: Prepared) -> bool:
+def generates_in_validation(prepared: RunComponents) -> bool:
     """Whether answers are generated at each validation."""
     settings = prepared.settings
     if settings.eval["generate"] is False or settings.eval["generate_rows"] == 0 or not prepared.examples["validation"]:
@@ -57,7 +57,7 @@ def generates_in_validation(prepared: Prepared) -> bool:
     return settings.eval["generate"] is True or monitors_generation(settings, prepared.task) or small
 
 
-def make_generation_evaluator(prepared: Prepared) -> GenerationEvaluator | None:
+def make_generation_evaluator(prepared: RunComponents) -> GenerationEvaluator | None:
     """What has answers generated at each validation; None where that is not wanted.
 
     Raises:
@@ -78,7 +78,7 @@ def make_generation_evaluator(prepared: Prepared) -> GenerationEvaluator | None:
     return None
 
 
-def generation_notes(prepared: Prepared) -> list[str]:
+def generation_notes(prepared: RunComponents) -> list[str]:
     """What is to be told of the answers before anything is generated: a sample, prompts that do not fit."""
     limit, found = context_limit(prepared.model.config), []
     if not isinstance(prepared.task, Instruction):
@@ -96,7 +96,7 @@ def generation_notes(prepared: Prepared) -> list[str]:
     return found
 
 
-def prompt_fills_context(prepared: Prepared, split: str, example: Example, limit: int) -> bool:
+def prompt_fills_context(prepared: RunComponents, split: str, example: Example, limit: int) -> bool:
     """Whether the prompt of an example leaves no room for an answer."""
     task, record = prepared.task, prepared.sources.splits[split].rows[example.row]
     shortest = limit if task.limit is None else min(limit, task.limit)

@@ -1,4 +1,6 @@
-"""Memory of training on one device: the planned steps, the heaviest forward and backward passes, and what it all adds up to."""
+"""Memory of training on one device: the planned steps, the heaviest forward and backward passes, and what it all adds
+up to.
+"""
 
 import gc
 import os
@@ -13,7 +15,7 @@ from tunelab.data.batching import BatchPlan
 from tunelab.data.examples import IGNORE, MicroBatch
 from tunelab.data.loader import BatchLoader
 from tunelab.models.unpadded_attention import micro_to_device
-from tunelab.module import FineTuner
+from tunelab.training.module import FineTuner
 
 CGROUP = Path("/sys/fs/cgroup")  # of a container, where it is bound
 

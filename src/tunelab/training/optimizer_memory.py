@@ -10,11 +10,11 @@ from torch import Tensor
 from torch.nn import Parameter
 from transformers import PreTrainedModel
 
-from tunelab import build
+from tunelab.config import instantiate
+from tunelab.config.schema import RunConfig
 from tunelab.models.freezing import parameter_depths
 from tunelab.models.mup import hidden_matrices
 from tunelab.optim.param_groups import build_param_groups, trainable_parameters
-from tunelab.settings import Run
 from tunelab.training.memory_profile import peak_bytes
 
 STAND_IN_SHAPE = (67, 71, 7, 5, 3)  # sides of a stand-in: primes, so that the sides of its state tell which is which
@@ -37,14 +37,14 @@ class OptimizerMemory:
     again: bool
 
 
-def measure_optimizer_memory(model: PreTrainedModel, settings: Run, device: torch.device) -> OptimizerMemory:
+def measure_optimizer_memory(model: PreTrainedModel, settings: RunConfig, device: torch.device) -> OptimizerMemory:
     """What the optimizer of a run will take for a model.
 
     Parameters of one group, number of dimensions and treatment share a stand-in, which takes real steps; each side of
     a state tensor that is a side of the stand-in grows with the parameter.  So factored and mixed optimizers
     (Adafactor; Muon beside AdamW) are counted as they are.
     """
-    target = build.find(str(settings.optimizer["_target_"]))
+    target = instantiate.import_target(str(settings.optimizer["_target_"]))
     groups, given = build_param_groups(model, settings), dict[str, Any]()
     hidden: set[int] = set()
     if "hidden" in signature(target).parameters:
@@ -61,7 +61,7 @@ def measure_optimizer_memory(model: PreTrainedModel, settings: Run, device: torc
     ]
     if hidden:
         given["hidden"] = [double for (*_, inside), double in doubles.items() if inside]
-    optimizer = build.make(settings.optimizer, **given)(small)
+    optimizer = instantiate.make_factory(settings.optimizer, **given)(small)
     again = bool(getattr(optimizer, "needs_closure", False))
     for _ in range(SETTLING_STEPS + max(int(group.get("history_size", 0)) for group in optimizer.param_groups)):
         step_with_fresh_gradient(optimizer, list(doubles.values()))

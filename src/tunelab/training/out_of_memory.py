@@ -2,8 +2,8 @@
 
 import torch
 
+from tunelab.config.schema import RunConfig
 from tunelab.errors import TuneLabError
-from tunelab.settings import Run
 
 OUT_OF_MEMORY_TEXTS = ("out of memory", "not enough memory", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
 
@@ -17,7 +17,7 @@ def is_out_of_memory(fault: BaseException) -> bool:
     )
 
 
-def explain_out_of_memory(fault: BaseException, settings: Run) -> TuneLabError:
+def explain_out_of_memory(fault: BaseException, settings: RunConfig) -> TuneLabError:
     """The fault in words.  A step may be cut into smaller passes and stays the same, so that comes first."""
     tries = [
         f"micro_tokens={max(1, settings.micro_tokens // 2)} (now {settings.micro_tokens}; the steps stay the same), or "

@@ -4,14 +4,14 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from tunelab import console
 from tunelab.analysis.doctor import DOCTOR_CHECKS, format_findings, run_doctor
 from tunelab.analysis.run_signals import Finding, RunSignals
-from tunelab.atomic import write_json
-from tunelab.record import RunFolder
+from tunelab.runs import console
+from tunelab.runs.atomic_files import write_json
+from tunelab.runs.run_dir import RunDirectory
 
 
-def read_run_signals(folder: RunFolder) -> RunSignals:
+def read_run_signals(folder: RunDirectory) -> RunSignals:
     """What a run has written by now; what is not there yet is left out."""
     card: dict[str, Any] = folder.read_card() if folder.card.is_file() else {}
     settings = card.get("config") or {}
@@ -27,7 +27,7 @@ def read_run_signals(folder: RunFolder) -> RunSignals:
     )
 
 
-def diagnose_run(folder: RunFolder, *, write: bool) -> list[Finding]:
+def diagnose_run(folder: RunDirectory, *, write: bool) -> list[Finding]:
     """Every finding on a run; with `write` they are left in `doctor.json` too."""
     run = read_run_signals(folder)
     found = run_doctor(run)
@@ -36,13 +36,13 @@ def diagnose_run(folder: RunFolder, *, write: bool) -> list[Finding]:
     return found
 
 
-def diagnose_finished_run(folder: RunFolder) -> None:
+def diagnose_finished_run(folder: RunDirectory) -> None:
     """Say what is wrong with a run that has ended, however it did, and leave it in `doctor.json`."""
     if folder.curves.is_file() or folder.read_card().get("status") == "diverged":
         console.show_lines("doctor", format_findings(diagnose_run(folder, write=True)))
 
 
-def write_findings(folder: RunFolder, run: RunSignals, found: Sequence[Finding]) -> None:
+def write_findings(folder: RunDirectory, run: RunSignals, found: Sequence[Finding]) -> None:
     """Leave `doctor.json`: the findings, what was looked for, and up to which step."""
     steps = [int(row["step"]) for row in run.curves]
     facts = {

@@ -15,14 +15,13 @@ from tunelab.analysis.model_inspection import (
     model_parts,
 )
 from tunelab.analysis.model_inspection import measure_layer_signals as measure_signals
-from tunelab.assemble import Prepared, make_data, make_module, planned_steps
-from tunelab.callbacks.flops import StepCost, step_cost
+from tunelab.config.schema import RunConfig
 from tunelab.data.loader import BatchLoader
+from tunelab.models.flops import StepFlops, step_flops
 from tunelab.models.unpadded_attention import micro_to_device
-from tunelab.module import FineTuner
 from tunelab.optim.factory import build_schedule, follows_plateau
 from tunelab.optim.schedules import warmup_steps
-from tunelab.settings import Run
+from tunelab.training.components import RunComponents, build_datamodule, build_module, count_planned_steps
 from tunelab.training.device_placement import on_training_device, select_training_device
 from tunelab.training.memory_profile import (
     TrainingMemory,
@@ -34,6 +33,7 @@ from tunelab.training.memory_profile import (
     tensor_bytes,
     workspace_bytes,
 )
+from tunelab.training.module import FineTuner
 from tunelab.training.optimizer_memory import measure_optimizer_memory
 from tunelab.training.trial_steps import TrainingSpeed, device_name, measure_speed, preserve_model
 
@@ -57,7 +57,7 @@ class LearningRateCurve:
     follows: bool
 
 
-def learning_rate_curve(settings: Run, total: int) -> LearningRateCurve:
+def learning_rate_curve(settings: RunConfig, total: int) -> LearningRateCurve:
     """The rate at evenly spaced steps, the corners of the warm-up among them."""
     factor: Callable[[int], float] = build_schedule(settings.scheduler, total)
     warmup = warmup_steps(float(settings.scheduler.get("warmup", 0)), total)
@@ -97,7 +97,7 @@ class RunInspection:
     parts: Sequence[ModelPart]
     work: Workload
     steps: int
-    cost: StepCost
+    cost: StepFlops
     memory: TrainingMemory
     room: int | None
     curve: LearningRateCurve
@@ -123,18 +123,18 @@ class RunInspection:
         return self.speed.expected(self.tokens)
 
 
-def inspect_run(prepared: Prepared) -> RunInspection:
+def inspect_run(prepared: RunComponents) -> RunInspection:
     """Look at everything; model and random numbers are afterwards as they were."""
     settings, model = prepared.settings, prepared.model
     device = select_training_device(str(settings.trainer["accelerator"]))
-    steps = planned_steps(settings, prepared.epoch_rows)
-    loader = make_data(prepared).loader("train")
+    steps = count_planned_steps(settings, prepared.epoch_rows)
+    loader = build_datamodule(prepared).loader("train")
     work = plan_workload(loader)
     free = free_bytes(device)
     weights = tensor_bytes([*model.parameters(), *model.buffers()])
     room = None if free is None else free + (weights if model.device.type == device.type else 0)
     with preserve_model(model):
-        module = make_module(prepared, model)
+        module = build_module(prepared, model)
         with on_training_device(model, settings):
             signals = measure_signals(model, lambda: mean_loss(module, loader, work.heaviest[0][:SIGNAL_SEQUENCES]))
         memory = measure_memory(prepared, module, loader, work, device, room)
@@ -143,9 +143,18 @@ def inspect_run(prepared: Prepared) -> RunInspection:
         else:
             speed = measure_speed(prepared, module)
         return RunInspection(
-            architecture_sizes(model), model_parts(model), work, steps, step_cost(model), memory, room, learning_rate_curve(settings, steps), signals,
-            assess_signals(signals), speed,
-        )  # fmt: skip
+            architecture_sizes(model),
+            model_parts(model),
+            work,
+            steps,
+            step_flops(model),
+            memory,
+            room,
+            learning_rate_curve(settings, steps),
+            signals,
+            assess_signals(signals),
+            speed,
+        )
 
 
 def mean_loss(module: FineTuner, loader: BatchLoader, rows: Sequence[int]) -> Tensor:
@@ -155,7 +164,12 @@ def mean_loss(module: FineTuner, loader: BatchLoader, rows: Sequence[int]) -> Te
 
 
 def measure_memory(
-    prepared: Prepared, module: FineTuner, loader: BatchLoader, work: Workload, device: torch.device, room: int | None
+    prepared: RunComponents,
+    module: FineTuner,
+    loader: BatchLoader,
+    work: Workload,
+    device: torch.device,
+    room: int | None,
 ) -> TrainingMemory:
     """Everything that stands in memory, and what passes."""
     model, regularizer = prepared.model, module.regularizer

@@ -19,12 +19,12 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedModel
 from typing_extensions import override
 
-from tunelab.assemble import Prepared, make_data
 from tunelab.data.examples import Batch
-from tunelab.equipment import make_trainer
 from tunelab.errors import Diverged
-from tunelab.module import FineTuner
+from tunelab.training.components import RunComponents, build_datamodule
 from tunelab.training.device_placement import select_training_device
+from tunelab.training.module import FineTuner
+from tunelab.training.trainer import build_trainer
 
 SPEED_STEPS = 5
 
@@ -91,7 +91,7 @@ def synchronize(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def measure_speed(prepared: Prepared, module: FineTuner) -> TrainingSpeed:
+def measure_speed(prepared: RunComponents, module: FineTuner) -> TrainingSpeed:
     """Train the first steps of the run on one device, without validation; the model is changed by it."""
     clock, device = StepTimer(), select_training_device(str(prepared.settings.trainer["accelerator"]))
     gc.collect()
@@ -121,7 +121,7 @@ SINGLE_DEVICE = {"devices": 1, "num_nodes": 1, "strategy": "auto"}  # a step is 
 
 
 def run_trial_steps(
-    prepared: Prepared,
+    prepared: RunComponents,
     module: FineTuner,
     count: int,
     callbacks: Sequence[Callback],
@@ -144,10 +144,10 @@ def run_trial_steps(
     given: Any = None if steps is None else list(steps)  # a list of its own is what DataLoader takes for a data set
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*have no `val_dataloader`")  # on purpose
-        trainer = make_trainer(settings, Path(folder), callbacks, [])
+        trainer = build_trainer(settings, Path(folder), callbacks, [])
         try:
             if given is None:
-                trainer.fit(module, datamodule=make_data(prepared))
+                trainer.fit(module, datamodule=build_datamodule(prepared))
             else:
                 trainer.fit(module, DataLoader(given, batch_size=None, collate_fn=lambda step: step))
         finally:

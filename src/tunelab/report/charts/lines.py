@@ -70,11 +70,17 @@ def band_paths(series: Series, place: int, area: PlotArea) -> Iterator[str]:
         upper = [(area.x.place(series.xs[at]), area.y.place(series.high[at])) for at in kept]
         lower = [(area.x.place(series.xs[at]), area.y.place(series.low[at])) for at in reversed(kept)]
         if len(kept) > 1:
-            yield f'<path class="{colour_class(place)}" d="{path_data(upper + lower)}Z" fill="currentColor" fill-opacity=".16"/>'
+            yield (
+                f'<path class="{colour_class(place)}" d="{path_data(upper + lower)}Z" fill="currentColor"'
+                ' fill-opacity=".16"/>'
+            )
         elif kept:
             (x, top), (_, bottom) = upper[0], lower[0]
             d = f"M{coordinate(x)} {coordinate(top)}V{coordinate(bottom)}"
-            yield f'<path class="{colour_class(place)}" d="{d}" stroke="currentColor" stroke-width="6" stroke-opacity=".3"/>'
+            yield (
+                f'<path class="{colour_class(place)}" d="{d}" stroke="currentColor" stroke-width="6"'
+                ' stroke-opacity=".3"/>'
+            )
 
 
 def curve_elements(series: Series, place: int, area: PlotArea) -> Iterator[str]:

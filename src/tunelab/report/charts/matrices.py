@@ -114,7 +114,10 @@ def cell_elements(
         share = abs(value - centre) / reach if reach else 0.0
     strength = MIN_CELL_OPACITY + (MAX_CELL_OPACITY - MIN_CELL_OPACITY) * share
     hue = "c1" if centre is not None and value < centre else "c0"
-    box = f'x="{coordinate(x + 1)}" y="{coordinate(y + 1)}" width="{coordinate(wide - 2)}" height="{coordinate(ROW_HEIGHT - 2)}" rx="3"'
+    box = (
+        f'x="{coordinate(x + 1)}" y="{coordinate(y + 1)}" width="{coordinate(wide - 2)}"'
+        f' height="{coordinate(ROW_HEIGHT - 2)}" rx="3"'
+    )
     ink = "on" if strength > INVERT_TEXT_FROM else "ink"
     size = f' style="font-size:{small:.0f}px"' if small < 12 else ""
     words = text_element(x + wide / 2, y + ROW_HEIGHT / 2 + 4.5, format_number(value), ink, "middle").replace(

@@ -16,17 +16,17 @@ import torch
 from torch import Tensor
 
 from tunelab.analysis.number_format import format_number
-from tunelab.assemble import Prepared, make_data, make_module, planned_steps
 from tunelab.data.batching import longest_first, mix_seeds, shuffled_order, split_micro_batches
 from tunelab.data.loader import BatchLoader
 from tunelab.models.unpadded_attention import micro_to_device
-from tunelab.module import FineTuner
 from tunelab.report.charts.axes import ReferenceLine, Series
 from tunelab.report.charts.chart_page import Figure, Section, Table
 from tunelab.report.charts.lines import line_chart
+from tunelab.training.components import RunComponents, build_datamodule, build_module, count_planned_steps
 from tunelab.training.device_placement import on_training_device
 from tunelab.training.finders.base import FinderResult
 from tunelab.training.memory_profile import collate_rows
+from tunelab.training.module import FineTuner
 from tunelab.training.trial_steps import preserve_model, run_trial_steps
 
 
@@ -125,13 +125,13 @@ class NoiseMeasurement:
     found: NoiseScale
 
 
-def find_batch_size(prepared: Prepared) -> FinderResult:
+def find_batch_size(prepared: RunComponents) -> FinderResult:
     """Measure twice; model and random numbers are afterwards as they were."""
     settings, model = prepared.settings, prepared.model
-    later = min(LATER_STEPS, planned_steps(settings, prepared.epoch_rows) // 2)
-    loader = make_data(prepared).loader("train")
+    later = min(LATER_STEPS, count_planned_steps(settings, prepared.epoch_rows) // 2)
+    loader = build_datamodule(prepared).loader("train")
     with preserve_model(model):
-        module = make_module(prepared, model)
+        module = build_module(prepared, model)
         looks = [NoiseMeasurement(0, measure_noise_scale(prepared, module, loader))]
         if later:
             run_trial_steps(prepared, module, later, [])
@@ -139,7 +139,7 @@ def find_batch_size(prepared: Prepared) -> FinderResult:
     return batch_size_result(looks, settings.batch_size, len(prepared.examples["train"]))
 
 
-def measure_noise_scale(prepared: Prepared, module: FineTuner, loader: BatchLoader) -> NoiseScale:
+def measure_noise_scale(prepared: RunComponents, module: FineTuner, loader: BatchLoader) -> NoiseScale:
     """The noise scale at the weights as they are, from as many rows as it takes to see it.
 
     Rows come in an order of their own, so that the first steps are not measured on what they have just learned.

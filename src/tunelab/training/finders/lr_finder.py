@@ -14,12 +14,12 @@ import lightning as L
 from typing_extensions import override
 
 from tunelab.analysis.number_format import format_number
-from tunelab.assemble import Prepared, make_module
 from tunelab.data.examples import Batch
 from tunelab.errors import ConfigError, Diverged
 from tunelab.report.charts.axes import ReferenceLine, Series
 from tunelab.report.charts.chart_page import Figure, Section
 from tunelab.report.charts.lines import line_chart
+from tunelab.training.components import RunComponents, build_module
 from tunelab.training.finders.base import FinderResult
 from tunelab.training.trial_steps import preserve_model, run_trial_steps
 
@@ -141,7 +141,7 @@ class LossRecorder(L.Callback):
         trainer.should_stop = trainer.should_stop or self.left
 
 
-def find_lr(prepared: Prepared, *, steps: int = RANGE_STEPS, decades: float = RANGE_DECADES) -> FinderResult:
+def find_lr(prepared: RunComponents, *, steps: int = RANGE_STEPS, decades: float = RANGE_DECADES) -> FinderResult:
     """Try rates, a step each; model and random numbers are afterwards as they were.
 
     Args:
@@ -152,11 +152,11 @@ def find_lr(prepared: Prepared, *, steps: int = RANGE_STEPS, decades: float = RA
     return lr_result(run_range_test(prepared, steps=steps, decades=decades), prepared.settings.lr)
 
 
-def run_range_test(prepared: Prepared, *, steps: int, decades: float) -> RangeTest:
+def run_range_test(prepared: RunComponents, *, steps: int, decades: float) -> RangeTest:
     """The range test itself."""
     rates, seen = geometric_rates(prepared.settings.lr, decades, steps), LossRecorder()
     with preserve_model(prepared.model):
-        module = make_module(prepared, prepared.model)
+        module = build_module(prepared, prepared.model)
         module.schedule = lambda step: rates[min(step, steps - 1)] / prepared.settings.lr
         try:
             run_trial_steps(prepared, module, steps, [seen])

@@ -6,18 +6,18 @@ from dataclasses import dataclass
 
 import torch
 
-from tunelab.assemble import Prepared, make_data, make_module
 from tunelab.data.batching import longest_first
 from tunelab.data.examples import Batch
 from tunelab.data.loader import BatchLoader
 from tunelab.errors import ConfigError
-from tunelab.module import FineTuner
 from tunelab.report.charts.axes import ReferenceLine, Series
 from tunelab.report.charts.chart_page import Figure, Table
 from tunelab.report.charts.lines import line_chart
+from tunelab.training.components import RunComponents, build_datamodule, build_module
 from tunelab.training.device_placement import select_training_device
 from tunelab.training.finders.base import FinderResult
 from tunelab.training.memory_profile import collate_rows, free_bytes, peak_bytes, plan_workload
+from tunelab.training.module import FineTuner
 from tunelab.training.out_of_memory import is_out_of_memory
 from tunelab.training.trial_steps import preserve_model, run_trial_steps
 
@@ -40,7 +40,7 @@ class MemoryAttempt:
     memory: int | None
 
 
-def find_micro_tokens(prepared: Prepared) -> FinderResult:
+def find_micro_tokens(prepared: RunComponents) -> FinderResult:
     """Try sizes; model and random numbers are afterwards as they were.
 
     Raises:
@@ -48,11 +48,11 @@ def find_micro_tokens(prepared: Prepared) -> FinderResult:
     """
     settings, model = prepared.settings, prepared.model
     device = select_training_device(str(settings.trainer["accelerator"]))
-    loader = make_data(prepared).loader("train")
+    loader = build_datamodule(prepared).loader("train")
     rows = longest_first(range(len(loader.examples)), loader.lengths)
     limit, attempts = min(settings.batch_size, len(rows)), list[MemoryAttempt]()
     with preserve_model(model):
-        module = make_module(prepared, model)
+        module = build_module(prepared, model)
         module.schedule = lambda step: 0.0  # a step that moves nothing takes the same memory
         free = free_bytes(device)
         room = None if free is None else int(USABLE_MEMORY_SHARE * free)
@@ -84,7 +84,7 @@ def padded_tokens(loader: BatchLoader, rows: Sequence[int]) -> int:
 
 
 def measure_attempt(
-    prepared: Prepared,
+    prepared: RunComponents,
     module: FineTuner,
     loader: BatchLoader,
     rows: Sequence[int],

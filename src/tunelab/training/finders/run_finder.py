@@ -3,27 +3,27 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from tunelab import console
-from tunelab.assemble import Prepared, prepare
-from tunelab.atomic import write_json, write_text
-from tunelab.equipment import device_faults
+from tunelab.config.schema import RunConfig
 from tunelab.errors import ConfigError
-from tunelab.quiet import silence_vendors
 from tunelab.report.charts.chart_page import Heading, Paragraph, render_page
-from tunelab.settings import Run
+from tunelab.runs import console
+from tunelab.runs.atomic_files import write_json, write_text
+from tunelab.runs.console import silence_libraries
+from tunelab.training.components import RunComponents, build_components
 from tunelab.training.finders.base import FinderResult
 from tunelab.training.finders.batch_size_finder import find_batch_size
 from tunelab.training.finders.lr_finder import find_lr
 from tunelab.training.finders.micro_tokens_finder import find_micro_tokens
+from tunelab.training.trainer import device_faults
 
-FINDERS: Mapping[str, Callable[[Prepared], FinderResult]] = {
+FINDERS: Mapping[str, Callable[[RunComponents], FinderResult]] = {
     "lr": find_lr,
     "micro_tokens": find_micro_tokens,
     "batch_size": find_batch_size,
 }
 
 
-def run_finder(settings: Run, folder: Path) -> FinderResult:
+def run_finder(settings: RunConfig, folder: Path) -> FinderResult:
     """Look for the value that `settings.find` names; nothing is trained.
 
     Args:
@@ -33,10 +33,10 @@ def run_finder(settings: Run, folder: Path) -> FinderResult:
     Raises:
         ConfigError, DataError: If the settings or the data are at fault.
     """
-    silence_vendors()
+    silence_libraries()
     if faults := device_faults(settings.trainer):
         raise ConfigError.listing(faults)
-    finding = FINDERS[str(settings.find)](prepare(settings))
+    finding = FINDERS[str(settings.find)](build_components(settings))
     folder.mkdir(parents=True, exist_ok=True)
     wanted = {"setting": finding.setting, "value": finding.value, "said": list(finding.said), **finding.numbers}
     write_json(folder / "find.json", wanted)

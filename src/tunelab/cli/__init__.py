@@ -1,0 +1,1 @@
+"""Ways in: train.py, `tunelab COMMAND`, and the help that both print."""

@@ -1,0 +1,31 @@
+"""From `key=value` arguments of a command to a validated RunConfig: the same config tree as train.py."""
+
+from collections.abc import Sequence
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+
+from tunelab.cli.launch import CONF
+from tunelab.config.overrides import complete_overrides, error_reason, override_faults
+from tunelab.config.resume import resume_config
+from tunelab.config.schema import RunConfig, validate_config
+from tunelab.errors import ConfigError
+
+
+def compose_settings(overrides: Sequence[str]) -> RunConfig:
+    """The settings that `python train.py OVERRIDES` would run with: with `resume=RUN`, those of that run.
+
+    Raises:
+        ConfigError: Naming every fault at once.
+    """
+    given = complete_overrides(overrides)
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            config = compose("config", overrides=given)
+        typed = [word for word in given if not word.startswith("hydra.")]
+        return validate_config(resume_config(config, typed) if config.resume else config)
+    except (HydraException, OmegaConfBaseException) as fault:
+        raise ConfigError.listing(override_faults(given, CONF) or [error_reason(fault)]) from fault

@@ -1,0 +1,87 @@
+"""`tunelab confirm`: were the best trials of a search better than the default, or lucky?"""
+
+import argparse
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tunelab.search.confirmation import Comparison
+
+EPILOG = """
+The best configurations and the default are trained with the same fresh seeds, so each seed is one fair pair.  A
+configuration is worth adopting where its gain over the default is proven at 5 % over all of them together; where it is
+not, the default is the safer choice.  Finished runs are kept: the same command goes on.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare arguments."""
+    parser.epilog = EPILOG
+    parser.add_argument("study", metavar="STUDY", help="folder of a search")
+    parser.add_argument("--top", type=int, default=3, metavar="N", help="best configurations to confirm (3)")
+    parser.add_argument("--seeds", type=int, default=5, metavar="N", help="fresh seeds for each (5)")
+    parser.add_argument("--slots", type=int, default=1, metavar="N", help="runs at a time (1)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Re-run and compare; prints a table and a verdict for each configuration."""
+    from tunelab.errors import ConfigError
+    from tunelab.runs import console
+    from tunelab.runs.atomic_files import write_json
+    from tunelab.search.confirmation import (
+        DEFAULT_LABEL,
+        compare_with_default,
+        mean_interval,
+        plan_reruns,
+        run_reruns,
+        training_command,
+    )
+    from tunelab.search.study_folder import StudyFolder
+    from tunelab.search.trial_process import slot_environments
+
+    faults = [f"--{name}={value} must be at least {least}" for name, least in (("top", 1), ("seeds", 2), ("slots", 1))
+              if (value := getattr(arguments, name)) < least]  # fmt: skip
+    if faults:
+        raise ConfigError.listing(faults)
+    study = StudyFolder(Path(arguments.study).absolute())
+    wanted, request = plan_reruns(study, arguments.top, arguments.seeds)
+    slots = slot_environments(arguments.slots, 1, os.environ)
+    found = run_reruns(wanted, request, training_command(), slots, console.say)
+    name, mode = request["objectives"][0], request["modes"][0]
+    seeds = sorted(found[DEFAULT_LABEL])
+    order = list(dict.fromkeys(rerun.label for rerun in wanted))  # the default, then the best first
+    scores = {label: [found[label][seed].values[0] for seed in seeds] for label in order}
+    spreads = {label: mean_interval(values) for label, values in scores.items()}
+    candidates = [label for label in scores if label != DEFAULT_LABEL]
+    verdicts = dict(
+        zip(candidates, compare_with_default([scores[c] for c in candidates], scores[DEFAULT_LABEL], mode), strict=True)
+    )
+    table = {label: {"mean": line.mean, "low": line.low, "high": line.high} for label, line in spreads.items()}
+    for label, verdict in verdicts.items():
+        table[label] |= {"gain": verdict.gain, "gain low": verdict.low, "gain high": verdict.high, "p": verdict.p}
+    console.show_groups(f"{name} over {len(seeds)} fresh seeds, with 95 % intervals", table)
+    for label, verdict in verdicts.items():
+        console.say(f"{label}: {describe_comparison(verdict)}")
+    if not verdicts:
+        console.say("the default was the only finished trial; there is nothing to compare it with")
+    if verdicts and not any(verdict.adopt for verdict in verdicts.values()):
+        console.say(f"keep the default, or look closer: --seeds {2 * len(seeds)} keeps the runs that are done")
+    out = study.root / "confirm" / "confirm.json"
+    facts = {label: asdict(verdict) | {"scores": scores[label]} for label, verdict in verdicts.items()}
+    write_json(
+        out, {"objective": name, "mode": mode, "seeds": seeds, "default": scores[DEFAULT_LABEL], "verdicts": facts}
+    )
+    console.show_paths({"figures": out})
+    return 0
+
+
+def describe_comparison(verdict: "Comparison") -> str:
+    """Whether to adopt a configuration, and why."""
+    gain = f"gain over the default {verdict.gain:.4g} ({verdict.low:.4g} to {verdict.high:.4g})"
+    if verdict.adopt:
+        return f"adopt; {gain}"
+    if verdict.gain <= 0:
+        return f"not proven; it is no better than the default: {gain}"
+    return f"not proven; {gain}, and p over all comparisons is {verdict.corrected:.2g}, where 0.05 would prove it"

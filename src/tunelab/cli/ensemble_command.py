@@ -1,0 +1,150 @@
+"""`tunelab ensemble`: several trained models as one, and whether that pays."""
+
+import argparse
+import re
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tunelab.data.data_sources import DataSplits
+    from tunelab.ensemble.ensemble_members import MemberSource
+    from tunelab.ensemble.ensemble_scores import EnsembleResult
+    from tunelab.training.load_run import TrainedRun
+
+METHODS = ("soft", "hard", "weighted", "stack", "soup", "greedy_soup", "snapshot")
+
+EPILOG = """
+  soft         mean of the probabilities, of the numbers, or of the next-token distributions
+  hard         one vote a model; of numbers the median; of answers the one that most agree on
+  weighted     mean with the weights that fit validation best
+  stack        a small model on top, learned on validation (labels and numbers)
+  soup         the mean of the weights: one model, with an export
+  greedy_soup  the same, without the models that lower the validation score
+  snapshot     mean of what one run said at the end of each cycle (scheduler=cosine_restarts callbacks.snapshots=3)
+Everything is fitted on validation; the test split is scored once, and the gain over the best single model (best on
+validation) comes with a 95 % interval over its rows.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare arguments."""
+    parser.epilog = EPILOG
+    parser.add_argument("runs", nargs="*", metavar="RUN", help="folders of runs")
+    parser.add_argument("--method", choices=METHODS, default="soft", help="soft, unless given")
+    parser.add_argument("--from", dest="study", metavar="STUDY", help="take the runs from a search")
+    parser.add_argument("--top", type=int, default=5, metavar="N", help="members at most, with --from (5)")
+    parser.add_argument("--output", metavar="DIR", help="run folder of the ensemble; a new one under outputs/ensemble")
+    parser.add_argument("--samples", type=int, default=0, metavar="N", help="with hard: N drawn answers of each model")
+    parser.add_argument("--temperature", type=float, default=0.7, metavar="T", help="of these draws (0.7)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of these draws (0)")
+    parser.add_argument("--pattern", metavar="REGEX", help="what of an answer is voted on: the last match of this")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Combine, judge, write."""
+    import time  # torch and its kin, which --help does without
+
+    from tunelab.ensemble.ensemble_folder import ENSEMBLE_FILE, gain_sentence, write_ensemble_folder
+    from tunelab.ensemble.ensemble_members import best_checkpoints, best_study_runs, snapshot_checkpoints
+    from tunelab.errors import ConfigError
+    from tunelab.runs import console
+    from tunelab.runs.console import silence_libraries
+
+    silence_libraries()
+    began, method = time.monotonic(), str(arguments.method)
+    if faults := argument_faults(arguments):
+        raise ConfigError.listing(faults)
+    stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f")
+    root = Path(arguments.output) if arguments.output else Path("outputs") / "ensemble" / stamp
+    if (root / "run.json").exists():
+        raise ConfigError(f"--output={root} holds a run already, which would be overwritten; give a new folder")
+    selects = arguments.study is not None and method not in ("soup", "greedy_soup", "hard", "snapshot")
+    runs = list(arguments.runs)
+    if arguments.study is not None:
+        runs = best_study_runs(Path(arguments.study), None if selects else arguments.top)
+    found = snapshot_checkpoints(runs) if method == "snapshot" else best_checkpoints(runs)
+    if method != "hard" and len(found) < 2:
+        raise ConfigError(f"{len(found)} model leaves nothing to combine; name at least two runs, or --from STUDY")
+    result, model, sources = build_ensemble(found, method, arguments.top if selects else None, arguments)
+    folder = write_ensemble_folder(root, method, result, model, sources, found, began)
+    print_result(result)
+    paths: dict[str, Any] = {"run folder": folder.root, "members and gains": folder.root / ENSEMBLE_FILE}
+    console.show_paths(paths | ({"export": folder.export} if folder.export.is_dir() else {}))
+    console.say(gain_sentence(result))
+    return 0
+
+
+def build_ensemble(
+    found: "list[MemberSource]", method: str, select: int | None, arguments: argparse.Namespace
+) -> "tuple[EnsembleResult, TrainedRun, DataSplits]":
+    """The ensemble by its method and its kind of model.
+
+    Raises:
+        ConfigError: If the method cannot combine such models.
+    """
+    from tunelab.ensemble import label_ensemble, text_ensemble
+    from tunelab.ensemble.model_soup import make_soup
+    from tunelab.errors import ConfigError
+    from tunelab.training.load_run import read_run_config
+
+    if method in ("soup", "greedy_soup"):
+        return make_soup(found, greedy=method == "greedy_soup")
+    task = str(read_run_config(found[0].folder).data["task"])
+    if task == "preference":
+        raise ConfigError("runs with data=preference can be combined by their weights only; take --method soup")
+    how = "soft" if method == "snapshot" else method
+    if task != "instruction":
+        if arguments.samples or arguments.pattern:
+            raise ConfigError("--samples and --pattern are for models that answer; these give labels or numbers")
+        if len(found) < 2:
+            raise ConfigError("1 model leaves nothing to combine; name at least two runs, or --from STUDY")
+        return label_ensemble.build_label_ensemble(found, how, select)
+    if how == "stack":
+        raise ConfigError(
+            "a stack would need weights for every token of the vocabulary; for language models take --method weighted"
+        )
+    if how == "hard":
+        draws = text_ensemble.VoteSampling(arguments.samples, arguments.temperature, arguments.seed, arguments.pattern)
+        return text_ensemble.build_vote_ensemble(found, draws)
+    return text_ensemble.build_mixture_ensemble(found, how, select)
+
+
+def argument_faults(arguments: argparse.Namespace) -> list[str]:
+    """What is wrong with the options, all at once."""
+    faults = []
+    if bool(arguments.runs) == bool(arguments.study):
+        faults.append("name runs, or a search with --from STUDY, not both" if arguments.runs else "no run is named")
+    if arguments.top < 2:
+        faults.append(f"--top={arguments.top} must be at least 2")
+    if arguments.samples < 0:
+        faults.append(f"--samples={arguments.samples} must be at least 0")
+    if arguments.samples and arguments.temperature <= 0:
+        faults.append(f"--temperature={arguments.temperature} must be above 0, or all draws are the same")
+    if (arguments.samples or arguments.pattern) and arguments.method != "hard":
+        faults.append("--samples and --pattern belong to a vote: --method hard")
+    try:
+        re.compile(arguments.pattern or "")
+    except re.error as fault:
+        faults.append(f"--pattern={arguments.pattern} is no regular expression: {fault}")
+    return faults
+
+
+def print_result(result: "EnsembleResult") -> None:
+    """Print members and gains."""
+    from tunelab.runs import console
+
+    weights = result.weights or [float("nan")] * len(result.names)
+    singles = result.facts["validation_of_singles"]
+    rows = {
+        name: {"weight": weight, "validation": singles[name]}
+        for name, weight in zip(result.names, weights, strict=True)
+    }
+    console.show_groups(f"members, with val/{result.facts['primary']}", rows)
+    table = {
+        name: {"best single": g.single, "ensemble": g.ensemble, "gain": g.gain, "low": g.low, "high": g.high}
+        for name, g in result.gains.items()
+    }
+    console.show_groups("test", table)
+    if "calibration" in result.facts:
+        console.show_groups("calibration on test", result.facts["calibration"])

@@ -1,0 +1,50 @@
+"""`tunelab evaluate`: the scores of a trained run, or of an ensemble, on another file."""
+
+import argparse
+from pathlib import Path
+
+EPILOG = """
+The scores are those of training's own test pass: the same rows give the same numbers.  The file needs the columns that
+the run learned from, labels and answers too.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare arguments."""
+    parser.epilog = EPILOG
+    parser.add_argument("run", metavar="RUN", help="folder of a run, or of an ensemble")
+    parser.add_argument("--data", required=True, metavar="FILE", help="records: json, jsonl, csv, tsv or parquet")
+    parser.add_argument("--output", metavar="FILE", help="scores and tables as JSON")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Score; prints a table."""
+    from tunelab.ensemble import ensemble_inference
+    from tunelab.ensemble.ensemble_inference import load_ensemble
+    from tunelab.errors import ConfigError
+    from tunelab.runs import console  # torch and its kin, which --help does without
+    from tunelab.runs.atomic_files import write_json
+    from tunelab.runs.console import silence_libraries
+    from tunelab.training.evaluate import evaluate_split, read_eval_split, record_evaluation
+    from tunelab.training.load_run import load_run
+
+    silence_libraries()
+    output = Path(arguments.output) if arguments.output else None
+    if output is not None and not output.parent.is_dir():
+        raise ConfigError(f"--output={output}: there is no folder {output.parent}; make it first")
+    ensemble = load_ensemble(arguments.run)
+    members = ensemble.members if ensemble else [load_run(arguments.run)]
+    trained = ensemble or members[0]
+    if trained.note:
+        console.say(trained.note)
+    records, split = read_eval_split(trained.settings, arguments.data)
+    found = ensemble_inference.evaluate_ensemble(ensemble, split) if ensemble else evaluate_split(members[0], split)
+    console.show_data({Path(arguments.data).name: found.counts})
+    console.show_scores({"score": found.scores})
+    for line in record_evaluation(trained.folder, records):
+        console.say(line)
+    if output is not None:
+        names = {"run": str(trained.folder.root), "data": records.source, "sha256": records.sha256}
+        write_json(output, {**names, "counts": found.counts, "scores": found.scores, "tables": found.tables})
+        console.show_paths({"scores": output})
+    return 0

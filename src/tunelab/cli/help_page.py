@@ -1,0 +1,129 @@
+"""`--help`, made from the comments in conf/: what an editor shows beside a key is what the command line prints."""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from string import Template
+from textwrap import wrap
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from tunelab.cli.config_comments import ConfigKey, default_choices, group_options, top_level_keys
+from tunelab.config import resolvers
+
+WIDTH = 100  # columns of the printed page
+MAX_NAME_WIDTH = 30  # a longer name pushes its explanation to the next line
+
+
+def render_help(conf: Path, overrides: Sequence[str] = ()) -> str:
+    """The help page for the run that `overrides` ask for.
+
+    Hydra prints the same page by itself, but lists every group twice to do so, which takes longer than all the rest.
+
+    Raises:
+        hydra.errors.HydraException: If the overrides name an option or a key that does not exist.
+    """
+    register_help_resolvers(conf)
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(conf.absolute()), version_base="1.3"):
+        config = compose("config", overrides=list(overrides), return_hydra_config=True)
+        return Template(config.hydra.help.template).substitute()
+
+
+def register_help_resolvers(conf: Path) -> None:
+    """Make `${help_groups:}` and `${help_keys:}` known, the two tables that conf/hydra/help/tunelab.yaml prints.
+
+    Both show the run that the rest of the command line asks for: `--help optimizer=sgd` tells SGD's own `lr`.
+    """
+
+    def help_groups(*, _root_: DictConfig) -> str:
+        return _escape_dollars(groups_table(conf, {**default_choices(conf), **_composed_choices(_root_)}))
+
+    def help_keys(*, _root_: DictConfig) -> str:
+        return _escape_dollars(keys_table(conf, _composed_values(_root_, top_level_keys(conf))))
+
+    resolvers.register_resolvers()
+    OmegaConf.register_new_resolver("help_groups", help_groups, replace=True)
+    OmegaConf.register_new_resolver("help_keys", help_keys, replace=True)
+
+
+def groups_table(conf: Path, chosen: Mapping[str, Sequence[str]] | None = None) -> str:
+    """The groups as a table: group, option (a star marks what is in force), what it is for.
+
+    Args:
+        conf: The folder of config.yaml and the groups.
+        chosen: Names of the chosen options by group; None reads the defaults list of config.yaml.
+    """
+    listed = group_options(conf, chosen)
+    left = _column_width([option.group for option in listed])
+    middle = _column_width([option.name for option in listed])
+    lines: list[str] = []
+    shown = ""
+    for option in listed:
+        group = "" if option.group == shown else option.group
+        shown = option.group
+        lines += _table_row(f"  {group:<{left}} {'*' if option.chosen else ' '} {option.name:<{middle}}", option.note)
+    return "\n".join(lines)
+
+
+def keys_table(conf: Path, values: Mapping[str, str] | None = None) -> str:
+    """The settings of config.yaml as a table: key, value, what changing it does.
+
+    Args:
+        conf: The folder of config.yaml.
+        values: Values to show in place of those in the file, such as an `lr` that the optimizer brings.
+    """
+    listed = top_level_keys(conf)
+    shown = [(values or {}).get(key.name, key.value) for key in listed]
+    left, middle = _column_width([key.name for key in listed]), _column_width(shown)
+    lines: list[str] = []
+    for key, value in zip(listed, shown, strict=True):
+        lines += _table_row(f"  {key.name:<{left}} {value:<{middle}}", key.note)
+    return "\n".join(lines)
+
+
+def _composed_choices(root: DictConfig) -> dict[str, list[str]]:
+    """The options that Hydra composed, by group; of groups with several it keeps only what was typed."""
+    choices = OmegaConf.select(root, "hydra.runtime.choices") or {}
+    typed = [str(override).partition("=") for override in OmegaConf.select(root, "hydra.overrides.task") or ()]
+    several = {key: re.findall(r"[\w.-]+", names) for key, _, names in typed if names.startswith("[")}
+    return {str(group): [str(name)] for group, name in choices.items()} | several
+
+
+def _composed_values(root: DictConfig, listed: Sequence[ConfigKey]) -> dict[str, str]:
+    """The composed value of each key; one without a value yet, or with a whole block, keeps the text of the file."""
+    values = {}
+    for key in listed:
+        try:
+            value = OmegaConf.select(root, key.name, default="???")
+        except OmegaConfBaseException:  # an interpolation that means something only inside a run
+            continue
+        if value is None or isinstance(value, bool):
+            values[key.name] = "null" if value is None else str(value).lower()
+        elif isinstance(value, float):
+            values[key.name] = str(value).replace("e-0", "e-")
+        elif isinstance(value, int | str) and value != "???":
+            values[key.name] = str(value)
+    return values
+
+
+def _column_width(words: Sequence[str]) -> int:
+    return min(MAX_NAME_WIDTH, max(map(len, words), default=0))
+
+
+def _table_row(head: str, note: str) -> list[str]:
+    """A table row; a long note goes on below its own first line."""
+    beside = len(head) <= WIDTH // 2  # else the note starts on a line of its own
+    indent = len(head) + 2 if beside else 8
+    lines = wrap(note, WIDTH - indent, break_on_hyphens=False) or [""]
+    if not beside:
+        lines.insert(0, "")
+    return [f"{head}  {lines[0]}".rstrip(), *(" " * indent + line for line in lines[1:])]
+
+
+def _escape_dollars(text: str) -> str:
+    """The text with `$` doubled: the page passes through `string.Template`."""
+    return text.replace("$", "$$")

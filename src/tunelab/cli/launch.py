@@ -1,0 +1,87 @@
+"""From the command line to a run: exit status, signals, and a user's mistake without a traceback.  Loads no torch."""
+
+import errno
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf.errors import OmegaConfBaseException
+
+from tunelab.cli import help_page
+from tunelab.config.overrides import complete_overrides, error_reason, override_faults, strip_flags
+from tunelab.errors import ConfigError, TuneLabError
+
+ROOT = Path(__file__).parents[3]
+CONF = ROOT / "conf"
+UNWRITABLE_ERRNOS = (  # what a system says of a place that can hold no file or folder
+    *(errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG),
+    *(errno.ENOSPC, errno.EDQUOT),
+)
+
+
+def launch(main: Callable[[], None]) -> None:
+    """Run Hydra's `main`, and leave with the exit status the interface promises.
+
+    0 done; 2 the config or the data is at fault; 143 and 130 after SIGTERM and SIGINT; 1 anything else.
+    """
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach us as exceptions; we word them
+    signal.signal(signal.SIGTERM, exit_on_signal)
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # as train.py has it while packages load
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        sys.argv[1:] = complete_overrides(sys.argv[1:])
+        if {"-h", "--help"} & set(sys.argv[1:]):  # Hydra prints the same page, but takes twice as long
+            print(help_page.render_help(CONF, strip_flags(sys.argv[1:])))
+            return
+        main()
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except (HydraException, OmegaConfBaseException) as fault:
+        exit_with_error(ConfigError.listing(override_faults(sys.argv[1:], CONF) or [error_reason(fault)]))
+    except TuneLabError as fault:
+        exit_with_error(fault)
+    except OSError as fault:
+        exit_with_os_error(fault)
+
+
+def exit_on_signal(number: int, frame: FrameType | None) -> None:
+    """Outside training a signal ends the process at once; inside it `SafePoint` takes over."""
+    sys.exit(128 + number)
+
+
+@contextmanager
+def exit_on_user_error() -> Iterator[None]:
+    """Within a single job a user's mistake is told here, before Hydra adds lines of its own."""
+    try:
+        yield
+    except TuneLabError as fault:
+        if HydraConfig.get().mode is RunMode.MULTIRUN:
+            raise
+        exit_with_error(fault)
+
+
+def exit_with_os_error(fault: OSError) -> NoReturn:
+    """Tell of a file or folder that cannot be made where the user wants it, and leave; raise anything else again."""
+    if fault.errno not in UNWRITABLE_ERRNOS or not fault.filename:
+        raise fault
+    reason = "there is a file of that name" if fault.errno == errno.EEXIST else os.strerror(fault.errno).lower()
+    exit_with_error(
+        ConfigError(
+            f"cannot use {fault.filename}: {reason}; name a place that this user may write to "
+            "(hydra.run.dir=DIR for a training, --output for a command)"
+        )
+    )
+
+
+def exit_with_error(fault: TuneLabError) -> NoReturn:
+    """Print what went wrong and leave with its exit status."""
+    print(f"{type(fault).__name__}: {fault}", file=sys.stderr)
+    sys.exit(fault.exit_status)

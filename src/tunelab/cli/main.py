@@ -1,0 +1,94 @@
+"""`tunelab COMMAND`: what one does before and after training.  Each command is a module of this package."""
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any, Protocol, cast
+
+from tunelab.errors import TuneLabError
+
+# Name to the sentence of --help.  The module of that name holds `add_arguments` and `run`.
+COMMANDS = {
+    "preview": "see records as the model will: tokens learned, tokens masked, lengths, duplicates, leaks",
+    "inspect": "what is about to be trained: size, work, memory, rate, time, and the health of the first signals",
+    "chat": "talk with a trained run, a model folder or an adapter",
+    "predict": "answers, labels or numbers for a file of records",
+    "evaluate": "scores of a trained run on another file",
+    "doctor": "what is wrong with a run, while it trains or after it: the figure behind it, what to try",
+    "export": "the best model of a run as a folder for plain transformers",
+    "ensemble": "several trained models as one, and whether that pays",
+    "reproduce": "a run again from its card alone, and whether the same came out",
+    "report": "what a run or a search teaches, as one page: curves, errors, effects, what to run next",
+    "confirm": "were the best trials of a search better than the default, or lucky",
+}
+
+
+class Command(Protocol):
+    """What the module of a command offers.  It imports torch inside `run`, so that --help is instant."""
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Declare arguments, none of them REMAINDER or a parser below; description and epilog may be set too."""
+
+    def run(self, arguments: Any) -> int:
+        """Do it; the return value is the exit status."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command and leave with its exit status: 0 done, 2 the user's mistake, 130 Ctrl-C, 1 anything else."""
+    try:
+        sys.exit(run_command(arguments))
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def run_command(arguments: Sequence[str] | None) -> int:
+    """Run one command; the user's mistakes are told here."""
+    from tunelab.cli.launch import (  # takes Hydra, and Ctrl-C may come meanwhile
+        exit_on_signal,
+        exit_with_error,
+        exit_with_os_error,
+    )
+
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    signal.signal(signal.SIGTERM, exit_on_signal)
+    given = parse_arguments(list(sys.argv[1:] if arguments is None else arguments))
+    try:
+        status = load_command(given.command).run(given)
+        sys.stdout.flush()
+    except TuneLabError as fault:
+        exit_with_error(fault)
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as fault:
+        exit_with_os_error(fault)
+    return status
+
+
+def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
+    """The arguments of the command that is named first; a usage message and exit status 2 where they are wrong.
+
+    Options and other words of a command may stand in any order.
+    """
+    parser = argparse.ArgumentParser(prog="tunelab", description="TuneLab: before and after training.")
+    chosen = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    own = {
+        name: chosen.add_parser(
+            name, help=sentence, description=sentence, formatter_class=argparse.RawDescriptionHelpFormatter
+        )
+        for name, sentence in COMMANDS.items()
+    }
+    if not arguments or arguments[0] not in COMMANDS:
+        return parser.parse_args(arguments)
+    name = arguments[0]
+    load_command(name).add_arguments(own[name])  # the others need not be imported
+    # not through `parser`: there the words between two options would be unknown
+    return own[name].parse_intermixed_args(arguments[1:], argparse.Namespace(command=name))
+
+
+def load_command(name: str) -> Command:
+    """The module behind a command."""
+    return cast(Command, import_module(f"tunelab.cli.{name}"))

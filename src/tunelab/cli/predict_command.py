@@ -1,0 +1,112 @@
+"""`tunelab predict`: answers of a trained run, or of an ensemble, for a file of records."""
+
+import argparse
+import time
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+EPILOG = """
+Reads json, jsonl, csv, tsv or parquet with the columns that the run learned from; labels and answers need not be
+there.  Writes jsonl or csv: every row, in order, with all its columns and
+  prediction      the label, the list of labels, the number in your units, or the answer
+  probabilities   of each label by its name (classification)
+  agreement       share of the votes that fell on the answer (an ensemble of --method hard that writes)
+  error           why a row could not be used; its prediction is then empty
+A run of this command that was killed goes on where it stopped when it is started again with the same words.
+"""
+PROGRESS_SECONDS = 10.0  # seconds between two lines of progress
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare arguments."""
+    parser.epilog = EPILOG
+    parser.add_argument("run", metavar="RUN", help="folder of a run, or of an ensemble")
+    parser.add_argument("--input", required=True, metavar="FILE", help="records: json, jsonl, csv, tsv or parquet")
+    parser.add_argument("--output", required=True, metavar="FILE", help="where to: a name that ends in .jsonl or .csv")
+    parser.add_argument("--overwrite", action="store_true", help="replace an output that is there already")
+    parser.add_argument("--batch-tokens", type=int, metavar="N", help="most tokens at once; the run's micro_tokens")
+    parser.add_argument("--max-new-tokens", type=int, metavar="N", help="longest answer; the run's eval.max_new_tokens")
+    parser.add_argument("--header", metavar="A,B,C", help="column names of a csv or tsv file without a header line")
+
+
+def run(arguments: Any) -> int:
+    """Predict; 0 unless no row at all could be used."""
+    from tunelab.data.readers import read_records
+    from tunelab.ensemble.ensemble_inference import answer_records, load_ensemble
+    from tunelab.errors import ConfigError, DataError
+    from tunelab.generation import prediction
+    from tunelab.generation.prediction_files import PartialPredictions, check_output_path, write_predictions
+    from tunelab.runs import console  # torch and its kin, which --help does without
+    from tunelab.runs.console import silence_libraries
+    from tunelab.training.load_run import load_run
+
+    silence_libraries()
+    target = check_output_path(Path(arguments.output), overwrite=arguments.overwrite)
+    ensemble = load_ensemble(arguments.run)
+    members = ensemble.members if ensemble else [load_run(arguments.run)]
+    trained = ensemble or members[0]
+    ask = partial(answer_records, ensemble) if ensemble else partial(prediction.predict_window, members[0])
+    if trained.note:
+        console.say(trained.note)
+    settings = trained.settings
+    header = arguments.header.split(",") if arguments.header else None
+    encoding, quoting = str(settings.data["encoding"]), str(settings.data["quoting"])
+    records = read_records(arguments.input, encoding=encoding, quoting=quoting, header=header)
+    refuse_reserved_columns(records.columns())
+    longest = getattr(trained.task, "max_new_tokens", None)
+    if arguments.max_new_tokens is not None:
+        if longest is None:
+            raise ConfigError(f"--max-new-tokens: a {trained.task.name} run gives labels or numbers, leave it out")
+        longest = require_positive("--max-new-tokens", arguments.max_new_tokens)
+        for member in members:
+            setattr(member.task, "max_new_tokens", longest)  # noqa: B010  # only tasks that write have it
+    batch_tokens = require_positive("--batch-tokens", arguments.batch_tokens or settings.micro_tokens)
+    belongs = {"input": records.sha256, "model": trained.identity(), "--max-new-tokens": longest}
+    with PartialPredictions(target.with_name(f"{target.name}.partial"), belongs) as kept:
+        if kept.answers:
+            console.say(f"going on after row {len(kept.answers)} of {len(records.rows)}")
+        shown = time.monotonic()
+        for found in prediction.predict_windows(lambda rows: ask(rows, batch_tokens), records.rows, len(kept.answers)):
+            kept.add(found)
+            if time.monotonic() - shown > PROGRESS_SECONDS:
+                console.say(f"row {len(kept.answers)} of {len(records.rows)}")
+                shown = time.monotonic()
+        bad = [place for place, answer in enumerate(kept.answers) if "error" in answer]
+        if len(bad) < len(records.rows):
+            write_predictions(target, records, kept.answers)
+        kept.drop()
+    told = [f"{records.where(place)}: {kept.answers[place]['error']}" for place in bad[:5]]
+    if len(bad) == len(records.rows):
+        raise DataError(f"none of {len(bad)} rows can be used, so there is no output:\n  " + "\n  ".join(told))
+    if bad:
+        console.say(f"{len(bad)} rows could not be used, see their `error`:\n  " + "\n  ".join(told))
+    console.say(f"{len(records.rows) - len(bad)} of {len(records.rows)} rows predicted: {target}")
+    return 0
+
+
+def refuse_reserved_columns(columns: Sequence[str]) -> None:
+    """Refuse an input whose columns the output would hide.
+
+    Raises:
+        DataError: If there is one.
+    """
+    from tunelab.errors import DataError
+    from tunelab.generation.prediction_files import OUTPUT_COLUMNS
+
+    if taken := [name for name in OUTPUT_COLUMNS if name in columns]:
+        raise DataError(f"the input has a column {', '.join(taken)} already, which the output would hide; rename it")
+
+
+def require_positive(name: str, value: int) -> int:
+    """The value of an option that counts something.
+
+    Raises:
+        ConfigError: If it is below 1.
+    """
+    from tunelab.errors import ConfigError
+
+    if value < 1:
+        raise ConfigError(f"{name}={value} is out of range; it must be at least 1")
+    return value

@@ -1,0 +1,70 @@
+"""`tunelab preview`: the data as a model will see it, before anything is trained."""
+
+import argparse
+from pathlib import Path
+
+from tunelab.cli.compose_config import compose_settings
+from tunelab.errors import ConfigError
+from tunelab.runs import console
+
+EPILOG = """examples:
+  tunelab preview                                                        the built-in data
+  tunelab preview data=instruction data.train=my.jsonl model.path=my_model
+  tunelab preview data=preference data.train=pairs.jsonl --rows 10 --split test --output look.html
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what to look at and where to write it."""
+    parser.epilog = EPILOG
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="as for train.py")
+    parser.add_argument(
+        "--rows", type=int, default=3, help="records to show (%(default)s), evenly spaced over the split"
+    )
+    parser.add_argument("--split", choices=("train", "validation", "test"), default="train", help="whose (%(default)s)")
+    parser.add_argument("--output", type=Path, help="file to write the page to (outputs/preview/NAME.html)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Read and encode the data as a run would, tell what is in it, write the page."""
+    if arguments.rows < 0:
+        raise ConfigError(f"--rows {arguments.rows} is below 0; give how many records to show")
+    settings = compose_settings(arguments.overrides)
+    from tunelab.runs.console import silence_libraries
+
+    silence_libraries()
+    from tunelab.data.preview import mark_trained, preview_records
+    from tunelab.data.summary_text import detail_sections
+    from tunelab.report.data_page import render_data_page
+    from tunelab.runs.atomic_files import write_text
+    from tunelab.training.components import encode_data  # torch and transformers, which --help does without
+    from tunelab.training.lifecycle import build_data_report
+
+    encoded = encode_data(settings)
+    report = build_data_report(encoded)
+    split = encoded.sources.splits[arguments.split]
+    if not split.rows:
+        raise ConfigError(f"--split {arguments.split}: there is no such split; give data.{arguments.split}=FILE")
+    shown = preview_records(encoded.task, split, encoded.examples[arguments.split], encoded.tokenizer, arguments.rows)
+    console.show_data(encoded.counts)
+    for title, lines in detail_sections(report):
+        console.show_lines(title, lines)
+    of = f"{len(shown)} of {len(split.rows):,} records of {arguments.split}"
+    console.show_lines(f"{of}; trained tokens stand between ⟦ and ⟧" if encoded.task.head == "causal" else of, [])
+    for record in shown:
+        console.show_record(record.title, [mark_trained(part) for part in record.parts], record.names)
+        if record.answer:
+            console.say(record.answer)
+    path = arguments.output or Path("outputs", "preview", f"{settings.name}.html")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(
+            path,
+            render_data_page(
+                f"{settings.data['task']} data for {settings.model['path']}", report, shown, arguments.split
+            ),
+        )
+    except OSError as fault:
+        raise ConfigError(f"--output {path} cannot be written: {fault.strerror or fault}") from fault
+    console.show_paths({"page": path})
+    return 0

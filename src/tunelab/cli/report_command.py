@@ -1,0 +1,36 @@
+"""`tunelab report`: what a run, a study or a comparison teaches, as one page."""
+
+import argparse
+from pathlib import Path
+
+EPILOG = """
+One path gives the report on that run or study; several compare them.  report.html is one file that loads nothing, for a
+browser, a phone and print; report.md holds the same as text, and each table is a CSV file beside them.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare arguments."""
+    parser.epilog = EPILOG
+    parser.add_argument("paths", nargs="+", metavar="PATH", help="folder of a run or of a search")
+    parser.add_argument(
+        "--output", metavar="DIR", help="where the report goes (PATH/report; outputs/report for several)"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Write the report; prints where it is."""
+    from tunelab.errors import ConfigError
+    from tunelab.report.compose import compose_report
+    from tunelab.report.render import write_report
+    from tunelab.report.run_reader import check_report_paths
+    from tunelab.runs import console
+
+    paths = [Path(path) for path in arguments.paths]
+    check_report_paths(paths)
+    default = paths[0] / "report" if len(paths) == 1 else Path("outputs") / "report"
+    target = Path(arguments.output) if arguments.output else default
+    if target.exists() and not target.is_dir():
+        raise ConfigError(f"--output={target} is a file; a report is several files, so name a folder")
+    console.show_paths(write_report(compose_report(paths), target))
+    return 0

@@ -1,0 +1,173 @@
+"""Overrides of a command line: what they imply, and what is wrong with them."""
+
+import re
+from collections.abc import Sequence
+from contextlib import suppress
+from difflib import get_close_matches
+from hashlib import blake2b
+from pathlib import Path
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from tunelab.config.resume import find_config_file
+from tunelab.errors import ConfigError
+
+HYDRA_ADVICE = re.compile(r"(To append to your config|Set the environment|object_type=|full_key:|Could not override)")
+
+
+def complete_overrides(arguments: Sequence[str]) -> list[str]:
+    """The command line with what it implies.
+
+    `model.path=X` alone means `model=pretrained model.path=X`: the settings of the built-in model (its size class)
+    do not fit another one.  `experiment=STUDY/best` is a file that a search left.  `cv.folds=5` has a folder named
+    after the words themselves, so that the same command goes on there.  `resume=DIR` goes on in that very folder, with
+    its own settings.  `-m` comes first: argparse does not take words on both sides of a flag.
+
+    Raises:
+        ConfigError: If there is no run to go on with.
+    """
+    many = [argument for argument in arguments if argument in ("-m", "--multirun")]
+    found = [argument for argument in arguments if argument not in many]
+    keys = {override_key(argument) for argument in found if "=" in argument}
+    if "model.path" in keys and "model" not in keys:
+        found.insert(0, "model=pretrained")
+    for place, argument in enumerate(list(found)):
+        name = argument.partition("=")[2]
+        if override_key(argument) == "experiment" and (elsewhere := locate_experiment(name)) is not None:
+            found[place] = f"experiment={elsewhere[0]}"
+            found.insert(0, f"hydra.searchpath=[file://{elsewhere[1]}]")
+    folds = [argument.partition("=")[2] for argument in arguments if override_key(argument) == "cv.folds"]
+    if folds and folds[-1] not in ("", "null") and not keys & {"cv.fold", "hydra.run.dir"} and not many:
+        digest = blake2b("\0".join(arguments).encode("utf-8", "surrogateescape"), digest_size=4).hexdigest()
+        found.insert(0, f"hydra.run.dir=outputs/${{name}}/cv_{digest}")
+    for argument in arguments:
+        folder = argument.partition("=")[2]
+        if override_key(argument) == "resume" and folder not in ("", "null"):
+            find_config_file(Path(folder.strip("'\"")))  # before Hydra makes the folder
+            if "hydra.run.dir" not in keys:
+                found.insert(0, f"hydra.run.dir={folder}")
+    return [*many[:1], *found]
+
+
+def locate_experiment(value: str) -> tuple[str, Path] | None:
+    """An experiment file that lies outside conf/, or a study with one: its name, and where Hydra must look.
+
+    Hydra finds it in a folder named experiment; a link to the file is made there.
+    """
+    named = (Path(f"{value}.yaml"), Path(value), Path(value) / "best.yaml")  # the last: a study by itself
+    file = next((path for path in named if path.suffix == ".yaml" and path.is_file()), None)
+    if "/" not in value or file is None:
+        return None
+    linked = file.parent / "experiment" / file.name
+    if not linked.exists():
+        linked.parent.mkdir(exist_ok=True)
+        linked.symlink_to(Path("..") / file.name)
+    return file.stem, file.parent.absolute()
+
+
+def strip_flags(arguments: Sequence[str]) -> list[str]:
+    """The overrides of a command line, without flags."""
+    return [argument for argument in arguments if not argument.startswith("-")]
+
+
+def override_key(override: str) -> str:
+    """The key that an override sets."""
+    return override.lstrip("+~").partition("=")[0]
+
+
+def override_faults(arguments: Sequence[str], conf: Path) -> list[str]:
+    """What is wrong with each override, and with the values of those that compose, so that all is told at once.
+
+    Args:
+        arguments: The command line; flags are passed over.
+        conf: The folder of config.yaml and the groups.
+    """
+    overrides = [override for override in strip_flags(arguments) if not sets_hydra_key(override)]
+    faults, good = separate_faulty(overrides, conf)
+    if not faults:
+        return []
+    from tunelab.config.schema import validate_config  # it looks at the targets, which takes torch
+
+    with initialize_config_dir(str(conf), version_base="1.3"):
+        try:
+            validate_config(compose("config", overrides=good))
+        except ConfigError as fault:
+            faults += [line.removeprefix("  - ") for line in str(fault).splitlines()[1:]]
+    return faults
+
+
+def sets_hydra_key(override: str) -> bool:
+    """Whether an override sets something of Hydra's own that composing by ourselves does without."""
+    return override_key(override).startswith("hydra") and override_key(override) != "hydra.searchpath"
+
+
+def separate_faulty(overrides: Sequence[str], conf: Path) -> tuple[list[str], list[str]]:
+    """What is wrong with overrides that do not compose, and those that do.
+
+    Args:
+        overrides: Of the task, none of Hydra's own.
+        conf: The folder of config.yaml and the groups.
+    """
+    groups = [override for override in overrides if (conf / override_key(override)).is_dir()]
+    GlobalHydra.instance().clear()
+    good = [override for override in overrides if override_key(override) == "hydra.searchpath"]
+    faults = []
+    with initialize_config_dir(str(conf), version_base="1.3"):
+        with suppress(HydraException, OmegaConfBaseException):
+            compose("config", overrides=list(overrides))
+            return [], list(overrides)  # all is well: no need to look at each by itself, which takes seconds
+        # blocks first: whether a key exists depends on the block that was chosen
+        for override in [*groups, *(other for other in overrides if other not in groups and other not in good)]:
+            try:
+                compose("config", overrides=[*good, override])
+                good.append(override)
+            except (HydraException, OmegaConfBaseException) as fault:
+                faults.append(
+                    f"{override}: {suggest_override(override, conf, compose('config', good)) or error_reason(fault)}"
+                )
+    return faults, good
+
+
+def suggest_override(override: str, conf: Path, config: DictConfig) -> str | None:
+    """The key or option that a misspelt override may mean; None where it is well spelt.
+
+    Args:
+        override: As it was typed.
+        conf: The folder of config.yaml and the groups.
+        config: What the rest of the command line composes to.
+    """
+    key, _, value = override.lstrip("+~").partition("=")
+    if (conf / key).is_dir():
+        options = sorted(path.stem for path in (conf / key).glob("*.yaml"))
+        wrong = next((name for name in re.findall(r"[\w.-]+", value) if name not in options), value)  # of a list: one
+        near = get_close_matches(wrong, options, 1)
+        known = f"there are {', '.join(options)}"
+        return f"{key} has no option '{wrong}'; " + (f"did you mean '{near[0]}'? ({known})" if near else known)
+    parent, _, name = key.rpartition(".")
+    block = OmegaConf.select(config, parent) if parent else config
+    if parent and not isinstance(block, DictConfig):
+        whole = f"{parent}={{{name}: {value}}}"
+        whole_block = f"'{parent}' holds no settings of its own here; give it whole, in quotes: '{whole}'"
+        return suggest_override(whole, conf, config) or whole_block
+    names = sorted(
+        {str(other) for other in block} | ({p.name for p in conf.iterdir() if p.is_dir()} if not parent else set())
+    )
+    if name in names:
+        return None
+    near = get_close_matches(name, names, 1)
+    there = f"{parent}." if parent else ""
+    return f"'{key}' is no setting; " + (
+        f"did you mean '{there}{near[0]}'?" if near else f"there are {', '.join(names)}"
+    )
+
+
+def error_reason(fault: BaseException) -> str:
+    """The text of an error and of its cause on one line, without Hydra's advice to add unknown keys."""
+    texts = [str(fault), str(fault.__cause__ or "")]
+    lines = [line.strip() for text in texts for line in text.splitlines() if line.strip()]
+    kept = [line for line in lines if not HYDRA_ADVICE.match(line)]
+    return "; ".join(dict.fromkeys(kept or lines))

@@ -1,0 +1,75 @@
+"""The config of a run that is resumed: its own settings, and the few that may change in between."""
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+from yaml import YAMLError
+
+from tunelab.errors import ConfigError
+
+CHANGEABLE_KEYS = (
+    *("max_epochs", "max_steps", "logger", "callbacks", "trainer", "test", "save", "eval", "name"),
+    *("trial", "search", "hydra"),  # what a search adds, and Hydra's own
+)
+
+
+DAMAGED_CONFIG_HINT = "a run writes it once and never changes it, so take it from a backup, or start a new run"
+
+
+def find_config_file(folder: Path) -> Path:
+    """The file with the settings of a run.
+
+    Raises:
+        ConfigError: If there is no run; names folders like it.
+    """
+    stored = folder / "config.yaml"
+    if stored.is_file():
+        return stored
+    others = [path.name for path in folder.parent.iterdir() if path.is_dir()] if folder.parent.is_dir() else []
+    near = get_close_matches(folder.name, sorted(set(others) - {folder.name}), 3)
+    lost = "no config.yaml in it" if folder.is_dir() else "that is a file" if folder.exists() else "no such folder"
+    hint = f"near it are {', '.join(near)}" if near else "give the folder that a training printed as its run folder"
+    raise ConfigError(f"resume={folder}: there is no run ({lost}); {hint}")
+
+
+def error_on_one_line(fault: Exception) -> str:
+    """An error on one line."""
+    return " ".join(str(fault).split())
+
+
+def resume_config(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
+    """The settings of the run that `config.resume` names, with what the command line may still change.
+
+    Args:
+        config: As composed from the command line.
+        overrides: The command line.
+
+    Raises:
+        ConfigError: If there is no such run, or a setting would change what is learned half-way.
+    """
+    folder = Path(str(config.resume))
+    stored = find_config_file(folder)
+    try:
+        found = OmegaConf.load(stored)
+    except (YAMLError, UnicodeDecodeError, OSError) as fault:
+        raise ConfigError(f"{stored} cannot be read: {error_on_one_line(fault)}; {DAMAGED_CONFIG_HINT}") from fault
+    if not isinstance(found, DictConfig) or "data" not in found:
+        raise ConfigError(f"{stored} holds no settings of a run; {DAMAGED_CONFIG_HINT}")
+    faults = []
+    for override in overrides:
+        key = override.lstrip("+~").partition("=")[0]
+        if key == "resume":
+            continue
+        if key.partition(".")[0] not in CHANGEABLE_KEYS:
+            faults.append(
+                f"{override} would change what is learned half-way; resume takes {', '.join(CHANGEABLE_KEYS[:-3])}. "
+                "Start a new run for it"
+            )
+            continue
+        OmegaConf.update(found, key, OmegaConf.select(config, key), force_add=True)
+    if faults:
+        raise ConfigError.listing(faults)
+    found.resume = str(folder)
+    return found

@@ -1,0 +1,54 @@
+"""Loads an export as a stranger would: a script of its own, which imports nothing of this project.
+
+`run_export.check_export` starts it in an isolated process: FOLDER PROBE.  It prints one JSON object: the ids that the
+exported tokenizer gives, and the largest difference of an output to the probe's.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+
+
+def load_export(folder: Path, head: str, labels: int | None) -> Any:
+    """The model of a folder, which may be an adapter on a base model elsewhere."""
+    auto: Any
+    if (folder / "adapter_config.json").is_file():
+        import peft  # only adapters need it
+
+        auto = peft.AutoPeftModelForCausalLM if head == "causal" else peft.AutoPeftModelForSequenceClassification
+        return auto.from_pretrained(folder, **({} if labels is None else {"num_labels": labels}))
+    auto = AutoModelForCausalLM if head == "causal" else AutoModelForSequenceClassification
+    return auto.from_pretrained(folder)
+
+
+def compare(folder: Path, probe: Path) -> None:
+    """Compare, and print what was found."""
+    asked = json.loads(probe.with_suffix(".json").read_text(encoding="utf-8"))
+    wanted: Tensor = load_file(probe)["outputs"]
+    tokenizer: Any = AutoTokenizer.from_pretrained(folder)
+    if asked["messages"]:
+        text = tokenizer.apply_chat_template(asked["messages"], tokenize=False, add_generation_prompt=True)
+        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    else:
+        ids = tokenizer(asked["text"])["input_ids"]
+    model = load_export(folder, asked["head"], asked["labels"]).eval()
+    given = torch.tensor([ids])
+    with torch.inference_mode():
+        outputs: Tensor = model(input_ids=given, attention_mask=torch.ones_like(given)).logits.float()
+    named = (getattr(model.config, "target_mean", None), getattr(model.config, "target_std", None))
+    mean, std = asked["scale"] or named
+    if mean is not None and std is not None:
+        outputs = outputs * torch.tensor(std) + torch.tensor(mean)
+    fits = outputs.shape[:-1] == wanted.shape[:-1] and outputs.shape[-1] >= wanted.shape[-1]
+    difference = float((outputs[..., : wanted.shape[-1]] - wanted).abs().max()) if fits else None
+    print(json.dumps({"ids": ids, "shape": list(outputs.shape), "difference": difference}))
+
+
+if __name__ == "__main__":
+    compare(Path(sys.argv[1]), Path(sys.argv[2]))

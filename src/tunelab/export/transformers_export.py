@@ -1,0 +1,184 @@
+"""The trained model as a folder that plain transformers loads, in any process, without this project."""
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from tunelab.errors import TuneLabError
+from tunelab.runs.atomic_files import PARTIAL_SUFFIX, sync_folder, write_error
+
+GENERATION_TAG = re.compile(r"\{%([-+]?)\s*(?:end)?generation\s*([-+]?)%\}")
+
+
+def export_model(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    folder: Path,
+    *,
+    card: str,
+    chat_template: str | None = None,
+    stop_ids: Sequence[int] = (),
+    beside: Callable[[Path], object] = lambda folder: None,
+) -> None:
+    """Write weights, config, tokenizer and model card; the folder appears whole or not at all.
+
+    The weights keep the number format they were trained in.  What only training needs does not leave it: the
+    attention implementation, a cache that is switched off, the marks of the answers in the chat template.
+
+    Args:
+        model: A plain transformers model; adapters are merged before.
+        tokenizer: Its tokenizer; left as it is.
+        folder: Where to; an earlier export there is replaced.
+        card: Text of README.md.
+        chat_template: The template the model was trained with; the tokenizer's own unless given.
+        stop_ids: Tokens that end an answer, besides the end token of the tokenizer and of the base model.
+        beside: Writes more into the folder, before it appears.
+
+    Raises:
+        TuneLabError: If the folder cannot be written; an earlier export is then unchanged.
+    """
+    part = folder.with_name(f".{folder.name}.{os.getpid()}{PARTIAL_SUFFIX}")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        model.save_pretrained(part)
+        tokenizer.save_pretrained(part)
+        _clean_config(part / "config.json", decoder=model.can_generate())
+        if model.can_generate():
+            _set_generation_tokens(part / "generation_config.json", model, tokenizer, stop_ids)
+        if chat_template is not None:
+            (part / "chat_template.jinja").write_text(chat_template, encoding="utf-8")
+        for template in part.rglob("*.jinja"):
+            template.write_text(strip_generation_tags(template.read_text(encoding="utf-8")), encoding="utf-8")
+        (part / "README.md").write_text(card, encoding="utf-8")
+        beside(part)
+        replace_folder(part, folder)
+    except (OSError, SafetensorError) as fault:
+        need = f"{sum(weight.numel() * weight.element_size() for weight in model.parameters()):,}"
+        raise write_error(folder, _as_os_error(fault), need) from fault
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def strip_generation_tags(template: str) -> str:
+    """A chat template without the tags that mark what the assistant says.
+
+    Only transformers knows `{% generation %}`; other readers of a template stop at it.  A comment takes the place of
+    each tag, since a comment trims the white space around it by the same rules: the rendered text stays the same.
+    """
+    return GENERATION_TAG.sub(r"{#\1 \2#}", template)
+
+
+def verify_export(folder: Path, ids: Tensor, logits: Tensor, head: Literal["causal", "sequence"]) -> float:
+    """How far the exported model is from the trained one.
+
+    B sequences, T tokens, V vocabulary, C classes.
+
+    Args:
+        folder: The export.
+        ids: Token ids without padding, (B, T) int64.
+        logits: What the trained model gave for them, in evaluation mode: (B, T, V) for a causal head, else (B, C).
+        head: Which Auto class loads the export.
+
+    Returns:
+        The largest absolute difference of two logits; nan if one of them is.
+
+    Raises:
+        TuneLabError: If the exported model gives logits of another shape.
+    """
+    auto: Any = AutoModelForCausalLM if head == "causal" else AutoModelForSequenceClassification
+    model = auto.from_pretrained(folder, local_files_only=True, use_safetensors=True, trust_remote_code=False)
+    model = model.to(logits.device).eval()
+    with torch.inference_mode():
+        ids = ids.to(logits.device)
+        loaded: Tensor = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
+    if loaded.shape != logits.shape:
+        raise TuneLabError(
+            f"{folder} gives logits of shape {tuple(loaded.shape)}, the trained model {tuple(logits.shape)}; "
+            "the export is another model, do not use it"
+        )
+    return float((loaded.float() - logits.float()).abs().max())
+
+
+def _clean_config(path: Path, *, decoder: bool) -> None:
+    """Undo in the written config what training switched; the model itself goes on as it is."""
+    config = json.loads(path.read_text(encoding="utf-8"))
+    for part in [config, *(value for value in config.values() if isinstance(value, dict))]:
+        part.pop("_attn_implementation", None)
+        part.pop("attn_implementation", None)
+        if decoder and "use_cache" in part:
+            part["use_cache"] = True  # training needs no cache; without one, each new token reads the whole text again
+    _write_json(path, config)
+
+
+def _set_generation_tokens(
+    path: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, stop_ids: Sequence[int]
+) -> None:
+    """Say which tokens start, end and pad an answer.
+
+    A base model often names no end token, or one its tokenizer lacks; generation then runs to the length limit.
+    """
+    generation = json.loads(path.read_text(encoding="utf-8"))
+    named = generation.get("eos_token_id")
+    ends = [tokenizer.eos_token_id, *stop_ids, *(named if isinstance(named, list) else [named])]
+    size = model.config.get_text_config().vocab_size
+    known = [end for end in dict.fromkeys(ends) if end is not None and 0 <= end < size]
+    wanted = {
+        "eos_token_id": known[0] if len(known) == 1 else known or None,
+        "bos_token_id": tokenizer.bos_token_id,
+        "pad_token_id": tokenizer.pad_token_id if tokenizer.pad_token_id is not None else next(iter(known), None),
+    }
+    generation.pop("use_cache", None)
+    for name, value in wanted.items():
+        generation.pop(name, None)
+        if value is not None:
+            generation[name] = value
+    _write_json(path, generation)
+
+
+def _write_json(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def replace_folder(part: Path, folder: Path) -> None:
+    """Put a whole folder in the place of another: its bytes first, then its name."""
+    for file in part.rglob("*"):
+        if file.is_file():
+            with file.open("rb") as handle:
+                os.fsync(handle.fileno())
+        else:
+            sync_folder(file)
+    sync_folder(part)
+    old = folder.with_name(f".{folder.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        os.replace(folder, old)  # no system call swaps two folders portably: for an instant there is none
+    try:
+        os.replace(part, folder)
+    except OSError:
+        if old.exists():
+            os.replace(old, folder)
+        raise
+    sync_folder(folder.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _as_os_error(fault: Exception) -> OSError:
+    """The fault of the system behind a fault of safetensors, which keeps its number in the text only."""
+    if isinstance(fault, OSError):
+        return fault
+    number = re.search(r"os error (\d+)", str(fault))
+    return OSError(int(number[1]) if number else 0, str(fault))

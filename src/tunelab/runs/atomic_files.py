@@ -1,0 +1,185 @@
+"""Files that are written whole or not at all: text, JSON, and rows as JSON lines."""
+
+import errno
+import json
+import math
+import os
+import shutil
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from itertools import pairwise
+from numbers import Integral, Real
+from pathlib import Path
+from typing import IO, Any
+
+from tunelab.errors import ConfigError, TuneLabError
+
+PARTIAL_SUFFIX = ".part"  # ending of a file that is still being written; safe to delete when no process writes
+DISK_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def write_atomically(
+    path: Path, fill: Callable[[IO[bytes]], object], size: int | None = None, *, lasting: bool = True
+) -> None:
+    """Replace `path` by what `fill` writes, in one move.
+
+    The bytes go to a file beside the target, since a move is atomic only within one file system, and reach the disk
+    before the move does: otherwise a power cut leaves an empty file under the right name.
+
+    Args:
+        path: The file to write; an old one stays as it is until the new one is whole.
+        fill: Writes to an open binary file, for instance `partial(torch.save, state)`.
+        size: Bytes that will be written, for the message on a full disk; None where unknown.
+        lasting: False leaves it to the system when the bytes reach the disk: quicker, for what can be made anew.
+
+    Raises:
+        TuneLabError: If the file cannot be written; names the file, the bytes needed and the bytes free.
+    """
+    part = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL_SUFFIX}")
+    try:
+        with part.open("wb") as file:
+            fill(file)
+            file.flush()
+            if lasting:
+                os.fsync(file.fileno())
+        os.replace(part, path)
+        if lasting:
+            sync_folder(path.parent)
+    except (OSError, RuntimeError) as fault:
+        # torch's own writer, interrupted by the system's error, raises one about itself
+        cause = fault if isinstance(fault, OSError) else fault.__context__
+        if not isinstance(cause, OSError):
+            raise
+        written = part.stat().st_size if part.exists() else 0
+        raise write_error(path, cause, f"{size:,}" if size is not None else f"more than {written:,}") from fault
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace `path` by `text`, as UTF-8, in one move; see `write_with`."""
+    content = text.encode()
+    write_atomically(path, lambda file: file.write(content), len(content))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Replace `path` by `value`, as indented JSON, in one move; see `plain` for what a value may be."""
+    write_text(path, json_text(value))
+
+
+def json_text(value: Any) -> str:
+    """A value as indented JSON; see `plain` for what it may be."""
+    return json.dumps(to_plain(value), indent=2, allow_nan=False) + "\n"
+
+
+def write_text_if_changed(path: Path, text: str) -> None:
+    """Like `write_text`, for a file that follows from others: left alone where it says so already, and quick."""
+    content = text.encode()
+    try:
+        if path.stat().st_size == len(content) and path.read_bytes() == content:
+            return
+    except OSError:  # not there yet
+        pass
+    write_atomically(path, lambda file: file.write(content), len(content), lasting=False)
+
+
+def to_plain(value: Any) -> Any:
+    """The value as strict JSON has it: numbers that are not finite become None, tuples lists, paths text.
+
+    Raises:
+        TypeError: If something in it is no plain value, such as a tensor.
+    """
+    if isinstance(value, Mapping):
+        return {str(key): to_plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [to_plain(item) for item in value]
+    if value is None or isinstance(value, (str, bool)):
+        return value
+    if isinstance(value, Integral):  # numpy's integers too
+        return int(value)
+    if isinstance(value, Real):
+        return float(value) if math.isfinite(value) else None
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    raise TypeError(f"{value!r} is a {type(value).__name__}, which JSON does not know; pass a plain value")
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder survive a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_error(path: Path, fault: OSError, need: str) -> TuneLabError:
+    """The error for a fault of the file system, one message that says what to do.
+
+    Args:
+        path: What was to be written.
+        fault: What the system answered.
+        need: Bytes needed, as text.
+    """
+    if fault.errno not in DISK_FULL_ERRNOS:
+        return ConfigError(
+            f"cannot write {path}: {fault.strerror or fault}; what was there before is unchanged. Name a place "
+            "that this user may write to"
+        )
+    free = shutil.disk_usage(path.parent).free
+    return TuneLabError(
+        f"the disk is full: {path} needs {need} bytes, {free:,} bytes are free; what was there before is unchanged. "
+        "Make room, then go on with resume=DIR, or start again under another hydra.run.dir"
+    )
+
+
+Row = dict[str, Any]
+
+
+def write_json_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Replace `path` by the rows, in one move; see `tunelab.runs.atomic_files.write_atomically`."""
+
+    def fill(file: IO[bytes]) -> None:
+        for row in rows:
+            file.write(_json_line(row))
+
+    write_atomically(path, fill)
+
+
+def read_json_lines(path: Path) -> list[Row]:
+    """The rows of a file.  Lines end at a line feed only: text may hold every other separator Unicode has."""
+    with path.open(encoding="utf-8", newline="\n") as file:
+        return [json.loads(line) for line in file]
+
+
+def join_rank_shares(shares: Sequence[Sequence[Row]], expected: int | Collection[int]) -> list[Row]:
+    """Join what several ranks predicted, ordered by `row`.
+
+    Args:
+        shares: Rows of each rank; each row carries `row`, the index of its record in the split.
+        expected: The rows there must be: a number of them counted from 0, or the very indices, where records were
+            dropped on the way.
+
+    Raises:
+        TuneLabError: If a row is missing, is there twice, or belongs to no record: scores over such rows would be
+            wrong without a word.
+    """
+    rows = sorted((row for share in shares for row in share), key=lambda row: int(row["row"]))
+    found = [int(row["row"]) for row in rows]
+    wanted = set(range(expected) if isinstance(expected, int) else expected)
+    twice = {row for row, after in pairwise(found) if row == after}
+    faults = {"missing": wanted - set(found), "there twice": twice, "of no record": set(found) - wanted}
+    told = [f"{len(ids)} rows {what}, such as {sorted(ids)[:5]}" for what, ids in faults.items() if ids]
+    if told:
+        raise TuneLabError(
+            f"the predictions of {len(shares)} ranks do not cover the split once: {'; '.join(told)}; "
+            "scores over them would be wrong. Run the test again, on one process if it persists"
+        )
+    return rows
+
+
+def _json_line(row: Mapping[str, Any]) -> bytes:
+    """A row as one line, readable as it stands; escaped only where UTF-8 has no form for it (half a surrogate pair)."""
+    try:
+        return (json.dumps(to_plain(row), ensure_ascii=False, allow_nan=False) + "\n").encode()
+    except UnicodeEncodeError:
+        return (json.dumps(to_plain(row), allow_nan=False) + "\n").encode()

@@ -1,0 +1,278 @@
+"""Terminal output of a run; through a pipe the same text comes as plain lines without control characters.
+
+Other packages' tips, banners and progress bars are kept quiet from here too.  Loads no torch.
+"""
+
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console, RenderableType
+from rich.control import strip_control_codes
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+from rich.tree import Tree
+
+_PLAIN_WIDTH = 400  # columns where there is no terminal: no line of ours is cut or wrapped
+_LONGEST_VALUE = 100  # characters of one config value in the tree
+_TOKEN_STYLES = {
+    "trained": "bold green",
+    "masked": "dim",
+    "trained special": "reverse green",
+    "masked special": "magenta",
+}
+_RANK_VARIABLES = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
+
+
+def is_main_process() -> bool:
+    """Whether this process speaks for the run: rank 0, or the only one."""
+    from lightning_utilities.core.rank_zero import rank_zero_only  # `--help` does without it
+
+    known = getattr(rank_zero_only, "rank", None)  # set once lightning is imported
+    if known is not None:
+        return int(known) == 0
+    return all(os.environ.get(name, "0") in ("", "0") for name in _RANK_VARIABLES)
+
+
+def is_terminal() -> bool:
+    """Whether somebody watches: standard output is a terminal that can move its cursor."""
+    return sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def say(text: str) -> None:
+    """Print text, line breaks kept, control characters taken out."""
+    _print(Text(strip_control_codes(_without_escapes(text))))
+
+
+def show_config(cfg: Mapping[str, Any], overrides: Sequence[str] = ()) -> None:
+    """Print the settings as a tree, lowest level inline, with what the command line changed on top."""
+    tree = Tree(Text("settings", style="bold"), guide_style="dim")
+    if overrides:
+        tree.add(Text.assemble(("changed  ", "yellow"), _single_line(" ".join(overrides), 10 * _LONGEST_VALUE)))
+    scalars = {key: value for key, value in cfg.items() if not isinstance(value, Mapping)}
+    if scalars:
+        tree.add(_inline_pairs(scalars))
+    for key, value in cfg.items():
+        if isinstance(value, Mapping) and value:
+            _add_block(tree, str(key), value)
+    _print(tree)
+
+
+def show_model(summary: Mapping[str, Any]) -> None:
+    """Print what is known of the model, a line each; integers with thousands separators."""
+    _print(
+        Text("model", style="bold"), _aligned_lines({str(key): _format_number(value) for key, value in summary.items()})
+    )
+
+
+def show_data(report: Mapping[str, Mapping[str, int | float]], facts: Mapping[str, str] | None = None) -> None:
+    """Print a row per split and a column per count (rows, dropped, truncated, supervised tokens, padding).
+
+    Args:
+        report: Split to name of a count to its value.
+        facts: What else is known of the data, a line each, by name.
+    """
+    told = {name: _single_line(text, 4096) for name, text in (facts or {}).items()}
+    _print(_table("data", "split", report), *([_aligned_lines(told)] if told else []))
+
+
+def show_lines(title: str, lines: Sequence[str]) -> None:
+    """Print lines under a title."""
+    _print(Text(_single_line(title, 4096), style="bold"), *(Text(f"  {_single_line(line, 4096)}") for line in lines))
+
+
+def show_record(title: str, parts: Sequence[Sequence[tuple[str, str]]], names: Sequence[str] = ()) -> None:
+    """Print one record in the colours of what is trained, masked and special.
+
+    Args:
+        title: Where it stands.
+        parts: Its sequences, each as texts with their kind: "trained", "masked", either with " special" after it.
+        names: What each sequence is, where there are several.
+    """
+    _print(Text(_single_line(title, 4096), style="cyan"))
+    for place, part in enumerate(parts):
+        if names:
+            _print(Text(names[place], style="cyan"))
+        _print(Text.assemble(*((_without_escapes(text), _TOKEN_STYLES[kind]) for text, kind in part)))
+
+
+def show_scores(table: Mapping[str, Mapping[str, float]]) -> None:
+    """Print the final scores: a row per score, a column per stage.
+
+    Args:
+        table: Stage (`base`, `val`, `test`, in the order of the columns) to bare score name to value; a stage
+            may lack scores.
+    """
+    names = dict.fromkeys(name for scores in table.values() for name in scores)
+    rows = {name: {stage: scores[name] for stage, scores in table.items() if name in scores} for name in names}
+    _print(_table("scores", "score", rows, columns=list(table)))
+
+
+def show_folds(rows: Mapping[str, Mapping[str, float]]) -> None:
+    """Print a row per score: mean and spread over the folds of a cross-validation, then each fold."""
+    _print(_table("scores over the folds", "score", rows))
+
+
+def show_groups(title: str, rows: Mapping[str, Mapping[str, float]]) -> None:
+    """Print a row per group (task family, source) and a column per score."""
+    _print(_table(_single_line(title, 4096), "group", {_single_line(name, 60): row for name, row in rows.items()}))
+
+
+def show_paths(paths: Mapping[str, Path | str]) -> None:
+    """Print where things are: what it is, then its path, never wrapped."""
+    _print(
+        Text("files", style="bold"),
+        _aligned_lines({name: _single_line(str(path), 4096) for name, path in paths.items()}),
+    )
+
+
+def _print(*parts: RenderableType) -> None:
+    if not is_main_process():
+        return
+    terminal = is_terminal()
+    console = Console(
+        file=sys.stdout,
+        force_terminal=terminal,  # said outright: FORCE_COLOR must not put escapes into a log file
+        no_color=True if not terminal else None,
+        width=None if terminal else _PLAIN_WIDTH,
+        highlight=False,
+        soft_wrap=True,
+    )
+    with console.capture() as captured:
+        for part in parts:
+            console.print(part, soft_wrap=isinstance(part, Text))
+    lines = captured.get().splitlines()
+    sys.stdout.write("\n".join(line.rstrip() for line in lines) + "\n")
+    sys.stdout.flush()
+
+
+def _add_block(tree: Tree, label: str, block: Mapping[str, Any]) -> None:
+    scalars = {key: value for key, value in block.items() if not isinstance(value, Mapping)}
+    branch = tree.add(Text.assemble((label, "cyan"), "  ", _inline_pairs(scalars)))
+    for key, value in block.items():
+        if isinstance(value, Mapping) and value:
+            _add_block(branch, str(key), value)
+
+
+def _inline_pairs(scalars: Mapping[str, Any]) -> Text:
+    parts = [
+        Text.assemble((f"{key}=", "dim"), _single_line("null" if value is None else str(value), _LONGEST_VALUE))
+        for key, value in scalars.items()
+    ]
+    return Text("  ").join(parts)
+
+
+def _aligned_lines(values: Mapping[str, str]) -> RenderableType:
+    widest = max((len(name) for name in values), default=0)
+    lines = [Text.assemble((f"{name:<{widest}}  ", "dim"), value) for name, value in values.items()]
+    return Padding(Text("\n").join(lines), (0, 0, 0, 2))
+
+
+def _table(
+    title: str, corner: str, rows: Mapping[str, Mapping[str, float]], columns: Sequence[str] | None = None
+) -> Table:
+    if columns is None:
+        columns = list(dict.fromkeys(name for row in rows.values() for name in row))
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column(corner, style="cyan", no_wrap=True)
+    for name in columns:
+        table.add_column(name, justify="right")
+    for label, row in rows.items():
+        table.add_row(label, *(_format_number(row[name]) if name in row else "-" for name in columns))
+    return table
+
+
+def _format_number(value: Any) -> str:
+    if isinstance(value, bool) or value is None:
+        return str(value)
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:.4g}" if abs(value) < 1000 else f"{value:,.0f}"  # four digits either way
+    return _single_line(str(value), 4096)
+
+
+def _single_line(text: str, limit: int) -> str:
+    flat = strip_control_codes(_without_escapes(text)).replace("\n", " ")
+    return flat if len(flat) <= limit else flat[: limit - 3] + "..."
+
+
+def _without_escapes(text: str) -> str:
+    return "".join(letter for letter in text if letter in "\n\t" or letter.isprintable())
+
+
+_SILENCED_LOGGERS = (
+    "lightning.pytorch.utilities.rank_zero",
+    "lightning.fabric.utilities.rank_zero",
+    "lightning_utilities.core.rank_zero",
+    "lightning.pytorch",
+    "lightning.fabric",
+    "lightning.pytorch.accelerators.cuda",
+    "lightning.fabric.accelerators.cuda",
+    "transformers.distributed.tensor_parallel",
+    "bitsandbytes.backends.cpu.ops",  # which PEFT loads where it is installed
+)
+_SILENCED_MESSAGES = (  # parts of log lines that tell the user nothing to act on
+    "litlogger",
+    "litmodels",
+    "GPU available:",
+    "TPU available:",
+    "HPU available:",
+    "IPU available:",
+    "LOCAL_RANK: ",
+    "has Tensor Cores",
+    "was configured so",
+    "Trainer.fit` stopped:",
+    "Seed set to",
+    "Using default `ModelCheckpoint`",
+    "Loaded model weights from the checkpoint",
+    "Restored all states from the checkpoint",
+    "Restoring states from the checkpoint",
+    "Automatic Mixed Precision (AMP)",
+    "bfloat16 Automatic Mixed Precision",
+    "layers were not sharded",
+    "Failed to load CPU gemm_4bit_forward",  # a faster product for 4 bit on a CPU
+)
+_SILENCED_WARNINGS = (  # beginnings (regular expressions) of warnings that are settled by design here
+    r".*does not have many workers.*",  # records are tokenised once; workers would only copy lists
+    r".*`srun` command is available.*",  # one process on a login node is a legal way to try things
+    r".*number of training batches .* is smaller than the logging interval.*",
+    r".*Checkpoint directory .* exists and is not empty.*",
+    r".*isinstance\(treespec, LeafSpec\).*",
+    r"FLOPs not found for .*",  # then the peak is measured
+    r".*anonymous setting has no effect.*",
+)
+
+
+class _NoiseFilter(logging.Filter):
+    def filter(self, record: logging.LogRecord) -> bool:
+        text = record.getMessage()
+        return record.levelno > logging.WARNING or not any(part in text for part in _SILENCED_MESSAGES)
+
+
+def silence_libraries() -> None:
+    """Filter tips, device banners, vendor progress bars and advice that is settled by design.
+
+    Errors and every other warning still come through.  Call once, before the trainer is made; calling again
+    changes nothing.  Variables the user has set are respected.
+    """
+    for name in _SILENCED_LOGGERS:
+        logger = logging.getLogger(name)
+        if not any(isinstance(known, _NoiseFilter) for known in logger.filters):
+            logger.addFilter(_NoiseFilter())
+    for pattern in _SILENCED_WARNINGS:
+        warnings.filterwarnings("ignore", message=pattern)
+    os.environ.setdefault("WANDB_SILENT", "true")
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # else a warning per data-loading process
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")  # loading it to say so would cost a run a second
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    from transformers.utils import logging as transformers_logging  # after the variables above
+
+    transformers_logging.disable_progress_bar()

@@ -1,0 +1,149 @@
+"""What a run ran on: revision of the code, packages, hardware, numeric switches."""
+
+import hashlib
+import os
+import platform
+import socket
+import subprocess
+from functools import cache
+from importlib.metadata import distributions
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tunelab.runs.redact import redact
+
+DIFF_LIMIT = 200_000  # bytes of the diff kept in the card; its sha256 covers all of it
+
+
+def code_revision(folder: Path | None = None) -> dict[str, Any]:
+    """Commit, dirty flag and diff of the code.
+
+    Args:
+        folder: A folder of the repository; that of this package unless given.
+
+    Returns:
+        `commit`, `branch`, `dirty`, `diff` (text, secrets blacked out, at most `DIFF_LIMIT` bytes), `diff_bytes`,
+        `diff_sha256`, `untracked` (names); or `commit` None and `reason` where the code is under no version control.
+    """
+    folder = folder or Path(__file__).parents[1]
+    try:
+        if not _git(folder, "ls-files", ".").strip():  # an ignored .venv inside somebody's repository is not its code
+            return {"commit": None, "reason": f"{folder} is under no version control"}
+        commit = _git(folder, "rev-parse", "HEAD").decode().strip()
+        branch = _git(folder, "rev-parse", "--abbrev-ref", "HEAD").decode().strip()
+        diff = _git(folder, "diff", "HEAD", "--no-ext-diff", "--no-textconv", "--no-color", "--binary")
+        top = Path(_git(folder, "rev-parse", "--show-toplevel").decode().strip())
+        listed = _git(top, "ls-files", "--others", "--exclude-standard", "-z")
+    except (OSError, subprocess.SubprocessError) as fault:
+        answer = getattr(fault, "stderr", None) or str(fault).encode()
+        return {"commit": None, "reason": str(redact(answer.decode(errors="replace").strip()))}
+    untracked = sorted(name.decode(errors="replace") for name in listed.split(b"\0") if name)
+    text = str(redact(diff.decode(errors="replace")))  # before the cut, which could leave half a secret unknown
+    return {
+        "commit": commit,
+        "branch": branch,
+        "dirty": bool(diff or untracked),
+        "diff": text.encode()[:DIFF_LIMIT].decode(errors="ignore"),
+        "diff_bytes": len(diff),
+        "diff_sha256": hashlib.sha256(diff).hexdigest(),
+        "untracked": untracked,
+    }
+
+
+def code_sha256(folder: Path | None = None) -> str:
+    """One sha256 over the source files of this package: whatever version control says, this is what ran."""
+    folder = folder or Path(__file__).parents[1]
+    whole = hashlib.sha256()
+    for file in sorted(folder.rglob("*.py")):
+        whole.update(
+            f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.relative_to(folder).as_posix()}\n".encode()
+        )
+    return whole.hexdigest()
+
+
+def _git(folder: Path, *words: str) -> bytes:
+    """What git answers; it takes no locks, so it disturbs nobody who commits at the same time."""
+    quiet = os.environ | {"GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
+    done = subprocess.run(["git", *words], cwd=folder, env=quiet, capture_output=True, check=True, timeout=20)
+    return done.stdout
+
+
+# Variables that change results or say where a job ran.  A list of what may be kept: the environment holds secrets.
+RECORDED_VARIABLES = (
+    "CUDA_VISIBLE_DEVICES",
+    "CUBLAS_WORKSPACE_CONFIG",
+    "HF_HUB_OFFLINE",
+    "MKL_NUM_THREADS",
+    "NCCL_ALGO",
+    "NVIDIA_TF32_OVERRIDE",
+    "OMP_NUM_THREADS",
+    "PYTHONHASHSEED",
+    "PYTORCH_ALLOC_CONF",
+    "PYTORCH_CUDA_ALLOC_CONF",
+    "SLURM_JOB_ID",
+    "TOKENIZERS_PARALLELISM",
+    "WORLD_SIZE",
+)
+
+
+def installed_packages() -> dict[str, str]:
+    """Version of every installed package, by name; of two under one name, the one Python finds first."""
+    return dict(_package_versions())
+
+
+@cache  # a fifth of a second for each run of a search that stays in one process
+def _package_versions() -> tuple[tuple[str, str], ...]:
+    found: dict[str, str] = {}
+    for package in distributions():
+        if name := package.metadata["Name"]:
+            found.setdefault(name.lower().replace("_", "-"), package.version)
+    return tuple(sorted(found.items()))
+
+
+def hardware_info() -> dict[str, Any]:
+    """Host, processor, cores, memory and accelerators; memory in bytes."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {
+        "host": socket.gethostname(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "usable_cores": usable,
+        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "gpus": _gpus(),
+    }
+
+
+def numeric_switches() -> dict[str, Any]:
+    """Switches that change the last digits of a result."""
+    cudnn: Any = torch.backends.cudnn
+    return {
+        "threads": torch.get_num_threads(),
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+        "float32_matmul_precision": torch.get_float32_matmul_precision(),
+        "cuda": torch.version.cuda,
+        "cudnn": cudnn.version() if torch.cuda.is_available() else None,
+        "environment": {name: os.environ[name] for name in RECORDED_VARIABLES if name in os.environ},
+    }
+
+
+def _gpus() -> list[dict[str, Any]]:
+    if torch.cuda.is_available():
+        seen = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
+        return [
+            {"name": gpu.name, "memory_bytes": gpu.total_memory, "capability": f"{gpu.major}.{gpu.minor}"}
+            for gpu in seen
+        ]
+    return [{"name": "Apple GPU (MPS)"}] if torch.backends.mps.is_available() else []
+
+
+def _processor() -> str:
+    """The model of the processor: /proc knows it on Linux, where `platform` gives only its family."""
+    table = Path("/proc/cpuinfo")
+    if table.is_file():
+        for line in table.read_text(errors="replace").splitlines():
+            name, _, value = line.partition(":")
+            if name.strip() == "model name":
+                return value.strip()
+    return platform.processor() or platform.machine()

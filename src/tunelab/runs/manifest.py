@@ -1,0 +1,200 @@
+"""The manifest of a run (run.json): all that is needed to prove a number later, and nothing secret."""
+
+import hashlib
+import os
+import platform
+import shlex
+import uuid
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from tunelab.errors import ConfigError
+from tunelab.runs.environment import code_revision, code_sha256, hardware_info, installed_packages, numeric_switches
+from tunelab.runs.redact import REDACTED, is_secret_name, redact
+
+RUN_STATUSES = ("running", "finished", "early-stopped", "diverged", "pruned", "pre-empted", "failed")
+WEIGHT_FILES = ("*.safetensors", "*.safetensors.index.json", "config.json")
+TOKENIZER_FILES = ("tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json", "*.model", "*.jinja")
+
+SESSION_SETTINGS = ("max_epochs", "max_steps", "callbacks", "trainer", "eval")  # what may change when a run goes on
+
+Manifest = dict[str, Any]
+
+
+def start_manifest(
+    *,
+    command: list[str],
+    overrides: list[str],
+    config: Mapping[str, Any],
+    seed: int,
+    data: Mapping[str, Any],
+    model: Mapping[str, Any],
+    earlier: Mapping[str, Any] | None = None,
+    resumed_at: int | None = None,
+) -> Manifest:
+    """The card of a run that starts now.
+
+    Args:
+        command: The command line, word by word.
+        overrides: What the command line changed in the config.
+        config: The resolved config, plain values.
+        seed: The seed all random numbers of the run come from.
+        data: Where each split came from, with the sha256 of its file.
+        model: Where the base model came from, with the sha256 of its weights.
+        earlier: The card of the run that is resumed; its id and its sessions are kept.
+        resumed_at: Optimizer steps that stood in the checkpoint it goes on from; None where it starts anew.
+
+    Returns:
+        Plain values, secrets blacked out.  `status` is "running"; `close_card` fills what is None.
+    """
+    started = datetime.now(UTC)
+    card = {
+        "id": earlier["id"] if earlier else f"{started:%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:8]}",
+        "status": "running",
+        "reason": None,
+        "started": started.isoformat(timespec="seconds"),
+        "ended": None,
+        "seconds": None,
+        "energy": None,
+        "memory": None,
+        "resumed_at": resumed_at,
+        "best": None,
+        "scores": None,
+        "results": None,
+        "command": shlex.join(_without_secrets(command)),
+        "overrides": _without_secrets(overrides),
+        "directory": os.getcwd(),
+        "config": config,
+        "seeds": {"global": seed},
+        "data": data,
+        "model": model,
+        "git": code_revision(),
+        "code_sha256": code_sha256(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "hardware": hardware_info(),
+        "numerics": numeric_switches(),
+        "packages": installed_packages(),
+        "sessions": [*earlier.get("sessions", []), _session_entry(earlier)] if earlier else [],
+    }
+    return dict(redact(card))
+
+
+def finish_manifest(
+    card: Mapping[str, Any],
+    status: str,
+    reason: str | None,
+    seconds: float,
+    best: Mapping[str, Any] | None,
+    scores: Mapping[str, float],
+    *,
+    results: Mapping[str, str | None] | None = None,
+    energy: Mapping[str, float | None] | None = None,
+    memory: Mapping[str, float | None] | None = None,
+) -> Manifest:
+    """The card of a run that ends now.
+
+    Args:
+        card: As `open_card` gave it.
+        status: One of `STATUSES`, except "running".
+        reason: Why it ended, in words; needed unless it finished.
+        seconds: Wall time of this process.
+        best: Where the best checkpoint stands: step, monitored score and its value; None without one.
+        scores: Every score by its flat name, `split/score`.
+        results: sha256 of the best weights and of the predictions, which a repetition is held against.
+        energy: Joules of this process by kind of device; None where the machine does not count them.
+        memory: Most megabytes held at once, over all sessions, as `peak_memory.peaks` tells.
+
+    Returns:
+        A new card.  `seconds` and `energy` are those of all sessions; `scores` is nested, split by split.
+
+    Raises:
+        ValueError: If the status is unknown, or the reason is missing.
+    """
+    if status not in RUN_STATUSES[1:]:
+        raise ValueError(f"{status!r} is no way for a run to end; one of {', '.join(RUN_STATUSES[1:])}")
+    if status != "finished" and not reason:
+        raise ValueError(f"a run that is {status} needs a reason, or nobody can learn from its card")
+    by_split: dict[str, dict[str, float]] = {}
+    for name, value in scores.items():
+        split, _, score = name.partition("/")
+        by_split.setdefault(split, {})[score] = value
+    ending = {
+        "status": status,
+        "reason": reason,
+        "ended": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seconds": seconds + sum(session["seconds"] or 0.0 for session in card["sessions"]),
+        "energy": _total_joules(card, energy or {}),
+        "memory": dict(memory or {}),
+        "best": best,
+        "scores": by_split,
+        "results": dict(results or {}),
+    }
+    return dict(redact({**card, **ending}))
+
+
+def _total_joules(card: Mapping[str, Any], now: Mapping[str, float | None]) -> dict[str, float | None]:
+    """The energy of all sessions; of a kind that one of them could not read, None."""
+    past = [session.get("energy") or {} for session in card["sessions"]]
+    found: dict[str, float | None] = {}
+    for name, joules in now.items():
+        parts = [*(session.get(name) for session in past), joules]
+        known = [part for part in parts if part is not None]
+        found[name] = sum(known) if len(known) == len(parts) else None
+    return found
+
+
+def sha256_file(path: Path) -> str:
+    """The sha256 of a file, as hexadecimal text."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_folder(path: Path, patterns: Sequence[str] = WEIGHT_FILES) -> str:
+    """One sha256 over the names and contents of the files that make a model.
+
+    Args:
+        path: Folder of the base model.
+        patterns: Which files count, as glob patterns; the weights and their config unless given.
+
+    Raises:
+        ConfigError: If no file matches: the sha256 of nothing would vouch for any model.
+    """
+    files = sorted({file for pattern in patterns for file in path.glob(pattern) if file.is_file()})
+    if not files:
+        raise ConfigError(f"{path} holds none of {', '.join(patterns)}, so nothing can be vouched for; is it a model?")
+    whole = hashlib.sha256()
+    for file in files:
+        whole.update(f"{sha256_file(file)}  {file.relative_to(path).as_posix()}\n".encode())
+    return whole.hexdigest()
+
+
+def _without_secrets(words: Sequence[str]) -> list[str]:
+    """The words of a command line, without the values of settings whose name speaks of a secret."""
+    pairs = [word.partition("=") for word in words]
+    return [name + equals + (REDACTED if is_secret_name(name) and value else value) for name, equals, value in pairs]
+
+
+def _session_entry(card: Mapping[str, Any]) -> dict[str, Any]:
+    """What is kept of an earlier session: when, how it ended, on which code; its own seconds and joules."""
+    before = sum(session["seconds"] or 0.0 for session in card.get("sessions", []))
+    seconds = None if card["seconds"] is None else card["seconds"] - before
+    git = card.get("git") or {}
+    names = ("started", "ended", "status", "reason", "command", "overrides", "resumed_at")
+    kept = {name: card.get(name) for name in names}
+    kept["settings"] = {name: card["config"].get(name) for name in SESSION_SETTINGS}
+    sessions = [session.get("energy") or {} for session in card.get("sessions", [])]
+    energy = {
+        name: None if total is None else total - sum(session[name] for session in sessions)
+        for name, total in (card.get("energy") or {}).items()
+    }
+    return {
+        **kept,
+        "seconds": seconds,
+        "energy": energy,
+        "memory": card.get("memory"),
+        "commit": git.get("commit"),
+        "diff_sha256": git.get("diff_sha256"),
+    }

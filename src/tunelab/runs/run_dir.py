@@ -1,0 +1,264 @@
+"""The run directory: the one place that knows its files."""
+
+import csv
+import json
+import math
+import shutil
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from tunelab.errors import ConfigError
+from tunelab.runs.atomic_files import (
+    PARTIAL_SUFFIX,
+    Row,
+    join_rank_shares,
+    read_json_lines,
+    sync_folder,
+    to_plain,
+    write_json,
+    write_json_lines,
+    write_text,
+)
+from tunelab.runs.locks import FolderLock
+from tunelab.runs.redact import redact
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """The files of one run, read and written whole.
+
+    `RunFolder.create` and `RunFolder.open(..., write=True)` hold the folder's lock until `close`; a `with` block
+    closes it.  Other ranks of the same run use `RunFolder(root)`, which holds nothing and may write its part of the
+    predictions.
+    """
+
+    root: Path
+
+    @property
+    def config(self) -> Path:
+        """The resolved config, YAML."""
+        return self.root / "config.yaml"
+
+    @property
+    def card(self) -> Path:
+        """The run card: how this run came to be, and how it ended."""
+        return self.root / "run.json"
+
+    @property
+    def metrics(self) -> Path:
+        """Final scores of the best checkpoint: one flat JSON object."""
+        return self.root / "metrics.json"
+
+    @property
+    def curves(self) -> Path:
+        """Scores over steps, CSV; empty where a step has no such score."""
+        return self.root / "metrics.csv"
+
+    @property
+    def predictions(self) -> Path:
+        """Predictions for the test split, one JSON object per line."""
+        return self.root / "predictions.jsonl"
+
+    @property
+    def base_predictions(self) -> Path:
+        """The same of the model before training, where it was asked too."""
+        return self.root / "base_predictions.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of the checkpoints."""
+        return self.root / "checkpoints"
+
+    @property
+    def best(self) -> Path:
+        """Checkpoint with the best monitored score."""
+        return self.checkpoints / "best.ckpt"
+
+    @property
+    def last(self) -> Path:
+        """Checkpoint to resume from."""
+        return self.checkpoints / "last.ckpt"
+
+    @property
+    def export(self) -> Path:
+        """The best model, as plain transformers loads it."""
+        return self.root / "export"
+
+    @property
+    def report(self) -> Path:
+        """What the data holds: counts, lengths, duplicates, dropped records."""
+        return self.root / "data_report.json"
+
+    @property
+    def learned(self) -> Path:
+        """What the task knows from the training split: label names, target scale, chat template."""
+        return self.root / "task.json"
+
+    @property
+    def looks(self) -> Path:
+        """One line for each time that the run was scored on a file after training."""
+        return self.root / "looks.jsonl"
+
+    @property
+    def tables(self) -> Path:
+        """Scores too wide for a flat file: confusion matrix, per-class scores."""
+        return self.root / "scores.json"
+
+    @property
+    def doctor(self) -> Path:
+        """What the doctor found."""
+        return self.root / "doctor.json"
+
+    @classmethod
+    def create(cls, root: Path) -> Self:
+        """Make a folder for a new run and hold its lock.
+
+        Raises:
+            ConfigError: If the folder holds a run already, or another process is writing to it.
+        """
+        folder = cls(Path(root))
+        folder.checkpoints.mkdir(parents=True, exist_ok=True)
+        folder._lock.acquire()
+        if folder.card.exists() and folder.read_card().get("model") != {}:  # those ended before they had one
+            folder.close()
+            raise ConfigError(
+                f"{root} holds a run already, which a new one would overwrite; resume={root} goes on with it, "
+                "another hydra.run.dir starts beside it"
+            )
+        folder._sweep()
+        return folder
+
+    @classmethod
+    def open(cls, root: Path, *, write: bool = False) -> Self:
+        """An existing run, to be read, or with `write` to be gone on with under its lock.
+
+        Raises:
+            ConfigError: If there is no run, or (with `write`) another process is writing to it.
+        """
+        folder = cls(Path(root))
+        if not folder.card.is_file():
+            found = "the folder has no run.json" if folder.root.is_dir() else "there is no such folder"
+            raise ConfigError(f"{root} is not a run: {found}; give the folder a training printed as its run folder")
+        if write:
+            folder.checkpoints.mkdir(exist_ok=True)
+            folder._lock.acquire()
+            folder._sweep()
+        return folder
+
+    def close(self) -> None:
+        """Release the lock, if this process holds it."""
+        self._lock.release()
+
+    def is_held(self) -> bool:
+        """Whether a live process writes here, as far as can be told from this machine."""
+        return self._lock.is_held()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *fault: object) -> None:
+        self.close()
+
+    def write_config(self, text: str) -> None:
+        """Write the resolved config, secrets of the environment blacked out; those known by their name were before."""
+        write_text(self.config, str(redact(text)))
+
+    def write_card(self, card: Mapping[str, Any]) -> None:
+        """Write the run card, secrets blacked out."""
+        write_json(self.card, redact(to_plain(card)))
+
+    def update_card(self, **fields: Any) -> None:
+        """Replace some fields of the run card."""
+        self.write_card(self.read_card() | fields)
+
+    def read_card(self) -> dict[str, Any]:
+        """The run card."""
+        return dict(_read_json(self.card))
+
+    def write_scores(self, flat: Mapping[str, float]) -> None:
+        """Write the final scores by name (`test/loss`); a number that is not finite becomes null."""
+        write_json(self.metrics, flat)
+
+    def read_scores(self) -> dict[str, float]:
+        """The final scores by name; null is read as nan."""
+        return {name: math.nan if value is None else float(value) for name, value in _read_json(self.metrics).items()}
+
+    def write_report(self, report: Mapping[str, Any]) -> None:
+        """Write what the data holds."""
+        write_json(self.report, report)
+
+    def read_report(self) -> dict[str, Any]:
+        """What the data holds."""
+        return dict(_read_json(self.report))
+
+    def write_tables(self, tables: Mapping[str, Any]) -> None:
+        """Write confusion matrix and per-class scores, by split."""
+        write_json(self.tables, tables)
+
+    def read_tables(self) -> dict[str, Any]:
+        """Confusion matrix and per-class scores, by split."""
+        return dict(_read_json(self.tables))
+
+    def read_curves(self) -> list[dict[str, float]]:
+        """One row per logged step, without the scores it lacks; a line still being written is left out."""
+        text = self.curves.read_text(encoding="utf-8")
+        whole = text[: text.rfind("\n") + 1]
+        return [{name: float(cell) for name, cell in row.items() if cell} for row in csv.DictReader(whole.splitlines())]
+
+    def write_predictions(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Write one JSON object per line."""
+        write_json_lines(self.predictions, rows)
+
+    def read_predictions(self) -> list[Row]:
+        """The predictions, in the order of the file."""
+        return read_json_lines(self.predictions)
+
+    def write_predictions_part(self, rank: int, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Write the share of one rank; each row carries `row`, the index of its record in the split."""
+        write_json_lines(self.root / f"predictions.rank{rank}.jsonl", rows)
+
+    def merge_predictions(self, expected: int | Collection[int], /) -> list[Row]:
+        """Join the shares of all ranks into `predictions.jsonl`, ordered by row, and drop the shares.
+
+        Args:
+            expected: The rows there must be: a number counted from 0, or the indices where some were dropped.
+
+        Raises:
+            TuneLabError: If a row is missing, is there twice, or belongs to no record: the scores would be wrong.
+        """
+        parts = sorted(self.root.glob("predictions.rank*.jsonl"))
+        rows = join_rank_shares([read_json_lines(part) for part in parts], expected)
+        self.write_predictions(rows)
+        for part in parts:
+            part.unlink()
+        return rows
+
+    @property
+    def _lock(self) -> FolderLock:
+        return FolderLock(self.root / "run.lock")
+
+    def _sweep(self) -> None:
+        """Drop what a killed run left half written; called under the lock, before any rank writes."""
+        for pattern in (
+            f".*{PARTIAL_SUFFIX}",
+            f"*{PARTIAL_SUFFIX}",
+            f"checkpoints/.*{PARTIAL_SUFFIX}",
+            "predictions.rank*.jsonl",
+        ):
+            for left in self.root.glob(pattern):
+                shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
+        sync_folder(self.root)
+
+
+def _read_json(path: Path) -> Any:
+    """The JSON value of a file of the run.
+
+    Raises:
+        ConfigError: If the run has no such file.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path.parent} has no {path.name}; the run did not get that far, resume it first") from None

@@ -1,0 +1,86 @@
+"""Trackio as a Lightning logger: a local dashboard that needs neither an account nor a network."""
+
+import io
+from collections.abc import Callable, Mapping
+from contextlib import redirect_stdout
+from typing import Any
+
+from lightning.pytorch.utilities import rank_zero_only
+from typing_extensions import override
+
+from tunelab.runs.redact import redact
+from tunelab.tracking.base import FaultTolerantLogger, RunResults, confusion_tables, records_table
+
+
+class TrackioRun(FaultTolerantLogger):
+    """One run in Trackio's own store, which `trackio show` opens; TRACKIO_DIR moves it.
+
+    Args:
+        project: Runs of one project share a dashboard.
+        name: What the run is called; a run that goes on keeps it.
+        group: Runs of one group are listed together; None for none.
+        run_config: The resolved config of the run; secrets are taken out.
+        resume: Whether the run goes on.
+        tell: Receives the one line that says how to look at it.
+    """
+
+    def __init__(
+        self,
+        *,
+        project: str,
+        name: str,
+        group: str | None,
+        run_config: Mapping[str, Any],
+        resume: bool,
+        tell: Callable[[str], None],
+    ) -> None:
+        super().__init__("Trackio")
+        self._run: Any = None
+        import trackio  # an extra, and a second of imports
+
+        with redirect_stdout(io.StringIO()):  # its banner, which would stand in the middle of ours
+            self._run = trackio.init(
+                project=redact(project),
+                name=redact(name),
+                group=redact(group),
+                config=redact(run_config),
+                resume="allow" if resume else "never",
+                embed=False,
+                auto_log_gpu=False,  # train/memory and its kin say it with the steps they belong to
+                auto_log_cpu=False,
+            )
+        tell(f"Trackio: look with: trackio show --project {redact(project)}")
+
+    @override
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        if self._run is not None:
+            self.guard("log", lambda: self._run.log(dict(metrics), step=step))
+
+    @rank_zero_only
+    def show(self, shown: RunResults) -> None:
+        """Put the predictions on the run's page; Trackio has no chart for a confusion matrix, so it is a table."""
+        import trackio  # as above
+
+        tables = confusion_tables(shown)
+        if shown.predictions:
+            columns, rows = records_table(redact(list(shown.predictions)))
+            tables["test/predictions"] = columns, [list(row) for row in rows]
+        logged = {name: trackio.Table(columns, lines) for name, (columns, lines) in tables.items()}
+        if self._run is not None:
+            self.guard("show", lambda: self._run.log(logged))
+
+    @override
+    @rank_zero_only
+    def finalize(self, status: str) -> None:
+        """Nothing: Lightning calls this after each of its passes, `finish` closes the run."""
+
+    @rank_zero_only
+    def finish(self, status: str) -> None:
+        """Send what is left and close the run."""
+        if self._run is not None:
+            import trackio  # as above
+
+            with redirect_stdout(io.StringIO()):
+                self.guard("finish", trackio.finish)  # the run's own `finish` would be called again when Python ends
+            self._run = None

@@ -1,0 +1,261 @@
+"""Statistics of layers: gradient norms, update ratios, dead units, activation sizes, gradient histograms."""
+
+from collections.abc import Iterator, Sequence
+from math import isfinite, sqrt
+from typing import Any
+
+import torch
+from lightning import Callback, LightningModule, Trainer
+from torch import Tensor, nn
+from torch.nn.modules import activation
+from torch.optim import Optimizer
+from transformers import PreTrainedModel
+from transformers import activations as named
+from typing_extensions import override
+
+from tunelab.models.freezing import ParameterDepths, layer_stack, parameter_depths
+from tunelab.tracking.base import HistogramLogger
+from tunelab.training.callbacks.resource_monitors import is_log_step
+
+MAX_WHOLE_COPY = 2**20  # entries up to which a weight is copied whole; of larger ones
+MIN_SAMPLE_SIZE = 2**16  # entries at least, evenly spaced, are: the ratio is then an estimate, to about a hundredth
+
+
+class LayerMonitor(Callback):
+    """Logs `layers/<which>/grad_norm` and `layers/<which>/update_ratio`, and `train/update_ratio` over all of them.
+
+    `<which>` is `embeddings`, the number of a layer counted from 1, `last_norm` or `head`.  A gradient norm is taken
+    before clipping and adds up to `train/grad_norm`, in squares.  The ratio is the norm of what a step changed, by
+    optimizer, decay and whatever follows it, over the norm of the weights before; weights that do not learn count in
+    neither.  All of it is measured in logged steps only, from copies of the weights that last for that step.
+    """
+
+    def __init__(self) -> None:
+        self.groups: dict[str, list[nn.Parameter]] = {}
+        self.before: dict[str, list[Tensor]] = {}
+        self.norms: dict[str, Tensor] = {}
+
+    @override
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        model = next(part for part in pl_module.modules() if isinstance(part, PreTrainedModel))
+        self.groups = parameters_by_layer(model)
+
+    @override
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        if is_log_step(trainer):
+            self.before = {name: [sample_entries(w).clone() for w in weights] for name, weights in self.groups.items()}
+
+    @override
+    def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
+        if self.before and not self.norms:  # L-BFGS comes here for each of its evaluations
+            self.norms = {name: gradient_norm(weights) for name, weights in self.groups.items()}
+
+    @override
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if self.before:
+            pl_module.log_dict(self.found(float(getattr(pl_module, "step_norm"))))  # noqa: B009  # of our own module
+        self.before, self.norms = {}, {}
+
+    @torch.no_grad()
+    def found(self, total: float) -> dict[str, float]:
+        """What the step that has just been taken shows.
+
+        Args:
+            total: Norm of the whole gradient before clipping.
+        """
+        moved, size = {}, {}
+        for name, weights in self.groups.items():
+            moved[name] = joint_norm(
+                torch._foreach_sub([sample_entries(weight) for weight in weights], self.before[name])
+            )
+            size[name] = joint_norm(self.before[name])
+        rows = [torch.stack([part[name] for name in self.groups]) for part in (moved, size, self.norms) if part]
+        told = torch.stack(rows).double().tolist()  # one wait for the device
+        found = {"train/update_ratio": safe_ratio(root_sum_square(told[0]), root_sum_square(told[1]))}
+        for name, change, before in zip(self.groups, told[0], told[1], strict=True):
+            found[f"layers/{name}/update_ratio"] = safe_ratio(change, before)
+        if self.norms:
+            clipped = root_sum_square(told[2])
+            scale = (
+                safe_ratio(total, clipped) if clipped or not isfinite(total) else 1.0
+            )  # none is known of a step left out
+            for name, value in zip(self.groups, told[2], strict=True):
+                found[f"layers/{name}/grad_norm"] = value * scale
+        return found
+
+
+def parameters_by_layer(model: PreTrainedModel) -> dict[str, list[nn.Parameter]]:
+    """The parameters that learn, by the part of the network they stand in, from the bottom up."""
+    high: ParameterDepths = parameter_depths(model)
+    found: dict[int, list[nn.Parameter]] = {}
+    for name, weight in model.named_parameters():
+        if weight.requires_grad:
+            found.setdefault(high.of[name], []).append(weight)
+    return {layer_label(high, depth): found[depth] for depth in sorted(found)}
+
+
+def layer_label(high: ParameterDepths, depth: int) -> str:
+    """How a depth is called in the name of a curve."""
+    return str(depth) if 0 < depth <= high.layers else high.name(depth).replace(" ", "_")
+
+
+def sample_entries(weight: Tensor) -> Tensor:
+    """The entries of a weight that are looked at, flat: all of them, or evenly spaced ones."""
+    flat = weight.detach().flatten()
+    return (
+        flat if flat.numel() <= MAX_WHOLE_COPY else flat[:: (flat.numel() // MIN_SAMPLE_SIZE) | 1]
+    )  # odd: not one column of a matrix
+
+
+def gradient_norm(weights: Sequence[nn.Parameter]) -> Tensor:
+    """Norm of the gradient; one that is held back counts as zeros."""
+    found = [weight.grad for weight in weights if weight.grad is not None]
+    return joint_norm(found) if found else torch.zeros((), device=weights[0].device)
+
+
+def joint_norm(tensors: Sequence[Tensor]) -> Tensor:
+    """Euclidean norm of all entries of some tensors."""
+    parts: Sequence[Tensor] = torch._foreach_norm(list(tensors))
+    found: Tensor = torch.linalg.vector_norm(torch.stack(list(parts)))
+    return found
+
+
+def root_sum_square(norms: Sequence[float]) -> float:
+    """The norm of the whole from the norms of its parts."""
+    return sqrt(sum(value * value for value in norms))
+
+
+def safe_ratio(above: float, below: float) -> float:
+    """A quotient; 0 where nothing is divided, infinite where only the divisor is nothing."""
+    return above / below if below else (float("inf") if above else 0.0)
+
+
+DEAD_THRESHOLD = 1e-4  # an activation no larger than this is off: exactly 0 for ReLU, far in the tail for GELU and SiLU
+UNITLESS_ACTIVATIONS = (activation.Softmax, activation.LogSoftmax, activation.Softmin, activation.MultiheadAttention)
+
+
+class ActivationMonitor(Callback):
+    """Logs `layers/<number>/dead_units`, `train/dead_units` over all layers, and on request sizes of outputs.
+
+    A unit is an output of an activation function inside a layer.  It counts as dead where no token of the step, on
+    any rank, switches it on; a single step may miss a rare one, so the smallest of several shares is nearest to the
+    truth.  With `sizes`, `layers/<number>/activation_rms` and `layers/<number>/activation_max` are the root mean square
+    and the largest absolute value of what a layer hands on.
+
+    Hooks are there in logged steps only, and draw no random numbers.
+
+    Args:
+        units: Whether to look for dead units.
+        sizes: Whether to look at outputs of layers.
+    """
+
+    def __init__(self, *, units: bool, sizes: bool) -> None:
+        self.units, self.sizes = units, sizes
+        self.layers: list[nn.Module] = []
+        self.handles: list[Any] = []
+        self.peaks: dict[tuple[int, int], Tensor] = {}  # layer and place in it -> (units,) largest absolute value
+        self.outputs: dict[int, tuple[Tensor, Tensor, int]] = {}  # layer -> sum of squares, largest, entries
+
+    @override
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        model = next(part for part in pl_module.modules() if isinstance(part, PreTrainedModel))
+        stack, count = layer_stack(model)
+        self.layers = [model.get_submodule(f"{stack}.{place}") for place in range(count)]
+
+    @override
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        if not is_log_step(trainer):
+            return
+        for number, layer in enumerate(self.layers, 1):
+            if self.sizes:
+                self.handles.append(layer.register_forward_hook(self._look_at(number)))
+            for place, function in enumerate(activation_modules(layer) if self.units else ()):
+                self.handles.append(function.register_forward_hook(self._watch((number, place))))
+
+    def _look_at(self, number: int) -> Any:
+        def look(module: nn.Module, given: Any, output: Any) -> None:
+            left = (output[0] if isinstance(output, tuple) else output).detach().float()
+            squares, largest, entries = self.outputs.get(number, (left.new_zeros(()), left.new_zeros(()), 0))
+            self.outputs[number] = (
+                squares + left.square().sum(), torch.maximum(largest, left.abs().max()), entries + left.numel()
+            )  # fmt: skip
+
+        return look
+
+    def _watch(self, where: tuple[int, int]) -> Any:
+        def watch(module: nn.Module, given: Any, output: Tensor) -> None:
+            peak = output.detach().abs().flatten(0, -2).amax(0).float()
+            self.peaks[where] = torch.maximum(self.peaks[where], peak) if where in self.peaks else peak
+
+        return watch
+
+    @override
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        for handle in self.handles:
+            handle.remove()
+        if self.handles:
+            pl_module.log_dict({**self._dead(trainer), **self._sizes(trainer)})
+        self.handles, self.peaks, self.outputs = [], {}, {}
+
+    def _dead(self, trainer: Trainer) -> dict[str, float]:
+        if not self.peaks:
+            return {}
+        sizes = {where: peak.numel() for where, peak in self.peaks.items()}
+        peaks = torch.as_tensor(trainer.strategy.reduce(torch.cat(list(self.peaks.values())), reduce_op="max"))
+        off = [int((part <= DEAD_THRESHOLD).sum()) for part in peaks.cpu().split(list(sizes.values()))]
+        found, dead, units = {}, dict[int, int](), dict[int, int]()
+        for (number, _), count, size in zip(sizes, off, sizes.values(), strict=True):
+            dead[number], units[number] = dead.get(number, 0) + count, units.get(number, 0) + size
+        for number, count in dead.items():
+            found[f"layers/{number}/dead_units"] = count / units[number]
+        return {**found, "train/dead_units": sum(off) / sum(sizes.values())}
+
+    def _sizes(self, trainer: Trainer) -> dict[str, float]:
+        if not self.outputs:
+            return {}
+        squares = torch.stack([found[0] for found in self.outputs.values()]).double()
+        counts = torch.tensor([found[2] for found in self.outputs.values()]).to(squares)
+        sums = torch.as_tensor(trainer.strategy.reduce(torch.stack((squares, counts)), reduce_op="sum"))
+        largest = torch.stack([found[1] for found in self.outputs.values()])
+        most = torch.as_tensor(trainer.strategy.reduce(largest, reduce_op="max"))
+        found = {}
+        for number, square, count, top in zip(self.outputs, *sums.tolist(), most.tolist(), strict=True):
+            found[f"layers/{number}/activation_rms"] = (square / count) ** 0.5
+            found[f"layers/{number}/activation_max"] = top
+        return found
+
+
+def activation_modules(layer: nn.Module) -> Iterator[nn.Module]:
+    """The activation functions with units, in a layer."""
+    for module in layer.modules():
+        home = type(module).__module__
+        if home in (activation.__name__, named.__name__) and not isinstance(module, UNITLESS_ACTIVATIONS):
+            yield module
+
+
+class GradientHistograms(Callback):
+    """Draws the gradient of a whole step, as the optimizer sees it: after clipping, over all micro-batches and ranks.
+
+    A hook on the parameters, as `wandb.watch` sets it, would see the part of one micro-batch.
+
+    Args:
+        every: Optimizer steps between two drawings; the first step is drawn.
+    """
+
+    def __init__(self, every: int) -> None:
+        super().__init__()
+        self.every = every
+
+    @override
+    def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
+        step = trainer.global_step
+        if step % self.every or not trainer.is_global_zero:
+            return
+        found = {name: p.grad for name, p in pl_module.named_parameters() if p.grad is not None}
+        for logger in trainer.loggers:
+            if isinstance(logger, HistogramLogger):
+                logger.log_histograms(found, step)

@@ -1,0 +1,115 @@
+"""Progress on the console: a bar on a terminal or lines in a log, and the doctor's findings."""
+
+import time
+from typing import Any
+
+from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import RichProgressBar
+from typing_extensions import override
+
+from tunelab.analysis.doctor import format_findings, run_doctor
+from tunelab.runs import console
+from tunelab.runs.console import is_terminal, say
+from tunelab.runs.run_dir import RunDirectory
+from tunelab.training.run_diagnosis import read_run_signals
+
+_LINE_SHARE = 0.1  # of the run between two lines ...
+_LINE_SECONDS = 10.0  # ... but neither farther apart than this nor closer than a tenth of it
+_LINE_METRICS = ("train/loss", "train/tokens_per_second")
+
+
+def progress_callback() -> Callback:
+    """A live bar where somebody watches, else plain lines that read well in a log file."""
+    return RichProgressBar(leave=False) if is_terminal() else PlainProgress()
+
+
+class PlainProgress(Callback):
+    """Prints a line about every tenth of the run or every ten seconds, and the scores of every validation.
+
+    A line is built from what was already logged, so a GPU is waited for only when a line is due.
+    """
+
+    def __init__(self, *, share: float = _LINE_SHARE, seconds: float = _LINE_SECONDS) -> None:
+        super().__init__()
+        self._share = share
+        self._seconds = seconds
+        self._started_at = 0.0
+        self._first_step = 0
+        self._line_at = 0.0
+        self._line_step = 0
+
+    @override
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._started_at = self._line_at = time.monotonic()
+        self._first_step = self._line_step = _steps_done(trainer)
+
+    @override
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        now, done, total = time.monotonic(), _steps_done(trainer), _steps_planned(trainer)
+        waited = now - self._line_at
+        due = done - self._line_step >= self._share * total and waited >= self._seconds / 10
+        if not (due or waited >= self._seconds or done == total):
+            return
+        self._line_at, self._line_step = now, done
+        pace = (now - self._started_at) / max(1, done - self._first_step)
+        parts = [f"step {done:,}/{total:,}" if total else f"step {done:,}", f"epoch {trainer.current_epoch + 1}"]
+        known = {**trainer.logged_metrics, **trainer.callback_metrics}
+        parts += [f"{name} {_format_number(float(known[name]))}" for name in _LINE_METRICS if name in known]
+        if total:
+            parts.append(f"eta {_format_duration(pace * max(0, total - done))}")
+        say("  ".join(parts))
+
+    @override
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.sanity_checking:
+            return
+        scores = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("val/")}
+        if scores:
+            values = "  ".join(f"{name} {_format_number(value)}" for name, value in scores.items())
+            # outside training it is the best checkpoint that is scored, whatever step training came to
+            when = f"at step {trainer.global_step:,}" if trainer.state.fn == "fit" else "of the best"
+            say(f"validation {when}  {values}")
+
+
+def _steps_done(trainer: Trainer) -> int:
+    """Batches trained on, the current one included; a batch is one optimizer step here."""
+    return int(trainer.fit_loop.epoch_loop.total_batch_idx) + 1
+
+
+def _steps_planned(trainer: Trainer) -> int:
+    """Steps of the whole run; 0 if it has no end."""
+    planned = trainer.estimated_stepping_batches
+    return int(planned) if planned != float("inf") else 0
+
+
+def _format_number(value: float) -> str:
+    return f"{value:.4g}" if abs(value) < 1000 else f"{value:,.0f}"  # four digits either way
+
+
+def _format_duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+class DoctorCallback(Callback):
+    """Reads the curves of a run after each validation, as `tunelab doctor` does from outside; changes nothing.
+
+    Args:
+        folder: Of the run.
+    """
+
+    def __init__(self, folder: RunDirectory) -> None:
+        self.folder = folder
+        self.told: set[str] = set()
+
+    @override
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.sanity_checking or trainer.state.fn != "fit" or not trainer.is_global_zero:
+            return
+        fresh = [found for found in run_doctor(read_run_signals(self.folder)) if found.verdict not in self.told]
+        self.told |= {found.verdict for found in fresh}
+        if fresh:
+            console.show_lines(f"doctor at step {trainer.global_step}", format_findings(fresh))

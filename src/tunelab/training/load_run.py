@@ -1,0 +1,196 @@
+"""A trained model out of its run directory, ready to be used; the training data is not needed, it may have moved."""
+
+import hashlib
+import json
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric import Fabric
+from omegaconf import DictConfig, OmegaConf
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from tunelab.config.schema import RunConfig, validate_config
+from tunelab.errors import ConfigError
+from tunelab.models.adapters import AdaptedModel
+from tunelab.models.freezing import load_trainable_state
+from tunelab.models.load_model import load_model, load_tokenizer
+from tunelab.runs.checkpoint import read_checkpoint
+from tunelab.runs.manifest import sha256_folder
+from tunelab.runs.run_dir import RunDirectory
+from tunelab.tasks.base import Task
+from tunelab.training.components import attach_tokenizer, build_adapter, build_task
+from tunelab.training.device_placement import choose_packing
+from tunelab.training.trainer import resolve_precision
+
+
+@dataclass
+class TrainedRun:
+    """A finished run in use.
+
+    Attributes:
+        adapter: The model, with the best weights, in evaluation mode, on the device; and what was trained in it.
+        source: The file or folder the weights came from.
+        note: What the user should know of how it was restored, if anything.
+    """
+
+    folder: RunDirectory
+    settings: RunConfig
+    task: Task
+    tokenizer: PreTrainedTokenizerBase
+    adapter: AdaptedModel
+    fabric: Fabric
+    source: Path
+    note: str | None = None
+
+    @property
+    def model(self) -> PreTrainedModel:
+        """The model to use."""
+        return self.adapter.model
+
+    @contextmanager
+    def use(self) -> Iterator[None]:
+        """Within this block the model computes as it did when it was scored: same precision, no gradient."""
+        with torch.inference_mode(), self.fabric.autocast():
+            yield
+
+    def identity(self) -> str:
+        """A text that differs between any two trained models."""
+        return f"{self.folder.read_card()['id']} {weights_hash(self.source)}"
+
+
+def load_run(place: str | Path, checkpoint: Path | None = None) -> TrainedRun:
+    """The best model of a run.
+
+    The best checkpoint goes onto the base model it was trained from.  Where either is gone, the export serves.
+
+    Args:
+        place: The run folder.
+        checkpoint: Another checkpoint of the run than its best one.
+
+    Raises:
+        ConfigError: If there is no run, or no weights are left of it.
+    """
+    folder = find_run(place)
+    settings = read_run_config(folder)
+    task = build_task(settings)
+    source, note = checkpoint or folder.best, None
+    try:
+        if not source.is_file():
+            raise ConfigError(f"there is no {source.relative_to(folder.root)}")
+        task.restore(_read_json_object(folder.learned))
+        tokenizer = load_tokenizer(settings.model)
+        attach_tokenizer(settings, task, tokenizer)
+        adapter = build_adapter(settings, task, tokenizer)
+        load_checkpoint_weights(adapter.model, source)
+    except ConfigError as fault:
+        if checkpoint is not None:  # the export holds other weights
+            raise
+        source = folder.export
+        if "ensemble" in folder.read_card() and not (source / "config.json").is_file():
+            raise ConfigError(
+                f"{folder.root} is an ensemble of predictions and no single model: tunelab predict and tunelab "
+                "evaluate take it; for one model combine weights with --method soup"
+            ) from fault
+        if not (source / "config.json").is_file():
+            raise ConfigError(f"{folder.root} cannot be restored: {fault}; and it has no export/ to take") from fault
+        note = f"taken from {source}, since the checkpoint cannot be used: {str(fault).splitlines()[0]}"
+        tokenizer, adapter = load_from_export(settings, task, folder)
+    model = adapter.model
+    choose_packing(settings, task, model)
+    if settings.trainer["precision"] == "64-true":
+        model.double()
+    fabric = build_fabric(settings)
+    fabric.to_device(model.eval())
+    return TrainedRun(folder, settings, task, tokenizer, adapter, fabric, source, note)
+
+
+def load_checkpoint_weights(model: PreTrainedModel, path: Path) -> None:
+    """Put the weights of a checkpoint of training into a model of the same architecture.
+
+    Raises:
+        ConfigError: If they do not fit.
+    """
+    found = read_checkpoint(path)["state_dict"]
+    own = "model."  # the name of the network inside `FineTuner`
+    try:
+        load_trainable_state(model, {name.removeprefix(own): found[name] for name in found if name.startswith(own)})
+    except RuntimeError as fault:
+        raise ConfigError(f"{path} does not fit the base model, which must have changed since: {fault}") from fault
+
+
+def load_from_export(
+    settings: RunConfig, task: Task, folder: RunDirectory
+) -> tuple[PreTrainedTokenizerBase, AdaptedModel]:
+    """The tokenizer and the merged model of a run's export; the settings name it as their model from then on."""
+    state, config = _read_json_object(folder.learned), _read_json_object(folder.export / "config.json")
+    # of regression: an export whose head holds the scale has none left to apply
+    state |= {name: config[f"target_{name}"] for name in ("mean", "std") if f"target_{name}" in config}
+    task.restore(state)
+    settings.model = {**settings.model, "kind": "pretrained", "weights": "pretrained", "path": str(folder.export)}
+    settings.model |= {"tokenizer": None, "depth": None, "keep": None, "reinit_top": 0}  # the export is cut already
+    settings.adapter = {**settings.adapter, "kind": "full", "length": 0}
+    tokenizer = load_tokenizer(settings.model)
+    attach_tokenizer(settings, task, tokenizer)
+    model = load_model(settings.model, tokenizer, head=task.head, options=task.head_options())
+    return tokenizer, AdaptedModel(model, "full")
+
+
+def find_run(place: str | Path) -> RunDirectory:
+    """The run folder at a place.
+
+    Raises:
+        ConfigError: If there is none; says what was looked for, and what stands near it.
+    """
+    root = Path(place).expanduser()
+    if (root / "run.json").is_file() and (root / "config.yaml").is_file():
+        return RunDirectory(root)
+    what = "the folder has no run.json and config.yaml" if root.is_dir() else "there is no such folder"
+    beside = sorted(path.parent.name for path in root.parent.glob("*/run.json")) if root.parent.is_dir() else []
+    inside = sorted(path.parent.name for path in root.glob("*/run.json")) if root.is_dir() else []
+    near = inside[-3:] or get_close_matches(root.name, beside, 3) or beside[-3:]
+    hint = f"; {'in' if inside else 'near'} it are the runs {', '.join(near)}" if near else ""
+    raise ConfigError(f"{place} is not a run: {what}; give the folder a training printed as its run folder{hint}")
+
+
+def read_run_config(folder: RunDirectory) -> RunConfig:
+    """The settings a run was made with."""
+    found = OmegaConf.load(folder.config)
+    assert isinstance(found, DictConfig)
+    return validate_config(found)
+
+
+def build_fabric(settings: RunConfig) -> Fabric:
+    """Device and precision to use a model with: those it was trained with, as far as this machine has them."""
+    asked = settings.trainer["accelerator"]
+    return Fabric(
+        accelerator="cpu" if asked == "cpu" else "auto",
+        devices=1,
+        precision=resolve_precision(settings.trainer["precision"]),
+    )
+
+
+def weights_hash(source: Path) -> str:
+    """A hash of weights: of a folder's files, or of the checksums that a checkpoint keeps of its parts."""
+    if source.is_dir():
+        return str(sha256_folder(source))
+    with zipfile.ZipFile(source) as archive:
+        parts = [(entry.filename, entry.CRC, entry.file_size) for entry in archive.infolist()]
+    return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+
+def _read_json_object(path: Path) -> dict[str, Any]:
+    """The JSON object in a file of the run.
+
+    Raises:
+        ConfigError: If it is not there.
+    """
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise ConfigError(f"{path.parent} has no {path.name}: the run never began to train") from None

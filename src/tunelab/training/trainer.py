@@ -1,0 +1,161 @@
+"""Lightning's trainer of a run, its callbacks, and the score they follow."""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.callbacks import Callback, ProgressBar
+from lightning.pytorch.loggers import Logger
+
+from tunelab.config.schema import RunConfig
+from tunelab.errors import ConfigError
+from tunelab.optim.factory import follows_plateau
+from tunelab.runs.checkpoint import AtomicCheckpointIO
+from tunelab.runs.run_dir import RunDirectory
+from tunelab.tasks.base import Task
+from tunelab.tasks.metrics.directions import metric_direction
+from tunelab.training.callbacks.checkpointing import BestCheckpoint, LastCheckpoint, SnapshotCheckpoints
+from tunelab.training.callbacks.early_stopping import EarlyStopping
+from tunelab.training.callbacks.layer_statistics import ActivationMonitor, GradientHistograms, LayerMonitor
+from tunelab.training.callbacks.loss_spikes import Spikes
+from tunelab.training.callbacks.progress import DoctorCallback, progress_callback
+from tunelab.training.callbacks.reduce_on_plateau import ReduceOnPlateau
+from tunelab.training.callbacks.resource_monitors import MemoryMonitor, Throughput
+from tunelab.training.callbacks.search_trial import KeepOptimizerSettings, Pruning, ScoreReporter, StopAtStageEnd
+
+
+def resolve_monitor(settings: RunConfig, task: Task, sources: Sequence[str] = ()) -> tuple[str, str]:
+    """The score to follow and its better direction: as set, else the task's own.
+
+    Args:
+        settings: Names the score, or leaves it to the task.
+        task: Knows its scores.
+        sources: Those of a mix that have validation rows: each has a loss of its own.
+
+    Raises:
+        ConfigError: If no such score will be logged.
+    """
+    answers = [f"val/{name}" for name in task.answer_names if name not in task.score_names]
+    known = [f"val/{name}" for name in task.score_names] + [f"val/{name}/loss" for name in sources] + answers
+    monitor = task.monitor if settings.monitor == "auto" else settings.monitor
+    if monitor not in known:
+        raise ConfigError(f"monitor={monitor}: no such score is logged in validation; choose one of {', '.join(known)}")
+    if monitor in answers and (settings.eval["generate"] is False or settings.eval["generate_rows"] == 0):
+        raise ConfigError(
+            f"monitor={monitor} is a score of generated answers, and eval.generate={settings.eval['generate']} with "
+            f"eval.generate_rows={settings.eval['generate_rows']} generates none in validation; set "
+            "eval.generate=auto and eval.generate_rows=200"
+        )
+    if settings.mode != "auto":
+        return monitor, settings.mode
+    return monitor, metric_direction(monitor)
+
+
+def build_callbacks(
+    settings: RunConfig, folder: RunDirectory, monitor: str, mode: str, *, validates: bool
+) -> list[Callback]:
+    """Early stopping, then checkpoints: the best first, so that `last.ckpt` knows it."""
+    wanted = settings.callbacks
+    found: list[Callback] = []
+    if settings.trainer["enable_progress_bar"]:
+        found.append(progress_callback())
+    if wanted["throughput"]:
+        found.append(Throughput())
+    if every := int(settings.logger.get("gradients") or 0):
+        found.append(GradientHistograms(every))
+    found += build_monitors(wanted)
+    if validates and wanted["doctor"]:
+        found.append(DoctorCallback(folder))
+    if validates and wanted["early_stopping"]:
+        patience, least = int(wanted["patience"]), float(wanted["min_delta"])
+        found.append(EarlyStopping(monitor, mode=mode, patience=patience, min_delta=least))
+    if validates and settings.trial["id"] is not None:
+        found += build_trial_callbacks(settings, monitor)
+    if follows_plateau(settings.scheduler):
+        if not validates:
+            raise ConfigError("scheduler=plateau follows validations, and there are none; set data.split.validation")
+        found.append(ReduceOnPlateau(monitor, mode))
+    if validates:
+        found.append(BestCheckpoint(folder.best, monitor=monitor, mode=mode))
+    if count := int(wanted.get("snapshots") or 0):
+        found.append(SnapshotCheckpoints(folder.checkpoints, count, float(settings.scheduler.get("warmup") or 0)))
+    return [*found, LastCheckpoint(folder.last, every=int(wanted["save_every"]), validates=validates)]
+
+
+def build_trial_callbacks(settings: RunConfig, monitor: str) -> list[Callback]:
+    """What a run needs as the trial of a search: the line to it, and the part of a run that it does."""
+    found: list[Callback] = [Pruning(partial(connect_to_search, settings.trial), monitor)]
+    if settings.trial.get("until") is not None:
+        found.append(StopAtStageEnd(float(settings.trial["until"])))
+    if settings.trial.get("parent") is not None:
+        found.append(KeepOptimizerSettings(["weight_decay", *settings.optimizer]))
+    return found
+
+
+def build_monitors(wanted: Mapping[str, Any]) -> list[Callback]:
+    """What looks at a run without touching it."""
+    units, sizes = bool(wanted["dead_units"]), bool(wanted["activations"])
+    return [
+        *([MemoryMonitor()] if wanted["memory"] else []),
+        *([Spikes()] if wanted["spikes"] else []),
+        *([LayerMonitor()] if wanted["layers"] else []),
+        *([ActivationMonitor(units=units, sizes=sizes)] if units or sizes else []),
+    ]
+
+
+def connect_to_search(trial: Mapping[str, Any]) -> ScoreReporter:
+    """What sends the scores of this trial to its search."""
+    from tunelab.search.pruners import TrialReporter  # optuna, which a run by itself does without
+
+    return TrialReporter(Path(str(trial["study"])), int(trial["id"])).report
+
+
+def build_trainer(
+    settings: RunConfig, root: Path, callbacks: Sequence[Callback], loggers: Sequence[Logger]
+) -> L.Trainer:
+    """Lightning's trainer, its own clipping, samplers and checkpoints switched off: ours replace them."""
+    own = {"gradient_clip_val", "precision", "enable_progress_bar"}
+    given = {key: value for key, value in settings.trainer.items() if key not in own and value is not None}
+    if settings.trainer["check_val_every_n_epoch"] is None:
+        given["check_val_every_n_epoch"] = None  # null means something here: the interval counts across epochs
+    try:
+        return L.Trainer(
+            **given,
+            precision=resolve_precision(settings.trainer["precision"]),
+            max_epochs=settings.max_epochs,
+            max_steps=-1 if settings.max_steps is None else settings.max_steps,
+            callbacks=list(callbacks),
+            logger=list(loggers),
+            plugins=[AtomicCheckpointIO()],
+            default_root_dir=root,
+            num_sanity_val_steps=0,
+            use_distributed_sampler=False,
+            enable_model_summary=False,
+            enable_progress_bar=any(isinstance(callback, ProgressBar) for callback in callbacks),
+        )
+    except (MisconfigurationException, ValueError, TypeError) as fault:
+        raise ConfigError(f"trainer: Lightning refuses these settings: {fault}; see conf/trainer") from fault
+
+
+def device_faults(trainer: Mapping[str, Any]) -> list[str]:
+    """What is wrong with the devices asked for, on this machine; told before any data are read."""
+    wanted, devices, gpus = str(trainer["accelerator"]), trainer["devices"], torch.cuda.device_count()
+    if wanted == "cuda" and not gpus:
+        build = f"torch {torch.__version__}, CUDA {torch.version.cuda or 'left out of this build'}"
+        return [f"trainer.accelerator=cuda: torch sees no CUDA GPU here ({build}); take auto, which falls back to cpu"]
+    if wanted == "gpu" and not gpus and not torch.backends.mps.is_available():
+        return ["trainer.accelerator=gpu: torch sees no GPU here; take auto, which falls back to cpu"]
+    if wanted != "cpu" and gpus and isinstance(devices, int) and devices > gpus:
+        return [f"trainer.devices={devices}: this machine has {gpus} GPUs; take at most as many, or auto for all"]
+    return []
+
+
+def resolve_precision(wanted: str) -> Any:
+    """The precision as Lightning names it; "auto" takes bfloat16 where the GPU computes in it."""
+    if wanted != "auto":
+        return wanted
+    return "bf16-mixed" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "32-true"
