@@ -1,10 +1,9 @@
-"""The rules of the house that no other tool checks: small files, named by meaning, every setting explained."""
+"""The rules of the house that no other tool checks: names that say something, every setting explained."""
 
 import ast
 import re
 import subprocess
 from pathlib import Path
-from statistics import median
 
 import pytest
 
@@ -41,16 +40,6 @@ def test_no_module_is_named_after_nothing() -> None:
     empty = {"utils", "util", "helpers", "helper", "common", "misc"}
 
     assert not [module for module in MODULES if set(Path(module).with_suffix("").parts) & empty]
-
-
-def test_no_file_is_longer_than_250_lines() -> None:
-    assert not [module for module in MODULES if len((SRC / module).read_text().splitlines()) > 250]
-
-
-def test_half_of_the_files_fit_on_a_screen_and_a_half() -> None:
-    lengths = [len((SRC / module).read_text().splitlines()) for module in MODULES]
-
-    assert median(lengths) < 90
 
 
 def without_docstring(module: str) -> list[str]:
