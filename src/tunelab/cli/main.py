@@ -10,7 +10,7 @@ from typing import Any, Protocol, cast
 
 from tunelab.errors import TuneLabError
 
-# Name to the sentence of --help.  The module of that name holds `add_arguments` and `run`.
+# Name to the sentence of --help.  The module NAME_command holds `add_arguments` and `run`.
 COMMANDS = {
     "preview": "see records as the model will: tokens learned, tokens masked, lengths, duplicates, leaks",
     "inspect": "what is about to be trained: size, work, memory, rate, time, and the health of the first signals",
@@ -90,5 +90,5 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def load_command(name: str) -> Command:
-    """The module behind a command."""
-    return cast(Command, import_module(f"tunelab.cli.{name}"))
+    """The module `cli/NAME_command.py` of a command."""
+    return cast(Command, import_module(f"tunelab.cli.{name}_command"))
