@@ -7,14 +7,14 @@ import pytest
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 
+from support.paths import ROOT
+
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a test that reaches for a hub fails at once instead of waiting
 os.environ.setdefault("WANDB_MODE", "disabled")
 
 # a busy machine is slow, not wrong
 hypothesis_settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 hypothesis_settings.load_profile("patient")
-
-ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="session")

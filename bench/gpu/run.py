@@ -28,7 +28,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainerCallback
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "src")]
 
-from tiny import settings  # noqa: E402  # the composer of the tests
+from support.tiny_runs import settings  # noqa: E402  # the composer of the tests
 from tunelab.data.examples import IGNORE, Example  # noqa: E402
 from tunelab.models.load_model import load_tokenizer  # noqa: E402
 from tunelab.runs.console import silence_libraries  # noqa: E402

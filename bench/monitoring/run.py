@@ -20,7 +20,7 @@ from lightning.pytorch.callbacks import Callback
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "tests"))
 
-from tiny import settings  # noqa: E402  # the composer of the tests
+from support.tiny_runs import settings  # noqa: E402  # the composer of the tests
 from tunelab.training.run import fine_tune  # noqa: E402
 
 NAMES = ("throughput", "memory", "spikes", "layers", "dead_units")

@@ -25,7 +25,7 @@ from lightning.pytorch.callbacks import Callback
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "src")]
 
-from tiny import settings  # noqa: E402  # the composer of the tests
+from support.tiny_runs import settings  # noqa: E402  # the composer of the tests
 from tunelab.training import components  # noqa: E402
 from tunelab.training.run import fine_tune  # noqa: E402
 

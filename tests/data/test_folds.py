@@ -10,7 +10,7 @@ from hypothesis import settings as with_settings
 from hypothesis import strategies as st
 from sklearn.model_selection import KFold, StratifiedGroupKFold, StratifiedKFold
 
-from tiny import settings
+from support.tiny_runs import settings
 from tunelab.data.folds import FoldSpec, assign_folds, number_groups
 from tunelab.errors import ConfigError, DataError
 

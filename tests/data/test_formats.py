@@ -1,18 +1,18 @@
 """Every known layout reads as the same conversation, and a fault in a record is told in words."""
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from support.paths import ROOT
 from tunelab.data.conversation import Conversation, Message
 from tunelab.data.formats import FORMATS, detect_format, to_conversation
 from tunelab.errors import DataError
 
-DATA = Path(__file__).parents[2] / "../shared/data"
+DATA = ROOT / "../shared/data"
 QUESTION, ANSWER = Message("user", "2+2?"), Message("assistant", "4")
 SAME = {
     "alpaca": {"instruction": "2+2?", "input": "", "output": "4"},

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from support.paths import ROOT
+
 ROWS = 150_000
 BOUND = 130  # megabytes above what the libraries take; the records as a list of dicts take more than twice as much
 CODE = """
@@ -18,7 +20,7 @@ from tunelab.data.loader import StepLoader
 from tunelab.data.data_sources import encode_split, read_splits
 from tunelab.models.load_model import load_tokenizer
 sys.path.insert(0, sys.argv[1])
-from tiny import settings
+from support.tiny_runs import settings
 
 def held():
     lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
@@ -39,7 +41,7 @@ print(held() - before, len(splits["train"].rows) + len(examples))
 
 def growth(file: Path, in_memory: int) -> float:
     """Megabytes that reading, encoding and one epoch over the validation split take in a process of their own."""
-    tests = Path(__file__).parents[1]
+    tests = ROOT / "tests"
     command = [sys.executable, "-c", CODE, str(tests), str(file), str(in_memory)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr[-2000:]

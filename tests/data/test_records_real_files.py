@@ -1,12 +1,11 @@
 """Every row of files that nobody here wrote is read, with quoting as its writer meant it."""
 
-from pathlib import Path
-
 import pytest
 
+from support.paths import ROOT
 from tunelab.data.readers import read_records
 
-SHARED = (Path(__file__).parents[2] / "../shared/data").resolve()
+SHARED = (ROOT / "../shared/data").resolve()
 
 ROWS = {
     "banking77/train.csv": 9000,

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
-from tiny import QUIET, settings, write
+from support.tiny_runs import QUIET, settings, write
 from tunelab.data.batching import shuffled_order
 from tunelab.runs.checkpoint import read_checkpoint
 from tunelab.runs.run_dir import RunDirectory

@@ -8,19 +8,14 @@ from typing import Any
 
 import pytest
 
-from tiny import MODEL, QUIET, instructions, labelled, settings
+from support.tiny_runs import MODEL, QUIET, instructions, labelled
+from support.trained_runs import training_with
 from tunelab.cli.main import main
 from tunelab.runs.run_dir import RunDirectory
-from tunelab.training.run import fine_tune
 
 Talk = Callable[..., tuple[int, str, str]]
 WHOLE = ["batch_size=8", "max_epochs=2", "save=false", *QUIET]
-
-
-def train(place: Path, name: str, *overrides: str) -> RunDirectory:
-    """A run in a folder of its own."""
-    fine_tune(settings(*overrides, *WHOLE), place / name)
-    return RunDirectory(place / name)
+train = training_with(*WHOLE)
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,8 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from transformers import AutoModelForCausalLM
 
-from tiny import MODEL, QUIET, config, instructions, settings, write
+from support.paths import ROOT
+from support.tiny_runs import MODEL, QUIET, config, instructions, settings, write
 from tunelab.config.resume import resume_config
 from tunelab.config.schema import validate_config
 from tunelab.errors import TuneLabError
@@ -26,7 +27,6 @@ from tunelab.training.finders.micro_tokens_finder import find_micro_tokens
 from tunelab.training.run import fine_tune
 from tunelab.training.run_inspection import inspect_run
 
-ROOT = Path(__file__).parents[2]
 REPEATS = ["trainer.deterministic=true", "trainer.accelerator=gpu"]
 
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM
 
-from preferences import write_pairs
-from tiny import QUIET, instructions, settings
-from tiny_families import DECODERS, ENCODERS, STARTER, decoder, saved
+from support.preference_examples import write_pairs
+from support.tiny_models import DECODERS, ENCODERS, STARTER, decoder, saved
+from support.tiny_runs import QUIET, instructions, settings
 from tunelab.errors import ConfigError
 from tunelab.models.load_model import load_model, load_tokenizer
 from tunelab.models.packing_support import is_bidirectional

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from tiny import QUIET, instructions, labelled, settings
+from support.tiny_runs import QUIET, instructions, labelled, settings
 from tunelab.errors import ConfigError
 from tunelab.models.load_model import load_model, load_tokenizer
 from tunelab.models.scratch import scratch_config

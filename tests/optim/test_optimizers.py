@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn import Parameter
 from torch.optim import Optimizer
 
-from stepping import DECAY, RATE, loss_of, weights
-from tiny import CONF, settings
+from support.small_loss import DECAY, RATE, loss_of, weights
+from support.tiny_runs import CONF, settings
 from tunelab.config import instantiate
 from tunelab.errors import ConfigError
 from tunelab.optim.factory import check_optimizer_requirements

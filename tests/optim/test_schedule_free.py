@@ -5,7 +5,7 @@ import copy
 import torch
 from torch.nn import Parameter
 
-from stepping import DECAY, RATE, loss_of, weights
+from support.small_loss import DECAY, RATE, loss_of, weights
 from tunelab.optim.param_groups import weight_decay_groups
 from tunelab.optim.schedule_free import ScheduleFreeAdamW
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from report_runs import answered_run, card, labelled_run, numbers_run
-from report_studies import study
+from support.made_up_runs import answered_run, card, labelled_run, numbers_run
+from support.made_up_studies import study
 from tunelab.errors import ConfigError
 from tunelab.report.compose import compose_report
 from tunelab.report.document import Document, Table

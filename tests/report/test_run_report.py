@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from report_runs import NASTY, answered_run, card, labelled_run, numbers_run
+from support.made_up_runs import NASTY, answered_run, card, labelled_run, numbers_run
 from tunelab.errors import ConfigError
 from tunelab.report.document import BulletList, Command, Document, Examples, Table
 from tunelab.report.render import render_html, render_markdown, write_report

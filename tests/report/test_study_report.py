@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from report_studies import study
+from support.made_up_studies import study
 from tunelab.analysis.configurations import Configuration
 from tunelab.report.document import Command, Document, Section, Table
 from tunelab.report.render import render_html, render_markdown, write_report

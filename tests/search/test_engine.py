@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from search_engines import engine, run
+from support.instant_search import engine, run
+from support.paths import SUPPORT
 from tunelab.errors import TuneLabError
 from tunelab.search.space import build_space
 from tunelab.search.study_results import elapsed_time, work_intervals
@@ -20,7 +21,7 @@ from tunelab.search.suggest import counted_trials
 from tunelab.search.trial_outcome import NEVER_STARTED
 from tunelab.search.trial_process import find_process
 
-ENGINE = [sys.executable, str(Path(__file__).parents[1] / "search_engines.py")]
+ENGINE = [sys.executable, str(SUPPORT / "instant_search.py")]
 
 
 def started(root: Path) -> list[str]:

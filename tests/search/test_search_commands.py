@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from searches import ROOT, command, lines, search, summary
+from support.paths import ROOT
+from support.search_commands import command, lines, search, summary
 
 pytestmark = pytest.mark.slow
 HERE = "search.isolation=inline"  # imports once for all trials

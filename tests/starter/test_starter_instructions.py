@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from support.paths import ROOT
 from tunelab.starter.build import build_starter
 from tunelab.starter.world import MOODS, NUMBER_WORDS, SPLITS, whole_world
 
-DATA = Path(__file__).parents[2] / "src/tunelab/starter/data"
+DATA = ROOT / "src/tunelab/starter/data"
 Record = dict[str, str]
 
 

@@ -7,11 +7,12 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from support.paths import ROOT
 from tunelab.starter.bpe_tokenizer import BOS, EOS, MAX_LENGTH, PAD
 from tunelab.starter.build import build_starter
 from tunelab.starter.world import whole_world
 
-FOLDER = Path(__file__).parents[2] / "src/tunelab/starter/model"
+FOLDER = ROOT / "src/tunelab/starter/model"
 CHAT = [
     {"role": "system", "content": "Be brief."},
     {"role": "user", "content": "Who went to Ashford?\n\nMara went to Ashford at 7:25."},

@@ -9,7 +9,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from torch import Tensor
 
-from preferences import encoded, moved, pairs, ready, starter_model
+from support.preference_examples import encoded, moved, pairs, ready, starter_model
 from tunelab.data.examples import IGNORE, Batch
 from tunelab.data.loader import BatchLoader
 from tunelab.errors import ConfigError, DataError

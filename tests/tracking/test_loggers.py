@@ -9,11 +9,12 @@ import yaml
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.loggers.logger import Logger
 
+from support.paths import ROOT
 from tunelab.errors import ConfigError
 from tunelab.tracking.csv_logger import CurveLogger
 from tunelab.tracking.loggers import LOGGER_KINDS, build_loggers, finish_loggers
 
-BLOCKS = Path(__file__).parents[2] / "conf" / "logger"
+BLOCKS = ROOT / "conf" / "logger"
 
 
 def build(config: dict[str, Any], folder: Path) -> list[Logger]:

@@ -10,15 +10,15 @@ from typing import Any
 
 import pytest
 
-from report_studies import study
-from shown_commands import furnish
-from tiny import MODEL, QUIET
+from support.documented_commands import furnish
+from support.fake_wandb_server import Told, stand_in
+from support.made_up_studies import study
+from support.paths import ROOT
+from support.tiny_runs import MODEL, QUIET
 from tunelab.report.render import write_report
 from tunelab.report.study_reader import read_study_results
 from tunelab.report.study_report import build_study_report
-from wandb_server import Told, stand_in
 
-ROOT = Path(__file__).parents[2]
 CODE = """
 import sys
 from pathlib import Path

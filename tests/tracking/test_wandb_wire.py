@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from wandb_server import Told, stand_in
+from support.fake_wandb_server import Told, stand_in
+from support.paths import ROOT
 
 CODE = """
 import sys
@@ -41,7 +42,7 @@ def run(folder: Path, address: str, *command: str) -> str:
     """A command in a process of its own, with a key for the stand-in; its standard output."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("WANDB_", "NETRC"))}
     ours = {"WANDB_BASE_URL": address, "WANDB_API_KEY": "k" * 40, "HOME": str(folder)}
-    ours["PYTHONPATH"] = str(Path(__file__).parents[2] / "src")
+    ours["PYTHONPATH"] = str(ROOT / "src")
     done = subprocess.run(command, cwd=folder, env=kept | ours, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     return done.stdout

@@ -1,0 +1,214 @@
+"""Borders, cliffs and what to search next; on a made-up fine-tuning, following the advice beats staying."""
+
+import importlib
+import math
+import random
+from collections.abc import Sequence
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from support.paths import ROOT
+from tunelab.analysis.configurations import (
+    Configuration,
+    Setting,
+    Trial,
+    group_by_configuration,
+    seed_noise,
+    setting_from_values,
+)
+from tunelab.analysis.importance import isolate_setting, ped_anova_importance, variance_shares
+from tunelab.analysis.next_space import find_boundary_hits, find_failure_limits, suggest_next_space
+from tunelab.analysis.surrogate import fit_surrogate, input_columns
+
+RATE = Setting("lr", 1e-5, 1e-3, log=True)
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The made-up fine-tuning of `bench/search`."""
+    monkeypatch.syspath_prepend(ROOT / "bench" / "search")
+    return importlib.import_module("surface")
+
+
+def trials_of(values: Sequence[tuple[Any, float | None]], name: str = "lr") -> list[Trial]:
+    """A trial for each value of one setting; one without a score has diverged."""
+    return [
+        Trial(
+            at, "failed" if cost is None else "complete", {name: value}, cost, kind="diverged" if cost is None else ""
+        )
+        for at, (value, cost) in enumerate(values)
+    ]
+
+
+def spread(count: int = 16) -> list[float]:
+    """Rates over the whole range, evenly by their logarithm."""
+    return [RATE.at((at + 0.5) / count) for at in range(count)]
+
+
+def test_a_best_in_the_middle_is_at_no_border_and_one_at_the_end_is() -> None:
+    middle = group_by_configuration(trials_of([(lr, (math.log10(lr) + 4) ** 2) for lr in spread()]), lower=True)
+    rising = group_by_configuration(trials_of([(lr, -math.log10(lr)) for lr in spread()]), lower=True)
+
+    assert find_boundary_hits([RATE], middle) == []
+    assert [(edge.setting.name, edge.side) for edge in find_boundary_hits([RATE], rising)] == [("lr", "high")]
+    falling = group_by_configuration(trials_of([(lr, math.log10(lr)) for lr in spread()]), lower=True)
+    assert [edge.side for edge in find_boundary_hits([RATE], falling)] == ["low"]
+
+
+def test_one_lucky_trial_at_a_border_is_no_border() -> None:
+    lucky = [(lr, (math.log10(lr) + 4) ** 2) for lr in spread()]
+    lucky[-1] = (lucky[-1][0], -0.1)
+
+    assert find_boundary_hits([RATE], group_by_configuration(trials_of(lucky), lower=True)) == []
+
+
+def test_higher_is_better_turns_the_border_round() -> None:
+    rising = trials_of([(lr, math.log10(lr)) for lr in spread()])
+
+    assert [edge.side for edge in find_boundary_hits([RATE], group_by_configuration(rising, lower=False))] == ["high"]
+
+
+def test_the_first_and_last_of_listed_values_are_borders() -> None:
+    listed = setting_from_values("batch_size", [8, 16, 32, 64])
+    found = group_by_configuration(trials_of([(8, 1.0), (16, 2.0), (32, 3.0), (64, 4.0)], "batch_size"), lower=True)
+
+    assert [edge.side for edge in find_boundary_hits([listed], found)] == ["low"]
+    (step,) = suggest_next_space(
+        [listed], found, find_boundary_hits([listed], found), [], weight={}, explained=0.0, legal={}
+    )
+    assert step.new is not None and step.new.values == (2, 4, 8, 16)
+
+
+def test_runs_that_break_next_to_the_best_are_a_cliff_and_far_ones_are_not() -> None:
+    close = [(1e-5, 3.0), (1e-4, 2.0), (5e-4, 1.0), (7e-4, None), (9e-4, None)]
+    far = [(1e-5, 3.0), (3e-5, 1.0), (2e-4, 2.0), (7e-4, None), (9e-4, None)]
+
+    (cliff,) = find_failure_limits([RATE], trials_of(close), lower=True)
+
+    assert (cliff.side, cliff.limit, cliff.broken) == ("above", 5e-4, 2)
+    assert find_failure_limits([RATE], trials_of(far), lower=True) == []
+    assert find_failure_limits([RATE], trials_of(close[:4]), lower=True) == [], "one broken run may be bad luck"
+
+
+def test_a_border_moves_by_its_own_width_and_stops_where_what_is_legal_ends() -> None:
+    rising = group_by_configuration(trials_of([(lr, -math.log10(lr)) for lr in spread()]), lower=True)
+    at = find_boundary_hits([RATE], rising)
+
+    (free,) = suggest_next_space([RATE], rising, at, [], weight={}, explained=0.0, legal={})
+    (bound,) = suggest_next_space([RATE], rising, at, [], weight={}, explained=0.0, legal={"lr": (0.0, 1e-3)})
+
+    assert free.kind == "widen" and free.new is not None
+    assert free.new.high > 1e-2 and free.new.low < max(spread()) < free.new.high
+    assert math.log10(free.new.high / free.new.low) == pytest.approx(2.0, abs=0.1)
+    assert bound.kind == "bound" and bound.new == RATE
+
+
+def test_a_border_with_a_cliff_behind_it_does_not_move() -> None:
+    rows = [*((lr, -math.log10(lr)) for lr in spread()[:-2]), (9e-4, None), (9.5e-4, None)]
+    found = group_by_configuration(trials_of(rows), lower=True)
+    wall = find_failure_limits([RATE], trials_of(rows), lower=True)
+
+    (step,) = suggest_next_space(
+        [RATE], found, find_boundary_hits([RATE], found), wall, weight={}, explained=0.0, legal={}
+    )
+
+    assert wall and step.kind != "widen"
+
+
+def test_isolation_takes_the_best_over_the_others() -> None:
+    optimizer = setting_from_values("optimizer", ["sgd", "adamw"])
+    found = [
+        Configuration({"optimizer": name, "lr": lr}, (abs(math.log10(lr) - best) + base,), (at,))
+        for at, (name, lr, best, base) in enumerate(
+            [("sgd", 1e-1, -1, 0.5), ("sgd", 1e-3, -1, 0.5), ("adamw", 1e-3, -3, 0.2), ("adamw", 1e-1, -3, 0.2)]
+        )
+    ]
+
+    stretches = {one.label: one for one in isolate_setting(optimizer, found)}
+
+    assert stretches["sgd"].best == pytest.approx(0.5) and stretches["sgd"].point.params["lr"] == 1e-1
+    assert stretches["adamw"].best == pytest.approx(0.2) and stretches["adamw"].point.params["lr"] == 1e-3
+    assert stretches["sgd"].low == stretches["sgd"].best < stretches["sgd"].high
+
+
+def test_the_noise_of_seeds_is_the_pooled_standard_deviation() -> None:
+    found = [
+        Configuration({"lr": 1}, (1.0, 3.0), (0, 1)),
+        Configuration({"lr": 2}, (5.0, 5.0, 8.0), (2, 3, 4)),
+        Configuration({}, (1.0,), (5,)),
+    ]
+
+    assert seed_noise(found) == pytest.approx(math.sqrt((2.0 + 6.0) / 3))
+    assert math.isnan(seed_noise(found[2:]))
+
+
+def searched(made: ModuleType, settings: Sequence[Setting], many: int, dice: random.Random, seed: int) -> list[Trial]:
+    """Random trials within the settings' ranges."""
+    found = []
+    for at in range(many):
+        params: dict[str, Any] = {}
+        for one in settings:
+            value = one.at(dice.random())
+            params[one.name] = round(value) if one.integer else value
+        losses = made.curve(params, seed + at)
+        whole = len(losses) == made.EPOCHS
+        found.append(
+            Trial(
+                at,
+                "complete" if whole else "failed",
+                params,
+                min(losses) if whole else None,
+                kind="" if whole else "diverged",
+            )
+        )
+    return found
+
+
+def test_following_the_advice_twice_reaches_a_better_optimum_than_staying(made: ModuleType) -> None:
+    # Given a space whose rates end ten times below the best one
+    many, seeds = 30, range(4)
+    first = [
+        Setting("lr", 1e-5, 3e-4, log=True), Setting("batch", 16, 256, log=True, integer=True),
+        Setting("decay", 1e-4, 1.0, log=True), Setting("warmup", 0.0, 0.3), Setting("dropout", 0.0, 0.5),
+    ]  # fmt: skip
+    stayed, followed = [], []
+    for seed in seeds:
+        # When one search stays there for three budgets, and another moves as it is told after the first and the second
+        whole = group_by_configuration(searched(made, first, 3 * many, random.Random(seed), seed), lower=True)
+        stayed.append(made.final(min(whole, key=lambda point: point.cost).params))
+        settings, dice, best = list(first), random.Random(seed), []
+        for _ in range(3):
+            trials = searched(made, settings, many, dice, seed)
+            found = group_by_configuration(trials, lower=True)
+            best += found
+            rows = [point.params for point in found]
+            fitted = fit_surrogate(input_columns(settings, rows), rows, [point.cost for point in found])
+            top = ped_anova_importance(settings, found)
+            weight = {
+                one.name: max(share, top[one.name])
+                for one, share in zip(settings, variance_shares(fitted, draws=512).total, strict=True)
+            }
+            steps = suggest_next_space(
+                settings, found, find_boundary_hits(settings, found), find_failure_limits(settings, trials, lower=True),
+                weight=weight, explained=fitted.explained, legal={"dropout": (0.0, 0.99), "warmup": (0.0, 0.5)},
+            )  # fmt: skip
+            settings = [
+                step.new if step.new else Setting(step.setting.name, float(str(step.value)), float(str(step.value)))
+                for step in steps
+            ]
+        followed.append(made.final(min(best, key=lambda point: point.cost).params))
+
+    # Then moving won every time, and by far
+    assert all(moved < stay for moved, stay in zip(followed, stayed, strict=True)), (followed, stayed)
+    assert sum(stayed) - sum(followed) > 0.1 * len(seeds), (followed, stayed)
+
+
+def test_the_best_of_a_coarse_list_gets_a_finer_one() -> None:
+    listed = setting_from_values("lr", [1e-4, 1e-3, 1e-2])
+    found = group_by_configuration(trials_of([(1e-4, 2.0), (1e-3, 1.0), (1e-2, 3.0), (1e-2, 3.1)]), lower=True)
+
+    (step,) = suggest_next_space([listed], found, [], [], weight={}, explained=0.0, legal={})
+
+    assert step.new is not None and step.new.values == (0.00032, 1e-3, 0.0032)

@@ -1,0 +1,109 @@
+"""The rules of the house that no other tool checks: names that say something, every setting explained."""
+
+import ast
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from support.paths import ROOT
+from tunelab.cli.config_comments import config_keys, headline
+
+SRC = ROOT / "src"
+MODULES = sorted(path.relative_to(SRC).as_posix() for path in SRC.rglob("*.py"))
+CONFIGS = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "conf").rglob("*.yaml"))
+
+# Put together here, so that this file passes its own test.
+PACKAGE_INDEXES = "|".join(["pypi" + r"\.org", "python" + "hosted", "download" + r"\.pytorch", "anaconda" + r"\.org"])
+PLACES = "|".join(rf"(?<![\w.}}/~-])/{top}/" for top in ("root", "work", "opt", "mnt"))
+
+
+def tracked() -> list[Path]:
+    """Files that git knows or would add."""
+    listing = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
+    done = subprocess.run(listing, cwd=ROOT, capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip("this is no git checkout, so nothing tells tracked files from leftovers")
+    return [path for name in done.stdout.split("\0") if name and (path := ROOT / name).is_file()]
+
+
+def text_of(path: Path) -> str:
+    """The text of a file; empty for data and weights."""
+    if path.suffix in {".jsonl", ".json", ".csv", ".safetensors", ".parquet", ".png", ".svg"}:
+        return ""
+    return path.read_text(encoding="utf-8", errors="ignore")
+
+
+# Each rule is one test that names every offender: a test for each of some hundred files costs more than the check.
+def test_no_module_is_named_after_nothing() -> None:
+    empty = {"utils", "util", "helpers", "helper", "common", "misc"}
+
+    assert not [module for module in MODULES if set(Path(module).with_suffix("").parts) & empty]
+
+
+def without_docstring(module: str) -> list[str]:
+    """Functions and classes of a file that others may call (top level, no leading underscore) and that say nothing."""
+    tree = ast.parse((SRC / module).read_text())
+    public = [
+        node
+        for node in tree.body
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and not node.name.startswith("_")
+    ]
+    bare = [f"{module}: {node.name}" for node in public if not ast.get_docstring(node)]
+    return bare if not public or ast.get_docstring(tree) else [f"{module}: the file itself", *bare]
+
+
+def test_every_public_function_and_class_has_a_docstring() -> None:
+    assert not [bare for module in MODULES for bare in without_docstring(module)]
+
+
+def test_every_key_says_what_changing_it_does() -> None:
+    bare = [
+        f"{config}: explain {key.name}"
+        for config in CONFIGS
+        for key in config_keys((ROOT / config).read_text())
+        if not key.note and not key.name.split(".")[-1].startswith("_")
+    ]
+
+    assert not bare, "\n".join(bare)
+
+
+def test_every_config_file_opens_with_what_it_is_for() -> None:
+    assert not [config for config in CONFIGS if not headline((ROOT / config).read_text())]
+
+
+def test_no_tracked_file_names_a_package_index_or_a_place_on_one_machine() -> None:
+    pattern = re.compile(f"{PACKAGE_INDEXES}|{PLACES}")
+
+    found = [
+        f"{path.relative_to(ROOT)}:{number}: {line.strip()[:120]}"
+        for path in tracked()
+        for number, line in enumerate(text_of(path).splitlines(), start=1)
+        if pattern.search(line)
+    ]
+
+    assert not found, "\n".join(found)
+
+
+def test_the_pinned_versions_are_plain_names_and_numbers() -> None:
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+
+    odd = [line for line in lines if not line.startswith("#") and not re.fullmatch(r"[\w.-]+==[\w.]+", line)]
+
+    assert not odd  # a local version such as 2.13.0+cpu, or an address, would tie the project to one machine
+
+
+def test_every_make_target_is_explained_by_make_help() -> None:
+    # Given the targets that the Makefile declares
+    makefile = (ROOT / "Makefile").read_text()
+    declared = re.search(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)
+    assert declared
+
+    # When `make` is asked what it can do
+    shown = subprocess.run(
+        ["make", "--no-print-directory", "-C", str(ROOT)], capture_output=True, text=True, check=True
+    )
+
+    # Then every one has its line
+    assert re.findall(r"^  make (\S+) +\S", shown.stdout, re.MULTILINE) == declared[1].split()

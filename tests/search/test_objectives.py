@@ -1,0 +1,63 @@
+"""Every sampler, several objectives and limits, over a training that takes no time."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.instant_search import engine, run
+from tunelab.errors import ConfigError
+from tunelab.search.space import build_space
+from tunelab.search.study_results import rank_trials
+
+
+def searched(root: Path, **changes: Any) -> Any:
+    made = engine(root, **changes)
+    assert run(made) is True
+    return made
+
+
+@pytest.mark.parametrize(
+    "changes", [{"objectives": ["val/accuracy"]}, {"objectives": ["val/loss"], "constraints": {"val/accuracy": 1.0}}]
+)
+def test_a_score_that_no_trial_leaves_ends_the_search_at_the_first_and_names_those_there_are(
+    tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    made = engine(tmp_path, trials=20, constraints=changes.get("constraints", {}))
+    made.objectives = changes["objectives"]
+    with pytest.raises(ConfigError, match="left no val/accuracy; there are .*val/f1, val/loss"):
+        run(made)
+
+    assert [trial.user_attrs["kind"] for trial in made.trials()] == ["no score"]
+
+
+def test_memory_and_parameters_can_be_limited(tmp_path: Path) -> None:
+    limits = {"train/memory_mb": 150.0, "model/parameters": 900.0}  # of this training: 100 (1 + x), and 1000 x
+    space = build_space({"x": "0.3,0.4,0.6,0.95"}, {}, {})
+    made = searched(tmp_path, space=space, sampler="grid", constraints=limits)
+
+    assert [trial.user_attrs["excess"] for trial in made.trials()] == [
+        pytest.approx([100 * (1 + x) - 150, 1000 * x - 900]) for x in (0.3, 0.4, 0.6, 0.95)
+    ]
+    assert [trial.number for trial in rank_trials(made.trials(), made.crew.notes.study.directions)] == [0, 1]
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "gp", "cmaes", "qmc", "evolution"])
+def test_every_sampler_fills_a_study_without_a_twin(tmp_path: Path, sampler: str) -> None:
+    space = build_space({"x": "interval(0.0,1.0)", "y": "tag(log,interval(1e-5,1e-2))"}, {}, {})
+    made = searched(tmp_path, space=space, sampler=sampler, trials=6, slots=2)
+
+    assert {trial.state.name for trial in made.trials()} == {"COMPLETE"} and len(made.trials()) == 6
+    assert len({(trial.params["x"], trial.params["y"]) for trial in made.trials()}) == 6
+    assert all(space.holds(trial.params) for trial in made.trials())
+
+
+def test_two_objectives_leave_a_front(tmp_path: Path) -> None:
+    space = build_space({"x": "0.0,0.3,0.6,0.9"}, {}, {})
+    made = engine(tmp_path, space=space, sampler="grid", trials=4, ways=["min", "max"])
+    made.objectives = ["val/loss", "val/f1"]  # (x - 0.3)^2 and 1 - x
+    assert run(made)
+
+    front = rank_trials(made.trials(), made.crew.notes.study.directions)
+    assert [trial.params["x"] for trial in front] == [0.3, 0.0]
+    assert front[0].values == pytest.approx([0.0, 0.7])

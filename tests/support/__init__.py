@@ -1,0 +1,1 @@
+"""Runs, models, files and servers that several tests share."""

@@ -1,0 +1,34 @@
+"""Searches as a user starts them, with real trainings of a tiny model."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from support.paths import ROOT
+
+TINY = [
+    *("model=scratch", "model.depth=1", "model.width=32", "model.heads=2", "data.limit=200", "max_epochs=1"),
+    *("logger=csv", "eval.generate=false", "eval.test_rows=8", "eval.base=false"),
+]
+
+
+def command(*arguments: str, script: str = "train.py") -> list[str]:
+    return [sys.executable, str(ROOT / script), "-m", *TINY, *arguments]
+
+
+def search(*arguments: str, status: int = 0, script: str = "train.py") -> str:
+    done = subprocess.run(
+        command(*arguments, script=script), capture_output=True, text=True, timeout=400, cwd=ROOT, check=False
+    )
+    assert done.returncode == status, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stdout + done.stderr
+
+
+def lines(study: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (study / "trials.jsonl").read_text().splitlines()]
+
+
+def summary(study: Path) -> dict[str, Any]:
+    return dict(json.loads((study / "study.json").read_text()))

@@ -1,0 +1,64 @@
+"""Three steps and a validation of 37 rows on one or two processes.  Started by tests: DEVICES FILE."""
+
+import logging
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Callback
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from support.uneven_rows import tiny_model, uneven_examples
+from tunelab.data.examples import Example
+from tunelab.tasks.instruction import Instruction
+from tunelab.training.datamodule import BatchDataModule
+from tunelab.training.module import FineTuner
+
+warnings.filterwarnings("ignore")
+logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+
+
+class Watch(Callback):
+    """Keeps the loss of every step and the number of tokens that were scored."""
+
+    def __init__(self) -> None:
+        self.losses: list[float] = []
+        self.tokens = 0.0
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, *_: Any) -> None:
+        self.losses.append(float(trainer.callback_metrics["train/loss"]))
+
+    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: Any) -> None:
+        self.tokens = float(pl_module.val_scores.count.compute())
+
+
+def main(devices: int, target: Path) -> None:
+    """Train, and leave losses, scores and weights in `target`."""
+    task, watch = Instruction(), Watch()
+    # each of 37 rows is scored on one token, so that the count of tokens is the count of rows
+    scored = [
+        Example(e.ids, [-100] * (len(e.ids) - 1) + [e.ids[-1]], 1, i)
+        for i, e in enumerate([*uneven_examples(), *uneven_examples()][:37])
+    ]
+    data = BatchDataModule(
+        {"train": uneven_examples()[:19], "validation": scored, "test": []},
+        task, batch_size=9, eval_batch_size=8, micro_tokens=60, seed=1, flat=False, workers=0,
+    )  # fmt: skip
+    module = FineTuner(tiny_model(), task, optimizer=lambda p: torch.optim.SGD(p, 0.1), schedule=lambda step: 1.0)
+    trainer = L.Trainer(
+        accelerator="cpu", devices=devices, max_epochs=1, callbacks=[watch], logger=False, num_sanity_val_steps=0,
+        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+        use_distributed_sampler=False,
+    )  # fmt: skip
+    trainer.fit(module, datamodule=data)
+    if trainer.is_global_zero:
+        weights = {name: weight.detach() for name, weight in module.model.state_dict().items()}
+        val = float(trainer.callback_metrics["val/loss"])
+        torch.save({"losses": watch.losses, "val": val, "counted": watch.tokens, "weights": weights}, target)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), Path(sys.argv[2]))

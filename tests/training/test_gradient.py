@@ -1,0 +1,157 @@
+"""The gradient of a step is the same however it is cut, laid out or shared."""
+
+import sys
+from pathlib import Path
+from subprocess import run
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import PreTrainedModel
+
+from support.paths import SUPPORT
+from support.uneven_rows import ROWS, tiny_model, uneven_examples
+from tunelab.data.batching import plan_batch
+from tunelab.data.examples import IGNORE, Batch, Example
+from tunelab.data.loader import BatchLoader
+from tunelab.models.packing_support import supports_packing
+from tunelab.models.unpadded_attention import DOCUMENT_KERNEL
+from tunelab.tasks.instruction import Instruction
+from tunelab.training.module import FineTuner
+
+
+def reference(model: PreTrainedModel, batch: list[Example], smoothing: float = 0.0) -> dict[str, Tensor]:
+    """Every sequence by itself through transformers' own loss, weighted by its tokens."""
+    model.zero_grad()
+    total = sum(example.units for example in batch)
+    for example in batch:
+        if example.units:
+            ids = torch.tensor([example.ids])
+            logits = model(input_ids=ids, use_cache=False).logits[0, :-1]
+            targets = torch.tensor(example.target[1:])
+            how: dict[str, Any] = {"ignore_index": IGNORE, "reduction": "sum", "label_smoothing": smoothing}
+            (functional.cross_entropy(logits, targets, **how) / total).backward()
+    return gradients(model)
+
+
+def gradients(model: nn.Module) -> dict[str, Tensor]:
+    return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+
+def ours(model: PreTrainedModel, step: Batch, *, flat: bool, smoothing: float = 0.0) -> dict[str, Tensor]:
+    """The module's gradient of one step, before clipping, outside a trainer."""
+    model.zero_grad()
+    task = Instruction(label_smoothing=smoothing)
+    task.flat = flat
+    module = FineTuner(model, task, optimizer=lambda p: torch.optim.SGD(p, 0.1), schedule=lambda step: 1.0, clip=0)
+    module._trainer = SimpleNamespace(strategy=SimpleNamespace(), world_size=1, global_step=0, global_rank=0)  # type: ignore[assignment]
+    module._fabric = None
+    module.manual_backward = lambda loss: loss.backward()  # type: ignore[method-assign]
+    module._gradient(step)
+    return gradients(model)
+
+
+def loader(flat: bool, micro_tokens: int, batch_size: int, rank: int = 0, world: int = 1) -> BatchLoader:
+    task = Instruction()
+    task.flat = flat
+    return BatchLoader(
+        uneven_examples(), collate=task.collate, filler=task.filler(), batch_size=batch_size,
+        micro_tokens=micro_tokens, flat=flat, shuffle=True, seed=3, rank=rank, world=world,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("flat", [False, True], ids=["padded", "flat"])
+@pytest.mark.parametrize(("micro_tokens", "smoothing"), [(1, 0.0), (60, 0.0), (60, 0.1), (10**6, 0.0)])
+def test_the_gradient_does_not_depend_on_how_a_step_is_cut(flat: bool, micro_tokens: int, smoothing: float) -> None:
+    # Given uneven rows in steps of 8, of which the last has only 3
+    model, examples = tiny_model(), uneven_examples()
+    if flat:
+        assert supports_packing(model, DOCUMENT_KERNEL)
+
+    for step, plain in zip(loader(flat, micro_tokens, 8), loader(False, 10**6, 8), strict=True):
+        rows = [row for micro in plain.micros for row in micro.rows.tolist()]
+
+        # When the step is summed over micro-batches, then it is the mean over the tokens of the whole step
+        found = ours(model, step, flat=flat, smoothing=smoothing)
+        model.set_attn_implementation("sdpa")
+        wanted = reference(model, [examples[row] for row in rows], smoothing)
+        if flat:
+            model.set_attn_implementation("documents")
+        for name, gradient in wanted.items():
+            torch.testing.assert_close(found[name], gradient, rtol=1e-5, atol=1e-6)
+
+
+def test_a_mean_of_micro_batch_means_would_be_caught() -> None:
+    # Given the error that frameworks make: each micro-batch divided by its own tokens
+    model = tiny_model()
+    step = next(iter(loader(False, 60, 8)))
+    assert len(step.micros) > 2
+    right = ours(model, step, flat=False)
+
+    counts = [int((micro.targets != IGNORE).sum()) for micro in step.micros]
+    model.zero_grad()
+    task = Instruction()
+    for micro, count in zip(step.micros, counts, strict=True):
+        (task.loss_sum(task.logits(model, micro), micro) / max(count, 1) / len(counts)).backward()
+    wrong = gradients(model)
+
+    # Then it differs far beyond the tolerance of the test above
+    name = "model.embed_tokens.weight"
+    assert (right[name] - wrong[name]).abs().max() > 1e-3
+
+
+def test_ranks_share_a_step_without_repeating_or_losing_a_row() -> None:
+    for world in (1, 2, 3, 5):  # the last step has three rows: of five ranks two go without
+        for steps in zip(*(loader(False, 60, 8, rank, world) for rank in range(world)), strict=True):
+            rows = [row for step in steps for micro in step.micros for row in micro.rows.tolist() if row >= 0]
+            assert len(rows) == len(set(rows)) and len({step.units for step in steps}) == 1
+        rows = [
+            row for rank in range(world) for step in loader(False, 60, 8, rank, world)
+            for micro in step.micros for row in micro.rows.tolist() if row >= 0
+        ]  # fmt: skip
+        assert sorted(rows) == list(range(ROWS))
+
+
+@pytest.mark.parametrize(("seen", "left"), [(0, 4), (1, 3), (4, 4)])
+def test_a_loader_goes_on_where_it_was_and_after_an_epochs_end_with_a_whole_one(seen: int, left: int) -> None:
+    before, after = loader(False, 60, 8), loader(False, 60, 8)
+    for _ in zip(range(seen), before, strict=False):
+        pass
+
+    after.load_state_dict(before.state_dict())
+
+    assert len(list(after)) == left
+
+
+def test_ranks_get_nearly_equal_numbers_of_tokens() -> None:
+    # Given 64 rows whose lengths fall steadily
+    lengths = list(range(64, 0, -1))
+
+    def share(rank: int) -> int:
+        plan = plan_batch(range(64), lengths, [1.0] * 64, micro_tokens=1, flat=True, rank=rank, world=2)
+        return sum(lengths[i] for micro in plan.micros for i in micro)
+
+    # Then taking turns back and forth leaves no rank with all the longer ones
+    assert abs(share(0) - share(1)) <= 1
+
+
+def test_two_processes_take_the_same_steps_as_one(tmp_path: Path) -> None:
+    # Given one run of three steps, and the same run shared by two gloo processes
+    script = SUPPORT / "train_on_ranks.py"
+    for devices in (1, 2):
+        done = run(
+            [sys.executable, str(script), str(devices), str(tmp_path / f"{devices}.pt")],
+            capture_output=True, text=True, timeout=200,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr[-2000:]
+    one, two = (torch.load(tmp_path / f"{devices}.pt", weights_only=True) for devices in (1, 2))
+
+    # Then losses, weights and the score of 37 rows agree
+    assert one["losses"] == pytest.approx(two["losses"], rel=1e-6)
+    assert one["counted"] == two["counted"] == 37
+    assert one["val"] == pytest.approx(two["val"], rel=1e-6)
+    for name, weight in one["weights"].items():
+        torch.testing.assert_close(two["weights"][name], weight, rtol=1e-5, atol=1e-6)
