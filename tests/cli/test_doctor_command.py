@@ -12,7 +12,7 @@ from tunelab.runs.run_dir import RunDirectory
 def run_folder(root: Path, status: str) -> RunDirectory:
     """A run whose loss rises."""
     with RunDirectory.create(root) as folder:
-        folder.write_card({"status": status, "model": {"path": "m"}, "config": {"monitor": "val/loss"}})
+        folder.write_manifest({"status": status, "model": {"path": "m"}, "config": {"monitor": "val/loss"}})
         lines = [f"{step},0,{1 + step / 10}" for step in range(20)]
         folder.curves.write_text("\n".join(["step,epoch,train/loss", *lines, "20,0,0.0"]))  # the last is half written
     return folder
@@ -29,9 +29,9 @@ def test_a_run_is_read_and_only_one_that_is_over_is_written_to(
         assert leave.value.code == wanted
 
     assert "rate_too_high: the training loss rose from 1.05 to 2.75" in capsys.readouterr().out
-    assert folder.doctor.exists() == (status == "finished")
+    assert folder.doctor_findings.exists() == (status == "finished")
     if status == "finished":
-        left = json.loads(folder.doctor.read_text())
+        left = json.loads(folder.doctor_findings.read_text())
         assert (left["last_step"], left["findings"][0]["verdict"]) == (19, "rate_too_high")
 
 

@@ -11,7 +11,7 @@ from tunelab.runs.run_dir import RunDirectory
 
 
 def test_file(run: RunDirectory) -> Path:
-    return Path(run.read_card()["config"]["data"]["test"])
+    return Path(run.read_manifest()["config"]["data"]["test"])
 
 
 test_file.__test__ = False  # type: ignore[attr-defined]
@@ -32,7 +32,7 @@ def test_the_test_file_gives_the_scores_that_training_gave(
     }
     assert found["scores"] == wanted
     assert len(wanted) > 4
-    assert found["tables"] == run.read_tables()["test"]
+    assert found["tables"] == run.read_score_tables()["test"]
     assert "the run used this very file for" in out and "its test scores" in out
 
 
@@ -41,7 +41,7 @@ def test_other_rows_give_other_scores(classification: RunDirectory, tunelab: Any
     file = write(tmp_path / "in.jsonl", [{"text": f"red {i}"} for i in range(6)])
     assert tunelab("predict", classification.root, "--input", file, "--output", tmp_path / "out.jsonl")[0] == 0
     said = [json.loads(line)["prediction"] for line in (tmp_path / "out.jsonl").read_text().splitlines()]
-    labels = sorted(classification.read_tables()["test"]["labels"])
+    labels = sorted(classification.read_score_tables()["test"]["labels"])
     wrong = [{"text": f"red {i}", "label": next(x for x in labels if x != said[i])} for i in range(6)]
     right = [{"text": f"red {i}", "label": said[i]} for i in range(6)]
 

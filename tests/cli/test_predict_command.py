@@ -25,7 +25,7 @@ def rows_of(path: Path) -> list[dict[str, Any]]:
 
 
 def learned_from(run: RunDirectory) -> Path:
-    return Path(run.read_card()["config"]["data"]["train"])
+    return Path(run.read_manifest()["config"]["data"]["train"])
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -31,7 +31,7 @@ def gone_on(place: Path, tmp_path: Path) -> RunDirectory:
 
     words = [f"resume={folder}", "max_epochs=3"]
     fine_tune(validate_config(resume_config(config(*given, *words), words)), folder)
-    assert RunDirectory(folder).read_card()["resumed_at"] == 8
+    assert RunDirectory(folder).read_manifest()["resumed_at"] == 8
     return RunDirectory(folder)
 
 
@@ -40,7 +40,7 @@ def test_a_resumed_run_is_made_again_bit_for_bit_from_its_card_alone(
 ) -> None:
     # Given nothing but the card of a run that was given more epochs half-way
     alone = tmp_path / "run.json"
-    shutil.copy(gone_on.card, alone)
+    shutil.copy(gone_on.manifest, alone)
     shutil.rmtree(gone_on.root)
 
     # When it is repeated
@@ -51,14 +51,14 @@ def test_a_resumed_run_is_made_again_bit_for_bit_from_its_card_alone(
     assert "identical" in out.splitlines()
     assert "2 trainings one after another" in out
     assert json.loads((tmp_path / "again" / "reproduction.json").read_text())["identical"] is True
-    assert RunDirectory(tmp_path / "again").read_card()["results"] == json.loads(alone.read_text())["results"]
+    assert RunDirectory(tmp_path / "again").read_manifest()["results"] == json.loads(alone.read_text())["results"]
 
 
 def test_only_what_changed_is_told_without_training(
     classification: RunDirectory, tmp_path: Path, tunelab: Talk
 ) -> None:
     assert tunelab("reproduce", classification.root, "--check")[0] == 0
-    card = classification.read_card()
+    card = classification.read_manifest()
     card["packages"]["torch"] = "1.0"
     (name,) = {*card["data"]["files"]}
     card["data"]["files"][name] = "0" * 64

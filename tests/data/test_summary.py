@@ -180,6 +180,6 @@ def test_a_run_opens_with_the_report_and_keeps_it(tmp_path: Path, capsys: pytest
     said = capsys.readouterr().out
     assert re.search(r"duplicates +1 rows of train repeat another", said)
     assert re.search(r"leaks +1 of 2 test rows are copies from train", said)
-    kept = json.loads(RunDirectory(tmp_path / "run").report.read_text())
+    kept = json.loads(RunDirectory(tmp_path / "run").data_report.read_text())
     assert {"splits", "notes", "files", "lengths", "sources", "leaks", "trained"} <= set(kept)
     assert kept["sources"]["train"] == {"train.jsonl": 11}

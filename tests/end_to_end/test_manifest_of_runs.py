@@ -47,7 +47,7 @@ def test_a_run_that_was_stopped_and_gone_on_with_tells_all_but_its_secrets(
         fine_tune(settings(*given), folder.root, overrides=given, callbacks=[StopAtStep(2)])
 
     # Then its card says how far it came and how to go on
-    card = folder.read_card()
+    card = folder.read_manifest()
     assert (card["status"], card["best"]) == ("pre-empted", None)
     assert "resume goes on" in card["reason"]
     assert card["seconds"] > 0
@@ -57,7 +57,7 @@ def test_a_run_that_was_stopped_and_gone_on_with_tells_all_but_its_secrets(
     fine_tune(validate_config(resume_config(config(*given, *words), words)), folder.root, overrides=words)
 
     # Then the card holds what a number rests on
-    card = folder.read_card()
+    card = folder.read_manifest()
     assert (card["status"], card["reason"], card["resumed_at"]) == ("finished", None, 2)
     assert card["best"]["step"] in (3, 4, 6, 8, 7) and card["best"]["monitor"] == "val/loss"
     assert {"train", "val", "test"} <= set(card["scores"])
@@ -83,6 +83,6 @@ def test_a_run_that_fails_says_why(tmp_path: Path) -> None:
     with pytest.raises(ConfigError):
         fine_tune(settings("data=instruction", f"data.train={file}", *QUIET, "monitor=val/nothing"), tmp_path / "run")
 
-    card = RunDirectory(tmp_path / "run").read_card()
+    card = RunDirectory(tmp_path / "run").read_manifest()
     assert card["status"] == "failed"
     assert "monitor=val/nothing" in card["reason"]

@@ -134,9 +134,9 @@ def test_a_run_follows_the_loss_of_one_source_and_shows_all(tmp_path: Path) -> N
     scores = folder.read_scores()
     assert score == scores["val/b/loss"] != scores["val/loss"]
     assert {"val/a/loss", "val/b/loss", "val/c/loss"} <= scores.keys()
-    assert json.loads(folder.card.read_text())["best"]["monitor"] == "val/b/loss"
+    assert json.loads(folder.manifest.read_text())["best"]["monitor"] == "val/b/loss"
     assert sum("val/c/loss" in row for row in folder.read_curves()) == 2
-    assert folder.read_report()["sources"]["train"] == {"a": 13, "b": 16, "c": 5}
+    assert folder.read_data_report()["sources"]["train"] == {"a": 13, "b": 16, "c": 5}
 
 
 def test_a_source_without_validation_rows_cannot_be_followed(tmp_path: Path) -> None:

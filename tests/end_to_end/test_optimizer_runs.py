@@ -129,7 +129,7 @@ def test_any_optimizer_goes_with_any_schedule_and_any_regularization(
     small = ["data=instruction", f"data.train={records}", "max_steps=3", "batch_size=6", "test=false", "save=false"]
     given = [*words, *small, *model, *QUIET, "eval.generate=false"]
     fine_tune(settings(*given), tmp_path / "run")
-    assert RunDirectory(tmp_path / "run").read_card()["status"] == "finished"
+    assert RunDirectory(tmp_path / "run").read_manifest()["status"] == "finished"
     assert RunDirectory(tmp_path / "run").read_scores()["val/loss"] > 0
 
 

@@ -125,7 +125,7 @@ def test_a_real_file_trains_and_every_row_of_it_is_accounted_for(source: Source,
     folder = RunDirectory(tmp_path / "run")
     losses = [row["train/loss"] for row in folder.read_curves() if "train/loss" in row]
     assert len(losses) == 3 and all(0 < loss < 40 for loss in losses)  # Chinese is news to this base model
-    splits = folder.read_report()["splits"]
+    splits = folder.read_data_report()["splits"]
     assert sum(counts["rows"] for counts in splits.values()) == 60
     train = splits["train"]
     assert train["dropped"] < train["rows"]

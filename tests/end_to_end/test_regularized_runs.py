@@ -174,7 +174,7 @@ def test_an_average_that_was_asked_for_is_exported_in_place_of_the_optimizers_ow
     folder = RunDirectory(tmp_path / "run")
     last, best = read_checkpoint(folder.last), read_checkpoint(folder.best)
     averaged = last["regularizer"]["averages"][0]["values"]
-    if folder.read_card()["best"]["step"] == last["global_step"]:
+    if folder.read_manifest()["best"]["step"] == last["global_step"]:
         assert all(torch.equal(best["state_dict"][f"model.{name}"], value) for name, value in averaged.items())
     assert any(not torch.equal(last["state_dict"][f"model.{name}"], value) for name, value in averaged.items())
 

@@ -61,7 +61,7 @@ def test_a_finished_run_that_gets_more_steps_sees_the_rest_of_its_epoch(more: li
 def test_a_run_that_early_stopping_ended_stays_ended_unless_it_is_given_more_patience(tmp_path: Path) -> None:
     # Given the run of the case above, which early stopping really ends
     watch, folder = whole(tmp_path, overrides(tmp_path, "callbacks.patience=1", "lr=0.5", "max_epochs=8"))
-    ended = RunDirectory(folder).read_card()
+    ended = RunDirectory(folder).read_manifest()
     validations = [entry for entry in watch.seen if entry[0] == "val"]
     assert ended["status"] == "early-stopped" and len(validations) < 8
     assert ended["reason"].endswith(f"for 1 validations, by epoch {len(validations)}")
@@ -69,14 +69,14 @@ def test_a_run_that_early_stopping_ended_stays_ended_unless_it_is_given_more_pat
     # When it is resumed as it is, then it trains no step, and ends as it did
     same = Watch()
     fine_tune(again(folder), folder, callbacks=[same])
-    card = RunDirectory(folder).read_card()
+    card = RunDirectory(folder).read_manifest()
     assert not same.seen and (card["status"], card["reason"]) == (ended["status"], ended["reason"])
 
     # And with more patience it goes on to its last epoch
     longer, more = [f"resume={folder}", "callbacks.patience=9"], Watch()
     fine_tune(validate_config(resume_config(config(*longer), longer)), folder, callbacks=[more])
     assert len([entry for entry in more.seen if entry[0] == "val"]) == 8 - len(validations)
-    assert RunDirectory(folder).read_card()["status"] == "finished"
+    assert RunDirectory(folder).read_manifest()["status"] == "finished"
 
 
 class Worsen(Callback):
@@ -101,9 +101,9 @@ def test_what_was_best_before_a_stop_and_how_long_ago_are_known_after_it(tmp_pat
     # Then the same weights are best, and it ends where it would have
     for name in ("whole", "parts"):
         folder = RunDirectory(tmp_path / name)
-        assert read_checkpoint(folder.best)["global_step"] == folder.read_card()["best"]["step"] == 2 * STEPS
+        assert read_checkpoint(folder.best)["global_step"] == folder.read_manifest()["best"]["step"] == 2 * STEPS
         assert read_checkpoint(folder.last)["global_step"] == 4 * STEPS
-        assert folder.read_card()["status"] == "early-stopped"
+        assert folder.read_manifest()["status"] == "early-stopped"
 
 
 def test_a_resumed_run_refuses_data_that_changed_since(tmp_path: Path) -> None:

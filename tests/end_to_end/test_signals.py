@@ -63,7 +63,7 @@ def test_a_signal_ends_a_run_at_a_safe_point(
 
     assert process.returncode == status, output[-2000:]
     folder = RunDirectory(tmp_path / "run")
-    assert folder.read_card()["status"] == "pre-empted"
+    assert folder.read_manifest()["status"] == "pre-empted"
     assert read_checkpoint(folder.last)["global_step"] > 0
     assert "Traceback" not in output
 
@@ -81,7 +81,7 @@ def test_a_killed_run_leaves_a_checkpoint_to_go_on_from(tmp_path: Path) -> None:
     )  # fmt: skip
 
     assert resumed.returncode == 0, resumed.stderr[-2000:]
-    card = RunDirectory(tmp_path / "run").read_card()
+    card = RunDirectory(tmp_path / "run").read_manifest()
     assert card["status"] == "finished" and len(card["sessions"]) == 1
     assert f"going on after step {done}" in resumed.stdout
 

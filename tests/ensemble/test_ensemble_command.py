@@ -51,7 +51,7 @@ def test_a_soft_vote_is_the_mean_of_the_runs_own_predictions(
     assert scores["test/loss"] == pytest.approx(log_loss(wanted, table, labels=names), abs=1e-6)
 
     # and the card says what it is
-    card = folder.read_card()
+    card = folder.read_manifest()
     assert card["status"] == "finished"
     assert [member["run"] for member in card["ensemble"]["members"]] == [str(run.root) for run in sorters]
     assert set(facts_of(tmp_path / "all")["gains"]) == {"accuracy", "f1", "loss"}
@@ -70,7 +70,7 @@ def test_every_rule_gives_a_run_folder(method: str, sorters: list[RunDirectory],
     assert tunelab("ensemble", *given, "--method", method, "--output", tmp_path / "all")[0] == 0
 
     folder = RunDirectory(tmp_path / "all")
-    counted = sum(map(sum, folder.read_tables()["test"]["confusion"]))
+    counted = sum(map(sum, folder.read_score_tables()["test"]["confusion"]))
     assert len(folder.read_predictions()) == counted > 0
     assert 0 <= folder.read_scores()["test/accuracy"] <= 1
     if method == "weighted":
@@ -102,7 +102,7 @@ def test_a_soup_of_adapters_is_the_mean_of_the_merged_weights(
         torch.testing.assert_close(weight, (members[0][name] + members[1][name]) / 2)
     # and it is a run that can be used, and that says how its export came about
     assert load_run(tmp_path / "soup").model.num_parameters() == export.num_parameters()
-    assert "test" in RunDirectory(tmp_path / "soup").read_card()["scores"]
+    assert "test" in RunDirectory(tmp_path / "soup").read_manifest()["scores"]
 
 
 def test_a_mixture_of_language_models_averages_probabilities_token_by_token(
@@ -233,7 +233,7 @@ def test_members_come_from_a_study_by_what_they_add(sorters: list[RunDirectory],
     lines = []
     for number, run in enumerate(sorters):
         (tmp_path / str(number)).symlink_to(run.root)
-        value = run.read_card()["best"]["value"]
+        value = run.read_manifest()["best"]["value"]
         lines.append(json.dumps({"number": number, "state": "complete", "values": [value]}))
     (tmp_path / "trials.jsonl").write_text("\n".join(lines) + "\n")
 

@@ -101,7 +101,7 @@ def test_half_precision_is_taken_by_itself_and_the_masters_stay_whole(base: Path
     curves = RunDirectory(tmp_path / "run").read_curves()
     losses = [row["train/loss"] for row in curves if "train/loss" in row]
     assert losses[-1] < losses[0] - 0.5
-    card = RunDirectory(tmp_path / "run").read_card()
+    card = RunDirectory(tmp_path / "run").read_manifest()
     assert card["hardware"]["gpus"] and card["status"] == "finished"
     assert all(row["train/mfu"] > 0 for row in curves if "train/mfu" in row)
 
@@ -162,7 +162,7 @@ def test_memory_that_runs_out_is_told_with_what_to_try(base: Path, tmp_path: Pat
             fine_tune(settings(*words), tmp_path / "run")
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
-    assert RunDirectory(tmp_path / "run").read_card()["status"] == "failed"
+    assert RunDirectory(tmp_path / "run").read_manifest()["status"] == "failed"
 
 
 def test_a_search_hands_each_slot_the_gpu(tmp_path: Path) -> None:
@@ -172,5 +172,5 @@ def test_a_search_hands_each_slot_the_gpu(tmp_path: Path) -> None:
     ]  # fmt: skip
     subprocess.run([sys.executable, str(ROOT / "train.py"), "-m", *words], check=True, cwd=tmp_path, timeout=300)
 
-    cards = [RunDirectory(tmp_path / "study" / str(number)).read_card() for number in (0, 1)]
+    cards = [RunDirectory(tmp_path / "study" / str(number)).read_manifest() for number in (0, 1)]
     assert [card["status"] for card in cards] == ["finished", "finished"]

@@ -109,6 +109,6 @@ def test_a_run_and_a_study_are_no_pair(tmp_path: Path) -> None:
 def test_a_run_that_diverged_counts_as_a_failed_trial(tmp_path: Path) -> None:
     roots = [labelled_run(tmp_path / str(at), config=settings(1e-3 * (at + 1))).root for at in range(3)]
     broken = labelled_run(tmp_path / "broken", config=settings(1.0))
-    broken.write_card(card(config=settings(1.0), status="diverged", best=None, reason="loss is not finite"))
+    broken.write_manifest(card(config=settings(1.0), status="diverged", best=None, reason="loss is not finite"))
 
     assert "1 of 4 trials left no score (1 diverged)" in render_markdown(compose_report([*roots, broken.root]))

@@ -70,14 +70,14 @@ def test_a_killed_writer_leaves_the_old_file(tmp_path: Path) -> None:
     code = """
         import os, signal, sys
         from pathlib import Path
-        from tunelab.runs.atomic_files import write_with
+        from tunelab.runs.atomic_files import write_atomically
 
         def fill(file):
             file.write(b"half of the new")
             file.flush()
             os.kill(os.getpid(), signal.SIGKILL)
 
-        write_with(Path(sys.argv[1]), fill)
+        write_atomically(Path(sys.argv[1]), fill)
     """
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(code), str(target)], timeout=60, check=False)
     assert done.returncode == -signal.SIGKILL

@@ -76,8 +76,8 @@ def test_no_secret_reaches_the_card(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         overrides=["logger.api_key=canary-override"],
         config={"logger": {"api_key": "canary-config", "note": "canary-environment"}},
     )
-    folder.write_card(finish_manifest(card, "failed", "refused canary-environment", 1.0, None, {}))
-    text = folder.card.read_text()
+    folder.write_manifest(finish_manifest(card, "failed", "refused canary-environment", 1.0, None, {}))
+    text = folder.manifest.read_text()
     assert "canary" not in text
     assert "logger.api_key=" in text, "that a key was given may be known"
 

@@ -68,7 +68,7 @@ def test_a_run_without_a_result_is_refused(status: str) -> None:
 
 
 def test_a_blacked_out_setting_is_named() -> None:
-    with pytest.raises(ConfigError, match=r"data\.train is blacked out"):
+    with pytest.raises(ConfigError, match=r"data\.train is redacted"):
         check_reproducible(
             card(config={"data": {"train": f"{REDACTED}/my.jsonl"}, "logger": {"api_key": REDACTED}}), "runs/1"
         )

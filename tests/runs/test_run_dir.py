@@ -16,31 +16,31 @@ def test_the_promised_names(tmp_path: Path) -> None:
     folder = RunDirectory(tmp_path)
     files = {
         folder.config: "config.yaml",
-        folder.card: "run.json",
+        folder.manifest: "run.json",
         folder.metrics: "metrics.json",
         folder.curves: "metrics.csv",
         folder.predictions: "predictions.jsonl",
         folder.best: "checkpoints/best.ckpt",
         folder.last: "checkpoints/last.ckpt",
         folder.export: "export",
-        folder.report: "data_report.json",
-        folder.tables: "scores.json",
+        folder.data_report: "data_report.json",
+        folder.score_tables: "scores.json",
     }
     assert {path.relative_to(tmp_path).as_posix() for path in files} == set(files.values())
 
 
 def test_a_new_run_never_overwrites_an_old_one(tmp_path: Path) -> None:
     with RunDirectory.create(tmp_path) as folder:
-        folder.write_card({"status": "running"})
+        folder.write_manifest({"status": "running"})
     with pytest.raises(ConfigError, match=r"holds a run already.*resume=.*hydra\.run\.dir"):
         RunDirectory.create(tmp_path)
-    assert folder.read_card() == {"status": "running"}
+    assert folder.read_manifest() == {"status": "running"}
     assert not (tmp_path / "run.lock").exists(), "the refused run let go of the lock"
 
 
 def test_only_one_process_starts_a_run_in_a_folder(tmp_path: Path) -> None:
     with RunDirectory.create(tmp_path):
-        code = "import sys; from tunelab.runs.run_dir import RunFolder; RunFolder.create(sys.argv[1])"
+        code = "import sys; from tunelab.runs.run_dir import RunDirectory; RunDirectory.create(sys.argv[1])"
         done = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=False)
     assert "another process is writing" in done.stderr
 
@@ -53,7 +53,7 @@ def test_a_folder_without_a_run_cannot_be_opened(tmp_path: Path, inner: str) -> 
 
 def test_reading_takes_no_lock_and_going_on_does(tmp_path: Path) -> None:
     with RunDirectory.create(tmp_path) as folder:
-        folder.write_card({})
+        folder.write_manifest({})
     RunDirectory.open(tmp_path)
     assert not (tmp_path / "run.lock").exists()
     with RunDirectory.open(tmp_path, write=True):
@@ -63,7 +63,7 @@ def test_reading_takes_no_lock_and_going_on_does(tmp_path: Path) -> None:
 
 def test_going_on_drops_what_a_killed_run_left(tmp_path: Path) -> None:
     with RunDirectory.create(tmp_path) as folder:
-        folder.write_card({})
+        folder.write_manifest({})
         folder.write_predictions_part(3, [{"row": 0}])
     left = [tmp_path / ".run.json.7.part", folder.checkpoints / ".last.ckpt.part", tmp_path / "metrics.csv.part"]
     for file in left:
@@ -72,13 +72,6 @@ def test_going_on_drops_what_a_killed_run_left(tmp_path: Path) -> None:
     with RunDirectory.open(tmp_path, write=True):
         pass
     assert sorted(file.name for file in tmp_path.rglob("*")) == ["checkpoints", "run.json"]
-
-
-def test_the_card_is_updated_field_by_field(tmp_path: Path) -> None:
-    with RunDirectory.create(tmp_path) as folder:
-        folder.write_card({"id": "a", "status": "running"})
-        folder.update_card(status="finished", seconds=1.5)
-    assert folder.read_card() == {"id": "a", "status": "finished", "seconds": 1.5}
 
 
 def test_scores_that_are_not_finite_are_null_in_strict_json(tmp_path: Path) -> None:
@@ -108,10 +101,10 @@ def test_predictions_keep_every_character(tmp_path: Path) -> None:
 
 def test_reports_and_tables_come_back_as_written(tmp_path: Path) -> None:
     folder = RunDirectory(tmp_path)
-    folder.write_report({"train": {"records": 3}})
-    folder.write_tables({"test": {"confusion": [[1, 0], [0, 2]]}})
-    assert folder.read_report() == {"train": {"records": 3}}
-    assert folder.read_tables() == {"test": {"confusion": [[1, 0], [0, 2]]}}
+    folder.write_data_report({"train": {"records": 3}})
+    folder.write_score_tables({"test": {"confusion": [[1, 0], [0, 2]]}})
+    assert folder.read_data_report() == {"train": {"records": 3}}
+    assert folder.read_score_tables() == {"test": {"confusion": [[1, 0], [0, 2]]}}
 
 
 def test_curves_leave_out_empty_cells_and_a_torn_line(tmp_path: Path) -> None:
@@ -160,5 +153,5 @@ def test_a_secret_of_the_environment_reaches_neither_config_nor_card(
     monkeypatch.setenv("SOME_API_KEY", "canary-7f3a9c")
     folder = RunDirectory(tmp_path)
     folder.write_config("logger:\n  note: canary-7f3a9c\n")
-    folder.write_card({"reason": "server said no to canary-7f3a9c"})
-    assert "canary" not in folder.config.read_text() + folder.card.read_text()
+    folder.write_manifest({"reason": "server said no to canary-7f3a9c"})
+    assert "canary" not in folder.config.read_text() + folder.manifest.read_text()

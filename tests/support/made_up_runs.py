@@ -71,9 +71,9 @@ def labelled_run(root: Path, *, seed: int = 0, skill: float = 0.8, rows: int = 1
         {"label": a, "precision": 0.5, "recall": 0.5, "f1": 0.5, "support": sum(table[at])}
         for at, a in enumerate(LABELS)
     ]
-    folder.write_tables({"test": {"labels": LABELS, "confusion": table, "per_class": each}})
+    folder.write_score_tables({"test": {"labels": LABELS, "confusion": table, "per_class": each}})
     folder.write_scores({"val/loss": 0.5, "test/accuracy": sum(hits) / rows, "test/loss": 0.6})
-    folder.write_card(card(**more))
+    folder.write_manifest(card(**more))
     learned(folder)
     return folder
 
@@ -99,14 +99,14 @@ def answered_run(root: Path, *, base: bool = True) -> RunDirectory:
         folder.predictions.replace(folder.base_predictions)
     folder.write_predictions(after)
     groups = {name: {"rows": 12, "exact_match": 2 / 3, "token_f1": 0.7} for name in ("a", "b")}
-    folder.write_tables(
+    folder.write_score_tables(
         {
             "base": {"by_family": {name: {"rows": 12, "exact_match": 0.0} for name in "ab"}},
             "test": {"by_family": groups},
         }
     )
     folder.write_scores({"base/exact_match": 0.0, "test/exact_match": 2 / 3, "test/loss": 0.2, "val/loss": 0.5})
-    folder.write_card(card(config={"name": "made", "data": {"task": "instruction"}}))
+    folder.write_manifest(card(config={"name": "made", "data": {"task": "instruction"}}))
     learned(folder)
     return folder
 
@@ -120,7 +120,7 @@ def numbers_run(root: Path, rows: int = 50) -> RunDirectory:
         {"row": at, "text": "t", "target": y, "prediction": 4.5 + (y - 4.5) / 3} for at, y in enumerate(targets)
     )
     folder.write_scores({"test/mse": sum((y - 4.5) ** 2 for y in targets) * 4 / 9 / rows, "val/mse": 1.0})
-    folder.write_card(
+    folder.write_manifest(
         card(config={"data": {"task": "regression"}}, best={"step": 30, "monitor": "val/mse", "value": 1.0})
     )
     return folder

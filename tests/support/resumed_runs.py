@@ -76,7 +76,7 @@ def stopped_and_resumed(tmp_path: Path, given: list[str], stops: list[Watch]) ->
         with pytest.raises(SystemExit) as leave:
             fine_tune(settings(*given) if not seen else again(folder), folder, callbacks=[watch])
         assert leave.value.code == 128 + watch.number
-        assert RunDirectory(folder).read_card()["status"] == "pre-empted"
+        assert RunDirectory(folder).read_manifest()["status"] == "pre-empted"
         seen += watch.seen
     last = Watch()
     fine_tune(again(folder), folder, callbacks=[last])

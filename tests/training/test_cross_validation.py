@@ -193,13 +193,13 @@ def test_the_command_is_stopped_and_goes_on_by_itself(tmp_path: Path) -> None:
     told = process.communicate(timeout=120)[0]
     assert process.returncode == 143 and "go on with: python train.py" in told
     [root] = tmp_path.glob("outputs/stopped/cv_*")
-    assert RunDirectory(root / "fold_1").read_card()["status"] == "pre-empted"
+    assert RunDirectory(root / "fold_1").read_manifest()["status"] == "pre-empted"
     first = (root / "fold_0" / "run.json").read_bytes()
 
     again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=400)
 
     assert again.returncode == 0, again.stderr[-2000:]
     assert (root / "fold_0" / "run.json").read_bytes() == first
-    card = RunDirectory(root / "fold_1").read_card()
+    card = RunDirectory(root / "fold_1").read_manifest()
     assert card["status"] == "finished" and [earlier["status"] for earlier in card["sessions"]] == ["pre-empted"]
     assert json.loads((root / "cv.json").read_text())["folds"] == 2

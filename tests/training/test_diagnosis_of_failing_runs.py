@@ -88,7 +88,7 @@ def test_a_failure_is_recognised(
     given, callbacks = PROVOKED[verdict](tmp_path)
     folder = trained(tmp_path, given, *callbacks)
 
-    left = json.loads(folder.doctor.read_text())
+    left = json.loads(folder.doctor_findings.read_text())
     found = {finding["verdict"]: finding for finding in left["findings"]}
     assert verdict in found, (list(found), folder.read_curves()[-1])
     assert f"{verdict}: {found[verdict]['says']}" in capsys.readouterr().out

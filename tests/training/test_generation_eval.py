@@ -43,10 +43,10 @@ def test_the_best_checkpoint_is_picked_by_the_answers_if_they_are_monitored(tmp_
     # Then it is the validation with the most right answers, and the run stopped once they were all right
     folder = RunDirectory(tmp_path / "run")
     curve = [row["val/exact_match"] for row in folder.read_curves() if "val/exact_match" in row]
-    best = folder.read_card()["best"]
+    best = folder.read_manifest()["best"]
     assert best["monitor"] == "val/exact_match" and best["value"] == pytest.approx(max(curve)) == value
     assert max(curve) > min(curve), "the answers never improved, so nothing was picked"
-    assert folder.read_card()["status"] == "early-stopped" and len(curve) < 12
+    assert folder.read_manifest()["status"] == "early-stopped" and len(curve) < 12
     steps = [row["step"] + 1 for row in folder.read_curves() if row.get("val/exact_match") == max(curve)]
     assert best["step"] == steps[0]
     # And records with choices are scored by them, as scikit-learn would
@@ -54,7 +54,7 @@ def test_the_best_checkpoint_is_picked_by_the_answers_if_they_are_monitored(tmp_
     right = sum(row["choice"] == row["label"] for row in rows) / len(rows)
     assert scores["test/accuracy"] == pytest.approx(right)
     assert {"val/accuracy", "val/f1", "val/unmatched", "test/f1", "test/unmatched"} <= scores.keys()
-    assert [line["label"] for line in folder.read_tables()["test"]["choices"]] == MOODS
+    assert [line["label"] for line in folder.read_score_tables()["test"]["choices"]] == MOODS
 
 
 @pytest.mark.parametrize("case", ["in mid-epoch", "while it validates", "with validations inside the epoch"])
@@ -182,7 +182,7 @@ def test_families_and_sources_have_tables_for_the_base_and_the_tuned_model(
     data = ["data=instruction", f"data.train={write(tmp_path / 'rows.jsonl', rows)}"]
     fine_tune(settings(*data, *MODEL, *QUIET, *SPLIT, *SHORT, "eval.base=true"), tmp_path / "run")
 
-    tables, told = RunDirectory(tmp_path / "run").read_tables(), capsys.readouterr().out
+    tables, told = RunDirectory(tmp_path / "run").read_score_tables(), capsys.readouterr().out
     count = len(RunDirectory(tmp_path / "run").read_predictions())
     for split in ("base", "test"):
         for key, names in (("by_family", {"f", "g"}), ("by_source", {"a", "b"})):

@@ -50,7 +50,7 @@ def test_a_step_that_is_left_out_counts_and_moves_nothing(tmp_path: Path) -> Non
     folder = RunDirectory(tmp_path / "run")
     checkpoint = read_checkpoint(folder.last)
     assert not poison.moved
-    assert folder.read_card()["status"] == "finished"
+    assert folder.read_manifest()["status"] == "finished"
     assert checkpoint["global_step"] == checkpoint["lr_schedulers"][0]["last_epoch"] == 9
     rows = {int(row["step"]): row for row in folder.read_curves() if "train/spikes" in row}
     assert not isfinite(rows[4]["train/grad_norm"]) and isfinite(rows[6]["train/loss"])
@@ -91,7 +91,7 @@ def test_weights_that_overflowed_are_healed_by_a_rollback_and_not_by_a_skip(tmp_
                 fine_tune(run, tmp_path / kind, callbacks=[Overflow()])
         else:
             fine_tune(run, tmp_path / kind, callbacks=[Overflow()])
-            assert RunDirectory(tmp_path / kind).read_card()["status"] == "finished"
+            assert RunDirectory(tmp_path / kind).read_manifest()["status"] == "finished"
 
 
 @pytest.mark.slow

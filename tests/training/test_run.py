@@ -40,7 +40,7 @@ def test_a_run_leaves_all_that_is_promised(name: str, tmp_path: Path) -> None:
     names = {path.name for path in folder.root.iterdir()}
     assert {"config.yaml", "run.json", "metrics.json", "metrics.csv", "predictions.jsonl", "checkpoints"} <= names
     assert folder.best.is_file() and folder.last.is_file()
-    card, scores = folder.read_card(), folder.read_scores()
+    card, scores = folder.read_manifest(), folder.read_scores()
     assert card["status"] == "finished" and card["scores"]["test"]["loss"] == scores["test/loss"]
     wanted = {
         "instruction": {"perplexity", "token_accuracy", "exact_match", "rougeL"},
@@ -68,7 +68,7 @@ def test_the_card_of_a_real_run_names_all_a_number_rests_on_and_no_secret(
     fine_tune(settings(*given, "name=canary-0123456789"), tmp_path / "run", overrides=["note=canary-0123456789"])
 
     folder = RunDirectory(tmp_path / "run")
-    card = folder.read_card()
+    card = folder.read_manifest()
     data = tmp_path / "labelled.jsonl"
     assert card["data"]["files"] == {str(data): hashlib.sha256(data.read_bytes()).hexdigest()}
     assert len(card["model"]["tokenizer_sha256"]) == len(card["code_sha256"]) == 64
@@ -88,12 +88,12 @@ def test_a_run_that_cannot_begin_says_why_and_leaves_its_place_free(tmp_path: Pa
     given = task("classification", tmp_path)
     with pytest.raises(DataError):
         fine_tune(settings(*given, "data.train=missing.csv"), tmp_path / "run")
-    card = RunDirectory(tmp_path / "run").read_card()
+    card = RunDirectory(tmp_path / "run").read_manifest()
     assert card["status"] == "failed" and "missing.csv" in card["reason"]
 
     fine_tune(settings(*given, "max_steps=1"), tmp_path / "run")
 
-    assert RunDirectory(tmp_path / "run").read_card()["status"] == "finished"
+    assert RunDirectory(tmp_path / "run").read_manifest()["status"] == "finished"
 
 
 def test_one_flipped_bit_of_a_weight_is_another_sha256() -> None:
@@ -110,7 +110,7 @@ def test_written_predictions_give_the_scores_that_scikit_learn_and_scipy_compute
     rows, scores = folder.read_predictions(), folder.read_scores()
     real, guessed = [row["label"] for row in rows], [row["prediction"] for row in rows]
     assert scores["test/accuracy"] == pytest.approx(accuracy_score(real, guessed))
-    known = folder.read_tables()["test"]["labels"]
+    known = folder.read_score_tables()["test"]["labels"]
     macro = f1_score(real, guessed, labels=known, average="macro", zero_division=0)
     assert scores["test/f1"] == pytest.approx(macro)
 
@@ -150,7 +150,7 @@ def test_validation_scores_are_those_of_the_best_checkpoint(tmp_path: Path) -> N
     curve = [row["val/loss"] for row in folder.read_curves() if "val/loss" in row]
     assert curve[-1] > min(curve) + 0.1
     assert folder.read_scores()["val/loss"] == pytest.approx(min(curve), rel=1e-6) == found
-    assert folder.read_card()["best"]["value"] == min(curve)
+    assert folder.read_manifest()["best"]["value"] == min(curve)
 
 
 class Spoil(Callback):
@@ -167,7 +167,7 @@ def test_a_run_that_diverges_says_so_and_its_model_is_never_best(tmp_path: Path)
 
     folder = RunDirectory(tmp_path / "run")
     assert told.value.exit_status == 1
-    assert folder.read_card()["status"] == "diverged"
+    assert folder.read_manifest()["status"] == "diverged"
     best = read_checkpoint(folder.best)["state_dict"]
     assert all(torch.isfinite(weight).all() for weight in best.values())
 
@@ -186,7 +186,7 @@ def test_the_test_split_is_left_alone_until_training_is_over(tmp_path: Path) -> 
         a, b = (read_checkpoint(tmp_path / folder / "checkpoints" / name) for folder in "ab")
         assert all(torch.equal(a["state_dict"][key], b["state_dict"][key]) for key in a["state_dict"])
     one, two = (RunDirectory(tmp_path / folder) for folder in "ab")
-    assert one.read_card()["best"] == two.read_card()["best"]
+    assert one.read_manifest()["best"] == two.read_manifest()["best"]
     learned = [[row[n] for row in f.read_curves() for n in row if n.startswith("val/")] for f in (one, two)]
     assert learned[0] == learned[1] and learned[0]
     assert one.read_scores()["test/loss"] != two.read_scores()["test/loss"]

@@ -127,7 +127,7 @@ def test_rows_that_a_limit_leaves_without_an_answer_are_counted_and_never_traine
     watch = Watch()
     fine_tune(settings(*given), tmp_path / "run", callbacks=[watch])
 
-    counts = RunDirectory(tmp_path / "run").read_report()["splits"]["train"]
+    counts = RunDirectory(tmp_path / "run").read_data_report()["splits"]["train"]
     dropped, truncated = {"drop": (30, 0), "truncate_prompt": (20, 10), "truncate_answer": (20, 10)}[too_long]
     assert (counts["rows"], counts["dropped"], counts["truncated"]) == (40, dropped, truncated)
     trained = {"drop": {3}, "truncate_prompt": {0, 3}, "truncate_answer": {1, 3}}[too_long]

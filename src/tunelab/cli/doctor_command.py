@@ -25,6 +25,6 @@ def run(arguments: argparse.Namespace) -> int:
     from tunelab.training.run_diagnosis import diagnose_run
 
     folder = RunDirectory.open(Path(arguments.run))
-    found = diagnose_run(folder, write=folder.read_card().get("status") != "running")  # else the run writes its own
+    found = diagnose_run(folder, write=folder.read_manifest().get("status") != "running")  # else the run writes its own
     console.show_lines("doctor", format_findings(found))
     return 3 if found and arguments.strict else 0

@@ -66,11 +66,11 @@ def write_ensemble_folder(
             },
         )
         card["ensemble"] = facts
-        folder.write_card(card)
+        folder.write_manifest(card)
         folder.write_config(OmegaConf.to_yaml(OmegaConf.create(redact(settings.plain))))
-        write_json(folder.learned, result.task.state())
+        write_json(folder.task_state, result.task.state())
         folder.write_scores(scores)
-        folder.write_tables({"test": result.test.tables})
+        folder.write_score_tables({"test": result.test.tables})
         folder.write_predictions(result.test.predictions)
         write_json(root / ENSEMBLE_FILE, facts)
         if method in ("soup", "greedy_soup"):
@@ -80,7 +80,7 @@ def write_ensemble_folder(
             # last: a head that speaks the user's units is changed for good
             write_export(prepared, folder, EvalOutcome(scores), [f"{shlex.join(command[1:])}  # an ensemble"])
         results = {"predictions_sha256": sha256_file(folder.predictions)}
-        folder.write_card(
+        folder.write_manifest(
             finish_manifest(card, "finished", None, time.monotonic() - began, None, scores, results=results)
             | {"ensemble": facts}
         )

@@ -89,7 +89,7 @@ def load_ensemble(place: str | Path) -> LoadedEnsemble | None:
     members = load_ensemble_members(folder.root, facts["members"])
     settings = read_run_config(folder)
     task = build_task(settings)
-    task.restore(json.loads(folder.learned.read_text(encoding="utf-8")))
+    task.restore(json.loads(folder.task_state.read_text(encoding="utf-8")))
     weights = [entry["weight"] for entry in facts["members"]]
     top = facts.get("stack")
     return LoadedEnsemble(

@@ -133,7 +133,7 @@ def read_run_splits(trained: TrainedRun) -> DataSplits:
         DataError: If a file has changed since, or there is no validation or no test split.
     """
     sources = read_splits(trained.settings.data, trained.task, seed=trained.settings.seed)
-    known = trained.folder.read_card()["data"]["files"]
+    known = trained.folder.read_manifest()["data"]["files"]
     root, faults = trained.folder.root, list[str]()
     faults += [
         f"{root}: {name} has changed since training, so its rows may be others"

@@ -131,7 +131,7 @@ def build_vote_ensemble(
     if not all(isinstance(member.task, Instruction) for member in members):
         raise ConfigError("only answers can be voted on, and these runs give none")
     names = [place.name for place in places]
-    values = [float((place.folder.read_card().get("best") or {}).get("value", np.nan)) for place in places]
+    values = [float((place.folder.read_manifest().get("best") or {}).get("value", np.nan)) for place in places]
     mode = resolve_monitor(members[0].settings, members[0].task)[1]
     best = index_of_best(values, lower=mode == "min")
     split = sources.splits["test"]

@@ -50,13 +50,13 @@ def export_run(trained: TrainedRun, target: Path, format: str) -> TargetScale | 
     if format == "adapter":
         return write_adapter_export(trained, target)
     folder = trained.folder
-    report = folder.read_report()
+    report = folder.read_data_report()
     sources = DataSplits({name: Split() for name in SPLITS}, report["files"], report["notes"])
     prepared = RunComponents(
         trained.settings, trained.task, sources, trained.tokenizer, {}, report["splits"], adapter=trained.adapter
     )
     scores = folder.read_scores() if folder.metrics.is_file() else {}
-    write_export(prepared, folder, EvalOutcome(scores), folder.read_card()["overrides"], target)
+    write_export(prepared, folder, EvalOutcome(scores), folder.read_manifest()["overrides"], target)
     return None
 
 

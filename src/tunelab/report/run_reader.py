@@ -22,7 +22,7 @@ def is_study_folder(path: Path) -> bool:
 def is_run_folder(path: Path) -> bool:
     """Whether a training wrote this folder; one that never got to its card counts, for its report says so."""
     folder = RunDirectory(path)
-    return any(file.is_file() for file in (folder.card, folder.metrics, folder.curves, folder.predictions))
+    return any(file.is_file() for file in (folder.manifest, folder.metrics, folder.curves, folder.predictions))
 
 
 def check_report_paths(paths: Sequence[Path]) -> None:
@@ -147,7 +147,9 @@ def read_run_results(root: Path) -> RunResults:
 
     base, doctor = folder.base_predictions, root / "doctor.json"
     nothing: dict[str, Any] = {}
-    card: dict[str, Any] = read("settings, versions and how it ended", folder.card, folder.read_card, nothing, dict)
+    card: dict[str, Any] = read(
+        "settings, versions and how it ended", folder.manifest, folder.read_manifest, nothing, dict
+    )
     lines: list[Row] = read("worst errors and calibration", folder.predictions, folder.read_predictions, [], list)
     return RunResults(
         root,
@@ -156,8 +158,8 @@ def read_run_results(root: Path) -> RunResults:
         read("curves", folder.curves, folder.read_curves, [], list),
         valid_rows(lines),
         valid_rows(read("answers before training", base, lambda: read_json_lines(base), [], list, needed=False)),
-        read("tables", folder.tables, folder.read_tables, nothing, dict, needed=False),
-        read("what the data holds", folder.report, folder.read_report, nothing, dict),
+        read("tables", folder.score_tables, folder.read_score_tables, nothing, dict, needed=False),
+        read("what the data holds", folder.data_report, folder.read_data_report, nothing, dict),
         read(
             "the doctor's findings",
             doctor,

@@ -14,7 +14,7 @@ import torch
 
 from tunelab.runs.redact import redact
 
-DIFF_LIMIT = 200_000  # bytes of the diff kept in the card; its sha256 covers all of it
+DIFF_LIMIT = 200_000  # bytes of the diff kept in the manifest; its sha256 covers all of it
 
 
 def code_revision(folder: Path | None = None) -> dict[str, Any]:
@@ -24,7 +24,7 @@ def code_revision(folder: Path | None = None) -> dict[str, Any]:
         folder: A folder of the repository; that of this package unless given.
 
     Returns:
-        `commit`, `branch`, `dirty`, `diff` (text, secrets blacked out, at most `DIFF_LIMIT` bytes), `diff_bytes`,
+        `commit`, `branch`, `dirty`, `diff` (text, secrets redacted, at most `DIFF_LIMIT` bytes), `diff_bytes`,
         `diff_sha256`, `untracked` (names); or `commit` None and `reason` where the code is under no version control.
     """
     folder = folder or Path(__file__).parents[1]

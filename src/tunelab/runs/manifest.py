@@ -34,7 +34,7 @@ def start_manifest(
     earlier: Mapping[str, Any] | None = None,
     resumed_at: int | None = None,
 ) -> Manifest:
-    """The card of a run that starts now.
+    """The manifest of a run that starts now.
 
     Args:
         command: The command line, word by word.
@@ -43,14 +43,14 @@ def start_manifest(
         seed: The seed all random numbers of the run come from.
         data: Where each split came from, with the sha256 of its file.
         model: Where the base model came from, with the sha256 of its weights.
-        earlier: The card of the run that is resumed; its id and its sessions are kept.
+        earlier: The manifest of the run that is resumed; its id and its sessions are kept.
         resumed_at: Optimizer steps that stood in the checkpoint it goes on from; None where it starts anew.
 
     Returns:
-        Plain values, secrets blacked out.  `status` is "running"; `close_card` fills what is None.
+        Plain values, secrets redacted.  `status` is "running"; `finish_manifest` fills what is None.
     """
     started = datetime.now(UTC)
-    card = {
+    manifest = {
         "id": earlier["id"] if earlier else f"{started:%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:8]}",
         "status": "running",
         "reason": None,
@@ -79,11 +79,11 @@ def start_manifest(
         "packages": installed_packages(),
         "sessions": [*earlier.get("sessions", []), _session_entry(earlier)] if earlier else [],
     }
-    return dict(redact(card))
+    return dict(redact(manifest))
 
 
 def finish_manifest(
-    card: Mapping[str, Any],
+    manifest: Mapping[str, Any],
     status: str,
     reason: str | None,
     seconds: float,
@@ -94,10 +94,10 @@ def finish_manifest(
     energy: Mapping[str, float | None] | None = None,
     memory: Mapping[str, float | None] | None = None,
 ) -> Manifest:
-    """The card of a run that ends now.
+    """The manifest of a run that ends now.
 
     Args:
-        card: As `open_card` gave it.
+        manifest: As `start_manifest` gave it.
         status: One of `STATUSES`, except "running".
         reason: Why it ended, in words; needed unless it finished.
         seconds: Wall time of this process.
@@ -108,7 +108,7 @@ def finish_manifest(
         memory: Most megabytes held at once, over all sessions, as `peak_memory.peaks` tells.
 
     Returns:
-        A new card.  `seconds` and `energy` are those of all sessions; `scores` is nested, split by split.
+        A new manifest.  `seconds` and `energy` are those of all sessions; `scores` is nested, split by split.
 
     Raises:
         ValueError: If the status is unknown, or the reason is missing.
@@ -116,7 +116,7 @@ def finish_manifest(
     if status not in RUN_STATUSES[1:]:
         raise ValueError(f"{status!r} is no way for a run to end; one of {', '.join(RUN_STATUSES[1:])}")
     if status != "finished" and not reason:
-        raise ValueError(f"a run that is {status} needs a reason, or nobody can learn from its card")
+        raise ValueError(f"a run that is {status} needs a reason, or nobody can learn from its manifest")
     by_split: dict[str, dict[str, float]] = {}
     for name, value in scores.items():
         split, _, score = name.partition("/")
@@ -125,19 +125,19 @@ def finish_manifest(
         "status": status,
         "reason": reason,
         "ended": datetime.now(UTC).isoformat(timespec="seconds"),
-        "seconds": seconds + sum(session["seconds"] or 0.0 for session in card["sessions"]),
-        "energy": _total_joules(card, energy or {}),
+        "seconds": seconds + sum(session["seconds"] or 0.0 for session in manifest["sessions"]),
+        "energy": _total_joules(manifest, energy or {}),
         "memory": dict(memory or {}),
         "best": best,
         "scores": by_split,
         "results": dict(results or {}),
     }
-    return dict(redact({**card, **ending}))
+    return dict(redact({**manifest, **ending}))
 
 
-def _total_joules(card: Mapping[str, Any], now: Mapping[str, float | None]) -> dict[str, float | None]:
+def _total_joules(manifest: Mapping[str, Any], now: Mapping[str, float | None]) -> dict[str, float | None]:
     """The energy of all sessions; of a kind that one of them could not read, None."""
-    past = [session.get("energy") or {} for session in card["sessions"]]
+    past = [session.get("energy") or {} for session in manifest["sessions"]]
     found: dict[str, float | None] = {}
     for name, joules in now.items():
         parts = [*(session.get(name) for session in past), joules]
@@ -177,24 +177,24 @@ def _without_secrets(words: Sequence[str]) -> list[str]:
     return [name + equals + (REDACTED if is_secret_name(name) and value else value) for name, equals, value in pairs]
 
 
-def _session_entry(card: Mapping[str, Any]) -> dict[str, Any]:
+def _session_entry(manifest: Mapping[str, Any]) -> dict[str, Any]:
     """What is kept of an earlier session: when, how it ended, on which code; its own seconds and joules."""
-    before = sum(session["seconds"] or 0.0 for session in card.get("sessions", []))
-    seconds = None if card["seconds"] is None else card["seconds"] - before
-    git = card.get("git") or {}
+    before = sum(session["seconds"] or 0.0 for session in manifest.get("sessions", []))
+    seconds = None if manifest["seconds"] is None else manifest["seconds"] - before
+    git = manifest.get("git") or {}
     names = ("started", "ended", "status", "reason", "command", "overrides", "resumed_at")
-    kept = {name: card.get(name) for name in names}
-    kept["settings"] = {name: card["config"].get(name) for name in SESSION_SETTINGS}
-    sessions = [session.get("energy") or {} for session in card.get("sessions", [])]
+    kept = {name: manifest.get(name) for name in names}
+    kept["settings"] = {name: manifest["config"].get(name) for name in SESSION_SETTINGS}
+    sessions = [session.get("energy") or {} for session in manifest.get("sessions", [])]
     energy = {
         name: None if total is None else total - sum(session[name] for session in sessions)
-        for name, total in (card.get("energy") or {}).items()
+        for name, total in (manifest.get("energy") or {}).items()
     }
     return {
         **kept,
         "seconds": seconds,
         "energy": energy,
-        "memory": card.get("memory"),
+        "memory": manifest.get("memory"),
         "commit": git.get("commit"),
         "diff_sha256": git.get("diff_sha256"),
     }

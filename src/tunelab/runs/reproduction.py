@@ -36,15 +36,15 @@ class TrainingStage:
     stop_at: int | None
 
 
-def training_stages(card: Manifest) -> list[TrainingStage]:
+def training_stages(manifest: Manifest) -> list[TrainingStage]:
     """The trainings that make the run again, one after another.
 
     A resumed run is bit for bit the run without a break, so sessions with the same settings are one stage.  Where
     more epochs or another trainer were asked for half-way, the first settings must be trained up to that very step:
     the learning rate of every step before it followed from them.
     """
-    given = repeated_settings(card["config"])
-    told = [*card["sessions"], {"resumed_at": card.get("resumed_at"), "settings": None}]
+    given = repeated_settings(manifest["config"])
+    told = [*manifest["sessions"], {"resumed_at": manifest.get("resumed_at"), "settings": None}]
     starts = [place for place, session in enumerate(told) if session.get("resumed_at") is None]
     found: list[TrainingStage] = []
     for session in told[starts[-1] if starts else 0 :]:  # what came before a fresh start left nothing behind
@@ -70,34 +70,38 @@ def repeated_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     return {**deepcopy(dict(config)), **quiet}
 
 
-def check_reproducible(card: Manifest, place: str) -> None:
-    """Refuse a card that no training can be held against.
+def check_reproducible(manifest: Manifest, place: str) -> None:
+    """Refuse a manifest that no training can be held against.
 
     Raises:
         ConfigError: Naming every reason.
     """
-    if "ensemble" in card:
+    if "ensemble" in manifest:
         raise ConfigError(
-            f"{place} is an ensemble, which trained nothing; its command makes it again: {card['command']}"
+            f"{place} is an ensemble, which trained nothing; its command makes it again: {manifest['command']}"
         )
-    status, faults = str(card.get("status")), list[str]()
+    status, faults = str(manifest.get("status")), list[str]()
     if status not in COMPLETED_STATUSES:
         ways = {
             "pre-empted": f"resume={place} finishes it first",
             "running": f"wait for its end, or finish it with resume={place} if its process is gone",
-            "pruned": "its search ended it by the scores of other trials, which no card holds",
+            "pruned": "its search ended it by the scores of other trials, which no manifest holds",
         }
-        faults.append(f"the run is {status} ({card.get('reason')}): {ways.get(status, 'it has no result to repeat')}")
+        faults.append(
+            f"the run is {status} ({manifest.get('reason')}): {ways.get(status, 'it has no result to repeat')}"
+        )
     faults += [
-        f"{name} is blacked out in the card, since it held a secret; train it with its config.yaml and that value"
-        for name in redacted_settings({key: value for key, value in card.get("config", {}).items() if key != "logger"})
+        f"{name} is redacted in the manifest, since it held a secret; train it with its config.yaml and that value"
+        for name in redacted_settings(
+            {key: value for key, value in manifest.get("config", {}).items() if key != "logger"}
+        )
     ]
     if faults:
         raise ConfigError.listing(faults)
 
 
 def redacted_settings(value: Any, name: str = "") -> Iterator[str]:
-    """Dotted names of settings that were blacked out."""
+    """Dotted names of settings that were redacted."""
     if isinstance(value, Mapping):
         for key, inner in value.items():
             yield from redacted_settings(inner, f"{name}.{key}".lstrip("."))
@@ -119,7 +123,7 @@ NUMERIC_VARIABLES = (
 
 
 def read_run_manifest(place: Path) -> dict[str, Any]:
-    """The card of a run folder, or the file itself.
+    """The manifest of a run folder, or the file itself.
 
     Raises:
         ConfigError: If there is none.
@@ -132,22 +136,22 @@ def read_run_manifest(place: Path) -> dict[str, Any]:
             f"{place} is no run: {file} cannot be read ({fault}); give a run folder or its run.json"
         ) from fault
     if not isinstance(found, dict) or not {"config", "sessions"} <= found.keys():
-        raise ConfigError(f"{file} is no run card: it has no config and sessions; give a run folder or its run.json")
+        raise ConfigError(f"{file} is no manifest: it has no config and sessions; give a run folder or its run.json")
     return found
 
 
-def current_circumstances(card: Manifest) -> dict[str, Any]:
-    """What a card would say now of data, weights, code, versions and machine; known before anything is trained."""
-    directory = Path(card["directory"])
+def current_circumstances(manifest: Manifest) -> dict[str, Any]:
+    """What a manifest would say now of data, weights, code, versions and machine; known before anything is trained."""
+    directory = Path(manifest["directory"])
     data = {
         name: sha256_file(place)
-        for name in (card["data"].get("files") or {})
+        for name in (manifest["data"].get("files") or {})
         if (place := resolve_from(directory, name)) is not None and place.is_file()
     }
-    base = card.get("model") or {}
+    base = manifest.get("model") or {}
     folder = resolve_from(directory, str(base.get("path")))
     known = base.get("sha256") and folder is not None and folder.is_dir()
-    threads = {"threads": (card.get("numerics") or {}).get("threads")}  # which a repetition is given
+    threads = {"threads": (manifest.get("numerics") or {}).get("threads")}  # which a repetition is given
     return {
         "data": {"files": data},
         "model": {"sha256": sha256_folder(folder)} if known and folder is not None else {},
@@ -161,18 +165,18 @@ def current_circumstances(card: Manifest) -> dict[str, Any]:
 
 
 def resolve_from(directory: Path, name: str) -> Path | None:
-    """Where a name of a card points to, seen from the folder that the run was started in."""
+    """Where a name of a manifest points to, seen from the folder that the run was started in."""
     special = name.startswith(("package:", "generated:"))
     return resolve_path(name if special else str(directory / Path(name).expanduser()))
 
 
-def reproduce_run(card: Manifest, folder: Path, *, seed: int | None = None) -> dict[str, Any]:
-    """Train the run of a card in a new folder; its new card.
+def reproduce_run(manifest: Manifest, folder: Path, *, seed: int | None = None) -> dict[str, Any]:
+    """Train the run of a manifest in a new folder; its new manifest.
 
     Args:
-        card: What to do.
+        manifest: What to do.
         folder: Where to; there must be no run in it.
-        seed: Another seed than the card's.
+        seed: Another seed than the manifest's.
 
     Raises:
         ConfigError: If the folder holds something, or what the run was trained on is gone.
@@ -180,17 +184,17 @@ def reproduce_run(card: Manifest, folder: Path, *, seed: int | None = None) -> d
     """
     if (folder / "run.json").is_file():
         raise ConfigError(f"{folder} holds a run already, which would be overwritten; give another --output")
-    directory = Path(card["directory"])
+    directory = Path(manifest["directory"])
     if not directory.is_dir():
         directory = Path.cwd()
-    config = dict(card["config"]) | ({} if seed is None else {"seed": seed})
+    config = dict(manifest["config"]) | ({} if seed is None else {"seed": seed})
     folder.mkdir(parents=True, exist_ok=True)
     file = (folder / "again.json").absolute()  # what is done stands beside what came of it
-    write_json(file, {**card, "config": config})
+    write_json(file, {**manifest, "config": config})
     given = training_stages(json.loads(file.read_text(encoding="utf-8")))
     for number, stage in enumerate(given):
         command = [sys.executable, "-m", "tunelab.cli.replay", str(file), str(number), str(folder.absolute())]
-        done = subprocess.run(command, cwd=directory, env=child_environment(card), check=False)
+        done = subprocess.run(command, cwd=directory, env=child_environment(manifest), check=False)
         if stage.stop_at is not None and done.returncode in (0, STOPPED_STATUS):
             check_stage_step(folder, stage.stop_at)
             continue
@@ -215,9 +219,9 @@ def check_stage_step(folder: Path, wanted: int) -> None:
         )
 
 
-def child_environment(card: Manifest) -> dict[str, str]:
+def child_environment(manifest: Manifest) -> dict[str, str]:
     """The environment of a repetition: as many threads, and the numeric switches of the run."""
-    past = card.get("numerics") or {}
+    past = manifest.get("numerics") or {}
     known = past.get("environment") or {}
     source = str(Path(__file__).parents[2])  # the code that repeats is the code that is compared
     path = os.pathsep.join(filter(None, [source, os.environ.get("PYTHONPATH", "")]))

@@ -62,7 +62,7 @@ class ReproductionResult:
     """What a repetition proved.
 
     Attributes:
-        identical: Whether every result that both cards know is equal to the last bit.
+        identical: Whether every result that both manifests know is equal to the last bit.
         differing: What is not, in words.
         scores: Every score that both have.
     """
@@ -76,8 +76,8 @@ def compare_runs(then: Manifest, now: Manifest, seeds: Sequence[Manifest] = ()) 
     """Hold a repetition against the run.
 
     Args:
-        then: The card of the run.
-        now: The card of the repetition.
+        then: The manifest of the run.
+        now: The manifest of the repetition.
         seeds: Cards of runs with the same settings and other seeds.
     """
     differing = []
@@ -86,11 +86,11 @@ def compare_runs(then: Manifest, now: Manifest, seeds: Sequence[Manifest] = ()) 
     before, after = then.get("results") or {}, now.get("results") or {}
     known = [name for name in RESULT_NAMES if before.get(name) and after.get(name)]
     differing += [f"{RESULT_NAMES[name]} differ" for name in known if before[name] != after[name]]
-    best = [card.get("best") or {} for card in (then, now)]
+    best = [manifest.get("best") or {} for manifest in (then, now)]
     if best[0].get("step") != best[1].get("step"):
         differing.append(f"the best checkpoint is of step {best[1].get('step')}, it was of step {best[0].get('step')}")
     old, new = manifest_scores(then), manifest_scores(now)
-    others = [manifest_scores(card) for card in [then, *seeds]] if seeds else []
+    others = [manifest_scores(manifest) for manifest in [then, *seeds]] if seeds else []
     lines = [
         ScoreComparison(
             name, old[name], new[name], seed_interval([other[name] for other in others if other.get(name) is not None])
@@ -101,14 +101,14 @@ def compare_runs(then: Manifest, now: Manifest, seeds: Sequence[Manifest] = ()) 
     differing += [f"{line.name} differs" for line in lines if not line.same]
     proven = bool(known or lines) or then.get("status") == now.get("status") == "diverged"
     if not proven:
-        differing.append("the cards share no result, so nothing is proven")
+        differing.append("the manifests share no result, so nothing is proven")
     return ReproductionResult(not differing, differing, lines)
 
 
-def manifest_scores(card: Manifest) -> dict[str, float | None]:
-    """The scores of a card by flat name; None where one is no number."""
-    best = card.get("best") or {}
-    table = card.get("scores") or {}
+def manifest_scores(manifest: Manifest) -> dict[str, float | None]:
+    """The scores of a manifest by flat name; None where one is no number."""
+    best = manifest.get("best") or {}
+    table = manifest.get("scores") or {}
     found = {f"{split}/{name}": value for split, scores in table.items() for name, value in scores.items()}
     return ({f"best {best['monitor']}": best["value"]} if "monitor" in best else {}) | found
 
@@ -158,7 +158,7 @@ MAIN_PACKAGES = (
 
 
 def circumstance_changes(then: Manifest, now: Manifest) -> list[str]:
-    """One line for each circumstance in which two cards differ; what a card does not know is passed over."""
+    """One line for each circumstance in which two manifests differ; what a manifest does not know is passed over."""
     return [
         *data_changes(then, now),
         *weight_changes(then, now),
@@ -179,9 +179,9 @@ def data_changes(then: Manifest, now: Manifest) -> Iterator[str]:
             yield f"data changed: {name} had sha256 {before[name][:12]}, has {after[name][:12]}"
 
 
-def data_digests(card: Manifest) -> dict[str, str]:
+def data_digests(manifest: Manifest) -> dict[str, str]:
     """sha256 of the files of a run, by name."""
-    return dict((card.get("data") or {}).get("files") or {})
+    return dict((manifest.get("data") or {}).get("files") or {})
 
 
 def weight_changes(then: Manifest, now: Manifest) -> Iterator[str]:
@@ -199,12 +199,12 @@ def code_changes(then: Manifest, now: Manifest) -> Iterator[str]:
         return
     git = then.get("git") or {}
     if not git.get("commit"):
-        yield "code changed: the card names no commit, so the old code must be found by hand"
+        yield "code changed: the manifest names no commit, so the old code must be found by hand"
         return
     way = f"git checkout {git['commit'][:12]}"
     if git.get("diff"):
         whole = len(git["diff"].encode()) == git.get("diff_bytes")
-        way += " and apply git.diff of the card" if whole else "; the changes on top were too long to be kept whole"
+        way += " and apply git.diff of the manifest" if whole else "; the changes on top were too long to be kept whole"
     if git.get("untracked"):
         way += f"; {len(git['untracked'])} files were not under version control"
     yield f"code changed: the old one is {way}"
@@ -234,7 +234,7 @@ def machine_facts(then: Manifest, now: Manifest) -> Iterator[tuple[str, Any, Any
 
 
 def gpu_names(hardware: Mapping[str, Any]) -> list[Any] | None:
-    """The GPUs of a machine; None where the card does not say."""
+    """The GPUs of a machine; None where the manifest does not say."""
     return None if "gpus" not in hardware else [gpu.get("name") for gpu in hardware["gpus"]]
 
 
@@ -250,11 +250,11 @@ IGNORED_SETTINGS = (
 )  # settings that change no score
 
 
-def runs_with_other_seeds(card: Manifest, around: Path) -> list[dict[str, Any]]:
+def runs_with_other_seeds(manifest: Manifest, around: Path) -> list[dict[str, Any]]:
     """Cards of finished runs beside a run, trained with its settings and its data but another seed.
 
     Args:
-        card: Of the run.
+        manifest: Of the run.
         around: A folder that holds run folders.
     """
     found = []
@@ -263,17 +263,17 @@ def runs_with_other_seeds(card: Manifest, around: Path) -> list[dict[str, Any]]:
             other = json.loads(file.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             continue  # a run that is being written; it would not be finished
-        if other.get("status") in ("finished", "early-stopped") and same_experiment(card, other):
+        if other.get("status") in ("finished", "early-stopped") and same_experiment(manifest, other):
             found.append(other)
     return found
 
 
-def same_experiment(card: Manifest, other: Manifest) -> bool:
+def same_experiment(manifest: Manifest, other: Manifest) -> bool:
     """Whether two runs are the same experiment with two seeds."""
     one, two = (
         {name: value for name, value in (found.get("config") or {}).items() if name not in IGNORED_SETTINGS}
-        for found in (card, other)
+        for found in (manifest, other)
     )
-    files = [(found.get("data") or {}).get("files") for found in (card, other)]
-    seeds = [(found.get("config") or {}).get("seed") for found in (card, other)]
+    files = [(found.get("data") or {}).get("files") for found in (manifest, other)]
+    seeds = [(found.get("config") or {}).get("seed") for found in (manifest, other)]
     return one == two and files[0] == files[1] and seeds[0] != seeds[1]

@@ -126,7 +126,7 @@ def measure_peak_memory(sessions: Sequence[Mapping[str, Any]] = ()) -> dict[str,
     """The most memory since `begin`, in megabytes of 2^20 bytes; None where the system does not tell.
 
     Args:
-        sessions: Earlier sessions of the run, as its card has them; the largest counts.
+        sessions: Earlier sessions of the run, as its manifest has them; the largest counts.
 
     Returns:
         `process_mb`, resident memory of this process, and `gpu_mb`, tensors of PyTorch on the GPU that held most.

@@ -29,8 +29,8 @@ from tunelab.runs.redact import redact
 class RunDirectory:
     """The files of one run, read and written whole.
 
-    `RunFolder.create` and `RunFolder.open(..., write=True)` hold the folder's lock until `close`; a `with` block
-    closes it.  Other ranks of the same run use `RunFolder(root)`, which holds nothing and may write its part of the
+    `RunDirectory.create` and `RunDirectory.open(..., write=True)` hold the folder's lock until `close`; a `with` block
+    closes it.  Other ranks of the same run use `RunDirectory(root)`, which holds no lock and may write its part of the
     predictions.
     """
 
@@ -42,8 +42,8 @@ class RunDirectory:
         return self.root / "config.yaml"
 
     @property
-    def card(self) -> Path:
-        """The run card: how this run came to be, and how it ended."""
+    def manifest(self) -> Path:
+        """The manifest of the run: how it came to be, and how it ended."""
         return self.root / "run.json"
 
     @property
@@ -63,7 +63,7 @@ class RunDirectory:
 
     @property
     def base_predictions(self) -> Path:
-        """The same of the model before training, where it was asked too."""
+        """Predictions of the model before training, where `eval.base` is set."""
         return self.root / "base_predictions.jsonl"
 
     @property
@@ -87,33 +87,33 @@ class RunDirectory:
         return self.root / "export"
 
     @property
-    def report(self) -> Path:
-        """What the data holds: counts, lengths, duplicates, dropped records."""
+    def data_report(self) -> Path:
+        """The summary of the data: counts, lengths, duplicates, dropped records."""
         return self.root / "data_report.json"
 
     @property
-    def learned(self) -> Path:
-        """What the task knows from the training split: label names, target scale, chat template."""
+    def task_state(self) -> Path:
+        """What the task took from the training split: label names, target scale, chat template."""
         return self.root / "task.json"
 
     @property
-    def looks(self) -> Path:
-        """One line for each time that the run was scored on a file after training."""
+    def evaluations_log(self) -> Path:
+        """One line for each time that the run was evaluated on a file after training."""
         return self.root / "looks.jsonl"
 
     @property
-    def tables(self) -> Path:
+    def score_tables(self) -> Path:
         """Scores too wide for a flat file: confusion matrix, per-class scores."""
         return self.root / "scores.json"
 
     @property
-    def doctor(self) -> Path:
-        """What the doctor found."""
+    def doctor_findings(self) -> Path:
+        """Findings of the doctor."""
         return self.root / "doctor.json"
 
     @classmethod
     def create(cls, root: Path) -> Self:
-        """Make a folder for a new run and hold its lock.
+        """The directory of a new run, made and locked.
 
         Raises:
             ConfigError: If the folder holds a run already, or another process is writing to it.
@@ -121,30 +121,30 @@ class RunDirectory:
         folder = cls(Path(root))
         folder.checkpoints.mkdir(parents=True, exist_ok=True)
         folder._lock.acquire()
-        if folder.card.exists() and folder.read_card().get("model") != {}:  # those ended before they had one
+        if folder.manifest.exists() and folder.read_manifest().get("model") != {}:  # those ended before they had one
             folder.close()
             raise ConfigError(
                 f"{root} holds a run already, which a new one would overwrite; resume={root} goes on with it, "
                 "another hydra.run.dir starts beside it"
             )
-        folder._sweep()
+        folder._remove_leftovers()
         return folder
 
     @classmethod
     def open(cls, root: Path, *, write: bool = False) -> Self:
-        """An existing run, to be read, or with `write` to be gone on with under its lock.
+        """The directory of an existing run; with `write` locked, so that the run can be resumed.
 
         Raises:
             ConfigError: If there is no run, or (with `write`) another process is writing to it.
         """
         folder = cls(Path(root))
-        if not folder.card.is_file():
-            found = "the folder has no run.json" if folder.root.is_dir() else "there is no such folder"
-            raise ConfigError(f"{root} is not a run: {found}; give the folder a training printed as its run folder")
+        if not folder.manifest.is_file():
+            reason = "the folder has no run.json" if folder.root.is_dir() else "there is no such folder"
+            raise ConfigError(f"{root} is not a run: {reason}; give the folder a training printed as its run folder")
         if write:
             folder.checkpoints.mkdir(exist_ok=True)
             folder._lock.acquire()
-            folder._sweep()
+            folder._remove_leftovers()
         return folder
 
     def close(self) -> None:
@@ -162,20 +162,16 @@ class RunDirectory:
         self.close()
 
     def write_config(self, text: str) -> None:
-        """Write the resolved config, secrets of the environment blacked out; those known by their name were before."""
+        """Write the resolved config, secrets of the environment redacted; those under secret names already are."""
         write_text(self.config, str(redact(text)))
 
-    def write_card(self, card: Mapping[str, Any]) -> None:
-        """Write the run card, secrets blacked out."""
-        write_json(self.card, redact(to_plain(card)))
+    def write_manifest(self, manifest: Mapping[str, Any]) -> None:
+        """Write the manifest, secrets redacted."""
+        write_json(self.manifest, redact(to_plain(manifest)))
 
-    def update_card(self, **fields: Any) -> None:
-        """Replace some fields of the run card."""
-        self.write_card(self.read_card() | fields)
-
-    def read_card(self) -> dict[str, Any]:
-        """The run card."""
-        return dict(_read_json(self.card))
+    def read_manifest(self) -> dict[str, Any]:
+        """The manifest of the run."""
+        return dict(_read_json(self.manifest))
 
     def write_scores(self, flat: Mapping[str, float]) -> None:
         """Write the final scores by name (`test/loss`); a number that is not finite becomes null."""
@@ -185,21 +181,21 @@ class RunDirectory:
         """The final scores by name; null is read as nan."""
         return {name: math.nan if value is None else float(value) for name, value in _read_json(self.metrics).items()}
 
-    def write_report(self, report: Mapping[str, Any]) -> None:
-        """Write what the data holds."""
-        write_json(self.report, report)
+    def write_data_report(self, report: Mapping[str, Any]) -> None:
+        """Write the summary of the data."""
+        write_json(self.data_report, report)
 
-    def read_report(self) -> dict[str, Any]:
-        """What the data holds."""
-        return dict(_read_json(self.report))
+    def read_data_report(self) -> dict[str, Any]:
+        """The summary of the data."""
+        return dict(_read_json(self.data_report))
 
-    def write_tables(self, tables: Mapping[str, Any]) -> None:
+    def write_score_tables(self, tables: Mapping[str, Any]) -> None:
         """Write confusion matrix and per-class scores, by split."""
-        write_json(self.tables, tables)
+        write_json(self.score_tables, tables)
 
-    def read_tables(self) -> dict[str, Any]:
+    def read_score_tables(self) -> dict[str, Any]:
         """Confusion matrix and per-class scores, by split."""
-        return dict(_read_json(self.tables))
+        return dict(_read_json(self.score_tables))
 
     def read_curves(self) -> list[dict[str, float]]:
         """One row per logged step, without the scores it lacks; a line still being written is left out."""
@@ -226,7 +222,7 @@ class RunDirectory:
             expected: The rows there must be: a number counted from 0, or the indices where some were dropped.
 
         Raises:
-            TuneLabError: If a row is missing, is there twice, or belongs to no record: the scores would be wrong.
+            TuneLabError: If a row is missing, is duplicated, or belongs to no record: the scores would be wrong.
         """
         parts = sorted(self.root.glob("predictions.rank*.jsonl"))
         rows = join_rank_shares([read_json_lines(part) for part in parts], expected)
@@ -239,8 +235,8 @@ class RunDirectory:
     def _lock(self) -> FolderLock:
         return FolderLock(self.root / "run.lock")
 
-    def _sweep(self) -> None:
-        """Drop what a killed run left half written; called under the lock, before any rank writes."""
+    def _remove_leftovers(self) -> None:
+        """Delete the half-written files of a killed run; called under the lock, before any rank writes."""
         for pattern in (
             f".*{PARTIAL_SUFFIX}",
             f"*{PARTIAL_SUFFIX}",

@@ -126,7 +126,7 @@ def check_same_training(folder: RunDirectory, wanted: Mapping[str, Any]) -> None
     Raises:
         ConfigError: Naming the settings and files.
     """
-    card = folder.read_card()
+    card = folder.read_manifest()
     before, now = flatten_settings(card.get("config") or {}), flatten_settings(wanted)
     changed = [
         name
@@ -199,7 +199,7 @@ def cross_validate(
         console.say(f"folder: {folder.root}")
         done = [read_outcome(folder.fold(number).root, 0, ["monitor"]) for number in range(folds)]
         for number in range(folds):
-            if folder.fold(number).card.exists() and folder.fold(number).read_card().get("model"):
+            if folder.fold(number).manifest.exists() and folder.fold(number).read_manifest().get("model"):
                 check_same_training(folder.fold(number), fold_settings(settings, number).plain)
         for number, known in enumerate(done):
             where = folder.fold(number)
@@ -229,7 +229,7 @@ def start_fold(
     """Start a fold, or go on with one that was cut off."""
     train = [sys.executable, sys.argv[0]]
     place = f"hydra.run.dir='{where.root}'"
-    if where.card.exists() and where.read_card().get("model"):  # one that ended before it had one starts anew
+    if where.manifest.exists() and where.read_manifest().get("model"):  # one that ended before it had one starts anew
         return executor.start([*train, f"resume='{where.root}'", place], where.root, {})
     tracked = []
     if settings.logger.get("kind") == "wandb" and settings.logger.get("group") is None:
@@ -272,12 +272,12 @@ def finished_outcome(where: RunDirectory, number: int, status: int) -> TrialOutc
 
 def monitored_score(where: RunDirectory) -> str:
     """The score that a fold followed."""
-    return str((where.read_card().get("best") or {}).get("monitor"))
+    return str((where.read_manifest().get("best") or {}).get("monitor"))
 
 
 def fold_row(where: RunDirectory, number: int) -> Row:
     """What the table says of a fold beside its scores."""
-    card, splits = where.read_card(), where.read_report()["splits"]
+    card, splits = where.read_manifest(), where.read_data_report()["splits"]
     return {
         "fold": number,
         "train_rows": splits["train"]["rows"],
@@ -293,8 +293,8 @@ def write_summary(folder: CrossValidationFolder, settings: RunConfig, overrides:
     wheres = [folder.fold(number) for number in range(int(settings.cv["folds"]))]
     found = scores_over_folds([where.read_scores() for where in wheres])
     monitor, rows = monitored_score(wheres[0]), [fold_row(where, number) for number, where in enumerate(wheres)]
-    found.setdefault(monitor, FoldScores(tuple(float(where.read_card()["best"]["value"]) for where in wheres)))
-    report = wheres[0].read_report()
+    found.setdefault(monitor, FoldScores(tuple(float(where.read_manifest()["best"]["value"]) for where in wheres)))
+    report = wheres[0].read_data_report()
     test = int((report["splits"].get("test") or {}).get("rows") or 0)
     untouched = (
         f"test: {test:,} rows that no fold trained on, chose by or scored; a run without cv.folds scores them"
@@ -310,7 +310,7 @@ def write_summary(folder: CrossValidationFolder, settings: RunConfig, overrides:
         "test_rows": test,
         "test": untouched,
         "overrides": list(overrides),
-        "data": wheres[0].read_card()["data"]["files"],
+        "data": wheres[0].read_manifest()["data"]["files"],
     }
     folder.write(facts, rows, found)
     console.show_folds({name.removeprefix("val/"): score_row(spread) for name, spread in found.items()})

@@ -209,19 +209,19 @@ def record_evaluation(folder: RunDirectory, records: Records) -> list[str]:
 
     A file that is looked at until a score pleases no longer tests anything.
     """
-    card = folder.read_card()
+    card = folder.read_manifest()
     config = card["config"]["data"]
     shas = card["data"]["files"]
     uses = [
         why for name, why in SPLIT_USES.items() if config.get(name) and shas.get(str(config[name])) == records.sha256
     ]
     told = [f"the run used this very file for {' and '.join(uses)}"] if uses else []
-    past = read_json_lines(folder.looks) if folder.looks.is_file() else []
+    past = read_json_lines(folder.evaluations_log) if folder.evaluations_log.is_file() else []
     time = datetime.now(UTC).isoformat(timespec="seconds")
     now: Row = {"time": time, "sha256": records.sha256, "data": records.source}
     count = 1 + sum(look["sha256"] == records.sha256 for look in past)
     try:
-        write_json_lines(folder.looks, [*past, now])
+        write_json_lines(folder.evaluations_log, [*past, now])
     except TuneLabError as fault:
         told.append(f"this look is not counted: {fault}")
     return [*told, f"look {count} at this file with this run; a choice made by it needs another file to be tested"]

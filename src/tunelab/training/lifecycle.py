@@ -62,11 +62,11 @@ def write_start_manifest(
         seed=settings.seed,
         data={"files": prepared.sources.files | template_sha256(settings.data), "notes": prepared.sources.notes},
         model=base,
-        earlier=folder.read_card() if settings.resume else None,
+        earlier=folder.read_manifest() if settings.resume else None,
         resumed_at=resumed_at,
     )
-    folder.write_card(card)
-    write_json(folder.learned, prepared.task.state())
+    folder.write_manifest(card)
+    write_json(folder.task_state, prepared.task.state())
     return card
 
 
@@ -127,7 +127,7 @@ def print_run_summary(prepared: RunComponents, folder: RunDirectory) -> None:
     of_weights = regularization_notes(model, RegularizationConfig.of(settings.regularization), settings.optimizer)
     for note in [*prepared.sources.notes, *of_rate, *of_averages, *of_weights, *generation_notes(prepared)]:
         console.say(f"  {note}")
-    folder.write_report(report)
+    folder.write_data_report(report)
 
 
 def build_data_report(encoded: EncodedData) -> dict[str, Any]:
@@ -217,7 +217,7 @@ def write_final_manifest(
     if outcome.results and folder.predictions.is_file():
         results["predictions_sha256"] = sha256_file(folder.predictions)
     best = best_checkpoint_entry(trainer)
-    folder.write_card(
+    folder.write_manifest(
         finish_manifest(
             card,
             ending.status,
@@ -254,7 +254,7 @@ def write_results(
     ends = {name: [row[curve] for row in curves if curve in row][-1:] for name, curve in kept.items()}
     outcome.scores = {name: found[0] for name, found in ends.items() if found} | outcome.scores
     folder.write_scores(outcome.scores)
-    folder.write_tables(outcome.tables)
+    folder.write_score_tables(outcome.tables)
     for logger in loggers[1:]:  # not the curves: these scores belong to no step
         logger.log_metrics(
             {name: value for name, value in outcome.scores.items() if value == value}, trainer.global_step

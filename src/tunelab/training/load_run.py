@@ -61,7 +61,7 @@ class TrainedRun:
 
     def identity(self) -> str:
         """A text that differs between any two trained models."""
-        return f"{self.folder.read_card()['id']} {weights_hash(self.source)}"
+        return f"{self.folder.read_manifest()['id']} {weights_hash(self.source)}"
 
 
 def load_run(place: str | Path, checkpoint: Path | None = None) -> TrainedRun:
@@ -83,7 +83,7 @@ def load_run(place: str | Path, checkpoint: Path | None = None) -> TrainedRun:
     try:
         if not source.is_file():
             raise ConfigError(f"there is no {source.relative_to(folder.root)}")
-        task.restore(_read_json_object(folder.learned))
+        task.restore(_read_json_object(folder.task_state))
         tokenizer = load_tokenizer(settings.model)
         attach_tokenizer(settings, task, tokenizer)
         adapter = build_adapter(settings, task, tokenizer)
@@ -92,7 +92,7 @@ def load_run(place: str | Path, checkpoint: Path | None = None) -> TrainedRun:
         if checkpoint is not None:  # the export holds other weights
             raise
         source = folder.export
-        if "ensemble" in folder.read_card() and not (source / "config.json").is_file():
+        if "ensemble" in folder.read_manifest() and not (source / "config.json").is_file():
             raise ConfigError(
                 f"{folder.root} is an ensemble of predictions and no single model: tunelab predict and tunelab "
                 "evaluate take it; for one model combine weights with --method soup"
@@ -128,7 +128,7 @@ def load_from_export(
     settings: RunConfig, task: Task, folder: RunDirectory
 ) -> tuple[PreTrainedTokenizerBase, AdaptedModel]:
     """The tokenizer and the merged model of a run's export; the settings name it as their model from then on."""
-    state, config = _read_json_object(folder.learned), _read_json_object(folder.export / "config.json")
+    state, config = _read_json_object(folder.task_state), _read_json_object(folder.export / "config.json")
     # of regression: an export whose head holds the scale has none left to apply
     state |= {name: config[f"target_{name}"] for name in ("mean", "std") if f"target_{name}" in config}
     task.restore(state)

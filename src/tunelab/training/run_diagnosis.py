@@ -13,14 +13,14 @@ from tunelab.runs.run_dir import RunDirectory
 
 def read_run_signals(folder: RunDirectory) -> RunSignals:
     """What a run has written by now; what is not there yet is left out."""
-    card: dict[str, Any] = folder.read_card() if folder.card.is_file() else {}
+    card: dict[str, Any] = folder.read_manifest() if folder.manifest.is_file() else {}
     settings = card.get("config") or {}
     monitor = settings.get("monitor", "auto")
     best = card.get("best") or {}
     return RunSignals(
         curves=folder.read_curves() if folder.curves.is_file() else [],
         settings=settings,
-        data=folder.read_report() if folder.report.is_file() else {},
+        data=folder.read_data_report() if folder.data_report.is_file() else {},
         status=str(card.get("status") or "running"),
         reason=str(card.get("reason") or ""),
         monitor=monitor if monitor != "auto" else str(best.get("monitor") or "val/loss"),
@@ -38,7 +38,7 @@ def diagnose_run(folder: RunDirectory, *, write: bool) -> list[Finding]:
 
 def diagnose_finished_run(folder: RunDirectory) -> None:
     """Say what is wrong with a run that has ended, however it did, and leave it in `doctor.json`."""
-    if folder.curves.is_file() or folder.read_card().get("status") == "diverged":
+    if folder.curves.is_file() or folder.read_manifest().get("status") == "diverged":
         console.show_lines("doctor", format_findings(diagnose_run(folder, write=True)))
 
 
@@ -51,4 +51,4 @@ def write_findings(folder: RunDirectory, run: RunSignals, found: Sequence[Findin
         "points": len(steps),
         "looked_for": [*DOCTOR_CHECKS],
     }
-    write_json(folder.doctor, {**facts, "findings": [asdict(finding) for finding in found]})
+    write_json(folder.doctor_findings, {**facts, "findings": [asdict(finding) for finding in found]})

@@ -65,7 +65,7 @@ def test_stages_with_equal_settings_are_one_run(tmp_path: Path, interval: str) -
     for name in ("last", "best"):
         expected, found = weights(tmp_path / "whole", name), weights(tmp_path / "c", name)
         assert all(torch.equal(expected[key], found[key]) for key in expected)
-    best = [RunDirectory(tmp_path / name).read_card()["best"] for name in ("whole", "c")]
+    best = [RunDirectory(tmp_path / name).read_manifest()["best"] for name in ("whole", "c")]
     assert best[0] == best[1]
 
 
@@ -85,7 +85,7 @@ def test_a_stage_trains_at_its_own_settings_and_keeps_the_memory_of_the_optimize
 
 def test_nothing_is_trained_where_the_share_is_nothing(tmp_path: Path) -> None:
     stage(tmp_path, "a", None, None)
-    before = RunDirectory(tmp_path / "a").read_card()["best"]
+    before = RunDirectory(tmp_path / "a").read_manifest()["best"]
     again = Rates()
     fine_tune(
         settings(*overrides(tmp_path, f"resume={tmp_path / 'a'}", "max_epochs=8")),
@@ -93,7 +93,7 @@ def test_nothing_is_trained_where_the_share_is_nothing(tmp_path: Path) -> None:
         callbacks=[again, StopAtStageEnd(0)],
     )
 
-    assert again.seen == [] and RunDirectory(tmp_path / "a").read_card()["best"] == before
+    assert again.seen == [] and RunDirectory(tmp_path / "a").read_manifest()["best"] == before
 
 
 def test_a_parent_without_a_checkpoint_is_refused(tmp_path: Path) -> None:
