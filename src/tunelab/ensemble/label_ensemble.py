@@ -14,6 +14,7 @@ from scipy.special import expit, log_softmax, logit, softmax
 
 from tunelab.data.data_sources import DataSplits
 from tunelab.data.examples import MicroBatch
+from tunelab.data.protocols import Record
 from tunelab.ensemble.combination import (
     StackingModel,
     class_loss,
@@ -49,7 +50,7 @@ from tunelab.ensemble.ensemble_scores import (
     primary_metric,
     regression_metrics,
 )
-from tunelab.tasks.base import Record, Task
+from tunelab.tasks.base import Task
 from tunelab.tasks.classification import Classification
 from tunelab.tasks.regression import Regression
 from tunelab.training.load_run import TrainedRun

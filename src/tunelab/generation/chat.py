@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
 import torch
 from lightning.fabric import Fabric
@@ -21,7 +21,6 @@ from tunelab.models.architecture import context_limit
 from tunelab.models.load_model import load_model, load_tokenizer
 from tunelab.models.soft_prompt import soft_prompt_ids
 from tunelab.models.unpadded_attention import PlainAttention
-from tunelab.training.load_run import load_run
 
 MIN_ANSWER_TOKENS = 8  # tokens of the context that an answer must have to itself
 
@@ -74,18 +73,38 @@ class ChatModel:
         )
 
 
+class ChatTask(Protocol):
+    """A task by its name, with the longest sequence it takes."""
+
+    name: ClassVar[str]
+    limit: int | None
+
+
+class TrainedModel(Protocol):
+    """A loaded run, as far as a chat needs it."""
+
+    tokenizer: PreTrainedTokenizerBase
+    note: str | None
+
+    @property
+    def model(self) -> PreTrainedModel:
+        """The model, in evaluation mode on its device."""
+
+    @property
+    def task(self) -> ChatTask:
+        """Its task; one that answers has a chat template."""
+
+
 def load_chat_model(place: str) -> ChatModel:
-    """The model at a place.
+    """The model in a folder; of a run `chat_model_of_run` makes it.
 
     Args:
-        place: A run folder, a folder that plain transformers loads, or one that PEFT wrote.
+        place: A folder that plain transformers loads, or one that PEFT wrote.
 
     Raises:
         ConfigError: If there is none of them, or it answers no questions.
     """
     root = resolve_path(place)
-    if root is not None and (root / "run.json").is_file():
-        return chat_model_of_run(root)
     if root is not None and (root / "adapter_config.json").is_file():
         return chat_model_of_adapter(root)
     if root is not None and (root / "config.json").is_file():
@@ -97,9 +116,12 @@ def load_chat_model(place: str) -> ChatModel:
     )
 
 
-def chat_model_of_run(root: Path) -> ChatModel:
-    """The best model of a run."""
-    trained = load_run(root)
+def chat_model_of_run(trained: TrainedModel, root: Path) -> ChatModel:
+    """The model of the run in the folder `root`.
+
+    Raises:
+        ConfigError: If it answers no questions.
+    """
     task = trained.task
     template = getattr(task, "template", None)
     if template is None:

@@ -1,17 +1,44 @@
 """Predictions for many records: windows of rows, sorted by length inside, each row predicted or given its error."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+from transformers import PreTrainedModel
 
 from tunelab.data.batching import longest_first, split_micro_batches
 from tunelab.data.examples import Example
 from tunelab.errors import DataError
-from tunelab.training.load_run import TrainedRun
 
 WINDOW_ROWS = 128  # rows that are answered, and saved, together
 
 Prediction = dict[str, Any]
 InputRecords = Sequence[Mapping[str, Any]]
+
+
+class PromptTask(Protocol):
+    """A task that turns records without answers into prompts and answers them."""
+
+    def question(self, record: Mapping[str, Any], row: int) -> Example:
+        """The prompt of a record; raises DataError if it cannot be used."""
+
+    def answer(self, model: PreTrainedModel, examples: Sequence[Example]) -> list[Prediction]:
+        """A prediction for each prompt, in their order."""
+
+
+class Predictor(Protocol):
+    """A trained model with its task, such as a loaded run."""
+
+    @property
+    def model(self) -> PreTrainedModel:
+        """The model, in evaluation mode on its device."""
+
+    @property
+    def task(self) -> PromptTask:
+        """Its fitted task."""
+
+    def use(self) -> AbstractContextManager[None]:
+        """A block with the precision of the evaluation and without gradients."""
 
 
 def predict_windows(
@@ -34,13 +61,11 @@ def predict_windows(
         yield say(records[first : first + WINDOW_ROWS])[max(0, start - first) :]
 
 
-def predict_window(
-    trained: TrainedRun, records: InputRecords, batch_tokens: int, model: Any = None
-) -> list[Prediction]:
+def predict_window(trained: Predictor, records: InputRecords, batch_tokens: int, model: Any = None) -> list[Prediction]:
     """The answers of a run to a few records.
 
     Args:
-        trained: A run.
+        trained: A trained model with its task.
         records: What is asked.
         batch_tokens: Most tokens of one forward pass, pads counted.
         model: What answers in place of the run's own model.
@@ -54,7 +79,7 @@ def predict_window(
     return found
 
 
-def encode_questions(trained: TrainedRun, records: InputRecords) -> tuple[list[Example], list[Prediction]]:
+def encode_questions(trained: Predictor, records: InputRecords) -> tuple[list[Example], list[Prediction]]:
     """Records as a run is asked them, and for each an answer: empty still, or one that tells why it cannot be used."""
     found: list[Prediction] = [{} for _ in records]
     asked: list[Example] = []

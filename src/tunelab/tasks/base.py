@@ -7,10 +7,10 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from tunelab.data.data_sources import DataSplits
 from tunelab.data.examples import Example, MicroBatch
+from tunelab.data.protocols import Record
 from tunelab.errors import ConfigError
-
-Record = Mapping[str, Any]
 
 
 class Scores(nn.Module, ABC):
@@ -54,6 +54,8 @@ class Task(ABC):
     answer_names: Sequence[str] = ()
     needs_reference: ClassVar[bool] = False  # whether `complete` asks the untrained model
     speaks_untrained: ClassVar[bool] = False  # whether scores of the model before training say something
+    limit: int | None = None  # longest sequence in tokens
+    too_long: str = "drop"  # what happens to a longer one; "truncate_prompt" shortens it
     truncated: int = 0  # records shortened since this was last set to 0, for the data report
 
     def fit(self, train: Sequence[Record]) -> None:
@@ -83,6 +85,11 @@ class Task(ABC):
         """The columns that settings name, each after its setting: ("data.text", "review")."""
         return []
 
+    @property
+    def has_classes(self) -> bool:
+        """Whether records have classes, so that `stratum` is worth reading all of them."""
+        return type(self).stratum is not Task.stratum
+
     def stratum(self, record: Record) -> str | None:
         """The class of a record for the label table of the data report; None where there are no classes."""
         return None
@@ -90,6 +97,14 @@ class Task(ABC):
     def strata(self, record: Record) -> Sequence[str]:
         """The labels of a record that the folds of a cross-validation should share evenly; empty without classes."""
         return ()
+
+    def data_summary(self, sources: DataSplits) -> dict[str, Any]:
+        """Further entries of the data report, JSON values: what is read of records and learned from them."""
+        return {}
+
+    def target_text(self, record: Record) -> str:
+        """What is to be learned of a record that has one answer, for a reader; empty where tokens are."""
+        return ""
 
     @abstractmethod
     def encode(self, record: Record, row: int) -> Example | None:

@@ -14,13 +14,15 @@ from typing_extensions import override
 
 from tunelab.data.batching import pack_examples, pad_examples
 from tunelab.data.chat_template import ChatTemplate
+from tunelab.data.data_sources import DataSplits
 from tunelab.data.examples import IGNORE, Example, MicroBatch
 from tunelab.data.formats import read_question
+from tunelab.data.protocols import Record
 from tunelab.errors import DataError
 from tunelab.generation.decode import GeneratedAnswer, decode
 from tunelab.models.heads import SupervisedHead
 from tunelab.models.unpadded_attention import causal_inputs
-from tunelab.tasks.base import Record, Task
+from tunelab.tasks.base import Task
 
 
 class CausalTask(Task):
@@ -57,6 +59,10 @@ class CausalTask(Task):
             tokenizer.chat_template = self.learned_template
         self.template = ChatTemplate(tokenizer, "auto" if self.learned_template else self.template_name)
         self.origin = self.template.origin
+
+    @override
+    def data_summary(self, sources: DataSplits) -> dict[str, Any]:
+        return {"format": self.format, "template": self.origin} if self.origin else {}
 
     @override
     def state(self) -> dict[str, Any]:

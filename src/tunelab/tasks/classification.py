@@ -16,9 +16,12 @@ from torch.nn import functional as F
 from transformers import PreTrainedModel
 from typing_extensions import override
 
+from tunelab.data.data_sources import DataSplits
 from tunelab.data.examples import Example, MicroBatch
+from tunelab.data.leakage import label_conflicts
+from tunelab.data.protocols import Record
 from tunelab.errors import ConfigError, DataError
-from tunelab.tasks.base import Record, Scores
+from tunelab.tasks.base import Scores
 from tunelab.tasks.metrics.label_metrics import MulticlassScores, MultilabelScores
 from tunelab.tasks.sequence import SequenceTask, column_value, raise_data_faults
 
@@ -136,6 +139,20 @@ class Classification(SequenceTask):
     @override
     def strata(self, record: Record) -> Sequence[str]:
         return self.names(record)
+
+    @override
+    def data_summary(self, sources: DataSplits) -> dict[str, Any]:
+        counts = {
+            name: Counter(label for row in split.rows for label in self.names(row))
+            for name, split in sources.splits.items()
+            if split.rows
+        }
+        labels = {name: dict(count.most_common()) for name, count in counts.items()}
+        return {"labels": labels, "conflicts": label_conflicts(self, sources)}
+
+    @override
+    def target_text(self, record: Record) -> str:
+        return f"{self.label}: {', '.join(self.names(record)) or 'none'}"
 
     @override
     def encode(self, record: Record, row: int) -> Example | None:

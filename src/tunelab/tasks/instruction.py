@@ -14,9 +14,10 @@ from typing_extensions import override
 from tunelab.data.conversation import Conversation
 from tunelab.data.examples import IGNORE, Example, MicroBatch
 from tunelab.data.formats import detect_format, to_conversation
+from tunelab.data.protocols import Record
 from tunelab.data.truncation import count_supervised, truncate_example
 from tunelab.errors import DataError
-from tunelab.tasks.base import Record, Scores
+from tunelab.tasks.base import Scores
 from tunelab.tasks.causal import CausalTask
 from tunelab.tasks.metrics.answer_metrics import AnswerTotals, collect_answer_classes, read_choices, score_answer
 from tunelab.tasks.metrics.token_metrics import TokenScores

@@ -15,11 +15,12 @@ from typing_extensions import override
 from tunelab.data.batching import longest_first, split_micro_batches, split_pairs
 from tunelab.data.examples import IGNORE, Example, MicroBatch
 from tunelab.data.preference_pairs import to_preference_pair
+from tunelab.data.protocols import Record
 from tunelab.data.token_store import map_examples, padded_lengths
 from tunelab.data.truncation import truncate_pair
 from tunelab.errors import ConfigError, DataError
 from tunelab.models.unpadded_attention import micro_to_device
-from tunelab.tasks.base import Record, Scores
+from tunelab.tasks.base import Scores
 from tunelab.tasks.causal import CausalTask
 from tunelab.tasks.metrics.preference_metrics import PREFERENCE_METRICS, PreferenceScores, log_ratios
 from tunelab.tasks.preference_loss import PreferenceLoss, answer_lengths, answer_log_probabilities

@@ -10,10 +10,13 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from typing_extensions import override
 
+from tunelab.data.data_sources import DataSplits
 from tunelab.data.examples import Example, MicroBatch
+from tunelab.data.protocols import Record
+from tunelab.data.summary import quantiles
 from tunelab.errors import ConfigError, DataError
 from tunelab.models.heads import fold_target_scaling
-from tunelab.tasks.base import Record, Scores
+from tunelab.tasks.base import Scores
 from tunelab.tasks.metrics.regression_metrics import RegressionScores
 from tunelab.tasks.sequence import SequenceTask, column_value, raise_data_faults
 
@@ -126,6 +129,23 @@ class Regression(SequenceTask):
             DataError: If a column is missing or holds no finite number.
         """
         return [parse_number(column_value(record, name), name) for name in self.targets]
+
+    @override
+    def data_summary(self, sources: DataSplits) -> dict[str, Any]:
+        numbers = {
+            name: [self.numbers(row) for row in split.rows] for name, split in sources.splits.items() if split.rows
+        }
+        return {
+            "targets": {
+                target: {name: quantiles([row[column] for row in rows]) for name, rows in numbers.items()}
+                for column, target in enumerate(self.targets)
+            }
+        }
+
+    @override
+    def target_text(self, record: Record) -> str:
+        pairs = zip(self.targets, self.numbers(record), strict=True)
+        return ", ".join(f"{name}: {value:g}" for name, value in pairs)
 
     @override
     def finish(self, model: PreTrainedModel) -> str | None:

@@ -11,10 +11,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from typing_extensions import override
 
 from tunelab.data.examples import Example, MicroBatch
+from tunelab.data.protocols import Record
 from tunelab.errors import ConfigError, DataError
 from tunelab.models.heads import pair_token_types, sequence_logits
 from tunelab.models.unpadded_attention import micro_to_device
-from tunelab.tasks.base import Record, Task
+from tunelab.tasks.base import Task
 
 MAX_LISTED_FAULTS = 5  # faulty records named in one message; the rest is counted
 

@@ -13,8 +13,9 @@ from tunelab.data.examples import Batch, Example
 from tunelab.data.lazy_sequences import select_items
 from tunelab.data.leakage import evenly_spaced
 from tunelab.data.loader import BatchLoader
+from tunelab.data.protocols import Record
 from tunelab.errors import Diverged
-from tunelab.tasks.base import Record, Scores, SourceScores, Task
+from tunelab.tasks.base import Scores, SourceScores, Task
 from tunelab.tasks.metrics.answer_metrics import GenerationEvaluator
 
 

@@ -17,9 +17,10 @@ from typing_extensions import override
 
 from tunelab.data.conversation import Conversation
 from tunelab.data.examples import Batch
+from tunelab.data.protocols import Record
 from tunelab.errors import DataError
 from tunelab.generation.decode import GeneratedAnswer
-from tunelab.tasks.base import Record, Task
+from tunelab.tasks.base import Task
 from tunelab.tasks.metrics.label_metrics import macro_average, per_class_metrics
 from tunelab.tasks.multiple_choice import AnswerClasses, Choices, normalize_answer
 

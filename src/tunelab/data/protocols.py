@@ -1,0 +1,51 @@
+"""What data code needs of a task: `RecordTask` to read and split records, `EncodingTask` to encode them.
+
+Tasks import data, never the other way round.  The summary has a protocol of its own, beside its reader.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from tunelab.data.examples import Example
+
+Record = Mapping[str, Any]
+
+
+class RecordTask(Protocol):
+    """A task as the reader of files and the splitter see it."""
+
+    @property
+    def has_classes(self) -> bool:
+        """Whether `stratum` gives anything; where not, no record is read for it."""
+
+    def expect_mix(self) -> None:
+        """Be ready for the records of several sources."""
+
+    def named_columns(self) -> list[tuple[str, str]]:
+        """The columns that settings name, each after its setting."""
+
+    def content(self, record: Record) -> str:
+        """The input text of a record, by which duplicates are known."""
+
+    def stratum(self, record: Record) -> str | None:
+        """The class of a record, or None."""
+
+    def strata(self, record: Record) -> Sequence[str]:
+        """The labels of a record that folds share evenly."""
+
+
+class EncodingTask(RecordTask, Protocol):
+    """A task with its tokenizer, as the encoder of a split sees it.
+
+    Attributes:
+        limit: Longest sequence in tokens, or None.
+        too_long: What happens to a longer one: "drop" or "truncate_prompt".
+        truncated: Records shortened since this was last set to 0.
+    """
+
+    limit: int | None
+    too_long: str
+    truncated: int
+
+    def encode(self, record: Record, row: int) -> Example | None:
+        """The example of a record; None drops it."""
