@@ -12,7 +12,7 @@ from tunelab.config.regularization_config import RegularizationConfig
 from tunelab.config.schema import validate_config
 from tunelab.errors import ConfigError
 from tunelab.models.architecture import describe_dropout, dropout_rates, set_dropout
-from tunelab.training.regularizer import Regularizer
+from tunelab.regularization.model_support import check_model_support
 from tunelab.training.run import fine_tune
 
 LABELS = ["data=classification", "data.train=x.csv", "data.text=text", "data.label=label"]
@@ -75,9 +75,9 @@ def test_a_run_from_before_a_key_existed_reads_as_neutral() -> None:
 
 def test_two_passes_without_dropout_are_refused() -> None:
     with pytest.raises(ConfigError, match="drops nothing"):
-        Regularizer(instruction(), decoder("llama"), RegularizationConfig(rdrop=1.0))
-    Regularizer(instruction(), decoder("llama", attention_dropout=0.1), RegularizationConfig(rdrop=1.0))
-    Regularizer(instruction(), decoder("llama"), RegularizationConfig(rdrop=1.0, neftune=5.0))
+        check_model_support(instruction(), decoder("llama"), RegularizationConfig(rdrop=1.0))
+    check_model_support(instruction(), decoder("llama", attention_dropout=0.1), RegularizationConfig(rdrop=1.0))
+    check_model_support(instruction(), decoder("llama"), RegularizationConfig(rdrop=1.0, neftune=5.0))
 
 
 def test_a_model_in_which_nothing_fits_is_refused_with_every_reason() -> None:
@@ -86,7 +86,7 @@ def test_a_model_in_which_nothing_fits_is_refused_with_every_reason() -> None:
     model.model.norm.weight.requires_grad_(True)
 
     with pytest.raises(ConfigError, match=r"(?s)mixout=0.5.*max_norm=3.*l1=0.1"):
-        Regularizer(instruction(), model, RegularizationConfig(mixout=0.5, max_norm=3, l1=0.1))
+        check_model_support(instruction(), model, RegularizationConfig(mixout=0.5, max_norm=3, l1=0.1))
 
 
 def test_dropout_is_set_everywhere_or_on_attention_alone() -> None:

@@ -23,6 +23,8 @@ from tunelab.models.load_model import load_model, load_tokenizer
 from tunelab.models.soft_prompt import prepend_soft_prompt, soft_prompt_ids
 from tunelab.optim.factory import build_schedule, check_optimizer_requirements, optimizer_builder
 from tunelab.optim.param_groups import frozen_at_step, unfreezing_steps
+from tunelab.regularization.model_support import check_model_support
+from tunelab.regularization.regularizer import Regularizer
 from tunelab.runs import console
 from tunelab.tasks.base import SourceScores, Task
 from tunelab.tasks.classification import Classification
@@ -31,9 +33,9 @@ from tunelab.tasks.preference import Preference
 from tunelab.tasks.regression import Regression
 from tunelab.training.datamodule import BatchDataModule
 from tunelab.training.device_placement import add_reference_logprobs, choose_packing, select_training_device
+from tunelab.training.loss import TrainingLoss
 from tunelab.training.module import FineTuner
 from tunelab.training.nonfinite import NonFiniteGuard
-from tunelab.training.regularizer import Regularizer
 
 TASKS: Mapping[str, type[Task]] = {kind.name: kind for kind in (Instruction, Preference, Classification, Regression)}
 
@@ -206,11 +208,17 @@ def build_datamodule(prepared: RunComponents) -> BatchDataModule:
 
 
 def build_module(prepared: RunComponents, model: PreTrainedModel) -> FineTuner:
-    """The training step around a model."""
+    """The training step around a model.
+
+    Raises:
+        ConfigError: If the model gives a method of regularization nothing to work on.
+    """
     settings = prepared.settings
     # counted here: asking Lightning's trainer would load the data before a resumed run has restored its place in it
     total = count_planned_steps(settings, prepared.epoch_rows)
-    regularizer = Regularizer(prepared.task, model, RegularizationConfig.of(settings.regularization), total)
+    regularization = RegularizationConfig.of(settings.regularization)
+    check_model_support(prepared.task, model, regularization)
+    regularizer = Regularizer(model, regularization, total)
     return FineTuner(
         model,
         prepared.task,
@@ -225,6 +233,7 @@ def build_module(prepared: RunComponents, model: PreTrainedModel) -> FineTuner:
         },
         partial=is_partial_checkpoint(model, str(settings.adapter["kind"])),
         held=frozen_at_step(model, unfreezing_steps(model, settings, total)),
+        loss=TrainingLoss(prepared.task, model, regularization),
         regularizer=regularizer,
         guard=NonFiniteGuard.of(settings.callbacks, model, regularizer, tell=console.say),
     )

@@ -24,10 +24,11 @@ from tunelab.data.examples import Batch
 from tunelab.models.freezing import load_trainable_state, trainable_state
 from tunelab.optim.lbfgs import closure_with_first_loss
 from tunelab.regularization.averaging import checkpoint_weights, swap_averaged_weights
+from tunelab.regularization.regularizer import Regularizer
 from tunelab.tasks.base import SourceScores, Task
 from tunelab.training.eval_module import EvalModule
+from tunelab.training.loss import TrainingLoss
 from tunelab.training.nonfinite import NonFiniteGuard
-from tunelab.training.regularizer import Regularizer
 
 OptimizerFactory = Callable[[list[nn.Parameter]], Optimizer]
 ScheduleFunction = Callable[[int], float]  # optimizer step to a factor on the peak rate
@@ -48,7 +49,8 @@ class FineTuner(EvalModule):
         seed: With step and rank it fixes dropout, so that a resumed run draws what the uninterrupted one drew.
         partial: Whether checkpoints hold the trained weights only, and the rest comes from the base model.
         held: The parameters that do not learn yet, from the optimizer step.
-        regularizer: Noise, penalties and averages in training; None has none of them.
+        loss: The training loss of a micro-batch; None is the task's own, without noise.
+        regularizer: What follows each optimizer step; None changes nothing.
         by_source: With several sources, the scores of each in `validation` and `test`.
         guard: What happens to a step that is not finite; None ends the run.
 
@@ -68,6 +70,7 @@ class FineTuner(EvalModule):
         seed: int = 0,
         partial: bool = False,
         held: Callable[[int], Sequence[nn.Parameter]] = lambda step: (),
+        loss: TrainingLoss | None = None,
         regularizer: Regularizer | None = None,
         by_source: Mapping[str, SourceScores] = MappingProxyType({}),
         guard: NonFiniteGuard | None = None,
@@ -76,7 +79,8 @@ class FineTuner(EvalModule):
         self.automatic_optimization = False
         self.make_optimizer, self.schedule = optimizer, schedule
         self.clip, self.seed, self.partial, self.held = clip, seed, partial, held
-        self.regularizer = regularizer or Regularizer(task, model)
+        self.training_loss = loss or TrainingLoss(task, model)
+        self.regularizer = regularizer or Regularizer(model)
         self.guard = guard or NonFiniteGuard(model, self.regularizer)
         self.step_loss = self.step_norm = float("nan")
         # double: float32 cannot count past 16.7 million tokens; persistent: a mid-epoch resume keeps the epoch's mean
@@ -102,7 +106,7 @@ class FineTuner(EvalModule):
             optimizer.step(cast(Callable[[], float], closure_with_first_loss(mean, lambda: self._again(step))))
         else:
             optimizer.step()
-        self.log_dict(self.regularizer.after_step(optimizer))
+        self.log_dict(self.regularizer.after_optimizer_step(optimizer))
         optimizer.zero_grad()
         cast(LambdaLR, self.lr_schedulers()).step()
         self.guard.loss = self.step_loss
@@ -135,7 +139,7 @@ class FineTuner(EvalModule):
         total = torch.zeros((), device=self.device)
         for place, micro in enumerate(step.micros, 1):
             with nullcontext() if place == len(step.micros) else no_sync():
-                logits, loss = self.regularizer.loss(micro)
+                logits, loss = self.training_loss(micro)
                 self.manual_backward(loss * scale)
             if self.step_scores is not None:
                 self.step_scores.update(logits.detach(), micro)

@@ -10,7 +10,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from transformers import PreTrainedModel
 
 from tunelab.errors import Diverged
-from tunelab.training.regularizer import Regularizer
+from tunelab.regularization.regularizer import Regularizer
 
 NONFINITE_POLICIES = ("stop", "skip", "rollback")
 MAX_LOSS_GROWTH = 2.0  # a loss this many times that of the state kept last is no state to go back to

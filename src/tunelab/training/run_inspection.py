@@ -160,7 +160,7 @@ def inspect_run(prepared: RunComponents) -> RunInspection:
 def mean_loss(module: FineTuner, loader: BatchLoader, rows: Sequence[int]) -> Tensor:
     """The training loss of rows, divided by their units."""
     micro = micro_to_device(collate_rows(loader, rows), module.model.device)
-    return module.regularizer.loss(micro)[1] / max(sum(loader.units[row] for row in rows), 1e-12)
+    return module.training_loss(micro)[1] / max(sum(loader.units[row] for row in rows), 1e-12)
 
 
 def measure_memory(
@@ -172,12 +172,12 @@ def measure_memory(
     room: int | None,
 ) -> TrainingMemory:
     """Everything that stands in memory, and what passes."""
-    model, regularizer = prepared.model, module.regularizer
+    model = prepared.model
     with on_training_device(model, prepared.settings):
         gradients = tensor_bytes(weight for weight in model.parameters() if weight.requires_grad)
-        averages = gradients * len(regularizer.averages)
-        if regularizer.loss.mixout is not None:
-            averages += tensor_bytes(regularizer.loss.mixout.pretrained)
+        averages = gradients * len(module.regularizer.averages)
+        if module.training_loss.mixout is not None:
+            averages += tensor_bytes(module.training_loss.mixout.pretrained)
         weights = tensor_bytes([*model.parameters(), *model.buffers()])
         taken = measure_optimizer_memory(model, prepared.settings, device)
         left = None if room is None else room - weights - taken.state - averages

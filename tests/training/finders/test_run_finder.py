@@ -85,7 +85,7 @@ def test_losses_of_the_range_test_are_those_of_plain_sgd_written_out(tmp_path: P
     # When they are tried, and when SGD is written out over the same rows
     found = run_range_test(prepared, steps=12, decades=1)
     losses, loader, model = [], build_datamodule(prepared).loader("train"), prepared.model
-    loss_of = build_module(prepared, model).regularizer.loss
+    loss_of = build_module(prepared, model).training_loss
     while len(losses) < 12:
         loader.set_epoch(len(losses) // len(loader))
         for step in loader:
@@ -134,7 +134,7 @@ def test_the_noise_scale_is_that_of_gradients_one_by_one(tmp_path: Path) -> None
     vectors, units = [], []
     for start in range(0, len(rows), 4):
         mine = [place[row] for row in rows[start : start + 4]]
-        loss = module.regularizer.loss(micro_to_device(collate([loader.examples[i] for i in mine]), model.device))[1]
+        loss = module.training_loss(micro_to_device(collate([loader.examples[i] for i in mine]), model.device))[1]
         parts = torch.autograd.grad(loss, list(model.parameters()))
         vectors.append(torch.cat([part.flatten() for part in parts]).double())
         units.append(sum(loader.units[i] for i in mine))

@@ -167,7 +167,7 @@ def add_piece_gradient(
     torch.manual_seed(seed)  # dropout
     sorted_rows = longest_first(rows, loader.lengths)
     for micro in split_micro_batches(sorted_rows, loader.lengths, micro_tokens=loader.micro_tokens, flat=loader.flat):
-        module.regularizer.loss(micro_to_device(collate_rows(loader, micro), model.device))[1].backward()
+        module.training_loss(micro_to_device(collate_rows(loader, micro), model.device))[1].backward()
     for weight in module.held(0):
         weight.grad = None
     learns = [weight for weight in model.parameters() if weight.requires_grad]

@@ -15,46 +15,47 @@ from tunelab.config.regularization_config import RegularizationConfig
 from tunelab.data.examples import MicroBatch
 from tunelab.regularization.model_support import mixout_weights
 from tunelab.regularization.noise import Mixout, noisy_embeddings, skipped_layers
+from tunelab.regularization.regularizer import NO_REGULARIZATION
 from tunelab.tasks.base import Task
 
 
 class TrainingLoss:
-    """The task's own loss under noise, and the price of two passes that disagree.
+    """The task's own loss under noise, plus the R-Drop divergence of two passes.
 
     Args:
-        task: Smooths labels by itself.
+        task: Knows logits, loss and label smoothing.
         model: What is trained; as it is now it counts as pretrained.
-        wanted: What is asked for.
+        config: The block `regularization`.
     """
 
-    def __init__(self, task: Task, model: PreTrainedModel, wanted: RegularizationConfig) -> None:
-        self.task, self.model, self.wanted = task, model, wanted
-        self.mixout = Mixout(task, model, mixout_weights(task, model), wanted.mixout) if wanted.mixout else None
+    def __init__(self, task: Task, model: PreTrainedModel, config: RegularizationConfig = NO_REGULARIZATION) -> None:
+        self.task, self.model, self.config = task, model, config
+        self.mixout = Mixout(task, model, mixout_weights(task, model), config.mixout) if config.mixout else None
 
     def __call__(self, micro: MicroBatch) -> tuple[Tensor, Tensor]:
         """Logits of a micro-batch, and its loss summed, a float32 scalar with a graph."""
         logits = self._logits(micro)
         loss = self.task.loss_sum(logits, micro)
-        if not self.wanted.rdrop:
+        if not self.config.rdrop:
             return logits, loss
-        again = self._logits(micro)
-        loss = (loss + self.task.loss_sum(again, micro)) / 2
-        return logits, loss + self.wanted.rdrop * rdrop_divergence(self.task, logits, again, micro)
+        second = self._logits(micro)
+        loss = (loss + self.task.loss_sum(second, micro)) / 2
+        return logits, loss + self.config.rdrop * rdrop_divergence(self.task, logits, second, micro)
 
     def _logits(self, micro: MicroBatch) -> Tensor:
-        """One pass, with its own noise."""
+        """Logits of one forward pass, with noise drawn for it."""
         with ExitStack() as noise:
-            if self.wanted.neftune:
-                noise.enter_context(noisy_embeddings(self.model, self.wanted.neftune, micro))
-            if self.wanted.stochastic_depth:
-                noise.enter_context(skipped_layers(self.model, self.wanted.stochastic_depth, micro))
+            if self.config.neftune:
+                noise.enter_context(noisy_embeddings(self.model, self.config.neftune, micro))
+            if self.config.stochastic_depth:
+                noise.enter_context(skipped_layers(self.model, self.config.stochastic_depth, micro))
             if self.mixout is not None:
                 return self.mixout.logits(micro)
             return self.task.logits(self.model, micro)
 
 
 def rdrop_divergence(task: Task, one: Tensor, other: Tensor, micro: MicroBatch) -> Tensor:
-    """How far two passes disagree, summed over a micro-batch: a float32 scalar.
+    """The disagreement of two passes, summed over a micro-batch: a float32 scalar.
 
     Args:
         task: Labels are compared by half the sum of both Kullback-Leibler divergences, numbers by their squared
@@ -65,8 +66,8 @@ def rdrop_divergence(task: Task, one: Tensor, other: Tensor, micro: MicroBatch) 
     """
     one, other = one.float(), other.float()
     if task.head == "sequence":
-        taught = micro.rows >= 0
-        one, other = one[taught], other[taught]
+        real = micro.rows >= 0
+        one, other = one[real], other[real]
     if task.name == "regression":
         return (one - other).square().mean(dim=1).sum()
     if getattr(task, "multilabel", False):

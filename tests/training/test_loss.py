@@ -11,7 +11,7 @@ from tunelab.data.examples import MicroBatch
 from tunelab.tasks.base import Task
 from tunelab.tasks.classification import Classification
 from tunelab.tasks.regression import Regression
-from tunelab.training.training_loss import TrainingLoss, rdrop_divergence, symmetric_kl
+from tunelab.training.loss import TrainingLoss, rdrop_divergence, symmetric_kl
 
 
 def two(*shape: int) -> tuple[torch.Tensor, torch.Tensor]:

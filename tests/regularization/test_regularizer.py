@@ -15,12 +15,13 @@ from tunelab.config.regularization_config import RegularizationConfig
 from tunelab.models.load_model import load_model, load_tokenizer
 from tunelab.optim.lbfgs import LBFGS
 from tunelab.regularization.model_support import mixout_weights
+from tunelab.regularization.regularizer import Regularizer
 from tunelab.training.components import build_task
-from tunelab.training.regularizer import Regularizer
+from tunelab.training.loss import TrainingLoss
 
 
 def regularizer(model: Any, **wanted: float) -> Regularizer:
-    return Regularizer(instruction(), model, RegularizationConfig(**wanted), total=100)
+    return Regularizer(model, RegularizationConfig(**wanted), total_steps=100)
 
 
 def moved(model: Any) -> torch.optim.Optimizer:
@@ -46,7 +47,7 @@ def test_averages_take_in_weights_after_zeros_and_bounds() -> None:
     model = decoder("llama")
     ours = regularizer(model, ema=0.9, l1=0.2, max_norm=0.7)
 
-    ours.after_step(moved(model))
+    ours.after_optimizer_step(moved(model))
 
     for weight, average in ours.averages[0].averages():
         assert torch.equal(weight, average)
@@ -67,10 +68,10 @@ def test_a_line_search_forgets_its_curvature_where_something_else_moves_the_weig
 
     optimizer.step(closure)
     assert optimizer.state
-    regularizer(model).after_step(optimizer)
+    regularizer(model).after_optimizer_step(optimizer)
     assert optimizer.state, "nothing moved them"
 
-    regularizer(model, **wanted).after_step(optimizer)
+    regularizer(model, **wanted).after_optimizer_step(optimizer)
 
     assert not optimizer.state
 
@@ -80,7 +81,7 @@ def test_labels_are_smoothed_by_the_share_that_was_asked_for_and_as_torch_does(s
     task = build_task(settings("regularization=none", f"regularization.label_smoothing={share}"))
     model, rows = decoder("llama"), micro()
 
-    _, found = Regularizer(task, model).loss(rows)
+    _, found = TrainingLoss(task, model)(rows)
 
     logits = model(input_ids=rows.ids).logits[:, :-1].flatten(0, 1)
     labels = rows.ids[:, 1:].masked_fill(torch.arange(1, rows.ids.shape[1]) >= rows.lengths[:, None], -100)
