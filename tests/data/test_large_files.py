@@ -15,8 +15,8 @@ CODE = """
 import sys
 from pathlib import Path
 import pyarrow
-from tunelab.training.components import make_task
-from tunelab.data.loader import StepLoader
+from tunelab.training.components import build_task
+from tunelab.data.loader import BatchLoader
 from tunelab.data.data_sources import encode_split, read_splits
 from tunelab.models.load_model import load_tokenizer
 sys.path.insert(0, sys.argv[1])
@@ -27,13 +27,13 @@ def held():
     return int(lines["VmHWM"].split()[0]) / 1000  # the most this process ever held, in megabytes
 
 run = settings("data=instruction", f"data.train={sys.argv[2]}", f"data.in_memory={sys.argv[3]}", "logger=none")
-task, tokenizer = make_task(run), load_tokenizer(run.model)
+task, tokenizer = build_task(run), load_tokenizer(run.model)
 before = held()
 splits = read_splits(run.data, task, seed=0).splits
 task.fit(splits["train"].rows)
 task.use(tokenizer, 512)
 examples, _ = encode_split(splits["validation"], task)
-loader = StepLoader(examples, collate=task.collate, filler=task.filler(), batch_size=32, micro_tokens=4096)
+loader = BatchLoader(examples, collate=task.collate, filler=task.filler(), batch_size=32, micro_tokens=4096)
 assert sum(1 for _ in loader) == len(loader)
 print(held() - before, len(splits["train"].rows) + len(examples))
 """

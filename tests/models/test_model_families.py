@@ -96,7 +96,7 @@ def kept_models(monkeypatch: pytest.MonkeyPatch) -> list[PreTrainedModel]:
     """The models that runs train, as they are made."""
     trained: list[PreTrainedModel] = []
     keep = components.build_module
-    monkeypatch.setattr("tunelab.training.run.make_module", lambda *given: (trained.append(given[1]), keep(*given))[1])
+    monkeypatch.setattr("tunelab.training.run.build_module", lambda *given: (trained.append(given[1]), keep(*given))[1])
     return trained
 
 

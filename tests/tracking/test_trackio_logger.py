@@ -16,7 +16,7 @@ pytest.importorskip("trackio", reason="logger=trackio is an extra")
 CODE = """
 from pathlib import Path
 from tunelab.tracking.loggers import build_loggers, finish_loggers
-from tunelab.tracking.base import Shown
+from tunelab.tracking.base import RunResults
 said = []
 loggers = build_loggers({'kind': 'trackio', 'project': 'demo', 'group': 'study'}, folder=Path('run'),
     run_config={'optimizer': {'lr': 0.1}, 'hub_token': 'canary-0123456789'}, name='3 lr=0.1', monitor='val/f1',
@@ -24,7 +24,7 @@ loggers = build_loggers({'kind': 'trackio', 'project': 'demo', 'group': 'study'}
 for step in range(3):
     for logger in loggers:
         logger.log_metrics({'val/f1': step / 4}, step)
-loggers[1].show(Shown({'test/f1': 0.5}, ['a'], {'test': [[1]]}, [{'row': 0, 'label': 'a', 'prediction': 'b'}]))
+loggers[1].show(RunResults({'test/f1': 0.5}, ['a'], {'test': [[1]]}, [{'row': 0, 'label': 'a', 'prediction': 'b'}]))
 finish_loggers(loggers, 'success')
 print(said)
 """

@@ -23,12 +23,12 @@ CODE = """
 import sys
 from pathlib import Path
 from tunelab.search.study_folder import StudyFolder
-from tunelab.search.study_artifacts import show_study
+from tunelab.search.study_artifacts import log_study_report
 root = Path('my_study').absolute()
 block = {'kind': 'wandb', 'mode': sys.argv[1], 'project': 'demo', 'group': None, 'job_type': 'train', 'name': None}
 wanted = {**block, 'artifacts': ['report']}
 for asked in (wanted, {**block, 'artifacts': ['export']}, {**wanted, 'kind': 'csv'}):
-    show_study(asked, StudyFolder(root), root / 'report' / 'report.html', {'val/loss': 0.5, 'trials': 41})
+    log_study_report(asked, StudyFolder(root), root / 'report' / 'report.html', {'val/loss': 0.5, 'trials': 41})
 """
 
 

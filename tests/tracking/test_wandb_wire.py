@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 import torch
 from tunelab.tracking.loggers import build_loggers, finish_loggers
-from tunelab.tracking.base import Shown
+from tunelab.tracking.base import RunResults
 folder = Path('run')
 (folder / 'export').mkdir(parents=True)
 (folder / 'export' / 'config.json').write_text('{"a": 1}')
@@ -32,7 +32,7 @@ for step, score in enumerate([0.25, 0.75, 0.5]):
 tracker = loggers[1]
 tracker.log_histograms({'weight': torch.tensor([1.0, 2.0, float('nan')])}, 2)
 row = {'row': 0, 'text': 'tea', 'label': 'good', 'prediction': 'bad', 'probabilities': {'good': 0.25, 'bad': 0.75}}
-tracker.show(Shown({'test/f1': 0.5}, ['good', 'bad'], {'test': [[3, 1], [0, 2]]}, [row], {'export': folder / 'export'}))
+tracker.show(RunResults({'test/f1': 0.5}, ['good', 'bad'], {'test': [[3, 1], [0, 2]]}, [row], {'export': folder / 'export'}))
 finish_loggers(loggers, 'success')
 print(tracker.mode)
 """

@@ -55,7 +55,7 @@ def lookup_path(record: Mapping[str, Any], name: str) -> Any:
     """What stands under a name, else at the end of the way that it describes; `MISSING` where nothing does.
 
     Example:
-        >>> find({"instances": [{"output": "4"}]}, "instances.0.output")
+        >>> lookup_path({"instances": [{"output": "4"}]}, "instances.0.output")
         '4'
     """
     if name in record:
@@ -104,7 +104,7 @@ def missing_column_faults(wanted: Iterable[tuple[str, str]], rows: Iterable[Mapp
         file: Its name, for the message.
 
     Example:
-        >>> missing_columns([("data.text", "txet")], [{"text": "a", "label": "b"}], "a.csv")
+        >>> missing_column_faults([("data.text", "txet")], [{"text": "a", "label": "b"}], "a.csv")
         ["data.text=txet: a.csv has no such column; did you mean 'text'? it has text, label"]
     """
     sought = dict.fromkeys(wanted)

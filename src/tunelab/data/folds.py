@@ -77,7 +77,7 @@ def number_groups(*keys: Sequence[Hashable]) -> list[int]:
         The number of each row's set, from 0 in order of first appearance.
 
     Example:
-        >>> tied(["a", "b", "c", "b"], ["x", "y", "x", "z"])
+        >>> number_groups(["a", "b", "c", "b"], ["x", "y", "x", "z"])
         [0, 1, 0, 1]
     """
     above = list(range(len(keys[0])))

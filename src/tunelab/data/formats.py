@@ -183,7 +183,7 @@ def detect_format(columns: Collection[str], renamed: Mapping[str, str] = NO_RENA
         DataError: If no format fits; the message lists what was seen, what is known, and the closest.
 
     Example:
-        >>> detect(["question", "answer"], {"prompt": "question", "completion": "answer"})
+        >>> detect_format(["question", "answer"], {"prompt": "question", "completion": "answer"})
         'prompt_completion'
     """
     seen = set(columns) | {
@@ -263,7 +263,7 @@ def read_question(
         DataError: If the record asks nothing, or what it asks is empty or no text.
 
     Example:
-        >>> question_of({"prompt": "2+2?"}, "auto").messages[0].content
+        >>> read_question({"prompt": "2+2?"}, "auto").messages[0].content
         '2+2?'
     """
     row = ColumnView(record, columns)
@@ -309,7 +309,7 @@ def rename_columns(row: Mapping[str, Any], columns: Mapping[str, str]) -> dict[s
     """A row in which each column of `columns` (the run's name -> the source's) goes by the run's name.
 
     Example:
-        >>> renamed({"question": "2+2?", "id": 7}, {"prompt": "question"})
+        >>> rename_columns({"question": "2+2?", "id": 7}, {"prompt": "question"})
         {'id': 7, 'prompt': '2+2?'}
     """
     given = {ours: lookup_path(row, theirs) for ours, theirs in columns.items()}

@@ -133,7 +133,7 @@ def evenly_spaced(rows: int, most: int) -> list[int]:
     """At most `most` of `rows` indices, evenly spaced from the first.
 
     Example:
-        >>> evenly(9, 3)
+        >>> evenly_spaced(9, 3)
         [0, 3, 6]
     """
     return list(range(rows)) if rows <= most else [place * rows // most for place in range(most)]

@@ -74,7 +74,7 @@ def source_name_from_file(file: str) -> str:
     """A source's name after its file or hub set.
 
     Example:
-        >>> name_of("texts/my code.jsonl"), name_of("owner/name:train")
+        >>> source_name_from_file("texts/my code.jsonl"), source_name_from_file("owner/name:train")
         ('my_code', 'owner_name_train')
     """
     path = PurePath(file)

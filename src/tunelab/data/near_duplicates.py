@@ -39,7 +39,7 @@ def split_words(text: str) -> list[str]:
     """What shingles are made of: words without case, single characters of unspaced scripts, else every character.
 
     Example:
-        >>> words("Rain in 北京, again!")
+        >>> split_words("Rain in 北京, again!")
         ['rain', 'in', '北', '京', 'again']
     """
     plain = normalize_text(text).casefold()

@@ -43,7 +43,7 @@ def to_preference_pair(record: Mapping[str, Any], columns: Mapping[str, str] = N
         DataError: If a column is missing or empty, or the two do not answer the same prompt.
 
     Example:
-        >>> to_pair({"prompt": "2+2?", "chosen": "4", "rejected": "5"}).rejected.messages[1].content
+        >>> to_preference_pair({"prompt": "2+2?", "chosen": "4", "rejected": "5"}).rejected.messages[1].content
         '5'
     """
     row = ColumnView(record, columns)

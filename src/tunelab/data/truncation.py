@@ -14,7 +14,7 @@ def count_supervised(labels: Sequence[int]) -> int:
     """How many tokens carry loss: labels other than `IGNORE`, without the first, which nothing precedes.
 
     Example:
-        >>> supervised_targets([7, IGNORE, 8, 9])
+        >>> count_supervised([7, IGNORE, 8, 9])
         2
     """
     learned = labels[1:]
@@ -46,7 +46,7 @@ def truncate_example(
         DataError: If `too_long` is "error" and the example is longer than `limit`.
 
     Example:
-        >>> shorten([1, 5, 6, 7, 8], [IGNORE, IGNORE, IGNORE, 7, 8], limit=4, too_long="truncate_prompt", bos=1)
+        >>> truncate_example([1, 5, 6, 7, 8], [IGNORE, IGNORE, IGNORE, 7, 8], limit=4, too_long="truncate_prompt", bos=1)
         ([1, 6, 7, 8], [-100, -100, 7, 8])
     """
     if too_long not in TOO_LONG_CHOICES:
@@ -81,7 +81,7 @@ def truncate_pair(
         DataError: If `too_long` is "error" and one is longer than `limit`.
 
     Example:
-        >>> shorten_both(([1, 2, 3], [IGNORE, IGNORE, 3]), ([1, 2, 4, 5], [IGNORE, IGNORE, 4, 5]), limit=3,
+        >>> truncate_pair(([1, 2, 3], [IGNORE, IGNORE, 3]), ([1, 2, 4, 5], [IGNORE, IGNORE, 4, 5]), limit=3,
         ...              too_long="truncate_prompt")
         (([2, 3], [-100, 3]), ([2, 4, 5], [-100, 4, 5]))
     """

@@ -215,7 +215,7 @@ def holm_correction(chances: Sequence[float]) -> list[float]:
     """The p values of several tests, each corrected for the others (Holm 1979).
 
     Example:
-        >>> holm([0.03, 0.01])
+        >>> holm_correction([0.03, 0.01])
         [0.03, 0.02]
     """
     found, least = [1.0] * len(chances), 0.0

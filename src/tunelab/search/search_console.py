@@ -296,7 +296,7 @@ def remaining_seconds(left: int, ages: Sequence[float], usual: float, slots: int
         slots: Trials at a time.
 
     Example:
-        >>> remaining(4, [10.0, 0.0], 60.0, 2)
+        >>> remaining_seconds(4, [10.0, 0.0], 60.0, 2)
         115.0
     """
     begun = sum(max(0.0, usual - age) for age in ages[:left])

@@ -139,7 +139,7 @@ def elapsed_time(spans: Iterable[Interval]) -> float:
     """Seconds in which at least one interval was open.
 
     Example:
-        >>> covered([(0, 10), (5, 12), (20, 21)])
+        >>> elapsed_time([(0, 10), (5, 12), (20, 21)])
         13.0
     """
     total, until = 0.0, float("-inf")

@@ -226,7 +226,7 @@ def parse_label(value: object) -> str:
         DataError: If the value is empty, a list, or a number that is no whole number.
 
     Example:
-        >>> label_name(" spam "), label_name(3), label_name(3.0), label_name(True)
+        >>> parse_label(" spam "), parse_label(3), parse_label(3.0), parse_label(True)
         ('spam', '3', '3', 'true')
     """
     if isinstance(value, bool):
@@ -251,7 +251,7 @@ def parse_labels(value: object) -> list[str]:
         DataError: If the cell is neither, or names a label twice (as vectors of 0 and 1 do).
 
     Example:
-        >>> label_names(["joy", 2]), label_names('["joy"]')
+        >>> parse_labels(["joy", 2]), parse_labels('["joy"]')
         (['joy', '2'], ['joy'])
     """
     cell = value

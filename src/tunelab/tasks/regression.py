@@ -28,7 +28,7 @@ def parse_number(value: object, name: str) -> float:
         DataError: If it is no finite number.
 
     Example:
-        >>> number(" 3.5e-1 ", "score")
+        >>> parse_number(" 3.5e-1 ", "score")
         0.35
     """
     if isinstance(value, bool) or not isinstance(value, Real | str):

@@ -77,7 +77,7 @@ def spike_ratio(loss: float, before: Sequence[float], first: float) -> float:
         first: Of the first step of the run.
 
     Example:
-        >>> height(9.0, [1.0, 1.1] * 10, 3.0), height(1.2, [1.0, 1.1] * 10, 3.0)
+        >>> spike_ratio(9.0, [1.0, 1.1] * 10, 3.0), spike_ratio(1.2, [1.0, 1.1] * 10, 3.0)
         (8.57, 0.0)
     """
     if len(before) < MIN_WINDOW:
