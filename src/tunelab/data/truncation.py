@@ -46,7 +46,8 @@ def truncate_example(
         DataError: If `too_long` is "error" and the example is longer than `limit`.
 
     Example:
-        >>> truncate_example([1, 5, 6, 7, 8], [IGNORE, IGNORE, IGNORE, 7, 8], limit=4, too_long="truncate_prompt", bos=1)
+        >>> labels = [IGNORE, IGNORE, IGNORE, 7, 8]
+        >>> truncate_example([1, 5, 6, 7, 8], labels, limit=4, too_long="truncate_prompt", bos=1)
         ([1, 6, 7, 8], [-100, -100, 7, 8])
     """
     if too_long not in TOO_LONG_CHOICES:
