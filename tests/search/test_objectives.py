@@ -1,12 +1,16 @@
 """Every sampler, several objectives and limits, over a training that takes no time."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from omegaconf import OmegaConf
 
-from support.instant_search import engine, run
+from support.instant_search import PLAN, engine, run
 from tunelab.errors import ConfigError
+from tunelab.search.search_config import resolve_objectives
 from tunelab.search.space import build_space
 from tunelab.search.study_results import rank_trials
 
@@ -61,3 +65,25 @@ def test_two_objectives_leave_a_front(tmp_path: Path) -> None:
     front = rank_trials(made.trials(), made.crew.notes.study.directions)
     assert [trial.params["x"] for trial in front] == [0.3, 0.0]
     assert front[0].values == pytest.approx([0.0, 0.7])
+
+
+def objectives_of(monitor: str = "auto", mode: str = "auto", objectives: Sequence[str] = ()) -> Any:
+    config = OmegaConf.create({"monitor": monitor, "mode": mode, "data": {"task": "classification"}})
+    return resolve_objectives(config, replace(PLAN, objectives=tuple(objectives)))
+
+
+def test_the_monitored_score_of_the_task_is_the_objective_unless_one_is_named() -> None:
+    assert objectives_of() == (["val/f1"], ["max"])
+    assert objectives_of("val/kappa", "min") == (["val/kappa"], ["min"])
+
+
+def test_a_direction_before_a_name_says_which_way_a_score_is_better() -> None:
+    names = ["max:val/kappa", "val/loss", "max:train/time"]
+    assert objectives_of(objectives=names) == (["val/kappa", "val/loss", "train/time"], ["max", "min", "max"])
+
+
+def test_scores_without_a_known_direction_are_refused_all_at_once() -> None:
+    with pytest.raises(ConfigError, match=r"(?s)min:val/kappa or max:val/kappa.*min:gain or max:gain"):
+        objectives_of(objectives=["val/kappa", "val/loss", "gain"])
+    with pytest.raises(ConfigError, match="monitor=val/kappa: .*mode=min or mode=max"):
+        objectives_of("val/kappa")

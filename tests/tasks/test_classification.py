@@ -195,4 +195,4 @@ def test_scores_have_the_promised_names(multilabel, make_tokenizer):
     scores = task.scores()
     scores.update(torch.randn(4, len(task.labels)), laid_out(task, records))
     assert set(scores.compute()) == set(task.score_names)
-    assert task.monitor.removeprefix("val/") in task.score_names
+    assert task.description.monitor.removeprefix("val/") in task.score_names

@@ -16,6 +16,7 @@ from tunelab.errors import ConfigError
 ALLOWED_TARGETS = (
     "torch.optim.",
     "tunelab.optim.",
+    "tunelab.tasks.",
     "tunelab.training.callbacks.",
     "lightning.pytorch.callbacks.",
     "bitsandbytes.optim.",

@@ -28,13 +28,8 @@ from tunelab.report.training_sections import (
     doctor_section,
     provenance_section,
 )
+from tunelab.tasks.registry import DESCRIPTIONS, TaskDescription
 
-HEADLINE_SCORES = {  # by task: the scores that a reader looks for first
-    "instruction": ("exact_match", "token_f1", "rougeL", "loss"),
-    "classification": ("f1", "accuracy", "loss"),
-    "regression": ("spearman", "mse", "mae"),
-    "preference": ("accuracy", "reward_accuracy", "margin", "loss"),
-}
 STATUS_TONES: dict[str, Tone] = {
     "finished": "good", "early-stopped": "good", "running": "warn", "pruned": "warn", "pre-empted": "warn",
     "diverged": "bad", "failed": "bad", "unknown": "warn",
@@ -52,7 +47,7 @@ def overview_section(run: RunResults) -> Section:
 def overview_cards(run: RunResults) -> list[Card]:
     """The numbers that stand out."""
     found: list[Card] = []
-    for name in HEADLINE_SCORES.get(run.task, ()):
+    for name in DESCRIPTIONS.get(run.task, TaskDescription()).headline_scores:
         value = run.scores.get(f"test/{name}")
         if value is not None and len(found) < 3:
             found.append(Card(f"test {name}", format_cell(float(value)), confidence_interval_text(run, name)))

@@ -16,7 +16,8 @@ from tunelab.config.overrides import override_key, separate_faulty
 from tunelab.errors import ConfigError
 from tunelab.search.samplers import resolve_sampler
 from tunelab.search.space import Choice, Dimension, Space, build_space
-from tunelab.tasks.metrics.directions import DEFAULT_MONITORS, metric_direction
+from tunelab.tasks.metrics.directions import metric_direction
+from tunelab.tasks.registry import describe_task
 
 SAMPLERS = ("grid", "random", "qmc", "tpe", "gp", "bayes", "cmaes", "evolution", "pbt", "auto")
 PRUNERS = ("none", "median", "hyperband", "asha", "auto")
@@ -106,12 +107,31 @@ def resolve_objectives(config: DictConfig, plan: SearchConfig) -> tuple[list[str
 
     Args:
         config: Names the monitored score, or leaves it to the task.
-        plan: May name others.
+        plan: May name others, each with its direction in front where nothing else says it: `max:val/kappa`.
+
+    Raises:
+        ConfigError: If nothing says which way a score is better.
     """
-    if plan.objectives:
-        return list(plan.objectives), [metric_direction(name) for name in plan.objectives]
-    name = DEFAULT_MONITORS[str(config.data.task)] if config.monitor == "auto" else str(config.monitor)
-    return [name], [metric_direction(name) if config.mode == "auto" else str(config.mode)]
+    if not plan.objectives:
+        name = str(config.monitor)
+        if name == "auto":
+            name = describe_task(str(config.data.task)).monitor
+        mode = metric_direction(name) if config.mode == "auto" else str(config.mode)
+        if mode is None:
+            raise ConfigError(f"monitor={name}: nothing says which way this score is better; set mode=min or mode=max")
+        return [name], [mode]
+    names, modes, faults = list[str](), list[str](), list[str]()
+    for objective in plan.objectives:
+        prefix, _, rest = objective.partition(":")
+        name, mode = (rest, prefix) if prefix in ("min", "max") and rest else (objective, metric_direction(objective))
+        if mode is None:
+            faults.append(f"search.objectives: nothing says which way {name} is better; write min:{name} or max:{name}")
+        else:
+            names.append(name)
+            modes.append(mode)
+    if faults:
+        raise ConfigError.listing(faults)
+    return names, modes
 
 
 SPACE_PREFIX = "search.space.params."

@@ -11,12 +11,24 @@ from tunelab.data.data_sources import DataSplits
 from tunelab.data.examples import Example, MicroBatch
 from tunelab.data.protocols import Record
 from tunelab.errors import ConfigError
+from tunelab.tasks.metrics.directions import register_directions
+from tunelab.tasks.registry import TaskDescription
 
 
 class Scores(nn.Module, ABC):
     """Running scores of one split.  States are sums and counts (or are gathered whole), so a value depends
     neither on the evaluation batch size nor on the number of ranks.
+
+    Class attributes:
+        higher_is_better: Each metric that `compute` gives, by its bare name.
     """
+
+    higher_is_better: ClassVar[Mapping[str, bool]] = {}
+
+    def __init_subclass__(cls) -> None:
+        """Make the directions of the metrics known."""
+        super().__init_subclass__()
+        register_directions(cls.higher_is_better)
 
     @abstractmethod
     def update(self, logits: Tensor, micro: MicroBatch) -> None:
@@ -41,15 +53,14 @@ class Task(ABC):
     Class attributes:
         name: As `data.task` in the configs.
         head: Which Auto class loads the model: "causal" or "sequence".
-        monitor, mode: The score that early stopping and the best checkpoint follow unless told otherwise.
+        description: Monitored score, headline scores.
         score_names: Bare names that `Scores.compute` gives.
         answer_names: Bare names of the scores of generated answers; empty where nothing is generated.
     """
 
     name: ClassVar[str]
     head: ClassVar[str]
-    monitor: ClassVar[str]
-    mode: ClassVar[str]
+    description: ClassVar[TaskDescription]
     score_names: Sequence[str]
     answer_names: Sequence[str] = ()
     needs_reference: ClassVar[bool] = False  # whether `complete` asks the untrained model

@@ -23,6 +23,7 @@ from tunelab.data.protocols import Record
 from tunelab.errors import ConfigError, DataError
 from tunelab.tasks.base import Scores
 from tunelab.tasks.metrics.label_metrics import MulticlassScores, MultilabelScores
+from tunelab.tasks.registry import DESCRIPTIONS, TaskDescription
 from tunelab.tasks.sequence import SequenceTask, column_value, raise_data_faults
 
 
@@ -35,8 +36,7 @@ class Classification(SequenceTask):
     """
 
     name: ClassVar[str] = "classification"
-    monitor: ClassVar[str] = "val/f1"
-    mode: ClassVar[str] = "max"
+    description: ClassVar[TaskDescription] = DESCRIPTIONS["classification"]
 
     def __init__(
         self,

@@ -20,8 +20,10 @@ from tunelab.errors import DataError
 from tunelab.tasks.base import Scores
 from tunelab.tasks.causal import CausalTask
 from tunelab.tasks.metrics.answer_metrics import AnswerTotals, collect_answer_classes, read_choices, score_answer
+from tunelab.tasks.metrics.directions import TOKEN_METRICS
 from tunelab.tasks.metrics.token_metrics import TokenScores
 from tunelab.tasks.multiple_choice import AnswerClasses
+from tunelab.tasks.registry import DESCRIPTIONS, TaskDescription
 
 
 class Instruction(CausalTask):
@@ -39,9 +41,8 @@ class Instruction(CausalTask):
 
     name: ClassVar[str] = "instruction"
     speaks_untrained: ClassVar[bool] = True
-    monitor: ClassVar[str] = "val/loss"
-    mode: ClassVar[str] = "min"
-    score_names: Sequence[str] = ("loss", "perplexity", "token_accuracy")
+    description: ClassVar[TaskDescription] = DESCRIPTIONS["instruction"]
+    score_names: Sequence[str] = tuple(TOKEN_METRICS)
 
     def __init__(
         self,

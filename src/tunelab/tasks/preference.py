@@ -22,8 +22,10 @@ from tunelab.errors import ConfigError, DataError
 from tunelab.models.unpadded_attention import micro_to_device
 from tunelab.tasks.base import Scores
 from tunelab.tasks.causal import CausalTask
-from tunelab.tasks.metrics.preference_metrics import PREFERENCE_METRICS, PreferenceScores, log_ratios
+from tunelab.tasks.metrics.directions import PREFERENCE_METRICS
+from tunelab.tasks.metrics.preference_metrics import PreferenceScores, log_ratios
 from tunelab.tasks.preference_loss import PreferenceLoss, answer_lengths, answer_log_probabilities
+from tunelab.tasks.registry import DESCRIPTIONS, TaskDescription
 
 
 class Preference(CausalTask):
@@ -39,10 +41,9 @@ class Preference(CausalTask):
 
     name: ClassVar[str] = "preference"
     format: str = "pairs"
-    monitor: ClassVar[str] = "val/loss"
-    mode: ClassVar[str] = "min"
+    description: ClassVar[TaskDescription] = DESCRIPTIONS["preference"]
     needs_reference: ClassVar[bool] = True
-    score_names: Sequence[str] = PREFERENCE_METRICS
+    score_names: Sequence[str] = tuple(PREFERENCE_METRICS)
 
     def __init__(
         self,

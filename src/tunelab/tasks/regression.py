@@ -17,7 +17,9 @@ from tunelab.data.summary import quantiles
 from tunelab.errors import ConfigError, DataError
 from tunelab.models.heads import fold_target_scaling
 from tunelab.tasks.base import Scores
+from tunelab.tasks.metrics.directions import REGRESSION_METRICS
 from tunelab.tasks.metrics.regression_metrics import RegressionScores
+from tunelab.tasks.registry import DESCRIPTIONS, TaskDescription
 from tunelab.tasks.sequence import SequenceTask, column_value, raise_data_faults
 
 
@@ -51,9 +53,8 @@ class Regression(SequenceTask):
     """
 
     name: ClassVar[str] = "regression"
-    monitor: ClassVar[str] = "val/mse"
-    mode: ClassVar[str] = "min"
-    score_names = ("loss", "mse", "mae", "r2", "pearson", "spearman")
+    description: ClassVar[TaskDescription] = DESCRIPTIONS["regression"]
+    score_names = tuple(REGRESSION_METRICS)
 
     def __init__(
         self,

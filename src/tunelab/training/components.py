@@ -27,17 +27,12 @@ from tunelab.regularization.model_support import check_model_support
 from tunelab.regularization.regularizer import Regularizer
 from tunelab.runs import console
 from tunelab.tasks.base import SourceScores, Task
-from tunelab.tasks.classification import Classification
-from tunelab.tasks.instruction import Instruction
-from tunelab.tasks.preference import Preference
-from tunelab.tasks.regression import Regression
+from tunelab.tasks.registry import import_task
 from tunelab.training.datamodule import BatchDataModule
 from tunelab.training.device_placement import add_reference_logprobs, choose_packing, select_training_device
 from tunelab.training.loss import TrainingLoss
 from tunelab.training.module import FineTuner
 from tunelab.training.nonfinite import NonFiniteGuard
-
-TASKS: Mapping[str, type[Task]] = {kind.name: kind for kind in (Instruction, Preference, Classification, Regression)}
 
 # Pads that take as long as one pass more.  Measured on a CPU with a small encoder: 50 tokens, both ways; a GPU
 # waits for the launches of a pass as long as it computes thousands of tokens, so there none is opened to save pads.
@@ -88,7 +83,7 @@ class RunComponents(EncodedData):
 
 def build_task(settings: RunConfig) -> Task:
     """The task that `data.task` names, with those keys of the block that it takes."""
-    kind = TASKS[str(settings.data["task"])]
+    kind: type[Task] = import_task(str(settings.data["task"]))
     given = {**settings.data, "max_new_tokens": settings.eval["max_new_tokens"]}
     if smoothing := RegularizationConfig.of(settings.regularization).label_smoothing:
         given["label_smoothing"] = smoothing

@@ -41,7 +41,7 @@ def resolve_monitor(settings: RunConfig, task: Task, sources: Sequence[str] = ()
     """
     answers = [f"val/{name}" for name in task.answer_names if name not in task.score_names]
     known = [f"val/{name}" for name in task.score_names] + [f"val/{name}/loss" for name in sources] + answers
-    monitor = task.monitor if settings.monitor == "auto" else settings.monitor
+    monitor = task.description.monitor if settings.monitor == "auto" else settings.monitor
     if monitor not in known:
         raise ConfigError(f"monitor={monitor}: no such score is logged in validation; choose one of {', '.join(known)}")
     if monitor in answers and (settings.eval["generate"] is False or settings.eval["generate_rows"] == 0):
@@ -50,9 +50,13 @@ def resolve_monitor(settings: RunConfig, task: Task, sources: Sequence[str] = ()
             f"eval.generate_rows={settings.eval['generate_rows']} generates none in validation; set "
             "eval.generate=auto and eval.generate_rows=200"
         )
-    if settings.mode != "auto":
-        return monitor, settings.mode
-    return monitor, metric_direction(monitor)
+    mode = metric_direction(monitor) if settings.mode == "auto" else settings.mode
+    if mode is None:
+        raise ConfigError(
+            f"monitor={monitor}: nothing says which way this score is better; set mode=min or mode=max, or name it in "
+            "`higher_is_better` of the class that computes it"
+        )
+    return monitor, mode
 
 
 def build_callbacks(

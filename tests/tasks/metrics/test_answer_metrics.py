@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from tunelab.data.examples import Batch, MicroBatch
-from tunelab.tasks.metrics.answer_metrics import TEXT_METRICS, AnswerTotals, GenerationEvaluator
+from tunelab.tasks.metrics.answer_metrics import AnswerTotals, GenerationEvaluator
+from tunelab.tasks.metrics.directions import TEXT_METRICS
 from tunelab.tasks.multiple_choice import AnswerClasses
 from tunelab.training.final_results import LISTED_GROUPS, answer_group_tables
 from tunelab.training.generation_eval import sample_rows
@@ -49,7 +50,7 @@ def steps(rows: list[int], size: int) -> list[Batch]:
 def test_means_are_those_of_the_predictions_and_of_no_batch() -> None:
     rows = predictions()
     tally = AnswerTotals(AnswerClasses())
-    wanted = {name: fmean(row[name] for row in rows) for name in TEXT_METRICS[:3]}
+    wanted = {name: fmean(row[name] for row in rows) for name in list(TEXT_METRICS)[:3]}
     wanted["unfinished"] = fmean(row["ended"] != "stop" for row in rows)
 
     for size in (2, 7, 30):

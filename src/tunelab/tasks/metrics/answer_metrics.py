@@ -21,6 +21,7 @@ from tunelab.data.protocols import Record
 from tunelab.errors import DataError
 from tunelab.generation.decode import GeneratedAnswer
 from tunelab.tasks.base import Task
+from tunelab.tasks.metrics.directions import CHOICE_METRICS, TEXT_METRICS
 from tunelab.tasks.metrics.label_metrics import macro_average, per_class_metrics
 from tunelab.tasks.multiple_choice import AnswerClasses, Choices, normalize_answer
 
@@ -70,8 +71,6 @@ def overlap_f1(shared: int, ours: int, theirs: int) -> float:
     return 2 * shared / (ours + theirs)
 
 
-TEXT_METRICS = ("exact_match", "token_f1", "rougeL", "unfinished")  # means over answers
-CHOICE_METRICS = ("accuracy", "f1", "unmatched")  # of answers to records that offer choices
 COUNT_FIELDS = (
     4  # numbers that come before the scores of a vector: answers, those to choices, right ones, unmatched ones
 )
@@ -99,7 +98,7 @@ class AnswerTotals:
             return found
         found[0] = 1
         found[COUNT_FIELDS : COUNT_FIELDS + len(TEXT_METRICS)] = [
-            *(prediction[name] for name in TEXT_METRICS[:3]),
+            *(prediction[name] for name in list(TEXT_METRICS)[:3]),
             float(prediction["ended"] != "stop"),
         ]
         if "label" in prediction:

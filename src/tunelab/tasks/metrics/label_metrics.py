@@ -13,6 +13,7 @@ from typing_extensions import override
 
 from tunelab.data.examples import MicroBatch
 from tunelab.tasks.base import Scores
+from tunelab.tasks.metrics.directions import LABEL_METRICS
 
 
 def safe_ratio(above: float, below: float) -> float:
@@ -69,6 +70,8 @@ class MulticlassScores(Scores):
     can be compared.
     """
 
+    higher_is_better = LABEL_METRICS
+
     def __init__(self, labels: Sequence[str]) -> None:
         """Start from nothing; `labels` are the class names in the order of the logits."""
         super().__init__()
@@ -124,6 +127,8 @@ class MultilabelScores(Scores):
     `accuracy` counts the records whose whole set of labels is right; `f1`, `precision` and `recall` are macro
     means, `micro_f1` pools the decisions of all classes.
     """
+
+    higher_is_better = LABEL_METRICS
 
     def __init__(self, labels: Sequence[str], threshold: float) -> None:
         """Start from nothing; a label counts as predicted from the probability `threshold` on."""

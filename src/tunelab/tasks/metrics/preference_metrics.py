@@ -9,9 +9,8 @@ from typing_extensions import override
 
 from tunelab.data.examples import MicroBatch
 from tunelab.tasks.base import Scores
+from tunelab.tasks.metrics.directions import PREFERENCE_METRICS
 from tunelab.tasks.preference_loss import PreferenceLoss, answer_lengths
-
-PREFERENCE_METRICS = ("loss", "reward_accuracy", "reward_margin", "chosen_reward", "rejected_reward")
 
 
 class PreferenceTotals(Metric):
@@ -41,6 +40,8 @@ class PreferenceScores(Scores):
 
     A tie counts as wrong.
     """
+
+    higher_is_better = PREFERENCE_METRICS
 
     def __init__(self, loss: PreferenceLoss) -> None:
         super().__init__()

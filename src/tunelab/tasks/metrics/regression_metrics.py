@@ -11,6 +11,7 @@ from typing_extensions import override
 
 from tunelab.data.examples import MicroBatch
 from tunelab.tasks.base import Scores
+from tunelab.tasks.metrics.directions import REGRESSION_METRICS
 
 
 def pearson(first: Tensor, second: Tensor) -> float:
@@ -84,6 +85,8 @@ class RegressionScores(Scores):
 
     A correlation is NaN where a target or its predictions are constant, since none is defined there.
     """
+
+    higher_is_better = REGRESSION_METRICS
 
     def __init__(self, targets: Sequence[str], mean: Sequence[float], std: Sequence[float]) -> None:
         """Start from nothing; C names, and what standardisation subtracted and divided by."""

@@ -13,6 +13,7 @@ from typing_extensions import override
 
 from tunelab.data.examples import IGNORE, MicroBatch
 from tunelab.tasks.base import Scores
+from tunelab.tasks.metrics.directions import TOKEN_METRICS
 
 MAX_EXPONENT = 700.0  # exp of more overflows a float
 
@@ -22,6 +23,8 @@ class TokenScores(Scores):
 
     Counted in double: float32 stops counting at 16.7 million tokens.
     """
+
+    higher_is_better = TOKEN_METRICS
 
     def __init__(self) -> None:
         super().__init__()
