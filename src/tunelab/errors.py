@@ -1,10 +1,10 @@
-"""The faults a user can cause or meet.  Each message says what, got, why and what to try."""
+"""Errors that a user can cause or meet.  Each message says what is wrong, the value, why it matters and what to try."""
 
 from collections.abc import Sequence
 
 
 class TuneLabError(Exception):
-    """A fault that is told in one message, without a traceback.
+    """An error that is printed as one message, without a traceback.
 
     Attributes:
         exit_status: What the process returns to the shell.
@@ -14,7 +14,7 @@ class TuneLabError(Exception):
 
 
 class ConfigError(TuneLabError):
-    """The settings cannot be honoured."""
+    """The settings cannot be used."""
 
     exit_status = 2
 
@@ -25,7 +25,7 @@ class ConfigError(TuneLabError):
 
 
 class DataError(TuneLabError):
-    """The data cannot be used; the message carries file and line where there is one."""
+    """The data cannot be used; the message names file and line where there is one."""
 
     exit_status = 2
 
@@ -36,10 +36,10 @@ class DataError(TuneLabError):
 
 
 class Pruned(TuneLabError):
-    """The search has ended this trial, since others are better; that is no fault."""
+    """The search stopped this trial early, because others are better; that is no failure."""
 
     exit_status = 0
 
 
 class Diverged(TuneLabError):
-    """Training left the finite numbers; such a model is never kept as best."""
+    """The loss or a weight became NaN or Inf; such a model is never kept as best."""

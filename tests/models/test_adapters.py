@@ -120,7 +120,7 @@ def through_disk(found: AdaptedModel, folder: Path, auto: Any) -> tuple[Tensor, 
         plain.tokenizer,
         folder,
         card="",
-        beside=lambda part: write_peft_adapter(found, plain.model, part / "adapter", "base"),
+        extra_files=lambda part: write_peft_adapter(found, plain.model, part / "adapter", "base"),
     )
     exported = logits_of(auto.from_pretrained(folder), ids)
     if not (folder / "adapter").exists():
@@ -316,7 +316,7 @@ def test_a_soft_prompt_is_pefts_prompt_tuning_and_exports_as_tokens(family: str,
         tmp_path / "export",
         card="",
         chat_template=plain.template("{{ messages[0].content }}"),
-        beside=lambda part: write_peft_adapter(found, plain.model, part / "adapter", "base"),
+        extra_files=lambda part: write_peft_adapter(found, plain.model, part / "adapter", "base"),
     )
 
     # PEFT puts the vectors before the text by itself

@@ -1,1 +1,1 @@
-"""Ways in: train.py, `tunelab COMMAND`, and the help that both print."""
+"""The command line: `python train.py`, `tunelab COMMAND`, and the help that both print."""

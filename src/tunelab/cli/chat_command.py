@@ -1,30 +1,30 @@
-"""`tunelab chat`: talk with a trained model."""
+"""`tunelab chat`: a conversation with a trained model on the terminal."""
 
 import argparse
 import sys
 
 EPILOG = """
-One line is one message.  /reset forgets what was said, /exit or the end of input leaves, Ctrl-C stops an answer.
+One line is one message.  /reset starts a new conversation, /exit or the end of input leaves, Ctrl-C stops an answer.
 Through a pipe only the answers are printed:
   printf 'Who is older, Ann or Bob?\\n' | tunelab chat RUN
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare arguments."""
+    """Add the options of `tunelab chat`."""
     parser.epilog = EPILOG
     parser.add_argument("model", metavar="RUN_OR_DIR", help="a run, a model folder, or an adapter folder of PEFT")
-    parser.add_argument("--system", metavar="TEXT", help="what the model is told before the first message")
+    parser.add_argument("--system", metavar="TEXT", help="system message before the first message")
     parser.add_argument("--max-new-tokens", type=int, default=256, metavar="N", help="longest answer (256)")
     parser.add_argument(
-        "--temperature", type=float, default=0.0, metavar="X", help="0, the default, takes the likeliest; 1 draws"
+        "--temperature", type=float, default=0.0, metavar="X", help="0, the default, is greedy decoding; 1 samples"
     )
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the draws (0)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the sampling (0)")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Talk until the input ends."""
-    import torch  # these are slow, and --help does without
+    """Read messages and print answers until the input ends."""
+    import torch  # slow to import, and --help does without it
 
     from tunelab.config.resource_paths import resolve_path
     from tunelab.data.conversation import Message
@@ -43,55 +43,55 @@ def run(arguments: argparse.Namespace) -> int:
     silence_libraries()
     folder = resolve_path(arguments.model)
     is_run = folder is not None and (folder / "run.json").is_file()
-    speaker = chat_model_of_run(load_run(folder), folder) if folder and is_run else load_chat_model(arguments.model)
+    model = chat_model_of_run(load_run(folder), folder) if folder and is_run else load_chat_model(arguments.model)
     torch.manual_seed(arguments.seed)
-    watched = sys.stdin.isatty()
-    if speaker.note:
-        print(speaker.note, file=sys.stderr)
-    opening = [Message("system", arguments.system)] if arguments.system else []
-    said = list(opening)
-    while (line := read_message(watched)) is not None:
+    interactive = sys.stdin.isatty()
+    if model.note:
+        print(model.note, file=sys.stderr)
+    initial = [Message("system", arguments.system)] if arguments.system else []
+    messages = list(initial)
+    while (line := read_message(interactive)) is not None:
         match line.strip():
             case "":
                 continue
             case "/exit":
                 break
             case "/reset":
-                said = list(opening)
-                print("(forgotten)", file=sys.stderr)
+                messages = list(initial)
+                print("(new conversation)", file=sys.stderr)
                 continue
-        said.append(Message("user", line))
+        messages.append(Message("user", line))
         try:
-            answer = speaker.answer(
-                said,
+            answer = model.answer(
+                messages,
                 max_new_tokens=arguments.max_new_tokens,
                 temperature=arguments.temperature,
                 tell=print_piece,
                 forgotten=lambda count: print(f"({count} old messages no longer fit)", file=sys.stderr),
             )
         except DataError as fault:
-            said.pop()
+            messages.pop()
             print(f"({fault})", file=sys.stderr)
             continue
         except KeyboardInterrupt:
-            if not watched:
+            if not interactive:
                 raise
-            said.pop()
+            messages.pop()
             print("\n(stopped)", file=sys.stderr)
             continue
         print_piece("\n")
-        said.append(Message("assistant", answer))
+        messages.append(Message("assistant", answer))
     return 0
 
 
-def read_message(watched: bool) -> str | None:
+def read_message(interactive: bool) -> str | None:
     """The next line without its end; None where the input ends."""
-    if watched:
+    if interactive:
         print("> ", end="", file=sys.stderr, flush=True)
     line = sys.stdin.readline()
     return line.rstrip("\r\n") if line else None
 
 
 def print_piece(text: str) -> None:
-    """Print a piece of an answer at once."""
+    """Print a piece of an answer without waiting for a line end."""
     print(text, end="", flush=True)

@@ -1,4 +1,4 @@
-"""From `key=value` arguments of a command to a validated RunConfig: the same config tree as train.py."""
+"""A validated RunConfig from the `key=value` arguments of a command, composed from the same tree as train.py."""
 
 from collections.abc import Sequence
 
@@ -15,17 +15,17 @@ from tunelab.errors import ConfigError
 
 
 def compose_settings(overrides: Sequence[str]) -> RunConfig:
-    """The settings that `python train.py OVERRIDES` would run with: with `resume=RUN`, those of that run.
+    """The settings of `python train.py OVERRIDES`; with `resume=RUN` those of that run.
 
     Raises:
         ConfigError: Naming every fault at once.
     """
-    given = complete_overrides(overrides)
+    completed = complete_overrides(overrides)
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(CONF), version_base="1.3"):
-            config = compose("config", overrides=given)
-        typed = [word for word in given if not word.startswith("hydra.")]
+            config = compose("config", overrides=completed)
+        typed = [word for word in completed if not word.startswith("hydra.")]
         return validate_config(resume_config(config, typed) if config.resume else config)
     except (HydraException, OmegaConfBaseException) as fault:
-        raise ConfigError.listing(override_faults(given, CONF) or [error_reason(fault)]) from fault
+        raise ConfigError.listing(override_faults(completed, CONF) or [error_reason(fault)]) from fault

@@ -1,4 +1,4 @@
-"""Comments in conf/ as values: the options of each group, and the keys of a file.  Pure: text in, values out.
+"""The comments in conf/ as values: the options of each group and the keys of each file.  Text in, values out.
 
 The comments are the only place where options and settings are explained; `--help` and the tests read them from here.
 """
@@ -45,12 +45,14 @@ def group_options(conf: Path, chosen: Mapping[str, Sequence[str]] | None = None)
         chosen: Names of the chosen options by group; None reads the defaults list of config.yaml.
     """
     picked = default_choices(conf) if chosen is None else chosen
-    found = []
+    options = []
     for path in sorted(conf.rglob("*.yaml"), key=lambda path: (path.parent, path.stem)):
         group = path.parent.relative_to(conf).as_posix()
         if group != "." and group.split("/")[0] != "hydra":
-            found.append(GroupOption(group, path.stem, headline(path.read_text()), path.stem in picked.get(group, ())))
-    return found
+            options.append(
+                GroupOption(group, path.stem, headline(path.read_text()), path.stem in picked.get(group, ()))
+            )
+    return options
 
 
 def default_choices(conf: Path) -> dict[str, list[str]]:
@@ -77,7 +79,7 @@ def config_keys(text: str) -> list[ConfigKey]:
 
     The defaults list is left out: it holds choices, not settings.
     """
-    found: list[ConfigKey] = []
+    keys: list[ConfigKey] = []
     above: list[str] = []  # comment lines since the last key
     parents: list[tuple[int, str]] = []  # indent and name of the blocks that are open here
     for line in text.splitlines():
@@ -91,9 +93,9 @@ def config_keys(text: str) -> list[ConfigKey]:
             if match["value"] is None:
                 parents.append((indent, match["name"]))
             elif name.split(".")[0] != "defaults":
-                found.append(ConfigKey(name, match["value"], match["note"] or " ".join(above)))
+                keys.append(ConfigKey(name, match["value"], match["note"] or " ".join(above)))
         above = []
-    return found
+    return keys
 
 
 def top_level_keys(conf: Path) -> list[ConfigKey]:

@@ -1,4 +1,4 @@
-"""`tunelab confirm`: were the best trials of a search better than the default, or lucky?"""
+"""`tunelab confirm`: the best trials of a search against the default, trained again with fresh seeds."""
 
 import argparse
 import os
@@ -17,7 +17,7 @@ not, the default is the safer choice.  Finished runs are kept: the same command 
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare arguments."""
+    """Add the options of `tunelab confirm`."""
     parser.epilog = EPILOG
     parser.add_argument("study", metavar="STUDY", help="folder of a search")
     parser.add_argument("--top", type=int, default=3, metavar="N", help="best configurations to confirm (3)")
@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Re-run and compare; prints a table and a verdict for each configuration."""
+    """Train again and compare; print a table and a verdict for each configuration."""
     from tunelab.errors import ConfigError
     from tunelab.runs import console
     from tunelab.runs.atomic_files import write_json
@@ -46,19 +46,19 @@ def run(arguments: argparse.Namespace) -> int:
     if faults:
         raise ConfigError.listing(faults)
     study = StudyFolder(Path(arguments.study).absolute())
-    wanted, request = plan_reruns(study, arguments.top, arguments.seeds)
+    reruns, request = plan_reruns(study, arguments.top, arguments.seeds)
     slots = slot_environments(arguments.slots, 1, os.environ)
-    found = run_reruns(wanted, request, training_command(), slots, console.say)
+    results = run_reruns(reruns, request, training_command(), slots, console.say)
     name, mode = request["objectives"][0], request["modes"][0]
-    seeds = sorted(found[DEFAULT_LABEL])
-    order = list(dict.fromkeys(rerun.label for rerun in wanted))  # the default, then the best first
-    scores = {label: [found[label][seed].values[0] for seed in seeds] for label in order}
-    spreads = {label: mean_interval(values) for label, values in scores.items()}
+    seeds = sorted(results[DEFAULT_LABEL])
+    order = list(dict.fromkeys(rerun.label for rerun in reruns))  # the default, then the best first
+    scores = {label: [results[label][seed].values[0] for seed in seeds] for label in order}
+    intervals = {label: mean_interval(values) for label, values in scores.items()}
     candidates = [label for label in scores if label != DEFAULT_LABEL]
     verdicts = dict(
         zip(candidates, compare_with_default([scores[c] for c in candidates], scores[DEFAULT_LABEL], mode), strict=True)
     )
-    table = {label: {"mean": line.mean, "low": line.low, "high": line.high} for label, line in spreads.items()}
+    table = {label: {"mean": line.mean, "low": line.low, "high": line.high} for label, line in intervals.items()}
     for label, verdict in verdicts.items():
         table[label] |= {"gain": verdict.gain, "gain low": verdict.low, "gain high": verdict.high, "p": verdict.p}
     console.show_groups(f"{name} over {len(seeds)} fresh seeds, with 95 % intervals", table)
@@ -78,7 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def describe_comparison(verdict: "Comparison") -> str:
-    """Whether to adopt a configuration, and why."""
+    """The verdict on one configuration as a sentence: adopt it or not, and why."""
     gain = f"gain over the default {verdict.gain:.4g} ({verdict.low:.4g} to {verdict.high:.4g})"
     if verdict.adopt:
         return f"adopt; {gain}"

@@ -1,22 +1,22 @@
-"""`tunelab doctor`: what is wrong with a run, in words."""
+"""`tunelab doctor`: the problems of a run, each with its evidence and what to try."""
 
 import argparse
 
 EPILOG = """
 Works on a run that is still training, on one that is over, and on one that failed.  Each verdict, its figure and its
-threshold stand in docs/doctor.md.  Exit status 0 whatever is found; --strict makes it 3 where something is.
+threshold stand in docs/doctor.md.  Exit status 0 in any case; --strict makes it 3 where there is a problem.
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare arguments."""
+    """Add the options of `tunelab doctor`."""
     parser.epilog = EPILOG
     parser.add_argument("run", metavar="RUN", help="folder of a run")
-    parser.add_argument("--strict", action="store_true", help="exit status 3 where something is found")
+    parser.add_argument("--strict", action="store_true", help="exit status 3 where there is a problem")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Examine; prints what is seen, the figure behind it and what to try."""
+    """Diagnose the run and print each problem, the figure behind it and what to try."""
     from pathlib import Path
 
     from tunelab.analysis.doctor import format_findings
@@ -25,6 +25,8 @@ def run(arguments: argparse.Namespace) -> int:
     from tunelab.training.run_diagnosis import diagnose_run
 
     folder = RunDirectory.open(Path(arguments.run))
-    found = diagnose_run(folder, write=folder.read_manifest().get("status") != "running")  # else the run writes its own
-    console.show_lines("doctor", format_findings(found))
-    return 3 if found and arguments.strict else 0
+    problems = diagnose_run(
+        folder, write=folder.read_manifest().get("status") != "running"
+    )  # else the run writes its own
+    console.show_lines("doctor", format_findings(problems))
+    return 3 if problems and arguments.strict else 0

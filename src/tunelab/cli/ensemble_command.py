@@ -1,4 +1,4 @@
-"""`tunelab ensemble`: several trained models as one, and whether that pays."""
+"""`tunelab ensemble`: several trained models combined, and the gain over the best single one."""
 
 import argparse
 import re
@@ -21,14 +21,14 @@ EPILOG = """
   stack        a small model on top, learned on validation (labels and numbers)
   soup         the mean of the weights: one model, with an export
   greedy_soup  the same, without the models that lower the validation score
-  snapshot     mean of what one run said at the end of each cycle (scheduler=cosine_restarts callbacks.snapshots=3)
+  snapshot     mean of one run's predictions at the end of each cycle (scheduler=cosine_restarts callbacks.snapshots=3)
 Everything is fitted on validation; the test split is scored once, and the gain over the best single model (best on
 validation) comes with a 95 % interval over its rows.
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare arguments."""
+    """Add the options of `tunelab ensemble`."""
     parser.epilog = EPILOG
     parser.add_argument("runs", nargs="*", metavar="RUN", help="folders of runs")
     parser.add_argument("--method", choices=METHODS, default="soft", help="soft, unless given")
@@ -42,8 +42,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Combine, judge, write."""
-    import time  # torch and its kin, which --help does without
+    """Combine the models, evaluate the ensemble, write its folder."""
+    import time  # torch, which --help does without
 
     from tunelab.ensemble.ensemble_folder import ENSEMBLE_FILE, gain_sentence, write_ensemble_folder
     from tunelab.ensemble.ensemble_members import best_checkpoints, best_study_runs, snapshot_checkpoints
@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
     from tunelab.runs.console import silence_libraries
 
     silence_libraries()
-    began, method = time.monotonic(), str(arguments.method)
+    start, method = time.monotonic(), str(arguments.method)
     if faults := argument_faults(arguments):
         raise ConfigError.listing(faults)
     stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f")
@@ -63,11 +63,11 @@ def run(arguments: argparse.Namespace) -> int:
     runs = list(arguments.runs)
     if arguments.study is not None:
         runs = best_study_runs(Path(arguments.study), None if selects else arguments.top)
-    found = snapshot_checkpoints(runs) if method == "snapshot" else best_checkpoints(runs)
-    if method != "hard" and len(found) < 2:
-        raise ConfigError(f"{len(found)} model leaves nothing to combine; name at least two runs, or --from STUDY")
-    result, model, sources = build_ensemble(found, method, arguments.top if selects else None, arguments)
-    folder = write_ensemble_folder(root, method, result, model, sources, found, began)
+    members = snapshot_checkpoints(runs) if method == "snapshot" else best_checkpoints(runs)
+    if method != "hard" and len(members) < 2:
+        raise ConfigError(f"{len(members)} model leaves nothing to combine; name at least two runs, or --from STUDY")
+    result, model, sources = build_ensemble(members, method, arguments.top if selects else None, arguments)
+    folder = write_ensemble_folder(root, method, result, model, sources, members, start)
     print_result(result)
     paths: dict[str, Any] = {"run folder": folder.root, "members and gains": folder.root / ENSEMBLE_FILE}
     console.show_paths(paths | ({"export": folder.export} if folder.export.is_dir() else {}))
@@ -76,9 +76,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def build_ensemble(
-    found: "list[MemberSource]", method: str, select: int | None, arguments: argparse.Namespace
+    members: "list[MemberSource]", method: str, select: int | None, arguments: argparse.Namespace
 ) -> "tuple[EnsembleResult, TrainedRun, DataSplits]":
-    """The ensemble by its method and its kind of model.
+    """Scores, model and data of the ensemble that a method makes of the members.
 
     Raises:
         ConfigError: If the method cannot combine such models.
@@ -89,29 +89,29 @@ def build_ensemble(
     from tunelab.training.load_run import read_run_config
 
     if method in ("soup", "greedy_soup"):
-        return make_soup(found, greedy=method == "greedy_soup")
-    task = str(read_run_config(found[0].folder).data["task"])
+        return make_soup(members, greedy=method == "greedy_soup")
+    task = str(read_run_config(members[0].folder).data["task"])
     if task == "preference":
         raise ConfigError("runs with data=preference can be combined by their weights only; take --method soup")
-    how = "soft" if method == "snapshot" else method
+    combination = "soft" if method == "snapshot" else method
     if task != "instruction":
         if arguments.samples or arguments.pattern:
             raise ConfigError("--samples and --pattern are for models that answer; these give labels or numbers")
-        if len(found) < 2:
+        if len(members) < 2:
             raise ConfigError("1 model leaves nothing to combine; name at least two runs, or --from STUDY")
-        return label_ensemble.build_label_ensemble(found, how, select)
-    if how == "stack":
+        return label_ensemble.build_label_ensemble(members, combination, select)
+    if combination == "stack":
         raise ConfigError(
             "a stack would need weights for every token of the vocabulary; for language models take --method weighted"
         )
-    if how == "hard":
+    if combination == "hard":
         draws = text_ensemble.VoteSampling(arguments.samples, arguments.temperature, arguments.seed, arguments.pattern)
-        return text_ensemble.build_vote_ensemble(found, draws)
-    return text_ensemble.build_mixture_ensemble(found, how, select)
+        return text_ensemble.build_vote_ensemble(members, draws)
+    return text_ensemble.build_mixture_ensemble(members, combination, select)
 
 
 def argument_faults(arguments: argparse.Namespace) -> list[str]:
-    """What is wrong with the options, all at once."""
+    """Every fault of the options, each as a sentence."""
     faults = []
     if bool(arguments.runs) == bool(arguments.study):
         faults.append("name runs, or a search with --from STUDY, not both" if arguments.runs else "no run is named")
@@ -131,7 +131,7 @@ def argument_faults(arguments: argparse.Namespace) -> list[str]:
 
 
 def print_result(result: "EnsembleResult") -> None:
-    """Print members and gains."""
+    """Print the members with their scores, and the gains on the test split."""
     from tunelab.runs import console
 
     weights = result.weights or [float("nan")] * len(result.names)

@@ -10,7 +10,7 @@ the run learned from, labels and answers too.
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare arguments."""
+    """Add the options of `tunelab evaluate`."""
     parser.epilog = EPILOG
     parser.add_argument("run", metavar="RUN", help="folder of a run, or of an ensemble")
     parser.add_argument("--data", required=True, metavar="FILE", help="records: json, jsonl, csv, tsv or parquet")
@@ -18,11 +18,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Score; prints a table."""
+    """Evaluate on the file and print the scores as a table."""
     from tunelab.ensemble import ensemble_inference
     from tunelab.ensemble.ensemble_inference import load_ensemble
     from tunelab.errors import ConfigError
-    from tunelab.runs import console  # torch and its kin, which --help does without
+    from tunelab.runs import console  # torch, which --help does without
     from tunelab.runs.atomic_files import write_json
     from tunelab.runs.console import silence_libraries
     from tunelab.training.evaluate import evaluate_split, read_eval_split, record_evaluation
@@ -38,13 +38,13 @@ def run(arguments: argparse.Namespace) -> int:
     if trained.note:
         console.say(trained.note)
     records, split = read_eval_split(trained.settings, arguments.data)
-    found = ensemble_inference.evaluate_ensemble(ensemble, split) if ensemble else evaluate_split(members[0], split)
-    console.show_data({Path(arguments.data).name: found.counts})
-    console.show_scores({"score": found.scores})
+    result = ensemble_inference.evaluate_ensemble(ensemble, split) if ensemble else evaluate_split(members[0], split)
+    console.show_data({Path(arguments.data).name: result.counts})
+    console.show_scores({"score": result.scores})
     for line in record_evaluation(trained.folder, records):
         console.say(line)
     if output is not None:
         names = {"run": str(trained.folder.root), "data": records.source, "sha256": records.sha256}
-        write_json(output, {**names, "counts": found.counts, "scores": found.scores, "tables": found.tables})
+        write_json(output, {**names, "counts": result.counts, "scores": result.scores, "tables": result.tables})
         console.show_paths({"scores": output})
     return 0

@@ -1,4 +1,4 @@
-"""`tunelab export`: the best model of a run for the rest of the world."""
+"""`tunelab export`: the best model of a run as a folder for transformers or PEFT."""
 
 import argparse
 from pathlib import Path
@@ -12,7 +12,7 @@ its own and must give what the trained model gives.
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare arguments."""
+    """Add the options of `tunelab export`."""
     parser.epilog = EPILOG
     parser.add_argument("run", metavar="RUN", help="folder of a run")
     parser.add_argument("--format", choices=("merged", "adapter"), default="merged", help="merged, unless given")
@@ -21,10 +21,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Export and check."""
+    """Write the export, load it in a process of its own, compare."""
     from tunelab.errors import ConfigError
     from tunelab.export.run_export import check_export, export_run, probe_trained_model
-    from tunelab.runs import console  # torch and its kin, which --help does without
+    from tunelab.runs import console  # torch, which --help does without
     from tunelab.runs.console import silence_libraries
     from tunelab.training.load_run import load_run
 
@@ -36,7 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
     target = Path(arguments.output) if arguments.output else trained.folder.root / name
     refuse_unrelated_target(target)
     probe = probe_trained_model(trained)
-    probe.asked["scale"] = export_run(trained, target, arguments.format)
+    probe.request["scale"] = export_run(trained, target, arguments.format)
     if not arguments.no_check:
         console.say(f"loaded in a clean process: outputs differ by {check_export(target, probe):.1e} at most")
     console.show_paths({arguments.format: target})
@@ -44,10 +44,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def refuse_unrelated_target(target: Path) -> None:
-    """Refuse to replace what is no export.
+    """Refuse to replace a folder that is no export.
 
     Raises:
-        ConfigError: If a file or a folder of other things is there.
+        ConfigError: If the target is a file, or a folder that holds other things.
     """
     from tunelab.errors import ConfigError
 

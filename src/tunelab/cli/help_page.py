@@ -1,4 +1,4 @@
-"""`--help`, made from the comments in conf/: what an editor shows beside a key is what the command line prints."""
+"""`--help`, made from the comments in conf/: each key with the comment that stands beside it in its yaml."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -19,9 +19,9 @@ MAX_NAME_WIDTH = 30  # a longer name pushes its explanation to the next line
 
 
 def render_help(conf: Path, overrides: Sequence[str] = ()) -> str:
-    """The help page for the run that `overrides` ask for.
+    """The help page, with the values that the run of `overrides` would have.
 
-    Hydra prints the same page by itself, but lists every group twice to do so, which takes longer than all the rest.
+    Hydra prints the same page by itself, but lists every group twice to do so, which takes longer than everything else.
 
     Raises:
         hydra.errors.HydraException: If the overrides name an option or a key that does not exist.
@@ -34,9 +34,9 @@ def render_help(conf: Path, overrides: Sequence[str] = ()) -> str:
 
 
 def register_help_resolvers(conf: Path) -> None:
-    """Make `${help_groups:}` and `${help_keys:}` known, the two tables that conf/hydra/help/tunelab.yaml prints.
+    """Register `${help_groups:}` and `${help_keys:}`, the two tables that conf/hydra/help/tunelab.yaml prints.
 
-    Both show the run that the rest of the command line asks for: `--help optimizer=sgd` tells SGD's own `lr`.
+    Both follow the rest of the command line: `--help optimizer=sgd` shows the default `lr` of SGD.
     """
 
     def help_groups(*, _root_: DictConfig) -> str:
@@ -61,10 +61,10 @@ def groups_table(conf: Path, chosen: Mapping[str, Sequence[str]] | None = None) 
     left = _column_width([option.group for option in listed])
     middle = _column_width([option.name for option in listed])
     lines: list[str] = []
-    shown = ""
+    previous = ""
     for option in listed:
-        group = "" if option.group == shown else option.group
-        shown = option.group
+        group = "" if option.group == previous else option.group
+        previous = option.group
         lines += _table_row(f"  {group:<{left}} {'*' if option.chosen else ' '} {option.name:<{middle}}", option.note)
     return "\n".join(lines)
 
@@ -77,16 +77,16 @@ def keys_table(conf: Path, values: Mapping[str, str] | None = None) -> str:
         values: Values to show in place of those in the file, such as an `lr` that the optimizer brings.
     """
     listed = top_level_keys(conf)
-    shown = [(values or {}).get(key.name, key.value) for key in listed]
-    left, middle = _column_width([key.name for key in listed]), _column_width(shown)
+    printed = [(values or {}).get(key.name, key.value) for key in listed]
+    left, middle = _column_width([key.name for key in listed]), _column_width(printed)
     lines: list[str] = []
-    for key, value in zip(listed, shown, strict=True):
+    for key, value in zip(listed, printed, strict=True):
         lines += _table_row(f"  {key.name:<{left}} {value:<{middle}}", key.note)
     return "\n".join(lines)
 
 
 def _composed_choices(root: DictConfig) -> dict[str, list[str]]:
-    """The options that Hydra composed, by group; of groups with several it keeps only what was typed."""
+    """The chosen options by group; of a group with several options Hydra keeps only what was typed."""
     choices = OmegaConf.select(root, "hydra.runtime.choices") or {}
     typed = [str(override).partition("=") for override in OmegaConf.select(root, "hydra.overrides.task") or ()]
     several = {key: re.findall(r"[\w.-]+", names) for key, _, names in typed if names.startswith("[")}
@@ -94,7 +94,7 @@ def _composed_choices(root: DictConfig) -> dict[str, list[str]]:
 
 
 def _composed_values(root: DictConfig, listed: Sequence[ConfigKey]) -> dict[str, str]:
-    """The composed value of each key; one without a value yet, or with a whole block, keeps the text of the file."""
+    """The composed value of each key, without keys that have no value yet or hold a whole block."""
     values = {}
     for key in listed:
         try:
@@ -115,7 +115,7 @@ def _column_width(words: Sequence[str]) -> int:
 
 
 def _table_row(head: str, note: str) -> list[str]:
-    """A table row; a long note goes on below its own first line."""
+    """The lines of one table row; a long note continues below its first line."""
     beside = len(head) <= WIDTH // 2  # else the note starts on a line of its own
     indent = len(head) + 2 if beside else 8
     lines = wrap(note, WIDTH - indent, break_on_hyphens=False) or [""]

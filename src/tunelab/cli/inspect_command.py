@@ -1,4 +1,4 @@
-"""`tunelab inspect`: what is about to be trained, before anything is trained."""
+"""`tunelab inspect`: model, work, memory, learning rate and signals of a run before it is trained."""
 
 import argparse
 from pathlib import Path
@@ -17,14 +17,14 @@ A few passes and steps are tried and thrown away; nothing is trained and no run 
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what to look at and where to write it."""
+    """Add the options of `tunelab inspect`."""
     parser.epilog = EPILOG
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="as for train.py")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings, as for train.py")
     parser.add_argument("--output", type=Path, help="file to write the page to (outputs/inspect/NAME.html)")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Prepare the run as it would be prepared, look at it, tell, write the page."""
+    """Build the run as training would, measure it, print a summary and write the page."""
     settings = compose_settings(arguments.overrides)
     from tunelab.runs.console import silence_libraries
 
@@ -44,19 +44,19 @@ def run(arguments: argparse.Namespace) -> int:
     from tunelab.training.components import build_components  # torch and transformers, which --help does without
     from tunelab.training.run_inspection import inspect_run
 
-    found = inspect_run(build_components(settings))
-    console.show_model(architecture_lines(found))
-    console.show_lines("work", align_columns(workload_lines(found)))
-    console.show_lines("learning rate", [sparkline(found.curve.rates), rate_text(found)])
-    sizes = {what: f"{memory_size_text(size):>12}  {why}" for what, size, why in memory_lines(found)}
-    console.show_lines("memory", [*align_columns(sizes), *memory_fit_lines(found)])
-    pictures = {"signal": found.signals.forward, "gradient": found.signals.backward}
-    drawn = align_columns({name: f"{sparkline(values, log=True)}  (log)" for name, values in pictures.items()})
-    console.show_lines(f"signals, bottom to top: {found.verdict.word}", [*drawn, *health_lines(found)])
+    inspection = inspect_run(build_components(settings))
+    console.show_model(architecture_lines(inspection))
+    console.show_lines("work", align_columns(workload_lines(inspection)))
+    console.show_lines("learning rate", [sparkline(inspection.curve.rates), rate_text(inspection)])
+    sizes = {what: f"{memory_size_text(size):>12}  {why}" for what, size, why in memory_lines(inspection)}
+    console.show_lines("memory", [*align_columns(sizes), *memory_fit_lines(inspection)])
+    signals = {"signal": inspection.signals.forward, "gradient": inspection.signals.backward}
+    plots = align_columns({name: f"{sparkline(values, log=True)}  (log)" for name, values in signals.items()})
+    console.show_lines(f"signals, bottom to top: {inspection.verdict.word}", [*plots, *health_lines(inspection)])
     path = arguments.output or Path("outputs", "inspect", f"{settings.name}.html")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_text(path, inspection_page(f"{settings.data['task']} with {settings.model['path']}", found))
+        write_text(path, inspection_page(f"{settings.data['task']} with {settings.model['path']}", inspection))
     except OSError as fault:
         raise ConfigError(f"--output {path} cannot be written: {fault.strerror or fault}") from fault
     console.show_paths({"page": path})
@@ -64,6 +64,6 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def align_columns(lines: dict[str, str]) -> list[str]:
-    """Names and what is said of them, in two columns."""
+    """Names and texts in two columns."""
     widest = max(map(len, lines), default=0)
     return [f"{name:<{widest}}  {words}" for name, words in lines.items()]

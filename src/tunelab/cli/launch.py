@@ -1,4 +1,4 @@
-"""From the command line to a run: exit status, signals, and a user's mistake without a traceback.  Loads no torch."""
+"""The frame around a run: help, exit status, signals, errors without a traceback.  Loads no torch."""
 
 import errno
 import os
@@ -21,18 +21,18 @@ from tunelab.errors import ConfigError, TuneLabError
 
 ROOT = Path(__file__).parents[3]
 CONF = ROOT / "conf"
-UNWRITABLE_ERRNOS = (  # what a system says of a place that can hold no file or folder
+UNWRITABLE_ERRNOS = (  # the system's answers for a place that can hold no file or folder
     *(errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG),
     *(errno.ENOSPC, errno.EDQUOT),
 )
 
 
 def launch(main: Callable[[], None]) -> None:
-    """Run Hydra's `main`, and leave with the exit status the interface promises.
+    """Run Hydra's `main` and leave with the promised exit status.
 
     0 done; 2 the config or the data is at fault; 143 and 130 after SIGTERM and SIGINT; 1 anything else.
     """
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach us as exceptions; we word them
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach us as exceptions, and we write the message
     signal.signal(signal.SIGTERM, exit_on_signal)
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # as train.py has it while packages load
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -53,13 +53,13 @@ def launch(main: Callable[[], None]) -> None:
 
 
 def exit_on_signal(number: int, frame: FrameType | None) -> None:
-    """Outside training a signal ends the process at once; inside it `SafePoint` takes over."""
+    """Leave at once on a signal outside training; during training `LastCheckpoint` handles it."""
     sys.exit(128 + number)
 
 
 @contextmanager
 def exit_on_user_error() -> Iterator[None]:
-    """Within a single job a user's mistake is told here, before Hydra adds lines of its own."""
+    """Print a user's mistake and leave, before Hydra adds lines of its own; in a sweep it is raised again."""
     try:
         yield
     except TuneLabError as fault:
@@ -69,7 +69,7 @@ def exit_on_user_error() -> Iterator[None]:
 
 
 def exit_with_os_error(fault: OSError) -> NoReturn:
-    """Tell of a file or folder that cannot be made where the user wants it, and leave; raise anything else again."""
+    """Print why a file or folder cannot be written there, and leave; raise any other error again."""
     if fault.errno not in UNWRITABLE_ERRNOS or not fault.filename:
         raise fault
     reason = "there is a file of that name" if fault.errno == errno.EEXIST else os.strerror(fault.errno).lower()
@@ -82,6 +82,6 @@ def exit_with_os_error(fault: OSError) -> NoReturn:
 
 
 def exit_with_error(fault: TuneLabError) -> NoReturn:
-    """Print what went wrong and leave with its exit status."""
+    """Print the message and leave with its exit status."""
     print(f"{type(fault).__name__}: {fault}", file=sys.stderr)
     sys.exit(fault.exit_status)

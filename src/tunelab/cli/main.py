@@ -1,4 +1,4 @@
-"""`tunelab COMMAND`: what one does before and after training.  Each command is a module of this package."""
+"""`tunelab COMMAND`: everything before and after training.  Each command is a module `NAME_command.py` beside this."""
 
 import argparse
 import os
@@ -13,27 +13,27 @@ from tunelab.errors import TuneLabError
 # Name to the sentence of --help.  The module NAME_command holds `add_arguments` and `run`.
 COMMANDS = {
     "preview": "see records as the model will: tokens learned, tokens masked, lengths, duplicates, leaks",
-    "inspect": "what is about to be trained: size, work, memory, rate, time, and the health of the first signals",
+    "inspect": "a run before it is trained: size, work, memory, learning rate, time, health of the first signals",
     "chat": "talk with a trained run, a model folder or an adapter",
     "predict": "answers, labels or numbers for a file of records",
     "evaluate": "scores of a trained run on another file",
-    "doctor": "what is wrong with a run, while it trains or after it: the figure behind it, what to try",
+    "doctor": "the problems of a run, while it trains or after it: the figure behind each, what to try",
     "export": "the best model of a run as a folder for plain transformers",
-    "ensemble": "several trained models as one, and whether that pays",
-    "reproduce": "a run again from its card alone, and whether the same came out",
-    "report": "what a run or a search teaches, as one page: curves, errors, effects, what to run next",
-    "confirm": "were the best trials of a search better than the default, or lucky",
+    "ensemble": "several trained models combined, and the gain over the best single one",
+    "reproduce": "a run again from its manifest alone, and whether the results are identical",
+    "report": "one page on a run or a search: curves, errors, effects, what to run next",
+    "confirm": "the best trials of a search against the default, over fresh seeds",
 }
 
 
 class Command(Protocol):
-    """What the module of a command offers.  It imports torch inside `run`, so that --help is instant."""
+    """The interface of a command's module.  It imports torch inside `run`, so that --help is instant."""
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        """Declare arguments, none of them REMAINDER or a parser below; description and epilog may be set too."""
+        """Add the options, none of them REMAINDER or a subparser; description and epilog may be set too."""
 
     def run(self, arguments: Any) -> int:
-        """Do it; the return value is the exit status."""
+        """Run the command and return the exit status."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def run_command(arguments: Sequence[str] | None) -> int:
-    """Run one command; the user's mistakes are told here."""
+    """Run one command and return its exit status; a user's mistake is printed here."""
     from tunelab.cli.launch import (  # takes Hydra, and Ctrl-C may come meanwhile
         exit_on_signal,
         exit_with_error,
@@ -54,13 +54,13 @@ def run_command(arguments: Sequence[str] | None) -> int:
 
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     signal.signal(signal.SIGTERM, exit_on_signal)
-    given = parse_arguments(list(sys.argv[1:] if arguments is None else arguments))
+    parsed = parse_arguments(list(sys.argv[1:] if arguments is None else arguments))
     try:
-        status = load_command(given.command).run(given)
+        status = load_command(parsed.command).run(parsed)
         sys.stdout.flush()
     except TuneLabError as fault:
         exit_with_error(fault)
-    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+    except BrokenPipeError:  # the reader, such as `head`, closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as fault:
@@ -73,7 +73,7 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
 
     Options and other words of a command may stand in any order.
     """
-    parser = argparse.ArgumentParser(prog="tunelab", description="TuneLab: before and after training.")
+    parser = argparse.ArgumentParser(prog="tunelab", description="TuneLab: everything before and after training.")
     chosen = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     own = {
         name: chosen.add_parser(

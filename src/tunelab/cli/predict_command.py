@@ -1,4 +1,4 @@
-"""`tunelab predict`: answers of a trained run, or of an ensemble, for a file of records."""
+"""`tunelab predict`: predictions of a trained run, or of an ensemble, for a file of records."""
 
 import argparse
 import time
@@ -14,13 +14,13 @@ there.  Writes jsonl or csv: every row, in order, with all its columns and
   probabilities   of each label by its name (classification)
   agreement       share of the votes that fell on the answer (an ensemble of --method hard that writes)
   error           why a row could not be used; its prediction is then empty
-A run of this command that was killed goes on where it stopped when it is started again with the same words.
+A run of this command that was killed continues where it stopped when it is started again with the same arguments.
 """
 PROGRESS_SECONDS = 10.0  # seconds between two lines of progress
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare arguments."""
+    """Add the options of `tunelab predict`."""
     parser.epilog = EPILOG
     parser.add_argument("run", metavar="RUN", help="folder of a run, or of an ensemble")
     parser.add_argument("--input", required=True, metavar="FILE", help="records: json, jsonl, csv, tsv or parquet")
@@ -32,13 +32,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: Any) -> int:
-    """Predict; 0 unless no row at all could be used."""
+    """Predict and write the output; 0 unless no row at all could be used."""
     from tunelab.data.readers import read_records
     from tunelab.ensemble.ensemble_inference import answer_records, load_ensemble
     from tunelab.errors import ConfigError, DataError
     from tunelab.generation import prediction
     from tunelab.generation.prediction_files import PartialPredictions, check_output_path, write_predictions
-    from tunelab.runs import console  # torch and its kin, which --help does without
+    from tunelab.runs import console  # torch, which --help does without
     from tunelab.runs.console import silence_libraries
     from tunelab.training.load_run import load_run
 
@@ -47,7 +47,7 @@ def run(arguments: Any) -> int:
     ensemble = load_ensemble(arguments.run)
     members = ensemble.members if ensemble else [load_run(arguments.run)]
     trained = ensemble or members[0]
-    ask = partial(answer_records, ensemble) if ensemble else partial(prediction.predict_window, members[0])
+    predict = partial(answer_records, ensemble) if ensemble else partial(prediction.predict_window, members[0])
     if trained.note:
         console.say(trained.note)
     settings = trained.settings
@@ -63,34 +63,36 @@ def run(arguments: Any) -> int:
         for member in members:
             setattr(member.task, "max_new_tokens", longest)  # noqa: B010  # only tasks that write have it
     batch_tokens = require_positive("--batch-tokens", arguments.batch_tokens or settings.micro_tokens)
-    belongs = {"input": records.sha256, "model": trained.identity(), "--max-new-tokens": longest}
-    with PartialPredictions(target.with_name(f"{target.name}.partial"), belongs) as kept:
-        if kept.answers:
-            console.say(f"going on after row {len(kept.answers)} of {len(records.rows)}")
-        shown = time.monotonic()
-        for found in prediction.predict_windows(lambda rows: ask(rows, batch_tokens), records.rows, len(kept.answers)):
-            kept.add(found)
-            if time.monotonic() - shown > PROGRESS_SECONDS:
-                console.say(f"row {len(kept.answers)} of {len(records.rows)}")
-                shown = time.monotonic()
-        bad = [place for place, answer in enumerate(kept.answers) if "error" in answer]
+    identity = {"input": records.sha256, "model": trained.identity(), "--max-new-tokens": longest}
+    with PartialPredictions(target.with_name(f"{target.name}.partial"), identity) as partial_predictions:
+        if partial_predictions.answers:
+            console.say(f"continuing after row {len(partial_predictions.answers)} of {len(records.rows)}")
+        last_printed = time.monotonic()
+        for window in prediction.predict_windows(
+            lambda rows: predict(rows, batch_tokens), records.rows, len(partial_predictions.answers)
+        ):
+            partial_predictions.add(window)
+            if time.monotonic() - last_printed > PROGRESS_SECONDS:
+                console.say(f"row {len(partial_predictions.answers)} of {len(records.rows)}")
+                last_printed = time.monotonic()
+        bad = [place for place, answer in enumerate(partial_predictions.answers) if "error" in answer]
         if len(bad) < len(records.rows):
-            write_predictions(target, records, kept.answers)
-        kept.drop()
-    told = [f"{records.where(place)}: {kept.answers[place]['error']}" for place in bad[:5]]
+            write_predictions(target, records, partial_predictions.answers)
+        partial_predictions.drop()
+    first_errors = [f"{records.where(place)}: {partial_predictions.answers[place]['error']}" for place in bad[:5]]
     if len(bad) == len(records.rows):
-        raise DataError(f"none of {len(bad)} rows can be used, so there is no output:\n  " + "\n  ".join(told))
+        raise DataError(f"none of {len(bad)} rows can be used, so there is no output:\n  " + "\n  ".join(first_errors))
     if bad:
-        console.say(f"{len(bad)} rows could not be used, see their `error`:\n  " + "\n  ".join(told))
+        console.say(f"{len(bad)} rows could not be used, see their `error`:\n  " + "\n  ".join(first_errors))
     console.say(f"{len(records.rows) - len(bad)} of {len(records.rows)} rows predicted: {target}")
     return 0
 
 
 def refuse_reserved_columns(columns: Sequence[str]) -> None:
-    """Refuse an input whose columns the output would hide.
+    """Refuse an input with a column of the name of an output column.
 
     Raises:
-        DataError: If there is one.
+        DataError: If it has one.
     """
     from tunelab.errors import DataError
     from tunelab.generation.prediction_files import OUTPUT_COLUMNS
@@ -100,7 +102,7 @@ def refuse_reserved_columns(columns: Sequence[str]) -> None:
 
 
 def require_positive(name: str, value: int) -> int:
-    """The value of an option that counts something.
+    """The value of an option that must be at least 1.
 
     Raises:
         ConfigError: If it is below 1.

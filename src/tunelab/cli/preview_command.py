@@ -1,4 +1,4 @@
-"""`tunelab preview`: the data as a model will see it, before anything is trained."""
+"""`tunelab preview`: the data as the model will see it, before anything is trained."""
 
 import argparse
 from pathlib import Path
@@ -15,18 +15,20 @@ EPILOG = """examples:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what to look at and where to write it."""
+    """Add the options of `tunelab preview`."""
     parser.epilog = EPILOG
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="as for train.py")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings, as for train.py")
     parser.add_argument(
         "--rows", type=int, default=3, help="records to show (%(default)s), evenly spaced over the split"
     )
-    parser.add_argument("--split", choices=("train", "validation", "test"), default="train", help="whose (%(default)s)")
+    parser.add_argument(
+        "--split", choices=("train", "validation", "test"), default="train", help="split to show (%(default)s)"
+    )
     parser.add_argument("--output", type=Path, help="file to write the page to (outputs/preview/NAME.html)")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Read and encode the data as a run would, tell what is in it, write the page."""
+    """Read and encode the data as a run would, print a summary and records, write the page."""
     if arguments.rows < 0:
         raise ConfigError(f"--rows {arguments.rows} is below 0; give how many records to show")
     settings = compose_settings(arguments.overrides)
@@ -45,13 +47,13 @@ def run(arguments: argparse.Namespace) -> int:
     split = encoded.sources.splits[arguments.split]
     if not split.rows:
         raise ConfigError(f"--split {arguments.split}: there is no such split; give data.{arguments.split}=FILE")
-    shown = preview_records(encoded.task, split, encoded.examples[arguments.split], encoded.tokenizer, arguments.rows)
+    records = preview_records(encoded.task, split, encoded.examples[arguments.split], encoded.tokenizer, arguments.rows)
     console.show_data(encoded.counts)
     for title, lines in detail_sections(report):
         console.show_lines(title, lines)
-    of = f"{len(shown)} of {len(split.rows):,} records of {arguments.split}"
+    of = f"{len(records)} of {len(split.rows):,} records of {arguments.split}"
     console.show_lines(f"{of}; trained tokens stand between ⟦ and ⟧" if encoded.task.head == "causal" else of, [])
-    for record in shown:
+    for record in records:
         console.show_record(record.title, [mark_trained(part) for part in record.parts], record.names)
         if record.answer:
             console.say(record.answer)
@@ -61,7 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
         write_text(
             path,
             render_data_page(
-                f"{settings.data['task']} data for {settings.model['path']}", report, shown, arguments.split
+                f"{settings.data['task']} data for {settings.model['path']}", report, records, arguments.split
             ),
         )
     except OSError as fault:

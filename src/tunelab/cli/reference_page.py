@@ -1,7 +1,7 @@
-"""The reference of every group, option and key as one Markdown page, made from the comments in conf/.
+"""The reference of every group, option and key as one Markdown page, from the comments in conf/.
 
-`python -m tunelab.cli.reference_page` prints it; `make reference` writes it to docs/reference.md, and a test holds that
-the page says what the comments say.
+`python -m tunelab.cli.reference_page` prints it; `make reference` writes it to docs/reference.md, and a test holds
+the page against the comments.
 """
 
 import re
@@ -23,7 +23,7 @@ group. A star marks the option that is in force unless another is chosen.
 
 
 def render_reference(conf: Path) -> str:
-    """The page, for the config folder `conf`."""
+    """The reference page of the config folder `conf`."""
     parts = [PAGE_HEADER, "## Keys of every run\n", markdown_key_table(top_level_keys(conf)), ""]
     for group, listed in groupby(group_options(conf), key=lambda option: option.group):
         parts += group_section(conf, group, list(listed))
@@ -36,10 +36,10 @@ def group_section(conf: Path, group: str, listed: list[GroupOption]) -> Iterable
     yield "| option | what it is for |\n|---|---|"
     yield from (f"| `{option.name}`{' *' if option.chosen else ''} | {escape_cell(option.note)} |" for option in listed)
     yield ""
-    told: set[ConfigKey] = set()
+    written: set[ConfigKey] = set()
     for option in sorted(listed, key=lambda option: not option.chosen):
-        fresh = [key for key in qualified_keys(conf / group / f"{option.name}.yaml", group) if key not in told]
-        told |= set(fresh)
+        fresh = [key for key in qualified_keys(conf / group / f"{option.name}.yaml", group) if key not in written]
+        written |= set(fresh)
         if fresh:
             yield f"`{group}={option.name}`\n"
             yield markdown_key_table(fresh)
@@ -47,7 +47,7 @@ def group_section(conf: Path, group: str, listed: list[GroupOption]) -> Iterable
 
 
 def qualified_keys(file: Path, group: str) -> list[ConfigKey]:
-    """The keys of a file of a group by the names that the command line takes."""
+    """The keys of a group's file by the names that the command line takes."""
     text = file.read_text()
     named = re.match(r"# @package (\S+)", text)
     package = named[1] if named else group.replace("/", ".")
@@ -56,13 +56,13 @@ def qualified_keys(file: Path, group: str) -> list[ConfigKey]:
 
 
 def markdown_key_table(listed: Iterable[ConfigKey]) -> str:
-    """Keys with their value and what changing it does."""
+    """A Markdown table of keys: name, value, what changing it does."""
     lines = [f"| `{key.name}` | {f'`{key.value}`' if key.value else ''} | {escape_cell(key.note)} |" for key in listed]
     return "\n".join(["| key | value | what changing it does |", "|---|---|---|", *lines])
 
 
 def escape_cell(text: str) -> str:
-    """A comment as a table cell."""
+    """A comment as a Markdown table cell."""
     return text.replace("|", "\\|")
 
 

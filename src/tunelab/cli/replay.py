@@ -1,6 +1,6 @@
-"""One stage of a run again, as a process of its own: `python -m tunelab.cli.replay MANIFEST STAGE FOLDER`.
+"""One stage of a recorded run, trained again as a process: `python -m tunelab.cli.replay MANIFEST STAGE FOLDER`.
 
-It is what `tunelab reproduce` starts; with several devices Lightning starts it again on each of them.
+`tunelab reproduce` starts it; with several devices Lightning starts it again on each of them.
 """
 
 import json
@@ -20,18 +20,18 @@ from tunelab.training.run import fine_tune
 
 
 def replay_stage(file: Path, number: int, folder: Path) -> None:
-    """Train one stage of the run that a card describes.
+    """Train one stage of the run that a manifest describes.
 
     Args:
-        file: The card.
-        number: Which stage, from 0.
-        folder: The run folder; stages after the first go on in it.
+        file: The manifest, `run.json` of the run.
+        number: Index of the stage, from 0.
+        folder: The run directory; stages after the first resume in it.
     """
-    card = json.loads(file.read_text(encoding="utf-8"))
-    stage = training_stages(card)[number]
+    manifest = json.loads(file.read_text(encoding="utf-8"))
+    stage = training_stages(manifest)[number]
     config = {**stage.config, "resume": str(folder) if number else None}
     callbacks = [] if stage.stop_at is None else [StopAtStep(stage.stop_at)]
-    fine_tune(validate_config(OmegaConf.create(config)), folder, overrides=card["overrides"], callbacks=callbacks)
+    fine_tune(validate_config(OmegaConf.create(config)), folder, overrides=manifest["overrides"], callbacks=callbacks)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""`tunelab report`: what a run, a study or a comparison teaches, as one page."""
+"""`tunelab report`: one page on a run, a study or a comparison."""
 
 import argparse
 from pathlib import Path
@@ -10,7 +10,7 @@ browser, a phone and print; report.md holds the same as text, and each table is 
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare arguments."""
+    """Add the options of `tunelab report`."""
     parser.epilog = EPILOG
     parser.add_argument("paths", nargs="+", metavar="PATH", help="folder of a run or of a search")
     parser.add_argument(
@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Write the report; prints where it is."""
+    """Write the report and print its path."""
     from tunelab.errors import ConfigError
     from tunelab.report.compose import compose_report
     from tunelab.report.render import write_report

@@ -1,4 +1,4 @@
-"""Loads an export as a stranger would: a script of its own, which imports nothing of this project.
+"""Loads an export without this project: a script of its own, which imports nothing of ours.
 
 `run_export.check_export` starts it in an isolated process: FOLDER PROBE.  It prints one JSON object: the ids that the
 exported tokenizer gives, and the largest difference of an output to the probe's.
@@ -28,25 +28,25 @@ def load_export(folder: Path, head: str, labels: int | None) -> Any:
 
 
 def compare(folder: Path, probe: Path) -> None:
-    """Compare, and print what was found."""
-    asked = json.loads(probe.with_suffix(".json").read_text(encoding="utf-8"))
-    wanted: Tensor = load_file(probe)["outputs"]
+    """Load the export, run the probe and print token ids, shape and largest difference."""
+    request = json.loads(probe.with_suffix(".json").read_text(encoding="utf-8"))
+    expected: Tensor = load_file(probe)["outputs"]
     tokenizer: Any = AutoTokenizer.from_pretrained(folder)
-    if asked["messages"]:
-        text = tokenizer.apply_chat_template(asked["messages"], tokenize=False, add_generation_prompt=True)
+    if request["messages"]:
+        text = tokenizer.apply_chat_template(request["messages"], tokenize=False, add_generation_prompt=True)
         ids = tokenizer(text, add_special_tokens=False)["input_ids"]
     else:
-        ids = tokenizer(asked["text"])["input_ids"]
-    model = load_export(folder, asked["head"], asked["labels"]).eval()
-    given = torch.tensor([ids])
+        ids = tokenizer(request["text"])["input_ids"]
+    model = load_export(folder, request["head"], request["labels"]).eval()
+    inputs = torch.tensor([ids])
     with torch.inference_mode():
-        outputs: Tensor = model(input_ids=given, attention_mask=torch.ones_like(given)).logits.float()
-    named = (getattr(model.config, "target_mean", None), getattr(model.config, "target_std", None))
-    mean, std = asked["scale"] or named
+        outputs: Tensor = model(input_ids=inputs, attention_mask=torch.ones_like(inputs)).logits.float()
+    in_config = (getattr(model.config, "target_mean", None), getattr(model.config, "target_std", None))
+    mean, std = request["scale"] or in_config
     if mean is not None and std is not None:
         outputs = outputs * torch.tensor(std) + torch.tensor(mean)
-    fits = outputs.shape[:-1] == wanted.shape[:-1] and outputs.shape[-1] >= wanted.shape[-1]
-    difference = float((outputs[..., : wanted.shape[-1]] - wanted).abs().max()) if fits else None
+    fits = outputs.shape[:-1] == expected.shape[:-1] and outputs.shape[-1] >= expected.shape[-1]
+    difference = float((outputs[..., : expected.shape[-1]] - expected).abs().max()) if fits else None
     print(json.dumps({"ids": ids, "shape": list(outputs.shape), "difference": difference}))
 
 

@@ -1,4 +1,4 @@
-"""The README of an exported model: what it is, how it was made, what it scores, how to load it."""
+"""The README of an exported model: origin, scores, limits, how to load it, data and settings."""
 
 import math
 import re
@@ -10,11 +10,8 @@ from huggingface_hub import EvalResult, ModelCardData
 
 from tunelab.runs.redact import redact
 
-SCORED_SPLITS = {
-    "test": "test",
-    "val": "validation",
-    "train": "train",
-}  # by the prefix of a score; the most telling first
+# Split by the prefix of its scores, the strongest evidence first.
+SCORED_SPLITS = {"test": "test", "val": "validation", "train": "train"}
 SPLIT_LABELS = SCORED_SPLITS | {"base": "test, before training"}
 AUTO_CLASSES = {"text-generation": "AutoModelForCausalLM", "text-classification": "AutoModelForSequenceClassification"}
 
@@ -74,7 +71,7 @@ def render_model_card(
 
 
 def _eval_results(kind: str, title: str, split: str | None, scores: Mapping[str, float]) -> list[EvalResult]:
-    """The scores of one split, as the head of the card lists them."""
+    """The scores of one split, as the YAML head lists them."""
     return [
         EvalResult(
             task_type=kind,
@@ -93,12 +90,12 @@ def _limits(split: str | None, title: str) -> str:
     if split is None:
         measured = "No split was scored, so nothing is known about how well this model does."
     else:
-        seen = {
+        relation = {
             "test": "which took part neither in training nor in choosing the checkpoint",
             "val": "which chose the checkpoint, so expect less on new text; no test split was scored",
             "train": "which the model was trained on, so they say nothing about new text",
         }[split]
-        measured = f"Measured on the {SCORED_SPLITS[split]} split of {title}, {seen}."
+        measured = f"Measured on the {SCORED_SPLITS[split]} split of {title}, {relation}."
     return (
         f"{measured} One training with one seed: a difference to another model may be chance. "
         "Other domains, languages and longer texts were not measured. "
@@ -148,7 +145,7 @@ def _table(rows: Sequence[tuple[str, ...]], titles: tuple[str, ...]) -> str:
 
 
 def _portable_text(value: Any) -> str:
-    """A value as text; of a folder on this machine only the last name, which is all that means anything elsewhere."""
+    """A value as text; of a folder on this machine only the last name, since the rest means nothing elsewhere."""
     text = str(value)
     return Path(text).name if text.startswith(("/", "~")) else text
 

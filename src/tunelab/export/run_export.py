@@ -1,4 +1,4 @@
-"""The export of a finished run, made again from its best checkpoint, and the check that it computes the same."""
+"""The export of a finished run, written from its best checkpoint, and the check of an export in a clean process."""
 
 import json
 import os
@@ -30,7 +30,7 @@ from tunelab.training.evaluate import EvalOutcome
 from tunelab.training.lifecycle import base_model_location, write_export
 from tunelab.training.load_run import TrainedRun
 
-TargetScale = tuple[list[float], list[float]]  # mean and deviation of targets, which outputs are still to be given
+TargetScale = tuple[list[float], list[float]]  # mean and standard deviation of the targets, in the user's units
 
 
 def export_run(trained: TrainedRun, target: Path, format: str) -> TargetScale | None:
@@ -42,7 +42,7 @@ def export_run(trained: TrainedRun, target: Path, format: str) -> TargetScale | 
         format: "merged" or "adapter".
 
     Returns:
-        Of an adapter for numbers: what turns its outputs into the user's units, since its config cannot say it.
+        Of an adapter for regression: the scale of the targets, since its config cannot hold it.
 
     Raises:
         ConfigError: If the run has no adapter that PEFT could load.
@@ -52,11 +52,11 @@ def export_run(trained: TrainedRun, target: Path, format: str) -> TargetScale | 
     folder = trained.folder
     report = folder.read_data_report()
     sources = DataSplits({name: Split() for name in SPLITS}, report["files"], report["notes"])
-    prepared = RunComponents(
+    components = RunComponents(
         trained.settings, trained.task, sources, trained.tokenizer, {}, report["splits"], adapter=trained.adapter
     )
     scores = folder.read_scores() if folder.metrics.is_file() else {}
-    write_export(prepared, folder, EvalOutcome(scores), folder.read_manifest()["overrides"], target)
+    write_export(components, folder, EvalOutcome(scores), folder.read_manifest()["overrides"], target)
     return None
 
 
@@ -88,7 +88,7 @@ def write_adapter_export(trained: TrainedRun, target: Path) -> TargetScale | Non
 
 
 def adapter_card(trained: TrainedRun, scale: TargetScale | None) -> str:
-    """The README of an adapter: what it belongs to, and how it is loaded."""
+    """The README of an adapter: its base model, and how to load it."""
     base, task = base_model_location(trained.settings), trained.task
     labels = task.head_options().get("id2label")
     kind = "CausalLM" if task.head == "causal" else "SequenceClassification"
@@ -104,44 +104,44 @@ def adapter_card(trained: TrainedRun, scale: TargetScale | None) -> str:
 
 
 PROBE_TEXT = "Tell me what is asked here, and answer it."
-MAX_RELATIVE_DIFFERENCE = (
-    1e-3  # difference of an output, as a share of the largest output: another order of summing gives less
-)
-KEPT_VARIABLES = ("PATH", "HOME", "LD_LIBRARY_PATH", "TMPDIR", "HF_HOME", "SYSTEMROOT")  # of the environment
+# Difference of an output as a share of the largest output; another order of summing gives less.
+MAX_RELATIVE_DIFFERENCE = 1e-3
+# Environment variables that the clean process keeps.
+KEPT_VARIABLES = ("PATH", "HOME", "LD_LIBRARY_PATH", "TMPDIR", "HF_HOME", "SYSTEMROOT")
 
 
 @dataclass
 class ExportProbe:
-    """What a trained model gives for one text.
+    """The outputs of a trained model for one text.
 
     Attributes:
-        ids: The tokens of the text, T of them, as training writes it.
-        lead: Tokens of a soft prompt before them; an export has others in their place, or none to show.
-        outputs: Logits (1, lead + T, V), or labels' logits (1, C), or numbers in the user's units (1, C).
-        asked: What the other process needs to know.
+        ids: Token ids of the text, T of them, as training encodes it.
+        soft_prompt_tokens: Number of soft-prompt tokens before them; an export has other ids in their place, or none.
+        outputs: Logits (1, soft_prompt_tokens + T, V) or (1, C); for regression in the user's units (1, C).
+        request: What the clean process needs besides: head, text, messages, labels, scale.
     """
 
     ids: list[int]
-    lead: int
+    soft_prompt_tokens: int
     outputs: Tensor
-    asked: dict[str, Any]
+    request: dict[str, Any]
 
 
 @torch.inference_mode()
 def probe_trained_model(trained: TrainedRun) -> ExportProbe:
-    """Ask the trained model; before it is merged or changed for its export."""
+    """Outputs of the trained model for a fixed text; taken before it is merged or changed for its export."""
     task, model = trained.task, trained.model
-    asked: dict[str, Any] = {"head": task.head, "text": PROBE_TEXT, "messages": None, "scale": None}
-    asked["labels"] = task.head_options().get("num_labels")
+    request: dict[str, Any] = {"head": task.head, "text": PROBE_TEXT, "messages": None, "scale": None}
+    request["labels"] = task.head_options().get("num_labels")
     if task.head == "causal":
         template = getattr(task, "template")  # noqa: B009  # every causal task has one
         ids = template.reply_ids(Conversation((Message("user", PROBE_TEXT),)))
-        lead = soft_prompt_ids(model)
-        given = torch.tensor([[*lead, *ids]], device=model.device)
+        prompt = soft_prompt_ids(model)
+        inputs = torch.tensor([[*prompt, *ids]], device=model.device)
         with PlainAttention(model):
-            outputs = model(input_ids=given, attention_mask=torch.ones_like(given)).logits
-        asked["messages"] = [{"role": "user", "content": PROBE_TEXT}]
-        return ExportProbe(ids, len(lead), outputs.float().cpu(), asked)
+            outputs = model(input_ids=inputs, attention_mask=torch.ones_like(inputs)).logits
+        request["messages"] = [{"role": "user", "content": PROBE_TEXT}]
+        return ExportProbe(ids, len(prompt), outputs.float().cpu(), request)
     ids = trained.tokenizer(PROBE_TEXT)["input_ids"]
     filler = task.filler()
     micro = task.collate([Example(list(ids), filler.target, 0, 0)])
@@ -149,39 +149,42 @@ def probe_trained_model(trained: TrainedRun) -> ExportProbe:
     mean, std = getattr(task, "mean", None), getattr(task, "std", None)
     if mean is not None and std is not None:
         outputs = outputs * torch.tensor(std) + torch.tensor(mean)
-    return ExportProbe(list(ids), 0, outputs, asked)
+    return ExportProbe(list(ids), 0, outputs, request)
 
 
 def check_export(folder: Path, probe: ExportProbe) -> float:
-    """Reload an export in a clean process and compare.
+    """Load an export in a clean process and compare its outputs with the probe.
 
     Returns:
-        The largest difference of an output.
+        The largest absolute difference of an output.
 
     Raises:
-        TuneLabError: If it does not load, reads the text otherwise, or gives something else.
+        TuneLabError: If it does not load, tokenizes the text differently, or computes something else.
     """
     with tempfile.TemporaryDirectory() as place:
         file = Path(place) / "probe.safetensors"
         save_file({"outputs": probe.outputs.contiguous()}, file)
-        file.with_suffix(".json").write_text(json.dumps(probe.asked), encoding="utf-8")
+        file.with_suffix(".json").write_text(json.dumps(probe.request), encoding="utf-8")
         command = [sys.executable, "-I", isolated_check.__file__, str(folder.resolve()), str(file)]
-        clean = {name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ}
-        clean |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error", "CUDA_VISIBLE_DEVICES": ""}
-        done = subprocess.run(command, env=clean, capture_output=True, text=True, check=False)
+        environment = {name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ}
+        environment |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error", "CUDA_VISIBLE_DEVICES": ""}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
-        last = done.stderr.strip().splitlines()[-1:] or ["it said nothing"]
+        last = done.stderr.strip().splitlines()[-1:] or ["it printed nothing"]
         raise TuneLabError(f"{folder} does not load in a clean process, do not use it: {last[0]}")
-    found = json.loads(done.stdout.splitlines()[-1])
-    if found["ids"][-len(probe.ids) :] != probe.ids or len(found["ids"]) - len(probe.ids) not in (0, probe.lead):
+    loaded = json.loads(done.stdout.splitlines()[-1])
+    if loaded["ids"][-len(probe.ids) :] != probe.ids or len(loaded["ids"]) - len(probe.ids) not in (
+        0,
+        probe.soft_prompt_tokens,
+    ):
         raise TuneLabError(
-            f"{folder} writes a text otherwise than training did, do not use it: {found['ids']} instead of {probe.ids}"
+            f"{folder} tokenizes a text differently from training, do not use it: {loaded['ids']}, not {probe.ids}"
         )
-    difference = found["difference"]
+    difference = loaded["difference"]
     bound = MAX_RELATIVE_DIFFERENCE * max(1.0, float(probe.outputs.abs().max()))
     if difference is None or not difference <= bound:
         raise TuneLabError(
-            f"{folder} is another model, do not use it: its outputs have shape {found['shape']} and differ from the "
+            f"{folder} is another model, do not use it: its outputs have shape {loaded['shape']} and differ from the "
             f"trained model's, of shape {list(probe.outputs.shape)}, by up to {difference}"
         )
     return float(difference)

@@ -1,4 +1,4 @@
-"""The trained model as a folder that plain transformers loads, in any process, without this project."""
+"""The trained model as a folder that plain transformers loads without this project."""
 
 import json
 import os
@@ -32,21 +32,21 @@ def export_model(
     card: str,
     chat_template: str | None = None,
     stop_ids: Sequence[int] = (),
-    beside: Callable[[Path], object] = lambda folder: None,
+    extra_files: Callable[[Path], object] = lambda folder: None,
 ) -> None:
     """Write weights, config, tokenizer and model card; the folder appears whole or not at all.
 
-    The weights keep the number format they were trained in.  What only training needs does not leave it: the
-    attention implementation, a cache that is switched off, the marks of the answers in the chat template.
+    The weights keep the dtype they were trained in.  Settings that only training needs are removed: the
+    attention implementation, a disabled cache, the generation tags in the chat template.
 
     Args:
         model: A plain transformers model; adapters are merged before.
-        tokenizer: Its tokenizer; left as it is.
-        folder: Where to; an earlier export there is replaced.
+        tokenizer: Its tokenizer, not changed.
+        folder: The target; an earlier export there is replaced.
         card: Text of README.md.
-        chat_template: The template the model was trained with; the tokenizer's own unless given.
+        chat_template: The template the model was trained with; None keeps the tokenizer's own.
         stop_ids: Tokens that end an answer, besides the end token of the tokenizer and of the base model.
-        beside: Writes more into the folder, before it appears.
+        extra_files: Writes more files into the folder before it appears.
 
     Raises:
         TuneLabError: If the folder cannot be written; an earlier export is then unchanged.
@@ -64,7 +64,7 @@ def export_model(
         for template in part.rglob("*.jinja"):
             template.write_text(strip_generation_tags(template.read_text(encoding="utf-8")), encoding="utf-8")
         (part / "README.md").write_text(card, encoding="utf-8")
-        beside(part)
+        extra_files(part)
         replace_folder(part, folder)
     except (OSError, SafetensorError) as fault:
         need = f"{sum(weight.numel() * weight.element_size() for weight in model.parameters()):,}"
@@ -74,9 +74,9 @@ def export_model(
 
 
 def strip_generation_tags(template: str) -> str:
-    """A chat template without the tags that mark what the assistant says.
+    """A chat template without the tags that mark the assistant's answers.
 
-    Only transformers knows `{% generation %}`; other readers of a template stop at it.  A comment takes the place of
+    Only transformers knows `{% generation %}`; other renderers raise an error on it.  A comment takes the place of
     each tag, since a comment trims the white space around it by the same rules: the rendered text stays the same.
     """
     return GENERATION_TAG.sub(r"{#\1 \2#}", template)
@@ -114,7 +114,7 @@ def verify_export(folder: Path, ids: Tensor, logits: Tensor, head: Literal["caus
 
 
 def _clean_config(path: Path, *, decoder: bool) -> None:
-    """Undo in the written config what training switched; the model itself goes on as it is."""
+    """Undo in the written config what training switched; the model itself is not changed."""
     config = json.loads(path.read_text(encoding="utf-8"))
     for part in [config, *(value for value in config.values() if isinstance(value, dict))]:
         part.pop("_attn_implementation", None)
@@ -127,22 +127,22 @@ def _clean_config(path: Path, *, decoder: bool) -> None:
 def _set_generation_tokens(
     path: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, stop_ids: Sequence[int]
 ) -> None:
-    """Say which tokens start, end and pad an answer.
+    """Write which tokens start, end and pad an answer.
 
     A base model often names no end token, or one its tokenizer lacks; generation then runs to the length limit.
     """
     generation = json.loads(path.read_text(encoding="utf-8"))
-    named = generation.get("eos_token_id")
-    ends = [tokenizer.eos_token_id, *stop_ids, *(named if isinstance(named, list) else [named])]
+    own = generation.get("eos_token_id")
+    ends = [tokenizer.eos_token_id, *stop_ids, *(own if isinstance(own, list) else [own])]
     size = model.config.get_text_config().vocab_size
     known = [end for end in dict.fromkeys(ends) if end is not None and 0 <= end < size]
-    wanted = {
+    token_ids = {
         "eos_token_id": known[0] if len(known) == 1 else known or None,
         "bos_token_id": tokenizer.bos_token_id,
         "pad_token_id": tokenizer.pad_token_id if tokenizer.pad_token_id is not None else next(iter(known), None),
     }
     generation.pop("use_cache", None)
-    for name, value in wanted.items():
+    for name, value in token_ids.items():
         generation.pop(name, None)
         if value is not None:
             generation[name] = value
@@ -154,7 +154,7 @@ def _write_json(path: Path, value: Any) -> None:
 
 
 def replace_folder(part: Path, folder: Path) -> None:
-    """Put a whole folder in the place of another: its bytes first, then its name."""
+    """Replace a folder by a finished one: its bytes reach the disk first, then its name."""
     for file in part.rglob("*"):
         if file.is_file():
             with file.open("rb") as handle:
@@ -177,7 +177,7 @@ def replace_folder(part: Path, folder: Path) -> None:
 
 
 def _as_os_error(fault: Exception) -> OSError:
-    """The fault of the system behind a fault of safetensors, which keeps its number in the text only."""
+    """The OS error behind an error of safetensors, which has its number in the text only."""
     if isinstance(fault, OSError):
         return fault
     number = re.search(r"os error (\d+)", str(fault))

@@ -180,5 +180,5 @@ def log_study_report(logger: Mapping[str, Any], folder: StudyFolder, page: Path,
         )
         if run is not None:
             run.log_metrics({f"study/{name}": value for name, value in found.items()})
-            run.show(RunResults(scores=found, files={"report": page}))
+            run.log_results(RunResults(scores=found, files={"report": page}))
             run.finish("success")

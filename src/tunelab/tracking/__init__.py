@@ -1,1 +1,1 @@
-"""Trackers: the curves file always, and W&B, TensorBoard or Trackio on request."""
+"""Loggers of a run: metrics.csv always, and W&B, TensorBoard or Trackio on request."""

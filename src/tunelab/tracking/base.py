@@ -1,4 +1,4 @@
-"""What trackers share: base loggers that never end a training, the results they show, tables."""
+"""Base classes of the loggers, the results of a run that they log, and tables of these."""
 
 import logging
 from argparse import Namespace
@@ -17,7 +17,7 @@ _log = logging.getLogger(__name__)
 
 
 class UnnamedLogger(Logger):
-    """A logger whose name and version are in no checkpoint's path, and that is given the config when it is made."""
+    """A logger without name and version, so that neither becomes part of a checkpoint's path."""
 
     @property
     @override
@@ -31,14 +31,14 @@ class UnnamedLogger(Logger):
 
     @override
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
-        pass  # known from the start, or in config.yaml
+        pass  # the constructor has them, or config.yaml
 
 
 class FaultTolerantLogger(UnnamedLogger):
-    """A tracker of another project: what it meets must not end a training, since metrics.csv holds the same curves.
+    """A logger whose errors never stop a training, since metrics.csv holds the same curves.
 
     Args:
-        title: What the tracker is called in a message.
+        title: Name of the tracker in warnings.
     """
 
     def __init__(self, title: str) -> None:
@@ -46,8 +46,8 @@ class FaultTolerantLogger(UnnamedLogger):
         self._title = title
         self._warned = False
 
-    def guard(self, what: str, action: Callable[[], Any]) -> None:
-        """Do something with the tracker; the first fault is told, later ones are not."""
+    def attempt(self, what: str, action: Callable[[], Any]) -> None:
+        """Call `action`; its first error is logged as a warning, later ones are dropped."""
         try:
             action()
         except Exception as fault:
@@ -58,7 +58,7 @@ class FaultTolerantLogger(UnnamedLogger):
 
 
 def redacted_first_line(fault: Exception) -> str:
-    """A fault in one line, without secrets."""
+    """Type and first line of an error, with secrets blacked out."""
     text = str(fault).strip().splitlines()
     return redact(f"{type(fault).__name__}: {text[0]}" if text else type(fault).__name__)  # type: ignore[no-any-return]
 
@@ -68,14 +68,14 @@ TableCell = str | float | int | bool | None
 
 @dataclass(frozen=True)
 class RunResults:
-    """The results of a run, ready to be shown.
+    """The final results of a run, as loggers take them.
 
     Attributes:
         scores: By flat name, such as `test/f1`; finite.
         labels: Class names, C of them; empty where there are no classes.
-        confusion: Rows of each real class that were given each class, (C, C), by split.
-        predictions: Rows of the test split with what was predicted; those that are wrong come first.
-        files: What is kept beside the run, by kind (`export`, `report`): a file or a folder each.
+        confusion: Number of rows by true class and predicted class, (C, C), by split.
+        predictions: Rows of the test split with their prediction; the worst come first.
+        files: Files and folders to upload, by kind (`export`, `report`).
     """
 
     scores: Mapping[str, float] = field(default_factory=dict)
@@ -87,59 +87,59 @@ class RunResults:
 
 @runtime_checkable
 class ResultsLogger(Protocol):
-    """A tracker that can show results."""
+    """A logger that takes final results."""
 
-    def show(self, shown: RunResults) -> None:
-        """Show them; called once, after the last score and before the run is closed."""
+    def log_results(self, results: RunResults) -> None:
+        """Log the results; called once, after the last score and before the run is closed."""
 
 
 @runtime_checkable
 class HistogramLogger(Protocol):
-    """A tracker that can draw how values spread."""
+    """A logger that takes histograms."""
 
     def log_histograms(self, values: Mapping[str, Tensor], step: int) -> None:
-        """Draw each tensor's values at an optimizer step, by name of parameter."""
+        """Log a histogram of each tensor, by name of parameter, at an optimizer step."""
 
 
 def records_table(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[TableCell]]]:
-    """Records as a table: every column that any record has, and one line for each record.
+    """Columns and lines of a table of records, with every column that any record has.
 
-    A distribution over classes becomes the share of the likeliest one, a list the text of its parts.
+    A distribution over classes becomes the probability of the likeliest one, a list the text of its items.
     """
     columns = list(dict.fromkeys(name for row in rows for name in row))
     return columns, [[_table_cell(row.get(name)) for name in columns] for row in rows]
 
 
-def confusion_tables(shown: RunResults) -> dict[str, tuple[list[str], list[list[Any]]]]:
-    """Each confusion matrix as columns and lines, one line for each real class, by the name of its table."""
+def confusion_tables(results: RunResults) -> dict[str, tuple[list[str], list[list[Any]]]]:
+    """Columns and lines of each confusion matrix, one line for each true class, by table name."""
     return {
         f"{split}/confusion": (
-            ["real \\ predicted", *shown.labels],
-            [[label, *counted] for label, counted in zip(shown.labels, counts, strict=True)],
+            ["true \\ predicted", *results.labels],
+            [[label, *line] for label, line in zip(results.labels, counts, strict=True)],
         )
-        for split, counts in shown.confusion.items()
+        for split, counts in results.confusion.items()
     }
 
 
 def worst_predictions(rows: Sequence[Mapping[str, Any]], most: int) -> list[Mapping[str, Any]]:
-    """At most `most` rows, those furthest from what was wanted first, else in their order."""
+    """At most `most` rows, largest error first, rows of equal error in their order."""
     return sorted(rows, key=_prediction_error, reverse=True)[:most]
 
 
 def markdown_table(columns: Sequence[str], lines: Sequence[Sequence[Any]]) -> str:
-    """A table in Markdown; line breaks and bars in a cell are written so that the table holds."""
-    written = [[str(cell).replace("|", "\\|").replace("\n", " ⏎ ") for cell in line] for line in [columns, *lines]]
-    return "\n".join(["| " + " | ".join(line) + " |" for line in [written[0], ["---"] * len(columns), *written[1:]]])
+    """A table in Markdown, with line breaks and bars in cells escaped."""
+    escaped = [[str(cell).replace("|", "\\|").replace("\n", " ⏎ ") for cell in line] for line in [columns, *lines]]
+    return "\n".join(["| " + " | ".join(line) + " |" for line in [escaped[0], ["---"] * len(columns), *escaped[1:]]])
 
 
 def _prediction_error(row: Mapping[str, Any]) -> float:
-    """How far a prediction lies from what was wanted: 0 where it is right."""
-    said = row.get("prediction")
+    """Error of a prediction: 0 where it is correct, of a number the distance, else 1."""
+    predicted = row.get("prediction")
     if "exact_match" in row:
         return 1.0 - float(row["exact_match"])
-    if isinstance(said, int | float) and isinstance(row.get("target"), int | float):
-        return abs(float(said) - float(row["target"]))
-    return float(said != row.get("label", row.get("target", said)))
+    if isinstance(predicted, int | float) and isinstance(row.get("target"), int | float):
+        return abs(float(predicted) - float(row["target"]))
+    return float(predicted != row.get("label", row.get("target", predicted)))
 
 
 def _table_cell(value: Any) -> TableCell:

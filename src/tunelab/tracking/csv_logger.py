@@ -1,4 +1,4 @@
-"""The curves of a run as one wide CSV file: the source of truth that every report reads."""
+"""`metrics.csv`, the curves of a run as one wide table: what every report reads."""
 
 import csv
 import io
@@ -26,7 +26,7 @@ def read_curve_rows(path: Path) -> tuple[list[str], list[CurveRow]]:
 
 
 class CurveLogger(UnnamedLogger):
-    """Writes `metrics.csv`: step, epoch, then a column per metric; a row per step and epoch.
+    """Writes `metrics.csv`: step, epoch, then a column per metric; one row per step and epoch.
 
     Every row reaches the file at once.  What is logged in several parts for the same step and epoch (training,
     then validation) shares a row.  A metric seen for the first time adds a column, for which the file is written
@@ -35,7 +35,7 @@ class CurveLogger(UnnamedLogger):
     Steps are Lightning's: the first optimizer step is step 0.
 
     Args:
-        folder: The run folder.
+        folder: The run directory.
         resume_from_step: Optimizer steps already done.  Their rows are kept; later ones are dropped, because this
             run writes them again.  None starts a new file.
     """
@@ -59,7 +59,7 @@ class CurveLogger(UnnamedLogger):
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         if not self._started:
-            self._begin()
+            self._start()
         fresh = {name: repr(value) for name, value in metrics.items()}
         fresh["step"] = str(0 if step is None else step)
         fresh.setdefault("epoch", "")
@@ -69,7 +69,7 @@ class CurveLogger(UnnamedLogger):
         else:
             self._tail, self._tail_start = [fresh], self._open().seek(0, os.SEEK_END)
         if new_columns:
-            self._widen(new_columns)
+            self._add_columns(new_columns)
         self._write_tail()
 
     @override
@@ -87,41 +87,41 @@ class CurveLogger(UnnamedLogger):
                 return
         self._tail.append(fresh)
 
-    def _begin(self) -> None:
+    def _start(self) -> None:
         self._started = True
         rows: list[CurveRow] = []
         self._columns = ["step", "epoch"]
         if self._resume_from_step is not None and self.path.is_file():
             columns, rows = read_curve_rows(self.path)
             rows = [row for row in rows if int(row["step"]) < self._resume_from_step]
-            used = {name for row in rows for name in row}  # what only dropped rows had is no column yet
+            used = {name for row in rows for name in row}  # a metric that only dropped rows had is no column yet
             self._columns += [name for name in columns if name in used and name not in self._columns]
-        self._replace(rows)
+        self._rewrite(rows)
 
-    def _widen(self, names: list[str]) -> None:
+    def _add_columns(self, names: list[str]) -> None:
         stream = self._open()
         stream.truncate(self._tail_start)
         _, rows = read_curve_rows(self.path)
         self._columns += names
         tail = self._tail
-        self._replace(rows)
+        self._rewrite(rows)
         self._tail, self._tail_start = tail, self._open().seek(0, os.SEEK_END)
 
-    def _replace(self, rows: list[CurveRow]) -> None:
+    def _rewrite(self, rows: list[CurveRow]) -> None:
         """Write the whole file beside itself and swap it in, so that a crash leaves the old one or the new one."""
         self.finalize("rewritten")
         newest = rows[-1]["step"] if rows else None
         self._tail = [row for row in rows if row["step"] == newest]
-        settled = [row for row in rows if row["step"] != newest]
+        older = [row for row in rows if row["step"] != newest]
         beside = self.path.with_name(self.path.name + ".part")
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with beside.open("wb") as stream:
             stream.write(_csv_line(self._columns))
-            for row in settled:
-                stream.write(self._row(row))
+            for row in older:
+                stream.write(self._encode_row(row))
             self._tail_start = stream.tell()
             for row in self._tail:
-                stream.write(self._row(row))
+                stream.write(self._encode_row(row))
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(beside, self.path)
@@ -129,11 +129,11 @@ class CurveLogger(UnnamedLogger):
     def _write_tail(self) -> None:
         stream = self._open()
         stream.seek(self._tail_start)
-        stream.write(b"".join(self._row(row) for row in self._tail))
+        stream.write(b"".join(self._encode_row(row) for row in self._tail))
         stream.truncate()
         stream.flush()
 
-    def _row(self, row: CurveRow) -> bytes:
+    def _encode_row(self, row: CurveRow) -> bytes:
         return _csv_line([row.get(name, "") for name in self._columns])
 
     def _open(self) -> BinaryIO:

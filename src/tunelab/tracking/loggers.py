@@ -1,4 +1,4 @@
-"""The loggers of a run, made from the logger block, and what the run is called in a tracker."""
+"""The loggers of a run, built from the logger block, and the run's name in a tracker."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from importlib.util import find_spec
@@ -21,7 +21,7 @@ ARTIFACTS = ("report", "export")
 
 
 def logger_faults(config: Mapping[str, Any]) -> list[str]:
-    """Every fault of a logger block, each as one sentence with a way out; loads nothing."""
+    """Every fault of a logger block, each as one sentence with a way out; imports no tracker."""
     kind = str(config.get("kind") or "csv")
     faults = []
     if kind not in LOGGER_KINDS:
@@ -47,20 +47,20 @@ def build_loggers(
     """Build and start the loggers of a run.
 
     Args:
-        config: The logger block of the config; `kind` says which.
-        folder: The run folder.
+        config: The logger block of the config.
+        folder: The run directory.
         run_config: The resolved config, as plain values.
-        name: What the run is called in a tracker.
+        name: The run's name in a tracker.
         monitor: The score that the best checkpoint follows.
         mode: `min` or `max`.
-        resume_from_step: Optimizer steps already done when the run goes on; None for a new one.
+        resume_from_step: Optimizer steps already done when the run is resumed; None for a new one.
         tell: Receives lines for the user.
 
     Returns:
-        The curves file first, then at most one other.  Close them with `finish_loggers`.
+        The CSV logger first, then at most one other.  Close them with `finish_loggers`.
 
     Raises:
-        ConfigError: If the block cannot be honoured.
+        ConfigError: If the block has a fault.
     """
     if faults := logger_faults(config):
         raise ConfigError.listing(faults)
@@ -99,10 +99,10 @@ def build_loggers(
 
 @rank_zero_only
 def finish_loggers(loggers: Sequence[Logger], status: str) -> None:
-    """Close every logger; to be called in a `finally`, also after a fault.
+    """Close every logger; to be called in a `finally`, also after an error.
 
     Args:
-        loggers: What `build_loggers` gave.
+        loggers: The result of `build_loggers`.
         status: `success`, `failed`, `preempted` or `interrupted`.
     """
     for logger in loggers:
@@ -114,8 +114,8 @@ def finish_loggers(loggers: Sequence[Logger], status: str) -> None:
 
 MAX_TITLE_LENGTH = 120  # characters; W&B takes 128
 
-# Words that say where a run goes or how it is watched, not what it tries.
-_UNTELLING_PREFIXES = (
+# Overrides that say where a run is written or how it is watched, not what it tries.
+_UNINFORMATIVE_PREFIXES = (
     "hydra.",
     "logger",
     "trial.",
@@ -129,21 +129,22 @@ _UNTELLING_PREFIXES = (
 )
 
 
-def run_title(place: str, words: Sequence[str], shared: Collection[str] = ()) -> str:
-    """Name a run after what sets it apart.
+def run_title(place: str, overrides: Sequence[str], shared: Collection[str] = ()) -> str:
+    """The name of a run: its place, then the overrides that set it apart.
 
     Args:
-        place: Where it stands, as a run folder or a trial's number; always first, so that no two runs share a name.
-        words: What its command line changed.
-        shared: Words that every run beside it has too, such as what all trials of a study were given.
+        place: Run directory or number of the trial; always first, so that no two runs share a name.
+        overrides: The overrides of its command line.
+        shared: Overrides that every run beside it has too, such as those of all trials of a study.
 
     Returns:
-        The place, then the telling words, cut at whole words to 120 characters.
+        At most 120 characters, cut between overrides.
     """
-    telling = [word for word in words if word not in shared and not word.lstrip("+~").startswith(_UNTELLING_PREFIXES)]
-    found = place
-    for word in telling:
-        if len(found) + len(word) + 2 > MAX_TITLE_LENGTH:
-            return f"{found} …"
-        found = f"{found} {word}"
-    return found
+    title = place
+    for override in overrides:
+        if override in shared or override.lstrip("+~").startswith(_UNINFORMATIVE_PREFIXES):
+            continue
+        if len(title) + len(override) + 2 > MAX_TITLE_LENGTH:
+            return f"{title} …"
+        title = f"{title} {override}"
+    return title

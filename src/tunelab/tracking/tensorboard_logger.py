@@ -1,4 +1,4 @@
-"""TensorBoard as users review runs in it: curves, the hyper-parameters of each run beside its scores, tables."""
+"""The TensorBoard logger: curves, histograms, tables, and hyper-parameters beside final scores."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,16 +16,16 @@ PlainValue = str | float | int | bool
 
 
 class TensorBoard(TensorBoardLogger):
-    """Writes events below the run folder.
+    """Writes event files below the run directory.
 
     The HParams page compares runs by settings and final scores, so both are written at the end, once, with the
     scores under their own names: Lightning writes a placeholder at the start, which the page then shows as a score
-    of -1 for every run that is still at work.
+    of -1 for every run that is still training.
 
     Args:
-        folder: The run folder.
+        folder: The run directory.
         run_config: The resolved config of the run; secrets are taken out.
-        resume_from_step: Optimizer steps already done; later events come from a run that was cut off, and
+        resume_from_step: Optimizer steps already done; later events come from a run that was interrupted, and
             TensorBoard hides them.
     """
 
@@ -35,36 +35,36 @@ class TensorBoard(TensorBoardLogger):
 
     @override
     def log_hyperparams(self, params: Any, metrics: Any = None, step: int | None = None) -> None:
-        pass  # `show` writes them beside the scores
+        pass  # `log_results` writes them beside the scores
 
     @rank_zero_only
     def log_histograms(self, values: Mapping[str, Tensor], step: int) -> None:
-        """Draw how each tensor's values spread, by name of parameter."""
+        """Log a histogram of each tensor, by name of parameter."""
         for name, value in values.items():
-            flat = value.detach().float().flatten()
-            self.experiment.add_histogram(f"gradients/{name}", flat[flat.isfinite()], step)
+            entries = value.detach().float().flatten()
+            self.experiment.add_histogram(f"gradients/{name}", entries[entries.isfinite()], step)
 
     @rank_zero_only
-    def show(self, shown: RunResults) -> None:
-        """Write settings and scores for the HParams page, and confusion matrix and predictions as texts."""
+    def log_results(self, results: RunResults) -> None:
+        """Write settings and scores for the HParams page, confusion matrix and predictions as texts."""
         writer: Any = self.experiment
-        for summary in as_hyper_parameters(self._settings, dict.fromkeys(shown.scores, 0.0)):
+        for summary in as_hyper_parameters(self._settings, dict.fromkeys(results.scores, 0.0)):
             writer.file_writer.add_summary(summary)
-        for name, value in shown.scores.items():
+        for name, value in results.scores.items():
             writer.add_scalar(name, value, 0)
-        for name, (columns, lines) in confusion_tables(shown).items():
+        for name, (columns, lines) in confusion_tables(results).items():
             writer.add_text(name, markdown_table(columns, lines))
-        if shown.predictions:
-            writer.add_text("test/predictions", markdown_table(*records_table(redact(list(shown.predictions)))))
+        if results.predictions:
+            writer.add_text("test/predictions", markdown_table(*records_table(redact(list(results.predictions)))))
         writer.flush()
 
 
 def flatten_settings(nested: Mapping[str, Any], above: str = "") -> dict[str, PlainValue]:
-    """Nested settings by dotted name; None and empty lists stand as texts, because the page takes plain values."""
-    found: dict[str, PlainValue] = {}
+    """Nested settings by dotted name; None and lists as text, because the HParams page takes plain values."""
+    values: dict[str, PlainValue] = {}
     for key, value in nested.items():
         if isinstance(value, Mapping):
-            found |= flatten_settings(value, f"{above}{key}.")
+            values |= flatten_settings(value, f"{above}{key}.")
         else:
-            found[f"{above}{key}"] = value if isinstance(value, str | float | int | bool) else str(value)
-    return found
+            values[f"{above}{key}"] = value if isinstance(value, str | float | int | bool) else str(value)
+    return values

@@ -1,4 +1,4 @@
-"""Trackio as a Lightning logger: a local dashboard that needs neither an account nor a network."""
+"""The Trackio logger: a local dashboard that needs neither an account nor a network."""
 
 import io
 from collections.abc import Callable, Mapping
@@ -17,11 +17,11 @@ class TrackioRun(FaultTolerantLogger):
 
     Args:
         project: Runs of one project share a dashboard.
-        name: What the run is called; a run that goes on keeps it.
+        name: Name of the run; a resumed run keeps it.
         group: Runs of one group are listed together; None for none.
         run_config: The resolved config of the run; secrets are taken out.
-        resume: Whether the run goes on.
-        tell: Receives the one line that says how to look at it.
+        resume: Whether the run is resumed.
+        tell: Receives the one line that says how to open the dashboard.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class TrackioRun(FaultTolerantLogger):
                 config=redact(run_config),
                 resume="allow" if resume else "never",
                 embed=False,
-                auto_log_gpu=False,  # train/memory and its kin say it with the steps they belong to
+                auto_log_gpu=False,  # train/memory has it at the steps that it belongs to
                 auto_log_cpu=False,
             )
         tell(f"Trackio: look with: trackio show --project {redact(project)}")
@@ -55,25 +55,25 @@ class TrackioRun(FaultTolerantLogger):
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         if self._run is not None:
-            self.guard("log", lambda: self._run.log(dict(metrics), step=step))
+            self.attempt("log", lambda: self._run.log(dict(metrics), step=step))
 
     @rank_zero_only
-    def show(self, shown: RunResults) -> None:
-        """Put the predictions on the run's page; Trackio has no chart for a confusion matrix, so it is a table."""
+    def log_results(self, results: RunResults) -> None:
+        """Log predictions and confusion matrices as tables; Trackio has no chart for the latter."""
         import trackio  # as above
 
-        tables = confusion_tables(shown)
-        if shown.predictions:
-            columns, rows = records_table(redact(list(shown.predictions)))
+        tables = confusion_tables(results)
+        if results.predictions:
+            columns, rows = records_table(redact(list(results.predictions)))
             tables["test/predictions"] = columns, [list(row) for row in rows]
         logged = {name: trackio.Table(columns, lines) for name, (columns, lines) in tables.items()}
         if self._run is not None:
-            self.guard("show", lambda: self._run.log(logged))
+            self.attempt("log results", lambda: self._run.log(logged))
 
     @override
     @rank_zero_only
     def finalize(self, status: str) -> None:
-        """Nothing: Lightning calls this after each of its passes, `finish` closes the run."""
+        """Do nothing: Lightning calls this after each of its loops; `finish` closes the run."""
 
     @rank_zero_only
     def finish(self, status: str) -> None:
@@ -82,5 +82,5 @@ class TrackioRun(FaultTolerantLogger):
             import trackio  # as above
 
             with redirect_stdout(io.StringIO()):
-                self.guard("finish", trackio.finish)  # the run's own `finish` would be called again when Python ends
+                self.attempt("finish", trackio.finish)  # the run's own `finish` would be called again when Python ends
             self._run = None

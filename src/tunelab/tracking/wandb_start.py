@@ -1,6 +1,6 @@
-"""Start of a W&B run: online or offline, its name and id, and the one line that says how to look at it.
+"""Start of a W&B run: online or offline, its name and id, and one line that says how to open it.
 
-Left to itself, wandb asks for a key on a terminal, raises without one, and waits 90 seconds for a network.
+Left alone, wandb prompts for a key on a terminal, raises without one, and waits 90 seconds for a network.
 """
 
 import os
@@ -18,24 +18,24 @@ from tunelab.runs.redact import redact
 from tunelab.tracking.wandb_logger import WandbRun
 
 WANDB_MODES = ("auto", "online", "offline", "disabled")
-_OLD_NAMES = {"run": "online", "dryrun": "offline"}  # what wandb also accepts in WANDB_MODE
+_MODE_ALIASES = {"run": "online", "dryrun": "offline"}  # wandb accepts these in WANDB_MODE too
 
 
 class ModeChoice(NamedTuple):
-    """What was decided and why."""
+    """The mode of a W&B run and the reason for it."""
 
     mode: str  # online, offline or disabled
     reason: str
-    explicit: bool  # somebody asked for this mode, so it needs no hint
+    is_explicit: bool  # the user chose this mode, so it needs no hint
 
 
 def choose_wandb_mode(
     env: Mapping[str, str], netrc_text: str | None, config: Mapping[str, Any], *, hosts: tuple[str, ...] = ()
 ) -> ModeChoice:
-    """Decide from the config, the environment and stored logins, in this order.
+    """The mode from the config, the environment and stored logins, in this order.
 
-    An explicit `mode` in the config wins, then WANDB_MODE, then whether a key for the host is at hand.  `online`
-    without any key becomes offline: wandb would stop and ask.
+    An explicit `mode` in the config wins, then WANDB_MODE, then whether there is a key for the host.  `online`
+    without any key becomes offline: wandb would stop and prompt.
 
     Args:
         env: Environment variables.
@@ -46,27 +46,27 @@ def choose_wandb_mode(
     Raises:
         ConfigError: If the mode is unknown.
     """
-    asked, source = str(config.get("mode") or "auto"), "logger.mode"
-    if asked == "auto" and env.get("WANDB_MODE"):
-        asked, source = _OLD_NAMES.get(env["WANDB_MODE"], env["WANDB_MODE"]), "WANDB_MODE"
-    if asked not in WANDB_MODES:
-        raise ConfigError(f"{source} is {asked!r}; wandb would refuse it; choose one of {', '.join(WANDB_MODES)}")
+    mode, source = str(config.get("mode") or "auto"), "logger.mode"
+    if mode == "auto" and env.get("WANDB_MODE"):
+        mode, source = _MODE_ALIASES.get(env["WANDB_MODE"], env["WANDB_MODE"]), "WANDB_MODE"
+    if mode not in WANDB_MODES:
+        raise ConfigError(f"{source} is {mode!r}; wandb would refuse it; choose one of {', '.join(WANDB_MODES)}")
     key = _key_source(env, netrc_text, hosts)
-    if asked in ("offline", "disabled"):
-        return ModeChoice(asked, f"{source}={asked}", True)
+    if mode in ("offline", "disabled"):
+        return ModeChoice(mode, f"{source}={mode}", True)
     if key is None:
-        reason = "no W&B key found" if asked == "auto" else f"{source}=online, but no W&B key was found"
+        reason = "no W&B key found" if mode == "auto" else f"{source}=online, but no W&B key was found"
         return ModeChoice("offline", reason, False)
-    return ModeChoice("online", f"key from {key}", asked == "online")
+    return ModeChoice("online", f"key from {key}", mode == "online")
 
 
 def _key_source(env: Mapping[str, str], netrc_text: str | None, hosts: tuple[str, ...]) -> str | None:
     for name in ("WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE"):
         if env.get(name, "").strip():
             return name
-    own = urlsplit(env.get("WANDB_BASE_URL", "")).netloc
-    wanted = (own,) if own else hosts
-    return "netrc" if netrc_text is not None and _has_login(netrc_text, wanted) else None
+    server = urlsplit(env.get("WANDB_BASE_URL", "")).netloc
+    hosts = (server,) if server else hosts
+    return "netrc" if netrc_text is not None and _has_login(netrc_text, hosts) else None
 
 
 def _has_login(text: str, hosts: tuple[str, ...]) -> bool:
@@ -109,28 +109,28 @@ def start_wandb(
     resume_from_step: int | None = None,
     tell: Callable[[str], None] = print,
 ) -> WandbRun | None:
-    """Start a W&B run as `choose_mode` decides; on the main process only.
+    """Start a W&B run in the mode that `choose_wandb_mode` returns; on the main process only.
 
     Args:
         config: The logger block: mode, project, entity, group, job_type, tags, notes.
-        folder: The run folder; everything goes to `wandb` in it.
+        folder: The run directory; everything goes to `wandb` in it.
         run_config: The resolved config of the run; secrets are taken out.
-        name: What the run is called unless `config` has a name.
+        name: Name of the run unless `config` has one.
         monitor: The score that the best checkpoint follows; the run's summary keeps its best value.
         mode: `min` or `max`: which value of `monitor` is best.
-        resume_from_step: Not None when the run goes on: it keeps its W&B id.
-        tell: Receives the one line that says how to look at an offline run.
+        resume_from_step: Not None when the run is resumed: it keeps its W&B id.
+        tell: Receives the one line that says how to open an offline run.
 
     Returns:
         The logger; None if W&B is disabled, or on another process than the main one.
 
     Raises:
-        ConfigError: If the asked mode is unknown.
+        ConfigError: If the mode is unknown.
     """
     choice = choose_wandb_mode(os.environ, read_netrc(os.environ), config, hosts=_login_hosts())
     if choice.mode == "disabled" or not is_main_process():
         return None
-    start = {
+    arguments = {
         "project": config.get("project") or os.environ.get("WANDB_PROJECT") or "tunelab",
         "entity": config.get("entity"),
         "group": config.get("group"),
@@ -141,9 +141,11 @@ def start_wandb(
         "id": config.get("id") or _wandb_run_id(folder, keep=resume_from_step is not None),
         "config": redact(run_config),
     }
-    start = {key: value if key == "config" else redact(value) for key, value in start.items() if value is not None}
-    run = WandbRun(folder, mode=choice.mode, start=start, monitor=monitor, best=mode)
-    run.begin()
+    arguments = {
+        key: value if key == "config" else redact(value) for key, value in arguments.items() if value is not None
+    }
+    run = WandbRun(folder, mode=choice.mode, init_arguments=arguments, monitor=monitor, monitor_mode=mode)
+    run.start()
     if run.mode == "offline" and run.experiment is not None:
         tell(_offline_hint(choice, folder / "wandb"))
     return run
@@ -151,15 +153,15 @@ def start_wandb(
 
 def _offline_hint(choice: ModeChoice, folder: Path) -> str:
     look = f"look with: wandb leet {folder}"
-    if choice.explicit and choice.mode == "offline":
+    if choice.is_explicit and choice.mode == "offline":
         return f"W&B is offline; {look}"
     reason = choice.reason if choice.mode == "offline" else "no answer from the server"
     return f"W&B is offline ({reason}); {look} | upload with: wandb login && wandb sync {folder}/offline-run-*"
 
 
 def _login_hosts() -> tuple[str, ...]:
-    """Hosts whose login wandb would use: the configured server and, where it is a front, the one behind it."""
-    import wandb  # as above
+    """Hosts whose login wandb would use: the configured server and the one behind it, if it is a proxy."""
+    import wandb  # half a second that runs without wandb need not pay
 
     try:
         server = str(wandb.setup().settings.base_url)
@@ -175,7 +177,7 @@ def _login_hosts() -> tuple[str, ...]:
 
 
 def _wandb_run_id(folder: Path, *, keep: bool) -> str:
-    """The id of this run folder's W&B run: a fresh one, or the one it had when the run goes on."""
+    """The W&B id of this run directory: a new one, or its former one when the run is resumed."""
     note = folder / "wandb" / "id.txt"
     if keep and note.is_file() and (known := note.read_text(encoding="utf-8").strip()):
         return known

@@ -19,7 +19,7 @@ def log_results(prepared: RunComponents, folder: RunDirectory, outcome: EvalOutc
     if showing:
         shown = gather_results(prepared, folder, outcome)
         for logger in showing:
-            logger.show(shown)
+            logger.log_results(shown)
 
 
 def gather_results(prepared: RunComponents, folder: RunDirectory, outcome: EvalOutcome) -> RunResults:

@@ -296,7 +296,7 @@ def write_export(
         plain.tokenizer,
         target or folder.export,
         card=text,
-        beside=lambda part: write_peft_adapter(
+        extra_files=lambda part: write_peft_adapter(
             prepared.adapter, plain.model, part / "adapter", base_model_location(settings)
         ),
         **options,
