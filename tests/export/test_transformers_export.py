@@ -32,7 +32,8 @@ from transformers import (
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from tunelab.errors import TuneLabError
-from tunelab.export.transformers_export import export_model, strip_generation_tags, verify_export
+from tunelab.export.run_export import ExportProbe, check_export
+from tunelab.export.transformers_export import export_model, strip_generation_tags
 
 WORDS = ["<unk>", "<s>", "</s>", "<pad>", "<end>", "red", "green", "blue"]
 SIZES: dict[str, Any] = {"vocab_size": len(WORDS), "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
@@ -83,18 +84,18 @@ def ids() -> Tensor:
 
 def logits_of(model: PreTrainedModel, ids: Tensor) -> Tensor:
     with torch.inference_mode():
-        found: Tensor = model.eval()(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
-    return found
+        logits: Tensor = model.eval()(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
+    return logits
 
 
 @dataclass
 class Exported:
-    """One export: the model it came from, its logits before, and what a clean process found."""
+    """One export: the model it came from, its logits before, and what a clean process loaded."""
 
     model: PreTrainedModel
     folder: Path
-    wanted: Tensor
-    told: dict[str, Any]
+    expected: Tensor
+    loaded: dict[str, Any]
 
 
 KINDS = {"gpt2": (gpt2, "causal"), "llama": (llama, "causal"), "bert": (bert, "sequence")}
@@ -137,29 +138,27 @@ def exports(
     torch.manual_seed(0)
     root = tmp_path_factory.mktemp("exports")
     AttentionInterface.register("of_training", sdpa_attention_forward)
-    found: dict[str, Exported] = {}
+    exports: dict[str, Exported] = {}
     for kind, (build, _) in KINDS.items():
         model = build()
         model.config.use_cache = False  # as training has it
-        wanted = logits_of(model, ids)
+        expected = logits_of(model, ids)
         model.set_attn_implementation("of_training")
         export_model(model, tokenizer, root / kind, card="# A model\n")
-        found[kind] = Exported(model, root / kind, wanted, {})
+        exports[kind] = Exported(model, root / kind, expected, {})
     heads = {str(root / kind): head for kind, (_, head) in KINDS.items()}
-    for kind, told in zip(found, in_a_clean_process(heads, ids), strict=True):
-        found[kind].told = told
-    return found
+    for kind, loaded in zip(exports, in_a_clean_process(heads, ids), strict=True):
+        exports[kind].loaded = loaded
+    return exports
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_clean_process_gets_the_same_logits(exports: dict[str, Exported], ids: Tensor, kind: str) -> None:
     export = exports[kind]
-    logits = torch.tensor(export.told["logits"], dtype=torch.float64)
-    torch.testing.assert_close(logits, export.wanted.double(), atol=1e-6, rtol=0)
-    head: Any = KINDS[kind][1]
-    assert verify_export(export.folder, ids, export.wanted, head) <= 1e-6
-    assert export.told["dtype"] == "torch.float32"
-    assert export.told["words"] == [5, 6]
+    logits = torch.tensor(export.loaded["logits"], dtype=torch.float64)
+    torch.testing.assert_close(logits, export.expected.double(), atol=1e-6, rtol=0)
+    assert export.loaded["dtype"] == "torch.float32"
+    assert export.loaded["words"] == [5, 6]
     assert (export.folder / "model.safetensors").is_file()
     assert (export.folder / "README.md").read_text() == "# A model\n"
 
@@ -167,29 +166,34 @@ def test_a_clean_process_gets_the_same_logits(exports: dict[str, Exported], ids:
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_only_training_needs_does_not_leave_it(exports: dict[str, Exported], kind: str) -> None:
     export = exports[kind]
-    assert export.told["attention"] in ("sdpa", "eager")
+    assert export.loaded["attention"] in ("sdpa", "eager")
     assert "of_training" not in (export.folder / "config.json").read_text()
     if KINDS[kind][1] == "causal":
-        assert export.told["config"]["use_cache"] is True
+        assert export.loaded["config"]["use_cache"] is True
     assert export.model.config.use_cache is False, "the model in training goes on as it was"
     assert export.model.config._attn_implementation == "of_training"
 
 
 def test_the_names_of_the_classes_travel_with_the_model(exports: dict[str, Exported]) -> None:
-    assert exports["bert"].told["config"]["id2label"] == {"0": "cold", "1": "warm", "2": "hot"}
+    assert exports["bert"].loaded["config"]["id2label"] == {"0": "cold", "1": "warm", "2": "hot"}
 
 
-def test_an_export_of_other_weights_is_found_out(
-    tokenizer: PreTrainedTokenizerFast, ids: Tensor, tmp_path: Path
+def test_an_export_of_other_weights_or_of_another_shape_is_refused(
+    tokenizer: PreTrainedTokenizerFast, tmp_path: Path
 ) -> None:
-    model = llama()
-    wanted = logits_of(model, ids)
+    # Given the outputs of a model, and an export whose weights were changed since
+    model, words = llama(), torch.tensor([[5, 6]])
+    request = {"head": "causal", "text": "red green", "messages": None, "scale": None, "labels": None}
+    outputs = logits_of(model, words)
     with torch.no_grad():
         model.get_output_embeddings().weight[5] += 1.0
     export_model(model, tokenizer, tmp_path / "export", card="")
-    assert verify_export(tmp_path / "export", ids, wanted, "causal") > 1e-3
+
+    # When it is loaded in a clean process, then it is refused; so are outputs of fewer positions
     with pytest.raises(TuneLabError, match="another model"):
-        verify_export(tmp_path / "export", ids, wanted[..., :-1], "causal")
+        check_export(tmp_path / "export", ExportProbe([5, 6], 0, outputs, request))
+    with pytest.raises(TuneLabError, match="another model"):
+        check_export(tmp_path / "export", ExportProbe([5, 6], 0, outputs[:, :-1], request))
 
 
 def test_generation_ends_where_the_tokenizer_and_the_template_say(
@@ -226,9 +230,9 @@ def test_the_template_loses_its_generation_tags_and_renders_the_same(
 
     loaded = AutoTokenizer.from_pretrained(tmp_path / "export")
     assert "generation" not in loaded.chat_template
-    wanted = tokenizer.apply_chat_template(CHAT, chat_template=TEMPLATE, tokenize=False)
-    assert "green</s>" in wanted
-    assert loaded.apply_chat_template(CHAT, tokenize=False) == wanted
+    rendered = tokenizer.apply_chat_template(CHAT, chat_template=TEMPLATE, tokenize=False)
+    assert "green</s>" in rendered
+    assert loaded.apply_chat_template(CHAT, tokenize=False) == rendered
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,8 @@ loggers = build_loggers({'kind': 'trackio', 'project': 'demo', 'group': 'study'}
 for step in range(3):
     for logger in loggers:
         logger.log_metrics({'val/f1': step / 4}, step)
-loggers[1].show(RunResults({'test/f1': 0.5}, ['a'], {'test': [[1]]}, [{'row': 0, 'label': 'a', 'prediction': 'b'}]))
+row = {'row': 0, 'label': 'a', 'prediction': 'b'}
+loggers[1].log_results(RunResults({'test/f1': 0.5}, ['a'], {'test': [[1]]}, [row]))
 finish_loggers(loggers, 'success')
 print(said)
 """

@@ -32,8 +32,8 @@ for step, score in enumerate([0.25, 0.75, 0.5]):
 tracker = loggers[1]
 tracker.log_histograms({'weight': torch.tensor([1.0, 2.0, float('nan')])}, 2)
 row = {'row': 0, 'text': 'tea', 'label': 'good', 'prediction': 'bad', 'probabilities': {'good': 0.25, 'bad': 0.75}}
-files = {'export': folder / 'export'}
-tracker.show(RunResults({'test/f1': 0.5}, ['good', 'bad'], {'test': [[3, 1], [0, 2]]}, [row], files))
+confusion, files = {'test': [[3, 1], [0, 2]]}, {'export': folder / 'export'}
+tracker.log_results(RunResults({'test/f1': 0.5}, ['good', 'bad'], confusion, [row], files))
 finish_loggers(loggers, 'success')
 print(tracker.mode)
 """

@@ -81,17 +81,6 @@ def _remove_stale(folder: Path) -> None:
             os.close(handle)
 
 
-def held_in_memory(folder: Path) -> bool:
-    """Whether a folder lies on a disk that is made of memory (tmpfs); False where the system does not tell."""
-    try:
-        mounts = [line.split()[1:3] for line in Path("/proc/mounts").read_text().splitlines()]
-    except OSError:
-        return False
-    where = folder.resolve()
-    over = [(point, kind) for point, kind in mounts if where.is_relative_to(point.replace("\\040", " "))]
-    return max(over, key=lambda mount: len(mount[0]), default=("", ""))[1] in ("tmpfs", "ramfs")
-
-
 def _remove_scratch(path: Path, lock: int, owner: int) -> None:
     os.close(lock)
     if os.getpid() == owner:  # a forked loader worker must leave the files to its parent

@@ -6,19 +6,11 @@ import re
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import torch
 from safetensors import SafetensorError
-from torch import Tensor
-from transformers import (
-    AutoModelForCausalLM,
-    AutoModelForSequenceClassification,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from tunelab.errors import TuneLabError
 from tunelab.runs.atomic_files import PARTIAL_SUFFIX, sync_folder, write_error
 
 GENERATION_TAG = re.compile(r"\{%([-+]?)\s*(?:end)?generation\s*([-+]?)%\}")
@@ -80,37 +72,6 @@ def strip_generation_tags(template: str) -> str:
     each tag, since a comment trims the white space around it by the same rules: the rendered text stays the same.
     """
     return GENERATION_TAG.sub(r"{#\1 \2#}", template)
-
-
-def verify_export(folder: Path, ids: Tensor, logits: Tensor, head: Literal["causal", "sequence"]) -> float:
-    """How far the exported model is from the trained one.
-
-    B sequences, T tokens, V vocabulary, C classes.
-
-    Args:
-        folder: The export.
-        ids: Token ids without padding, (B, T) int64.
-        logits: What the trained model gave for them, in evaluation mode: (B, T, V) for a causal head, else (B, C).
-        head: Which Auto class loads the export.
-
-    Returns:
-        The largest absolute difference of two logits; nan if one of them is.
-
-    Raises:
-        TuneLabError: If the exported model gives logits of another shape.
-    """
-    auto: Any = AutoModelForCausalLM if head == "causal" else AutoModelForSequenceClassification
-    model = auto.from_pretrained(folder, local_files_only=True, use_safetensors=True, trust_remote_code=False)
-    model = model.to(logits.device).eval()
-    with torch.inference_mode():
-        ids = ids.to(logits.device)
-        loaded: Tensor = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
-    if loaded.shape != logits.shape:
-        raise TuneLabError(
-            f"{folder} gives logits of shape {tuple(loaded.shape)}, the trained model {tuple(logits.shape)}; "
-            "the export is another model, do not use it"
-        )
-    return float((loaded.float() - logits.float()).abs().max())
 
 
 def _clean_config(path: Path, *, decoder: bool) -> None:
