@@ -179,7 +179,7 @@ class OurStep(Callback):
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         if trainer.global_step <= self.steps:
-            tokens = sum(int(micro.lengths.sum()) for micro in batch.micros)
+            tokens = sum(int(micro.lengths.sum()) for micro in batch.micro_batches)
             self.clock.step(tokens, trainer.global_step == self.steps)
 
 

@@ -143,6 +143,6 @@ def test_pieces_of_an_answer_add_up_to_it_and_never_break_a_letter() -> None:
         teller.put(torch.tensor([token]))
     teller.end()
 
-    assert "".join(pieces) == teller.told == text.strip()
+    assert "".join(pieces) == teller.text == text.strip()
     assert len(pieces) > 2
     assert not any("\ufffd" in piece for piece in pieces)

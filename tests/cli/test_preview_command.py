@@ -71,7 +71,7 @@ def test_what_is_marked_as_trained_is_exactly_what_a_loss_is_taken_on(tmp_path: 
     marks = [bool(piece.trained) for piece in part for _ in piece.ids]
     assert isinstance(example.target, list)
     assert marks == [place > 0 and label != -100 for place, label in enumerate(example.target)]
-    assert sum(marks) == example.units > 0
+    assert sum(marks) == example.loss_weight > 0
     special = set(encoded.tokenizer.all_special_ids)
     assert [piece.special for piece in part for _ in piece.ids] == [token in special for token in example.ids]
 

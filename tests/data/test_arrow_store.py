@@ -52,7 +52,7 @@ def told(source: str, **how: Any) -> Any:
         found = read_records(source, **how)
     except TuneLabError as fault:
         return str(fault)
-    places = [found.where(i) for i in range(len(found.rows))]
+    places = [found.location(i) for i in range(len(found.rows))]
     return list(found.rows), list(found.lines), places, found.sha256, found.skipped, found.notes, found.columns()
 
 
@@ -173,5 +173,5 @@ def test_pages_are_handed_back_and_come_again(tmp_path: Path) -> None:
     assert [row["i"] for row in rows] == list(range(3000))  # past the count of reads after which pages go
     mapped = MemoryMap(next(tmp_path.glob("*/rows-*/rows.arrow")))
     before = bytes(mapped.view())
-    mapped.drop()
+    mapped.release_pages()
     assert bytes(mapped.view()) == before

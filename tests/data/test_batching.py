@@ -33,8 +33,8 @@ def test_padding_is_told_by_length_and_never_by_the_pad_token() -> None:
 def test_the_end_of_a_document_never_learns_the_begin_of_the_next() -> None:
     micro = pack_examples(examples())
 
-    assert micro.bounds is not None
-    lasts = micro.bounds[1:] - 1
+    assert micro.document_starts is not None
+    lasts = micro.document_starts[1:] - 1
     assert micro.ids[0, lasts].tolist() == [END, END, END]
     assert micro.targets[0, lasts].tolist() == [IGNORE] * 3
     assert micro.positions is not None
@@ -48,8 +48,8 @@ def test_the_label_at_position_0_is_in_neither_the_loss_nor_its_divisor(masked: 
 
     # Then the units of a step are the targets that reach the loss, in either layout
     for micro in (pad_examples(rows, pad=0), pack_examples(rows)):
-        assert int((micro.targets != IGNORE).sum()) == sum(example.units for example in rows)
-    assert sum(example.units for example in rows) == sum(len(ids) - max(masked, 1) for ids in TEXTS)
+        assert int((micro.targets != IGNORE).sum()) == sum(example.loss_weight for example in rows)
+    assert sum(example.loss_weight for example in rows) == sum(len(ids) - max(masked, 1) for ids in TEXTS)
 
 
 def test_both_layouts_teach_the_same_pairs_of_token_and_target() -> None:
@@ -57,7 +57,7 @@ def test_both_layouts_teach_the_same_pairs_of_token_and_target() -> None:
         kept = targets != IGNORE
         return sorted(zip(ids[kept].tolist(), targets[kept].tolist(), strict=True))
 
-    padded, flat = pad_examples(examples(masked=1), pad=0), pack_examples(examples(masked=1))
+    padded, packed = pad_examples(examples(masked=1), pad=0), pack_examples(examples(masked=1))
 
-    assert pairs(padded.ids, padded.targets) == pairs(flat.ids, flat.targets)
+    assert pairs(padded.ids, padded.targets) == pairs(packed.ids, packed.targets)
     assert shift_labels([IGNORE, 4, 5]) == [4, 5, IGNORE]

@@ -277,7 +277,7 @@ def test_a_template_without_generation_blocks_learns_the_same_as_one_with(case: 
     without = ChatTemplate(tokenizer_of("markers", NATIVE_CHATML))
 
     assert without.origin == "the tokenizer's own chat template"
-    assert "difference" in without.check()[2]
+    assert "difference" in without.describe()[2]
     assert without.encode(conversation) == ChatTemplate(tokenizer_of("markers"), "chatml").encode(conversation)
     assert learned_text(without, conversation) == "".join(answer + "<|im_end|>" for answer in answers)
 
@@ -478,11 +478,11 @@ def test_a_text_is_learned_whole_between_its_begin_and_its_end(kind: str) -> Non
 def test_the_reference_is_the_last_answer() -> None:
     template = ChatTemplate(tokenizer_of("begins"), "plain")
 
-    assert template.reference(talk("u Hi", "a Ho", "u Hi", "a  Hu\n")) == "Hu"
+    assert template.reference_answer(talk("u Hi", "a Ho", "u Hi", "a  Hu\n")) == "Hu"
     calls = Conversation(TALKS["tool"][0].messages[:2], [TOOL])
-    assert template.reference(calls) == TALKS["tool"][1][0]
+    assert template.reference_answer(calls) == TALKS["tool"][1][0]
     with pytest.raises(DataError, match="no assistant turn"):
-        template.reference(talk("u Hi"))
+        template.reference_answer(talk("u Hi"))
 
 
 def test_a_reply_can_be_asked_for_whoever_spoke_last() -> None:

@@ -181,7 +181,7 @@ def test_a_junk_record_is_read_or_refused_in_words(format: str, record: dict[str
 
 def learns(example: Example) -> bool:
     """Whether an example has something to learn after its first token."""
-    return example.units > 0 and any(label != IGNORE for label in example.target[1:])  # type: ignore[index]
+    return example.loss_weight > 0 and any(label != IGNORE for label in example.target[1:])  # type: ignore[index]
 
 
 def deep(depth: int) -> str:

@@ -128,5 +128,5 @@ def test_a_faulty_block_is_refused(given: list[str], told: str) -> None:
 
 
 def test_a_run_without_folds_is_no_turn() -> None:
-    assert FoldSpec.of(settings().cv) is None and FoldSpec.of(settings("cv.folds=5").cv) is None
-    assert FoldSpec.of(settings("cv.folds=5", "cv.fold=2", "cv.group=author").cv) == FoldSpec(2, 5, "author")
+    assert FoldSpec.from_config(settings().cv) is None and FoldSpec.from_config(settings("cv.folds=5").cv) is None
+    assert FoldSpec.from_config(settings("cv.folds=5", "cv.fold=2", "cv.group=author").cv) == FoldSpec(2, 5, "author")

@@ -175,7 +175,7 @@ def test_names_and_call_ids_of_turns_are_taken_along_for_templates_that_read_the
     turns = [{"role": "tool", "content": "sun", "name": "weather", "tool_call_id": "c1", "id": 3}]
     turns += SAME["messages"]["messages"]
 
-    assert read({"messages": turns}, "messages").messages[0].more == {"name": "weather", "tool_call_id": "c1"}
+    assert read({"messages": turns}, "messages").messages[0].extra == {"name": "weather", "tool_call_id": "c1"}
 
 
 def test_a_column_may_lie_inside_others() -> None:
@@ -318,4 +318,4 @@ def test_whatever_a_record_holds_only_data_errors_come_out(record: dict[str, Any
     except DataError as fault:
         assert str(fault)
     else:
-        assert isinstance(read_as, str) or read_as.last_answer() is not None
+        assert isinstance(read_as, str) or read_as.last_assistant_turn() is not None

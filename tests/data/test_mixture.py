@@ -20,14 +20,14 @@ DATA: dict[str, Any] = {"train": None, "split": {"validation": 0.1, "test": 0.1}
 def test_a_weight_is_how_often_an_epoch_sees_each_row(rows: int, weight: float, seed: int, epoch: int) -> None:
     # Given a source with a weight between two others
     portions = [SourceRange("a", 0, 3), SourceRange("b", 3, 3 + rows, weight), SourceRange("c", 3 + rows, 5 + rows)]
-    if not portions[1].drawn:
+    if not portions[1].rows_per_epoch:
         return
 
     counts = Counter(epoch_indices(portions, seed=seed, epoch=epoch))
 
     # Then its rows make up the weight exactly, and none is seen more than once more often than another
     own = [counts[place] for place in range(3, 3 + rows)]
-    assert sum(own) == portions[1].drawn == int(rows * weight + 0.5)
+    assert sum(own) == portions[1].rows_per_epoch == int(rows * weight + 0.5)
     assert max(own) - min(own) <= 1
     assert all(counts[place] == 1 for place in (0, 1, 2, 3 + rows, 4 + rows))
 
@@ -58,7 +58,7 @@ def test_portions_lie_where_the_examples_of_each_source_stand() -> None:
     found = source_ranges(["a", "a", "c"], {"a": 2.0, "b": 5.0, "c": 0.5})
 
     assert found == [SourceRange("a", 0, 2, 2.0), SourceRange("c", 2, 3, 0.5)]
-    assert [portion.drawn for portion in found] == [4, 1]
+    assert [portion.rows_per_epoch for portion in found] == [4, 1]
 
 
 def test_a_weight_that_draws_nothing_is_refused() -> None:

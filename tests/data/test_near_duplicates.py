@@ -47,13 +47,13 @@ def test_every_pair_that_brute_force_finds_is_found_with_its_likeness(threshold:
 
     found, crowded = find_near_duplicates(known, asked, threshold=threshold)
 
-    assert {one.asked: pytest.approx(one.similarity) for one in found} == {
+    assert {one.query: pytest.approx(one.similarity) for one in found} == {
         place: likeness for place, likeness in best.items() if likeness >= threshold
     }
     assert 0 < len(found) < len(asked)
     assert crowded == 0
     for one in found:
-        assert jaccard(known[one.known], asked[one.asked]) == pytest.approx(one.similarity)
+        assert jaccard(known[one.reference], asked[one.query]) == pytest.approx(one.similarity)
 
 
 short_texts = st.lists(st.sampled_from(["a", "b", "c", "雨", "海", "x y"]), min_size=0, max_size=9).map(" ".join)
@@ -64,12 +64,12 @@ def test_what_is_reported_is_never_less_alike_than_asked(known: list[str], asked
     found, _ = find_near_duplicates(known, asked, threshold=threshold)
 
     for one in found:
-        true = jaccard(known[one.known], asked[one.asked])
+        true = jaccard(known[one.reference], asked[one.query])
         assert true >= threshold
         assert one.similarity == pytest.approx(true)
     # equal sets have equal signatures, so these can never be missed
     equal = {place for place, text in enumerate(asked) if any(triples(text) == triples(other) for other in known)}
-    assert equal == {one.asked for one in found if one.similarity == 1}
+    assert equal == {one.query for one in found if one.similarity == 1}
 
 
 def test_the_answer_is_the_same_every_time_and_for_other_company() -> None:
@@ -79,7 +79,9 @@ def test_the_answer_is_the_same_every_time_and_for_other_company() -> None:
     together = find_near_duplicates(known, asked, threshold=0.5)[0]
 
     assert together == find_near_duplicates(known, asked, threshold=0.5)[0]
-    assert [(one.known, one.similarity) for one in together] == [(a[0].known, a[0].similarity) for a in alone if a]
+    assert [(one.reference, one.similarity) for one in together] == [
+        (a[0].reference, a[0].similarity) for a in alone if a
+    ]
 
 
 def test_chinese_is_compared_by_characters() -> None:
@@ -88,7 +90,7 @@ def test_chinese_is_compared_by_characters() -> None:
 
     found, _ = find_near_duplicates(known, asked, threshold=0.6)
 
-    assert [(one.asked, one.known) for one in found] == [(0, 0)]
+    assert [(one.query, one.reference) for one in found] == [(0, 0)]
     assert found[0].similarity == pytest.approx(14 / 20)  # 17 triples each, three of them with the changed character
 
 
@@ -99,13 +101,13 @@ def test_case_width_and_punctuation_make_no_difference_but_words_do() -> None:
         known, ["ｃａｌｌ me — at 9 30 ANNA", "Call me at 9:45, Anna.", "到"], threshold=0.7
     )
 
-    assert [(one.asked, one.known, one.similarity) for one in found] == [(0, 0, 1.0)]
+    assert [(one.query, one.reference, one.similarity) for one in found] == [(0, 0, 1.0)]
 
 
 def test_texts_without_a_word_are_told_apart_by_their_signs() -> None:
     found, _ = find_near_duplicates(["!!!", ":-)", ""], ["???", ":-)", ""], threshold=0.8)
 
-    assert [(one.asked, one.known) for one in found] == [(1, 1), (2, 2)]
+    assert [(one.query, one.reference) for one in found] == [(1, 1), (2, 2)]
 
 
 def test_a_crowd_of_lookalikes_is_told_rather_than_searched(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,7 +116,7 @@ def test_a_crowd_of_lookalikes_is_told_rather_than_searched(monkeypatch: pytest.
 
     found, crowded = find_near_duplicates([same] * 5, [same, "nothing of the kind"], threshold=0.8)
 
-    assert [(one.asked, one.known) for one in found] == [(0, 0)]
+    assert [(one.query, one.reference) for one in found] == [(0, 0)]
     assert crowded == 1
 
 

@@ -83,12 +83,12 @@ def test_a_document_longer_than_the_limit_has_a_bin_of_its_own() -> None:
     assert pack_best_fit([0, 1, 2], [50, 4, 4], limit=10) == [[0], [1, 2]]
 
 
-@pytest.mark.parametrize("flat", [True, False])
-def test_the_cut_is_the_same_every_time(flat: bool) -> None:
+@pytest.mark.parametrize("packed", [True, False])
+def test_the_cut_is_the_same_every_time(packed: bool) -> None:
     lengths = [7, 3, 7, 1, 9, 3, 3, 5]
     order = longest_first(range(8), lengths)
-    first = split_micro_batches(order, lengths, micro_tokens=12, flat=flat)
-    assert first == split_micro_batches(order, lengths, micro_tokens=12, flat=flat)
+    first = split_micro_batches(order, lengths, micro_tokens=12, packed=packed)
+    assert first == split_micro_batches(order, lengths, micro_tokens=12, packed=packed)
     assert sorted(i for micro in first for i in micro) == list(range(8))
 
 
@@ -96,8 +96,8 @@ def test_flat_rows_fill_the_holes_that_padded_rows_leave() -> None:
     # Given nine long and nine short documents
     lengths = [9] * 9 + [1] * 9
 
-    flat = split_micro_batches(range(18), lengths, micro_tokens=10, flat=True)
-    padded = split_micro_batches(range(18), lengths, micro_tokens=10, flat=False)
+    packed = split_micro_batches(range(18), lengths, micro_tokens=10, packed=True)
+    padded = split_micro_batches(range(18), lengths, micro_tokens=10, packed=False)
 
-    assert all(sum(lengths[i] for i in micro) == 10 for micro in flat)
-    assert (len(flat), len(padded)) == (9, 10)
+    assert all(sum(lengths[i] for i in micro) == 10 for micro in packed)
+    assert (len(packed), len(padded)) == (9, 10)

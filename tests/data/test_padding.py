@@ -13,13 +13,13 @@ def test_a_short_row_opens_a_pass_of_its_own_where_pads_would_cost_more() -> Non
     lengths = [40, 38, 37, 12, 11, 10, 9, 8]
     rows = range(len(lengths))
 
-    assert split_micro_batches(rows, lengths, micro_tokens=4096, flat=False) == [list(rows)]
-    assert split_micro_batches(rows, lengths, micro_tokens=4096, flat=False, pass_cost=30) == [
+    assert split_micro_batches(rows, lengths, micro_tokens=4096, packed=False) == [list(rows)]
+    assert split_micro_batches(rows, lengths, micro_tokens=4096, packed=False, pass_cost=30) == [
         [0, 1, 2],
         [3, 4, 5, 6, 7],
     ]
-    assert split_micro_batches(rows, lengths, micro_tokens=4096, flat=False, pass_cost=0) == [[row] for row in rows]
-    assert split_micro_batches(rows, lengths, micro_tokens=50, flat=False, pass_cost=30)[-1] == [
+    assert split_micro_batches(rows, lengths, micro_tokens=4096, packed=False, pass_cost=0) == [[row] for row in rows]
+    assert split_micro_batches(rows, lengths, micro_tokens=50, packed=False, pass_cost=30)[-1] == [
         7
     ]  # the limit holds as before
 
@@ -36,10 +36,10 @@ def test_a_run_on_a_processor_has_few_pads_and_the_same_gradient(tmp_path: Path)
         loader.pass_cost = cost
         step = next(iter(loader))
         model.zero_grad()
-        for micro in step.micros:
-            (prepared.task.loss_sum(prepared.task.logits(model, micro), micro) / step.units).backward()
+        for micro in step.micro_batches:
+            (prepared.task.loss_sum(prepared.task.logits(model, micro), micro) / step.loss_weight).backward()
         gradients.append({n: w.grad.clone() for n, w in model.named_parameters() if w.grad is not None})
-        pads.append(sum(micro.ids.numel() - int(micro.lengths.sum()) for micro in step.micros))
+        pads.append(sum(micro.ids.numel() - int(micro.lengths.sum()) for micro in step.micro_batches))
 
     assert pads[0] < 0.2 * pads[1]
     for name, gradient in gradients[0].items():

@@ -20,7 +20,7 @@ def test_each_row_knows_its_line_although_blank_lines_lie_between(write: Write) 
 
     assert records.rows == [{"a": 1}, {"b": "x"}]
     assert records.lines == [1, 4]
-    assert records.where(1) == "train.jsonl line 4"
+    assert records.location(1) == "train.jsonl line 4"
     assert records.columns() == ["a", "b"]
     assert records.sha256 == sha256(Path(source).read_bytes()).hexdigest()
 

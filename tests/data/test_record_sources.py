@@ -53,7 +53,7 @@ def test_a_file_inside_an_installed_package_is_read(
     records = read_records("package:shipped_rows/rows.jsonl")
 
     assert records.rows == [{"a": 1}]
-    assert records.where(0) == "rows.jsonl line 1"
+    assert records.location(0) == "rows.jsonl line 1"
 
 
 def test_a_hub_set_is_asked_for_its_split(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,7 +70,7 @@ def test_a_hub_set_is_asked_for_its_split(monkeypatch: pytest.MonkeyPatch) -> No
 
     assert asked == [("owner/name", "test[:10%]"), ("name", "train")]
     assert records.rows == [{"text": "x", "label": 1}, {"text": "y", "label": None}]
-    assert records.where(1) == "owner/name:test[:10%] row 2"
+    assert records.location(1) == "owner/name:test[:10%] row 2"
     assert records.sha256 == same.sha256
 
 
@@ -93,7 +93,7 @@ def test_parquet_keeps_its_types(tmp_path: Path) -> None:
     records = read_records(str(tmp_path / "t.parquet"))
 
     assert records.rows == rows
-    assert records.where(1) == "t.parquet row 2"
+    assert records.location(1) == "t.parquet row 2"
 
 
 def test_parquet_with_a_nul_is_refused_with_its_row(tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ def test_no_duplicate_ever_stands_on_two_sides(contents: list[str], shares: tupl
     splits = {side: [c for c, s in zip(doubled, sides, strict=True) if s == side] for side in set(sides)}
 
     found = find_duplicates(splits)
-    assert not any(duplicate.across for duplicate in found)
+    assert not any(duplicate.crosses_splits for duplicate in found)
     assert bool(found) == bool(contents)
 
 
@@ -120,16 +120,16 @@ def test_duplicates_are_counted_across_and_within_splits() -> None:
         {"train": ["a b", "c", "a\n b ", "d"], "test": ["\uff41 b", "e", "D"]}
     )  # the first a is a wide one
 
-    assert [(one.content, one.places) for one in found] == [("a b", {"train": [0, 2], "test": [0]})]
-    assert found[0].across
-    assert found[0].surplus == 1
+    assert [(one.content, one.rows_by_split) for one in found] == [("a b", {"train": [0, 2], "test": [0]})]
+    assert found[0].crosses_splits
+    assert found[0].extra_rows == 1
 
 
 def test_duplicates_within_one_split_do_not_cross() -> None:
     (found,) = find_duplicates({"train": ["x", "x", "x"], "test": ["y"]})
 
-    assert not found.across
-    assert found.surplus == 2
+    assert not found.crosses_splits
+    assert found.extra_rows == 2
 
 
 def test_composed_and_decomposed_letters_are_equal_but_case_is_not() -> None:
@@ -144,7 +144,7 @@ def test_the_leak_of_a_real_data_set_is_found() -> None:
         s: [row["text"] for row in read_records(str(SHARED / f"goemotions/{s}.jsonl")).rows] for s in ("train", "test")
     }
 
-    found = [one for one in find_duplicates(texts) if one.across]
+    found = [one for one in find_duplicates(texts) if one.crosses_splits]
 
-    assert sum(len(one.places["test"]) for one in found) == 18  # rows, as the notes beside the data say
+    assert sum(len(one.rows_by_split["test"]) for one in found) == 18  # rows, as the notes beside the data say
     assert {one.content for one in found} >= {" ".join(t.split()) for t in set(texts["train"]) & set(texts["test"])}

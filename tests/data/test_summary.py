@@ -112,7 +112,7 @@ def test_lengths_and_what_is_trained_agree_with_the_examples(tmp_path: Path) -> 
         assert rows == sum(low <= length < after for length in lengths)
     assert held["quantiles"]["median"] == median_low(lengths)
     assert (held["quantiles"]["least"], held["quantiles"]["most"]) == (min(lengths), max(lengths))
-    share = sum(example.units for example in encoded.examples["train"]) / sum(lengths)
+    share = sum(example.loss_weight for example in encoded.examples["train"]) / sum(lengths)
     assert report["trained"]["train"] == pytest.approx(share, abs=1e-4)
 
 

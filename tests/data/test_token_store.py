@@ -56,9 +56,9 @@ def test_any_examples_come_back_as_they_were(found: list[Example], tmp_path: Pat
 
     assert list(store) == found
     assert [type(example.target) for example in store] == [type(example.target) for example in found]
-    for flat in (True, False):
-        assert list(padded_lengths(store, flat=flat)) == [example.laid(flat=flat) for example in found]
-    assert list(loss_weights_of(store)) == [example.units for example in found]
+    for packed in (True, False):
+        assert list(padded_lengths(store, packed=packed)) == [example.padded_length(packed=packed) for example in found]
+    assert list(loss_weights_of(store)) == [example.loss_weight for example in found]
     assert list(row_indices(store)) == [example.row for example in found]
     assert token_fingerprint(store) == token_fingerprint(found)
     assert list(pickle.loads(pickle.dumps(store))) == found
@@ -66,7 +66,14 @@ def test_any_examples_come_back_as_they_were(found: list[Example], tmp_path: Pat
 
 def test_every_field_of_an_example_is_kept(tmp_path: Path) -> None:
     # a field that the store does not know would be lost in silence: whoever adds one must look here
-    assert [field.name for field in fields(Example)] == ["ids", "target", "units", "row", "second", "reference"]
+    assert [field.name for field in fields(Example)] == [
+        "ids",
+        "target",
+        "loss_weight",
+        "row",
+        "second_start",
+        "reference_logprobs",
+    ]
 
 
 def test_a_changed_token_or_a_moved_border_changes_the_fingerprint() -> None:
@@ -90,6 +97,6 @@ def test_a_loader_gives_the_same_steps_from_disk(workers: int, tmp_path: Path) -
     )
 
     for one, other in zip(lists, disks, strict=True):
-        assert one.units == other.units
-        for left, right in zip(one.micros, other.micros, strict=True):
+        assert one.loss_weight == other.loss_weight
+        for left, right in zip(one.micro_batches, other.micro_batches, strict=True):
             assert all((a is None and b is None) or a.equal(b) for a, b in zip(left, right, strict=True))

@@ -84,13 +84,15 @@ def their_loss(trainer: Any) -> float:
     return float(trainer.compute_loss(trainer.model, batch, num_items_in_batch=torch.tensor(learned)).detach())
 
 
-def our_loss(task: Instruction, examples: list[Example], *, flat: bool) -> float:
+def our_loss(task: Instruction, examples: list[Example], *, packed: bool) -> float:
     model = tiny_model(task.tokenizer).train()
-    task.flat = flat
-    if flat:
+    task.packed = packed
+    if packed:
         assert supports_packing(model, DOCUMENT_KERNEL)
     micro = task.collate(examples)
-    return float(task.loss_sum(task.logits(model, micro), micro).detach()) / sum(example.units for example in examples)
+    return float(task.loss_sum(task.logits(model, micro), micro).detach()) / sum(
+        example.loss_weight for example in examples
+    )
 
 
 def as_rows(talks: list[list[dict[str, Any]]]) -> list[dict[str, Any]]:
@@ -112,8 +114,8 @@ def test_every_assistant_turn_is_learned_as_trl_learns_it(name: str, markers: bo
     # Then ids, labels and the loss of a batch agree
     assert [example.ids for example in examples] == list(trainer.train_dataset["input_ids"])
     assert [example.target for example in examples] == list(trainer.train_dataset["labels"])
-    for flat in (False, True):
-        assert our_loss(task, examples, flat=flat) == pytest.approx(their_loss(trainer), abs=1e-5)
+    for packed in (False, True):
+        assert our_loss(task, examples, packed=packed) == pytest.approx(their_loss(trainer), abs=1e-5)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -156,7 +158,7 @@ def test_plain_texts_are_the_same_tokens_and_all_are_learned(tmp_path: Path) -> 
 
     assert [example.ids for example in examples] == list(trainer.train_dataset["input_ids"])
     assert [example.target for example in examples] == list(trainer.train_dataset["labels"])
-    assert our_loss(task, examples, flat=True) == pytest.approx(their_loss(trainer), abs=1e-5)
+    assert our_loss(task, examples, packed=True) == pytest.approx(their_loss(trainer), abs=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -189,7 +191,7 @@ def test_real_conversations_are_learned_as_trl_learns_them(file: str, real: Path
         assert trainer.train_dataset["input_ids"][0] == example.ids
         compared += 1
     assert compared >= 5
-    assert their_loss(trainer) == pytest.approx(our_loss(task, [example], flat=False), abs=1e-5)
+    assert their_loss(trainer) == pytest.approx(our_loss(task, [example], packed=False), abs=1e-5)
 
 
 def calls_in(row: dict[str, Any]) -> str:

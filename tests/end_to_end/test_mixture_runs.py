@@ -88,7 +88,7 @@ def rows_of(given: list[str], epoch: int) -> list[list[int]]:
     """The records of each step of an epoch."""
     loader = build_datamodule(build_components(settings(*given))).loader("train")
     loader.set_epoch(epoch)
-    return [sorted(row for micro in step.micros for row in micro.rows.tolist()) for step in loader]
+    return [sorted(row for micro in step.micro_batches for row in micro.row_indices.tolist()) for step in loader]
 
 
 def test_weights_give_the_exact_counts_in_every_epoch(tmp_path: Path) -> None:
@@ -124,7 +124,7 @@ def test_equal_weights_are_the_files_in_one(tmp_path: Path) -> None:
     loaders = [build_datamodule(prepared).loader("train") for prepared in (one, two)]
     assert loaders[0].identity == loaders[1].identity
     for left, right in zip(*loaders, strict=True):
-        assert all(a.ids.equal(b.ids) for a, b in zip(left.micros, right.micros, strict=True))
+        assert all(a.ids.equal(b.ids) for a, b in zip(left.micro_batches, right.micro_batches, strict=True))
 
 
 def test_a_run_follows_the_loss_of_one_source_and_shows_all(tmp_path: Path) -> None:

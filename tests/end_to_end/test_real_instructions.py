@@ -181,8 +181,8 @@ def plain_loss(model: Any, tokenizer: Any, given: list[str]) -> float:
         labels = torch.tensor([example.target])
         with torch.no_grad():
             loss = model(input_ids=torch.tensor([example.ids]), labels=labels).loss
-        lost += float(loss) * int(example.units)
-        units += int(example.units)
+        lost += float(loss) * int(example.loss_weight)
+        units += int(example.loss_weight)
     return lost / units
 
 

@@ -65,7 +65,7 @@ def test_an_answer_is_that_of_transformers_whatever_shares_its_batch(family: str
     for budget in (1, 150, 10**6):  # one by one, a few, all at once
         found = decode(model, asked, stop=STOP, max_new_tokens=NEW, budget=budget)
         assert [answer.ids for answer in found] == wanted
-        assert {answer.ended for answer in found} == {"stop", "length"}
+        assert {answer.finish_reason for answer in found} == {"stop", "length"}
 
 
 @pytest.mark.parametrize("family", ["gpt2", "llama"])
@@ -103,10 +103,10 @@ def test_an_answer_ends_with_the_context_and_says_so(family: str) -> None:
     found = decode(model, [long, full, short], stop=[299], max_new_tokens=NEW)
 
     # Then the long one keeps its prompt and gets what is left, and the full one loses its oldest tokens but the first
-    assert (found[0].ended, len(found[0].ids), found[0].cut) == ("context", 3, 0)
-    assert (found[1].ended, len(found[1].ids), found[1].cut) == ("length", NEW, 100 - (64 - NEW))
+    assert (found[0].finish_reason, len(found[0].ids), found[0].prompt_tokens_cut) == ("context", 3, 0)
+    assert (found[1].finish_reason, len(found[1].ids), found[1].prompt_tokens_cut) == ("length", NEW, 100 - (64 - NEW))
     assert found[1].ids == decode_greedy(model, [[1, *full[-(63 - NEW) :]]], stop=[299], max_new_tokens=NEW)[0]
-    assert len(found[2].ids) == NEW or found[2].ended == "stop"
+    assert len(found[2].ids) == NEW or found[2].finish_reason == "stop"
 
 
 def test_generation_disturbs_neither_the_mode_nor_the_random_numbers_nor_the_attention() -> None:

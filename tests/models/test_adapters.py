@@ -220,9 +220,9 @@ def test_supervised_positions_and_flat_rows_see_the_adapter(family: str) -> None
     assert head.exact
     torch.testing.assert_close(short, alone, atol=1e-5, rtol=1e-4)
     found.model.set_attn_implementation(DOCUMENT_KERNEL)
-    flat = pack_examples(examples)
+    packed = pack_examples(examples)
     with torch.no_grad():
-        ended = head.logits(found.model, flat.targets != IGNORE, **causal_inputs(flat))
+        ended = head.logits(found.model, packed.targets != IGNORE, **causal_inputs(packed))
     torch.testing.assert_close(ended, alone, atol=1e-5, rtol=1e-4)
 
 

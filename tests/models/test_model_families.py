@@ -54,9 +54,9 @@ def test_flat_rows_and_the_short_head_give_the_models_own_logits(family: str, tm
         torch.testing.assert_close(found, alone, rtol=1e-4, atol=1e-5)
 
         # Flat rows where the probe allows them
-        flat = supports_packing(model, DOCUMENT_KERNEL)
-        assert flat == (family != "gemma2")
-        if flat:
+        packed = supports_packing(model, DOCUMENT_KERNEL)
+        assert packed == (family != "gemma2")
+        if packed:
             row = pack_examples(rows)
             found = head.logits(model, row.targets != IGNORE, **causal_inputs(row))
             torch.testing.assert_close(found, alone, rtol=1e-4, atol=1e-5)

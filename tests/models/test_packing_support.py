@@ -134,7 +134,7 @@ def test_a_leak_far_below_the_usual_is_still_seen() -> None:
     model.set_attn_implementation("sdpa")
     model.model.layers[0].self_attn.forward = whispering
 
-    # Then that is enough to keep it from flat rows
+    # Then that is enough to keep it from packed rows
     assert not supports_packing(model, DOCUMENT_KERNEL)
     assert model.config._attn_implementation == "sdpa"
 

@@ -39,14 +39,14 @@ def test_neftune_adds_what_transformers_adds() -> None:
         assert torch.equal(embedded(model, rows.ids), plain)
 
 
-@pytest.mark.parametrize("flat", [False, True], ids=["padded", "flat"])
-def test_neftune_counts_the_tokens_of_each_sequence_and_no_pads(flat: bool) -> None:
-    model, rows = decoder("llama").train(), micro(flat=flat)
+@pytest.mark.parametrize("packed", [False, True], ids=["padded", "packed"])
+def test_neftune_counts_the_tokens_of_each_sequence_and_no_pads(packed: bool) -> None:
+    model, rows = decoder("llama").train(), micro(packed=packed)
     plain, width = embedded(model, rows.ids), model.config.hidden_size
     with noisy_embeddings(model, 5.0, rows):
         noise = torch.stack([embedded(model, rows.ids) for _ in range(200)]) - plain
 
-    parts = noise[:, 0].split(LENGTHS, 1) if flat else [noise[:, i, :n] for i, n in enumerate(LENGTHS)]
+    parts = noise[:, 0].split(LENGTHS, 1) if packed else [noise[:, i, :n] for i, n in enumerate(LENGTHS)]
     for length, part in zip(LENGTHS, parts, strict=True):
         bound = 5.0 / (length * width) ** 0.5
         assert 0.99 * bound < part.abs().max() <= bound * (1 + 1e-5)
@@ -104,12 +104,12 @@ def test_stochastic_depth_and_neftune_work_inside_encoders(family: str) -> None:
     assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
 
 
-@pytest.mark.parametrize("flat", [False, True], ids=["padded", "flat"])
-def test_the_documents_of_a_flat_row_are_skipped_one_by_one(flat: bool) -> None:
+@pytest.mark.parametrize("packed", [False, True], ids=["padded", "packed"])
+def test_the_documents_of_a_flat_row_are_skipped_one_by_one(packed: bool) -> None:
     model = decoder("llama").train()
-    if flat:
+    if packed:
         assert supports_packing(model, DOCUMENT_KERNEL)
-    rows, task = micro(flat=flat), instruction(flat=flat)
+    rows, task = micro(packed=packed), instruction(packed=packed)
     plain = task.logits(model, rows).detach()
     torch.manual_seed(5)
     with skipped_layers(model, 0.6, rows):
@@ -120,7 +120,7 @@ def test_the_documents_of_a_flat_row_are_skipped_one_by_one(flat: bool) -> None:
     assert any(changed)
     torch.manual_seed(5)
     with skipped_layers(model, 0.6, micro()):
-        if flat:
+        if packed:
             model.set_attn_implementation("sdpa")
         padded = instruction().logits(model, micro()).detach()
     torch.testing.assert_close(noisy, padded, rtol=1e-4, atol=1e-4)  # the same draws, whatever the layout

@@ -9,16 +9,16 @@ from tunelab.tasks.instruction import Instruction
 LENGTHS = (9, 4, 7, 2)
 
 
-def micro(*, flat: bool = False, lengths: tuple[int, ...] = LENGTHS) -> MicroBatch:
+def micro(*, packed: bool = False, lengths: tuple[int, ...] = LENGTHS) -> MicroBatch:
     """Uneven rows of random tokens, all of them learned."""
     draw = torch.Generator().manual_seed(0)
     rows = [torch.randint(3, 250, (length,), generator=draw).tolist() for length in lengths]
     examples = [Example(ids, list(ids), len(ids) - 1, row) for row, ids in enumerate(rows)]
-    return pack_examples(examples) if flat else pad_examples(examples, pad=0)
+    return pack_examples(examples) if packed else pad_examples(examples, pad=0)
 
 
-def instruction(*, flat: bool = False, label_smoothing: float = 0.0) -> Instruction:
+def instruction(*, packed: bool = False, label_smoothing: float = 0.0) -> Instruction:
     """The task that these rows belong to."""
     task = Instruction(label_smoothing=label_smoothing)
-    task.flat = flat
+    task.packed = packed
     return task

@@ -28,7 +28,7 @@ class Watch(Callback):
         self.seen: list[Any] = []
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        rows = [row for micro in batch.micros for row in micro.rows.tolist()]
+        rows = [row for micro in batch.micro_batches for row in micro.row_indices.tolist()]
         scores = trainer.callback_metrics
         self.seen.append((trainer.global_step, rows, float(scores["train/loss"]), float(scores["train/lr"])))
         if not self.validating and trainer.global_step == self.stop_at:

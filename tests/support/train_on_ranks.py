@@ -45,7 +45,7 @@ def main(devices: int, target: Path) -> None:
     ]
     data = BatchDataModule(
         {"train": uneven_examples()[:19], "validation": scored, "test": []},
-        task, batch_size=9, eval_batch_size=8, micro_tokens=60, seed=1, flat=False, workers=0,
+        task, batch_size=9, eval_batch_size=8, micro_tokens=60, seed=1, packed=False, workers=0,
     )  # fmt: skip
     module = FineTuner(tiny_model(), task, optimizer=lambda p: torch.optim.SGD(p, 0.1), schedule=lambda step: 1.0)
     trainer = L.Trainer(

@@ -45,7 +45,7 @@ def main(devices: int, batch_size: int, target: Path) -> None:
     examples: list[Example] = [example for example in encoded if example is not None]
     data = BatchDataModule(
         {"train": examples, "validation": examples, "test": []},
-        task, batch_size=8, eval_batch_size=batch_size, micro_tokens=60, seed=1, flat=False, workers=0,
+        task, batch_size=8, eval_batch_size=batch_size, micro_tokens=60, seed=1, packed=False, workers=0,
     )  # fmt: skip
     module = FineTuner(model, task, optimizer=lambda p: torch.optim.SGD(p, 0.1), schedule=lambda step: 1.0)
     module.val_answers = GenerationEvaluator(task, task.tally, rows, set(range(1, 23)))

@@ -85,7 +85,7 @@ def test_ids_are_those_of_the_tokenizer_and_rows_are_padded_on_the_right(make_to
     assert torch.equal(micro.ids, theirs["input_ids"])
     assert torch.equal(micro.lengths, theirs["attention_mask"].sum(1))
     assert micro.targets.tolist() == [2, 0, 0, 1]
-    assert micro.rows.tolist() == [0, 1, 2, 3]
+    assert micro.row_indices.tolist() == [0, 1, 2, 3]
     assert (micro.ids.dtype, micro.targets.dtype) == (torch.int64, torch.int64)
 
 
@@ -137,7 +137,7 @@ def test_the_loss_of_a_step_is_the_weighted_mean_of_torch_however_it_is_cut(weig
     logits = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
     cut = [slice(0, 3), slice(3, 4)]
     total = sum(task.loss_sum(logits[part], task.collate(examples[part])) for part in cut)
-    ours = total / sum(example.units for example in examples)
+    ours = total / sum(example.loss_weight for example in examples)
     reference = nn.CrossEntropyLoss(weight=torch.tensor(task.weights), label_smoothing=smoothing)
     torch.testing.assert_close(ours, reference(logits, torch.tensor([2, 0, 0, 1])))
 
@@ -147,7 +147,7 @@ def test_a_filler_adds_nothing_but_keeps_the_graph(make_tokenizer):
         logits = torch.ones(1, len(task.labels), requires_grad=True)
         loss = task.loss_sum(logits, task.collate([task.filler()]))
         loss.backward()
-        assert task.filler().units == 0
+        assert task.filler().loss_weight == 0
         assert loss.item() == 0
         assert logits.grad.abs().sum() == 0
 
@@ -157,7 +157,7 @@ def test_the_multilabel_loss_is_the_mean_over_classes_of_torch(make_tokenizer):
     micro = laid_out(task, MANY)
     logits = torch.randn(4, 2, generator=torch.Generator().manual_seed(0))
     assert micro.targets.tolist() == [[1, 1], [0, 0], [1, 0], [1, 0]]
-    assert sum(task.encode(record, 0).units for record in MANY) == 4
+    assert sum(task.encode(record, 0).loss_weight for record in MANY) == 4
     expected = functional.binary_cross_entropy_with_logits(logits, micro.targets)
     torch.testing.assert_close(task.loss_sum(logits, micro) / 4, expected)
 

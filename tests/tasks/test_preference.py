@@ -26,7 +26,7 @@ LONG = {"prompt": "Say " + "red " * 40, "chosen": "red red", "rejected": "blue b
 def loader(task: Preference, examples: list, *, micro_tokens: int, rank: int = 0, world: int = 1) -> BatchLoader:
     return BatchLoader(
         examples, collate=task.collate, filler=task.filler(), batch_size=len(examples), micro_tokens=micro_tokens,
-        flat=task.flat, seed=3, rank=rank, world=world,
+        packed=task.packed, seed=3, rank=rank, world_size=world,
     )  # fmt: skip
 
 
@@ -52,7 +52,7 @@ def plain_gradient(task: Preference, model, reference, examples: list) -> dict[s
 
     for example in examples:
         ratio = []
-        for part in (slice(example.second), slice(example.second, None)):
+        for part in (slice(example.second_start), slice(example.second_start, None)):
             side = example.ids[part], example.target[part]
             with torch.no_grad():
                 before = log_probability(reference, *side)
@@ -61,23 +61,23 @@ def plain_gradient(task: Preference, model, reference, examples: list) -> dict[s
     return {name: weight.grad.clone() for name, weight in model.named_parameters() if weight.grad is not None}
 
 
-@pytest.mark.parametrize("flat", [False, True], ids=["padded", "flat"])
-def test_the_gradient_is_that_of_the_paper_however_a_step_is_cut_or_shared(flat: bool) -> None:
+@pytest.mark.parametrize("packed", [False, True], ids=["padded", "packed"])
+def test_the_gradient_is_that_of_the_paper_however_a_step_is_cut_or_shared(packed: bool) -> None:
     # Given a model that has left its reference, and uneven pairs
     reference = starter_model()
     model = moved(copy.deepcopy(reference))
     task = ready()
     examples = task.complete(reference, encoded(task, ROWS), 10**6)
     wanted = plain_gradient(task, model, reference, examples)
-    if flat:
+    if packed:
         assert supports_packing(model, DOCUMENT_KERNEL)
-        task.flat = True
+        task.packed = True
 
     # When a step is one micro-batch, or one for each pair, or shared by more ranks than there are pairs
     found = [gradient(task, model, next(iter(loader(task, examples, micro_tokens=n)))) for n in (10**6, 150, 1)]
     world = ROWS + 1
     shares = [next(iter(loader(task, examples, micro_tokens=99, rank=rank, world=world))) for rank in range(world)]
-    assert any(micro.rows.tolist() == [-1] for share in shares for micro in share.micros)
+    assert any(micro.row_indices.tolist() == [-1] for share in shares for micro in share.micro_batches)
     parts = [gradient(task, model, share, world) for share in shares]
     found.append({name: torch.stack([part[name] for part in parts]).mean(0) for name in parts[0]})
 
@@ -91,12 +91,12 @@ def test_no_pass_of_padded_pairs_holds_more_tokens_than_allowed() -> None:
     # Given pairs whose sides differ in length, so that rows are padded to the longer
     task = ready()
     examples = encoded(task, 30)
-    assert any(2 * example.longest > len(example.ids) for example in examples)
+    assert any(2 * example.max_sequence_length > len(example.ids) for example in examples)
 
     step = next(iter(loader(task, examples, micro_tokens=400)))
 
-    assert len(step.micros) > 2
-    assert max(micro.ids.numel() for micro in step.micros) <= 400
+    assert len(step.micro_batches) > 2
+    assert max(micro.ids.numel() for micro in step.micro_batches) <= 400
 
 
 def test_the_reference_is_the_same_in_any_layout_and_every_answer_has_its_own() -> None:
@@ -105,13 +105,13 @@ def test_the_reference_is_the_same_in_any_layout_and_every_answer_has_its_own() 
     padded = task.complete(model, examples, 10**6)
     alone = task.complete(model, examples, 1)
     assert supports_packing(model, DOCUMENT_KERNEL)
-    task.flat = True
-    flat = task.complete(model, examples, 300)
+    task.packed = True
+    packed = task.complete(model, examples, 300)
 
-    for one, other, third in zip(padded, alone, flat, strict=True):
-        assert one.reference == pytest.approx(other.reference, abs=1e-4)
-        assert one.reference == pytest.approx(third.reference, abs=1e-4)
-    assert len({value for example in padded for value in example.reference}) == 2 * ROWS
+    for one, other, third in zip(padded, alone, packed, strict=True):
+        assert one.reference_logprobs == pytest.approx(other.reference_logprobs, abs=1e-4)
+        assert one.reference_logprobs == pytest.approx(third.reference_logprobs, abs=1e-4)
+    assert len({value for example in padded for value in example.reference_logprobs}) == 2 * ROWS
 
 
 def test_before_training_every_reward_is_zero_and_the_loss_is_that_of_a_coin() -> None:
@@ -129,7 +129,7 @@ def test_before_training_every_reward_is_zero_and_the_loss_is_that_of_a_coin() -
 def test_scores_are_means_over_pairs_and_know_no_filler() -> None:
     # Given two pairs, one of them on the wrong side, and a filler
     task = ready(beta=0.5)
-    examples = [replace(e, reference=(-1.0, -2.0)) for e in encoded(task, 2)]
+    examples = [replace(e, reference_logprobs=(-1.0, -2.0)) for e in encoded(task, 2)]
     scores = task.scores()
     for part in ([examples[0], task.filler()], [examples[1]]):
         micro = task.collate(part)
@@ -149,7 +149,7 @@ def test_scores_are_means_over_pairs_and_know_no_filler() -> None:
 
 def test_predictions_are_the_rewards_of_each_pair() -> None:
     task = ready()
-    examples = [replace(example, reference=(-1.0, -2.0)) for example in encoded(task, 2)]
+    examples = [replace(example, reference_logprobs=(-1.0, -2.0)) for example in encoded(task, 2)]
     micro = task.collate([*examples, task.filler()])
 
     found = task.predictions(None, micro, torch.tensor([[3.0, -2.0], [-1.0, 0.0], [5.0, 5.0]]), pairs("train", 2))
@@ -174,7 +174,7 @@ def test_a_pair_without_a_difference_is_refused() -> None:
 
 def sides(task: Preference, record: dict) -> tuple[list[int], list[int]] | None:
     example = task.encode(record, 0)
-    return None if example is None else (example.ids[: example.second], example.ids[example.second :])
+    return None if example is None else (example.ids[: example.second_start], example.ids[example.second_start :])
 
 
 def test_a_pair_that_does_not_fit_is_dropped_whole() -> None:

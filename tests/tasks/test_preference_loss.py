@@ -43,7 +43,7 @@ def test_a_very_wrong_pair_has_a_finite_loss() -> None:
     assert PreferenceLoss("sigmoid", 1.0).losses(torch.tensor([[-1e4, 1e4]]), TOKENS[:1]).isfinite().all()
 
 
-@pytest.mark.parametrize("lay", [pack_examples, lambda rows: pad_examples(rows, pad=0)], ids=["flat", "padded"])
+@pytest.mark.parametrize("lay", [pack_examples, lambda rows: pad_examples(rows, pad=0)], ids=["packed", "padded"])
 def test_log_probabilities_add_up_over_the_tokens_of_each_answer(lay) -> None:
     # Given two pairs of uneven length, one answer of a single token
     sides = [

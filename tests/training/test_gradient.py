@@ -26,9 +26,9 @@ from tunelab.training.module import FineTuner
 def reference(model: PreTrainedModel, batch: list[Example], smoothing: float = 0.0) -> dict[str, Tensor]:
     """Every sequence by itself through transformers' own loss, weighted by its tokens."""
     model.zero_grad()
-    total = sum(example.units for example in batch)
+    total = sum(example.loss_weight for example in batch)
     for example in batch:
-        if example.units:
+        if example.loss_weight:
             ids = torch.tensor([example.ids])
             logits = model(input_ids=ids, use_cache=False).logits[0, :-1]
             targets = torch.tensor(example.target[1:])
@@ -41,11 +41,11 @@ def gradients(model: nn.Module) -> dict[str, Tensor]:
     return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
 
-def ours(model: PreTrainedModel, step: Batch, *, flat: bool, smoothing: float = 0.0) -> dict[str, Tensor]:
+def ours(model: PreTrainedModel, step: Batch, *, packed: bool, smoothing: float = 0.0) -> dict[str, Tensor]:
     """The module's gradient of one step, before clipping, outside a trainer."""
     model.zero_grad()
     task = Instruction(label_smoothing=smoothing)
-    task.flat = flat
+    task.packed = packed
     module = FineTuner(model, task, optimizer=lambda p: torch.optim.SGD(p, 0.1), schedule=lambda step: 1.0, clip=0)
     module._trainer = SimpleNamespace(strategy=SimpleNamespace(), world_size=1, global_step=0, global_rank=0)  # type: ignore[assignment]
     module._fabric = None
@@ -54,31 +54,31 @@ def ours(model: PreTrainedModel, step: Batch, *, flat: bool, smoothing: float = 
     return gradients(model)
 
 
-def loader(flat: bool, micro_tokens: int, batch_size: int, rank: int = 0, world: int = 1) -> BatchLoader:
+def loader(packed: bool, micro_tokens: int, batch_size: int, rank: int = 0, world: int = 1) -> BatchLoader:
     task = Instruction()
-    task.flat = flat
+    task.packed = packed
     return BatchLoader(
         uneven_examples(), collate=task.collate, filler=task.filler(), batch_size=batch_size,
-        micro_tokens=micro_tokens, flat=flat, shuffle=True, seed=3, rank=rank, world=world,
+        micro_tokens=micro_tokens, packed=packed, shuffle=True, seed=3, rank=rank, world_size=world,
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("flat", [False, True], ids=["padded", "flat"])
+@pytest.mark.parametrize("packed", [False, True], ids=["padded", "packed"])
 @pytest.mark.parametrize(("micro_tokens", "smoothing"), [(1, 0.0), (60, 0.0), (60, 0.1), (10**6, 0.0)])
-def test_the_gradient_does_not_depend_on_how_a_step_is_cut(flat: bool, micro_tokens: int, smoothing: float) -> None:
+def test_the_gradient_does_not_depend_on_how_a_step_is_cut(packed: bool, micro_tokens: int, smoothing: float) -> None:
     # Given uneven rows in steps of 8, of which the last has only 3
     model, examples = tiny_model(), uneven_examples()
-    if flat:
+    if packed:
         assert supports_packing(model, DOCUMENT_KERNEL)
 
-    for step, plain in zip(loader(flat, micro_tokens, 8), loader(False, 10**6, 8), strict=True):
-        rows = [row for micro in plain.micros for row in micro.rows.tolist()]
+    for step, plain in zip(loader(packed, micro_tokens, 8), loader(False, 10**6, 8), strict=True):
+        rows = [row for micro in plain.micro_batches for row in micro.row_indices.tolist()]
 
         # When the step is summed over micro-batches, then it is the mean over the tokens of the whole step
-        found = ours(model, step, flat=flat, smoothing=smoothing)
+        found = ours(model, step, packed=packed, smoothing=smoothing)
         model.set_attn_implementation("sdpa")
         wanted = reference(model, [examples[row] for row in rows], smoothing)
-        if flat:
+        if packed:
             model.set_attn_implementation("documents")
         for name, gradient in wanted.items():
             torch.testing.assert_close(found[name], gradient, rtol=1e-5, atol=1e-6)
@@ -88,13 +88,13 @@ def test_a_mean_of_micro_batch_means_would_be_caught() -> None:
     # Given the error that frameworks make: each micro-batch divided by its own tokens
     model = tiny_model()
     step = next(iter(loader(False, 60, 8)))
-    assert len(step.micros) > 2
-    right = ours(model, step, flat=False)
+    assert len(step.micro_batches) > 2
+    right = ours(model, step, packed=False)
 
-    counts = [int((micro.targets != IGNORE).sum()) for micro in step.micros]
+    counts = [int((micro.targets != IGNORE).sum()) for micro in step.micro_batches]
     model.zero_grad()
     task = Instruction()
-    for micro, count in zip(step.micros, counts, strict=True):
+    for micro, count in zip(step.micro_batches, counts, strict=True):
         (task.loss_sum(task.logits(model, micro), micro) / max(count, 1) / len(counts)).backward()
     wrong = gradients(model)
 
@@ -106,11 +106,13 @@ def test_a_mean_of_micro_batch_means_would_be_caught() -> None:
 def test_ranks_share_a_step_without_repeating_or_losing_a_row() -> None:
     for world in (1, 2, 3, 5):  # the last step has three rows: of five ranks two go without
         for steps in zip(*(loader(False, 60, 8, rank, world) for rank in range(world)), strict=True):
-            rows = [row for step in steps for micro in step.micros for row in micro.rows.tolist() if row >= 0]
-            assert len(rows) == len(set(rows)) and len({step.units for step in steps}) == 1
+            rows = [
+                row for step in steps for micro in step.micro_batches for row in micro.row_indices.tolist() if row >= 0
+            ]
+            assert len(rows) == len(set(rows)) and len({step.loss_weight for step in steps}) == 1
         rows = [
             row for rank in range(world) for step in loader(False, 60, 8, rank, world)
-            for micro in step.micros for row in micro.rows.tolist() if row >= 0
+            for micro in step.micro_batches for row in micro.row_indices.tolist() if row >= 0
         ]  # fmt: skip
         assert sorted(rows) == list(range(ROWS))
 
@@ -131,8 +133,8 @@ def test_ranks_get_nearly_equal_numbers_of_tokens() -> None:
     lengths = list(range(64, 0, -1))
 
     def share(rank: int) -> int:
-        plan = plan_batch(range(64), lengths, [1.0] * 64, micro_tokens=1, flat=True, rank=rank, world=2)
-        return sum(lengths[i] for micro in plan.micros for i in micro)
+        plan = plan_batch(range(64), lengths, [1.0] * 64, micro_tokens=1, packed=True, rank=rank, world_size=2)
+        return sum(lengths[i] for micro in plan.micro_batches for i in micro)
 
     # Then taking turns back and forth leaves no rank with all the longer ones
     assert abs(share(0) - share(1)) <= 1

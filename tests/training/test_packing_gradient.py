@@ -35,28 +35,32 @@ def uneven(rows: int = 18) -> list[Example]:
 
 
 def gradients(family: str, packing: bool | str, attention: str = "auto") -> tuple[dict[str, Tensor], bool, int]:
-    """The gradient of one step of 18 documents; whether they were laid flat; and in how many passes."""
+    """The gradient of one step of 18 documents; whether they were laid packed; and in how many passes."""
     model = decoder(family, None if attention == "auto" else attention).double().eval()
     task = Instruction()
-    task.flat = enable_packing(model, packing=packing, attention=attention, kernels=[], at_work=nullcontext)
+    task.packed = enable_packing(model, packing=packing, attention=attention, kernels=[], at_work=nullcontext)
     step = next(iter(BatchLoader(
-        uneven(), collate=task.collate, filler=task.filler(), batch_size=18, micro_tokens=70, flat=task.flat,
+        uneven(), collate=task.collate, filler=task.filler(), batch_size=18, micro_tokens=70, packed=task.packed,
     )))  # fmt: skip
-    for micro in step.micros:
-        (task.loss_sum(task.logits(model, micro), micro) / step.units).backward()
-    return {name: p.grad for name, p in model.named_parameters() if p.grad is not None}, task.flat, len(step.micros)
+    for micro in step.micro_batches:
+        (task.loss_sum(task.logits(model, micro), micro) / step.loss_weight).backward()
+    return (
+        {name: p.grad for name, p in model.named_parameters() if p.grad is not None},
+        task.packed,
+        len(step.micro_batches),
+    )
 
 
 @pytest.mark.parametrize("family", DECODERS)
 def test_the_gradient_does_not_depend_on_packing(family: str) -> None:
-    padded, flat, passes = gradients(family, False)
-    assert not flat
+    padded, packed, passes = gradients(family, False)
+    assert not packed
 
     for packing in (True, "auto"):
-        found, flat, fewer = gradients(family, packing)
+        found, packed, fewer = gradients(family, packing)
 
-        assert flat == (packing is True or family != "gemma2")
-        assert fewer < passes or not flat
+        assert packed == (packing is True or family != "gemma2")
+        assert fewer < passes or not packed
         for name, gradient in padded.items():
             scale = max(1.0, float(gradient.abs().max()))
             torch.testing.assert_close(found[name] / scale, gradient / scale, rtol=0, atol=1e-6)
@@ -66,9 +70,9 @@ def test_the_gradient_does_not_depend_on_packing(family: str) -> None:
 def test_the_gradient_does_not_depend_on_packing_with_an_attention_of_ones_own(attention: str) -> None:
     padded, *_ = gradients("llama", False, attention)
 
-    found, flat, _ = gradients("llama", True, attention)
+    found, packed, _ = gradients("llama", True, attention)
 
-    assert flat
+    assert packed
     for name, gradient in padded.items():
         torch.testing.assert_close(found[name], gradient, rtol=0, atol=1e-6 * max(1.0, float(gradient.abs().max())))
 

@@ -33,17 +33,17 @@ class Watch(Callback):
 
     def on_train_batch_start(self, trainer: L.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
         task, model = pl_module.task, pl_module.model
-        total = sum(task.loss_sum(task.logits(model, micro), micro) for micro in batch.micros)
-        learned = sum(int((micro.targets != -100).sum()) for micro in batch.micros)
+        total = sum(task.loss_sum(task.logits(model, micro), micro) for micro in batch.micro_batches)
+        learned = sum(int((micro.targets != -100).sum()) for micro in batch.micro_batches)
         gradients = torch.autograd.grad(total / learned, list(model.parameters()))
         self.wanted = float(torch.stack([gradient.norm() for gradient in gradients]).norm())
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         self.norms.append((self.wanted, pl_module.step_norm))
-        self.units.append(batch.units)
-        self.targets.append(sum(int((micro.targets != -100).sum()) for micro in batch.micros))
-        self.micros.append(len(batch.micros))
-        self.rows.append([row for micro in batch.micros for row in micro.rows.tolist()])
+        self.units.append(batch.loss_weight)
+        self.targets.append(sum(int((micro.targets != -100).sum()) for micro in batch.micro_batches))
+        self.micros.append(len(batch.micro_batches))
+        self.rows.append([row for micro in batch.micro_batches for row in micro.row_indices.tolist()])
         self.kinds |= {p.dtype for p in pl_module.parameters()}
 
 

@@ -65,21 +65,23 @@ def run(arguments: Any) -> int:
     batch_tokens = require_positive("--batch-tokens", arguments.batch_tokens or settings.micro_tokens)
     identity = {"input": records.sha256, "model": trained.identity(), "--max-new-tokens": longest}
     with PartialPredictions(target.with_name(f"{target.name}.partial"), identity) as partial_predictions:
-        if partial_predictions.answers:
-            console.say(f"continuing after row {len(partial_predictions.answers)} of {len(records.rows)}")
+        if partial_predictions.predictions:
+            console.say(f"continuing after row {len(partial_predictions.predictions)} of {len(records.rows)}")
         last_printed = time.monotonic()
         for window in prediction.predict_windows(
-            lambda rows: predict(rows, batch_tokens), records.rows, len(partial_predictions.answers)
+            lambda rows: predict(rows, batch_tokens), records.rows, len(partial_predictions.predictions)
         ):
             partial_predictions.add(window)
             if time.monotonic() - last_printed > PROGRESS_SECONDS:
-                console.say(f"row {len(partial_predictions.answers)} of {len(records.rows)}")
+                console.say(f"row {len(partial_predictions.predictions)} of {len(records.rows)}")
                 last_printed = time.monotonic()
-        bad = [place for place, answer in enumerate(partial_predictions.answers) if "error" in answer]
+        bad = [place for place, answer in enumerate(partial_predictions.predictions) if "error" in answer]
         if len(bad) < len(records.rows):
-            write_predictions(target, records, partial_predictions.answers)
-        partial_predictions.drop()
-    first_errors = [f"{records.where(place)}: {partial_predictions.answers[place]['error']}" for place in bad[:5]]
+            write_predictions(target, records, partial_predictions.predictions)
+        partial_predictions.delete()
+    first_errors = [
+        f"{records.location(place)}: {partial_predictions.predictions[place]['error']}" for place in bad[:5]
+    ]
     if len(bad) == len(records.rows):
         raise DataError(f"none of {len(bad)} rows can be used, so there is no output:\n  " + "\n  ".join(first_errors))
     if bad:

@@ -54,9 +54,9 @@ def run(arguments: argparse.Namespace) -> int:
     of = f"{len(records)} of {len(split.rows):,} records of {arguments.split}"
     console.show_lines(f"{of}; trained tokens stand between ⟦ and ⟧" if encoded.task.head == "causal" else of, [])
     for record in records:
-        console.show_record(record.title, [mark_trained(part) for part in record.parts], record.names)
-        if record.answer:
-            console.say(record.answer)
+        console.show_record(record.title, [mark_trained(part) for part in record.sequences], record.names)
+        if record.target:
+            console.say(record.target)
     path = arguments.output or Path("outputs", "preview", f"{settings.name}.html")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -31,7 +31,7 @@ class _ArrowFile:
 
     def find(self, place: int) -> tuple[Any, int]:
         """The batch that holds a row, and where in the batch it stands."""
-        self.mapped.read()
+        self.mapped.count_access()
         part = bisect_right(self.starts, place) - 1
         return self.batches[part], place - self.starts[part]
 
@@ -72,12 +72,12 @@ class _ArrowWriter:
 
     def __init__(self, scratch: ScratchDir, schema: pa.Schema) -> None:
         self.scratch, self.schema = scratch, schema
-        self.path = scratch.folder("rows") / "rows.arrow"
+        self.path = scratch.make_folder("rows") / "rows.arrow"
         try:
             self.sink = pa.OSFile(str(self.path), "wb")
             self.writer = pa.ipc.new_file(self.sink, schema)
         except OSError as fault:
-            raise scratch.full(fault) from fault
+            raise scratch.write_error(fault) from fault
         self.pending: list[Any] = []
         self.rows = 0
 
@@ -94,7 +94,7 @@ class _ArrowWriter:
             try:
                 self.writer.write_batch(self.batch())
             except OSError as fault:
-                raise self.scratch.full(fault) from fault
+                raise self.scratch.write_error(fault) from fault
             self.pending = []
 
     def close(self) -> _ArrowFile:
@@ -104,7 +104,7 @@ class _ArrowWriter:
             self.writer.close()
             self.sink.close()
         except OSError as fault:
-            raise self.scratch.full(fault) from fault
+            raise self.scratch.write_error(fault) from fault
         return _ArrowFile(MemoryMap(self.path, self.scratch))
 
 

@@ -33,12 +33,12 @@ class RowFault:
     Attributes:
         message: What is wrong and what to try, without file and line.
         column: Where in the line, counted from 1; 0 where unknown.
-        lines: How many lines of the file it spoils.
+        lines_lost: How many lines of the file it spoils.
     """
 
     message: str
     column: int = 0
-    lines: int = 1
+    lines_lost: int = 1
 
 
 def excerpt(text: str, column: int = 1) -> str:
@@ -80,7 +80,7 @@ def separate_bad_rows(
         if isinstance(outcome, RowFault):
             place = f"{name} {unit} {number}" + (f", column {outcome.column}" if outcome.column else "")
             bad.append(f"{place}: {outcome.message}")
-            spoilt += outcome.lines
+            spoilt += outcome.lines_lost
         else:
             rows.append(outcome)
             numbers.append(number)

@@ -22,8 +22,8 @@ from tunelab.errors import DataError
 class BatchPlan(NamedTuple):
     """One step of one rank, before any tensor is made."""
 
-    micros: list[list[int]]  # examples of each micro-batch of this rank
-    units: float  # what the step's loss is divided by: the sum over all ranks
+    micro_batches: list[list[int]]  # examples of each micro-batch of this rank
+    loss_weight: float  # what the step's loss is divided by: the sum over all ranks
 
 
 def mix_seeds(*numbers: int) -> int:
@@ -43,7 +43,7 @@ def longest_first(indices: Sequence[int], lengths: Sequence[int]) -> list[int]:
 
 
 def split_micro_batches(
-    indices: Sequence[int], lengths: Sequence[int], *, micro_tokens: int, flat: bool, pass_cost: int | None = None
+    indices: Sequence[int], lengths: Sequence[int], *, micro_tokens: int, packed: bool, pass_cost: int | None = None
 ) -> list[list[int]]:
     """Cut indices into micro-batches of at most `micro_tokens` tokens.
 
@@ -51,40 +51,44 @@ def split_micro_batches(
         indices: Examples, longest first.
         lengths: Tokens of every example.
         micro_tokens: Most tokens of one forward pass, pads counted; a longer example still gets a pass of its own.
-        flat: Whether rows are laid end to end (no pads) or padded to the longest.
+        packed: Whether rows are laid end to end (no pads) or padded to the longest.
         pass_cost: Pads that take as long as one pass more: where a shorter row would bring a pass above them, it opens
             another.  None fills every pass.
 
     Returns:
-        Micro-batches, each with at least one example: flat ones by best fit, padded ones in order.
+        Micro-batches, each with at least one example: packed ones by best fit, padded ones in order.
     """
-    if flat:
+    if packed:
         return pack_best_fit(indices, lengths, limit=micro_tokens)
-    micros: list[list[int]] = []
+    micro_batches: list[list[int]] = []
     pads = 0
     for index in indices:
-        longest = lengths[micros[-1][0]] if micros else 0
+        longest = lengths[micro_batches[-1][0]] if micro_batches else 0
         pads += longest - lengths[index]
-        if micros and (len(micros[-1]) + 1) * longest <= micro_tokens and (pass_cost is None or pads <= pass_cost):
-            micros[-1].append(index)
+        if (
+            micro_batches
+            and (len(micro_batches[-1]) + 1) * longest <= micro_tokens
+            and (pass_cost is None or pads <= pass_cost)
+        ):
+            micro_batches[-1].append(index)
         else:
-            micros.append([index])
+            micro_batches.append([index])
             pads = 0
-    return micros
+    return micro_batches
 
 
 def plan_batch(
     batch: Sequence[int],
     lengths: Sequence[int],
-    units: Sequence[float],
+    loss_weights: Sequence[float],
     *,
     micro_tokens: int,
-    flat: bool,
+    packed: bool,
     rank: int = 0,
-    world: int = 1,
+    world_size: int = 1,
     pass_cost: int | None = None,
 ) -> BatchPlan:
-    """The share of one rank in a step, cut into micro-batches, with the units of the whole step.
+    """The share of one rank in a step, cut into micro-batches, with the loss weight of the whole step.
 
     Ranks take turns along the length-sorted rows, back and forth (0 1 1 0 0 1 ...), so that none is always
     given the longer one.  Nothing is padded or repeated: a rank may get no row at all.
@@ -92,10 +96,10 @@ def plan_batch(
     mine = [
         index
         for place, index in enumerate(longest_first(batch, lengths))
-        if (place % world if place // world % 2 == 0 else world - 1 - place % world) == rank
+        if (place % world_size if place // world_size % 2 == 0 else world_size - 1 - place % world_size) == rank
     ]
-    micros = split_micro_batches(mine, lengths, micro_tokens=micro_tokens, flat=flat, pass_cost=pass_cost)
-    return BatchPlan(micros, sum(units[i] for i in batch))
+    micro_batches = split_micro_batches(mine, lengths, micro_tokens=micro_tokens, packed=packed, pass_cost=pass_cost)
+    return BatchPlan(micro_batches, sum(loss_weights[i] for i in batch))
 
 
 def shift_labels(labels: Sequence[int]) -> list[int]:
@@ -115,23 +119,23 @@ def pad_examples(examples: Sequence[Example], *, pad: int) -> MicroBatch:
 
 
 def pack_examples(examples: Sequence[Example]) -> MicroBatch:
-    """Lay causal examples end to end in one row: ids and targets (1, T), with positions and bounds."""
+    """Lay causal examples end to end in one row: ids and targets (1, T), with positions and document starts."""
     ids = torch.tensor([[token for example in examples for token in example.ids]])
     targets = torch.tensor([[t for example in examples for t in shift_labels(token_labels(example))]])
     positions = torch.cat([torch.arange(len(example.ids)) for example in examples])[None]
-    bounds = torch.tensor([0, *(len(example.ids) for example in examples)]).cumsum(0)
+    starts = torch.tensor([0, *(len(example.ids) for example in examples)]).cumsum(0)
     lengths, rows = lengths_and_rows(examples)
-    return MicroBatch(ids, lengths, targets, rows, positions, bounds)
+    return MicroBatch(ids, lengths, targets, rows, positions, starts)
 
 
 def split_pairs(examples: Sequence[Example]) -> list[Example]:
     """The sequences of pairs one by one: chosen, rejected, chosen, rejected, ..."""
-    found = []
+    sequences = []
     for example in examples:
         labels = token_labels(example)
-        for part in (slice(example.second), slice(example.second, None)):
-            found.append(Example(example.ids[part], labels[part], example.units, example.row))
-    return found
+        for part in (slice(example.second_start), slice(example.second_start, None)):
+            sequences.append(Example(example.ids[part], labels[part], example.loss_weight, example.row))
+    return sequences
 
 
 def lengths_and_rows(examples: Sequence[Example]) -> tuple[Tensor, Tensor]:
@@ -155,14 +159,14 @@ class SourceRange(NamedTuple):
     weight: float = 1.0
 
     @property
-    def rows(self) -> int:
+    def size(self) -> int:
         """Its examples."""
         return self.stop - self.start
 
     @property
-    def drawn(self) -> int:
+    def rows_per_epoch(self) -> int:
         """How many an epoch sees: rows times weight, to the nearest whole number."""
-        return int(self.rows * self.weight + 0.5)
+        return int(self.size * self.weight + 0.5)
 
 
 def source_ranges(sources: Sequence[str], weights: Mapping[str, float]) -> list[SourceRange]:
@@ -175,37 +179,37 @@ def source_ranges(sources: Sequence[str], weights: Mapping[str, float]) -> list[
     Raises:
         DataError: If a weight is so small that an epoch sees nothing of its source.
     """
-    found: list[SourceRange] = []
-    for place, name in enumerate(sources):
-        if not found or found[-1].name != name:
-            found.append(SourceRange(name, place, place, weights.get(name, 1.0)))
-        found[-1] = found[-1]._replace(stop=place + 1)
-    if empty := [portion for portion in found if not portion.drawn]:
-        named = ", ".join(f"{p.weight:g} of the {p.rows} examples of {p.name}" for p in empty)
+    ranges: list[SourceRange] = []
+    for index, name in enumerate(sources):
+        if not ranges or ranges[-1].name != name:
+            ranges.append(SourceRange(name, index, index, weights.get(name, 1.0)))
+        ranges[-1] = ranges[-1]._replace(stop=index + 1)
+    if empty := [part for part in ranges if not part.rows_per_epoch]:
+        named = ", ".join(f"{p.weight:g} of the {p.size} examples of {p.name}" for p in empty)
         raise DataError(f"data.mix: {named} is less than half an example, so none is ever seen; raise the weight")
-    return found
+    return ranges
 
 
-def split_by_source(micros: Sequence[Sequence[int]], portions: Sequence[SourceRange]) -> list[list[int]]:
+def split_by_source(micro_batches: Sequence[Sequence[int]], ranges: Sequence[SourceRange]) -> list[list[int]]:
     """Micro-batches of examples, cut further so that none holds examples of two sources."""
-    starts = [portion.start for portion in portions]
+    starts = [part.start for part in ranges]
     return [
         list(part)
-        for micro in micros
+        for micro in micro_batches
         for _, part in groupby(sorted(micro, key=lambda i: bisect_right(starts, i)), lambda i: bisect_right(starts, i))
     ]
 
 
-def epoch_indices(portions: Sequence[SourceRange], *, seed: int, epoch: int) -> "array[int]":
+def epoch_indices(ranges: Sequence[SourceRange], *, seed: int, epoch: int) -> "array[int]":
     """The examples of an epoch, before they are shuffled; with a weight of 1 throughout, each once and in order.
 
     A weight of 2.5 takes every row twice, and half of the rows, drawn afresh each epoch without repeats, once more.
     """
-    places = array("q")  # a tenth of a list
-    for number, portion in enumerate(portions):
-        whole, rest = divmod(portion.drawn, portion.rows)
-        places += array("q", range(portion.start, portion.stop)) * whole
+    indices = array("q")  # a tenth of a list
+    for number, part in enumerate(ranges):
+        whole, rest = divmod(part.rows_per_epoch, part.size)
+        indices += array("q", range(part.start, part.stop)) * whole
         if rest:
-            drawn = shuffled_order(portion.rows, seed=mix_seeds(seed, number, portion.rows), epoch=epoch)[:rest]
-            places += array("q", sorted(portion.start + row for row in drawn))
-    return places
+            drawn = shuffled_order(part.size, seed=mix_seeds(seed, number, part.size), epoch=epoch)[:rest]
+            indices += array("q", sorted(part.start + row for row in drawn))
+    return indices

@@ -80,7 +80,7 @@ class ChatTemplate:
         """The template for other readers: `{% generation %}` tags, which several do not know, taken out."""
         return without_generation_blocks(self.source)
 
-    def check(self) -> list[str]:
+    def describe(self) -> list[str]:
         """What was found at construction, a line each, for the data report."""
         names = [str(self.tokenizer.convert_ids_to_tokens(token)) for token in self.stop_ids]
         begin = "none" if self.bos is None else repr(self.tokenizer.convert_ids_to_tokens(self.bos))
@@ -107,12 +107,12 @@ class ChatTemplate:
             ids = self._text_ids(conversation)
             return ids, list(ids)
         answers = [turn for turn, message in enumerate(conversation.messages) if message.role == "assistant"]
-        learned = conversation.learned(train_on)
+        learned = conversation.trained_turns(train_on)
         if not learned:
             raise DataError("no assistant turn is learned; a record that teaches nothing is best dropped")
-        self._abilities.require(conversation)
-        turns, tools = self._protected(conversation)
-        ids, stretches = self._stretches(turns, tools, answers if train_on == "all" else learned)
+        self._abilities.check(conversation)
+        turns, tools = self._escaped(conversation)
+        ids, stretches = self._answer_spans(turns, tools, answers if train_on == "all" else learned)
         if train_on == "all":
             labels = list(ids)
             for turn in set(answers) - set(learned):
@@ -131,35 +131,35 @@ class ChatTemplate:
         Raises:
             DataError: If they are no prefix of the ids that `encode` gives, so training and use would differ.
         """
-        last = conversation.last_answer()
+        last = conversation.last_assistant_turn()
         if last is None:
             return self.reply_ids(conversation)
         before = Conversation(conversation.messages[:last], conversation.tools)
         prompt = self.reply_ids(before)
-        turns, tools = self._protected(conversation)
+        turns, tools = self._escaped(conversation)
         whole = self._ids(self._write(turns, tools).text)
         check_token_prefix(self.tokenizer, prompt, whole, "the prompt of the last answer")
         return prompt
 
     def reply_ids(self, conversation: Conversation) -> list[int]:
         """Ids a model is given to say what comes next in a conversation, whoever spoke last."""
-        self._abilities.require(conversation)
-        turns, tools = self._protected(conversation)
+        self._abilities.check(conversation)
+        turns, tools = self._escaped(conversation)
         return self._ids(self._write(turns, tools, reply=True).text)
 
-    def reference(self, conversation: Conversation) -> str:
+    def reference_answer(self, conversation: Conversation) -> str:
         """The last assistant turn as text, blank ends removed; calls as the template writes them."""
-        last = conversation.last_answer()
+        last = conversation.last_assistant_turn()
         if last is None:
             raise DataError("there is no assistant turn to compare with")
         if not conversation.messages[last].tool_calls:
             return conversation.messages[last].content.strip()
         upto = Conversation(conversation.messages[: last + 1], conversation.tools)
-        ids, stretches = self._stretches(*self._protected(upto), [last])
+        ids, stretches = self._answer_spans(*self._escaped(upto), [last])
         start, stop = stretches[last]
         return str(self.tokenizer.decode(ids[start : stop - 1], skip_special_tokens=True)).strip()
 
-    def _stretches(
+    def _answer_spans(
         self, turns: list[TemplateMessage], tools: Any, wanted: Sequence[int]
     ) -> tuple[list[int], dict[int, tuple[int, int]]]:
         """All ids, and for each wanted turn where its learned tokens start and stop (one past the last)."""
@@ -168,10 +168,14 @@ class ChatTemplate:
         if self.bos is not None and ids[:2] == [self.bos, self.bos]:
             raise DataError("the text starts with two begin tokens; take the one out of the first turn")
         answers = [turn for turn, said in enumerate(turns) if said["role"] == "assistant"]
-        by_block = dict(zip(answers, written.spans, strict=True)) if len(written.spans) == len(answers) else {}
+        by_block = (
+            dict(zip(answers, written.generation_spans, strict=True))
+            if len(written.generation_spans) == len(answers)
+            else {}
+        )
         stretches = {}
         for turn in wanted:
-            start, end = by_block.get(turn) or self._gained(turns, tools, turn, written.text)
+            start, end = by_block.get(turn) or self._added_span(turns, tools, turn, written.text)
             end = max(start, len(written.text[:end].rstrip()))
             before = self._prefix_length(written.text[:start], ids, f"the prompt of turn {turn + 1}")
             after = len(ids)
@@ -186,7 +190,7 @@ class ChatTemplate:
             stretches[turn] = before, stop
         return ids, stretches
 
-    def _gained(self, turns: list[TemplateMessage], tools: Any, turn: int, text: str) -> tuple[int, int]:
+    def _added_span(self, turns: list[TemplateMessage], tools: Any, turn: int, text: str) -> tuple[int, int]:
         """Characters that an assistant turn adds to its prompt."""
         prompt = self._write(turns[:turn], tools, reply=True).text
         upto = self._write(turns[: turn + 1], tools).text
@@ -211,7 +215,7 @@ class ChatTemplate:
         begin = [] if self.bos is None else [self.bos]
         return [*begin, *self._ids(self._plain.mark(text)), self.tokenizer.eos_token_id]
 
-    def _protected(self, conversation: Conversation) -> tuple[list[TemplateMessage], list[dict[str, Any]] | None]:
+    def _escaped(self, conversation: Conversation) -> tuple[list[TemplateMessage], list[dict[str, Any]] | None]:
         try:
             return self._plain.mark(to_template_messages(conversation)), self._plain.mark(conversation.tools)
         except RecursionError:

@@ -24,22 +24,22 @@ class ColumnView:
     record: Mapping[str, Any]
     columns: Mapping[str, str]
 
-    def name(self, ours: str) -> str:
+    def user_name(self, ours: str) -> str:
         """The user's name of a column."""
         return self.columns.get(ours, ours)
 
     def has(self, ours: str) -> bool:
         """Whether the record has the column."""
-        return lookup_path(self.record, self.name(ours)) is not MISSING
+        return lookup_path(self.record, self.user_name(ours)) is not MISSING
 
     def value(self, ours: str) -> Any:
         """What the column holds, None where the record lacks it."""
-        found = lookup_path(self.record, self.name(ours))
+        found = lookup_path(self.record, self.user_name(ours))
         return None if found is MISSING else found
 
     def text(self, ours: str, why: str) -> str:
         """The text of a column that must hold one; `why` says what an empty one costs."""
-        name, found = self.name(ours), lookup_path(self.record, self.name(ours))
+        name, found = self.user_name(ours), lookup_path(self.record, self.user_name(ours))
         if found is MISSING:
             seen = ", ".join(map(str, self.record)) or "none"
             raise DataError(f"'{name}' is missing; columns: {seen}; name yours with data.columns.{ours}=...")
@@ -48,7 +48,7 @@ class ColumnView:
     def optional(self, ours: str) -> str:
         """The text of a column that may be missing, null or empty."""
         value = self.value(ours)
-        return "" if value is None else require_text(value, self.name(ours), None)
+        return "" if value is None else require_text(value, self.user_name(ours), None)
 
 
 def lookup_path(record: Mapping[str, Any], name: str) -> Any:

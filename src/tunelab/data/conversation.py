@@ -21,14 +21,14 @@ class Message:
         content: Its text, exactly as the record holds it.
         train: Whether an assistant turn is learned; without meaning for other roles.
         tool_calls: Calls an assistant turn makes, `[{"type": "function", "function": {"name", "arguments"}}]`.
-        more: What else some templates read of a turn: `name`, `tool_call_id`.
+        extra: What else some templates read of a turn: `name`, `tool_call_id`.
     """
 
     role: str
     content: str
     train: bool = True
     tool_calls: list[dict[str, Any]] | None = None
-    more: Mapping[str, str] = field(default_factory=dict)
+    extra: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,14 +45,14 @@ class Conversation:
     tools: list[dict[str, Any]] | None = None
     meta: Mapping[str, Any] = field(default_factory=dict)
 
-    def last_answer(self) -> int | None:
+    def last_assistant_turn(self) -> int | None:
         """Index of the last assistant turn, or None."""
         turns = range(len(self.messages) - 1, -1, -1)
         return next((turn for turn in turns if self.messages[turn].role == "assistant"), None)
 
-    def learned(self, train_on: str) -> list[int]:
+    def trained_turns(self, train_on: str) -> list[int]:
         """Indices of the assistant turns that are learned: all, or the last, without those marked `train: false`."""
-        last = self.last_answer()
+        last = self.last_assistant_turn()
         asked = range(len(self.messages)) if train_on != "last_answer" else [] if last is None else [last]
         return [turn for turn in asked if self.messages[turn].role == "assistant" and self.messages[turn].train]
 

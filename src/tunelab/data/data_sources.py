@@ -38,21 +38,21 @@ class Split:
 
     Attributes:
         rows: The records; of a large file they stay on disk, and each access makes a fresh dict.
-        places: Where each stands, such as "train.jsonl line 12".
+        locations: Where each stands, such as "train.jsonl line 12".
         sources: Where each comes from: its file, or with `data.mix` the name of its source.
         scratch: Of records on disk, the folder they lie in; None where all are in memory.
     """
 
     rows: Sequence[Record] = field(default_factory=list)
-    places: Sequence[str] = field(default_factory=list)
+    locations: Sequence[str] = field(default_factory=list)
     sources: Sequence[str] = field(default_factory=list)
     scratch: ScratchDir | None = None
 
-    def part(self, kept: Sequence[int]) -> "Split":
+    def select(self, kept: Sequence[int]) -> "Split":
         """Some of its rows."""
         return Split(
             select_items(self.rows, kept),
-            select_items(self.places, kept),
+            select_items(self.locations, kept),
             select_items(self.sources, kept),
             self.scratch,
         )
@@ -68,7 +68,7 @@ class SourceSplits:
         contents: Of each split, what identifies each record.
         files: sha256 of each file, by the name it was given.
         notes: Rows skipped, splits made.
-        expected: Splits that were asked for, by a file or a share.
+        required_splits: Splits that were asked for, by a file or a share.
     """
 
     source: SourceConfig
@@ -76,7 +76,7 @@ class SourceSplits:
     contents: dict[str, Sequence[str]] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
-    expected: set[str] = field(default_factory=lambda: {"train"})
+    required_splits: set[str] = field(default_factory=lambda: {"train"})
 
 
 def read_source(source: SourceConfig, task: RecordTask, *, seed: int) -> SourceSplits:
@@ -116,7 +116,7 @@ def read_source(source: SourceConfig, task: RecordTask, *, seed: int) -> SourceS
         apply_source_columns(source, part)
     part.contents = {name: record_contents(split, task) for name, split in part.splits.items()}
     wanted = {name: 0.0 if settings.get(name) else float(settings["split"][name]) for name in SPLITS[1:]}
-    part.expected |= {name for name in SPLITS[1:] if settings.get(name) or wanted[name]}
+    part.required_splits |= {name for name in SPLITS[1:] if settings.get(name) or wanted[name]}
     if any(wanted.values()):
         make_splits(part, task, wanted, seed)
     return part
@@ -131,7 +131,7 @@ def make_splits(part: SourceSplits, task: RecordTask, wanted: Mapping[str, float
     for name in SPLITS:
         if name == "train" or wanted[name]:
             kept = [place for place, side in enumerate(sides) if side == name]
-            part.splits[name], part.contents[name] = whole.part(kept), select_items(texts, kept)
+            part.splits[name], part.contents[name] = whole.select(kept), select_items(texts, kept)
             if name != "train":
                 part.notes.append(f"{name}: {len(kept)} of {len(sides)} rows of the training file, by content hash")
 
@@ -161,7 +161,7 @@ def to_split(records: Records, limit: int | None, name: str | None = None) -> Sp
     """The first `limit` records as a split, all of them where it is None; `name` is their source, else the file."""
     count = len(records.rows) if limit is None else min(int(limit), len(records.rows))
     kept = range(count)
-    places: Sequence[str] = MappedView(records.where, kept)
+    places: Sequence[str] = MappedView(records.location, kept)
     small = records.scratch is None
     sources = [name or short_name(records.source)] * count
     return Split(select_items(records.rows, kept), list(places) if small else places, sources, records.scratch)
@@ -186,7 +186,7 @@ def map_records(action: Callable[[Record], T], split: Split) -> list[T]:
         try:
             found.append(action(row))
         except DataError as fault:
-            faults.setdefault(str(fault), []).append(split.places[number])
+            faults.setdefault(str(fault), []).append(split.locations[number])
     if faults:
         total = sum(map(len, faults.values()))
         lines = [
@@ -221,7 +221,7 @@ def make_cv_split(part: SourceSplits, task: RecordTask, turn: FoldSpec, *, test:
         more = part.splits["validation"]
         whole = Split(
             concatenate([whole.rows, more.rows]),
-            concatenate([whole.places, more.places]),
+            concatenate([whole.locations, more.locations]),
             concatenate([whole.sources, more.sources]),
             whole.scratch,
         )
@@ -236,10 +236,10 @@ def make_cv_split(part: SourceSplits, task: RecordTask, turn: FoldSpec, *, test:
             sides, ["+".join(sorted(found)) or None for found in labels], validation=0, test=test
         )
         held = [row for row, side in enumerate(sides) if side == TEST]
-        part.splits[TEST], part.contents[TEST] = whole.part(held), select_items(texts, held)
+        part.splits[TEST], part.contents[TEST] = whole.select(held), select_items(texts, held)
         by = f"hash of {turn.group}" if groups else "content hash"
         part.notes.append(f"test: {len(held)} of {len(sides)} rows, by {by}")
-        part.expected.add(TEST)
+        part.required_splits.add(TEST)
         free = [row for row, side in enumerate(sides) if side != TEST]
     elif groups and part.splits[TEST].rows:
         shared = set(groups) & set(record_groups(part.splits[TEST], str(turn.group)))
@@ -253,8 +253,8 @@ def make_cv_split(part: SourceSplits, task: RecordTask, turn: FoldSpec, *, test:
     )
     for name, mine in (("validation", True), ("train", False)):
         kept = [row for row, fold in zip(free, folds, strict=True) if (fold == turn.fold) is mine]
-        part.splits[name], part.contents[name] = whole.part(kept), select_items(texts, kept)
-    part.expected |= {"train", "validation"}
+        part.splits[name], part.contents[name] = whole.select(kept), select_items(texts, kept)
+    part.required_splits |= {"train", "validation"}
     ways = ["with equal shares of each label"] * any(labels) + [f"each {turn.group} in one fold"] * bool(groups)
     part.notes.append(
         f"fold {turn.fold} of {turn.folds}: {len(part.splits['train'].rows)} rows train and "
@@ -289,14 +289,14 @@ class DataSplits:
 
     Attributes:
         splits: `train`, `validation`, `test`; the last two may be empty.
-        files: sha256 of each file, by the name it was given.
+        file_hashes: sha256 of each file, by the name it was given.
         notes: What a reader should know: rows skipped, splits made, duplicates found.
         duplicates: Contents that stand more than once, within a split or across splits.
         weights: With `data.mix` how often an epoch sees the rows of each source; else empty.
     """
 
     splits: dict[str, Split]
-    files: dict[str, str]
+    file_hashes: dict[str, str]
     notes: list[str]
     duplicates: list[Duplicate] = field(default_factory=list)
     weights: dict[str, float] = field(default_factory=dict)
@@ -327,7 +327,7 @@ def read_splits(
     ]
     splits = {name: concat_splits([part.splits[name] for part in parts]) for name in SPLITS}
     for name, split in splits.items():
-        if not split.rows and any(name in part.expected for part in parts):
+        if not split.rows and any(name in part.required_splits for part in parts):
             raise DataError(
                 f"the {name} split has no rows; give data.{name}=FILE or more rows to make it from, or set "
                 f"data.split.{name}=0 to go without"
@@ -354,7 +354,7 @@ def concat_splits(parts: Sequence[Split]) -> Split:
     scratch = next((part.scratch for part in parts if part.scratch), None)
     rows: Sequence[Record] = concatenate([part.rows for part in parts])
     return Split(
-        rows, concatenate([part.places for part in parts]), concatenate([part.sources for part in parts]), scratch
+        rows, concatenate([part.locations for part in parts]), concatenate([part.sources for part in parts]), scratch
     )
 
 
@@ -367,13 +367,15 @@ def mixture_notes(parts: Sequence[SourceSplits]) -> list[str]:
         if not part.splits[name].rows and any(other.splits[name].rows for other in parts)
     ]
     contents = {part.source.name: concatenate([part.contents[name] for name in SPLITS]) for part in parts}
-    pairs = Counter(tuple(duplicate.places) for duplicate in find_duplicates(contents) if duplicate.across)
+    pairs = Counter(
+        tuple(duplicate.rows_by_split) for duplicate in find_duplicates(contents) if duplicate.crosses_splits
+    )
     return notes + [f"{count} texts occur in the sources {' and '.join(pair)}" for pair, count in pairs.items()]
 
 
 def duplicate_notes(duplicates: Sequence[Duplicate]) -> list[str]:
     """One line for each pair of splits that share a text."""
-    pairs = Counter(tuple(duplicate.places) for duplicate in duplicates if duplicate.across)
+    pairs = Counter(tuple(duplicate.rows_by_split) for duplicate in duplicates if duplicate.crosses_splits)
     return [
         f"{count} texts occur in both {' and '.join(pair)}: a score there measures memory too"
         for pair, count in pairs.items()
@@ -407,8 +409,8 @@ def encode_split(
         nonlocal tokens, longest, supervised
         example = task.encode(record, next(numbers))
         if example is not None:
-            tokens, supervised = tokens + len(example.ids), supervised + example.units
-            longest = max(longest, example.longest)
+            tokens, supervised = tokens + len(example.ids), supervised + example.loss_weight
+            longest = max(longest, example.max_sequence_length)
             (store or kept).append(example)
 
     map_records(keep, split)
@@ -447,8 +449,8 @@ def drop_reason(task: EncodingTask) -> str:
     return f"each {long}has nothing to learn in it"
 
 
-def padding_fraction(lengths: Sequence[int], micros: Sequence[Sequence[int]], *, flat: bool) -> float:
+def padding_fraction(lengths: Sequence[int], micros: Sequence[Sequence[int]], *, packed: bool) -> float:
     """Share of pad tokens in micro-batches given as lists of example indices, in [0, 1)."""
     real = sum(lengths[i] for micro in micros for i in micro)
-    laid = real if flat else sum(len(micro) * max(lengths[i] for i in micro) for micro in micros)
+    laid = real if packed else sum(len(micro) * max(lengths[i] for i in micro) for micro in micros)
     return 1 - real / laid if laid else 0.0

@@ -30,7 +30,7 @@ class FoldSpec:
     group: str | None = None
 
     @classmethod
-    def of(cls, block: Mapping[str, Any]) -> "FoldSpec | None":
+    def from_config(cls, block: Mapping[str, Any]) -> "FoldSpec | None":
         """The turn that the block `cv` describes; None where a run is no fold."""
         if block.get("fold") is None:
             return None

@@ -82,7 +82,7 @@ UNSUPPORTED_TURN_KEYS: Final = (
 
 
 def _require_turns(row: ColumnView, ours: str) -> list[Any]:
-    turns, name = row.value(ours), row.name(ours)
+    turns, name = row.value(ours), row.user_name(ours)
     if not row.has(ours):
         row.text(ours, NO_ANSWER_MESSAGE)  # raises, and lists the columns
     if not isinstance(turns, list | tuple) or not turns:
@@ -147,18 +147,18 @@ class RecordFormat:
 
     Attributes:
         read: Turns a row into a conversation, or into plain text.
-        needs: Columns that tell the format; each entry lists names of which one must be there.
-        takes: Columns that may be there besides.
+        required: Columns that tell the format; each entry lists names of which one must be there.
+        optional: Columns that may be there besides.
     """
 
     read: Callable[[ColumnView], Conversation | str]
-    needs: tuple[tuple[str, ...], ...]
-    takes: tuple[str, ...] = ()
+    required: tuple[tuple[str, ...], ...]
+    optional: tuple[str, ...] = ()
 
     def describe(self) -> str:
         """Its columns, for messages."""
-        needed = ["/".join(names) for names in self.needs]
-        return ", ".join(needed + [f"[{name}]" for name in self.takes])
+        needed = ["/".join(names) for names in self.required]
+        return ", ".join(needed + [f"[{name}]" for name in self.optional])
 
 
 FORMATS: Final[Mapping[str, RecordFormat]] = MappingProxyType(
@@ -190,11 +190,11 @@ def detect_format(columns: Collection[str], renamed: Mapping[str, str] = NO_RENA
         ours for ours, theirs in renamed.items() if theirs in columns or theirs.partition(".")[0] in columns
     }
     for name, form in FORMATS.items():
-        if all(seen.intersection(names) for names in form.needs):
+        if all(seen.intersection(names) for names in form.required):
             return name
     closest = max(FORMATS, key=lambda name: _column_similarity(FORMATS[name], columns))
     known = "; ".join(f"{name} ({form.describe()})" for name, form in FORMATS.items())
-    rename = " ".join(f"data.columns.{names[0]}=..." for names in FORMATS[closest].needs if not seen & set(names))
+    rename = " ".join(f"data.columns.{names[0]}=..." for names in FORMATS[closest].required if not seen & set(names))
     raise DataError(
         f"the columns {', '.join(sorted(map(str, columns))) or '(none)'} fit no format; known: {known}; "
         f"closest: {closest}; name your columns: data.format={closest} {rename}"
@@ -205,7 +205,7 @@ def _column_similarity(form: RecordFormat, columns: Collection[str]) -> float:
     """How well the columns fit, from 0 to 1: the mean over the needed columns of the best match of each."""
     best = [
         max((SequenceMatcher(None, name, str(column)).ratio() for name in names for column in columns), default=0.0)
-        for names in form.needs
+        for names in form.required
     ]
     return sum(best) / len(best)
 
@@ -273,7 +273,7 @@ def read_question(
         if name in QUESTION_COLUMNS and row.has(QUESTION_COLUMNS[name])
     ]
     if not fitting:
-        known = ", ".join(dict.fromkeys(row.name(asked) for asked in QUESTION_COLUMNS.values()))
+        known = ", ".join(dict.fromkeys(row.user_name(asked) for asked in QUESTION_COLUMNS.values()))
         seen = ", ".join(map(str, record)) or "none"
         raise DataError(f"no column holds a question; it is looked for in {known}, and there is {seen}")
     format = fitting[0]
@@ -282,7 +282,7 @@ def read_question(
     read = to_conversation(with_placeholder_answer(row, format), format, own)
     if isinstance(read, str):
         return read
-    asked = read.messages[: read.last_answer()]
+    asked = read.messages[: read.last_assistant_turn()]
     if not asked:
         raise DataError("nothing comes before the first answer, so nothing is asked")
     return Conversation(asked, read.tools, read.meta)
@@ -333,7 +333,7 @@ def format_columns(format: str, names: list[str], columns: Mapping[str, str]) ->
     if format != "auto" and format not in FORMATS:
         raise ConfigError(f"data.mix: format={format} is unknown; choose auto, {', '.join(FORMATS)}")
     form = FORMATS[detect_format(names, columns) if format == "auto" else format]
-    ours = {name for group in form.needs for name in group} | set(form.takes)
+    ours = {name for group in form.required for name in group} | set(form.optional)
     theirs = {columns[name] for name in ours if name in columns}
     return frozenset(ours | theirs | {way.partition(".")[0] for way in theirs} | set(META_COLUMNS))
 

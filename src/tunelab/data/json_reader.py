@@ -131,7 +131,7 @@ class _JsonArrayReader:
         self.line, self.column, self.counted = 1, 1, 0  # place in the file of the character at `counted`
         self.first = ""  # first character of the file that is not space
 
-    def grow(self) -> None:
+    def read_more(self) -> None:
         """Take in at least as much text again as is ahead."""
         wanted = len(self.text) - self.at + 1
         more: list[str] = []
@@ -141,13 +141,13 @@ class _JsonArrayReader:
             more.append(piece or "")
         self.text += "".join(more)
 
-    def let_go(self) -> None:
+    def drop_passed(self) -> None:
         """Drop most of what lies behind; an error still shows the neighbourhood."""
         if self.at > max(MAX_PASSED_CHARS, len(self.text) // 2):
-            self.place(gone := max(0, self.at - 2 * EXCERPT_CHARS))
+            self.line_and_column(gone := max(0, self.at - 2 * EXCERPT_CHARS))
             self.text, self.at, self.counted = self.text[gone:], self.at - gone, self.counted - gone
 
-    def place(self, at: int) -> tuple[int, int]:
+    def line_and_column(self, at: int) -> tuple[int, int]:
         """Line and column of a character of the window, from 1."""
         at = max(at, self.counted)
         if fresh := self.text.count("\n", self.counted, at):
@@ -164,9 +164,9 @@ class _JsonArrayReader:
             if self.at < len(self.text) or self.ended:
                 self.first = self.first or self.text[self.at : self.at + 1]
                 return self.text[self.at : self.at + 1]
-            self.grow()
+            self.read_more()
 
-    def take(self, *wanted: str) -> str:
+    def expect(self, *wanted: str) -> str:
         if (found := self.peek()) not in wanted or not found:
             raise json.JSONDecodeError(f"Expecting {' or '.join(wanted)}", self.text, self.at)
         self.at += 1
@@ -185,12 +185,12 @@ class _JsonArrayReader:
                 if end + 2 < len(self.text) or self.ended:  # "1" near the end of the window may be "1e+9" or "12"
                     self.at = end
                     return value
-            self.grow()
+            self.read_more()
 
     def element(self) -> RowOutcome:
         self.peek()
-        self.let_go()
-        number, _ = self.place(self.at)
+        self.drop_passed()
+        number, _ = self.line_and_column(self.at)
         start = self.at
         value = self.value()
         text = self.text[start : self.at]
@@ -204,28 +204,28 @@ class _JsonArrayReader:
 
     def array(self) -> Iterator[RowOutcome]:
         """The elements of the array that comes next."""
-        self.take("[")
+        self.expect("[")
         if self.peek() == "]":
-            self.take("]")
+            self.expect("]")
             return
         yield self.element()
-        while self.take(",", "]") == ",":
+        while self.expect(",", "]") == ",":
             yield self.element()
 
     def only_array(self) -> Iterator[RowOutcome]:
         """The elements of the one array among the members of the object that comes next."""
         found: list[str] = []
-        self.take("{")
+        self.expect("{")
         more = self.peek() != "}"
         if not more:
-            self.take("}")
+            self.expect("}")
         while more:
             if self.peek() != '"':
                 raise json.JSONDecodeError("Expecting a key in double quotes", self.text, self.at)
             key = self.value()
             if key in found:
                 raise LossyJsonError(f"key {key!r} stands twice in one object; remove one")
-            self.take(":")
+            self.expect(":")
             if self.peek() != "[":
                 self.value()
             else:
@@ -233,7 +233,7 @@ class _JsonArrayReader:
                 for element in self.array():
                     if len(found) == 1:  # a second array is gone through only to be named
                         yield element
-            more = self.take(",", "}") == ","
+            more = self.expect(",", "}") == ","
         self.end()
         if len(found) != 1:
             got = f"{len(found)} arrays ({', '.join(found)})" if found else "an object without an array"
@@ -258,20 +258,20 @@ class _JsonArrayReader:
                 value = self.value()
                 raise DataError(f"{self.name}: want an array of records, got a bare {type(value).__name__}")
 
-    def refuse(self, fault: Exception) -> NoReturn:
+    def raise_data_error(self, fault: Exception) -> NoReturn:
         """Say what is wrong and where."""
         if isinstance(fault, json.JSONDecodeError):
             lines = fault.msg == "Extra data" and self.first == "{"
             hint = "; one object after another is JSON Lines, name the file .jsonl" if lines else ""
             if fault.pos + EXCERPT_CHARS >= len(self.text):
-                self.grow()  # for the neighbourhood
-            line, column = self.place(fault.pos)
+                self.read_more()  # for the neighbourhood
+            line, column = self.line_and_column(fault.pos)
             start, end = self.text.rfind("\n", 0, fault.pos) + 1, self.text.find("\n", fault.pos)
             shown = excerpt(self.text[start : end if end >= 0 else None], fault.pos - start + 1)
             place = f"{self.name} line {line}, column {column}"
             raise DataError(f"{place}: not JSON: {fault.msg}, at: {shown}{hint}") from fault
         what = "nested too deeply to read; flatten it" if isinstance(fault, RecursionError) else str(fault)
-        raise DataError(f"{self.name}, record of line {self.place(self.at)[0]}: {what}") from fault
+        raise DataError(f"{self.name}, record of line {self.line_and_column(self.at)[0]}: {what}") from fault
 
 
 def read_json_array(name: str, pieces: Iterable[str], max_line_bytes: int) -> Iterator[RowOutcome]:
@@ -292,4 +292,4 @@ def read_json_array(name: str, pieces: Iterable[str], max_line_bytes: int) -> It
     try:
         yield from reader.records()
     except (json.JSONDecodeError, LossyJsonError, RecursionError) as fault:
-        reader.refuse(fault)
+        reader.raise_data_error(fault)

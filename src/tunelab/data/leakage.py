@@ -17,13 +17,13 @@ def duplicates_within(sources: DataSplits) -> dict[str, dict[str, Any]]:
     """For each split, how many rows repeat the content of an earlier row of it, and where the first of them stand."""
     found: dict[str, dict[str, Any]] = {}
     for duplicate in sources.duplicates:
-        for name, rows in duplicate.places.items():
+        for name, rows in duplicate.rows_by_split.items():
             if len(rows) > 1:
                 entry = found.setdefault(name, {"texts": 0, "repeats": 0, "examples": []})
                 entry["texts"] += 1
                 entry["repeats"] += len(rows) - 1
                 if len(entry["examples"]) < MAX_EXAMPLES_LISTED:
-                    places = [sources.splits[name].places[row] for row in rows[:MAX_EXAMPLES_LISTED]]
+                    places = [sources.splits[name].locations[row] for row in rows[:MAX_EXAMPLES_LISTED]]
                     entry["examples"].append({"text": one_line(duplicate.content), "places": places})
     return found
 
@@ -32,13 +32,13 @@ def label_conflicts(task: RecordTask, sources: DataSplits) -> dict[str, Any]:
     """Equal texts that carry different labels, within or across splits: no model can learn both."""
     count, examples = 0, list[dict[str, Any]]()
     for duplicate in sources.duplicates:
-        held = [(name, row) for name, rows in duplicate.places.items() for row in rows]
+        held = [(name, row) for name, rows in duplicate.rows_by_split.items() for row in rows]
         labels = [str(task.stratum(sources.splits[name].rows[row])) for name, row in held]
         if len(set(labels)) > 1:
             count += 1
             if len(examples) < MAX_EXAMPLES_LISTED:
                 places = [
-                    f"{sources.splits[name].places[row]}: {label}"
+                    f"{sources.splits[name].locations[row]}: {label}"
                     for (name, row), label in zip(held[:MAX_EXAMPLES_LISTED], labels, strict=False)
                 ]
                 examples.append({"text": one_line(duplicate.content), "places": places})
@@ -49,14 +49,17 @@ def exact_leaks(sources: DataSplits) -> list[dict[str, Any]]:
     """For each pair of splits that share contents, how many rows of the later one stand in the earlier one too."""
     found = []
     for earlier, later in combinations(sources.splits, 2):
-        shared = [held for held in sources.duplicates if earlier in held.places and later in held.places]
+        shared = [held for held in sources.duplicates if earlier in held.rows_by_split and later in held.rows_by_split]
         if shared:
-            places = {name: sources.splits[name].places for name in (earlier, later)}
+            places = {name: sources.splits[name].locations for name in (earlier, later)}
             examples = [
-                {"text": one_line(held.content), "places": [places[name][held.places[name][0]] for name in places]}
+                {
+                    "text": one_line(held.content),
+                    "places": [places[name][held.rows_by_split[name][0]] for name in places],
+                }
                 for held in shared[:MAX_EXAMPLES_LISTED]
             ]
-            rows = sum(len(held.places[later]) for held in shared)
+            rows = sum(len(held.rows_by_split[later]) for held in shared)
             found.append({"splits": [earlier, later], "rows": rows, "of": len(places[later]), "examples": examples})
     return found
 
@@ -94,7 +97,7 @@ def near_leaks(task: RecordTask, sources: DataSplits, threshold: float | None) -
         alike, more = find_near_duplicates(texts[earlier], [texts[name][at] for name, at in asked], threshold=threshold)
         crowded += more
         for later in names[place + 1 :]:
-            own = [(found, asked[found.asked][1]) for found in alike if asked[found.asked][0] == later]
+            own = [(found, asked[found.query][1]) for found in alike if asked[found.query][0] == later]
             if own:
                 examples = [
                     similar_example(sources, (earlier, later), drawn, texts, found, at)
@@ -108,7 +111,9 @@ def near_leaks(task: RecordTask, sources: DataSplits, threshold: float | None) -
 
 def not_copied(sources: DataSplits, earlier: str, later: str, drawn: Sequence[int]) -> list[int]:
     """Positions in `drawn` of rows of `later` that are no exact copy of one in `earlier`."""
-    copied = {row for held in sources.duplicates if earlier in held.places for row in held.places.get(later, ())}
+    copied = {
+        row for held in sources.duplicates if earlier in held.rows_by_split for row in held.rows_by_split.get(later, ())
+    }
     return [at for at, row in enumerate(drawn) if row not in copied]
 
 
@@ -121,11 +126,11 @@ def similar_example(
     at: int,
 ) -> dict[str, Any]:
     """Two texts that are alike, for a reader: likeness, texts and places."""
-    positions = dict(zip(names, (found.known, at), strict=True))
+    positions = dict(zip(names, (found.reference, at), strict=True))
     return {
         "likeness": round(found.similarity, 3),
         "texts": [one_line(texts[name][position]) for name, position in positions.items()],
-        "places": [sources.splits[name].places[drawn[name][position]] for name, position in positions.items()],
+        "places": [sources.splits[name].locations[drawn[name][position]] for name, position in positions.items()],
     }
 
 

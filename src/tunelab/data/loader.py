@@ -42,15 +42,15 @@ class BatchLoader:
             in the gradient sync.
         batch_size: Sequences per step, over all ranks.
         micro_tokens: Most tokens of one forward pass on one rank, pads counted.
-        flat: Whether `collate` lays rows end to end.
+        packed: Whether `collate` lays rows end to end.
         seed: With the epoch it fixes the order.
         shuffle: False for evaluation: rows run by length, so that next to nothing is padding.
-        portions: With several sources, where the examples of each stand and how often an epoch sees them.  Evaluation
-            ignores the weights and keeps sources in micro-batches of their own.
+        source_ranges: With several sources, where the examples of each stand and how often an epoch sees them.
+            Evaluation ignores the weights and keeps sources in micro-batches of their own.
         workers: Processes that lay out batches ahead of time; 0 does it in the main process.
-        rank: This process among the `world`.
-        world: Processes that share each step.
-        pass_cost: Pads that take as long as one pass more, see `cut`.
+        rank: This process among the `world_size`.
+        world_size: Processes that share each step.
+        pass_cost: Pads that take as long as one pass more, see `split_micro_batches`.
     """
 
     def __init__(
@@ -61,25 +61,25 @@ class BatchLoader:
         filler: Example,
         batch_size: int,
         micro_tokens: int,
-        flat: bool = False,
+        packed: bool = False,
         seed: int = 0,
         shuffle: bool = True,
-        portions: Sequence[SourceRange] = (),
+        source_ranges: Sequence[SourceRange] = (),
         workers: int = 0,
         rank: int = 0,
-        world: int = 1,
+        world_size: int = 1,
         pass_cost: int | None = None,
     ) -> None:
         self.examples, self.collate, self.filler = examples, collate, filler
-        self.lengths, self.units = padded_lengths(examples, flat=flat), loss_weights_of(examples)
-        self.batch_size, self.micro_tokens, self.flat = batch_size, micro_tokens, flat
+        self.lengths, self.loss_weights = padded_lengths(examples, packed=packed), loss_weights_of(examples)
+        self.batch_size, self.micro_tokens, self.packed = batch_size, micro_tokens, packed
         self.pass_cost = pass_cost
-        self.portions = list(portions) or [SourceRange("", 0, len(examples))]
-        self.drawn = sum(portion.drawn for portion in self.portions) if shuffle else len(examples)
-        self.seed, self.shuffle, self.workers, self.rank, self.world = seed, shuffle, workers, rank, world
+        self.source_ranges = list(source_ranges) or [SourceRange("", 0, len(examples))]
+        self.rows_per_epoch = sum(part.rows_per_epoch for part in self.source_ranges) if shuffle else len(examples)
+        self.seed, self.shuffle, self.workers, self.rank, self.world_size = seed, shuffle, workers, rank, world_size
         # Lightning looks for set_epoch at `sampler`, and reads `batch_sampler` wherever it finds the first
         self.sampler, self.batch_sampler = self, None
-        self.epoch = self.done = self.skip = 0
+        self.epoch = self.batches_done = self.batches_to_skip = 0
         self.identity = {
             "examples": len(examples),
             "tokens": sum(self.lengths),
@@ -89,7 +89,7 @@ class BatchLoader:
         }
 
     def __len__(self) -> int:
-        return math.ceil(self.drawn / self.batch_size)
+        return math.ceil(self.rows_per_epoch / self.batch_size)
 
     def set_epoch(self, epoch: int) -> None:
         """Lightning calls this before each epoch."""
@@ -97,7 +97,7 @@ class BatchLoader:
 
     def state_dict(self) -> dict[str, int]:
         """Where the epoch stands; an epoch's end is the next one's start."""
-        return {"done": self.done % len(self), **self.identity}
+        return {"done": self.batches_done % len(self), **self.identity}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Go on after the steps already done.
@@ -113,16 +113,16 @@ class BatchLoader:
                 "cannot resume: the training data or its order changed since the checkpoint "
                 f"({'; '.join(changed)}). Restore them, or start a new run"
             )
-        self.skip = state["done"]
+        self.batches_to_skip = state["done"]
 
     def _order(self) -> "array[int]":
         if self.shuffle:
-            places = epoch_indices(self.portions, seed=self.seed, epoch=self.epoch)
+            places = epoch_indices(self.source_ranges, seed=self.seed, epoch=self.epoch)
             return array("q", (places[i] for i in shuffled_order(len(places), seed=self.seed, epoch=self.epoch)))
-        parts = (longest_first(range(part.start, part.stop), self.lengths) for part in self.portions)
+        parts = (longest_first(range(part.start, part.stop), self.lengths) for part in self.source_ranges)
         return array("q", chain.from_iterable(parts))
 
-    def plans(self) -> list[BatchPlan]:
+    def first_epoch_plans(self) -> list[BatchPlan]:
         """How the first epoch is cut into steps, whatever has been seen of it."""
         order = self._order()
         return [self._plan(order, start) for start in range(0, len(order), self.batch_size)]
@@ -131,31 +131,35 @@ class BatchLoader:
         plan = plan_batch(
             order[start : start + self.batch_size],
             self.lengths,
-            self.units,
+            self.loss_weights,
             micro_tokens=self.micro_tokens,
-            flat=self.flat,
+            packed=self.packed,
             rank=self.rank,
-            world=self.world,
+            world_size=self.world_size,
             pass_cost=self.pass_cost,
         )
-        return plan if self.shuffle else plan._replace(micros=split_by_source(plan.micros, self.portions))
+        return (
+            plan
+            if self.shuffle
+            else plan._replace(micro_batches=split_by_source(plan.micro_batches, self.source_ranges))
+        )
 
-    def _step(self, plan: BatchPlan) -> Batch:  # runs in the workers
-        rows = [[self.examples[index] for index in micro] for micro in plan.micros] or [[self.filler]]
-        return Batch([self.collate(row) for row in rows], plan.units)
+    def _collate_batch(self, plan: BatchPlan) -> Batch:  # runs in the workers
+        rows = [[self.examples[index] for index in micro] for micro in plan.micro_batches] or [[self.filler]]
+        return Batch([self.collate(row) for row in rows], plan.loss_weight)
 
     def __iter__(self) -> Iterator[Batch]:
         # a generator: nothing below runs before the first next(), when set_epoch and load_state_dict have been called
-        order, self.done, self.skip = self._order(), self.skip, 0
-        starts = range(self.done * self.batch_size, len(order), self.batch_size)
+        order, self.batches_done, self.batches_to_skip = self._order(), self.batches_to_skip, 0
+        starts = range(self.batches_done * self.batch_size, len(order), self.batch_size)
         plans: MappedView[BatchPlan] = MappedView(partial(self._plan, order), starts)  # made when their turn comes
         steps: DataLoader[Batch] = DataLoader(
             plans,  # type: ignore[arg-type]  # a sequence is a map-style data set
             batch_size=None,
-            collate_fn=self._step,  # type: ignore[arg-type]  # without a batch size it is given one plan
+            collate_fn=self._collate_batch,  # type: ignore[arg-type]  # without a batch size it is given one plan
             num_workers=self.workers,
             worker_init_fn=ignore_signals,
         )
         for step in steps:
-            self.done += 1
+            self.batches_done += 1
             yield step

@@ -43,14 +43,14 @@ class ScratchDir:
         for other in self.path.parent.glob(f"{SCRATCH_PREFIX}*"):
             _remove_stale(other)
 
-    def folder(self, name: str) -> Path:
+    def make_folder(self, name: str) -> Path:
         """A fresh folder inside."""
         try:
             return Path(tempfile.mkdtemp(prefix=f"{name}-", dir=self.path))
         except OSError as fault:
-            raise self.full(fault) from fault
+            raise self.write_error(fault) from fault
 
-    def full(self, fault: OSError) -> DataError:
+    def write_error(self, fault: OSError) -> DataError:
         """What to tell a user when a file in the folder cannot be written."""
         free = shutil.disk_usage(self.path).free / 10**6
         return DataError(
@@ -108,13 +108,13 @@ class MemoryMap:
         """The bytes of the file, not copied."""
         return memoryview(self.map if self.map is not None else b"")
 
-    def read(self) -> None:
+    def count_access(self) -> None:
         """Note one access; every so often the pages go back."""
         self.reads += 1
         if self.reads % READS_BEFORE_DROP == 0:
-            self.drop()
+            self.release_pages()
 
-    def drop(self) -> None:
+    def release_pages(self) -> None:
         """Hand all pages back; what is read again comes from the file cache."""
         if self.map is not None and MADV_DONTNEED is not None:
             self.map.madvise(MADV_DONTNEED)

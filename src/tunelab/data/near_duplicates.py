@@ -97,12 +97,12 @@ class SimilarPair:
     """A text and the known text that is most like it.
 
     Attributes:
-        asked, known: Their indices.
+        query, reference: Their indices.
         similarity: Jaccard index of their shingles, in [threshold, 1].
     """
 
-    asked: int
-    known: int
+    query: int
+    reference: int
     similarity: float
 
 

@@ -51,14 +51,16 @@ def to_preference_pair(record: Mapping[str, Any], columns: Mapping[str, str] = N
     chosen, rejected = (_read_side(row, side, prompt) for side in PAIR_SIDES)
     for side, talk in zip(PAIR_SIDES, (chosen, rejected), strict=True):
         if talk.messages[-1].role != "assistant":
-            raise DataError(f"'{row.name(side)}' ends with a {talk.messages[-1].role} turn; it must end with an answer")
+            raise DataError(
+                f"'{row.user_name(side)}' ends with a {talk.messages[-1].role} turn; it must end with an answer"
+            )
     both = list(zip(chosen.messages[:-1], rejected.messages[:-1], strict=False))
     shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], both))
     for talk in (chosen, rejected):
         if not shared or talk.messages[shared].role != "assistant":
             raise DataError(
-                f"'{row.name('chosen')}' and '{row.name('rejected')}' part at a {talk.messages[shared].role} turn "
-                f"(turn {shared + 1}), so they do not answer the same prompt; pair answers to one prompt"
+                f"'{row.user_name('chosen')}' and '{row.user_name('rejected')}' part at a {talk.messages[shared].role} "
+                f"turn (turn {shared + 1}), so they do not answer the same prompt; pair answers to one prompt"
             )
     return PreferencePair(chosen.messages[:shared], *(_train_only_after(talk, shared) for talk in (chosen, rejected)))
 
@@ -70,14 +72,14 @@ def _prompt_turns(row: ColumnView) -> list[Any] | None:
         return None
     if isinstance(given, list | tuple):
         if not given:
-            raise DataError(f"'{row.name('prompt')}' is empty; drop the record")
+            raise DataError(f"'{row.user_name('prompt')}' is empty; drop the record")
         return list(given)
     return [{"role": "user", "content": row.text("prompt", "an answer needs a question, drop the record")}]
 
 
 def _read_side(row: ColumnView, side: str, prompt: list[Any] | None) -> Conversation:
     """One whole conversation: the answer after its prompt, unless it brings the prompt along."""
-    name, given = row.name(side), row.value(side)
+    name, given = row.user_name(side), row.value(side)
     if isinstance(given, list | tuple):
         turns = list(given)
         if not turns:
@@ -85,16 +87,16 @@ def _read_side(row: ColumnView, side: str, prompt: list[Any] | None) -> Conversa
         if prompt and not _contains_prompt(turns, prompt):
             if _turn_role(turns[0]) in ("system", "developer", "user") and _turn_role(prompt[-1]) == "user":
                 raise DataError(
-                    f"'{name}' starts with a {_turn_role(turns[0])} turn and does not hold '{row.name('prompt')}', so"
-                    " it is unclear what is answered; leave one of the two out"
+                    f"'{name}' starts with a {_turn_role(turns[0])} turn and does not hold '{row.user_name('prompt')}',"
+                    " so it is unclear what is answered; leave one of the two out"
                 )
             turns = [*prompt, *turns]
     else:
         text = row.text(side, "a pair needs two answers, drop it")
         if prompt is None:
             raise DataError(
-                f"'{name}' is text and there is no '{row.name('prompt')}'; give the prompt as its own column, or write "
-                f"'{name}' as a list of messages"
+                f"'{name}' is text and there is no '{row.user_name('prompt')}'; give the prompt as its own column, or "
+                f"write '{name}' as a list of messages"
             )
         turns = [*prompt, {"role": "assistant", "content": text}]
     try:

@@ -41,7 +41,7 @@ def example_pieces(example: Example, tokenizer: PreTrainedTokenizerBase) -> list
     if not isinstance(example.target, list) or len(example.target) != len(example.ids):
         return [list(token_pieces(example.ids, None, tokenizer))]
     labels = [int(label) for label in example.target]
-    cuts = [0, *([] if example.second is None else [example.second]), len(labels)]
+    cuts = [0, *([] if example.second_start is None else [example.second_start]), len(labels)]
     return [
         list(token_pieces(example.ids[start:stop], labels[start:stop], tokenizer)) for start, stop in pairwise(cuts)
     ]
@@ -93,14 +93,14 @@ class PreviewRecord:
 
     Attributes:
         title: Where it stands, and how many tokens it has.
-        parts: Its sequences; two for a pair of answers.
-        answer: Label or numbers, where the task learns such.
+        sequences: Its sequences; two for a pair of answers.
+        target: Label or numbers, where the task learns such.
         names: What each of several sequences is; empty where there is one.
     """
 
     title: str
-    parts: list[list[TokenPiece]]
-    answer: str
+    sequences: list[list[TokenPiece]]
+    target: str
     names: tuple[str, ...] = ()
 
 
@@ -114,8 +114,8 @@ def preview_records(
         parts = example_pieces(example, tokenizer)
         trained = sum(len(piece.ids) for part in parts for piece in part if piece.trained)
         told = f", {trained:,} trained" if task.head == "causal" else ""
-        title = f"{split.places[example.row]}: {len(example.ids):,} tokens{told}"
-        names = PAIR_SIDES if example.second is not None else ()
+        title = f"{split.locations[example.row]}: {len(example.ids):,} tokens{told}"
+        names = PAIR_SIDES if example.second_start is not None else ()
         found.append(PreviewRecord(title, parts, task.target_text(split.rows[example.row]), names))
     return found
 

@@ -40,7 +40,7 @@ class Records:
         sha256: Of the bytes of the file; for a hub set, of the rows as JSON.
         skipped: One message per bad line that was left out (data.on_bad=skip).
         notes: How the file was read, where there was a choice.
-        unit: What `lines` counts: "line" or "row".
+        line_unit: What `lines` counts: "line" or "row".
         scratch: Of a large file, the folder its rows lie in.
     """
 
@@ -50,12 +50,12 @@ class Records:
     sha256: str
     skipped: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    unit: str = "line"
+    line_unit: str = "line"
     scratch: ScratchDir | None = None
 
-    def where(self, i: int) -> str:
+    def location(self, i: int) -> str:
         """Where row `i` stands, as a message names it: "train.jsonl line 412"."""
-        return f"{short_name(self.source)} {self.unit} {self.lines[i]}"
+        return f"{short_name(self.source)} {self.line_unit} {self.lines[i]}"
 
     def columns(self) -> list[str]:
         """Every key of every row, in order of first appearance."""
@@ -98,7 +98,7 @@ def read_records(
         rows = store(found.features.arrow_schema) if found.data.nbytes > bound else []
         lines, skipped = separate_bad_rows(name, hub_rows(found), rows, on_bad=on_bad, unit="row")
         kept = close_sink(rows)
-        return Records(kept, lines, source, rows_sha256(kept), skipped, unit="row", scratch=sink_scratch_dir(rows))
+        return Records(kept, lines, source, rows_sha256(kept), skipped, line_unit="row", scratch=sink_scratch_dir(rows))
     suffix, notes = path.suffix.lower(), list[str]()
     if header is not None and suffix not in DELIMITERS:
         raise ConfigError(f"data.header names the columns of a CSV or TSV file; {source} brings its own, leave it out")
@@ -237,7 +237,7 @@ class ParquetFile:
         from pyarrow import parquet  # slow to load, and most data is text
 
         self.name, self.path = name, path
-        with self._told():
+        with self._as_data_errors():
             self.file = parquet.ParquetFile(path)
             found = self.file.metadata
             self.bytes = sum(found.row_group(i).total_byte_size for i in range(found.num_row_groups))
@@ -246,13 +246,13 @@ class ParquetFile:
         if twice := sorted({column for column in names if names.count(column) > 1}):
             raise DataError(f"{name}: column {', '.join(twice)} stands twice; rename one")
 
-    def _told(self) -> "ParquetErrors":
+    def _as_data_errors(self) -> "ParquetErrors":
         return ParquetErrors(self.name)
 
     def rows(self) -> Iterator[tuple[int, RowDict | RowFault]]:
         """Rows with their numbers from 1."""
         number = 0
-        with self._told():
+        with self._as_data_errors():
             for batch in self.file.iter_batches(ROWS_PER_BATCH):
                 for row in batch.to_pylist():
                     number += 1

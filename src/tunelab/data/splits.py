@@ -136,21 +136,21 @@ class Duplicate:
 
     Attributes:
         content: As `normal` gives it.
-        places: Indices of its rows in each split that holds it.
+        rows_by_split: Indices of its rows in each split that holds it.
     """
 
     content: str
-    places: dict[str, list[int]]
+    rows_by_split: dict[str, list[int]]
 
     @property
-    def across(self) -> bool:
+    def crosses_splits(self) -> bool:
         """Whether more than one split holds it, so that a score is partly memory."""
-        return len(self.places) > 1
+        return len(self.rows_by_split) > 1
 
     @property
-    def surplus(self) -> int:
+    def extra_rows(self) -> int:
         """Rows beyond the first within each split, summed over splits."""
-        return sum(len(rows) - 1 for rows in self.places.values())
+        return sum(len(rows) - 1 for rows in self.rows_by_split.values())
 
 
 def repeated_hashes(hashes: Iterable["array[int]"]) -> set[int]:
@@ -182,4 +182,4 @@ def find_duplicates(splits: Mapping[str, Sequence[str]]) -> list[Duplicate]:
             if number in suspects:  # the texts themselves decide; of all others no text is held
                 places.setdefault(normalize_text(contents[row]), {}).setdefault(split, []).append(row)
     found = (Duplicate(content, held) for content, held in places.items())
-    return [duplicate for duplicate in found if duplicate.across or duplicate.surplus]
+    return [duplicate for duplicate in found if duplicate.crosses_splits or duplicate.extra_rows]

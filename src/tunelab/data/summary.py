@@ -63,7 +63,7 @@ def summarize_data(
     report: dict[str, Any] = {
         "splits": {name: dict(row) for name, row in counts.items()},
         "notes": list(sources.notes),
-        "files": dict(sources.files),
+        "files": dict(sources.file_hashes),
         "lengths": {name: length_distribution(sequence_lengths(examples[name])) for name in filled},
         "sources": {name: dict(Counter(row_sources(split))) for name, split in filled.items()},
         "duplicates": duplicates_within(sources),
@@ -76,13 +76,13 @@ def summarize_data(
 
 
 def count_trained_tokens(examples: Sequence[Example]) -> float:
-    """Tokens of causal examples that a loss is taken on: their units, but the units of a pair are the pair itself."""
-    if not examples or examples[0].second is None:
+    """Number of tokens of causal examples that a loss is taken on; the weight of a pair counts pairs instead."""
+    if not examples or examples[0].second_start is None:
         return sum(loss_weights_of(examples))
     found = 0
     for example in examples:
         assert isinstance(example.target, list)
-        for part in (slice(example.second), slice(example.second, None)):
+        for part in (slice(example.second_start), slice(example.second_start, None)):
             found += count_supervised([int(label) for label in example.target[part]])
     return found
 
@@ -108,5 +108,5 @@ def length_distribution(lengths: Sequence[int]) -> dict[str, Any]:
 
 def row_sources(split: Split) -> Sequence[str]:
     """The source that each row comes from: as the split names it, else the file of its place."""
-    named: Sequence[str] = getattr(split, "sources", None) or [PLACE_SUFFIX.sub("", place) for place in split.places]
+    named: Sequence[str] = getattr(split, "sources", None) or [PLACE_SUFFIX.sub("", place) for place in split.locations]
     return named

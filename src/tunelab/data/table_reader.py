@@ -70,7 +70,7 @@ def parse_quoted(lines: Iterable[str], delimiter: str) -> Iterator[TableRecord]:
             message = f"{error}, in: {excerpt(taken[0] if taken else before)}"
             if last > first:
                 message += f" (a quote opened here is still open in line {last})"
-            span = TableRecord(first, last, RowFault(message, lines=last - first + 1), list(taken), width)
+            span = TableRecord(first, last, RowFault(message, lines_lost=last - first + 1), list(taken), width)
         except StopIteration:
             return
         else:
@@ -90,7 +90,7 @@ def check_width(span: TableRecord) -> TableRecord:
     if isinstance(span.cells, RowFault) or len(span.cells) == span.width:
         return span
     message = f"has {len(span.cells)} cells, the first line has {span.width}: {excerpt(span.lines[0])}"
-    return span._replace(cells=RowFault(message, lines=span.last - span.first + 1))
+    return span._replace(cells=RowFault(message, lines_lost=span.last - span.first + 1))
 
 
 @dataclass
@@ -98,23 +98,23 @@ class ParseSurvey:
     """What one reading of a whole file found; no row is kept.
 
     Attributes:
-        spoilt: Lines that hold no record.
+        bad_lines: Lines that hold no record.
         faults: What the first faults say, with their lines; `faulty` counts all.
         width: Cells in the header.
-        joins: Records that take several lines, and the lines of the first such.
-        swallowed: Lines of the first record that could as well be several: each of its lines is a full row.
-        bare: Whether a cell holds a quote but does not start with one.
-        wraps: Whether cells show the hand of a program that quotes: a header in quotes, or a doubled quote.
+        multiline: Records that take several lines, and the lines of the first such.
+        suspect_multiline: Lines of the first record that could as well be several: each of its lines is a full row.
+        has_bare_quotes: Whether a cell holds a quote but does not start with one.
+        has_quoted_cells: Whether cells show the hand of a program that quotes: a header in quotes, or a doubled quote.
     """
 
-    spoilt: int = 0
+    bad_lines: int = 0
     faults: list[tuple[int, str]] = field(default_factory=list)
-    faulty: int = 0
+    fault_count: int = 0
     width: int = 0
-    joins: tuple[int, tuple[int, int]] | None = None
-    swallowed: tuple[int, int] | None = None
-    bare: bool = False
-    wraps: bool = False
+    multiline: tuple[int, tuple[int, int]] | None = None
+    suspect_multiline: tuple[int, int] | None = None
+    has_bare_quotes: bool = False
+    has_quoted_cells: bool = False
 
 
 def survey_records(spans: Iterable[TableRecord], delimiter: str) -> ParseSurvey:
@@ -123,20 +123,20 @@ def survey_records(spans: Iterable[TableRecord], delimiter: str) -> ParseSurvey:
     for first, last, cells, lines, width in spans:
         found.width = width
         if isinstance(cells, RowFault):
-            found.spoilt += cells.lines
-            found.faulty += 1
+            found.bad_lines += cells.lines_lost
+            found.fault_count += 1
             if len(found.faults) < MAX_LISTED:
                 found.faults.append((first, cells.message))
             continue
         if last > first:
-            found.joins = (found.joins[0] + 1, found.joins[1]) if found.joins else (1, (first, last))
-            if not found.swallowed and all(line.count(delimiter) == width - 1 for line in lines):
-                found.swallowed = first, last
+            found.multiline = (found.multiline[0] + 1, found.multiline[1]) if found.multiline else (1, (first, last))
+            if not found.suspect_multiline and all(line.count(delimiter) == width - 1 for line in lines):
+                found.suspect_multiline = first, last
         for cell in cells:
             if '"' in cell:
-                found.bare = found.bare or not cell.startswith('"')
-                if not found.wraps and (header or '""' in cell[1:-1]):
-                    found.wraps = QUOTED_CELL.fullmatch(cell) is not None
+                found.has_bare_quotes = found.has_bare_quotes or not cell.startswith('"')
+                if not found.has_quoted_cells and (header or '""' in cell[1:-1]):
+                    found.has_quoted_cells = QUOTED_CELL.fullmatch(cell) is not None
         header = False
     return found
 
@@ -170,14 +170,17 @@ def choose_quoting(name: str, lines: Iterable[str], delimiter: str, *, on_bad: s
         return parse_unquoted, ""
     quoted, plain = (survey_records(read(lines, delimiter), delimiter) for read in (parse_quoted, parse_unquoted))
     allowed = count * MAX_SKIPPED_SHARE if on_bad == "skip" else 0
-    quoted_fits, plain_fits = quoted.spoilt <= allowed, plain.spoilt <= allowed
-    if quoted_fits and plain_fits and bool(quoted.faulty) != bool(plain.faulty):
-        quoted_fits, plain_fits = not quoted.faulty, not plain.faulty  # a reading without faults beats one with
-    may_be_plain = plain_fits and delimiter == "\t" and plain.width > 1 and not plain.wraps
+    quoted_fits, plain_fits = quoted.bad_lines <= allowed, plain.bad_lines <= allowed
+    if quoted_fits and plain_fits and bool(quoted.fault_count) != bool(plain.fault_count):
+        quoted_fits, plain_fits = (
+            not quoted.fault_count,
+            not plain.fault_count,
+        )  # a reading without faults beats one with
+    may_be_plain = plain_fits and delimiter == "\t" and plain.width > 1 and not plain.has_quoted_cells
     note = f"{name}: quotes are read as plain characters, since quoting does not fit; data.quoting=minimal forces it"
     if quoted_fits:
-        joined = quoted.swallowed
-        if may_be_plain and (joined or plain.bare):
+        joined = quoted.suspect_multiline
+        if may_be_plain and (joined or plain.has_bare_quotes):
             return parse_unquoted, note
         if not joined or not plain_fits:  # where quotes must group cells elsewhere in the file, they do here too
             return parse_quoted, multiline_note(name, quoted)
@@ -188,7 +191,7 @@ def choose_quoting(name: str, lines: Iterable[str], delimiter: str, *, on_bad: s
     if may_be_plain:
         return parse_unquoted, note
     faults = summarize_messages(
-        [f"{name} line {number}: {message}" for number, message in quoted.faults], quoted.faulty
+        [f"{name} line {number}: {message}" for number, message in quoted.faults], quoted.fault_count
     )
     advice = "data.quoting=none reads every line as it stands, quotes included" if plain_fits else "mend the lines"
     raise DataError(f"{faults}\n{advice}, or let data.on_bad=skip leave out up to {MAX_SKIPPED_SHARE:.0%} of the lines")
@@ -196,9 +199,9 @@ def choose_quoting(name: str, lines: Iterable[str], delimiter: str, *, on_bad: s
 
 def multiline_note(name: str, found: ParseSurvey) -> str:
     """A note on the records that take several lines, so that a stray quote never joins rows unseen."""
-    if not found.joins:
+    if not found.multiline:
         return ""
-    count, (first, last) = found.joins
+    count, (first, last) = found.multiline
     return f"{name}: quotes join several lines in {count} record(s), first in lines {first} to {last}"
 
 

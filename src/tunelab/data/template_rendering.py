@@ -38,7 +38,7 @@ class RenderedText(NamedTuple):
     """A conversation as text."""
 
     text: str
-    spans: list[tuple[int, int]]  # characters of each generation block, first and one past the last
+    generation_spans: list[tuple[int, int]]  # characters of each generation block, first and one past the last
 
 
 def load_template(tokenizer: PreTrainedTokenizerBase, name: str | None) -> TemplateSource:
@@ -99,7 +99,7 @@ def to_template_messages(conversation: Conversation) -> list[TemplateMessage]:
     """Messages in the shape templates read."""
     turns: list[TemplateMessage] = []
     for message in conversation.messages:
-        turn: TemplateMessage = {**message.more, "role": message.role, "content": message.content}
+        turn: TemplateMessage = {**message.extra, "role": message.role, "content": message.content}
         if message.tool_calls:
             turn["tool_calls"] = message.tool_calls
         turns.append(turn)
@@ -193,9 +193,9 @@ class TemplateSupport:
     def __init__(self, write: TemplateRenderer) -> None:
         """Try nothing yet."""
         self._write = write
-        self._shown: dict[str, bool] = {}
+        self._rendered_parts: dict[str, bool] = {}
 
-    def require(self, conversation: Conversation) -> None:
+    def check(self, conversation: Conversation) -> None:
         """Refuse a conversation with parts that the template would leave out in silence.
 
         Raises:
@@ -209,20 +209,22 @@ class TemplateSupport:
             "tool turns": any(message.role == "tool" for message in said),
         }
         for part, needed in parts.items():
-            if needed and not self._shows(part):
+            if needed and not self._renders(part):
                 raise DataError(
                     f"the chat template leaves out {part}, so the model would learn answers to what it never saw; "
                     "try data.template=chatml, or drop such records"
                 )
 
-    def _shows(self, part: str) -> bool:
-        if part not in self._shown:
+    def _renders(self, part: str) -> bool:
+        if part not in self._rendered_parts:
             witness = PROBE_CONVERSATIONS[part]
             try:
-                self._shown[part] = PROBE_WORD in self._write(to_template_messages(witness), witness.tools).text
+                self._rendered_parts[part] = (
+                    PROBE_WORD in self._write(to_template_messages(witness), witness.tools).text
+                )
             except DataError:
-                self._shown[part] = True  # not silent: the record itself meets the template's own refusal
-        return self._shown[part]
+                self._rendered_parts[part] = True  # not silent: the record itself meets the template's own refusal
+        return self._rendered_parts[part]
 
 
 def find_end_tokens(

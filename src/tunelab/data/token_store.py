@@ -33,16 +33,16 @@ class TokenStore(LazySequence[Example]):
 
     Args:
         ids: int32 token ids of all examples, end to end.
-        bits: Labels of kind `MASKED`, packed, each example from a byte of its own.
-        others: float64 targets of all other kinds, end to end.
+        label_mask: Labels of kind `MASKED`, packed, each example from a byte of its own.
+        other_targets: float64 targets of all other kinds, end to end.
         rows: One `ROW` for each example.
     """
 
     def __init__(self, ids: MemoryMap, bits: MemoryMap, others: MemoryMap, rows: MemoryMap) -> None:
         self.files = (ids, bits, others, rows)
         self.ids: npt.NDArray[np.int32] = np.frombuffer(ids.view(), np.int32)
-        self.bits: npt.NDArray[np.uint8] = np.frombuffer(bits.view(), np.uint8)
-        self.others: npt.NDArray[np.float64] = np.frombuffer(others.view(), np.float64)
+        self.label_mask: npt.NDArray[np.uint8] = np.frombuffer(bits.view(), np.uint8)
+        self.other_targets: npt.NDArray[np.float64] = np.frombuffer(others.view(), np.float64)
         self.rows: npt.NDArray[Any] = np.frombuffer(rows.view(), ROW_DTYPE)
 
     def __len__(self) -> int:
@@ -50,13 +50,13 @@ class TokenStore(LazySequence[Example]):
 
     def item(self, place: int) -> Example:
         for file in self.files:
-            file.read()
+            file.count_access()
         start, length, mask, others, other, kind, units, row, second, chosen, rejected = self.rows[place].item()
         ids = self.ids[start : start + length]
-        values = self.others[others : others + other].tolist()
+        values = self.other_targets[others : others + other].tolist()
         target: list[int] | list[float] | int
         if kind == TARGET_MASKED:
-            learned = np.unpackbits(self.bits[mask : mask + (length + 7) // 8], count=length)
+            learned = np.unpackbits(self.label_mask[mask : mask + (length + 7) // 8], count=length)
             target = np.where(learned, ids, IGNORE).tolist()
         elif kind == TARGET_FLOATS:
             target = values
@@ -65,19 +65,19 @@ class TokenStore(LazySequence[Example]):
         reference = None if chosen != chosen else (chosen, rejected)
         return Example(ids.tolist(), target, units, row, None if second == NO_SECOND else second, reference)
 
-    def laid(self, *, flat: bool) -> "array[int]":
-        """`Example.laid` of each."""
+    def padded_lengths(self, *, packed: bool) -> "array[int]":
+        """`Example.padded_length` of each."""
         length, second = self.rows["length"], self.rows["second"]
         padded = np.where(second == NO_SECOND, length, 2 * np.maximum(second, length - second))
-        return array("q", (length if flat else padded).tobytes())
+        return array("q", (length if packed else padded).tobytes())
 
-    def longest(self) -> "array[int]":
-        """`Example.longest` of each."""
+    def sequence_lengths(self) -> "array[int]":
+        """`Example.max_sequence_length` of each."""
         length, second = self.rows["length"], self.rows["second"]
         return array("q", np.where(second == NO_SECOND, length, np.maximum(second, length - second)).tobytes())
 
-    def units(self) -> "array[float]":
-        """`Example.units` of each."""
+    def loss_weights(self) -> "array[float]":
+        """`Example.loss_weight` of each."""
         return array("d", self.rows["units"].tobytes())
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -93,22 +93,22 @@ class TokenWriter:
 
     def __init__(self, scratch: ScratchDir) -> None:
         self.scratch = scratch
-        folder = scratch.folder("tokens")
+        folder = scratch.make_folder("tokens")
         self.paths = [folder / name for name in ("ids", "bits", "others", "rows")]
         try:
             self.files = [path.open("wb", buffering=2**20) for path in self.paths]
         except OSError as fault:
-            raise scratch.full(fault) from fault
+            raise scratch.write_error(fault) from fault
         self.sizes = [0, 0, 0]
 
     def append(self, example: Example) -> None:
         """Keep one example."""
         ids = np.array(example.ids, np.int32)
         kind, bits, others = encode_target(example, ids)
-        reference = example.reference or (float("nan"), float("nan"))
-        second = NO_SECOND if example.second is None else example.second
+        reference = example.reference_logprobs or (float("nan"), float("nan"))
+        second = NO_SECOND if example.second_start is None else example.second_start
         row = (
-            self.sizes[0], len(ids), self.sizes[1], self.sizes[2], len(others), kind, example.units, example.row,
+            self.sizes[0], len(ids), self.sizes[1], self.sizes[2], len(others), kind, example.loss_weight, example.row,
             second, *reference,
         )  # fmt: skip
         parts: tuple[npt.NDArray[Any], ...] = (ids, bits, others, np.array(row, ROW_DTYPE))
@@ -116,7 +116,7 @@ class TokenWriter:
             for file, part in zip(self.files, parts, strict=True):
                 file.write(part.tobytes())
         except OSError as fault:
-            raise self.scratch.full(fault) from fault
+            raise self.scratch.write_error(fault) from fault
         self.sizes = [self.sizes[0] + len(ids), self.sizes[1] + len(bits), self.sizes[2] + len(others)]
 
     def finish(self) -> TokenStore:
@@ -125,7 +125,7 @@ class TokenWriter:
             for file in self.files:
                 file.close()
         except OSError as fault:
-            raise self.scratch.full(fault) from fault
+            raise self.scratch.write_error(fault) from fault
         return TokenStore(*(MemoryMap(path, self.scratch) for path in self.paths))
 
 
@@ -162,14 +162,20 @@ def map_examples(change: Callable[[Example, int], Example], examples: Sequence[E
     return list(changed)
 
 
-def padded_lengths(examples: Sequence[Example], *, flat: bool) -> Sequence[int]:
+def padded_lengths(examples: Sequence[Example], *, packed: bool) -> Sequence[int]:
     """Tokens that each example takes up, without reading the tokens of a store."""
-    return examples.laid(flat=flat) if isinstance(examples, TokenStore) else [e.laid(flat=flat) for e in examples]
+    return (
+        examples.padded_lengths(packed=packed)
+        if isinstance(examples, TokenStore)
+        else [e.padded_length(packed=packed) for e in examples]
+    )
 
 
 def loss_weights_of(examples: Sequence[Example]) -> Sequence[float]:
     """Units of each example, without reading the tokens of a store."""
-    return examples.units() if isinstance(examples, TokenStore) else [example.units for example in examples]
+    return (
+        examples.loss_weights() if isinstance(examples, TokenStore) else [example.loss_weight for example in examples]
+    )
 
 
 def row_indices(examples: Sequence[Example]) -> Sequence[int]:
@@ -181,7 +187,11 @@ def row_indices(examples: Sequence[Example]) -> Sequence[int]:
 
 def sequence_lengths(examples: Sequence[Example]) -> Sequence[int]:
     """Tokens of the longest sequence of each example, without reading the tokens of a store."""
-    return examples.longest() if isinstance(examples, TokenStore) else [example.longest for example in examples]
+    return (
+        examples.sequence_lengths()
+        if isinstance(examples, TokenStore)
+        else [example.max_sequence_length for example in examples]
+    )
 
 
 def token_fingerprint(examples: Sequence[Example]) -> int:
@@ -190,7 +200,7 @@ def token_fingerprint(examples: Sequence[Example]) -> int:
     if isinstance(examples, TokenStore):
         for start in range(0, len(examples.ids), HASH_CHUNK):
             digest.update(examples.ids[start : start + HASH_CHUNK].tobytes())
-            examples.files[0].drop()
+            examples.files[0].release_pages()
         digest.update(examples.rows["length"].tobytes())
     else:
         for example in examples:

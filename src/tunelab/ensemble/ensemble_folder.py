@@ -59,7 +59,7 @@ def write_ensemble_folder(
             overrides=[],
             config=settings.plain,
             seed=settings.seed,
-            data={"files": sources.files, "notes": sources.notes},
+            data={"files": sources.file_hashes, "notes": sources.notes},
             model={
                 "path": base_model_location(settings),
                 "parameters": sum(p.numel() for p in model.model.parameters()),

@@ -137,7 +137,7 @@ def read_run_splits(trained: TrainedRun) -> DataSplits:
     root, faults = trained.folder.root, list[str]()
     faults += [
         f"{root}: {name} has changed since training, so its rows may be others"
-        for name, digest in sources.files.items()
+        for name, digest in sources.file_hashes.items()
         if known.get(name, digest) != digest
     ]
     faults += [
@@ -208,7 +208,7 @@ def test_micro_batches(trained: TrainedRun, split: Split, examples: Sequence[Exa
         trained.settings, trained.task, sources, trained.tokenizer, {"test": examples}, {}, adapter=trained.adapter
     )
     for step in build_datamodule(prepared).loader("test"):
-        for micro in step.micros:
+        for micro in step.micro_batches:
             yield micro_to_device(micro, trained.model.device)
 
 
@@ -217,9 +217,9 @@ def model_outputs(trained: TrainedRun, split: Split) -> ModelOutputs:
     logits, targets, rows = list[Tensor](), list[Tensor](), list[Tensor]()
     with trained.use():
         for micro in test_micro_batches(trained, split, encode_examples(trained, split)):
-            real = micro.rows >= 0
+            real = micro.row_indices >= 0
             logits.append(trained.task.logits(trained.model, micro)[real].double().cpu())
             targets.append(micro.targets[real].cpu())
-            rows.append(micro.rows[real].cpu())
+            rows.append(micro.row_indices[real].cpu())
     order = torch.cat(rows).argsort()
     return ModelOutputs(torch.cat(logits)[order].numpy(), torch.cat(targets)[order], torch.cat(rows)[order])

@@ -225,7 +225,7 @@ def example_chunks(trained: TrainedRun, examples: Sequence[Example]) -> Iterator
     """Examples that one forward pass sees, longest first."""
     lengths = [len(example.ids) for example in examples]
     order = longest_first(range(len(examples)), lengths)
-    for chunk in split_micro_batches(order, lengths, micro_tokens=trained.settings.micro_tokens, flat=False):
+    for chunk in split_micro_batches(order, lengths, micro_tokens=trained.settings.micro_tokens, packed=False):
         yield [examples[place] for place in chunk]
 
 
@@ -243,7 +243,7 @@ def token_likelihoods(trained: TrainedRun, examples: Sequence[Example]) -> Float
             said, micro = chunk_log_probs(trained, chunk)
             wanted = micro.targets[micro.targets != IGNORE]
             each = said.gather(1, wanted[:, None])[:, 0].double().exp().cpu()
-            for example, part in zip(chunk, each.split([int(example.units) for example in chunk]), strict=True):
+            for example, part in zip(chunk, each.split([int(example.loss_weight) for example in chunk]), strict=True):
                 found[example.row] = part.numpy()
     return np.concatenate([found[example.row] for example in examples])
 
@@ -283,11 +283,11 @@ def evaluate_mixture(
             whole, micro = mix_log_probs([one for one, _ in said], weights), said[0][1]
             scores.update(whole.cpu(), micro_to_device(micro, torch.device("cpu")))
             wanted = micro.targets[micro.targets != IGNORE]
-            counts = [int(example.units) for example in chunk]
+            counts = [int(example.loss_weight) for example in chunk]
             losing = (-whole.gather(1, wanted[:, None])[:, 0]).double().cpu().split(counts)
             right = (whole.argmax(-1) == wanted).double().cpu().split(counts)
             for example, lost, hit in zip(chunk, losing, right, strict=True):
-                losses[example.row] = float(lost.sum()), float(hit.sum()), example.units
+                losses[example.row] = float(lost.sum()), float(hit.sum()), example.loss_weight
     flat = scores.compute()
     lost, hits, units = (np.array([losses[row][place] for row in sorted(losses)]) for place in range(3))
     measures = {"loss": ratio_metric(lost, units, lower=True), "token_accuracy": ratio_metric(hits, units, lower=False)}

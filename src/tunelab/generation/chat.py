@@ -188,17 +188,17 @@ class AnswerStreamer(BaseStreamer):
     Args:
         tokenizer: Decodes.
         stop: Ids that end the answer; they are no part of it.
-        tell: Is given each new piece of text.
+        on_text: Is given each new piece of text.
 
     Attributes:
-        told: The answer so far.
+        text: The answer so far.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, *, stop: Sequence[int], tell: Callable[[str], None]) -> None:
-        self.tokenizer, self.stop, self.tell = tokenizer, stop, tell
+        self.tokenizer, self.stop, self.on_text = tokenizer, stop, tell
         self.ids: list[int] = []
         self.prompt = True
-        self.told = ""
+        self.text = ""
 
     @override
     def put(self, value: Tensor) -> None:
@@ -208,20 +208,20 @@ class AnswerStreamer(BaseStreamer):
         self.ids += [token for token in value.flatten().tolist() if token not in self.stop]
         whole = self._text()
         if not whole.endswith(REPLACEMENT_CHAR):
-            self._say(whole.rstrip())  # blanks wait: they may turn out to be the end
+            self._emit(whole.rstrip())  # blanks wait: they may turn out to be the end
 
     @override
     def end(self) -> None:
-        self._say(self._text().rstrip())
+        self._emit(self._text().rstrip())
 
     def _text(self) -> str:
         # all of it each time: a tokenizer may write a token differently after another
         return str(self.tokenizer.decode(self.ids, skip_special_tokens=True)).lstrip()
 
-    def _say(self, text: str) -> None:
-        if len(text) > len(self.told) and text.startswith(self.told):
-            self.tell(text[len(self.told) :])
-            self.told = text
+    def _emit(self, text: str) -> None:
+        if len(text) > len(self.text) and text.startswith(self.text):
+            self.on_text(text[len(self.text) :])
+            self.text = text
 
 
 @torch.no_grad()
@@ -260,4 +260,4 @@ def stream_answer(
         model.generate(  # type: ignore[operator]
             input_ids=ids, attention_mask=torch.ones_like(ids), generation_config=settings, streamer=teller
         )
-    return teller.told
+    return teller.text

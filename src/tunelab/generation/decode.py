@@ -28,14 +28,14 @@ class GeneratedAnswer:
 
     Attributes:
         ids: The new tokens, without the one that ended them.
-        ended: Why it went no further: "stop" (the model was done), "length" (`max_new_tokens`) or "context" (no
+        finish_reason: Why it went no further: "stop" (the model was done), "length" (`max_new_tokens`) or "context" (no
             place is left in the model).
-        cut: Tokens of the prompt left out, because they alone fill the context.
+        prompt_tokens_cut: Tokens of the prompt left out, because they alone fill the context.
     """
 
     ids: list[int]
-    ended: str
-    cut: int = 0
+    finish_reason: str
+    prompt_tokens_cut: int = 0
 
 
 def decode_greedy(
@@ -109,9 +109,9 @@ def batch_prompts(model: PreTrainedModel, lengths: Sequence[int], new: int, budg
     full = [length + new for length in lengths]
     order = longest_first(range(len(lengths)), full)
     if not model._is_stateful:
-        return split_micro_batches(order, full, micro_tokens=budget, flat=False)
+        return split_micro_batches(order, full, micro_tokens=budget, packed=False)
     alike = [[place for place in order if full[place] == length] for length in dict.fromkeys(full[i] for i in order)]
-    return [part for group in alike for part in split_micro_batches(group, full, micro_tokens=budget, flat=False)]
+    return [part for group in alike for part in split_micro_batches(group, full, micro_tokens=budget, packed=False)]
 
 
 def decode_with_cache(

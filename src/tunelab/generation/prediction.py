@@ -95,5 +95,5 @@ def batch_questions(asked: Sequence[Example], batch_tokens: int) -> Iterator[lis
     """Questions that one forward pass sees, longest first."""
     lengths = [len(example.ids) for example in asked]
     order = longest_first(range(len(asked)), lengths)
-    for micro in split_micro_batches(order, lengths, micro_tokens=batch_tokens, flat=False):
+    for micro in split_micro_batches(order, lengths, micro_tokens=batch_tokens, packed=False):
         yield [asked[index] for index in micro]

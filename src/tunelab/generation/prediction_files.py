@@ -24,7 +24,7 @@ class PartialPredictions:
         belongs: What the answers depend on, by what it is called in a message: input, model, settings.
 
     Attributes:
-        answers: Those that are already there.
+        predictions: Those that are already there.
 
     Raises:
         ConfigError: If another process writes to it, or its answers belong to something else.
@@ -41,7 +41,7 @@ class PartialPredictions:
         except OSError:
             self.file.close()
             raise ConfigError(f"another process is writing to {path}; wait for it, or give another --output") from None
-        self.answers = self._read(dict(belongs))
+        self.predictions = self._read(dict(belongs))
 
     def _read(self, belongs: dict[str, Any]) -> list[dict[str, Any]]:
         self.file.seek(0)
@@ -65,7 +65,7 @@ class PartialPredictions:
     def add(self, answers: Sequence[Mapping[str, Any]]) -> None:
         """Append answers, and see to it that they are on the disk."""
         self._append(answers)
-        self.answers += [dict(answer) for answer in answers]
+        self.predictions += [dict(answer) for answer in answers]
 
     def _append(self, rows: Sequence[Mapping[str, Any]]) -> None:
         text = "".join(json.dumps(to_plain(row)) + "\n" for row in rows)
@@ -76,7 +76,7 @@ class PartialPredictions:
         except OSError as fault:
             raise write_error(self.path, fault, f"{len(text):,}") from fault
 
-    def drop(self) -> None:
+    def delete(self) -> None:
         """Delete the file: its answers are in their place now."""
         self.path.unlink(missing_ok=True)
 

@@ -58,21 +58,21 @@ def enable_packing(
     at_work: Callable[[], AbstractContextManager[None]],
     loops: bool = True,
 ) -> bool:
-    """Give the model the attention that flat rows need, where it is exact.
+    """Give the model the attention that packed rows need, where it is exact.
 
     Args:
         model: A causal language model; its attention is set, its weights stay.
-        packing: True demands flat rows, False forbids them, "auto" takes them where nothing is lost by it.
+        packing: True demands packed rows, False forbids them, "auto" takes them where nothing is lost by it.
         attention: The attention the user named, or "auto".
         kernels: What `fast_kernels` found.
         at_work: Within this block the model is where it trains, in the precision it trains in.
         loops: Whether going from document to document costs little.  A GPU would wait for each of them.
 
     Returns:
-        Whether rows are laid flat.
+        Whether rows are laid packed.
 
     Raises:
-        ConfigError: If flat rows are demanded and not exact, or the named attention cannot train.
+        ConfigError: If packed rows are demanded and not exact, or the named attention cannot train.
     """
     own, family = model.config._attn_implementation, model.config.model_type
     if attention in FUSED_KERNELS:
@@ -105,10 +105,10 @@ def enable_packing(
 def candidate_kernels(
     packing: bool | str, attention: str, kernels: list[str], own: str, *, loops: bool = True
 ) -> list[str]:
-    """Attentions to try for flat rows, in order.
+    """Attentions to try for packed rows, in order.
 
     A dense mask over a whole row costs more than pads would, and so do hundreds of small products on a GPU: those are
-    used only where flat rows are asked for.
+    used only where packed rows are asked for.
     """
     if packing is False:
         return []
@@ -162,12 +162,12 @@ def logits_agree(
 
 
 def supports_packing(model: PreTrainedModel, attention: str) -> bool:
-    """Switch the model to `attention` if flat rows then give the logits of their documents alone.
+    """Switch the model to `attention` if packed rows then give the logits of their documents alone.
 
     Windows are narrowed for the question, so that the documents are longer than what a position sees.
 
     Returns:
-        Whether the model now takes flat rows; if not, it is left as it was.
+        Whether the model now takes packed rows; if not, it is left as it was.
     """
     before = model.config._attn_implementation
 

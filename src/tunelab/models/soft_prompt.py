@@ -73,6 +73,6 @@ def prepend_soft_prompt(examples: Sequence[Example], ids: Sequence[int]) -> Sequ
     def behind(example: Example, place: int) -> Example:
         assert isinstance(example.target, list)
         target = [*[IGNORE] * len(ids), *(int(label) for label in example.target)]
-        return Example([*ids, *example.ids], target, example.units, example.row)
+        return Example([*ids, *example.ids], target, example.loss_weight, example.row)
 
     return map_examples(behind, examples) if ids else examples

@@ -28,7 +28,7 @@ def document_attention(
     cu_seq_lens_q: Tensor | None = None,
     **other: Any,
 ) -> tuple[Tensor, None]:
-    """Causal attention inside each document of a flat row.
+    """Causal attention inside each document of a packed row.
 
     Args:
         module: The attention layer (unused; part of the interface of transformers).
@@ -128,9 +128,9 @@ def causal_inputs(micro: MicroBatch) -> dict[str, Any]:
     and an all-ones mask would make transformers forget the document bounds.
     """
     found: dict[str, Any] = {"input_ids": micro.ids, "use_cache": False}
-    if micro.bounds is None:
+    if micro.document_starts is None:
         return found
-    bounds, longest = micro.bounds.int(), int(micro.lengths.max())
+    bounds, longest = micro.document_starts.int(), int(micro.lengths.max())
     return found | {
         "position_ids": micro.positions,
         "cu_seq_lens_q": bounds,

@@ -26,8 +26,8 @@ from tunelab.tasks.base import Task
 
 
 def broadcast_per_sequence(values: Tensor, micro: MicroBatch) -> Tensor:
-    """Values (S,) in a shape that multiplies hidden states (B, T, H): (S, 1, 1), or (1, T, 1) for flat rows."""
-    if micro.bounds is None:
+    """Values (S,) in a shape that multiplies hidden states (B, T, H): (S, 1, 1), or (1, T, 1) for packed rows."""
+    if micro.document_starts is None:
         return values[:, None, None]
     return values.repeat_interleave(micro.lengths)[None, :, None]
 

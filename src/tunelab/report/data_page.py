@@ -48,16 +48,16 @@ def render_data_page(title: str, report: Mapping[str, Any], shown: Sequence[Prev
 def record_cards(shown: Sequence[PreviewRecord], split: str) -> Iterator[str]:
     """Records, each token in its colour."""
     yield f"<h2>Records of {escape_text(split)}</h2>"
-    kinds = {piece.trained for record in shown for part in record.parts for piece in part}
+    kinds = {piece.trained for record in shown for part in record.sequences for piece in part}
     yield '<p class="legend">' + ("" if kinds == {None} else '<span class="learned">trained</span> ')
     yield '<span class="masked">' + ("input" if kinds == {None} else "masked") + "</span> "
     yield '<span class="special masked">special</span></p>'
     for record in shown:
         yield f'<div class="card full"><h3>{escape_text(record.title)}</h3>'
-        for place, part in enumerate(record.parts):
+        for place, part in enumerate(record.sequences):
             yield from (f"<p>{escape_text(name)}</p>" for name in record.names[place : place + 1])
             yield f'<div class="record">{"".join(map(token_span, part))}</div>'
-        yield from (f"<p><b>{escape_text(record.answer)}</b></p>" for _ in range(bool(record.answer)))
+        yield from (f"<p><b>{escape_text(record.target)}</b></p>" for _ in range(bool(record.target)))
         yield "</div>"
 
 

@@ -46,13 +46,13 @@ def draw_instructions(seed: int) -> dict[str, list[dict[str, str]]]:
             wanted = len(records) + RECORDS_PER_SPLIT[split] // len(INSTRUCTION_FAMILIES)
             while len(records) < wanted:
                 exercise = draw(rng, worlds[split])
-                if exercise.text in seen:
+                if exercise.passage in seen:
                     continue
-                seen.add(exercise.text)
+                seen.add(exercise.passage)
                 records.append(
                     {
-                        "instruction": exercise.asked,
-                        "input": exercise.text,
+                        "instruction": exercise.instruction,
+                        "input": exercise.passage,
                         "output": exercise.answer,
                         "family": family,
                     }
@@ -67,10 +67,10 @@ def question_document(rng: random.Random, world: World, forbidden: Set[str]) -> 
     parts = []
     for _ in range(3):
         exercise = FAMILIES[rng.choice(tuple(FAMILIES))](rng, world)
-        while exercise.text in forbidden:
+        while exercise.passage in forbidden:
             exercise = FAMILIES[rng.choice(tuple(FAMILIES))](rng, world)
         who = rng.choice(("Somebody", "A traveller", "The clerk", "The teacher"))
-        wish, text, found = exercise.wish, exercise.text, exercise.answer
+        wish, text, found = exercise.clause, exercise.passage, exercise.answer
         parts.append(
             rng.choice(
                 (

@@ -25,15 +25,15 @@ class Exercise:
     """Something to find out about a text.
 
     Attributes:
-        asked: The wish as an instruction, "Who bought the lamp?".
-        wish: The same wish inside a sentence, "who bought the lamp".
-        text: What the answer has to be read from.
+        instruction: The wish as an instruction, "Who bought the lamp?".
+        clause: The same wish inside a sentence, "who bought the lamp".
+        passage: What the answer has to be read from.
         answer: The only right answer.
     """
 
-    asked: str
-    wish: str
-    text: str
+    instruction: str
+    clause: str
+    passage: str
     answer: str
 
 

@@ -137,7 +137,7 @@ class Task(ABC):
 
     @abstractmethod
     def filler(self) -> Example:
-        """An example that teaches nothing (units 0, row -1), for a rank left without rows in a step."""
+        """An example that teaches nothing (loss weight 0, row -1), for a rank left without rows in a step."""
 
     @abstractmethod
     def collate(self, examples: Sequence[Example]) -> MicroBatch:
@@ -149,9 +149,10 @@ class Task(ABC):
 
     @abstractmethod
     def loss_sum(self, logits: Tensor, micro: MicroBatch) -> Tensor:
-        """Training loss summed over the micro-batch; the step divides by its `units`.  A float32 scalar.
+        """Training loss summed over the micro-batch; the step divides by its `loss_weight`.  A float32 scalar.
 
-        Rows below 0 in `micro.rows` are fillers and add exactly nothing (but keep the graph, for the gradient sync).
+        Rows below 0 in `micro.row_indices` are fillers and add exactly nothing, but keep the graph for the gradient
+        sync.
         """
 
     @abstractmethod
@@ -169,7 +170,7 @@ class Task(ABC):
         """One plain dict per sequence of the micro-batch, in its order; `row` is the record's index.
 
         Args:
-            records: The records behind `micro.rows`, in the same order.
+            records: The records behind `micro.row_indices`, in the same order.
         """
 
     def asks(self, record: Record) -> bool:
@@ -245,7 +246,7 @@ class SourceScores(nn.Module):
         """
         if not self.names:
             return
-        held = {self.sources[row] for row in micro.rows.tolist() if row >= 0}
+        held = {self.sources[row] for row in micro.row_indices.tolist() if row >= 0}
         if len(held) > 1:
             raise ValueError(f"a micro-batch mixes the sources {', '.join(sorted(held))}")
         for name in held:

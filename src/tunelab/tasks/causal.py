@@ -32,7 +32,7 @@ class CausalTask(Task):
         format: Layout of the records, "auto" where each must say by itself what it is.
         columns: Our name of a column -> the user's name of it.
         max_new_tokens: Longest generated answer.
-        flat: Whether `collate` lays rows end to end; set once the model is known to take them.
+        packed: Whether `collate` lays rows end to end; set once the model is known to take them.
         origin: Where the chat template came from, in words.
     """
 
@@ -44,7 +44,7 @@ class CausalTask(Task):
     def __init__(self, template: str) -> None:
         self.template_name = template
         self.learned_template = ""  # of a model trained before, wherever it was read from then
-        self.flat = False
+        self.packed = False
         self.origin = ""
         self._heads: WeakKeyDictionary[PreTrainedModel, SupervisedHead] = WeakKeyDictionary()
 
@@ -105,7 +105,7 @@ class CausalTask(Task):
     @override
     def collate(self, examples: Sequence[Example]) -> MicroBatch:
         return (
-            pack_examples(examples) if self.flat else pad_examples(examples, pad=0)
+            pack_examples(examples) if self.packed else pad_examples(examples, pad=0)
         )  # pads are never looked at: any id does
 
     @override

@@ -171,7 +171,7 @@ class Classification(SequenceTask):
 
     @override
     def loss_sum(self, logits: Tensor, micro: MicroBatch) -> Tensor:
-        taught = micro.rows >= 0
+        taught = micro.row_indices >= 0
         scores, wanted = logits[taught].float(), micro.targets[taught]
         weights = torch.tensor(self.weights, device=logits.device)  # (C,)
         if self.multilabel:
@@ -188,9 +188,9 @@ class Classification(SequenceTask):
     def predictions(
         self, model: PreTrainedModel, micro: MicroBatch, logits: Tensor, records: Sequence[Record]
     ) -> list[dict[str, Any]]:
-        real = micro.rows >= 0  # a filler has no record
+        real = micro.row_indices >= 0  # a filler has no record
         found = []
-        for row, record, said in zip(micro.rows[real].tolist(), records, self.spoken(logits[real]), strict=True):
+        for row, record, said in zip(micro.row_indices[real].tolist(), records, self.spoken(logits[real]), strict=True):
             names = self.names(record)
             label = sorted(names) if self.multilabel else names[0]
             found.append({"row": row, **self.told(record), "label": label, **said})

@@ -99,7 +99,7 @@ class Instruction(CausalTask):
         read = self._read(record)
         if isinstance(read, str):
             return read
-        last = read.last_answer()
+        last = read.last_assistant_turn()
         if last is None:
             raise DataError("the record has no assistant turn, so there is nothing to learn; drop it")
         return "\x1f".join(message.content for message in read.messages[:last])
@@ -107,7 +107,7 @@ class Instruction(CausalTask):
     @override
     def encode(self, record: Record, row: int) -> Example | None:
         read = self._read(record)
-        if isinstance(read, Conversation) and not read.learned(self.train_on):
+        if isinstance(read, Conversation) and not read.trained_turns(self.train_on):
             return None  # every answer is marked as not learned: the record is counted as dropped
         if isinstance(read, Conversation):
             read_choices(read, self.labels)  # refuses what cannot be used, while the caller knows the place
@@ -117,7 +117,7 @@ class Instruction(CausalTask):
         if short is None:
             return None
         self.truncated += len(short[0]) < len(ids)
-        return Example(*short, units=count_supervised(short[1]), row=row)
+        return Example(*short, loss_weight=count_supervised(short[1]), row=row)
 
     @override
     def loss_sum(self, logits: Tensor, micro: MicroBatch) -> Tensor:
@@ -132,7 +132,7 @@ class Instruction(CausalTask):
     def predictions(
         self, model: PreTrainedModel, micro: MicroBatch, logits: Tensor, records: Sequence[Record]
     ) -> list[dict[str, Any]]:
-        return self.answered(model, [row for row in micro.rows.tolist() if row >= 0], records)
+        return self.answered(model, [row for row in micro.row_indices.tolist() if row >= 0], records)
 
     @override
     def asks(self, record: Record) -> bool:
@@ -149,7 +149,7 @@ class Instruction(CausalTask):
         talks = {row: talk for row, talk in zip(rows, read, strict=True) if isinstance(talk, Conversation)}
         said = self.said(model, [self.template.prompt_ids(talk) for talk in talks.values()])
         found = {
-            row: score_answer(row, talk, self.template.reference(talk), answer, self.labels)
+            row: score_answer(row, talk, self.template.reference_answer(talk), answer, self.labels)
             for (row, talk), answer in zip(talks.items(), said, strict=True)
         }
         return [found.get(row, {"row": row}) for row in rows]  # plain text asks nothing

@@ -93,34 +93,34 @@ class Preference(CausalTask):
             return None
         self.truncated += short != (chosen, rejected)
         (ids, labels), (more_ids, more_labels) = short
-        return Example([*ids, *more_ids], [*labels, *more_labels], 1, row, second=len(ids))
+        return Example([*ids, *more_ids], [*labels, *more_labels], 1, row, second_start=len(ids))
 
     @override
     @torch.no_grad()
     def complete(self, model: PreTrainedModel, examples: Sequence[Example], micro_tokens: int) -> Sequence[Example]:
         found = torch.zeros(len(examples), 2)
-        lengths = padded_lengths(examples, flat=self.flat)
+        lengths = padded_lengths(examples, packed=self.packed)
         order = longest_first(range(len(examples)), lengths)
-        for part in split_micro_batches(order, lengths, micro_tokens=micro_tokens, flat=self.flat):
+        for part in split_micro_batches(order, lengths, micro_tokens=micro_tokens, packed=self.packed):
             micro = micro_to_device(self.collate([examples[place] for place in part]), model.device)
             found[torch.tensor(part)] = self.logits(model, micro).float().cpu()
 
         def known(example: Example, place: int) -> Example:
             chosen, rejected = found[place].tolist()
-            return replace(example, reference=(chosen, rejected))
+            return replace(example, reference_logprobs=(chosen, rejected))
 
         return map_examples(known, examples)
 
     @override
     def filler(self) -> Example:
-        return Example([0, 0], [IGNORE, IGNORE], 0, -1, second=1, reference=(0.0, 0.0))
+        return Example([0, 0], [IGNORE, IGNORE], 0, -1, second_start=1, reference_logprobs=(0.0, 0.0))
 
     @override
     def collate(self, examples: Sequence[Example]) -> MicroBatch:
-        known = [example.reference for example in examples if example.reference is not None]
+        known = [example.reference_logprobs for example in examples if example.reference_logprobs is not None]
         reference = torch.tensor(known) if len(known) == len(examples) else None
         rows = torch.tensor([example.row for example in examples])
-        return super().collate(split_pairs(examples))._replace(rows=rows, reference=reference)
+        return super().collate(split_pairs(examples))._replace(row_indices=rows, reference_logprobs=reference)
 
     @override
     def logits(self, model: PreTrainedModel, micro: MicroBatch) -> Tensor:
@@ -130,7 +130,7 @@ class Preference(CausalTask):
     @override
     def loss_sum(self, logits: Tensor, micro: MicroBatch) -> Tensor:
         losses = self.loss.losses(log_ratios(logits, micro), answer_lengths(micro))
-        return losses[micro.rows >= 0].sum()
+        return losses[micro.row_indices >= 0].sum()
 
     @override
     def scores(self) -> Scores:
@@ -144,9 +144,9 @@ class Preference(CausalTask):
     def predictions(
         self, model: PreTrainedModel, micro: MicroBatch, logits: Tensor, records: Sequence[Record]
     ) -> list[dict[str, Any]]:
-        real = micro.rows >= 0  # a filler has no record
+        real = micro.row_indices >= 0  # a filler has no record
         rewards = self.loss.rewards(log_ratios(logits, micro))[real]
         return [
             {"row": row, "chosen_reward": chosen, "rejected_reward": rejected, "margin": chosen - rejected}
-            for row, (chosen, rejected) in zip(micro.rows[real].tolist(), rewards.tolist(), strict=True)
+            for row, (chosen, rejected) in zip(micro.row_indices[real].tolist(), rewards.tolist(), strict=True)
         ]

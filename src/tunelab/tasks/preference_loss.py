@@ -16,7 +16,7 @@ from tunelab.data.examples import IGNORE, MicroBatch
 def answer_lengths(micro: MicroBatch) -> Tensor:
     """Supervised tokens of each answer, (B, 2) int64: chosen, rejected."""
     taught = micro.targets != IGNORE
-    if micro.bounds is None:
+    if micro.document_starts is None:
         return taught.sum(1).view(-1, 2)
     return torch.stack([part.sum() for part in taught[0].split(micro.lengths.tolist())]).view(-1, 2)
 

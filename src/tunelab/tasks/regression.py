@@ -163,7 +163,7 @@ class Regression(SequenceTask):
 
     @override
     def loss_sum(self, logits: Tensor, micro: MicroBatch) -> Tensor:
-        taught = micro.rows >= 0
+        taught = micro.row_indices >= 0
         return (logits[taught].float() - micro.targets[taught]).square().mean(dim=1).sum()
 
     @override
@@ -175,8 +175,8 @@ class Regression(SequenceTask):
         self, model: PreTrainedModel, micro: MicroBatch, logits: Tensor, records: Sequence[Record]
     ) -> list[dict[str, Any]]:
         found = []
-        real = micro.rows >= 0  # a filler has no record
-        for row, record, said in zip(micro.rows[real].tolist(), records, self.spoken(logits[real]), strict=True):
+        real = micro.row_indices >= 0  # a filler has no record
+        for row, record, said in zip(micro.row_indices[real].tolist(), records, self.spoken(logits[real]), strict=True):
             found.append({"row": row, **self.told(record), "target": self._cell(self.numbers(record)), **said})
         return found
 

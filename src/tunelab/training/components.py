@@ -60,7 +60,7 @@ class EncodedData:
     @property
     def epoch_rows(self) -> int:
         """Examples that one epoch sees, a repeated one as often as it comes."""
-        weighted = sum(portion.drawn for portion in self.portions.get("train", ()))
+        weighted = sum(portion.rows_per_epoch for portion in self.portions.get("train", ()))
         return weighted or len(self.examples["train"])
 
 
@@ -76,9 +76,9 @@ class RunComponents(EncodedData):
         return self.adapter.model
 
     @property
-    def flat(self) -> bool:
+    def packed(self) -> bool:
         """Whether rows are laid end to end."""
-        return bool(getattr(self.task, "flat", False))
+        return bool(getattr(self.task, "packed", False))
 
 
 def build_task(settings: RunConfig) -> Task:
@@ -98,7 +98,7 @@ def encode_data(settings: RunConfig) -> EncodedData:
         ConfigError: If the tokenizer or the architecture cannot be read.
     """
     task = build_task(settings)
-    sources = read_splits(settings.data, task, seed=settings.seed, turn=FoldSpec.of(settings.cv))
+    sources = read_splits(settings.data, task, seed=settings.seed, turn=FoldSpec.from_config(settings.cv))
     task.fit(sources.splits["train"].rows)
     tokenizer = load_tokenizer(settings.model)
     attach_tokenizer(settings, task, tokenizer)
@@ -195,9 +195,9 @@ def build_datamodule(prepared: RunComponents) -> BatchDataModule:
         eval_batch_size=int(settings.eval["batch_size"]),
         micro_tokens=settings.micro_tokens,
         seed=settings.seed,
-        flat=prepared.flat,
+        packed=prepared.packed,
         workers=int(settings.data["workers"]),
-        portions=prepared.portions,
+        source_ranges=prepared.portions,
         pass_cost=PASS_COST.get(select_training_device(str(settings.trainer["accelerator"])).type),
     )
 

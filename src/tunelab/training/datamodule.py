@@ -21,9 +21,9 @@ class BatchDataModule(L.LightningDataModule):
         eval_batch_size: Sequences per evaluation step, over all ranks; no score depends on it.
         micro_tokens: Most tokens of one forward pass on one rank.
         seed: Fixes the order of every epoch.
-        flat: Whether the model takes rows laid end to end.
+        packed: Whether the model takes rows laid end to end.
         workers: Loader processes per rank.
-        portions: With several sources, where the examples of each stand in a split.
+        source_ranges: With several sources, where the examples of each stand in a split.
         pass_cost: Pads that take as long as one pass more; None where a pass costs more than any pads.
     """
 
@@ -36,34 +36,34 @@ class BatchDataModule(L.LightningDataModule):
         eval_batch_size: int,
         micro_tokens: int,
         seed: int,
-        flat: bool,
+        packed: bool,
         workers: int,
-        portions: Mapping[str, Sequence[SourceRange]] | None = None,
+        source_ranges: Mapping[str, Sequence[SourceRange]] | None = None,
         pass_cost: int | None = None,
     ) -> None:
         super().__init__()
-        self.portions = portions or {}
+        self.source_ranges = source_ranges or {}
         self.examples, self.task = examples, task
         self.sizes = {"train": batch_size, "validation": eval_batch_size, "test": eval_batch_size}
-        self.micro_tokens, self.seed, self.flat, self.workers = micro_tokens, seed, flat, workers
+        self.micro_tokens, self.seed, self.packed, self.workers = micro_tokens, seed, packed, workers
         self.pass_cost = pass_cost
 
     def loader(self, split: str) -> BatchLoader:
         """The loader of one split for this rank."""
-        rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         return BatchLoader(
             self.examples[split],
             collate=self.task.collate,
             filler=self.task.filler(),
             batch_size=self.sizes[split],
             micro_tokens=self.micro_tokens,
-            flat=self.flat,
+            packed=self.packed,
             seed=self.seed,
             shuffle=split == "train",
-            portions=self.portions.get(split, ()),
+            source_ranges=self.source_ranges.get(split, ()),
             workers=self.workers,
             rank=rank,
-            world=world,
+            world_size=world_size,
             pass_cost=self.pass_cost,
         )
 

@@ -94,7 +94,7 @@ def choose_packing(settings: RunConfig, task: Task, model: PreTrainedModel) -> N
     if isinstance(task, CausalTask):
         device = select_training_device(str(settings.trainer["accelerator"]))
         half = str(resolve_precision(settings.trainer["precision"])).startswith("bf16")
-        task.flat = enable_packing(
+        task.packed = enable_packing(
             model,
             packing=settings.data["packing"],
             attention=str(settings.model["attention"]),

@@ -44,7 +44,7 @@ class EvalModule(L.LightningModule):
 
     @override
     def validation_step(self, step: Batch, batch_idx: int) -> None:
-        for micro in step.micros:
+        for micro in step.micro_batches:
             logits = self.task.logits(self.model, micro)
             self.val_scores.update(logits, micro)
             self.val_sources.update(logits, micro)
@@ -66,11 +66,11 @@ class EvalModule(L.LightningModule):
     @override
     def test_step(self, step: Batch, batch_idx: int) -> None:
         chosen = self.test_rows
-        for micro in step.micros:
+        for micro in step.micro_batches:
             logits = self.task.logits(self.model, micro)
             self.test_scores.update(logits, micro)
             self.test_sources.update(logits, micro)
-            rows = [row for row in micro.rows.tolist() if row >= 0 and (chosen is None or row in chosen)]
+            rows = [row for row in micro.row_indices.tolist() if row >= 0 and (chosen is None or row in chosen)]
             if not rows:
                 continue
             records = [self.test_records[row] for row in rows]
@@ -106,15 +106,15 @@ class TrainSample(nn.Module):
         examples: The sample.
         batch_size: Rows scored at once, over all ranks; no loss depends on it.
         micro_tokens: Most tokens of one forward pass on one rank.
-        flat: Whether the model takes rows laid end to end.
+        packed: Whether the model takes rows laid end to end.
     """
 
     def __init__(
-        self, task: Task, examples: Sequence[Example], *, batch_size: int, micro_tokens: int, flat: bool
+        self, task: Task, examples: Sequence[Example], *, batch_size: int, micro_tokens: int, packed: bool
     ) -> None:
         super().__init__()
         self.task, self.examples, self.scores = task, examples, task.scores()
-        self.batch_size, self.micro_tokens, self.flat = batch_size, micro_tokens, flat
+        self.batch_size, self.micro_tokens, self.packed = batch_size, micro_tokens, packed
 
     def loss(self, model: PreTrainedModel, place: Callable[[Batch], Batch], rank: int, world: int) -> float:
         """Mean over all ranks; every rank must ask.
@@ -131,13 +131,13 @@ class TrainSample(nn.Module):
             filler=self.task.filler(),
             batch_size=self.batch_size,
             micro_tokens=self.micro_tokens,
-            flat=self.flat,
+            packed=self.packed,
             shuffle=False,
             rank=rank,
-            world=world,
+            world_size=world,
         )
         for step in loader:
-            for micro in place(step).micros:
+            for micro in place(step).micro_batches:
                 self.scores.update(self.task.logits(model, micro), micro)
         found = self.scores.compute()["loss"]
         self.scores.reset()
@@ -145,7 +145,7 @@ class TrainSample(nn.Module):
 
 
 def make_train_sample(
-    settings: RunConfig, task: Task, examples: Mapping[str, Sequence[Example]], *, flat: bool
+    settings: RunConfig, task: Task, examples: Mapping[str, Sequence[Example]], *, packed: bool
 ) -> TrainSample | None:
     """As many training rows as there are validation rows, at most `callbacks.gap_rows`, evenly spaced; or None."""
     rows = min(int(settings.callbacks["gap_rows"]), len(examples["validation"]))
@@ -156,5 +156,5 @@ def make_train_sample(
         select_items(examples["train"], evenly_spaced(len(examples["train"]), rows)),
         batch_size=int(settings.eval["batch_size"]),
         micro_tokens=settings.micro_tokens,
-        flat=flat,
+        packed=packed,
     )

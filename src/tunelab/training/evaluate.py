@@ -159,7 +159,7 @@ def read_eval_split(settings: RunConfig, source: str) -> tuple[Records, Split]:
         quoting=str(data["quoting"]),
         header=data.get("header") if same else None,
     )
-    return records, Split(records.rows, [records.where(i) for i in range(len(records.rows))])
+    return records, Split(records.rows, [records.location(i) for i in range(len(records.rows))])
 
 
 def evaluate_split(trained: TrainedRun, split: Split) -> EvalResult:
@@ -185,11 +185,11 @@ def evaluate_split(trained: TrainedRun, split: Split) -> EvalResult:
     found: list[dict[str, Any]] = []
     with trained.use():
         for step in build_datamodule(prepared).loader("test"):
-            for cpu in step.micros:
+            for cpu in step.micro_batches:
                 micro = micro_to_device(cpu, model.device)
                 logits = task.logits(model, micro)
                 scores.update(logits, micro)
-                rows = [row for row in micro.rows.tolist() if row >= 0 and (chosen is None or row in chosen)]
+                rows = [row for row in micro.row_indices.tolist() if row >= 0 and (chosen is None or row in chosen)]
                 asked = [split.rows[row] for row in rows]
                 if chosen is None:
                     found += task.predictions(model, micro, logits, asked)

@@ -60,7 +60,7 @@ def write_start_manifest(
         overrides=list(overrides),
         config=settings.plain,
         seed=settings.seed,
-        data={"files": prepared.sources.files | template_sha256(settings.data), "notes": prepared.sources.notes},
+        data={"files": prepared.sources.file_hashes | template_sha256(settings.data), "notes": prepared.sources.notes},
         model=base,
         earlier=folder.read_manifest() if settings.resume else None,
         resumed_at=resumed_at,
@@ -112,7 +112,7 @@ def print_run_summary(prepared: RunComponents, folder: RunDirectory) -> None:
         "width": getattr(model.config, "hidden_size", None),
         "heads": getattr(model.config, "num_attention_heads", None),
         "vocabulary": model.config.get_text_config().vocab_size,
-        "rows": "end to end" if prepared.flat else "padded, sorted by length",
+        "rows": "end to end" if prepared.packed else "padded, sorted by length",
     }
     settings = prepared.settings
     ways = describe_learning_rates(model, settings, count_planned_steps(settings, prepared.epoch_rows))
@@ -278,7 +278,7 @@ def write_export(
         base_model=str(settings.model["path"]),
         data={
             "name": " + ".join(s.name or Path(str(s.settings["train"])).stem for s in list_sources(settings.data)),
-            "files": prepared.sources.files,
+            "files": prepared.sources.file_hashes,
             "splits": prepared.counts,
         },
         settings={key: value for key, value in settings.plain.items() if key not in {"data", "logger"}},

@@ -66,7 +66,7 @@ def rdrop_divergence(task: Task, one: Tensor, other: Tensor, micro: MicroBatch) 
     """
     one, other = one.float(), other.float()
     if task.head == "sequence":
-        real = micro.rows >= 0
+        real = micro.row_indices >= 0
         one, other = one[real], other[real]
     if task.name == "regression":
         return (one - other).square().mean(dim=1).sum()

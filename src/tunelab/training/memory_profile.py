@@ -126,8 +126,8 @@ class Workload:
 
 def plan_workload(loader: BatchLoader) -> Workload:
     """Look at the plans of the first epoch."""
-    plans = loader.plans()
-    drawn = [index for plan in plans for micro in plan.micros for index in micro]
+    plans = loader.first_epoch_plans()
+    drawn = [index for plan in plans for micro in plan.micro_batches for index in micro]
     first = [micro for plan in plans[:SAMPLE_STEPS] for micro in collate_plan(loader, plan)]
     sizes = [len(example.ids) for example in (loader.examples[index] for index in set(drawn))]
     size = dict(zip(set(drawn), sizes, strict=True))
@@ -135,9 +135,9 @@ def plan_workload(loader: BatchLoader) -> Workload:
         rows=len(drawn),
         tokens=sum(size[index] for index in drawn),
         steps=len(plans),
-        passes=sum(len(plan.micros) for plan in plans),
-        heaviest=heaviest_micro_batches(loader, (micro for plan in plans for micro in plan.micros)),
-        later=heaviest_micro_batches(loader, (micro for plan in plans for micro in plan.micros[1:])),
+        passes=sum(len(plan.micro_batches) for plan in plans),
+        heaviest=heaviest_micro_batches(loader, (micro for plan in plans for micro in plan.micro_batches)),
+        later=heaviest_micro_batches(loader, (micro for plan in plans for micro in plan.micro_batches[1:])),
         lengths=[length for micro in first for length in micro.lengths.tolist()],
         positions=sum(micro.ids.numel() for micro in first),
         learned=sum(int((micro.targets != IGNORE).sum()) for micro in first),
@@ -146,7 +146,7 @@ def plan_workload(loader: BatchLoader) -> Workload:
 
 def collate_plan(loader: BatchLoader, plan: BatchPlan) -> list[MicroBatch]:
     """The micro-batches of one plan."""
-    return [loader.collate([loader.examples[index] for index in micro]) for micro in plan.micros]
+    return [loader.collate([loader.examples[index] for index in micro]) for micro in plan.micro_batches]
 
 
 def heaviest_micro_batches(loader: BatchLoader, micros: Iterator[list[int]]) -> list[list[int]]:
@@ -157,10 +157,10 @@ def heaviest_micro_batches(loader: BatchLoader, micros: Iterator[list[int]]) -> 
 
     def positions(micro: Sequence[int]) -> int:
         lengths = [loader.lengths[index] for index in micro]
-        return sum(lengths) if loader.flat else len(lengths) * max(lengths)
+        return sum(lengths) if loader.packed else len(lengths) * max(lengths)
 
     def learns(micro: Sequence[int]) -> float:
-        return sum(loader.units[index] for index in micro)
+        return sum(loader.loss_weights[index] for index in micro)
 
     chosen = [max(found, key=positions), max(found, key=learns)]
     return chosen[:1] if chosen[0] == chosen[1] else chosen

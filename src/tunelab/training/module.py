@@ -110,7 +110,7 @@ class FineTuner(EvalModule):
         optimizer.zero_grad()
         cast(LambdaLR, self.lr_schedulers()).step()
         self.guard.loss = self.step_loss
-        self.epoch_loss.update(mean, step.units)
+        self.epoch_loss.update(mean, step.loss_weight)
         self.log_dict({"train/loss": mean, "train/grad_norm": norm}, prog_bar=False)
         if self.guard.met:
             self.log("train/skipped_steps", float(self.guard.met))
@@ -135,10 +135,10 @@ class FineTuner(EvalModule):
     def _gradient(self, step: Batch) -> tuple[Tensor, Tensor]:
         """Leave the step's gradient in the parameters; its norm before clipping, and this rank's loss sum."""
         no_sync = getattr(self.trainer.strategy, "block_backward_sync", nullcontext)  # only with several ranks
-        scale = self.trainer.world_size / max(step.units, 1e-12)  # gradients are averaged over ranks: undo it
+        scale = self.trainer.world_size / max(step.loss_weight, 1e-12)  # gradients are averaged over ranks: undo it
         total = torch.zeros((), device=self.device)
-        for place, micro in enumerate(step.micros, 1):
-            with nullcontext() if place == len(step.micros) else no_sync():
+        for place, micro in enumerate(step.micro_batches, 1):
+            with nullcontext() if place == len(step.micro_batches) else no_sync():
                 logits, loss = self.training_loss(micro)
                 self.manual_backward(loss * scale)
             if self.step_scores is not None:
@@ -152,7 +152,7 @@ class FineTuner(EvalModule):
 
     def _mean(self, total: Tensor, step: Batch) -> Tensor:
         """The loss of a whole step from this rank's sum."""
-        return cast(Tensor, self.trainer.strategy.reduce(total, reduce_op="sum")) / max(step.units, 1e-12)
+        return cast(Tensor, self.trainer.strategy.reduce(total, reduce_op="sum")) / max(step.loss_weight, 1e-12)
 
     def _again(self, step: Batch) -> Tensor:
         """Leave the gradient of the same step at other weights, with the same dropout; its loss."""

@@ -126,7 +126,7 @@ def fine_tune(
         trainer = build_trainer(settings, root, [*callbacks, *ours], loggers)
         module, data = build_module(prepared, prepared.model), build_datamodule(prepared)
         module.val_answers = make_generation_evaluator(prepared)
-        module.train_sample = make_train_sample(settings, prepared.task, prepared.examples, flat=prepared.flat)
+        module.train_sample = make_train_sample(settings, prepared.task, prepared.examples, packed=prepared.packed)
         trainer.fit(module, datamodule=data, ckpt_path=None if done is None else folder.last, weights_only=True)
         raise_if_pruned(trainer)
         if not folder.best.exists():  # nothing was validated: the last weights are all there is

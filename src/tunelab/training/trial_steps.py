@@ -82,7 +82,7 @@ class StepTimer(L.Callback):
     ) -> None:
         synchronize(pl_module.device)
         self.seconds.append(time.perf_counter() - self.since)
-        self.tokens.append(sum(int(micro.lengths.sum()) for micro in batch.micros))
+        self.tokens.append(sum(int(micro.lengths.sum()) for micro in batch.micro_batches))
 
 
 def synchronize(device: torch.device) -> None:

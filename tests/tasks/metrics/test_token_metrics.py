@@ -36,13 +36,13 @@ def examples() -> list[Example]:
 
 
 @torch.no_grad()
-def scored(network: PreTrainedModel, rows: Sequence[Example], *, batch: int, flat: bool) -> dict[str, float]:
+def scored(network: PreTrainedModel, rows: Sequence[Example], *, batch: int, packed: bool) -> dict[str, float]:
     task, scores = Instruction(), TokenScores()
-    task.flat = flat
+    task.packed = packed
     order = longest_first(range(len(rows)), [len(row.ids) for row in rows])
     for start in range(0, len(order), batch):
         for micro in split_micro_batches(
-            order[start : start + batch], [len(r.ids) for r in rows], micro_tokens=120, flat=flat
+            order[start : start + batch], [len(r.ids) for r in rows], micro_tokens=120, packed=packed
         ):
             laid = task.collate([rows[i] for i in micro])
             scores.update(task.logits(network, laid), laid)
@@ -57,13 +57,13 @@ def truth(network: PreTrainedModel, rows: Sequence[Example]) -> float:
         logits = network(input_ids=torch.tensor([row.ids]), use_cache=False).logits[0, :-1]
         labels = torch.tensor(row.target[1:])  # type: ignore[index]
         total += float(functional.cross_entropy(logits, labels, ignore_index=IGNORE, reduction="sum"))
-    return total / sum(row.units for row in rows)
+    return total / sum(row.loss_weight for row in rows)
 
 
 def test_the_loss_of_a_split_does_not_depend_on_the_evaluation_batch_size() -> None:
     network, rows = model(), examples()
 
-    losses = [scored(network, rows, batch=batch, flat=False)["loss"] for batch in range(1, 12)]
+    losses = [scored(network, rows, batch=batch, packed=False)["loss"] for batch in range(1, 12)]
 
     assert losses == pytest.approx([truth(network, rows)] * 11, rel=1e-6)
 
@@ -71,26 +71,26 @@ def test_the_loss_of_a_split_does_not_depend_on_the_evaluation_batch_size() -> N
 def test_a_mean_of_batch_means_would_be_caught() -> None:
     # Given what other trainers report: each batch counts the same, however many tokens it teaches
     network, rows = model(), examples()
-    parts = [scored(network, rows[start : start + 4], batch=4, flat=False)["loss"] for start in range(0, 11, 4)]
+    parts = [scored(network, rows[start : start + 4], batch=4, packed=False)["loss"] for start in range(0, 11, 4)]
 
     assert abs(sum(parts) / len(parts) - truth(network, rows)) > 1e-3
 
 
 def test_the_loss_of_a_split_is_the_same_padded_or_laid_end_to_end() -> None:
-    rows, padded = examples(), scored(model(), examples(), batch=4, flat=False)
+    rows, padded = examples(), scored(model(), examples(), batch=4, packed=False)
     network = model()
     assert supports_packing(network, DOCUMENT_KERNEL)
 
-    flat = scored(network, rows, batch=4, flat=True)
+    packed = scored(network, rows, batch=4, packed=True)
 
-    assert flat == pytest.approx(padded, rel=1e-5)
+    assert packed == pytest.approx(padded, rel=1e-5)
 
 
 def test_a_loss_that_is_not_a_number_is_shown_and_never_left_out() -> None:
     task, scores, rows = Instruction(), TokenScores(), examples()
     for row in rows:
         micro = task.collate([row])
-        logits = torch.zeros(int(row.units), 50)
+        logits = torch.zeros(int(row.loss_weight), 50)
         if row.row == 5:
             logits[0] = math.nan
         scores.update(logits, micro)
@@ -108,7 +108,7 @@ def test_scoring_keeps_sums_and_no_logits_however_many_rows_there_are() -> None:
     def held(count: int) -> int:
         task, scores = Instruction(), TokenScores()
         for row in examples() * count:
-            scores.update(torch.zeros(int(row.units), 50), task.collate([row]))
+            scores.update(torch.zeros(int(row.loss_weight), 50), task.collate([row]))
         return len(pickle.dumps(scores))  # with whatever it may hold on to
 
     assert held(20) < held(1) + 100  # bytes: the counts are longer numbers

@@ -27,7 +27,7 @@ def small_model(**changes: Any) -> LlamaForCausalLM:
 def step_of(lengths: list[int], width: int) -> Batch:
     ids = torch.zeros(len(lengths), width, dtype=torch.int64)
     micro = MicroBatch(ids, torch.tensor(lengths), torch.full_like(ids, IGNORE), torch.arange(len(lengths)))
-    return Batch([micro, micro], units=8.0)
+    return Batch([micro, micro], loss_weight=8.0)
 
 
 class SaveAtThree(Callback):

@@ -89,7 +89,7 @@ def test_losses_of_the_range_test_are_those_of_plain_sgd_written_out(tmp_path: P
     while len(losses) < 12:
         loader.set_epoch(len(losses) // len(loader))
         for step in loader:
-            loss = sum(loss_of(micro)[1] for micro in step.micros) / step.units  # type: ignore[misc]
+            loss = sum(loss_of(micro)[1] for micro in step.micro_batches) / step.loss_weight  # type: ignore[misc]
             gradients = torch.autograd.grad(loss, list(model.parameters()))
             with torch.no_grad():
                 for weight, gradient in zip(model.parameters(), gradients, strict=True):
@@ -137,7 +137,7 @@ def test_the_noise_scale_is_that_of_gradients_one_by_one(tmp_path: Path) -> None
         loss = module.training_loss(micro_to_device(collate([loader.examples[i] for i in mine]), model.device))[1]
         parts = torch.autograd.grad(loss, list(model.parameters()))
         vectors.append(torch.cat([part.flatten() for part in parts]).double())
-        units.append(sum(loader.units[i] for i in mine))
+        units.append(sum(loader.loss_weights[i] for i in mine))
     gradients, weights = torch.stack(vectors), torch.tensor(units, dtype=torch.double)
     mean = gradients.sum(0) / weights.sum()
     rest = gradients - weights[:, None] * mean

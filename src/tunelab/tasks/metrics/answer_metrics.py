@@ -183,14 +183,14 @@ def score_answer(
         "row": row,
         **{name: talk.meta[name] for name in GROUP_KEYS if talk.meta.get(name) is not None},
         **choice_fields(talk, text, labels),
-        "prompt": "\n\n".join(message.content for message in talk.messages[: talk.last_answer() or 0]),
+        "prompt": "\n\n".join(message.content for message in talk.messages[: talk.last_assistant_turn() or 0]),
         "reference": wanted,
         "prediction": text,
         "exact_match": exact_match(text, wanted),
         "token_f1": token_f1(text, wanted),
         "rougeL": rouge_l(text, wanted),
-        "ended": answer.ended,
-        **({"prompt_cut": answer.cut} if answer.cut else {}),
+        "ended": answer.finish_reason,
+        **({"prompt_cut": answer.prompt_tokens_cut} if answer.prompt_tokens_cut else {}),
     }
 
 
@@ -260,7 +260,7 @@ def choice_texts(talk: Conversation) -> tuple[str, ...] | None:
 
 def reference_text(talk: Conversation) -> str:
     """The last answer as the record has it."""
-    last = talk.last_answer()
+    last = talk.last_assistant_turn()
     return "" if last is None else talk.messages[last].content.strip()
 
 
@@ -301,7 +301,7 @@ class GenerationEvaluator(nn.Module):
 
     def update(self, model: PreTrainedModel, step: Batch) -> None:
         """Have those rows of a step answered that belong to the sample."""
-        rows = [row for micro in step.micros for row in micro.rows.tolist() if row in self.rows]
+        rows = [row for micro in step.micro_batches for row in micro.row_indices.tolist() if row in self.rows]
         judged = self.task.answered(model, rows, [self.records[row] for row in rows]) if rows else []
         self.sums.update(torch.tensor(self.tally.total(judged), dtype=torch.float64))
 

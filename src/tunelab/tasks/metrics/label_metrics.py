@@ -82,7 +82,7 @@ class MulticlassScores(Scores):
 
     @override
     def update(self, logits: Tensor, micro: MicroBatch) -> None:
-        real = micro.rows >= 0
+        real = micro.row_indices >= 0
         scores, wanted = logits[real].detach().double(), micro.targets[real]
         self.table.update(scores.argmax(dim=-1), wanted)
         self.loss.update(F.cross_entropy(scores, wanted, reduction="sum"))
@@ -142,7 +142,7 @@ class MultilabelScores(Scores):
 
     @override
     def update(self, logits: Tensor, micro: MicroBatch) -> None:
-        real = micro.rows >= 0
+        real = micro.row_indices >= 0
         scores, wanted = logits[real].detach(), micro.targets[real]
         chosen = scores.float().sigmoid() >= self.threshold  # float32, as the predictions are decided
         self.table.update(chosen.long(), wanted.long())

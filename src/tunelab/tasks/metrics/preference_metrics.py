@@ -54,7 +54,7 @@ class PreferenceScores(Scores):
         chosen, rejected = self.loss.rewards(ratios).unbind(1)
         losses = self.loss.losses(ratios, answer_lengths(micro))
         columns = (torch.ones_like(losses), losses, chosen > rejected, chosen - rejected, chosen, rejected)
-        self.totals.update(torch.stack([column.double() for column in columns], 1)[micro.rows >= 0])
+        self.totals.update(torch.stack([column.double() for column in columns], 1)[micro.row_indices >= 0])
 
     @override
     def compute(self) -> dict[str, float]:
@@ -72,6 +72,6 @@ def log_ratios(found: Tensor, micro: MicroBatch) -> Tensor:
     Raises:
         RuntimeError: If the examples were laid out before the reference was taken.
     """
-    if micro.reference is None:
+    if micro.reference_logprobs is None:
         raise RuntimeError("these pairs carry no reference log-probabilities; call Task.complete first")
-    return found - micro.reference
+    return found - micro.reference_logprobs

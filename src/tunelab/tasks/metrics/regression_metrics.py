@@ -99,7 +99,7 @@ class RegressionScores(Scores):
 
     @override
     def update(self, logits: Tensor, micro: MicroBatch) -> None:
-        real = micro.rows >= 0
+        real = micro.row_indices >= 0
         self.pairs.update(logits[real].detach().double(), micro.targets[real].double())
         self.per_target = None
 

@@ -73,9 +73,9 @@ class Throughput(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
-        self._lengths += [micro.lengths for micro in batch.micros]
-        self._padded += sum(micro.ids.numel() for micro in batch.micros)
-        self._units += batch.units
+        self._lengths += [micro.lengths for micro in batch.micro_batches]
+        self._padded += sum(micro.ids.numel() for micro in batch.micro_batches)
+        self._units += batch.loss_weight
         if len(self._lengths) >= _MAX_PENDING_LENGTHS:
             self._fold()
         if is_log_step(trainer):

@@ -166,13 +166,15 @@ def add_piece_gradient(
     model = module.model
     torch.manual_seed(seed)  # dropout
     sorted_rows = longest_first(rows, loader.lengths)
-    for micro in split_micro_batches(sorted_rows, loader.lengths, micro_tokens=loader.micro_tokens, flat=loader.flat):
+    for micro in split_micro_batches(
+        sorted_rows, loader.lengths, micro_tokens=loader.micro_tokens, packed=loader.packed
+    ):
         module.training_loss(micro_to_device(collate_rows(loader, micro), model.device))[1].backward()
     for weight in module.held(0):
         weight.grad = None
     learns = [weight for weight in model.parameters() if weight.requires_grad]
     gradients = [torch.zeros_like(weight) if weight.grad is None else weight.grad for weight in learns]
-    pieces.add(gradients, units=sum(loader.units[row] for row in rows), sequences=len(rows))
+    pieces.add(gradients, units=sum(loader.loss_weights[row] for row in rows), sequences=len(rows))
     model.zero_grad(set_to_none=True)
 
 

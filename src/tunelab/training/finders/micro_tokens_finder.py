@@ -80,7 +80,7 @@ def find_micro_tokens(prepared: RunComponents) -> FinderResult:
 def padded_tokens(loader: BatchLoader, rows: Sequence[int]) -> int:
     """Tokens that rows take up in one pass, pads counted."""
     lengths = [loader.lengths[row] for row in rows]
-    return sum(lengths) if loader.flat else len(lengths) * max(lengths)
+    return sum(lengths) if loader.packed else len(lengths) * max(lengths)
 
 
 def measure_attempt(
@@ -97,7 +97,7 @@ def measure_attempt(
     """
     loader.micro_tokens = tokens
     micros = [list(rows), *plan_workload(loader).heaviest]
-    units = sum(loader.units[row] for micro in micros for row in micro)
+    units = sum(loader.loss_weights[row] for micro in micros for row in micro)
     before = module.epoch_loss.metric_state  # PyTorch complains where memory is let go of that it has not recorded
 
     def work() -> None:
