@@ -99,7 +99,11 @@ def lowest() -> float:
     space = build_space(PARAMS, WHEN, {})
     return min(
         made_up.lowest(
-            {key: found for key, found in space.at({"optimizer": optimizer}).items() if key != "optimizer"},
+            {
+                key: found
+                for key, found in space.active_dimensions({"optimizer": optimizer}).items()
+                if key != "optimizer"
+            },
             final,
             {"optimizer": optimizer},
         )

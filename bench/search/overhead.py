@@ -85,11 +85,11 @@ def searched(root: Path, executor: Executor, command: Sequence[str], trials: int
     root.mkdir(parents=True)
     storage, _ = open_storage(None, folder)
     samplers = make_samplers("tpe", SPACE, seed=0, trials=trials, options={})
-    study = open_study(storage, STUDY_NAME, ["min"], samplers.direct, None)
-    crew = WorkerPool(folder, command, executor, [{}], f"bench:{os.getpid()}", TrialStore(study, storage))
-    engine = Engine(crew, SamplerProposer(study, SPACE, samplers), plan, ["monitor"], FIXED, changed=ledger(folder))
+    study = open_study(storage, STUDY_NAME, ["min"], samplers.initial, None)
+    pool = WorkerPool(folder, command, executor, [{}], f"bench:{os.getpid()}", TrialStore(study, storage))
+    engine = Engine(pool, SamplerProposer(study, SPACE, samplers), plan, ["monitor"], FIXED, on_change=ledger(folder))
     began, busy = time.perf_counter(), time.process_time()
-    with Heartbeat(folder.engines):
+    with Heartbeat(folder.heartbeats):
         assert engine.run()
     return (time.perf_counter() - began) / trials, (time.process_time() - busy) / trials
 
@@ -98,8 +98,8 @@ def ledger(folder: StudyFolder) -> Callable[[Engine], None]:
     """What a search writes whenever a trial begins or ends."""
 
     def write(engine: Engine) -> None:
-        study = engine.crew.notes.study
-        facts = {"objectives": ["val/loss"], "winner": lambda trial: "", "more": {}}
+        study = engine.pool.store.study
+        facts = {"objectives": ["val/loss"], "best_config": lambda trial: "", "facts": {}}
         write_results(folder, engine.trials(), study.directions, **facts)  # type: ignore[arg-type]
 
     return write

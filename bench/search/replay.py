@@ -49,7 +49,7 @@ def replayed(method: Method, problem: Problem, seed: int) -> Found:
     samplers = make_samplers(method.sampler, problem.space, seed=seed, trials=trials, options={})
     pruner = resolve_pruner(method.pruner, resolve_sampler(method.sampler, problem.space, trials), trials)
     # Hyperband takes a trial's bracket from the name of the study, which is drawn at random where it is not given
-    study = optuna.create_study(study_name=f"{seed}", sampler=samplers.direct, pruner=make_pruner(pruner, {}))
+    study = optuna.create_study(study_name=f"{seed}", sampler=samplers.initial, pruner=make_pruner(pruner, {}))
     proposals = SamplerProposer(study, problem.space, samplers, seed=seed)
     while spent < budget:
         found = proposals.next(study.get_trials(deepcopy=False))

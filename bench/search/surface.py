@@ -27,7 +27,7 @@ SPACE = {
 def problem() -> Problem:
     """The surface, with its lowest point."""
     space = build_space(SPACE, {}, {})
-    return Problem(space, EPOCHS, 30, curve, final, lowest(space.always, final))
+    return Problem(space, EPOCHS, 30, curve, final, lowest(space.unconditional, final))
 
 
 def truth(params: Params, epoch: int = EPOCHS) -> float:

@@ -19,7 +19,7 @@ def trials(folder: StudyFolder, values: list[float | None], generations: list[in
         state = TrialState.RUNNING if value is None else TrialState.COMPLETE
         trial = create_trial(state=state, value=value, user_attrs=facts)
         trial.number = number
-        place = folder.trial(number) / "checkpoints"
+        place = folder.trial_folder(number) / "checkpoints"
         place.mkdir(parents=True)
         (place / "best.ckpt").touch()
         found.append(trial)
@@ -27,7 +27,7 @@ def trials(folder: StudyFolder, values: list[float | None], generations: list[in
 
 
 def left(folder: StudyFolder, count: int) -> list[int]:
-    return [number for number in range(count) if (folder.trial(number) / "checkpoints" / "best.ckpt").exists()]
+    return [number for number in range(count) if (folder.trial_folder(number) / "checkpoints" / "best.ckpt").exists()]
 
 
 @pytest.mark.parametrize(

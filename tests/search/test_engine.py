@@ -46,7 +46,7 @@ def until(condition: Any, seconds: float = 20.0) -> None:
 
 
 def test_every_trial_is_asked_started_and_told_once(tmp_path: Path) -> None:
-    made = searched(tmp_path, trials=5, slots=2)
+    made = searched(tmp_path, trials=5, parallel_trials=2)
 
     assert sorted(started(tmp_path)) == [f"{number} new" for number in range(5)]
     assert states(made) == {"COMPLETE": 5}
@@ -146,14 +146,14 @@ def test_a_trial_that_died_with_its_engine_goes_on_from_what_it_left(tmp_path: P
 
 
 def test_a_stopped_engine_leaves_trials_to_go_on_with(tmp_path: Path) -> None:
-    made = engine(tmp_path, ["sleep=30"], trials=2, slots=2)
+    made = engine(tmp_path, ["sleep=30"], trials=2, parallel_trials=2)
 
     def stop_when_both_train(found: Any) -> None:
-        if len(found.crew.running) == 2:
+        if len(found.pool.running) == 2:
             until(lambda: (tmp_path / "started.txt").exists() and len(started(tmp_path)) == 2)
             found.stop()
 
-    made.changed = stop_when_both_train
+    made.on_change = stop_when_both_train
     assert run(made) is False
     assert states(made) == {"RUNNING": 2}
 
@@ -198,15 +198,15 @@ def test_an_engine_leaves_no_sign_of_life_behind(tmp_path: Path) -> None:
 
 def test_a_full_disk_ends_the_search_and_loses_no_trial(tmp_path: Path) -> None:
     made = engine(tmp_path, trials=4)
-    journal = made.crew.folder.journal
-    made.crew.notes.storage._backend.patience = 0.2
+    journal = made.pool.folder.journal
+    made.pool.store.storage._backend.patience = 0.2
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
 
     def fill_the_disk(found: Any) -> None:
         if len(started(tmp_path) if (tmp_path / "started.txt").exists() else ()) == 2:
             resource.setrlimit(resource.RLIMIT_FSIZE, (journal.stat().st_size + 10, hard))
 
-    made.changed = fill_the_disk
+    made.on_change = fill_the_disk
     try:
         with pytest.raises(TuneLabError, match="No trial is lost"):
             run(made)
@@ -219,7 +219,7 @@ def test_a_full_disk_ends_the_search_and_loses_no_trial(tmp_path: Path) -> None:
 
 
 def test_time_between_commands_and_time_side_by_side_do_not_count_twice(tmp_path: Path) -> None:
-    made = searched(tmp_path, "sleep=0.5", trials=2, slots=2)
+    made = searched(tmp_path, "sleep=0.5", trials=2, parallel_trials=2)
     time.sleep(1)
     again = searched(tmp_path, "sleep=0.5", trials=3, seed=1)
 

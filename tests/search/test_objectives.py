@@ -43,17 +43,17 @@ def test_memory_and_parameters_can_be_limited(tmp_path: Path) -> None:
     assert [trial.user_attrs["excess"] for trial in made.trials()] == [
         pytest.approx([100 * (1 + x) - 150, 1000 * x - 900]) for x in (0.3, 0.4, 0.6, 0.95)
     ]
-    assert [trial.number for trial in rank_trials(made.trials(), made.crew.notes.study.directions)] == [0, 1]
+    assert [trial.number for trial in rank_trials(made.trials(), made.pool.store.study.directions)] == [0, 1]
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "gp", "cmaes", "qmc", "evolution"])
 def test_every_sampler_fills_a_study_without_a_twin(tmp_path: Path, sampler: str) -> None:
     space = build_space({"x": "interval(0.0,1.0)", "y": "tag(log,interval(1e-5,1e-2))"}, {}, {})
-    made = searched(tmp_path, space=space, sampler=sampler, trials=6, slots=2)
+    made = searched(tmp_path, space=space, sampler=sampler, trials=6, parallel_trials=2)
 
     assert {trial.state.name for trial in made.trials()} == {"COMPLETE"} and len(made.trials()) == 6
     assert len({(trial.params["x"], trial.params["y"]) for trial in made.trials()}) == 6
-    assert all(space.holds(trial.params) for trial in made.trials())
+    assert all(space.contains(trial.params) for trial in made.trials())
 
 
 def test_two_objectives_leave_a_front(tmp_path: Path) -> None:
@@ -62,7 +62,7 @@ def test_two_objectives_leave_a_front(tmp_path: Path) -> None:
     made.objectives = ["val/loss", "val/f1"]  # (x - 0.3)^2 and 1 - x
     assert run(made)
 
-    front = rank_trials(made.trials(), made.crew.notes.study.directions)
+    front = rank_trials(made.trials(), made.pool.store.study.directions)
     assert [trial.params["x"] for trial in front] == [0.3, 0.0]
     assert front[0].values == pytest.approx([0.0, 0.7])
 

@@ -104,7 +104,7 @@ def test_no_stage_begins_before_the_one_before_has_ended(tmp_path: Path) -> None
     second, _ = made.next(study.trials) or pytest.fail("there must be a stage")
     study.tell(first, 1.0)
 
-    assert made.next(study.trials) is None and made.waits(study.trials)
+    assert made.next(study.trials) is None and made.has_pending(study.trials)
     study.tell(second, 1.0)
     assert made.next(study.trials) is not None
 
@@ -138,7 +138,7 @@ def test_nudging_stays_within_what_may_be_tried() -> None:
         (make_range(1, 4, integer=True), 4),
     ):
         moved = {perturb(known, value, 1.5, dice) for _ in range(40)}
-        assert len(moved) == 2 and all(known.holds(one) for one in moved)
+        assert len(moved) == 2 and all(known.contains(one) for one in moved)
     assert {perturb(Choice(values, ("0", "0.1", "0.2")), 0.1, 1.5, dice) for _ in range(40)} == {0.0, 0.2}
 
 
@@ -155,8 +155,8 @@ def test_members_rank_by_their_newest_score_not_by_their_best() -> None:
 
 def test_the_engine_runs_stages_over_two_slots(tmp_path: Path) -> None:
     space = build_space({"x": "interval(0.0,1.0)"}, {}, {})
-    made = engine(tmp_path, trials=6, slots=2)
-    made.proposals = PopulationProposer(made.crew.notes.study, StudyFolder(tmp_path), space, PbtConfig(2, 3))
+    made = engine(tmp_path, trials=6, parallel_trials=2)
+    made.proposer = PopulationProposer(made.pool.store.study, StudyFolder(tmp_path), space, PbtConfig(2, 3))
 
     assert run(made)
     assert [trial.state.name for trial in made.trials()] == ["COMPLETE"] * 6

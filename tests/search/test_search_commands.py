@@ -61,7 +61,7 @@ def test_several_objectives_within_limits_leave_a_front(tmp_path: Path) -> None:
         if line not in front and max(line["excess"]) <= 0:
             assert any(all(a <= b for a, b in zip(o["values"], line["values"], strict=True)) for o in front)
     assert 100 < front[0]["scores"]["train/memory_mb"] < 1e5
-    assert "the front, which no trial beats" in told and f"trial {front[0]['number']}: val/loss" in told
+    assert "the Pareto front" in told and f"trial {front[0]['number']}: val/loss" in told
     assert summary(study)["test"]["trial"] == front[0]["number"] and summary(study)["test_looks"] == 1
 
 
@@ -106,7 +106,7 @@ def test_trials_that_failed_are_tried_anew_where_that_is_asked(tmp_path: Path) -
     assert "2 failed (timeout); search.trial_timeout=SECONDS" in told and "search.retry=failed" in told
     told = search(*words, "search.retry=failed")
 
-    assert "trying failed trials anew: 0, 1" in told and "(retry of 0)" in told
+    assert "retrying failed trials: 0, 1" in told and "(retry of 0)" in told
     failed, anew = lines(study)[:2], lines(study)[2:]
     assert [line["state"] for line in lines(study)] == ["failed", "failed", "complete", "complete"]
     assert [line["params"] for line in failed] == [line["params"] for line in anew]
@@ -126,7 +126,7 @@ def test_on_a_terminal_a_table_shows_trials_at_work_and_stays_out_of_their_logs(
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
-    assert re.search(r"trial +state +checks +val/loss +time +settings", text)
+    assert re.search(r"trial +state +validations +val/loss +time +settings", text)
     assert re.search(r"1 +running .* lr=0\.01", text) and re.search(r"0 +complete +1 +\d", text)
     assert text.count("trial 0: val/loss") == 1 and "best: trial 1" in text
     for number in (0, 1):

@@ -136,9 +136,9 @@ def test_the_best_stands_beside_the_default() -> None:
     default, other = trial(0, "COMPLETE", [2.0], origin="default"), trial(1, "COMPLETE", [1.0])
 
     (told,) = best_trial_lines([other, default], [default, other], ["val/loss"])
-    assert told == "best: trial 1, val/loss 1; the settings without a search, trial 0: val/loss 2"
+    assert told == "best: trial 1, val/loss 1; the default configuration, trial 0: val/loss 2"
     (told,) = best_trial_lines([default, other], [default, other], ["val/loss"])
-    assert told == "best: trial 0, val/loss 2; that is no search at all"
+    assert told == "best: trial 0, val/loss 2; that is the default configuration"
 
 
 def test_a_path_is_told_as_one_would_type_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ def test_a_search_that_asks_for_no_effect_draws_none() -> None:
     [
         ({"of": "batch_size", "by": None}, "search.effect.of=batch_size: that setting does not vary"),
         ({"of": "lr", "by": "model"}, "search.effect.by=model: that setting does not vary"),
-        ({"of": None, "by": "lr"}, "splits a drawing that search.effect.of must name"),
+        ({"of": None, "by": "lr"}, "needs search.effect.of"),
     ],
 )
 def test_an_effect_of_what_does_not_vary_is_refused(block: dict[str, str | None], words: str) -> None:

@@ -31,7 +31,7 @@ def command(root: Path, asked: SearchRequest, objectives: tuple[str, ...] = ("va
 
 def test_the_same_terms_with_more_trials_and_another_logger_are_the_same_study(tmp_path: Path) -> None:
     command(tmp_path, request())
-    command(tmp_path, request(("batch_size=8", "logger=wandb")), trials=40, slots=2, sampler="tpe")
+    command(tmp_path, request(("batch_size=8", "logger=wandb")), trials=40, parallel_trials=2, sampler="tpe")
 
 
 @pytest.mark.parametrize(

@@ -116,14 +116,14 @@ def test_what_is_noted_of_one_event_waits_for_the_disk_once_and_is_seen_before(
     waits: list[int] = []
     monkeypatch.setattr(os, "fsync", waits.append)
 
-    with journal.at_once():
+    with journal.batched_sync():
         add_to(found)
-        with journal.at_once():
+        with journal.batched_sync():
             add_to(found)
         other = optuna.load_study(storage=JournalStorage(SafeJournal(journal.path)), study_name="s")
         assert not waits and len(other.trials) == 2
     assert len(waits) == 1
-    with journal.at_once():
+    with journal.batched_sync():
         pass
     assert len(waits) == 1
     add_to(found)

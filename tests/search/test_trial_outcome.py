@@ -36,9 +36,9 @@ def test_a_trial_that_a_signal_met_on_its_way_out_has_its_result(tmp_path: Path,
 def test_one_that_a_signal_met_before_has_none(tmp_path: Path, how: str, status: int, kind: str) -> None:
     found = read_outcome(left(tmp_path, how, None), status, ["monitor"])
 
-    assert (found.state, found.kind, found.values) == ("failed", kind, ())
+    assert (found.state, found.failure_kind, found.values) == ("failed", kind, ())
 
 
 def test_a_status_of_0_alone_proves_nothing(tmp_path: Path) -> None:
-    assert read_outcome(tmp_path, 0, ["monitor"]).kind == "no result"
-    assert read_outcome(left(tmp_path, "finished", float("nan")), 0, ["monitor"]).kind == "no result"
+    assert read_outcome(tmp_path, 0, ["monitor"]).failure_kind == "no result"
+    assert read_outcome(left(tmp_path, "finished", float("nan")), 0, ["monitor"]).failure_kind == "no result"

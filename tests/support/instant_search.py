@@ -25,7 +25,7 @@ PLAN = SearchConfig(
     pruner="none",
     trials=4,
     hours=None,
-    slots=1,
+    parallel_trials=1,
     devices_per_trial=1,
     isolation="process",
     executor="local",
@@ -38,7 +38,7 @@ PLAN = SearchConfig(
     default_trial=False,
     keep=None,
     seed=0,
-    judge=False,
+    test_best=False,
     sampler_options={},
     pruner_options={},
     executor_options={},
@@ -59,20 +59,20 @@ def engine(
     folder.root.mkdir(parents=True, exist_ok=True)
     storage, _ = open_storage(plan.storage, folder)
     samplers = make_samplers(plan.sampler, space, seed=seed, trials=plan.trials, options={})
-    study = open_study(storage, STUDY_NAME, ways, samplers.direct, None)
-    crew = WorkerPool(
+    study = open_study(storage, STUDY_NAME, ways, samplers.initial, None)
+    pool = WorkerPool(
         folder=folder,
         command=FAKE,
         executor=LocalExecutor(),
-        slots=[{} for _ in range(plan.slots)],
-        owner=process_name(os.getpid()),
-        notes=TrialStore(study, storage),
-        limit=plan.trial_timeout,
+        slots=[{} for _ in range(plan.parallel_trials)],
+        engine=process_name(os.getpid()),
+        store=TrialStore(study, storage),
+        timeout=plan.trial_timeout,
     )
     return Engine(
-        crew=crew,
-        proposals=SamplerProposer(study, space, samplers, (), plan.sampler == "grid", seed),
-        plan=plan,
+        pool=pool,
+        proposer=SamplerProposer(study, space, samplers, (), plan.sampler == "grid", seed),
+        config=plan,
         objectives=["monitor"],
         fixed=fixed,
     )
@@ -80,14 +80,14 @@ def engine(
 
 def run(made: Engine) -> bool:
     """Search, with signs of life for other engines."""
-    with Heartbeat(made.crew.folder.engines):
+    with Heartbeat(made.pool.folder.heartbeats):
         return made.run()
 
 
 def main() -> None:
     """One engine, to be killed by a test."""
     root, trials, seed, *fixed = sys.argv[1:]
-    run(engine(Path(root), fixed, seed=int(seed), trials=int(trials), slots=2))
+    run(engine(Path(root), fixed, seed=int(seed), trials=int(trials), parallel_trials=2))
 
 
 if __name__ == "__main__":

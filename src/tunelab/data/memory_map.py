@@ -1,6 +1,5 @@
 """Memory-mapped files in a scratch folder that goes with the process."""
 
-import fcntl
 import mmap
 import os
 import shutil
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tunelab.errors import DataError
+from tunelab.runs.locks import lock_handle
 
 SCRATCH_PREFIX = "tunelab-"  # of the folders' names
 READS_BEFORE_DROP = 1024  # accesses after which the pages looked at are handed back
@@ -65,7 +65,7 @@ def _lock_folder(folder: Path) -> int:
     fresh = folder / "lock.new"
     handle = os.open(fresh, os.O_RDWR | os.O_CREAT, 0o600)
     with suppress(OSError):  # a network file system without kernel locks: the folder is never taken for an orphan
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock_handle(handle)
         fresh.rename(folder / "lock")
     return handle
 
@@ -75,8 +75,8 @@ def _remove_stale(folder: Path) -> None:
     with suppress(OSError):  # none of ours, held, or taken away meanwhile
         handle = os.open(folder / "lock", os.O_RDWR)
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(folder, ignore_errors=True)
+            if lock_handle(handle, wait=False):
+                shutil.rmtree(folder, ignore_errors=True)
         finally:
             os.close(handle)
 

@@ -87,7 +87,7 @@ def best_study_runs(study: Path, most: int | None) -> list[str]:
     """
     try:
         folder = StudyFolder(study)
-        request = folder.read_request()
+        request = folder.read_study_config()
         lines = read_json_lines(folder.trials)
     except (OSError, ValueError) as fault:
         raise ConfigError(
@@ -95,7 +95,7 @@ def best_study_runs(study: Path, most: int | None) -> list[str]:
         ) from fault
     sign = 1 if request["modes"][0] == "min" else -1
     whole = sorted((line for line in lines if line["state"] == "complete"), key=lambda line: sign * line["values"][0])
-    kept = [str(folder.trial(line["number"])) for line in whole]
+    kept = [str(folder.trial_folder(line["number"])) for line in whole]
     kept = [place for place in kept if RunDirectory(Path(place)).best.is_file()]
     if len(kept) < 2:
         raise ConfigError(

@@ -1,11 +1,11 @@
 """Prediction files: the resumable partial file, and the finished JSONL or CSV, written whole."""
 
 import csv
-import fcntl
 import io
 import json
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -14,6 +14,7 @@ from typing import IO, Any, Self
 from tunelab.data.readers import Records
 from tunelab.errors import ConfigError
 from tunelab.runs.atomic_files import to_plain, write_atomically, write_error, write_json_lines
+from tunelab.runs.locks import lock_handle
 
 
 class PartialPredictions:
@@ -36,11 +37,10 @@ class PartialPredictions:
             self.file: IO[bytes] = path.open("a+b")
         except OSError as fault:
             raise ConfigError(f"cannot write {path}: {fault.strerror}; choose another --output") from fault
-        try:
-            fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            self.file.close()
-            raise ConfigError(f"another process is writing to {path}; wait for it, or give another --output") from None
+        with suppress(OSError):  # a network disk without kernel locks
+            if not lock_handle(self.file.fileno(), wait=False):
+                self.file.close()
+                raise ConfigError(f"another process is writing to {path}; wait for it, or give another --output")
         self.predictions = self._read(dict(belongs))
 
     def _read(self, belongs: dict[str, Any]) -> list[dict[str, Any]]:

@@ -1,36 +1,85 @@
-"""One writer per directory: a lock file that says who writes, and outlives nobody."""
+"""Locks: the kernel lock on an open file, an exclusive lock on a path, and the lock of a directory with one writer.
 
+Kernel locks end with their process, so nothing is left to clean up after a crash.
+"""
+
+import errno
 import fcntl
 import json
 import os
 import socket
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from tunelab.errors import ConfigError
 
-STALE_SECONDS = 1800.0  # seconds without a sign of life after which the lock of another machine counts as left behind
+STALE_SECONDS = 1800.0  # seconds without a change in the folder after which the lock of another machine is stale
+NO_LOCK_ERRORS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
+LINK_GRACE = 120  # seconds after which the symbolic link of a dead process is taken over
+
+
+def lock_handle(handle: int, *, wait: bool = True) -> bool:
+    """Take the kernel lock on an open file; False if another process holds it and we do not wait.
+
+    The lock lasts until every copy of the handle is closed, in this process and in forked children.
+
+    Raises:
+        OSError: On a file system without kernel locks.
+    """
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+@contextmanager
+def exclusive_lock(path: Path) -> Iterator[None]:
+    """Hold the lock on a path, waiting for it.
+
+    On a network disk without kernel locks a symbolic link stands in; that of a dead process is taken over.
+
+    Args:
+        path: The lock file; created where it is missing, and never deleted.
+    """
+    handle, link = os.open(path, os.O_RDWR | os.O_CREAT, 0o644), None
+    try:
+        try:
+            lock_handle(handle)
+        except OSError as fault:
+            if fault.errno not in NO_LOCK_ERRORS:
+                raise
+            from optuna.storages.journal import JournalFileSymlinkLock  # too slow to import for what is rarely needed
+
+            link = JournalFileSymlinkLock(str(path), LINK_GRACE)
+            link.acquire()
+        yield
+    finally:
+        if link is not None:
+            link.release()
+        os.close(handle)
 
 
 class FolderLock:
-    """The right to write into a folder.
+    """The lock of a folder with one writer, for as long as a run takes.
 
-    The file names process, machine and start time.  On this machine the holder is alive if its process id is, with
-    the same start time (ids are reused).  A process on another machine cannot be asked, so there the newest file
-    of the folder decides: a run that wrote nothing for `SILENCE` seconds is taken for dead.
+    The file names process, machine and start time of the holder.  On this machine the holder is alive if its process
+    id is, with the same start time (ids are reused).  For a holder on another machine the newest file of the folder
+    decides: after `STALE_SECONDS` without a change it counts as dead.
 
-    Reading and replacing the file happens under a kernel lock on it, so two processes that find the same dead
-    holder cannot both take over.
+    The file is read and replaced under a kernel lock, so two processes that see the same dead holder cannot both take
+    over.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def acquire(self) -> None:
-        """Take the lock, from a dead holder if need be; taking it twice in one process is one lock.
+        """Take the lock, also from a dead holder; taking it again in the same process does nothing.
 
         Raises:
             ConfigError: If a live process holds it.
@@ -38,7 +87,7 @@ class FolderLock:
         handle = self._open()
         try:
             holder = _parse_holder(os.read(handle, 4096))
-            if holder is not None and holder["who"] != _own_identity() and self._alive(holder):
+            if holder is not None and holder["who"] != _own_identity() and self._is_alive(holder):
                 raise ConfigError(
                     f"another process is writing to {self.path.parent}: process {holder['pid']} on {holder['host']}, "
                     f"since {holder['since']}; two writers would mix two runs. Wait for it, give another "
@@ -54,7 +103,7 @@ class FolderLock:
             os.close(handle)
 
     def release(self) -> None:
-        """Give the lock back; does nothing if this process does not hold it, so a forked child cannot drop it."""
+        """Release the lock; does nothing if this process does not hold it, so a forked child cannot release it."""
         if not self.path.exists():
             return
         handle = self._open()
@@ -66,18 +115,18 @@ class FolderLock:
             os.close(handle)
 
     def is_held(self) -> bool:
-        """Whether a live process holds the lock; takes nothing."""
+        """Whether a live process holds the lock."""
         with suppress(FileNotFoundError):
             holder = _parse_holder(self.path.read_bytes())
-            return holder is not None and self._alive(holder)
+            return holder is not None and self._is_alive(holder)
         return False
 
     def _open(self) -> int:
-        """The lock file, open and locked, and still the one under its name."""
+        """A handle of the lock file, open and locked, and still the file under its name."""
         while True:
             handle = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
-            with suppress(OSError):  # a network file system without kernel locks: what the file says must do there
-                fcntl.flock(handle, fcntl.LOCK_EX)
+            with suppress(OSError):  # a network disk without kernel locks: the content of the file must do
+                lock_handle(handle)
             try:
                 if os.path.samestat(os.fstat(handle), os.stat(self.path)):
                     return handle
@@ -85,19 +134,19 @@ class FolderLock:
                 pass  # released between our open and our lock; a new file is needed
             os.close(handle)
 
-    def _alive(self, holder: dict[str, Any]) -> bool:
+    def _is_alive(self, holder: dict[str, Any]) -> bool:
         if holder["host"] == socket.gethostname():
             return bool(holder["who"] == process_identity(int(holder["pid"])))
         folder = self.path.parent
-        signs = [self.path.stat().st_mtime]
+        changes = [self.path.stat().st_mtime]
         for file in (*folder.glob("*"), *folder.glob("checkpoints/*")):
-            with suppress(FileNotFoundError):  # replaced while we look
-                signs.append(file.stat().st_mtime)
-        return time.time() - max(signs) < STALE_SECONDS
+            with suppress(FileNotFoundError):  # replaced meanwhile
+                changes.append(file.stat().st_mtime)
+        return time.time() - max(changes) < STALE_SECONDS
 
 
 def _parse_holder(content: bytes) -> dict[str, Any] | None:
-    """The holder a lock file names; None where it is new or was torn by a power cut."""
+    """The holder that a lock file names; None where the file is new or was torn by a power cut."""
     try:
         holder = json.loads(content)
     except ValueError:
@@ -110,7 +159,7 @@ def _own_identity() -> str:
 
 
 def process_identity(process: int) -> str | None:
-    """What tells a living process from all others of this machine, ever; None if it does not live."""
+    """A text that identifies a living process of this machine for ever, as ids are reused; None if it is dead."""
     try:
         os.kill(process, 0)
     except ProcessLookupError:
@@ -121,7 +170,7 @@ def process_identity(process: int) -> str | None:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
     except OSError:
-        return f"{process}"  # no /proc (macOS): the id alone must do
+        return f"{process}"  # no /proc (macOS): only the id is known
     if fields[0] == "Z":
-        return None  # dead, waiting for its parent to notice
+        return None  # a zombie
     return f"{process}:{fields[19]}:{boot}"  # field 22 of proc(5): start time in clock ticks since boot

@@ -1,6 +1,5 @@
-"""Confirm a study: its best configurations and the default trained again with new seeds, compared by paired t tests."""
+"""Confirm a study: train its best configurations and the default with new seeds, compare them by paired t tests."""
 
-import json
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -13,23 +12,24 @@ from typing import Any
 from scipy import stats
 
 from tunelab.errors import ConfigError, TuneLabError
+from tunelab.runs.atomic_files import read_json_lines
 from tunelab.search.study_folder import StudyFolder
 from tunelab.search.trial_outcome import TrialOutcome, read_outcome
 from tunelab.search.trial_process import Job, LocalExecutor
 
-FIRST_SEED = 1000  # far from the seeds that searches use, so that no run of the search is repeated
+FIRST_SEED = 1000  # far from the seeds of searches, so that no run of the search is repeated
 DEFAULT_LABEL = "default"
 
 
 @dataclass(frozen=True)
 class Rerun:
-    """One training to do.
+    """One training of a confirmation.
 
     Attributes:
         label: `default`, or `trial N`.
-        seed: Of the training.
-        overrides: All of its settings.
-        folder: Its run folder.
+        seed: Seed of the training.
+        overrides: Its overrides, without the seed.
+        folder: Its run directory.
     """
 
     label: str
@@ -39,108 +39,111 @@ class Rerun:
 
 
 def plan_reruns(study: StudyFolder, top: int, seeds: int) -> tuple[list[Rerun], dict[str, Any]]:
-    """What must be run, the default first, and how the study was asked for.
+    """The trainings to do, the default first, and the configuration of the study.
 
     Raises:
-        ConfigError: If the folder holds no study with a result.
+        ConfigError: If the folder is no study with a result.
     """
     try:
-        request = study.read_request()
-        lines = [json.loads(line) for line in study.trials.read_text(encoding="utf-8").splitlines()]
+        config = study.read_study_config()
+        trials = read_json_lines(study.trials)
     except (OSError, ValueError) as fault:
         raise ConfigError(f"{study.root} is no study ({fault}); give the study folder that a search printed") from fault
-    if len(request["objectives"]) != 1:
-        raise ConfigError(f"{study.root} has {len(request['objectives'])} objectives; only one can be confirmed")
-    if request.get("stages"):
+    if len(config["objectives"]) != 1:
+        raise ConfigError(f"{study.root} has {len(config['objectives'])} objectives; only one can be confirmed")
+    if config.get("stages"):
         raise ConfigError(
-            f"{study.root} found a schedule that changes within a run, so it has no configuration to confirm"
+            f"{study.root} searched for a schedule that changes within a run, so it has no configuration to confirm"
         )
-    whole = [line for line in lines if line["state"] == "complete" and max(line["excess"] or [0.0]) <= 0]
-    if not whole:
+    complete = [trial for trial in trials if trial["state"] == "complete" and max(trial["excess"] or [0.0]) <= 0]
+    if not complete:
         raise ConfigError(f"{study.root} has no finished trial; run the search first")
-    whole.sort(key=lambda line: line["value"] if request["modes"][0] == "min" else -line["value"])
+    complete.sort(key=lambda trial: trial["value"] if config["modes"][0] == "min" else -trial["value"])
     configurations = {DEFAULT_LABEL: list[str]()}
-    for line in whole:
-        if line["origin"] != DEFAULT_LABEL and len(configurations) <= top:
-            configurations[f"trial {line['number']}"] = line["overrides"]
-    found = []
+    for trial in complete:
+        if trial["origin"] != DEFAULT_LABEL and len(configurations) <= top:
+            configurations[f"trial {trial['number']}"] = trial["overrides"]
+    reruns = []
     for number in range(seeds):
-        for label, chosen in configurations.items():
+        for label, overrides in configurations.items():
             seed = FIRST_SEED + number
             folder = study.root / "confirm" / label.replace(" ", "_") / str(seed)
-            found.append(Rerun(label, seed, tuple([*request["fixed"], *chosen]), folder))
-    return found, request
+            reruns.append(Rerun(label, seed, (*config["fixed"], *overrides), folder))
+    return reruns, config
 
 
 def run_reruns(
-    wanted: Sequence[Rerun],
-    request: Mapping[str, Any],
+    reruns: Sequence[Rerun],
+    config: Mapping[str, Any],
     command: Sequence[str],
     slots: Sequence[Mapping[str, str]],
-    tell: Callable[[str], None],
+    say: Callable[[str], None],
 ) -> dict[str, dict[int, TrialOutcome]]:
-    """Run what has not been run yet; outcomes by label and seed.
+    """Outcomes of all trainings by label and seed; those that are not finished yet are run.
 
     Raises:
-        TuneLabError: If a run fails: half a comparison would mislead.
+        TuneLabError: If a training fails: an incomplete comparison would mislead.
     """
-    name = "monitor" if request.get("monitored", True) else request["objectives"][0]
-    waiting, running = list(wanted), dict[int, tuple[Rerun, Job]]()
-    found: dict[str, dict[int, TrialOutcome]] = {}
+    objective = "monitor" if config.get("monitored", True) else config["objectives"][0]
+    waiting, running = list(reruns), dict[int, tuple[Rerun, Job]]()
+    outcomes: dict[str, dict[int, TrialOutcome]] = {}
     try:
         while waiting or running:
             for slot, (rerun, job) in list(running.items()):
                 status = job.poll()
                 if status is not None:
                     del running[slot]
-                    record_rerun(found, rerun, read_outcome(rerun.folder, status, [name]), tell)
+                    record_rerun(outcomes, rerun, read_outcome(rerun.folder, status, [objective]), say)
             for slot in range(len(slots)):
                 while waiting and slot not in running:
                     rerun = waiting.pop(0)
-                    known = read_outcome(rerun.folder, 0, [name])
-                    if known.state == "complete":
-                        found.setdefault(rerun.label, {})[rerun.seed] = known
+                    earlier = read_outcome(rerun.folder, 0, [objective])
+                    if earlier.state == "complete":
+                        outcomes.setdefault(rerun.label, {})[rerun.seed] = earlier
                         continue
                     running[slot] = rerun, start_rerun(rerun, command, slots[slot])
             time.sleep(0.05)
     finally:
         for _, job in running.values():
             job.stop()
-    return found
+    return outcomes
 
 
 def start_rerun(rerun: Rerun, command: Sequence[str], environment: Mapping[str, str]) -> Job:
-    """Start a run, or go on with one that was cut off."""
-    own = ["test=false", "save=false", f"hydra.run.dir={rerun.folder}"]
+    """Start a training, or resume one that was interrupted."""
+    run_dir = f"hydra.run.dir={rerun.folder}"
     if (rerun.folder / "run.json").is_file():
-        return LocalExecutor().start([*command, f"resume={rerun.folder}", own[-1]], rerun.folder, environment)
-    kept = [override for override in rerun.overrides if not override.startswith("seed=")]
-    return LocalExecutor().start([*command, *kept, f"seed={rerun.seed}", *own], rerun.folder, environment)
+        overrides = [f"resume={rerun.folder}", run_dir]
+    else:
+        settings = [override for override in rerun.overrides if not override.startswith("seed=")]
+        overrides = [*settings, f"seed={rerun.seed}", "test=false", "save=false", run_dir]
+    return LocalExecutor().start([*command, *overrides], rerun.folder, environment)
 
 
 def record_rerun(
-    found: dict[str, dict[int, TrialOutcome]], rerun: Rerun, ended: TrialOutcome, tell: Callable[[str], None]
+    outcomes: dict[str, dict[int, TrialOutcome]], rerun: Rerun, outcome: TrialOutcome, say: Callable[[str], None]
 ) -> None:
-    """Note how a run ended.
+    """Add the outcome of a training and print its score.
 
     Raises:
         TuneLabError: If it failed.
     """
-    if ended.state != "complete":
+    if outcome.state != "complete":
         raise TuneLabError(
-            f"{rerun.label} with seed {rerun.seed} failed ({ended.kind}: {ended.reason}); without it the comparison "
-            f"would be lopsided. Its output is in {rerun.folder}/trial.log; the same command goes on"
+            f"{rerun.label} with seed {rerun.seed} failed ({outcome.failure_kind}: {outcome.reason}); "
+            f"without it the comparison would be lopsided. Its output is in {rerun.folder}/trial.log; the same command "
+            "goes on"
         )
-    found.setdefault(rerun.label, {})[rerun.seed] = ended
-    tell(f"{rerun.label}, seed {rerun.seed}: {ended.values[0]:.5g}")
+    outcomes.setdefault(rerun.label, {})[rerun.seed] = outcome
+    say(f"{rerun.label}, seed {rerun.seed}: {outcome.values[0]:.5g}")
 
 
 def training_command() -> list[str]:
-    """What starts a training: train.py beside the configuration."""
+    """The command of a training: train.py beside the configuration."""
     return [sys.executable, str(Path(__file__).parents[3] / "train.py")]
 
 
-SIGNIFICANCE_LEVEL = 0.05  # share of false alarms that is put up with, over all configurations together
+SIGNIFICANCE_LEVEL = 0.05  # accepted rate of false positives, over all configurations together
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,9 @@
-"""The engine of every search: suggest, start a training, watch it, record its outcome; and when to give up.
+"""The engine of every search: suggest a trial, start its training, poll it, record its outcome; and when to abort.
 
-Several engines may work on one study, on one machine or on many that share a disk.  Whoever decides what runs next
-holds the study's lock, so no trial is started twice and none is counted twice.  An engine that dies leaves its trials
-marked as running; the next one takes them over: a process that still runs is watched to its end, one that is gone goes
-on from its last checkpoint.
+Several engines may work on one study, on one machine or on many that share a disk.  An engine starts trials under the
+study lock only, so no trial is started or counted twice.  An engine that dies leaves its trials in the state running;
+another takes them over: a process that still runs is watched to its end, one that is dead is resumed from its last
+checkpoint.
 """
 
 import time
@@ -14,33 +14,33 @@ from typing import Protocol
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from tunelab.errors import ConfigError, TuneLabError
+from tunelab.runs.locks import exclusive_lock
 from tunelab.search.search_config import SearchConfig
 from tunelab.search.space import Params, Space
 from tunelab.search.study_folder import StudyFolder
 from tunelab.search.study_results import elapsed_time, median_duration, work_intervals
-from tunelab.search.study_storage import study_lock
 from tunelab.search.suggest import counted_trials, requeue_failed
 from tunelab.search.trial_outcome import MISSING_SCORE, TrialOutcome, read_outcome, require_scores
-from tunelab.search.worker_pool import RunningTrial, WorkerPool, next_takeover, stale_hosts, stale_trials
+from tunelab.search.worker_pool import RunningTrial, WorkerPool, next_takeover, remote_hosts, stale_trials
 
-MIN_POLL, MAX_POLL = 0.002, 0.1  # seconds between two looks at the running trials: least and most
-POLL_SHARE = 0.02  # of the time that a trial has run, until it is looked at again
-IDLE_POLL = 1.0  # the same while nothing of ours runs and we wait for other engines
-MAX_PREEMPTIONS = 20  # times that a trial may be sent away by others before it counts as failed
+MIN_POLL, MAX_POLL = 0.002, 0.1  # seconds between two polls of the running trials: least and most
+POLL_SHARE = 0.02  # seconds until the next poll, as a share of the running time of the youngest trial
+IDLE_POLL = 1.0  # seconds between two polls while this engine runs no trial and waits for others
+MAX_PREEMPTIONS = 20  # times that a trial may be preempted before it counts as failed
 
 
 class Proposer(Protocol):
-    """What decides which configuration is tried next."""
+    """Suggests the next trial."""
 
     @property
     def space(self) -> Space:
-        """What may be tried."""
+        """The settings that vary."""
 
     def next(self, trials: Sequence[FrozenTrial]) -> tuple[Trial, Params] | None:
-        """The next trial and its configuration, None if there is none now.  Called under the study's claim."""
+        """The next trial and its configuration, None if there is none now.  Called under the study lock."""
 
-    def waits(self, trials: Sequence[FrozenTrial]) -> bool:
-        """Whether there will be more to try once running trials have ended."""
+    def has_pending(self, trials: Sequence[FrozenTrial]) -> bool:
+        """Whether there will be more trials once running ones have ended."""
 
 
 @dataclass
@@ -48,215 +48,214 @@ class Engine:
     """Runs a search to its end.
 
     Attributes:
-        crew: The trials at work.
-        proposals: What is tried next.
-        plan: How to search.
-        objectives: Scores that a trial must leave.
-        fixed: Overrides that every trial has.
-        tell: Called with a line worth reading.
-        changed: Called whenever a trial started or ended.
-        looked: Called after each look at the running trials.
+        pool: The running trials.
+        proposer: Suggests the next trial.
+        config: The `search` block.
+        objectives: Scores that a trial must have.
+        fixed: Overrides of every trial.
+        say: Prints a line.
+        on_change: Called whenever a trial has started or ended.
+        on_poll: Called after each poll of the running trials.
     """
 
-    crew: WorkerPool
-    proposals: Proposer
-    plan: SearchConfig
+    pool: WorkerPool
+    proposer: Proposer
+    config: SearchConfig
     objectives: Sequence[str]
     fixed: Sequence[str]
-    tell: Callable[[str], None] = print
-    changed: Callable[["Engine"], None] = lambda engine: None
-    looked: Callable[["Engine"], None] = lambda engine: None
+    say: Callable[[str], None] = print
+    on_change: Callable[["Engine"], None] = lambda engine: None
+    on_poll: Callable[["Engine"], None] = lambda engine: None
     stopping: bool = False
     exhausted: bool = False
-    farewell: bool = False
+    stop_announced: bool = False
     fault: TuneLabError | None = None
-    waited_for: set[int] = field(default_factory=set)
+    announced_remote: set[int] = field(default_factory=set)
 
     def run(self) -> bool:
-        """Search until nothing is left to do.
+        """Search until the budget is spent or nothing is left to try.
 
         Returns:
-            Whether the search is finished; False where `stop` ended it.
+            Whether the search is finished; False after `stop`.
 
         Raises:
-            TuneLabError: If the settings let no trial run, or the system none start.
+            TuneLabError: If no trial can run, or no process be started.
         """
-        if self.plan.retry == "failed":
-            with study_lock(self.crew.folder.lock):
-                again = requeue_failed(self.crew.notes.study, self.trials())
-            if again:
-                self.tell(f"trying failed trials anew: {', '.join(map(str, again))}")
+        if self.config.retry == "failed":
+            with exclusive_lock(self.pool.folder.engine_lock):
+                retried = requeue_failed(self.pool.store.study, self.trials())
+            if retried:
+                self.say(f"retrying failed trials: {', '.join(map(str, retried))}")
         while True:
-            self._reap()
+            self._collect_ended()
             if not self.stopping:
-                self._fill()
-            if not self.crew.running:
+                self._start_trials()
+            if not self.pool.running:
                 if self.fault is not None:
                     raise self.fault
                 if self.stopping or not self._others_may_leave_work():
-                    return not self.stopping and self._done()
-            if self.stopping and not self.farewell:  # not within `stop`: a signal may have come in the middle of a line
-                self.farewell = True
-                names = " and ".join(f"trial {running.number}" for running in self.crew.running)
-                self.tell(f"stopping as soon as {names} reached a safe point; a second signal ends that at once")
-            self.looked(self)
+                    return not self.stopping and (self.exhausted or self._budget_spent(self.trials()))
+            if self.stopping and not self.stop_announced:  # not in `stop`: a signal may arrive in the middle of a line
+                self.stop_announced = True
+                names = " and ".join(f"trial {running.number}" for running in self.pool.running)
+                self.say(f"stopping as soon as {names} reached a safe point; a second signal ends that at once")
+            self.on_poll(self)
             time.sleep(self._pause())
 
     def _pause(self) -> float:
-        """Seconds until the next look: a trial that has just begun may end at once, a long one can wait."""
-        if not self.crew.running:
+        """Seconds until the next poll: short for a trial that has just started, longer for one that has run long."""
+        if not self.pool.running:
             return IDLE_POLL
-        youngest = time.monotonic() - max(running.began for running in self.crew.running)
+        youngest = time.monotonic() - max(running.started_at for running in self.pool.running)
         return min(MAX_POLL, max(MIN_POLL, POLL_SHARE * youngest))
 
     def stop(self) -> None:
-        """Start nothing more, and ask every trial to end at a safe point; a second call ends them at once."""
-        again, self.stopping = self.stopping, True
-        self.crew.stop(now=again)
+        """Start nothing more, and stop every trial after its next checkpoint; a second call kills them."""
+        second_call, self.stopping = self.stopping, True
+        self.pool.stop(now=second_call)
 
     def trials(self) -> list[FrozenTrial]:
         """Every trial of the study."""
-        return self.crew.notes.trials()
+        return self.pool.store.trials()
 
     def _others_may_leave_work(self) -> bool:
-        """Whether another engine holds trials that would be ours to finish if it died."""
+        """Whether another engine runs trials, which this one would take over if that died."""
         return any(trial.state is TrialState.RUNNING for trial in self.trials())
 
-    def _fill(self) -> None:
-        while self.crew.has_room() and not self.stopping:
-            with study_lock(self.crew.folder.lock):
+    def _start_trials(self) -> None:
+        while self.pool.has_room() and not self.stopping:
+            with exclusive_lock(self.pool.folder.engine_lock):
                 try:
-                    with self.crew.notes.at_once():
-                        started = self._take_over() or (self._wanted() and self._start_next())
-                except TuneLabError as fault:  # the trials at work are watched to their end all the same
-                    self._give_up(fault)
+                    with self.pool.store.batched_sync():
+                        started = self._take_over() or (self._more_to_start() and self._start_next())
+                except TuneLabError as fault:  # the running trials are watched to their end all the same
+                    self._abort(fault)
                     return
             if not started:
                 return
-            self.changed(self)
+            self.on_change(self)
 
-    def _wanted(self) -> bool:
-        """Whether another trial is to be started."""
+    def _more_to_start(self) -> bool:
+        """Whether another trial is to be started: one is enqueued, or the budget is not spent."""
         trials = self.trials()
         if any(trial.state is TrialState.WAITING for trial in trials):
             return True
-        return not self.exhausted and not self._enough(trials)
+        return not self.exhausted and not self._budget_spent(trials)
 
-    def _enough(self, trials: Sequence[FrozenTrial]) -> bool:
-        """Whether the budget is used up."""
-        found = counted_trials(trials)
-        if self.plan.trials is not None and len(found) >= self.plan.trials:
+    def _budget_spent(self, trials: Sequence[FrozenTrial]) -> bool:
+        """Whether the number of trials is reached, or another one would probably exceed the hours."""
+        counted = counted_trials(trials)
+        if self.config.trials is not None and len(counted) >= self.config.trials:
             return True
-        if self.plan.hours is None:
+        if self.config.hours is None:
             return False
-        left = {trial.number for trial in stale_trials(trials, self.crew.numbers, self.crew.owner, self.crew.folder)}
-        spent = elapsed_time(work_intervals(found, time.time(), lambda trial: trial.number not in left))
-        return spent + median_duration(found) >= self.plan.hours * 3600
-
-    def _done(self) -> bool:
-        return self.exhausted or self._enough(self.trials())
+        stale = {trial.number for trial in stale_trials(trials, self.pool.numbers, self.pool.engine, self.pool.folder)}
+        spent = elapsed_time(work_intervals(counted, time.time(), lambda trial: trial.number not in stale))
+        return spent + median_duration(counted) >= self.config.hours * 3600
 
     def _start_next(self) -> bool:
         trials = self.trials()
-        found = self.proposals.next(trials)
-        if found is None:
-            self.exhausted = not self.proposals.waits(trials)
+        suggestion = self.proposer.next(trials)
+        if suggestion is None:
+            self.exhausted = not self.proposer.has_pending(trials)
             return False
-        trial, params = found
-        self.crew.notes.write(trial.number, overrides=self.proposals.space.overrides(params))
+        trial, params = suggestion
+        self.pool.store.set_facts(trial.number, overrides=self.proposer.space.overrides(params))
         self._start(trial.number)
         return True
 
     def _start(self, number: int, *, resumes: bool = False) -> None:
-        """Start a trial by what was noted of it."""
-        noted = self.crew.notes.facts(number)
-        anew = [*self.fixed, *noted["overrides"], *noted.get("stage", [])]
-        self.crew.start(number, [f"resume={self.crew.folder.trial(number)}"] if resumes else anew)
+        """Start or resume a trial with its recorded overrides."""
+        if resumes:
+            self.pool.start(number, [f"resume={self.pool.folder.trial_folder(number)}"])
+            return
+        facts = self.pool.store.facts(number)
+        self.pool.start(number, [*self.fixed, *facts["overrides"], *facts.get("stage", [])])
 
     def _take_over(self) -> bool:
-        folder = self.crew.folder
-        left = stale_trials(self.trials(), self.crew.numbers, self.crew.owner, folder)
-        found = next_takeover(left, folder, self.proposals.space, self.objectives, self.crew.executor) if left else None
-        if found is None:
-            for number, host in stale_hosts(left).items():
-                if number not in self.waited_for:
-                    self.waited_for.add(number)
-                    self.tell(f"trial {number} may still run on {host}: it is taken over once its folder falls silent")
+        folder = self.pool.folder
+        stale = stale_trials(self.trials(), self.pool.numbers, self.pool.engine, folder)
+        takeover = next_takeover(stale, folder, self.proposer.space, self.objectives, self.pool.executor)
+        if takeover is None:
+            for number, host in remote_hosts(stale).items():
+                if number not in self.announced_remote:
+                    self.announced_remote.add(number)
+                    self.say(f"trial {number} may still run on {host}: it is taken over once its folder falls silent")
             return False
-        number = found.trial.number
-        if found.outcome is not None:
-            self._finish(number, found.outcome)
-        elif found.job is not None:
-            self.tell(f"trial {number} still runs without its engine: watching it")
-            self.crew.adopt(number, found.job, found.trial.user_attrs.get("devices"))
+        number = takeover.trial.number
+        if takeover.outcome is not None:
+            self._finish(number, takeover.outcome)
+        elif takeover.job is not None:
+            self.say(f"trial {number} still runs without its engine: watching it")
+            self.pool.adopt(number, takeover.job, takeover.trial.user_attrs.get("devices"))
         else:
-            how = "going on from its last checkpoint" if found.resumes else "starting it again"
-            self.tell(f"trial {number} was left by its engine: {how}")
-            self._start(number, resumes=found.resumes)
+            how = "resuming it from its last checkpoint" if takeover.resumes else "starting it again"
+            self.say(f"trial {number} was left by its engine: {how}")
+            self._start(number, resumes=takeover.resumes)
         return True
 
-    def _reap(self) -> None:
-        for running, status in self.crew.ended():
-            run = self.crew.folder.trial(running.number)
-            ended = read_outcome(run, status, self.objectives, timed_out=running.timed_out)
-            with self.crew.notes.at_once():
-                self.crew.close(running)
-                if not self._goes_on(running, ended):
-                    self._finish(running.number, ended)
-            self.changed(self)
+    def _collect_ended(self) -> None:
+        for running, status in self.pool.pop_ended():
+            run = self.pool.folder.trial_folder(running.number)
+            outcome = read_outcome(run, status, self.objectives, timed_out=running.timed_out)
+            with self.pool.store.batched_sync():
+                self.pool.record_session(running)
+                if not self._keep_interrupted(running, outcome):
+                    self._finish(running.number, outcome)
+            self.on_change(self)
 
-    def _goes_on(self, running: RunningTrial, ended: TrialOutcome) -> bool:
-        """Whether a trial that was cut off is kept, to be gone on with now or by the next command."""
+    def _keep_interrupted(self, running: RunningTrial, outcome: TrialOutcome) -> bool:
+        """Keep a trial that was interrupted, to be resumed now or by the next command; False for any other."""
         number = running.number
-        if ended.kind == "disk":
-            self._give_up(
+        if outcome.failure_kind == "disk":
+            self._abort(
                 TuneLabError(
-                    f"trial {number} found no room on the disk, so no other would: {ended.reason}\n"
+                    f"trial {number} hit a full disk, as any other would: {outcome.reason}\n"
                     "No trial is lost: free some space and give the same command again"
                 )
             )
             return True
-        if self.stopping:  # it left because we asked
-            return ended.kind in ("preempted", "killed")
-        if ended.kind != "preempted":
+        if self.stopping:  # it ended because we stopped it
+            return outcome.failure_kind in ("preempted", "killed")
+        if outcome.failure_kind != "preempted":
             return False
-        times = int(self.crew.notes.facts(number).get("preempted", 0)) + 1
-        if times > MAX_PREEMPTIONS:
+        preemptions = int(self.pool.store.facts(number).get("preempted", 0)) + 1
+        if preemptions > MAX_PREEMPTIONS:
             return False
-        self.crew.notes.write(number, preempted=times)
-        self.tell(f"trial {number} was sent away by others ({ended.reason}): going on with it")
-        with study_lock(self.crew.folder.lock):
-            self._start(number, resumes=(self.crew.folder.trial(number) / "run.json").is_file())
+        self.pool.store.set_facts(number, preempted=preemptions)
+        self.say(f"trial {number} was preempted ({outcome.reason}): resuming it")
+        with exclusive_lock(self.pool.folder.engine_lock):
+            self._start(number, resumes=(self.pool.folder.trial_folder(number) / "run.json").is_file())
         return True
 
-    def _finish(self, number: int, ended: TrialOutcome) -> None:
-        ended = require_scores(ended, self.plan.constraints)
-        limits = self.plan.constraints.items() if ended.state == "complete" else ()
-        self.crew.notes.end(number, ended, {name: ended.scores[name] - limit for name, limit in limits})
-        if (fault := abort_reason(self.trials(), self.crew.folder)) is not None:
-            self._give_up(fault)
+    def _finish(self, number: int, outcome: TrialOutcome) -> None:
+        outcome = require_scores(outcome, self.config.constraints)
+        limits = self.config.constraints.items() if outcome.state == "complete" else ()
+        self.pool.store.finish(number, outcome, {name: outcome.scores[name] - limit for name, limit in limits})
+        if (fault := abort_reason(self.trials(), self.pool.folder)) is not None:
+            self._abort(fault)
 
-    def _give_up(self, fault: TuneLabError) -> None:
-        """Start nothing more; `run` raises once the trials at work have ended."""
+    def _abort(self, fault: TuneLabError) -> None:
+        """Start nothing more; `run` raises the fault once the running trials have ended."""
         self.fault = fault
         self.stopping = True
-        self.crew.stop()
+        self.pool.stop()
 
 
-MAX_INITIAL_FAILURES = 3  # trials in a row that may fail by their settings
+MAX_INITIAL_FAILURES = 3  # first trials that may all fail by their settings before the search aborts
 
 
 def abort_reason(trials: Sequence[FrozenTrial], folder: StudyFolder) -> TuneLabError | None:
-    """Why the search has no prospect; None where it has.
+    """Why the search is aborted, as no further trial can succeed; None where one may.
 
     Args:
         trials: Every trial of the study.
         folder: Its files.
     """
     ended = [trial for trial in counted_trials(trials) if trial.state.is_finished()]
-    whole = any(trial.state is TrialState.COMPLETE for trial in ended)
+    any_complete = any(trial.state is TrialState.COMPLETE for trial in ended)
     unscored = [trial for trial in ended if trial.user_attrs.get("kind") == MISSING_SCORE]
-    if unscored and not whole:
+    if unscored and not any_complete:
         last = unscored[-1]
         return ConfigError(
             f"trial {last.number} ran to its end and {last.user_attrs.get('reason')}\nNo other trial would leave it "
@@ -267,6 +266,6 @@ def abort_reason(trials: Sequence[FrozenTrial], folder: StudyFolder) -> TuneLabE
         last = first[-1]
         return TuneLabError(
             f"the first {MAX_INITIAL_FAILURES} trials could not start, so no other will; the last one said: "
-            f"{last.user_attrs.get('reason')}\nIts output is in {folder.trial(last.number)}/trial.log"
+            f"{last.user_attrs.get('reason')}\nIts output is in {folder.trial_folder(last.number)}/trial.log"
         )
     return None

@@ -1,4 +1,4 @@
-"""Heartbeat of an engine, and names of processes: does the engine that owns a trial still live?"""
+"""The heartbeat of an engine, and names of processes: is the engine that owns a trial still alive?"""
 
 import os
 import socket
@@ -8,23 +8,23 @@ from pathlib import Path
 
 from tunelab.runs.locks import process_identity
 
-HEARTBEAT_INTERVAL = 5.0  # seconds between two signs of life
-HEARTBEAT_TIMEOUT = 90.0  # seconds without one after which an engine on another machine counts as gone
+HEARTBEAT_INTERVAL = 5.0  # seconds between two heartbeats
+HEARTBEAT_TIMEOUT = 90.0  # seconds without one after which an engine on another machine counts as dead
 
 
 class Heartbeat:
-    """Signs of life of this engine, for engines on other machines.
+    """The heartbeat of this engine, for engines on other machines: a file that a thread touches regularly.
 
     Args:
-        folder: Where every engine of the study keeps a file.
+        folder: Folder of the heartbeat files of all engines of the study.
     """
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.owner = process_name(os.getpid())
-        self.file = heartbeat_file(self.owner, folder)
+        self.engine = process_name(os.getpid())
+        self.file = heartbeat_file(self.engine, folder)
         self.stopped = threading.Event()
-        self.thread = threading.Thread(target=self._beat, daemon=True)
+        self.thread = threading.Thread(target=self._touch_regularly, daemon=True)
 
     def __enter__(self) -> "Heartbeat":
         self.file.touch()
@@ -36,46 +36,46 @@ class Heartbeat:
         self.thread.join()
         self.file.unlink(missing_ok=True)
 
-    def _beat(self) -> None:
+    def _touch_regularly(self) -> None:
         while not self.stopped.wait(HEARTBEAT_INTERVAL):
             try:
                 self.file.touch()
-            except OSError:  # a full or absent disk: the others may take us for gone, and we find out when we tell
+            except OSError:  # a full or missing disk; the next write to the study fails too
                 continue
 
 
 def process_name(process: int) -> str:
-    """A name for a living process that no other process of any machine has, ever."""
+    """A unique name of a living process, over all machines and times."""
     return f"{socket.gethostname()}:{process_identity(process) or process}"
 
 
-def host_of(owner: str) -> str:
-    """The machine of a process by its name."""
-    return owner.partition(":")[0]
+def host_of(process: str) -> str:
+    """The host in the name of a process."""
+    return process.partition(":")[0]
 
 
-def is_local_process(owner: str) -> bool:
-    """Whether the process of that name lives on this machine."""
-    host, _, who = owner.partition(":")
-    number = who.partition(":")[0]
-    return host == socket.gethostname() and number.isdigit() and process_identity(int(number)) == who
+def is_local_process(process: str) -> bool:
+    """Whether the process of that name is alive on this machine."""
+    host, _, identity = process.partition(":")
+    pid = identity.partition(":")[0]
+    return host == socket.gethostname() and pid.isdigit() and process_identity(int(pid)) == identity
 
 
-def is_engine_alive(owner: str, folder: Path) -> bool:
-    """Whether the engine of that name still lives.
+def is_engine_alive(engine: str, folder: Path) -> bool:
+    """Whether an engine is still alive.
 
     Args:
-        owner: As `owner_of` named it.
-        folder: Where engines keep their signs of life.
+        engine: Its `process_name`.
+        folder: Folder of the heartbeat files.
     """
-    if host_of(owner) == socket.gethostname():
-        return is_local_process(owner)
+    if host_of(engine) == socket.gethostname():
+        return is_local_process(engine)
     try:
-        return time.time() - heartbeat_file(owner, folder).stat().st_mtime < HEARTBEAT_TIMEOUT
+        return time.time() - heartbeat_file(engine, folder).stat().st_mtime < HEARTBEAT_TIMEOUT
     except FileNotFoundError:
         return False
 
 
-def heartbeat_file(owner: str, folder: Path) -> Path:
-    """The file whose time of change is the engine's last sign of life."""
-    return folder / owner.replace(":", "_")
+def heartbeat_file(engine: str, folder: Path) -> Path:
+    """The file whose modification time is the last heartbeat of an engine."""
+    return folder / engine.replace(":", "_")

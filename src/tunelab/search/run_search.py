@@ -1,14 +1,12 @@
-"""A whole search, behind every `-m`: read its configuration, open the study, run the engine, evaluate the best trial on
-the test split, write the results.
-"""
+"""A whole search, behind every `-m`: prepare it, run the engine, conclude with the results."""
 
 import os
 import shlex
 import signal
 import subprocess
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -16,11 +14,13 @@ from typing import Any
 
 import optuna
 from omegaconf import DictConfig, OmegaConf
+from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial
 
 from tunelab.data.folds import fold_faults
 from tunelab.errors import ConfigError, TuneLabError
 from tunelab.runs import console
+from tunelab.runs.locks import exclusive_lock
 from tunelab.search.engine import Engine, Proposer
 from tunelab.search.executors import make_executor
 from tunelab.search.executors.inline import TrainFunction
@@ -48,213 +48,323 @@ from tunelab.search.search_config import (
 )
 from tunelab.search.search_console import ProgressDisplay, announce_results, announce_search, resume_hint
 from tunelab.search.space import Params
-from tunelab.search.study_artifacts import log_study_report, parse_effect_plot, tracker_overrides, write_effect_plot
+from tunelab.search.study_artifacts import (
+    EffectPlot,
+    log_study_report,
+    parse_effect_plot,
+    tracker_overrides,
+    write_effect_plot,
+)
 from tunelab.search.study_config import STORAGE_VARIABLE, check_compatible
 from tunelab.search.study_folder import StudyFolder
 from tunelab.search.study_results import drop_checkpoints, rank_trials, write_results
-from tunelab.search.study_storage import STUDY_NAME, TrialStore, open_storage, open_study, study_lock
+from tunelab.search.study_storage import STUDY_NAME, TrialStore, open_storage, open_study
 from tunelab.search.suggest import SamplerProposer
 from tunelab.search.trial_outcome import TRIAL_LOG, read_json_object
 from tunelab.search.trial_process import slot_environments, train_command
 from tunelab.search.worker_pool import WorkerPool
 
+ENGINE_SEED_STEP = 7919  # between the seeds of two engines of one study, so that no two suggest the same
+
 
 def run_search(config: DictConfig, arguments: Sequence[str], train: TrainFunction) -> None:
-    """Do the search that a command line with `-m` describes.
+    """Do the search of a command line with `-m`.
 
     Args:
-        config: As Hydra composed it without what varies.
+        config: As Hydra composed it, without the overrides that vary.
         arguments: The task overrides of the command line.
         train: Does one training in this process, for `search.isolation=inline`.
 
     Raises:
-        ConfigError: If the request cannot be honoured; nothing was started.
+        ConfigError: If the configuration has faults; nothing was started.
         TuneLabError: If the search could not finish.
-        SystemExit: 143 or 130 after a signal; the same command goes on.
+        SystemExit: 143 or 130 after a signal; the same command resumes the search.
+    """
+    prepared = prepare(config, arguments)
+    study, finished = run(prepared, train)
+    conclude(prepared, study, finished)
+
+
+@dataclass(frozen=True)
+class PreparedSearch:
+    """A checked search, before it starts.
+
+    Attributes:
+        search: The `search` block.
+        request: Space and fixed overrides of the command line.
+        folder: The study's files.
+        objectives: Names of the objectives.
+        modes: Direction of each, `min` or `max`.
+        initial_trials: Configurations to try before any other, each with its origin.
+        slots: Additional environment variables of each slot.
+        fixed: Overrides of every trial.
+        config_groups: Names of the config groups.
+        effect: The effect plot; None for none.
+        logger: The `logger` block.
+    """
+
+    search: SearchConfig
+    request: SearchRequest
+    folder: StudyFolder
+    objectives: Sequence[str]
+    modes: Sequence[str]
+    initial_trials: Sequence[tuple[Params, str]]
+    slots: Sequence[Mapping[str, str]]
+    fixed: Sequence[str]
+    config_groups: frozenset[str]
+    effect: EffectPlot | None
+    logger: Mapping[str, Any]
+
+    @property
+    def storage_variable(self) -> dict[str, str]:
+        """The environment variable with the database address, for trials; empty where the study is a file."""
+        address = self.search.storage
+        return {STORAGE_VARIABLE: address} if address is not None and "://" in address else {}
+
+
+def prepare(config: DictConfig, arguments: Sequence[str]) -> PreparedSearch:
+    """Check a search; nothing is written or started.
+
+    Raises:
+        ConfigError: If the configuration has faults.
     """
     if faults := fold_faults({"cv": plain_block(config.cv), "trial": {"id": 0}}):
         raise ConfigError.listing(faults)
     request = parse_request(config, arguments)
-    plan = with_budget(check_search_config(parse_search_config(plain_block(config.search))), request)
-    check_pbt(plan, request, config)
+    search = with_budget(check_search_config(parse_search_config(plain_block(config.search))), request)
+    check_pbt(search, request, config)
     effect = parse_effect_plot(plain_block(config.search.effect), request.space)
     validate_space(config, request)
-    known = initial_trials(plan, request)
-    names, ways = resolve_objectives(config, plan)
-    slots = slot_environments(plan.slots, plan.devices_per_trial, os.environ)
     folder = StudyFolder(Path(str(config.hydra.sweep.dir)).absolute())
+    objectives, modes = resolve_objectives(config, search)
+    staged = [NO_EARLY_STOPPING] if search.sampler == "pbt" else []
+    shared = [*tracker_overrides(config, folder), *searchpath_overrides(config), *request.fixed_overrides]
+    return PreparedSearch(
+        search=search,
+        request=request,
+        folder=folder,
+        objectives=objectives,
+        modes=modes,
+        initial_trials=initial_trials(search, request),
+        slots=slot_environments(search.parallel_trials, search.devices_per_trial, os.environ),
+        fixed=["save=false", *staged, *shared, "test=false"],
+        config_groups=frozenset(map(str, config.hydra.runtime.choices)),
+        effect=effect,
+        logger=plain_block(config.logger),
+    )
+
+
+def run(prepared: PreparedSearch, train: TrainFunction) -> tuple[optuna.Study, bool]:
+    """Run an engine on the study, then evaluate the best trial on the test split.
+
+    Returns:
+        The study, and whether the search is finished.
+
+    Raises:
+        TuneLabError: If the search could not finish.
+        SystemExit: After a signal.
+    """
+    search, folder = prepared.search, prepared.folder
     folder.root.mkdir(parents=True, exist_ok=True)
-    storage, mended = open_storage(plan.storage, folder)
-    shared = {STORAGE_VARIABLE: plan.storage} if plan.storage is not None and "://" in plan.storage else {}
-    os.environ.update(shared)  # for trials of this process; the slots hand it to all others
-    name = folder.root.name if shared else STUDY_NAME
-    pruner = make_pruner(plan.pruner, plan.pruner_options)
-    with Heartbeat(folder.engines) as heart:
-        with study_lock(folder.lock):  # engines that start together agree on one study
-            study = open_study(storage, name, ways, None, pruner)
-            check_compatible(folder, study, plan, request, names, ways)
-            before = int(study.user_attrs.get("engines", 0))
-            study.set_user_attr("engines", before + 1)
-        seed = (plan.seed + 7919 * before) % 2**31  # no two engines propose the same
-        proposals = make_proposer(study, folder, plan, request, known, seed)
-        announce_search(folder, plan, request, mended, arguments)
-        watch = ProgressDisplay(plan.trials, names, study.directions, list(plan.constraints), plan.slots, plan.hours)
-        staged = [NO_EARLY_STOPPING] if plan.sampler == "pbt" else []
-        groups = set(config.hydra.runtime.choices)
-        fixed = [*tracker_overrides(config, folder), *searchpath_overrides(config), *request.fixed]
-
-        def winner(trial: FrozenTrial) -> str:
-            values = ", ".join(f"{n} {value:.6g}" for n, value in zip(names, trial.values, strict=True))
-            place = "the best of a search" if len(names) == 1 else f"on the front of a search, best in {names[0]}"
-            note = f"Trial {trial.number}, {place}: {values}."
-            if GENERATION in trial.user_attrs:
-                note += "  Its last stage only; study.json has the whole schedule."
-            return experiment_text(note, [*request.fixed, *request.space.overrides(trial.params)], groups)
-
-        def changed(engine: Engine) -> None:
-            trials = engine.trials()
-            more = {
-                "sampler": plan.sampler,
-                "pruner": plan.pruner,
-                "fixed": list(request.fixed),
-                **test_split_facts(study),
-            }
-            if best := rank_trials(trials, study.directions):
-                more["schedule"] = settings_schedule(trials, best[0].number)
-            write_results(folder, trials, study.directions, objectives=names, winner=winner, more=more)
-            drop_checkpoints(folder, trials, study.directions, plan.keep)
-            watch.update(trials)
-
-        crew = WorkerPool(
-            folder=folder,
-            command=train_command(),
-            executor=make_executor(plan, train, folder.root / "jobs"),
-            slots=[slot | shared for slot in slots],
-            owner=heart.owner,
-            notes=TrialStore(study, storage),
-            limit=plan.trial_timeout,
+    storage, repairs = open_storage(search.storage, folder)
+    os.environ.update(prepared.storage_variable)  # for trials of this process; others get it with their slot
+    with Heartbeat(folder.heartbeats) as heartbeat:
+        with exclusive_lock(folder.engine_lock):  # engines that start together agree on one study
+            study, earlier_engines = join_study(prepared, storage)
+        seed = (search.seed + ENGINE_SEED_STEP * earlier_engines) % 2**31
+        proposer = make_proposer(study, prepared, seed)
+        announce_search(folder, search, prepared.request, repairs)
+        display = ProgressDisplay(
+            search.trials,
+            prepared.objectives,
+            study.directions,
+            list(search.constraints),
+            search.parallel_trials,
+            search.hours,
         )
+        recorder = StudyRecorder(prepared, study, display)
         engine = Engine(
-            crew=crew,
-            proposals=proposals,
-            plan=plan,
-            objectives=["monitor"] if not plan.objectives else names,
-            fixed=["save=false", *staged, *fixed, "test=false"],
-            tell=watch.say,
-            changed=changed,
-            looked=lambda engine: watch.look(engine.trials),
+            pool=WorkerPool(
+                folder=folder,
+                command=train_command(),
+                executor=make_executor(search, train, folder.root / "jobs"),
+                slots=[{**slot, **prepared.storage_variable} for slot in prepared.slots],
+                engine=heartbeat.engine,
+                store=TrialStore(study, storage),
+                timeout=search.trial_timeout,
+            ),
+            proposer=proposer,
+            config=search,
+            objectives=prepared.objectives if search.objectives else ["monitor"],
+            fixed=prepared.fixed,
+            say=display.say,
+            on_change=recorder.record,
+            on_poll=lambda engine: display.refresh(engine.trials),
         )
-        with watch, stop_on_signals(engine) as received:
-            changed(engine)
+        with display, stop_on_signals(engine) as received:
+            recorder.record(engine)
             finished = engine.run()
-            changed(engine)
+            recorder.record(engine)
         if received:
-            console.say(f"stopped; {resume_hint(folder, arguments)}")
-            sys.exit(128 + received[0])
+            console.say(f"stopped; {resume_hint(folder, prepared.request.arguments)}")
+            raise SystemExit(128 + received[0])
         best = rank_trials(engine.trials(), study.directions)
-        if finished and best and plan.judge:
-            with study_lock(folder.judged):  # engines that end together look once
+        if finished and best and search.test_best:
+            with exclusive_lock(folder.test_lock):  # of engines that end together one evaluates
                 evaluate_best_trial(folder, study, best[0], train_command(), console.say)
-            changed(engine)
-    if effect is not None:
-        typed = f"python train.py -m {shlex.join(arguments)}"
-        console.say(write_effect_plot(folder, effect, names[0], lower=ways[0] == "min", command=typed))
+            recorder.record(engine)
+    return study, finished
+
+
+def conclude(prepared: PreparedSearch, study: optuna.Study, finished: bool) -> None:
+    """Write the effect plot and the report, print the results, log the report to the tracker.
+
+    Raises:
+        TuneLabError: If no trial has a result, or the search is not finished.
+    """
+    folder, objectives = prepared.folder, prepared.objectives
+    if prepared.effect is not None:
+        command = f"python train.py -m {shlex.join(prepared.request.arguments)}"
+        lower = prepared.modes[0] == "min"
+        console.say(write_effect_plot(folder, prepared.effect, objectives[0], lower=lower, command=command))
         console.show_paths({"drawing": folder.root / "effect.html"})
-    announce_results(folder, study, names, finished, show=partial(log_study_report, plain_block(config.logger), folder))
+    log_report = partial(log_study_report, prepared.logger, folder)
+    announce_results(folder, study, objectives, finished, log_report)
+
+
+def join_study(prepared: PreparedSearch, storage: BaseStorage) -> tuple[optuna.Study, int]:
+    """The study, and the number of engines that have worked on it; call it under the study lock.
+
+    Raises:
+        ConfigError: If the study has another configuration.
+    """
+    search, folder = prepared.search, prepared.folder
+    name = folder.root.name if prepared.storage_variable else STUDY_NAME
+    pruner = make_pruner(search.pruner, search.pruner_options)
+    study = open_study(storage, name, prepared.modes, None, pruner)
+    check_compatible(folder, study, search, prepared.request, prepared.objectives, prepared.modes)
+    earlier_engines = int(study.user_attrs.get("engines", 0))
+    study.set_user_attr("engines", earlier_engines + 1)
+    return study, earlier_engines
+
+
+def make_proposer(study: optuna.Study, prepared: PreparedSearch, seed: int) -> Proposer:
+    """The proposer of a search; sets the sampler of the study."""
+    search, space = prepared.search, prepared.request.space
+    if search.sampler == "pbt":
+        pbt = parse_pbt_config(search)
+        return PopulationProposer(study, prepared.folder, space, pbt, prepared.initial_trials, search.seed)
+    samplers = make_samplers(search.sampler, space, seed=seed, trials=search.trials, options=search.sampler_options)
+    study.sampler = samplers.initial
+    return SamplerProposer(study, space, samplers, prepared.initial_trials, search.sampler == "grid", seed)
+
+
+@dataclass(frozen=True)
+class StudyRecorder:
+    """Writes the result files of a study whenever a trial has started or ended.
+
+    Attributes:
+        prepared: The search.
+        study: Its study.
+        display: Shows the progress.
+    """
+
+    prepared: PreparedSearch
+    study: optuna.Study
+    display: ProgressDisplay
+
+    def record(self, engine: Engine) -> None:
+        """Write the results, delete checkpoints that are not among the best, update the display."""
+        folder, search, directions = self.prepared.folder, self.prepared.search, self.study.directions
+        trials = engine.trials()
+        facts = {
+            "sampler": search.sampler,
+            "pruner": search.pruner,
+            "fixed": list(self.prepared.request.fixed_overrides),
+            "test_looks": self.study.user_attrs.get("looks", 0),
+            "test": self.study.user_attrs.get("test", {}),
+        }
+        if best := rank_trials(trials, directions):
+            facts["schedule"] = settings_schedule(trials, best[0].number)
+        objectives = self.prepared.objectives
+        write_results(folder, trials, directions, objectives=objectives, best_config=self.best_config_text, facts=facts)
+        drop_checkpoints(folder, trials, directions, search.keep)
+        self.display.update(trials)
+
+    def best_config_text(self, trial: FrozenTrial) -> str:
+        """The text of best.yaml for a trial."""
+        names, request = self.prepared.objectives, self.prepared.request
+        values = ", ".join(f"{n} {value:.6g}" for n, value in zip(names, trial.values, strict=True))
+        rank = "the best of a search" if len(names) == 1 else f"on the front of a search, best in {names[0]}"
+        note = f"Trial {trial.number}, {rank}: {values}."
+        if GENERATION in trial.user_attrs:
+            note += "  Its last stage only; study.json has the whole schedule."
+        overrides = [*request.fixed_overrides, *request.space.overrides(trial.params)]
+        return experiment_text(note, overrides, self.prepared.config_groups)
 
 
 def plain_block(config: Any) -> dict[str, Any]:
     """A block of the config as plain values."""
-    found = OmegaConf.to_container(config, resolve=True)
-    assert isinstance(found, dict)
-    return {str(name): value for name, value in found.items()}
+    block = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(block, dict)
+    return {str(name): value for name, value in block.items()}
 
 
 def searchpath_overrides(config: DictConfig) -> list[str]:
-    """Where else Hydra looks for config files; trials must look there too."""
-    given = OmegaConf.select(config, "hydra.overrides.hydra") or []
-    return [str(line) for line in given if str(line).startswith("hydra.searchpath")]
-
-
-def test_split_facts(study: optuna.Study) -> dict[str, Any]:
-    """What the study knows of looks at the test split."""
-    return {"test_looks": study.user_attrs.get("looks", 0), "test": study.user_attrs.get("test", {})}
+    """The overrides of Hydra's search path, which trials need too."""
+    overrides = OmegaConf.select(config, "hydra.overrides.hydra") or []
+    return [str(override) for override in overrides if str(override).startswith("hydra.searchpath")]
 
 
 @contextmanager
 def stop_on_signals(engine: Engine) -> Iterator[list[int]]:
-    """Within it, SIGTERM and SIGINT stop the engine and are noted."""
+    """Within it, SIGTERM and SIGINT stop the engine; yields the list of received signals."""
     received: list[int] = []
 
     def stop(number: int, frame: FrameType | None) -> None:
         received.append(number)
         engine.stop()
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    handlers = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield received
     finally:
-        for number, handler in before.items():
+        for number, handler in handlers.items():
             signal.signal(number, handler)
 
 
-def make_proposer(
-    study: optuna.Study,
-    folder: StudyFolder,
-    plan: SearchConfig,
-    request: SearchRequest,
-    owed: Sequence[tuple[Params, str]],
-    seed: int,
-) -> Proposer:
-    """The proposer that a plan asks for.
-
-    Args:
-        study: What was tried; its sampler is set.
-        folder: The study's files.
-        plan: Names it.
-        request: What varies.
-        owed: Configurations to try before any other.
-        seed: Of this engine.
-    """
-    if plan.sampler == "pbt":
-        return PopulationProposer(study, folder, request.space, parse_pbt_config(plan), owed, plan.seed)
-    samplers = make_samplers(plan.sampler, request.space, seed=seed, trials=plan.trials, options=plan.sampler_options)
-    study.sampler = samplers.direct
-    return SamplerProposer(study, request.space, samplers, owed, plan.sampler == "grid", seed)
-
-
 def evaluate_best_trial(
-    folder: StudyFolder, study: optuna.Study, winner: FrozenTrial, command: Sequence[str], tell: Callable[[str], None]
+    folder: StudyFolder, study: optuna.Study, best: FrozenTrial, command: Sequence[str], say: Callable[[str], None]
 ) -> None:
-    """Score the best trial on the test split and export it; each look at the split is counted in the study.
+    """Evaluate the best trial on the test split and export it, once; the study counts the evaluations.
 
     Raises:
-        TuneLabError: If the scoring fails.
+        TuneLabError: If the evaluation fails.
     """
-    before = study.user_attrs.get("test", {})
-    if before.get("trial") == winner.number:
+    if study.user_attrs.get("test", {}).get("trial") == best.number:
         return
-    looks = int(study.user_attrs.get("looks", 0)) + 1
-    study.set_user_attr("looks", looks)  # before the look: one that fails half-way has looked too
-    run = folder.trial(winner.number)
-    tell(f"scoring trial {winner.number}, and only it, on the test split")
-    own = [f"resume={run}", f"hydra.run.dir={run}", "test=true", "save=true"]
-    with (run / TRIAL_LOG).open("ab") as log:
-        done = subprocess.run([*command, *own], stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False)
+    evaluations = int(study.user_attrs.get("looks", 0)) + 1
+    study.set_user_attr("looks", evaluations)  # before it starts: one that fails half-way counts too
+    run_dir = folder.trial_folder(best.number)
+    log_file = run_dir / TRIAL_LOG
+    say(f"scoring trial {best.number}, and only it, on the test split")
+    overrides = [f"resume={run_dir}", f"hydra.run.dir={run_dir}", "test=true", "save=true"]
+    with log_file.open("ab") as log:
+        done = subprocess.run([*command, *overrides], stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False)
     if done.returncode != 0:
         raise TuneLabError(
-            f"the best trial {winner.number} could not be scored on the test split (exit status {done.returncode}); "
-            f"{run / TRIAL_LOG} tells why, and the same command tries it again"
+            f"the best trial {best.number} could not be scored on the test split (exit status {done.returncode}); "
+            f"{log_file} says why, and the same command tries it again"
         )
     scores = {
         name: value
-        for name, value in read_json_object(run / "metrics.json").items()
+        for name, value in read_json_object(run_dir / "metrics.json").items()
         if name.startswith(("test/", "base/"))
     }
-    study.set_user_attr("test", {"trial": winner.number, "scores": scores})
+    study.set_user_attr("test", {"trial": best.number, "scores": scores})
     if not scores:
-        tell("there is no test split, so the best score is one that the search itself has chosen: too good to be true")
+        say("there is no test split, so the best score is one that the search itself has chosen: too good to be true")
         return
-    tell(", ".join(f"{name} {value:.5g}" for name, value in scores.items()))
-    if looks > 1:
-        tell(f"the test split was looked at {looks} times by now; each further look makes the score less honest")
+    say(", ".join(f"{name} {value:.5g}" for name, value in scores.items()))
+    if evaluations > 1:
+        say(f"the test split was looked at {evaluations} times by now; each further look makes the score less honest")

@@ -1,5 +1,5 @@
-"""The configuration of a search: the `search` block typed, its objectives, the space and the fixed overrides of the
-command line, and every check that comes before the first trial.
+"""The configuration of a search: the typed `search` block, objectives, space and fixed overrides of the command line,
+and the checks before the first trial.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,27 +26,27 @@ EXECUTORS = ("local", "submitit", "ray")
 
 @dataclass(frozen=True)
 class SearchConfig:
-    """How to search; the space is apart.
+    """The `search` block, without the space.
 
     Attributes:
-        sampler: Proposes configurations.
-        pruner: Ends hopeless trials early.
-        trials: Finished trials that the study shall hold; None leaves it to the grid or to `hours`.
+        sampler: Suggests configurations.
+        pruner: Stops unpromising trials early.
+        trials: Number of finished trials to reach; None leaves it to the grid or to `hours`.
         hours: Time after which no trial starts; None for no limit.
-        slots: Trials that run at a time.
-        devices_per_trial: Accelerators that a slot holds.
+        parallel_trials: Trials that run at a time.
+        devices_per_trial: Accelerators of one trial.
         isolation: `process` or `inline`.
-        executor: What starts the processes.
+        executor: Starts the processes.
         storage: Path or database address of the study; None keeps a journal in its folder.
-        trial_timeout: Seconds after which a trial is ended; None for no limit.
-        retry: `failed` runs failed trials anew; None leaves them.
-        objectives: Scores to optimise; empty takes the monitored one.
+        trial_timeout: Seconds after which a trial is stopped; None for no limit.
+        retry: `failed` runs failed trials again; None leaves them.
+        objectives: Scores to optimise; empty for the monitored one.
         constraints: Largest allowed value by score; a trial above it is never best.
         warm_start: Earlier study folders and config files whose best configurations are tried first.
-        default_trial: Whether the configuration without any search is trial 0.
-        keep: Trials whose checkpoints stay; None for all.
-        seed: Of the proposals.
-        judge: Whether the winner is scored on the test split, once, at the end.
+        default_trial: Whether the default configuration is trial 0.
+        keep: Number of best trials that keep their checkpoints; None for all.
+        seed: Seed of the sampler.
+        test_best: Whether the best trial is evaluated on the test split, once, at the end.
         sampler_options: More arguments of the sampler.
         pruner_options: More arguments of the pruner.
         executor_options: Arguments of the executor.
@@ -56,7 +56,7 @@ class SearchConfig:
     pruner: str
     trials: int | None
     hours: float | None
-    slots: int
+    parallel_trials: int
     devices_per_trial: int
     isolation: str
     executor: str
@@ -69,20 +69,20 @@ class SearchConfig:
     default_trial: bool
     keep: int | None
     seed: int
-    judge: bool
+    test_best: bool
     sampler_options: Mapping[str, Any]
     pruner_options: Mapping[str, Any]
     executor_options: Mapping[str, Any]
 
 
 def parse_search_config(search: Mapping[str, Any]) -> SearchConfig:
-    """The plan that a checked `search` block describes."""
+    """The typed form of a composed `search` block."""
     return SearchConfig(
         sampler=str(search["sampler"]),
         pruner=str(search["pruner"]),
         trials=None if search["trials"] is None else int(search["trials"]),
         hours=None if search["hours"] is None else float(search["hours"]),
-        slots=int(search["slots"]),
+        parallel_trials=int(search["slots"]),
         devices_per_trial=int(search["devices_per_trial"]),
         isolation=str(search["isolation"]),
         executor=str(search["executor"]),
@@ -95,24 +95,24 @@ def parse_search_config(search: Mapping[str, Any]) -> SearchConfig:
         default_trial=bool(search["default_trial"]),
         keep=None if search["keep"] is None else int(search["keep"]),
         seed=int(search["seed"]),
-        judge=bool(search["judge"]),
+        test_best=bool(search["judge"]),
         sampler_options=dict(search["sampler_options"] or {}),
         pruner_options=dict(search["pruner_options"] or {}),
         executor_options=dict(search["executor_options"] or {}),
     )
 
 
-def resolve_objectives(config: DictConfig, plan: SearchConfig) -> tuple[list[str], list[str]]:
+def resolve_objectives(config: DictConfig, search: SearchConfig) -> tuple[list[str], list[str]]:
     """Names and directions (`min` or `max`) of the objectives.
 
     Args:
         config: Names the monitored score, or leaves it to the task.
-        plan: May name others, each with its direction in front where nothing else says it: `max:val/kappa`.
+        search: May name others, each with its direction in front where nothing else says it: `max:val/kappa`.
 
     Raises:
         ConfigError: If nothing says which way a score is better.
     """
-    if not plan.objectives:
+    if not search.objectives:
         name = str(config.monitor)
         if name == "auto":
             name = describe_task(str(config.data.task)).monitor
@@ -121,7 +121,7 @@ def resolve_objectives(config: DictConfig, plan: SearchConfig) -> tuple[list[str
             raise ConfigError(f"monitor={name}: nothing says which way this score is better; set mode=min or mode=max")
         return [name], [mode]
     names, modes, faults = list[str](), list[str](), list[str]()
-    for objective in plan.objectives:
+    for objective in search.objectives:
         prefix, _, rest = objective.partition(":")
         name, mode = (rest, prefix) if prefix in ("min", "max") and rest else (objective, metric_direction(objective))
         if mode is None:
@@ -135,84 +135,92 @@ def resolve_objectives(config: DictConfig, plan: SearchConfig) -> tuple[list[str
 
 
 SPACE_PREFIX = "search.space.params."
-SEARCH_BLOCKS = ("search", "trial")  # blocks that speak of the search, not of a training
+SEARCH_BLOCKS = ("search", "trial")  # blocks of the search, not of a training
 
 
 @dataclass(frozen=True)
 class SearchRequest:
-    """A search, as it was asked for.
+    """The search that a command line requests.
 
     Attributes:
-        fixed: Overrides that every trial has.
-        space: What varies.
-        notes: What is worth knowing before it starts.
-        default: The configuration without a search; None where it lies outside the space.
-        outside: The settings whose value without a search lies outside the space.
-        arguments: The overrides as they were typed, what varies among them.
-        standard: The value of every varying setting without a search.
+        fixed_overrides: Overrides of every trial.
+        space: The settings that vary.
+        notes: Remarks on the space, printed before the search starts.
+        default_configuration: Default value of each varying setting; None where it lies outside the space.
+        defaults_outside_space: The settings whose default lies outside the space.
+        arguments: All overrides as typed, varying ones included.
+        default_values: Default value of every setting of the space, conditional ones included.
     """
 
-    fixed: tuple[str, ...]
+    fixed_overrides: tuple[str, ...]
     space: Space
     notes: tuple[str, ...]
-    default: Mapping[str, Any] | None
-    outside: tuple[str, ...] = ()
+    default_configuration: Mapping[str, Any] | None
+    defaults_outside_space: tuple[str, ...] = ()
     arguments: tuple[str, ...] = ()
-    standard: Mapping[str, Any] = field(default_factory=dict)
+    default_values: Mapping[str, Any] = field(default_factory=dict)
 
 
 def parse_request(config: DictConfig, arguments: Sequence[str]) -> SearchRequest:
-    """The request that a command line makes.
+    """The search that a command line requests.
 
     Args:
-        config: As composed without what varies.
+        config: The composed config, without the overrides that vary.
         arguments: The task overrides of the command line.
 
     Raises:
         ConfigError: Naming every fault at once.
     """
-    found = OverridesParser.create().parse_overrides(list(arguments))
     fixed, varied = list[str](), dict[str, Any]()
-    for override in found:
+    for override in OverridesParser.create().parse_overrides(list(arguments)):
         key, line = override.key_or_group, str(override.input_line)
         if override.is_sweep_override():
             varied[key.removeprefix(SPACE_PREFIX)] = line.partition("=")[2]
         elif key.partition(".")[0].partition("/")[0] not in SEARCH_BLOCKS:
             fixed.append(line)
-    described = OmegaConf.to_container(config.search.space, resolve=True)
-    assert isinstance(described, dict)
-    params = {**(described["params"] or {}), **varied}
-    when = dict(described["when"] or {})
-    standard = {
-        key: default_value(config, key) for key in [*params, *(k for block in when.values() for k in block or {})]
+    block = OmegaConf.to_container(config.search.space, resolve=True)
+    assert isinstance(block, dict)
+    params = {**(block["params"] or {}), **varied}
+    when = dict(block["when"] or {})
+    defaults = {
+        key: default_value(config, key) for key in [*params, *(k for inner in when.values() for k in inner or {})]
     }
     try:
-        space = build_space(params, when, standard)
+        space = build_space(params, when, defaults)
     except ValueError as fault:
         raise ConfigError.listing(str(fault).splitlines()) from fault
     if faults := illegal_values(space):
         raise ConfigError.listing(faults)
-    base = {key: standard[key] for key in space.always}
-    inner = {key: standard[key] for key in space.at(base)}
-    default = inner if space.holds(inner) else None
-    outside = tuple(f"{key}={inner[key]}" for key, known in space.at(base).items() if not known.holds(inner[key]))
-    return SearchRequest(tuple(fixed), space, tuple(space_notes(space)), default, outside, tuple(arguments), standard)
+    active = space.active_dimensions({key: defaults[key] for key in space.unconditional})
+    default = {key: defaults[key] for key in active}
+    outside = tuple(
+        f"{key}={default[key]}" for key, dimension in active.items() if not dimension.contains(default[key])
+    )
+    return SearchRequest(
+        fixed_overrides=tuple(fixed),
+        space=space,
+        notes=tuple(space_notes(space)),
+        default_configuration=default if space.contains(default) else None,
+        defaults_outside_space=outside,
+        arguments=tuple(arguments),
+        default_values=defaults,
+    )
 
 
 def default_value(config: DictConfig, key: str) -> Any:
-    """The value of a setting, or the option of a group, without a search."""
-    chosen = OmegaConf.select(config, "hydra.runtime.choices") or {}
-    if key in chosen:
-        return chosen[key]
+    """The default value of a setting, or the default option of a config group."""
+    choices = OmegaConf.select(config, "hydra.runtime.choices") or {}
+    if key in choices:
+        return choices[key]
     value = OmegaConf.select(config, key, default=None)
     return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
 
 
 def illegal_values(space: Space) -> list[str]:
-    """Values that no run would accept."""
+    """Faults of values that no run would accept."""
     faults = []
-    for key, found in space.all().items():
-        ends = found.values if isinstance(found, Choice) else (found.low, found.high)
+    for key, dimension in space.all_dimensions().items():
+        ends = dimension.values if isinstance(dimension, Choice) else (dimension.low, dimension.high)
         if key in RANGES:
             faults += [fault for end in ends if (fault := range_fault(key, end, *RANGES[key]))]
         if key in LEGAL:
@@ -221,84 +229,84 @@ def illegal_values(space: Space) -> list[str]:
 
 
 def space_notes(space: Space) -> list[str]:
-    """What the space does that may surprise, in words."""
-    known = space.all()
-    notes = [f"{key}: {found.told()}" for key, found in known.items()]
-    if "batch_size" in known and "lr" not in known:
+    """One line for each dimension, and a warning for each setting that should not vary, or not alone."""
+    dimensions = space.all_dimensions()
+    notes = [f"{key}: {dimension.describe()}" for key, dimension in dimensions.items()]
+    if "batch_size" in dimensions and "lr" not in dimensions:
         notes.append("batch_size varies and lr does not: the best lr moves with the batch size, so vary both")
-    if longer := sorted({"max_steps", "max_epochs"} & set(known)):
+    if longer := sorted({"max_steps", "max_epochs"} & set(dimensions)):
         notes.append(
             f"{' and '.join(longer)} varies: longer runs mostly win; early stopping finds the length by itself"
         )
-    if "seed" in known:
+    if "seed" in dimensions:
         notes.append("seed varies: its best value means nothing; its spread is the noise that others must beat")
     return notes
 
 
-MIN_TRIALS_TO_PRUNE = 12  # trials from which ending some early pays for the care it takes
-SAMPLERS_WITHOUT_PRUNING = ("cmaes", "evolution")  # samplers that leave a pruned trial out of their generations
+MIN_TRIALS_TO_PRUNE = 12  # with fewer trials all are better run to their end
+SAMPLERS_WITHOUT_PRUNING = ("cmaes", "evolution")  # they leave a pruned trial out of their generations
 
 
-def check_search_config(plan: SearchConfig) -> SearchConfig:
-    """The plan itself.
+def check_search_config(search: SearchConfig) -> SearchConfig:
+    """The same config, checked.
 
     Raises:
-        ConfigError: Naming everything that cannot be honoured.
+        ConfigError: Naming every fault.
     """
     faults = []
     for key, value, legal in (
-        ("sampler", plan.sampler, SAMPLERS),
-        ("pruner", plan.pruner, PRUNERS),
-        ("executor", plan.executor, EXECUTORS),
-        ("isolation", plan.isolation, ("process", "inline")),
-        ("retry", plan.retry or "failed", ("failed",)),
+        ("sampler", search.sampler, SAMPLERS),
+        ("pruner", search.pruner, PRUNERS),
+        ("executor", search.executor, EXECUTORS),
+        ("isolation", search.isolation, ("process", "inline")),
+        ("retry", search.retry or "failed", ("failed",)),
     ):
         if value not in legal:
             faults.append(f"search.{key}={value} is unknown; choose one of {', '.join(legal)}")
-    for key, number in (("trials", plan.trials), ("slots", plan.slots), ("hours", plan.hours)):
+    for key, number in (("trials", search.trials), ("slots", search.parallel_trials), ("hours", search.hours)):
         if number is not None and number <= 0:
             faults.append(f"search.{key}={number} must be above 0")
-    if plan.trial_timeout is not None and plan.trial_timeout <= 0:
-        faults.append(f"search.trial_timeout={plan.trial_timeout:g} must be above 0 seconds, or null for no limit")
-    if len(plan.objectives) > 1 and plan.pruner not in ("none", "auto"):
+    if search.trial_timeout is not None and search.trial_timeout <= 0:
+        faults.append(f"search.trial_timeout={search.trial_timeout:g} must be above 0 seconds, or null for no limit")
+    if len(search.objectives) > 1 and search.pruner not in ("none", "auto"):
         faults.append(
-            f"search.pruner={plan.pruner} compares one score and search.objectives names {len(plan.objectives)}; "
+            f"search.pruner={search.pruner} compares one score and search.objectives names {len(search.objectives)}; "
             "set search.pruner=none"
         )
-    if len(plan.objectives) > 1 and plan.sampler == "cmaes":
+    if len(search.objectives) > 1 and search.sampler == "cmaes":
         faults.append("search=cmaes knows one objective; take search=evolution for several")
-    if plan.isolation == "inline" and (plan.slots > 1 or plan.executor != "local"):
+    if search.isolation == "inline" and (search.parallel_trials > 1 or search.executor != "local"):
         faults.append("search.isolation=inline runs one trial at a time in this process; leave search.slots at 1")
     if faults:
         raise ConfigError.listing(faults)
-    return plan
+    return search
 
 
-def with_budget(plan: SearchConfig, request: SearchRequest) -> SearchConfig:
-    """The plan with its budget.
+def with_budget(search: SearchConfig, request: SearchRequest) -> SearchConfig:
+    """The config with `trials` of a grid and `pruner` resolved.
 
     Raises:
-        ConfigError: If a grid has no end, or nothing limits the search.
+        ConfigError: If a grid holds a continuous range, or nothing limits the search.
     """
     size = request.space.size()
-    if plan.sampler == "grid":
+    if search.sampler == "grid":
         if size is None:
             try:
                 next(request.space.grid())
             except ValueError as fault:
                 raise ConfigError(str(fault)) from fault
-        plan = replace(plan, trials=plan.trials if plan.trials is not None else size)
-    if plan.trials is None and plan.hours is None:
+        search = replace(search, trials=search.trials if search.trials is not None else size)
+    if search.trials is None and search.hours is None:
         raise ConfigError("nothing ends this search; give search.trials=N or search.hours=H")
-    alone = len(plan.objectives) < 2
-    sampler = resolve_sampler(plan.sampler, request.space, plan.trials)
-    return replace(plan, pruner=resolve_pruner(plan.pruner, sampler, plan.trials) if alone else "none")
+    alone = len(search.objectives) < 2
+    sampler = resolve_sampler(search.sampler, request.space, search.trials)
+    return replace(search, pruner=resolve_pruner(search.pruner, sampler, search.trials) if alone else "none")
 
 
 def resolve_pruner(pruner: str, sampler: str, trials: int | None) -> str:
-    """The pruner behind `auto`: few trials are better all run to their end, and so are those of some samplers.
+    """The pruner that `auto` stands for: none for few trials and for samplers that cannot use pruned ones.
 
-    TPE gains most from many trials, a Gaussian process from ones it can trust (measured in bench/search).
+    TPE gains most from many trials, a Gaussian process from reliable ones (measured in bench/search).
     """
     if pruner != "auto":
         return pruner
@@ -308,28 +316,34 @@ def resolve_pruner(pruner: str, sampler: str, trials: int | None) -> str:
 
 
 def validate_space(config: DictConfig, request: SearchRequest) -> None:
-    """Compose every option and both ends of every range once.
+    """Compose the config once with every option and with both ends of every range.
 
     Args:
         config: As Hydra composed it; knows where its files lie.
-        request: What will be searched.
+        request: Holds the space and the fixed overrides.
 
     Raises:
-        ConfigError: Naming what no trial could start with.
+        ConfigError: Naming every value that no trial could start with.
     """
     sources = config.hydra.runtime.config_sources
     conf = next(Path(source.path) for source in sources if source.provider == "main")
-    fixed = [override for override in request.fixed if not override_key(override).startswith(("hydra", "experiment"))]
+    fixed = [
+        override
+        for override in request.fixed_overrides
+        if not override_key(override).startswith(("hydra", "experiment"))
+    ]
     faults: list[str] = []
-    for key, found in request.space.always.items():
-        for text in texts_to_try(found):
-            inner = [(c.dimensions, text) for c in request.space.when if c.key == key and found.text(c.value) == text]
-            beside = [f"{k}={texts_to_try(d)[0]}" for dimensions, _ in inner for k, d in dimensions.items()]
-            faults += separate_faulty([*fixed, f"{key}={text}", *beside], conf)[0]
+    for key, dimension in request.space.unconditional.items():
+        for text in texts_to_try(dimension):
+            met = [c for c in request.space.conditions if c.key == key and dimension.text(c.value) == text]
+            conditional = [f"{k}={texts_to_try(d)[0]}" for condition in met for k, d in condition.dimensions.items()]
+            faults += separate_faulty([*fixed, f"{key}={text}", *conditional], conf)[0]
     if faults:
         raise ConfigError.listing(list(dict.fromkeys(faults)))
 
 
-def texts_to_try(found: Dimension) -> list[str]:
-    """The values to try: every option, or both ends."""
-    return list(found.texts) if isinstance(found, Choice) else [found.text(found.low), found.text(found.high)]
+def texts_to_try(dimension: Dimension) -> list[str]:
+    """The values to compose with: every option, or both ends of a range."""
+    if isinstance(dimension, Choice):
+        return list(dimension.texts)
+    return [dimension.text(dimension.low), dimension.text(dimension.high)]

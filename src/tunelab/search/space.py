@@ -12,19 +12,19 @@ from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Overrid
 from hydra.errors import HydraException
 
 Scalar = str | int | float | bool | None  # what a study stores
-LOG_SCALE_RATIO = 100  # a positive range of two decades or more is searched by its logarithm
+LOG_SCALE_RATIO = 100  # a positive range of two decades or more is searched on a log scale
 
 
 class SuggestingTrial(Protocol):
-    """The part of an Optuna trial that a dimension asks."""
+    """The part of an Optuna trial that a dimension calls."""
 
     def suggest_float(
         self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
     ) -> float:
-        """A number of a range."""
+        """A float of a range."""
 
     def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
-        """A whole number of a range."""
+        """An integer of a range."""
 
     def suggest_categorical(self, name: str, choices: Sequence[Scalar]) -> Scalar:
         """One of several values."""
@@ -36,41 +36,41 @@ class Choice:
 
     Attributes:
         values: As a study stores them; a list or a mapping is stored as its text.
-        texts: The same as they stand behind `key=` on a command line.
+        texts: The same values as text behind `key=` on a command line.
     """
 
     values: tuple[Scalar, ...]
     texts: tuple[str, ...]
 
     def suggest(self, trial: SuggestingTrial, key: str) -> Scalar:
-        """The value that the trial proposes."""
+        """The value that the trial suggests."""
         return trial.suggest_categorical(key, self.values)
 
     def text(self, value: Scalar) -> str:
-        """A value as it stands behind `key=`."""
-        return self.texts[self.place(value)]
+        """A value as text behind `key=`."""
+        return self.texts[self.index_of(value)]
 
-    def place(self, value: Scalar) -> int:
-        """The index of a value; 1, 1.0 and true are three values.
+    def index_of(self, value: Scalar) -> int:
+        """The index of a value; 1, 1.0 and true are three different values.
 
         Raises:
-            ValueError: If it is none of this choice.
+            ValueError: If it is not one of the values.
         """
         for index, known in enumerate(self.values):
             if type(known) is type(value) and known == value:
                 return index
         return self.values.index(value)
 
-    def holds(self, value: Scalar) -> bool:
-        """Whether a study may store this value here."""
+    def contains(self, value: Scalar) -> bool:
+        """Whether a value lies in this dimension."""
         return value in self.values
 
-    def points(self) -> tuple[Scalar, ...]:
-        """Every value, for a grid."""
+    def grid_values(self) -> tuple[Scalar, ...]:
+        """All values, for a grid."""
         return self.values
 
-    def told(self) -> str:
-        """The dimension in words."""
+    def describe(self) -> str:
+        """The dimension as text, for messages."""
         return "one of " + ", ".join(self.texts)
 
 
@@ -81,8 +81,8 @@ class NumericRange:
     Attributes:
         low: Smallest value.
         high: Largest value.
-        integer: Whether only whole numbers are proposed.
-        log: Whether the logarithm is searched evenly rather than the value.
+        integer: Whether only integers are suggested.
+        log: Whether values are suggested on a log scale.
     """
 
     low: float
@@ -91,64 +91,64 @@ class NumericRange:
     log: bool = False
 
     def suggest(self, trial: SuggestingTrial, key: str) -> Scalar:
-        """The value that the trial proposes."""
+        """The value that the trial suggests."""
         if self.integer:
             return trial.suggest_int(key, int(self.low), int(self.high), log=self.log)
         return trial.suggest_float(key, self.low, self.high, log=self.log)
 
     def text(self, value: Scalar) -> str:
-        """A value as it stands behind `key=`."""
+        """A value as text behind `key=`."""
         return repr(value)
 
-    def holds(self, value: Scalar) -> bool:
-        """Whether a study may store this value here."""
+    def contains(self, value: Scalar) -> bool:
+        """Whether a value lies in this dimension."""
         if isinstance(value, bool) or not isinstance(value, int | float):
             return False
         return self.low <= value <= self.high and (not self.integer or float(value).is_integer())
 
-    def points(self) -> tuple[Scalar, ...] | None:
-        """Every value of a range of whole numbers; None where there is no end of them."""
+    def grid_values(self) -> tuple[Scalar, ...] | None:
+        """All values of a range of integers; None for a continuous range."""
         return tuple(range(int(self.low), int(self.high) + 1)) if self.integer else None
 
-    def told(self) -> str:
-        """The dimension in words."""
-        kind = "whole numbers " if self.integer else ""
-        return f"{kind}{self.low:g} to {self.high:g}{', by its logarithm' if self.log else ''}"
+    def describe(self) -> str:
+        """The dimension as text, for messages."""
+        kind = "integers " if self.integer else ""
+        return f"{kind}{self.low:g} to {self.high:g}{', log scale' if self.log else ''}"
 
 
 Dimension = Choice | NumericRange
 
 
 def make_range(low: float, high: float, *, integer: bool = False, log: bool | None = None) -> NumericRange:
-    """A range; its scale follows from its size unless it is set.
+    """A range; without `log` its scale follows from its width.
 
     Raises:
-        ValueError: If the range is empty, or a logarithm is asked of what has none.
+        ValueError: If the range is empty, or on a log scale but not positive.
     """
     if not low < high:
         raise ValueError(f"{low:g} to {high:g} is no range; give the smaller number first")
     if log and low <= 0:
-        raise ValueError(f"the logarithm of {low:g} does not exist; start above 0, or leave the scale out")
+        raise ValueError(f"{low:g} has no logarithm; a log scale starts above 0")
     wide = low > 0 and high / low >= LOG_SCALE_RATIO * (1 - 1e-12)  # 1e-3 / 1e-5 is 99.99999999999999
     return NumericRange(low, high, integer, wide if log is None else log)
 
 
 def parse_dimension(key: str, words: Any, default: Any = None) -> Dimension:
-    """The dimension that a space file or a command line describes.
+    """The dimension of a space file or a sweep override.
 
     Args:
-        key: Which setting varies; for messages.
-        words: Hydra's text, such as `interval(1e-5,1e-3)`, `int(interval(1,8))`, `tag(log,interval(1,5))`, `range(1,5)`
-            or `a,b`; or a list of values.
-        default: The value without a search.  Where it is a whole number, an interval is one of whole numbers.
+        key: The setting that varies, for messages.
+        words: Hydra's sweep syntax, such as `interval(1e-5,1e-3)`, `int(interval(1,8))`, `tag(log,interval(1,5))`,
+            `range(1,5)` or `a,b`; or a list of values.
+        default: The default value; where it is an integer, so is the range.
 
     Raises:
-        ValueError: If it describes no set of values.
+        ValueError: If it does not describe several values.
     """
     if isinstance(words, Sequence) and not isinstance(words, str):
         texts = tuple(dict.fromkeys(to_hydra_text(value) for value in words))
         if not texts:
-            raise ValueError(f"{key}: an empty list holds no value to try")
+            raise ValueError(f"{key}: an empty list has no value to try")
         return Choice(tuple(stored_value(key, text) for text in texts), texts)
     if not isinstance(words, str):
         raise ValueError(f"{key}: {words!r} is one value; a search needs several, such as interval(1e-5,1e-3) or a,b")
@@ -156,27 +156,27 @@ def parse_dimension(key: str, words: Any, default: Any = None) -> Dimension:
 
 
 def parse_sweep_override(key: str, words: str) -> Override:
-    """An override as Hydra reads it.
+    """An override, parsed by Hydra.
 
     Raises:
-        ValueError: If Hydra cannot.
+        ValueError: If Hydra cannot parse it.
     """
     try:
         return OverridesParser.create().parse_override(f"{key}={words}")
     except HydraException as fault:
-        first = str(fault).splitlines()[0]
-        raise ValueError(f"{key}={words}: {first}; write interval(1e-5,1e-3), range(1,5) or a,b") from fault
+        reason = str(fault).splitlines()[0]
+        raise ValueError(f"{key}={words}: {reason}; write interval(1e-5,1e-3), range(1,5) or a,b") from fault
 
 
 def dimension_of_override(override: Override, default: Any = None) -> Dimension:
-    """The dimension of an override that names several values.
+    """The dimension of a sweep override.
 
     Args:
-        override: As Hydra read it.
-        default: The value without a search; see `dimension`.
+        override: As Hydra parsed it.
+        default: The default value; see `parse_dimension`.
 
     Raises:
-        ValueError: If it names one value only, or an empty range.
+        ValueError: If it holds one value only, or an empty range.
     """
     key, values = override.key_or_group, override.value()
     if isinstance(values, IntervalSweep):
@@ -185,7 +185,7 @@ def dimension_of_override(override: Override, default: Any = None) -> Dimension:
         log = True if "log" in values.tags else False if "linear" in values.tags else None
         try:
             if whole and not (float(low).is_integer() and float(high).is_integer()):
-                raise ValueError(f"{low:g} to {high:g}: this setting is a whole number, so must be both ends")
+                raise ValueError(f"{low:g} to {high:g}: this setting is an integer, so both ends must be")
             return make_range(low, high, integer=whole, log=log)
         except ValueError as fault:
             raise ValueError(f"{key}: {fault}") from fault
@@ -200,12 +200,12 @@ def dimension_of_override(override: Override, default: Any = None) -> Dimension:
 
 
 def is_integer_interval(override: Override) -> bool:
-    """Whether an interval is of whole numbers: `int(interval(1,8))`; Hydra makes floats of a bare one."""
+    """Whether an interval is of integers, as in `int(interval(1,8))`; Hydra turns a bare one into floats."""
     return "int(" in (override.input_line or "").replace(" ", "")
 
 
 def stored_value(key: str, text: str) -> Scalar:
-    """The value that a study stores for a text behind `key=`; lists and mappings keep their text."""
+    """The value that a study stores for the text behind `key=`; lists and mappings stay text."""
     value: Any = OverridesParser.create().parse_override(f"{key}={text}").value()
     if isinstance(value, QuotedString):
         return str(value.text)
@@ -226,7 +226,7 @@ def to_hydra_text(value: Any) -> str:
 
 
 def quote_hydra(text: str) -> str:
-    """A text as one Hydra value: bare where Hydra reads it back as it is, else in quotes."""
+    """A text as one Hydra value, quoted where Hydra would read it as something else."""
     try:
         if OverridesParser.create().parse_override(f"key={text}").value() == text:
             return text
@@ -241,137 +241,144 @@ Params = dict[str, Scalar]
 
 @dataclass(frozen=True)
 class Condition:
-    """Settings that vary only where `key` has `value`."""
+    """Settings that vary only where the setting `key` has `value`."""
 
     key: str
     value: Scalar
     dimensions: Mapping[str, Dimension]
 
     @property
-    def named(self) -> str:
-        """The condition as it stands in a config."""
+    def label(self) -> str:
+        """The condition as `key=value`."""
         return f"{self.key}={self.value}"
 
-    def met(self, params: Mapping[str, Scalar]) -> bool:
-        """Whether these settings are part of such a configuration."""
+    def holds_for(self, params: Mapping[str, Scalar]) -> bool:
+        """Whether a configuration meets the condition."""
         return self.key in params and params[self.key] == self.value
 
 
 @dataclass(frozen=True)
 class Space:
-    """What varies in a search.
+    """The settings that a search varies.
 
     Attributes:
-        always: Settings that every configuration has.
-        when: Settings that only some have.
+        unconditional: Settings of every configuration.
+        conditions: Settings of those configurations only that meet a condition.
     """
 
-    always: Mapping[str, Dimension]
-    when: tuple[Condition, ...] = field(default=())
+    unconditional: Mapping[str, Dimension]
+    conditions: tuple[Condition, ...] = field(default=())
 
     def suggest(self, trial: SuggestingTrial) -> Params:
-        """The configuration that a trial proposes."""
-        params = {key: found.suggest(trial, key) for key, found in self.always.items()}
-        for condition in self.when:
-            if condition.met(params):
+        """The configuration that a trial suggests."""
+        params = {key: dimension.suggest(trial, key) for key, dimension in self.unconditional.items()}
+        for condition in self.conditions:
+            if condition.holds_for(params):
                 params |= {
-                    key: self.stored(key, found).suggest(trial, key) for key, found in condition.dimensions.items()
+                    key: self.stored_dimension(key, dimension).suggest(trial, key)
+                    for key, dimension in condition.dimensions.items()
                 }
         return params
 
-    def stored(self, key: str, found: Dimension) -> Dimension:
-        """A conditional setting as a study stores it: Optuna takes one list of values for a name, under all conditions.
+    def stored_dimension(self, key: str, dimension: Dimension) -> Dimension:
+        """A conditional dimension as a study stores it: Optuna needs one list of values per name, over all conditions.
 
-        So a sampler that knows nothing of conditions may propose a value of another condition: see `holds`.
+        So a sampler that ignores conditions may suggest a value of another condition; `contains` then says no.
         """
-        if not isinstance(found, Choice):
-            return found
-        others = [condition.dimensions[key] for condition in self.when if key in condition.dimensions]
+        if not isinstance(dimension, Choice):
+            return dimension
+        others = [condition.dimensions[key] for condition in self.conditions if key in condition.dimensions]
         pairs = [pair for one in others if isinstance(one, Choice) for pair in zip(one.values, one.texts, strict=True)]
         each = {(type(value), value): (value, text) for value, text in pairs}
         values, texts = zip(*each.values(), strict=True)
         return Choice(values, texts)
 
-    def all(self) -> dict[str, Dimension]:
-        """Every setting that may vary; where two conditions name one, the first."""
-        found = dict(self.always)
-        for condition in self.when:
-            found = dict(condition.dimensions) | found
-        return {**{key: found[key] for key in self.always}, **found}
+    def all_dimensions(self) -> dict[str, Dimension]:
+        """Every dimension by key; of two under one key, the first."""
+        dimensions = dict(self.unconditional)
+        for condition in self.conditions:
+            for key, dimension in condition.dimensions.items():
+                dimensions.setdefault(key, dimension)
+        return dimensions
 
-    def at(self, params: Mapping[str, Scalar]) -> dict[str, Dimension]:
-        """The settings that a configuration has."""
-        found = dict(self.always)
-        for condition in self.when:
-            if condition.met(params):
-                found |= condition.dimensions
-        return found
+    def active_dimensions(self, params: Mapping[str, Scalar]) -> dict[str, Dimension]:
+        """The dimensions that apply to a configuration."""
+        dimensions = dict(self.unconditional)
+        for condition in self.conditions:
+            if condition.holds_for(params):
+                dimensions |= condition.dimensions
+        return dimensions
 
     def overrides(self, params: Mapping[str, Scalar]) -> list[str]:
-        """A configuration as it stands on a command line."""
-        dimensions = self.at(params)
+        """A configuration as overrides of a command line."""
+        dimensions = self.active_dimensions(params)
         return [f"{key}={dimensions[key].text(value)}" for key, value in params.items()]
 
-    def holds(self, params: Mapping[str, Scalar]) -> bool:
-        """Whether the configuration lies in this space, with no setting missing and none too many."""
-        dimensions = self.at(params)
-        return dimensions.keys() == params.keys() and all(dimensions[key].holds(v) for key, v in params.items())
+    def contains(self, params: Mapping[str, Scalar]) -> bool:
+        """Whether a configuration lies in this space, with no setting missing or superfluous."""
+        dimensions = self.active_dimensions(params)
+        return dimensions.keys() == params.keys() and all(dimensions[key].contains(v) for key, v in params.items())
 
     def grid(self) -> Iterator[Params]:
         """Every configuration.
 
         Raises:
-            ValueError: Naming the settings whose values have no end.
+            ValueError: Naming the settings with a continuous range.
         """
-        endless = [key for key, found in self.all().items() if found.points() is None]
-        if endless:
+        continuous = [key for key, dimension in self.all_dimensions().items() if dimension.grid_values() is None]
+        if continuous:
             raise ValueError(
-                f"a grid needs single values, and {', '.join(endless)} is a range without steps; list values "
+                f"a grid needs single values, and {', '.join(continuous)} is a continuous range; list values "
                 "(lr=1e-5,3e-5) or sample the range (search=random, search=bayes)"
             )
-        for base in combinations(self.always):
-            inner = {k: d for condition in self.when if condition.met(base) for k, d in condition.dimensions.items()}
+        for base in combinations(self.unconditional):
+            inner = {
+                k: d
+                for condition in self.conditions
+                if condition.holds_for(base)
+                for k, d in condition.dimensions.items()
+            }
             yield from (base | more for more in combinations(inner))
 
     def size(self) -> int | None:
-        """How many configurations there are; None where there is no end of them."""
-        if any(found.points() is None for found in self.all().values()):
+        """Number of configurations; None with a continuous range."""
+        if any(dimension.grid_values() is None for dimension in self.all_dimensions().values()):
             return None
         return sum(1 for _ in self.grid())
 
 
 def combinations(dimensions: Mapping[str, Dimension]) -> Iterator[Params]:
-    """Every combination of the values of several settings; one empty combination of none."""
-    points = [found.points() or () for found in dimensions.values()]
+    """Every combination of the values of several dimensions; of none, one empty combination."""
+    points = [dimension.grid_values() or () for dimension in dimensions.values()]
     for values in product(*points):
         yield dict(zip(dimensions, values, strict=True))
 
 
 def build_space(params: Mapping[str, Any], when: Mapping[str, Any], defaults: Mapping[str, Any]) -> Space:
-    """The space that a config describes.
+    """The space of a `search.space` block.
 
     Args:
-        params: Hydra's words or a list of values, by setting.
+        params: Hydra's sweep syntax or a list of values, by setting.
         when: The same, by `key=value` of the setting they depend on.
-        defaults: The value of each setting without a search.
+        defaults: The default value of each setting.
 
     Raises:
-        ValueError: Naming every fault, one a line.
+        ValueError: Naming every fault, one per line.
     """
     faults: list[str] = []
 
-    def read(block: Mapping[str, Any]) -> dict[str, Dimension]:
-        found: dict[str, Dimension] = {}
+    def parse_block(block: Mapping[str, Any]) -> dict[str, Dimension]:
+        dimensions: dict[str, Dimension] = {}
         for key, words in block.items():
             if words is None:  # a setting of a shipped space that the user takes out: search.space.params.lr=null
                 continue
             try:
-                found[key] = parse_dimension(key, words, defaults.get(key))
+                dimensions[key] = parse_dimension(key, words, defaults.get(key))
             except ValueError as fault:
                 faults.append(str(fault))
-        return found
+        return dimensions
 
-    always = read(params)
+    unconditional = parse_block(params)
     conditions = []
     for test, block in when.items():
         key, equals, text = str(test).partition("=")
@@ -381,11 +388,11 @@ def build_space(params: Mapping[str, Any], when: Mapping[str, Any], defaults: Ma
             )
             continue
         value = stored_value(key, text)
-        if key in always and not always[key].holds(value):
-            faults.append(f"search.space.when: {key} never is {text}; it is {always[key].told()}")
+        if key in unconditional and not unconditional[key].contains(value):
+            faults.append(f"search.space.when: {key} never is {text}; it is {unconditional[key].describe()}")
         if twice := sorted(set(block) & set(params)):
-            faults.append(f"search.space.when.{test}: {', '.join(twice)} varies everywhere already; name it once")
-        conditions.append(Condition(key, value, read(block)))
+            faults.append(f"search.space.when.{test}: {', '.join(twice)} varies unconditionally already; name it once")
+        conditions.append(Condition(key, value, parse_block(block)))
     faults += conflicting_kinds(conditions)
     if not params:
         faults.append(
@@ -393,16 +400,16 @@ def build_space(params: Mapping[str, Any], when: Mapping[str, Any], defaults: Ma
         )
     if faults:
         raise ValueError("\n".join(faults))
-    return Space(always, tuple(conditions))
+    return Space(unconditional, tuple(conditions))
 
 
 def conflicting_kinds(conditions: Sequence[Condition]) -> list[str]:
-    """Settings that are a list under one condition and a range under another, or ranges on different scales."""
+    """Faults of settings that are a list under one condition and a range under another, or ranges on two scales."""
     kinds: dict[str, dict[tuple[str, bool, bool], str]] = {}
     for condition in conditions:
-        for key, found in condition.dimensions.items():
-            kind = ("list", False, False) if isinstance(found, Choice) else ("range", found.integer, found.log)
-            kinds.setdefault(key, {}).setdefault(kind, condition.named)
+        for key, one in condition.dimensions.items():
+            kind = ("list", False, False) if isinstance(one, Choice) else ("range", one.integer, one.log)
+            kinds.setdefault(key, {}).setdefault(kind, condition.label)
     return [
         f"search.space.when: {key} is of one kind under {' and of another under '.join(seen.values())}; a study keeps "
         "one kind for a name: list values everywhere, or give ranges on the same scale (tag(log,interval(...)))"
@@ -412,19 +419,19 @@ def conflicting_kinds(conditions: Sequence[Condition]) -> list[str]:
 
 
 def space_as_dict(space: Space) -> dict[str, dict[str, Any]]:
-    """Every setting of a space: its ends and its scale, or its values with their texts on a command line.
+    """A space as plain values: ends and scale of each range, values and texts of each choice.
 
-    One that only some configurations have says so under `when`.
+    A conditional setting has its condition under `when`.
     """
-    found = {key: dimension_as_dict(dimension) for key, dimension in space.all().items()}
-    for condition in space.when:
+    plain = {key: dimension_as_dict(dimension) for key, dimension in space.all_dimensions().items()}
+    for condition in space.conditions:
         for key in condition.dimensions:
-            found[key].setdefault("when", f"{condition.key}={condition.value}")
-    return found
+            plain[key].setdefault("when", condition.label)
+    return plain
 
 
-def dimension_as_dict(found: Dimension) -> dict[str, Any]:
-    """One setting."""
-    if isinstance(found, Choice):
-        return {"values": list(found.values), "texts": list(found.texts)}
-    return {"low": found.low, "high": found.high, "integer": found.integer, "log": found.log}
+def dimension_as_dict(dimension: Dimension) -> dict[str, Any]:
+    """A dimension as plain values."""
+    if isinstance(dimension, Choice):
+        return {"values": list(dimension.values), "texts": list(dimension.texts)}
+    return {"low": dimension.low, "high": dimension.high, "integer": dimension.integer, "log": dimension.log}

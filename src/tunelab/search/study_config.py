@@ -1,9 +1,9 @@
-"""What `search.json` records of a study (space, fixed overrides, objectives, limits), and whether a later command is
-compatible with it.
+"""The configuration of a study in `search.json` (space, fixed overrides, objectives, limits), and the check that a
+later command is compatible with it.
 """
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import optuna
@@ -23,86 +23,91 @@ IGNORED_OVERRIDES = (
     "trainer.enable_progress_bar",
 )
 STORAGE_VARIABLE = (
-    "TUNELAB_STORAGE"  # environment variable: a database address holds a password, so no file of ours holds it
+    "TUNELAB_STORAGE"  # environment variable for a database address, which no file holds: it has a password
 )
 
 
 def check_compatible(
     folder: StudyFolder,
     study: optuna.Study,
-    plan: SearchConfig,
+    search: SearchConfig,
     request: SearchRequest,
     objectives: Sequence[str],
     modes: Sequence[str],
 ) -> None:
-    """Hold a command against those that came before it, and note its terms for trials and later commands.
+    """Check a command against the recorded configuration of its study, and record its own.
 
     Args:
         folder: The study's files.
-        study: Optuna's record of it.
-        plan: How to search.
-        request: What is searched.
+        study: The study of Optuna.
+        search: The `search` block.
+        request: Space and fixed overrides.
         objectives: Names of the scores.
-        modes: Which way each is better, `min` or `max`.
+        modes: Direction of each, `min` or `max`.
 
     Raises:
-        ConfigError: If it asks for something else, or the database belongs to another folder.
+        ConfigError: If they differ in what makes trials comparable, or the database belongs to another folder.
     """
     before = read_recorded_config(folder)
-    token, theirs = before.get("token") or uuid.uuid4().hex, study.user_attrs.get("folder")
-    if theirs not in (None, token):
+    token, recorded_token = before.get("token") or uuid.uuid4().hex, study.user_attrs.get("folder")
+    if recorded_token not in (None, token):
         raise ConfigError(
             f"the study '{study.study_name}' of search.storage belongs to another folder than {folder.root}; engines "
             "of one study must share its folder too, or give a hydra.sweep.dir whose last name is new"
         )
-    now = make_study_config(folder, study.study_name, plan, request, objectives, modes)
+    now = make_study_config(folder, study.study_name, search, request, objectives, modes)
     faults = incompatibilities(before, now)
     if faults:
-        raise ConfigError.listing([*faults, f"begin a new study with the best of this one: {new_study_hint(folder)}"])
-    write_json(folder.request, {"token": token, **now})
-    if theirs is None:
+        raise ConfigError.listing(
+            [
+                *faults,
+                f"begin a new study with the best of this one: hydra.sweep.dir=NEW search.warm_start=[{folder.root}]",
+            ]
+        )
+    write_json(folder.study_config, {"token": token, **now})
+    if recorded_token is None:
         study.set_user_attr("folder", token)
 
 
 def read_recorded_config(folder: StudyFolder) -> dict[str, Any]:
-    """The terms that earlier commands left; empty for a new study."""
+    """The recorded configuration; empty for a new study."""
     try:
-        found = folder.read_request()
+        config = folder.read_study_config()
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return config if isinstance(config, dict) else {}
 
 
 def make_study_config(
     folder: StudyFolder,
     name: str,
-    plan: SearchConfig,
+    search: SearchConfig,
     request: SearchRequest,
     objectives: Sequence[str],
     modes: Sequence[str],
 ) -> dict[str, Any]:
-    """The terms of a command as plain values."""
-    address = plan.storage is not None and "://" in plan.storage
+    """The study configuration of a command, as plain values."""
+    is_address = search.storage is not None and "://" in search.storage
     return {
-        "storage": None if address else plan.storage or str(folder.journal),
+        "storage": None if is_address else search.storage or str(folder.journal),
         "name": name,
-        "pruner": plan.pruner,
-        "pruner_options": dict(plan.pruner_options),
+        "pruner": search.pruner,
+        "pruner_options": dict(search.pruner_options),
         "objectives": list(objectives),
         "modes": list(modes),
-        "monitored": not plan.objectives,
-        "constraints": dict(plan.constraints),
-        "stages": [plan.trials, plan.sampler_options] if plan.sampler == "pbt" else None,
-        "fixed": list(request.fixed),
-        "space": {key: found.told() for key, found in request.space.all().items()},
+        "monitored": not search.objectives,
+        "constraints": dict(search.constraints),
+        "stages": [search.trials, search.sampler_options] if search.sampler == "pbt" else None,
+        "fixed": list(request.fixed_overrides),
+        "space": {key: dimension.describe() for key, dimension in request.space.all_dimensions().items()},
         "dimensions": space_as_dict(request.space),
         "arguments": list(request.arguments),
-        "default": request.default,
+        "default": request.default_configuration,
     }
 
 
 def incompatibilities(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """What makes the trials of two commands incomparable, in words; empty for a new study."""
+    """The differences that make the trials of two commands incomparable; none for a new study."""
     if not before:
         return []
     faults = [
@@ -111,23 +116,25 @@ def incompatibilities(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
         if before.get(name) != now[name]
     ]
     for key in sorted({*before["space"], *now["space"]}):
-        old, new = before["space"].get(key), now["space"].get(key)
+        # compared by values: the description of an older version may be worded differently
+        old, new = (without_condition(config["dimensions"].get(key)) for config in (before, now))
         if old != new:
-            faults.append(f"{key} varied over {old or 'nothing'} and now over {new or 'nothing'}")
+            old_text, new_text = (config["space"].get(key, "nothing") for config in (before, now))
+            faults.append(f"{key} varied over {old_text} and now over {new_text}")
     old_fixed, new_fixed = relevant_overrides(before["fixed"]), relevant_overrides(now["fixed"])
     for key in sorted({*old_fixed, *new_fixed}):
-        old, new = old_fixed.get(key, "not given"), new_fixed.get(key, "not given")
-        if old != new:
-            faults.append(f"{key} was {old} in the study's trials and is now {new}")
+        before_text, now_text = old_fixed.get(key, "not given"), new_fixed.get(key, "not given")
+        if before_text != now_text:
+            faults.append(f"{key} was {before_text} in the study's trials and is now {now_text}")
     return faults
 
 
+def without_condition(dimension: Mapping[str, Any] | None) -> dict[str, Any]:
+    """A recorded dimension without the condition under which it varies."""
+    return {name: value for name, value in (dimension or {}).items() if name != "when"}
+
+
 def relevant_overrides(fixed: Sequence[str]) -> dict[str, str]:
-    """The overrides that change what a trial learns or how it is scored, by key."""
+    """The overrides that may change the scores of a trial, by key."""
     pairs = [override.partition("=") for override in fixed]
     return {key: value for key, _, value in pairs if not key.lstrip("+~").startswith(IGNORED_OVERRIDES)}
-
-
-def new_study_hint(folder: StudyFolder) -> str:
-    """How to search on under other terms."""
-    return f"hydra.sweep.dir=NEW search.warm_start=[{folder.root}]"

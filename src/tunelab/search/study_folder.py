@@ -1,4 +1,4 @@
-"""The files of a study folder, known without Optuna, because every trial asks."""
+"""The files of a study folder.  Without Optuna: every trial reads some of them."""
 
 import json
 from dataclasses import dataclass
@@ -16,22 +16,22 @@ class StudyFolder:
 
     @property
     def journal(self) -> Path:
-        """Optuna's record, unless `search.storage` names another."""
+        """Optuna's journal, unless `search.storage` names another storage."""
         return self.root / JOURNAL_FILE
 
     @property
-    def lock(self) -> Path:
-        """Held by the engine that decides what runs next."""
+    def engine_lock(self) -> Path:
+        """Lock of the engine that starts the next trial."""
         return self.root / "claim.lock"
 
     @property
-    def judged(self) -> Path:
-        """Held by the engine that scores the winner on the test split."""
+    def test_lock(self) -> Path:
+        """Lock of the engine that evaluates the best trial on the test split."""
         return self.root / "judge.lock"
 
     @property
-    def engines(self) -> Path:
-        """Signs of life of the engines at work."""
+    def heartbeats(self) -> Path:
+        """Folder of the heartbeat files of running engines."""
         return self.root / "engines"
 
     @property
@@ -41,39 +41,39 @@ class StudyFolder:
 
     @property
     def table(self) -> Path:
-        """The same as a table."""
+        """The finished trials as a table, CSV."""
         return self.root / "study.csv"
 
     @property
     def summary(self) -> Path:
-        """Best trial, counts by state, how the search was asked for."""
+        """Best trial, counts by state, sampler and pruner, JSON."""
         return self.root / "study.json"
 
     @property
     def best(self) -> Path:
-        """The best configuration, to be run as it is."""
+        """The best configuration as an experiment file."""
         return self.root / "best.yaml"
 
     @property
-    def request(self) -> Path:
-        """What was searched: the space, the fixed settings and the plan."""
+    def study_config(self) -> Path:
+        """Configuration of the study: space, fixed overrides, objectives, limits, JSON."""
         return self.root / "search.json"
 
-    def read_request(self) -> dict[str, Any]:
-        """What was searched, as it was written.
+    def read_study_config(self) -> dict[str, Any]:
+        """The configuration of the study.
 
         Raises:
-            OSError, ValueError: If there is no such file, or it holds no JSON.
+            OSError, ValueError: If there is no such file, or it is not JSON.
         """
-        found: dict[str, Any] = json.loads(self.request.read_text(encoding="utf-8"))
-        return found
+        config: dict[str, Any] = json.loads(self.study_config.read_text(encoding="utf-8"))
+        return config
 
-    def trial(self, number: int) -> Path:
-        """The run folder of one trial."""
+    def trial_folder(self, number: int) -> Path:
+        """The run directory of a trial."""
         return self.root / str(number)
 
-    def shared_words(self) -> list[str]:
-        """Overrides that all trials have; none where the request is not written yet."""
-        if not self.request.is_file():
+    def shared_overrides(self) -> list[str]:
+        """Overrides of all trials; none before the study is configured."""
+        if not self.study_config.is_file():
             return []
-        return [str(word) for word in self.read_request().get("fixed", [])]
+        return [str(override) for override in self.read_study_config().get("fixed", [])]

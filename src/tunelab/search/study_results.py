@@ -1,5 +1,5 @@
-"""The results of a study: ranking, trials.jsonl, study.csv, study.json and best.yaml; elapsed time; checkpoints
-that stay.
+"""The results of a study: ranking, trials.jsonl, study.csv, study.json and best.yaml, elapsed time, and the deletion of
+checkpoints that are not among the best.
 """
 
 import csv
@@ -43,21 +43,21 @@ def trial_record(trial: FrozenTrial) -> dict[str, Any]:
 
 
 def rank_trials(trials: Sequence[FrozenTrial], directions: Sequence[StudyDirection]) -> list[FrozenTrial]:
-    """Complete trials within the constraints, best first; with several objectives, those that nothing beats."""
-    whole = [t for t in trials if t.state is TrialState.COMPLETE and max(t.user_attrs.get("excess") or [0.0]) <= 0]
+    """Complete trials within the constraints, best first; with several objectives, the Pareto front."""
+    complete = [t for t in trials if t.state is TrialState.COMPLETE and max(t.user_attrs.get("excess") or [0.0]) <= 0]
     signs = [-1.0 if direction is StudyDirection.MAXIMIZE else 1.0 for direction in directions]
 
     def costs(trial: FrozenTrial) -> tuple[float, ...]:
         return tuple(sign * value for sign, value in zip(signs, trial.values, strict=True))
 
-    ordered = sorted(whole, key=lambda trial: (costs(trial), trial.number))
+    ordered = sorted(complete, key=lambda trial: (costs(trial), trial.number))
     if len(signs) == 1:
         return ordered
-    return [t for t in ordered if not any(dominates(costs(other), costs(t)) for other in whole)]
+    return [t for t in ordered if not any(dominates(costs(other), costs(t)) for other in complete)]
 
 
 def dominates(one: Sequence[float], other: Sequence[float]) -> bool:
-    """Whether costs are nowhere higher and somewhere lower."""
+    """Whether costs are nowhere higher and somewhere lower (Pareto dominance)."""
     pairs = list(zip(one, other, strict=True))
     return all(a <= b for a, b in pairs) and any(a < b for a, b in pairs)
 
@@ -68,18 +68,18 @@ def write_results(
     directions: Sequence[StudyDirection],
     *,
     objectives: Sequence[str],
-    winner: Callable[[FrozenTrial], str],
-    more: Mapping[str, Any],
+    best_config: Callable[[FrozenTrial], str],
+    facts: Mapping[str, Any],
 ) -> None:
-    """Write every file anew; each is whole at any moment.
+    """Write trials.jsonl, study.csv, study.json and best.yaml, each atomically.
 
     Args:
         folder: The study's files.
         trials: Every trial of the study.
-        directions: Of the objectives.
-        objectives: Names of the scores.
-        winner: The text of best.yaml for a trial.
-        more: Further facts for study.json.
+        directions: Directions of the objectives.
+        objectives: Names of the objectives.
+        best_config: The text of best.yaml for a trial.
+        facts: Further entries of study.json.
     """
     ended = [trial for trial in trials if trial.state.is_finished() and was_tried(trial)]
     lines = [trial_record(trial) for trial in ended]
@@ -98,11 +98,11 @@ def write_results(
         "directions": [direction.name.lower() for direction in directions],
         "counts": {**{word: states.get(word, 0) for word in STATE_WORDS.values()}, "running": running},
         "failures": dict(Counter(line["kind"] for line in lines if line["state"] == "failed")),
-        **more,
+        **facts,
     }
     write_text_if_changed(folder.summary, json_text(summary))
     if best:
-        write_text_if_changed(folder.best, winner(best[0]))
+        write_text_if_changed(folder.best, best_config(best[0]))
 
 
 def results_csv(lines: Sequence[Mapping[str, Any]]) -> str:
@@ -122,41 +122,43 @@ def results_csv(lines: Sequence[Mapping[str, Any]]) -> str:
 Interval = tuple[float, float]  # seconds since the epoch
 
 
-def work_intervals(trials: Sequence[FrozenTrial], now: float, watched: Callable[[FrozenTrial], bool]) -> list[Interval]:
-    """When trials were at work.
+def work_intervals(
+    trials: Sequence[FrozenTrial], now: float, is_owned: Callable[[FrozenTrial], bool]
+) -> list[Interval]:
+    """The intervals in which trials ran.
 
     Args:
         trials: Every trial of the study.
         now: The time.
-        watched: Whether a running trial has a living engine; one that was left behind is not at work.
+        is_owned: Whether the engine of a running trial is alive; a stale trial does not run.
     """
-    found = [(float(a), float(b)) for trial in trials for a, b in trial.user_attrs.get("sessions", [])]
-    at_work = [t for t in trials if t.state is TrialState.RUNNING and "began" in t.user_attrs and watched(t)]
-    return found + [(float(trial.user_attrs["began"]), now) for trial in at_work]
+    ended = [(float(a), float(b)) for trial in trials for a, b in trial.user_attrs.get("sessions", [])]
+    running = [t for t in trials if t.state is TrialState.RUNNING and "began" in t.user_attrs and is_owned(t)]
+    return ended + [(float(trial.user_attrs["began"]), now) for trial in running]
 
 
-def elapsed_time(spans: Iterable[Interval]) -> float:
-    """Seconds in which at least one interval was open.
+def elapsed_time(intervals: Iterable[Interval]) -> float:
+    """Seconds that lie in at least one interval.
 
     Example:
         >>> elapsed_time([(0, 10), (5, 12), (20, 21)])
         13.0
     """
-    total, until = 0.0, float("-inf")
-    for start, end in sorted(spans):
-        total += max(0.0, end - max(start, until))
-        until = max(until, end)
+    total, latest = 0.0, float("-inf")
+    for start, end in sorted(intervals):
+        total += max(0.0, end - max(start, latest))
+        latest = max(latest, end)
     return total
 
 
 def median_duration(trials: Sequence[FrozenTrial]) -> float:
-    """Seconds of the middle finished trial; 0 before there is one."""
-    lengths = [
+    """Median seconds of a finished trial; 0 before there is one."""
+    durations = [
         sum(float(b) - float(a) for a, b in trial.user_attrs["sessions"])
         for trial in trials
         if trial.state.is_finished() and "sessions" in trial.user_attrs
     ]
-    return statistics.median(lengths) if lengths else 0.0
+    return statistics.median(durations) if durations else 0.0
 
 
 def drop_checkpoints(
@@ -167,17 +169,16 @@ def drop_checkpoints(
     Args:
         folder: The study's files.
         trials: Every trial of the study.
-        directions: Of the objectives.
-        keep: How many trials keep theirs; None keeps all.
+        directions: Directions of the objectives.
+        keep: Number of trials that keep theirs; None for all.
     """
     if keep is None:
         return
     kept = {trial.number for trial in rank_trials(trials, directions)[:keep]}
     newest = max((trial.user_attrs.get(GENERATION, 0) for trial in trials), default=0)
-    kept |= {
-        t.number for t in trials if t.user_attrs.get(GENERATION, -2) >= newest - 1
-    }  # a next stage begins with them
+    # the next stage of a population starts from the checkpoints of the last two
+    kept |= {trial.number for trial in trials if trial.user_attrs.get(GENERATION, -2) >= newest - 1}
     for trial in trials:
         if trial.state.is_finished() and trial.number not in kept:
-            for file in (folder.trial(trial.number) / "checkpoints").glob("*.ckpt"):
+            for file in (folder.trial_folder(trial.number) / "checkpoints").glob("*.ckpt"):
                 file.unlink(missing_ok=True)

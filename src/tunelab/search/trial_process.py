@@ -1,4 +1,4 @@
-"""The process of a trial: started with the devices and threads of its slot, watched, stopped, found again."""
+"""The process of a trial: started with the devices and threads of its slot, polled, stopped, adopted."""
 
 import os
 import signal
@@ -15,7 +15,7 @@ from tunelab.runs.locks import process_identity
 from tunelab.search.heartbeat import is_local_process, process_name
 from tunelab.search.trial_outcome import TRIAL_LOG, implied_exit_status
 
-STOP_GRACE = 60.0  # seconds that a trial has to reach a safe point before it is killed
+STOP_GRACE = 60.0  # seconds that a trial has to write a checkpoint before it is killed
 LAUNCHER_VARIABLES = (
     "RANK",
     "LOCAL_RANK",
@@ -29,34 +29,34 @@ LAUNCHER_VARIABLES = (
 
 
 class Job(Protocol):
-    """What runs a trial."""
+    """A running trial."""
 
     @property
     def reference(self) -> str:
-        """What another engine finds it by, should this one die; empty where nothing does."""
+        """Name under which another engine can adopt it; empty where none can."""
 
     def poll(self) -> int | None:
         """The exit status once it has ended, negative for a signal; None while it runs."""
 
     def stop(self) -> None:
-        """Ask it to end at a safe point; once the grace is over, end it."""
+        """Let it write a checkpoint and exit; kill it after `STOP_GRACE` seconds."""
 
     def kill(self) -> None:
-        """End it at once; it goes on from its last checkpoint."""
+        """Kill it; it can be resumed from its last checkpoint."""
 
 
 class Executor(Protocol):
-    """What starts jobs."""
+    """Starts jobs."""
 
     def start(self, command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> Job:
-        """Start a trial whose run folder is `folder`, with more environment variables than ours."""
+        """Start a trial in the run directory `folder`, with additional environment variables."""
 
     def adopt(self, reference: str, folder: Path) -> Job | None:
-        """The job that a dead engine left under this reference; None if it is over, or cannot be found from here."""
+        """The job that a dead engine left under this reference; None if it has ended, or is out of reach."""
 
 
 class LocalJob:
-    """A process of this machine, in a group of its own: it and every rank that it starts end together."""
+    """A process of this machine in a process group of its own, so that it and all its ranks end together."""
 
     def __init__(self, command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -71,58 +71,58 @@ class LocalJob:
                 start_new_session=True,
             )
         self.reference = process_name(self.process.pid)
-        self.asked: float | None = None
+        self.stop_requested_at: float | None = None
 
     def poll(self) -> int | None:
-        found = self.process.poll()
-        if found is not None:
-            # what outlives the main process is of no use: a rank that waits for a dead one would hold its device
-            self._signal(signal.SIGKILL if found else signal.SIGTERM)
-        elif self.asked is not None and time.monotonic() - self.asked > STOP_GRACE:
+        status = self.process.poll()
+        if status is not None:
+            # end what outlives the main process: a rank that waits for a dead one would hold its device
+            self._signal(signal.SIGKILL if status else signal.SIGTERM)
+        elif self.stop_requested_at is not None and time.monotonic() - self.stop_requested_at > STOP_GRACE:
             self.kill()
-        return found
+        return status
 
     def stop(self) -> None:
-        if self.asked is None:
-            self.asked = time.monotonic()
+        if self.stop_requested_at is None:
+            self.stop_requested_at = time.monotonic()
             self._signal(signal.SIGTERM)
 
     def kill(self) -> None:
         self._signal(signal.SIGKILL)
 
     def _signal(self, number: int) -> None:
-        with suppress(ProcessLookupError):  # it ended meanwhile
+        with suppress(ProcessLookupError):  # it has ended meanwhile
             os.killpg(self.process.pid, number)
 
 
 class AdoptedJob:
-    """A process that another engine started and left behind: it cannot be waited for, only looked at."""
+    """A process that a dead engine started: no child of ours, so it can be polled but not waited for."""
 
     def __init__(self, reference: str, folder: Path) -> None:
         self.reference, self.folder = reference, folder
-        self.who = reference.partition(":")[2]
-        self.number = int(self.who.partition(":")[0])
-        self.asked: float | None = None
+        self.identity = reference.partition(":")[2]
+        self.pid = int(self.identity.partition(":")[0])
+        self.stop_requested_at: float | None = None
 
     def poll(self) -> int | None:
-        if process_identity(self.number) != self.who:
+        if process_identity(self.pid) != self.identity:
             return implied_exit_status(self.folder)
-        if self.asked is not None and time.monotonic() - self.asked > STOP_GRACE:
+        if self.stop_requested_at is not None and time.monotonic() - self.stop_requested_at > STOP_GRACE:
             self.kill()
         return None
 
     def stop(self) -> None:
-        if self.asked is None:
-            self.asked = time.monotonic()
+        if self.stop_requested_at is None:
+            self.stop_requested_at = time.monotonic()
             self._signal(signal.SIGTERM)
 
     def kill(self) -> None:
         self._signal(signal.SIGKILL)
 
     def _signal(self, number: int) -> None:
-        if process_identity(self.number) == self.who:
+        if process_identity(self.pid) == self.identity:
             with suppress(ProcessLookupError):
-                os.killpg(self.number, number)
+                os.killpg(self.pid, number)
 
 
 class LocalExecutor:
@@ -132,55 +132,58 @@ class LocalExecutor:
         return LocalJob(command, folder, environment)
 
     def adopt(self, reference: str, folder: Path) -> Job | None:
-        found = reference if is_local_process(reference) else find_process(folder)
-        return AdoptedJob(found, folder) if found else None
+        process = reference if is_local_process(reference) else find_process(folder)
+        return AdoptedJob(process, folder) if process else None
 
 
 def train_command() -> list[str]:
-    """What starts a training like this very process."""
+    """The command that starts a training as this process was started."""
     return [sys.executable, sys.argv[0]]
 
 
 def find_process(folder: Path) -> str | None:
-    """The process of this machine that trains in a folder, found by its command line: its engine may have died between
-    starting it and noting it down.
+    """The process of this machine that trains in a folder, identified by its command line.
+
+    Its engine may have died between starting it and recording its name.
     """
-    wanted = f"hydra.run.dir={folder}".encode()
+    argument = f"hydra.run.dir={folder}".encode()
     for entry in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
-            number = int(entry.name)
-            if wanted in (entry / "cmdline").read_bytes().split(b"\0") and os.getpgid(number) == number:
-                return process_name(number)
+            pid = int(entry.name)
+            if argument in (entry / "cmdline").read_bytes().split(b"\0") and os.getpgid(pid) == pid:
+                return process_name(pid)
     return None
 
 
-def slot_environments(slots: int, devices_per_trial: int, environment: Mapping[str, str]) -> list[dict[str, str]]:
-    """The environment variables of each slot.
+def slot_environments(
+    parallel_trials: int, devices_per_trial: int, environment: Mapping[str, str]
+) -> list[dict[str, str]]:
+    """The additional environment variables of each slot: its GPUs and its number of threads.
 
     Args:
-        slots: Trials at a time.
+        parallel_trials: Number of slots.
         devices_per_trial: GPUs of one trial.
-        environment: Ours; what it says of devices and threads holds.
+        environment: Variables of this process; its choice of devices and threads is respected.
 
     Raises:
-        ConfigError: If there are GPUs, and fewer than the slots ask for.
+        ConfigError: If there are GPUs, and fewer than the slots need.
     """
-    found = visible_gpus(environment)
-    if found and slots * devices_per_trial > len(found):
+    gpus, needed = visible_gpus(environment), parallel_trials * devices_per_trial
+    if gpus and needed > len(gpus):
         raise ConfigError(
-            f"search.slots={slots} with search.devices_per_trial={devices_per_trial} needs {slots * devices_per_trial} "
-            f"GPUs and {len(found)} are there; two trials on one GPU would fight over its memory. Lower search.slots, "
-            "or set search.devices_per_trial=0 to let them share"
+            f"search.slots={parallel_trials} with search.devices_per_trial={devices_per_trial} needs {needed} GPUs and "
+            f"{len(gpus)} are there; two trials on one GPU would compete for its memory. Lower search.slots, or set "
+            "search.devices_per_trial=0 to let them share"
         )
-    threads = max(1, (os.cpu_count() or 1) // slots)
-    made = []
-    for slot in range(slots):
-        mine = found[slot * devices_per_trial : (slot + 1) * devices_per_trial]
-        variables = {"CUDA_VISIBLE_DEVICES": ",".join(mine)} if mine else {}
-        if slots > 1 and "OMP_NUM_THREADS" not in environment:
+    threads = max(1, (os.cpu_count() or 1) // parallel_trials)
+    environments = []
+    for slot in range(parallel_trials):
+        devices = gpus[slot * devices_per_trial : (slot + 1) * devices_per_trial]
+        variables = {"CUDA_VISIBLE_DEVICES": ",".join(devices)} if devices else {}
+        if parallel_trials > 1 and "OMP_NUM_THREADS" not in environment:
             variables["OMP_NUM_THREADS"] = str(threads)  # or each would take every core
-        made.append(variables)
-    return made
+        environments.append(variables)
+    return environments
 
 
 def visible_gpus(environment: Mapping[str, str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""The trials that run: who holds which slot and for how long; and stale trials, whose engine is gone, taken over."""
+"""The pool of running trials, one per slot; and stale trials, whose engine is dead, to be taken over."""
 
 import socket
 import time
@@ -28,41 +28,42 @@ DEVICES_VARIABLE = "CUDA_VISIBLE_DEVICES"
 
 @dataclass
 class RunningTrial:
-    """A trial at work."""
+    """A running trial."""
 
     number: int
     job: Job
     slot: int
-    began: float  # by the clock that never goes back
+    started_at: float  # by the monotonic clock
     timed_out: bool = False
 
 
 @dataclass
 class WorkerPool:
-    """Starts trials in free slots and watches them.
+    """Starts trials in free slots and polls them.
 
     Attributes:
         folder: The study's files.
-        command: What starts a training, such as `python train.py`.
-        executor: What starts processes.
-        slots: More environment variables of each slot.
-        owner: Name of this engine.
-        notes: The study's record.
-        limit: Seconds after which a trial is ended; None for no limit.
+        command: The command of a training, such as `python train.py`.
+        executor: Starts the processes.
+        slots: Additional environment variables of each slot.
+        engine: Name of this engine.
+        store: The trials of the study.
+        timeout: Seconds after which a trial is stopped; None for no limit.
+        running: The running trials.
     """
 
     folder: StudyFolder
     command: Sequence[str]
     executor: Executor
     slots: Sequence[Mapping[str, str]]
-    owner: str
-    notes: TrialStore
-    limit: float | None = None
+    engine: str
+    store: TrialStore
+    timeout: float | None = None
     running: list[RunningTrial] = field(default_factory=list)
 
     @property
     def numbers(self) -> set[int]:
-        """The trials that this engine watches."""
+        """Numbers of the running trials."""
         return {running.number for running in self.running}
 
     def has_room(self) -> bool:
@@ -73,80 +74,80 @@ class WorkerPool:
         """Start a trial in a free slot.
 
         Raises:
-            TuneLabError: If the system cannot; the trial is left for the next command.
+            TuneLabError: If the process cannot be started; the next command starts the trial again.
         """
-        folder, slot = self.folder.trial(number), self._free()
-        own = [f"trial.id={number}", f"trial.study={self.folder.root}", f"hydra.run.dir={folder}"]
-        self._claim(number, slot)
-        self.notes.settle()  # after a power cut, no folder may belong to a trial that nobody knows of
+        folder, slot = self.folder.trial_folder(number), self._free_slot()
+        trial = [f"trial.id={number}", f"trial.study={self.folder.root}", f"hydra.run.dir={folder}"]
+        self._record_owner(number, slot)
+        self.store.sync()  # after a power cut, no folder may belong to an unrecorded trial
         try:
-            job = self.executor.start([*self.command, *overrides, *own], folder, self.slots[slot])
+            job = self.executor.start([*self.command, *overrides, *trial], folder, self.slots[slot])
         except OSError as fault:
             raise TuneLabError(
                 f"trial {number} could not be started: {fault}. It is not lost: the same command starts it again"
             ) from fault
-        self.notes.write(number, process=job.reference)
+        self.store.set_facts(number, process=job.reference)
         self.running.append(RunningTrial(number, job, slot, time.monotonic()))
 
     def adopt(self, number: int, job: Job, devices: str | None) -> None:
-        """Watch a trial that another engine has started.
+        """Take over a running trial of a dead engine.
 
         Args:
-            number: Of the trial.
+            number: Number of the trial.
             job: Its process.
-            devices: The accelerators it holds; the slot of the same ones is taken, if it is free.
+            devices: Its accelerators; it gets the slot with the same ones, if that is free.
         """
-        slot = self._free(devices)
-        self._claim(number, slot)
+        slot = self._free_slot(devices)
+        self._record_owner(number, slot)
         self.running.append(RunningTrial(number, job, slot, time.monotonic()))
 
-    def ended(self) -> Iterator[tuple[RunningTrial, int]]:
-        """The trials whose process has ended since the last call, each with its exit status."""
+    def pop_ended(self) -> Iterator[tuple[RunningTrial, int]]:
+        """Remove and yield the trials whose process has ended, each with its exit status; stop those out of time."""
         for running in list(self.running):
             status = running.job.poll()
             if status is not None:
                 self.running.remove(running)
                 yield running, status
-            elif self.limit is not None and time.monotonic() - running.began > self.limit and not running.timed_out:
+            elif (
+                self.timeout is not None
+                and time.monotonic() - running.started_at > self.timeout
+                and not running.timed_out
+            ):
                 running.timed_out = True
                 running.job.stop()
 
-    def close(self, running: RunningTrial) -> None:
-        """Note when a trial that has ended was at work."""
-        took = time.monotonic() - running.began
-        before = self._sessions(running.number)
-        self.notes.write(running.number, sessions=[*before, [time.time() - took, time.time()]])
+    def record_session(self, running: RunningTrial) -> None:
+        """Record start and end of a session of a trial that has ended."""
+        seconds = time.monotonic() - running.started_at
+        sessions = self.store.facts(running.number).get("sessions", [])
+        self.store.set_facts(running.number, sessions=[*sessions, [time.time() - seconds, time.time()]])
 
     def stop(self, *, now: bool = False) -> None:
-        """Ask every trial to end at a safe point, or end it at once."""
+        """Stop every trial after its next checkpoint, or kill it now."""
         for running in self.running:
             running.job.kill() if now else running.job.stop()
 
-    def _claim(self, number: int, slot: int) -> None:
-        facts: dict[str, Any] = {"owner": self.owner, "began": time.time()}
+    def _record_owner(self, number: int, slot: int) -> None:
+        facts: dict[str, Any] = {"owner": self.engine, "began": time.time()}
         if devices := self.slots[slot].get(DEVICES_VARIABLE):
             facts["devices"] = devices
-        self.notes.write(number, **facts)
+        self.store.set_facts(number, **facts)
 
-    def _free(self, devices: str | None = None) -> int:
+    def _free_slot(self, devices: str | None = None) -> int:
         taken = {running.slot for running in self.running}
         free = [slot for slot in range(len(self.slots)) if slot not in taken]
         return next((slot for slot in free if devices and self.slots[slot].get(DEVICES_VARIABLE) == devices), free[0])
 
-    def _sessions(self, number: int) -> list[list[float]]:
-        found: list[list[float]] = self.notes.facts(number).get("sessions", [])
-        return found
-
 
 @dataclass(frozen=True)
 class StaleTrial:
-    """A trial to take over; one of `job` and `outcome` is given, or the trial is to be started.
+    """A trial to take over: watch `job`, or record `outcome`, or else start it.
 
     Attributes:
-        trial: As the study has it.
-        job: Its training still runs.
-        outcome: Its training has ended so.
-        resumes: Whether a start goes on from what it left.
+        trial: The trial of the study.
+        job: Its training, if it still runs.
+        outcome: Its outcome, if its training has ended.
+        resumes: Whether it is started from its last checkpoint.
     """
 
     trial: FrozenTrial
@@ -156,59 +157,59 @@ class StaleTrial:
 
 
 def stale_trials(
-    trials: Sequence[FrozenTrial], mine: Collection[int], me: str, folder: StudyFolder
+    trials: Sequence[FrozenTrial], running: Collection[int], engine: str, folder: StudyFolder
 ) -> list[FrozenTrial]:
     """The running trials without a living engine.
 
     Args:
         trials: Every trial of the study.
-        mine: Numbers of those that this engine watches.
-        me: Name of this engine.
+        running: Numbers of the running trials of this engine.
+        engine: Name of this engine.
         folder: The study's files.
     """
-    found = []
+    stale = []
     for trial in trials:
         owner = str(trial.user_attrs.get("owner", ""))
-        if trial.state is not TrialState.RUNNING or trial.number in mine:
+        if trial.state is not TrialState.RUNNING or trial.number in running:
             continue
-        if not owner or owner == me or not is_engine_alive(owner, folder.engines):
-            found.append(trial)
-    return found
+        if not owner or owner == engine or not is_engine_alive(owner, folder.heartbeats):
+            stale.append(trial)
+    return stale
 
 
 def next_takeover(
-    left: Sequence[FrozenTrial], folder: StudyFolder, space: Space, objectives: Sequence[str], executor: Executor
+    stale: Sequence[FrozenTrial], folder: StudyFolder, space: Space, objectives: Sequence[str], executor: Executor
 ) -> StaleTrial | None:
-    """The first of the trials left behind that can be taken over now; None where there is none.
+    """The first stale trial that can be taken over now; None where there is none.
 
-    A training may outlive its engine.  On this machine, and on a cluster, its job is found again.  On another machine
-    it cannot be asked, and whoever holds the lock of its run folder is left in peace until the folder falls silent.
+    A training may outlive its engine.  On this machine, and on a cluster, its job is adopted.  On another machine it
+    is out of reach, and is taken over once nothing has changed in its locked run directory for a while.
 
     Args:
-        left: See `left_behind`.
+        stale: See `stale_trials`.
         folder: The study's files.
-        space: What a configuration must hold to be started.
-        objectives: Scores that a trial must leave.
-        executor: Finds jobs again.
+        space: Must contain the configuration of a trial that is started.
+        objectives: Scores that a trial must have.
+        executor: Adopts jobs.
     """
-    for trial in left:
-        run = folder.trial(trial.number)
-        if not space.holds(trial.params) or "overrides" not in trial.user_attrs:
+    for trial in stale:
+        run = folder.trial_folder(trial.number)
+        if not space.contains(trial.params) or "overrides" not in trial.user_attrs:
             return StaleTrial(
-                trial, outcome=TrialOutcome("failed", (), NEVER_STARTED, "its engine died between asking and starting")
+                trial, outcome=TrialOutcome("failed", (), NEVER_STARTED, "its engine died before it was started")
             )
         job = executor.adopt(str(trial.user_attrs.get("process", "")), run)
         if job is not None:
             return StaleTrial(trial, job=job)
-        ended = read_outcome(run, implied_exit_status(run), objectives)
-        if ended.state != "failed" or ended.kind not in RESUMABLE_FAILURES:
-            return StaleTrial(trial, outcome=ended)
+        outcome = read_outcome(run, implied_exit_status(run), objectives)
+        if outcome.state != "failed" or outcome.failure_kind not in RESUMABLE_FAILURES:
+            return StaleTrial(trial, outcome=outcome)
         if not RunDirectory(run).is_held():
             return StaleTrial(trial, resumes=(run / "run.json").is_file())
     return None
 
 
-def stale_hosts(left: Sequence[FrozenTrial]) -> dict[int, str]:
-    """The machines of trials left behind on another one, by number."""
-    hosts = {trial.number: host_of(str(trial.user_attrs.get("owner", ""))) for trial in left}
+def remote_hosts(stale: Sequence[FrozenTrial]) -> dict[int, str]:
+    """The hosts of stale trials of other machines, by trial number."""
+    hosts = {trial.number: host_of(str(trial.user_attrs.get("owner", ""))) for trial in stale}
     return {number: host for number, host in hosts.items() if host not in ("", socket.gethostname())}

@@ -263,10 +263,10 @@ def finished_outcome(where: RunDirectory, number: int, status: int) -> TrialOutc
     outcome = read_outcome(where.root, status, ["monitor"])
     if outcome.state == "complete":
         return outcome
-    kind = ConfigError if outcome.kind == "config" else TuneLabError
+    kind = ConfigError if outcome.failure_kind == "config" else TuneLabError
     raise kind(
-        f"fold {number} failed ({outcome.kind}): {outcome.reason}\nWithout it a mean would mislead. Its output is in "
-        f"{where.root / TRIAL_LOG}; the same command goes on"
+        f"fold {number} failed ({outcome.failure_kind}): {outcome.reason}\nWithout it a mean would mislead. "
+        f"Its output is in {where.root / TRIAL_LOG}; the same command goes on"
     )
 
 

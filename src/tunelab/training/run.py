@@ -169,7 +169,7 @@ def tracker_name(settings: RunConfig, root: Path, overrides: Sequence[str]) -> s
     """How trackers list a run: after its folder, a trial after its study too, and after what sets it apart."""
     study = settings.trial["study"] if settings.trial["id"] is not None else None
     above = Path(str(study)).name if study is not None else settings.name
-    shared = StudyFolder(Path(str(study))).shared_words() if study is not None else []
+    shared = StudyFolder(Path(str(study))).shared_overrides() if study is not None else []
     return run_title(root.name if above == "default" else f"{above}/{root.name}", overrides, shared)
 
 

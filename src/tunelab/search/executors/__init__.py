@@ -1,4 +1,4 @@
-"""Executors by name: what starts the training of a trial."""
+"""Executors by name: they start the trainings of trials."""
 
 from pathlib import Path
 
@@ -7,25 +7,25 @@ from tunelab.search.search_config import SearchConfig
 from tunelab.search.trial_process import Executor, LocalExecutor
 
 
-def make_executor(plan: SearchConfig, train: TrainFunction, logs: Path) -> Executor:
-    """The executor that a plan names.
+def make_executor(search: SearchConfig, train: TrainFunction, logs: Path) -> Executor:
+    """The executor of `search.executor` and `search.isolation`.
 
     Args:
-        plan: Names it.
+        search: The `search` block.
         train: Does one training in this process.
-        logs: Where an executor keeps files of its own.
+        logs: Folder for files of the executor.
 
     Raises:
         ConfigError: If its package is not installed, or its options are wrong.
     """
-    if plan.isolation == "inline":
+    if search.isolation == "inline":
         return InlineExecutor(train)
-    if plan.executor == "submitit":
+    if search.executor == "submitit":
         from tunelab.search.executors.slurm import SubmititExecutor  # an extra
 
-        return SubmititExecutor(plan.executor_options, logs)
-    if plan.executor == "ray":
+        return SubmititExecutor(search.executor_options, logs)
+    if search.executor == "ray":
         from tunelab.search.executors.ray_actors import RayExecutor  # an extra
 
-        return RayExecutor(plan.executor_options, plan.devices_per_trial)
+        return RayExecutor(search.executor_options, search.devices_per_trial)
     return LocalExecutor()

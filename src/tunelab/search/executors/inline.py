@@ -1,4 +1,4 @@
-"""Trials in the process of the search: no start-up time, and no protection either.  For toys and tests."""
+"""Trials in the process of the search: no start-up time, and no isolation.  For toys and tests."""
 
 import signal
 from collections.abc import Callable, Mapping, Sequence
@@ -14,35 +14,35 @@ STOP_STATUSES = {128 + number: number for number in (signal.SIGTERM, signal.SIGI
 
 
 class InlineJob:
-    """A training that runs to its end when its engine first looks at it.
+    """A training that runs to its end when it is first polled.
 
     Args:
-        train: Does one training, from its overrides and its run folder.
-        overrides: Of the trial.
-        folder: Its run folder.
+        train: Does one training, from its overrides and its run directory.
+        overrides: Overrides of the trial.
+        folder: Its run directory.
     """
 
     reference = ""  # it dies with its engine
 
     def __init__(self, train: TrainFunction, overrides: Sequence[str], folder: Path) -> None:
-        self.train, self.overrides, self.folder, self.asked = train, overrides, folder, False
+        self.train, self.overrides, self.folder, self.stop_requested = train, overrides, folder, False
 
     def poll(self) -> int:
-        if self.asked:
+        if self.stop_requested:
             return 128 + signal.SIGTERM
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / TRIAL_LOG).open("a", encoding="utf-8") as log, redirect_stdout(log), redirect_stderr(log):
-            status = self._trained()
-        if status in STOP_STATUSES:  # the signal was for the search as well, and the training took it
+            status = self._train_status()
+        if status in STOP_STATUSES:  # the signal was for the search as well, but the training handled it
             signal.raise_signal(STOP_STATUSES[status])
         return status
 
     def stop(self) -> None:
-        self.asked = True
+        self.stop_requested = True
 
     kill = stop
 
-    def _trained(self) -> int:
+    def _train_status(self) -> int:
         try:
             self.train(self.overrides, self.folder)
         except TuneLabError as fault:
@@ -57,10 +57,10 @@ class InlineJob:
 
 
 class InlineExecutor:
-    """Runs trials one after the other, here.
+    """Runs trials one after the other in this process.
 
     Args:
-        train: Does one training, from its overrides and its run folder.
+        train: Does one training, from its overrides and its run directory.
     """
 
     def __init__(self, train: TrainFunction) -> None:

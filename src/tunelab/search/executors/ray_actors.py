@@ -7,25 +7,25 @@ from typing import Any
 from tunelab.errors import ConfigError
 from tunelab.search.trial_process import Job, LocalExecutor, LocalJob
 
-LOST_STATUS = -9  # exit status of a trial whose node is gone
+LOST_STATUS = -9  # exit status of a trial whose node is lost
 
 
 class RayJob:
     """One trial, watched by an actor on the node that runs it."""
 
-    reference = ""  # its process is found by its run folder, or its folder falls silent
+    reference = ""  # adopted by its run directory, if its process is on this machine
 
     def __init__(self, ray: Any, actor: Any) -> None:
         self.ray, self.actor = ray, actor
 
     def poll(self) -> int | None:
         try:
-            found: int | None = self.ray.get(self.actor.poll.remote())
+            status: int | None = self.ray.get(self.actor.poll.remote())
         except self.ray.exceptions.RayActorError:
             return LOST_STATUS
-        if found is not None:
+        if status is not None:
             self.ray.kill(self.actor)
-        return found
+        return status
 
     def stop(self) -> None:
         self.actor.stop.remote()
@@ -35,11 +35,11 @@ class RayJob:
 
 
 class RayExecutor:
-    """Starts each trial where Ray finds room.
+    """Starts each trial as an actor, on a node that Ray chooses.
 
     Args:
-        options: Arguments of `ray.init`; `address` names a cluster, without it one is started here.
-        devices: GPUs of a trial.
+        options: Arguments of `ray.init`; without `address` a local cluster is started.
+        devices: GPUs of one trial.
 
     Raises:
         ConfigError: If Ray is not installed, or no cluster answers.
@@ -58,17 +58,13 @@ class RayExecutor:
                 f"search.executor_options={dict(options)}: {fault}; they are those of ray.init"
             ) from fault
         self.ray = ray
-        there = getattr(ray, "cluster_resources")()  # noqa: B009  # ray gives it no type
-        gpus = devices if there.get("GPU") else 0
+        resources = getattr(ray, "cluster_resources")()  # noqa: B009  # ray gives it no type
+        gpus = devices if resources.get("GPU") else 0
         self.actor = ray.remote(num_cpus=1, num_gpus=gpus)(LocalJob)
 
     def start(self, command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> Job:
-        own = {
-            name: value for name, value in environment.items() if name != "CUDA_VISIBLE_DEVICES"
-        }  # Ray hands them out
-        return RayJob(self.ray, self.actor.remote(list(command), folder, own))
+        variables = {k: v for k, v in environment.items() if k != "CUDA_VISIBLE_DEVICES"}  # Ray assigns the devices
+        return RayJob(self.ray, self.actor.remote(list(command), folder, variables))
 
     def adopt(self, reference: str, folder: Path) -> Job | None:
-        return LocalExecutor().adopt(
-            reference, folder
-        )  # an actor dies with its engine, the training it started may not
+        return LocalExecutor().adopt(reference, folder)  # an actor dies with its engine; its training may not

@@ -10,16 +10,16 @@ from tunelab.search.heartbeat import is_local_process
 from tunelab.search.trial_outcome import TRIAL_LOG, implied_exit_status
 from tunelab.search.trial_process import Job
 
-STATUS_FILE = "exit_status"  # submitit knows only whether a command failed
-SHELL_SCRIPT = 'log=$1 status=$2; shift 2; "$@" >>"$log" 2>&1; found=$?; echo $found >"$status"; exit $found'
+STATUS_FILE = "exit_status"  # submitit reports only whether a command failed
+SHELL_SCRIPT = 'log=$1 status=$2; shift 2; "$@" >>"$log" 2>&1; code=$?; echo $code >"$status"; exit $code'
 
 
 class SubmititJob:
     """One submitted job.
 
     Args:
-        job: As submitit knows it.
-        folder: The run folder of the trial.
+        job: The job of submitit.
+        folder: The run directory of the trial.
     """
 
     def __init__(self, job: Any, folder: Path) -> None:
@@ -31,12 +31,12 @@ class SubmititJob:
             return None
         with suppress(OSError, ValueError):
             return int((self.folder / STATUS_FILE).read_text(encoding="utf-8"))
-        return 143 if self.cancelled else implied_exit_status(self.folder)  # the node took it away before it could say
+        return 143 if self.cancelled else implied_exit_status(self.folder)  # the node was lost before it wrote one
 
     def stop(self) -> None:
         if not self.cancelled:
             self.cancelled = True
-            self.job.cancel(check=False)  # SLURM asks first, and ends it after its own KillWait
+            self.job.cancel(check=False)  # SLURM sends SIGTERM, then SIGKILL after its KillWait
 
     def kill(self) -> None:
         self.cancelled = True
@@ -47,9 +47,9 @@ class SubmititExecutor:
     """Submits each trial as a job of its own.
 
     Args:
-        options: `cluster` (`slurm`, or `local` for a rehearsal on this machine) and whatever `update_parameters` of
-            submitit takes, such as `slurm_partition`, `timeout_min`, `gpus_per_node`.
-        logs: Where submitit keeps its files.
+        options: `cluster` (`slurm`, or `local` for a test on this machine) and the arguments of submitit's
+            `update_parameters`, such as `slurm_partition`, `timeout_min`, `gpus_per_node`.
+        logs: Folder for the files of submitit.
 
     Raises:
         ConfigError: If submitit is not installed or refuses an option.
@@ -62,11 +62,11 @@ class SubmititExecutor:
             raise ConfigError(
                 "search.executor=submitit needs the package submitit; install it by pip install 'tunelab[cluster]'"
             ) from fault
-        given = dict(options)
+        parameters = dict(options)
         self.logs, self.package = logs, submitit
         try:
-            self.executor = submitit.AutoExecutor(logs / "%j", cluster=given.pop("cluster", None))
-            self.executor.update_parameters(**given)
+            self.executor = submitit.AutoExecutor(logs / "%j", cluster=parameters.pop("cluster", None))
+            self.executor.update_parameters(**parameters)
         except (NameError, RuntimeError, TypeError, ValueError, AssertionError) as fault:
             raise ConfigError(
                 f"search.executor_options={dict(options)}: {fault}; they are the parameters of submitit's AutoExecutor"
@@ -75,7 +75,7 @@ class SubmititExecutor:
     def start(self, command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> Job:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / STATUS_FILE).unlink(missing_ok=True)
-        own = [f"{name}={value}" for name, value in environment.items() if name != "CUDA_VISIBLE_DEVICES"]
+        variables = [f"{name}={value}" for name, value in environment.items() if name != "CUDA_VISIBLE_DEVICES"]
         words = [
             "sh",
             "-c",
@@ -84,7 +84,7 @@ class SubmititExecutor:
             str(folder / TRIAL_LOG),
             str(folder / STATUS_FILE),
             "env",
-            *own,
+            *variables,
             *command,
         ]
         task = self.package.helpers.CommandFunction(words, verbose=False)
