@@ -17,7 +17,7 @@ TESTS ?=
 WORKERS ?= 2
 PYTEST = OMP_NUM_THREADS=1 $(PY) -m pytest --numprocesses=$(WORKERS) --dist=loadfile
 
-.PHONY: help train test test-slow starter reference lint types format clean
+.PHONY: help train test test-slow starter reference walks lint types format clean
 
 help: ## Print this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,6 +37,9 @@ starter: $(VENV)/.installed-train ## Pre-train the built-in base model anew (abo
 
 reference: $(VENV)/.installed-train ## Write docs/reference.md anew from the comments in conf/.
 	$(PY) -m tunelab.cli.reference_page > docs/reference.md
+
+walks: $(VENV)/.installed-test ## Trace four real runs and write the files they pass through into docs/design.md.
+	cd tests && OMP_NUM_THREADS=1 ../$(PY) -m support.walks
 
 lint: $(VENV)/.installed-dev ## Check style and formatting without changing a file.
 	$(PY) -m ruff check .
