@@ -168,7 +168,7 @@ RENAMED = {"prompt": "input.0", "completion": "messages.1.content", "text": "too
 @example(record={"messages": 3, "conversations": [{"from": {}, "value": "a"}]}, renamed=False)
 def test_a_junk_record_is_read_or_refused_in_words(format: str, record: dict[str, Any], renamed: bool) -> None:
     task = Instruction(format=format, template="plain", columns=RENAMED if renamed else {})
-    task.use(tokenizer_of("built in"), 64)
+    task.set_tokenizer(tokenizer_of("built in"), 64)
 
     for read in (task.content, lambda record: task.encode(record, 0)):
         try:
@@ -218,7 +218,7 @@ def test_a_file_of_junk_is_read_or_refused_in_words(suffix: str, content: list[b
         try:
             sources = read_splits(block, task, seed=0)
             task.fit(sources.splits["train"].rows)
-            task.use(tokenizer_of("built in"), 200)
+            task.set_tokenizer(tokenizer_of("built in"), 200)
             examples, counts = encode_split(sources.splits["train"], task)
         except (DataError, ConfigError) as fault:
             assert str(fault)

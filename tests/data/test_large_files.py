@@ -31,9 +31,9 @@ task, tokenizer = build_task(run), load_tokenizer(run.model)
 before = held()
 splits = read_splits(run.data, task, seed=0).splits
 task.fit(splits["train"].rows)
-task.use(tokenizer, 512)
+task.set_tokenizer(tokenizer, 512)
 examples, _ = encode_split(splits["validation"], task)
-loader = BatchLoader(examples, collate=task.collate, filler=task.filler(), batch_size=32, micro_tokens=4096)
+loader = BatchLoader(examples, collate=task.collate, filler=task.padding_example(), batch_size=32, micro_tokens=4096)
 assert sum(1 for _ in loader) == len(loader)
 print(held() - before, len(splits["train"].rows) + len(examples))
 """

@@ -90,7 +90,12 @@ def test_a_loader_gives_the_same_steps_from_disk(workers: int, tmp_path: Path) -
     lists, disks = (
         list(
             BatchLoader(
-                source, collate=task.collate, filler=task.filler(), batch_size=8, micro_tokens=30, workers=workers
+                source,
+                collate=task.collate,
+                filler=task.padding_example(),
+                batch_size=8,
+                micro_tokens=30,
+                workers=workers,
             )
         )
         for source in (found, stored(found, tmp_path))

@@ -56,7 +56,7 @@ def tiny_model(tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
 
 def task_with(tokenizer: PreTrainedTokenizerBase, template: str, **options: Any) -> Instruction:
     task = Instruction(template=template, **options)
-    task.use(tokenizer, None)
+    task.set_tokenizer(tokenizer, None)
     return task
 
 

@@ -25,7 +25,7 @@ def test_loss_and_gradient_are_trls_on_the_same_batch(kind: str, tmp_path: Path)
     reference = starter_model()
     model = moved(copy.deepcopy(reference))
     task = ready(**KINDS[kind])
-    examples = task.complete(reference, encoded(task, ROWS), 10**6)
+    examples = task.add_reference(reference, encoded(task, ROWS), 10**6)
 
     # When TRL encodes the same records with the same template, and computes its loss
     tokenizer = AutoTokenizer.from_pretrained(resolve_path(STARTER))

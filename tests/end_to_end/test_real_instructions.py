@@ -58,7 +58,7 @@ each_file = pytest.mark.parametrize("source", FILES, ids=[source.path for source
 def task_of(source: Source, real: Path, limit: int | None = None) -> Instruction:
     columns = dict(word.removeprefix("data.columns.").split("=") for word in source.given)
     task = Instruction(columns=columns)
-    task.use(AutoTokenizer.from_pretrained(real / "models" / "stories260K"), limit)
+    task.set_tokenizer(AutoTokenizer.from_pretrained(real / "models" / "stories260K"), limit)
     return task
 
 
@@ -172,7 +172,7 @@ def plain_loss(model: Any, tokenizer: Any, given: list[str]) -> float:
     run = settings(*given)
     task = build_task(run)
     split = read_splits(run.data, task, seed=run.seed).splits["test"]
-    task.use(tokenizer, int(run.data["max_tokens"]))
+    task.set_tokenizer(tokenizer, int(run.data["max_tokens"]))
     lost, units = 0.0, 0
     for place, record in enumerate(split.rows):
         example = task.encode(record, place)

@@ -149,7 +149,7 @@ def test_a_mixture_answers_new_rows_by_the_mean_distribution(
     assert ensemble is not None and ensemble.weights is not None
     first = ensemble.members[0].task
     for place, record in enumerate(rows):
-        ids = list(first.question(record, place).ids)
+        ids = list(first.encode_prompt(record, place).ids)
         start = len(ids)
         while len(ids) < start + 6 and (len(ids) == start or ids[-1] not in first.template.stop_ids):  # type: ignore[attr-defined]
             with torch.no_grad():

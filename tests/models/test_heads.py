@@ -119,7 +119,7 @@ def test_the_second_text_of_a_pair_gets_the_token_types_that_the_tokenizer_gives
     task = Classification("a", "label", text_pair="b")
     records = [{"a": "good film", "b": "the plot", "label": 0}, {"a": "bad", "b": "a very long scene", "label": 1}]
     task.fit(records)
-    task.use(tokenizer, None)
+    task.set_tokenizer(tokenizer, None)
     micro = task.collate([task.encode(record, row) for row, record in enumerate(records)])
     batch = tokenizer([r["a"] for r in records], [r["b"] for r in records], padding=True, return_tensors="pt")
     with torch.no_grad():
@@ -142,7 +142,7 @@ def test_a_real_encoder_gives_the_same_for_pairs_of_every_length():
     ]
     task = Classification("a", "label", text_pair="b")
     task.fit(records)
-    task.use(AutoTokenizer.from_pretrained(folder), 128)
+    task.set_tokenizer(AutoTokenizer.from_pretrained(folder), 128)
     model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32, **task.head_options())
     model.eval()
     micro = task.collate([task.encode(record, row) for row, record in enumerate(records)])

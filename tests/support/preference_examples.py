@@ -53,7 +53,7 @@ def moved(model: PreTrainedModel, by: float = 0.02) -> PreTrainedModel:
 def ready(limit: int | None = None, **settings: Any) -> Preference:
     """The task with the built-in tokenizer."""
     task = Preference(**settings)
-    task.use(AutoTokenizer.from_pretrained(resolve_path(STARTER)), limit)
+    task.set_tokenizer(AutoTokenizer.from_pretrained(resolve_path(STARTER)), limit)
     return task
 
 

@@ -26,7 +26,7 @@ WORDS = "red blue green gold grey pink teal plum sand rust".split()
 def records(task: Instruction, model: Any) -> list[dict[str, Any]]:
     """23 records of uneven length; the answer of every third is what the model says, so that it counts as right."""
     found = [{"prompt": " ".join(WORDS[: i % 7 + 1]) + f" {i}", "completion": WORDS[i % 10]} for i in range(23)]
-    said = task.answered(model, range(23), found)
+    said = task.generate_predictions(model, range(23), found)
     return [
         {**r, "completion": s["prediction"] if i % 3 == 0 else r["completion"]}
         for i, (r, s) in enumerate(zip(found, said, strict=True))
@@ -38,7 +38,7 @@ def main(devices: int, batch_size: int, target: Path) -> None:
     torch.set_num_threads(1)
     tokenizer = load_tokenizer(STARTER)
     task = Instruction(format="prompt_completion", max_new_tokens=8)
-    task.use(tokenizer, 128)
+    task.set_tokenizer(tokenizer, 128)
     model = load_model(STARTER, tokenizer, head="causal", options={})
     rows = records(task, model)
     encoded = [task.encode(record, row) for row, record in enumerate(rows)]
@@ -48,7 +48,7 @@ def main(devices: int, batch_size: int, target: Path) -> None:
         task, batch_size=8, eval_batch_size=batch_size, micro_tokens=60, seed=1, packed=False, workers=0,
     )  # fmt: skip
     module = FineTuner(model, task, optimizer=lambda p: torch.optim.SGD(p, 0.1), schedule=lambda step: 1.0)
-    module.val_answers = GenerationEvaluator(task, task.tally, rows, set(range(1, 23)))
+    module.val_answers = GenerationEvaluator(task, task.totals, rows, set(range(1, 23)))
     trainer = L.Trainer(
         accelerator="cpu", devices=devices, logger=False, enable_checkpointing=False, enable_progress_bar=False,
         enable_model_summary=False, use_distributed_sampler=False,

@@ -25,7 +25,7 @@ MANY = [
 def ready(tokenizer, records=RECORDS, limit=None, **options):
     task = Classification("text", "label", **options)
     task.fit(records)
-    task.use(tokenizer, limit)
+    task.set_tokenizer(tokenizer, limit)
     return task
 
 
@@ -94,7 +94,7 @@ def test_long_texts_are_cut_to_the_limit_and_counted(make_tokenizer):
     task = ready(tokenizer, limit=64, max_tokens=5)
     micro = laid_out(task)
     assert task.limit == 5
-    assert task.truncated == 1  # "a short scene" fits exactly with its two marks
+    assert task.truncated_count == 1  # "a short scene" fits exactly with its two marks
     assert micro.ids[2].tolist() == [2, *tokenizer("the film was", add_special_tokens=False)["input_ids"], 3]
 
 
@@ -144,10 +144,10 @@ def test_the_loss_of_a_step_is_the_weighted_mean_of_torch_however_it_is_cut(weig
 
 def test_a_filler_adds_nothing_but_keeps_the_graph(make_tokenizer):
     for task in (ready(make_tokenizer()), ready(make_tokenizer(), MANY, multilabel=True)):
-        logits = torch.ones(1, len(task.labels), requires_grad=True)
-        loss = task.loss_sum(logits, task.collate([task.filler()]))
+        logits = torch.ones(1, len(task.label_names), requires_grad=True)
+        loss = task.loss_sum(logits, task.collate([task.padding_example()]))
         loss.backward()
-        assert task.filler().loss_weight == 0
+        assert task.padding_example().loss_weight == 0
         assert loss.item() == 0
         assert logits.grad.abs().sum() == 0
 
@@ -172,12 +172,12 @@ def test_balanced_multilabel_weights_give_the_rare_yes_the_say_of_the_common_no(
 
 def test_predictions_name_label_prediction_and_probabilities(make_tokenizer):
     task = ready(make_tokenizer())
-    micro = task.collate([task.encode(RECORDS[0], 5), task.filler()])
+    micro = task.collate([task.encode(RECORDS[0], 5), task.padding_example()])
     logits = torch.tensor([[0.0, 1.0, 3.0], [0.0, 0.0, 0.0]])
     (found,) = task.predictions(None, micro, logits, RECORDS[:1])
     assert (found["row"], found["label"], found["prediction"]) == (5, "pos", "pos")
     expected = logits[0].softmax(0).tolist()
-    assert found["probabilities"] == pytest.approx(dict(zip(task.labels, expected, strict=True)))
+    assert found["probabilities"] == pytest.approx(dict(zip(task.label_names, expected, strict=True)))
 
 
 def test_multilabel_predictions_are_lists_cut_at_the_threshold(make_tokenizer):
@@ -193,6 +193,6 @@ def test_scores_have_the_promised_names(multilabel, make_tokenizer):
     records = MANY if multilabel else RECORDS
     task = ready(make_tokenizer(), records, multilabel=multilabel)
     scores = task.scores()
-    scores.update(torch.randn(4, len(task.labels)), laid_out(task, records))
+    scores.update(torch.randn(4, len(task.label_names)), laid_out(task, records))
     assert set(scores.compute()) == set(task.score_names)
     assert task.description.monitor.removeprefix("val/") in task.score_names

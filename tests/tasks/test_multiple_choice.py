@@ -34,27 +34,27 @@ def row(number: int, wanted: str, said: str, labels: tuple[str, ...] = (), **mor
     [(1, "sad"), ("sad", "sad"), ("B", "sad"), (None, "sad"), (None, "B"), ("Sad.", "sad"), (1, "so sad, really")],
 )
 def test_the_right_choice_is_named_by_text_letter_place_or_answer(label: Any, answer: str) -> None:
-    assert Choices.read(MOODS, label, answer).right == 1
+    assert Choices.from_columns(MOODS, label, answer).correct_index == 1
 
 
 def test_choices_in_the_layout_of_text_and_label_lists_are_read() -> None:
-    found = Choices.read({"text": MOODS, "label": ["1", "2", "3"]}, "3", "angry")
+    found = Choices.from_columns({"text": MOODS, "label": ["1", "2", "3"]}, "3", "angry")
 
-    assert (found.texts, found.right) == (tuple(MOODS), 2)
+    assert (found.texts, found.correct_index) == (tuple(MOODS), 2)
 
 
 def test_an_answer_means_a_choice_only_where_it_says_nothing_else() -> None:
-    found = Choices.read(MOODS, None, "sad")
+    found = Choices.from_columns(MOODS, None, "sad")
 
-    assert [found.meant(said) for said in ("Sad", " sad.\n", '"sad"', "not sad", "sad angry", "", "B")] == [
+    assert [found.chosen_index(said) for said in ("Sad", " sad.\n", '"sad"', "not sad", "sad angry", "", "B")] == [
         1, 1, 1, None, None, None, None,
     ]  # fmt: skip
 
 
 def test_where_the_written_answer_is_a_letter_letters_are_meant() -> None:
-    found = Choices.read(["a cat", "a dog"], 1, "B")
+    found = Choices.from_columns(["a cat", "a dog"], 1, "B")
 
-    assert [found.meant(said) for said in ("B", "(b)", "A.", "a dog", "C")] == [1, 1, 0, None, None]
+    assert [found.chosen_index(said) for said in ("B", "(b)", "A.", "a dog", "C")] == [1, 1, 0, None, None]
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_where_the_written_answer_is_a_letter_letters_are_meant() -> None:
 )
 def test_choices_that_say_nothing_are_refused(choices: Any, label: Any, match: str) -> None:
     with pytest.raises(DataError, match=match):
-        Choices.read(choices, label, "red")
+        Choices.from_columns(choices, label, "red")
 
 
 def test_a_bad_choice_is_refused_when_the_record_is_encoded_so_that_its_line_is_told() -> None:
@@ -80,7 +80,7 @@ def test_a_bad_choice_is_refused_when_the_record_is_encoded_so_that_its_line_is_
     task = Instruction()
     good, bad = record("sad", choices=MOODS), record("sad", choices=MOODS, label="glad")
     task.fit([good, bad])
-    task.use(load_tokenizer({"path": "package:tunelab.starter/model"}), 128)
+    task.set_tokenizer(load_tokenizer({"path": "package:tunelab.starter/model"}), 128)
 
     assert task.encode(good, 0) is not None
     with pytest.raises(DataError, match="the label 'glad' is none of the choices"):
@@ -92,7 +92,7 @@ def test_the_classes_are_the_choices_where_all_records_share_them_else_their_pla
     differing = collect_answer_classes([talk("sad", choices=MOODS), talk("x", choices=["x", "y"])])
 
     assert same == AnswerClasses(("angry", "happy", "sad"))
-    assert differing == AnswerClasses(("1", "2", "3"), closed=False)
+    assert differing == AnswerClasses(("1", "2", "3"), named_by_choice=False)
     assert collect_answer_classes([talk("sad")]) == AnswerClasses()
 
 
@@ -123,7 +123,7 @@ def test_accuracy_and_f1_are_scikit_learns_on_the_written_predictions(pairs: lis
         rows = [row(i, wanted, said, labels, **extra[i]) for i, (wanted, said) in enumerate(pairs)]
         tally = AnswerTotals(AnswerClasses(tuple(sorted(MOODS))))
 
-        found = tally.scores(tally.total(rows))
+        found = tally.to_metrics(tally.sum_vectors(rows))
 
         real = [line["label"] for line in rows]
         guessed = ["(unmatched)" if line["choice"] is None else line["choice"] for line in rows]
@@ -133,7 +133,7 @@ def test_accuracy_and_f1_are_scikit_learns_on_the_written_predictions(pairs: lis
         assert found["f1"] == pytest.approx(wanted_f1)
         assert found["unmatched"] == guessed.count("(unmatched)")
         wanted_precision = precision_score(real, guessed, labels=names, average=None, zero_division=0)
-        assert [line["precision"] for line in tally.by_class(tally.total(rows))] == pytest.approx(
+        assert [line["precision"] for line in tally.by_class(tally.sum_vectors(rows))] == pytest.approx(
             list(wanted_precision)
         )
 
@@ -146,9 +146,9 @@ def test_where_choices_differ_f1_is_scikit_learns_over_their_places(pairs: list[
     for number, (right, said) in enumerate(pairs):
         texts = [f"{word} {number}" for word in MOODS]
         rows.append(row(number, texts[right], [*texts, "none"][said], choices=texts, label=right))
-    tally = AnswerTotals(AnswerClasses.places(3))
+    tally = AnswerTotals(AnswerClasses.by_position(3))
 
-    found = tally.scores(tally.total(rows))
+    found = tally.to_metrics(tally.sum_vectors(rows))
 
     real, guessed = [right for right, _ in pairs], [said for _, said in pairs]
     assert found["accuracy"] == pytest.approx(accuracy_score(real, guessed))
@@ -159,7 +159,9 @@ def test_where_choices_differ_f1_is_scikit_learns_over_their_places(pairs: list[
 def test_the_classes_of_a_run_are_kept_for_later_use() -> None:
     task, other = Instruction(), Instruction()
     task.fit([record("sad", choices=MOODS), record("x", choices=["x", "y"])])
-    other._sort_into(AnswerClasses(**{"names": tuple(task.tally.classes.names), "closed": task.tally.classes.closed}))
+    other._set_answer_classes(
+        AnswerClasses(tuple(task.totals.classes.names), named_by_choice=task.totals.classes.named_by_choice)
+    )
 
     assert task.answer_names == other.answer_names
     assert {"accuracy", "f1", "unmatched"} <= {*task.answer_names}

@@ -25,8 +25,8 @@ LONG = {"prompt": "Say " + "red " * 40, "chosen": "red red", "rejected": "blue b
 
 def loader(task: Preference, examples: list, *, micro_tokens: int, rank: int = 0, world: int = 1) -> BatchLoader:
     return BatchLoader(
-        examples, collate=task.collate, filler=task.filler(), batch_size=len(examples), micro_tokens=micro_tokens,
-        packed=task.packed, seed=3, rank=rank, world_size=world,
+        examples, collate=task.collate, filler=task.padding_example(), batch_size=len(examples),
+        micro_tokens=micro_tokens, packed=task.packed, seed=3, rank=rank, world_size=world,
     )  # fmt: skip
 
 
@@ -67,7 +67,7 @@ def test_the_gradient_is_that_of_the_paper_however_a_step_is_cut_or_shared(packe
     reference = starter_model()
     model = moved(copy.deepcopy(reference))
     task = ready()
-    examples = task.complete(reference, encoded(task, ROWS), 10**6)
+    examples = task.add_reference(reference, encoded(task, ROWS), 10**6)
     wanted = plain_gradient(task, model, reference, examples)
     if packed:
         assert supports_packing(model, DOCUMENT_KERNEL)
@@ -102,11 +102,11 @@ def test_no_pass_of_padded_pairs_holds_more_tokens_than_allowed() -> None:
 def test_the_reference_is_the_same_in_any_layout_and_every_answer_has_its_own() -> None:
     model, task = starter_model(), ready()
     examples = encoded(task, ROWS)
-    padded = task.complete(model, examples, 10**6)
-    alone = task.complete(model, examples, 1)
+    padded = task.add_reference(model, examples, 10**6)
+    alone = task.add_reference(model, examples, 1)
     assert supports_packing(model, DOCUMENT_KERNEL)
     task.packed = True
-    packed = task.complete(model, examples, 300)
+    packed = task.add_reference(model, examples, 300)
 
     for one, other, third in zip(padded, alone, packed, strict=True):
         assert one.reference_logprobs == pytest.approx(other.reference_logprobs, abs=1e-4)
@@ -116,7 +116,7 @@ def test_the_reference_is_the_same_in_any_layout_and_every_answer_has_its_own() 
 
 def test_before_training_every_reward_is_zero_and_the_loss_is_that_of_a_coin() -> None:
     model, task = starter_model(), ready()
-    micro = task.collate(task.complete(model, encoded(task, ROWS), 10**6))
+    micro = task.collate(task.add_reference(model, encoded(task, ROWS), 10**6))
     scores = task.scores()
 
     scores.update(task.logits(model, micro), micro)
@@ -131,7 +131,7 @@ def test_scores_are_means_over_pairs_and_know_no_filler() -> None:
     task = ready(beta=0.5)
     examples = [replace(e, reference_logprobs=(-1.0, -2.0)) for e in encoded(task, 2)]
     scores = task.scores()
-    for part in ([examples[0], task.filler()], [examples[1]]):
+    for part in ([examples[0], task.padding_example()], [examples[1]]):
         micro = task.collate(part)
         logits = torch.tensor([[3.0, -2.0]] + [[9.0, 1.0]] * (len(part) - 1)) if len(part) > 1 else None
         scores.update(torch.tensor([[-1.0, 0.0]]) if logits is None else logits, micro)
@@ -150,7 +150,7 @@ def test_scores_are_means_over_pairs_and_know_no_filler() -> None:
 def test_predictions_are_the_rewards_of_each_pair() -> None:
     task = ready()
     examples = [replace(example, reference_logprobs=(-1.0, -2.0)) for example in encoded(task, 2)]
-    micro = task.collate([*examples, task.filler()])
+    micro = task.collate([*examples, task.padding_example()])
 
     found = task.predictions(None, micro, torch.tensor([[3.0, -2.0], [-1.0, 0.0], [5.0, 5.0]]), pairs("train", 2))
 
@@ -197,7 +197,7 @@ def test_a_cut_prompt_stays_the_same_for_both_answers() -> None:
     bos = int(chosen[0] == task.tokenizer.bos_token_id)
     assert short_chosen == chosen[:bos] + chosen[bos + 20 :]
     assert short_rejected == rejected[:bos] + rejected[bos + 20 :]
-    assert tight.truncated == 1
+    assert tight.truncated_count == 1
 
 
 def test_answers_cut_until_they_no_longer_differ_are_dropped() -> None:
@@ -233,7 +233,7 @@ def test_smoothing_of_a_loss_that_has_none_is_refused() -> None:
 
 def test_a_filler_adds_nothing_to_the_loss_and_keeps_the_graph() -> None:
     model, task = starter_model(), ready()
-    micro = task.collate([task.filler()])
+    micro = task.collate([task.padding_example()])
 
     loss = task.loss_sum(task.logits(model, micro), micro)
 

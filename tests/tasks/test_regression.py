@@ -21,7 +21,7 @@ RECORDS = [
 def ready(tokenizer, target=("x", "y"), **options):
     task = Regression("text", target, **options)
     task.fit(RECORDS)
-    task.use(tokenizer, None)
+    task.set_tokenizer(tokenizer, None)
     return task
 
 
@@ -67,7 +67,7 @@ def test_perfect_predictions_come_back_in_the_units_of_the_user(make_tokenizer):
 
 def test_one_target_is_a_plain_number_and_a_filler_has_no_prediction(make_tokenizer):
     task = ready(make_tokenizer(), target="x")
-    micro = task.collate([task.encode(RECORDS[0], 4), task.filler()])
+    micro = task.collate([task.encode(RECORDS[0], 4), task.padding_example()])
     (found,) = task.predictions(None, micro, micro.targets, RECORDS[:1])
     assert found == {"row": 4, "text": "good film", "target": 9.0, "prediction": pytest.approx(9.0)}
 
@@ -78,7 +78,7 @@ def test_the_loss_of_a_step_is_the_mean_squared_error_however_it_is_cut(make_tok
     logits = torch.randn(3, 2, generator=torch.Generator().manual_seed(0))
     cut = [slice(0, 1), slice(1, 3)]
     total = sum(task.loss_sum(logits[part], task.collate(examples[part])) for part in cut)
-    filler = task.loss_sum(logits[:1], task.collate([task.filler()]))
+    filler = task.loss_sum(logits[:1], task.collate([task.padding_example()]))
     targets = task.collate(examples).targets
     assert filler == 0
     torch.testing.assert_close(total / 3, torch.nn.functional.mse_loss(logits, targets))
@@ -118,7 +118,7 @@ def test_an_exported_encoder_gives_values_in_the_units_of_the_user(family, make_
     model, micro = make_model(family, **task.head_options()), laid_out(task)
     with torch.no_grad():
         wanted = task.logits(model, micro) * torch.tensor(task.std) + torch.tensor(task.mean)
-        assert task.finish(model) is None
+        assert task.finalize_model(model) is None
         model.save_pretrained(tmp_path)
         reloaded = AutoModelForSequenceClassification.from_pretrained(tmp_path, dtype=torch.float32).eval()
         found = torch.cat([reloaded(input_ids=micro.ids[i : i + 1, :n]).logits for i, n in enumerate(micro.lengths)])
@@ -134,7 +134,7 @@ def test_a_head_without_bias_stays_and_the_config_tells_how_to_read_it(family, m
     model, micro = make_model(family, **task.head_options()), laid_out(task)
     with torch.no_grad():
         before = task.logits(model, micro)
-        warning = task.finish(model)
+        warning = task.finalize_model(model)
         model.save_pretrained(tmp_path)
         reloaded = AutoModelForSequenceClassification.from_pretrained(tmp_path, dtype=torch.float32).eval()
         torch.testing.assert_close(task.logits(reloaded, micro), before)
@@ -146,5 +146,5 @@ def test_raw_targets_need_no_folding_and_no_warning(make_model, make_tokenizer):
     task = ready(make_tokenizer(), standardise=False)
     model = make_model("llama", **task.head_options())
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    assert task.finish(model) is None
+    assert task.finalize_model(model) is None
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())

@@ -89,13 +89,13 @@ def test_no_more_rows_are_answered_than_asked_for_and_they_stay_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[list[int]] = []
-    real = Instruction.answered
+    real = Instruction.generate_predictions
 
     def noting(self: Instruction, model: Any, rows: list[int], records: Any) -> list[dict[str, Any]]:
         asked.append(list(rows))
         return real(self, model, rows, records)
 
-    monkeypatch.setattr(Instruction, "answered", noting)
+    monkeypatch.setattr(Instruction, "generate_predictions", noting)
     more = ["eval.generate_rows=3", "eval.test_rows=2", "eval.batch_size=100", "max_epochs=3"]
     fine_tune(settings(*given(tmp_path, *more)), tmp_path / "run")
 
@@ -111,7 +111,7 @@ def test_no_text_is_kept_in_validation(tmp_path: Path, monkeypatch: pytest.Monke
         """A prediction that can be told from every other dict."""
 
     left: list[int] = []
-    real, compute = Instruction.answered, GenerationEvaluator.compute
+    real, compute = Instruction.generate_predictions, GenerationEvaluator.compute
 
     def marked(self: Instruction, *args: Any) -> list[dict[str, Any]]:
         return [Judged(row) for row in real(self, *args)]
@@ -121,7 +121,7 @@ def test_no_text_is_kept_in_validation(tmp_path: Path, monkeypatch: pytest.Monke
         left.append(sum(isinstance(found, Judged) for found in gc.get_objects()))
         return compute(self)
 
-    monkeypatch.setattr(Instruction, "answered", marked)
+    monkeypatch.setattr(Instruction, "generate_predictions", marked)
     monkeypatch.setattr(GenerationEvaluator, "compute", counting)
     fine_tune(settings(*given(tmp_path, "test=false", "save=false")), tmp_path / "run")
 

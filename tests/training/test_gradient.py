@@ -58,7 +58,7 @@ def loader(packed: bool, micro_tokens: int, batch_size: int, rank: int = 0, worl
     task = Instruction()
     task.packed = packed
     return BatchLoader(
-        uneven_examples(), collate=task.collate, filler=task.filler(), batch_size=batch_size,
+        uneven_examples(), collate=task.collate, filler=task.padding_example(), batch_size=batch_size,
         micro_tokens=micro_tokens, packed=packed, shuffle=True, seed=3, rank=rank, world_size=world,
     )  # fmt: skip
 

@@ -40,7 +40,8 @@ def gradients(family: str, packing: bool | str, attention: str = "auto") -> tupl
     task = Instruction()
     task.packed = enable_packing(model, packing=packing, attention=attention, kernels=[], at_work=nullcontext)
     step = next(iter(BatchLoader(
-        uneven(), collate=task.collate, filler=task.filler(), batch_size=18, micro_tokens=70, packed=task.packed,
+        uneven(), collate=task.collate, filler=task.padding_example(), batch_size=18, micro_tokens=70,
+        packed=task.packed,
     )))  # fmt: skip
     for micro in step.micro_batches:
         (task.loss_sum(task.logits(model, micro), micro) / step.loss_weight).backward()

@@ -321,7 +321,7 @@ def read_splits(
     """
     given, mixed = list_sources(settings), settings.get("mix") is not None
     if mixed:
-        task.expect_mix()
+        task.expect_mixture()
     parts = [
         read_source_fold(source, task, turn, seed) if turn else read_source(source, task, seed=seed) for source in given
     ]
@@ -398,7 +398,7 @@ def encode_split(
     Raises:
         DataError: Naming every record that cannot be used, or a split in which none is left.
     """
-    task.truncated = 0
+    task.truncated_count = 0
     numbers = iter(range(len(split.rows)))
     store = TokenWriter(split.scratch) if split.scratch else None
     kept: list[Example] = []
@@ -425,7 +425,7 @@ def encode_split(
     counts: dict[str, int | float] = {
         "rows": len(split.rows),
         "dropped": len(split.rows) - len(examples),
-        "truncated": task.truncated,
+        "truncated": task.truncated_count,
         "tokens": tokens,
         "supervised": supervised,
         "longest": longest,

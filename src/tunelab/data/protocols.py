@@ -18,7 +18,7 @@ class RecordTask(Protocol):
     def has_classes(self) -> bool:
         """Whether `stratum` gives anything; where not, no record is read for it."""
 
-    def expect_mix(self) -> None:
+    def expect_mixture(self) -> None:
         """Be ready for the records of several sources."""
 
     def named_columns(self) -> list[tuple[str, str]]:
@@ -40,12 +40,12 @@ class EncodingTask(RecordTask, Protocol):
     Attributes:
         limit: Longest sequence in tokens, or None.
         too_long: What happens to a longer one: "drop" or "truncate_prompt".
-        truncated: Records shortened since this was last set to 0.
+        truncated_count: Records shortened since this was last set to 0.
     """
 
     limit: int | None
     too_long: str
-    truncated: int
+    truncated_count: int
 
     def encode(self, record: Record, row: int) -> Example | None:
         """The example of a record; None drops it."""

@@ -162,7 +162,7 @@ def predict_labels(
     ]
     kind, rule = ensemble_rule(ensemble)
     logits = torch.from_numpy(rule.combine(kind.spoken(said)))
-    for place, answer in zip(usable, task.spoken(logits), strict=True):
+    for place, answer in zip(usable, task.decode_logits(logits), strict=True):
         found[place] = answer
     return found
 

@@ -321,4 +321,4 @@ def rows_to_answer(trained: TrainedRun, split: Split) -> list[int]:
 def generate_answers(trained: TrainedRun, speaker: Any, split: Split, rows: Sequence[int]) -> list[dict[str, Any]]:
     """Answers of a model, or of several as one, judged; lines of predictions.jsonl."""
     with trained.use():
-        return trained.task.answered(speaker, rows, [split.rows[row] for row in rows])
+        return trained.task.generate_predictions(speaker, rows, [split.rows[row] for row in rows])

@@ -72,7 +72,7 @@ def write_adapter_export(trained: TrainedRun, target: Path) -> TargetScale | Non
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         plain = merge_adapter_weights(trained.adapter, trained.tokenizer)
-        if warning := trained.task.finish(plain.model):
+        if warning := trained.task.finalize_model(plain.model):
             console.say(warning)
         config = plain.model.config
         scale = (config.target_mean, config.target_std) if hasattr(config, "target_mean") else None
@@ -143,7 +143,7 @@ def probe_trained_model(trained: TrainedRun) -> ExportProbe:
         request["messages"] = [{"role": "user", "content": PROBE_TEXT}]
         return ExportProbe(ids, len(prompt), outputs.float().cpu(), request)
     ids = trained.tokenizer(PROBE_TEXT)["input_ids"]
-    filler = task.filler()
+    filler = task.padding_example()
     micro = task.collate([Example(list(ids), filler.target, 0, 0)])
     outputs = task.logits(model, micro_to_device(micro, model.device)).float().cpu()
     mean, std = getattr(task, "mean", None), getattr(task, "std", None)

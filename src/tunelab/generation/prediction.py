@@ -19,10 +19,10 @@ InputRecords = Sequence[Mapping[str, Any]]
 class PromptTask(Protocol):
     """A task that turns records without answers into prompts and answers them."""
 
-    def question(self, record: Mapping[str, Any], row: int) -> Example:
+    def encode_prompt(self, record: Mapping[str, Any], row: int) -> Example:
         """The prompt of a record; raises DataError if it cannot be used."""
 
-    def answer(self, model: PreTrainedModel, examples: Sequence[Example]) -> list[Prediction]:
+    def answer_prompts(self, model: PreTrainedModel, examples: Sequence[Example]) -> list[Prediction]:
         """A prediction for each prompt, in their order."""
 
 
@@ -74,7 +74,7 @@ def predict_window(trained: Predictor, records: InputRecords, batch_tokens: int,
     with trained.use():
         for batch in batch_questions(asked, batch_tokens):
             speaker = trained.model if model is None else model
-            for example, said in zip(batch, trained.task.answer(speaker, batch), strict=True):
+            for example, said in zip(batch, trained.task.answer_prompts(speaker, batch), strict=True):
                 found[example.row] = said
     return found
 
@@ -85,7 +85,7 @@ def encode_questions(trained: Predictor, records: InputRecords) -> tuple[list[Ex
     asked: list[Example] = []
     for place, record in enumerate(records):
         try:
-            asked.append(trained.task.question(record, place))
+            asked.append(trained.task.encode_prompt(record, place))
         except DataError as fault:
             found[place] = {"prediction": None, "error": str(fault)}
     return asked, found

@@ -63,19 +63,19 @@ class Task(ABC):
     description: ClassVar[TaskDescription]
     score_names: Sequence[str]
     answer_names: Sequence[str] = ()
-    needs_reference: ClassVar[bool] = False  # whether `complete` asks the untrained model
-    speaks_untrained: ClassVar[bool] = False  # whether scores of the model before training say something
+    needs_reference: ClassVar[bool] = False  # whether `add_reference` runs the untrained model
+    scores_untrained: ClassVar[bool] = False  # whether scores of the model before training say something
     limit: int | None = None  # longest sequence in tokens
     too_long: str = "drop"  # what happens to a longer one; "truncate_prompt" shortens it
-    truncated: int = 0  # records shortened since this was last set to 0, for the data report
+    truncated_count: int = 0  # records shortened since this was last set to 0, for the data report
 
     def fit(self, train: Sequence[Record]) -> None:
         """Learn what must be known from the training split alone: label names, weights, target scale."""
 
-    def expect_mix(self) -> None:
+    def expect_mixture(self) -> None:
         """Be ready for the records of several sources, before `fit`: each shows by its columns how it is laid out."""
 
-    def use(self, tokenizer: PreTrainedTokenizerBase, limit: int | None) -> None:
+    def set_tokenizer(self, tokenizer: PreTrainedTokenizerBase, limit: int | None) -> None:
         """Take the tokenizer and the longest allowed sequence, in tokens, before `encode` is called."""
         self.tokenizer = tokenizer
         self.limit = limit
@@ -125,7 +125,9 @@ class Task(ABC):
             DataError: If the record cannot be used; the caller adds file and line.
         """
 
-    def complete(self, model: PreTrainedModel, examples: Sequence[Example], micro_tokens: int) -> Sequence[Example]:
+    def add_reference(
+        self, model: PreTrainedModel, examples: Sequence[Example], micro_tokens: int
+    ) -> Sequence[Example]:
         """Add to examples what the untrained model says of them; called once, without gradient and dropout.
 
         Args:
@@ -136,7 +138,7 @@ class Task(ABC):
         return examples
 
     @abstractmethod
-    def filler(self) -> Example:
+    def padding_example(self) -> Example:
         """An example that teaches nothing (loss weight 0, row -1), for a rank left without rows in a step."""
 
     @abstractmethod
@@ -173,11 +175,13 @@ class Task(ABC):
             records: The records behind `micro.row_indices`, in the same order.
         """
 
-    def asks(self, record: Record) -> bool:
+    def has_prompt(self, record: Record) -> bool:
         """Whether a record asks something that can be answered by generation."""
         return False
 
-    def answered(self, model: PreTrainedModel, rows: Sequence[int], records: Sequence[Record]) -> list[dict[str, Any]]:
+    def generate_predictions(
+        self, model: PreTrainedModel, rows: Sequence[int], records: Sequence[Record]
+    ) -> list[dict[str, Any]]:
         """Predictions for records by generation alone, in their order.
 
         Args:
@@ -187,7 +191,7 @@ class Task(ABC):
         """
         return []
 
-    def question(self, record: Record, row: int) -> Example:
+    def encode_prompt(self, record: Record, row: int) -> Example:
         """An example to be answered, of a record that need not say what is right.
 
         Raises:
@@ -196,16 +200,16 @@ class Task(ABC):
         """
         raise ConfigError(f"a model of data.task={self.name} answers nothing")
 
-    def answer(self, model: PreTrainedModel, examples: Sequence[Example]) -> list[dict[str, Any]]:
+    def answer_prompts(self, model: PreTrainedModel, examples: Sequence[Example]) -> list[dict[str, Any]]:
         """What a trained model says to questions: `prediction` and what belongs to it, plain values, in their order."""
         raise ConfigError(f"a model of data.task={self.name} answers nothing")
 
     def state(self) -> dict[str, Any]:
-        """What `fit` and `use` have learned, plain values, so that a trained model is used without its data."""
+        """What `fit` and `set_tokenizer` have learned, as plain values, for a use of the model without its data."""
         return {}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Take what `state` gave, in place of `fit`; before `use`."""
+        """Take what `state` gave, in place of `fit`; before `set_tokenizer`."""
 
     def summary(self, predictions: Sequence[Mapping[str, Any]]) -> dict[str, float]:
         """Scores that need the whole set of predictions, by bare name (exact match over generated answers)."""
@@ -215,7 +219,7 @@ class Task(ABC):
         """Scores too wide for a flat file, from the whole set of predictions; plain JSON values."""
         return {}
 
-    def finish(self, model: PreTrainedModel) -> str | None:
+    def finalize_model(self, model: PreTrainedModel) -> str | None:
         """Make the trained model speak for itself before it is exported; a warning for the user, if any."""
         return None
 
@@ -236,7 +240,7 @@ class SourceScores(nn.Module):
     def __init__(self, make: Callable[[], Scores], sources: Sequence[str] = (), scored: Sequence[str] = ()) -> None:
         super().__init__()
         self.sources, self.names = sources, list(scored)
-        self.each = nn.ModuleList(make() for _ in self.names)
+        self.per_source = nn.ModuleList(make() for _ in self.names)
 
     def update(self, logits: Tensor, micro: MicroBatch) -> None:
         """Take in a micro-batch, all of whose records come from one source.
@@ -250,18 +254,18 @@ class SourceScores(nn.Module):
         if len(held) > 1:
             raise ValueError(f"a micro-batch mixes the sources {', '.join(sorted(held))}")
         for name in held:
-            self._of(name).update(logits, micro)
+            self._scores_of(name).update(logits, micro)
 
     def compute(self) -> dict[str, float]:
         """`NAME/loss` of each source, over all ranks."""
-        return {f"{name}/loss": self._of(name).compute()["loss"] for name in self.names}
+        return {f"{name}/loss": self._scores_of(name).compute()["loss"] for name in self.names}
 
     def reset(self) -> None:
         """Forget everything."""
         for name in self.names:
-            self._of(name).reset()
+            self._scores_of(name).reset()
 
-    def _of(self, name: str) -> Scores:
-        found = self.each[self.names.index(name)]
+    def _scores_of(self, name: str) -> Scores:
+        found = self.per_source[self.names.index(name)]
         assert isinstance(found, Scores)
         return found

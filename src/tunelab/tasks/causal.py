@@ -33,7 +33,7 @@ class CausalTask(Task):
         columns: Our name of a column -> the user's name of it.
         max_new_tokens: Longest generated answer.
         packed: Whether `collate` lays rows end to end; set once the model is known to take them.
-        origin: Where the chat template came from, in words.
+        template_origin: Where the chat template came from, in words.
     """
 
     head: ClassVar[str] = "causal"
@@ -45,7 +45,7 @@ class CausalTask(Task):
         self.template_name = template
         self.learned_template = ""  # of a model trained before, wherever it was read from then
         self.packed = False
-        self.origin = ""
+        self.template_origin = ""
         self._heads: WeakKeyDictionary[PreTrainedModel, SupervisedHead] = WeakKeyDictionary()
 
     @override
@@ -53,16 +53,16 @@ class CausalTask(Task):
         return [(f"data.columns.{ours}", theirs) for ours, theirs in self.columns.items()]
 
     @override
-    def use(self, tokenizer: PreTrainedTokenizerBase, limit: int | None) -> None:
-        super().use(tokenizer, limit)
+    def set_tokenizer(self, tokenizer: PreTrainedTokenizerBase, limit: int | None) -> None:
+        super().set_tokenizer(tokenizer, limit)
         if self.learned_template:
             tokenizer.chat_template = self.learned_template
         self.template = ChatTemplate(tokenizer, "auto" if self.learned_template else self.template_name)
-        self.origin = self.template.origin
+        self.template_origin = self.template.origin
 
     @override
     def data_summary(self, sources: DataSplits) -> dict[str, Any]:
-        return {"format": self.format, "template": self.origin} if self.origin else {}
+        return {"format": self.format, "template": self.template_origin} if self.template_origin else {}
 
     @override
     def state(self) -> dict[str, Any]:
@@ -73,7 +73,7 @@ class CausalTask(Task):
         self.format, self.learned_template = str(state["format"]), str(state["template"])
 
     @override
-    def question(self, record: Record, row: int) -> Example:
+    def encode_prompt(self, record: Record, row: int) -> Example:
         asked = read_question(record, self.format, self.columns)
         # of plain text the model says what follows, so it is not closed
         ids = self.template.encode(asked)[0][:-1] if isinstance(asked, str) else self.template.reply_ids(asked)
@@ -82,15 +82,17 @@ class CausalTask(Task):
         return Example(ids, [IGNORE] * len(ids), 0, row)
 
     @override
-    def answer(self, model: PreTrainedModel, examples: Sequence[Example]) -> list[dict[str, Any]]:
+    def answer_prompts(self, model: PreTrainedModel, examples: Sequence[Example]) -> list[dict[str, Any]]:
         asked = [example.ids for example in examples]
-        return [{"prediction": text} for text in self.texts(model, asked)]
+        return [{"prediction": text} for text in self.generate_texts(model, asked)]
 
-    def texts(self, model: PreTrainedModel, prompts: Sequence[Sequence[int]]) -> list[str]:
+    def generate_texts(self, model: PreTrainedModel, prompts: Sequence[Sequence[int]]) -> list[str]:
         """Greedy answers to prompts, blank ends removed."""
-        return [text for text, _ in self.said(model, prompts)]
+        return [text for text, _ in self.generate_answers(model, prompts)]
 
-    def said(self, model: PreTrainedModel, prompts: Sequence[Sequence[int]]) -> list[tuple[str, GeneratedAnswer]]:
+    def generate_answers(
+        self, model: PreTrainedModel, prompts: Sequence[Sequence[int]]
+    ) -> list[tuple[str, GeneratedAnswer]]:
         """Greedy answers to prompts, blank ends removed, and how each came to its end."""
         if not prompts:  # a micro-batch of plain text asks nothing
             return []
@@ -99,7 +101,7 @@ class CausalTask(Task):
         return [(str(text).strip(), answer) for text, answer in zip(texts, answers, strict=True)]
 
     @override
-    def filler(self) -> Example:
+    def padding_example(self) -> Example:
         return Example([0], [IGNORE], 0, -1)
 
     @override

@@ -31,7 +31,7 @@ class Classification(SequenceTask):
     """One label per record, or with `multilabel` a list of labels.
 
     Attributes:
-        labels: Class names in the order of the logits, known after `fit`.
+        label_names: Class names in the order of the logits, known after `fit`.
         weights: Weight of each class in the training loss, known after `fit`.
     """
 
@@ -80,7 +80,7 @@ class Classification(SequenceTask):
         self.class_weights = class_weights
         self.threshold = threshold
         self.label_smoothing = label_smoothing
-        self.labels: list[str] = []
+        self.label_names: list[str] = []
         self.weights: list[float] = []
         rest = ("micro_f1",) if multilabel else ("mcc",)
         self.score_names = ("loss", "accuracy", "f1", "precision", "recall", *rest)
@@ -95,7 +95,7 @@ class Classification(SequenceTask):
         faults = []
         for place, record in enumerate(train):
             try:
-                counts.update(self.names(record))
+                counts.update(self.record_labels(record))
             except DataError as fault:
                 faults.append(f"training record {place + 1}: {fault}")
         raise_data_faults(faults)
@@ -105,25 +105,25 @@ class Classification(SequenceTask):
                 f"column {self.label!r} of the training split holds {sorted(counts) or 'no labels'}; there must be "
                 f"at least {least} to tell apart; is it the right column?"
             )
-        self.labels = sort_labels(set(counts))
-        ordered = [counts[name] for name in self.labels]
+        self.label_names = sort_labels(set(counts))
+        ordered = [counts[name] for name in self.label_names]
         if isinstance(self.class_weights, Mapping):
-            self.weights = explicit_weights(self.class_weights, self.labels)
+            self.weights = explicit_weights(self.class_weights, self.label_names)
         elif self.class_weights == "none":
-            self.weights = [1.0] * len(self.labels)
+            self.weights = [1.0] * len(self.label_names)
         else:
             self.weights = (balanced_positive_weights if self.multilabel else balanced_weights)(ordered, len(train))
 
     @override
     def head_options(self) -> dict[str, Any]:
         return {
-            "num_labels": len(self.labels),
-            "id2label": dict(enumerate(self.labels)),
-            "label2id": {name: index for index, name in enumerate(self.labels)},
+            "num_labels": len(self.label_names),
+            "id2label": dict(enumerate(self.label_names)),
+            "label2id": {name: index for index, name in enumerate(self.label_names)},
             "problem_type": "multi_label_classification" if self.multilabel else "single_label_classification",
         }
 
-    def names(self, record: Record) -> list[str]:
+    def record_labels(self, record: Record) -> list[str]:
         """The labels of a record, one unless `multilabel`.
 
         Raises:
@@ -134,16 +134,16 @@ class Classification(SequenceTask):
 
     @override
     def stratum(self, record: Record) -> str | None:
-        return "+".join(sorted(self.names(record)))
+        return "+".join(sorted(self.record_labels(record)))
 
     @override
     def strata(self, record: Record) -> Sequence[str]:
-        return self.names(record)
+        return self.record_labels(record)
 
     @override
     def data_summary(self, sources: DataSplits) -> dict[str, Any]:
         counts = {
-            name: Counter(label for row in split.rows for label in self.names(row))
+            name: Counter(label for row in split.rows for label in self.record_labels(row))
             for name, split in sources.splits.items()
             if split.rows
         }
@@ -152,22 +152,22 @@ class Classification(SequenceTask):
 
     @override
     def target_text(self, record: Record) -> str:
-        return f"{self.label}: {', '.join(self.names(record)) or 'none'}"
+        return f"{self.label}: {', '.join(self.record_labels(record)) or 'none'}"
 
     @override
     def encode(self, record: Record, row: int) -> Example | None:
-        names = self.names(record)
+        names = self.record_labels(record)
         for name in names:
-            if name not in self.labels:
-                raise DataError(unknown_label_message(name, self.labels))
+            if name not in self.label_names:
+                raise DataError(unknown_label_message(name, self.label_names))
         if self.multilabel:
-            return Example(self.ids(record), [int(name in names) for name in self.labels], 1.0, row)
-        index = self.labels.index(names[0])
-        return Example(self.ids(record), index, self.weights[index], row)
+            return Example(self.token_ids(record), [int(name in names) for name in self.label_names], 1.0, row)
+        index = self.label_names.index(names[0])
+        return Example(self.token_ids(record), index, self.weights[index], row)
 
     @override
-    def filler(self) -> Example:
-        return Example([0], [0] * len(self.labels) if self.multilabel else 0, 0.0, -1)
+    def padding_example(self) -> Example:
+        return Example([0], [0] * len(self.label_names) if self.multilabel else 0, 0.0, -1)
 
     @override
     def loss_sum(self, logits: Tensor, micro: MicroBatch) -> Tensor:
@@ -182,7 +182,11 @@ class Classification(SequenceTask):
 
     @override
     def scores(self) -> Scores:
-        return MultilabelScores(self.labels, self.threshold) if self.multilabel else MulticlassScores(self.labels)
+        return (
+            MultilabelScores(self.label_names, self.threshold)
+            if self.multilabel
+            else MulticlassScores(self.label_names)
+        )
 
     @override
     def predictions(
@@ -190,18 +194,20 @@ class Classification(SequenceTask):
     ) -> list[dict[str, Any]]:
         real = micro.row_indices >= 0  # a filler has no record
         found = []
-        for row, record, said in zip(micro.row_indices[real].tolist(), records, self.spoken(logits[real]), strict=True):
-            names = self.names(record)
+        for row, record, said in zip(
+            micro.row_indices[real].tolist(), records, self.decode_logits(logits[real]), strict=True
+        ):
+            names = self.record_labels(record)
             label = sorted(names) if self.multilabel else names[0]
-            found.append({"row": row, **self.told(record), "label": label, **said})
+            found.append({"row": row, **self.record_texts(record), "label": label, **said})
         return found
 
     @override
-    def spoken(self, logits: Tensor) -> list[dict[str, Any]]:
+    def decode_logits(self, logits: Tensor) -> list[dict[str, Any]]:
         wide = logits.float()
         found = []
         for probabilities in (wide.sigmoid() if self.multilabel else wide.softmax(dim=-1)).tolist():
-            named = dict(zip(self.labels, probabilities, strict=True))
+            named = dict(zip(self.label_names, probabilities, strict=True))
             chosen = [name for name, probability in named.items() if probability >= self.threshold]
             best = max(named, key=named.__getitem__)
             found.append({"prediction": chosen if self.multilabel else best, "probabilities": named})
@@ -209,11 +215,11 @@ class Classification(SequenceTask):
 
     @override
     def state(self) -> dict[str, Any]:
-        return {"labels": list(self.labels), "weights": list(self.weights)}
+        return {"labels": list(self.label_names), "weights": list(self.weights)}
 
     @override
     def restore(self, state: Mapping[str, Any]) -> None:
-        self.labels, self.weights = list(state["labels"]), list(state["weights"])
+        self.label_names, self.weights = list(state["labels"]), list(state["weights"])
 
 
 MAX_LISTED_LABELS = 12  # names listed in a message before it stops with a count

@@ -40,7 +40,7 @@ class Instruction(CausalTask):
     """
 
     name: ClassVar[str] = "instruction"
-    speaks_untrained: ClassVar[bool] = True
+    scores_untrained: ClassVar[bool] = True
     description: ClassVar[TaskDescription] = DESCRIPTIONS["instruction"]
     score_names: Sequence[str] = tuple(TOKEN_METRICS)
 
@@ -61,10 +61,10 @@ class Instruction(CausalTask):
         self.columns = {ours: theirs for ours, theirs in (columns or {}).items() if theirs}
         self.mixed = False  # whether each record says by itself what it is
         self.train_on, self.too_long, self.max_new_tokens = train_on, too_long, max_new_tokens
-        self._sort_into(AnswerClasses())
+        self._set_answer_classes(AnswerClasses())
 
     @override
-    def expect_mix(self) -> None:
+    def expect_mixture(self) -> None:
         self.format, self.mixed = "auto", True
 
     @override
@@ -72,22 +72,22 @@ class Instruction(CausalTask):
         if self.format == "auto" and not self.mixed:
             self.format = detect_format(list(dict.fromkeys(key for record in train for key in record)), self.columns)
         read = (self._read(record) for record in train)
-        self._sort_into(collect_answer_classes(talk for talk in read if isinstance(talk, Conversation)))
+        self._set_answer_classes(collect_answer_classes(talk for talk in read if isinstance(talk, Conversation)))
 
-    def _sort_into(self, classes: AnswerClasses) -> None:
-        self.tally = AnswerTotals(classes)
-        self.labels = classes.names if classes.closed else ()
-        self.answer_names = self.tally.names
+    def _set_answer_classes(self, classes: AnswerClasses) -> None:
+        self.totals = AnswerTotals(classes)
+        self.labels = classes.names if classes.named_by_choice else ()
+        self.answer_names = self.totals.names
 
     @override
     def state(self) -> dict[str, Any]:
-        classes = self.tally.classes
-        return super().state() | {"classes": list(classes.names), "closed": classes.closed}
+        classes = self.totals.classes
+        return super().state() | {"classes": list(classes.names), "closed": classes.named_by_choice}
 
     @override
     def restore(self, state: Mapping[str, Any]) -> None:
         super().restore(state)
-        self._sort_into(AnswerClasses(tuple(state.get("classes", ())), bool(state.get("closed", True))))
+        self._set_answer_classes(AnswerClasses(tuple(state.get("classes", ())), bool(state.get("closed", True))))
 
     def _read(self, record: Record) -> Conversation | str:
         # before `fit` has seen the training split, a record must say by itself what it is
@@ -116,7 +116,7 @@ class Instruction(CausalTask):
         short = truncate_example(ids, labels, limit=self.limit, too_long=self.too_long, bos=bos)
         if short is None:
             return None
-        self.truncated += len(short[0]) < len(ids)
+        self.truncated_count += len(short[0]) < len(ids)
         return Example(*short, loss_weight=count_supervised(short[1]), row=row)
 
     @override
@@ -132,10 +132,10 @@ class Instruction(CausalTask):
     def predictions(
         self, model: PreTrainedModel, micro: MicroBatch, logits: Tensor, records: Sequence[Record]
     ) -> list[dict[str, Any]]:
-        return self.answered(model, [row for row in micro.row_indices.tolist() if row >= 0], records)
+        return self.generate_predictions(model, [row for row in micro.row_indices.tolist() if row >= 0], records)
 
     @override
-    def asks(self, record: Record) -> bool:
+    def has_prompt(self, record: Record) -> bool:
         return isinstance(self._read(record), Conversation)
 
     def prompt_length(self, record: Record) -> int:
@@ -144,10 +144,12 @@ class Instruction(CausalTask):
         return len(self.template.prompt_ids(read)) if isinstance(read, Conversation) else 0
 
     @override
-    def answered(self, model: PreTrainedModel, rows: Sequence[int], records: Sequence[Record]) -> list[dict[str, Any]]:
+    def generate_predictions(
+        self, model: PreTrainedModel, rows: Sequence[int], records: Sequence[Record]
+    ) -> list[dict[str, Any]]:
         read = [self._read(record) for record in records]
         talks = {row: talk for row, talk in zip(rows, read, strict=True) if isinstance(talk, Conversation)}
-        said = self.said(model, [self.template.prompt_ids(talk) for talk in talks.values()])
+        said = self.generate_answers(model, [self.template.prompt_ids(talk) for talk in talks.values()])
         found = {
             row: score_answer(row, talk, self.template.reference_answer(talk), answer, self.labels)
             for (row, talk), answer in zip(talks.items(), said, strict=True)
@@ -156,9 +158,9 @@ class Instruction(CausalTask):
 
     @override
     def summary(self, predictions: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-        total = self.tally.total(predictions)
-        return self.tally.scores(total) if total[0] else {}
+        total = self.totals.sum_vectors(predictions)
+        return self.totals.to_metrics(total) if total[0] else {}
 
     @override
     def tables(self, predictions: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        return self.tally.tables(predictions)
+        return self.totals.tables(predictions)

@@ -20,16 +20,16 @@ class Choices:
 
     Attributes:
         texts: The choices, C of them.
-        right: Place of the right one.
-        spoken: How each is said in an answer: by its text, or by its letter where the written answer is a letter.
+        correct_index: Place of the right one.
+        answer_forms: How each is said in an answer: by its text, or by its letter where the written answer is a letter.
     """
 
     texts: tuple[str, ...]
-    right: int
-    spoken: tuple[str, ...]
+    correct_index: int
+    answer_forms: tuple[str, ...]
 
     @classmethod
-    def read(cls, choices: Any, label: Any, answer: str) -> Self:
+    def from_columns(cls, choices: Any, label: Any, answer: str) -> Self:
         """Read the columns `choices` and `label`.
 
         Args:
@@ -66,10 +66,10 @@ class Choices:
         )
         return cls(texts, right, letters if by_letter else said)
 
-    def meant(self, answer: str) -> int | None:
+    def chosen_index(self, answer: str) -> int | None:
         """Place of the choice that an answer says, and nothing besides; None where it says none."""
         said = normalize_answer(answer)
-        return self.spoken.index(said) if said in self.spoken else None
+        return self.answer_forms.index(said) if said in self.answer_forms else None
 
 
 def choice_index(label: Any, names: Sequence[Sequence[str]]) -> int | None:
@@ -92,20 +92,20 @@ class AnswerClasses:
     Attributes:
         names: The choices where every record offers the same, else their places ("1", "2", ...); empty where
             records offer none.
-        closed: Whether `names` are the choices themselves.
+        named_by_choice: Whether `names` are the choices themselves.
     """
 
     names: tuple[str, ...] = ()
-    closed: bool = True
+    named_by_choice: bool = True
 
     @classmethod
-    def places(cls, most: int) -> Self:
+    def by_position(cls, most: int) -> Self:
         """The classes of records whose choices differ, at most this many each."""
-        return cls(tuple(str(number + 1) for number in range(most)), closed=False)
+        return cls(tuple(str(number + 1) for number in range(most)), named_by_choice=False)
 
-    def place(self, texts: Sequence[str], text: str | None) -> int | None:
+    def class_index(self, texts: Sequence[str], text: str | None) -> int | None:
         """The class of a choice; None where it is of none, as an answer that says no choice."""
         if text is None:
             return None
-        name = text if self.closed else str(texts.index(text) + 1)
+        name = text if self.named_by_choice else str(texts.index(text) + 1)
         return self.names.index(name) if name in self.names else None

@@ -91,13 +91,15 @@ class Preference(CausalTask):
         short = truncate_pair(chosen, rejected, limit=self.limit, too_long=self.too_long, bos=bos)
         if short is None:
             return None
-        self.truncated += short != (chosen, rejected)
+        self.truncated_count += short != (chosen, rejected)
         (ids, labels), (more_ids, more_labels) = short
         return Example([*ids, *more_ids], [*labels, *more_labels], 1, row, second_start=len(ids))
 
     @override
     @torch.no_grad()
-    def complete(self, model: PreTrainedModel, examples: Sequence[Example], micro_tokens: int) -> Sequence[Example]:
+    def add_reference(
+        self, model: PreTrainedModel, examples: Sequence[Example], micro_tokens: int
+    ) -> Sequence[Example]:
         found = torch.zeros(len(examples), 2)
         lengths = padded_lengths(examples, packed=self.packed)
         order = longest_first(range(len(examples)), lengths)
@@ -112,7 +114,7 @@ class Preference(CausalTask):
         return map_examples(known, examples)
 
     @override
-    def filler(self) -> Example:
+    def padding_example(self) -> Example:
         return Example([0, 0], [IGNORE, IGNORE], 0, -1, second_start=1, reference_logprobs=(0.0, 0.0))
 
     @override

@@ -94,7 +94,7 @@ class Regression(SequenceTask):
         rows, faults = [], []
         for place, record in enumerate(train):
             try:
-                rows.append(self.numbers(record))
+                rows.append(self.record_targets(record))
             except DataError as fault:
                 faults.append(f"training record {place + 1}: {fault}")
         raise_data_faults(faults)
@@ -123,7 +123,7 @@ class Regression(SequenceTask):
             "problem_type": "regression",
         }
 
-    def numbers(self, record: Record) -> list[float]:
+    def record_targets(self, record: Record) -> list[float]:
         """The targets of a record in its own units, C of them.
 
         Raises:
@@ -134,7 +134,9 @@ class Regression(SequenceTask):
     @override
     def data_summary(self, sources: DataSplits) -> dict[str, Any]:
         numbers = {
-            name: [self.numbers(row) for row in split.rows] for name, split in sources.splits.items() if split.rows
+            name: [self.record_targets(row) for row in split.rows]
+            for name, split in sources.splits.items()
+            if split.rows
         }
         return {
             "targets": {
@@ -145,20 +147,20 @@ class Regression(SequenceTask):
 
     @override
     def target_text(self, record: Record) -> str:
-        pairs = zip(self.targets, self.numbers(record), strict=True)
+        pairs = zip(self.targets, self.record_targets(record), strict=True)
         return ", ".join(f"{name}: {value:g}" for name, value in pairs)
 
     @override
-    def finish(self, model: PreTrainedModel) -> str | None:
+    def finalize_model(self, model: PreTrainedModel) -> str | None:
         return fold_target_scaling(model, self.mean, self.std)
 
     @override
     def encode(self, record: Record, row: int) -> Example | None:
-        own = zip(self.numbers(record), self.mean, self.std, strict=True)
-        return Example(self.ids(record), [(value - mean) / std for value, mean, std in own], 1.0, row)
+        own = zip(self.record_targets(record), self.mean, self.std, strict=True)
+        return Example(self.token_ids(record), [(value - mean) / std for value, mean, std in own], 1.0, row)
 
     @override
-    def filler(self) -> Example:
+    def padding_example(self) -> Example:
         return Example([0], [0.0] * len(self.targets), 0.0, -1)
 
     @override
@@ -176,12 +178,16 @@ class Regression(SequenceTask):
     ) -> list[dict[str, Any]]:
         found = []
         real = micro.row_indices >= 0  # a filler has no record
-        for row, record, said in zip(micro.row_indices[real].tolist(), records, self.spoken(logits[real]), strict=True):
-            found.append({"row": row, **self.told(record), "target": self._cell(self.numbers(record)), **said})
+        for row, record, said in zip(
+            micro.row_indices[real].tolist(), records, self.decode_logits(logits[real]), strict=True
+        ):
+            found.append(
+                {"row": row, **self.record_texts(record), "target": self._cell(self.record_targets(record)), **said}
+            )
         return found
 
     @override
-    def spoken(self, logits: Tensor) -> list[dict[str, Any]]:
+    def decode_logits(self, logits: Tensor) -> list[dict[str, Any]]:
         scales = list(zip(self.mean, self.std, strict=True))
         own = [[v * std + mean for v, (mean, std) in zip(row, scales, strict=True)] for row in logits.tolist()]
         return [{"prediction": self._cell(values)} for values in own]

@@ -68,9 +68,9 @@ class SequenceTask(Task):
         self.separator: int | None = None
 
     @override
-    def use(self, tokenizer: PreTrainedTokenizerBase, limit: int | None) -> None:
+    def set_tokenizer(self, tokenizer: PreTrainedTokenizerBase, limit: int | None) -> None:
         bounds = [bound for bound in (limit, self.max_tokens) if bound is not None]
-        super().use(tokenizer, min(bounds, default=None))
+        super().set_tokenizer(tokenizer, min(bounds, default=None))
         texts = 1 if self.text_pair is None else 2
         least = tokenizer.num_special_tokens_to_add(pair=texts == 2) + texts
         if self.limit is not None and self.limit < least:
@@ -92,12 +92,12 @@ class SequenceTask(Task):
         # The unit separator keeps ("a b", "c") and ("a", "b c") apart.
         return first if self.text_pair is None else f"{first}\x1f{column_text(record, self.text_pair)}"
 
-    def told(self, record: Record) -> dict[str, str]:
+    def record_texts(self, record: Record) -> dict[str, str]:
         """The texts of a record as its line of the predictions holds them."""
         second = {} if self.text_pair is None else {"text_pair": column_text(record, self.text_pair)}
         return {"text": column_text(record, self.text), **second}
 
-    def ids(self, record: Record) -> list[int]:
+    def token_ids(self, record: Record) -> list[int]:
         """Token ids with special tokens, at most `limit`; the longest text gives way first.
 
         Raises:
@@ -109,7 +109,7 @@ class SequenceTask(Task):
         encoded = self.tokenizer(*texts, truncation=False, verbose=False)
         if self.limit is not None and len(encoded["input_ids"]) > self.limit:
             encoded = self.tokenizer(*texts, truncation=True, max_length=self.limit)
-            self.truncated += 1
+            self.truncated_count += 1
         ids: list[int] = encoded["input_ids"]
         if not ids:
             raise DataError(f"column {self.text!r} gives no tokens: {texts[0]!r}")
@@ -123,15 +123,15 @@ class SequenceTask(Task):
         return ids
 
     @override
-    def question(self, record: Record, row: int) -> Example:
-        return replace(self.filler(), ids=self.ids(record), row=row)
+    def encode_prompt(self, record: Record, row: int) -> Example:
+        return replace(self.padding_example(), ids=self.token_ids(record), row=row)
 
     @override
-    def answer(self, model: PreTrainedModel, examples: Sequence[Example]) -> list[dict[str, Any]]:
-        return self.spoken(self.logits(model, micro_to_device(self.collate(examples), model.device)))
+    def answer_prompts(self, model: PreTrainedModel, examples: Sequence[Example]) -> list[dict[str, Any]]:
+        return self.decode_logits(self.logits(model, micro_to_device(self.collate(examples), model.device)))
 
     @abstractmethod
-    def spoken(self, logits: Tensor) -> list[dict[str, Any]]:
+    def decode_logits(self, logits: Tensor) -> list[dict[str, Any]]:
         """What logits (B, C) say of each text: `prediction` and what belongs to it."""
 
     @override

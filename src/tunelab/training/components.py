@@ -134,7 +134,7 @@ def attach_tokenizer(settings: RunConfig, task: Task, tokenizer: PreTrainedToken
     if longest is not None:
         longest -= int(settings.adapter.get("length", 0))  # of a soft prompt
     bounds = [bound for bound in (longest, settings.data["max_tokens"]) if bound is not None]
-    task.use(tokenizer, min(bounds, default=None))
+    task.set_tokenizer(tokenizer, min(bounds, default=None))
 
 
 def build_components(settings: RunConfig) -> RunComponents:

@@ -54,7 +54,7 @@ class BatchDataModule(L.LightningDataModule):
         return BatchLoader(
             self.examples[split],
             collate=self.task.collate,
-            filler=self.task.filler(),
+            filler=self.task.padding_example(),
             batch_size=self.sizes[split],
             micro_tokens=self.micro_tokens,
             packed=self.packed,

@@ -30,7 +30,7 @@ def add_reference_logprobs(
         return dict(examples)
     with on_training_device(model, settings), adapter_disabled(model):
         model.eval()  # no dropout; `at_work` puts the mode back
-        return {name: task.complete(model, found, settings.micro_tokens) for name, found in examples.items()}
+        return {name: task.add_reference(model, found, settings.micro_tokens) for name, found in examples.items()}
 
 
 @contextmanager

@@ -77,7 +77,7 @@ class EvalModule(L.LightningModule):
             if chosen is None:
                 self.keep_predictions(self.task.predictions(self.model, micro, logits, records))
             else:
-                self.keep_predictions(self.task.answered(self.model, rows, records))
+                self.keep_predictions(self.task.generate_predictions(self.model, rows, records))
 
     @override
     def on_test_epoch_end(self) -> None:
@@ -128,7 +128,7 @@ class TrainSample(nn.Module):
         loader = BatchLoader(
             self.examples,
             collate=self.task.collate,
-            filler=self.task.filler(),
+            filler=self.task.padding_example(),
             batch_size=self.batch_size,
             micro_tokens=self.micro_tokens,
             packed=self.packed,

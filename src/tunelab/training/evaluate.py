@@ -115,7 +115,7 @@ def generated_test_rows(prepared: RunComponents) -> frozenset[int] | None:
 def evaluates_base(wanted: Any, prepared: RunComponents, model: PreTrainedModel) -> bool:
     """Whether to score the model before training; a new head has nothing to say, so only answers count."""
     if wanted == "auto":
-        return prepared.task.speaks_untrained and sum(p.numel() for p in model.parameters()) <= SMALL_MODEL_PARAMETERS
+        return prepared.task.scores_untrained and sum(p.numel() for p in model.parameters()) <= SMALL_MODEL_PARAMETERS
     return bool(wanted)
 
 
@@ -194,7 +194,7 @@ def evaluate_split(trained: TrainedRun, split: Split) -> EvalResult:
                 if chosen is None:
                     found += task.predictions(model, micro, logits, asked)
                 elif rows:
-                    found += task.answered(model, rows, asked)
+                    found += task.generate_predictions(model, rows, asked)
         flat, tables = scores.compute(), scores.report()
     tables |= task.tables(found)
     found.sort(key=lambda row: int(row["row"]))

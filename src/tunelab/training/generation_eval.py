@@ -36,7 +36,7 @@ def sample_rows(contents: Iterable[tuple[int, str]], count: int | None, *, seed:
 def rows_to_generate(prepared: RunComponents, split: str, count: int | None) -> frozenset[int]:
     """The rows of a split that are answered: of those that ask something, at most `count`."""
     task, rows = prepared.task, prepared.sources.splits[split].rows
-    asking = (example.row for example in prepared.examples[split] if task.asks(rows[example.row]))
+    asking = (example.row for example in prepared.examples[split] if task.has_prompt(rows[example.row]))
     return sample_rows(((row, task.content(rows[row])) for row in asking), count, seed=prepared.settings.seed)
 
 
@@ -69,7 +69,7 @@ def make_generation_evaluator(prepared: RunComponents) -> GenerationEvaluator | 
     if isinstance(task, Instruction):
         rows = rows_to_generate(prepared, "validation", settings.eval["generate_rows"])
         if rows:
-            return GenerationEvaluator(task, task.tally, prepared.sources.splits["validation"].rows, rows)
+            return GenerationEvaluator(task, task.totals, prepared.sources.splits["validation"].rows, rows)
     if settings.eval["generate"] is True or monitors_generation(settings, task):
         why = "no validation record asks anything" if isinstance(task, Instruction) else f"{task.name} answers nothing"
         raise ConfigError(
@@ -100,6 +100,6 @@ def prompt_fills_context(prepared: RunComponents, split: str, example: Example, 
     """Whether the prompt of an example leaves no room for an answer."""
     task, record = prepared.task, prepared.sources.splits[split].rows[example.row]
     shortest = limit if task.limit is None else min(limit, task.limit)
-    if len(example.ids) < shortest or not isinstance(task, Instruction) or not task.asks(record):
+    if len(example.ids) < shortest or not isinstance(task, Instruction) or not task.has_prompt(record):
         return False
     return len(soft_prompt_ids(prepared.model)) + task.prompt_length(record) >= limit

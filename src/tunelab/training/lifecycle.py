@@ -286,7 +286,7 @@ def write_export(
         command=shlex.join(["python", "train.py", *overrides]),
     )
     plain = merge_adapter_weights(unquantized_adapter(prepared), prepared.tokenizer)
-    if warning := task.finish(plain.model):
+    if warning := task.finalize_model(plain.model):
         console.say(warning)
     options = task.export_options()
     if options.get("chat_template"):

@@ -32,7 +32,7 @@ class Echo:
     def __init__(self) -> None:
         self.asked: list[int] = []
 
-    def answered(self, model: Any, rows: list[int], records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    def generate_predictions(self, model: Any, rows: list[int], records: list[dict[str, Any]]) -> list[dict[str, Any]]:
         self.asked += rows
         return list(records)
 

@@ -91,7 +91,7 @@ class AnswerTotals:
         self.names = (*TEXT_METRICS, *(CHOICE_METRICS if classes.names else ()))
         self.width = COUNT_FIELDS + len(TEXT_METRICS) + 3 * len(classes.names)
 
-    def vector(self, prediction: Prediction) -> list[float]:
+    def to_vector(self, prediction: Prediction) -> list[float]:
         """Counts, text scores, and for each class whether it was right and said, said, right."""
         found = [0.0] * self.width
         if "exact_match" not in prediction:  # plain text asks nothing
@@ -105,7 +105,7 @@ class AnswerTotals:
             label, choice = prediction["label"], prediction["choice"]
             found[1:COUNT_FIELDS] = [1, float(label == choice), float(choice is None)]
             texts = prediction.get("choices", ())
-            real, guessed = (self.classes.place(texts, text) for text in (label, choice))
+            real, guessed = (self.classes.class_index(texts, text) for text in (label, choice))
             start, count = COUNT_FIELDS + len(TEXT_METRICS), len(self.classes.names)
             for offset, place in ((1, guessed), (2, real)):
                 if place is not None:
@@ -114,14 +114,14 @@ class AnswerTotals:
                 found[start + real] = 1
         return found
 
-    def total(self, predictions: Iterable[Prediction]) -> list[float]:
+    def sum_vectors(self, predictions: Iterable[Prediction]) -> list[float]:
         """The sum of the vectors of many predictions."""
         found = [0.0] * self.width
         for prediction in predictions:
-            found = [a + b for a, b in zip(found, self.vector(prediction), strict=True)]
+            found = [a + b for a, b in zip(found, self.to_vector(prediction), strict=True)]
         return found
 
-    def scores(self, total: Sequence[float]) -> dict[str, float]:
+    def to_metrics(self, total: Sequence[float]) -> dict[str, float]:
         """Every score by its bare name; nan where nothing was answered.
 
         F1 is the plain mean over all classes, those that never occur included (they count as 0).
@@ -152,15 +152,15 @@ class AnswerTotals:
                 if "exact_match" in prediction:
                     groups.setdefault(str(prediction.get(key, "(none)")), []).append(prediction)
             if groups.keys() - {"(none)"}:
-                found[f"by_{key}"] = {name: self.row(groups[name]) for name in sorted(groups)}
+                found[f"by_{key}"] = {name: self.table_row(groups[name]) for name in sorted(groups)}
         if self.classes.names:
-            found["choices"] = self.by_class(self.total(predictions))
+            found["choices"] = self.by_class(self.sum_vectors(predictions))
         return found
 
-    def row(self, predictions: Sequence[Prediction]) -> dict[str, float]:
+    def table_row(self, predictions: Sequence[Prediction]) -> dict[str, float]:
         """One line of a table: the number of answers, then their scores."""
-        total = self.total(predictions)
-        scores = {name: value for name, value in self.scores(total).items() if value == value}
+        total = self.sum_vectors(predictions)
+        scores = {name: value for name, value in self.to_metrics(total).items() if value == value}
         if not total[1]:
             scores = {name: value for name, value in scores.items() if name not in CHOICE_METRICS}
         return {"rows": len(predictions), **scores}
@@ -199,8 +199,8 @@ def choice_fields(talk: Conversation, text: str, labels: Sequence[str]) -> dict[
     offered = read_choices(talk, labels)
     if offered is None:
         return {}
-    meant = offered.meant(text)
-    found = {"label": offered.texts[offered.right], "choice": None if meant is None else offered.texts[meant]}
+    meant = offered.chosen_index(text)
+    found = {"label": offered.texts[offered.correct_index], "choice": None if meant is None else offered.texts[meant]}
     return {"choices": list(offered.texts), **found} if talk.meta.get("choices") is not None else found
 
 
@@ -216,9 +216,9 @@ def read_choices(talk: Conversation, labels: Sequence[str]) -> Choices | None:
     """
     label = talk.meta.get("label")
     if talk.meta.get("choices") is not None:
-        return Choices.read(talk.meta["choices"], label, reference_text(talk))
+        return Choices.from_columns(talk.meta["choices"], label, reference_text(talk))
     if labels and isinstance(label, str):
-        return Choices.read(labels if label in labels else (*labels, label), label, reference_text(talk))
+        return Choices.from_columns(labels if label in labels else (*labels, label), label, reference_text(talk))
     return None
 
 
@@ -245,7 +245,7 @@ def collect_answer_classes(talks: Iterable[Conversation]) -> AnswerClasses:
         else:
             labels = None
     if first:
-        return AnswerClasses(tuple(sorted(first))) if closed else AnswerClasses.places(most)
+        return AnswerClasses(tuple(sorted(first))) if closed else AnswerClasses.by_position(most)
     return AnswerClasses(tuple(sorted(labels.values()))) if labels and len(labels) > 1 else AnswerClasses()
 
 
@@ -296,18 +296,18 @@ class GenerationEvaluator(nn.Module):
 
     def __init__(self, task: Task, tally: AnswerTotals, records: Sequence[Record], rows: Collection[int]) -> None:
         super().__init__()
-        self.task, self.tally, self.records, self.rows = task, tally, records, rows
+        self.task, self.totals, self.records, self.rows = task, tally, records, rows
         self.sums = SummedVector(tally.width)
 
     def update(self, model: PreTrainedModel, step: Batch) -> None:
         """Have those rows of a step answered that belong to the sample."""
         rows = [row for micro in step.micro_batches for row in micro.row_indices.tolist() if row in self.rows]
-        judged = self.task.answered(model, rows, [self.records[row] for row in rows]) if rows else []
-        self.sums.update(torch.tensor(self.tally.total(judged), dtype=torch.float64))
+        judged = self.task.generate_predictions(model, rows, [self.records[row] for row in rows]) if rows else []
+        self.sums.update(torch.tensor(self.totals.sum_vectors(judged), dtype=torch.float64))
 
     def compute(self) -> dict[str, float]:
         """Every score by its bare name, over all ranks."""
-        return self.tally.scores(self.sums.compute().tolist())
+        return self.totals.to_metrics(self.sums.compute().tolist())
 
     def reset(self) -> None:
         """Forget everything."""

@@ -76,22 +76,22 @@ class MulticlassScores(Scores):
         """Start from nothing; `labels` are the class names in the order of the logits."""
         super().__init__()
         self.labels = list(labels)
-        self.table = MulticlassConfusionMatrix(len(labels), validate_args=False)  # state (C, C): real, guessed
+        self.confusion = MulticlassConfusionMatrix(len(labels), validate_args=False)  # state (C, C): real, guessed
         self.loss = SumMetric(nan_strategy="disable").set_dtype(torch.float64)
-        self.counted: list[list[int]] | None = None
+        self.confusion_counts: list[list[int]] | None = None
 
     @override
     def update(self, logits: Tensor, micro: MicroBatch) -> None:
         real = micro.row_indices >= 0
         scores, wanted = logits[real].detach().double(), micro.targets[real]
-        self.table.update(scores.argmax(dim=-1), wanted)
+        self.confusion.update(scores.argmax(dim=-1), wanted)
         self.loss.update(F.cross_entropy(scores, wanted, reduction="sum"))
-        self.counted = None
+        self.confusion_counts = None
 
     @override
     def compute(self) -> dict[str, float]:
-        counted: list[list[int]] = self.table.compute().tolist()
-        self.counted = counted
+        counted: list[list[int]] = self.confusion.compute().tolist()
+        self.confusion_counts = counted
         rows = sum(map(sum, counted))
         hits = sum(counted[index][index] for index in range(len(counted)))
         return {
@@ -103,15 +103,15 @@ class MulticlassScores(Scores):
 
     @override
     def reset(self) -> None:
-        self.table.reset()
+        self.confusion.reset()
         self.loss.reset()
-        self.counted = None
+        self.confusion_counts = None
 
     @override
     def report(self) -> dict[str, Any]:
-        if self.counted is None:
+        if self.confusion_counts is None:
             self.compute()
-        counted = self.counted or []
+        counted = self.confusion_counts or []
         return {"labels": self.labels, "confusion": counted, "per_class": self._classes(counted)}
 
     def _classes(self, counted: list[list[int]]) -> list[dict[str, Any]]:
@@ -135,47 +135,47 @@ class MultilabelScores(Scores):
         super().__init__()
         self.labels = list(labels)
         self.threshold = threshold
-        self.table = MultilabelConfusionMatrix(len(labels), validate_args=False)  # state (C, 2, 2): real, guessed
-        self.exact = SumMetric(nan_strategy="disable").set_dtype(torch.float64)
+        self.confusion = MultilabelConfusionMatrix(len(labels), validate_args=False)  # state (C, 2, 2): real, guessed
+        self.exact_matches = SumMetric(nan_strategy="disable").set_dtype(torch.float64)
         self.loss = SumMetric(nan_strategy="disable").set_dtype(torch.float64)
-        self.counted: list[list[list[int]]] | None = None
+        self.confusion_counts: list[list[list[int]]] | None = None
 
     @override
     def update(self, logits: Tensor, micro: MicroBatch) -> None:
         real = micro.row_indices >= 0
         scores, wanted = logits[real].detach(), micro.targets[real]
         chosen = scores.float().sigmoid() >= self.threshold  # float32, as the predictions are decided
-        self.table.update(chosen.long(), wanted.long())
-        self.exact.update((chosen == wanted.bool()).all(dim=1).sum())
+        self.confusion.update(chosen.long(), wanted.long())
+        self.exact_matches.update((chosen == wanted.bool()).all(dim=1).sum())
         each = F.binary_cross_entropy_with_logits(scores.double(), wanted.double(), reduction="none")
         self.loss.update(each.mean(dim=1).sum())
-        self.counted = None
+        self.confusion_counts = None
 
     @override
     def compute(self) -> dict[str, float]:
-        counted: list[list[list[int]]] = self.table.compute().tolist()
-        self.counted = counted
+        counted: list[list[list[int]]] = self.confusion.compute().tolist()
+        self.confusion_counts = counted
         rows = sum(map(sum, counted[0]))
         hits = sum(square[1][1] for square in counted)
         misses = sum(square[0][1] + square[1][0] for square in counted)
         return {
             "loss": float(self.loss.compute()) / rows if rows else nan,
-            "accuracy": float(self.exact.compute()) / rows if rows else nan,
+            "accuracy": float(self.exact_matches.compute()) / rows if rows else nan,
             **macro_average(self._classes(counted)),
             "micro_f1": safe_ratio(2 * hits, 2 * hits + misses),
         }
 
     @override
     def reset(self) -> None:
-        for metric in (self.table, self.exact, self.loss):
+        for metric in (self.confusion, self.exact_matches, self.loss):
             metric.reset()
-        self.counted = None
+        self.confusion_counts = None
 
     @override
     def report(self) -> dict[str, Any]:
-        if self.counted is None:
+        if self.confusion_counts is None:
             self.compute()
-        counted = self.counted or []
+        counted = self.confusion_counts or []
         return {"labels": self.labels, "confusion": counted, "per_class": self._classes(counted)}
 
     def _classes(self, counted: list[list[list[int]]]) -> list[dict[str, Any]]:

@@ -73,5 +73,5 @@ def log_ratios(found: Tensor, micro: MicroBatch) -> Tensor:
         RuntimeError: If the examples were laid out before the reference was taken.
     """
     if micro.reference_logprobs is None:
-        raise RuntimeError("these pairs carry no reference log-probabilities; call Task.complete first")
+        raise RuntimeError("these pairs carry no reference log-probabilities; call Task.add_reference first")
     return found - micro.reference_logprobs

@@ -55,24 +55,24 @@ class GatheredPairs(Metric):
     """Every prediction and target so far, gathered whole over ranks: rank correlation needs them all."""
 
     full_state_update = False
-    guessed: list[Tensor]
-    real: list[Tensor]
+    predicted: list[Tensor]
+    true: list[Tensor]
 
     def __init__(self, width: int) -> None:
         """Start empty; `width` is C."""
         super().__init__()
         self.width = width
-        self.add_state("guessed", default=[], dist_reduce_fx="cat")
-        self.add_state("real", default=[], dist_reduce_fx="cat")
+        self.add_state("predicted", default=[], dist_reduce_fx="cat")
+        self.add_state("true", default=[], dist_reduce_fx="cat")
 
     @override
     def update(self, guessed: Tensor, real: Tensor) -> None:
-        self.guessed.append(guessed)
-        self.real.append(real)
+        self.predicted.append(guessed)
+        self.true.append(real)
 
     @override
     def compute(self) -> tuple[Tensor, Tensor]:
-        return self._whole(self.guessed), self._whole(self.real)
+        return self._whole(self.predicted), self._whole(self.true)
 
     def _whole(self, state: list[Tensor] | Tensor) -> Tensor:
         """The state as (N, C) on the CPU; torchmetrics holds a list on one rank and a tensor after a gather."""

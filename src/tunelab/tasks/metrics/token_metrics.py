@@ -28,7 +28,7 @@ class TokenScores(Scores):
 
     def __init__(self) -> None:
         super().__init__()
-        self.loss, self.right, self.count = (
+        self.loss, self.correct, self.count = (
             SumMetric(nan_strategy="disable").set_dtype(torch.float64) for _ in range(3)
         )
 
@@ -36,7 +36,7 @@ class TokenScores(Scores):
     def update(self, logits: Tensor, micro: MicroBatch) -> None:
         wanted = micro.targets[micro.targets != IGNORE]  # (N,)
         self.loss.update(functional.cross_entropy(logits.float(), wanted, reduction="sum").double())
-        self.right.update((logits.argmax(-1) == wanted).sum().double())
+        self.correct.update((logits.argmax(-1) == wanted).sum().double())
         self.count.update(wanted.numel())
 
     @override
@@ -46,10 +46,10 @@ class TokenScores(Scores):
         return {
             "loss": loss,
             "perplexity": exp(min(loss, MAX_EXPONENT)),
-            "token_accuracy": float(self.right.compute()) / count if count else nan,
+            "token_accuracy": float(self.correct.compute()) / count if count else nan,
         }
 
     @override
     def reset(self) -> None:
-        for metric in (self.loss, self.right, self.count):
+        for metric in (self.loss, self.correct, self.count):
             metric.reset()
