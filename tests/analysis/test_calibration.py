@@ -8,7 +8,7 @@ from sklearn.metrics import brier_score_loss, f1_score
 from torchmetrics.functional.classification import multiclass_calibration_error
 
 from tunelab.analysis.calibration import brier_score, expected_calibration_error, reliability_bins
-from tunelab.analysis.row_scores import row_scores
+from tunelab.analysis.row_scores import RowScore, mean_score, scores_of_predictions
 from tunelab.analysis.statistics import bootstrap_scores, percentile_interval, wilson_interval
 
 
@@ -49,17 +49,29 @@ def test_the_interval_of_a_share_is_that_of_scipy(hits: int, rows: int) -> None:
     assert wilson_interval(hits, rows) == pytest.approx((theirs.low, theirs.high))
 
 
+@pytest.mark.parametrize(("hits", "rows"), [(0, 10), (10, 10), (7, 10), (840, 1000)])
+def test_the_interval_of_a_share_is_wilsons_formula_written_out(hits: int, rows: int) -> None:
+    z = float(stats.norm.ppf(0.975))
+    share, spread = hits / rows, z * z / rows
+    middle = (share + spread / 2) / (1 + spread)
+    half = z / (1 + spread) * (share * (1 - share) / rows + spread / rows / 4) ** 0.5
+
+    assert wilson_interval(hits, rows) == pytest.approx((middle - half, middle + half), abs=1e-12)
+
+
 def test_the_bootstrap_covers_the_interval_of_a_mean() -> None:
     # Given 400 normal values
     values = np.random.default_rng(3).normal(2, 1, 400)
 
     # When their mean is bootstrapped
-    low, high = percentile_interval(bootstrap_scores(400, lambda rows: float(values[rows].mean())))
+    low, high = percentile_interval(bootstrap_scores(mean_score(values)))
 
     # Then the interval is that of the t distribution, nearly; and the same again
     theirs = stats.t.interval(0.95, 399, values.mean(), stats.sem(values))
     assert (low, high) == pytest.approx(theirs, abs=0.02)
-    assert (low, high) == percentile_interval(bootstrap_scores(400, lambda rows: float(values[rows].mean())))
+    assert (low, high) == percentile_interval(bootstrap_scores(mean_score(values)))
+    one_by_one = RowScore(400, lambda rows: float(values[rows].mean()))
+    assert (low, high) == pytest.approx(percentile_interval(bootstrap_scores(one_by_one)), rel=1e-9)
 
 
 def test_scores_over_rows_are_those_of_scikit_learn_and_scipy() -> None:
@@ -72,7 +84,8 @@ def test_scores_over_rows_are_those_of_scikit_learn_and_scipy() -> None:
     chosen = dice.integers(0, 60, 60)
 
     # When any choice of rows is scored, some of them twice
-    ours = {score.name: score.over(chosen) for score in [*row_scores(rows), *row_scores(numbers)]}
+    scores = scores_of_predictions(rows) | scores_of_predictions(numbers)
+    ours = {name: score.score_rows(chosen) for name, score in scores.items()}
 
     # Then the scores are the known ones
     right, said = [rows[at]["label"] for at in chosen], [rows[at]["prediction"] for at in chosen]

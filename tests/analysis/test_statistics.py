@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from tunelab.analysis.statistics import cohens_d, effect_size_name, expected_best, mcnemar_test, paired_bootstrap
+from tunelab.analysis.row_scores import RowScore, mean_score, ratio_score
+from tunelab.analysis.statistics import (
+    cohens_d,
+    effect_size_name,
+    expected_best,
+    mcnemar_test,
+    paired_bootstrap,
+    percentile_interval,
+)
 
 DICE = np.random.default_rng(0)
 FIRST = DICE.normal(0.0, 1.0, 200)
@@ -14,9 +22,7 @@ SECOND = FIRST + DICE.normal(0.15, 0.5, 200)
 
 
 def test_the_paired_interval_is_that_of_scipy() -> None:
-    found = paired_bootstrap(
-        200, lambda at: float(FIRST[at].mean()), lambda at: float(SECOND[at].mean()), SECOND - FIRST, draws=4000
-    )
+    found = paired_bootstrap(mean_score(FIRST), mean_score(SECOND), draws=4000)
     theirs = stats.bootstrap(
         (FIRST, SECOND), lambda a, b: b.mean() - a.mean(), paired=True, vectorized=False, n_resamples=4000,
         method="percentile", rng=1,
@@ -28,18 +34,33 @@ def test_the_paired_interval_is_that_of_scipy() -> None:
 
 
 def test_a_score_that_is_no_mean_of_rows_is_drawn_the_same_way() -> None:
-    nothing = np.zeros(0)
-    whole = paired_bootstrap(200, lambda at: float(FIRST[at].mean()), lambda at: float(SECOND[at].mean()), nothing)
-    fast = paired_bootstrap(
-        200, lambda at: float(FIRST[at].mean()), lambda at: float(SECOND[at].mean()), SECOND - FIRST
-    )
+    first, second = mean_score(FIRST), mean_score(SECOND)
+    whole = paired_bootstrap(RowScore(200, first.score_rows), RowScore(200, second.score_rows))
+    fast = paired_bootstrap(first, second)
 
     assert (whole.low, whole.high) == pytest.approx((fast.low, fast.high))
     assert np.isnan(whole.effect) and fast.effect == pytest.approx(cohens_d(SECOND - FIRST))
 
 
+@pytest.mark.parametrize("rows", [1, 2, 37, 200])
+def test_the_draws_are_those_of_a_loop_that_draws_rows_one_sample_after_another(rows: int) -> None:
+    # Given a mean of rows, and a score that is no mean of rows
+    weights = np.arange(1.0, rows + 1)
+    first, second = FIRST[:rows], SECOND[:rows]
+    scores = [mean_score(first), mean_score(second)], [ratio_score(first, weights), ratio_score(second, weights)]
+    for one, other in scores:
+        # When every sample is drawn by itself
+        dice = np.random.default_rng(0)
+        samples = [dice.integers(0, rows, rows) for _ in range(500)]
+        gains = [other.score_rows(sample) - one.score_rows(sample) for sample in samples]
+
+        # Then the interval is the same
+        found = paired_bootstrap(one, other, draws=500)
+        assert (found.low, found.high) == pytest.approx(percentile_interval(gains), rel=1e-9)
+
+
 def test_equal_systems_do_not_differ() -> None:
-    found = paired_bootstrap(200, lambda at: 0.0, lambda at: 0.0, np.zeros(200))
+    found = paired_bootstrap(mean_score(np.zeros(200)), mean_score(np.zeros(200)))
 
     assert not found.differs and found.p == 1.0 and found.effect == 0.0
 
@@ -48,7 +69,7 @@ def test_false_alarms_come_as_often_as_promised() -> None:
     dice, alarms = np.random.default_rng(3), 0
     for _ in range(200):
         gaps = dice.normal(0.0, 1.0, 60)
-        alarms += paired_bootstrap(60, lambda at: 0.0, lambda at: 0.0, gaps, draws=300).differs
+        alarms += paired_bootstrap(mean_score(np.zeros(60)), mean_score(gaps), draws=300).differs
 
     assert 2 <= alarms <= 24, "5 % of 200 are 10"
 

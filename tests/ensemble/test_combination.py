@@ -8,6 +8,7 @@ from scipy.special import log_softmax, softmax
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score
 
+from tunelab.analysis.row_scores import class_scores, mean_score, multilabel_scores, regression_scores
 from tunelab.ensemble.combination import (
     class_loss,
     disagreement,
@@ -23,13 +24,7 @@ from tunelab.ensemble.combination import (
     temperature_calibration_error,
     weighted_mean,
 )
-from tunelab.ensemble.ensemble_scores import (
-    class_metrics,
-    multilabel_metrics,
-    paired_gain,
-    ratio_metric,
-    regression_metrics,
-)
+from tunelab.ensemble.ensemble_scores import paired_gain
 from tunelab.ensemble.model_mixture import mix_log_probs
 from tunelab.ensemble.model_soup import average_weights
 from tunelab.errors import ConfigError
@@ -148,17 +143,17 @@ def test_the_calibration_error_is_that_of_a_plain_loop() -> None:
 def test_scores_over_any_rows_are_those_of_scikit_learn() -> None:
     logits, wanted = log_softmax(DICE.normal(size=(300, 4)), axis=1), DICE.integers(0, 4, 300)
     rows = DICE.integers(0, 300, 300)
-    found = class_metrics(logits, wanted)
+    found = class_scores(logits, wanted)
 
-    assert found["f1"].over(rows) == pytest.approx(
+    assert found["f1"].score_rows(rows) == pytest.approx(
         f1_score(wanted[rows], logits[rows].argmax(axis=1), average="macro", labels=range(4))
     )
     several = (DICE.uniform(size=(300, 4)) < 0.3).astype(int)
-    assert multilabel_metrics(logits, several, 0.4)["f1"].over(rows) == pytest.approx(
+    assert multilabel_scores(logits, several, 0.4)["f1"].score_rows(rows) == pytest.approx(
         f1_score(several[rows], 1 / (1 + np.exp(-logits[rows])) >= 0.4, average="macro", zero_division=0)
     )
     numbers, real = DICE.normal(size=(300, 1)), DICE.normal(size=(300, 1))
-    assert regression_metrics(numbers, real)["pearson"].over(rows) == pytest.approx(
+    assert regression_scores(numbers, real)["pearson"].score_rows(rows) == pytest.approx(
         np.corrcoef(numbers[rows, 0], real[rows, 0])[0, 1]
     )
 
@@ -168,7 +163,7 @@ def test_the_interval_of_a_gain_is_that_of_the_normal_law_for_a_mean() -> None:
     single = DICE.normal(size=4000)
     better = single - 0.1 + DICE.normal(size=4000) * 0.5
 
-    found = paired_gain(ratio_metric(single, lower=True), ratio_metric(better, lower=True))
+    found = paired_gain(mean_score(single, lower_is_better=True), mean_score(better, lower_is_better=True))
 
     half = 1.96 * (single - better).std() / 4000**0.5
     assert found.gain == pytest.approx((single - better).mean())
@@ -177,7 +172,7 @@ def test_the_interval_of_a_gain_is_that_of_the_normal_law_for_a_mean() -> None:
 
 
 def test_the_interval_of_a_gain_is_the_same_at_every_call() -> None:
-    single, both = (ratio_metric(DICE.normal(size=40), lower=True) for _ in range(2))
+    single, both = (mean_score(DICE.normal(size=40), lower_is_better=True) for _ in range(2))
 
     assert paired_gain(single, both) == paired_gain(single, both)
 

@@ -59,7 +59,6 @@ LAYERS = {  # package -> packages of ours that it may import
 }
 AGAINST_THE_LAYERS = {  # (module, package that it may not import): why it does
     ("analysis/model_inspection.py", "models"): "reads the layers of a network",
-    ("analysis/row_scores.py", "report"): "the type of a row",
     ("config/constraints.py", "data"): "the names of the formats are legal values",
     ("config/cross_checks.py", "models"): "which optimizers mup suits",
     ("config/resource_paths.py", "starter"): "the starter texts are written when a path first names them",

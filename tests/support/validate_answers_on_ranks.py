@@ -48,7 +48,7 @@ def main(devices: int, batch_size: int, target: Path) -> None:
         task, batch_size=8, eval_batch_size=batch_size, micro_tokens=60, seed=1, packed=False, workers=0,
     )  # fmt: skip
     module = FineTuner(model, task, optimizer=lambda p: torch.optim.SGD(p, 0.1), schedule=lambda step: 1.0)
-    module.val_answers = GenerationEvaluator(task, task.totals, rows, set(range(1, 23)))
+    module.generation_check = GenerationEvaluator(task, task.totals, rows, set(range(1, 23)))
     trainer = L.Trainer(
         accelerator="cpu", devices=devices, logger=False, enable_checkpointing=False, enable_progress_bar=False,
         enable_model_summary=False, use_distributed_sampler=False,

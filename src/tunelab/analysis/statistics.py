@@ -3,45 +3,39 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 from scipy.special import gammaln
 
+from tunelab.analysis.row_scores import NO_VALUES, FloatArray, RowIndices, RowScore
+
 CONFIDENCE = 0.95
 BOOTSTRAP_DRAWS = 2000
-FloatArray = NDArray[np.float64]
+RESAMPLED_AT_ONCE = 2**20  # values that stand in memory while a score is resampled
+SIGNIFICANCE = 0.05
+EFFECT_SIZES = ((0.8, "large"), (0.5, "medium"), (0.2, "small"))  # Cohen (1988)
 
 
 def wilson_interval(hits: int, rows: int, level: float = CONFIDENCE) -> tuple[float, float]:
     """Confidence interval of a share (Wilson 1927): right near 0 and 1 and for few rows, where +- two errors is not."""
     if not rows:
         return math.nan, math.nan
-    z = float(stats.norm.ppf(0.5 + level / 2))
-    share, spread = hits / rows, z * z / rows
-    middle = (share + spread / 2) / (1 + spread)
-    half = z / (1 + spread) * math.sqrt(share * (1 - share) / rows + spread / rows / 4)
-    return max(0.0, middle - half), min(1.0, middle + half)
+    interval = stats.binomtest(hits, rows).proportion_ci(level, method="wilson")
+    return float(interval.low), float(interval.high)
 
 
-def bootstrap_scores(
-    rows: int,
-    score: Callable[[NDArray[np.int64]], float],
-    *,
-    draws: int = BOOTSTRAP_DRAWS,
-    seed: int = 0,
-) -> FloatArray:
-    """Scores over samples of the rows with replacement (Efron 1979), (draws,).
+def bootstrap_scores(score: RowScore, *, draws: int = BOOTSTRAP_DRAWS, seed: int = 0) -> FloatArray:
+    """A score over samples of its rows with replacement (Efron 1979), (draws,).
 
     Args:
-        rows: How many rows there are.
-        score: Maps indices of rows, with repetitions, to the score over them.
+        score: Of one system.
         draws: How many samples.
         seed: Of the samples: the same rows give the same interval.
     """
-    dice = np.random.default_rng(seed)
-    return np.array([score(dice.integers(0, rows, rows)) for _ in range(draws)])
+    return _resample_rows(score.rows, score.score_rows, score.row_values, draws, seed)
 
 
 def percentile_interval(values: FloatArray | Sequence[float], level: float = CONFIDENCE) -> tuple[float, float]:
@@ -52,12 +46,6 @@ def percentile_interval(values: FloatArray | Sequence[float], level: float = CON
         return math.nan, math.nan
     low, high = np.quantile(kept, [0.5 - level / 2, 0.5 + level / 2])
     return float(low), float(high)
-
-
-RowValues = NDArray[np.float64]
-RowIndices = NDArray[np.int64]
-SIGNIFICANCE = 0.05
-EFFECT_SIZES = ((0.8, "large"), (0.5, "medium"), (0.2, "small"))  # Cohen (1988)
 
 
 @dataclass(frozen=True)
@@ -89,41 +77,57 @@ class PairedComparison:
 
 
 def paired_bootstrap(
-    rows: int,
-    first: Callable[[RowIndices], float],
-    second: Callable[[RowIndices], float],
-    differences: RowValues,
-    *,
-    draws: int = BOOTSTRAP_DRAWS,
-    seed: int = 0,
+    first: RowScore, second: RowScore, *, draws: int = BOOTSTRAP_DRAWS, seed: int = 0
 ) -> PairedComparison:
-    """Compare on samples of the rows, the same sample for both.
+    """Compare two systems on samples of the rows, the same sample for both.
 
     Args:
-        rows: How many rows both have.
-        first: Score of the first system over chosen rows.
-        second: The same of the second.
-        differences: Second minus first for each row, where the score is a mean of rows; else empty.
+        first: A score of the first system.
+        second: The same score of the second, over the same rows.
         draws: Samples.
         seed: Of the samples.
     """
-    everything = np.arange(rows, dtype=np.int64)
-    one, other = first(everything), second(everything)
-    dice = np.random.default_rng(seed)
-    if len(differences):
-        gains = np.array([float(differences[dice.integers(0, rows, rows)].mean()) for _ in range(draws)])
-    else:
-        chosen = (dice.integers(0, rows, rows) for _ in range(draws))
-        gains = np.array([second(sample) - first(sample) for sample in chosen])
-    low, high = percentile_interval(gains)
-    gain = other - one
+    means = len(first.row_values) > 0 and len(second.row_values) > 0
+    differences = second.row_values - first.row_values if means else NO_VALUES
+    gains = _resample_rows(
+        second.rows, lambda chosen: second.score_rows(chosen) - first.score_rows(chosen), differences, draws, seed
+    )
     kept = gains[np.isfinite(gains)]
     tail = min(float((kept <= 0).sum()), float((kept >= 0).sum()))
-    p = min(1.0, 2 * (tail + 1) / (len(kept) + 1))
-    return PairedComparison(one, other, gain, low, high, p, cohens_d(differences), rows)
+    low, high = percentile_interval(gains)
+    return PairedComparison(
+        first.value,
+        second.value,
+        second.value - first.value,
+        low,
+        high,
+        min(1.0, 2 * (tail + 1) / (len(kept) + 1)),
+        cohens_d(differences),
+        second.rows,
+    )
 
 
-def cohens_d(differences: RowValues) -> float:
+def _resample_rows(
+    rows: int, score: Callable[[RowIndices], float], row_values: FloatArray, draws: int, seed: int
+) -> FloatArray:
+    """A score over samples of rows, (draws,); where it is the mean of `row_values`, all samples at once."""
+    values: NDArray[Any] = row_values if len(row_values) else np.arange(rows)
+    statistic: Callable[..., Any] = np.mean if len(row_values) else score
+    if rows < 2:  # every sample is the same
+        return np.full(draws, statistic(values))
+    resampled = stats.bootstrap(
+        (values,),
+        statistic,
+        n_resamples=draws,
+        batch=max(1, RESAMPLED_AT_ONCE // rows),
+        vectorized=statistic is np.mean,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    )
+    return np.asarray(resampled.bootstrap_distribution, dtype=np.float64)
+
+
+def cohens_d(differences: FloatArray) -> float:
     """Mean difference in units of its standard deviation; nan where it is not defined."""
     if len(differences) < 2:
         return math.nan
@@ -132,7 +136,7 @@ def cohens_d(differences: RowValues) -> float:
 
 
 def effect_size_name(effect: float) -> str:
-    """An effect in a word."""
+    """The size of an effect: negligible, small, medium or large."""
     return next((word for least, word in EFFECT_SIZES if abs(effect) >= least), "negligible")
 
 
@@ -150,7 +154,7 @@ class McNemarResult:
     p: float
 
 
-def mcnemar_test(first: Sequence[bool] | RowValues, second: Sequence[bool] | RowValues) -> McNemarResult:
+def mcnemar_test(first: Sequence[bool] | FloatArray, second: Sequence[bool] | FloatArray) -> McNemarResult:
     """The exact test on right and wrong answers to the same rows."""
     a, b = np.asarray(first).astype(bool), np.asarray(second).astype(bool)
     one, other = int((a & ~b).sum()), int((~a & b).sum())

@@ -25,7 +25,7 @@ def run(arguments: argparse.Namespace) -> int:
     from tunelab.runs import console  # torch, which --help does without
     from tunelab.runs.atomic_files import write_json
     from tunelab.runs.console import silence_libraries
-    from tunelab.training.evaluate import evaluate_split, read_eval_split, record_evaluation
+    from tunelab.training.evaluate_run import evaluate_split, read_eval_split, record_evaluation
     from tunelab.training.load_run import load_run
 
     silence_libraries()

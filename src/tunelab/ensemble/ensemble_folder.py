@@ -13,13 +13,14 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from tunelab.data.data_sources import DataSplits
+from tunelab.ensemble.ensemble_members import MemberSource
 from tunelab.ensemble.ensemble_scores import EnsembleResult
 from tunelab.runs.atomic_files import write_json
 from tunelab.runs.manifest import finish_manifest, sha256_file, start_manifest
 from tunelab.runs.redact import redact
 from tunelab.runs.run_dir import RunDirectory
 from tunelab.training.components import RunComponents
-from tunelab.training.evaluate import EvalOutcome
+from tunelab.training.evaluate_run import EvalOutcome
 from tunelab.training.lifecycle import base_model_location, write_export
 from tunelab.training.load_run import TrainedRun, weights_hash
 
@@ -32,22 +33,22 @@ def write_ensemble_folder(
     result: EnsembleResult,
     model: TrainedRun,
     sources: DataSplits,
-    places: Sequence[Any],
-    began: float,
+    members: Sequence[MemberSource],
+    started: float,
 ) -> RunDirectory:
     """Leave card, config, scores, tables, predictions and `ensemble.json`; where one model results, an export.
 
     Args:
         root: The folder; there must be no run in it.
         method: As on the command line.
-        result: What came out.
+        result: Scores, members and gains.
         model: Of a soup the averaged model, else the first member.
         sources: The splits.
-        places: The members that were considered.
-        began: `time.monotonic()` when the work began.
+        members: Those that were considered.
+        started: `time.monotonic()` when the work began.
     """
     settings = replace(model.settings, name="ensemble", resume=None, trial={"id": None, "study": None})
-    facts = ensemble_facts(root, method, result, places)
+    facts = ensemble_facts(root, method, result, members)
     scores = {f"val/{name}": value for name, value in result.validation.scores.items()}
     scores |= {f"test/{name}": value for name, value in result.test.scores.items()}
     if "calibration" in result.facts:
@@ -74,14 +75,14 @@ def write_ensemble_folder(
         folder.write_predictions(result.test.predictions)
         write_json(root / ENSEMBLE_FILE, facts)
         if method in ("soup", "greedy_soup"):
-            prepared = RunComponents(
+            components = RunComponents(
                 settings, model.task, sources, model.tokenizer, {}, row_counts(sources), adapter=model.adapter
             )
-            # last: a head that speaks the user's units is changed for good
-            write_export(prepared, folder, EvalOutcome(scores), [f"{shlex.join(command[1:])}  # an ensemble"])
+            # last: a head that gives the user's units is changed for good
+            write_export(components, folder, EvalOutcome(scores), [f"{shlex.join(command[1:])}  # an ensemble"])
         results = {"predictions_sha256": sha256_file(folder.predictions)}
         folder.write_manifest(
-            finish_manifest(card, "finished", None, time.monotonic() - began, None, scores, results=results)
+            finish_manifest(card, "finished", None, time.monotonic() - started, None, scores, results=results)
             | {"ensemble": facts}
         )
     return folder
@@ -92,45 +93,45 @@ def row_counts(sources: DataSplits) -> dict[str, dict[str, int | float]]:
     return {name: {"rows": len(split.rows)} for name, split in sources.splits.items()}
 
 
-def ensemble_facts(root: Path, method: str, result: EnsembleResult, places: Sequence[Any]) -> dict[str, Any]:
+def ensemble_facts(root: Path, method: str, result: EnsembleResult, members: Sequence[MemberSource]) -> dict[str, Any]:
     """`ensemble.json`: method, members, where they lie, their weights, gains with intervals, what else was fitted."""
     weights: Sequence[float | None] = result.weights or [None] * len(result.names)
-    by_name = {place.name: place for place in places}
+    by_name = {member.name: member for member in members}
     return {
         "method": method,
         "members": [
             {"run": name, **member_location(root, by_name[name]), "weight": weight}
             for name, weight in zip(result.names, weights, strict=True)
         ],
-        "best_single": result.best,
+        "best_single": result.best_single,
         "gains": {name: asdict(gain) for name, gain in result.gains.items()},
         **result.facts,
     }
 
 
-def member_location(root: Path, place: Any) -> dict[str, str | None]:
-    """Where a member lies, so that it is found when the ensemble is asked again, and how its weights are known."""
-    folder = place.folder.root.resolve()
+def member_location(root: Path, member: MemberSource) -> dict[str, str | None]:
+    """Where a member lies, and the hash of its weights, for loading the ensemble."""
+    folder = member.folder.root.resolve()
     return {
         "folder": str(folder),
         "beside": os.path.relpath(folder, root.resolve()),  # serves where both have been moved
-        "checkpoint": None if place.checkpoint is None else place.checkpoint.name,
-        "weights_sha256": weights_hash(place.checkpoint or place.folder.best) if has_weights(place) else None,
+        "checkpoint": None if member.checkpoint is None else member.checkpoint.name,
+        "weights_sha256": weights_hash(member.checkpoint or member.folder.best) if has_weights(member) else None,
     }
 
 
-def has_weights(place: Any) -> bool:
-    """Whether a member's checkpoint is still there; else its export served."""
-    return bool((place.checkpoint or place.folder.best).is_file())
+def has_weights(member: MemberSource) -> bool:
+    """Whether a member's checkpoint is still there; else its export was loaded."""
+    return (member.checkpoint or member.folder.best).is_file()
 
 
 def gain_sentence(result: EnsembleResult) -> str:
-    """Whether it paid, in words."""
+    """A sentence on whether the ensemble is better than the best single run."""
     name = result.facts["primary"]
     gain = result.gains[name]
     if not isfinite(gain.gain):
         return f"test/{name} is no number, so nothing can be said of a gain"
-    figures = f"test/{name} {gain.ensemble:.4g} against {gain.single:.4g} of the best single run ({result.best})"
+    figures = f"test/{name} {gain.ensemble:.4g} against {gain.single:.4g} of the best single run ({result.best_single})"
     interval = f"gain {gain.gain:+.4g}, 95 % interval {gain.low:+.4g} to {gain.high:+.4g}"
     if gain.low > 0:
         return f"the ensemble is better: {figures}; {interval}"

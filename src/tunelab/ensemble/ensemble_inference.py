@@ -7,7 +7,8 @@ import hashlib
 import json
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,7 @@ from tunelab.data.data_sources import Split, encode_split
 from tunelab.data.examples import Example
 from tunelab.ensemble.combination import StackingModel
 from tunelab.ensemble.ensemble_folder import ENSEMBLE_FILE
-from tunelab.ensemble.ensemble_members import MemberSource, ModelOutputs, model_outputs
-from tunelab.ensemble.ensemble_scores import SplitEvaluation
+from tunelab.ensemble.ensemble_members import MemberSource
 from tunelab.ensemble.label_ensemble import CombinationRule, OutputKind, evaluate_outputs, make_rule
 from tunelab.ensemble.model_mixture import MixtureModel
 from tunelab.ensemble.text_ensemble import (
@@ -39,20 +39,21 @@ from tunelab.runs.run_dir import RunDirectory
 from tunelab.tasks.base import Task
 from tunelab.tasks.sequence import SequenceTask
 from tunelab.training.components import build_task
-from tunelab.training.evaluate import EvalResult
+from tunelab.training.evaluate import EvalResult, ModelOutputs, OutputCollector, evaluate
+from tunelab.training.evaluate_run import model_outputs
 from tunelab.training.load_run import TrainedRun, find_run, read_run_config, weights_hash
 
 
 @dataclass
 class LoadedEnsemble:
-    """Several runs that answer as one.
+    """Several runs that predict as one.
 
     Attributes:
         task: Of labels and numbers: in the scale that the members were combined in.
-        members: In use, as they were when they were combined.
+        members: Loaded, with the weights that were combined.
         weights: Of the members; None where they vote or are stacked.
         stack: The small model on top, where there is one.
-        sampling: How members that write are asked when they vote.
+        sampling: How members that generate answers vote.
         digest: A hash of what was fitted.
     """
 
@@ -67,7 +68,7 @@ class LoadedEnsemble:
 
     @property
     def note(self) -> str | None:
-        """What the user should know of how members were restored, if anything."""
+        """What the user should know of how members were loaded, if anything."""
         return "\n".join(member.note for member in self.members if member.note) or None
 
     def identity(self) -> str:
@@ -105,12 +106,12 @@ def load_ensemble(place: str | Path) -> LoadedEnsemble | None:
 
 
 def load_ensemble_members(root: Path, entries: list[dict[str, Any]]) -> list[TrainedRun]:
-    """The members, restored.
+    """The members, loaded.
 
     Raises:
         ConfigError: Naming every one that is gone or has changed.
     """
-    places, faults = list[MemberSource](), list[str]()
+    members, faults = list[MemberSource](), list[str]()
     for entry in entries:
         homes = [Path(entry["folder"]), root / entry["beside"]]
         home = next((one for one in homes if (one / "run.json").is_file()), None)
@@ -118,23 +119,23 @@ def load_ensemble_members(root: Path, entries: list[dict[str, Any]]) -> list[Tra
             faults.append(f"its member {entry['run']} is gone: there is no run at {homes[0]}, nor at {homes[1]}")
             continue
         run = RunDirectory(home)
-        place = MemberSource(run, None if entry["checkpoint"] is None else run.checkpoints / entry["checkpoint"])
-        weights = place.checkpoint or run.best
+        member = MemberSource(run, None if entry["checkpoint"] is None else run.checkpoints / entry["checkpoint"])
+        weights = member.checkpoint or run.best
         known = entry["weights_sha256"]
         if known is not None and weights.is_file() and weights_hash(weights) != known:
             faults.append(f"its member {entry['run']} has learned on since; combine anew with tunelab ensemble")
-        places.append(place)
+        members.append(member)
     if faults:
         raise ConfigError.listing(faults)
-    return [place.restore() for place in places]
+    return [member.load() for member in members]
 
 
 def answer_records(ensemble: LoadedEnsemble, records: InputRecords, batch_tokens: int) -> list[Prediction]:
     """The answers to a few records: `prediction` and what belongs to it, or None and an `error`.
 
     Args:
-        ensemble: Who is asked.
-        records: What is asked; labels and answers in them are not looked at.
+        ensemble: The models.
+        records: Their inputs; labels and answers in them are not looked at.
         batch_tokens: Most tokens of one forward pass of one member, pads counted.
     """
     if isinstance(ensemble.task, SequenceTask):
@@ -149,22 +150,22 @@ def predict_labels(
     ensemble: LoadedEnsemble, task: SequenceTask, records: InputRecords, batch_tokens: int
 ) -> list[Prediction]:
     """Labels with their probabilities, or numbers.  Every member reads a text with its own tokenizer."""
-    each = [encode_questions(member, records) for member in ensemble.members]
-    found: list[Prediction] = [
-        next(filter(None, faults), {}) for faults in zip(*(faults for _, faults in each), strict=True)
+    encoded = [encode_questions(member, records) for member in ensemble.members]
+    predictions: list[Prediction] = [
+        next(filter(None, faults), {}) for faults in zip(*(faults for _, faults in encoded), strict=True)
     ]
-    usable = [place for place, fault in enumerate(found) if not fault]
+    usable = [place for place, fault in enumerate(predictions) if not fault]
     if not usable:
-        return found
-    said = [
-        question_outputs(member, [example for example in asked if not found[example.row]], batch_tokens)
-        for member, (asked, _) in zip(ensemble.members, each, strict=True)
+        return predictions
+    outputs = [
+        question_outputs(member, [example for example in examples if not predictions[example.row]], batch_tokens)
+        for member, (examples, _) in zip(ensemble.members, encoded, strict=True)
     ]
     kind, rule = ensemble_rule(ensemble)
-    logits = torch.from_numpy(rule.combine(kind.spoken(said)))
+    logits = torch.from_numpy(rule.combine(kind.to_predictions(outputs)))
     for place, answer in zip(usable, task.decode_logits(logits), strict=True):
-        found[place] = answer
-    return found
+        predictions[place] = answer
+    return predictions
 
 
 def ensemble_rule(ensemble: LoadedEnsemble) -> tuple[OutputKind, CombinationRule]:
@@ -173,29 +174,26 @@ def ensemble_rule(ensemble: LoadedEnsemble) -> tuple[OutputKind, CombinationRule
     return kind, make_rule(kind, ensemble.weights, ensemble.stack)
 
 
-def question_outputs(trained: TrainedRun, asked: Sequence[Example], batch_tokens: int) -> ModelOutputs:
-    """What one member says of questions, in the order of their rows."""
-    logits, rows = list[torch.Tensor](), list[int]()
+def question_outputs(trained: TrainedRun, questions: Sequence[Example], batch_tokens: int) -> ModelOutputs:
+    """The outputs of one member for questions, in the order of their rows."""
+    task, model, collector = trained.task, trained.model, OutputCollector()
+    batches = batch_questions(questions, batch_tokens)
     with trained.use():
-        for batch in batch_questions(asked, batch_tokens):
-            micro = micro_to_device(trained.task.collate(batch), trained.model.device)
-            logits.append(trained.task.logits(trained.model, micro).double().cpu())
-            rows += [example.row for example in batch]
-    place = torch.tensor(rows)
-    order = place.argsort()
-    return ModelOutputs(torch.cat(logits)[order].numpy(), torch.empty(0), place[order])
+        micro_batches = (micro_to_device(task.collate(batch), model.device) for batch in batches)
+        evaluate(micro_batches, partial(task.logits, model), collector)
+    return collector.outputs()
 
 
 def vote_on_records(ensemble: LoadedEnsemble, records: InputRecords, batch_tokens: int) -> list[Prediction]:
     """The answer that most members, or most of their draws, agree on."""
-    votes, heard = ensemble.sampling, list[list[Prediction]]()
+    sampling, votes = ensemble.sampling, list[list[Prediction]]()
     for member in ensemble.members:
-        for number in range(max(1, votes.count)):
-            with use_sampling(votes.temperature, votes.seed + number) if votes.count else nullcontext():
-                heard.append(predict_window(member, records, batch_tokens))
+        for number in range(max(1, sampling.count)):
+            with use_sampling(sampling.temperature, sampling.seed + number) if sampling.count else nullcontext():
+                votes.append(predict_window(member, records, batch_tokens))
     return [
-        next((answer for answer in said if "error" in answer), {}) or elect_answer(said, votes.pattern)
-        for said in zip(*heard, strict=True)
+        next((answer for answer in answers if "error" in answer), {}) or elect_answer(answers, sampling.pattern)
+        for answers in zip(*votes, strict=True)
     ]
 
 
@@ -205,22 +203,22 @@ def evaluate_ensemble(ensemble: LoadedEnsemble, split: Split) -> EvalResult:
     Raises:
         DataError: Naming every record that cannot be used.
     """
-    first = ensemble.members[0]
-    _, counts = encode_split(split, first.task)
-    found = combined_evaluation(ensemble, first, split)
-    flat = {name: float(value) for name, value in found.scores.items()}
-    return EvalResult(flat, found.tables, counts, found.predictions)
+    _, counts = encode_split(split, ensemble.members[0].task)
+    result = combined_evaluation(ensemble, split)
+    scores = {name: float(value) for name, value in result.scores.items()}
+    return replace(result, scores=scores, counts=counts)
 
 
-def combined_evaluation(ensemble: LoadedEnsemble, first: TrainedRun, split: Split) -> SplitEvaluation:
-    """What the members say of a split, combined and scored."""
+def combined_evaluation(ensemble: LoadedEnsemble, split: Split) -> EvalResult:
+    """The combined outputs of the members on a split, scored."""
     if isinstance(ensemble.task, SequenceTask):
-        said = [model_outputs(member, split) for member in ensemble.members]
+        outputs = [model_outputs(member, split) for member in ensemble.members]
         kind, rule = ensemble_rule(ensemble)
-        return evaluate_outputs(kind, rule.combine(kind.spoken(said)), said[0], split.rows)
-    rows: Any = rows_to_answer(first, split)
+        return evaluate_outputs(kind, rule.combine(kind.to_predictions(outputs)), outputs[0], split.rows)
+    first, sampling = ensemble.members[0], ensemble.sampling
+    rows = rows_to_answer(first, split)
     if ensemble.weights is not None:
         return evaluate_mixture(ensemble.members, ensemble.weights, split, rows)
-    votes = ensemble.sampling
-    each = collect_votes(ensemble.members, split, rows, votes)
-    return score_answers(first, [elect_answer(said, votes.pattern) for said in zip(*each, strict=True)], votes.pattern)
+    votes = collect_votes(ensemble.members, split, rows, sampling)
+    elected = [elect_answer(answers, sampling.pattern) for answers in zip(*votes, strict=True)]
+    return score_answers(first, elected, sampling.pattern)

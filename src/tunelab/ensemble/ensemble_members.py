@@ -1,25 +1,16 @@
-"""The members of an ensemble: which runs, whether they fit together, and the outputs of each on a split."""
+"""The members of an ensemble: which runs, their models and splits, and whether they fit together."""
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
-
-from tunelab.data.data_sources import DataSplits, Split, encode_split, read_splits
-from tunelab.data.examples import Example, MicroBatch
+from tunelab.data.data_sources import DataSplits, Split, read_splits
 from tunelab.errors import ConfigError, DataError
-from tunelab.models.soft_prompt import prepend_soft_prompt, soft_prompt_ids
-from tunelab.models.unpadded_attention import micro_to_device
 from tunelab.runs.atomic_files import read_json_lines
 from tunelab.runs.run_dir import RunDirectory
 from tunelab.search.study_folder import StudyFolder
-from tunelab.training.components import RunComponents, build_datamodule
 from tunelab.training.load_run import TrainedRun, find_run, load_run
 
 SNAPSHOT_PATTERN = "snapshot_*.ckpt"
@@ -42,7 +33,7 @@ class MemberSource:
         """What it is called in tables."""
         return str(self.folder.root) if self.checkpoint is None else f"{self.folder.root}:{self.checkpoint.stem}"
 
-    def restore(self) -> TrainedRun:
+    def load(self) -> TrainedRun:
         """The model, ready to be used."""
         return load_run(self.folder.root, self.checkpoint)
 
@@ -53,11 +44,11 @@ def best_checkpoints(runs: Sequence[str]) -> list[MemberSource]:
     Raises:
         ConfigError: If one is no run, or is named twice.
     """
-    found = [find_run(run) for run in runs]
-    roots = [folder.root.resolve() for folder in found]
+    folders = [find_run(run) for run in runs]
+    roots = [folder.root.resolve() for folder in folders]
     if len(set(roots)) < len(roots):
         raise ConfigError("a run is named twice; an ensemble of a model with itself is that model")
-    return [MemberSource(folder) for folder in found]
+    return [MemberSource(folder) for folder in folders]
 
 
 def snapshot_checkpoints(runs: Sequence[str]) -> list[MemberSource]:
@@ -66,7 +57,7 @@ def snapshot_checkpoints(runs: Sequence[str]) -> list[MemberSource]:
     Raises:
         ConfigError: If a run kept none.
     """
-    found = []
+    members = []
     for run in runs:
         folder = find_run(run)
         kept = sorted(folder.checkpoints.glob(SNAPSHOT_PATTERN))
@@ -75,8 +66,8 @@ def snapshot_checkpoints(runs: Sequence[str]) -> list[MemberSource]:
                 f"{run} kept no snapshots; train with scheduler=cosine_restarts callbacks.snapshots=3, which keeps the "
                 "weights at the end of each cycle"
             )
-        found += [MemberSource(folder, file) for file in kept]
-    return found
+        members += [MemberSource(folder, file) for file in kept]
+    return members
 
 
 def best_study_runs(study: Path, most: int | None) -> list[str]:
@@ -105,8 +96,23 @@ def best_study_runs(study: Path, most: int | None) -> list[str]:
     return kept[:most]
 
 
+def load_members(members: Sequence[MemberSource]) -> tuple[list[TrainedRun], DataSplits]:
+    """All models at once, and their splits.
+
+    Raises:
+        ConfigError, DataError: If they do not belong together.
+    """
+    loaded, names = [member.load() for member in members], [member.name for member in members]
+    check_same_task(loaded, names)
+    first, splits = loaded[0].settings, read_run_splits(loaded[0])
+    for other, name in zip(loaded[1:], names[1:], strict=True):
+        if other.settings.data != first.data or other.settings.seed != first.seed:
+            check_same_rows(splits, read_run_splits(other), (names[0], name))
+    return loaded, splits
+
+
 def check_same_task(members: Sequence[TrainedRun], names: Sequence[str]) -> None:
-    """Refuse models that do not speak of the same things.
+    """Refuse models of different tasks, classes or targets.
 
     Raises:
         ConfigError: Naming every one that differs from the first.
@@ -122,7 +128,7 @@ def check_same_task(members: Sequence[TrainedRun], names: Sequence[str]) -> None
 
 
 def output_names(trained: TrainedRun) -> list[str]:
-    """What the outputs of a model stand for: classes or targets; nothing for text."""
+    """The classes or targets of a model's outputs; empty for text."""
     return [str(name) for name in getattr(trained.task, "labels", None) or getattr(trained.task, "targets", [])]
 
 
@@ -142,7 +148,7 @@ def read_run_splits(trained: TrainedRun) -> DataSplits:
     ]
     faults += [
         f"{root} has no {name} split, and an ensemble is {what} on it"
-        for name, what in (("validation", "fitted"), ("test", "judged"))
+        for name, what in (("validation", "fitted"), ("test", "evaluated"))
         if not sources.splits[name].rows
     ]
     if faults:
@@ -159,7 +165,7 @@ def split_fingerprint(split: Split) -> str:
 
 
 def check_same_rows(first: DataSplits, other: DataSplits, names: tuple[str, str]) -> None:
-    """Refuse runs with different validation or test rows: one would be judged on what another was trained on.
+    """Refuse runs with different validation or test rows: one would be evaluated on what another was trained on.
 
     Raises:
         ConfigError: Saying which split differs.
@@ -172,54 +178,5 @@ def check_same_rows(first: DataSplits, other: DataSplits, names: tuple[str, str]
     if differing:
         raise ConfigError(
             f"{names[0]} and {names[1]} have other {' and '.join(differing)} rows, so one may have learned what "
-            "the other is judged by; train them with the same data.validation and data.test files, or the same seed"
+            "the other is evaluated by; train them with the same data.validation and data.test files, or the same seed"
         )
-
-
-FloatArray = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class ModelOutputs:
-    """Of one model and one split.
-
-    Attributes:
-        logits: (N, C) float64, as the task gives them.
-        targets: (N,) class indices, or (N, C) numbers.
-        rows: (N,) index of each record within its split, rising.
-    """
-
-    logits: FloatArray
-    targets: Tensor
-    rows: Tensor
-
-
-def encode_examples(trained: TrainedRun, split: Split) -> Sequence[Example]:
-    """The examples of a split as a model reads them."""
-    found, _ = encode_split(split, trained.task)
-    return prepend_soft_prompt(list(found), soft_prompt_ids(trained.model))
-
-
-def test_micro_batches(trained: TrainedRun, split: Split, examples: Sequence[Example]) -> Iterator[MicroBatch]:
-    """The micro-batches of a test pass, on the model's device."""
-    empty = Split()
-    sources = DataSplits({"train": empty, "validation": empty, "test": split}, {}, [])
-    prepared = RunComponents(
-        trained.settings, trained.task, sources, trained.tokenizer, {"test": examples}, {}, adapter=trained.adapter
-    )
-    for step in build_datamodule(prepared).loader("test"):
-        for micro in step.micro_batches:
-            yield micro_to_device(micro, trained.model.device)
-
-
-def model_outputs(trained: TrainedRun, split: Split) -> ModelOutputs:
-    """The outputs of a model that gives one row of logits per record."""
-    logits, targets, rows = list[Tensor](), list[Tensor](), list[Tensor]()
-    with trained.use():
-        for micro in test_micro_batches(trained, split, encode_examples(trained, split)):
-            real = micro.row_indices >= 0
-            logits.append(trained.task.logits(trained.model, micro)[real].double().cpu())
-            targets.append(micro.targets[real].cpu())
-            rows.append(micro.row_indices[real].cpu())
-    order = torch.cat(rows).argsort()
-    return ModelOutputs(torch.cat(logits)[order].numpy(), torch.cat(targets)[order], torch.cat(rows)[order])

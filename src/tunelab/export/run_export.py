@@ -26,7 +26,7 @@ from tunelab.models.unpadded_attention import PlainAttention, micro_to_device
 from tunelab.runs import console
 from tunelab.runs.atomic_files import PARTIAL_SUFFIX
 from tunelab.training.components import RunComponents
-from tunelab.training.evaluate import EvalOutcome
+from tunelab.training.evaluate_run import EvalOutcome
 from tunelab.training.lifecycle import base_model_location, write_export
 from tunelab.training.load_run import TrainedRun
 

@@ -4,9 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
-from tunelab.analysis.row_scores import RowScore, row_scores
+from tunelab.analysis.row_scores import RowScore, scores_of_predictions
 from tunelab.analysis.statistics import (
     McNemarResult,
     PairedComparison,
@@ -240,16 +238,15 @@ def compare_rows(
     first: Sequence[Row], second: Sequence[Row], *, draws: int = COMPARISON_DRAWS
 ) -> list[ScoreComparison]:
     """Every score that both allow."""
-    ones, others = row_scores(first), {score.name: score for score in row_scores(second)}
-    return [compare_score(one, others[one.name], len(first), draws) for one in ones if one.name in others]
+    ones, others = scores_of_predictions(first), scores_of_predictions(second)
+    return [compare_score(name, ones[name], others[name], draws) for name in ones if name in others]
 
 
-def compare_score(one: RowScore, other: RowScore, rows: int, draws: int) -> ScoreComparison:
-    """One score."""
-    differences = other.each - one.each if len(one.each) else np.zeros(0)
-    found = paired_bootstrap(rows, one.over, other.over, differences, draws=draws)
-    split = mcnemar_test(one.each, other.each) if one.binary and other.binary else None
-    return ScoreComparison(one.name, one.lower, found, split)
+def compare_score(name: str, one: RowScore, other: RowScore, draws: int) -> ScoreComparison:
+    """One score of the second run against the first."""
+    paired = paired_bootstrap(one, other, draws=draws)
+    split = mcnemar_test(one.row_values, other.row_values) if one.binary and other.binary else None
+    return ScoreComparison(name, one.lower_is_better, paired, split)
 
 
 def comparison_sentence(found: ScoreComparison, first: str, second: str) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
-from tunelab.analysis.row_scores import row_scores
+from tunelab.analysis.row_scores import scores_of_predictions
 from tunelab.analysis.statistics import bootstrap_scores, percentile_interval, wilson_interval
 from tunelab.report.document import (
     Block,
@@ -98,15 +98,15 @@ BOOTSTRAP_DRAWS = 500  # enough for two digits of an interval
 
 def confidence_interval_text(run: RunResults, name: str) -> str:
     """The 95 % interval of a test score over rows like these; empty where predictions do not give the score."""
-    found = next((score for score in row_scores(run.predictions) if score.name == name), None)
+    score = scores_of_predictions(run.predictions).get(name)
     known = run.scores.get(f"test/{name}")
     rows = len(run.predictions)
-    if found is None or known is None or rows < 2:
+    if score is None or known is None or rows < 2:
         return ""
-    if found.binary:
-        low, high = wilson_interval(int(found.each.sum()), rows)
+    if score.binary:
+        low, high = wilson_interval(int(score.row_values.sum()), rows)
     else:
-        low, high = percentile_interval(bootstrap_scores(rows, found.over, draws=BOOTSTRAP_DRAWS))
+        low, high = percentile_interval(bootstrap_scores(score, draws=BOOTSTRAP_DRAWS))
     return f"95 %: {format_cell(low)} to {format_cell(high)} over {rows:,} rows"
 
 

@@ -1,227 +1,288 @@
-"""Evaluation of a trained model: the best checkpoint after training, or a run on any file."""
+"""Evaluation: one loop over micro-batches serves validation, the test pass, `tunelab evaluate` and ensembles.
 
-import os
-from collections.abc import Mapping, Sequence
+`evaluate` runs the model and hands the logits of each micro-batch to observers: running scores, predictions, outputs.
+
+Shape letters: N rows, C classes or targets.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from typing import Any
+from functools import partial
+from typing import Any, Protocol
 
 import lightning as L
 import torch
+from torch import Tensor, nn
 from transformers import PreTrainedModel
+from typing_extensions import override
 
+from tunelab.analysis.row_scores import RowScore
 from tunelab.config.schema import RunConfig
-from tunelab.data.data_sources import DataSplits, Split, encode_split
-from tunelab.data.examples import Example
-from tunelab.data.readers import Records, read_records
-from tunelab.data.token_store import row_indices
-from tunelab.errors import TuneLabError
-from tunelab.models.soft_prompt import prepend_soft_prompt, soft_prompt_ids
-from tunelab.models.unpadded_attention import micro_to_device
-from tunelab.runs.atomic_files import Row, read_json_lines, write_json_lines
-from tunelab.runs.checkpoint import read_checkpoint, weights_sha256
-from tunelab.runs.run_dir import RunDirectory
-from tunelab.training.components import RunComponents, build_adapter, build_datamodule, build_model, build_module
-from tunelab.training.datamodule import BatchDataModule
-from tunelab.training.device_placement import add_reference_logprobs
-from tunelab.training.generation_eval import SMALL_MODEL_PARAMETERS, rows_to_generate
-from tunelab.training.load_run import TrainedRun
-from tunelab.training.module import FineTuner
+from tunelab.data.examples import Batch, Example, MicroBatch
+from tunelab.data.lazy_sequences import select_items
+from tunelab.data.leakage import evenly_spaced
+from tunelab.data.loader import BatchLoader
+from tunelab.data.protocols import Record
+from tunelab.errors import Diverged
+from tunelab.tasks.base import Scores, SourceScores, Task
+from tunelab.tasks.metrics.answer_metrics import GenerationEvaluator
 
 
-@dataclass
-class EvalOutcome:
-    """What a run has to show.
+class LogitsObserver(Protocol):
+    """Takes in the logits of each micro-batch of an evaluation: running scores, collected predictions or outputs."""
+
+    def update(self, logits: Tensor, micro: MicroBatch) -> None:
+        """Take in the logits of one micro-batch, as `Task.logits` gives them."""
+
+
+def evaluate(
+    micro_batches: Iterable[MicroBatch], compute_logits: Callable[[MicroBatch], Tensor], *observers: LogitsObserver
+) -> None:
+    """Compute the logits of every micro-batch, and hand them to every observer.
+
+    Args:
+        micro_batches: On the model's device.
+        compute_logits: One forward pass of a model, or of several as one.
+        observers: In the order in which they get the logits.
+    """
+    for micro in micro_batches:
+        logits = compute_logits(micro)
+        for observer in observers:
+            observer.update(logits, micro)
+
+
+class PredictionCollector:
+    """Collects the lines of predictions.jsonl.
+
+    Args:
+        task: Makes predictions of logits, or generates them.
+        model: What generates them.
+        records: Of the split.
+        generated_rows: The rows that are answered by generation; None predicts every row from its logits.
 
     Attributes:
-        scores: By flat name, such as `test/exact_match`.
-        tables: By split: confusion matrix, per-class scores.
-        results: sha256 of the weights that were scored, known to the main process.
+        predictions: One dict per row, in the order of evaluation.
     """
 
-    scores: dict[str, float] = field(default_factory=dict)
-    tables: dict[str, Any] = field(default_factory=dict)
-    results: dict[str, str | None] = field(default_factory=dict)
+    def __init__(
+        self,
+        task: Task,
+        model: PreTrainedModel,
+        records: Sequence[Record],
+        generated_rows: Collection[int] | None = None,
+    ) -> None:
+        self.task, self.model, self.records, self.generated_rows = task, model, records, generated_rows
+        self.predictions: list[dict[str, Any]] = []
+
+    def update(self, logits: Tensor, micro: MicroBatch) -> None:
+        """Predict the rows of a micro-batch."""
+        generated = self.generated_rows
+        rows = [row for row in micro.row_indices.tolist() if row >= 0 and (generated is None or row in generated)]
+        if not rows:
+            return
+        records = [self.records[row] for row in rows]
+        if generated is None:
+            self.predictions += self.task.predictions(self.model, micro, logits, records)
+        else:
+            self.predictions += self.task.generate_predictions(self.model, rows, records)
 
 
-def evaluate_best_checkpoint(
-    prepared: RunComponents, module: FineTuner, data: BatchDataModule, trainer: L.Trainer, folder: RunDirectory
-) -> EvalOutcome:
-    """Load the best weights; score validation, the base model and the test split, in this order.
+@dataclass(frozen=True)
+class ModelOutputs:
+    """The outputs of one model on one split.
 
-    Nothing here is logged as a curve: these are single numbers, not steps.
+    Attributes:
+        logits: (N, C) float64, as the task gives them.
+        targets: (N,) class indices, or (N, C) numbers.
+        rows: (N,) index of each record within its split, rising.
     """
-    outcome = EvalOutcome()
-    best = read_checkpoint(folder.best)
-    module.load_state_dict(best["state_dict"])
-    if trainer.is_global_zero:
-        outcome.results["weights_sha256"] = weights_sha256(best["state_dict"])
-    loggers, trainer.loggers = trainer.loggers, []
-    if prepared.examples["validation"]:
-        outcome.scores |= flatten_metrics(trainer.validate(module, datamodule=data, verbose=False))
-    if prepared.examples["test"] and prepared.settings.test:
-        if evaluates_base(prepared.settings.eval["base"], prepared, module.model):
-            untrained = build_module(prepared, build_model(prepared.settings, prepared.task, prepared.tokenizer))
-            # both read the same rows, so both need the same attention
-            untrained.model.set_attn_implementation(module.model.config._attn_implementation)
-            untrained.test_name = "base"
-            evaluate_test_split(prepared, untrained, data, trainer, folder, outcome)
-        evaluate_test_split(prepared, module, data, trainer, folder, outcome)
-    trainer.loggers = loggers
-    return outcome
+
+    logits: Tensor
+    targets: Tensor
+    rows: Tensor
 
 
-def evaluate_test_split(
-    prepared: RunComponents,
-    module: FineTuner,
-    data: BatchDataModule,
-    trainer: L.Trainer,
-    folder: RunDirectory,
-    outcome: EvalOutcome,
-) -> None:
-    """Score one model on the test split, and leave its predictions in the run folder."""
-    mine: list[dict[str, Any]] = []
-    module.test_records = prepared.sources.splits["test"].rows
-    module.keep_predictions = mine.extend
-    module.test_rows = chosen = generated_test_rows(prepared)
-    outcome.scores |= flatten_metrics(trainer.test(module, datamodule=data, verbose=False))
-    sources = prepared.sources.splits["test"].sources
-    if len(set(sources)) > 1:
-        for row in mine:
-            row["source"] = sources[row["row"]]
-    folder.write_predictions_part(trainer.global_rank, mine)
-    trainer.strategy.barrier()
-    if trainer.is_global_zero:
-        rows = set(row_indices(prepared.examples["test"])) if chosen is None else chosen
-        merged = folder.merge_predictions(rows)
-        summary = prepared.task.summary(merged)
-        outcome.scores |= {f"{module.test_name}/{name}": value for name, value in summary.items()}
-        tables = module.test_report | prepared.task.tables(merged)
-        if tables or module.test_name == "test":
-            outcome.tables[module.test_name] = tables
-        if module.test_name == "base":
-            os.replace(
-                folder.predictions, folder.base_predictions
-            )  # a run killed before its own test must not show the base model's answers
-    trainer.strategy.barrier()
+class OutputCollector:
+    """Collects the outputs of a model that gives one row of logits per record."""
 
+    def __init__(self) -> None:
+        self.logits, self.targets, self.rows = list[Tensor](), list[Tensor](), list[Tensor]()
 
-def generated_test_rows(prepared: RunComponents) -> frozenset[int] | None:
-    """The test rows that are answered; None where predictions of all are kept."""
-    count = prepared.settings.eval["test_rows"]
-    return None if count is None or not prepared.task.answer_names else rows_to_generate(prepared, "test", int(count))
+    def update(self, logits: Tensor, micro: MicroBatch) -> None:
+        """Keep the rows of a micro-batch that have a record."""
+        real = micro.row_indices >= 0
+        self.logits.append(logits[real].double().cpu())
+        self.targets.append(micro.targets[real].cpu())
+        self.rows.append(micro.row_indices[real].cpu())
 
-
-def evaluates_base(wanted: Any, prepared: RunComponents, model: PreTrainedModel) -> bool:
-    """Whether to score the model before training; a new head has nothing to say, so only answers count."""
-    if wanted == "auto":
-        return prepared.task.scores_untrained and sum(p.numel() for p in model.parameters()) <= SMALL_MODEL_PARAMETERS
-    return bool(wanted)
-
-
-def flatten_metrics(found: list[Mapping[str, float]]) -> dict[str, float]:
-    """The scores of a trainer call as one dict of plain numbers."""
-    return {name: float(value) for part in found for name, value in part.items()}
-
-
-SPLIT_USES = {"train": "training", "validation": "choosing the best checkpoint", "test": "its test scores"}
+    def outputs(self) -> ModelOutputs:
+        """All outputs, in the order of rows."""
+        rows = torch.cat(self.rows)
+        order = rows.argsort()
+        return ModelOutputs(torch.cat(self.logits)[order], torch.cat(self.targets)[order], rows[order])
 
 
 @dataclass
 class EvalResult:
-    """What a file says of a model.
+    """Scores and predictions of one model, or of several as one, on one split.
 
     Attributes:
         scores: By bare name.
         tables: Confusion matrix and per-class scores, where there are any.
-        counts: The line of the data report.
         predictions: One dict per row, in the order of rows.
+        row_scores: By bare name, those that can be computed over any rows, for comparisons.
+        counts: The line of the data report.
     """
 
     scores: dict[str, float]
-    tables: dict[str, Any]
-    counts: dict[str, int | float]
-    predictions: list[dict[str, Any]]
+    tables: dict[str, Any] = field(default_factory=dict)
+    predictions: list[dict[str, Any]] = field(default_factory=list)
+    row_scores: dict[str, RowScore] = field(default_factory=dict)
+    counts: dict[str, int | float] = field(default_factory=dict)
 
 
-def read_eval_split(settings: RunConfig, source: str) -> tuple[Records, Split]:
-    """The records of a file, read as the run read its own.
+def summarize_predictions(
+    task: Task, predictions: Sequence[Mapping[str, Any]]
+) -> tuple[dict[str, float], dict[str, Any]]:
+    """The scores and the tables that need all predictions of a split, such as exact match over generated answers."""
+    return {name: float(value) for name, value in task.summary(predictions).items()}, task.tables(predictions)
 
-    Raises:
-        DataError: If the file cannot be read.
+
+class EvalModule(L.LightningModule):
+    """The validation and test steps of a model; the training step is up to a subclass.
+
+    Args:
+        model: The network.
+        task: What is learned and how it is scored.
+        by_source: With several sources, the scores of each in `validation` and `test`.
+
+    Attributes:
+        generation_check: Has some validation rows answered by generation; None generates nothing.
+        train_sample: Training rows whose loss is compared with the validation loss; None compares nothing.
+        test_prefix: What the names of test scores begin with.
+        test_predictions: Collects predictions in the test pass; None keeps none.
+        test_tables: Tables of the last test pass.
     """
-    data = settings.data
-    same = source in {str(data.get(name)) for name in SPLIT_USES}
-    records = read_records(
-        source,
-        encoding=str(data["encoding"]),
-        on_bad=str(data["on_bad"]),
-        quoting=str(data["quoting"]),
-        header=data.get("header") if same else None,
+
+    def __init__(self, model: PreTrainedModel, task: Task, by_source: Mapping[str, SourceScores]) -> None:
+        super().__init__()
+        self.model, self.task = model, task
+        self.val_scores, self.test_scores = task.scores(), task.scores()
+        self.val_sources, self.test_sources = (
+            by_source.get(split, SourceScores(task.scores)) for split in ("validation", "test")
+        )
+        self.generation_check: GenerationEvaluator | None = None
+        self.train_sample: TrainSample | None = None
+        self.test_prefix = "test"
+        self.test_predictions: PredictionCollector | None = None
+        self.test_tables: dict[str, Any] = {}
+
+    @override
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        evaluate(batch.micro_batches, partial(self.task.logits, self.model), self.val_scores, self.val_sources)
+        if self.generation_check is not None:
+            self.generation_check.update(self.model, batch)
+
+    @override
+    def on_validation_epoch_end(self) -> None:
+        loss = self._log_scores("val", self.val_scores, self.val_sources)
+        if self.train_sample is not None:
+            with self.trainer.precision_plugin.val_step_context():
+                to_device = self.trainer.strategy.batch_to_device
+                train_loss = self.train_sample.loss(self.model, to_device, self.global_rank, self.trainer.world_size)
+            self.log_dict({"train/plain_loss": train_loss, "val/generalisation_gap": loss - train_loss})
+        if self.generation_check is not None:
+            self.log_dict({f"val/{name}": value for name, value in self.generation_check.compute().items()})
+            self.generation_check.reset()
+
+    @override
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        collectors = [] if self.test_predictions is None else [self.test_predictions]
+        evaluate(
+            batch.micro_batches, partial(self.task.logits, self.model), self.test_scores, self.test_sources, *collectors
+        )
+
+    @override
+    def on_test_epoch_end(self) -> None:
+        self.test_tables = self.test_scores.report()
+        self._log_scores(self.test_prefix, self.test_scores, self.test_sources)
+
+    def _log_scores(self, split: str, scores: Scores, sources: SourceScores) -> float:
+        """The loss over all ranks; logs it with every other score.
+
+        Raises:
+            Diverged: If it is NaN or Inf.
+        """
+        values = scores.compute()  # torchmetrics adds sums and counts over ranks: no rank repeats a row
+        values |= sources.compute()
+        scores.reset()
+        sources.reset()
+        if values["loss"] != values["loss"] or abs(values["loss"]) == float("inf"):
+            raise Diverged(f"{split}/loss is {values['loss']} at step {self.global_step}; lower lr or clip harder")
+        self.log_dict({f"{split}/{name}": value for name, value in values.items()})
+        return values["loss"]
+
+
+class TrainSample(nn.Module):
+    """A fixed sample of training rows, whose plain loss shows the generalisation gap.
+
+    Their loss is that of the weights that validation sees, without dropout or any other noise.  The loss that training
+    logs is none to compare with: it has noise, penalties and smoothing in it, and is the mean over weights that have
+    moved on since.
+
+    Args:
+        task: Knows the loss.
+        examples: The sample.
+        batch_size: Rows scored at once, over all ranks; no loss depends on it.
+        micro_tokens: Most tokens of one forward pass on one rank.
+        packed: Whether rows are packed.
+    """
+
+    def __init__(
+        self, task: Task, examples: Sequence[Example], *, batch_size: int, micro_tokens: int, packed: bool
+    ) -> None:
+        super().__init__()
+        self.task, self.examples, self.scores = task, examples, task.scores()
+        self.batch_size, self.micro_tokens, self.packed = batch_size, micro_tokens, packed
+
+    def loss(self, model: PreTrainedModel, to_device: Callable[[Batch], Batch], rank: int, world_size: int) -> float:
+        """The mean loss over all ranks; every rank must call it.
+
+        Args:
+            model: In evaluation mode.
+            to_device: Moves a batch to where the model is.
+            rank: This process among the `world_size`.
+            world_size: Processes that share the rows.
+        """
+        loader = BatchLoader(
+            self.examples,
+            collate=self.task.collate,
+            filler=self.task.padding_example(),
+            batch_size=self.batch_size,
+            micro_tokens=self.micro_tokens,
+            packed=self.packed,
+            shuffle=False,
+            rank=rank,
+            world_size=world_size,
+        )
+        micro_batches = (micro for batch in loader for micro in to_device(batch).micro_batches)
+        evaluate(micro_batches, partial(self.task.logits, model), self.scores)
+        loss = self.scores.compute()["loss"]
+        self.scores.reset()
+        return loss
+
+
+def make_train_sample(
+    settings: RunConfig, task: Task, examples: Mapping[str, Sequence[Example]], *, packed: bool
+) -> TrainSample | None:
+    """As many training rows as there are validation rows, at most `callbacks.gap_rows`, evenly spaced; or None."""
+    rows = min(int(settings.callbacks["gap_rows"]), len(examples["validation"]))
+    if not rows:
+        return None
+    return TrainSample(
+        task,
+        select_items(examples["train"], evenly_spaced(len(examples["train"]), rows)),
+        batch_size=int(settings.eval["batch_size"]),
+        micro_tokens=settings.micro_tokens,
+        packed=packed,
     )
-    return records, Split(records.rows, [records.location(i) for i in range(len(records.rows))])
-
-
-def evaluate_split(trained: TrainedRun, split: Split) -> EvalResult:
-    """Score a model, in the batches, the order and the precision of training's test pass.
-
-    Raises:
-        DataError: Naming every record that cannot be used.
-    """
-    settings, task, model = trained.settings, trained.task, trained.model
-    encoded, counts = encode_split(split, task)
-    examples: Sequence[Example] = list(encoded)
-    if task.needs_reference:
-        base = build_adapter(settings, task, trained.tokenizer).model
-        base.set_attn_implementation(model.config._attn_implementation)
-        examples = list(add_reference_logprobs(settings, task, base, {"test": examples})["test"])
-    examples = prepend_soft_prompt(examples, soft_prompt_ids(model))
-    empty = Split()
-    sources = DataSplits({"train": empty, "validation": empty, "test": split}, {}, [])
-    prepared = RunComponents(
-        settings, task, sources, trained.tokenizer, {"test": examples}, {"test": counts}, adapter=trained.adapter
-    )
-    scores, chosen = task.scores().to(model.device), generated_test_rows(prepared)
-    found: list[dict[str, Any]] = []
-    with trained.use():
-        for step in build_datamodule(prepared).loader("test"):
-            for cpu in step.micro_batches:
-                micro = micro_to_device(cpu, model.device)
-                logits = task.logits(model, micro)
-                scores.update(logits, micro)
-                rows = [row for row in micro.row_indices.tolist() if row >= 0 and (chosen is None or row in chosen)]
-                asked = [split.rows[row] for row in rows]
-                if chosen is None:
-                    found += task.predictions(model, micro, logits, asked)
-                elif rows:
-                    found += task.generate_predictions(model, rows, asked)
-        flat, tables = scores.compute(), scores.report()
-    tables |= task.tables(found)
-    found.sort(key=lambda row: int(row["row"]))
-    # in single precision, as Lightning keeps what a test pass logs
-    numbers = {name: float(torch.tensor(value, dtype=torch.float32)) for name, value in flat.items()}
-    numbers |= {name: float(value) for name, value in task.summary(found).items()}
-    return EvalResult(numbers, tables, counts, found)
-
-
-def record_evaluation(folder: RunDirectory, records: Records) -> list[str]:
-    """What is to be said of the file: whether the run has seen it, and how often it was looked at; counts this look.
-
-    A file that is looked at until a score pleases no longer tests anything.
-    """
-    card = folder.read_manifest()
-    config = card["config"]["data"]
-    shas = card["data"]["files"]
-    uses = [
-        why for name, why in SPLIT_USES.items() if config.get(name) and shas.get(str(config[name])) == records.sha256
-    ]
-    told = [f"the run used this very file for {' and '.join(uses)}"] if uses else []
-    past = read_json_lines(folder.evaluations_log) if folder.evaluations_log.is_file() else []
-    time = datetime.now(UTC).isoformat(timespec="seconds")
-    now: Row = {"time": time, "sha256": records.sha256, "data": records.source}
-    count = 1 + sum(look["sha256"] == records.sha256 for look in past)
-    try:
-        write_json_lines(folder.evaluations_log, [*past, now])
-    except TuneLabError as fault:
-        told.append(f"this look is not counted: {fault}")
-    return [*told, f"look {count} at this file with this run; a choice made by it needs another file to be tested"]

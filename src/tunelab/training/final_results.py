@@ -10,7 +10,7 @@ from lightning.pytorch.loggers import Logger
 from tunelab.runs.run_dir import RunDirectory
 from tunelab.tracking.base import ResultsLogger, RunResults, worst_predictions
 from tunelab.training.components import RunComponents
-from tunelab.training.evaluate import EvalOutcome
+from tunelab.training.evaluate_run import EvalOutcome
 
 
 def log_results(prepared: RunComponents, folder: RunDirectory, outcome: EvalOutcome, loggers: Sequence[Logger]) -> None:

@@ -40,6 +40,14 @@ def rows_to_generate(prepared: RunComponents, split: str, count: int | None) -> 
     return sample_rows(((row, task.content(rows[row])) for row in asking), count, seed=prepared.settings.seed)
 
 
+def generated_test_rows(components: RunComponents) -> frozenset[int] | None:
+    """The test rows that are answered by generation; None where predictions of all are kept."""
+    count = components.settings.eval["test_rows"]
+    if count is None or not components.task.answer_names:
+        return None
+    return rows_to_generate(components, "test", int(count))
+
+
 def monitors_generation(settings: RunConfig, task: Task) -> bool:
     """Whether the best checkpoint is picked by a score of generated answers."""
     return settings.monitor.removeprefix("val/") in {*task.answer_names} - {*task.score_names}

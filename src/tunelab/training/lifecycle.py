@@ -36,7 +36,7 @@ from tunelab.training.callbacks.checkpointing import BestCheckpoint
 from tunelab.training.callbacks.early_stopping import EarlyStopping
 from tunelab.training.callbacks.search_trial import Pruning
 from tunelab.training.components import EncodedData, RunComponents, build_adapter, count_planned_steps
-from tunelab.training.evaluate import EvalOutcome
+from tunelab.training.evaluate_run import EvalOutcome
 from tunelab.training.generation_eval import generation_notes
 
 
@@ -213,8 +213,8 @@ def write_final_manifest(
     energy: Mapping[str, float | None],
 ) -> None:
     """Write how a run ended onto its card, and what a repetition of it must give."""
-    results = dict(outcome.results)
-    if outcome.results and folder.predictions.is_file():
+    results = dict(outcome.weight_hashes)
+    if outcome.weight_hashes and folder.predictions.is_file():
         results["predictions_sha256"] = sha256_file(folder.predictions)
     best = best_checkpoint_entry(trainer)
     folder.write_manifest(

@@ -26,7 +26,7 @@ from tunelab.optim.lbfgs import closure_with_first_loss
 from tunelab.regularization.averaging import checkpoint_weights, swap_averaged_weights
 from tunelab.regularization.regularizer import Regularizer
 from tunelab.tasks.base import SourceScores, Task
-from tunelab.training.eval_module import EvalModule
+from tunelab.training.evaluate import EvalModule
 from tunelab.training.loss import TrainingLoss
 from tunelab.training.nonfinite import NonFiniteGuard
 

@@ -24,8 +24,8 @@ from tunelab.search.study_folder import StudyFolder
 from tunelab.tracking.loggers import build_loggers, finish_loggers, logger_faults, run_title
 from tunelab.training.components import build_components, build_datamodule, build_module
 from tunelab.training.cross_validation import cross_validate
-from tunelab.training.eval_module import make_train_sample
-from tunelab.training.evaluate import EvalOutcome, evaluate_best_checkpoint
+from tunelab.training.evaluate import make_train_sample
+from tunelab.training.evaluate_run import EvalOutcome, evaluate_best_checkpoint
 from tunelab.training.final_results import answer_group_tables, log_results
 from tunelab.training.finders.run_finder import run_finder
 from tunelab.training.generation_eval import make_generation_evaluator
@@ -125,7 +125,7 @@ def fine_tune(
         ours = build_callbacks(settings, folder, monitor, mode, validates=validates)
         trainer = build_trainer(settings, root, [*callbacks, *ours], loggers)
         module, data = build_module(prepared, prepared.model), build_datamodule(prepared)
-        module.val_answers = make_generation_evaluator(prepared)
+        module.generation_check = make_generation_evaluator(prepared)
         module.train_sample = make_train_sample(settings, prepared.task, prepared.examples, packed=prepared.packed)
         trainer.fit(module, datamodule=data, ckpt_path=None if done is None else folder.last, weights_only=True)
         raise_if_pruned(trainer)
