@@ -15,8 +15,8 @@ def counter(readings: list[float], turn: float) -> tuple[object, float]:
 def test_a_counter_that_starts_over_loses_nothing() -> None:
     meter = EnergyMeter([counter([90.0, 97.0, 5.0, 6.0], 100.0)], [])  # type: ignore[list-item]
     meter.start()
-    meter.take()
-    meter.take()
+    meter.accumulate()
+    meter.accumulate()
 
     assert meter.stop() == {"processor_joules": pytest.approx(7 + 8 + 1), "gpu_joules": None}
 

@@ -92,7 +92,7 @@ def test_whatever_differs_is_named(changes: dict[str, Any], words: str) -> None:
     verdict = compare_runs(card(), card(**changes))
 
     assert not verdict.identical
-    assert any(words in line for line in verdict.differing)
+    assert any(words in line for line in verdict.differences)
 
 
 def test_cards_without_a_common_result_prove_nothing() -> None:

@@ -2,7 +2,7 @@
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from tunelab.runs.reproduction_check import ReproductionResult
@@ -71,8 +71,17 @@ def write_comparison(folder: Path, source: Path, verdict: "ReproductionResult", 
 
     from tunelab.runs.atomic_files import write_json
 
-    scores: list[dict[str, Any]] = [{**asdict(line), "inside": line.inside} for line in verdict.scores]
-    facts = {"run": str(source.absolute()), "identical": verdict.identical, "differing": verdict.differing}
+    scores = [
+        {
+            "name": score.name,
+            "then": score.original,
+            "now": score.reproduced,
+            "spread": asdict(score.seed_interval) if score.seed_interval is not None else None,
+            "inside": score.within_seed_interval,
+        }
+        for score in verdict.scores
+    ]
+    facts = {"run": str(source.absolute()), "identical": verdict.identical, "differing": verdict.differences}
     write_json(folder / "reproduction.json", {**facts, "changed": changed, "scores": scores})
 
 
@@ -84,12 +93,12 @@ def print_verdict(verdict: "ReproductionResult", changed: list[str], name: str) 
     if verdict.identical:
         console.say("identical")
         return
-    console.show_lines("not identical", verdict.differing)
+    console.show_lines("not identical", verdict.differences)
     console.show_lines(
         "what differs from then", changed or ["nothing that the manifests record; GPUs add in any order"]
     )
     console.show_lines("scores", difference_lines(verdict) or ["every score is the same"])
-    if any(line.inside is None for line in verdict.scores if not line.same):
+    if any(line.within_seed_interval is None for line in verdict.scores if not line.same):
         console.say(
             f"too few seeds are known to estimate how far chance moves a score: tunelab reproduce {name} --seeds 4"
         )

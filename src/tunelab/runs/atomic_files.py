@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all: text, JSON, and rows as JSON lines."""
+"""Files that are written atomically, whole or not at all: text, JSON, and rows as JSON lines."""
 
 import errno
 import json
@@ -26,10 +26,10 @@ def write_atomically(
     before the move does: otherwise a power cut leaves an empty file under the right name.
 
     Args:
-        path: The file to write; an old one stays as it is until the new one is whole.
+        path: The file to write; an old one stays unchanged until the new one is complete.
         fill: Writes to an open binary file, for instance `partial(torch.save, state)`.
         size: Bytes that will be written, for the message on a full disk; None where unknown.
-        lasting: False leaves it to the system when the bytes reach the disk: quicker, for what can be made anew.
+        lasting: False skips the sync to disk: faster, for files that can be regenerated.
 
     Raises:
         TuneLabError: If the file cannot be written; names the file, the bytes needed and the bytes free.
@@ -56,23 +56,23 @@ def write_atomically(
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace `path` by `text`, as UTF-8, in one move; see `write_with`."""
+    """Replace `path` by `text`, as UTF-8; see `write_atomically`."""
     content = text.encode()
     write_atomically(path, lambda file: file.write(content), len(content))
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Replace `path` by `value`, as indented JSON, in one move; see `plain` for what a value may be."""
+    """Replace `path` by `value` as indented JSON; see `write_atomically` and `to_plain`."""
     write_text(path, json_text(value))
 
 
 def json_text(value: Any) -> str:
-    """A value as indented JSON; see `plain` for what it may be."""
+    """A value as indented JSON; see `to_plain`."""
     return json.dumps(to_plain(value), indent=2, allow_nan=False) + "\n"
 
 
 def write_text_if_changed(path: Path, text: str) -> None:
-    """Like `write_text`, for a file that follows from others: left alone where it says so already, and quick."""
+    """Like `write_text`, but fast, for a file that is derived from others: unchanged content is not written."""
     content = text.encode()
     try:
         if path.stat().st_size == len(content) and path.read_bytes() == content:
@@ -83,10 +83,10 @@ def write_text_if_changed(path: Path, text: str) -> None:
 
 
 def to_plain(value: Any) -> Any:
-    """The value as strict JSON has it: numbers that are not finite become None, tuples lists, paths text.
+    """A value for strict JSON: NaN and Inf become None, tuples lists, paths text.
 
     Raises:
-        TypeError: If something in it is no plain value, such as a tensor.
+        TypeError: If it holds anything but plain values, such as a tensor.
     """
     if isinstance(value, Mapping):
         return {str(key): to_plain(item) for key, item in value.items()}
@@ -104,7 +104,7 @@ def to_plain(value: Any) -> Any:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names in a folder survive a power cut."""
+    """Sync the names in a folder to disk, so that they survive a power cut."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -113,11 +113,11 @@ def sync_folder(folder: Path) -> None:
 
 
 def write_error(path: Path, fault: OSError, need: str) -> TuneLabError:
-    """The error for a fault of the file system, one message that says what to do.
+    """The error for a failed write, with advice.
 
     Args:
-        path: What was to be written.
-        fault: What the system answered.
+        path: The file to write.
+        fault: The error of the system.
         need: Bytes needed, as text.
     """
     if fault.errno not in DISK_FULL_ERRNOS:
@@ -136,7 +136,7 @@ Row = dict[str, Any]
 
 
 def write_json_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Replace `path` by the rows, in one move; see `tunelab.runs.atomic_files.write_atomically`."""
+    """Replace `path` by rows, one JSON object per line; see `write_atomically`."""
 
     def fill(file: IO[bytes]) -> None:
         for row in rows:
@@ -146,39 +146,38 @@ def write_json_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
 
 
 def read_json_lines(path: Path) -> list[Row]:
-    """The rows of a file.  Lines end at a line feed only: text may hold every other separator Unicode has."""
+    """The rows of a file.  Lines end at a line feed only: text may hold any other separator of Unicode."""
     with path.open(encoding="utf-8", newline="\n") as file:
         return [json.loads(line) for line in file]
 
 
 def join_rank_shares(shares: Sequence[Sequence[Row]], expected: int | Collection[int]) -> list[Row]:
-    """Join what several ranks predicted, ordered by `row`.
+    """The predictions of all ranks, ordered by `row`.
 
     Args:
-        shares: Rows of each rank; each row carries `row`, the index of its record in the split.
-        expected: The rows there must be: a number of them counted from 0, or the very indices, where records were
-            dropped on the way.
+        shares: Rows of each rank; each row has `row`, the index of its record in the split.
+        expected: Number of rows, counted from 0; or their indices, where records were dropped.
 
     Raises:
         TuneLabError: If a row is missing, is there twice, or belongs to no record: scores over such rows would be
-            wrong without a word.
+            silently wrong.
     """
     rows = sorted((row for share in shares for row in share), key=lambda row: int(row["row"]))
-    found = [int(row["row"]) for row in rows]
-    wanted = set(range(expected) if isinstance(expected, int) else expected)
-    twice = {row for row, after in pairwise(found) if row == after}
-    faults = {"missing": wanted - set(found), "there twice": twice, "of no record": set(found) - wanted}
-    told = [f"{len(ids)} rows {what}, such as {sorted(ids)[:5]}" for what, ids in faults.items() if ids]
-    if told:
+    indices = [int(row["row"]) for row in rows]
+    needed = set(range(expected) if isinstance(expected, int) else expected)
+    twice = {index for index, following in pairwise(indices) if index == following}
+    wrong = {"missing": needed - set(indices), "there twice": twice, "of no record": set(indices) - needed}
+    faults = [f"{len(ids)} rows {what}, such as {sorted(ids)[:5]}" for what, ids in wrong.items() if ids]
+    if faults:
         raise TuneLabError(
-            f"the predictions of {len(shares)} ranks do not cover the split once: {'; '.join(told)}; "
+            f"the predictions of {len(shares)} ranks do not cover the split once: {'; '.join(faults)}; "
             "scores over them would be wrong. Run the test again, on one process if it persists"
         )
     return rows
 
 
 def _json_line(row: Mapping[str, Any]) -> bytes:
-    """A row as one line, readable as it stands; escaped only where UTF-8 has no form for it (half a surrogate pair)."""
+    """A row as one line of UTF-8; escaped only where it holds half a surrogate pair, which UTF-8 cannot encode."""
     try:
         return (json.dumps(to_plain(row), ensure_ascii=False, allow_nan=False) + "\n").encode()
     except UnicodeEncodeError:

@@ -1,4 +1,4 @@
-"""Checkpoints on disk: written whole or not at all, verified when read, copied from a parent run."""
+"""Checkpoints on disk: written atomically, verified when read, copied from a parent run."""
 
 import hashlib
 import os
@@ -20,7 +20,7 @@ from tunelab.runs.run_dir import RunDirectory
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes beside the target, syncs, then replaces it; reads plain types only, after verifying every byte."""
+    """Checkpoint files for Lightning: written atomically, read as plain types only and verified."""
 
     @override
     def save_checkpoint(
@@ -38,7 +38,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 def read_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
-    """Read a checkpoint of plain types.
+    """The content of a checkpoint of plain types.
 
     Raises:
         ConfigError: If the file is missing, cut short, has a flipped bit or holds anything but plain types.
@@ -60,42 +60,39 @@ def read_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
 
 
 def weights_sha256(state: Mapping[str, Any]) -> str:
-    """One sha256 over names, types, shapes and bytes of weights: equal if, and only if, they are bit for bit."""
-    whole = hashlib.sha256()
+    """One sha256 over names, types, shapes and bytes of weights: equal if, and only if, all bits are."""
+    digest = hashlib.sha256()
     for name in sorted(state):
         weight: torch.Tensor = state[name].detach().cpu().contiguous()
-        whole.update(f"{name} {weight.dtype} {tuple(weight.shape)}\n".encode())
-        whole.update(weight.reshape(-1).view(torch.uint8).numpy().data)
-    return whole.hexdigest()
+        digest.update(f"{name} {weight.dtype} {tuple(weight.shape)}\n".encode())
+        digest.update(weight.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def copy_parent_checkpoints(parent: Path, folder: RunDirectory) -> None:
-    """Give a run the newest and the best checkpoint of another, unless it has its own already.
+    """Copy the last and the best checkpoint of a parent run, unless the run has its own.
 
     Args:
-        parent: Run folder of the other.
-        folder: Of this run.
+        parent: Run directory of the parent.
+        folder: The run.
 
     Raises:
-        ConfigError: If the other has no checkpoint to go on from.
+        ConfigError: If the parent has no checkpoint.
     """
     source = RunDirectory(parent)
     if not folder.last.exists() and not source.last.exists():
         raise ConfigError(f"trial.parent={parent} has no checkpoint to go on from; only a search sets trial.*")
-    for old, new in (
-        (source.best, folder.best),
-        (source.last, folder.last),
-    ):  # `last` comes last: its being there tells
+    for old, new in ((source.best, folder.best), (source.last, folder.last)):  # `last` marks the copy as complete
         if old.exists() and not new.exists():
             copy_checkpoint(old, new)
 
 
 def copy_checkpoint(old: Path, new: Path) -> None:
-    """Copy a checkpoint, whole or not at all; on one disk it takes no space: nobody changes a checkpoint."""
+    """Copy a checkpoint atomically; on one disk as a hard link, as no file of a checkpoint is ever changed."""
     part = new.with_name(f".{new.name}.{os.getpid()}{PARTIAL_SUFFIX}")
     part.unlink(missing_ok=True)
     try:
-        with suppress(OSError):  # another disk, or one that knows no links
+        with suppress(OSError):  # another disk, or one without hard links
             os.link(old, part)
         if not part.exists():
             shutil.copyfile(old, part)

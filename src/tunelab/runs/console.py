@@ -1,6 +1,6 @@
 """Terminal output of a run; through a pipe the same text comes as plain lines without control characters.
 
-Other packages' tips, banners and progress bars are kept quiet from here too.  Loads no torch.
+It also silences tips, banners and progress bars of other packages.  Loads no torch.
 """
 
 import logging
@@ -30,27 +30,27 @@ _RANK_VARIABLES = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
 
 
 def is_main_process() -> bool:
-    """Whether this process speaks for the run: rank 0, or the only one."""
+    """Whether this process prints: rank 0, or the only one."""
     from lightning_utilities.core.rank_zero import rank_zero_only  # `--help` does without it
 
-    known = getattr(rank_zero_only, "rank", None)  # set once lightning is imported
-    if known is not None:
-        return int(known) == 0
+    rank = getattr(rank_zero_only, "rank", None)  # set once lightning is imported
+    if rank is not None:
+        return int(rank) == 0
     return all(os.environ.get(name, "0") in ("", "0") for name in _RANK_VARIABLES)
 
 
 def is_terminal() -> bool:
-    """Whether somebody watches: standard output is a terminal that can move its cursor."""
+    """Whether standard output is a terminal that can move its cursor."""
     return sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
 
 
 def say(text: str) -> None:
-    """Print text, line breaks kept, control characters taken out."""
+    """Print text, with line breaks and without control characters."""
     _print(Text(strip_control_codes(_without_escapes(text))))
 
 
 def show_config(cfg: Mapping[str, Any], overrides: Sequence[str] = ()) -> None:
-    """Print the settings as a tree, lowest level inline, with what the command line changed on top."""
+    """Print the settings as a tree, lowest level inline, with the overrides of the command line on top."""
     tree = Tree(Text("settings", style="bold"), guide_style="dim")
     if overrides:
         tree.add(Text.assemble(("changed  ", "yellow"), _single_line(" ".join(overrides), 10 * _LONGEST_VALUE)))
@@ -64,7 +64,7 @@ def show_config(cfg: Mapping[str, Any], overrides: Sequence[str] = ()) -> None:
 
 
 def show_model(summary: Mapping[str, Any]) -> None:
-    """Print what is known of the model, a line each; integers with thousands separators."""
+    """Print facts of the model, a line each; integers with thousands separators."""
     _print(
         Text("model", style="bold"), _aligned_lines({str(key): _format_number(value) for key, value in summary.items()})
     )
@@ -75,10 +75,10 @@ def show_data(report: Mapping[str, Mapping[str, int | float]], facts: Mapping[st
 
     Args:
         report: Split to name of a count to its value.
-        facts: What else is known of the data, a line each, by name.
+        facts: Further facts of the data by name, a line each.
     """
-    told = {name: _single_line(text, 4096) for name, text in (facts or {}).items()}
-    _print(_table("data", "split", report), *([_aligned_lines(told)] if told else []))
+    lines = {name: _single_line(text, 4096) for name, text in (facts or {}).items()}
+    _print(_table("data", "split", report), *([_aligned_lines(lines)] if lines else []))
 
 
 def show_lines(title: str, lines: Sequence[str]) -> None:
@@ -87,12 +87,12 @@ def show_lines(title: str, lines: Sequence[str]) -> None:
 
 
 def show_record(title: str, parts: Sequence[Sequence[tuple[str, str]]], names: Sequence[str] = ()) -> None:
-    """Print one record in the colours of what is trained, masked and special.
+    """Print one record, coloured by whether a token is trained, masked or special.
 
     Args:
-        title: Where it stands.
+        title: Its place in the data.
         parts: Its sequences, each as texts with their kind: "trained", "masked", either with " special" after it.
-        names: What each sequence is, where there are several.
+        names: Name of each sequence, where there are several.
     """
     _print(Text(_single_line(title, 4096), style="cyan"))
     for place, part in enumerate(parts):
@@ -124,7 +124,7 @@ def show_groups(title: str, rows: Mapping[str, Mapping[str, float]]) -> None:
 
 
 def show_paths(paths: Mapping[str, Path | str]) -> None:
-    """Print where things are: what it is, then its path, never wrapped."""
+    """Print paths by name, a line each, never wrapped."""
     _print(
         Text("files", style="bold"),
         _aligned_lines({name: _single_line(str(path), 4096) for name, path in paths.items()}),
@@ -137,7 +137,7 @@ def _print(*parts: RenderableType) -> None:
     terminal = is_terminal()
     console = Console(
         file=sys.stdout,
-        force_terminal=terminal,  # said outright: FORCE_COLOR must not put escapes into a log file
+        force_terminal=terminal,  # explicit: FORCE_COLOR must not put escapes into a log file
         no_color=True if not terminal else None,
         width=None if terminal else _PLAIN_WIDTH,
         highlight=False,
@@ -217,7 +217,7 @@ _SILENCED_LOGGERS = (
     "transformers.distributed.tensor_parallel",
     "bitsandbytes.backends.cpu.ops",  # which PEFT loads where it is installed
 )
-_SILENCED_MESSAGES = (  # parts of log lines that tell the user nothing to act on
+_SILENCED_MESSAGES = (  # parts of log lines on which a user cannot act
     "litlogger",
     "litmodels",
     "GPU available:",
@@ -238,7 +238,7 @@ _SILENCED_MESSAGES = (  # parts of log lines that tell the user nothing to act o
     "layers were not sharded",
     "Failed to load CPU gemm_4bit_forward",  # a faster product for 4 bit on a CPU
 )
-_SILENCED_WARNINGS = (  # beginnings (regular expressions) of warnings that are settled by design here
+_SILENCED_WARNINGS = (  # beginnings (regular expressions) of warnings that do not apply by design
     r".*does not have many workers.*",  # records are tokenised once; workers would only copy lists
     r".*`srun` command is available.*",  # one process on a login node is a legal way to try things
     r".*number of training batches .* is smaller than the logging interval.*",
@@ -256,7 +256,7 @@ class _NoiseFilter(logging.Filter):
 
 
 def silence_libraries() -> None:
-    """Filter tips, device banners, vendor progress bars and advice that is settled by design.
+    """Filter tips, device banners, vendor progress bars and advice that does not apply by design.
 
     Errors and every other warning still come through.  Call once, before the trainer is made; calling again
     changes nothing.  Variables the user has set are respected.

@@ -1,4 +1,4 @@
-"""What a run ran on: revision of the code, packages, hardware, numeric switches."""
+"""The environment of a run: revision of the code, packages, hardware, numeric switches."""
 
 import hashlib
 import os
@@ -21,7 +21,7 @@ def code_revision(folder: Path | None = None) -> dict[str, Any]:
     """Commit, dirty flag and diff of the code.
 
     Args:
-        folder: A folder of the repository; that of this package unless given.
+        folder: A folder of the repository; None for that of this package.
 
     Returns:
         `commit`, `branch`, `dirty`, `diff` (text, secrets redacted, at most `DIFF_LIMIT` bytes), `diff_bytes`,
@@ -29,7 +29,7 @@ def code_revision(folder: Path | None = None) -> dict[str, Any]:
     """
     folder = folder or Path(__file__).parents[1]
     try:
-        if not _git(folder, "ls-files", ".").strip():  # an ignored .venv inside somebody's repository is not its code
+        if not _git(folder, "ls-files", ".").strip():  # an ignored .venv inside a repository is not its code
             return {"commit": None, "reason": f"{folder} is under no version control"}
         commit = _git(folder, "rev-parse", "HEAD").decode().strip()
         branch = _git(folder, "rev-parse", "--abbrev-ref", "HEAD").decode().strip()
@@ -40,7 +40,7 @@ def code_revision(folder: Path | None = None) -> dict[str, Any]:
         answer = getattr(fault, "stderr", None) or str(fault).encode()
         return {"commit": None, "reason": str(redact(answer.decode(errors="replace").strip()))}
     untracked = sorted(name.decode(errors="replace") for name in listed.split(b"\0") if name)
-    text = str(redact(diff.decode(errors="replace")))  # before the cut, which could leave half a secret unknown
+    text = str(redact(diff.decode(errors="replace")))  # before the cut, which might leave half a secret
     return {
         "commit": commit,
         "branch": branch,
@@ -53,24 +53,24 @@ def code_revision(folder: Path | None = None) -> dict[str, Any]:
 
 
 def code_sha256(folder: Path | None = None) -> str:
-    """One sha256 over the source files of this package: whatever version control says, this is what ran."""
+    """One sha256 over the source files of this package, whether under version control or not."""
     folder = folder or Path(__file__).parents[1]
-    whole = hashlib.sha256()
+    digest = hashlib.sha256()
     for file in sorted(folder.rglob("*.py")):
-        whole.update(
+        digest.update(
             f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.relative_to(folder).as_posix()}\n".encode()
         )
-    return whole.hexdigest()
+    return digest.hexdigest()
 
 
 def _git(folder: Path, *words: str) -> bytes:
-    """What git answers; it takes no locks, so it disturbs nobody who commits at the same time."""
+    """The output of a git command that takes no locks, so that it disturbs no commit at the same time."""
     quiet = os.environ | {"GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
     done = subprocess.run(["git", *words], cwd=folder, env=quiet, capture_output=True, check=True, timeout=20)
     return done.stdout
 
 
-# Variables that change results or say where a job ran.  A list of what may be kept: the environment holds secrets.
+# Variables that change results or say where a job ran.  An allow-list, as the environment holds secrets.
 RECORDED_VARIABLES = (
     "CUDA_VISIBLE_DEVICES",
     "CUBLAS_WORKSPACE_CONFIG",
@@ -89,17 +89,17 @@ RECORDED_VARIABLES = (
 
 
 def installed_packages() -> dict[str, str]:
-    """Version of every installed package, by name; of two under one name, the one Python finds first."""
+    """Version of every installed package, by name; of two under one name, the first on the path."""
     return dict(_package_versions())
 
 
-@cache  # a fifth of a second for each run of a search that stays in one process
+@cache  # saves a fifth of a second for each run of an inline search
 def _package_versions() -> tuple[tuple[str, str], ...]:
-    found: dict[str, str] = {}
+    versions: dict[str, str] = {}
     for package in distributions():
         if name := package.metadata["Name"]:
-            found.setdefault(name.lower().replace("_", "-"), package.version)
-    return tuple(sorted(found.items()))
+            versions.setdefault(name.lower().replace("_", "-"), package.version)
+    return tuple(sorted(versions.items()))
 
 
 def hardware_info() -> dict[str, Any]:
@@ -130,10 +130,10 @@ def numeric_switches() -> dict[str, Any]:
 
 def _gpus() -> list[dict[str, Any]]:
     if torch.cuda.is_available():
-        seen = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
+        devices = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
         return [
             {"name": gpu.name, "memory_bytes": gpu.total_memory, "capability": f"{gpu.major}.{gpu.minor}"}
-            for gpu in seen
+            for gpu in devices
         ]
     return [{"name": "Apple GPU (MPS)"}] if torch.backends.mps.is_available() else []
 

@@ -1,4 +1,4 @@
-"""The manifest of a run (run.json): all that is needed to prove a number later, and nothing secret."""
+"""The manifest of a run (run.json): all that is needed to reproduce a number later, and no secrets."""
 
 import hashlib
 import os
@@ -34,20 +34,20 @@ def start_manifest(
     earlier: Mapping[str, Any] | None = None,
     resumed_at: int | None = None,
 ) -> Manifest:
-    """The manifest of a run that starts now.
+    """The manifest of a run that starts.
 
     Args:
-        command: The command line, word by word.
-        overrides: What the command line changed in the config.
+        command: The words of the command line.
+        overrides: The overrides of the command line.
         config: The resolved config, plain values.
-        seed: The seed all random numbers of the run come from.
-        data: Where each split came from, with the sha256 of its file.
-        model: Where the base model came from, with the sha256 of its weights.
+        seed: The seed of all random numbers.
+        data: Files of each split with their sha256.
+        model: Location of the base model and sha256 of its weights.
         earlier: The manifest of the run that is resumed; its id and its sessions are kept.
-        resumed_at: Optimizer steps that stood in the checkpoint it goes on from; None where it starts anew.
+        resumed_at: Optimizer step of the checkpoint that it resumes from; None for a fresh start.
 
     Returns:
-        Plain values, secrets redacted.  `status` is "running"; `finish_manifest` fills what is None.
+        Plain values, secrets redacted.  `status` is "running"; `finish_manifest` fills in the values that are None.
     """
     started = datetime.now(UTC)
     manifest = {
@@ -94,18 +94,18 @@ def finish_manifest(
     energy: Mapping[str, float | None] | None = None,
     memory: Mapping[str, float | None] | None = None,
 ) -> Manifest:
-    """The manifest of a run that ends now.
+    """The manifest of a run that ends.
 
     Args:
-        manifest: As `start_manifest` gave it.
+        manifest: From `start_manifest`.
         status: One of `STATUSES`, except "running".
-        reason: Why it ended, in words; needed unless it finished.
+        reason: Why it ended; required unless it finished.
         seconds: Wall time of this process.
-        best: Where the best checkpoint stands: step, monitored score and its value; None without one.
+        best: Step, monitored score and value of the best checkpoint; None without one.
         scores: Every score by its flat name, `split/score`.
-        results: sha256 of the best weights and of the predictions, which a repetition is held against.
-        energy: Joules of this process by kind of device; None where the machine does not count them.
-        memory: Most megabytes held at once, over all sessions, as `peak_memory.peaks` tells.
+        results: sha256 of the best weights and of the predictions, to compare a reproduction with.
+        energy: Joules of this session by kind of device; None where the machine has no counter.
+        memory: Peak memory in megabytes over all sessions, from `measure_peak_memory`.
 
     Returns:
         A new manifest.  `seconds` and `energy` are those of all sessions; `scores` is nested, split by split.
@@ -136,14 +136,14 @@ def finish_manifest(
 
 
 def _total_joules(manifest: Mapping[str, Any], now: Mapping[str, float | None]) -> dict[str, float | None]:
-    """The energy of all sessions; of a kind that one of them could not read, None."""
-    past = [session.get("energy") or {} for session in manifest["sessions"]]
-    found: dict[str, float | None] = {}
+    """The energy of all sessions by kind of device; None where a session has no reading."""
+    earlier = [session.get("energy") or {} for session in manifest["sessions"]]
+    totals: dict[str, float | None] = {}
     for name, joules in now.items():
-        parts = [*(session.get(name) for session in past), joules]
-        known = [part for part in parts if part is not None]
-        found[name] = sum(known) if len(known) == len(parts) else None
-    return found
+        parts = [*(session.get(name) for session in earlier), joules]
+        readings = [part for part in parts if part is not None]
+        totals[name] = sum(readings) if len(readings) == len(parts) else None
+    return totals
 
 
 def sha256_file(path: Path) -> str:
@@ -153,32 +153,32 @@ def sha256_file(path: Path) -> str:
 
 
 def sha256_folder(path: Path, patterns: Sequence[str] = WEIGHT_FILES) -> str:
-    """One sha256 over the names and contents of the files that make a model.
+    """One sha256 over the names and contents of the files of a model.
 
     Args:
         path: Folder of the base model.
-        patterns: Which files count, as glob patterns; the weights and their config unless given.
+        patterns: Glob patterns of the files; by default the weights and their config.
 
     Raises:
-        ConfigError: If no file matches: the sha256 of nothing would vouch for any model.
+        ConfigError: If no file matches: the sha256 of nothing would match any model.
     """
     files = sorted({file for pattern in patterns for file in path.glob(pattern) if file.is_file()})
     if not files:
         raise ConfigError(f"{path} holds none of {', '.join(patterns)}, so nothing can be vouched for; is it a model?")
-    whole = hashlib.sha256()
+    digest = hashlib.sha256()
     for file in files:
-        whole.update(f"{sha256_file(file)}  {file.relative_to(path).as_posix()}\n".encode())
-    return whole.hexdigest()
+        digest.update(f"{sha256_file(file)}  {file.relative_to(path).as_posix()}\n".encode())
+    return digest.hexdigest()
 
 
 def _without_secrets(words: Sequence[str]) -> list[str]:
-    """The words of a command line, without the values of settings whose name speaks of a secret."""
+    """The words of a command line, with the values of settings whose name is that of a secret redacted."""
     pairs = [word.partition("=") for word in words]
     return [name + equals + (REDACTED if is_secret_name(name) and value else value) for name, equals, value in pairs]
 
 
 def _session_entry(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """What is kept of an earlier session: when, how it ended, on which code; its own seconds and joules."""
+    """The entry of an earlier session: when it ran, how it ended, on which code; its own seconds and joules."""
     before = sum(session["seconds"] or 0.0 for session in manifest.get("sessions", []))
     seconds = None if manifest["seconds"] is None else manifest["seconds"] - before
     git = manifest.get("git") or {}

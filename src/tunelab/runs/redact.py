@@ -1,4 +1,4 @@
-"""Take secrets out of anything that is about to be written: configs, logs, tracker records.  Pure."""
+"""Redact secrets in anything that is to be written: configs, logs, tracker records.  Pure."""
 
 import os
 import re
@@ -25,28 +25,28 @@ def is_secret_name(name: str) -> bool:
 
 
 def secret_values(environment: Mapping[str, str]) -> list[str]:
-    """Values of environment variables whose names speak of secrets, longest first.
+    """Values of environment variables whose names are those of secrets, longest first.
 
-    Longest first, so that a secret that holds another one is hidden whole.
+    Longest first, so that a secret that contains another is replaced as a whole.
     """
-    found = {
+    secrets = {
         value
         for name, value in environment.items()
         if _SECRET_VARIABLE.search(name) and len(value) >= _MIN_SECRET_LENGTH
     }
-    return sorted(found, key=len, reverse=True)
+    return sorted(secrets, key=len, reverse=True)
 
 
 def redact(value: Any, environment: Mapping[str, str] | None = None) -> Any:
-    """A copy of `value` in which no secret is left.
+    """A copy of `value` in which every secret is replaced.
 
-    A secret is any value of at least 8 characters of an environment variable whose name speaks of one
+    A secret is any value of at least 8 characters of an environment variable whose name is that of one
     (wherever it stands, also inside a longer text), the text under a key that names one, and the login inside
     an address.  Numbers, booleans and None pass unchanged.
 
     Args:
         value: Nested mappings, lists, tuples, sets and scalars.
-        environment: Where secrets are read from; the process's own when left out.
+        environment: Holds the secrets; by default that of the process.
 
     Returns:
         The same structure of dicts, lists, tuples and sets.

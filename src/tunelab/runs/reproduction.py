@@ -1,4 +1,4 @@
-"""Reproduce a run from its manifest alone: the training stages it took, each in a process set up as it says."""
+"""Reproduce a run from its manifest alone: its training stages, each in a process with the settings of the run."""
 
 import json
 import os
@@ -20,16 +20,16 @@ from tunelab.runs.redact import REDACTED
 from tunelab.runs.run_dir import RunDirectory
 
 Manifest = Mapping[str, Any]
-COMPLETED_STATUSES = ("finished", "early-stopped", "diverged")  # endings that a repetition can be held against
+COMPLETED_STATUSES = ("finished", "early-stopped", "diverged")  # a reproduction needs one of these
 
 
 @dataclass(frozen=True)
 class TrainingStage:
-    """One training without a break.
+    """One training with one configuration.
 
     Attributes:
-        config: Every setting of it, plain values.
-        stop_at: Optimizer steps after which it is left for the next stage; None trains to its end.
+        config: Its configuration, plain values.
+        stop_at: Optimizer step at which the next stage takes over; None trains to the end.
     """
 
     config: dict[str, Any]
@@ -37,62 +37,61 @@ class TrainingStage:
 
 
 def training_stages(manifest: Manifest) -> list[TrainingStage]:
-    """The trainings that make the run again, one after another.
+    """The trainings that reproduce a run, one after another.
 
-    A resumed run is bit for bit the run without a break, so sessions with the same settings are one stage.  Where
-    more epochs or another trainer were asked for half-way, the first settings must be trained up to that very step:
-    the learning rate of every step before it followed from them.
+    A resumed run is bit-identical to the run without a break, so sessions with the same settings are one stage.  Where
+    a session changed settings, such as the number of epochs, the earlier settings are trained up to that step: the
+    learning rate of every step before it follows from them.
     """
-    given = repeated_settings(manifest["config"])
-    told = [*manifest["sessions"], {"resumed_at": manifest.get("resumed_at"), "settings": None}]
-    starts = [place for place, session in enumerate(told) if session.get("resumed_at") is None]
-    found: list[TrainingStage] = []
-    for session in told[starts[-1] if starts else 0 :]:  # what came before a fresh start left nothing behind
-        config = given | deepcopy(session.get("settings") or {})
+    base = repeated_settings(manifest["config"])
+    sessions = [*manifest["sessions"], {"resumed_at": manifest.get("resumed_at"), "settings": None}]
+    starts = [index for index, session in enumerate(sessions) if session.get("resumed_at") is None]
+    stages: list[TrainingStage] = []
+    for session in sessions[starts[-1] if starts else 0 :]:  # sessions before a fresh start have no effect
+        config = base | deepcopy(session.get("settings") or {})
         config["trainer"] = {**config["trainer"], "enable_progress_bar": False}
-        if found and relevant_settings(found[-1].config) == relevant_settings(config):
+        if stages and relevant_settings(stages[-1].config) == relevant_settings(config):
             continue
-        if found:
-            before = {**found[-1].config, "test": False}
-            found[-1] = TrainingStage(before, int(session["resumed_at"]))
-        found.append(TrainingStage(config, None))
-    return found
+        if stages:
+            stages[-1] = TrainingStage({**stages[-1].config, "test": False}, int(session["resumed_at"]))
+        stages.append(TrainingStage(config, None))
+    return stages
 
 
 def relevant_settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that may change when a run goes on, and change what it learns."""
+    """The settings that may change when a run is resumed, and that change its weights."""
     return {name: config.get(name) for name in SESSION_SETTINGS}
 
 
 def repeated_settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of a repetition: no tracker and no search hear of it, and no export is written."""
-    quiet = {"resume": None, "trial": {"id": None, "study": None}, "logger": {"kind": "none"}, "save": False}
-    return {**deepcopy(dict(config)), **quiet}
+    """The settings of a reproduction: without tracker, search and export."""
+    isolated = {"resume": None, "trial": {"id": None, "study": None}, "logger": {"kind": "none"}, "save": False}
+    return {**deepcopy(dict(config)), **isolated}
 
 
-def check_reproducible(manifest: Manifest, place: str) -> None:
-    """Refuse a manifest that no training can be held against.
+def check_reproducible(manifest: Manifest, name: str) -> None:
+    """Check that a run can be reproduced from its manifest.
 
     Raises:
-        ConfigError: Naming every reason.
+        ConfigError: Naming every reason why not.
     """
     if "ensemble" in manifest:
         raise ConfigError(
-            f"{place} is an ensemble, which trained nothing; its command makes it again: {manifest['command']}"
+            f"{name} is an ensemble, which trained nothing; its command makes it again: {manifest['command']}"
         )
     status, faults = str(manifest.get("status")), list[str]()
     if status not in COMPLETED_STATUSES:
-        ways = {
-            "pre-empted": f"resume={place} finishes it first",
-            "running": f"wait for its end, or finish it with resume={place} if its process is gone",
+        advice = {
+            "pre-empted": f"resume={name} finishes it first",
+            "running": f"wait for its end, or finish it with resume={name} if its process is gone",
             "pruned": "its search ended it by the scores of other trials, which no manifest holds",
         }
         faults.append(
-            f"the run is {status} ({manifest.get('reason')}): {ways.get(status, 'it has no result to repeat')}"
+            f"the run is {status} ({manifest.get('reason')}): {advice.get(status, 'it has no result to repeat')}"
         )
     faults += [
-        f"{name} is redacted in the manifest, since it held a secret; train it with its config.yaml and that value"
-        for name in redacted_settings(
+        f"{key} is redacted in the manifest, since it held a secret; train it with its config.yaml and that value"
+        for key in redacted_settings(
             {key: value for key, value in manifest.get("config", {}).items() if key != "logger"}
         )
     ]
@@ -101,7 +100,7 @@ def check_reproducible(manifest: Manifest, place: str) -> None:
 
 
 def redacted_settings(value: Any, name: str = "") -> Iterator[str]:
-    """Dotted names of settings that were redacted."""
+    """Dotted names of redacted settings."""
     if isinstance(value, Mapping):
         for key, inner in value.items():
             yield from redacted_settings(inner, f"{name}.{key}".lstrip("."))
@@ -112,7 +111,7 @@ def redacted_settings(value: Any, name: str = "") -> Iterator[str]:
         yield name
 
 
-STOPPED_STATUS = 143  # exit status of a stage that was left where the next one begins
+STOPPED_STATUS = 143  # exit status of a stage that was stopped for the next one
 NUMERIC_VARIABLES = (
     "CUBLAS_WORKSPACE_CONFIG",
     "NCCL_ALGO",
@@ -122,39 +121,39 @@ NUMERIC_VARIABLES = (
 )
 
 
-def read_run_manifest(place: Path) -> dict[str, Any]:
-    """The manifest of a run folder, or the file itself.
+def read_run_manifest(path: Path) -> dict[str, Any]:
+    """The manifest of a run directory, or of a file.
 
     Raises:
         ConfigError: If there is none.
     """
-    file = place / "run.json" if place.is_dir() else place
+    file = path / "run.json" if path.is_dir() else path
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        manifest = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as fault:
         raise ConfigError(
-            f"{place} is no run: {file} cannot be read ({fault}); give a run folder or its run.json"
+            f"{path} is no run: {file} cannot be read ({fault}); give a run folder or its run.json"
         ) from fault
-    if not isinstance(found, dict) or not {"config", "sessions"} <= found.keys():
+    if not isinstance(manifest, dict) or not {"config", "sessions"} <= manifest.keys():
         raise ConfigError(f"{file} is no manifest: it has no config and sessions; give a run folder or its run.json")
-    return found
+    return manifest
 
 
 def current_circumstances(manifest: Manifest) -> dict[str, Any]:
-    """What a manifest would say now of data, weights, code, versions and machine; known before anything is trained."""
+    """The entries of a manifest on data, weights, code, versions and machine as they are now, without any training."""
     directory = Path(manifest["directory"])
     data = {
-        name: sha256_file(place)
+        name: sha256_file(path)
         for name in (manifest["data"].get("files") or {})
-        if (place := resolve_from(directory, name)) is not None and place.is_file()
+        if (path := resolve_from(directory, name)) is not None and path.is_file()
     }
     base = manifest.get("model") or {}
     folder = resolve_from(directory, str(base.get("path")))
-    known = base.get("sha256") and folder is not None and folder.is_dir()
-    threads = {"threads": (manifest.get("numerics") or {}).get("threads")}  # which a repetition is given
+    weights = folder if base.get("sha256") and folder is not None and folder.is_dir() else None
+    threads = {"threads": (manifest.get("numerics") or {}).get("threads")}  # a reproduction gets the same number
     return {
         "data": {"files": data},
-        "model": {"sha256": sha256_folder(folder)} if known and folder is not None else {},
+        "model": {"sha256": sha256_folder(weights)} if weights is not None else {},
         "git": code_revision(),
         "code_sha256": code_sha256(),
         "python": sys.version.split()[0],
@@ -165,22 +164,22 @@ def current_circumstances(manifest: Manifest) -> dict[str, Any]:
 
 
 def resolve_from(directory: Path, name: str) -> Path | None:
-    """Where a name of a manifest points to, seen from the folder that the run was started in."""
+    """The path of a file that a manifest names, relative to the folder in which the run was started."""
     special = name.startswith(("package:", "generated:"))
     return resolve_path(name if special else str(directory / Path(name).expanduser()))
 
 
 def reproduce_run(manifest: Manifest, folder: Path, *, seed: int | None = None) -> dict[str, Any]:
-    """Train the run of a manifest in a new folder; its new manifest.
+    """Train the run of a manifest again; returns the new manifest.
 
     Args:
-        manifest: What to do.
-        folder: Where to; there must be no run in it.
-        seed: Another seed than the manifest's.
+        manifest: The manifest of the run.
+        folder: A folder without a run, for the reproduction.
+        seed: Another seed; None for that of the run.
 
     Raises:
-        ConfigError: If the folder holds something, or what the run was trained on is gone.
-        TuneLabError: If the repetition does not come to an end that can be compared.
+        ConfigError: If the folder holds a run, or the data or the base model is missing.
+        TuneLabError: If the reproduction fails.
     """
     if (folder / "run.json").is_file():
         raise ConfigError(f"{folder} holds a run already, which would be overwritten; give another --output")
@@ -189,44 +188,44 @@ def reproduce_run(manifest: Manifest, folder: Path, *, seed: int | None = None) 
         directory = Path.cwd()
     config = dict(manifest["config"]) | ({} if seed is None else {"seed": seed})
     folder.mkdir(parents=True, exist_ok=True)
-    file = (folder / "again.json").absolute()  # what is done stands beside what came of it
+    file = (folder / "again.json").absolute()  # kept beside the result
     write_json(file, {**manifest, "config": config})
-    given = training_stages(json.loads(file.read_text(encoding="utf-8")))
-    for number, stage in enumerate(given):
+    for number, stage in enumerate(training_stages(json.loads(file.read_text(encoding="utf-8")))):
         command = [sys.executable, "-m", "tunelab.cli.replay", str(file), str(number), str(folder.absolute())]
         done = subprocess.run(command, cwd=directory, env=child_environment(manifest), check=False)
         if stage.stop_at is not None and done.returncode in (0, STOPPED_STATUS):
             check_stage_step(folder, stage.stop_at)
             continue
         if done.returncode == 2:
-            raise ConfigError("the run cannot be repeated, see above: what it was trained on has to lie where it lay")
+            raise ConfigError("the run cannot be reproduced, see above: its data and base model must be in place")
         if done.returncode and read_run_manifest(folder).get("status") != "diverged":
-            raise TuneLabError(f"the repetition ended with status {done.returncode}; its folder is {folder}")
+            raise TuneLabError(f"the reproduction ended with status {done.returncode}; its folder is {folder}")
     return read_run_manifest(folder)
 
 
-def check_stage_step(folder: Path, wanted: int) -> None:
-    """Refuse to go on from another step than the run did: the rest would be another run.
+def check_stage_step(folder: Path, stop_at: int) -> None:
+    """Check that a stage stopped at the step at which the run was resumed: else the rest would be another run.
 
     Raises:
-        TuneLabError: If the stage was stopped from outside, or ended before.
+        TuneLabError: If it was stopped from outside, or ended before.
     """
-    found = int(read_checkpoint(RunDirectory(folder).last)["global_step"])
-    if found != wanted:
+    step = int(read_checkpoint(RunDirectory(folder).last)["global_step"])
+    if step != stop_at:
         raise TuneLabError(
-            f"the repetition stood at step {found} where the run was gone on with at step {wanted}; it was stopped "
+            f"the reproduction stopped at step {step} where the run was resumed at step {stop_at}; it was stopped "
             f"from outside, or its data are shorter now. Its folder is {folder}"
         )
 
 
 def child_environment(manifest: Manifest) -> dict[str, str]:
-    """The environment of a repetition: as many threads, and the numeric switches of the run."""
-    past = manifest.get("numerics") or {}
-    known = past.get("environment") or {}
-    source = str(Path(__file__).parents[2])  # the code that repeats is the code that is compared
+    """The environment variables of a reproduction: number of threads and numeric switches of the run."""
+    numerics = manifest.get("numerics") or {}
+    recorded = numerics.get("environment") or {}
+    source = str(Path(__file__).parents[2])  # the code that trains is the code whose revision is compared
     path = os.pathsep.join(filter(None, [source, os.environ.get("PYTHONPATH", "")]))
-    found = {**os.environ, "PYTHONPATH": path, **{name: known[name] for name in NUMERIC_VARIABLES if name in known}}
-    if past.get("threads"):
-        found["OMP_NUM_THREADS"] = str(past["threads"])
-        found.pop("MKL_NUM_THREADS", None)
-    return found
+    switches = {name: recorded[name] for name in NUMERIC_VARIABLES if name in recorded}
+    environment = {**os.environ, "PYTHONPATH": path, **switches}
+    if numerics.get("threads"):
+        environment["OMP_NUM_THREADS"] = str(numerics["threads"])
+        environment.pop("MKL_NUM_THREADS", None)
+    return environment

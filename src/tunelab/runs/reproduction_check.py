@@ -1,5 +1,5 @@
-"""Compare a reproduction with its run: the same results to the bit, or as near as another seed would be; and which
-circumstances (data, weights, code, versions, machine) changed.  Pure.
+"""Compare a reproduction with its run: are the results bit-identical, or as near as another seed would be, and which
+circumstances (data, weights, code, versions, machine) have changed?  Pure.
 """
 
 import json
@@ -14,16 +14,16 @@ from scipy import stats
 
 Manifest = Mapping[str, Any]
 RESULT_NAMES = {"weights_sha256": "the weights", "predictions_sha256": "the predictions"}
-MIN_SEEDS = 3  # with fewer a spread says nothing
+MIN_SEEDS = 3  # fewer do not estimate the variation
 
 
 @dataclass(frozen=True)
 class SeedInterval:
-    """Where one more run with another seed would land.
+    """The 95 % prediction interval of a score for one more run with another seed.
 
     Attributes:
-        low, high: Bounds of a 95 % prediction interval for a single run.
-        seeds: Runs it rests on.
+        low, high: Its bounds.
+        seeds: Number of runs that it is estimated from.
     """
 
     low: float
@@ -33,119 +33,121 @@ class SeedInterval:
 
 @dataclass(frozen=True)
 class ScoreComparison:
-    """One score of both runs.
+    """One score of a run and of its reproduction.
 
     Attributes:
-        spread: None where too few seeds are known.
+        name: Flat name of the score.
+        original: Its value in the run; None where it is not finite.
+        reproduced: Its value in the reproduction.
+        seed_interval: None where there are too few seeds.
     """
 
     name: str
-    then: float | None
-    now: float | None
-    spread: SeedInterval | None = None
+    original: float | None
+    reproduced: float | None
+    seed_interval: SeedInterval | None = None
 
     @property
     def same(self) -> bool:
-        """Whether not a bit differs; two scores that are no number are the same."""
-        return self.then == self.now
+        """Whether both are bit-identical; two scores that are not finite are the same."""
+        return self.original == self.reproduced
 
     @property
-    def inside(self) -> bool | None:
-        """Whether the new score lies where another seed would; None where no spread is known."""
-        if self.spread is None:
+    def within_seed_interval(self) -> bool | None:
+        """Whether the reproduced score lies in the seed interval; None where there is none."""
+        if self.seed_interval is None:
             return None
-        return self.now is not None and self.spread.low <= self.now <= self.spread.high
+        return self.reproduced is not None and self.seed_interval.low <= self.reproduced <= self.seed_interval.high
 
 
 @dataclass(frozen=True)
 class ReproductionResult:
-    """What a repetition proved.
+    """The comparison of a reproduction with its run.
 
     Attributes:
-        identical: Whether every result that both manifests know is equal to the last bit.
-        differing: What is not, in words.
+        identical: Whether every result that both manifests hold is bit-identical.
+        differences: A line for each result that is not.
         scores: Every score that both have.
     """
 
     identical: bool
-    differing: list[str]
+    differences: list[str]
     scores: list[ScoreComparison]
 
 
-def compare_runs(then: Manifest, now: Manifest, seeds: Sequence[Manifest] = ()) -> ReproductionResult:
-    """Hold a repetition against the run.
+def compare_runs(original: Manifest, reproduced: Manifest, seeds: Sequence[Manifest] = ()) -> ReproductionResult:
+    """The comparison of a reproduction with its run.
 
     Args:
-        then: The manifest of the run.
-        now: The manifest of the repetition.
-        seeds: Cards of runs with the same settings and other seeds.
+        original: The manifest of the run.
+        reproduced: The manifest of the reproduction.
+        seeds: Manifests of runs with the same settings and other seeds.
     """
-    differing = []
-    if then.get("status") != now.get("status"):
-        differing.append(f"it ended {now.get('status')} ({now.get('reason')}), the run {then.get('status')}")
-    before, after = then.get("results") or {}, now.get("results") or {}
-    known = [name for name in RESULT_NAMES if before.get(name) and after.get(name)]
-    differing += [f"{RESULT_NAMES[name]} differ" for name in known if before[name] != after[name]]
-    best = [manifest.get("best") or {} for manifest in (then, now)]
-    if best[0].get("step") != best[1].get("step"):
-        differing.append(f"the best checkpoint is of step {best[1].get('step')}, it was of step {best[0].get('step')}")
-    old, new = manifest_scores(then), manifest_scores(now)
-    others = [manifest_scores(manifest) for manifest in [then, *seeds]] if seeds else []
-    lines = [
-        ScoreComparison(
-            name, old[name], new[name], seed_interval([other[name] for other in others if other.get(name) is not None])
-        )
+    differences, both = list[str](), (original, reproduced)
+    statuses = [manifest.get("status") for manifest in both]
+    if statuses[0] != statuses[1]:
+        differences.append(f"it ended {statuses[1]} ({reproduced.get('reason')}), the run {statuses[0]}")
+    digests = [manifest.get("results") or {} for manifest in both]
+    compared = [name for name in RESULT_NAMES if all(results.get(name) for results in digests)]
+    differences += [f"{RESULT_NAMES[name]} differ" for name in compared if digests[0][name] != digests[1][name]]
+    steps = [(manifest.get("best") or {}).get("step") for manifest in both]
+    if steps[0] != steps[1]:
+        differences.append(f"the best checkpoint is of step {steps[1]}, it was of step {steps[0]}")
+    old, new = (manifest_scores(manifest) for manifest in both)
+    others = [manifest_scores(manifest) for manifest in [original, *seeds]] if seeds else []
+    scores = [
+        ScoreComparison(name, old[name], new[name], seed_interval([other.get(name) for other in others]))
         for name in old
         if name in new
     ]
-    differing += [f"{line.name} differs" for line in lines if not line.same]
-    proven = bool(known or lines) or then.get("status") == now.get("status") == "diverged"
-    if not proven:
-        differing.append("the manifests share no result, so nothing is proven")
-    return ReproductionResult(not differing, differing, lines)
+    differences += [f"{score.name} differs" for score in scores if not score.same]
+    if not (compared or scores or statuses == ["diverged", "diverged"]):
+        differences.append("the manifests share no result, so nothing is proven")
+    return ReproductionResult(not differences, differences, scores)
 
 
 def manifest_scores(manifest: Manifest) -> dict[str, float | None]:
-    """The scores of a manifest by flat name; None where one is no number."""
+    """The scores of a manifest by flat name; None where one is not finite."""
     best = manifest.get("best") or {}
-    table = manifest.get("scores") or {}
-    found = {f"{split}/{name}": value for split, scores in table.items() for name, value in scores.items()}
-    return ({f"best {best['monitor']}": best["value"]} if "monitor" in best else {}) | found
+    by_split = manifest.get("scores") or {}
+    flat = {f"{split}/{name}": value for split, scores in by_split.items() for name, value in scores.items()}
+    return ({f"best {best['monitor']}": best["value"]} if "monitor" in best else {}) | flat
 
 
 def seed_interval(values: Sequence[float | None]) -> SeedInterval | None:
-    """Where one more run would land with 95 % probability, if scores are normal over seeds (Student's t).
+    """The 95 % prediction interval for one more run, if scores are normal over seeds (Student's t).
 
     Returns:
-        None below `LEAST_SEEDS` values.
+        None below `MIN_SEEDS` values.
     """
-    known = [float(value) for value in values if value is not None and isfinite(value)]
-    if len(known) < MIN_SEEDS:
+    finite = [float(value) for value in values if value is not None and isfinite(value)]
+    if len(finite) < MIN_SEEDS:
         return None
-    half = float(stats.t.ppf(0.975, len(known) - 1)) * stdev(known) * sqrt(1 + 1 / len(known))
-    return SeedInterval(mean(known) - half, mean(known) + half, len(known))
+    half = float(stats.t.ppf(0.975, len(finite) - 1)) * stdev(finite) * sqrt(1 + 1 / len(finite))
+    return SeedInterval(mean(finite) - half, mean(finite) + half, len(finite))
 
 
-def difference_lines(verdict: ReproductionResult) -> list[str]:
-    """What is said of each score that is not the same."""
-    found = []
-    for line in verdict.scores:
-        if line.same:
+def difference_lines(result: ReproductionResult) -> list[str]:
+    """A line for each score that differs."""
+    lines = []
+    for score in result.scores:
+        if score.same:
             continue
-        words = f"{line.name}: {format_score(line.then)} then, {format_score(line.now)} now"
-        if line.spread is not None:
-            bounds = f"{line.spread.low:.4g} to {line.spread.high:.4g} over {line.spread.seeds} seeds"
-            words += f", {'inside' if line.inside else 'OUTSIDE'} the seed spread ({bounds})"
-        found.append(words)
-    return found
+        line = f"{score.name}: {format_score(score.original)} then, {format_score(score.reproduced)} now"
+        if (interval := score.seed_interval) is not None:
+            place = "inside" if score.within_seed_interval else "OUTSIDE"
+            bounds = f"{interval.low:.4g} to {interval.high:.4g} over {interval.seeds} seeds"
+            line += f", {place} the seed spread ({bounds})"
+        lines.append(line)
+    return lines
 
 
 def format_score(value: float | None) -> str:
-    """A score with enough digits to see what differs."""
+    """A score with six digits."""
     return "no number" if value is None else f"{value:.6g}"
 
 
-MAX_PACKAGES = 8  # packages named in one line; the rest is counted
+MAX_PACKAGES = 8  # packages listed in one line; the rest is counted
 MAIN_PACKAGES = (
     "torch",
     "lightning",
@@ -158,7 +160,7 @@ MAIN_PACKAGES = (
 
 
 def circumstance_changes(then: Manifest, now: Manifest) -> list[str]:
-    """One line for each circumstance in which two manifests differ; what a manifest does not know is passed over."""
+    """One line for each circumstance in which two manifests differ; what one of them lacks is skipped."""
     return [
         *data_changes(then, now),
         *weight_changes(then, now),
@@ -172,7 +174,7 @@ def circumstance_changes(then: Manifest, now: Manifest) -> list[str]:
 
 
 def data_changes(then: Manifest, now: Manifest) -> Iterator[str]:
-    """Files of records that hold something else."""
+    """Lines for data files with another content."""
     before, after = data_digests(then), data_digests(now)
     for name in before.keys() & after.keys():
         if before[name] != after[name]:
@@ -185,7 +187,7 @@ def data_digests(manifest: Manifest) -> dict[str, str]:
 
 
 def weight_changes(then: Manifest, now: Manifest) -> Iterator[str]:
-    """A base model or tokenizer that is another one."""
+    """Lines for another base model or tokenizer."""
     before, after = then.get("model") or {}, now.get("model") or {}
     names = {"sha256": "base weights", "tokenizer_sha256": "tokenizer", "revision": "hub revision of the base model"}
     for name, words in names.items():
@@ -194,7 +196,7 @@ def weight_changes(then: Manifest, now: Manifest) -> Iterator[str]:
 
 
 def code_changes(then: Manifest, now: Manifest) -> Iterator[str]:
-    """Source files of this package that are others, and how to get the old ones."""
+    """A line for other source files of this package, and how to get the old ones."""
     if not then.get("code_sha256") or then["code_sha256"] == now.get("code_sha256"):
         return
     git = then.get("git") or {}
@@ -211,20 +213,20 @@ def code_changes(then: Manifest, now: Manifest) -> Iterator[str]:
 
 
 def version_changes(then: Manifest, now: Manifest) -> Iterator[str]:
-    """Python and packages with another version; what was added since is no difference."""
+    """Lines for other versions of Python and packages; new packages do not count."""
     if then.get("python") != now.get("python"):
         yield f"version changed: Python was {then.get('python')}, is {now.get('python')}"
     before, after = then.get("packages") or {}, now.get("packages") or {}
     changed = [name for name in before if before[name] != after.get(name) and name != "tunelab"]
     changed.sort(key=lambda name: (name not in MAIN_PACKAGES, name))
     if changed:
-        named = [f"{name} was {before[name]}, is {after.get(name, 'gone')}" for name in changed[:MAX_PACKAGES]]
+        listed = [f"{name} was {before[name]}, is {after.get(name, 'gone')}" for name in changed[:MAX_PACKAGES]]
         more = f"; and {len(changed) - MAX_PACKAGES} more" if len(changed) > MAX_PACKAGES else ""
-        yield f"version changed: {'; '.join(named)}{more}"
+        yield f"version changed: {'; '.join(listed)}{more}"
 
 
 def machine_facts(then: Manifest, now: Manifest) -> Iterator[tuple[str, Any, Any]]:
-    """What of a machine changes the last digits: name, then, now."""
+    """The facts of a machine that change the last digits: name, then, now."""
     old, new = then.get("hardware") or {}, now.get("hardware") or {}
     yield "processor", old.get("processor"), new.get("processor")
     yield "GPUs", gpu_names(old), gpu_names(new)
@@ -234,7 +236,7 @@ def machine_facts(then: Manifest, now: Manifest) -> Iterator[tuple[str, Any, Any
 
 
 def gpu_names(hardware: Mapping[str, Any]) -> list[Any] | None:
-    """The GPUs of a machine; None where the manifest does not say."""
+    """Names of the GPUs of a machine; None where the manifest lacks them."""
     return None if "gpus" not in hardware else [gpu.get("name") for gpu in hardware["gpus"]]
 
 
@@ -251,29 +253,29 @@ IGNORED_SETTINGS = (
 
 
 def runs_with_other_seeds(manifest: Manifest, around: Path) -> list[dict[str, Any]]:
-    """Cards of finished runs beside a run, trained with its settings and its data but another seed.
+    """Manifests of finished runs with the settings and data of a run and another seed.
 
     Args:
-        manifest: Of the run.
-        around: A folder that holds run folders.
+        manifest: The manifest of the run.
+        around: A folder of run directories.
     """
-    found = []
+    others = []
     for file in sorted(around.glob("*/run.json")):
         try:
             other = json.loads(file.read_text(encoding="utf-8"))
         except (OSError, ValueError):
-            continue  # a run that is being written; it would not be finished
+            continue  # being written, so not finished
         if other.get("status") in ("finished", "early-stopped") and same_experiment(manifest, other):
-            found.append(other)
-    return found
+            others.append(other)
+    return others
 
 
 def same_experiment(manifest: Manifest, other: Manifest) -> bool:
     """Whether two runs are the same experiment with two seeds."""
     one, two = (
-        {name: value for name, value in (found.get("config") or {}).items() if name not in IGNORED_SETTINGS}
-        for found in (manifest, other)
+        {name: value for name, value in (each.get("config") or {}).items() if name not in IGNORED_SETTINGS}
+        for each in (manifest, other)
     )
-    files = [(found.get("data") or {}).get("files") for found in (manifest, other)]
-    seeds = [(found.get("config") or {}).get("seed") for found in (manifest, other)]
+    files = [(each.get("data") or {}).get("files") for each in (manifest, other)]
+    seeds = [(each.get("config") or {}).get("seed") for each in (manifest, other)]
     return one == two and files[0] == files[1] and seeds[0] != seeds[1]
