@@ -128,7 +128,7 @@ class Task(ABC):
     def add_reference(
         self, model: PreTrainedModel, examples: Sequence[Example], micro_tokens: int
     ) -> Sequence[Example]:
-        """Add to examples what the untrained model says of them; called once, without gradient and dropout.
+        """The examples with the reference log-probabilities of the untrained model; called once, without gradient.
 
         Args:
             model: As it is before training, any adapter switched off.
@@ -176,7 +176,7 @@ class Task(ABC):
         """
 
     def has_prompt(self, record: Record) -> bool:
-        """Whether a record asks something that can be answered by generation."""
+        """Whether a record has a prompt that can be answered by generation."""
         return False
 
     def generate_predictions(
@@ -187,7 +187,7 @@ class Task(ABC):
         Args:
             model: The model that answers.
             rows: Index of each record within its split.
-            records: What is asked.
+            records: Those with the prompts.
         """
         return []
 
@@ -196,12 +196,12 @@ class Task(ABC):
 
         Raises:
             DataError: If the record cannot be used.
-            ConfigError: If nothing can be asked of this kind of model.
+            ConfigError: If this task has no prompts.
         """
         raise ConfigError(f"a model of data.task={self.name} answers nothing")
 
     def answer_prompts(self, model: PreTrainedModel, examples: Sequence[Example]) -> list[dict[str, Any]]:
-        """What a trained model says to questions: `prediction` and what belongs to it, plain values, in their order."""
+        """The predictions of a trained model for encoded prompts, in their order: plain values."""
         raise ConfigError(f"a model of data.task={self.name} answers nothing")
 
     def state(self) -> dict[str, Any]:
@@ -246,7 +246,7 @@ class SourceScores(nn.Module):
         """Take in a micro-batch, all of whose records come from one source.
 
         Raises:
-            ValueError: If they come from several: their losses could not be told apart.
+            ValueError: If they come from several: their losses could not be separated.
         """
         if not self.names:
             return
@@ -266,6 +266,6 @@ class SourceScores(nn.Module):
             self._scores_of(name).reset()
 
     def _scores_of(self, name: str) -> Scores:
-        found = self.per_source[self.names.index(name)]
-        assert isinstance(found, Scores)
-        return found
+        scores = self.per_source[self.names.index(name)]
+        assert isinstance(scores, Scores)
+        return scores

@@ -74,17 +74,21 @@ class CausalTask(Task):
 
     @override
     def encode_prompt(self, record: Record, row: int) -> Example:
-        asked = read_question(record, self.format, self.columns)
-        # of plain text the model says what follows, so it is not closed
-        ids = self.template.encode(asked)[0][:-1] if isinstance(asked, str) else self.template.reply_ids(asked)
+        conversation = read_question(record, self.format, self.columns)
+        # plain text is continued, so it gets no end marker
+        ids = (
+            self.template.encode(conversation)[0][:-1]
+            if isinstance(conversation, str)
+            else self.template.reply_ids(conversation)
+        )
         if self.limit is not None and len(ids) >= self.limit:
             raise DataError(f"the question takes {len(ids)} tokens, and the limit with its answer is {self.limit}")
         return Example(ids, [IGNORE] * len(ids), 0, row)
 
     @override
     def answer_prompts(self, model: PreTrainedModel, examples: Sequence[Example]) -> list[dict[str, Any]]:
-        asked = [example.ids for example in examples]
-        return [{"prediction": text} for text in self.generate_texts(model, asked)]
+        prompts = [example.ids for example in examples]
+        return [{"prediction": text} for text in self.generate_texts(model, prompts)]
 
     def generate_texts(self, model: PreTrainedModel, prompts: Sequence[Sequence[int]]) -> list[str]:
         """Greedy answers to prompts, blank ends removed."""

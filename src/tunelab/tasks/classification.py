@@ -172,13 +172,13 @@ class Classification(SequenceTask):
     @override
     def loss_sum(self, logits: Tensor, micro: MicroBatch) -> Tensor:
         taught = micro.row_indices >= 0
-        scores, wanted = logits[taught].float(), micro.targets[taught]
+        scores, targets = logits[taught].float(), micro.targets[taught]
         weights = torch.tensor(self.weights, device=logits.device)  # (C,)
         if self.multilabel:
-            soft = wanted * (1 - self.label_smoothing) + self.label_smoothing / 2
+            soft = targets * (1 - self.label_smoothing) + self.label_smoothing / 2
             each = F.binary_cross_entropy_with_logits(scores, soft, pos_weight=weights, reduction="none")  # (B, C)
             return each.mean(dim=1).sum()
-        return F.cross_entropy(scores, wanted, weight=weights, reduction="sum", label_smoothing=self.label_smoothing)
+        return F.cross_entropy(scores, targets, weight=weights, reduction="sum", label_smoothing=self.label_smoothing)
 
     @override
     def scores(self) -> Scores:
@@ -192,26 +192,26 @@ class Classification(SequenceTask):
     def predictions(
         self, model: PreTrainedModel, micro: MicroBatch, logits: Tensor, records: Sequence[Record]
     ) -> list[dict[str, Any]]:
-        real = micro.row_indices >= 0  # a filler has no record
-        found = []
-        for row, record, said in zip(
-            micro.row_indices[real].tolist(), records, self.decode_logits(logits[real]), strict=True
+        is_record = micro.row_indices >= 0  # padding examples have none
+        rows = []
+        for row, record, answer in zip(
+            micro.row_indices[is_record].tolist(), records, self.decode_logits(logits[is_record]), strict=True
         ):
             names = self.record_labels(record)
             label = sorted(names) if self.multilabel else names[0]
-            found.append({"row": row, **self.record_texts(record), "label": label, **said})
-        return found
+            rows.append({"row": row, **self.record_texts(record), "label": label, **answer})
+        return rows
 
     @override
     def decode_logits(self, logits: Tensor) -> list[dict[str, Any]]:
         wide = logits.float()
-        found = []
+        answers = []
         for probabilities in (wide.sigmoid() if self.multilabel else wide.softmax(dim=-1)).tolist():
             named = dict(zip(self.label_names, probabilities, strict=True))
             chosen = [name for name, probability in named.items() if probability >= self.threshold]
             best = max(named, key=named.__getitem__)
-            found.append({"prediction": chosen if self.multilabel else best, "probabilities": named})
-        return found
+            answers.append({"prediction": chosen if self.multilabel else best, "probabilities": named})
+        return answers
 
     @override
     def state(self) -> dict[str, Any]:
@@ -288,8 +288,8 @@ def unknown_label_message(name: str, known: Sequence[str]) -> str:
     listed = [*close, *(other for other in known if other not in close)]
     more = f" and {len(listed) - MAX_LISTED_LABELS} more" if len(listed) > MAX_LISTED_LABELS else ""
     hint = f"; did you mean {close[0]!r}?" if close else ""
-    shown = ", ".join(repr(other) for other in listed[:MAX_LISTED_LABELS])
-    return f"label {name!r} never occurs in the training split, so it cannot be learned{hint} (known: {shown}{more})"
+    examples = ", ".join(repr(other) for other in listed[:MAX_LISTED_LABELS])
+    return f"label {name!r} never occurs in the training split, so it cannot be learned{hint} (known: {examples}{more})"
 
 
 def balanced_weights(counts: Sequence[int], rows: int) -> list[float]:

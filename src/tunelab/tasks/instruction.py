@@ -59,7 +59,7 @@ class Instruction(CausalTask):
         self.label_smoothing = label_smoothing
         self.format = format
         self.columns = {ours: theirs for ours, theirs in (columns or {}).items() if theirs}
-        self.mixed = False  # whether each record says by itself what it is
+        self.mixed = False  # whether each record shows its format by its own columns
         self.train_on, self.too_long, self.max_new_tokens = train_on, too_long, max_new_tokens
         self._set_answer_classes(AnswerClasses())
 
@@ -72,7 +72,9 @@ class Instruction(CausalTask):
         if self.format == "auto" and not self.mixed:
             self.format = detect_format(list(dict.fromkeys(key for record in train for key in record)), self.columns)
         read = (self._read(record) for record in train)
-        self._set_answer_classes(collect_answer_classes(talk for talk in read if isinstance(talk, Conversation)))
+        self._set_answer_classes(
+            collect_answer_classes(conversation for conversation in read if isinstance(conversation, Conversation))
+        )
 
     def _set_answer_classes(self, classes: AnswerClasses) -> None:
         self.totals = AnswerTotals(classes)
@@ -121,8 +123,8 @@ class Instruction(CausalTask):
 
     @override
     def loss_sum(self, logits: Tensor, micro: MicroBatch) -> Tensor:
-        wanted = micro.targets[micro.targets != IGNORE]
-        return functional.cross_entropy(logits.float(), wanted, reduction="sum", label_smoothing=self.label_smoothing)
+        targets = micro.targets[micro.targets != IGNORE]
+        return functional.cross_entropy(logits.float(), targets, reduction="sum", label_smoothing=self.label_smoothing)
 
     @override
     def scores(self) -> Scores:
@@ -139,7 +141,7 @@ class Instruction(CausalTask):
         return isinstance(self._read(record), Conversation)
 
     def prompt_length(self, record: Record) -> int:
-        """Tokens of what the model is given to answer; 0 for a plain text."""
+        """The number of tokens of the prompt; 0 for a plain text."""
         read = self._read(record)
         return len(self.template.prompt_ids(read)) if isinstance(read, Conversation) else 0
 
@@ -148,13 +150,19 @@ class Instruction(CausalTask):
         self, model: PreTrainedModel, rows: Sequence[int], records: Sequence[Record]
     ) -> list[dict[str, Any]]:
         read = [self._read(record) for record in records]
-        talks = {row: talk for row, talk in zip(rows, read, strict=True) if isinstance(talk, Conversation)}
-        said = self.generate_answers(model, [self.template.prompt_ids(talk) for talk in talks.values()])
-        found = {
-            row: score_answer(row, talk, self.template.reference_answer(talk), answer, self.labels)
-            for (row, talk), answer in zip(talks.items(), said, strict=True)
+        conversations = {
+            row: conversation
+            for row, conversation in zip(rows, read, strict=True)
+            if isinstance(conversation, Conversation)
         }
-        return [found.get(row, {"row": row}) for row in rows]  # plain text asks nothing
+        answers = self.generate_answers(
+            model, [self.template.prompt_ids(conversation) for conversation in conversations.values()]
+        )
+        predictions = {
+            row: score_answer(row, conversation, self.template.reference_answer(conversation), answer, self.labels)
+            for (row, conversation), answer in zip(conversations.items(), answers, strict=True)
+        }
+        return [predictions.get(row, {"row": row}) for row in rows]  # plain text has no prompt
 
     @override
     def summary(self, predictions: Sequence[Mapping[str, Any]]) -> dict[str, float]:

@@ -20,8 +20,8 @@ class Choices:
 
     Attributes:
         texts: The choices, C of them.
-        correct_index: Place of the right one.
-        answer_forms: How each is said in an answer: by its text, or by its letter where the written answer is a letter.
+        correct_index: Index of the right one.
+        answer_forms: How an answer names each: by its text, or by its letter where the written answer is a letter.
     """
 
     texts: tuple[str, ...]
@@ -34,7 +34,7 @@ class Choices:
 
         Args:
             choices: A list of texts, or `{"text": [...], "label": [...]}`.
-            label: The right one: its text, its place counted from 0, its letter, or its name among `label`; None
+            label: The correct one: its text, its place counted from 0, its letter, or its name among `label`; None
                 where the answer says it.
             answer: The written answer.
 
@@ -48,36 +48,36 @@ class Choices:
         if not isinstance(choices, list | tuple) or len(choices) < 2:
             raise DataError(f"'choices' is {str(choices)[:60]!r}; write a list of at least two texts")
         texts = tuple(str(choice) for choice in choices)
-        said = tuple(normalize_answer(text) for text in texts)
-        if len(set(said)) < len(said) or not all(said):
+        forms = tuple(normalize_answer(text) for text in texts)
+        if len(set(forms)) < len(forms) or not all(forms):
             raise DataError(f"the choices {', '.join(map(repr, texts))} cannot be told apart, or one is empty")
         letters = tuple(letter.lower() for letter in ascii_uppercase[: len(texts)])
-        named = [said, letters, tuple(normalize_answer(name) for name in names)]
-        right = choice_index(answer if label is None else label, named)
-        if right is None:
+        named = [forms, letters, tuple(normalize_answer(name) for name in names)]
+        correct = choice_index(answer if label is None else label, named)
+        if correct is None:
             raise DataError(
                 f"{'the answer' if label is None else 'the label'} {str(answer if label is None else label)[:60]!r} is "
                 f"none of the choices {', '.join(map(repr, texts))}; a label is a text, a letter, or a place from 0"
             )
         by_letter = (
             len(letters) == len(texts)
-            and normalize_answer(answer) == letters[right]
-            and normalize_answer(answer) != said[right]
+            and normalize_answer(answer) == letters[correct]
+            and normalize_answer(answer) != forms[correct]
         )
-        return cls(texts, right, letters if by_letter else said)
+        return cls(texts, correct, letters if by_letter else forms)
 
     def chosen_index(self, answer: str) -> int | None:
-        """Place of the choice that an answer says, and nothing besides; None where it says none."""
-        said = normalize_answer(answer)
-        return self.answer_forms.index(said) if said in self.answer_forms else None
+        """The index of the choice that an answer names, and nothing besides; None where it names none."""
+        form = normalize_answer(answer)
+        return self.answer_forms.index(form) if form in self.answer_forms else None
 
 
 def choice_index(label: Any, names: Sequence[Sequence[str]]) -> int | None:
     """The place that a label means: a number counts from 0, a text is looked up in one list of names after another."""
     if isinstance(label, int) and not isinstance(label, bool):
         return label if 0 <= label < len(names[0]) else None
-    wanted = normalize_answer(str(label))
-    return next((known.index(wanted) for known in names if wanted in known), None)
+    form = normalize_answer(str(label))
+    return next((known.index(form) for known in names if form in known), None)
 
 
 def normalize_answer(text: str) -> str:
@@ -104,7 +104,7 @@ class AnswerClasses:
         return cls(tuple(str(number + 1) for number in range(most)), named_by_choice=False)
 
     def class_index(self, texts: Sequence[str], text: str | None) -> int | None:
-        """The class of a choice; None where it is of none, as an answer that says no choice."""
+        """The index of the class of a choice; None where it has none, as an answer that names no choice."""
         if text is None:
             return None
         name = text if self.named_by_choice else str(texts.index(text) + 1)

@@ -84,7 +84,7 @@ class Preference(CausalTask):
     @override
     def encode(self, record: Record, row: int) -> Example | None:
         pair = to_preference_pair(record, self.columns)
-        chosen, rejected = (self.template.encode(talk) for talk in (pair.chosen, pair.rejected))
+        chosen, rejected = (self.template.encode(conversation) for conversation in (pair.chosen, pair.rejected))
         if chosen == rejected:
             raise DataError("chosen and rejected are the same; a pair without a difference teaches nothing, drop it")
         bos = self.tokenizer.bos_token_id
@@ -100,15 +100,15 @@ class Preference(CausalTask):
     def add_reference(
         self, model: PreTrainedModel, examples: Sequence[Example], micro_tokens: int
     ) -> Sequence[Example]:
-        found = torch.zeros(len(examples), 2)
+        log_probabilities = torch.zeros(len(examples), 2)
         lengths = padded_lengths(examples, packed=self.packed)
         order = longest_first(range(len(examples)), lengths)
         for part in split_micro_batches(order, lengths, micro_tokens=micro_tokens, packed=self.packed):
             micro = micro_to_device(self.collate([examples[place] for place in part]), model.device)
-            found[torch.tensor(part)] = self.logits(model, micro).float().cpu()
+            log_probabilities[torch.tensor(part)] = self.logits(model, micro).float().cpu()
 
         def known(example: Example, place: int) -> Example:
-            chosen, rejected = found[place].tolist()
+            chosen, rejected = log_probabilities[place].tolist()
             return replace(example, reference_logprobs=(chosen, rejected))
 
         return map_examples(known, examples)
@@ -146,9 +146,9 @@ class Preference(CausalTask):
     def predictions(
         self, model: PreTrainedModel, micro: MicroBatch, logits: Tensor, records: Sequence[Record]
     ) -> list[dict[str, Any]]:
-        real = micro.row_indices >= 0  # a filler has no record
-        rewards = self.loss.rewards(log_ratios(logits, micro))[real]
+        is_pair = micro.row_indices >= 0  # padding examples are none
+        rewards = self.loss.rewards(log_ratios(logits, micro))[is_pair]
         return [
             {"row": row, "chosen_reward": chosen, "rejected_reward": rejected, "margin": chosen - rejected}
-            for row, (chosen, rejected) in zip(micro.row_indices[real].tolist(), rewards.tolist(), strict=True)
+            for row, (chosen, rejected) in zip(micro.row_indices[is_pair].tolist(), rewards.tolist(), strict=True)
         ]

@@ -36,12 +36,12 @@ def parse_number(value: object, name: str) -> float:
     if isinstance(value, bool) or not isinstance(value, Real | str):
         raise DataError(f"column {name!r} holds {value!r}, not a number; drop the record or fill it in")
     try:
-        found = float(value)
+        number = float(value)
     except (ValueError, OverflowError):
         raise DataError(f"column {name!r} holds {value!r}, not a number; use a dot for decimals") from None
-    if not isfinite(found):
+    if not isfinite(number):
         raise DataError(f"column {name!r} holds {value!r}; nothing can be learned from it, so drop the record")
-    return found
+    return number
 
 
 class Regression(SequenceTask):
@@ -176,15 +176,15 @@ class Regression(SequenceTask):
     def predictions(
         self, model: PreTrainedModel, micro: MicroBatch, logits: Tensor, records: Sequence[Record]
     ) -> list[dict[str, Any]]:
-        found = []
-        real = micro.row_indices >= 0  # a filler has no record
-        for row, record, said in zip(
-            micro.row_indices[real].tolist(), records, self.decode_logits(logits[real]), strict=True
+        rows = []
+        is_record = micro.row_indices >= 0  # padding examples have none
+        for row, record, answer in zip(
+            micro.row_indices[is_record].tolist(), records, self.decode_logits(logits[is_record]), strict=True
         ):
-            found.append(
-                {"row": row, **self.record_texts(record), "target": self._cell(self.record_targets(record)), **said}
+            rows.append(
+                {"row": row, **self.record_texts(record), "target": self._cell(self.record_targets(record)), **answer}
             )
-        return found
+        return rows
 
     @override
     def decode_logits(self, logits: Tensor) -> list[dict[str, Any]]:

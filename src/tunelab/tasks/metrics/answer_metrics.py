@@ -30,9 +30,9 @@ TOKEN_PATTERN = re.compile(
 )  # words and numbers; each character of scripts written without spaces
 
 
-def exact_match(answer: str, wanted: str) -> float:
+def exact_match(answer: str, reference: str) -> float:
     """1 where both are the same text, apart from space at the ends and runs of space inside."""
-    return float(" ".join(answer.split()) == " ".join(wanted.split()))
+    return float(" ".join(answer.split()) == " ".join(reference.split()))
 
 
 def word_tokens(text: str) -> list[str]:
@@ -40,15 +40,15 @@ def word_tokens(text: str) -> list[str]:
     return TOKEN_PATTERN.findall(text.lower())
 
 
-def token_f1(answer: str, wanted: str) -> float:
+def token_f1(answer: str, reference: str) -> float:
     """Harmonic mean of precision and recall over the bag of tokens (Rajpurkar et al., 2016)."""
-    ours, theirs = Counter(word_tokens(answer)), Counter(word_tokens(wanted))
+    ours, theirs = Counter(word_tokens(answer)), Counter(word_tokens(reference))
     return overlap_f1((ours & theirs).total(), ours.total(), theirs.total())
 
 
-def rouge_l(answer: str, wanted: str) -> float:
+def rouge_l(answer: str, reference: str) -> float:
     """F-measure of the longest common subsequence of tokens (Lin, 2004)."""
-    ours, theirs = word_tokens(answer), word_tokens(wanted)
+    ours, theirs = word_tokens(answer), word_tokens(reference)
     return overlap_f1(lcs_length(ours, theirs), len(ours), len(theirs))
 
 
@@ -92,34 +92,34 @@ class AnswerTotals:
         self.width = COUNT_FIELDS + len(TEXT_METRICS) + 3 * len(classes.names)
 
     def to_vector(self, prediction: Prediction) -> list[float]:
-        """Counts, text scores, and for each class whether it was right and said, said, right."""
-        found = [0.0] * self.width
+        """Counts, text scores, and for each class whether it is predicted and true, predicted, true."""
+        vector = [0.0] * self.width
         if "exact_match" not in prediction:  # plain text asks nothing
-            return found
-        found[0] = 1
-        found[COUNT_FIELDS : COUNT_FIELDS + len(TEXT_METRICS)] = [
+            return vector
+        vector[0] = 1
+        vector[COUNT_FIELDS : COUNT_FIELDS + len(TEXT_METRICS)] = [
             *(prediction[name] for name in list(TEXT_METRICS)[:3]),
             float(prediction["ended"] != "stop"),
         ]
         if "label" in prediction:
             label, choice = prediction["label"], prediction["choice"]
-            found[1:COUNT_FIELDS] = [1, float(label == choice), float(choice is None)]
+            vector[1:COUNT_FIELDS] = [1, float(label == choice), float(choice is None)]
             texts = prediction.get("choices", ())
-            real, guessed = (self.classes.class_index(texts, text) for text in (label, choice))
+            true, predicted = (self.classes.class_index(texts, text) for text in (label, choice))
             start, count = COUNT_FIELDS + len(TEXT_METRICS), len(self.classes.names)
-            for offset, place in ((1, guessed), (2, real)):
+            for offset, place in ((1, predicted), (2, true)):
                 if place is not None:
-                    found[start + offset * count + place] = 1
-            if real is not None and real == guessed:
-                found[start + real] = 1
-        return found
+                    vector[start + offset * count + place] = 1
+            if true is not None and true == predicted:
+                vector[start + true] = 1
+        return vector
 
     def sum_vectors(self, predictions: Iterable[Prediction]) -> list[float]:
         """The sum of the vectors of many predictions."""
-        found = [0.0] * self.width
+        total = [0.0] * self.width
         for prediction in predictions:
-            found = [a + b for a, b in zip(found, self.to_vector(prediction), strict=True)]
-        return found
+            total = [a + b for a, b in zip(total, self.to_vector(prediction), strict=True)]
+        return total
 
     def to_metrics(self, total: Sequence[float]) -> dict[str, float]:
         """Every score by its bare name; nan where nothing was answered.
@@ -128,34 +128,34 @@ class AnswerTotals:
         """
         answers, offered, right, unmatched = total[:COUNT_FIELDS]
         means = total[COUNT_FIELDS : COUNT_FIELDS + len(TEXT_METRICS)]
-        found = {name: value / answers if answers else nan for name, value in zip(TEXT_METRICS, means, strict=True)}
+        metrics = {name: value / answers if answers else nan for name, value in zip(TEXT_METRICS, means, strict=True)}
         if self.classes.names:
             f1 = macro_average(self.by_class(total))["f1"]
-            found |= {"accuracy": right / offered if offered else nan, "f1": f1 if offered else nan}
-            found["unmatched"] = unmatched
-        return found
+            metrics |= {"accuracy": right / offered if offered else nan, "f1": f1 if offered else nan}
+            metrics["unmatched"] = unmatched
+        return metrics
 
     def by_class(self, total: Sequence[float]) -> list[dict[str, Any]]:
         """Precision, recall, F1 and support of each class."""
         start, count = COUNT_FIELDS + len(TEXT_METRICS), len(self.classes.names)
-        hits, guessed, real = (
+        hits, predicted, true = (
             [int(value) for value in total[start + part * count : start + (part + 1) * count]] for part in range(3)
         )
-        return per_class_metrics(self.classes.names, hits, guessed, real)
+        return per_class_metrics(self.classes.names, hits, predicted, true)
 
     def tables(self, predictions: Sequence[Prediction]) -> dict[str, Any]:
         """Scores of each task family and of each source, and of each class; plain JSON values."""
-        found: dict[str, Any] = {}
+        tables: dict[str, Any] = {}
         for key in GROUP_KEYS:
             groups: dict[str, list[Prediction]] = {}
             for prediction in predictions:
                 if "exact_match" in prediction:
                     groups.setdefault(str(prediction.get(key, "(none)")), []).append(prediction)
             if groups.keys() - {"(none)"}:
-                found[f"by_{key}"] = {name: self.table_row(groups[name]) for name in sorted(groups)}
+                tables[f"by_{key}"] = {name: self.table_row(groups[name]) for name in sorted(groups)}
         if self.classes.names:
-            found["choices"] = self.by_class(self.sum_vectors(predictions))
-        return found
+            tables["choices"] = self.by_class(self.sum_vectors(predictions))
+        return tables
 
     def table_row(self, predictions: Sequence[Prediction]) -> dict[str, float]:
         """One line of a table: the number of answers, then their scores."""
@@ -167,62 +167,69 @@ class AnswerTotals:
 
 
 def score_answer(
-    row: int, talk: Conversation, wanted: str, said: tuple[str, GeneratedAnswer], labels: Sequence[str]
+    row: int, conversation: Conversation, reference: str, generated: tuple[str, GeneratedAnswer], labels: Sequence[str]
 ) -> dict[str, Any]:
     """Scores of an answer, with all that is needed to compute them again.
 
     Args:
         row: Index of the record.
-        talk: The record.
-        wanted: The answer as the record has it.
-        said: The generated text, and how it ended.
+        conversation: The record.
+        reference: The answer as the record has it.
+        generated: The generated text, and how it ended.
         labels: What answers are sorted into where records name a label only.
     """
-    text, answer = said
+    text, answer = generated
     return {
         "row": row,
-        **{name: talk.meta[name] for name in GROUP_KEYS if talk.meta.get(name) is not None},
-        **choice_fields(talk, text, labels),
-        "prompt": "\n\n".join(message.content for message in talk.messages[: talk.last_assistant_turn() or 0]),
-        "reference": wanted,
+        **{name: conversation.meta[name] for name in GROUP_KEYS if conversation.meta.get(name) is not None},
+        **choice_fields(conversation, text, labels),
+        "prompt": "\n\n".join(
+            message.content for message in conversation.messages[: conversation.last_assistant_turn() or 0]
+        ),
+        "reference": reference,
         "prediction": text,
-        "exact_match": exact_match(text, wanted),
-        "token_f1": token_f1(text, wanted),
-        "rougeL": rouge_l(text, wanted),
+        "exact_match": exact_match(text, reference),
+        "token_f1": token_f1(text, reference),
+        "rougeL": rouge_l(text, reference),
         "ended": answer.finish_reason,
         **({"prompt_cut": answer.prompt_tokens_cut} if answer.prompt_tokens_cut else {}),
     }
 
 
-def choice_fields(talk: Conversation, text: str, labels: Sequence[str]) -> dict[str, Any]:
+def choice_fields(conversation: Conversation, text: str, labels: Sequence[str]) -> dict[str, Any]:
     """Which choice was right and which one an answer means; nothing where the record offers none."""
-    offered = read_choices(talk, labels)
+    offered = read_choices(conversation, labels)
     if offered is None:
         return {}
-    meant = offered.chosen_index(text)
-    found = {"label": offered.texts[offered.correct_index], "choice": None if meant is None else offered.texts[meant]}
-    return {"choices": list(offered.texts), **found} if talk.meta.get("choices") is not None else found
+    chosen = offered.chosen_index(text)
+    fields = {
+        "label": offered.texts[offered.correct_index],
+        "choice": None if chosen is None else offered.texts[chosen],
+    }
+    return {"choices": list(offered.texts), **fields} if conversation.meta.get("choices") is not None else fields
 
 
-def read_choices(talk: Conversation, labels: Sequence[str]) -> Choices | None:
+def read_choices(conversation: Conversation, labels: Sequence[str]) -> Choices | None:
     """What a record offers to choose from; None where it offers nothing.
 
     Args:
-        talk: The record.
+        conversation: The record.
         labels: What answers are sorted into where records name a label only; empty where that says nothing.
 
     Raises:
         DataError: If its choices cannot be used.
     """
-    label = talk.meta.get("label")
-    if talk.meta.get("choices") is not None:
-        return Choices.from_columns(talk.meta["choices"], label, reference_text(talk))
+    label = conversation.meta.get("label")
+    if conversation.meta.get("choices") is not None:
+        return Choices.from_columns(conversation.meta["choices"], label, reference_text(conversation))
     if labels and isinstance(label, str):
-        return Choices.from_columns(labels if label in labels else (*labels, label), label, reference_text(talk))
+        return Choices.from_columns(
+            labels if label in labels else (*labels, label), label, reference_text(conversation)
+        )
     return None
 
 
-def collect_answer_classes(talks: Iterable[Conversation]) -> AnswerClasses:
+def collect_answer_classes(conversations: Iterable[Conversation]) -> AnswerClasses:
     """What the answers of the training split are sorted into.
 
     Where no record offers choices, labels serve, if every record has one and it is its answer: a column named
@@ -231,15 +238,15 @@ def collect_answer_classes(talks: Iterable[Conversation]) -> AnswerClasses:
     first: tuple[str, ...] = ()
     closed, most = True, 0
     labels: dict[str, str] | None = {}  # as compared, and as written; None once a label was no answer
-    for talk in talks:
-        if texts := choice_texts(talk):
+    for conversation in conversations:
+        if texts := choice_texts(conversation):
             first = first or texts
             closed, most = closed and set(texts) == set(first), max(most, len(texts))
-        label = talk.meta.get("label")
+        label = conversation.meta.get("label")
         if (
             labels is not None
             and isinstance(label, str)
-            and normalize_answer(label) == normalize_answer(reference_text(talk))
+            and normalize_answer(label) == normalize_answer(reference_text(conversation))
         ):
             labels[normalize_answer(label)] = label
         else:
@@ -249,19 +256,19 @@ def collect_answer_classes(talks: Iterable[Conversation]) -> AnswerClasses:
     return AnswerClasses(tuple(sorted(labels.values()))) if labels and len(labels) > 1 else AnswerClasses()
 
 
-def choice_texts(talk: Conversation) -> tuple[str, ...] | None:
+def choice_texts(conversation: Conversation) -> tuple[str, ...] | None:
     """The choices of a record; None where there are none, or they cannot be read, which `encode` tells with a place."""
     try:
-        offered = read_choices(talk, ())
+        offered = read_choices(conversation, ())
     except DataError:
         return None
     return offered.texts if offered else None
 
 
-def reference_text(talk: Conversation) -> str:
+def reference_text(conversation: Conversation) -> str:
     """The last answer as the record has it."""
-    last = talk.last_assistant_turn()
-    return "" if last is None else talk.messages[last].content.strip()
+    last = conversation.last_assistant_turn()
+    return "" if last is None else conversation.messages[last].content.strip()
 
 
 class SummedVector(Metric):
@@ -288,22 +295,22 @@ class GenerationEvaluator(nn.Module):
     """Has a fixed sample of rows answered at every validation, and keeps sums of the scores.
 
     Args:
-        task: Asks, and judges what is answered.
-        tally: What the judged answers add up to.
+        task: Generates and scores the answers.
+        totals: What the predictions add up to.
         records: The split.
         rows: Which of its records are answered.
     """
 
-    def __init__(self, task: Task, tally: AnswerTotals, records: Sequence[Record], rows: Collection[int]) -> None:
+    def __init__(self, task: Task, totals: AnswerTotals, records: Sequence[Record], rows: Collection[int]) -> None:
         super().__init__()
-        self.task, self.totals, self.records, self.rows = task, tally, records, rows
-        self.sums = SummedVector(tally.width)
+        self.task, self.totals, self.records, self.rows = task, totals, records, rows
+        self.sums = SummedVector(totals.width)
 
     def update(self, model: PreTrainedModel, step: Batch) -> None:
         """Have those rows of a step answered that belong to the sample."""
         rows = [row for micro in step.micro_batches for row in micro.row_indices.tolist() if row in self.rows]
-        judged = self.task.generate_predictions(model, rows, [self.records[row] for row in rows]) if rows else []
-        self.sums.update(torch.tensor(self.totals.sum_vectors(judged), dtype=torch.float64))
+        predictions = self.task.generate_predictions(model, rows, [self.records[row] for row in rows]) if rows else []
+        self.sums.update(torch.tensor(self.totals.sum_vectors(predictions), dtype=torch.float64))
 
     def compute(self) -> dict[str, float]:
         """Every score by its bare name, over all ranks."""

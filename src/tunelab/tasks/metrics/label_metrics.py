@@ -22,25 +22,25 @@ def safe_ratio(above: float, below: float) -> float:
 
 
 def per_class_metrics(
-    labels: Sequence[str], hits: Sequence[int], guessed: Sequence[int], real: Sequence[int]
+    labels: Sequence[str], hits: Sequence[int], predicted: Sequence[int], true: Sequence[int]
 ) -> list[dict[str, Any]]:
     """Precision, recall, f1 and support of each class.
 
     Args:
         labels: Class names, C of them, as the counts that follow.
-        hits: Records of the class that were given it.
-        guessed: Records that were given the class.
-        real: Records of the class.
+        hits: Records of the class that are predicted as such.
+        predicted: Records predicted as the class.
+        true: Records of the class.
     """
     return [
         {
             "label": label,
             "precision": safe_ratio(hit, guess),
-            "recall": safe_ratio(hit, true),
-            "f1": safe_ratio(2 * hit, guess + true),
-            "support": true,
+            "recall": safe_ratio(hit, count),
+            "f1": safe_ratio(2 * hit, guess + count),
+            "support": count,
         }
-        for label, hit, guess, true in zip(labels, hits, guessed, real, strict=True)
+        for label, hit, guess, count in zip(labels, hits, predicted, true, strict=True)
     ]
 
 
@@ -54,12 +54,12 @@ def matthews_corrcoef(table: Sequence[Sequence[int]]) -> float:
 
     Source: Gorodkin 2004, Comparing two K-category assignments by a K-category correlation coefficient.
     """
-    real = [sum(row) for row in table]
-    guessed = [sum(line) for line in zip(*table, strict=True)]
-    rows = sum(real)
+    true = [sum(row) for row in table]
+    predicted = [sum(line) for line in zip(*table, strict=True)]
+    rows = sum(true)
     hits = sum(table[index][index] for index in range(len(table)))
-    covariance = hits * rows - sum(a * b for a, b in zip(real, guessed, strict=True))
-    spread = (rows**2 - sum(a * a for a in real)) * (rows**2 - sum(b * b for b in guessed))
+    covariance = hits * rows - sum(a * b for a, b in zip(true, predicted, strict=True))
+    spread = (rows**2 - sum(a * a for a in true)) * (rows**2 - sum(b * b for b in predicted))
     return safe_ratio(covariance, sqrt(spread))
 
 
@@ -76,16 +76,16 @@ class MulticlassScores(Scores):
         """Start from nothing; `labels` are the class names in the order of the logits."""
         super().__init__()
         self.labels = list(labels)
-        self.confusion = MulticlassConfusionMatrix(len(labels), validate_args=False)  # state (C, C): real, guessed
+        self.confusion = MulticlassConfusionMatrix(len(labels), validate_args=False)  # state (C, C): true, predicted
         self.loss = SumMetric(nan_strategy="disable").set_dtype(torch.float64)
         self.confusion_counts: list[list[int]] | None = None
 
     @override
     def update(self, logits: Tensor, micro: MicroBatch) -> None:
-        real = micro.row_indices >= 0
-        scores, wanted = logits[real].detach().double(), micro.targets[real]
-        self.confusion.update(scores.argmax(dim=-1), wanted)
-        self.loss.update(F.cross_entropy(scores, wanted, reduction="sum"))
+        is_record = micro.row_indices >= 0
+        scores, targets = logits[is_record].detach().double(), micro.targets[is_record]
+        self.confusion.update(scores.argmax(dim=-1), targets)
+        self.loss.update(F.cross_entropy(scores, targets, reduction="sum"))
         self.confusion_counts = None
 
     @override
@@ -135,19 +135,19 @@ class MultilabelScores(Scores):
         super().__init__()
         self.labels = list(labels)
         self.threshold = threshold
-        self.confusion = MultilabelConfusionMatrix(len(labels), validate_args=False)  # state (C, 2, 2): real, guessed
+        self.confusion = MultilabelConfusionMatrix(len(labels), validate_args=False)  # state (C, 2, 2): true, predicted
         self.exact_matches = SumMetric(nan_strategy="disable").set_dtype(torch.float64)
         self.loss = SumMetric(nan_strategy="disable").set_dtype(torch.float64)
         self.confusion_counts: list[list[list[int]]] | None = None
 
     @override
     def update(self, logits: Tensor, micro: MicroBatch) -> None:
-        real = micro.row_indices >= 0
-        scores, wanted = logits[real].detach(), micro.targets[real]
+        is_record = micro.row_indices >= 0
+        scores, targets = logits[is_record].detach(), micro.targets[is_record]
         chosen = scores.float().sigmoid() >= self.threshold  # float32, as the predictions are decided
-        self.confusion.update(chosen.long(), wanted.long())
-        self.exact_matches.update((chosen == wanted.bool()).all(dim=1).sum())
-        each = F.binary_cross_entropy_with_logits(scores.double(), wanted.double(), reduction="none")
+        self.confusion.update(chosen.long(), targets.long())
+        self.exact_matches.update((chosen == targets.bool()).all(dim=1).sum())
+        each = F.binary_cross_entropy_with_logits(scores.double(), targets.double(), reduction="none")
         self.loss.update(each.mean(dim=1).sum())
         self.confusion_counts = None
 
@@ -180,5 +180,5 @@ class MultilabelScores(Scores):
 
     def _classes(self, counted: list[list[list[int]]]) -> list[dict[str, Any]]:
         hits = [square[1][1] for square in counted]
-        guessed = [square[0][1] + square[1][1] for square in counted]
-        return per_class_metrics(self.labels, hits, guessed, [sum(square[1]) for square in counted])
+        predicted = [square[0][1] + square[1][1] for square in counted]
+        return per_class_metrics(self.labels, hits, predicted, [sum(square[1]) for square in counted])

@@ -66,7 +66,7 @@ class PreferenceScores(Scores):
         self.totals.reset()
 
 
-def log_ratios(found: Tensor, micro: MicroBatch) -> Tensor:
+def log_ratios(log_probabilities: Tensor, micro: MicroBatch) -> Tensor:
     """How much likelier each answer is than before training, in nats, (B, 2).
 
     Raises:
@@ -74,4 +74,4 @@ def log_ratios(found: Tensor, micro: MicroBatch) -> Tensor:
     """
     if micro.reference_logprobs is None:
         raise RuntimeError("these pairs carry no reference log-probabilities; call Task.add_reference first")
-    return found - micro.reference_logprobs
+    return log_probabilities - micro.reference_logprobs

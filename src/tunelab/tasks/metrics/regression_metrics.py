@@ -24,8 +24,8 @@ def pearson(first: Tensor, second: Tensor) -> float:
 
 def average_ranks(values: Tensor) -> Tensor:
     """Ranks from 1, (N,) float64; equal values share the mean of their places, as `scipy.stats.rankdata`."""
-    found: tuple[Tensor, Tensor, Tensor] = torch.unique(values, return_inverse=True, return_counts=True)
-    _, place, count = found
+    unique: tuple[Tensor, Tensor, Tensor] = torch.unique(values, return_inverse=True, return_counts=True)
+    _, place, count = unique
     last = count.cumsum(dim=0).double()
     return (last - (count.double() - 1) / 2)[place]
 
@@ -37,16 +37,16 @@ def spearman(first: Tensor, second: Tensor) -> float:
     return pearson(average_ranks(first), average_ranks(second))
 
 
-def r2_score(guessed: Tensor, real: Tensor) -> float:
-    """Share of the variance of `real` that `guessed` explains, (N,); NaN below two records.
+def r2_score(predicted: Tensor, true: Tensor) -> float:
+    """Share of the variance of `true` that `predicted` explains, (N,); NaN below two records.
 
-    Constant `real` gives 1 when every guess is right and 0 otherwise, as scikit-learn.
+    Constant `true` gives 1 when every guess is right and 0 otherwise, as scikit-learn.
     """
-    if len(real) <= 1:
+    if len(true) <= 1:
         return nan
-    missed = float((real - guessed).square().sum())
-    spread = float((real - real.mean()).square().sum())
-    if bool((real == real[0]).all()):
+    missed = float((true - predicted).square().sum())
+    spread = float((true - true.mean()).square().sum())
+    if bool((true == true[0]).all()):
         return 0.0 if missed else 1.0
     return 1 - missed / spread
 
@@ -66,9 +66,9 @@ class GatheredPairs(Metric):
         self.add_state("true", default=[], dist_reduce_fx="cat")
 
     @override
-    def update(self, guessed: Tensor, real: Tensor) -> None:
-        self.predicted.append(guessed)
-        self.true.append(real)
+    def update(self, predicted: Tensor, true: Tensor) -> None:
+        self.predicted.append(predicted)
+        self.true.append(true)
 
     @override
     def compute(self) -> tuple[Tensor, Tensor]:
@@ -99,33 +99,33 @@ class RegressionScores(Scores):
 
     @override
     def update(self, logits: Tensor, micro: MicroBatch) -> None:
-        real = micro.row_indices >= 0
-        self.pairs.update(logits[real].detach().double(), micro.targets[real].double())
+        is_record = micro.row_indices >= 0
+        self.pairs.update(logits[is_record].detach().double(), micro.targets[is_record].double())
         self.per_target = None
 
     @override
     def compute(self) -> dict[str, float]:
-        guessed, real = self.pairs.compute()  # (N, C), standardised
-        rows = [self._target(index, guessed[:, index], real[:, index]) for index in range(len(self.targets))]
+        predicted, true = self.pairs.compute()  # (N, C), standardised
+        rows = [self._target(index, predicted[:, index], true[:, index]) for index in range(len(self.targets))]
         self.per_target = rows
         names = ("mse", "mae", "r2", "pearson", "spearman")
         return {
-            "loss": float((guessed - real).square().mean()),
+            "loss": float((predicted - true).square().mean()),
             **{name: sum(row[name] for row in rows) / len(rows) for name in names},
         }
 
-    def _target(self, index: int, guessed: Tensor, real: Tensor) -> dict[str, Any]:
+    def _target(self, index: int, predicted: Tensor, true: Tensor) -> dict[str, Any]:
         scale, shift = self.std[index], self.mean[index]
-        own, wanted = guessed * scale + shift, real * scale + shift
+        own, target = predicted * scale + shift, true * scale + shift
         return {
             "target": self.targets[index],
-            "mse": float((own - wanted).square().mean()),
-            "mae": float((own - wanted).abs().mean()),
+            "mse": float((own - target).square().mean()),
+            "mae": float((own - target).abs().mean()),
             # Neither correlation nor share of variance has a unit; standardised values round less.
-            "r2": r2_score(guessed, real),
-            "pearson": pearson(guessed, real),
-            "spearman": spearman(guessed, real),
-            "support": len(real),
+            "r2": r2_score(predicted, true),
+            "pearson": pearson(predicted, true),
+            "spearman": spearman(predicted, true),
+            "support": len(true),
         }
 
     @override

@@ -34,10 +34,10 @@ class TokenScores(Scores):
 
     @override
     def update(self, logits: Tensor, micro: MicroBatch) -> None:
-        wanted = micro.targets[micro.targets != IGNORE]  # (N,)
-        self.loss.update(functional.cross_entropy(logits.float(), wanted, reduction="sum").double())
-        self.correct.update((logits.argmax(-1) == wanted).sum().double())
-        self.count.update(wanted.numel())
+        targets = micro.targets[micro.targets != IGNORE]  # (N,)
+        self.loss.update(functional.cross_entropy(logits.float(), targets, reduction="sum").double())
+        self.correct.update((logits.argmax(-1) == targets).sum().double())
+        self.count.update(targets.numel())
 
     @override
     def compute(self) -> dict[str, float]:
