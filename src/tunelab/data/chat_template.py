@@ -112,16 +112,16 @@ class ChatTemplate:
             raise DataError("no assistant turn is learned; a record that teaches nothing is best dropped")
         self._abilities.check(conversation)
         turns, tools = self._escaped(conversation)
-        ids, stretches = self._answer_spans(turns, tools, answers if train_on == "all" else learned)
+        ids, spans = self._answer_spans(turns, tools, answers if train_on == "all" else learned)
         if train_on == "all":
             labels = list(ids)
             for turn in set(answers) - set(learned):
-                start, stop = stretches[turn]
+                start, stop = spans[turn]
                 labels[start:stop] = [IGNORE] * (stop - start)
             return ids, labels
         labels = [IGNORE] * len(ids)
         for turn in learned:
-            start, stop = stretches[turn]
+            start, stop = spans[turn]
             labels[start:stop] = ids[start:stop]
         return ids, labels
 
@@ -155,12 +155,12 @@ class ChatTemplate:
         if not conversation.messages[last].tool_calls:
             return conversation.messages[last].content.strip()
         upto = Conversation(conversation.messages[: last + 1], conversation.tools)
-        ids, stretches = self._answer_spans(*self._escaped(upto), [last])
-        start, stop = stretches[last]
+        ids, spans = self._answer_spans(*self._escaped(upto), [last])
+        start, stop = spans[last]
         return str(self.tokenizer.decode(ids[start : stop - 1], skip_special_tokens=True)).strip()
 
     def _answer_spans(
-        self, turns: list[TemplateMessage], tools: Any, wanted: Sequence[int]
+        self, turns: list[TemplateMessage], tools: Any, answer_turns: Sequence[int]
     ) -> tuple[list[int], dict[int, tuple[int, int]]]:
         """All ids, and for each wanted turn where its learned tokens start and stop (one past the last)."""
         written = self._write(turns, tools, blocks=self._blocks)
@@ -168,14 +168,14 @@ class ChatTemplate:
         if self.bos is not None and ids[:2] == [self.bos, self.bos]:
             raise DataError("the text starts with two begin tokens; take the one out of the first turn")
         answers = [turn for turn, said in enumerate(turns) if said["role"] == "assistant"]
-        by_block = (
+        block_spans = (
             dict(zip(answers, written.generation_spans, strict=True))
             if len(written.generation_spans) == len(answers)
             else {}
         )
-        stretches = {}
-        for turn in wanted:
-            start, end = by_block.get(turn) or self._added_span(turns, tools, turn, written.text)
+        spans = {}
+        for turn in answer_turns:
+            start, end = block_spans.get(turn) or self._added_span(turns, tools, turn, written.text)
             end = max(start, len(written.text[:end].rstrip()))
             before = self._prefix_length(written.text[:start], ids, f"the prompt of turn {turn + 1}")
             after = len(ids)
@@ -187,8 +187,8 @@ class ChatTemplate:
                     f"turn {turn + 1} does not close with an end-of-turn token, so a model would not learn to stop; "
                     "try data.train_on=last_answer, or data.template=chatml"
                 )
-            stretches[turn] = before, stop
-        return ids, stretches
+            spans[turn] = before, stop
+        return ids, spans
 
     def _added_span(self, turns: list[TemplateMessage], tools: Any, turn: int, text: str) -> tuple[int, int]:
         """Characters that an assistant turn adds to its prompt."""

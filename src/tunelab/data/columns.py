@@ -34,16 +34,16 @@ class ColumnView:
 
     def value(self, ours: str) -> Any:
         """What the column holds, None where the record lacks it."""
-        found = lookup_path(self.record, self.user_name(ours))
-        return None if found is MISSING else found
+        value = lookup_path(self.record, self.user_name(ours))
+        return None if value is MISSING else value
 
     def text(self, ours: str, why: str) -> str:
         """The text of a column that must hold one; `why` says what an empty one costs."""
-        name, found = self.user_name(ours), lookup_path(self.record, self.user_name(ours))
-        if found is MISSING:
+        name, value = self.user_name(ours), lookup_path(self.record, self.user_name(ours))
+        if value is MISSING:
             seen = ", ".join(map(str, self.record)) or "none"
             raise DataError(f"'{name}' is missing; columns: {seen}; name yours with data.columns.{ours}=...")
-        return require_text(found, name, why)
+        return require_text(value, name, why)
 
     def optional(self, ours: str) -> str:
         """The text of a column that may be missing, null or empty."""
@@ -60,15 +60,15 @@ def lookup_path(record: Mapping[str, Any], name: str) -> Any:
     """
     if name in record:
         return record[name]
-    found: Any = record
+    value: Any = record
     for part in name.split("."):
-        if isinstance(found, Mapping) and part in found:
-            found = found[part]
-        elif isinstance(found, list | tuple) and list_index(part) < len(found):
-            found = found[list_index(part)]
+        if isinstance(value, Mapping) and part in value:
+            value = value[part]
+        elif isinstance(value, list | tuple) and list_index(part) < len(value):
+            value = value[list_index(part)]
         else:
             return MISSING
-    return found
+    return value
 
 
 def list_index(part: str) -> int:
@@ -93,13 +93,15 @@ def preview_value(value: Any) -> str:
         return type(value).__name__
 
 
-def missing_column_faults(wanted: Iterable[tuple[str, str]], rows: Iterable[Mapping[str, Any]], file: str) -> list[str]:
+def missing_column_faults(
+    named_columns: Iterable[tuple[str, str]], rows: Iterable[Mapping[str, Any]], file: str
+) -> list[str]:
     """What is wrong with columns that no record has; a column that some records lack is no fault here.
 
     A misspelt name of an optional column would otherwise change nothing and be noticed by nobody.
 
     Args:
-        wanted: Pairs of a setting and the column it names, or the way to it: `instances.0.output`.
+        named_columns: Pairs of a setting and the column it names, or the way to it: `instances.0.output`.
         rows: The records of the file.
         file: Its name, for the message.
 
@@ -107,17 +109,17 @@ def missing_column_faults(wanted: Iterable[tuple[str, str]], rows: Iterable[Mapp
         >>> missing_column_faults([("data.text", "txet")], [{"text": "a", "label": "b"}], "a.csv")
         ["data.text=txet: a.csv has no such column; did you mean 'text'? it has text, label"]
     """
-    sought = dict.fromkeys(wanted)
+    missing = dict.fromkeys(named_columns)
     seen: dict[str, None] = {}
     for row in rows:
-        for setting, name in [pair for pair in sought if lookup_path(row, pair[1]) is not MISSING]:
-            del sought[setting, name]
-        if not sought:
+        for setting, name in [pair for pair in missing if lookup_path(row, pair[1]) is not MISSING]:
+            del missing[setting, name]
+        if not missing:
             return []
         seen |= dict.fromkeys(map(str, row))
     names = list(seen)
     faults = []
-    for setting, name in sought:
+    for setting, name in missing:
         near = get_close_matches(name, names, 1)
         hint = f"did you mean '{near[0]}'? " if near else ""
         if len(names) == 1 and name in re.split(r"[;|]", names[0]):

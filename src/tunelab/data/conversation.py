@@ -53,8 +53,8 @@ class Conversation:
     def trained_turns(self, train_on: str) -> list[int]:
         """Indices of the assistant turns that are learned: all, or the last, without those marked `train: false`."""
         last = self.last_assistant_turn()
-        asked = range(len(self.messages)) if train_on != "last_answer" else [] if last is None else [last]
-        return [turn for turn in asked if self.messages[turn].role == "assistant" and self.messages[turn].train]
+        candidates = range(len(self.messages)) if train_on != "last_answer" else [] if last is None else [last]
+        return [turn for turn in candidates if self.messages[turn].role == "assistant" and self.messages[turn].train]
 
 
 JSON_ERRORS = (ValueError, RecursionError)  # not JSON; a number of thousands of digits; nested too deeply

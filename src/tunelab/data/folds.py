@@ -127,29 +127,33 @@ def assign_folds(
             f"cv.folds={folds} needs as many rows or groups that can be parted, and there are {len(members)} "
             "(equal texts count as one); lower cv.folds"
         )
-    counted = {number: Counter(name for row in rows for name in labels[row]) for number, rows in members.items()}
-    check_labels_spread(counted)
+    labels_of_set = {number: Counter(name for row in rows for name in labels[row]) for number, rows in members.items()}
+    check_labels_spread(labels_of_set)
     totals = Counter[str]()
-    for counts in counted.values():
+    for counts in labels_of_set.values():
         totals.update(counts)
-    dealt = sorted(
+    dealing_order = sorted(
         members,
-        key=lambda number: (-len(members[number]), sorted(counted[number]), min(order[r] for r in members[number])),
+        key=lambda number: (
+            -len(members[number]),
+            sorted(labels_of_set[number]),
+            min(order[r] for r in members[number]),
+        ),
     )
-    held: list[Counter[str]] = [Counter() for _ in range(folds)]
-    sizes, found = [0] * folds, [0] * len(sets)
-    for number in dealt:
-        counts = counted[number]
+    labels_of_fold: list[Counter[str]] = [Counter() for _ in range(folds)]
+    sizes, fold_of_row = [0] * folds, [0] * len(sets)
+    for number in dealing_order:
+        counts = labels_of_set[number]
 
         def unevenness(fold: int, counts: Counter[str] = counts) -> float:
-            return sum(n * (2 * held[fold][name] + n) / totals[name] ** 2 for name, n in counts.items())
+            return sum(n * (2 * labels_of_fold[fold][name] + n) / totals[name] ** 2 for name, n in counts.items())
 
         chosen = min(range(folds), key=lambda fold: (unevenness(fold), sizes[fold], fold))
-        held[chosen].update(counts)
+        labels_of_fold[chosen].update(counts)
         sizes[chosen] += len(members[number])
         for row in members[number]:
-            found[row] = chosen
-    return found
+            fold_of_row[row] = chosen
+    return fold_of_row
 
 
 def check_labels_spread(counted: Mapping[int, Mapping[str, int]]) -> None:

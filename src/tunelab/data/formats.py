@@ -312,10 +312,10 @@ def rename_columns(row: Mapping[str, Any], columns: Mapping[str, str]) -> dict[s
         >>> rename_columns({"question": "2+2?", "id": 7}, {"prompt": "question"})
         {'id': 7, 'prompt': '2+2?'}
     """
-    given = {ours: lookup_path(row, theirs) for ours, theirs in columns.items()}
-    gone = {*columns, *columns.values()}
-    rest = {name: value for name, value in row.items() if name not in gone}
-    return rest | {ours: value for ours, value in given.items() if value is not MISSING}
+    values = {ours: lookup_path(row, theirs) for ours, theirs in columns.items()}
+    replaced = {*columns, *columns.values()}
+    rest = {name: value for name, value in row.items() if name not in replaced}
+    return rest | {ours: value for ours, value in values.items() if value is not MISSING}
 
 
 def format_columns(format: str, names: list[str], columns: Mapping[str, str]) -> frozenset[str]:

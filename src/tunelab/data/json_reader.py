@@ -133,9 +133,9 @@ class _JsonArrayReader:
 
     def read_more(self) -> None:
         """Take in at least as much text again as is ahead."""
-        wanted = len(self.text) - self.at + 1
+        target_chars = len(self.text) - self.at + 1
         more: list[str] = []
-        while sum(map(len, more)) < wanted and not self.ended:
+        while sum(map(len, more)) < target_chars and not self.ended:
             piece = next(self.pieces, None)
             self.ended = piece is None
             more.append(piece or "")
@@ -166,11 +166,11 @@ class _JsonArrayReader:
                 return self.text[self.at : self.at + 1]
             self.read_more()
 
-    def expect(self, *wanted: str) -> str:
-        if (found := self.peek()) not in wanted or not found:
-            raise json.JSONDecodeError(f"Expecting {' or '.join(wanted)}", self.text, self.at)
+    def expect(self, *expected: str) -> str:
+        if (char := self.peek()) not in expected or not char:
+            raise json.JSONDecodeError(f"Expecting {' or '.join(expected)}", self.text, self.at)
         self.at += 1
-        return found
+        return char
 
     def value(self) -> Any:
         """The value that comes next; `at` is behind it then."""
@@ -214,7 +214,7 @@ class _JsonArrayReader:
 
     def only_array(self) -> Iterator[RowOutcome]:
         """The elements of the one array among the members of the object that comes next."""
-        found: list[str] = []
+        array_keys: list[str] = []
         self.expect("{")
         more = self.peek() != "}"
         if not more:
@@ -223,20 +223,20 @@ class _JsonArrayReader:
             if self.peek() != '"':
                 raise json.JSONDecodeError("Expecting a key in double quotes", self.text, self.at)
             key = self.value()
-            if key in found:
+            if key in array_keys:
                 raise LossyJsonError(f"key {key!r} stands twice in one object; remove one")
             self.expect(":")
             if self.peek() != "[":
                 self.value()
             else:
-                found.append(key)
+                array_keys.append(key)
                 for element in self.array():
-                    if len(found) == 1:  # a second array is gone through only to be named
+                    if len(array_keys) == 1:  # a second array is gone through only to be named
                         yield element
             more = self.expect(",", "}") == ","
         self.end()
-        if len(found) != 1:
-            got = f"{len(found)} arrays ({', '.join(found)})" if found else "an object without an array"
+        if len(array_keys) != 1:
+            got = f"{len(array_keys)} arrays ({', '.join(array_keys)})" if array_keys else "an object without an array"
             raise DataError(f'{self.name}: want an array of records, or an object such as {{"data": [...]}}, got {got}')
 
     def end(self) -> None:
@@ -267,9 +267,9 @@ class _JsonArrayReader:
                 self.read_more()  # for the neighbourhood
             line, column = self.line_and_column(fault.pos)
             start, end = self.text.rfind("\n", 0, fault.pos) + 1, self.text.find("\n", fault.pos)
-            shown = excerpt(self.text[start : end if end >= 0 else None], fault.pos - start + 1)
+            context = excerpt(self.text[start : end if end >= 0 else None], fault.pos - start + 1)
             place = f"{self.name} line {line}, column {column}"
-            raise DataError(f"{place}: not JSON: {fault.msg}, at: {shown}{hint}") from fault
+            raise DataError(f"{place}: not JSON: {fault.msg}, at: {context}{hint}") from fault
         what = "nested too deeply to read; flatten it" if isinstance(fault, RecursionError) else str(fault)
         raise DataError(f"{self.name}, record of line {self.line_and_column(self.at)[0]}: {what}") from fault
 

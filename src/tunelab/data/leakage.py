@@ -15,17 +15,17 @@ MAX_EXAMPLES_LISTED = 5  # places named for each finding
 
 def duplicates_within(sources: DataSplits) -> dict[str, dict[str, Any]]:
     """For each split, how many rows repeat the content of an earlier row of it, and where the first of them stand."""
-    found: dict[str, dict[str, Any]] = {}
+    by_split: dict[str, dict[str, Any]] = {}
     for duplicate in sources.duplicates:
         for name, rows in duplicate.rows_by_split.items():
             if len(rows) > 1:
-                entry = found.setdefault(name, {"texts": 0, "repeats": 0, "examples": []})
+                entry = by_split.setdefault(name, {"texts": 0, "repeats": 0, "examples": []})
                 entry["texts"] += 1
                 entry["repeats"] += len(rows) - 1
                 if len(entry["examples"]) < MAX_EXAMPLES_LISTED:
                     places = [sources.splits[name].locations[row] for row in rows[:MAX_EXAMPLES_LISTED]]
                     entry["examples"].append({"text": one_line(duplicate.content), "places": places})
-    return found
+    return by_split
 
 
 def label_conflicts(task: RecordTask, sources: DataSplits) -> dict[str, Any]:
@@ -47,7 +47,7 @@ def label_conflicts(task: RecordTask, sources: DataSplits) -> dict[str, Any]:
 
 def exact_leaks(sources: DataSplits) -> list[dict[str, Any]]:
     """For each pair of splits that share contents, how many rows of the later one stand in the earlier one too."""
-    found = []
+    leaks = []
     for earlier, later in combinations(sources.splits, 2):
         shared = [held for held in sources.duplicates if earlier in held.rows_by_split and later in held.rows_by_split]
         if shared:
@@ -60,8 +60,8 @@ def exact_leaks(sources: DataSplits) -> list[dict[str, Any]]:
                 for held in shared[:MAX_EXAMPLES_LISTED]
             ]
             rows = sum(len(held.rows_by_split[later]) for held in shared)
-            found.append({"splits": [earlier, later], "rows": rows, "of": len(places[later]), "examples": examples})
-    return found
+            leaks.append({"splits": [earlier, later], "rows": rows, "of": len(places[later]), "examples": examples})
+    return leaks
 
 
 def one_line(content: str, most: int = 160) -> str:
@@ -93,18 +93,20 @@ def near_leaks(task: RecordTask, sources: DataSplits, threshold: float | None) -
             drawn[name], texts[name] = [drawn[name][at] for at in kept], [texts[name][at] for at in kept]
     names, pairs, crowded = list(sources.splits), [], 0
     for place, earlier in enumerate(names[:-1]):
-        asked = [(name, at) for name in names[place + 1 :] for at in not_copied(sources, earlier, name, drawn[name])]
-        alike, more = find_near_duplicates(texts[earlier], [texts[name][at] for name, at in asked], threshold=threshold)
+        queries = [(name, at) for name in names[place + 1 :] for at in not_copied(sources, earlier, name, drawn[name])]
+        similar, more = find_near_duplicates(
+            texts[earlier], [texts[name][at] for name, at in queries], threshold=threshold
+        )
         crowded += more
         for later in names[place + 1 :]:
-            own = [(found, asked[found.query][1]) for found in alike if asked[found.query][0] == later]
-            if own:
+            of_later = [(pair, queries[pair.query][1]) for pair in similar if queries[pair.query][0] == later]
+            if of_later:
                 examples = [
-                    similar_example(sources, (earlier, later), drawn, texts, found, at)
-                    for found, at in sorted(own, key=lambda pair: -pair[0].similarity)[:MAX_EXAMPLES_LISTED]
+                    similar_example(sources, (earlier, later), drawn, texts, pair, at)
+                    for pair, at in sorted(of_later, key=lambda pair: -pair[0].similarity)[:MAX_EXAMPLES_LISTED]
                 ]
                 of = len(drawn[later])
-                pairs.append({"splits": [earlier, later], "rows": len(own), "of": of, "examples": examples})
+                pairs.append({"splits": [earlier, later], "rows": len(of_later), "of": of, "examples": examples})
     searched = {name: [len(drawn[name]), len(split.rows)] for name, split in sources.splits.items()}
     return {"threshold": threshold, "pairs": pairs, "searched": searched, "crowded": crowded}
 
@@ -122,13 +124,13 @@ def similar_example(
     names: tuple[str, str],
     drawn: Mapping[str, Sequence[int]],
     texts: Mapping[str, Sequence[str]],
-    found: SimilarPair,
+    pair: SimilarPair,
     at: int,
 ) -> dict[str, Any]:
     """Two texts that are alike, for a reader: likeness, texts and places."""
-    positions = dict(zip(names, (found.reference, at), strict=True))
+    positions = dict(zip(names, (pair.reference, at), strict=True))
     return {
-        "likeness": round(found.similarity, 3),
+        "likeness": round(pair.similarity, 3),
         "texts": [one_line(texts[name][position]) for name, position in positions.items()],
         "places": [sources.splits[name].locations[drawn[name][position]] for name, position in positions.items()],
     }

@@ -31,8 +31,8 @@ class _WordHashes(dict[str, int]):
     """Words to 64-bit hashes, the same on every machine."""
 
     def __missing__(self, word: str) -> int:
-        self[word] = found = int.from_bytes(blake2b(word.encode("utf-8", "surrogatepass"), digest_size=8).digest())
-        return found
+        self[word] = hashed = int.from_bytes(blake2b(word.encode("utf-8", "surrogatepass"), digest_size=8).digest())
+        return hashed
 
 
 def split_words(text: str) -> list[str]:
@@ -112,15 +112,15 @@ def minhash_signatures(hashes: HashArray, starts: npt.NDArray[np.int64]) -> npt.
     factors = splitmix64(np.arange(HASH_FUNCTIONS, dtype=np.uint64)).astype(np.uint32) | np.uint32(1)
     shifts = splitmix64(np.arange(HASH_FUNCTIONS, 2 * HASH_FUNCTIONS, dtype=np.uint64)).astype(np.uint32)
     short = hashes.astype(np.uint32)
-    found = np.empty((len(starts) - 1, HASH_FUNCTIONS), dtype=np.uint32)
+    signatures = np.empty((len(starts) - 1, HASH_FUNCTIONS), dtype=np.uint32)
     first = 0
     while first < len(starts) - 1:
         last = max(first + 1, int(np.searchsorted(starts, starts[first] + SHINGLES_PER_BLOCK, side="right")) - 1)
         block, cuts = short[starts[first] : starts[last]], starts[first:last] - starts[first]
         for function in range(HASH_FUNCTIONS):
-            found[first:last, function] = np.minimum.reduceat(block * factors[function] + shifts[function], cuts)
+            signatures[first:last, function] = np.minimum.reduceat(block * factors[function] + shifts[function], cuts)
         first = last
-    return found
+    return signatures
 
 
 def lsh_bands(threshold: float) -> tuple[int, int]:
@@ -142,27 +142,27 @@ def band_keys(signed: npt.NDArray[np.uint32], threshold: float) -> Iterator[Hash
 
 
 def find_near_duplicates(
-    known: Sequence[str], asked: Sequence[str], *, threshold: float
+    references: Sequence[str], queries: Sequence[str], *, threshold: float
 ) -> tuple[list[SimilarPair], int]:
     """For each asked text, the known text most like it, where one is at least `threshold` like it.
 
     Args:
-        known: Texts that a model learns from.
-        asked: Texts that it is judged by.
+        references: Texts that a model learns from.
+        queries: Texts that it is judged by.
         threshold: Least Jaccard index, in (0, 1].
 
     Returns:
-        Likenesses in the order of `asked`, the earliest known text where several are equally alike; and how many
+        Likenesses in the order of `queries`, the earliest known text where several are equally alike; and how many
         asked texts had more candidates in one bucket than `CROWD`, so that a closer one may exist.
     """
-    if not known or not asked:
+    if not references or not queries:
         return [], 0
-    hashes, starts = hash_shingles([*known, *asked])
+    hashes, starts = hash_shingles([*references, *queries])
     signed = minhash_signatures(hashes, starts)
     candidates: dict[int, set[int]] = {}
     crowded: set[int] = set()
     for key in band_keys(signed, threshold):
-        own, others = key[: len(known)], key[len(known) :]
+        own, others = key[: len(references)], key[len(references) :]
         order = np.argsort(own, kind="stable")
         low, high = (np.searchsorted(own[order], others, side=side) for side in ("left", "right"))
         for place in np.flatnonzero(high > low).tolist():
@@ -171,28 +171,28 @@ def find_near_duplicates(
                 crowded.add(place)
             candidates.setdefault(place, set()).update(order[first : min(last, first + MAX_CANDIDATES)].tolist())
     sets = _ShingleSets(hashes, starts)
-    found = []
+    pairs = []
     for place in sorted(candidates):
-        rows = likely_matches(signed, np.array(sorted(candidates[place])), len(known) + place, threshold)
+        rows = likely_matches(signed, np.array(sorted(candidates[place])), len(references) + place, threshold)
         if len(rows) > MAX_CANDIDATES:
             crowded.add(place)
-        likeness = {row: sets.jaccard(row, len(known) + place) for row in sorted(rows[:MAX_CANDIDATES].tolist())}
+        likeness = {row: sets.jaccard(row, len(references) + place) for row in sorted(rows[:MAX_CANDIDATES].tolist())}
         best = max(likeness, key=likeness.__getitem__, default=None)
         if best is not None and likeness[best] >= threshold:
-            found.append(SimilarPair(place, best, likeness[best]))
-    return found, len(crowded)
+            pairs.append(SimilarPair(place, best, likeness[best]))
+    return pairs, len(crowded)
 
 
 def likely_matches(
-    signed: npt.NDArray[np.uint32], rows: npt.NDArray[np.int64], asked: int, threshold: float
+    signed: npt.NDArray[np.uint32], rows: npt.NDArray[np.int64], query: int, threshold: float
 ) -> npt.NDArray[np.int64]:
     """Those of `rows` that may reach the threshold, by the share of equal hashes in signatures; likeliest first."""
-    shares = (signed[rows] == signed[asked]).mean(axis=1)
+    shares = (signed[rows] == signed[query]).mean(axis=1)
     spread = (threshold * (1 - threshold) / HASH_FUNCTIONS) ** 0.5
     kept = shares >= threshold - ESTIMATE_TOLERANCE * spread
     order = np.argsort(-shares[kept], kind="stable")
-    found: npt.NDArray[np.int64] = rows[kept][order]
-    return found
+    matches: npt.NDArray[np.int64] = rows[kept][order]
+    return matches
 
 
 class _ShingleSets(Mapping[int, frozenset[int]]):

@@ -67,21 +67,21 @@ def to_preference_pair(record: Mapping[str, Any], columns: Mapping[str, str] = N
 
 def _prompt_turns(row: ColumnView) -> list[Any] | None:
     """The turns of the prompt column; None where there is none."""
-    given = row.value("prompt")
-    if given is None:
+    prompt = row.value("prompt")
+    if prompt is None:
         return None
-    if isinstance(given, list | tuple):
-        if not given:
+    if isinstance(prompt, list | tuple):
+        if not prompt:
             raise DataError(f"'{row.user_name('prompt')}' is empty; drop the record")
-        return list(given)
+        return list(prompt)
     return [{"role": "user", "content": row.text("prompt", "an answer needs a question, drop the record")}]
 
 
 def _read_side(row: ColumnView, side: str, prompt: list[Any] | None) -> Conversation:
     """One whole conversation: the answer after its prompt, unless it brings the prompt along."""
-    name, given = row.user_name(side), row.value(side)
-    if isinstance(given, list | tuple):
-        turns = list(given)
+    name, answer = row.user_name(side), row.value(side)
+    if isinstance(answer, list | tuple):
+        turns = list(answer)
         if not turns:
             raise DataError(f"'{name}' is empty; a pair needs two answers, drop it")
         if prompt and not _contains_prompt(turns, prompt):
@@ -109,10 +109,10 @@ def _read_side(row: ColumnView, side: str, prompt: list[Any] | None) -> Conversa
 
 def _contains_prompt(turns: list[Any], prompt: list[Any]) -> bool:
     """Whether a conversation has the prompt in it already: at its start, or (one question) after a system turn."""
-    said, asked = ([(_turn_role(turn), _turn_content(turn)) for turn in part] for part in (turns, prompt))
-    if said[: len(asked)] == asked:
+    spoken, prompt_part = ([(_turn_role(turn), _turn_content(turn)) for turn in part] for part in (turns, prompt))
+    if spoken[: len(prompt_part)] == prompt_part:
         return True
-    return len(asked) == 1 and _turn_role(turns[0]) in ("system", "developer") and said[1:2] == asked
+    return len(prompt_part) == 1 and _turn_role(turns[0]) in ("system", "developer") and spoken[1:2] == prompt_part
 
 
 def _turn_role(turn: Any) -> Any:

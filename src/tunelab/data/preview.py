@@ -108,16 +108,16 @@ def preview_records(
     task: SummarizedTask, split: Split, examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase, rows: int
 ) -> list[PreviewRecord]:
     """At most `rows` records, evenly spaced over the examples of a split."""
-    found = []
+    records = []
     for place in evenly_spaced(len(examples), rows):
         example = examples[place]
         parts = example_pieces(example, tokenizer)
         trained = sum(len(piece.ids) for part in parts for piece in part if piece.trained)
-        told = f", {trained:,} trained" if task.head == "causal" else ""
-        title = f"{split.locations[example.row]}: {len(example.ids):,} tokens{told}"
+        trained_note = f", {trained:,} trained" if task.head == "causal" else ""
+        title = f"{split.locations[example.row]}: {len(example.ids):,} tokens{trained_note}"
         names = PAIR_SIDES if example.second_start is not None else ()
-        found.append(PreviewRecord(title, parts, task.target_text(split.rows[example.row]), names))
-    return found
+        records.append(PreviewRecord(title, parts, task.target_text(split.rows[example.row]), names))
+    return records
 
 
 def mark_trained(part: Sequence[TokenPiece]) -> list[tuple[str, str]]:
@@ -125,10 +125,10 @@ def mark_trained(part: Sequence[TokenPiece]) -> list[tuple[str, str]]:
 
     What is trained stands between ⟦ and ⟧, which no text of the data can hold (see `pieces.visible`).
     """
-    found: list[tuple[str, str]] = []
+    marked: list[tuple[str, str]] = []
     for trained, stretch in groupby(part, key=lambda piece: bool(piece.trained)):
         kind = "trained" if trained else "masked"
-        found += [("⟦", kind)] if trained else []
-        found += [(piece.text, f"{kind} special" if piece.special else kind) for piece in stretch]
-        found += [("⟧", kind)] if trained else []
-    return found
+        marked += [("⟦", kind)] if trained else []
+        marked += [(piece.text, f"{kind} special" if piece.special else kind) for piece in stretch]
+        marked += [("⟧", kind)] if trained else []
+    return marked

@@ -94,9 +94,9 @@ def read_records(
     path, name, bound = find_file(source), short_name(source), int(in_memory * 10**6)
     store = partial(make_row_sink, cache=cache)
     if path is None:
-        found = load_hub_dataset(source)
-        rows = store(found.features.arrow_schema) if found.data.nbytes > bound else []
-        lines, skipped = separate_bad_rows(name, hub_rows(found), rows, on_bad=on_bad, unit="row")
+        dataset = load_hub_dataset(source)
+        rows = store(dataset.features.arrow_schema) if dataset.data.nbytes > bound else []
+        lines, skipped = separate_bad_rows(name, hub_rows(dataset), rows, on_bad=on_bad, unit="row")
         kept = close_sink(rows)
         return Records(kept, lines, source, rows_sha256(kept), skipped, line_unit="row", scratch=sink_scratch_dir(rows))
     suffix, notes = path.suffix.lower(), list[str]()
@@ -145,8 +145,8 @@ def make_row_sink(schema: Any, cache: str | None) -> RowSink:
 
 def close_sink(rows: RowSink) -> Sequence[RowDict]:
     """What was written: the list itself, or the file, mapped."""
-    found: Sequence[RowDict] = rows if isinstance(rows, list) else rows.finish()  # type: ignore[attr-defined]
-    return found
+    stored: Sequence[RowDict] = rows if isinstance(rows, list) else rows.finish()  # type: ignore[attr-defined]
+    return stored
 
 
 def sink_scratch_dir(rows: RowSink) -> ScratchDir | None:
@@ -239,8 +239,8 @@ class ParquetFile:
         self.name, self.path = name, path
         with self._as_data_errors():
             self.file = parquet.ParquetFile(path)
-            found = self.file.metadata
-            self.bytes = sum(found.row_group(i).total_byte_size for i in range(found.num_row_groups))
+            metadata = self.file.metadata
+            self.bytes = sum(metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups))
             self.schema = self.file.schema_arrow
         names = self.schema.names
         if twice := sorted({column for column in names if names.count(column) > 1}):

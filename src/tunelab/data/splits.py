@@ -112,7 +112,7 @@ def split_share_warnings(
     shares = {TRAIN: 1 - validation - test, VALIDATION: validation, TEST: test}
     totals = Counter(strata)
     counts = Counter(zip(strata, sides, strict=True))
-    found = []
+    warnings = []
     for stratum in sorted(totals, key=str):
         rows = totals[stratum]
         label = "the data" if stratum is None else f"class '{stratum}'"
@@ -121,13 +121,13 @@ def split_share_warnings(
                 continue
             got, fair = counts[stratum, side], rows * share
             if not got:
-                found.append(f"{label} ({rows} rows) has no row in {side}; try another seed or more rows")
+                warnings.append(f"{label} ({rows} rows) has no row in {side}; try another seed or more rows")
             elif abs(got - fair) > max(MAX_DEVIATIONS * sqrt(fair * (1 - share)), MIN_RELATIVE_DEVIATION * fair):
-                found.append(
+                warnings.append(
                     f"{label} has {got} of its {rows} rows in {side}, {fair:.0f} would be fair; "
                     f"many equal contents may have gone one way together"
                 )
-    return found
+    return warnings
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,5 +181,5 @@ def find_duplicates(splits: Mapping[str, Sequence[str]]) -> list[Duplicate]:
         for row, number in enumerate(hashes[split]):
             if number in suspects:  # the texts themselves decide; of all others no text is held
                 places.setdefault(normalize_text(contents[row]), {}).setdefault(split, []).append(row)
-    found = (Duplicate(content, held) for content, held in places.items())
-    return [duplicate for duplicate in found if duplicate.crosses_splits or duplicate.extra_rows]
+    repeated = (Duplicate(content, held) for content, held in places.items())
+    return [duplicate for duplicate in repeated if duplicate.crosses_splits or duplicate.extra_rows]

@@ -71,7 +71,7 @@ def summarize_data(
     }
     if task.head == "causal":
         trained = {name: count_trained_tokens(examples[name]) for name in filled}
-        report["trained"] = {name: round(found / (counts[name]["tokens"] or 1), 4) for name, found in trained.items()}
+        report["trained"] = {name: round(count / (counts[name]["tokens"] or 1), 4) for name, count in trained.items()}
     return report | task.data_summary(sources)
 
 
@@ -79,18 +79,18 @@ def count_trained_tokens(examples: Sequence[Example]) -> float:
     """Number of tokens of causal examples that a loss is taken on; the weight of a pair counts pairs instead."""
     if not examples or examples[0].second_start is None:
         return sum(loss_weights_of(examples))
-    found = 0
+    total = 0
     for example in examples:
         assert isinstance(example.target, list)
         for part in (slice(example.second_start), slice(example.second_start, None)):
-            found += count_supervised([int(label) for label in example.target[part]])
-    return found
+            total += count_supervised([int(label) for label in example.target[part]])
+    return total
 
 
 def quantiles(values: Sequence[float]) -> dict[str, float]:
     """Values that a share of all lies below; each is one of `values`."""
-    found = np.percentile(np.array(values), list(QUANTILES.values()), method="lower").tolist()
-    return dict(zip(QUANTILES, found, strict=True))
+    levels = np.percentile(np.array(values), list(QUANTILES.values()), method="lower").tolist()
+    return dict(zip(QUANTILES, levels, strict=True))
 
 
 def length_distribution(lengths: Sequence[int]) -> dict[str, Any]:

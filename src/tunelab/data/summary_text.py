@@ -9,24 +9,24 @@ MAX_LABELS_IN_LINE = 6  # told in one line
 
 def summary_lines(report: Mapping[str, Any]) -> dict[str, str]:
     """What a run tells of its data beside the table of counts: a line for each kind of finding, by its name."""
-    found = {
+    lines = {
         "lengths": "; ".join(length_line(name, held) for name, held in report["lengths"].items() if name == "train")
     }
     if any(len(table) > 1 for table in report["sources"].values()):
-        found["sources"] = "; ".join(
+        lines["sources"] = "; ".join(
             f"{name} {list_counts(table, MAX_LABELS_IN_LINE)}" for name, table in report["sources"].items()
         )
-    found["duplicates"] = describe_duplicates(report)
-    found["leaks"] = describe_leaks(report)
+    lines["duplicates"] = describe_duplicates(report)
+    lines["leaks"] = describe_leaks(report)
     if "labels" in report:
-        found["labels"] = "; ".join(
+        lines["labels"] = "; ".join(
             f"{name} {list_counts(table, MAX_LABELS_IN_LINE)}" for name, table in report["labels"].items()
         )
     for target, table in report.get("targets", {}).items():
-        found[target] = "; ".join(f"{name} {min_median_max(held)}" for name, held in table.items())
+        lines[target] = "; ".join(f"{name} {min_median_max(held)}" for name, held in table.items())
     if "template" in report:
-        found |= {"format": report["format"], "template": report["template"]}
-    return found
+        lines |= {"format": report["format"], "template": report["template"]}
+    return lines
 
 
 def length_line(name: str, held: Mapping[str, Any]) -> str:
@@ -46,50 +46,50 @@ def min_median_max(quantiles: Mapping[str, float], unit: str = "") -> str:
 
 def list_counts(table: Mapping[str, int], most: int) -> str:
     """Names with their counts, the rest summed up."""
-    told = [f"{name} {rows:,}" for name, rows in list(table.items())[:most]]
+    listed = [f"{name} {rows:,}" for name, rows in list(table.items())[:most]]
     rest = list(table.values())[most:]
-    return ", ".join([*told, *([f"{len(rest)} others {sum(rest):,}"] if rest else [])])
+    return ", ".join([*listed, *([f"{len(rest)} others {sum(rest):,}"] if rest else [])])
 
 
 def describe_duplicates(report: Mapping[str, Any]) -> str:
     """Repeated rows of each split, and texts with two labels."""
     held = report["duplicates"]
-    told = [f"{entry['repeats']:,} rows of {name} repeat another" for name, entry in held.items()]
+    parts = [f"{entry['repeats']:,} rows of {name} repeat another" for name, entry in held.items()]
     if texts := report.get("conflicts", {}).get("texts"):
-        told.append(f"{texts:,} equal texts carry different labels")
-    return "; ".join(told) or "none"
+        parts.append(f"{texts:,} equal texts carry different labels")
+    return "; ".join(parts) or "none"
 
 
 def describe_leaks(report: Mapping[str, Any]) -> str:
     """Rows of one split that stand in another, exactly or nearly."""
     exact, near = report["leaks"]["exact"], report["leaks"]["near"]
-    told = describe_leaking_pairs(exact, "are copies from")
+    parts = describe_leaking_pairs(exact, "are copies from")
     if near is None:
-        return "; ".join([*told, "near ones not looked for (data.near_duplicates=null)"])
+        return "; ".join([*parts, "near ones not looked for (data.near_duplicates=null)"])
     if alike := describe_leaking_pairs(near["pairs"], "resemble"):
-        told += [*alike[:-1], f"{alike[-1]} ({near['threshold']:g} or more alike)"]
-    return "; ".join([*(told or ["none"]), *describe_search_limits(near)])
+        parts += [*alike[:-1], f"{alike[-1]} ({near['threshold']:g} or more alike)"]
+    return "; ".join([*(parts or ["none"]), *describe_search_limits(near)])
 
 
 def describe_leaking_pairs(entries: Sequence[Mapping[str, Any]], how: str) -> list[str]:
     """Findings across splits, those that lead to the same earlier split in one text."""
-    found: dict[str, list[str]] = {}
+    by_earlier: dict[str, list[str]] = {}
     for entry in entries:
         earlier, later = entry["splits"]
-        found.setdefault(earlier, []).append(f"{entry['rows']:,} of {entry['of']:,} {later}")
-    return [f"{' and '.join(told)} rows {how} {earlier}" for earlier, told in found.items()]
+        by_earlier.setdefault(earlier, []).append(f"{entry['rows']:,} of {entry['of']:,} {later}")
+    return [f"{' and '.join(counts)} rows {how} {earlier}" for earlier, counts in by_earlier.items()]
 
 
 def describe_search_limits(near: Mapping[str, Any]) -> list[str]:
     """What the search for near duplicates has left out."""
-    told = [
+    limits = [
         f"{looked:,} of {rows:,} rows of {name} were searched, evenly spaced"
         for name, (looked, rows) in near["searched"].items()
         if looked < rows
     ]
     if near["crowded"]:
-        told.append(f"{near['crowded']:,} rows have more lookalikes than were compared")
-    return told
+        limits.append(f"{near['crowded']:,} rows have more lookalikes than were compared")
+    return limits
 
 
 BAR_WIDTH = 40  # characters of the longest bar

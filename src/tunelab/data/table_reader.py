@@ -119,26 +119,28 @@ class ParseSurvey:
 
 def survey_records(spans: Iterable[TableRecord], delimiter: str) -> ParseSurvey:
     """Read a whole file and keep what decides between readings."""
-    found, header = ParseSurvey(), True
+    survey, header = ParseSurvey(), True
     for first, last, cells, lines, width in spans:
-        found.width = width
+        survey.width = width
         if isinstance(cells, RowFault):
-            found.bad_lines += cells.lines_lost
-            found.fault_count += 1
-            if len(found.faults) < MAX_LISTED:
-                found.faults.append((first, cells.message))
+            survey.bad_lines += cells.lines_lost
+            survey.fault_count += 1
+            if len(survey.faults) < MAX_LISTED:
+                survey.faults.append((first, cells.message))
             continue
         if last > first:
-            found.multiline = (found.multiline[0] + 1, found.multiline[1]) if found.multiline else (1, (first, last))
-            if not found.suspect_multiline and all(line.count(delimiter) == width - 1 for line in lines):
-                found.suspect_multiline = first, last
+            survey.multiline = (
+                (survey.multiline[0] + 1, survey.multiline[1]) if survey.multiline else (1, (first, last))
+            )
+            if not survey.suspect_multiline and all(line.count(delimiter) == width - 1 for line in lines):
+                survey.suspect_multiline = first, last
         for cell in cells:
             if '"' in cell:
-                found.has_bare_quotes = found.has_bare_quotes or not cell.startswith('"')
-                if not found.has_quoted_cells and (header or '""' in cell[1:-1]):
-                    found.has_quoted_cells = QUOTED_CELL.fullmatch(cell) is not None
+                survey.has_bare_quotes = survey.has_bare_quotes or not cell.startswith('"')
+                if not survey.has_quoted_cells and (header or '""' in cell[1:-1]):
+                    survey.has_quoted_cells = QUOTED_CELL.fullmatch(cell) is not None
         header = False
-    return found
+    return survey
 
 
 def choose_quoting(name: str, lines: Iterable[str], delimiter: str, *, on_bad: str) -> tuple[TableParser, str]:
@@ -197,11 +199,11 @@ def choose_quoting(name: str, lines: Iterable[str], delimiter: str, *, on_bad: s
     raise DataError(f"{faults}\n{advice}, or let data.on_bad=skip leave out up to {MAX_SKIPPED_SHARE:.0%} of the lines")
 
 
-def multiline_note(name: str, found: ParseSurvey) -> str:
+def multiline_note(name: str, survey: ParseSurvey) -> str:
     """A note on the records that take several lines, so that a stray quote never joins rows unseen."""
-    if not found.multiline:
+    if not survey.multiline:
         return ""
-    count, (first, last) = found.multiline
+    count, (first, last) = survey.multiline
     return f"{name}: quotes join several lines in {count} record(s), first in lines {first} to {last}"
 
 

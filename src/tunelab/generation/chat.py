@@ -109,10 +109,10 @@ def load_chat_model(place: str) -> ChatModel:
         return chat_model_of_adapter(root)
     if root is not None and (root / "config.json").is_file():
         return chat_model_of_folder(root)
-    found = "there is no such folder" if root is None else "the folder has none of them"
+    reason = "there is no such folder" if root is None else "the folder has none of them"
     raise ConfigError(
         f"{place} is nothing to talk with: looked for run.json (a run), config.json (a model) and adapter_config.json "
-        f"(an adapter), and {found}"
+        f"(an adapter), and {reason}"
     )
 
 
@@ -149,7 +149,7 @@ def chat_model_of_adapter(root: Path) -> ChatModel:
     from peft import PeftModel  # slow to import, and few need it
 
     named = _read_json_object(root / "adapter_config.json").get("base_model_name_or_path")
-    base = next((found for text in (str(named), str(root / str(named))) if (found := resolve_path(text))), None)
+    base = next((path for text in (str(named), str(root / str(named))) if (path := resolve_path(text))), None)
     if not named or base is None:
         raise ConfigError(
             f"{root} is an adapter for the model '{named}', which is not there; put its folder into "

@@ -74,19 +74,19 @@ def decode(
     for prompt in prompts:
         head = [*lead, *prompt[: int(prompt[0] == bos)]]
         kept.append(fit_to_context(head, prompt[int(prompt[0] == bos) :], limit, max_new_tokens))
-    found: dict[int, GeneratedAnswer] = {}
+    answers: dict[int, GeneratedAnswer] = {}
     with eval_mode(model), PlainAttention(model):
         for batch in batch_prompts(model, [len(prompt) for prompt in kept], max_new_tokens, budget):
             rows = [kept[place] for place in batch]
-            grown = (decode_recurrent if model._is_stateful else decode_with_cache)(
+            generated = (decode_recurrent if model._is_stateful else decode_with_cache)(
                 model, rows, stop, max_new_tokens, limit
             )
-            for place, ids in zip(batch, grown, strict=True):
+            for place, ids in zip(batch, generated, strict=True):
                 ended = finish_reason(ids, stop, max_new_tokens)
-                found[place] = GeneratedAnswer(
+                answers[place] = GeneratedAnswer(
                     cut_at_stop(ids, stop), ended, len(lead) + len(prompts[place]) - len(kept[place])
                 )
-    return [found[place] for place in range(len(prompts))]
+    return [answers[place] for place in range(len(prompts))]
 
 
 def fit_to_context(head: Sequence[int], prompt: Sequence[int], limit: int | None, new: int) -> list[int]:
@@ -129,7 +129,7 @@ def decode_with_cache(
     room = [new if limit is None else min(new, limit - len(prompt)) for prompt in prompts]
     extra: dict[str, Any] = {"logits_to_keep": 1} if "logits_to_keep" in known else {}
     cache = new_cache(model)
-    found: list[list[int]] = [[] for _ in prompts]
+    generated: list[list[int]] = [[] for _ in prompts]
     alive = list(range(len(prompts)))  # prompt of each row of the batch; -1 once it is done
     while True:
         if "position_ids" in known:
@@ -140,12 +140,12 @@ def decode_with_cache(
         ids = next_tokens(logits)
         for row, token in enumerate(ids[:, 0].tolist()):
             if (prompt := alive[row]) >= 0:
-                found[prompt].append(token)
-                if token in stop or len(found[prompt]) >= room[prompt]:
+                generated[prompt].append(token)
+                if token in stop or len(generated[prompt]) >= room[prompt]:
                     alive[row] = -1
         left = [row for row, prompt in enumerate(alive) if prompt >= 0]
         if not left:
-            return found
+            return generated
         positions = positions[:, -1:] + 1
         if 2 * len(left) <= len(alive):
             chosen = torch.tensor(left, device=device)
@@ -160,8 +160,8 @@ def decode_with_cache(
 def new_cache(model: PreTrainedModel) -> Cache:
     """What keeps keys and values of the past; several models that speak as one bring their own."""
     own = getattr(model, "new_cache", None)
-    found: Cache = DynamicCache(config=model.config.get_text_config()) if own is None else own()
-    return found
+    cache: Cache = DynamicCache(config=model.config.get_text_config()) if own is None else own()
+    return cache
 
 
 def decode_recurrent(
@@ -173,10 +173,10 @@ def decode_recurrent(
         max_new_tokens=room, do_sample=False, eos_token_id=list(stop), pad_token_id=stop[0], use_cache=True
     )
     ids = torch.tensor(prompts, device=model.device)
-    found = model.generate(  # type: ignore[operator]
+    generated = model.generate(  # type: ignore[operator]
         input_ids=ids, attention_mask=torch.ones_like(ids), generation_config=settings
     )
-    rows: list[list[int]] = found[:, ids.shape[1] :].tolist()
+    rows: list[list[int]] = generated[:, ids.shape[1] :].tolist()
     return [row[: len(cut_at_stop(row, stop)) + 1] for row in rows]
 
 

@@ -42,14 +42,14 @@ class Predictor(Protocol):
 
 
 def predict_windows(
-    say: Callable[[InputRecords], list[Prediction]], records: InputRecords, start: int = 0
+    predict: Callable[[InputRecords], list[Prediction]], records: InputRecords, start: int = 0
 ) -> Iterator[list[Prediction]]:
     """The answers to records from `start` on, a window at a time, in their order.
 
     Windows begin at the same rows wherever one starts, so that going on gives what a whole pass gives.
 
     Args:
-        say: Gives the answers to the records of one window.
+        predict: Gives the answers to the records of one window.
         records: What is asked; labels and answers in them are not looked at.
         start: Records before it are left out.
 
@@ -58,7 +58,7 @@ def predict_windows(
         cannot be used.
     """
     for first in range(start // WINDOW_ROWS * WINDOW_ROWS, len(records), WINDOW_ROWS):
-        yield say(records[first : first + WINDOW_ROWS])[max(0, start - first) :]
+        yield predict(records[first : first + WINDOW_ROWS])[max(0, start - first) :]
 
 
 def predict_window(trained: Predictor, records: InputRecords, batch_tokens: int, model: Any = None) -> list[Prediction]:
@@ -70,30 +70,30 @@ def predict_window(trained: Predictor, records: InputRecords, batch_tokens: int,
         batch_tokens: Most tokens of one forward pass, pads counted.
         model: What answers in place of the run's own model.
     """
-    asked, found = encode_questions(trained, records)
+    prompts, predictions = encode_questions(trained, records)
     with trained.use():
-        for batch in batch_questions(asked, batch_tokens):
-            speaker = trained.model if model is None else model
-            for example, said in zip(batch, trained.task.answer_prompts(speaker, batch), strict=True):
-                found[example.row] = said
-    return found
+        for batch in batch_questions(prompts, batch_tokens):
+            answering = trained.model if model is None else model
+            for example, prediction in zip(batch, trained.task.answer_prompts(answering, batch), strict=True):
+                predictions[example.row] = prediction
+    return predictions
 
 
 def encode_questions(trained: Predictor, records: InputRecords) -> tuple[list[Example], list[Prediction]]:
     """Records as a run is asked them, and for each an answer: empty still, or one that tells why it cannot be used."""
-    found: list[Prediction] = [{} for _ in records]
-    asked: list[Example] = []
+    predictions: list[Prediction] = [{} for _ in records]
+    prompts: list[Example] = []
     for place, record in enumerate(records):
         try:
-            asked.append(trained.task.encode_prompt(record, place))
+            prompts.append(trained.task.encode_prompt(record, place))
         except DataError as fault:
-            found[place] = {"prediction": None, "error": str(fault)}
-    return asked, found
+            predictions[place] = {"prediction": None, "error": str(fault)}
+    return prompts, predictions
 
 
-def batch_questions(asked: Sequence[Example], batch_tokens: int) -> Iterator[list[Example]]:
+def batch_questions(prompts: Sequence[Example], batch_tokens: int) -> Iterator[list[Example]]:
     """Questions that one forward pass sees, longest first."""
-    lengths = [len(example.ids) for example in asked]
-    order = longest_first(range(len(asked)), lengths)
+    lengths = [len(example.ids) for example in prompts]
+    order = longest_first(range(len(prompts)), lengths)
     for micro in split_micro_batches(order, lengths, micro_tokens=batch_tokens, packed=False):
-        yield [asked[index] for index in micro]
+        yield [prompts[index] for index in micro]

@@ -92,10 +92,10 @@ class PartialPredictions:
 def _parse_line(line: bytes) -> dict[str, Any]:
     """A line of the file; empty where it is damaged, which then belongs to nothing."""
     try:
-        found = json.loads(line)
+        value = json.loads(line)
     except ValueError:
         return {}
-    return found if isinstance(found, dict) else {}
+    return value if isinstance(value, dict) else {}
 
 
 OUTPUT_COLUMNS = (

@@ -41,8 +41,8 @@ def build_starter(*, texts: Path | None = None, data: Path | None = None, tokeni
     if texts is None and tokenizer is None:
         return
     forbidden = {record["input"] for records in splits.values() for record in records}
-    wanted = TOKENIZER_DOCUMENTS if texts is None else DOCUMENTS + VALIDATION_DOCUMENTS
-    documents = list(draw_documents(whole_world(), seed=SEED, count=wanted, forbidden=forbidden))
+    count = TOKENIZER_DOCUMENTS if texts is None else DOCUMENTS + VALIDATION_DOCUMENTS
+    documents = list(draw_documents(whole_world(), seed=SEED, count=count, forbidden=forbidden))
     if texts is not None:
         readings = draw_repetitions(whole_world(), seed=SEED, count=REPETITION_DOCUMENTS + VALIDATION_DOCUMENTS)
         write_json_lines(texts / "readings.jsonl", ({"text": text} for text in islice(readings, REPETITION_DOCUMENTS)))
@@ -65,10 +65,10 @@ def main() -> None:
     parser.add_argument("--texts", type=Path, help="folder for the pre-training text")
     parser.add_argument("--data", type=Path, help="folder for the instruction set")
     parser.add_argument("--tokenizer", type=Path, help="folder for the tokenizer")
-    asked = parser.parse_args()
-    if asked.texts is None and asked.data is None and asked.tokenizer is None:
+    arguments = parser.parse_args()
+    if arguments.texts is None and arguments.data is None and arguments.tokenizer is None:
         parser.error("nothing to write: give --texts, --data or --tokenizer a folder")
-    build_starter(texts=asked.texts, data=asked.data, tokenizer=asked.tokenizer)
+    build_starter(texts=arguments.texts, data=arguments.data, tokenizer=arguments.tokenizer)
 
 
 if __name__ == "__main__":

@@ -43,8 +43,8 @@ def draw_instructions(seed: int) -> dict[str, list[dict[str, str]]]:
         rng = random.Random(f"instructions {seed} {split}")
         records: list[dict[str, str]] = []
         for family, draw in INSTRUCTION_FAMILIES.items():
-            wanted = len(records) + RECORDS_PER_SPLIT[split] // len(INSTRUCTION_FAMILIES)
-            while len(records) < wanted:
+            target = len(records) + RECORDS_PER_SPLIT[split] // len(INSTRUCTION_FAMILIES)
+            while len(records) < target:
                 exercise = draw(rng, worlds[split])
                 if exercise.passage in seen:
                     continue
@@ -70,14 +70,14 @@ def question_document(rng: random.Random, world: World, forbidden: Set[str]) -> 
         while exercise.passage in forbidden:
             exercise = FAMILIES[rng.choice(tuple(FAMILIES))](rng, world)
         who = rng.choice(("Somebody", "A traveller", "The clerk", "The teacher"))
-        wish, text, found = exercise.clause, exercise.passage, exercise.answer
+        clause, passage, answer = exercise.clause, exercise.passage, exercise.answer
         parts.append(
             rng.choice(
                 (
-                    f"{who} wanted to know {wish}.\n\n{text}\n\nNow it is known:\n{found}",
-                    f"This is about {wish}.\n\n{text}\n\n{found}",
-                    f"{who} looked for {wish}.\n{text}\nThis was it:\n{found}",
-                    f"{text}\n{who} wrote down {wish}:\n{found}",
+                    f"{who} wanted to know {clause}.\n\n{passage}\n\nNow it is known:\n{answer}",
+                    f"This is about {clause}.\n\n{passage}\n\n{answer}",
+                    f"{who} looked for {clause}.\n{passage}\nThis was it:\n{answer}",
+                    f"{passage}\n{who} wrote down {clause}:\n{answer}",
                 )
             )
         )
@@ -88,18 +88,18 @@ def lookup_document(rng: random.Random, world: World) -> str:
     """A few events, then much of what there is to know about them, in any order."""
     events = draw_events(rng, world, rng.randint(2, 4))
     tell, ask = rng.choice(((purchase_sentence, purchase_facts), (trip_sentence, trip_facts)))
-    told = " ".join(tell(rng, event) for event in events)
+    story = " ".join(tell(rng, event) for event in events)
     known = [fact for event in events for fact in ask(event)]
-    return "\n".join([told, *(f"{wish}: {found}" for wish, found in rng.sample(known, 8))])
+    return "\n".join([story, *(f"{clause}: {answer}" for clause, answer in rng.sample(known, 8))])
 
 
 def ledger_document(rng: random.Random, world: World) -> str:
     """A few events as prose, then some of them again as short notes, in another order."""
     events = draw_events(rng, world, rng.randint(2, 4))
-    told = " ".join(rng.choice((purchase_sentence, trip_sentence))(rng, event) for event in events)
+    story = " ".join(rng.choice((purchase_sentence, trip_sentence))(rng, event) for event in events)
     again = " ".join(purchase_sentence(rng, event) for event in events)
     notes = "\n".join(_ledger_note(rng, event) for event in rng.sample(events, len(events)))
-    return rng.choice((f"{again}\n{notes}", f"{notes}\n{again}", f"{told} {told}"))
+    return rng.choice((f"{again}\n{notes}", f"{notes}\n{again}", f"{story} {story}"))
 
 
 def _ledger_note(rng: random.Random, event: Event) -> str:
@@ -135,9 +135,9 @@ def market_document(rng: random.Random, world: World) -> str:
     """Prices of a few things, from the cheapest to the dearest."""
     events = draw_events(rng, world, rng.randint(2, 4))
     ordered = sorted(events, key=lambda event: event.price)
-    told = " ".join(price_sentence(rng, event) for event in events)
+    story = " ".join(price_sentence(rng, event) for event in events)
     pairs = " ".join(f"The {low.thing} costs less than the {high.thing}." for low, high in pairwise(ordered))
-    return f"{told} From low to high: {comma_list([str(event.price) for event in ordered])}. {pairs}"
+    return f"{story} From low to high: {comma_list([str(event.price) for event in ordered])}. {pairs}"
 
 
 def draw_repetitions(world: World, *, seed: int, count: int) -> Iterator[str]:

@@ -40,7 +40,7 @@ class Exercise:
 def extraction_exercise(rng: random.Random, world: World) -> Exercise:
     """Read one value out of the record of a purchase."""
     one = draw_events(rng, world, 1)[0]
-    wish, found = rng.choice(
+    clause, answer = rng.choice(
         (
             ("the buyer", one.person),
             ("the price", f"{one.price} coins"),
@@ -48,7 +48,7 @@ def extraction_exercise(rng: random.Random, world: World) -> Exercise:
             ("the thing", f"a {one.thing}"),
         )
     )
-    return Exercise(f"Extract {wish}.", wish, purchase_sentence(rng, one), found)
+    return Exercise(f"Extract {clause}.", clause, purchase_sentence(rng, one), answer)
 
 
 def purchase_facts(event: Event) -> tuple[tuple[str, str], ...]:
@@ -74,9 +74,9 @@ def trip_facts(event: Event) -> tuple[tuple[str, str], ...]:
 def passage_exercise(rng: random.Random, world: World) -> Exercise:
     """Answer a question about a passage: somebody travels, somebody else buys."""
     trip, purchase = draw_events(rng, world, 2)
-    told = [trip_sentence(rng, trip), purchase_sentence(rng, purchase)]
-    wish, said = rng.choice((*trip_facts(trip), (f"who bought the {purchase.thing}", purchase.person)))
-    return Exercise(f"Tell {wish}.", wish, " ".join(rng.sample(told, 2)), said)
+    sentences = [trip_sentence(rng, trip), purchase_sentence(rng, purchase)]
+    clause, answer = rng.choice((*trip_facts(trip), (f"who bought the {purchase.thing}", purchase.person)))
+    return Exercise(f"Tell {clause}.", clause, " ".join(rng.sample(sentences, 2)), answer)
 
 
 def counting_exercise(rng: random.Random, world: World) -> Exercise:
@@ -110,13 +110,13 @@ def mood_exercise(rng: random.Random, world: World) -> Exercise:
     feeling = rng.choice(tuple(MOODS))
     one = draw_events(rng, world, 1)[0]
     before = rng.choice((trip_sentence(rng, one), purchase_sentence(rng, one), f"{one.person} lost a {one.thing}."))
-    asked, wish = rng.choice(
+    question, clause = rng.choice(
         (
             (f"What is the mood of {one.person}?", f"the mood of {one.person}"),
             (f"How does {one.person} feel?", f"how {one.person} felt"),
         )
     )
-    return Exercise(asked, wish, f"{before} Then {one.person} {rng.choice(MOODS[feeling])}.", feeling)
+    return Exercise(question, clause, f"{before} Then {one.person} {rng.choice(MOODS[feeling])}.", feeling)
 
 
 def rewriting_exercise(rng: random.Random, world: World) -> Exercise:
@@ -124,14 +124,14 @@ def rewriting_exercise(rng: random.Random, world: World) -> Exercise:
     one = draw_events(rng, world, 1)[0]
     went, bought = f"{one.person} went to {one.place}", f"{one.person} bought a {one.thing}"
     cost = f"{one.price} coins"
-    asked, wish, text, said = rng.choice(
+    part, clause, passage, answer = rng.choice(
         (
             ("the time", "with the time in front", f"{went} at {one.time}.", f"At {one.time}, {went}."),
             ("the town", "with the town in front", f"{bought} in {one.place}.", f"In {one.place}, {bought}."),
             ("the price", "with the price in front", f"{bought} for {cost}.", f"For {cost}, {bought}."),
         )
     )
-    return Exercise(f"Rewrite the sentence with {asked} in front.", f"the sentence {wish}", text, said)
+    return Exercise(f"Rewrite the sentence with {part} in front.", f"the sentence {clause}", passage, answer)
 
 
 def comparison_exercise(rng: random.Random, world: World) -> Exercise:
@@ -169,15 +169,15 @@ def _coins_text(many: int) -> str:
 def json_exercise(rng: random.Random, world: World) -> Exercise:
     """Write a sentence down as a JSON object."""
     one = draw_events(rng, world, 1)[0]
-    told, note = rng.choice(
+    sentence, note = rng.choice(
         (
             (trip_sentence(rng, one), {"name": one.person, "town": one.place, "time": one.time}),
             (purchase_sentence(rng, one), {"name": one.person, "thing": one.thing, "price": one.price}),
         )
     )
     keys = comma_list(list(note))
-    wish = f"the sentence as JSON with {keys}"
-    return Exercise(f"Format {wish}.", wish, told, json.dumps(note))
+    clause = f"the sentence as JSON with {keys}"
+    return Exercise(f"Format {clause}.", clause, sentence, json.dumps(note))
 
 
 FAMILIES: dict[str, Callable[[random.Random, World], Exercise]] = {
