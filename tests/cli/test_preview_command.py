@@ -113,7 +113,7 @@ def test_labels_and_numbers_stand_under_their_texts(tmp_path: Path, capsys: pyte
     page = preview(tmp_path, "data=regression", f"data.train={path}", "data.text=text", "data.target=number", *MODEL)
     said = capsys.readouterr().out
     assert re.search(r"number: [012]\.5\n", said)
-    assert "target number\n  train: 0.5 to 2.5, half up to 1.5" in said
+    assert "target number\n  train: 0.5 to 2.5, median 1.5" in said
     assert "<h2>Target number</h2>" in page
 
 

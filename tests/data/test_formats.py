@@ -1,6 +1,7 @@
 """Every known layout reads as the same conversation, and a fault in a record is told in words."""
 
 import json
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -8,9 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support.paths import ROOT
+from tunelab.data import formats
+from tunelab.data.columns import ColumnView
 from tunelab.data.conversation import Conversation, Message
-from tunelab.data.formats import FORMATS, detect_format, to_conversation
-from tunelab.errors import DataError
+from tunelab.data.formats import FORMATS, RecordFormat, detect_format, read_question, to_conversation
+from tunelab.errors import ConfigError, DataError
 
 DATA = ROOT / "../shared/data"
 QUESTION, ANSWER = Message("user", "2+2?"), Message("assistant", "4")
@@ -319,3 +322,26 @@ def test_whatever_a_record_holds_only_data_errors_come_out(record: dict[str, Any
         assert str(fault)
     else:
         assert isinstance(read_as, str) or read_as.last_assistant_turn() is not None
+
+
+def test_a_format_of_another_package_is_known_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given a layout that a package outside has written down
+    def read_dialogue(row: ColumnView) -> Conversation:
+        texts = (row.text("ask", "nothing is asked"), row.text("reply", "nothing is learned"))
+        return Conversation((Message("user", texts[0]), Message("assistant", texts[1])))
+
+    form = RecordFormat(read_dialogue, (("ask",), ("reply",)), prompt="ask", answer="reply")
+    monkeypatch.setattr(formats, "_REGISTRY", dict(formats._REGISTRY))
+    monkeypatch.setattr(formats, "FORMATS", MappingProxyType(formats._REGISTRY))
+
+    # When it is registered, twice as a module that is imported anew would
+    formats.register_format("dialogue", form)
+    formats.register_format("dialogue", form)
+
+    # Then it is told by its columns, read whole, and read for its question alone
+    assert detect_format(["ask", "reply", "id"]) == "dialogue"
+    assert to_conversation({"ask": "2+2?", "reply": "4"}, "dialogue") == Conversation((QUESTION, ANSWER))
+    assert read_question({"ask": "2+2?"}, "auto") == Conversation((QUESTION,))
+    # and no name is taken twice
+    with pytest.raises(ConfigError, match="already"):
+        formats.register_format("alpaca", form)

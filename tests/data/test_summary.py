@@ -157,7 +157,7 @@ def test_numbers_are_summed_up_in_their_own_units(tmp_path: Path) -> None:
     found = report["targets"]["cold"]["train"]
     assert (found["least"], found["median"], found["most"]) == (0, 10 * 0.7, 20 * 0.7)
     assert report["targets"]["hot"]["train"]["p25"] == 85
-    assert summary_lines(report)["hot"] == "train 80 to 100, half up to 90"
+    assert summary_lines(report)["hot"] == "train 80 to 100, median 90"
 
 
 def test_the_short_form_is_short_and_the_long_one_names_every_split() -> None:

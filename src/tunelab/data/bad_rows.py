@@ -1,20 +1,14 @@
-"""Rows that cannot be read: one error that lists them, or a capped and counted skip."""
+"""A row as it was read, or the fault that makes it unusable, and how messages quote it."""
 
-from array import array
-from collections.abc import Iterable, MutableSequence, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
-from tunelab.errors import DataError
-
-MAX_LISTED = 5  # faults told in full; the rest are counted
+MAX_LISTED = 5  # faults written out in a message; the rest are counted
 MAX_SKIPPED_SHARE = 0.01  # share of a file that may be skipped; above it the file, not a line, is at fault
-EXCERPT_CHARS = 30  # characters shown on either side of a fault
+EXCERPT_CHARS = 30  # characters on either side of a fault
 
 RowDict = dict[str, Any]
-RowOutcomes: TypeAlias = (
-    "Iterable[tuple[int, RowDict | RowFault]]"  # line or row number from 1, and what was read there
-)
+RowOutcome: TypeAlias = "tuple[int, RowDict | RowFault]"  # line or row number from 1, and what was read there
 
 
 class RowSink(Protocol):
@@ -53,48 +47,6 @@ def excerpt(text: str, column: int = 1) -> str:
 def escape_unprintable(text: str) -> str:
     """`text` with every character that cannot be printed written as an escape."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode("ascii") for c in text)
-
-
-def separate_bad_rows(
-    name: str, outcomes: Iterable[tuple[int, RowDict | RowFault]], rows: RowSink, *, on_bad: str, unit: str = "line"
-) -> tuple[Sequence[int], list[str]]:
-    """Separate good rows from bad ones.
-
-    Args:
-        name: The file, as messages name it.
-        outcomes: Line or row number (from 1) and what was read there, in file order.
-        rows: Takes the good rows.
-        on_bad: "error" refuses the file; "skip" leaves bad rows out while they are at most 1 % of the file.
-        unit: What the numbers count: "line" or "row".
-
-    Returns:
-        The numbers of the good rows, and one message per skipped row.
-
-    Raises:
-        DataError: If a row is bad, if too many are, or if no row is left.
-    """
-    numbers: MutableSequence[int] = [] if isinstance(rows, list) else array("q")
-    bad: list[str] = []
-    spoilt = 0
-    for number, outcome in outcomes:
-        if isinstance(outcome, RowFault):
-            place = f"{name} {unit} {number}" + (f", column {outcome.column}" if outcome.column else "")
-            bad.append(f"{place}: {outcome.message}")
-            spoilt += outcome.lines_lost
-        else:
-            rows.append(outcome)
-            numbers.append(number)
-    if bad and on_bad == "error":
-        raise DataError(summarize_messages(bad))
-    if spoilt > MAX_SKIPPED_SHARE * (len(rows) + spoilt):
-        share = f"{spoilt} of {len(rows) + spoilt} {unit}s"
-        raise DataError(
-            f"{name}: {share} cannot be read, and data.on_bad=skip stops above {MAX_SKIPPED_SHARE:.0%}: so many point"
-            f" to a fault of the whole file\n{summarize_messages(bad)}"
-        )
-    if not rows:
-        raise DataError(f"{name} holds 0 records; there is nothing to learn from it")
-    return numbers, bad
 
 
 def summarize_messages(messages: list[str], count: int | None = None) -> str:

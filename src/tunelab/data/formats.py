@@ -149,11 +149,17 @@ class RecordFormat:
         read: Turns a row into a conversation, or into plain text.
         required: Columns that tell the format; each entry lists names of which one must be there.
         optional: Columns that may be there besides.
+        prompt: Column that holds what is asked; empty where records cannot be read for their question alone.
+        answer: Column of the answer, where it has one of its own.
+        turn_keys: Where `prompt` holds a list of turns, the keys of the speaker and of the text of a turn.
     """
 
     read: Callable[[ColumnView], Conversation | str]
     required: tuple[tuple[str, ...], ...]
     optional: tuple[str, ...] = ()
+    prompt: str = ""
+    answer: str | None = None
+    turn_keys: tuple[str, str] | None = None
 
     def describe(self) -> str:
         """Its columns, for messages."""
@@ -161,15 +167,35 @@ class RecordFormat:
         return ", ".join(needed + [f"[{name}]" for name in self.optional])
 
 
-FORMATS: Final[Mapping[str, RecordFormat]] = MappingProxyType(
-    {
-        "messages": RecordFormat(_read_messages, (("messages",),), ("tools",)),
-        "sharegpt": RecordFormat(_read_sharegpt, (("conversations",),), ("system", "tools")),
-        "alpaca": RecordFormat(_read_alpaca, (("instruction",), ("output", "response")), ("input",)),
-        "prompt_completion": RecordFormat(_read_prompt_completion, (("prompt",), ("completion",))),
-        "text": RecordFormat(_read_text, (("text",),)),
-    }
-)
+_REGISTRY: dict[str, RecordFormat] = {
+    "messages": RecordFormat(
+        _read_messages, (("messages",),), ("tools",), prompt="messages", turn_keys=("role", "content")
+    ),
+    "sharegpt": RecordFormat(
+        _read_sharegpt, (("conversations",),), ("system", "tools"), prompt="conversations", turn_keys=("from", "value")
+    ),
+    "alpaca": RecordFormat(
+        _read_alpaca, (("instruction",), ("output", "response")), ("input",), prompt="instruction", answer="output"
+    ),
+    "prompt_completion": RecordFormat(
+        _read_prompt_completion, (("prompt",), ("completion",)), prompt="prompt", answer="completion"
+    ),
+    "text": RecordFormat(_read_text, (("text",),), prompt="text"),
+}
+FORMATS: Final[Mapping[str, RecordFormat]] = MappingProxyType(_REGISTRY)  # by the name that `data.format` takes
+
+
+def register_format(name: str, form: RecordFormat) -> None:
+    """Make a layout of records known as `data.format=NAME`; a package of the user's own calls this at import.
+
+    `data.format=auto` tries it after all that were known before.
+
+    Raises:
+        ConfigError: If the name is taken by another layout.
+    """
+    if name == "auto" or _REGISTRY.get(name, form) != form:
+        raise ConfigError(f"there is a data format {name!r} already; give yours another name")
+    _REGISTRY[name] = form
 
 
 def detect_format(columns: Collection[str], renamed: Mapping[str, str] = NO_RENAMES) -> str:
@@ -237,14 +263,6 @@ def to_conversation(
 
 
 PLACEHOLDER_ANSWER: Final = "?"  # an answer where a format asks for one; it is cut off again and never reaches a model
-QUESTION_COLUMNS: Final = {  # format -> the column that holds what is asked
-    "alpaca": "instruction",
-    "prompt_completion": "prompt",
-    "messages": "messages",
-    "sharegpt": "conversations",
-    "text": "text",
-}
-ANSWER_COLUMNS: Final = {"alpaca": "output", "prompt_completion": "completion"}
 
 
 def read_question(
@@ -267,41 +285,40 @@ def read_question(
         '2+2?'
     """
     row = ColumnView(record, columns)
-    fitting = [
-        name
-        for name in dict.fromkeys([format, *QUESTION_COLUMNS])
-        if name in QUESTION_COLUMNS and row.has(QUESTION_COLUMNS[name])
-    ]
-    if not fitting:
-        known = ", ".join(dict.fromkeys(row.user_name(asked) for asked in QUESTION_COLUMNS.values()))
+    # formats with a column for the answer are tried first
+    askable = [form for form in sorted(FORMATS.values(), key=lambda form: form.answer is None) if form.prompt]
+    preferred = [FORMATS[format]] if format in FORMATS and FORMATS[format].prompt else []
+    form = next((form for form in [*preferred, *askable] if row.has(form.prompt)), None)
+    if form is None:
+        known = ", ".join(dict.fromkeys(row.user_name(form.prompt) for form in askable))
         seen = ", ".join(map(str, record)) or "none"
         raise DataError(f"no column holds a question; it is looked for in {known}, and there is {seen}")
-    format = fitting[0]
-    placed = {ANSWER_COLUMNS.get(format), "messages", "conversations"}  # these stand under our own name by now
+    # the answer, and turns with an answer added, stand under our own name in what is read
+    placed = {form.answer, *(other.prompt for other in askable if other.turn_keys)}
     own = {ours: theirs for ours, theirs in columns.items() if ours not in placed}
-    read = to_conversation(with_placeholder_answer(row, format), format, own)
-    if isinstance(read, str):
-        return read
-    asked = read.messages[: read.last_assistant_turn()]
-    if not asked:
+    conversation = form.read(ColumnView(with_placeholder_answer(row, form), own))
+    if isinstance(conversation, str):
+        return conversation
+    prompt = conversation.messages[: conversation.last_assistant_turn()]
+    if not prompt:
         raise DataError("nothing comes before the first answer, so nothing is asked")
-    return Conversation(asked, read.tools, read.meta)
+    return Conversation(prompt, conversation.tools, conversation.meta)
 
 
-def with_placeholder_answer(row: ColumnView, format: str) -> dict[str, Any]:
-    """The record with an answer in the place where `format` asks for one."""
+def with_placeholder_answer(row: ColumnView, form: RecordFormat) -> dict[str, Any]:
+    """The record with an answer in the place where its format asks for one."""
     record = dict(row.record)
-    if answer := ANSWER_COLUMNS.get(format):
-        return {**record, answer: PLACEHOLDER_ANSWER}
-    if format not in ("messages", "sharegpt"):
+    if form.answer:
+        return {**record, form.answer: PLACEHOLDER_ANSWER}
+    if form.turn_keys is None:
         return record
-    said, text = ("role", "content") if format == "messages" else ("from", "value")
-    turns = row.value(QUESTION_COLUMNS[format])
+    speaker, text = form.turn_keys
+    turns = row.value(form.prompt)
     if isinstance(turns, list | tuple) and turns:
-        last = turns[-1].get(said) if isinstance(turns[-1], Mapping) else None
+        last = turns[-1].get(speaker) if isinstance(turns[-1], Mapping) else None
         if SHAREGPT_ROLES.get(str(last)) != "assistant":
-            turns = [*turns, {said: "assistant", text: PLACEHOLDER_ANSWER}]
-        record[QUESTION_COLUMNS[format]] = turns  # under our name too, which a way into the record may not lead to
+            turns = [*turns, {speaker: "assistant", text: PLACEHOLDER_ANSWER}]
+        record[form.prompt] = turns  # under our name too, which a way into the record may not lead to
     return record
 
 

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any, NoReturn
 
-from tunelab.data.bad_rows import EXCERPT_CHARS, RowDict, RowFault, excerpt
+from tunelab.data.bad_rows import EXCERPT_CHARS, RowDict, RowFault, RowOutcome, excerpt
 from tunelab.errors import DataError
 
 LONE_SURROGATE = re.compile("[\ud800-\udfff]")  # half a character: legal in Python, in no file
@@ -105,7 +105,7 @@ def validate_row(value: Any, suspect: str) -> RowDict | RowFault:
     return value
 
 
-def read_json_lines(lines: Iterable[str], max_line_bytes: int) -> Iterator[tuple[int, RowDict | RowFault]]:
+def read_json_lines(lines: Iterable[str], max_line_bytes: int) -> Iterator[RowOutcome]:
     """Rows of a `.jsonl` file with their line numbers from 1.  Blank lines are no records.
 
     Lines end at a line feed only: U+2028 and friends are legal inside JSON texts.
@@ -117,7 +117,6 @@ def read_json_lines(lines: Iterable[str], max_line_bytes: int) -> Iterator[tuple
 
 WHITESPACE = re.compile(r"[ \t\r\n]*")
 MAX_PASSED_CHARS = 2**16  # characters that may lie behind before they are let go
-RowOutcome = tuple[int, RowDict | RowFault]
 
 
 class _JsonArrayReader:

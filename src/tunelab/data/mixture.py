@@ -63,11 +63,11 @@ def list_sources(data: Mapping[str, Any]) -> list[SourceConfig]:
     ]
 
 
-def mixture_entries(mix: Any) -> dict[str, dict[str, Any]]:
+def mixture_entries(given: Any) -> dict[str, dict[str, Any]]:
     """`data.mix` in its long form: name -> keys.  A list of files names each source after its file."""
-    if isinstance(mix, Mapping):
-        return {str(name): {"train": entry} if isinstance(entry, str) else dict(entry) for name, entry in mix.items()}
-    return {source_name_from_file(file): {"train": file} for file in mix}
+    if isinstance(given, Mapping):
+        return {str(name): {"train": entry} if isinstance(entry, str) else dict(entry) for name, entry in given.items()}
+    return {source_name_from_file(file): {"train": file} for file in given}
 
 
 def source_name_from_file(file: str) -> str:
@@ -83,9 +83,9 @@ def source_name_from_file(file: str) -> str:
 
 def mixture_faults(data: Mapping[str, Any]) -> list[str]:
     """Everything that is wrong with `data.train` and `data.mix`, each with a way out."""
-    mix, train = data.get("mix"), data.get("train")
+    given, train = data.get("mix"), data.get("train")
     alone = [name for name in ("train", "validation", "test") if data.get(name) not in (None, "???")]
-    if mix is None:
+    if given is None:
         if train in (None, "???"):
             files = "(json, jsonl, csv, tsv, parquet)"
             return [f"data.train is not set; name the file to learn from: data.train=FILE {files}"]
@@ -95,18 +95,18 @@ def mixture_faults(data: Mapping[str, Any]) -> list[str]:
         named = ", ".join(f"data.{name}={data[name]}" for name in alone)
         nulls = " ".join(f"data.{name}=null" for name in alone)
         faults.append(f"data.mix is set and so is {named}; each source of a mix names its own files: set {nulls}")
-    if not isinstance(mix, Mapping | list) or not mix:
-        return [*faults, f"data.mix={mix!r} names no sources; give [a.jsonl,b.jsonl] or {{a: {{train: a.jsonl}}}}"]
-    if isinstance(mix, list):
-        if odd := [file for file in mix if not isinstance(file, str)]:
+    if not isinstance(given, Mapping | list) or not given:
+        return [*faults, f"data.mix={given!r} names no sources; give [a.jsonl,b.jsonl] or {{a: {{train: a.jsonl}}}}"]
+    if isinstance(given, list):
+        if odd := [file for file in given if not isinstance(file, str)]:
             return [*faults, f"data.mix={odd!r}: a list holds files; sources with keys need names: {{a: {{...}}}}"]
-        names = [source_name_from_file(file) for file in mix]
+        names = [source_name_from_file(file) for file in given]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             faults.append(
                 f"data.mix names {' and '.join(twice)} twice; name sources yourself: {{one: FILE, other: FILE}}"
             )
         return faults
-    for name, entry in mix.items():
+    for name, entry in given.items():
         faults += source_faults(str(name), {"train": entry} if isinstance(entry, str) else entry)
     return faults
 

@@ -39,9 +39,9 @@ def length_line(name: str, held: Mapping[str, Any]) -> str:
 
 
 def min_median_max(quantiles: Mapping[str, float], unit: str = "") -> str:
-    """Smallest, middle and largest of some values."""
+    """Smallest, largest and median of some values."""
     low, middle, high = (f"{quantiles[name]:,.6g}" for name in ("least", "median", "most"))
-    return f"{low} to {high}{unit}, half up to {middle}"
+    return f"{low} to {high}{unit}, median {middle}"
 
 
 def list_counts(table: Mapping[str, int], most: int) -> str:

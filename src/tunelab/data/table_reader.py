@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import NamedTuple
 
-from tunelab.data.bad_rows import MAX_LISTED, MAX_SKIPPED_SHARE, RowDict, RowFault, excerpt, summarize_messages
+from tunelab.data.bad_rows import MAX_LISTED, MAX_SKIPPED_SHARE, RowFault, RowOutcome, excerpt, summarize_messages
 from tunelab.data.json_reader import exceeds_bytes
 from tunelab.errors import DataError
 
@@ -219,7 +219,7 @@ def read_table(
     header: list[str] | None,
     on_bad: str,
     max_line_bytes: int,
-) -> tuple[Iterator[tuple[int, RowDict | RowFault]], list[str]]:
+) -> tuple[Iterator[RowOutcome], list[str]]:
     """Rows of a CSV or TSV file with the line each starts on, and notes on how it was read.
 
     Args:
@@ -243,7 +243,7 @@ def read_table(
 
 def rows_of_table(
     name: str, spans: Iterator[TableRecord], header: list[str] | None, max_line_bytes: int
-) -> Iterator[tuple[int, RowDict | RowFault]]:
+) -> Iterator[RowOutcome]:
     """Each record as a row under its column names, or what is wrong with it."""
     early: list[tuple[int, RowFault]] = []
     names: list[str] = []
