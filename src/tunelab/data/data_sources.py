@@ -122,14 +122,14 @@ def read_source(source: SourceConfig, task: RecordTask, *, seed: int) -> SourceS
     return part
 
 
-def make_splits(part: SourceSplits, task: RecordTask, wanted: Mapping[str, float], seed: int) -> None:
+def make_splits(part: SourceSplits, task: RecordTask, shares: Mapping[str, float], seed: int) -> None:
     """Share the rows of the training file out among the splits whose share is above zero."""
     whole, texts = part.splits["train"], part.contents["train"]
-    sides = assign_splits(texts, seed=seed, **wanted)
+    sides = assign_splits(texts, seed=seed, **shares)
     strata = map_records(task.stratum, whole) if task.has_classes else [None] * len(sides)
-    part.notes += split_share_warnings(sides, strata, **wanted)
+    part.notes += split_share_warnings(sides, strata, **shares)
     for name in SPLITS:
-        if name == "train" or wanted[name]:
+        if name == "train" or shares[name]:
             kept = [place for place, side in enumerate(sides) if side == name]
             part.splits[name], part.contents[name] = whole.select(kept), select_items(texts, kept)
             if name != "train":
@@ -180,11 +180,11 @@ def record_contents(split: Split, task: RecordTask) -> Sequence[str]:
 
 def map_records(action: Callable[[Record], T], split: Split) -> list[T]:
     """Apply `action` to every record; the faults of all records make one error, with their places."""
-    found: list[T] = []
+    results: list[T] = []
     faults: dict[str, list[str]] = {}  # what is wrong, and where: a fault of the whole file is told once
     for number, row in enumerate(split.rows):
         try:
-            found.append(action(row))
+            results.append(action(row))
         except DataError as fault:
             faults.setdefault(str(fault), []).append(split.locations[number])
     if faults:
@@ -195,11 +195,11 @@ def map_records(action: Callable[[Record], T], split: Split) -> list[T]:
         ]
         more = f"\n  ... and {len(lines) - MAX_FAULTS_LISTED} more" if len(lines) > MAX_FAULTS_LISTED else ""
         raise DataError(f"{total} unusable records:\n  " + "\n  ".join(lines[:MAX_FAULTS_LISTED]) + more)
-    return found
+    return results
 
 
-def make_cv_split(part: SourceSplits, task: RecordTask, turn: FoldSpec, *, test: float, seed: int) -> None:
-    """Part the rows that may be learned from among training and validation, as the turn of a fold has it.
+def make_cv_split(part: SourceSplits, task: RecordTask, fold: FoldSpec, *, test: float, seed: int) -> None:
+    """Divide the rows of a source into the training and validation split of one fold.
 
     The rows of a validation file join those of the training file.  A test file is left alone; without one, test rows
     are drawn as in any other run, so that they are the same: by a hash of the text, or of the group where groups stay
@@ -208,58 +208,55 @@ def make_cv_split(part: SourceSplits, task: RecordTask, turn: FoldSpec, *, test:
     Args:
         part: A source whose files have been read, nothing made from them yet; changed in place.
         task: Knows texts and labels of records.
-        turn: Which fold validates.
-        test: Share of the rows that becomes the test split; 0 where there is a file, or none is wanted.
+        fold: Which fold validates.
+        test: Share of the rows that becomes the test split; 0 where there is a file, or no test split is made.
         seed: Fixes which rows go where.
 
     Raises:
         DataError: If the column of groups is missing, or the folds cannot be filled.
     """
-    whole = part.splits["train"]
-    texts: Sequence[str] = part.contents["train"]
-    if given := part.splits["validation"].rows:
-        more = part.splits["validation"]
-        whole = Split(
-            concatenate([whole.rows, more.rows]),
-            concatenate([whole.locations, more.locations]),
-            concatenate([whole.sources, more.sources]),
-            whole.scratch,
-        )
-        texts = concatenate([texts, part.contents["validation"]])
-        part.notes.append(f"the {len(given)} rows of the validation file take part in the folds")
-    groups = None if turn.group is None else record_groups(whole, turn.group)
+    whole, texts = pool_validation_rows(part)
+    groups = None if fold.group is None else record_groups(whole, fold.group)
     labels = map_records(task.strata, whole)
     free = list(range(len(texts)))
     if test:
         sides = assign_splits(groups or texts, validation=0, test=test, seed=seed)
-        part.notes += split_share_warnings(
-            sides, ["+".join(sorted(found)) or None for found in labels], validation=0, test=test
-        )
-        held = [row for row, side in enumerate(sides) if side == TEST]
-        part.splits[TEST], part.contents[TEST] = whole.select(held), select_items(texts, held)
-        by = f"hash of {turn.group}" if groups else "content hash"
-        part.notes.append(f"test: {len(held)} of {len(sides)} rows, by {by}")
+        strata = ["+".join(sorted(names)) or None for names in labels]
+        part.notes += split_share_warnings(sides, strata, validation=0, test=test)
+        held_out = [row for row, side in enumerate(sides) if side == TEST]
+        part.splits[TEST], part.contents[TEST] = whole.select(held_out), select_items(texts, held_out)
+        by = f"hash of {fold.group}" if groups else "content hash"
+        part.notes.append(f"test: {len(held_out)} of {len(sides)} rows, by {by}")
         part.required_splits.add(TEST)
         free = [row for row, side in enumerate(sides) if side != TEST]
     elif groups and part.splits[TEST].rows:
-        shared = set(groups) & set(record_groups(part.splits[TEST], str(turn.group)))
-        part.notes += [f"{len(shared)} values of {turn.group} occur in test and in the folds"] if shared else []
+        shared = set(groups) & set(record_groups(part.splits[TEST], str(fold.group)))
+        part.notes += [f"{len(shared)} values of {fold.group} occur in test and in the folds"] if shared else []
     keys = [[normalize_text(texts[row]) for row in free], *([[groups[row] for row in free]] if groups else [])]
-    folds = assign_folds(
+    fold_of_row = assign_folds(
         number_groups(*keys),
         [labels[row] for row in free],
         [hash_position(texts[row], seed) for row in free],
-        folds=turn.folds,
+        folds=fold.count,
     )
-    for name, mine in (("validation", True), ("train", False)):
-        kept = [row for row, fold in zip(free, folds, strict=True) if (fold == turn.fold) is mine]
+    for name, validates in (("validation", True), ("train", False)):
+        kept = [row for row, index in zip(free, fold_of_row, strict=True) if (index == fold.index) is validates]
         part.splits[name], part.contents[name] = whole.select(kept), select_items(texts, kept)
     part.required_splits |= {"train", "validation"}
-    ways = ["with equal shares of each label"] * any(labels) + [f"each {turn.group} in one fold"] * bool(groups)
+    ways = ["with equal shares of each label"] * any(labels) + [f"each {fold.group} in one fold"] * bool(groups)
     part.notes.append(
-        f"fold {turn.fold} of {turn.folds}: {len(part.splits['train'].rows)} rows train and "
+        f"fold {fold.index} of {fold.count}: {len(part.splits['train'].rows)} rows train and "
         f"{len(part.splits['validation'].rows)} validate{''.join(f', {way}' for way in ways)}; no fold sees test rows"
     )
+
+
+def pool_validation_rows(part: SourceSplits) -> tuple[Split, Sequence[str]]:
+    """The rows that folds are made of, with their contents: those of the training file, then of a validation file."""
+    files = [part.splits[name] for name in ("train", "validation") if name == "train" or part.splits[name].rows]
+    if len(files) == 1:
+        return files[0], part.contents["train"]
+    part.notes.append(f"the {len(files[1].rows)} rows of the validation file take part in the folds")
+    return concat_splits(files), concatenate([part.contents["train"], part.contents["validation"]])
 
 
 def record_groups(split: Split, column: str) -> list[str]:
@@ -303,7 +300,7 @@ class DataSplits:
 
 
 def read_splits(
-    settings: Mapping[str, Any], task: RecordTask, *, seed: int, turn: FoldSpec | None = None
+    settings: Mapping[str, Any], task: RecordTask, *, seed: int, fold: FoldSpec | None = None
 ) -> DataSplits:
     """Read every source, and lay their splits one after another.
 
@@ -314,7 +311,7 @@ def read_splits(
         settings: The `data` block.
         task: Says which text of a record is its content.
         seed: Fixes which rows go where.
-        turn: In a cross-validation, the fold that validates; each source has folds of its own.
+        fold: In a cross-validation, the fold that validates; each source has folds of its own.
 
     Raises:
         DataError: Naming every unusable record (up to ten), or a split that came out empty.
@@ -323,7 +320,7 @@ def read_splits(
     if mixed:
         task.expect_mixture()
     parts = [
-        read_source_fold(source, task, turn, seed) if turn else read_source(source, task, seed=seed) for source in given
+        read_source_fold(source, task, fold, seed) if fold else read_source(source, task, seed=seed) for source in given
     ]
     splits = {name: concat_splits([part.splits[name] for part in parts]) for name in SPLITS}
     for name, split in splits.items():
@@ -341,11 +338,11 @@ def read_splits(
     return DataSplits(splits, files, notes, duplicates, weights)
 
 
-def read_source_fold(source: SourceConfig, task: RecordTask, turn: FoldSpec, seed: int) -> SourceSplits:
-    """Read the files of a source and part its rows as the turn of a fold has it."""
+def read_source_fold(source: SourceConfig, task: RecordTask, fold: FoldSpec, seed: int) -> SourceSplits:
+    """Read the files of a source and divide its rows into the splits of one fold."""
     part = read_source(replace(source, settings=without_split_shares(source.settings)), task, seed=seed)
     test = 0.0 if source.settings.get("test") else float(source.settings["split"]["test"])
-    make_cv_split(part, task, turn, test=test, seed=seed)
+    make_cv_split(part, task, fold, test=test, seed=seed)
     return part
 
 

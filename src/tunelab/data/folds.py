@@ -20,18 +20,18 @@ class FoldSpec:
     """The fold that validates in one run of a cross-validation.
 
     Attributes:
-        fold: From 0.
-        folds: How many there are.
+        index: Which fold, from 0.
+        count: How many folds there are.
         group: Column whose equal values stay in one fold; None where rows stand alone.
     """
 
-    fold: int
-    folds: int
+    index: int
+    count: int
     group: str | None = None
 
     @classmethod
     def from_config(cls, block: Mapping[str, Any]) -> "FoldSpec | None":
-        """The turn that the block `cv` describes; None where a run is no fold."""
+        """The fold that the block `cv` describes; None where a run is no fold."""
         if block.get("fold") is None:
             return None
         group = block.get("group")

@@ -98,7 +98,7 @@ def encode_data(settings: RunConfig) -> EncodedData:
         ConfigError: If the tokenizer or the architecture cannot be read.
     """
     task = build_task(settings)
-    sources = read_splits(settings.data, task, seed=settings.seed, turn=FoldSpec.from_config(settings.cv))
+    sources = read_splits(settings.data, task, seed=settings.seed, fold=FoldSpec.from_config(settings.cv))
     task.fit(sources.splits["train"].rows)
     tokenizer = load_tokenizer(settings.model)
     attach_tokenizer(settings, task, tokenizer)
