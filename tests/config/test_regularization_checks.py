@@ -64,7 +64,9 @@ def test_the_neutral_file_names_every_key_at_the_value_that_does_nothing() -> No
 
 
 def test_each_option_switches_on_what_it_is_called() -> None:
-    for path in (CONF / "regularization").glob("*.yaml"):
+    options = sorted((CONF / "regularization").glob("*.yaml"))
+    assert {"none", "l2", "strong"} < {path.stem for path in options}
+    for path in options:
         found = RegularizationConfig.of(settings(f"regularization={path.stem}").regularization)
         assert (found == RegularizationConfig()) is (path.stem == "none"), path.stem
 

@@ -42,6 +42,30 @@ def test_no_module_is_named_after_nothing() -> None:
     assert not [module for module in MODULES if set(Path(module).with_suffix("").parts) & empty]
 
 
+VAGUE = {"found", "wanted", "told", "shown", "asked", "given"}
+# Packages whose functions already keep to it inside; the names of functions and classes do everywhere.
+KEPT_INSIDE = ("cli/", "tracking/", "export/", "search/", "errors.py")
+
+
+def vague_definitions(module: str) -> list[str]:
+    """Functions and classes of a file that are named by a participle; in `KEPT_INSIDE` variables too."""
+    names: list[str] = []
+    for node in ast.walk(ast.parse((SRC / module).read_text())):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            names.append(node.name)
+        elif module.removeprefix("tunelab/").startswith(KEPT_INSIDE):
+            match node:
+                case ast.arg(arg=name) | ast.Attribute(attr=name) | ast.Name(id=name):
+                    names.append(name)
+    return [f"{module}: {name}" for name in dict.fromkeys(names) if name.strip("_").lower() in VAGUE]
+
+
+def test_a_name_says_what_the_thing_is() -> None:
+    vague = [name for module in MODULES for name in vague_definitions(module)]
+
+    assert not vague, "say what it is (rows, faults, match, ...):\n" + "\n".join(vague)
+
+
 def without_docstring(module: str) -> list[str]:
     """Functions and classes of a file that others may call (top level, no leading underscore) and that say nothing."""
     tree = ast.parse((SRC / module).read_text())

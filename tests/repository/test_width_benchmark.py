@@ -49,7 +49,7 @@ def test_the_best_rate_stays_with_mup_and_falls_without(recipe: ModuleType) -> N
 
 def test_the_documentation_cites_the_results(recipe: ModuleType) -> None:
     found = recipe.summary(recipe.read(HERE / "results.csv"))
-    page = re.sub(r"\s+", " ", (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8"))
+    page = re.sub(r"\s+", " ", (ROOT / "docs" / "model_architecture.md").read_text(encoding="utf-8"))
     falls = {kind: -found[kind]["drift"] for kind in found}
 
     assert f"by a factor of {2 ** falls['standard']:.1f} ({falls['standard']:.2f} powers of two) without" in page

@@ -104,6 +104,7 @@ def test_a_unit_that_no_token_switches_on_is_dead(tmp_path: Path) -> None:
 
     rows = [row for row in RunDirectory(tmp_path / "run").read_curves() if "train/dead_units" in row]
     units = 4 * 32
+    assert len(rows) > 1
     for row in rows:
         assert row["layers/2/dead_units"] >= 12 / units > row["layers/1/dead_units"] + 0.02
         both = (row["layers/1/dead_units"] + row["layers/2/dead_units"]) / 2
