@@ -119,4 +119,4 @@ def test_a_faulty_instruction_file_is_the_users_mistake(place: Path, tmp_path: P
     status, _, err = tunelab("reproduce", tmp_path / "run", "--output", tmp_path / "again")
 
     assert status == 2
-    assert "has to lie where it lay" in err
+    assert "must be in place" in err
