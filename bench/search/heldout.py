@@ -11,7 +11,7 @@ from functools import cache
 from random import Random
 
 import made_up
-from made_up import logged, worth
+from made_up import sample_curve, true_value
 from problem import Params, Problem
 
 from tunelab.search.space import build_space
@@ -81,16 +81,16 @@ def truth(params: Params, epoch: int = EPOCHS) -> float:
 
 def curve(params: Params, seed: int) -> list[float]:
     """The losses that a run would log, one for each epoch; it ends where it diverges."""
-    dice = Random(f"{sorted(params.items())} {seed} held out")
-    shift = dice.gauss(0.0, NOISE) * (1.0 + max(0.0, off_rate(params)) * 3.0)
-    if dice.random() < UNLUCKY:
-        shift += dice.expovariate(1 / 0.15)
-    return logged(truth, params, EPOCHS, dice, shift=shift, noise=NOISE / 2)
+    rng = Random(f"{sorted(params.items())} {seed} held out")
+    shift = rng.gauss(0.0, NOISE) * (1.0 + max(0.0, off_rate(params)) * 3.0)
+    if rng.random() < UNLUCKY:
+        shift += rng.expovariate(1 / 0.15)
+    return sample_curve(truth, params, EPOCHS, rng, shift=shift, noise=NOISE / 2)
 
 
 def final(params: Params) -> float:
-    """What a configuration is worth: its best epoch, as early stopping would keep it, without noise."""
-    return worth(truth, params, EPOCHS)
+    """The true value of a configuration: its best epoch, as early stopping keeps it, without noise."""
+    return true_value(truth, params, EPOCHS)
 
 
 @cache
@@ -100,8 +100,8 @@ def lowest() -> float:
     return min(
         made_up.lowest(
             {
-                key: found
-                for key, found in space.active_dimensions({"optimizer": optimizer}).items()
+                key: dimension
+                for key, dimension in space.active_dimensions({"optimizer": optimizer}).items()
                 if key != "optimizer"
             },
             final,

@@ -49,7 +49,7 @@ COLUMNS = [*NAMES, "seed", "seconds", *LOSSES]
 Line = dict[str, str]
 
 
-def planned() -> Iterator[Line]:
+def planned_runs() -> Iterator[Line]:
     """Every run as its settings and seed, as text, in an order that tells early how each factor matters."""
     points = [{name: str(point.get(name, "")) for name in NAMES} for point in lattice()]
     random.Random(0).shuffle(points)
@@ -57,11 +57,11 @@ def planned() -> Iterator[Line]:
 
 
 def key_of(run: Mapping[str, str]) -> tuple[str, ...]:
-    """What tells one run from another."""
+    """The key that identifies a run."""
     return tuple(run[name] for name in (*NAMES, "seed"))
 
 
-def done(path: Path) -> set[tuple[str, ...]]:
+def finished_runs(path: Path) -> set[tuple[str, ...]]:
     """The runs that the file holds; a last line without its end is cut off."""
     if not path.exists() or not path.stat().st_size:
         path.write_text(",".join(COLUMNS) + "\n", encoding="utf-8")
@@ -73,22 +73,22 @@ def done(path: Path) -> set[tuple[str, ...]]:
 
 
 @cache
-def composed(optimizer: str) -> DictConfig:
+def compose_config(optimizer: str) -> DictConfig:
     """The config of `python train.py optimizer=NAME` with all that stays the same."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
         return compose("config", overrides=[*FIXED, f"optimizer={optimizer}"])
 
 
-def measured(run: Line, work: Path | None) -> Line:
-    """The line of one run; it has fewer losses where training left the finite numbers."""
+def measure_run(run: Line, work: Path | None) -> Line:
+    """The line of one run; it has fewer losses where the loss became NaN or Inf."""
     began = time.perf_counter()
-    config = composed(run["optimizer"])  # every setting that varies with this optimizer is set anew below
+    config = compose_config(run["optimizer"])  # every setting that varies with this optimizer is set anew below
     for name, value in run.items():
         if name != "optimizer" and value:
             number = float(value)
             OmegaConf.update(config, name, int(number) if name in ("batch_size", "seed") else number)
-    with TemporaryDirectory(dir=work) as made:
-        folder = Path(made) / "run"
+    with TemporaryDirectory(dir=work) as folder_name:
+        folder = Path(folder_name) / "run"
         with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere), suppress(Diverged):
             fine_tune(validate_config(config), folder)  # where it diverges, its curve up to there is the result
         with (folder / "metrics.csv").open(encoding="utf-8") as file:
@@ -103,15 +103,15 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=TABLE, help="the file to write, and to go on with")
     parser.add_argument("--work", type=Path, default=None, help="folder for run folders, each gone after its run")
     parser.add_argument("--hours", type=float, default=None, help="no run starts after this time")
-    given = parser.parse_args()
-    finished, began = done(given.output), time.monotonic()
-    left = [run for run in planned() if key_of(run) not in finished]
+    arguments = parser.parse_args()
+    finished, began = finished_runs(arguments.output), time.monotonic()
+    left = [run for run in planned_runs() if key_of(run) not in finished]
     print(f"{len(finished)} runs are there, {len(left)} to go", flush=True)
     for count, run in enumerate(left, 1):
-        if given.hours is not None and time.monotonic() - began > given.hours * 3600:
+        if arguments.hours is not None and time.monotonic() - began > arguments.hours * 3600:
             break
-        line = measured(run, given.work)
-        with given.output.open("a", encoding="utf-8", newline="") as file:
+        line = measure_run(run, arguments.work)
+        with arguments.output.open("a", encoding="utf-8", newline="") as file:
             csv.DictWriter(file, COLUMNS, lineterminator="\n").writerow(line)
         if count % 25 == 0:
             print(f"{count} runs in {time.monotonic() - began:.0f} s ({time.process_time():.0f} s of CPU)", flush=True)

@@ -1,12 +1,12 @@
-"""A trial that does nothing but leave the files of a finished run: `KEY=VALUE ...` as `train.py` takes them."""
+"""A trial that does nothing but write the files of a finished run: `KEY=VALUE ...` as `train.py` takes them."""
 
 import json
 import sys
 from pathlib import Path
 
 
-def leave(folder: Path, lr: float) -> None:
-    """The files of a finished run."""
+def write_finished_run(folder: Path, lr: float) -> None:
+    """Write the files of a finished run."""
     folder.mkdir(parents=True, exist_ok=True)
     value = (lr - 3e-3) ** 2
     (folder / "metrics.json").write_text(json.dumps({"val/loss": value}))
@@ -14,5 +14,5 @@ def leave(folder: Path, lr: float) -> None:
 
 
 if __name__ == "__main__":
-    given = dict(word.split("=", 1) for word in sys.argv[1:])
-    leave(Path(given["hydra.run.dir"]), float(given["lr"]))
+    overrides = dict(word.split("=", 1) for word in sys.argv[1:])
+    write_finished_run(Path(overrides["hydra.run.dir"]), float(overrides["lr"]))

@@ -3,7 +3,7 @@
     python bench/search/overhead.py                # the median of 5 searches of 40 trials each
 
 A trial here does nothing but write the files of a finished run.  `process` subtracts the time of the same command
-started by hand; `inline` composes the real configuration, as every training does, and that is told apart.
+started by hand; `inline` composes the real configuration, as every training does, and that is measured apart.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
 
-from no_training import leave
+from no_training import write_finished_run
 
 from tunelab.cli.compose_config import compose_settings
 from tunelab.search.engine import Engine
@@ -47,39 +47,39 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=40, help="trials of each search")
-    parser.add_argument("--rounds", type=int, default=5, help="searches of each kind, of which the median is told")
+    parser.add_argument("--rounds", type=int, default=5, help="searches of each kind, of which the median is printed")
     arguments = parser.parse_args()
     compose_settings(FIXED)  # what is imported once is not the trial's
-    found: dict[str, list[tuple[float, float]]] = {}
+    timings: dict[str, list[tuple[float, float]]] = {}
     for _ in range(arguments.rounds):
-        for what, spent in measured(arguments.trials).items():
-            found.setdefault(what, []).append(spent)
+        for what, spent in measure(arguments.trials).items():
+            timings.setdefault(what, []).append(spent)
     print(f"load of this machine in the last five minutes: {os.getloadavg()[1]:.1f} on {os.cpu_count()} cores")
-    for what, rounds in found.items():
-        told(what, *zip(*rounds, strict=True))
+    for what, rounds in timings.items():
+        print_row(what, *zip(*rounds, strict=True))
 
 
-def measured(trials: int) -> dict[str, tuple[float, float]]:
+def measure(trials: int) -> dict[str, tuple[float, float]]:
     """Seconds of one trial by what they were spent on, by the clock and of the processor in this process."""
     command = [sys.executable, str(Path(__file__).with_name("no_training.py"))]
     with tempfile.TemporaryDirectory() as place:
-        alone, _ = by_hand(command, Path(place) / "alone", trials)
-        whole, work = searched(Path(place) / "process", LocalExecutor(), command, trials)
-        found = {"process": (whole - alone, work)}
+        alone, _ = time_commands(command, Path(place) / "alone", trials)
+        whole, work = time_search(Path(place) / "process", LocalExecutor(), command, trials)
+        seconds = {"process": (whole - alone, work)}
         COMPOSING.clear()
-        whole, work = searched(Path(place) / "inline", InlineExecutor(train), command, trials)
+        whole, work = time_search(Path(place) / "inline", InlineExecutor(train), command, trials)
         wall, busy = (sum(spent) / trials for spent in zip(*COMPOSING, strict=True))
         composing = {"composing the settings of an inline trial": (wall, busy)}
-        return found | {"inline": (whole - wall, work - busy)} | composing
+        return seconds | {"inline": (whole - wall, work - busy)} | composing
 
 
-def told(what: str, wall: Sequence[float], busy: Sequence[float]) -> None:
+def print_row(what: str, wall: Sequence[float], busy: Sequence[float]) -> None:
     """Print seconds of one trial: the median over the rounds, and the ends by the clock."""
     ends = f"({min(wall):.3f} to {max(wall):.3f})"
     print(f"{what}: {median(wall):.3f} s a trial by the clock {ends}, {median(busy):.3f} s of the processor")
 
 
-def searched(root: Path, executor: Executor, command: Sequence[str], trials: int) -> tuple[float, float]:
+def time_search(root: Path, executor: Executor, command: Sequence[str], trials: int) -> tuple[float, float]:
     """Seconds of one trial in a search, by the clock and of the processor."""
     folder, plan = StudyFolder(root), parse_search_config({**SETTINGS, "trials": trials})
     root.mkdir(parents=True)
@@ -87,14 +87,15 @@ def searched(root: Path, executor: Executor, command: Sequence[str], trials: int
     samplers = make_samplers("tpe", SPACE, seed=0, trials=trials, options={})
     study = open_study(storage, STUDY_NAME, ["min"], samplers.initial, None)
     pool = WorkerPool(folder, command, executor, [{}], f"bench:{os.getpid()}", TrialStore(study, storage))
-    engine = Engine(pool, SamplerProposer(study, SPACE, samplers), plan, ["monitor"], FIXED, on_change=ledger(folder))
+    proposer = SamplerProposer(study, SPACE, samplers)
+    engine = Engine(pool, proposer, plan, ["monitor"], FIXED, on_change=result_writer(folder))
     began, busy = time.perf_counter(), time.process_time()
     with Heartbeat(folder.heartbeats):
         assert engine.run()
     return (time.perf_counter() - began) / trials, (time.process_time() - busy) / trials
 
 
-def ledger(folder: StudyFolder) -> Callable[[Engine], None]:
+def result_writer(folder: StudyFolder) -> Callable[[Engine], None]:
     """What a search writes whenever a trial begins or ends."""
 
     def write(engine: Engine) -> None:
@@ -105,7 +106,7 @@ def ledger(folder: StudyFolder) -> Callable[[Engine], None]:
     return write
 
 
-def by_hand(command: Sequence[str], root: Path, trials: int) -> tuple[float, float]:
+def time_commands(command: Sequence[str], root: Path, trials: int) -> tuple[float, float]:
     """The same of a trial's command started without an engine."""
     began, busy = time.perf_counter(), time.process_time()
     for number in range(trials):
@@ -119,7 +120,7 @@ def train(overrides: Sequence[str], folder: Path) -> None:
     began, busy = time.perf_counter(), time.process_time()
     settings = compose_settings(overrides)
     COMPOSING.append((time.perf_counter() - began, time.process_time() - busy))
-    leave(folder, float(settings.plain["lr"]))
+    write_finished_run(folder, float(settings.plain["lr"]))
 
 
 if __name__ == "__main__":

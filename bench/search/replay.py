@@ -1,4 +1,4 @@
-"""One search, replayed with the project's own samplers, pruners and proposals."""
+"""One search, replay_search with the project's own samplers, pruners and proposals."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ from tunelab.search.suggest import SamplerProposer
 
 @dataclass(frozen=True)
 class Method:
-    """How to search.
+    """A sampler and a pruner, with a share of the budget.
 
     Attributes:
         sampler: As in `search.sampler`.
@@ -28,11 +28,11 @@ class Method:
 
 
 @dataclass(frozen=True)
-class Found:
-    """What a search came to.
+class ReplayResult:
+    """The result of a replayed search.
 
     Attributes:
-        value: The true value of the configuration that it would hand over; endless if no run ended.
+        value: The true value of the configuration that it returns; infinite if no run ended.
         trials: Runs that were started.
         epochs: Epochs that were trained.
     """
@@ -42,20 +42,20 @@ class Found:
     epochs: int
 
 
-def replayed(method: Method, problem: Problem, seed: int) -> Found:
-    """Search until the budget of epochs is spent.  A run that the end of the budget cuts off has no result."""
+def replay_search(method: Method, problem: Problem, seed: int) -> ReplayResult:
+    """Search until the budget of epochs is spent.  A run that the end of the budget interrupts has no result."""
     budget = round(problem.trials * problem.epochs * method.share)
     trials, spent = budget // problem.epochs, 0
     samplers = make_samplers(method.sampler, problem.space, seed=seed, trials=trials, options={})
     pruner = resolve_pruner(method.pruner, resolve_sampler(method.sampler, problem.space, trials), trials)
     # Hyperband takes a trial's bracket from the name of the study, which is drawn at random where it is not given
     study = optuna.create_study(study_name=f"{seed}", sampler=samplers.initial, pruner=make_pruner(pruner, {}))
-    proposals = SamplerProposer(study, problem.space, samplers, seed=seed)
+    proposer = SamplerProposer(study, problem.space, samplers, seed=seed)
     while spent < budget:
-        found = proposals.next(study.get_trials(deepcopy=False))
-        if found is None:
+        suggestion = proposer.next(study.get_trials(deepcopy=False))
+        if suggestion is None:
             break  # everything was tried
-        trial, params = found
+        trial, params = suggestion
         losses, state = problem.curve(params, seed), TrialState.COMPLETE
         for epoch in range(1, problem.epochs + 1):
             spent += 1
@@ -71,4 +71,4 @@ def replayed(method: Method, problem: Problem, seed: int) -> Found:
                 break
         study.tell(trial, min(losses) if state is TrialState.COMPLETE else None, state=state)
     ended = any(trial.state is TrialState.COMPLETE for trial in study.trials)
-    return Found(problem.final(study.best_params) if ended else float("inf"), len(study.trials), spent)
+    return ReplayResult(problem.final(study.best_params) if ended else float("inf"), len(study.trials), spent)

@@ -5,7 +5,7 @@
     python bench/search/run.py --on table --only auto "random, twice the budget" --seeds 5
 
 Each sampler and pruner replays the same curves under the same budget of epochs; its pick is judged by the true value of
-the configuration that it would hand over, against the best there is.  `--write` keeps `results_PROBLEM.csv` (a line a
+the configuration that it returns, against the best there is.  `--write` keeps `results_PROBLEM.csv` (a line a
 search) and `results_PROBLEM.md` (median and 90 % quantile of the regret).
 """
 
@@ -23,7 +23,7 @@ import surface
 import table
 from optuna.exceptions import ExperimentalWarning
 from problem import Problem
-from replay import Method, replayed
+from replay import Method, replay_search
 
 HERE = Path(__file__).resolve().parent
 PROBLEMS: Mapping[str, Callable[[], Problem]] = {
@@ -57,24 +57,24 @@ def measure(name: str, problem: Problem, method: str, seeds: int) -> list[Line]:
     lines: list[Line] = []
     began = time.monotonic()
     for seed in range(seeds):
-        found = replayed(METHODS[method], problem, seed)
-        numbers = {"regret": f"{found.value - problem.lowest:.5f}", "value": f"{found.value:.5f}"}
-        counts = {"trials": str(found.trials), "epochs": str(found.epochs)}
+        result = replay_search(METHODS[method], problem, seed)
+        numbers = {"regret": f"{result.value - problem.lowest:.5f}", "value": f"{result.value:.5f}"}
+        counts = {"trials": str(result.trials), "epochs": str(result.epochs)}
         lines.append({"method": method, "seed": str(seed)} | numbers | counts)
     regret = median(float(line["regret"]) for line in lines)
     print(f"{name}, {method}: median regret {regret:.4f}, {time.monotonic() - began:.0f} s", flush=True)
     return lines
 
 
-def keep(name: str, lines: Sequence[Line]) -> None:
-    """Put the lines of a method in the place of its earlier ones, and bring the summary up to date."""
+def save_results(name: str, lines: Sequence[Line]) -> None:
+    """Replace the earlier lines of a method, and update the summary."""
     path = HERE / f"results_{name}.csv"
-    known: list[Line] = []
+    others: list[Line] = []
     if path.exists():
         with path.open(encoding="utf-8") as file:
-            known = [line for line in csv.DictReader(file) if line["method"] != lines[0]["method"]]
+            others = [line for line in csv.DictReader(file) if line["method"] != lines[0]["method"]]
     order = list(METHODS)
-    every = sorted([*known, *lines], key=lambda line: order.index(line["method"]))
+    every = sorted([*others, *lines], key=lambda line: order.index(line["method"]))
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, lines[0].keys(), lineterminator="\n")
         writer.writeheader()
@@ -89,8 +89,8 @@ def summary(lines: Sequence[Line]) -> str:
         mine = [line for line in lines if line["method"] == method]
         regrets = [float(line["regret"]) for line in mine]
         trials, epochs = (mean(float(line[name]) for line in mine) for name in ("trials", "epochs"))
-        told = f"{median(regrets):.4f} | {mean(regrets):.4f} | {quantile90(regrets):.4f}"
-        rows.append(f"| {method} | {told} | {trials:.0f} | {epochs:.0f} |")
+        cells = f"{median(regrets):.4f} | {mean(regrets):.4f} | {quantile90(regrets):.4f}"
+        rows.append(f"| {method} | {cells} | {trials:.0f} | {epochs:.0f} |")
     return "\n".join(rows) + "\n"
 
 
@@ -109,15 +109,15 @@ def main() -> None:
     parser.add_argument("--fast", action="store_true", help="leave out Gaussian processes")
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--write", action="store_true", help="keep the results beside this file")
-    given = parser.parse_args()
-    methods = [name for name in given.only if not (given.fast and METHODS[name].sampler in SLOW)]
-    for name in given.on:
+    arguments = parser.parse_args()
+    methods = [name for name in arguments.only if not (arguments.fast and METHODS[name].sampler in SLOW)]
+    for name in arguments.on:
         problem, lines = PROBLEMS[name](), list[Line]()
         for method in methods:
-            found = measure(name, problem, method, given.seeds)
-            lines += found
-            if given.write:
-                keep(name, found)
+            results = measure(name, problem, method, arguments.seeds)
+            lines += results
+            if arguments.write:
+                save_results(name, results)
         print(f"\n{name}\n{summary(lines)}")
 
 

@@ -8,7 +8,7 @@ two seeds of one configuration differ by about as much as two good configuration
 import math
 from random import Random
 
-from made_up import logged, lowest, worth
+from made_up import lowest, sample_curve, true_value
 from problem import Params, Problem
 
 from tunelab.search.space import build_space
@@ -49,11 +49,11 @@ def truth(params: Params, epoch: int = EPOCHS) -> float:
 
 def curve(params: Params, seed: int) -> list[float]:
     """The losses that a run would log, one for each epoch; it ends where it diverges."""
-    dice = Random(f"{sorted(params.items())} {seed}")
-    shift = dice.gauss(0.0, NOISE)
-    return logged(truth, params, EPOCHS, dice, shift=shift, noise=NOISE / 3)
+    rng = Random(f"{sorted(params.items())} {seed}")
+    shift = rng.gauss(0.0, NOISE)
+    return sample_curve(truth, params, EPOCHS, rng, shift=shift, noise=NOISE / 3)
 
 
 def final(params: Params) -> float:
-    """What a configuration is worth: its best epoch, as early stopping would keep it, without noise."""
-    return worth(truth, params, EPOCHS)
+    """The true value of a configuration: its best epoch, as early stopping keeps it, without noise."""
+    return true_value(truth, params, EPOCHS)

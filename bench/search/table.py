@@ -1,4 +1,4 @@
-"""A table of real fine-tunings, to replay: what a search would have seen, had it asked for these runs."""
+"""A table of real fine-tunings, to replay: the curves of each configuration."""
 
 import csv
 from collections.abc import Iterator
@@ -43,40 +43,40 @@ def lattice() -> Iterator[Point]:
 
 
 def key_of(params: Params) -> tuple[str, ...]:
-    """The row that a configuration falls into: its learning rate is rounded, by its logarithm, to a measured one."""
+    """The row that a configuration falls into: its learning rate is rounded, on a log scale, to a measured one."""
     nearest = min(RATES, key=lambda rate: abs(log(rate / float(params["lr"]))))
     return tuple(str(nearest if name == "lr" else params.get(name, "")) for name in NAMES)
 
 
 @cache
-def measured() -> dict[tuple[str, ...], list[list[float]]]:
+def load_curves() -> dict[tuple[str, ...], list[list[float]]]:
     """The curves of every configuration, one for each seed."""
-    found: dict[tuple[str, ...], list[list[float]]] = {}
+    curves: dict[tuple[str, ...], list[list[float]]] = {}
     with TABLE.open(encoding="utf-8") as file:
         for line in csv.DictReader(file):
             losses = [line[f"loss_{epoch}"] for epoch in range(1, EPOCHS + 1)]
-            found.setdefault(tuple(line[name] for name in NAMES), []).append([float(loss) for loss in losses if loss])
-    return found
+            curves.setdefault(tuple(line[name] for name in NAMES), []).append([float(loss) for loss in losses if loss])
+    return curves
 
 
 def curve(params: Params, seed: int) -> list[float]:
     """The losses of one of the runs of a configuration."""
     key = key_of(params)
-    curves = measured()[key]
-    return curves[hash_of(key, seed) % len(curves)]
+    curves = load_curves()[key]
+    return curves[stable_hash(key, seed) % len(curves)]
 
 
-def hash_of(key: tuple[str, ...], seed: int) -> int:
+def stable_hash(key: tuple[str, ...], seed: int) -> int:
     """A number that looks random and is the same in every process."""
     return sum((place + 1) * ord(letter) for place, letter in enumerate(f"{seed} {key}"))
 
 
 def final(params: Params) -> float:
-    """What a configuration is worth: the mean over its seeds of the best epoch; endless where one of them diverges."""
-    return worth(measured()[key_of(params)])
+    """The true value of a configuration: the mean over its seeds of the best epoch; infinite if one diverges."""
+    return mean_best_epoch(load_curves()[key_of(params)])
 
 
-def worth(curves: list[list[float]]) -> float:
+def mean_best_epoch(curves: list[list[float]]) -> float:
     """The mean over seeds of the best epoch."""
     return mean(min(losses) if losses else float("inf") for losses in curves)
 
@@ -89,4 +89,4 @@ def problem() -> Problem:
     }
     when = {f"optimizer={name}": {key: list(values) for key, values in more.items()} for name, more in WHEN.items()}
     space = build_space(params, when, {})
-    return Problem(space, EPOCHS, 30, curve, final, min(map(worth, measured().values())))
+    return Problem(space, EPOCHS, 30, curve, final, min(map(mean_best_epoch, load_curves().values())))

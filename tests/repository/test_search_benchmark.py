@@ -88,7 +88,7 @@ def test_the_summary_follows_from_the_lines(bench: ModuleType, problem: str) -> 
 
 def test_the_table_holds_every_configuration_with_three_seeds(bench: ModuleType) -> None:
     table = sys.modules["table"]
-    curves = table.measured()
+    curves = table.load_curves()
     assert len(curves) == 224
     assert {tuple(str(point.get(name, "")) for name in table.NAMES) for point in table.lattice()} == curves.keys()
     assert {len(each) for each in curves.values()} == {table.SEEDS}

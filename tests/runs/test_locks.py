@@ -1,5 +1,7 @@
-"""One writer per run folder."""
+"""One writer per run folder, one engine at a time on a study."""
 
+import errno
+import fcntl
 import json
 import os
 import subprocess
@@ -13,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tunelab.errors import ConfigError
-from tunelab.runs.locks import STALE_SECONDS, FolderLock
+from tunelab.runs.locks import STALE_SECONDS, FolderLock, exclusive_lock, lock_handle
 
 HOLD = """
     import sys
@@ -116,3 +118,44 @@ def test_of_many_processes_that_find_a_dead_holder_one_takes_over(tmp_path: Path
     told = [child.communicate(timeout=60) for child in children]
     assert sorted(out for out, _ in told) == ["", "", "", "held\n"]
     assert sum("another process is writing" in fault for _, fault in told) == len(losers)
+
+
+def locked_elsewhere(path: Path) -> bool:
+    """Whether another process fails to lock a file at once."""
+    code = (
+        "import os, sys; from tunelab.runs.locks import lock_handle;"
+        "sys.exit(not lock_handle(os.open(sys.argv[1], os.O_RDWR), wait=False))"
+    )
+    return subprocess.run([sys.executable, "-c", code, str(path)]).returncode == 1
+
+
+def test_an_exclusive_lock_keeps_other_processes_out_until_it_is_released(tmp_path: Path) -> None:
+    with exclusive_lock(tmp_path / "claim.lock"):
+        assert locked_elsewhere(tmp_path / "claim.lock")
+
+    assert not locked_elsewhere(tmp_path / "claim.lock")
+
+
+def test_a_lock_outlasts_a_forked_child_that_ends(tmp_path: Path) -> None:
+    handle = os.open(tmp_path / "lock", os.O_RDWR | os.O_CREAT)
+    assert lock_handle(handle)
+    if not (child := os.fork()):
+        os.close(handle)
+        os._exit(0)
+    os.waitpid(child, 0)
+
+    assert locked_elsewhere(tmp_path / "lock")
+    os.close(handle)
+
+
+def test_without_kernel_locks_a_link_stands_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_locks(handle: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, "no locks available")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    path = tmp_path / "claim.lock"
+    with exclusive_lock(path):
+        links = [file for file in tmp_path.iterdir() if file.is_symlink()]
+        assert len(links) == 1
+
+    assert [file for file in tmp_path.iterdir()] == [path]

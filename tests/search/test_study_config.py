@@ -1,5 +1,6 @@
 """A command that asks something else of a study is told so before it spoils the study."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,17 @@ def test_other_terms_are_refused_with_what_differs_and_a_way_out(
         command(tmp_path, asked, **changes)
 
     assert f"search.warm_start=[{tmp_path}]" in str(told.value)
+
+
+def test_a_study_whose_space_is_described_in_older_words_goes_on(tmp_path: Path) -> None:
+    command(tmp_path, request())
+    file = StudyFolder(tmp_path).study_config
+    recorded = json.loads(file.read_text())
+    file.write_text(json.dumps({**recorded, "space": {"lr": "1e-05 to 0.001, by its logarithm"}}))
+
+    command(tmp_path, request())
+    with pytest.raises(ConfigError, match="lr varied over 1e-05 to 0.001, log scale and now over"):
+        command(tmp_path, request(lr="interval(1e-5,1e-2)"))
 
 
 def test_the_address_of_a_database_is_in_no_file(tmp_path: Path) -> None:
