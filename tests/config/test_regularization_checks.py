@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from support.micro_batches import instruction
 from support.tiny_models import decoder
 from support.tiny_runs import CONF, MODEL, QUIET, config, instructions, settings
 from tunelab.cli.config_comments import config_keys
@@ -77,9 +76,9 @@ def test_a_run_from_before_a_key_existed_reads_as_neutral() -> None:
 
 def test_two_passes_without_dropout_are_refused() -> None:
     with pytest.raises(ConfigError, match="drops nothing"):
-        check_model_support(instruction(), decoder("llama"), RegularizationConfig(rdrop=1.0))
-    check_model_support(instruction(), decoder("llama", attention_dropout=0.1), RegularizationConfig(rdrop=1.0))
-    check_model_support(instruction(), decoder("llama"), RegularizationConfig(rdrop=1.0, neftune=5.0))
+        check_model_support(decoder("llama"), RegularizationConfig(rdrop=1.0), head="causal")
+    check_model_support(decoder("llama", attention_dropout=0.1), RegularizationConfig(rdrop=1.0), head="causal")
+    check_model_support(decoder("llama"), RegularizationConfig(rdrop=1.0, neftune=5.0), head="causal")
 
 
 def test_a_model_in_which_nothing_fits_is_refused_with_every_reason() -> None:
@@ -88,7 +87,7 @@ def test_a_model_in_which_nothing_fits_is_refused_with_every_reason() -> None:
     model.model.norm.weight.requires_grad_(True)
 
     with pytest.raises(ConfigError, match=r"(?s)mixout=0.5.*max_norm=3.*l1=0.1"):
-        check_model_support(instruction(), model, RegularizationConfig(mixout=0.5, max_norm=3, l1=0.1))
+        check_model_support(model, RegularizationConfig(mixout=0.5, max_norm=3, l1=0.1), head="causal")
 
 
 def test_dropout_is_set_everywhere_or_on_attention_alone() -> None:

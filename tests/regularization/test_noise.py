@@ -146,8 +146,8 @@ def test_mixout_at_the_pretrained_weights_changes_nothing(family: str) -> None:
     model, rows, task = decoder(family).eval(), micro(), instruction()  # no dropout, so that passes compare
     names = list(model.state_dict())
     before = {name: weight.clone() for name, weight in model.state_dict().items()}
-    layers = mixout_weights(task, model)
-    mixout = Mixout(task, model, layers, 0.7)
+    layers = mixout_weights(model, task.head)
+    mixout = Mixout(task.logits, model, layers, 0.7)
     with torch.no_grad():
         torch.testing.assert_close(mixout.logits(rows), task.logits(model, rows), rtol=1e-4, atol=1e-4)
         for layer in layers:
@@ -162,7 +162,7 @@ def test_mixout_at_the_pretrained_weights_changes_nothing(family: str) -> None:
 def test_the_gradient_through_mixout_reaches_the_entries_that_were_kept() -> None:
     model, rows, task = decoder("llama").train(), micro(), instruction()
     layers = list(trainable_linear_weights(model))
-    mixout = Mixout(task, model, layers, 0.7)
+    mixout = Mixout(task.logits, model, layers, 0.7)
     with torch.no_grad():
         for layer in layers:
             layer.weight.add_(0.05)

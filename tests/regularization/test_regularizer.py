@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional
 from transformers import AutoModelForSequenceClassification
 
-from support.micro_batches import instruction, micro
+from support.micro_batches import micro
 from support.tiny_models import ENCODERS, STARTER, decoder, saved
 from support.tiny_runs import settings
 from tunelab.config.regularization_config import RegularizationConfig
@@ -111,8 +111,8 @@ def test_a_new_head_has_no_pretrained_weights_to_be_swapped_with() -> None:
     labels = build_task(settings("data=classification", "data.train=x", "data.text=text", "data.label=label"))
     encoder = AutoModelForSequenceClassification.from_config(decoder("llama").config)
 
-    assert not any("score" in layer.name for layer in mixout_weights(labels, encoder))
-    assert len(mixout_weights(labels, encoder)) == 2 * 7
+    assert not any("score" in layer.name for layer in mixout_weights(encoder, labels.head))
+    assert len(mixout_weights(encoder, labels.head)) == 2 * 7
     assert any(
-        "lm_head" in layer.name for layer in mixout_weights(instruction(), decoder("llama", tie_word_embeddings=False))
+        "lm_head" in layer.name for layer in mixout_weights(decoder("llama", tie_word_embeddings=False), "causal")
     )

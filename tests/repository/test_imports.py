@@ -64,8 +64,6 @@ AGAINST_THE_LAYERS = {  # (module, package that it may not import): why it does
     ("config/resource_paths.py", "starter"): "the starter texts are written when a path first names them",
     ("config/schema.py", "data"): "faults of folds and of a mixture",
     ("export/run_export.py", "training"): "the type of a run in training",
-    ("regularization/model_support.py", "tasks"): "the type of a task",
-    ("regularization/noise.py", "tasks"): "the type of a task",
     ("report/inspection_page.py", "training"): "the type of an inspection",
     ("tracking/wandb_logger.py", "tasks"): "the direction of a metric",
 }

@@ -96,10 +96,10 @@ def measure_layer_signals(model: PreTrainedModel, loss: Callable[[], Tensor]) ->
     """
     stack, count = layer_stack(model)
     watched = [model.get_submodule(f"{stack}.{place}") for place in range(count)]
-    found = LayerSignals(names=["embeddings", *(f"layer {place + 1}" for place in range(count))])
-    found.forward, found.backward, found.added = ([float("nan")] * (count + 1) for _ in range(3))
+    signals = LayerSignals(names=["embeddings", *(f"layer {place + 1}" for place in range(count))])
+    signals.forward, signals.backward, signals.added = ([float("nan")] * (count + 1) for _ in range(3))
     handles = [
-        layer.register_forward_hook(partial(record_layer, found, place), with_kwargs=True)
+        layer.register_forward_hook(partial(record_layer, signals, place), with_kwargs=True)
         for place, layer in enumerate(watched, start=1)
     ]
     try:
@@ -108,28 +108,28 @@ def measure_layer_signals(model: PreTrainedModel, loss: Callable[[], Tensor]) ->
         for handle in handles:
             handle.remove()
         model.zero_grad(set_to_none=True)
-    return found
+    return signals
 
 
-def record_layer(found: LayerSignals, place: int, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+def record_layer(signals: LayerSignals, place: int, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
     """Note the size of what enters and leaves a layer, and of the gradients there; later passes overwrite earlier."""
     entered = args[0] if args else kwargs["hidden_states"]
     left = output[0] if isinstance(output, tuple) else output
     if place == 1:
-        found.forward[0] = root_mean_square(entered)
-        record_gradient(found, 0, entered)
-    found.forward[place] = root_mean_square(left)
-    found.added[place] = root_mean_square(left.detach().float() - entered.detach().float()) / max(
-        found.forward[place - 1], 1e-300
+        signals.forward[0] = root_mean_square(entered)
+        record_gradient(signals, 0, entered)
+    signals.forward[place] = root_mean_square(left)
+    signals.added[place] = root_mean_square(left.detach().float() - entered.detach().float()) / max(
+        signals.forward[place - 1], 1e-300
     )
-    record_gradient(found, place, left)
+    record_gradient(signals, place, left)
 
 
-def record_gradient(found: LayerSignals, place: int, tensor: Tensor) -> None:
+def record_gradient(signals: LayerSignals, place: int, tensor: Tensor) -> None:
     """Have the size of a tensor's gradient written down when it comes."""
 
     def write(gradient: Tensor) -> None:
-        found.backward[place] = root_mean_square(gradient)
+        signals.backward[place] = root_mean_square(gradient)
 
     if tensor.requires_grad:
         tensor.register_hook(write)
@@ -151,11 +151,11 @@ SignalHealth = Literal["healthy", "vanishing", "exploding"]
 
 @dataclass(frozen=True)
 class SignalVerdict:
-    """What is said of a fresh model.
+    """The verdict on the signals of an untrained model.
 
     Attributes:
         word: In a word.
-        reasons: In sentences; what was found where it is healthy.
+        reasons: In sentences; the measurements where it is healthy.
         growth: Fitted factor per layer of the signal going up; nan where it cannot be told.
         gradient_growth: The same of the gradient going down.
     """
@@ -172,25 +172,25 @@ def assess_signals(signals: LayerSignals) -> SignalVerdict:
         "the signal": [value for value in signals.forward],
         "the gradient": [value for value in reversed(signals.backward) if not math.isnan(value)],
     }
-    found: list[tuple[SignalHealth, str]] = []
-    told = []
+    faults: list[tuple[SignalHealth, str]] = []
+    sentences = []
     for what, values in ways.items():
         word, sentence = assess_direction(what, values)
-        found += [(word, sentence)] * (word != "healthy")
-        told.append(sentence)
+        faults += [(word, sentence)] * (word != "healthy")
+        sentences.append(sentence)
     changes = [value for value in signals.added[1:] if not math.isnan(value)]
-    if changes and not found and any(changes) and median(changes) < MIN_LAYER_CHANGE:
+    if changes and not faults and any(changes) and median(changes) < MIN_LAYER_CHANGE:
         least = f"{median(changes):.1e}"
-        found.append(("vanishing", f"half of the layers change what enters them by {least} of its size or less"))
-    elif any(changes) and not found and sum(changes) < MIN_TOTAL_CHANGE:
-        found.append(
+        faults.append(("vanishing", f"half of the layers change what enters them by {least} of its size or less"))
+    elif any(changes) and not faults and sum(changes) < MIN_TOTAL_CHANGE:
+        faults.append(
             ("vanishing", f"all layers together change what enters them by {sum(changes):.1e} of its size or less")
         )
     elif changes and not any(changes):
-        told.append("every layer starts as the identity")
-    word = next((word for word, _ in found if word == "exploding"), found[0][0] if found else "healthy")
+        sentences.append("every layer starts as the identity")
+    word = next((word for word, _ in faults if word == "exploding"), faults[0][0] if faults else "healthy")
     growths = [growth_per_layer(values) for values in ways.values()]
-    return SignalVerdict(word, [sentence for _, sentence in found] or told, *growths)
+    return SignalVerdict(word, [sentence for _, sentence in faults] or sentences, *growths)
 
 
 def assess_direction(what: str, values: Sequence[float]) -> tuple[SignalHealth, str]:

@@ -17,7 +17,7 @@ from tunelab.errors import TuneLabError
 from tunelab.models.adapters import AdaptedModel, embedding_tables
 from tunelab.models.soft_prompt import SoftPrompt, find_soft_prompt
 
-PEFT_ADAPTER_NAME = "default"  # what PEFT calls an adapter that was given no name
+PEFT_ADAPTER_NAME = "default"  # PEFT's name of an adapter without one
 PEFT_PREFIX = "base_model.model."  # what PEFT puts before the names of the base model
 
 
@@ -75,8 +75,8 @@ def soft_prompt_to_tokens(trained: PreTrainedModel, tokenizer: PreTrainedTokeniz
     model, tokenizer = copy.deepcopy(trained).cpu(), copy.deepcopy(tokenizer)
     soft = model.get_input_embeddings()
     assert isinstance(soft, SoftPrompt)
-    wanted, first = soft.prompt.detach(), len(tokenizer)
-    words = [f"<|soft_prompt_{place}|>" for place in range(len(wanted))]
+    vectors, first = soft.prompt.detach(), len(tokenizer)
+    words = [f"<|soft_prompt_{place}|>" for place in range(len(vectors))]
     tokenizer.add_special_tokens({"additional_special_tokens": words}, replace_extra_special_tokens=False)
     model.set_input_embeddings(soft.base)
     untie_output_head(model)
@@ -84,10 +84,10 @@ def soft_prompt_to_tokens(trained: PreTrainedModel, tokenizer: PreTrainedTokeniz
     table, head = model.get_input_embeddings(), model.get_output_embeddings()
     assert isinstance(table, nn.Embedding) and isinstance(head, nn.Linear)
     ids = torch.arange(first, first + len(words))
-    table.weight[ids] = wanted
-    scale = table(ids) / wanted  # some families multiply what they look up
-    table.weight[ids] = wanted / torch.where(scale.isfinite(), scale, torch.ones_like(scale))
-    if not torch.allclose(table(ids), wanted, rtol=1e-5, atol=1e-7):
+    table.weight[ids] = vectors
+    scale = table(ids) / vectors  # some families multiply what they look up
+    table.weight[ids] = vectors / torch.where(scale.isfinite(), scale, torch.ones_like(scale))
+    if not torch.allclose(table(ids), vectors, rtol=1e-5, atol=1e-7):
         raise TuneLabError("the soft prompt cannot be written as embeddings of this model; export/ is not written")
     head.weight[ids] = 0
     model.generation_config.suppress_tokens = ids.tolist()
@@ -115,14 +115,14 @@ def write_peft_adapter(adapter: AdaptedModel, plain: PreTrainedModel, folder: Pa
     Returns:
         Whether there was anything to write: `head` and `top_layers` have no layout in PEFT.
     """
-    found = (
+    exported = (
         soft_prompt_state(adapter)
         if find_soft_prompt(adapter.model) is not None
         else peft_adapter_state(adapter, plain)
     )
-    if found is None:
+    if exported is None:
         return False
-    config, state = found
+    config, state = exported
     config.base_model_name_or_path = base
     config.inference_mode = True
     if isinstance(getattr(config, "target_modules", None), set):

@@ -14,12 +14,12 @@ EMBEDDING_PREFIXES = ("embed", "wte", "wpe", "project_in")  # how the parts of n
 
 @dataclass(frozen=True)
 class ParameterDepths:
-    """How high each parameter stands.
+    """The depth of each parameter in the network.
 
     Attributes:
         of: By parameter name: 0 embeddings; 1 to `layers` the layers, lowest first; `layers` + 1 what follows them
             (the last norm); `layers` + 2 the head.
-        layers: How many layers there are; 0 where no stack of them was found.
+        layers: The number of layers; 0 without a stack of layers.
     """
 
     of: Mapping[str, int]
@@ -37,7 +37,7 @@ class ParameterDepths:
 
 
 def parameter_depths(model: PreTrainedModel) -> ParameterDepths:
-    """Read off a model, adapters included, how high each of its parameters stands."""
+    """The depth of each parameter of a model, adapters included."""
     stack, layers = layer_stack(model)
     body = f"{model.base_model_prefix}."
 
@@ -54,20 +54,20 @@ def parameter_depths(model: PreTrainedModel) -> ParameterDepths:
 
 def layer_stack(model: PreTrainedModel) -> tuple[str, int]:
     """Name and length of the list of layers: the outermost one that is as long as the architecture says."""
-    wanted = getattr(model.config.get_text_config(), "num_hidden_layers", None)
-    found = [
+    layers = getattr(model.config.get_text_config(), "num_hidden_layers", None)
+    stacks = [
         (name, len(module))
         for name, module in model.named_modules()
-        if isinstance(module, nn.ModuleList) and len(module) == wanted
+        if isinstance(module, nn.ModuleList) and len(module) == layers
     ]
-    return min(found, key=lambda entry: len(entry[0]), default=("", 0))
+    return min(stacks, key=lambda entry: len(entry[0]), default=("", 0))
 
 
 def freeze_parameters(model: PreTrainedModel, patterns: Sequence[str]) -> None:
-    """Keep the parameters as they are whose name holds one of `patterns`; what else learns is left alone.
+    """Freeze the parameters whose name contains one of `patterns`.
 
     Raises:
-        ConfigError: If a pattern meets no parameter, or nothing is left to train.
+        ConfigError: If a pattern matches no parameter, or nothing is left to train.
     """
     names = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
     if lost := unmatched_patterns(names, patterns):
@@ -80,18 +80,18 @@ def freeze_parameters(model: PreTrainedModel, patterns: Sequence[str]) -> None:
 
 
 def train_only(model: PreTrainedModel, learns: Callable[[str], bool]) -> None:
-    """Let those parameters learn whose name `learns` accepts, and no others."""
+    """Train the parameters whose name `learns` accepts; freeze all others."""
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(learns(name))
 
 
 def unmatched_patterns(names: Sequence[str], patterns: Sequence[str]) -> list[str]:
-    """The patterns that are part of no name."""
+    """The patterns that no name contains."""
     return [pattern for pattern in patterns if not any(pattern in name for name in names)]
 
 
 def no_match_message(names: Sequence[str]) -> str:
-    """What a pattern could have met."""
+    """The end of a message about a pattern that matches nothing: names that it could match."""
     return f"no trained parameter has that in its name; there is {', '.join(names[:6])}, ..."
 
 
@@ -111,14 +111,14 @@ def trainable_state(module: nn.Module, state: Mapping[str, Any]) -> dict[str, An
 
 
 def load_trainable_state(module: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Load a state that may lack frozen parameters, and nothing else.
+    """Load a state that may lack frozen parameters, but no trained one.
 
     Raises:
         RuntimeError: If something that learns is missing, or the state holds what the module does not know.
     """
-    found = nn.Module.load_state_dict(module, state, strict=False)
-    wanted = trainable_state(module, dict.fromkeys(found.missing_keys))
-    faults = [f"missing: {key}" for key in wanted] + [f"unknown: {key}" for key in found.unexpected_keys]
+    result = nn.Module.load_state_dict(module, state, strict=False)
+    missing = trainable_state(module, dict.fromkeys(result.missing_keys))
+    faults = [f"missing: {key}" for key in missing] + [f"unknown: {key}" for key in result.unexpected_keys]
     if faults:
         more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
         raise RuntimeError(f"the weights belong to another model or adapter; {', '.join(faults[:3])}{more}")

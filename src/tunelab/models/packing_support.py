@@ -64,7 +64,7 @@ def enable_packing(
         model: A causal language model; its attention is set, its weights stay.
         packing: True demands packed rows, False forbids them, "auto" takes them where nothing is lost by it.
         attention: The attention the user named, or "auto".
-        kernels: What `fast_kernels` found.
+        kernels: Those of `fast_kernels`.
         at_work: Within this block the model is where it trains, in the precision it trains in.
         loops: Whether going from document to document costs little.  A GPU would wait for each of them.
 
@@ -108,13 +108,13 @@ def candidate_kernels(
     """Attentions to try for packed rows, in order.
 
     A dense mask over a whole row costs more than pads would, and so do hundreds of small products on a GPU: those are
-    used only where packed rows are asked for.
+    used only with packing=true.
     """
     if packing is False:
         return []
     if attention == "auto":
-        asked = packing is True
-        return [*kernels, *([DOCUMENT_KERNEL] if loops or asked else []), *([own] if asked else [])]
+        forced = packing is True
+        return [*kernels, *([DOCUMENT_KERNEL] if loops or forced else []), *([own] if forced else [])]
     return [attention] if packing is True or attention in (FLASH_KERNEL, VARLEN_KERNEL) else []
 
 
@@ -174,8 +174,8 @@ def supports_packing(model: PreTrainedModel, attention: str) -> bool:
     def logits(documents: Sequence[list[int]], attention: str) -> Tensor:
         set_attention(model, attention)
         row = pack_examples([Example(ids, [IGNORE] * len(ids), 0, 0) for ids in documents])
-        found: Tensor = model(**causal_inputs(micro_to_device(row, model.device))).logits
-        return found
+        logits: Tensor = model(**causal_inputs(micro_to_device(row, model.device))).logits
+        return logits
 
     def alone() -> Tensor:
         return torch.cat([logits([ids], before) for ids in (FIRST_DOCUMENT, SECOND_DOCUMENT)], 1)
@@ -229,19 +229,19 @@ def set_attention(model: PreTrainedModel, attention: str) -> None:
 def narrowed_windows(model: PreTrainedModel, widest: int = 4) -> Iterator[None]:
     """Within this block no position looks back further than `widest` tokens, where the model has windows at all."""
     owners = [vars(owner) for owner in (model.config, model.config.get_text_config(), *model.modules())]
-    found = [
+    limits = [
         (owner, name, owner[name])
         for owner in owners
         for name in WINDOW_ATTRIBUTES
         if isinstance(owner.get(name), int) and owner[name] > widest
     ]
-    largest = max((value for *_, value in found), default=widest)
-    for owner, name, value in found:
+    largest = max((value for *_, value in limits), default=widest)
+    for owner, name, value in limits:
         owner[name] = max(1, value * widest // largest)  # in proportion: some layers keep half of what the config says
     try:
         yield
     finally:
-        for owner, name, value in found:
+        for owner, name, value in limits:
             owner[name] = value
 
 

@@ -57,14 +57,14 @@ def add_soft_prompt(model: PreTrainedModel, length: int) -> None:
 
 def find_soft_prompt(model: PreTrainedModel) -> SoftPrompt | None:
     """The soft prompt of a model, if it has one."""
-    found = model.get_input_embeddings()
-    return found if isinstance(found, SoftPrompt) else None
+    embeddings = model.get_input_embeddings()
+    return embeddings if isinstance(embeddings, SoftPrompt) else None
 
 
 def soft_prompt_ids(model: PreTrainedModel) -> list[int]:
     """The ids that stand before every text; none without a soft prompt."""
-    found = find_soft_prompt(model)
-    return found.ids if found else []
+    prompt = find_soft_prompt(model)
+    return prompt.ids if prompt else []
 
 
 def prepend_soft_prompt(examples: Sequence[Example], ids: Sequence[int]) -> Sequence[Example]:

@@ -127,11 +127,11 @@ def causal_inputs(micro: MicroBatch) -> dict[str, Any]:
     """Keyword arguments of a causal model.  No attention mask: pads are on the right, where no real token looks,
     and an all-ones mask would make transformers forget the document bounds.
     """
-    found: dict[str, Any] = {"input_ids": micro.ids, "use_cache": False}
+    inputs: dict[str, Any] = {"input_ids": micro.ids, "use_cache": False}
     if micro.document_starts is None:
-        return found
+        return inputs
     bounds, longest = micro.document_starts.int(), int(micro.lengths.max())
-    return found | {
+    return inputs | {
         "position_ids": micro.positions,
         "cu_seq_lens_q": bounds,
         "cu_seq_lens_k": bounds,

@@ -35,8 +35,8 @@ class LBFGS(TorchLBFGS):
         tolerance_grad: float = 1e-7,
         tolerance_change: float = 1e-9,
     ) -> None:
-        given = list(params)
-        groups = given if isinstance(given[0], dict) else [{"params": given}]
+        entries = list(params)
+        groups = entries if isinstance(entries[0], dict) else [{"params": entries}]
         self.decays: list[tuple[Parameter, float]] = [
             (weight, cast(float, group.get("weight_decay", 0))) for group in groups for weight in group["params"]
         ]

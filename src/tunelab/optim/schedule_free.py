@@ -107,9 +107,9 @@ class ScheduleFreeAdamW(Optimizer):
     def show_averages(self) -> None:
         """Put x into the parameters; y is kept bit by bit, since computing it back would round."""
         if not self.kept:
-            found = list(self.averages())
-            self.kept = [(weight, weight.detach().clone()) for weight, _ in found]
-            for weight, average in found:
+            averages = list(self.averages())
+            self.kept = [(weight, weight.detach().clone()) for weight, _ in averages]
+            for weight, average in averages:
                 weight.copy_(average)
 
     @torch.no_grad()

@@ -138,10 +138,10 @@ def checkpoint_weights(
         weights: Of a model, by name; they share their memory with its parameters.
         averages: Which of the two.
     """
-    wanted = {
+    values = {
         weight.data_ptr(): value
         for optimizer in optimizers
         if isinstance(optimizer, WeightAverager)
         for weight, value in (optimizer.averages() if averages else optimizer.trained())
     }
-    return {name: wanted.get(weight.data_ptr(), weight) for name, weight in weights.items()}
+    return {name: values.get(weight.data_ptr(), weight) for name, weight in weights.items()}

@@ -12,15 +12,12 @@ from tunelab.models.architecture import dropout_rates
 from tunelab.models.freezing import parameter_depths
 from tunelab.regularization.noise import stacked_layers
 from tunelab.regularization.penalties import LinearWeight, trainable_linear_weights
-from tunelab.tasks.base import Task
 
 
-def mixout_weights(task: Task, model: PreTrainedModel) -> list[LinearWeight]:
+def mixout_weights(model: PreTrainedModel, head: str) -> list[LinearWeight]:
     """The linear layers that have a pretrained state to fall back to: a new head has none."""
     high = parameter_depths(model)
-    return [
-        layer for layer in trainable_linear_weights(model) if task.head == "causal" or high.of[layer.name] != high.head
-    ]
+    return [layer for layer in trainable_linear_weights(model) if head == "causal" or high.of[layer.name] != high.head]
 
 
 def has_random_forward(model: PreTrainedModel, wanted: RegularizationConfig) -> bool:
@@ -30,7 +27,7 @@ def has_random_forward(model: PreTrainedModel, wanted: RegularizationConfig) -> 
     return layers or any(noise)
 
 
-def check_model_support(task: Task, model: PreTrainedModel, wanted: RegularizationConfig) -> None:
+def check_model_support(model: PreTrainedModel, wanted: RegularizationConfig, *, head: str) -> None:
     """Stop a run whose model gives a method nothing to work on.
 
     Raises:
@@ -47,7 +44,7 @@ def check_model_support(task: Task, model: PreTrainedModel, wanted: Regularizati
             f"regularization.stochastic_depth={wanted.stochastic_depth:g}: no stack of layers was found in this "
             f"{family} model; take regularization=dropout"
         )
-    if wanted.mixout and not mixout_weights(task, model):
+    if wanted.mixout and not mixout_weights(model, head):
         faults.append(
             f"regularization.mixout={wanted.mixout:g} swaps weights of linear layers, and none below a new head learns "
             "here; take adapter=full or adapter=lora"

@@ -10,7 +10,7 @@ Dropout is a matter of the architecture: `models/architecture.py`.
 Shape letters: S sequences, B rows (B = S, or 1 where documents lie end to end), T tokens, H hidden.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -22,7 +22,6 @@ from transformers import PreTrainedModel
 from tunelab.data.examples import MicroBatch
 from tunelab.models.freezing import layer_stack
 from tunelab.regularization.penalties import LinearWeight
-from tunelab.tasks.base import Task
 
 
 def broadcast_per_sequence(values: Tensor, micro: MicroBatch) -> Tensor:
@@ -58,7 +57,7 @@ def noisy_embeddings(model: PreTrainedModel, alpha: float, micro: MicroBatch) ->
 
 
 def stacked_layers(model: PreTrainedModel) -> list[nn.Module]:
-    """The layers of a model, lowest first; none where they cannot be told apart."""
+    """The layers of a model, lowest first; none without a stack of layers."""
     name, _ = layer_stack(model)
     return list(model.get_submodule(name).children()) if name else []
 
@@ -116,20 +115,26 @@ class Mixout(nn.Module):
     """Passes micro-batches through a model whose linear layers are mixed; the model itself keeps its weights.
 
     Args:
-        task: Knows how a micro-batch passes through.
-        model: What is trained; as it is now it counts as pretrained.
+        logits: The logits of a model for a micro-batch, as the task computes them.
+        model: The trained model; its weights now are the pretrained ones.
         layers: The linear layers to mix.
         probability: That an entry is swapped.
     """
 
-    def __init__(self, task: Task, model: PreTrainedModel, layers: Iterable[LinearWeight], probability: float) -> None:
+    def __init__(
+        self,
+        logits: Callable[[PreTrainedModel, MicroBatch], Tensor],
+        model: PreTrainedModel,
+        layers: Iterable[LinearWeight],
+        probability: float,
+    ) -> None:
         super().__init__()
-        self.model, self.task, self.layers, self.probability = model, task, list(layers), probability
+        self.model, self.model_logits, self.layers, self.probability = model, logits, list(layers), probability
         self.pretrained = [layer.weight.detach().clone() for layer in self.layers]
 
     def forward(self, micro: MicroBatch) -> Tensor:
         """Logits of a micro-batch with the weights that stand in the model."""
-        return self.task.logits(self.model, micro)
+        return self.model_logits(self.model, micro)
 
     def logits(self, micro: MicroBatch) -> Tensor:
         """Logits of a micro-batch with freshly mixed weights."""

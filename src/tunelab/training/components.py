@@ -212,7 +212,7 @@ def build_module(prepared: RunComponents, model: PreTrainedModel) -> FineTuner:
     # counted here: asking Lightning's trainer would load the data before a resumed run has restored its place in it
     total = count_planned_steps(settings, prepared.epoch_rows)
     regularization = RegularizationConfig.of(settings.regularization)
-    check_model_support(prepared.task, model, regularization)
+    check_model_support(model, regularization, head=prepared.task.head)
     regularizer = Regularizer(model, regularization, total)
     return FineTuner(
         model,

@@ -30,7 +30,9 @@ class TrainingLoss:
 
     def __init__(self, task: Task, model: PreTrainedModel, config: RegularizationConfig = NO_REGULARIZATION) -> None:
         self.task, self.model, self.config = task, model, config
-        self.mixout = Mixout(task, model, mixout_weights(task, model), config.mixout) if config.mixout else None
+        self.mixout = (
+            Mixout(task.logits, model, mixout_weights(model, task.head), config.mixout) if config.mixout else None
+        )
 
     def __call__(self, micro: MicroBatch) -> tuple[Tensor, Tensor]:
         """Logits of a micro-batch, and its loss summed, a float32 scalar with a graph."""
