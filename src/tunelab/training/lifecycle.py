@@ -112,7 +112,7 @@ def print_run_summary(prepared: RunComponents, folder: RunDirectory) -> None:
         "width": getattr(model.config, "hidden_size", None),
         "heads": getattr(model.config, "num_attention_heads", None),
         "vocabulary": model.config.get_text_config().vocab_size,
-        "rows": "end to end" if prepared.packed else "padded, sorted by length",
+        "rows": "packed" if prepared.packed else "padded, sorted by length",
     }
     settings = prepared.settings
     ways = describe_learning_rates(model, settings, count_planned_steps(settings, prepared.epoch_rows))

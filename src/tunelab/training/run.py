@@ -84,7 +84,7 @@ def fine_tune(
 
     Raises:
         ConfigError, DataError: If the settings or the data are at fault; nothing was trained.
-        Diverged: If training left the finite numbers.
+        Diverged: If the loss or a weight became NaN or Inf.
         SystemExit: 143 or 130 after a signal, with a `last.ckpt` to go on from.
     """
     started, meter = time.monotonic(), EnergyMeter().start()

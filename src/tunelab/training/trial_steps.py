@@ -137,7 +137,7 @@ def run_trial_steps(
         steps: What to train on; None takes the run's own order.
 
     Raises:
-        Diverged: If training left the finite numbers.
+        Diverged: If the loss or a weight became NaN or Inf.
     """
     trainer_block = {**prepared.settings.trainer, **QUIET_TRAINER, **SINGLE_DEVICE}
     settings = replace(prepared.settings, max_steps=count, max_epochs=-1, trainer=trainer_block)
