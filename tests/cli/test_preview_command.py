@@ -131,7 +131,7 @@ def test_a_page_runs_nothing_that_stands_in_the_data(tmp_path: Path, capsys: pyt
     assert "<script" not in page
     assert "<b>bad" not in page
     assert set(re.findall(r"</?([a-z0-9]+)", body)) <= set(
-        "head body h1 h2 h3 p div ul li table tr th td span b i em html".split()
+        "head body main header h1 h2 h3 p div ul li table thead tbody tr th td span b i em html".split()
     )
     assert not re.findall(r"<[^>]*\s(?:on\w+|src|href)=", body)
     assert "default-src 'none'" in page

@@ -14,7 +14,7 @@ from tunelab.report.render import render_markdown
 
 def grid(document: Document, name: str) -> Table:
     """A table by its name."""
-    return next(one for one in document.grids() if one.name == name)
+    return next(one for one in document.tables() if one.name == name)
 
 
 def settings(lr: float, seed: int = 0) -> dict[str, object]:

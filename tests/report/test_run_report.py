@@ -48,7 +48,7 @@ def told(document: Document) -> str:
 
 def grid(document: Document, name: str) -> Table:
     """A table."""
-    return next(found for found in document.grids() if found.name == name)
+    return next(found for found in document.tables() if found.name == name)
 
 
 def test_labels_get_classes_worst_errors_and_calibration(tmp_path: Path) -> None:
@@ -146,9 +146,9 @@ def test_every_table_is_a_file_and_every_drawing_too(tmp_path: Path) -> None:
 
     write_report(document, tmp_path / "out")
 
-    names = [one.name for one in [*document.grids(), *document.charts()]]
+    names = [one.name for one in [*document.tables(), *document.charts()]]
     assert len(set(names)) == len(names) - 1, "only the confusion is both a table and a drawing"
-    for one in document.grids():
+    for one in document.tables():
         rows = list(csv.reader((tmp_path / "out" / f"{one.name}.csv").open(encoding="utf-8")))
         assert len(rows) == len(one.rows) + 1
     text = (tmp_path / "out" / "report.md").read_text()

@@ -44,7 +44,7 @@ def section(document: Document, title: str) -> Section:
 
 def grid(document: Document, name: str) -> Table:
     """A table by its name."""
-    return next(one for one in document.grids() if one.name == name)
+    return next(one for one in document.tables() if one.name == name)
 
 
 def next_command(document: Document) -> list[str]:

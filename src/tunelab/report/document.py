@@ -47,16 +47,16 @@ class Chart:
     Attributes:
         name: Of its file beside the Markdown, without an ending.
         svg: The drawing.
-        words: What to read in it.
+        caption: What to read in it.
         title: What it shows, for readers without it.
-        wide: Whether it takes the whole width of the page.
+        full_width: Whether it takes the whole width of the page.
     """
 
     name: str
     svg: str
-    words: str = ""
+    caption: str = ""
     title: str = ""
-    wide: bool = False
+    full_width: bool = False
 
 
 @dataclass(frozen=True)
@@ -67,19 +67,19 @@ class Table:
         name: Of its file, without an ending.
         columns: What each column is.
         rows: Cells as values, not as text, so that they sort and count.
-        words: What the table holds.
-        most: Rows on the page; the file holds all.
-        keys: What belongs to each row in drawings, such as its trial; empty or as many as `rows`.
-        strong: Places of rows that stand out.
+        caption: What the table holds.
+        page_rows: Rows on the page; the file holds all.
+        row_keys: What belongs to each row in drawings, such as its trial; empty or as many as `rows`.
+        highlighted_rows: Places of rows that stand out.
     """
 
     name: str
     columns: Sequence[str]
     rows: Sequence[Sequence[CellValue]]
-    words: str = ""
-    most: int = 250
-    keys: Sequence[str] = ()
-    strong: frozenset[int] = field(default=frozenset())
+    caption: str = ""
+    page_rows: int = 250
+    row_keys: Sequence[str] = ()
+    highlighted_rows: frozenset[int] = field(default=frozenset())
 
     def __post_init__(self) -> None:
         if any(len(row) != len(self.columns) for row in self.rows):
@@ -91,7 +91,7 @@ class Command:
     """A command to paste, and what it does."""
 
     text: str
-    words: str = ""
+    description: str = ""
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class Example:
     """One record: a title, its parts by name, and whether it went well."""
 
     title: str
-    parts: Sequence[tuple[str, str]]
+    fields: Sequence[tuple[str, str]]
     tone: Tone = "plain"
 
 
@@ -108,8 +108,8 @@ class Examples:
     """Records to read."""
 
     name: str
-    samples: Sequence[Example]
-    words: str = ""
+    examples: Sequence[Example]
+    introduction: str = ""
 
 
 Block = Paragraph | BulletList | Cards | Chart | Table | Command | Examples
@@ -121,7 +121,7 @@ class Section:
 
     title: str
     blocks: Sequence[Block]
-    lead: str = ""
+    introduction: str = ""
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ class Document:
     subtitle: str
     sections: Sequence[Section]
 
-    def grids(self) -> list[Table]:
+    def tables(self) -> list[Table]:
         """Every table, in order."""
         return [block for section in self.sections for block in section.blocks if isinstance(block, Table)]
 

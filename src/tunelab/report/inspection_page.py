@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from tunelab.analysis.number_format import format_number
 from tunelab.report.charts.axes import ReferenceLine, Series
 from tunelab.report.charts.bars import Bars, bar_chart
-from tunelab.report.charts.chart_page import Figure, Heading, Paragraph, Section, Table, render_page
 from tunelab.report.charts.lines import line_chart
+from tunelab.report.document import Block, CellValue, Chart, Document, Paragraph, Section, Table
+from tunelab.report.render import render_html
 from tunelab.training.run_inspection import RunInspection
 
 MIB = 2**20
@@ -15,27 +16,34 @@ MIB = 2**20
 
 def inspection_page(title: str, found: RunInspection) -> str:
     """The whole page."""
-    sections: list[Section] = [
-        Paragraph(f"At the first weights: {found.verdict.word}. " + join_sentences(health_lines(found))),
-        Heading("Model"),
-        Table(("what", "value"), list(architecture_lines(found).items())),
-        Heading("Work"),
-        *(Paragraph(f"{what[:1].upper()}{what[1:]}: {words}.") for what, words in workload_lines(found).items()),
-        Heading("Learning rate"),
-        Figure(rate_chart(found), rate_text(found)),
-        Heading("Memory"),
-        Figure(memory_chart(found), join_sentences(memory_fit_lines(found))),
-        Table(("what", "size"), [(what, memory_size_text(size)) for what, size, _ in memory_lines(found)]),
-        Paragraph("; ".join(f"{what}: {why}" for what, _, why in memory_lines(found)) + "."),
-        Heading("Signals and gradients"),
-        Paragraph(
-            "Root mean square of what leaves each layer, and of the loss's gradient there, at the first weights. "
-            "A network learns best when neither changes its scale much from layer to layer (Glorot and Bengio, 2010)."
+    explanation = (
+        "Root mean square of what leaves each layer, and of the loss's gradient there, at the first weights. "
+        "A network learns best when neither changes its scale much from layer to layer (Glorot and Bengio, 2010)."
+    )
+    layer_columns = ("part", "parameters", "trainable", "signal", "share added", "gradient")
+    memory = memory_lines(found)
+    sections = [
+        Section("", [Paragraph(f"At the first weights: {found.verdict.word}. " + join_sentences(health_lines(found)))]),
+        Section("Model", [Table("model", ("what", "value"), list(architecture_lines(found).items()))]),
+        Section(
+            "Work",
+            [Paragraph(f"{what[:1].upper()}{what[1:]}: {words}.") for what, words in workload_lines(found).items()],
         ),
-        *signal_sections(found),
-        Table(("part", "parameters", "trainable", "signal", "share added", "gradient"), layer_rows(found)),
+        Section("Learning rate", [Chart("learning_rate", rate_chart(found), rate_text(found))]),
+        Section(
+            "Memory",
+            [
+                Chart("memory", memory_chart(found), join_sentences(memory_fit_lines(found))),
+                Table("memory", ("what", "size"), [(what, memory_size_text(size)) for what, size, _ in memory]),
+                Paragraph("; ".join(f"{what}: {why}" for what, _, why in memory) + "."),
+            ],
+        ),
+        Section(
+            "Signals and gradients",
+            [Paragraph(explanation), *signal_charts(found), Table("layers", layer_columns, layer_rows(found))],
+        ),
     ]
-    return render_page(title, sections)
+    return render_html(Document(title, "", sections), interactive=False)
 
 
 def join_sentences(lines: list[str]) -> str:
@@ -59,8 +67,8 @@ def memory_chart(found: RunInspection) -> str:
     return bar_chart(names, [Bars("MiB", sizes)], title="Memory on one device", value_label="MiB", level=True)
 
 
-def signal_sections(found: RunInspection) -> list[Section]:
-    """Signals up and gradients down, each along the depth; nothing where no layers were found."""
+def signal_charts(found: RunInspection) -> list[Block]:
+    """Signals up and gradients down, each along the depth; a sentence where the model has no stack of layers."""
     seen = found.signals
     if len(seen.names) < 2:
         return [Paragraph("No stack of layers was found in this model, so there is nothing to draw.")]
@@ -75,7 +83,8 @@ def signal_sections(found: RunInspection) -> list[Section]:
         ),
     ]
     return [
-        Figure(
+        Chart(
+            name,
             line_chart(
                 [Series(name, places, values, names=seen.names)],
                 title=title,
@@ -211,21 +220,17 @@ def health_lines(found: RunInspection) -> list[str]:
     return [*verdict.reasons, *([advice[verdict.word]] if verdict.word in advice else [])]
 
 
-def layer_rows(found: RunInspection) -> list[Sequence[str]]:
+def layer_rows(found: RunInspection) -> list[Sequence[CellValue]]:
     """A row per part: name, parameters, trainable, signal, change, gradient."""
-    signals = {name: place for place, name in enumerate(found.signals.names)}
-    rows: list[Sequence[str]] = []
+    signals = found.signals
+    places = {name: place for place, name in enumerate(signals.names)}
+    rows: list[Sequence[CellValue]] = []
     for part in found.parts:
-        place = signals.get(part.name)
-        seen = (
-            ("", "", "")
-            if place is None
-            else tuple(
-                format_number(values[place]) if values[place] == values[place] else "-"
-                for values in (found.signals.forward, found.signals.added, found.signals.backward)
-            )
-        )
-        rows.append((part.name, f"{part.parameters:,}", f"{part.trainable:,}", *seen))
+        place = places.get(part.name)
+        measures = [
+            None if place is None else each[place] for each in (signals.forward, signals.added, signals.backward)
+        ]
+        rows.append((part.name, part.parameters, part.trainable, *measures))
     return rows
 
 

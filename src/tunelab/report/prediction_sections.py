@@ -84,7 +84,9 @@ def confusion_blocks(labels: Sequence[str], counts: Sequence[Sequence[int]]) -> 
         said = f"Most often, {labels[real]} is taken for {labels[guess]} ({format_count(n, 'row')}, {share})."
     whole_rows: list[list[CellValue]] = [[labels[at], *counts[at]] for at in range(len(labels))]
     whole = Table("confusion", ["right", *labels], whole_rows, "Counts.")
-    mixed = Table("confused_pairs", ["right", "said", "rows", "share of right"], rows, said, most=LISTED_CONFUSIONS)
+    mixed = Table(
+        "confused_pairs", ["right", "said", "rows", "share of right"], rows, said, page_rows=LISTED_CONFUSIONS
+    )
     return [
         Chart("confusion", svg, words, "Confusion matrix"),
         mixed,

@@ -132,7 +132,7 @@ def ranking_section(study: StudyResults) -> Section:
     )
     columns = ["rank", "trial", study.score, "seeds", "low", "high", "p(best)", *names]
     keys = [str(point.numbers[0]) for point in study.points]
-    grid = Table("ranked", columns, rows, words, keys=keys, strong=frozenset({0} if rows else ()))
+    grid = Table("ranked", columns, rows, words, row_keys=keys, highlighted_rows=frozenset({0} if rows else ()))
     return Section("Ranked", [grid], "Rows within the noise of the first are as good as it, for all that is known.")
 
 
@@ -165,7 +165,9 @@ def trials_section(study: StudyResults) -> Section:
     ]
     columns = ["number", "name", "state", study.score, "seconds", "kind", "reason", *names]
     keys = [str(trial.number) for trial in study.trials]
-    return Section("Trials", [Table("trials", columns, rows, "Every trial in the order it was started.", keys=keys)])
+    return Section(
+        "Trials", [Table("trials", columns, rows, "Every trial in the order it was started.", row_keys=keys)]
+    )
 
 
 def history_section(study: StudyResults) -> list[Section]:

@@ -264,4 +264,6 @@ def settings_table(run: RunResults) -> Table:
         for name, value in flatten(run.config).items()
     ]
     strong = frozenset(place for place, row in enumerate(rows) if row[2])
-    return Table("settings", ["setting", "value", "command line"], rows, "Every setting of the run.", strong=strong)
+    return Table(
+        "settings", ["setting", "value", "command line"], rows, "Every setting of the run.", highlighted_rows=strong
+    )

@@ -16,9 +16,9 @@ from tunelab.analysis.setting_effect import (
     scores_by_value,
 )
 from tunelab.errors import ConfigError
-from tunelab.report.charts.chart_page import Figure, Paragraph, Table, render_page
+from tunelab.report.document import Block, CellValue, Chart, Document, Paragraph, Section, Table
 from tunelab.report.effect_chart import effect_chart
-from tunelab.report.render import write_report
+from tunelab.report.render import render_html, write_report
 from tunelab.report.study_reader import read_study_results
 from tunelab.report.study_report import build_study_report
 from tunelab.runs import console
@@ -92,17 +92,16 @@ def write_effect_plot(folder: StudyFolder, effect: EffectPlot, score: str, *, lo
     svg = effect_chart(effect.setting, score, arms, effect.group_by)
     complete = sum(trial["state"] == "complete" for trial in trials)
     title = f"What {effect.setting} does to {score}" + (f", by {effect.group_by}" if effect.group_by else "")
-    body = render_page(
-        title,
-        [
-            Paragraph(finding),
-            Figure(svg, "Mean over the seeds, their standard deviation as a band, and each seed as a point."),
-            effect_table(effect, score, arms),
-            Paragraph(f"{complete} of {len(trials)} trials came through. {command}", soft=True),
-        ],
-    )
+    caption = "Mean over the seeds, their standard deviation as a band, and each seed as a point."
+    blocks: list[Block] = [
+        Paragraph(finding),
+        Chart("effect", svg, caption),
+        effect_table(effect, score, arms),
+        Paragraph(f"{complete} of {len(trials)} trials came through. {command}", "soft"),
+    ]
     write_text(folder.root / "effect.svg", svg)
-    write_text(folder.root / "effect.html", body)
+    page = render_html(Document(title, "", [Section("", blocks)]), interactive=False)
+    write_text(folder.root / "effect.html", page)
     facts = {
         "of": effect.setting,
         "by": effect.group_by,
@@ -122,19 +121,19 @@ def write_effect_plot(folder: StudyFolder, effect: EffectPlot, score: str, *, lo
 def effect_table(effect: EffectPlot, score: str, arms: Mapping[Any, list[ValueScores]]) -> Table:
     """The numbers of the effect plot."""
     columns = [*([effect.group_by] if effect.group_by else []), effect.setting, score, "seeds", "lost", "beside"]
-    cells = [
+    cells: list[list[CellValue]] = [
         [
             *([format_setting_value(line)] if effect.group_by else []),
             format_setting_value(arm.value),
             format_mean(arm) if arm.scores else "-",
-            str(len(arm.scores)),
-            str(arm.lost),
+            len(arm.scores),
+            arm.lost,
             format_nuisances(arm),
         ]
         for line, each in arms.items()
         for arm in each
     ]
-    return Table(columns, cells)
+    return Table("effect", columns, cells)
 
 
 REPORT_JOB_TYPE = "study"  # the job type of the run that holds the report

@@ -16,9 +16,14 @@ LETTER_WIDTH = 0.58  # mean width of a letter as a share of its size, for the us
 INVALID_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")  # XML holds none of these
 
 
+def replace_invalid(text: str) -> str:
+    """Text without the characters that XML forbids."""
+    return INVALID_XML.sub("\ufffd", text)
+
+
 def escape_markup(text: str) -> str:
     """Text as it may stand in SVG and HTML, in elements and in quoted attributes."""
-    return escape(INVALID_XML.sub("\ufffd", text), quote=True)
+    return escape(replace_invalid(text), quote=True)
 
 
 def text_width(text: str, size: float = FONT_SIZE) -> float:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tunelab.report.charts.chart_page import Section
+from tunelab.report.document import Block
 
 
 @dataclass(frozen=True)
@@ -16,14 +16,14 @@ class FinderResult:
         value: What is suggested; None where nothing can be.
         said: The reasons, a sentence each.
         numbers: All that was measured, plain.
-        pictures: Sections of the page.
+        pictures: Charts and tables of the page.
     """
 
     setting: str
     value: float | int | None
     said: Sequence[str]
     numbers: Mapping[str, Any]
-    pictures: Sequence[Section]
+    pictures: Sequence[Block]
 
     @property
     def advice(self) -> str:

@@ -20,8 +20,8 @@ from tunelab.data.batching import longest_first, mix_seeds, shuffled_order, spli
 from tunelab.data.loader import BatchLoader
 from tunelab.models.unpadded_attention import micro_to_device
 from tunelab.report.charts.axes import ReferenceLine, Series
-from tunelab.report.charts.chart_page import Figure, Section, Table
 from tunelab.report.charts.lines import line_chart
+from tunelab.report.document import Block, Chart, Table
 from tunelab.training.components import RunComponents, build_datamodule, build_module, count_planned_steps
 from tunelab.training.device_placement import on_training_device
 from tunelab.training.finders.base import FinderResult
@@ -206,7 +206,7 @@ def batch_size_result(looks: Sequence[NoiseMeasurement], batch_size: int, rows: 
             for look in looks
         ]
     }
-    pictures: list[Section] = [progress_figure(looks, batch_size), noise_table(looks)]
+    pictures: list[Block] = [progress_figure(looks, batch_size), noise_table(looks)]
     return FinderResult("batch_size", value, said, numbers, pictures)
 
 
@@ -227,7 +227,7 @@ def nearest_power_of_two(scale: float) -> int:
     return int(2 ** max(0, round(torch.tensor(scale).log2().item())))
 
 
-def progress_figure(looks: Sequence[NoiseMeasurement], batch_size: int) -> Figure:
+def progress_figure(looks: Sequence[NoiseMeasurement], batch_size: int) -> Chart:
     """Progress of a step over its size."""
     sizes = [2**power for power in range(15)]
     known = [look for look in looks if look.found.signal > 0]
@@ -238,8 +238,10 @@ def progress_figure(looks: Sequence[NoiseMeasurement], batch_size: int) -> Figur
         series, title="Progress of a step", x_label="sequences in a step", y_label="share of a noiseless step",
         x_scale="log", marks=[ReferenceLine(batch_size, f"batch_size={batch_size}")],
     )  # fmt: skip
-    return Figure(
-        drawn, "Up to the noise scale, twice the sequences make nearly twice the progress; beyond, little more."
+    return Chart(
+        "progress",
+        drawn,
+        "Up to the noise scale, twice the sequences make nearly twice the progress; beyond, little more.",
     )
 
 
@@ -252,4 +254,4 @@ def noise_table(looks: Sequence[NoiseMeasurement]) -> Table:
         )
         for x in looks
     ]
-    return Table(head, rows)
+    return Table("noise", head, rows)

@@ -17,8 +17,8 @@ from tunelab.analysis.number_format import format_number
 from tunelab.data.examples import Batch
 from tunelab.errors import ConfigError, Diverged
 from tunelab.report.charts.axes import ReferenceLine, Series
-from tunelab.report.charts.chart_page import Figure, Section
 from tunelab.report.charts.lines import line_chart
+from tunelab.report.document import Chart
 from tunelab.training.components import RunComponents, build_module
 from tunelab.training.finders.base import FinderResult
 from tunelab.training.trial_steps import preserve_model, run_trial_steps
@@ -189,7 +189,7 @@ def lr_result(found: RangeTest, lr: float) -> FinderResult:
     return FinderResult("lr", best, said, numbers, [loss_figure(found, best)])
 
 
-def loss_figure(found: RangeTest, best: float | None) -> Section:
+def loss_figure(found: RangeTest, best: float | None) -> Chart:
     """The losses over the rates."""
     marks = [ReferenceLine(best, f"suggestion {best:.2g}")] if best is not None else []
     marks += [ReferenceLine(found.diverged, f"diverged at {found.diverged:.2g}")] if found.diverged is not None else []
@@ -202,4 +202,4 @@ def loss_figure(found: RangeTest, best: float | None) -> Section:
         x_scale="log",
         marks=marks,
     )
-    return Figure(drawn, "Each point is the loss before a step at that rate; steps follow each other.")
+    return Chart("losses", drawn, "Each point is the loss before a step at that rate; steps follow each other.")

@@ -11,8 +11,8 @@ from tunelab.data.examples import Batch
 from tunelab.data.loader import BatchLoader
 from tunelab.errors import ConfigError
 from tunelab.report.charts.axes import ReferenceLine, Series
-from tunelab.report.charts.chart_page import Figure, Table
 from tunelab.report.charts.lines import line_chart
+from tunelab.report.document import Chart, Table
 from tunelab.training.components import RunComponents, build_datamodule, build_module
 from tunelab.training.device_placement import select_training_device
 from tunelab.training.finders.base import FinderResult
@@ -143,7 +143,7 @@ def micro_tokens_result(
     return FinderResult("micro_tokens", value, said, numbers, [memory_figure(attempts, room), attempts_table(attempts)])
 
 
-def memory_figure(attempts: Sequence[MemoryAttempt], room: int | None) -> Figure:
+def memory_figure(attempts: Sequence[MemoryAttempt], room: int | None) -> Chart:
     """Memory over tokens."""
     known = sorted((a.tokens, a.memory / MIB) for a in attempts if a.memory is not None)
     marks = [] if room is None else [ReferenceLine(room / MIB, "room", axis="y")]
@@ -151,7 +151,7 @@ def memory_figure(attempts: Sequence[MemoryAttempt], room: int | None) -> Figure
     drawn = line_chart(
         [series], title="Memory of a step", x_label="tokens in one pass", y_label="MiB", y_scale="log", marks=marks
     )
-    return Figure(drawn, "What two steps took at most, beside what was in memory before.")
+    return Chart("memory", drawn, "What two steps took at most, beside what was in memory before.")
 
 
 def attempts_table(attempts: Sequence[MemoryAttempt]) -> Table:
@@ -159,7 +159,7 @@ def attempts_table(attempts: Sequence[MemoryAttempt]) -> Table:
     rows = [
         (str(a.rows), f"{a.tokens:,}", "does not fit" if a.memory is None else format_mib(a.memory)) for a in attempts
     ]
-    return Table(("longest rows", "tokens", "peak"), rows)
+    return Table("attempts", ("longest rows", "tokens", "peak"), rows)
 
 
 def format_mib(size: int) -> str:

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from tunelab.config.schema import RunConfig
 from tunelab.errors import ConfigError
-from tunelab.report.charts.chart_page import Heading, Paragraph, render_page
+from tunelab.report.document import Document, Paragraph, Section
+from tunelab.report.render import render_html
 from tunelab.runs import console
 from tunelab.runs.atomic_files import write_json, write_text
 from tunelab.runs.console import silence_libraries
@@ -48,9 +49,9 @@ def run_finder(settings: RunConfig, folder: Path) -> FinderResult:
 
 def finder_page(finding: FinderResult) -> str:
     """The whole page."""
-    said = [Paragraph(f"{as_sentence(line, finding.setting)}.") for line in finding.said]
-    head = Heading(f"Suggestion: {finding.advice or 'none'}")
-    return render_page(f"Finding {finding.setting}", [head, *said, *finding.pictures])
+    reasons = [Paragraph(f"{as_sentence(line, finding.setting)}.") for line in finding.said]
+    section = Section(f"Suggestion: {finding.advice or 'none'}", [*reasons, *finding.pictures])
+    return render_html(Document(f"Finding {finding.setting}", "", [section]), interactive=False)
 
 
 def as_sentence(line: str, setting: str) -> str:
