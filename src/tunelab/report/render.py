@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 
 from tunelab.report.charts.svg import CHART_CSS, replace_invalid
 from tunelab.report.document import (
@@ -140,17 +139,17 @@ def render_page(
         policy += f"; img-src data:; script-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
     return environment.get_template(template).render(
         title=title,
-        policy=Markup(policy),
-        style=Markup((TEMPLATES / "style.css").read_text(encoding="utf-8") + CHART_CSS),
-        script=Markup(script),
+        policy=policy,
+        style=(TEMPLATES / "style.css").read_text(encoding="utf-8") + CHART_CSS,
+        script=script,
         interactive=interactive,
         **context,
     )
 
 
-def drawing_html(chart: Chart) -> Markup:
+def drawing_html(chart: Chart) -> str:
     """The drawing without its style, which the page has once."""
-    return Markup(chart.svg.replace(f"<style>{CHART_CSS}</style>", ""))
+    return chart.svg.replace(f"<style>{CHART_CSS}</style>", "")
 
 
 def chart_runs(blocks: Sequence[Block]) -> Iterator[tuple[bool, list[Block]]]:
