@@ -33,13 +33,13 @@ def test_a_curve_is_judged_by_its_shape(costs: list[float], losses: list[float],
     lower = diagnose_curve(STEPS, costs, STEPS, losses, lower=True)
     higher = diagnose_curve(STEPS, [-cost for cost in costs], STEPS, losses, lower=False)
 
-    assert lower.kind == higher.kind == kind
+    assert lower.shape == higher.shape == kind
 
 
 def test_noise_alone_is_no_over_fitting() -> None:
     dice = np.random.default_rng(1)
     kinds = [
-        diagnose_curve(STEPS, (1 + dice.normal(0, 0.1, 12)).tolist(), STEPS, STEPS[::-1], lower=True).kind
+        diagnose_curve(STEPS, (1 + dice.normal(0, 0.1, 12)).tolist(), STEPS, STEPS[::-1], lower=True).shape
         for _ in range(50)
     ]
 
@@ -49,9 +49,9 @@ def test_noise_alone_is_no_over_fitting() -> None:
 def test_a_score_that_left_the_finite_numbers_is_told() -> None:
     found = diagnose_curve([1, 2, 3], [1.0, math.nan, 0.5], lower=True, name="val/loss")
 
-    assert found.kind == "unknown"
+    assert found.shape == "unknown"
     assert "val/loss was not finite at 1 of 3" in found.verdicts[0][1]
 
 
 def test_two_validations_make_no_curve() -> None:
-    assert diagnose_curve([1, 2], [1.0, 0.5], lower=True).kind == "unknown"
+    assert diagnose_curve([1, 2], [1.0, 0.5], lower=True).shape == "unknown"

@@ -44,7 +44,7 @@ def trials_of(values: Sequence[tuple[Any, float | None]], name: str = "lr") -> l
 
 def spread(count: int = 16) -> list[float]:
     """Rates over the whole range, evenly by their logarithm."""
-    return [RATE.at((at + 0.5) / count) for at in range(count)]
+    return [RATE.from_unit((at + 0.5) / count) for at in range(count)]
 
 
 def test_a_best_in_the_middle_is_at_no_border_and_one_at_the_end_is() -> None:
@@ -78,7 +78,7 @@ def test_the_first_and_last_of_listed_values_are_borders() -> None:
     (step,) = suggest_next_space(
         [listed], found, find_boundary_hits([listed], found), [], weight={}, explained=0.0, legal={}
     )
-    assert step.new is not None and step.new.values == (2, 4, 8, 16)
+    assert step.new_setting is not None and step.new_setting.values == (2, 4, 8, 16)
 
 
 def test_runs_that_break_next_to_the_best_are_a_cliff_and_far_ones_are_not() -> None:
@@ -87,7 +87,7 @@ def test_runs_that_break_next_to_the_best_are_a_cliff_and_far_ones_are_not() -> 
 
     (cliff,) = find_failure_limits([RATE], trials_of(close), lower=True)
 
-    assert (cliff.side, cliff.limit, cliff.broken) == ("above", 5e-4, 2)
+    assert (cliff.side, cliff.limit, cliff.failures) == ("above", 5e-4, 2)
     assert find_failure_limits([RATE], trials_of(far), lower=True) == []
     assert find_failure_limits([RATE], trials_of(close[:4]), lower=True) == [], "one broken run may be bad luck"
 
@@ -99,10 +99,10 @@ def test_a_border_moves_by_its_own_width_and_stops_where_what_is_legal_ends() ->
     (free,) = suggest_next_space([RATE], rising, at, [], weight={}, explained=0.0, legal={})
     (bound,) = suggest_next_space([RATE], rising, at, [], weight={}, explained=0.0, legal={"lr": (0.0, 1e-3)})
 
-    assert free.kind == "widen" and free.new is not None
-    assert free.new.high > 1e-2 and free.new.low < max(spread()) < free.new.high
-    assert math.log10(free.new.high / free.new.low) == pytest.approx(2.0, abs=0.1)
-    assert bound.kind == "bound" and bound.new == RATE
+    assert free.action == "widen" and free.new_setting is not None
+    assert free.new_setting.high > 1e-2 and free.new_setting.low < max(spread()) < free.new_setting.high
+    assert math.log10(free.new_setting.high / free.new_setting.low) == pytest.approx(2.0, abs=0.1)
+    assert bound.action == "bound" and bound.new_setting == RATE
 
 
 def test_a_border_with_a_cliff_behind_it_does_not_move() -> None:
@@ -114,7 +114,7 @@ def test_a_border_with_a_cliff_behind_it_does_not_move() -> None:
         [RATE], found, find_boundary_hits([RATE], found), wall, weight={}, explained=0.0, legal={}
     )
 
-    assert wall and step.kind != "widen"
+    assert wall and step.action != "widen"
 
 
 def test_isolation_takes_the_best_over_the_others() -> None:
@@ -150,7 +150,7 @@ def searched(made: ModuleType, settings: Sequence[Setting], many: int, dice: ran
     for at in range(many):
         params: dict[str, Any] = {}
         for one in settings:
-            value = one.at(dice.random())
+            value = one.from_unit(dice.random())
             params[one.name] = round(value) if one.integer else value
         losses = made.curve(params, seed + at)
         whole = len(losses) == made.EPOCHS
@@ -195,7 +195,9 @@ def test_following_the_advice_twice_reaches_a_better_optimum_than_staying(made: 
                 weight=weight, explained=fitted.explained, legal={"dropout": (0.0, 0.99), "warmup": (0.0, 0.5)},
             )  # fmt: skip
             settings = [
-                step.new if step.new else Setting(step.setting.name, float(str(step.value)), float(str(step.value)))
+                step.new_setting
+                if step.new_setting
+                else Setting(step.setting.name, float(str(step.value)), float(str(step.value)))
                 for step in steps
             ]
         followed.append(made.final(min(best, key=lambda point: point.cost).params))
@@ -211,4 +213,4 @@ def test_the_best_of_a_coarse_list_gets_a_finer_one() -> None:
 
     (step,) = suggest_next_space([listed], found, [], [], weight={}, explained=0.0, legal={})
 
-    assert step.new is not None and step.new.values == (0.00032, 1e-3, 0.0032)
+    assert step.new_setting is not None and step.new_setting.values == (0.00032, 1e-3, 0.0032)

@@ -44,26 +44,26 @@ def test_predictions_are_those_of_scikit_learn_for_the_same_kernel() -> None:
     ours = fit_surrogate(input_columns(ABC, rows), rows, costs)
     kernel = ConstantKernel(ours.scale) * RBF(ours.lengths) + WhiteKernel(ours.scale * (ours.noise + 1e-8))
     theirs = GaussianProcessRegressor(kernel, optimizer=None)
-    theirs.fit(ours.known, (np.array(costs) - ours.centre) / ours.spread)
-    places = ours.columns.draws(20, 5)
+    theirs.fit(ours.inputs, (np.array(costs) - ours.mean) / ours.std)
+    places = ours.input_columns.sample(20, 5)
 
     mean, spread = theirs.predict(places, return_std=True)
 
-    assert ours.predict(places) == pytest.approx(ours.centre + ours.spread * mean, abs=1e-7)
-    of_one, sure = ours.mean_of(places[:1])
+    assert ours.predict(places) == pytest.approx(ours.mean + ours.std * mean, abs=1e-7)
+    of_one, sure = ours.mean_and_std(places[:1])
     noiseless = math.sqrt(spread[0] ** 2 - ours.scale * (ours.noise + 1e-8))
     assert of_one == pytest.approx(float(ours.predict(places[:1])[0]))
-    assert sure == pytest.approx(ours.spread * noiseless, rel=1e-5)
+    assert sure == pytest.approx(ours.std * noiseless, rel=1e-5)
 
 
 def test_the_fit_is_at_least_as_likely_as_scikit_learns() -> None:
     rows, costs = drawn(30, noise=0.1)
     ours = fit_surrogate(input_columns(ABC, rows), rows, costs)
-    wanted = (np.array(costs) - ours.centre) / ours.spread
+    wanted = (np.array(costs) - ours.mean) / ours.std
     kernel = ConstantKernel(ours.scale, (1e-3, 1e3)) * RBF(ours.lengths, (0.05, 30.0)) + WhiteKernel(
         ours.scale * ours.noise, (1e-6, 10.0)
     )
-    theirs = GaussianProcessRegressor(kernel, n_restarts_optimizer=0).fit(ours.known, wanted)
+    theirs = GaussianProcessRegressor(kernel, n_restarts_optimizer=0).fit(ours.inputs, wanted)
 
     start = theirs.log_marginal_likelihood(theirs.kernel.theta)
     assert start > theirs.log_marginal_likelihood_value_ - 1.0, "only the mild prior on lengths holds it back"
@@ -72,13 +72,13 @@ def test_the_fit_is_at_least_as_likely_as_scikit_learns() -> None:
 def test_what_it_explains_is_the_leave_one_out_error_worked_out_one_by_one() -> None:
     rows, costs = drawn(20, noise=0.2)
     ours = fit_surrogate(input_columns(ABC, rows), rows, costs)
-    wanted = (np.array(costs) - ours.centre) / ours.spread
+    wanted = (np.array(costs) - ours.mean) / ours.std
     kernel = ConstantKernel(ours.scale) * RBF(ours.lengths) + WhiteKernel(ours.scale * (ours.noise + 1e-8))
     misses = []
     for at in range(len(rows)):
         rest = [place for place in range(len(rows)) if place != at]
-        model = GaussianProcessRegressor(kernel, optimizer=None).fit(ours.known[rest], wanted[rest])
-        misses.append(wanted[at] - model.predict(ours.known[[at]])[0])
+        model = GaussianProcessRegressor(kernel, optimizer=None).fit(ours.inputs[rest], wanted[rest])
+        misses.append(wanted[at] - model.predict(ours.inputs[[at]])[0])
 
     assert ours.explained == pytest.approx(1 - np.mean(np.square(misses)), abs=1e-6)
 
@@ -90,12 +90,12 @@ def test_shares_of_the_variance_are_those_of_calculus(surface: Surrogate) -> Non
 
     found = variance_shares(surface, draws=8192)
 
-    assert found.alone == pytest.approx((parts["a"] / whole, parts["b"] / whole, 0.0), abs=0.03)
+    assert found.first_order == pytest.approx((parts["a"] / whole, parts["b"] / whole, 0.0), abs=0.03)
     assert found.total == pytest.approx(
         ((parts["a"] + parts["ab"]) / whole, (parts["b"] + parts["ab"]) / whole, 0.0), abs=0.03
     )
-    assert found.pairs[0, 1] == pytest.approx(parts["ab"] / whole, abs=0.03)
-    assert all(found.pairs[pair] < 0.02 for pair in combinations(range(3), 2) if pair != (0, 1))
+    assert found.second_order[0, 1] == pytest.approx(parts["ab"] / whole, abs=0.03)
+    assert all(found.second_order[pair] < 0.02 for pair in combinations(range(3), 2) if pair != (0, 1))
 
 
 def test_the_order_of_importance_is_that_of_optunas_fanova(surface: Surrogate) -> None:
@@ -107,7 +107,7 @@ def test_the_order_of_importance_is_that_of_optunas_fanova(surface: Surrogate) -
 
     theirs = optuna.importance.get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=0))
 
-    found = variance_shares(surface).alone
+    found = variance_shares(surface).first_order
     assert list(theirs) == ["b", "a", "c"]
     assert found[1] > found[0] > found[2]
     assert found[1] / sum(found) == pytest.approx(theirs["b"], abs=0.15)
@@ -133,8 +133,8 @@ def test_values_without_an_order_and_settings_that_are_absent_have_a_place() -> 
     surface = fit_surrogate(input_columns(settings, rows), rows, costs)
     _, means, _ = partial_dependence(surface, 0)
 
-    assert surface.columns.labels[0] == ("adamw", "sgd")
-    assert "(absent)" in surface.columns.labels[1]
+    assert surface.input_columns.labels[0] == ("adamw", "sgd")
+    assert "(absent)" in surface.input_columns.labels[1]
     assert means[1] - means[0] > 0.3
 
 

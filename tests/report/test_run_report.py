@@ -65,7 +65,12 @@ def test_answers_are_shown_before_and_after_training(tmp_path: Path) -> None:
     document = report(answered_run(tmp_path / "run"))
 
     answers = next(b for s in document.sections for b in s.blocks if isinstance(b, Examples) and b.name == "answers")
-    assert [name for name, _ in answers.examples[0].fields] == ["question", "wanted", "before training", "after training"]
+    assert [name for name, _ in answers.examples[0].fields] == [
+        "question",
+        "wanted",
+        "before training",
+        "after training",
+    ]
     assert {sample.tone for sample in answers.examples} == {"good", "bad"}, "right and wrong ones"
     assert "Training took test exact_match from 0 to 0.6667." in told(document)
 

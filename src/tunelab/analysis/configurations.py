@@ -55,12 +55,12 @@ class Configuration:
     Attributes:
         params: Its settings, without the seed.
         costs: One for each seed; lower is better, whichever way the score goes.
-        numbers: Of its trials.
+        trial_numbers: Of its trials.
     """
 
     params: Mapping[str, Any]
     costs: tuple[float, ...]
-    numbers: tuple[int, ...]
+    trial_numbers: tuple[int, ...]
 
     @property
     def cost(self) -> float:
@@ -117,8 +117,8 @@ class Setting:
         log: Whether the logarithm is the axis.
         integer: Whether only whole numbers make sense.
         values: Single values that were listed, in their order; empty of a range.
-        texts: How each value stands on a command line; as many as `values`.
-        declared: Whether the ends were asked for, rather than seen in what was tried.
+        override_texts: How each value stands on a command line; as many as `values`.
+        from_search_space: Whether the ends were asked for, rather than seen in what was tried.
     """
 
     name: str
@@ -127,8 +127,8 @@ class Setting:
     log: bool = False
     integer: bool = False
     values: tuple[Any, ...] = ()
-    texts: tuple[str, ...] = ()
-    declared: bool = True
+    override_texts: tuple[str, ...] = ()
+    from_search_space: bool = True
 
     @property
     def numeric(self) -> bool:
@@ -136,18 +136,18 @@ class Setting:
         return not math.isnan(self.low)
 
     @property
-    def range(self) -> bool:
+    def is_range(self) -> bool:
         """Whether any number between the ends may be tried."""
         return not self.values
 
-    def unit(self, value: float) -> float:
+    def to_unit(self, value: float) -> float:
         """Where a number stands: 0 at the lower end, 1 at the upper."""
         if self.high <= self.low:
             return 0.5
         low, high, here = map(math.log, (self.low, self.high, value)) if self.log else (self.low, self.high, value)
         return (here - low) / (high - low)
 
-    def at(self, unit: float) -> float:
+    def from_unit(self, unit: float) -> float:
         """The number that stands there; the other way round of `unit`."""
         if self.log:
             return math.exp(math.log(self.low) + unit * (math.log(self.high) - math.log(self.low)))
@@ -168,7 +168,9 @@ def setting_from_values(
     pairs: dict[str, tuple[Any, str]] = {repr(value): (value, text) for value, text in zip(given, words, strict=True)}
     if not pairs or not all(is_number(value) for value, _ in pairs.values()):
         kept = list(pairs.values())
-        return Setting(name, values=tuple(v for v, _ in kept), texts=tuple(t for _, t in kept), declared=declared)
+        return Setting(
+            name, values=tuple(v for v, _ in kept), override_texts=tuple(t for _, t in kept), from_search_space=declared
+        )
     kept = sorted(pairs.values(), key=lambda pair: float(pair[0]))
     low, high = float(kept[0][0]), float(kept[-1][0])
     return Setting(
@@ -178,8 +180,8 @@ def setting_from_values(
         log=low > 0 and high / low >= LOG_AXIS_FROM_RATIO,
         integer=all(float(value).is_integer() and isinstance(value, int) for value, _ in kept),
         values=tuple(value for value, _ in kept),
-        texts=tuple(text for _, text in kept),
-        declared=declared,
+        override_texts=tuple(text for _, text in kept),
+        from_search_space=declared,
     )
 
 
@@ -188,7 +190,7 @@ def setting_from_trials(name: str, tried: Sequence[Any]) -> Setting:
     found = setting_from_values(name, tried, declared=False)
     if not found.numeric or len(found.values) <= 10:
         return found
-    return Setting(name, found.low, found.high, found.log, found.integer, declared=False)
+    return Setting(name, found.low, found.high, found.log, found.integer, from_search_space=False)
 
 
 def setting_from_search_json(name: str, block: Mapping[str, Any]) -> Setting:

@@ -38,9 +38,11 @@ def non_finite_steps(run: RunSignals) -> Iterator[Finding]:
 
 def vanishing_gradients(run: RunSignals) -> Iterator[Finding]:
     """Layers that next to no gradient reaches."""
-    norms = {part: median(found) for part, found in run.layers("grad_norm").items() if len(found) >= MIN_LAYER_POINTS}
+    norms = {
+        part: median(found) for part, found in run.layer_values("grad_norm").items() if len(found) >= MIN_LAYER_POINTS
+    }
     most = max(norms.values(), default=0.0)
-    if not most or run.setting("adapter.unfreeze_every") or run.setting("adapter.unfreeze_at"):
+    if not most or run.config_value("adapter.unfreeze_every") or run.config_value("adapter.unfreeze_at"):
         return  # those held back have no gradient on purpose
     faint = {part: norm / most for part, norm in norms.items() if part.isdigit() and norm < VANISHING_RATIO * most}
     if faint:
@@ -64,7 +66,7 @@ def exploding_gradients(run: RunSignals) -> Iterator[Finding]:
     whole = run.values("train/grad_norm")
     if len(whole) < MIN_LAYER_POINTS or median(whole) <= EXPLODING_NORM:
         return
-    norms = {part: median(found) for part, found in run.layers("grad_norm").items() if found}
+    norms = {part: median(found) for part, found in run.layer_values("grad_norm").items() if found}
     where = f", most of it in {layer_name(max(norms, key=lambda part: norms[part]))}" if norms else ""
     says = f"the gradient norm is {median(whole):.3g}{where}; clipping leaves its direction only"
     cure = "a smaller model.initial_std, normalisation, a lower lr with a longer scheduler.warmup"
@@ -74,7 +76,9 @@ def exploding_gradients(run: RunSignals) -> Iterator[Finding]:
 def dead_units(run: RunSignals) -> Iterator[Finding]:
     """Layers most of whose units no token switches on any more."""
     shares = {
-        part: min(found[-3:]) for part, found in run.layers("dead_units").items() if len(found) >= MIN_LAYER_POINTS
+        part: min(found[-3:])
+        for part, found in run.layer_values("dead_units").items()
+        if len(found) >= MIN_LAYER_POINTS
     }
     worst = max(shares, key=lambda part: shares[part], default=None)
     if worst is not None and shares[worst] > DEAD_SHARE:
@@ -123,7 +127,7 @@ def learning_rate_too_high(run: RunSignals) -> Iterator[Finding]:
         says = f"the training loss fell from {first:.3g} to {best:.3g} and came back to {last:.3g}"
         yield Finding("rate_too_high", says, "share of the gain that was lost again", back, LOST_GAIN_SHARE, cure)
     elif moves and (move := max(moves)) > (
-        far := LARGE_UPDATE if run.setting("adapter.kind") in WHOLE_MODEL_KINDS else LARGE_ADAPTER_UPDATE
+        far := LARGE_UPDATE if run.config_value("adapter.kind") in WHOLE_MODEL_KINDS else LARGE_ADAPTER_UPDATE
     ):
         says = f"a single step changed the weights by {move:.0%} of their size, where 0.1 % is usual"
         yield Finding("rate_too_high", says, "largest train/update_ratio", move, far, cure)
@@ -148,7 +152,7 @@ def learning_rate_too_low(run: RunSignals) -> Iterator[Finding]:
 def under_trained(run: RunSignals) -> Iterator[Finding]:
     """The validation loss was still falling fast when training ended."""
     found, losses = run.values("val/loss"), run.values("train/loss")
-    if not run.over or len(found) < 2 or not losses:
+    if not run.finished or len(found) < 2 or not losses:
         return
     newest = found[-1 - max(1, len(found) // 5)] - found[-1]
     gained = max(losses[0], found[0]) - found[-1]
@@ -163,7 +167,7 @@ def under_trained(run: RunSignals) -> Iterator[Finding]:
 def warm_up_unfinished(run: RunSignals) -> Iterator[Finding]:
     """The rate was still rising when training ended."""
     rates = run.values("train/lr")
-    if not run.over or len(rates) < MIN_CURVE_POINTS:
+    if not run.finished or len(rates) < MIN_CURVE_POINTS:
         return
     rising = sum(later > earlier for earlier, later in pairwise(rates)) / (len(rates) - 1)
     if rising == 1.0:
@@ -247,7 +251,7 @@ def majority_class(run: RunSignals) -> Iterator[Finding]:
         "raise or lower lr tenfold, data.class_weights=balanced, more epochs; check that data.text is the right "
         "column and that data.label can be told from it"
     )
-    if run.setting("data.multilabel"):
+    if run.config_value("data.multilabel"):
         if len(recall) >= 2 and max(recall[-2:]) == 0:
             says = "no label is right for any text: macro recall is 0"
             tried = f"{cure}; or a lower data.threshold"
@@ -289,7 +293,11 @@ MEMORY_GROWTH_MB = 256.0  # growth that is worth a word
 def imbalanced_classes(run: RunSignals) -> Iterator[Finding]:
     """Some labels are far rarer than others, the loss does nothing about it, and they are found less often."""
     counts = run.data.get("labels", {}).get("train", {})
-    if len(counts) < 2 or run.setting("data.multilabel") or run.setting("data.class_weights") not in (None, "none"):
+    if (
+        len(counts) < 2
+        or run.config_value("data.multilabel")
+        or run.config_value("data.class_weights") not in (None, "none")
+    ):
         return
     recall, right = run.values("val/recall"), run.values("val/accuracy")
     if recall and right and recall[-1] > EVEN_RECALL_RATIO * right[-1]:

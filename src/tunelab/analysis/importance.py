@@ -38,21 +38,21 @@ class VarianceShares:
     """Shares of the variance, between 0 and 1.
 
     Attributes:
-        alone: What each setting explains by itself.
+        first_order: What each setting explains by itself.
         total: What would be left unexplained without it: alone and with others.
-        pairs: What two explain together beyond both alone, by their places.
+        second_order: What two explain together beyond both alone, by their places.
     """
 
-    alone: tuple[float, ...]
+    first_order: tuple[float, ...]
     total: tuple[float, ...]
-    pairs: dict[tuple[int, int], float]
+    second_order: dict[tuple[int, int], float]
 
 
 def variance_shares(surface: Surrogate, *, draws: int = SOBOL_DRAWS, seed: int = 0) -> VarianceShares:
     """The shares of a surface over its whole space."""
-    columns = surface.columns
-    first, second = columns.draws(draws, seed), columns.draws(draws, seed + 1)
-    owner, many = np.array(columns.owner), len(columns.settings)
+    columns = surface.input_columns
+    first, second = columns.sample(draws, seed), columns.sample(draws, seed + 1)
+    owner, many = np.array(columns.setting_of_column), len(columns.settings)
     at_first, at_second = surface.predict(first), surface.predict(second)
     centre = float(np.concatenate([at_first, at_second]).mean())
     at_first, at_second = at_first - centre, at_second - centre
@@ -89,8 +89,8 @@ def partial_dependence(
     Returns:
         Places in [0, 1] of a number, or the number of each value; mean costs; standard deviations of those means.
     """
-    columns = surface.columns
-    base, owner, labels = columns.draws(draws, 7), np.array(columns.owner), columns.labels[at]
+    columns = surface.input_columns
+    base, owner, labels = columns.sample(draws, 7), np.array(columns.setting_of_column), columns.labels[at]
     own = np.flatnonzero(owner == at)
     places: FloatArray = np.arange(len(labels), dtype=np.float64) if labels else np.linspace(0.0, 1.0, steps)
     means, spreads = [], []
@@ -101,7 +101,7 @@ def partial_dependence(
             given[:, own[int(place)]] = CATEGORY_DISTANCE
         else:
             given[:, own] = place
-        mean, spread = surface.mean_of(given)
+        mean, spread = surface.mean_and_std(given)
         means.append(mean)
         spreads.append(spread)
     return places, np.array(means), np.array(spreads)
@@ -136,7 +136,7 @@ def ped_anova_importance(
 
 def to_distribution(setting: Setting, values: Sequence[Any]) -> BaseDistribution:
     """The axis as Optuna describes it, wide enough for what was tried."""
-    if not setting.numeric or not all(map(is_number, values)) or (not setting.range and not setting.log):
+    if not setting.numeric or not all(map(is_number, values)) or (not setting.is_range and not setting.log):
         return CategoricalDistribution(list(dict.fromkeys(values)))
     low, high = min(setting.low, *values), max(setting.high, *values)
     if setting.integer:
@@ -189,7 +189,7 @@ def isolate_setting(setting: Setting, found: Sequence[Configuration], *, seed: i
         elif listed:
             groups[float(value)].append(point)
         else:
-            groups[float(min(many - 1, max(0, int(setting.unit(float(value)) * many))))].append(point)
+            groups[float(min(many - 1, max(0, int(setting.to_unit(float(value)) * many))))].append(point)
     dice = np.random.default_rng(seed)
     out = []
     for key in sorted(groups):
@@ -202,7 +202,7 @@ def isolate_setting(setting: Setting, found: Sequence[Configuration], *, seed: i
         if not setting.numeric or not is_number(value) or listed:
             label, place = format_value(value), float(value) if setting.numeric and is_number(value) else key
         else:
-            ends = setting.at(key / many), setting.at((key + 1) / many)
-            label, place = f"{ends[0]:.3g} to {ends[1]:.3g}", setting.at((key + 0.5) / many)
+            ends = setting.from_unit(key / many), setting.from_unit((key + 1) / many)
+            label, place = f"{ends[0]:.3g} to {ends[1]:.3g}", setting.from_unit((key + 0.5) / many)
         out.append(ValueRange(label, place, float(costs.min()), float(low), float(high), len(inside), best))
     return out

@@ -21,13 +21,13 @@ class CurveDiagnosis:
     """What a curve says.
 
     Attributes:
-        kind: `over-fitted`, `worsened`, `improving`, `settled`, `early` (best in the first tenth), `never better` or
+        shape: `over-fitted`, `worsened`, `improving`, `settled`, `early` (best in the first tenth), `never better` or
             `unknown`.
         noise: Standard deviation of a validation around the trend; nan where too few.
         verdicts: Sentences, each with its tone.
     """
 
-    kind: str
+    shape: str
     noise: float
     verdicts: tuple[tuple[VerdictTone, str], ...]
 

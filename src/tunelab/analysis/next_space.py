@@ -43,14 +43,14 @@ class FailureLimit:
         side: Where they break: above or below the value.
         limit: No run survived beyond it.
         value: What the best configuration has.
-        broken: How many runs broke beyond it.
+        failures: How many runs broke beyond it.
     """
 
     setting: Setting
     side: str
     limit: float
     value: float
-    broken: int
+    failures: int
 
 
 def find_boundary_hits(settings: Sequence[Setting], found: Sequence[Configuration]) -> list[BoundaryHit]:
@@ -68,12 +68,12 @@ def find_boundary_hits(settings: Sequence[Setting], found: Sequence[Configuratio
         if not setting.numeric or not held or held[0] is not ranked[0] or setting.high <= setting.low:
             continue
         value = float(held[0].params[setting.name])
-        if not setting.range:
+        if not setting.is_range:
             side = "low" if value <= setting.low else "high" if value >= setting.high else ""
         else:
-            here = setting.unit(value)
+            here = setting.to_unit(value)
             top = median(
-                setting.unit(float(p.params[setting.name])) for p in held[: max(3, round(len(held) * TOP_SHARE))]
+                setting.to_unit(float(p.params[setting.name])) for p in held[: max(3, round(len(held) * TOP_SHARE))]
             )
             side = "low" if crowds_boundary(here, top) else "high" if crowds_boundary(1 - here, 1 - top) else ""
         if side:
@@ -110,7 +110,7 @@ def find_failure_limits(settings: Sequence[Setting], trials: Sequence[Trial], *,
             beyond = [value for value in fallen if (value > limit if side == "above" else value < limit)]
             if len(beyond) < 2:
                 continue
-            gap = abs(setting.unit(limit) - setting.unit(here))
+            gap = abs(setting.to_unit(limit) - setting.to_unit(here))
             if (gap * decades_spanned(setting) if setting.log else gap) <= CLOSE_TO_FAILURE:
                 out.append(FailureLimit(setting, side, limit, here, len(beyond)))
     return out
@@ -135,17 +135,17 @@ class SettingChange:
 
     Attributes:
         setting: As it was.
-        new: As it should be; None fixes it.
+        new_setting: As it should be; None fixes it.
         value: What it is at the best configuration.
-        why: In a sentence.
-        kind: `widen`, `narrow`, `keep`, `fix` or `bound` (at a border of what is legal).
+        reason: In a sentence.
+        action: `widen`, `narrow`, `keep`, `fix` or `bound` (at a border of what is legal).
     """
 
     setting: Setting
-    new: Setting | None
+    new_setting: Setting | None
     value: object
-    why: str
-    kind: str
+    reason: str
+    action: str
 
 
 def suggest_next_space(
@@ -184,7 +184,7 @@ def suggest_next_space(
         elif may_fix and setting.numeric and weight.get(name, 1.0) < NEGLIGIBLE_IMPORTANCE:
             why = f"its importance is {100 * weight[name]:.2g} %; trials are better spent on others"
             steps.append(SettingChange(setting, None, value, why, "fix"))
-        elif len(ranked) >= MIN_CONFIGURATIONS and setting.numeric and setting.range and is_number(value):
+        elif len(ranked) >= MIN_CONFIGURATIONS and setting.numeric and setting.is_range and is_number(value):
             steps.append(narrow_range(setting, float(str(value)), good))
         elif setting.numeric and not side and is_number(value) and value in setting.values[1:-1]:
             steps.append(refine_values(setting, value))
@@ -195,11 +195,11 @@ def suggest_next_space(
 
 def widen_range(setting: Setting, side: str, value: float, legal: tuple[float, float] | None) -> SettingChange:
     """The range moved beyond the border, as wide as before, with the best value a quarter from its other end."""
-    if not setting.range:
+    if not setting.is_range:
         return extend_values(setting, side, value, legal)
-    here = setting.unit(value)
+    here = setting.to_unit(value)
     units = (here - 0.75, here + 0.25) if side == "low" else (here - 0.25, here + 0.75)
-    low, high = (setting.at(unit) for unit in units)
+    low, high = (setting.from_unit(unit) for unit in units)
     least, most = legal or (-math.inf, math.inf)
     if setting.low >= 0 and not setting.log:
         least = max(least, 0.0)  # what starts at or above 0 is hardly meant to go below
@@ -234,7 +234,7 @@ def extend_values(setting: Setting, side: str, value: float, legal: tuple[float,
         )
     values = sorted([*setting.values[:2], *kept] if side == "low" else [*setting.values[-2:], *kept])
     texts = tuple(repr(v) for v in values)
-    new = replace(setting, low=float(values[0]), high=float(values[-1]), values=tuple(values), texts=texts)
+    new = replace(setting, low=float(values[0]), high=float(values[-1]), values=tuple(values), override_texts=texts)
     which = "lowest" if side == "low" else "highest"
     why = f"the best ({format_value(value)}) is the {which} value tried: a better one may lie beyond"
     return SettingChange(setting, new, value, why, "widen")
@@ -249,22 +249,22 @@ def refine_values(setting: Setting, value: object) -> SettingChange:
     values = tuple(v for v in (kept[0], value, kept[1]) if v == value or v not in setting.values)
     if len(values) < 2:
         return SettingChange(setting, setting, value, "nothing lies between the best and its neighbours", "keep")
-    texts = tuple(setting.texts[at] if v == value else repr(v) for v in values)
+    texts = tuple(setting.override_texts[at] if v == value else repr(v) for v in values)
     ends = float(str(values[0])), float(str(values[-1]))
-    new = replace(setting, low=ends[0], high=ends[1], values=values, texts=texts)
+    new = replace(setting, low=ends[0], high=ends[1], values=values, override_texts=texts)
     return SettingChange(setting, new, value, "the best lies between others: look closer around it", "narrow")
 
 
 def narrow_range(setting: Setting, value: float, good: Sequence[Configuration]) -> SettingChange:
     """The range of the good configurations, with the best inside."""
-    units = [setting.unit(float(p.params[setting.name])) for p in good if is_number(p.params.get(setting.name))]
-    here = setting.unit(value)
+    units = [setting.to_unit(float(p.params[setting.name])) for p in good if is_number(p.params.get(setting.name))]
+    here = setting.to_unit(value)
     low, *_, high = quantiles([*units, here], n=10, method="inclusive") if len(units) > 1 else (0.0, 1.0)
     low, high = min(low, here) - 0.08, max(high, here) + 0.08
     if high - low < MIN_KEPT_RANGE:
         low, high = (low + high - MIN_KEPT_RANGE) / 2, (low + high + MIN_KEPT_RANGE) / 2
     low, high = max(0.0, low), min(1.0, high)
-    ends = setting.at(low), setting.at(high)
+    ends = setting.from_unit(low), setting.from_unit(high)
     whole = (
         (math.floor(ends[0]), math.ceil(ends[1])) if setting.integer else (round_bound(ends[0]), round_bound(ends[1]))
     )

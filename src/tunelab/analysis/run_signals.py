@@ -52,7 +52,7 @@ class RunSignals:
     monitor: str = "val/loss"
 
     @property
-    def over(self) -> bool:
+    def finished(self) -> bool:
         """Whether training went to its end, so that its last value is its result."""
         return self.status == "finished"
 
@@ -64,7 +64,7 @@ class RunSignals:
         """The same without their steps."""
         return [value for _, value in self.points(name)]
 
-    def layers(self, figure: str) -> dict[str, list[float]]:
+    def layer_values(self, figure: str) -> dict[str, list[float]]:
         """The values of a figure that each part of the network has, by part, from the bottom up."""
         names = dict.fromkeys(name for row in self.curves for name in row)
         parts = [name.split("/")[1] for name in names if name.startswith("layers/") and name.endswith(f"/{figure}")]
@@ -74,7 +74,7 @@ class RunSignals:
         """The epoch of a step, counted from 1."""
         return next((int(row["epoch"]) + 1 for row in self.curves if int(row["step"]) == step and "epoch" in row), 0)
 
-    def setting(self, name: str) -> Any:
+    def config_value(self, name: str) -> Any:
         """A setting by its dotted name; None where there is no such setting."""
         found: Any = self.settings
         for key in name.split("."):

@@ -35,11 +35,11 @@ class InputColumns:
     labels: tuple[tuple[str, ...], ...]
 
     @property
-    def owner(self) -> list[int]:
+    def setting_of_column(self) -> list[int]:
         """Which setting each column belongs to."""
         return [at for at, labels in enumerate(self.labels) for _ in range(max(1, len(labels)))]
 
-    def row(self, params: Mapping[str, Any]) -> list[float]:
+    def encode_row(self, params: Mapping[str, Any]) -> list[float]:
         """One configuration."""
         found: list[float] = []
         for setting, labels in zip(self.settings, self.labels, strict=True):
@@ -47,14 +47,16 @@ class InputColumns:
             if labels:
                 found += [CATEGORY_DISTANCE * (str(value) == label) for label in labels]
             else:
-                found.append(setting.unit(float(value)))
+                found.append(setting.to_unit(float(value)))
         return found
 
-    def table(self, rows: Sequence[Mapping[str, Any]]) -> FloatArray:
+    def encode(self, rows: Sequence[Mapping[str, Any]]) -> FloatArray:
         """Configurations, (N, columns)."""
-        return np.array([self.row(params) for params in rows], dtype=np.float64).reshape(len(rows), len(self.owner))
+        return np.array([self.encode_row(params) for params in rows], dtype=np.float64).reshape(
+            len(rows), len(self.setting_of_column)
+        )
 
-    def draws(self, many: int, seed: int = 0) -> FloatArray:
+    def sample(self, many: int, seed: int = 0) -> FloatArray:
         """Configurations drawn evenly over the space, (many, columns): each setting by itself."""
         dice = np.random.default_rng(seed)
         columns: list[FloatArray] = []
@@ -81,8 +83,8 @@ class Surrogate:
     """A fitted process.
 
     Attributes:
-        columns: How settings become numbers.
-        known: Places of the trials, (N, columns).
+        input_columns: How settings become numbers.
+        inputs: Places of the trials, (N, columns).
         centre, spread: By which costs were standardised.
         lengths: Of each column.
         noise: Variance of the noise, relative to the signal's.
@@ -92,10 +94,10 @@ class Surrogate:
         explained: Share of the variance that leave-one-out predictions explain; below 0 is worse than the mean.
     """
 
-    columns: InputColumns
-    known: FloatArray
-    centre: float
-    spread: float
+    input_columns: InputColumns
+    inputs: FloatArray
+    mean: float
+    std: float
     lengths: FloatArray
     noise: float
     weights: FloatArray
@@ -105,16 +107,16 @@ class Surrogate:
 
     def predict(self, places: FloatArray) -> FloatArray:
         """Mean cost at places, (M, columns) to (M,)."""
-        cross = rbf_kernel(places, self.known, self.lengths)
-        return np.asarray(self.centre + self.spread * (cross @ self.weights), dtype=np.float64)
+        cross = rbf_kernel(places, self.inputs, self.lengths)
+        return np.asarray(self.mean + self.std * (cross @ self.weights), dtype=np.float64)
 
-    def mean_of(self, places: FloatArray) -> tuple[float, float]:
+    def mean_and_std(self, places: FloatArray) -> tuple[float, float]:
         """Mean cost over places and the standard deviation of that mean: what the process does not know of it."""
-        cross = rbf_kernel(places, self.known, self.lengths).mean(axis=0)
+        cross = rbf_kernel(places, self.inputs, self.lengths).mean(axis=0)
         solved = solve_triangular(self.factor, cross, lower=True)
         own = float(rbf_kernel(places, places, self.lengths).mean()) - float(solved @ solved)
-        middle = self.centre + self.spread * float(cross @ self.weights)
-        return middle, self.spread * math.sqrt(max(0.0, self.scale * own))
+        middle = self.mean + self.std * float(cross @ self.weights)
+        return middle, self.std * math.sqrt(max(0.0, self.scale * own))
 
 
 def rbf_kernel(one: FloatArray, other: FloatArray, lengths: FloatArray) -> FloatArray:
@@ -134,8 +136,8 @@ def fit_surrogate(columns: InputColumns, rows: Sequence[Mapping[str, Any]], cost
     rows, values = rows[::every], clip_outliers(np.asarray(costs, dtype=np.float64))[::every]
     if len(values) < 4 or not values.std() > 0:
         raise ValueError("a surface needs four trials of different scores")
-    known, centre, spread = columns.table(rows), float(values.mean()), float(values.std())
-    wanted, owner = (values - centre) / spread, np.array(columns.owner)
+    known, centre, spread = columns.encode(rows), float(values.mean()), float(values.std())
+    wanted, owner = (values - centre) / spread, np.array(columns.setting_of_column)
     squares = np.stack(
         [
             ((known[:, None, owner == at] - known[None, :, owner == at]) ** 2).sum(-1)

@@ -36,4 +36,4 @@ def compose_report(paths: Sequence[Path]) -> Document:
     if len(runs_read) == 2:
         return build_run_comparison(*runs_read)
     found = runs_as_study(runs_read)
-    return build_study_report(found, compare_with_best(runs_read, found.best.numbers[0]) if found.best else ())
+    return build_study_report(found, compare_with_best(runs_read, found.best.trial_numbers[0]) if found.best else ())

@@ -18,7 +18,7 @@ def answers_section(run: RunResults) -> list[Section]:
     rows = [row for row in run.predictions if isinstance(row.get("reference"), str)]
     if not rows:
         return []
-    before = {row["row"]: row for row in run.base}
+    before = {row["row"]: row for row in run.base_predictions}
     lead = "Answers of the test split, spread over what there is"
     note = (
         "; before training and after."
@@ -135,7 +135,7 @@ def worst_errors_section(run: RunResults) -> list[Section]:
     )
     if not rows:
         return []
-    before = {row["row"]: row for row in run.base}
+    before = {row["row"]: row for row in run.base_predictions}
     wrong = [row for row in rows if row.get("exact_match") != 1]
     found: list[Block] = [
         Examples("worst", [answer_example(row, before.get(row["row"])) for row in wrong[:ERRORS_TO_READ]])

@@ -37,61 +37,63 @@ class ImportanceAnalysis:
         """Those with two values or more among what came through."""
         return [
             one
-            for one in self.study.settings
-            if len({repr(point.params.get(one.name)) for point in self.study.points}) > 1
+            for one in self.study.varied_settings
+            if len({repr(point.params.get(one.name)) for point in self.study.configurations}) > 1
         ]
 
     @cached_property
-    def surface(self) -> Surrogate | None:
+    def surrogate(self) -> Surrogate | None:
         """The surface through the trials; None where there are too few."""
-        rows = [point.params for point in self.study.points]
+        rows = [point.params for point in self.study.configurations]
         if not self.settings or len(rows) < max(6, len(self.settings) + 3):
             return None
         try:
-            return fit_surrogate(input_columns(self.settings, rows), rows, [point.cost for point in self.study.points])
+            return fit_surrogate(
+                input_columns(self.settings, rows), rows, [point.cost for point in self.study.configurations]
+            )
         except ValueError:
             return None
 
     @cached_property
-    def shares(self) -> VarianceShares | None:
+    def variance_shares(self) -> VarianceShares | None:
         """Shares of the variance."""
-        return variance_shares(self.surface) if self.surface else None
+        return variance_shares(self.surrogate) if self.surrogate else None
 
     @cached_property
-    def top(self) -> dict[str, float]:
+    def ped_anova(self) -> dict[str, float]:
         """Importance for being among the best; empty of too few."""
         return ped_anova_importance(
-            [one for one in self.settings if one.name not in self.study.conditional], self.study.points
+            [one for one in self.settings if one.name not in self.study.conditional], self.study.configurations
         )
 
     @property
-    def total(self) -> dict[str, float]:
+    def total_shares(self) -> dict[str, float]:
         """What each setting has a part in."""
-        found = self.shares.total if self.shares else ()
+        found = self.variance_shares.total if self.variance_shares else ()
         return {one.name: share for one, share in zip(self.settings, found, strict=False)}
 
     @property
-    def weight(self) -> dict[str, float]:
+    def larger_importance(self) -> dict[str, float]:
         """The larger of both importances: a setting that matters by either is worth trials."""
-        return {name: max(share, self.top.get(name, 0.0)) for name, share in self.total.items()}
+        return {name: max(share, self.ped_anova.get(name, 0.0)) for name, share in self.total_shares.items()}
 
     @property
-    def explained(self) -> float:
+    def explained_variance(self) -> float:
         """How far the surface is to be trusted; below 0 not at all."""
-        return self.surface.explained if self.surface else -math.inf
+        return self.surrogate.explained if self.surrogate else -math.inf
 
 
 def effects_section(found: ImportanceAnalysis) -> list[Section]:
     """The effect of each setting: its values at their best, and on average."""
     study, blocks = found.study, list[Block]()
-    if len(study.points) < 3 or not found.settings:
+    if len(study.configurations) < 3 or not found.settings:
         return []
-    order = sorted(range(len(found.settings)), key=lambda at: -found.total.get(found.settings[at].name, 0.0))
+    order = sorted(range(len(found.settings)), key=lambda at: -found.total_shares.get(found.settings[at].name, 0.0))
     for at in order[:CHARTED_SETTINGS]:
         setting = found.settings[at]
-        blocks.append(isolation_chart(study, setting, isolate_setting(setting, study.points)))
-        if found.surface is not None and found.explained > 0:
-            blocks.append(partial_dependence_chart(study, setting, at, found.surface))
+        blocks.append(isolation_chart(study, setting, isolate_setting(setting, study.configurations)))
+        if found.surrogate is not None and found.explained_variance > 0:
+            blocks.append(partial_dependence_chart(study, setting, at, found.surrogate))
     blocks.append(effects_table(study, found.settings))
     lead = (
         "At their best: at each value all other settings stand where they did best, and the band is where that best "
@@ -111,16 +113,16 @@ def isolation_chart(study: StudyResults, setting: Setting, stretches: list[Value
     """The isolation plot."""
     title = f"{setting.name}: each value at its best"
     best = min(stretches, key=lambda one: one.best)
-    words = f"Best at {best.label}, {study.score} {format_cell(study.value(best.best))}"
-    apart = [one for one in stretches if is_clearly_worse(one, best, study.noise)]
+    words = f"Best at {best.label}, {study.score} {format_cell(study.cost_to_score(best.best))}"
+    apart = [one for one in stretches if is_clearly_worse(one, best, study.seed_noise)]
     words += (
         f"; clearly worse at {', '.join(one.label for one in apart[:4])}."
         if apart
         else "; no other value is clearly worse."
     )
-    low = [min(study.value(one.low), study.value(one.high)) for one in stretches]
-    high = [max(study.value(one.low), study.value(one.high)) for one in stretches]
-    values = [study.value(one.best) for one in stretches]
+    low = [min(study.cost_to_score(one.low), study.cost_to_score(one.high)) for one in stretches]
+    high = [max(study.cost_to_score(one.low), study.cost_to_score(one.high)) for one in stretches]
+    values = [study.cost_to_score(one.best) for one in stretches]
     name = f"effect_{file_slug(setting.name)}"
     if not setting.numeric or any(one.place >= 1e6 for one in stretches):
         rows: list[str] = [one.label for one in stretches]
@@ -136,7 +138,7 @@ def isolation_chart(study: StudyResults, setting: Setting, stretches: list[Value
         values,
         low,
         high,
-        names=[f"{one.label}, {format_count(one.count, 'configuration')}" for one in stretches],
+        tooltip_names=[f"{one.label}, {format_count(one.count, 'configuration')}" for one in stretches],
     )
     svg = line_chart(
         [series], title=title, x_label=setting.name, y_label=study.score, x_scale="log" if setting.log else "linear"
@@ -148,7 +150,7 @@ def partial_dependence_chart(study: StudyResults, setting: Setting, at: int, sur
     """The partial dependence."""
     title = f"{setting.name}: on average over the others"
     places, means, spreads = partial_dependence(surface, at)
-    values = [study.value(float(mean)) for mean in means]
+    values = [study.cost_to_score(float(mean)) for mean in means]
     halves = [1.96 * float(spread) for spread in spreads]
     low, high = (
         [v - h for v, h in zip(values, halves, strict=True)],
@@ -159,7 +161,7 @@ def partial_dependence_chart(study: StudyResults, setting: Setting, at: int, sur
         "Band: 95 % of what the fitted surface does not know. "
         f"It explains {format_percent(max(0.0, surface.explained))} of the variance of trials it was not shown."
     )
-    labels = surface.columns.labels[at]
+    labels = surface.input_columns.labels[at]
     if labels:
         return Chart(
             name,
@@ -167,7 +169,7 @@ def partial_dependence_chart(study: StudyResults, setting: Setting, at: int, sur
             words,
             title,
         )
-    xs = [setting.at(float(place)) for place in places]
+    xs = [setting.from_unit(float(place)) for place in places]
     svg = line_chart(
         [Series(study.score, xs, values, low, high)],
         title=title, x_label=setting.name, y_label=study.score, x_scale="log" if setting.log else "linear",
@@ -179,10 +181,10 @@ def effects_table(study: StudyResults, settings: list[Setting]) -> Table:
     """The numbers behind the isolation plots."""
     rows: list[list[CellValue]] = []
     for setting in settings:
-        for one in isolate_setting(setting, study.points):
+        for one in isolate_setting(setting, study.configurations):
             beside = ", ".join(f"{k}={format_value(v)}" for k, v in one.point.params.items() if k != setting.name)
-            ends = sorted((study.value(one.low), study.value(one.high)))
-            rows.append([setting.name, one.label, study.value(one.best), *ends, one.count, beside])
+            ends = sorted((study.cost_to_score(one.low), study.cost_to_score(one.high)))
+            rows.append([setting.name, one.label, study.cost_to_score(one.best), *ends, one.count, beside])
     columns = ["setting", "value", study.score, "low", "high", "configurations", "where the others stood"]
     return Table("effects", columns, rows, "The numbers behind the drawings of values at their best.")
 
@@ -196,9 +198,9 @@ def importance_section(found: ImportanceAnalysis) -> list[Section]:
     if len(settings) < 2:
         return []
     names = [one.name for one in settings]
-    top = found.top
+    top = found.ped_anova
     blocks: list[Block] = []
-    if found.shares is None and not top:
+    if found.variance_shares is None and not top:
         text = "Too few configurations to tell which setting mattered more: ten or more do."
         return [Section("Importance", [Paragraph(text, "soft")])]
     warn = (
@@ -207,18 +209,18 @@ def importance_section(found: ImportanceAnalysis) -> list[Section]:
         "not count."
     )
     blocks.append(Paragraph(warn, "warn"))
-    if found.shares is not None and found.surface is not None:
-        sure = found.explained
+    if found.variance_shares is not None and found.surrogate is not None:
+        sure = found.explained_variance
         tone: Tone = "good" if sure >= TRUSTED_SHARE else "warn"
         text = (
             f"The fitted surface explains {format_percent(max(0.0, sure))} of the variance of trials it was not shown"
         )
         blocks.append(Paragraph(f"{text}." if sure >= TRUSTED_SHARE else f"{text}: read its shares as a guess.", tone))
         bars = [
-            Bars("alone", [100 * x for x in found.shares.alone]),
-            Bars("with others", [100 * x for x in found.shares.total]),
+            Bars("alone", [100 * x for x in found.variance_shares.first_order]),
+            Bars("with others", [100 * x for x in found.variance_shares.total]),
         ]
-        order = sorted(range(len(names)), key=lambda at: -found.total[names[at]])
+        order = sorted(range(len(names)), key=lambda at: -found.total_shares[names[at]])
         bars = [Bars(one.name, [one.values[at] for at in order]) for one in bars]
         title = "Share of the variance over the whole space (fANOVA)"
         svg = bar_chart(
@@ -241,8 +243,8 @@ def importance_section(found: ImportanceAnalysis) -> list[Section]:
     rows: list[list[CellValue]] = [
         [
             name,
-            found.shares.alone[at] if found.shares else None,
-            found.shares.total[at] if found.shares else None,
+            found.variance_shares.first_order[at] if found.variance_shares else None,
+            found.variance_shares.total[at] if found.variance_shares else None,
             top.get(name),
         ]
         for at, name in enumerate(names)
@@ -254,9 +256,9 @@ def importance_section(found: ImportanceAnalysis) -> list[Section]:
 
 def interaction_chart(found: ImportanceAnalysis, names: list[str]) -> list[Block]:
     """What pairs explain beyond both alone."""
-    if found.shares is None or len(names) < 2 or found.explained <= 0:
+    if found.variance_shares is None or len(names) < 2 or found.explained_variance <= 0:
         return []
-    pairs = found.shares.pairs
+    pairs = found.variance_shares.second_order
     values = [
         [100 * pairs[(min(a, b), max(a, b))] if a != b else math.nan for b in range(len(names))]
         for a in range(len(names))
@@ -275,24 +277,24 @@ def interaction_chart(found: ImportanceAnalysis, names: list[str]) -> list[Block
 def parallel_coordinates_section(found: ImportanceAnalysis) -> list[Section]:
     """Parallel coordinates."""
     study, settings = found.study, found.settings[:10]
-    if len(study.points) < 3 or not settings:
+    if len(study.configurations) < 3 or not settings:
         return []
-    costs = [point.cost for point in study.points]
+    costs = [point.cost for point in study.configurations]
     middle = sorted(costs)[(3 * len(costs)) // 4]
     span = max(middle - costs[0], 1e-300)
     worth = [max(0.0, 1 - (cost - costs[0]) / span / 1.3) for cost in costs]
     axes = [parallel_axis(one, found) for one in settings]
-    values = [study.value(min(cost, middle)) for cost in costs]
+    values = [study.cost_to_score(min(cost, middle)) for cost in costs]
     low, high = min(values), max(values)
     places = [(v - low) / (high - low) if high > low else 0.5 for v in values]
     axes.append(Axis(study.score, places, number_ticks(low, high, log=False)))
     said = [
-        f"trial {point.numbers[0]}: {study.score} {format_cell(study.value(point.cost))}; "
+        f"trial {point.trial_numbers[0]}: {study.score} {format_cell(study.cost_to_score(point.cost))}; "
         + ", ".join(f"{k}={format_value(v)}" for k, v in point.params.items())
-        for point in study.points
+        for point in study.configurations
     ]
     title = "All settings at once"
-    svg = parallel_coordinates(axes, worth, [str(p.numbers[0]) for p in study.points], said, title=title)
+    svg = parallel_coordinates(axes, worth, [str(p.trial_numbers[0]) for p in study.configurations], said, title=title)
     words = (
         "Filter the table of configurations above, and the lines that do not fit fade. "
         "The worst quarter ends at the end of its axis."
@@ -302,9 +304,9 @@ def parallel_coordinates_section(found: ImportanceAnalysis) -> list[Section]:
 
 def parallel_axis(setting: Setting, found: ImportanceAnalysis) -> Axis:
     """A setting as an upright axis."""
-    held = [point.params.get(setting.name) for point in found.study.points]
+    held = [point.params.get(setting.name) for point in found.study.configurations]
     if setting.numeric and all(is_number(v) and (not setting.log or v > 0) for v in held if v is not None):
-        places = [setting.unit(float(v)) if v is not None else math.nan for v in held]
+        places = [setting.to_unit(float(v)) if v is not None else math.nan for v in held]
         return Axis(setting.name, places, number_ticks(setting.low, setting.high, log=setting.log))
     labels = list(dict.fromkeys(str(v) for v in held if v is not None))
     spots = {label: (at + 0.5) / len(labels) for at, label in enumerate(labels)}

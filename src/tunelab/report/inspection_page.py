@@ -86,7 +86,7 @@ def signal_charts(found: RunInspection) -> list[Block]:
         Chart(
             name,
             line_chart(
-                [Series(name, places, values, names=seen.names)],
+                [Series(name, places, values, tooltip_names=seen.names)],
                 title=title,
                 x_label="layer (0: embeddings)",
                 y_label="root mean square",

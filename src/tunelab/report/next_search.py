@@ -20,19 +20,19 @@ MIN_TRIALS, MAX_TRIALS = 10, 60  # trials of the next search
 def suggest_changes(found: ImportanceAnalysis) -> list[SettingChange]:
     """What to do with each setting; those that only some configurations have stay as they are."""
     study = found.study
-    if len(study.points) < 4:
+    if len(study.configurations) < 4:
         return []
-    settings = [one for one in study.settings if one.name not in study.conditional]
+    settings = [one for one in study.varied_settings if one.name not in study.conditional]
     return suggest_next_space(
-        settings, study.points, study_boundary_hits(study), study_failure_limits(study),
-        weight=found.weight, explained=found.explained, legal=RANGES,
+        settings, study.configurations, study_boundary_hits(study), study_failure_limits(study),
+        weight=found.larger_importance, explained=found.explained_variance, legal=RANGES,
     )  # fmt: skip
 
 
 def next_search_section(found: ImportanceAnalysis) -> list[Section]:
     """The section."""
     study = found.study
-    if not study.points:
+    if not study.configurations:
         text = (
             "Nothing came through: read the reasons in the table of trials, and run one configuration by itself first."
         )
@@ -40,9 +40,9 @@ def next_search_section(found: ImportanceAnalysis) -> list[Section]:
     steps = suggest_changes(found)
     blocks: list[Block] = [BulletList(suggestion_reasons(found, steps))]
     if steps:
-        new = any(step.kind in ("widen", "narrow", "fix") or step.setting.range for step in steps)
+        new = any(step.action in ("widen", "narrow", "fix") or step.setting.is_range for step in steps)
         if new and (command := search_command(study, steps)):
-            moved = any(step.kind == "widen" for step in steps)
+            moved = any(step.action == "widen" for step in steps)
             says = (
                 "The same search, moved to where the best points:"
                 if moved
@@ -52,17 +52,17 @@ def next_search_section(found: ImportanceAnalysis) -> list[Section]:
         rows: list[list[CellValue]] = [
             [
                 step.setting.name,
-                step.kind,
+                step.action,
                 format_setting_range(step.setting),
-                format_setting_range(step.new) if step.new else format_value(step.value),
-                step.why,
+                format_setting_range(step.new_setting) if step.new_setting else format_value(step.value),
+                step.reason,
             ]
             for step in steps
         ]
         blocks.append(Table("next", ["setting", "do", "now", "then", "why"], rows, "Setting by setting:"))
-    if study.study:
+    if study.is_search:
         root = shlex.quote(study_path(study))
-        if not study.confirmed:
+        if not study.confirmation:
             blocks.append(
                 Command(
                     f"tunelab confirm {root} --top 3 --seeds 5",
@@ -85,26 +85,26 @@ def suggestion_reasons(found: ImportanceAnalysis, steps: Sequence[SettingChange]
     """What speaks for which step, the weightiest first."""
     study = found.study
     lines = [
-        Paragraph(f"{step.setting.name}: {step.why}. Try {format_setting_range(step.new)}.", "warn")
+        Paragraph(f"{step.setting.name}: {step.reason}. Try {format_setting_range(step.new_setting)}.", "warn")
         for step in steps
-        if step.kind == "widen" and step.new
+        if step.action == "widen" and step.new_setting
     ]
-    lines += [Paragraph(f"{step.setting.name}: {step.why}.") for step in steps if step.kind == "bound"]
-    if not lines and len(study.points) >= 6:
+    lines += [Paragraph(f"{step.setting.name}: {step.reason}.") for step in steps if step.action == "bound"]
+    if not lines and len(study.configurations) >= 6:
         text, tone = budget_verdict(study)
         lines.append(Paragraph(text, tone))
-    fixed = [f"{step.setting.name}={format_value(step.value)}" for step in steps if step.kind == "fix"]
+    fixed = [f"{step.setting.name}={format_value(step.value)}" for step in steps if step.action == "fix"]
     if fixed:
         lines.append(Paragraph(f"Fix {', '.join(fixed)}: the score hardly depends on it here."))
     lines += confirmation_verdicts(study)
-    if math.isnan(study.noise) and not study.confirmed and study.study:
+    if math.isnan(study.seed_noise) and not study.confirmation and study.is_search:
         lines.append(Paragraph("Before the best is believed, it must win with other seeds too.", "warn"))
     return lines or [Paragraph("Too few configurations to point anywhere: run more of them.")]
 
 
 def confirmation_verdicts(study: StudyResults) -> list[Paragraph]:
     """What `tunelab confirm` found."""
-    found = study.confirmed.get("verdicts") or {}
+    found = study.confirmation.get("verdicts") or {}
     lines = []
     for label, verdict in found.items():
         sure = bool(verdict.get("adopt"))
@@ -121,28 +121,28 @@ def confirmation_verdicts(study: StudyResults) -> list[Paragraph]:
 
 def search_command(study: StudyResults, steps: Sequence[SettingChange]) -> str:
     """The next search as one command; empty of a set of runs, of which nobody knows how they were started."""
-    if not study.study:
+    if not study.is_search:
         return ""
     typed = [line for line in study.arguments if not any(line.lstrip("+~").startswith(one) for one in STUDY_KEYS)]
     swept = {step.setting.name for step in steps} | {SEED}
-    kept = [line for line in typed if override_key(line) not in swept] or list(study.fixed)
-    ranges = any(step.new is not None and step.new.range for step in steps)
+    kept = [line for line in typed if override_key(line) not in swept] or list(study.fixed_overrides)
+    ranges = any(step.new_setting is not None and step.new_setting.is_range for step in steps)
     if not study.arguments and study.sampler != "grid":
         kept.append(f"search.sampler={study.sampler}")
     words = [*kept]
     for step in steps:
         name = step.setting.name
-        if step.new is None:
+        if step.new_setting is None:
             shipped = bool(study.arguments) and not any(override_key(line) == name for line in typed)
             words += [f"search.space.params.{name}=null"] * shipped + [
                 f"{name}={override_text(step.setting, step.value)}"
             ]
         else:
-            words.append(f"{name}={override_value(step.new)}")
+            words.append(f"{name}={override_value(step.new_setting)}")
     if seeds := study_seeds(study):
         words.append(f"{SEED}={','.join(map(str, seeds))}")
     if ranges:
-        words.append(f"search.trials={min(MAX_TRIALS, max(MIN_TRIALS, len(study.points)))}")
+        words.append(f"search.trials={min(MAX_TRIALS, max(MIN_TRIALS, len(study.configurations)))}")
         words.append(f"search.warm_start=[{study.root}]")
     words.append(f"hydra.sweep.dir={next_study_path(study_path(study))}")
     return "python train.py -m " + " ".join(shlex.quote(word) for word in words)
@@ -155,8 +155,8 @@ def override_key(line: str) -> str:
 
 def override_value(setting: Setting) -> str:
     """A setting in Hydra's words."""
-    if not setting.range:
-        return ",".join(setting.texts)
+    if not setting.is_range:
+        return ",".join(setting.override_texts)
     ends = f"{format_bound(setting.low, setting.integer)},{format_bound(setting.high, setting.integer)}"
     inner = f"interval({ends})"
     kind = f"int({inner})" if setting.integer else inner
@@ -180,14 +180,14 @@ def format_bound(value: float, integer: bool) -> str:
 
 def override_text(setting: Setting, value: object) -> str:
     """A value on a command line."""
-    known = dict(zip(map(repr, setting.values), setting.texts, strict=True))
+    known = dict(zip(map(repr, setting.values), setting.override_texts, strict=True))
     return known.get(repr(value), format_value(value) if not isinstance(value, float) else repr(value))
 
 
 def format_setting_range(setting: Setting) -> str:
     """A setting in words."""
-    if not setting.range:
-        return ", ".join(setting.texts)
+    if not setting.is_range:
+        return ", ".join(setting.override_texts)
     return f"{format_value(setting.low)} to {format_value(setting.high)}"
 
 

@@ -187,7 +187,7 @@ def calibration_charts(bins: Sequence[ReliabilityBin], *, several: bool) -> list
     """The reliability diagram, and how many rows stand behind each of its points."""
     names = [f"{one.rows:,} rows" for one in bins]
     series = [
-        Series("measured", [one.confidence for one in bins], [one.accuracy for one in bins], names=names),
+        Series("measured", [one.confidence for one in bins], [one.accuracy for one in bins], tooltip_names=names),
         Series("perfect", [0.0, 1.0], [0.0, 1.0]),
     ]
     title = "Confidence and accuracy"

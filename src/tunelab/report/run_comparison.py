@@ -87,7 +87,7 @@ def comparison_summary(pair: RunPair) -> list[Section]:
     rows: list[list[CellValue]] = [
         [s.name, s.paired.first, s.paired.second, s.paired.gain, s.paired.low, s.paired.high, s.paired.p,
          None if math.isnan(s.paired.effect) else s.paired.effect,
-         *((s.split.only_first, s.split.only_second, s.split.p) if s.split else (None, None, None))]
+         *((s.mcnemar.only_first, s.mcnemar.only_second, s.mcnemar.p) if s.mcnemar else (None, None, None))]
         for s in found
     ]  # fmt: skip
     words = (
@@ -167,7 +167,7 @@ def compare_with_best(runs: Sequence[RunResults], best: int) -> list[Section]:
         one, other, _ = shared_rows(runs[best], run) if at != best else ([], [], "")
         for score in compare_rows(one, other, draws=400)[:1] if one else []:
             paired = score.paired
-            gain = -paired.gain if score.lower else paired.gain
+            gain = -paired.gain if score.lower_is_better else paired.gain
             verdict = "cannot be told apart" if not paired.differs else "worse" if gain < 0 else "better"
             rows.append(
                 [
@@ -178,7 +178,7 @@ def compare_with_best(runs: Sequence[RunResults], best: int) -> list[Section]:
                     paired.low,
                     paired.high,
                     paired.p,
-                    score.split.p if score.split else None,
+                    score.mcnemar.p if score.mcnemar else None,
                     verdict,
                 ]
             )
@@ -204,15 +204,15 @@ class ScoreComparison:
 
     Attributes:
         name: Of the score.
-        lower: Whether it is better when it is lower.
+        lower_is_better: Whether it is better when it is lower.
         paired: The second run against the first.
-        split: Rows that only one got right; None of scores that are not right or wrong.
+        mcnemar: Rows that only one got right; None of scores that are not right or wrong.
     """
 
     name: str
-    lower: bool
+    lower_is_better: bool
     paired: PairedComparison
-    split: McNemarResult | None
+    mcnemar: McNemarResult | None
 
 
 def shared_rows(first: RunResults, second: RunResults) -> tuple[list[Row], list[Row], str]:
@@ -252,7 +252,7 @@ def compare_score(name: str, one: RowScore, other: RowScore, draws: int) -> Scor
 def comparison_sentence(found: ScoreComparison, first: str, second: str) -> str:
     """The difference in plain words."""
     paired = found.paired
-    gain = -paired.gain if found.lower else paired.gain
+    gain = -paired.gain if found.lower_is_better else paired.gain
     if not gain:
         return (
             f"{found.name}: {first} and {second} are equal, {format_cell(paired.first)}, on"
@@ -272,8 +272,8 @@ def comparison_sentence(found: ScoreComparison, first: str, second: str) -> str:
         words += f"{format_cell(paired.low)} to {format_cell(paired.high)} (p {format_cell(paired.p)})"
     if paired.effect == paired.effect:
         words += f"; the effect is {effect_size_name(paired.effect)} (d {format_cell(paired.effect)})"
-    if found.split is not None:
-        split = found.split
+    if found.mcnemar is not None:
+        split = found.mcnemar
         words += f". {second} alone is right on {split.only_second}, {first} alone on {split.only_first} "
         words += f"(McNemar p {format_cell(split.p)})"
     return words + "."
@@ -281,9 +281,9 @@ def comparison_sentence(found: ScoreComparison, first: str, second: str) -> str:
 
 def agreement_sentence(found: ScoreComparison) -> str:
     """Where both agree."""
-    if found.split is None:
+    if found.mcnemar is None:
         return ""
-    apart = found.split.only_first + found.split.only_second
+    apart = found.mcnemar.only_first + found.mcnemar.only_second
     return (
         f"They agree on being right or wrong for {format_percent(1 - apart / max(1, found.paired.rows))} of the rows."
     )

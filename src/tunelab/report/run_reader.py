@@ -63,27 +63,27 @@ class RunResults:
 
     Attributes:
         root: Its folder.
-        card: How it came to be and how it ended.
+        manifest: How it came to be and how it ended.
         scores: Final scores by flat name.
         curves: Scores over steps, a row each; `step` counts from 0.
         predictions: One for each row of the test split.
-        base: The same of the model before training.
+        base_predictions: The same of the model before training.
         tables: Confusion matrix, per-class scores, scores by group; by split.
-        data: The data report.
-        doctor: What was found while it trained.
-        missing: Files that are not there or cannot be read, in sentences.
+        data_report: The data report.
+        doctor_findings: What was found while it trained.
+        read_faults: Files that are not there or cannot be read, in sentences.
     """
 
     root: Path
-    card: Mapping[str, Any] = field(default_factory=dict)
+    manifest: Mapping[str, Any] = field(default_factory=dict)
     scores: Mapping[str, float] = field(default_factory=dict)
     curves: Sequence[Mapping[str, float]] = ()
     predictions: Sequence[Row] = ()
-    base: Sequence[Row] = ()
+    base_predictions: Sequence[Row] = ()
     tables: Mapping[str, Any] = field(default_factory=dict)
-    data: Mapping[str, Any] = field(default_factory=dict)
-    doctor: Mapping[str, Any] = field(default_factory=dict)
-    missing: tuple[str, ...] = ()
+    data_report: Mapping[str, Any] = field(default_factory=dict)
+    doctor_findings: Mapping[str, Any] = field(default_factory=dict)
+    read_faults: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -93,12 +93,12 @@ class RunResults:
     @property
     def status(self) -> str:
         """How it ended."""
-        return str(self.card.get("status") or "unknown")
+        return str(self.manifest.get("status") or "unknown")
 
     @property
     def config(self) -> Mapping[str, Any]:
         """Every setting."""
-        found = self.card.get("config")
+        found = self.manifest.get("config")
         return found if isinstance(found, Mapping) else {}
 
     @property
@@ -115,7 +115,7 @@ class RunResults:
     @property
     def best(self) -> Mapping[str, Any]:
         """Step, monitored score and its value at the best checkpoint; empty without one."""
-        found = self.card.get("best")
+        found = self.manifest.get("best")
         return found if isinstance(found, Mapping) else {}
 
     @property
@@ -124,7 +124,7 @@ class RunResults:
         return str(self.best.get("monitor") or "")
 
     @property
-    def lower(self) -> bool:
+    def lower_is_better(self) -> bool:
         """Whether the followed score is better when it is lower."""
         mode = str(self.config.get("mode") or "auto")
         return (mode if mode in ("min", "max") else metric_direction(self.monitor)) == "min"

@@ -54,7 +54,7 @@ def overview_cards(run: RunResults) -> list[Card]:
     if run.best:
         at = f"best checkpoint, step {run.best.get('step')}"
         found.append(Card(run.monitor, format_cell(run.best.get("value")), at))
-    model = run.card.get("model") or {}
+    model = run.manifest.get("model") or {}
     if model.get("parameters"):
         found.append(
             Card(
@@ -63,23 +63,23 @@ def overview_cards(run: RunResults) -> list[Card]:
                 f"{format_cell(float(model.get('trainable', 0)))} trained",
             )
         )
-    rows = (run.data.get("splits") or {}).get("train", {}).get("rows")
+    rows = (run.data_report.get("splits") or {}).get("train", {}).get("rows")
     if rows:
         found.append(Card("training rows", f"{rows:,}"))
-    if run.card.get("seconds") is not None:
-        found.append(Card("time", format_duration(run.card["seconds"])))
+    if run.manifest.get("seconds") is not None:
+        found.append(Card("time", format_duration(run.manifest["seconds"])))
     return found
 
 
 def overview_verdicts(run: RunResults) -> list[Paragraph]:
     """How it ended, what training changed, whether it learned well, what is missing."""
-    reason = f": {run.card['reason']}" if run.card.get("reason") else ""
+    reason = f": {run.manifest['reason']}" if run.manifest.get("reason") else ""
     steps = format_count(int(run.curves[-1].get("step", 0)) + 1, "step") if run.curves else "no logged step"
     lines = [Paragraph(f"The run is {run.status} after {steps}{reason}.", STATUS_TONES.get(run.status, "warn"))]
     lines += training_gain(run)
     if run.curves:
         lines += [Paragraph(text, tone) for tone, text in diagnose_run_curve(run).verdicts]
-    lines += [Paragraph(f"{text}.", "warn") for text in run.missing]
+    lines += [Paragraph(f"{text}.", "warn") for text in run.read_faults]
     return lines
 
 
@@ -126,7 +126,7 @@ RUN_SECTIONS: Sequence[tuple[str, Callable[[RunResults], Section | list[Section]
 
 def build_run_report(run: RunResults) -> Document:
     """The document."""
-    told = [str(run.config.get("name") or ""), run.task, str((run.card.get("model") or {}).get("path") or "")]
+    told = [str(run.config.get("name") or ""), run.task, str((run.manifest.get("model") or {}).get("path") or "")]
     subtitle = ", ".join([*filter(None, told), str(run.root)])
     sections = [section for title, part in RUN_SECTIONS for section in build_section(title, part, run)]
     return Document(f"Run {run.name}", subtitle, sections)

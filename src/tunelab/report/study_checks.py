@@ -21,7 +21,7 @@ FAILED_SHARE = 0.2  # share of trials that broke from which on it is told
 def checks_section(found: ImportanceAnalysis) -> list[Section]:
     """The section."""
     study = found.study
-    if not study.points:
+    if not study.configurations:
         return []
     lines = [
         *boundary_paragraphs(study),
@@ -35,23 +35,23 @@ def checks_section(found: ImportanceAnalysis) -> list[Section]:
 
 def study_boundary_hits(study: StudyResults) -> list[BoundaryHit]:
     """Borders that the best stands at."""
-    return find_boundary_hits(study.settings, study.points)
+    return find_boundary_hits(study.varied_settings, study.configurations)
 
 
 def study_failure_limits(study: StudyResults) -> list[FailureLimit]:
     """Where runs break next to the best."""
-    return find_failure_limits(study.settings, study.trials, lower=study.lower)
+    return find_failure_limits(study.varied_settings, study.trials, lower=study.lower_is_better)
 
 
 def boundary_paragraphs(study: StudyResults) -> list[Paragraph]:
     """The edge check; by how much to widen stands under what to run next."""
     found = study_boundary_hits(study)
-    if len(study.points) < 4:
+    if len(study.configurations) < 4:
         return [Paragraph("Too few configurations to tell whether the best stands at a border.")]
     lines = [
         Paragraph(
             f"{one.setting.name}: the best value {format_value(one.value)} stands at the {one.side} border of what was"
-            f" {'searched' if one.setting.declared else 'tried'} ({format_value(one.setting.low)} to"
+            f" {'searched' if one.setting.from_search_space else 'tried'} ({format_value(one.setting.low)} to"
             f" {format_value(one.setting.high)}): a better one may lie beyond.",
             "warn",
         )
@@ -64,7 +64,7 @@ def failure_limit_paragraphs(study: StudyResults) -> list[Paragraph]:
     """Where runs break next to the best."""
     return [
         Paragraph(
-            f"{one.setting.name}: all {one.broken} runs {one.side} {format_value(one.limit)} broke, and the best "
+            f"{one.setting.name}: all {one.failures} runs {one.side} {format_value(one.limit)} broke, and the best "
             f"({format_value(one.value)}) is close to that. A longer warm-up (scheduler.warmup) or a lower "
             "trainer.gradient_clip_val may move the limit; else stay clear of it.",
             "warn",
@@ -88,18 +88,18 @@ def failed_trial_paragraphs(study: StudyResults) -> list[Paragraph]:
 
 def seed_noise_paragraphs(study: StudyResults) -> list[Paragraph]:
     """The seeds' noise against the differences."""
-    if math.isnan(study.noise):
+    if math.isnan(study.seed_noise):
         text = "No configuration was run with two seeds, so it is not known how far luck goes; tunelab confirm tells."
         return [Paragraph(text, "warn")]
-    gaps = [point.cost - study.points[0].cost for point in study.points]
+    gaps = [point.cost - study.configurations[0].cost for point in study.configurations]
     alike = (
         sum(
-            gap <= 2 * study.noise * math.sqrt(1 / len(study.points[0].costs) + 1 / len(point.costs))
-            for gap, point in zip(gaps, study.points, strict=True)
+            gap <= 2 * study.seed_noise * math.sqrt(1 / len(study.configurations[0].costs) + 1 / len(point.costs))
+            for gap, point in zip(gaps, study.configurations, strict=True)
         )
         - 1
     )
-    text = f"Seeds of one configuration differ by {format_cell(study.noise)} (standard deviation)"
+    text = f"Seeds of one configuration differ by {format_cell(study.seed_noise)} (standard deviation)"
     if not alike:
         return [Paragraph(f"{text}; the best is ahead of all others by more than that explains.", "good")]
     return [Paragraph(f"{text}: {format_count(alike, 'configuration')} cannot be told from the best.", "warn")]
@@ -107,12 +107,12 @@ def seed_noise_paragraphs(study: StudyResults) -> list[Paragraph]:
 
 def budget_blocks(study: StudyResults) -> list[Block]:
     """Was the budget enough: the best of n."""
-    if len(study.points) < 6:
+    if len(study.configurations) < 6:
         return [Paragraph("Too few configurations to tell whether more of them would pay.", "soft")]
-    found = expected_best([point.cost for point in study.points])
+    found = expected_best([point.cost for point in study.configurations])
     text, tone = budget_verdict(study)
-    values = [study.value(value) for value in found.mean]
-    low, high = [study.value(v) for v in found.low], [study.value(v) for v in found.high]
+    values = [study.cost_to_score(value) for value in found.mean]
+    low, high = [study.cost_to_score(v) for v in found.low], [study.cost_to_score(v) for v in found.high]
     title = "Best of n trials"
     kept = [at for at in range(len(values)) if math.isfinite(values[at]) and (at or len(values) < 4)]
     series = Series(
@@ -129,36 +129,39 @@ def budget_blocks(study: StudyResults) -> list[Block]:
 
 def budget_verdict(study: StudyResults) -> tuple[str, Tone]:
     """The verdict on the budget."""
-    gain = expected_best([point.cost for point in study.points]).late_gain
-    text = f"The second half of the {len(study.points)} configurations is worth {format_cell(gain)} in expectation"
+    gain = expected_best([point.cost for point in study.configurations]).late_gain
+    text = (
+        f"The second half of the {len(study.configurations)} configurations is worth {format_cell(gain)} in expectation"
+    )
     if gain == 0:
         return f"{text}: the budget was enough for this space.", "good"
-    if math.isnan(study.noise):
-        costs = sorted(point.cost for point in study.points)
+    if math.isnan(study.seed_noise):
+        costs = sorted(point.cost for point in study.configurations)
         middle = costs[len(costs) // 2] - costs[0]
         small = gain < 0.05 * middle
-        told_of = (
+        share_text = (
             f"{format_percent(gain / middle)} of the gap between the best and the middle one" if middle else "nothing"
         )
         end = "more of them would find little" if small else "more of them may pay"
-        return f"{text}, {told_of}: {end}.", "good" if small else "warn"
-    if gain < study.noise:
+        return f"{text}, {share_text}: {end}.", "good" if small else "warn"
+    if gain < study.seed_noise:
         return (
-            f"{text}, less than seeds differ by ({format_cell(study.noise)}): the budget was enough for this space.",
+            f"{text}, less than seeds differ by ({format_cell(study.seed_noise)}): the budget was enough for this"
+            " space.",
             "good",
         )
-    return f"{text}, more than seeds differ by ({format_cell(study.noise)}): more of them may pay.", "warn"
+    return f"{text}, more than seeds differ by ({format_cell(study.seed_noise)}): more of them may pay.", "warn"
 
 
 def best_curve_blocks(study: StudyResults) -> list[Block]:
     """Learning curves of the best, with a verdict on each."""
-    best = [study.trial(point.numbers[0]) for point in study.points[:DIAGNOSED_CURVES]]
+    best = [study.trial(point.trial_numbers[0]) for point in study.configurations[:DIAGNOSED_CURVES]]
     rows: list[list[CellValue]] = []
     series = []
     for trial in best:
         steps, values = [step for step, _ in trial.curve], [value for _, value in trial.curve]
-        judged = diagnose_curve(steps, values, lower=study.lower, name=study.score)
-        rows.append([trial.name, trial.value, len(values), judged.kind, " ".join(text for _, text in judged.verdicts)])
+        judged = diagnose_curve(steps, values, lower=study.lower_is_better, name=study.score)
+        rows.append([trial.name, trial.value, len(values), judged.shape, " ".join(text for _, text in judged.verdicts)])
         if len(values) > 1:
             series.append(Series(trial.name, steps, values))
     blocks: list[Block] = [curve_verdict([str(row[3]) for row in rows])]

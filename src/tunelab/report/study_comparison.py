@@ -38,7 +38,11 @@ def build_study_comparison(studies: Sequence[StudyResults]) -> Document:
 
 def comparable_studies(studies: Sequence[StudyResults]) -> list[StudyResults]:
     """Those that have something to compare on the score of the first."""
-    return [one for one in studies if one.points and one.score == studies[0].score and one.lower == studies[0].lower]
+    return [
+        one
+        for one in studies
+        if one.configurations and one.score == studies[0].score and one.lower_is_better == studies[0].lower_is_better
+    ]
 
 
 def study_summary(studies: Sequence[StudyResults]) -> Section:
@@ -53,10 +57,10 @@ def study_summary(studies: Sequence[StudyResults]) -> Section:
     ]
     if len(known) < 2:
         return Section("In short", [BulletList([*lines, Paragraph("Fewer than two studies can be compared.", "bad")])])
-    ordered = sorted(known, key=lambda one: one.points[0].cost)
+    ordered = sorted(known, key=lambda one: one.configurations[0].cost)
     first, second = ordered[0], ordered[1]
-    gap, noise = second.points[0].cost - first.points[0].cost, largest_seed_noise(known)
-    reached = [format_cell(one.value(one.points[0].cost)) for one in (first, second)]
+    gap, noise = second.configurations[0].cost - first.configurations[0].cost, largest_seed_noise(known)
+    reached = [format_cell(one.cost_to_score(one.configurations[0].cost)) for one in (first, second)]
     text = f"{first.root.name} has the best {first.score}, {reached[0]}; {second.root.name} reaches {reached[1]}"
     if math.isnan(noise):
         lines.append(
@@ -70,10 +74,10 @@ def study_summary(studies: Sequence[StudyResults]) -> Section:
         lines.append(
             Paragraph(f"{text}: a gap of {gap / noise:.2g} times what seeds differ by.", "good" if sure else "warn")
         )
-    least = min(len(one.points) for one in known)
+    least = min(len(one.configurations) for one in known)
     fair = sorted(known, key=lambda one: expected_best(configuration_costs(one)).mean[least - 1])
     values = ", ".join(
-        f"{one.root.name} {format_cell(one.value(expected_best(configuration_costs(one)).mean[least - 1]))}"
+        f"{one.root.name} {format_cell(one.cost_to_score(expected_best(configuration_costs(one)).mean[least - 1]))}"
         for one in fair
     )
     lines.append(
@@ -87,10 +91,10 @@ def study_summary(studies: Sequence[StudyResults]) -> Section:
             one.root.name,
             one.sampler,
             len(one.trials),
-            len(one.points),
-            one.value(one.points[0].cost),
-            one.value(expected_best(configuration_costs(one)).mean[least - 1]),
-            None if math.isnan(one.noise) else one.noise,
+            len(one.configurations),
+            one.cost_to_score(one.configurations[0].cost),
+            one.cost_to_score(expected_best(configuration_costs(one)).mean[least - 1]),
+            None if math.isnan(one.seed_noise) else one.seed_noise,
             format_duration(sum(t.seconds or 0.0 for t in one.trials)),
         ]
         for one in known
@@ -110,18 +114,18 @@ def study_summary(studies: Sequence[StudyResults]) -> Section:
 
 def largest_seed_noise(studies: Sequence[StudyResults]) -> float:
     """The largest spread over seeds that is known; nan where none is."""
-    return max((one.noise for one in studies if not math.isnan(one.noise)), default=math.nan)
+    return max((one.seed_noise for one in studies if not math.isnan(one.seed_noise)), default=math.nan)
 
 
 def configuration_costs(study: StudyResults) -> list[float]:
     """Of every configuration."""
-    return [point.cost for point in study.points]
+    return [point.cost for point in study.configurations]
 
 
 def expected_best_section(studies: Sequence[StudyResults]) -> list[Section]:
     """Expected best over the number of configurations."""
     known = comparable_studies(studies)
-    if len(known) < 2 or max(len(one.points) for one in known) < 3:
+    if len(known) < 2 or max(len(one.configurations) for one in known) < 3:
         return []
     title = "Expected best of n configurations"
     series = [expected_best_series(one, expected_best(configuration_costs(one))) for one in known]
@@ -132,12 +136,12 @@ def expected_best_section(studies: Sequence[StudyResults]) -> list[Section]:
 
 def expected_best_series(study: StudyResults, found: ExpectedBest) -> Series:
     """A study as a line with its band."""
-    low, high = [study.value(v) for v in found.low], [study.value(v) for v in found.high]
+    low, high = [study.cost_to_score(v) for v in found.low], [study.cost_to_score(v) for v in found.high]
     ends = [sorted(pair) for pair in zip(low, high, strict=True)]
     return Series(
         study.root.name,
         list(map(float, found.counts)),
-        [study.value(v) for v in found.mean],
+        [study.cost_to_score(v) for v in found.mean],
         [a for a, _ in ends],
         [b for _, b in ends],
     )
@@ -145,10 +149,10 @@ def expected_best_series(study: StudyResults, found: ExpectedBest) -> Series:
 
 def best_configurations_section(studies: Sequence[StudyResults]) -> list[Section]:
     """The best configuration of each, side by side."""
-    known = [one for one in studies if one.points]
-    names = list(dict.fromkeys(name for one in known for name in one.points[0].params))
+    known = [one for one in studies if one.configurations]
+    names = list(dict.fromkeys(name for one in known for name in one.configurations[0].params))
     rows: list[list[CellValue]] = [
-        [name, *(to_cell(one.points[0].params.get(name)) for one in known)] for name in names
+        [name, *(to_cell(one.configurations[0].params.get(name)) for one in known)] for name in names
     ]
     columns = ["setting", *(one.root.name for one in known)]
     return [Section("Best configurations", [Table("best_configurations", columns, rows)])] if rows else []
@@ -156,9 +160,9 @@ def best_configurations_section(studies: Sequence[StudyResults]) -> list[Section
 
 def spaces_section(studies: Sequence[StudyResults]) -> list[Section]:
     """What each searched."""
-    names = list(dict.fromkeys(setting.name for one in studies for setting in one.settings))
-    tables = [{setting.name: format_setting_range(setting) for setting in one.settings} for one in studies]
+    names = list(dict.fromkeys(setting.name for one in studies for setting in one.varied_settings))
+    tables = [{setting.name: format_setting_range(setting) for setting in one.varied_settings} for one in studies]
     rows: list[list[CellValue]] = [[name, *(table.get(name) for table in tables)] for name in names]
     blocks: list[Block] = [Table("spaces", ["setting", *(one.root.name for one in studies)], rows)]
-    fixed = [f"{one.root.name}: {' '.join(one.fixed) or format_value(None)}" for one in studies]
+    fixed = [f"{one.root.name}: {' '.join(one.fixed_overrides) or format_value(None)}" for one in studies]
     return [Section("Spaces", [*blocks, Paragraph("Fixed: " + "; ".join(fixed) + ".", "soft")])]

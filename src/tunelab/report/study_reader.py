@@ -33,64 +33,67 @@ class StudyResults:
     Attributes:
         root: The study's folder; of a set, the folder that its runs share.
         score: What the trials are compared by.
-        lower: Whether it is better when it is lower.
+        lower_is_better: Whether it is better when it is lower.
         trials: In the order they were started.
-        settings: What varied, without the seed.
+        varied_settings: What varied, without the seed.
         conditional: Settings that only some configurations have.
-        fixed: Overrides that all trials share.
+        fixed_overrides: Overrides that all trials share.
         arguments: What was typed after `-m`; empty where the study does not tell.
         sampler: Who proposed; empty of a set.
         summary: study.json.
-        confirmed: confirm.json, where `tunelab confirm` was run.
+        confirmation: confirm.json, where `tunelab confirm` was run.
         runs: The folder of each trial.
         objectives: All of them; the report follows the first.
-        missing: What cannot be read, in sentences.
+        read_faults: What cannot be read, in sentences.
     """
 
     root: Path
     score: str
-    lower: bool
+    lower_is_better: bool
     trials: Sequence[Trial]
-    settings: Sequence[Setting]
+    varied_settings: Sequence[Setting]
     conditional: frozenset[str] = frozenset()
-    fixed: tuple[str, ...] = ()
+    fixed_overrides: tuple[str, ...] = ()
     arguments: tuple[str, ...] = ()
     sampler: str = ""
     summary: Mapping[str, Any] = field(default_factory=dict)
-    confirmed: Mapping[str, Any] = field(default_factory=dict)
+    confirmation: Mapping[str, Any] = field(default_factory=dict)
     runs: Mapping[int, Path] = field(default_factory=dict)
     objectives: tuple[str, ...] = ()
-    missing: tuple[str, ...] = ()
+    read_faults: tuple[str, ...] = ()
 
     @property
-    def study(self) -> bool:
+    def is_search(self) -> bool:
         """Whether a search made it."""
         return bool(self.sampler)
 
     @cached_property
-    def points(self) -> list[Configuration]:
+    def configurations(self) -> list[Configuration]:
         """Configurations over their seeds, the best first."""
-        allowed = [trial for trial in self.trials if trial.number not in self.excessive]
-        return sorted(group_by_configuration(allowed, lower=self.lower), key=lambda point: (point.cost, point.numbers))
+        allowed = [trial for trial in self.trials if trial.number not in self.over_limit]
+        return sorted(
+            group_by_configuration(allowed, lower=self.lower_is_better),
+            key=lambda point: (point.cost, point.trial_numbers),
+        )
 
     @cached_property
-    def excessive(self) -> frozenset[int]:
+    def over_limit(self) -> frozenset[int]:
         """Trials above a limit of the search: they are never best."""
         return frozenset(self.summary.get("over_limit", ()))
 
     @cached_property
-    def noise(self) -> float:
+    def seed_noise(self) -> float:
         """Standard deviation over the seeds of one configuration; nan where none was run twice."""
-        return seed_noise(self.points)
+        return seed_noise(self.configurations)
 
     @property
     def best(self) -> Configuration | None:
         """The best configuration."""
-        return self.points[0] if self.points else None
+        return self.configurations[0] if self.configurations else None
 
-    def value(self, cost: float) -> float:
+    def cost_to_score(self, cost: float) -> float:
         """A score from a cost."""
-        return cost if self.lower else -cost
+        return cost if self.lower_is_better else -cost
 
     def trial(self, number: int) -> Trial:
         """A trial by its number."""
@@ -195,7 +198,7 @@ def runs_as_study(runs: Sequence[RunResults]) -> StudyResults:
     """The runs as trials, in the order given."""
     followed = Counter(run.monitor for run in runs if run.monitor)
     score = followed.most_common(1)[0][0] if followed else ""
-    missing = [f"{run.name}: {text}" for run in runs for text in run.missing if "run.json" in text]
+    missing = [f"{run.name}: {text}" for run in runs for text in run.read_faults if "run.json" in text]
     others = [run.name for run in runs if run.monitor and run.monitor != score]
     if others:
         missing.append(
@@ -211,7 +214,7 @@ def runs_as_study(runs: Sequence[RunResults]) -> StudyResults:
         run_as_trial(at, run, score, {n: one[n] for n in varied if n in one})
         for at, (run, one) in enumerate(zip(runs, settings, strict=True))
     ]
-    lower = next((run.lower for run in runs if run.monitor == score), True)
+    lower = next((run.lower_is_better for run in runs if run.monitor == score), True)
     axes = [setting_from_trials(n, [t.params[n] for t in trials if n in t.params]) for n in varied if n != SEED]
     return StudyResults(
         Path(os.path.commonpath([run.root.absolute() for run in runs])),
@@ -221,7 +224,7 @@ def runs_as_study(runs: Sequence[RunResults]) -> StudyResults:
         axes,
         runs={at: run.root for at, run in enumerate(runs)},
         objectives=(score,),
-        missing=tuple(missing),
+        read_faults=tuple(missing),
     )
 
 
@@ -246,11 +249,11 @@ def run_as_trial(number: int, run: RunResults, score: str, params: dict[str, Any
         state,
         params,
         float(value) if isinstance(value, int | float) else None,
-        float(run.card["seconds"]) if isinstance(run.card.get("seconds"), int | float) else None,
+        float(run.manifest["seconds"]) if isinstance(run.manifest.get("seconds"), int | float) else None,
         run.status if state == "failed" else "",
-        str(run.card.get("reason") or ""),
+        str(run.manifest.get("reason") or ""),
         curve,
         dict(run.scores),
-        tuple(map(str, run.card.get("overrides") or ())),
+        tuple(map(str, run.manifest.get("overrides") or ())),
         run.name,
     )

@@ -43,17 +43,21 @@ def study_overview(study: StudyResults) -> Section:
     """The section: what was found, in a few numbers and sentences."""
     done = [trial for trial in study.trials if trial.done]
     states = Counter(trial.state for trial in study.trials)
-    kind = "trial" if study.study else "run"
+    kind = "trial" if study.is_search else "run"
     seconds = [trial.seconds for trial in study.trials if trial.seconds is not None]
     cards = []
     if study.best:
-        of = study.trial(study.best.numbers[0]).name
-        cards.append(Card(f"best {study.score}", format_cell(study.value(study.best.cost)), of))
+        of = study.trial(study.best.trial_numbers[0]).name
+        cards.append(Card(f"best {study.score}", format_cell(study.cost_to_score(study.best.cost)), of))
     note = ", ".join(f"{many} {state}" for state, many in states.items())
     cards.append(Card(f"{kind}s", f"{len(study.trials):,}", note))
-    cards.append(Card("configurations", f"{len(study.points):,}", "seeds counted once"))
+    cards.append(Card("configurations", f"{len(study.configurations):,}", "seeds counted once"))
     cards.append(
-        Card("settings that varied", str(len(study.settings)), join_names([one.name for one in study.settings], 3))
+        Card(
+            "settings that varied",
+            str(len(study.varied_settings)),
+            join_names([one.name for one in study.varied_settings], 3),
+        )
     )
     if seconds:
         cards.append(
@@ -62,7 +66,7 @@ def study_overview(study: StudyResults) -> Section:
     lines: list[Paragraph] = []
     if study.best and study.best.params:
         at = ", ".join(f"{name}={format_value(value)}" for name, value in study.best.params.items())
-        lines.append(Paragraph(f"Best of {format_count(len(study.points), 'configuration')}: {at}.", "good"))
+        lines.append(Paragraph(f"Best of {format_count(len(study.configurations), 'configuration')}: {at}.", "good"))
     lines += gain_over_default(study)
     lines += test_verdict(study)
     if len(study.objectives) > 1:
@@ -74,7 +78,7 @@ def study_overview(study: StudyResults) -> Section:
         )
     if not done:
         lines.append(Paragraph("No trial left a score; the reasons are in the table of trials.", "bad"))
-    lines += [Paragraph(f"{text}.", "warn") for text in study.missing]
+    lines += [Paragraph(f"{text}.", "warn") for text in study.read_faults]
     return Section("In short", [Cards(cards), BulletList(lines)])
 
 
@@ -83,14 +87,16 @@ def gain_over_default(study: StudyResults) -> list[Paragraph]:
     default = next((t for t in study.trials if t.origin == "default" and t.done), None)
     if default is None or study.best is None:
         return []
-    gain = (default.value or 0.0) * (1 if study.lower else -1) - study.best.cost
-    if default.number in study.best.numbers:
+    gain = (default.value or 0.0) * (1 if study.lower_is_better else -1) - study.best.cost
+    if default.number in study.best.trial_numbers:
         return [Paragraph("Nothing beat the configuration that was there without a search.", "warn")]
     text = f"It is {format_cell(gain)} better than the configuration without a search (trial {default.number})"
-    if math.isnan(study.noise):
+    if math.isnan(study.seed_noise):
         return [Paragraph(f"{text}; how much two seeds differ is not known, so that may be luck.", "warn")]
-    clear = gain > 2 * math.sqrt(2) * study.noise
-    return [Paragraph(f"{text}, {gain / study.noise:.2g} times what two seeds differ by.", "good" if clear else "warn")]
+    clear = gain > 2 * math.sqrt(2) * study.seed_noise
+    return [
+        Paragraph(f"{text}, {gain / study.seed_noise:.2g} times what two seeds differ by.", "good" if clear else "warn")
+    ]
 
 
 def test_verdict(study: StudyResults) -> list[Paragraph]:
@@ -111,27 +117,27 @@ def test_verdict(study: StudyResults) -> list[Paragraph]:
 
 def ranking_section(study: StudyResults) -> Section:
     """The table of configurations, with the confidence in each."""
-    names = [one.name for one in study.settings]
-    chances = probability_best(study.points, study.noise)
+    names = [one.name for one in study.varied_settings]
+    chances = probability_best(study.configurations, study.seed_noise)
     rows: list[list[CellValue]] = []
-    for place, point in enumerate(study.points):
-        half = Z_95 * study.noise / math.sqrt(len(point.costs))
-        ends = sorted((study.value(point.cost - half), study.value(point.cost + half)))
-        known = not math.isnan(study.noise)
+    for place, point in enumerate(study.configurations):
+        half = Z_95 * study.seed_noise / math.sqrt(len(point.costs))
+        ends = sorted((study.cost_to_score(point.cost - half), study.cost_to_score(point.cost + half)))
+        known = not math.isnan(study.seed_noise)
         rows.append(
-            [place + 1, ", ".join(map(str, point.numbers)), study.value(point.cost), len(point.costs),
+            [place + 1, ", ".join(map(str, point.trial_numbers)), study.cost_to_score(point.cost), len(point.costs),
              ends[0] if known else None, ends[1] if known else None, chances[place],
              *(to_cell(point.params.get(name)) for name in names)]
         )  # fmt: skip
     words = "Configurations, the best first; over several seeds the mean."
     words += (
         " The 95 % interval and the chance to be the best come from how much seeds differ"
-        f" ({format_cell(study.noise)})."
-        if not math.isnan(study.noise)
+        f" ({format_cell(study.seed_noise)})."
+        if not math.isnan(study.seed_noise)
         else " No configuration was run with two seeds, so nothing tells how far luck goes."
     )
     columns = ["rank", "trial", study.score, "seeds", "low", "high", "p(best)", *names]
-    keys = [str(point.numbers[0]) for point in study.points]
+    keys = [str(point.trial_numbers[0]) for point in study.configurations]
     grid = Table("ranked", columns, rows, words, row_keys=keys, highlighted_rows=frozenset({0} if rows else ()))
     return Section("Ranked", [grid], "Rows within the noise of the first are as good as it, for all that is known.")
 
@@ -177,8 +183,8 @@ def history_section(study: StudyResults) -> list[Section]:
         return []
     best, so_far = math.inf, []
     for trial in done:
-        best = min(best, (trial.value or 0.0) * (1 if study.lower else -1))
-        so_far.append(study.value(best))
+        best = min(best, (trial.value or 0.0) * (1 if study.lower_is_better else -1))
+        so_far.append(study.cost_to_score(best))
     xs = [float(trial.number) for trial in done]
     every = [(float(trial.number), float(trial.value or 0.0)) for trial in drop_outliers(study, done)]
     series = [Series("best so far", xs, so_far, points=every)]
@@ -193,7 +199,7 @@ def history_section(study: StudyResults) -> list[Section]:
 
 def drop_outliers(study: StudyResults, done: Sequence[Trial]) -> list[Trial]:
     """Trials without those so bad that they would flatten the drawing."""
-    costs = np.array([(t.value or 0.0) * (1 if study.lower else -1) for t in done])
+    costs = np.array([(t.value or 0.0) * (1 if study.lower_is_better else -1) for t in done])
     low, high = np.quantile(costs, [0.25, 0.75])
     limit = high + 4 * (high - low) if high > low else math.inf
     return [trial for trial, cost in zip(done, costs, strict=True) if cost <= limit]
@@ -222,10 +228,17 @@ def cost_section(study: StudyResults) -> list[Section]:
         title = "Score against time"
         series = [
             Series(
-                "trials", [t.seconds or 0.0 for t in done], [t.value or 0.0 for t in done], names=[t.name for t in done]
+                "trials",
+                [t.seconds or 0.0 for t in done],
+                [t.value or 0.0 for t in done],
+                tooltip_names=[t.name for t in done],
             )
         ]
-        best = [ReferenceLine(study.value(study.points[0].cost), "best", "y")] if study.points else []
+        best = (
+            [ReferenceLine(study.cost_to_score(study.configurations[0].cost), "best", "y")]
+            if study.configurations
+            else []
+        )
         svg = scatter(series, title=title, x_label="seconds", y_label=study.score, marks=best)
         blocks.append(Chart("cost", svg, "Cheap trials near the best line are worth a look.", title))
     return [Section("Time and cost", blocks)]
@@ -247,16 +260,16 @@ def origin_section(study: StudyResults) -> list[Section]:
             one.name,
             format_setting_range(one),
             "logarithm" if one.log else "even" if one.numeric else "choice",
-            "asked for" if one.declared else "seen in the trials",
+            "asked for" if one.from_search_space else "seen in the trials",
         ]
-        for one in study.settings
+        for one in study.varied_settings
     ]
     blocks.append(Table("space", ["setting", "values", "scale", "known from"], rows, "What varied:"))
     facts: list[list[CellValue]] = [
         ["folder", str(study.root)],
         ["sampler", study.sampler or None],
         ["pruner", study.summary.get("pruner")],
-        ["fixed", " ".join(study.fixed) or None],
+        ["fixed", " ".join(study.fixed_overrides) or None],
     ]
     blocks.append(Table("study", ["what", "value"], [row for row in facts if row[1] is not None]))
     return [Section("How it came to be", blocks)]
@@ -288,10 +301,10 @@ def build_study_report(study: StudyResults, more: Sequence[Section] = ()) -> Doc
     sections = [section for title, part in STUDY_SECTIONS for section in build_section(title, part, found)]
     last = [section for section in sections if section.title == "How it came to be"]
     body = [section for section in sections if section not in last]
-    kind = "Study" if study.study else "Set of runs"
+    kind = "Study" if study.is_search else "Set of runs"
     name = "/".join(study.root.absolute().parts[-2:])
     return Document(
         f"{kind} {name}",
-        f"{study.score}, {'lower' if study.lower else 'higher'} is better, {study.root}",
+        f"{study.score}, {'lower' if study.lower_is_better else 'higher'} is better, {study.root}",
         [*body, *more, *last],
     )

@@ -77,21 +77,23 @@ def diagnose_run_curve(run: RunResults) -> CurveDiagnosis:
     name = run.monitor or "val/loss"
     steps, values = curve_points(run.curves, name)
     train_steps, losses = curve_points(run.curves, "train/loss")
-    return diagnose_curve(steps, values, train_steps, losses, lower=run.lower if run.monitor else True, name=name)
+    return diagnose_curve(
+        steps, values, train_steps, losses, lower=run.lower_is_better if run.monitor else True, name=name
+    )
 
 
 def doctor_section(run: RunResults) -> list[Section]:
     """The section; none where no doctor watched the run."""
-    if not run.doctor:
+    if not run.doctor_findings:
         return []
-    entries = run.doctor.get("findings")
+    entries = run.doctor_findings.get("findings")
     lines = (
         [finding_paragraph(entry) for entry in entries if isinstance(entry, Mapping)]
         if isinstance(entries, list)
         else []
     )
     if not lines:
-        looked = run.doctor.get("looked_for")
+        looked = run.doctor_findings.get("looked_for")
         many = f": {format_count(len(looked), 'ailment')} looked for" if isinstance(looked, list) else ""
         lines = [Paragraph(f"The doctor watched this run and found nothing amiss{many}.", "good")]
     return [Section("Doctor", [BulletList(lines)], "What was found while the run trained, and what to try.")]
@@ -109,7 +111,7 @@ CHARTED_LABELS = 20  # bars of a drawing
 
 def data_section(run: RunResults) -> list[Section]:
     """The section; none where the run left no data report."""
-    report = run.data
+    report = run.data_report
     if not report:
         return []
     splits = report["splits"]
@@ -192,7 +194,7 @@ GIBIBYTE = 2**30
 
 def provenance_section(run: RunResults) -> list[Section]:
     """The section; none without a run card."""
-    card = run.card
+    card = run.manifest
     if not card:
         return []
     blocks: list[Block] = []
@@ -258,7 +260,7 @@ def provenance_facts(card: Mapping[str, Any]) -> dict[str, CellValue]:
 
 def settings_table(run: RunResults) -> Table:
     """Every setting, those that the command line changed marked."""
-    changed = {str(word).lstrip("+~").partition("=")[0] for word in run.card.get("overrides") or ()}
+    changed = {str(word).lstrip("+~").partition("=")[0] for word in run.manifest.get("overrides") or ()}
     rows: list[list[CellValue]] = [
         [name, to_cell(value), "changed" if name in changed or name.partition(".")[0] in changed else None]
         for name, value in flatten(run.config).items()

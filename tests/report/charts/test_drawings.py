@@ -98,7 +98,7 @@ def test_a_band_that_dips_below_0_is_cut_on_a_log_scale_and_told() -> None:
 
 @pytest.mark.parametrize("text", ["<script>\"&'", "a\x00b\x1b[31m", "\ud800", "漢字" * 30])
 def test_any_text_is_escaped(text: str) -> None:
-    one = Series(text, [1, 2], [1, 2], names=[text, text])
+    one = Series(text, [1, 2], [1, 2], tooltip_names=[text, text])
     charts = [
         line_chart([one, one], title=text, x_label=text, y_label=text, marks=[ReferenceLine(1, text)]),
         scatter([one, one], title=text, x_label=text, y_label=text),

@@ -93,7 +93,7 @@ class Scale:
     start: float
     end: float
 
-    def place(self, value: float) -> float:
+    def position(self, value: float) -> float:
         """Where a value lies; beyond the ends it is moved to the nearer one."""
         inside = min(max(value, self.low), self.high)
         if self.kind == "log":
@@ -142,7 +142,7 @@ class Series:
         low: Lower edge of the band around the line, such as mean minus spread; empty or as many as `xs`.
         high: Upper edge.
         points: Single values beside the line, such as one of each seed: (x, y).
-        names: What each point is called under the pointer; empty or as many as `xs`.
+        tooltip_names: What each point is called under the pointer; empty or as many as `xs`.
     """
 
     name: str
@@ -151,20 +151,20 @@ class Series:
     low: Sequence[float] = ()
     high: Sequence[float] = ()
     points: Sequence[tuple[float, float]] = ()
-    names: Sequence[str] = ()
+    tooltip_names: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         if len(self.xs) != len(self.ys):
             raise ValueError(f"series {self.name!r} has {len(self.xs)} places and {len(self.ys)} values")
         if len(self.low) != len(self.high) or len(self.low) not in (0, len(self.xs)):
             raise ValueError(f"the band of series {self.name!r} does not match its {len(self.xs)} points")
-        if len(self.names) not in (0, len(self.xs)):
-            raise ValueError(f"series {self.name!r} has {len(self.names)} names for {len(self.xs)} points")
+        if len(self.tooltip_names) not in (0, len(self.xs)):
+            raise ValueError(f"series {self.name!r} has {len(self.tooltip_names)} names for {len(self.xs)} points")
 
-    def said(self, place: int) -> str:
+    def tooltip(self, place: int) -> str:
         """What the pointer tells over a point."""
         band = f" ({format_number(self.low[place])} to {format_number(self.high[place])})" if self.low else ""
-        of = self.names[place] if self.names else self.name
+        of = self.tooltip_names[place] if self.tooltip_names else self.name
         return f"{of}: {format_number(self.xs[place], 5)}, {format_number(self.ys[place], 4)}{band}".removeprefix(": ")
 
 
@@ -173,7 +173,7 @@ class ReferenceLine:
     """A line of reference across the chart: at `value` of the axis `axis`, with a few words."""
 
     value: float
-    words: str
+    label: str
     axis: Literal["x", "y"] = "x"
 
 
@@ -223,26 +223,26 @@ class PlotArea:
 
     x: Scale
     y: Scale
-    whole: bool  # halves make no sense along x
+    integer_x: bool  # halves make no sense along x
 
     @property
-    def ticks_up(self) -> list[float]:
+    def y_ticks(self) -> list[float]:
         """Numbers along the upright axis."""
         return axis_ticks(self.y.low, self.y.high, MAX_Y_TICKS, self.y.kind)
 
     @property
-    def ticks_along(self) -> list[float]:
+    def x_ticks(self) -> list[float]:
         """As many numbers along x as stand side by side without touching."""
         for most in range(9, 2, -1):
-            found = axis_ticks(self.x.low, self.x.high, most, self.x.kind, whole=self.whole)
+            found = axis_ticks(self.x.low, self.x.high, most, self.x.kind, whole=self.integer_x)
             spots = [
-                (self.x.place(value), text_width(words))
+                (self.x.position(value), text_width(words))
                 for value, words in zip(found, format_ticks(found), strict=True)
             ]
             gaps = [b - a - (wide_a + wide_b) / 2 for (a, wide_a), (b, wide_b) in itertools.pairwise(spots)]
             if all(gap > 12 for gap in gaps):
                 return found
-        return axis_ticks(self.x.low, self.x.high, 2, self.x.kind, whole=self.whole)
+        return axis_ticks(self.x.low, self.x.high, 2, self.x.kind, whole=self.integer_x)
 
 
 def fit_plot_area(
@@ -269,12 +269,12 @@ def draw_axes(area: PlotArea, x_label: str) -> tuple[list[str], float]:
     """Grid, numbers and the name of the level axis; where the next line may stand."""
     left, right, bottom = area.x.start - 8, area.x.end + 8, area.y.start
     drawn = []
-    up, along = area.ticks_up, area.ticks_along
+    up, along = area.y_ticks, area.x_ticks
     for value, words in zip(up, format_ticks(up), strict=True):
-        y = area.y.place(value)
+        y = area.y.position(value)
         drawn += [line_element(left, y, right, y, "grid"), text_element(left - 6, y + 4.5, words, "soft", "end")]
     for value, words in zip(along, format_ticks(along), strict=True):
-        x = area.x.place(value)
+        x = area.x.position(value)
         half = text_width(words) / 2
         drawn += [line_element(x, bottom, x, bottom + 4, "axis")]
         drawn += [
@@ -288,7 +288,7 @@ def draw_axes(area: PlotArea, x_label: str) -> tuple[list[str], float]:
         ]
     drawn += [line_element(left, bottom, right, bottom, "axis")]
     if area.x.kind == "linear" and area.y.kind == "linear" and area.y.low < 0 < area.y.high:
-        drawn += [line_element(left, area.y.place(0), right, area.y.place(0), "axis")]
+        drawn += [line_element(left, area.y.position(0), right, area.y.position(0), "axis")]
     kinds = [words for words, kind in (("x", area.x.kind), ("y", area.y.kind)) if kind == "log"]
     logs = f" ({' and '.join(kinds)}: log scale)" if kinds else ""
     drawn.append(
@@ -311,7 +311,7 @@ def draw_reference_lines(area: PlotArea, marks: Sequence[ReferenceLine]) -> list
         scale = area.x if mark.axis == "x" else area.y
         if not is_drawable(mark.value, scale.kind):
             continue
-        spot, wide = scale.place(mark.value), text_width(mark.words)
+        spot, wide = scale.position(mark.value), text_width(mark.label)
         if mark.axis == "x":
             ahead = spot + 6 + wide <= area.x.end + 8
             start, foot = (spot + 5 if ahead else spot - 5 - wide), area.y.end + 14
@@ -324,6 +324,6 @@ def draw_reference_lines(area: PlotArea, marks: Sequence[ReferenceLine]) -> list
             foot += LINE_HEIGHT
         taken.append((start, start + wide, foot))
         drawn.append(
-            text_element(start if ahead else start + wide, foot, mark.words, "soft halo", "start" if ahead else "end")
+            text_element(start if ahead else start + wide, foot, mark.label, "soft halo", "start" if ahead else "end")
         )
     return drawn

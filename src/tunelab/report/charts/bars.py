@@ -88,7 +88,7 @@ def vertical_bars(
     left = MARGIN + max(map(text_width, format_ticks(marks))) + 8
     drawn = []
     for value, words in zip(marks, format_ticks(marks), strict=True):
-        y = scale.place(value)
+        y = scale.position(value)
         drawn += [line_element(left, y, CHART_WIDTH - MARGIN, y, "axis" if value == 0 else "grid")]
         drawn += [text_element(left - 6, y + 4.5, words, "soft", "end")]
     room = (CHART_WIDTH - MARGIN - left) / max(1, len(groups))
@@ -119,7 +119,7 @@ def horizontal_bars(
     drawn = []
     marks = axis_ticks(scale.low, scale.high, 5)
     for value, words in zip(marks, format_ticks(marks), strict=True):
-        x = scale.place(value)
+        x = scale.position(value)
         drawn += [line_element(x, top, x, bottom, "axis" if value == 0 else "grid")]
         drawn += [text_element(x, bottom + LINE_HEIGHT - 2, words, "soft", "middle")]
     for at, name in enumerate(groups):
@@ -149,11 +149,11 @@ def bar_elements(
     value = bars.values[at]
     if not is_drawable(value, "linear"):
         return
-    (start, thick), zero, end = across, scale.place(0), scale.place(value)
+    (start, thick), zero, end = across, scale.position(0), scale.position(value)
     low, size = min(zero, end), abs(end - zero)
     box = (low, start, size, thick) if lying else (start, low, thick, size)
     said = f"{name}, {bars.name}: {format_number(value, 4)}".replace(", :", ":")
-    ends = (scale.place(bars.low[at]), scale.place(bars.high[at])) if has_spread(bars, at) else ()
+    ends = (scale.position(bars.low[at]), scale.position(bars.high[at])) if has_spread(bars, at) else ()
     said += f" ({format_number(bars.low[at])} to {format_number(bars.high[at])})" if ends else ""
     x, y, wide, high = map(coordinate, box)
     yield (

@@ -67,8 +67,8 @@ def band_paths(series: Series, place: int, area: PlotArea) -> Iterator[str]:
         kept = [
             at for at in piece if is_drawable(series.low[at], "linear") and is_drawable(series.high[at], area.y.kind)
         ]
-        upper = [(area.x.place(series.xs[at]), area.y.place(series.high[at])) for at in kept]
-        lower = [(area.x.place(series.xs[at]), area.y.place(series.low[at])) for at in reversed(kept)]
+        upper = [(area.x.position(series.xs[at]), area.y.position(series.high[at])) for at in kept]
+        lower = [(area.x.position(series.xs[at]), area.y.position(series.low[at])) for at in reversed(kept)]
         if len(kept) > 1:
             yield (
                 f'<path class="{colour_class(place)}" d="{path_data(upper + lower)}Z" fill="currentColor"'
@@ -91,7 +91,7 @@ def curve_elements(series: Series, place: int, area: PlotArea) -> Iterator[str]:
     all_at = [at for piece in drawn for at in piece]
     wide = 2 if len(all_at) <= THIN_LINE_FROM else 1.2
     for piece in drawn:
-        spots = [(area.x.place(series.xs[at]), area.y.place(series.ys[at])) for at in piece]
+        spots = [(area.x.position(series.xs[at]), area.y.position(series.ys[at])) for at in piece]
         ink = f'fill="none" stroke="currentColor" stroke-width="{wide}" stroke-linejoin="round" stroke-linecap="round"'
         alone = [*spots, *spots] if len(spots) == 1 else spots  # a line to itself is a dot
         inside.append(f'<path d="{path_data(thin_points(alone) if len(spots) > 1 else alone)}" {ink}{dashes}/>')
@@ -100,13 +100,13 @@ def curve_elements(series: Series, place: int, area: PlotArea) -> Iterator[str]:
         for at in even_indices(len(all_at), len(all_at) if len(all_at) <= ALL_MARKERS_UP_TO else SPARSE_MARKERS, place)
     }
     for at in sorted(shown | {all_at[at] for at in even_indices(len(all_at), MAX_TOOLTIPS)}):
-        x, y = area.x.place(series.xs[at]), area.y.place(series.ys[at])
+        x, y = area.x.position(series.xs[at]), area.y.position(series.ys[at])
         inside.append(
-            marker_element(x, y, place, series.said(at)) if at in shown else hidden_marker(x, y, series.said(at))
+            marker_element(x, y, place, series.tooltip(at)) if at in shown else hidden_marker(x, y, series.tooltip(at))
         )
     for x, y in series.points:
         if is_drawable(x, area.x.kind) and is_drawable(y, area.y.kind):
-            where = f'cx="{coordinate(area.x.place(x))}" cy="{coordinate(area.y.place(y))}" r="2.2"'
+            where = f'cx="{coordinate(area.x.position(x))}" cy="{coordinate(area.y.position(y))}" r="2.2"'
             inside.append(f'<circle {where} fill="none" stroke="currentColor" stroke-opacity=".7"/>')
     if inside:
         yield f'<g class="{colour_class(place)}">{"".join(inside)}</g>'
@@ -160,7 +160,7 @@ def scatter(
     points = []
     for place, one in enumerate(series):
         inside = [
-            marker_element(area.x.place(one.xs[at]), area.y.place(one.ys[at]), place, one.said(at), radius=4)
+            marker_element(area.x.position(one.xs[at]), area.y.position(one.ys[at]), place, one.tooltip(at), radius=4)
             for piece in unbroken_pieces(one, x_scale, y_scale)
             for at in piece
         ]

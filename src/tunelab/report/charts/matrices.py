@@ -138,12 +138,12 @@ class Axis:
 
     Attributes:
         name: What it is.
-        places: Where each line crosses it, in [0, 1] from its foot; nan leaves a line without this axis.
+        positions: Where each line crosses it, in [0, 1] from its foot; nan leaves a line without this axis.
         ticks: Places with their words.
     """
 
     name: str
-    places: Sequence[float]
+    positions: Sequence[float]
     ticks: Sequence[tuple[float, str]]
 
 
@@ -159,7 +159,7 @@ def parallel_coordinates(
         said: What the pointer tells over each line.
         title: Above all.
     """
-    if any(len(one.places) != len(worth) for one in axes) or not len(worth) == len(keys) == len(said):
+    if any(len(one.positions) != len(worth) for one in axes) or not len(worth) == len(keys) == len(said):
         raise ValueError(f"parallel coordinates of {len(worth)} lines got axes, keys or words of another number")
     named, foot = chart_heading(title)
     top, bottom = foot + 2 * LINE_HEIGHT, foot + 2 * LINE_HEIGHT + AXIS_HEIGHT
@@ -170,9 +170,9 @@ def parallel_coordinates(
     order = sorted(range(len(worth)), key=lambda at: worth[at])[-MAX_LINES:]
     for at in order:
         crossed = [
-            (x, bottom - AXIS_HEIGHT * one.places[at])
+            (x, bottom - AXIS_HEIGHT * one.positions[at])
             for x, one in zip(spots, axes, strict=True)
-            if math.isfinite(one.places[at])
+            if math.isfinite(one.positions[at])
         ]
         if len(crossed) < 2:
             continue
