@@ -3,6 +3,11 @@
 from collections.abc import Sequence
 
 
+def first_line(fault: BaseException) -> str:
+    """The first line of an error's text; its type where it says nothing."""
+    return (str(fault).strip() or type(fault).__name__).splitlines()[0]
+
+
 class TuneLabError(Exception):
     """An error that is printed as one message, without a traceback.
 

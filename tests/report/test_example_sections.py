@@ -41,7 +41,7 @@ def test_the_answers_least_alike_stand_first() -> None:
     assert answer_quality(rows[0]) > answer_quality(rows[1])
 
     class Told:
-        predictions, base = rows, ()
+        predictions, base_predictions = rows, ()
 
     (section,) = worst_errors_section(Told())  # type: ignore[arg-type]
 

@@ -1,4 +1,4 @@
-"""Numbers as text: 1,234, 12.5k, 3e-4, and the labels of one axis."""
+"""Numbers as text: 1,234, 12.5k, 3e-4, durations, sizes in bytes, and the labels of one axis."""
 
 import itertools
 import math
@@ -48,3 +48,23 @@ def format_ticks(values: Sequence[float]) -> list[str]:
     unit, letter = next((pair for pair in SUFFIXES if largest >= max(pair[0], SUFFIX_FROM)), (1.0, ""))
     decimals = max(0, -math.floor(math.log10(min(steps) / unit) + 1e-9))
     return [f"{value / unit:,.{decimals}f}{letter}" if value else "0" for value in values]
+
+
+def format_duration(seconds: float | None, digits: int = 3) -> str:
+    """A duration in the unit that fits it, with `digits` significant ones; a dash where there is none."""
+    if seconds is None or not math.isfinite(seconds):
+        return "-"
+    if seconds < 90:
+        return f"{seconds:.{digits}g} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.{digits}g} min"
+    return f"{seconds / 3600:.{digits}g} h" if seconds < 172_800 else f"{seconds / 86_400:.{digits}g} days"
+
+
+MEBIBYTE = 2**20
+GIBIBYTE = 2**30
+
+
+def format_bytes(size: int | float) -> str:
+    """A size in MiB, from 8 GiB on in GiB."""
+    return f"{size / MEBIBYTE:,.1f} MiB" if size < 8 * GIBIBYTE else f"{size / GIBIBYTE:,.1f} GiB"

@@ -29,13 +29,13 @@ def run(arguments: argparse.Namespace) -> int:
     from tunelab.runs.console import silence_libraries
 
     silence_libraries()
+    from tunelab.analysis.number_format import format_bytes
     from tunelab.report.inspection_page import (
         architecture_lines,
         health_lines,
         inspection_page,
         memory_fit_lines,
         memory_lines,
-        memory_size_text,
         rate_text,
         sparkline,
         workload_lines,
@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
     console.show_model(architecture_lines(inspection))
     console.show_lines("work", align_columns(workload_lines(inspection)))
     console.show_lines("learning rate", [sparkline(inspection.curve.rates), rate_text(inspection)])
-    sizes = {what: f"{memory_size_text(size):>12}  {why}" for what, size, why in memory_lines(inspection)}
+    sizes = {what: f"{format_bytes(size):>12}  {why}" for what, size, why in memory_lines(inspection)}
     console.show_lines("memory", [*align_columns(sizes), *memory_fit_lines(inspection)])
     signals = {"signal": inspection.signals.forward, "gradient": inspection.signals.backward}
     plots = align_columns({name: f"{sparkline(values, log=True)}  (log)" for name, values in signals.items()})

@@ -14,6 +14,7 @@ from torch.nn import Parameter
 
 from tunelab.config import instantiate
 from tunelab.config.regularization_config import RegularizationConfig
+from tunelab.errors import first_line
 from tunelab.models.mup import ADAM_LIKE, has_decoupled_decay
 
 ConfigBlock = Mapping[str, Any]
@@ -222,7 +223,7 @@ def optimizer_argument_faults(block: Mapping[str, Any]) -> list[str]:
     try:
         instantiate.make_factory(block, **given)([{"params": [one], "weight_decay": 0.0} for one in (matrix, vector)])
     except (TypeError, ValueError) as fault:
-        return [f"optimizer: {instantiate.first_line(fault)}; see the comments in its file under conf/optimizer/"]
+        return [f"optimizer: {first_line(fault)}; see the comments in its file under conf/optimizer/"]
     return []
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from hydra.utils import get_method
 
-from tunelab.errors import ConfigError
+from tunelab.errors import ConfigError, first_line
 
 ALLOWED_TARGETS = (
     "torch.optim.",
@@ -97,8 +97,3 @@ def make_factory(block: Mapping[str, Any], **given: Any) -> Callable[..., Any]:
     """The target of a block with its settings filled in, to be called with what only the run knows."""
     settings = {name: value for name, value in block.items() if name not in RESERVED_KEYS}
     return partial(import_target(str(block["_target_"])), **settings, **given)
-
-
-def first_line(fault: BaseException) -> str:
-    """The first line of an error's text."""
-    return (str(fault).strip() or type(fault).__name__).splitlines()[0]

@@ -20,7 +20,7 @@ from tunelab.config.cross_checks import (
 )
 from tunelab.data.folds import fold_faults
 from tunelab.data.mixture import mixture_faults
-from tunelab.errors import ConfigError
+from tunelab.errors import ConfigError, first_line
 
 resolvers.register_resolvers()
 
@@ -117,7 +117,7 @@ def convert_types(config: DictConfig) -> tuple[dict[str, Any], list[str]]:
             merged = OmegaConf.merge(key_schema(key), {key: given})
             values[key] = cast(dict[str, Any], OmegaConf.to_container(merged, resolve=True))[key]
         except OmegaConfBaseException as fault:
-            faults.append(f"{key}: {instantiate.first_line(fault)}")
+            faults.append(f"{key}: {first_line(fault)}")
     return values, faults
 
 

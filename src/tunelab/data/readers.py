@@ -20,7 +20,7 @@ from tunelab.data.json_reader import read_json_array, read_json_lines, unusable_
 from tunelab.data.memory_map import ScratchDir
 from tunelab.data.table_reader import read_table
 from tunelab.data.text_file import TableLines, TextFile, check_encoding
-from tunelab.errors import ConfigError, DataError
+from tunelab.errors import ConfigError, DataError, first_line
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 READABLE_SUFFIXES = (".json", ".jsonl", ".ndjson", *DELIMITERS, ".parquet")
@@ -360,10 +360,9 @@ def load_hub_dataset(source: str) -> Any:
 
         return load_dataset(name, split=split)
     except Exception as error:  # the hub client raises errors of many libraries, and all mean the same here
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise DataError(
             f"'{source}' is no file here, and loading it from the hub as data set {name}, split {split}, "
-            f"failed: {type(error).__name__}: {reason}. Check the name and the network, or name a local file"
+            f"failed: {type(error).__name__}: {first_line(error)}. Check the name and the network, or name a local file"
         ) from error
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
+from tunelab.config.flatten import flatten
 from tunelab.runs.redact import redact
 
 # Split by the prefix of its scores, the strongest evidence first.
@@ -62,8 +63,12 @@ def render_model_card(
         _section("Scores", _table(_score_rows(finite), ("score", "split", "value")), "No split was scored."),
         _section("Limits", _limits(split, title)),
         _section("How to load", _loading(kind)),
-        _section("Data", _table(_flatten(redact(data)), ("field", "value")), "Nothing was recorded about the data."),
-        _section("Settings", _table(_flatten(redact(settings)), ("setting", "value")), "No settings were recorded."),
+        _section(
+            "Data", _table(_setting_rows(redact(data)), ("field", "value")), "Nothing was recorded about the data."
+        ),
+        _section(
+            "Settings", _table(_setting_rows(redact(settings)), ("setting", "value")), "No settings were recorded."
+        ),
     ]
     if command:
         parts.append(_section("Command", f"```shell\n{command}\n```"))
@@ -122,17 +127,10 @@ def _score_rows(scores: Mapping[str, float]) -> list[tuple[str, ...]]:
     return [(score, SPLIT_LABELS.get(split, split), f"{value:.6g}") for split, _, score, value in parts]
 
 
-def _flatten(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, ...]]:
+def _setting_rows(values: Mapping[str, Any]) -> list[tuple[str, ...]]:
     """Nested values as rows of dotted name and text; what is None is left out."""
-    rows: list[tuple[str, ...]] = []
-    for name, value in values.items():
-        if isinstance(value, Sequence) and any(isinstance(item, Mapping) for item in value):
-            value = {str(index): item for index, item in enumerate(value)}  # noqa: PLW2901
-        if isinstance(value, Mapping):
-            rows += _flatten(value, f"{prefix}{name}.")
-        elif value is not None:
-            rows.append((f"{prefix}{name}", _portable_text(value)))
-    return rows
+    leaves = flatten(values, index_lists=True).items()
+    return [(name, _portable_text(value)) for name, value in leaves if value is not None]
 
 
 def _table(rows: Sequence[tuple[str, ...]], titles: tuple[str, ...]) -> str:

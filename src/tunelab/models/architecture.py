@@ -10,7 +10,7 @@ from typing import Any, Final
 from transformers import AutoConfig, PretrainedConfig, PreTrainedTokenizerBase
 
 from tunelab.config.resource_paths import resolve_path
-from tunelab.errors import ConfigError
+from tunelab.errors import ConfigError, first_line
 from tunelab.models.pretrained_layers import layer_faults
 from tunelab.models.scratch import scratch_config
 
@@ -72,7 +72,7 @@ def context_limit(config: PretrainedConfig) -> int | None:
 
 def unsupported_attention_message(name: str, family: str, fault: Exception) -> str:
     """The message for a model that does not take the attention asked for."""
-    reason = str(fault).strip().splitlines()[0].split(". ")[0]
+    reason = first_line(fault).split(". ")[0]
     return f"model.attention={name}: {family} does not take it here ({reason}); take model.attention=auto, or eager"
 
 
@@ -136,8 +136,7 @@ TOKENIZER_FILES: Final = ("tokenizer.json", "vocab.*", "*.model", "tekken.json")
 
 def not_loadable_message(what: str, source: str, fault: Exception) -> str:
     """The message for a model or tokenizer that does not load: what the place lacks, else what the loader said."""
-    lines = str(fault).strip().splitlines() or [type(fault).__name__]
-    reason, place = lines[0].rstrip(". "), resolve_path(source)
+    reason, place = first_line(fault).rstrip(". "), resolve_path(source)
     if place is not None and place.is_file():
         reason = f"it is a file; name the folder that it lies in, {place.parent}"
     elif place is not None and (lost := missing_files(place, what)):
@@ -145,7 +144,7 @@ def not_loadable_message(what: str, source: str, fault: Exception) -> str:
     elif place is None and (Path(source).is_absolute() or len(Path(source).parts) > 2 or Path(source).parent.is_dir()):
         near = get_close_matches(Path(source).name, [path.name for path in sibling_paths(Path(source))], 1)
         reason = "there is no such folder here" + (f"; did you mean '{Path(source).parent / near[0]}'?" if near else "")
-        reason += f", and as the id of a hub: {lines[0].rstrip('. ')}"
+        reason += f", and as the id of a hub: {first_line(fault).rstrip('. ')}"
     return (
         f"no {what} could be loaded from '{source}': {reason}. It must be a folder with config.json, "
         "model.safetensors and tokenizer files, or the id of a model hub that this machine can reach"

@@ -17,7 +17,7 @@ from transformers.utils.import_utils import is_flash_attn_2_available
 
 from tunelab.data.batching import pack_examples
 from tunelab.data.examples import IGNORE, Example
-from tunelab.errors import ConfigError
+from tunelab.errors import ConfigError, first_line
 from tunelab.models.unpadded_attention import DOCUMENT_KERNEL, VARLEN_KERNEL, causal_inputs, micro_to_device
 
 FLASH_KERNEL = "flash_attention_2"
@@ -259,7 +259,7 @@ def untrainable_reason(model: PreTrainedModel) -> str | None:
         )
         model(**causal_inputs(row)).logits.float().sum().backward()
     except PROBE_ERRORS as fault:
-        return (str(fault).strip() or type(fault).__name__).splitlines()[0]
+        return first_line(fault)
     finally:
         model.train(training)
         for parameter, grad in zip(model.parameters(), kept, strict=True):

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
 
-from tunelab.errors import ConfigError
+from tunelab.errors import ConfigError, first_line
 from tunelab.models.freezing import layer_stack
 
 
@@ -67,7 +67,7 @@ def truncate_config(config: PretrainedConfig, chosen: Sequence[int]) -> Pretrain
     try:
         again = type(cut).from_dict(cut.to_dict()).to_dict()
     except Exception as fault:  # each family has checks of its own
-        raise ConfigError(not_truncatable_message(config, str(fault).splitlines()[0])) from fault
+        raise ConfigError(not_truncatable_message(config, first_line(fault))) from fault
     if differs := sorted(name for name, value in cut.to_dict().items() if again.get(name) != value):
         raise ConfigError(not_truncatable_message(config, f"{', '.join(differs)} would be read back otherwise"))
     return cut

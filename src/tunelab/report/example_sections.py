@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from tunelab.report.charts.bars import Bars, bar_chart
 from tunelab.report.document import Block, CellValue, Chart, Example, Examples, Paragraph, Section, Table, Tone
 from tunelab.report.formatting import format_cell, truncate
-from tunelab.report.run_reader import Row, RunResults
+from tunelab.report.run_reader import RunResults
+from tunelab.runs.atomic_files import Row
 
 LISTED_ANSWERS = 8  # answers to read
 GROUP_KEYS = ("family", "source")

@@ -1,7 +1,6 @@
 """Cells, durations, counts and percentages as report text.  Pure."""
 
 import math
-from collections.abc import Mapping
 
 from tunelab.analysis.number_format import format_number
 from tunelab.report.document import CellValue
@@ -27,17 +26,6 @@ def truncate(text: str, most: int = MAX_TEXT_LENGTH) -> str:
     return text if len(text) <= most else f"{text[:most].rstrip()} … ({len(text) - most:,} more characters)"
 
 
-def format_duration(seconds: float | None) -> str:
-    """A time as people say it."""
-    if seconds is None or not math.isfinite(seconds):
-        return "-"
-    if seconds < 90:
-        return f"{seconds:.3g} s"
-    if seconds < 5400:
-        return f"{seconds / 60:.3g} min"
-    return f"{seconds / 3600:.3g} h" if seconds < 172_800 else f"{seconds / 86_400:.3g} days"
-
-
 def format_count(number: int, one: str, many: str = "") -> str:
     """`1 run` or `1,234 runs`."""
     return f"{number:,} {one if number == 1 else many or one + 's'}"
@@ -52,14 +40,6 @@ def join_names(names: list[str], most: int = 6) -> str:
     """Names with commas, the rest counted."""
     rest = len(names) - most
     return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")
-
-
-def flatten(values: Mapping[str, object], above: str = "") -> dict[str, object]:
-    """Nested settings by dotted name."""
-    found: dict[str, object] = {}
-    for key, value in values.items():
-        found |= flatten(value, f"{above}{key}.") if isinstance(value, Mapping) else {f"{above}{key}": value}
-    return found
 
 
 def to_cell(value: object) -> CellValue:

@@ -3,15 +3,13 @@
 import math
 from collections.abc import Sequence
 
-from tunelab.analysis.number_format import format_number
+from tunelab.analysis.number_format import MEBIBYTE, format_bytes, format_duration, format_number
 from tunelab.report.charts.axes import ReferenceLine, Series
 from tunelab.report.charts.bars import Bars, bar_chart
 from tunelab.report.charts.lines import line_chart
 from tunelab.report.document import Block, CellValue, Chart, Document, Paragraph, Section, Table
 from tunelab.report.render import render_html
 from tunelab.training.run_inspection import RunInspection
-
-MIB = 2**20
 
 
 def inspection_page(title: str, found: RunInspection) -> str:
@@ -34,7 +32,7 @@ def inspection_page(title: str, found: RunInspection) -> str:
             "Memory",
             [
                 Chart("memory", memory_chart(found), join_sentences(memory_fit_lines(found))),
-                Table("memory", ("what", "size"), [(what, memory_size_text(size)) for what, size, _ in memory]),
+                Table("memory", ("what", "size"), [(what, format_bytes(size)) for what, size, _ in memory]),
                 Paragraph("; ".join(f"{what}: {why}" for what, _, why in memory) + "."),
             ],
         ),
@@ -62,7 +60,7 @@ def rate_chart(found: RunInspection) -> str:
 def memory_chart(found: RunInspection) -> str:
     """What takes how much."""
     lines = memory_lines(found)
-    sizes = [size / MIB for _, size, _ in lines] + [found.memory.peak / MIB]
+    sizes = [size / MEBIBYTE for _, size, _ in lines] + [found.memory.peak / MEBIBYTE]
     names = [what for what, _, _ in lines] + ["peak"]
     return bar_chart(names, [Bars("MiB", sizes)], title="Memory on one device", value_label="MiB", level=True)
 
@@ -136,21 +134,9 @@ def expected_time_text(found: RunInspection) -> str:
     """How long training alone will take."""
     if found.seconds is None:
         return f"unknown: {found.speed.fault or 'too few steps to tell'}"
-    mean, fast, slow = found.seconds
-    tried = f"{len(found.speed.seconds)} steps"
-    return (
-        f"{duration_text(mean)} of training ({duration_text(fast)} to {duration_text(slow)} by {tried} that were"
-        " tried), without validations"
-    )
-
-
-def duration_text(seconds: float) -> str:
-    """A time in the unit that fits it."""
-    if seconds < 90:
-        return f"{seconds:.2g} s" if seconds < 9.5 else f"{seconds:.0f} s"
-    if seconds < 90 * 60:
-        return f"{seconds / 60:.1f} min"
-    return f"{seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.1f} days"
+    mean, fast, slow = (format_duration(seconds, 2) for seconds in found.seconds)
+    steps = len(found.speed.seconds)
+    return f"{mean} of training ({fast} to {slow} by {steps} steps that were tried), without validations"
 
 
 def memory_lines(found: RunInspection) -> list[tuple[str, int, str]]:
@@ -171,26 +157,21 @@ def memory_lines(found: RunInspection) -> list[tuple[str, int, str]]:
 def memory_fit_lines(found: RunInspection) -> list[str]:
     """The peak, and whether it fits."""
     needs, said = found.memory, []
-    said.append(f"peak {memory_size_text(needs.peak)}: not all of it stands at the same time")
+    said.append(f"peak {format_bytes(needs.peak)}: not all of it stands at the same time")
     if needs.passes.share < 1:
         said.append(
             f"activations are scaled up from {needs.passes.share:.0%} of the heaviest micro-batch, which does not fit"
         )
     if found.room is not None and needs.peak > found.room:
         said.append(
-            f"{memory_size_text(found.room)} are there, so this will not fit: lower micro_tokens (python train.py "
+            f"{format_bytes(found.room)} are there, so this will not fit: lower micro_tokens (python train.py "
             "find=micro_tokens finds the largest that fits), or take adapter=lora"
         )
     elif found.room is not None:
-        said.append(f"{memory_size_text(found.room)} are there, so it fits")
+        said.append(f"{format_bytes(found.room)} are there, so it fits")
     if found.speed.memory is not None:
-        said.append(f"the steps that were tried took {memory_size_text(found.speed.memory)} at most")
+        said.append(f"the steps that were tried took {format_bytes(found.speed.memory)} at most")
     return said
-
-
-def memory_size_text(size: int) -> str:
-    """Bytes as people compare them."""
-    return f"{size / MIB:,.1f} MiB" if size < 2**33 else f"{size / 2**30:,.1f} GiB"
 
 
 def rate_text(found: RunInspection) -> str:

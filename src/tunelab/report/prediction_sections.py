@@ -12,7 +12,8 @@ from tunelab.report.charts.lines import line_chart, scatter
 from tunelab.report.charts.matrices import heat_map
 from tunelab.report.document import Block, BulletList, CellValue, Chart, Paragraph, Section, Table
 from tunelab.report.formatting import format_count, format_percent
-from tunelab.report.run_reader import Row, RunResults
+from tunelab.report.run_reader import RunResults
+from tunelab.runs.atomic_files import Row
 
 CHARTED_CLASSES = 16  # classes that a drawing has room for
 LISTED_CONFUSIONS = 12  # confusions listed

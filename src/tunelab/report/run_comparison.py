@@ -29,9 +29,10 @@ from tunelab.report.document import (
     build_section,
 )
 from tunelab.report.formatting import format_cell, format_count, format_percent, to_cell, truncate
-from tunelab.report.run_reader import Row, RunResults
+from tunelab.report.run_reader import RunResults
 from tunelab.report.study_reader import scalar_settings
 from tunelab.report.training_sections import choose_scale, curve_points
+from tunelab.runs.atomic_files import Row
 
 EXAMPLES_TO_READ = 8  # rows on which two runs differ, to read
 MAX_COMPARED_RUNS = 20  # runs of a set that are compared with its best

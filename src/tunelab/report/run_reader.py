@@ -6,11 +6,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tunelab.errors import ConfigError, TuneLabError
+from tunelab.errors import ConfigError, TuneLabError, first_line
+from tunelab.runs.atomic_files import Row, read_json_lines
 from tunelab.runs.run_dir import RunDirectory
 from tunelab.tasks.metrics.directions import metric_direction
 
 STUDY_FILES = ("trials.jsonl", "study.json", "search.json")  # any of them makes a study
+MAX_FAULT_LENGTH = 200  # characters of an error that a report repeats
 LISTED_FOLDERS = 3  # runs below a folder that a message names
 
 
@@ -54,7 +56,6 @@ def path_fault(path: Path) -> str:
 
 
 T = TypeVar("T")
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -139,7 +140,7 @@ def read_run_results(root: Path) -> RunResults:
             found = ask()
         except (OSError, ValueError, TypeError, KeyError, AttributeError, TuneLabError) as fault:
             if path.exists():
-                missing.append(f"{path.name} cannot be read ({first_error_line(fault)}), so this report lacks {what}")
+                missing.append(f"{path.name} cannot be read ({short_fault(fault)}), so this report lacks {what}")
             elif needed:
                 missing.append(f"{path.name} is missing, so this report lacks {what}")
             return empty
@@ -177,12 +178,6 @@ def valid_rows(found: Sequence[Any]) -> list[Row]:
     return [row for row in found if isinstance(row, dict) and isinstance(row.get("row"), int)]
 
 
-def read_json_lines(path: Path) -> list[Any]:
-    """The JSON values of a file, one a line."""
-    with path.open(encoding="utf-8", newline="\n") as file:
-        return [json.loads(line) for line in file]
-
-
-def first_error_line(fault: BaseException) -> str:
-    """What went wrong, on one line."""
-    return (str(fault).splitlines() or [type(fault).__name__])[0][:200]
+def short_fault(fault: BaseException) -> str:
+    """The first line of an error, cut where it repeats much of a file."""
+    return first_line(fault)[:MAX_FAULT_LENGTH]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
+from tunelab.analysis.number_format import format_duration
 from tunelab.analysis.row_scores import scores_of_predictions
 from tunelab.analysis.statistics import bootstrap_scores, percentile_interval, wilson_interval
 from tunelab.report.document import (
@@ -18,7 +19,7 @@ from tunelab.report.document import (
     build_section,
 )
 from tunelab.report.example_sections import answers_section, training_gain, worst_errors_section
-from tunelab.report.formatting import format_cell, format_count, format_duration
+from tunelab.report.formatting import format_cell, format_count
 from tunelab.report.prediction_sections import calibration_section, classes_section, regression_section
 from tunelab.report.run_reader import RunResults
 from tunelab.report.training_sections import (

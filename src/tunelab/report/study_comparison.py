@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 
 from tunelab.analysis.configurations import format_value
+from tunelab.analysis.number_format import format_duration
 from tunelab.analysis.statistics import ExpectedBest, expected_best
 from tunelab.report.charts.axes import Series
 from tunelab.report.charts.lines import line_chart
@@ -18,7 +19,7 @@ from tunelab.report.document import (
     Table,
     build_section,
 )
-from tunelab.report.formatting import format_cell, format_count, format_duration, to_cell
+from tunelab.report.formatting import format_cell, format_count, to_cell
 from tunelab.report.next_search import format_setting_range
 from tunelab.report.study_reader import StudyResults
 

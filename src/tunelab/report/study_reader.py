@@ -20,8 +20,9 @@ from tunelab.analysis.configurations import (
     setting_from_search_json,
     setting_from_trials,
 )
-from tunelab.report.formatting import flatten, format_count
-from tunelab.report.run_reader import RunResults, first_error_line
+from tunelab.config.flatten import flatten
+from tunelab.report.formatting import format_count
+from tunelab.report.run_reader import RunResults, short_fault
 from tunelab.runs.atomic_files import read_json_lines
 from tunelab.tasks.metrics.directions import metric_direction
 
@@ -110,7 +111,7 @@ def read_study_results(root: Path) -> StudyResults:
             found = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as fault:
             if path.exists():
-                missing.append(f"{name} cannot be read ({first_error_line(fault)}), so this report lacks {what}")
+                missing.append(f"{name} cannot be read ({short_fault(fault)}), so this report lacks {what}")
             elif needed:
                 missing.append(f"{name} is missing, so this report lacks {what}")
             return {}
@@ -121,7 +122,7 @@ def read_study_results(root: Path) -> StudyResults:
     try:
         lines = read_json_lines(root / "trials.jsonl")
     except (OSError, ValueError) as fault:
-        missing.append(f"trials.jsonl cannot be read ({first_error_line(fault)}), so this report has no trials")
+        missing.append(f"trials.jsonl cannot be read ({short_fault(fault)}), so this report has no trials")
         lines = []
     trials = [parse_trial(line) for line in lines if isinstance(line, dict) and isinstance(line.get("number"), int)]
     objectives = tuple(map(str, summary.get("objectives") or request.get("objectives") or ("score",)))

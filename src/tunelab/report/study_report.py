@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from tunelab.analysis.configurations import Configuration, Trial, format_value
+from tunelab.analysis.number_format import format_duration
 from tunelab.report.charts.axes import ReferenceLine, Series
 from tunelab.report.charts.lines import line_chart, scatter
 from tunelab.report.document import (
@@ -24,7 +25,7 @@ from tunelab.report.document import (
     Table,
     build_section,
 )
-from tunelab.report.formatting import format_cell, format_count, format_duration, format_percent, join_names, to_cell
+from tunelab.report.formatting import format_cell, format_count, format_percent, join_names, to_cell
 from tunelab.report.importance_sections import (
     ImportanceAnalysis,
     effects_section,

@@ -6,12 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tunelab.analysis.learning_curves import CurveDiagnosis, diagnose_curve
+from tunelab.analysis.number_format import format_bytes, format_duration
+from tunelab.config.flatten import flatten
 from tunelab.data.summary_text import describe_duplicates, describe_leaks
 from tunelab.report.charts.axes import ReferenceLine, ScaleKind, Series
 from tunelab.report.charts.bars import Bars, bar_chart
 from tunelab.report.charts.lines import line_chart
 from tunelab.report.document import Block, BulletList, CellValue, Chart, Command, Paragraph, Section, Table
-from tunelab.report.formatting import flatten, format_count, format_duration, to_cell
+from tunelab.report.formatting import format_count, to_cell
 from tunelab.report.run_reader import RunResults
 
 CurvePoints = tuple[list[float], list[float]]  # steps done, values
@@ -189,7 +191,6 @@ LISTED_PACKAGES = (
     "optuna",
     "tunelab",
 )
-GIBIBYTE = 2**30
 
 
 def provenance_section(run: RunResults) -> list[Section]:
@@ -249,7 +250,7 @@ def provenance_facts(card: Mapping[str, Any]) -> dict[str, CellValue]:
         "base model": model.get("path"),
         "weights sha256": model.get("sha256"),
         "processor": f"{machine.get('processor')}, {machine.get('usable_cores')} cores" if machine else None,
-        "memory": f"{memory / GIBIBYTE:.1f} GiB" if memory else None,
+        "memory": format_bytes(memory) if memory else None,
         "accelerators": ", ".join(gpus) or "none",
         "Python": card.get("python"),
         "system": card.get("platform"),

@@ -12,6 +12,7 @@ import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import QuotedString
 
+from tunelab.config.flatten import flatten
 from tunelab.errors import ConfigError
 from tunelab.runs.atomic_files import read_json_lines
 from tunelab.search.search_config import SearchConfig, SearchRequest
@@ -76,17 +77,14 @@ def earlier_configurations(source: Path, space: Space, default_values: Mapping[s
     return fitting[:BEST_PER_STUDY]
 
 
-def flatten_config(values: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+def flatten_config(values: Mapping[str, Any]) -> dict[str, Any]:
     """Nested settings by dotted name, and chosen options by config group."""
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if key == "defaults" and not above:
-            flat |= {name.removeprefix("override /"): option for entry in value for name, option in entry.items()}
-        elif isinstance(value, Mapping):
-            flat |= flatten_config(value, f"{above}{key}.")
-        else:
-            flat[f"{above}{key}"] = value
-    return flat
+    options = {
+        name.removeprefix("override /"): option
+        for entry in values.get("defaults", ())
+        for name, option in entry.items()
+    }
+    return options | flatten({key: value for key, value in values.items() if key != "defaults"})
 
 
 EXCLUDED_BLOCKS = ("trial", "search", "hydra", "resume")  # blocks that belong to the search, not to the configuration

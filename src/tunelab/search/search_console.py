@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from tunelab.analysis.number_format import format_duration
 from tunelab.errors import TuneLabError
 from tunelab.runs import console
 from tunelab.search.pbt import GENERATION
@@ -245,7 +246,7 @@ class ProgressDisplay:
             spent = elapsed_time(work_intervals(trials, time.time(), lambda trial: True))
             estimates.append(3600 * self.hours - spent)
         seconds = min(estimates, default=0.0)
-        return done + (f", about {duration_text(seconds)} left" if seconds > 0 else "")
+        return done + (f", about {format_duration(seconds, 2)} left" if seconds > 0 else "")
 
     def table(self, trials: Sequence[FrozenTrial]) -> Table:
         """The live table: the running trials, then the best ones."""
@@ -261,7 +262,7 @@ class ProgressDisplay:
             curve = trial.intermediate_values
             score = scores_text(trial.values) if trial.values is not None else scores_text(list(curve.values())[-1:])
             state, validations = STATE_WORDS.get(trial.state, "running"), str(len(curve) or "")
-            time_text, params = duration_text(trial_seconds(trial)), params_text(trial.params)
+            time_text, params = format_duration(trial_seconds(trial), 2), params_text(trial.params)
             grid.add_row(str(trial.number), state, validations, score, time_text, params)
         return grid
 
@@ -345,10 +346,3 @@ def params_text(params: Mapping[str, Any]) -> str:
 def scores_text(scores: Sequence[float]) -> str:
     """Scores on one line."""
     return " ".join(f"{value:.5g}" for value in scores)
-
-
-def duration_text(seconds: float) -> str:
-    """A duration as text: seconds, minutes or hours."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

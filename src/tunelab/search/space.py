@@ -11,6 +11,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override, QuotedString, RangeSweep
 from hydra.errors import HydraException
 
+from tunelab.errors import first_line
+
 Scalar = str | int | float | bool | None  # what a study stores
 LOG_SCALE_RATIO = 100  # a positive range of two decades or more is searched on a log scale
 
@@ -164,8 +166,7 @@ def parse_sweep_override(key: str, words: str) -> Override:
     try:
         return OverridesParser.create().parse_override(f"{key}={words}")
     except HydraException as fault:
-        reason = str(fault).splitlines()[0]
-        raise ValueError(f"{key}={words}: {reason}; write interval(1e-5,1e-3), range(1,5) or a,b") from fault
+        raise ValueError(f"{key}={words}: {first_line(fault)}; write interval(1e-5,1e-3), range(1,5) or a,b") from fault
 
 
 def dimension_of_override(override: Override, default: Any = None) -> Dimension:

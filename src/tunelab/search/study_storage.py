@@ -23,7 +23,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 from typing_extensions import override
 
-from tunelab.errors import ConfigError, TuneLabError
+from tunelab.errors import ConfigError, TuneLabError, first_line
 from tunelab.runs.atomic_files import DISK_FULL_ERRNOS
 from tunelab.search.study_folder import StudyFolder
 from tunelab.search.trial_outcome import TrialOutcome
@@ -46,10 +46,10 @@ def open_storage(location: str | None, folder: StudyFolder) -> tuple[BaseStorage
         try:
             return RDBStorage(location, engine_kwargs={"pool_pre_ping": True}), []
         except Exception as fault:  # drivers raise errors of their own
-            reason = (str(fault).splitlines() or [type(fault).__name__])[0]
             raise ConfigError(
-                f"search.storage={location.partition('://')[0]}://...: {reason}; check the address and that its driver "
-                "is installed, or leave search.storage out: a journal in the study's folder serves many machines too"
+                f"search.storage={location.partition('://')[0]}://...: {first_line(fault)}; check the address and that "
+                "its driver is installed, or leave search.storage out: a journal in the study's folder serves many "
+                "machines too"
             ) from fault
     backend = SafeJournal(Path(location) if location is not None else folder.journal)
     return SafeStorage(backend), backend.repaired

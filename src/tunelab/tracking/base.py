@@ -11,6 +11,7 @@ from lightning.pytorch.loggers.logger import Logger
 from torch import Tensor
 from typing_extensions import override
 
+from tunelab.errors import first_line
 from tunelab.runs.redact import redact
 
 _log = logging.getLogger(__name__)
@@ -59,8 +60,8 @@ class FaultTolerantLogger(UnnamedLogger):
 
 def redacted_first_line(fault: Exception) -> str:
     """Type and first line of an error, with secrets blacked out."""
-    text = str(fault).strip().splitlines()
-    return redact(f"{type(fault).__name__}: {text[0]}" if text else type(fault).__name__)  # type: ignore[no-any-return]
+    kind, line = type(fault).__name__, first_line(fault)
+    return redact(kind if line == kind else f"{kind}: {line}")  # type: ignore[no-any-return]
 
 
 TableCell = str | float | int | bool | None

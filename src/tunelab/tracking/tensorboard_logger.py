@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.utils.tensorboard.summary import hparams as as_hyper_parameters
 from typing_extensions import override
 
+from tunelab.config.flatten import flatten
 from tunelab.runs.redact import redact
 from tunelab.tracking.base import RunResults, confusion_tables, markdown_table, records_table
 
@@ -31,7 +32,7 @@ class TensorBoard(TensorBoardLogger):
 
     def __init__(self, folder: str, *, run_config: Mapping[str, Any], resume_from_step: int | None) -> None:
         super().__init__(folder, name="tensorboard", version="", purge_step=resume_from_step, default_hp_metric=False)
-        self._settings = flatten_settings(redact(run_config))
+        self._settings = plain_settings(redact(run_config))
 
     @override
     def log_hyperparams(self, params: Any, metrics: Any = None, step: int | None = None) -> None:
@@ -59,12 +60,9 @@ class TensorBoard(TensorBoardLogger):
         writer.flush()
 
 
-def flatten_settings(nested: Mapping[str, Any], above: str = "") -> dict[str, PlainValue]:
+def plain_settings(nested: Mapping[str, Any]) -> dict[str, PlainValue]:
     """Nested settings by dotted name; None and lists as text, because the HParams page takes plain values."""
-    values: dict[str, PlainValue] = {}
-    for key, value in nested.items():
-        if isinstance(value, Mapping):
-            values |= flatten_settings(value, f"{above}{key}.")
-        else:
-            values[f"{above}{key}"] = value if isinstance(value, str | float | int | bool) else str(value)
-    return values
+    return {
+        name: value if isinstance(value, str | float | int | bool) else str(value)
+        for name, value in flatten(nested).items()
+    }

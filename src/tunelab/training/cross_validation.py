@@ -13,6 +13,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
+from tunelab.config.flatten import flatten
 from tunelab.config.resource_paths import resolve_path
 from tunelab.config.schema import RunConfig
 from tunelab.errors import ConfigError, TuneLabError
@@ -127,7 +128,7 @@ def check_same_training(folder: RunDirectory, wanted: Mapping[str, Any]) -> None
         ConfigError: Naming the settings and files.
     """
     card = folder.read_manifest()
-    before, now = flatten_settings(card.get("config") or {}), flatten_settings(wanted)
+    before, now = flatten(card.get("config") or {}, keep_empty=True), flatten(wanted, keep_empty=True)
     changed = [
         name
         for name in now | before
@@ -146,18 +147,6 @@ def check_same_training(folder: RunDirectory, wanted: Mapping[str, Any]) -> None
 
 
 UNCOMPARED_BLOCKS = ("logger", "callbacks", "eval", "test", "save", "resume", "name", "trial", "search")
-
-
-def flatten_settings(block: Mapping[str, Any], above: str = "") -> dict[str, Any]:
-    """Settings by dotted name."""
-    found: dict[str, Any] = {}
-    for name, value in block.items():
-        found |= (
-            flatten_settings(value, f"{above}{name}.")
-            if isinstance(value, Mapping) and value
-            else {f"{above}{name}": value}
-        )
-    return found
 
 
 POLL_SECONDS = 0.05  # seconds between two looks at a training

@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tunelab.config.schema import RunConfig, validate_config
-from tunelab.errors import ConfigError
+from tunelab.errors import ConfigError, first_line
 from tunelab.models.adapters import AdaptedModel
 from tunelab.models.freezing import load_trainable_state
 from tunelab.models.load_model import load_model, load_tokenizer
@@ -99,7 +99,7 @@ def load_run(place: str | Path, checkpoint: Path | None = None) -> TrainedRun:
             ) from fault
         if not (source / "config.json").is_file():
             raise ConfigError(f"{folder.root} cannot be restored: {fault}; and it has no export/ to take") from fault
-        note = f"taken from {source}, since the checkpoint cannot be used: {str(fault).splitlines()[0]}"
+        note = f"taken from {source}, since the checkpoint cannot be used: {first_line(fault)}"
         tokenizer, adapter = load_from_export(settings, task, folder)
     model = adapter.model
     choose_packing(settings, task, model)

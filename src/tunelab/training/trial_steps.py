@@ -20,7 +20,7 @@ from transformers import PreTrainedModel
 from typing_extensions import override
 
 from tunelab.data.examples import Batch
-from tunelab.errors import Diverged
+from tunelab.errors import Diverged, first_line
 from tunelab.training.components import RunComponents, build_datamodule
 from tunelab.training.device_placement import select_training_device
 from tunelab.training.module import FineTuner
@@ -104,7 +104,7 @@ def measure_speed(prepared: RunComponents, module: FineTuner) -> TrainingSpeed:
     except Diverged as found:
         fault = str(found)
     except torch.OutOfMemoryError as found:
-        fault = str(found).splitlines()[0]
+        fault = first_line(found)
     memory = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
     return TrainingSpeed(device_name(device), clock.seconds, clock.tokens, memory, fault)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
+from tunelab.analysis.number_format import MEBIBYTE, format_bytes
 from tunelab.data.batching import longest_first
 from tunelab.data.examples import Batch
 from tunelab.data.loader import BatchLoader
@@ -22,7 +23,6 @@ from tunelab.training.out_of_memory import is_out_of_memory
 from tunelab.training.trial_steps import preserve_model, run_trial_steps
 
 USABLE_MEMORY_SHARE = 0.9  # of the free memory that may be used: the rest is for gaps between blocks, and for others
-MIB = 2**20
 
 
 @dataclass(frozen=True)
@@ -71,8 +71,8 @@ def find_micro_tokens(prepared: RunComponents) -> FinderResult:
     if not found:
         raise ConfigError(
             f"find=micro_tokens: the longest row alone ({padded_tokens(loader, rows[:1]):,} tokens) does not fit into "
-            f"{'the memory' if room is None else format_mib(room)} of {device.type}: shorten rows by data.max_tokens, "
-            "take adapter=lora, or a smaller model"
+            f"{'the memory' if room is None else format_bytes(room)} of {device.type}: shorten rows by "
+            "data.max_tokens, take adapter=lora, or a smaller model"
         )
     return micro_tokens_result(attempts, padded_tokens(loader, rows[:found]), found, limit, room, settings.micro_tokens)
 
@@ -137,7 +137,7 @@ def micro_tokens_result(
     else:
         said.append(f"{found} of the longest rows fit into one pass, {found + 1} do not")
     if room is not None:
-        said.append(f"a tenth of the free memory is left alone, so {format_mib(room)} could be used")
+        said.append(f"a tenth of the free memory is left alone, so {format_bytes(room)} could be used")
     said.append(f"micro_tokens is {current} now; results are the same for every value, speed and memory are not")
     numbers = {"room": room, "attempts": [vars(attempt) for attempt in attempts]}
     return FinderResult("micro_tokens", value, said, numbers, [memory_figure(attempts, room), attempts_table(attempts)])
@@ -145,8 +145,8 @@ def micro_tokens_result(
 
 def memory_figure(attempts: Sequence[MemoryAttempt], room: int | None) -> Chart:
     """Memory over tokens."""
-    known = sorted((a.tokens, a.memory / MIB) for a in attempts if a.memory is not None)
-    marks = [] if room is None else [ReferenceLine(room / MIB, "room", axis="y")]
+    known = sorted((a.tokens, a.memory / MEBIBYTE) for a in attempts if a.memory is not None)
+    marks = [] if room is None else [ReferenceLine(room / MEBIBYTE, "room", axis="y")]
     series = Series("peak", [tokens for tokens, _ in known], [memory for _, memory in known])
     drawn = line_chart(
         [series], title="Memory of a step", x_label="tokens in one pass", y_label="MiB", y_scale="log", marks=marks
@@ -157,14 +157,9 @@ def memory_figure(attempts: Sequence[MemoryAttempt], room: int | None) -> Chart:
 def attempts_table(attempts: Sequence[MemoryAttempt]) -> Table:
     """Every attempt in its order."""
     rows = [
-        (str(a.rows), f"{a.tokens:,}", "does not fit" if a.memory is None else format_mib(a.memory)) for a in attempts
+        (str(a.rows), f"{a.tokens:,}", "does not fit" if a.memory is None else format_bytes(a.memory)) for a in attempts
     ]
     return Table("attempts", ("longest rows", "tokens", "peak"), rows)
-
-
-def format_mib(size: int) -> str:
-    """Bytes as people compare them."""
-    return f"{size / MIB:,.1f} MiB"
 
 
 def largest_fitting(fits: Callable[[int], bool], limit: int) -> int:
