@@ -12,11 +12,13 @@ import pytest
 
 from support.made_up_runs import NASTY, answered_run, card, labelled_run, numbers_run
 from tunelab.errors import ConfigError
-from tunelab.report.document import BulletList, Command, Document, Examples, Table
+from tunelab.report import run_reader
+from tunelab.report.document import BulletList, Cards, Command, Document, Examples, Table
 from tunelab.report.render import render_html, render_markdown, write_report
 from tunelab.report.run_reader import check_report_paths, read_run_results
 from tunelab.report.run_report import build_run_report
 from tunelab.runs.run_dir import RunDirectory
+from tunelab.tasks.registry import TaskDescription
 
 
 class Attributes(HTMLParser):
@@ -220,3 +222,44 @@ def test_doubts_about_the_code_are_told(tmp_path: Path) -> None:
     assert "changes that no commit holds" in text
     assert "resumed 1 time" in text
     assert card()["command"] in text
+
+
+OUTSIDE = """
+from tunelab.analysis.row_scores import mean_score
+from tunelab.report.document import Paragraph, Section
+
+def ranks_section(run):
+    return [Section("Ranks", [Paragraph(f"{len(run.predictions)} rows")])]
+
+def row_scores(rows):
+    return {"half": mean_score([place % 2 for place in range(len(rows))])}
+"""
+
+
+def test_a_task_brings_its_sections_and_its_scores_of_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given a task of another package, which says what makes its sections and its scores
+    (tmp_path / "ranking_lab.py").write_text(OUTSIDE)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    task = TaskDescription(
+        headline_scores=("half",),
+        report_sections=("ranking_lab:ranks_section",),
+        row_scores="ranking_lab:row_scores",
+    )
+    monkeypatch.setattr(run_reader, "describe_task", lambda name: task)
+    folder = labelled_run(tmp_path / "run")
+    folder.write_scores({"test/half": 0.5})
+
+    # When a run of it is reported on
+    document = report(folder)
+
+    # Then they take the place of the sections that go by columns
+    assert titles(document) == ["In short", "Curves", "Ranks", "How it came to be"]
+    cards = document.sections[0].blocks[0]
+    assert isinstance(cards, Cards)
+    assert (cards.cards[0].name, cards.cards[0].note) == ("test half", "95 %: 0.4118 to 0.5882 over 120 rows")
+
+
+def test_a_run_whose_task_is_not_here_is_reported_on_by_its_columns(tmp_path: Path) -> None:
+    folder = labelled_run(tmp_path / "run", config={"data": {"task": "elsewhere.tasks.Ranking"}})
+
+    assert "Calibration" in titles(report(folder))

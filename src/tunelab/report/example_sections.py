@@ -8,6 +8,7 @@ from tunelab.report.document import Block, CellValue, Chart, Example, Examples, 
 from tunelab.report.formatting import format_cell, truncate
 from tunelab.report.run_reader import RunResults
 from tunelab.runs.atomic_files import Row
+from tunelab.tasks.metrics.directions import metric_direction
 
 LISTED_ANSWERS = 8  # answers to read
 GROUP_KEYS = ("family", "source")
@@ -108,10 +109,10 @@ def group_table(tables: Mapping[str, object], split: str, name: str) -> dict[str
 def training_gain(run: RunResults) -> list[Paragraph]:
     """What training changed, in a sentence; nothing where the base model was not scored."""
     lines = []
-    for score in ("exact_match", "token_f1", "accuracy", "loss"):
+    for score in (*run.description.headline_scores, "loss"):
         before, after = run.scores.get(f"base/{score}"), run.scores.get(f"test/{score}")
         if before is not None and after is not None:
-            better = after < before if score == "loss" else after > before
+            better = after < before if metric_direction(score) == "min" else after > before
             tone: Tone = "good" if better else "warn"
             lines.append(
                 Paragraph(f"Training took test {score} from {format_cell(before)} to {format_cell(after)}.", tone)

@@ -214,7 +214,7 @@ SCATTER_POINTS = 1000  # points of a drawing
 HISTOGRAM_BARS = 15
 
 
-def regression_section(run: RunResults) -> list[Section]:
+def predicted_numbers_section(run: RunResults) -> list[Section]:
     """The section; none where no numbers were predicted."""
     targets = target_prediction_pairs(run.predictions)
     if not targets:

@@ -1,7 +1,7 @@
 """The report on two runs over the same test rows, and the section that compares runs with the best.  Pure."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tunelab.analysis.row_scores import RowScore, scores_of_predictions
@@ -60,7 +60,7 @@ def comparison_summary(pair: RunPair) -> list[Section]:
     if not one:
         told = f"The two cannot be compared row by row: {note}. Their final scores stand below."
         return [Section("In short", [Paragraph(told, "warn")])]
-    found = compare_rows(one, other)
+    found = compare_rows(one, other, row_scores=pair[0].row_scores)
     lines = [
         Paragraph(comparison_sentence(score, "A", "B"), "good" if score.paired.differs else "plain") for score in found
     ]
@@ -166,7 +166,7 @@ def compare_with_best(runs: Sequence[RunResults], best: int) -> list[Section]:
     rows: list[list[CellValue]] = []
     for at, run in enumerate(runs):
         one, other, _ = shared_rows(runs[best], run) if at != best else ([], [], "")
-        for score in compare_rows(one, other, draws=400)[:1] if one else []:
+        for score in compare_rows(one, other, row_scores=run.row_scores, draws=400)[:1] if one else []:
             paired = score.paired
             gain = -paired.gain if score.lower_is_better else paired.gain
             verdict = "cannot be told apart" if not paired.differs else "worse" if gain < 0 else "better"
@@ -236,10 +236,21 @@ def shared_rows(first: RunResults, second: RunResults) -> tuple[list[Row], list[
 
 
 def compare_rows(
-    first: Sequence[Row], second: Sequence[Row], *, draws: int = COMPARISON_DRAWS
+    first: Sequence[Row],
+    second: Sequence[Row],
+    *,
+    row_scores: Callable[[Sequence[Row]], dict[str, RowScore]] = scores_of_predictions,
+    draws: int = COMPARISON_DRAWS,
 ) -> list[ScoreComparison]:
-    """Every score that both allow."""
-    ones, others = scores_of_predictions(first), scores_of_predictions(second)
+    """Every score that both allow.
+
+    Args:
+        first: Predictions of one run.
+        second: Of the other, for the same rows in the same order.
+        row_scores: How the task scores predictions.
+        draws: Of the bootstrap.
+    """
+    ones, others = row_scores(first), row_scores(second)
     return [compare_score(name, ones[name], others[name], draws) for name in ones if name in others]
 
 

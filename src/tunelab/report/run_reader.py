@@ -3,13 +3,19 @@
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from pkgutil import resolve_name
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from tunelab.errors import ConfigError, TuneLabError, first_line
 from tunelab.runs.atomic_files import Row, read_json_lines
 from tunelab.runs.run_dir import RunDirectory
 from tunelab.tasks.metrics.directions import metric_direction
+from tunelab.tasks.registry import DESCRIPTIONS, TaskDescription, describe_task
+
+if TYPE_CHECKING:
+    from tunelab.analysis.row_scores import RowScore  # loads numpy, which reading a run does without
 
 STUDY_FILES = ("trials.jsonl", "study.json", "search.json")  # any of them makes a study
 MAX_FAULT_LENGTH = 200  # characters of an error that a report repeats
@@ -104,14 +110,26 @@ class RunResults:
 
     @property
     def task(self) -> str:
-        """`instruction`, `classification`, `regression` or `preference`; told by the predictions where no card is."""
+        """The task, as `data.task` names it; without a manifest, the one whose predictions have such columns."""
         data = self.config.get("data")
         known = data.get("task") if isinstance(data, Mapping) else None
         if known:
             return str(known)
-        first = self.predictions[0] if self.predictions else {}
-        kinds = {"probabilities": "classification", "reference": "instruction", "target": "regression"}
-        return next((kind for key, kind in kinds.items() if key in first), "preference" if "margin" in first else "")
+        columns = self.predictions[0] if self.predictions else {}
+        return next((name for name, task in DESCRIPTIONS.items() if task.prediction_column in columns), "")
+
+    @cached_property
+    def description(self) -> TaskDescription:
+        """The task's description; that of any task where the run names none that can be imported here."""
+        try:
+            return describe_task(self.task)
+        except ConfigError:
+            return TaskDescription()
+
+    def row_scores(self, rows: Sequence[Row]) -> dict[str, "RowScore"]:
+        """Scores of predictions, by bare name, as the task computes them."""
+        scores: dict[str, RowScore] = resolve_name(self.description.row_scores)(rows)
+        return scores
 
     @property
     def best(self) -> Mapping[str, Any]:

@@ -1,9 +1,9 @@
 """The report on one run, and its head: cards, verdicts, final scores with confidence intervals."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
+from pkgutil import resolve_name
 
 from tunelab.analysis.number_format import format_duration
-from tunelab.analysis.row_scores import scores_of_predictions
 from tunelab.analysis.statistics import bootstrap_scores, percentile_interval, wilson_interval
 from tunelab.report.document import (
     Block,
@@ -18,9 +18,8 @@ from tunelab.report.document import (
     Tone,
     build_section,
 )
-from tunelab.report.example_sections import answers_section, training_gain, worst_errors_section
+from tunelab.report.example_sections import training_gain
 from tunelab.report.formatting import format_cell, format_count
-from tunelab.report.prediction_sections import calibration_section, classes_section, regression_section
 from tunelab.report.run_reader import RunResults
 from tunelab.report.training_sections import (
     curves_section,
@@ -29,7 +28,6 @@ from tunelab.report.training_sections import (
     doctor_section,
     provenance_section,
 )
-from tunelab.tasks.registry import DESCRIPTIONS, TaskDescription
 
 STATUS_TONES: dict[str, Tone] = {
     "finished": "good", "early-stopped": "good", "running": "warn", "pruned": "warn", "pre-empted": "warn",
@@ -48,7 +46,7 @@ def overview_section(run: RunResults) -> Section:
 def overview_cards(run: RunResults) -> list[Card]:
     """The numbers that stand out."""
     found: list[Card] = []
-    for name in DESCRIPTIONS.get(run.task, TaskDescription()).headline_scores:
+    for name in run.description.headline_scores:
         value = run.scores.get(f"test/{name}")
         if value is not None and len(found) < 3:
             found.append(Card(f"test {name}", format_cell(float(value)), confidence_interval_text(run, name)))
@@ -99,7 +97,7 @@ BOOTSTRAP_DRAWS = 500  # enough for two digits of an interval
 
 def confidence_interval_text(run: RunResults, name: str) -> str:
     """The 95 % interval of a test score over rows like these; empty where predictions do not give the score."""
-    score = scores_of_predictions(run.predictions).get(name)
+    score = run.row_scores(run.predictions).get(name)
     known = run.scores.get(f"test/{name}")
     rows = len(run.predictions)
     if score is None or known is None or rows < 2:
@@ -111,23 +109,24 @@ def confidence_interval_text(run: RunResults, name: str) -> str:
     return f"95 %: {format_cell(low)} to {format_cell(high)} over {rows:,} rows"
 
 
-RUN_SECTIONS: Sequence[tuple[str, Callable[[RunResults], Section | list[Section]]]] = (
-    ("In short", overview_section),
-    ("Curves", curves_section),
-    ("Classes", classes_section),
-    ("Answers", answers_section),
-    ("Predicted numbers", regression_section),
-    ("Worst errors", worst_errors_section),
-    ("Calibration", calibration_section),
-    ("Doctor", doctor_section),
-    ("Data", data_section),
-    ("How it came to be", provenance_section),
-)
+RunSection = Callable[[RunResults], Section | list[Section]]
+
+
+def run_sections(run: RunResults) -> Iterator[tuple[str, RunSection]]:
+    """The parts of the report in order, the task's own in the middle, each with a title in case it fails."""
+    yield "In short", overview_section
+    yield "Curves", curves_section
+    for name in run.description.report_sections:
+        title = name.rpartition(":")[2].removesuffix("_section").replace("_", " ").capitalize()
+        yield title, resolve_name(name)
+    yield "Doctor", doctor_section
+    yield "Data", data_section
+    yield "How it came to be", provenance_section
 
 
 def build_run_report(run: RunResults) -> Document:
-    """The document."""
-    told = [str(run.config.get("name") or ""), run.task, str((run.manifest.get("model") or {}).get("path") or "")]
-    subtitle = ", ".join([*filter(None, told), str(run.root)])
-    sections = [section for title, part in RUN_SECTIONS for section in build_section(title, part, run)]
+    """The report on one run."""
+    details = [str(run.config.get("name") or ""), run.task, str((run.manifest.get("model") or {}).get("path") or "")]
+    subtitle = ", ".join([*filter(None, details), str(run.root)])
+    sections = [section for title, part in run_sections(run) for section in build_section(title, part, run)]
     return Document(f"Run {run.name}", subtitle, sections)
