@@ -256,7 +256,7 @@ def test_a_task_brings_its_sections_and_its_scores_of_rows(tmp_path: Path, monke
     assert titles(document) == ["In short", "Curves", "Ranks", "How it came to be"]
     cards = document.sections[0].blocks[0]
     assert isinstance(cards, Cards)
-    assert (cards.cards[0].name, cards.cards[0].note) == ("test half", "95 %: 0.4118 to 0.5882 over 120 rows")
+    assert (cards.cards[0].name, cards.cards[0].note) == ("test half", "95 %: 0.4119 to 0.5881 over 120 rows")
 
 
 def test_a_run_whose_task_is_not_here_is_reported_on_by_its_columns(tmp_path: Path) -> None:
