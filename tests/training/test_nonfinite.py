@@ -87,7 +87,7 @@ def test_weights_that_overflowed_are_healed_by_a_rollback_and_not_by_a_skip(tmp_
         more = [f"callbacks.on_nonfinite={kind}", "callbacks.nonfinite_limit=2", "data.split.validation=0"]
         run = settings(*overrides(tmp_path, *more))
         if kind == "skip":
-            with pytest.raises(Diverged, match=r"(?s)stopped at step 7.*2 steps were left out.*nonfinite_limit"):
+            with pytest.raises(Diverged, match=r"(?s)stopped at step 7.*2 steps were skipped.*nonfinite_limit"):
                 fine_tune(run, tmp_path / kind, callbacks=[Overflow()])
         else:
             fine_tune(run, tmp_path / kind, callbacks=[Overflow()])
@@ -134,8 +134,8 @@ def test_no_optimizer_moves_a_weight_in_a_step_left_out(optimizer: str, tmp_path
     before = {name: weight.detach().clone() for name, weight in prepared.model.named_parameters()}
 
     # When a step is left out
-    module.guard.leave_out("step 1: loss nan", one, scheduler)
+    module.guard.skip_step("step 1: loss nan", one, scheduler)
 
     # Then every weight is what it was, and the schedule has gone on
     assert all(torch.equal(weight, before[name]) for name, weight in prepared.model.named_parameters())
-    assert scheduler.last_epoch == 1 and module.guard.met == 1
+    assert scheduler.last_epoch == 1 and module.guard.skipped_steps == 1

@@ -227,10 +227,10 @@ def build_module(prepared: RunComponents, model: PreTrainedModel) -> FineTuner:
             if name != "train"
         },
         partial=is_partial_checkpoint(model, str(settings.adapter["kind"])),
-        held=frozen_at_step(model, unfreezing_steps(model, settings, total)),
+        frozen_at_step=frozen_at_step(model, unfreezing_steps(model, settings, total)),
         loss=TrainingLoss(prepared.task, model, regularization),
         regularizer=regularizer,
-        guard=NonFiniteGuard.of(settings.callbacks, model, regularizer, tell=console.say),
+        guard=NonFiniteGuard.of(settings.callbacks, model, regularizer, report=console.say),
     )
 
 

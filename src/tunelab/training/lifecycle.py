@@ -168,7 +168,7 @@ def completed_status(trainer: L.Trainer, outcome: EvalOutcome, monitor: str) -> 
     """Finished, or stopped early and why."""
     stopper = next((found for found in trainer_callbacks(trainer) if isinstance(found, EarlyStopping)), None)
     score = outcome.scores.get(monitor)
-    if stopper and stopper.ended:
+    if stopper and stopper.patience_exhausted:
         reason = f"{monitor} has not improved for {stopper.patience} validations, by epoch {stopper.stopped_epoch + 1}"
         return RunStatus("early-stopped", reason, score)
     return RunStatus(score=score)

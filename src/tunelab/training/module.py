@@ -1,7 +1,7 @@
-"""FineTuner: one training step, wired.  What is learned and how it is scored lives in tasks/, parameter groups in
-optim/.
+"""FineTuner: the training step, from a batch to one step of the optimizer.
 
-Shape letters: B sequences, T tokens.
+The loss of a micro-batch lies in `loss.py`, validation and test in `evaluate.py`, the tasks in `tasks/`, parameter
+groups and schedules in `optim/`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -35,9 +35,9 @@ ScheduleFunction = Callable[[int], float]  # optimizer step to a factor on the p
 
 
 class FineTuner(EvalModule):
-    """Sums the loss over a step's micro-batches, divides by the units of the whole step, and steps once.
+    """Sums the loss over the micro-batches of a batch, divides by the loss weight of the whole batch, and steps once.
 
-    So the gradient depends neither on how a step is cut, nor on how many devices share it, and every count of
+    So the gradient depends neither on how a batch is cut, nor on how many devices share it, and every count of
     Lightning's (`global_step`, `max_steps`, `val_check_interval`) counts optimizer steps.
 
     Args:
@@ -48,11 +48,11 @@ class FineTuner(EvalModule):
         clip: Largest gradient norm; 0 switches clipping off.
         seed: With step and rank it fixes dropout, so that a resumed run draws what the uninterrupted one drew.
         partial: Whether checkpoints hold the trained weights only, and the rest comes from the base model.
-        held: The parameters that do not learn yet, from the optimizer step.
+        frozen_at_step: The parameters that do not learn yet, from the optimizer step.
         loss: The training loss of a micro-batch; None is the task's own, without noise.
         regularizer: What follows each optimizer step; None changes nothing.
         by_source: With several sources, the scores of each in `validation` and `test`.
-        guard: What happens to a step that is not finite; None ends the run.
+        guard: What happens to a step whose loss or gradient is NaN or Inf; None ends the run.
 
     Attributes:
         step_loss: Mean loss of the step just taken, over all ranks.
@@ -69,7 +69,7 @@ class FineTuner(EvalModule):
         clip: float = 1.0,
         seed: int = 0,
         partial: bool = False,
-        held: Callable[[int], Sequence[nn.Parameter]] = lambda step: (),
+        frozen_at_step: Callable[[int], Sequence[nn.Parameter]] = lambda step: (),
         loss: TrainingLoss | None = None,
         regularizer: Regularizer | None = None,
         by_source: Mapping[str, SourceScores] = MappingProxyType({}),
@@ -78,7 +78,7 @@ class FineTuner(EvalModule):
         super().__init__(model, task, by_source)
         self.automatic_optimization = False
         self.make_optimizer, self.schedule = optimizer, schedule
-        self.clip, self.seed, self.partial, self.held = clip, seed, partial, held
+        self.clip, self.seed, self.partial, self.frozen_at_step = clip, seed, partial, frozen_at_step
         self.training_loss = loss or TrainingLoss(task, model)
         self.regularizer = regularizer or Regularizer(model)
         self.guard = guard or NonFiniteGuard(model, self.regularizer)
@@ -89,77 +89,77 @@ class FineTuner(EvalModule):
         self.step_scores = task.step_scores()
 
     @override
-    def training_step(self, step: Batch, batch_idx: int) -> None:
+    def training_step(self, batch: Batch, batch_idx: int) -> None:
         optimizer = cast(Optimizer, self.optimizers())
-        self.guard.remember(self.global_step, optimizer)
-        torch.manual_seed(
-            mix_seeds(self.seed, self.global_step, self.global_rank)
-        )  # dropout: the step's, not history's
-        norm, total = self._gradient(step)
-        mean = self._mean(total, step)
-        self.step_loss, self.step_norm = torch.stack((mean, norm.to(mean))).tolist()  # the same on every rank
+        self.guard.save_state_if_due(self.global_step, optimizer)
+        norm, mean_loss = self._compute_gradient(batch)
+        # the same on every rank
+        self.step_loss, self.step_norm = torch.stack((mean_loss, norm.to(mean_loss))).tolist()
         if not (isfinite(self.step_loss) and isfinite(self.step_norm)):
-            return self._leave_out(optimizer)
+            return self._skip_step(optimizer)
         self.log("train/lr", optimizer.param_groups[0]["lr"])
-        found = self.step_scores.compute() if self.step_scores is not None else {}
+        scores = self.step_scores.compute() if self.step_scores is not None else {}
         if getattr(optimizer, "needs_closure", False):
-            optimizer.step(cast(Callable[[], float], closure_with_first_loss(mean, lambda: self._again(step))))
+            closure = closure_with_first_loss(mean_loss, lambda: self._recompute_gradient(batch))
+            optimizer.step(cast(Callable[[], float], closure))
         else:
             optimizer.step()
         self.log_dict(self.regularizer.after_optimizer_step(optimizer))
         optimizer.zero_grad()
         cast(LambdaLR, self.lr_schedulers()).step()
-        self.guard.loss = self.step_loss
-        self.epoch_loss.update(mean, step.loss_weight)
-        self.log_dict({"train/loss": mean, "train/grad_norm": norm}, prog_bar=False)
-        if self.guard.met:
-            self.log("train/skipped_steps", float(self.guard.met))
+        self.guard.last_loss = self.step_loss
+        self.epoch_loss.update(mean_loss, batch.loss_weight)
+        self.log_dict({"train/loss": mean_loss, "train/grad_norm": norm}, prog_bar=False)
+        if self.guard.skipped_steps:
+            self.log("train/skipped_steps", float(self.guard.skipped_steps))
         if self.step_scores is not None:
             self.step_scores.reset()
-            self.log_dict({f"train/{name}": value for name, value in found.items() if name != "loss"})
+            self.log_dict({f"train/{name}": value for name, value in scores.items() if name != "loss"})
 
-    def _leave_out(self, optimizer: Optimizer) -> None:
-        """Pass over a step that is not finite, or end the run."""
+    def _compute_gradient(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Leave the gradient of a batch in the parameters; its norm before clipping, and the mean loss over all ranks.
+
+        The seed of dropout follows from the step alone, not from what was drawn before: a resumed run, and a second
+        pass over the batch, draw the same.
+        """
+        torch.manual_seed(mix_seeds(self.seed, self.global_step, self.global_rank))
+        no_sync = getattr(self.trainer.strategy, "block_backward_sync", nullcontext)  # only with several ranks
+        scale = self.trainer.world_size / max(batch.loss_weight, 1e-12)  # gradients are averaged over ranks: undo it
+        total = torch.zeros((), device=self.device)
+        for number, micro in enumerate(batch.micro_batches, 1):
+            with nullcontext() if number == len(batch.micro_batches) else no_sync():
+                logits, loss = self.training_loss(micro)
+                self.manual_backward(loss * scale)
+            if self.step_scores is not None:
+                self.step_scores.update(logits.detach(), micro)
+            total += loss.detach()
+        for parameter in self.frozen_at_step(self.global_step):
+            parameter.grad = None  # neither step, decay nor momentum moves a parameter without a gradient
+        max_norm = self.clip if self.clip > 0 else float("inf")
+        norm = nn.utils.clip_grad_norm_([p for p in self.model.parameters() if p.grad is not None], max_norm)
+        sum_over_ranks = cast(Tensor, self.trainer.strategy.reduce(total, reduce_op="sum"))
+        return norm, sum_over_ranks / max(batch.loss_weight, 1e-12)
+
+    def _recompute_gradient(self, batch: Batch) -> Tensor:
+        """Leave the gradient of the same batch at other weights in the parameters, with the same dropout; its loss."""
+        self.zero_grad()
+        _, mean_loss = self._compute_gradient(batch)
+        return mean_loss
+
+    def _skip_step(self, optimizer: Optimizer) -> None:
+        """Leave out a step whose loss or gradient is NaN or Inf, or end the run."""
         if self.step_scores is not None:
             self.step_scores.reset()
-        self.guard.leave_out(
+        self.guard.skip_step(
             f"step {self.global_step}: loss {self.step_loss:.4g}, gradient norm {self.step_norm:.4g}. A step from here "
             f"would spoil the weights. Lower lr (now {optimizer.param_groups[0]['lr']:.3g}), lengthen "
             "scheduler.warmup, or look at the rows of this step",
             optimizer,
             cast(LambdaLR, self.lr_schedulers()),
         )
-        figures = {"loss": self.step_loss, "grad_norm": self.step_norm, "skipped_steps": float(self.guard.met)}
-        self.log_dict({f"train/{name}": value for name, value in figures.items()})  # else the last ones stand again
-
-    def _gradient(self, step: Batch) -> tuple[Tensor, Tensor]:
-        """Leave the step's gradient in the parameters; its norm before clipping, and this rank's loss sum."""
-        no_sync = getattr(self.trainer.strategy, "block_backward_sync", nullcontext)  # only with several ranks
-        scale = self.trainer.world_size / max(step.loss_weight, 1e-12)  # gradients are averaged over ranks: undo it
-        total = torch.zeros((), device=self.device)
-        for place, micro in enumerate(step.micro_batches, 1):
-            with nullcontext() if place == len(step.micro_batches) else no_sync():
-                logits, loss = self.training_loss(micro)
-                self.manual_backward(loss * scale)
-            if self.step_scores is not None:
-                self.step_scores.update(logits.detach(), micro)
-            total += loss.detach()
-        for parameter in self.held(self.global_step):
-            parameter.grad = None  # neither step, decay nor momentum moves a parameter without a gradient
-        bound = self.clip if self.clip > 0 else float("inf")
-        gradients = [p for p in self.model.parameters() if p.grad is not None]
-        return nn.utils.clip_grad_norm_(gradients, bound), total
-
-    def _mean(self, total: Tensor, step: Batch) -> Tensor:
-        """The loss of a whole step from this rank's sum."""
-        return cast(Tensor, self.trainer.strategy.reduce(total, reduce_op="sum")) / max(step.loss_weight, 1e-12)
-
-    def _again(self, step: Batch) -> Tensor:
-        """Leave the gradient of the same step at other weights, with the same dropout; its loss."""
-        self.zero_grad()
-        torch.manual_seed(mix_seeds(self.seed, self.global_step, self.global_rank))
-        _, total = self._gradient(step)
-        return self._mean(total, step)
+        skipped = float(self.guard.skipped_steps)
+        metrics = {"loss": self.step_loss, "grad_norm": self.step_norm, "skipped_steps": skipped}
+        self.log_dict({f"train/{name}": value for name, value in metrics.items()})  # else the last ones stand again
 
     @override
     def on_train_epoch_end(self) -> None:
@@ -168,11 +168,11 @@ class FineTuner(EvalModule):
 
     @override
     def on_validation_start(self) -> None:
-        swap_averaged_weights(self._averaging(), averages=self.trainer.state.fn == "fit")
+        swap_averaged_weights(self._weight_averages(), averages=self.trainer.state.fn == "fit")
 
     @override
     def on_validation_end(self) -> None:  # checkpoints have been written by now
-        swap_averaged_weights(self._averaging(), averages=False)
+        swap_averaged_weights(self._weight_averages(), averages=False)
 
     @override
     def configure_optimizers(self) -> OptimizerLRScheduler:
@@ -186,7 +186,7 @@ class FineTuner(EvalModule):
     @override
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         fresh = "optimizer_states" not in checkpoint  # weights to be used, not to go on from
-        checkpoint["state_dict"] = checkpoint_weights(self._averaging(), checkpoint["state_dict"], averages=fresh)
+        checkpoint["state_dict"] = checkpoint_weights(self._weight_averages(), checkpoint["state_dict"], averages=fresh)
         if not fresh:
             checkpoint |= {"regularizer": self.regularizer.state(), "guard": self.guard.state()}
         if self.partial:
@@ -200,12 +200,12 @@ class FineTuner(EvalModule):
         if "guard" in checkpoint:
             self.guard.load(checkpoint["guard"])
 
-    def _averaging(self) -> list[object]:
-        """What may keep an average of the weights.  One that was asked for stands in place of an optimizer's own."""
+    def _weight_averages(self) -> list[object]:
+        """Keepers of an average of the weights: those of the block `regularization`, else the optimizer's own."""
         begun: list[object] = [average for average in self.regularizer.averages if average.counted]
         return begun or list(self.trainer.optimizers)
 
 
 def task_state(task: Task) -> Mapping[str, Any]:
-    """What a checkpoint must know of the task to be used alone; plain values."""
+    """Model head and its options, so that a checkpoint can be used alone; plain values."""
     return {"head": task.head, "options": dict(task.head_options())}

@@ -44,7 +44,7 @@ def test_training_ends_once_patience_is_used_up(
     found = stopper(2, mode, min_delta)
 
     assert looked_at(found, scores) == ends
-    assert found.ended == (ends is not None)  # also within the first epoch
+    assert found.patience_exhausted == (ends is not None)  # also within the first epoch
 
 
 def test_a_resumed_run_keeps_its_count_and_takes_its_patience_from_the_settings() -> None:
@@ -56,5 +56,5 @@ def test_a_resumed_run_keeps_its_count_and_takes_its_patience_from_the_settings(
         after.load_state_dict(before.state_dict())
 
     assert same.state_key == before.state_key
-    assert same.ended and not more.ended
+    assert same.patience_exhausted and not more.patience_exhausted
     assert looked_at(more, [0.2, 0.2]) == 2

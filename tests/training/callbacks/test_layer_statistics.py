@@ -128,18 +128,18 @@ def test_a_jump_is_one_spike_however_long_it_lasts_and_noise_is_none() -> None:
     watch = Spikes()
     draw = torch.Generator().manual_seed(0)
     for _ in range(100):
-        watch.see(2.0 + 0.3 * float(torch.randn((), generator=draw)))
+        watch.add_loss(2.0 + 0.3 * float(torch.randn((), generator=draw)))
     assert watch.count == 0
 
     for loss in (9.0, 8.0, 2.0, 2.1, 7.0, 2.0):
-        watch.see(loss)
+        watch.add_loss(loss)
     assert (watch.count, round(watch.height)) == (2, 4)
 
 
 def test_small_losses_may_double_without_being_spikes() -> None:
     watch = Spikes()
     for loss in [5.0, *[0.01, 0.012] * 30, 0.2]:
-        watch.see(loss)
+        watch.add_loss(loss)
 
     assert watch.count == 0
 
@@ -147,11 +147,11 @@ def test_small_losses_may_double_without_being_spikes() -> None:
 def test_spikes_survive_a_resume() -> None:
     one, other = Spikes(), Spikes()
     for loss in [2.0, 2.1, 1.9] * 10:
-        one.see(loss)
+        one.add_loss(loss)
     other.load_state_dict(one.state_dict())
     for watch in (one, other):
         for loss in (9.0, 2.0, 9.0):
-            watch.see(loss)
+            watch.add_loss(loss)
 
     assert one.state_dict() == other.state_dict() and one.count == 2
 

@@ -43,14 +43,14 @@ class BestCheckpoint(Checkpoint):
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.sanity_checking or trainer.state.fn != "fit":
             return
-        found = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("val/")}
-        score = found.get(self.monitor, float("nan"))
-        if not isfinite(score) or (self.score is not None and not self.better(score, self.score)):
+        scores = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("val/")}
+        score = scores.get(self.monitor, float("nan"))
+        if not isfinite(score) or (self.score is not None and not self.is_better(score, self.score)):
             return
-        self.score, self.step, self.scores = score, trainer.global_step, found
+        self.score, self.step, self.scores = score, trainer.global_step, scores
         trainer.save_checkpoint(self.path, weights_only=True)
 
-    def better(self, new: float, old: float) -> bool:
+    def is_better(self, new: float, old: float) -> bool:
         """Whether `new` beats `old`; a tie keeps the earlier weights."""
         return new < old if self.mode == "min" else new > old
 
@@ -81,19 +81,19 @@ class LastCheckpoint(Checkpoint):
 
     def __init__(self, path: Path, every: int = 0, *, validates: bool = True) -> None:
         self.path, self.every, self.validates = path, every, validates
-        self.asked = 0  # the signal received, if any
-        self.leaving = 0  # the exit status, once the checkpoint to go on from is written
-        self.last = False  # whether the step just taken was its epoch's last
+        self.signal_received = 0  # its number; 0 without one
+        self.exit_status = 0  # once the checkpoint to resume from is written
+        self.is_epoch_end = False  # whether the step just taken was its epoch's last
 
     @override
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         for number in STOP_SIGNALS:  # here, not earlier: Lightning's own handlers deadlock with several ranks
-            signal.signal(number, self._ask)
+            signal.signal(number, self._receive_signal)
 
-    def _ask(self, number: int, frame: FrameType | None) -> None:
-        if self.asked == signal.SIGINT == number:  # a second Ctrl-C means now
+    def _receive_signal(self, number: int, frame: FrameType | None) -> None:
+        if self.signal_received == signal.SIGINT == number:  # a second Ctrl-C means now
             raise KeyboardInterrupt
-        self.asked = number
+        self.signal_received = number
 
     @override
     def on_train_batch_end(
@@ -104,42 +104,44 @@ class LastCheckpoint(Checkpoint):
         done = trainer.global_step if trainer.check_val_every_n_epoch is None else batch_idx + 1
         due = trainer.should_stop or done % (trainer.val_check_batch or 1) == 0
         validates = self.validates and trainer.enable_validation and due
-        self.last = batch_idx + 1 == trainer.num_training_batches
-        if not validates and not self.last:
-            self._settle(trainer, trainer.should_stop or bool(self.every and trainer.global_step % self.every == 0))
+        self.is_epoch_end = batch_idx + 1 == trainer.num_training_batches
+        if not validates and not self.is_epoch_end:
+            self._save_if_due(
+                trainer, trainer.should_stop or bool(self.every and trainer.global_step % self.every == 0)
+            )
 
     @override
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if trainer.state.fn == "fit" and not trainer.sanity_checking and not self.last:
-            self._settle(trainer, True)
+        if trainer.state.fn == "fit" and not trainer.sanity_checking and not self.is_epoch_end:
+            self._save_if_due(trainer, True)
 
     @override
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if self.last:  # an epoch that was left early counts as a whole one here: a longer run would miss its rest
-            self._settle(trainer, True)
+        if self.is_epoch_end:  # one that was left early counts as a whole epoch here: a longer run would miss its rest
+            self._save_if_due(trainer, True)
 
-    def _settle(self, trainer: L.Trainer, due: bool) -> None:
+    def _save_if_due(self, trainer: L.Trainer, due: bool) -> None:
         # any rank's signal counts, and every rank learns of it at the same step
-        leave = trainer.strategy.reduce_boolean_decision(bool(self.asked), all=False)
+        leave = trainer.strategy.reduce_boolean_decision(bool(self.signal_received), all=False)
         if due or leave:
             trainer.save_checkpoint(self.path, weights_only=False)  # optimizer and loops too
         if leave:
-            interrupted = trainer.strategy.reduce_boolean_decision(self.asked == signal.SIGINT, all=False)
-            self.leaving = 128 + (signal.SIGINT if interrupted else signal.SIGTERM)
+            interrupted = trainer.strategy.reduce_boolean_decision(self.signal_received == signal.SIGINT, all=False)
+            self.exit_status = 128 + (signal.SIGINT if interrupted else signal.SIGTERM)
 
-    def _leave(self, trainer: L.Trainer) -> None:
+    def _exit_if_requested(self, trainer: L.Trainer) -> None:
         """Exit on all ranks together; not where the file was saved, but at the next hook: what the step logged
         is written in between, and would otherwise be missing from the curves for good.
         """
-        if self.leaving:
+        if self.exit_status:
             trainer.strategy.barrier()
-            raise SystemExit(self.leaving)
+            raise SystemExit(self.exit_status)
 
     @override
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        self._leave(trainer)
+        self._exit_if_requested(trainer)
         loop = trainer.fit_loop.epoch_loop
         if loop._batches_that_stepped == trainer.global_step - 1:
             # saved in a validation that ended a run in mid-epoch: Lightning counts that step for the curves too late
@@ -147,11 +149,11 @@ class LastCheckpoint(Checkpoint):
 
     @override
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._leave(trainer)
+        self._exit_if_requested(trainer)
 
     @override
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._leave(trainer)
+        self._exit_if_requested(trainer)
 
 
 def snapshot_steps(total: int, count: int, warmup: int = 0) -> list[int]:
@@ -190,7 +192,7 @@ class SnapshotCheckpoints(Checkpoint):
 
 
 class StopAtStep(Callback):
-    """Asks for a safe point once `step` optimizer steps are done; `SafePoint` saves and leaves."""
+    """Sends SIGTERM once `step` optimizer steps are done, so that `LastCheckpoint` saves and exits."""
 
     def __init__(self, step: int) -> None:
         self.step = step

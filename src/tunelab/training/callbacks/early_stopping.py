@@ -8,7 +8,7 @@ from typing_extensions import override
 
 
 class EarlyStopping(callbacks.EarlyStopping):
-    """Lightning's, for runs that are gone on with: what ended by patience stays ended, unless it is given more.
+    """Lightning's, for runs that are resumed: one that ended by patience stays ended, unless its patience is raised.
 
     Lightning trains one more epoch each time, and reads the patience from the checkpoint.  A score that is not finite
     is no improvement; there it ends the run at once, so a correlation that is not defined yet would.
@@ -31,7 +31,7 @@ class EarlyStopping(callbacks.EarlyStopping):
         )
 
     @property
-    def ended(self) -> bool:
+    def patience_exhausted(self) -> bool:
         """Whether patience is at its end."""
         return self.wait_count >= self.patience
 
@@ -41,6 +41,6 @@ class EarlyStopping(callbacks.EarlyStopping):
 
     @override
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if self.ended:
+        if self.patience_exhausted:
             trainer.should_stop = True
             self.stopped_epoch = self.stopped_epoch or max(0, trainer.current_epoch - 1)  # with less patience than then

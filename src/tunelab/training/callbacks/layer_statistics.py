@@ -55,12 +55,12 @@ class LayerMonitor(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         if self.before:
-            pl_module.log_dict(self.found(float(getattr(pl_module, "step_norm"))))  # noqa: B009  # of our own module
+            pl_module.log_dict(self.step_statistics(float(getattr(pl_module, "step_norm"))))  # noqa: B009  # of our own module
         self.before, self.norms = {}, {}
 
     @torch.no_grad()
-    def found(self, total: float) -> dict[str, float]:
-        """What the step that has just been taken shows.
+    def step_statistics(self, total: float) -> dict[str, float]:
+        """Update ratios and gradient norms of the step that has just been taken, by layer.
 
         Args:
             total: Norm of the whole gradient before clipping.
@@ -72,37 +72,37 @@ class LayerMonitor(Callback):
             )
             size[name] = joint_norm(self.before[name])
         rows = [torch.stack([part[name] for name in self.groups]) for part in (moved, size, self.norms) if part]
-        told = torch.stack(rows).double().tolist()  # one wait for the device
-        found = {"train/update_ratio": safe_ratio(root_sum_square(told[0]), root_sum_square(told[1]))}
-        for name, change, before in zip(self.groups, told[0], told[1], strict=True):
-            found[f"layers/{name}/update_ratio"] = safe_ratio(change, before)
+        norms = torch.stack(rows).double().tolist()  # one wait for the device
+        statistics = {"train/update_ratio": safe_ratio(root_sum_square(norms[0]), root_sum_square(norms[1]))}
+        for name, change, before in zip(self.groups, norms[0], norms[1], strict=True):
+            statistics[f"layers/{name}/update_ratio"] = safe_ratio(change, before)
         if self.norms:
-            clipped = root_sum_square(told[2])
+            clipped = root_sum_square(norms[2])
             scale = (
                 safe_ratio(total, clipped) if clipped or not isfinite(total) else 1.0
             )  # none is known of a step left out
-            for name, value in zip(self.groups, told[2], strict=True):
-                found[f"layers/{name}/grad_norm"] = value * scale
-        return found
+            for name, value in zip(self.groups, norms[2], strict=True):
+                statistics[f"layers/{name}/grad_norm"] = value * scale
+        return statistics
 
 
 def parameters_by_layer(model: PreTrainedModel) -> dict[str, list[nn.Parameter]]:
     """The parameters that learn, by the part of the network they stand in, from the bottom up."""
     high: ParameterDepths = parameter_depths(model)
-    found: dict[int, list[nn.Parameter]] = {}
+    groups: dict[int, list[nn.Parameter]] = {}
     for name, weight in model.named_parameters():
         if weight.requires_grad:
-            found.setdefault(high.of[name], []).append(weight)
-    return {layer_label(high, depth): found[depth] for depth in sorted(found)}
+            groups.setdefault(high.of[name], []).append(weight)
+    return {layer_label(high, depth): groups[depth] for depth in sorted(groups)}
 
 
 def layer_label(high: ParameterDepths, depth: int) -> str:
-    """How a depth is called in the name of a curve."""
+    """The name of a depth in the name of a curve."""
     return str(depth) if 0 < depth <= high.layers else high.name(depth).replace(" ", "_")
 
 
 def sample_entries(weight: Tensor) -> Tensor:
-    """The entries of a weight that are looked at, flat: all of them, or evenly spaced ones."""
+    """A flat sample of a weight's entries: all of them, or evenly spaced ones."""
     flat = weight.detach().flatten()
     return (
         flat if flat.numel() <= MAX_WHOLE_COPY else flat[:: (flat.numel() // MIN_SAMPLE_SIZE) | 1]
@@ -110,16 +110,16 @@ def sample_entries(weight: Tensor) -> Tensor:
 
 
 def gradient_norm(weights: Sequence[nn.Parameter]) -> Tensor:
-    """Norm of the gradient; one that is held back counts as zeros."""
-    found = [weight.grad for weight in weights if weight.grad is not None]
-    return joint_norm(found) if found else torch.zeros((), device=weights[0].device)
+    """Norm of the gradient; of frozen weights it is 0."""
+    gradients = [weight.grad for weight in weights if weight.grad is not None]
+    return joint_norm(gradients) if gradients else torch.zeros((), device=weights[0].device)
 
 
 def joint_norm(tensors: Sequence[Tensor]) -> Tensor:
     """Euclidean norm of all entries of some tensors."""
     parts: Sequence[Tensor] = torch._foreach_norm(list(tensors))
-    found: Tensor = torch.linalg.vector_norm(torch.stack(list(parts)))
-    return found
+    norm: Tensor = torch.linalg.vector_norm(torch.stack(list(parts)))
+    return norm
 
 
 def root_sum_square(norms: Sequence[float]) -> float:
@@ -170,26 +170,26 @@ class ActivationMonitor(Callback):
             return
         for number, layer in enumerate(self.layers, 1):
             if self.sizes:
-                self.handles.append(layer.register_forward_hook(self._look_at(number)))
+                self.handles.append(layer.register_forward_hook(self._size_hook(number)))
             for place, function in enumerate(activation_modules(layer) if self.units else ()):
-                self.handles.append(function.register_forward_hook(self._watch((number, place))))
+                self.handles.append(function.register_forward_hook(self._peak_hook((number, place))))
 
-    def _look_at(self, number: int) -> Any:
-        def look(module: nn.Module, given: Any, output: Any) -> None:
+    def _size_hook(self, number: int) -> Any:
+        def record_size(module: nn.Module, inputs: Any, output: Any) -> None:
             left = (output[0] if isinstance(output, tuple) else output).detach().float()
             squares, largest, entries = self.outputs.get(number, (left.new_zeros(()), left.new_zeros(()), 0))
             self.outputs[number] = (
                 squares + left.square().sum(), torch.maximum(largest, left.abs().max()), entries + left.numel()
             )  # fmt: skip
 
-        return look
+        return record_size
 
-    def _watch(self, where: tuple[int, int]) -> Any:
-        def watch(module: nn.Module, given: Any, output: Tensor) -> None:
+    def _peak_hook(self, where: tuple[int, int]) -> Any:
+        def record_peak(module: nn.Module, inputs: Any, output: Tensor) -> None:
             peak = output.detach().abs().flatten(0, -2).amax(0).float()
             self.peaks[where] = torch.maximum(self.peaks[where], peak) if where in self.peaks else peak
 
-        return watch
+        return record_peak
 
     @override
     def on_train_batch_end(
@@ -207,26 +207,26 @@ class ActivationMonitor(Callback):
         sizes = {where: peak.numel() for where, peak in self.peaks.items()}
         peaks = torch.as_tensor(trainer.strategy.reduce(torch.cat(list(self.peaks.values())), reduce_op="max"))
         off = [int((part <= DEAD_THRESHOLD).sum()) for part in peaks.cpu().split(list(sizes.values()))]
-        found, dead, units = {}, dict[int, int](), dict[int, int]()
+        shares, dead, units = {}, dict[int, int](), dict[int, int]()
         for (number, _), count, size in zip(sizes, off, sizes.values(), strict=True):
             dead[number], units[number] = dead.get(number, 0) + count, units.get(number, 0) + size
         for number, count in dead.items():
-            found[f"layers/{number}/dead_units"] = count / units[number]
-        return {**found, "train/dead_units": sum(off) / sum(sizes.values())}
+            shares[f"layers/{number}/dead_units"] = count / units[number]
+        return {**shares, "train/dead_units": sum(off) / sum(sizes.values())}
 
     def _sizes(self, trainer: Trainer) -> dict[str, float]:
         if not self.outputs:
             return {}
-        squares = torch.stack([found[0] for found in self.outputs.values()]).double()
-        counts = torch.tensor([found[2] for found in self.outputs.values()]).to(squares)
+        squares = torch.stack([sums[0] for sums in self.outputs.values()]).double()
+        counts = torch.tensor([sums[2] for sums in self.outputs.values()]).to(squares)
         sums = torch.as_tensor(trainer.strategy.reduce(torch.stack((squares, counts)), reduce_op="sum"))
-        largest = torch.stack([found[1] for found in self.outputs.values()])
+        largest = torch.stack([sums[1] for sums in self.outputs.values()])
         most = torch.as_tensor(trainer.strategy.reduce(largest, reduce_op="max"))
-        found = {}
+        statistics = {}
         for number, square, count, top in zip(self.outputs, *sums.tolist(), most.tolist(), strict=True):
-            found[f"layers/{number}/activation_rms"] = (square / count) ** 0.5
-            found[f"layers/{number}/activation_max"] = top
-        return found
+            statistics[f"layers/{number}/activation_rms"] = (square / count) ** 0.5
+            statistics[f"layers/{number}/activation_max"] = top
+        return statistics
 
 
 def activation_modules(layer: nn.Module) -> Iterator[nn.Module]:
@@ -255,7 +255,7 @@ class GradientHistograms(Callback):
         step = trainer.global_step
         if step % self.every or not trainer.is_global_zero:
             return
-        found = {name: p.grad for name, p in pl_module.named_parameters() if p.grad is not None}
+        gradients = {name: p.grad for name, p in pl_module.named_parameters() if p.grad is not None}
         for logger in trainer.loggers:
             if isinstance(logger, HistogramLogger):
-                logger.log_histograms(found, step)
+                logger.log_histograms(gradients, step)

@@ -31,7 +31,7 @@ class Spikes(Callback):
     def __init__(self) -> None:
         self.window: deque[float] = deque(maxlen=WINDOW)
         self.first: float | None = None
-        self.count, self.height, self.inside = 0, 0.0, False
+        self.count, self.height, self.in_spike = 0, 0.0, False
 
     @override
     def on_train_batch_end(
@@ -39,16 +39,16 @@ class Spikes(Callback):
     ) -> None:
         loss = float(getattr(pl_module, "step_loss", nan))
         if isfinite(loss):
-            self.see(loss)
+            self.add_loss(loss)
         if is_log_step(trainer):
             pl_module.log_dict({"train/spikes": float(self.count), "train/spike_height": self.height})
 
-    def see(self, loss: float) -> None:
+    def add_loss(self, loss: float) -> None:
         """Take in the loss of the next step."""
         self.first = loss if self.first is None else self.first
-        found = spike_ratio(loss, self.window, self.first)
-        self.count += bool(found) and not self.inside
-        self.height, self.inside = max(self.height, found), bool(found)
+        ratio = spike_ratio(loss, self.window, self.first)
+        self.count += bool(ratio) and not self.in_spike
+        self.height, self.in_spike = max(self.height, ratio), bool(ratio)
         self.window.append(loss)
 
     @override
@@ -58,14 +58,14 @@ class Spikes(Callback):
             "first": self.first,
             "count": self.count,
             "height": self.height,
-            "inside": self.inside,
+            "inside": self.in_spike,
         }
 
     @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.window = deque(state_dict["window"], maxlen=WINDOW)
         self.first, self.count = state_dict["first"], int(state_dict["count"])
-        self.height, self.inside = float(state_dict["height"]), bool(state_dict["inside"])
+        self.height, self.in_spike = float(state_dict["height"]), bool(state_dict["inside"])
 
 
 def spike_ratio(loss: float, before: Sequence[float], first: float) -> float:

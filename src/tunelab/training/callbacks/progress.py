@@ -19,7 +19,7 @@ _LINE_METRICS = ("train/loss", "train/tokens_per_second")
 
 
 def progress_callback() -> Callback:
-    """A live bar where somebody watches, else plain lines that read well in a log file."""
+    """A live bar on a terminal, else plain lines that read well in a log file."""
     return RichProgressBar(leave=False) if is_terminal() else PlainProgress()
 
 
@@ -103,13 +103,14 @@ class DoctorCallback(Callback):
 
     def __init__(self, folder: RunDirectory) -> None:
         self.folder = folder
-        self.told: set[str] = set()
+        self.reported_verdicts: set[str] = set()
 
     @override
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.sanity_checking or trainer.state.fn != "fit" or not trainer.is_global_zero:
             return
-        fresh = [found for found in run_doctor(read_run_signals(self.folder)) if found.verdict not in self.told]
-        self.told |= {found.verdict for found in fresh}
+        findings = run_doctor(read_run_signals(self.folder))
+        fresh = [finding for finding in findings if finding.verdict not in self.reported_verdicts]
+        self.reported_verdicts |= {finding.verdict for finding in fresh}
         if fresh:
             console.show_lines(f"doctor at step {trainer.global_step}", format_findings(fresh))

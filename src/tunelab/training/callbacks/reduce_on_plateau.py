@@ -11,7 +11,7 @@ from tunelab.optim.schedules import Plateau
 
 
 class ReduceOnPlateau(Callback):
-    """Tells a `Plateau` each validation's score, and puts the new rate into the optimizer at once.
+    """Hands a `Plateau` each validation's score, and puts the new rate into the optimizer at once.
 
     Before checkpoints are written, so that a resumed run neither forgets a validation nor counts it twice.
 
@@ -30,8 +30,9 @@ class ReduceOnPlateau(Callback):
         score = float(trainer.callback_metrics.get(self.monitor, float("nan")))
         for config in trainer.lr_scheduler_configs:
             scheduler = cast(LambdaLR, config.scheduler)
-            judges = {id(part): part for part in scheduler.lr_lambdas if isinstance(part, Plateau)}
-            if not any([judge.judge(score, self.mode) for judge in judges.values()]):  # a list: each of them is told
+            plateaus = {id(part): part for part in scheduler.lr_lambdas if isinstance(part, Plateau)}
+            lowered = [plateau.judge(score, self.mode) for plateau in plateaus.values()]
+            if not any(lowered):
                 continue
             rates = [
                 peak * factor(scheduler.last_epoch)

@@ -16,20 +16,20 @@ class Pruning(Callback):
     """Reports the monitored score of each validation, and stops where the search says so.
 
     Args:
-        connect: Opens the line to the search; called on rank 0 only.
+        open_channel: Opens the channel to the search; called on rank 0 only.
         monitor: The score to report.
     """
 
-    def __init__(self, connect: Callable[[], ScoreReporter], monitor: str) -> None:
-        self.connect, self.monitor = connect, monitor
-        self.report: ScoreReporter | None = None
+    def __init__(self, open_channel: Callable[[], ScoreReporter], monitor: str) -> None:
+        self.open_channel, self.monitor = open_channel, monitor
+        self.report_score: ScoreReporter | None = None
         self.validations = 0
         self.pruned = False
 
     @override
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.is_global_zero:
-            self.report = self.connect()
+            self.report_score = self.open_channel()
 
     @override
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -37,7 +37,7 @@ class Pruning(Callback):
             return
         self.validations += 1
         value = float(trainer.callback_metrics[self.monitor])
-        stop = self.report is not None and isfinite(value) and self.report(value, self.validations)
+        stop = self.report_score is not None and isfinite(value) and self.report_score(value, self.validations)
         self.pruned = bool(trainer.strategy.broadcast(stop))
         if self.pruned:
             trainer.should_stop = True
@@ -55,15 +55,15 @@ class StopAtStageEnd(Callback):
     """Ends training at the first validation once a share of the run's steps is done.
 
     Args:
-        until: The share; 0 trains no step at all.
+        stop_share: The share; 0 trains no step at all.
     """
 
-    def __init__(self, until: float) -> None:
-        self.until, self.step = until, 0
+    def __init__(self, stop_share: float) -> None:
+        self.stop_share, self.stop_step = stop_share, 0
 
     @override
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self.step = round(self.until * int(trainer.estimated_stepping_batches))
+        self.stop_step = round(self.stop_share * int(trainer.estimated_stepping_batches))
         self._end_if_due(trainer)
 
     @override
@@ -72,12 +72,12 @@ class StopAtStageEnd(Callback):
             self._end_if_due(trainer)
 
     def _end_if_due(self, trainer: L.Trainer) -> None:
-        if trainer.global_step >= self.step:
+        if trainer.global_step >= self.stop_step:
             trainer.should_stop = True
 
 
 class KeepOptimizerSettings(Callback):
-    """Keeps what the settings say of the optimizer when its state comes from a checkpoint with other settings.
+    """Restores the optimizer's settings after its state was loaded from a checkpoint with other settings.
 
     Args:
         names: Entries of the parameter groups that are settings; the others are the optimizer's memory.

@@ -170,7 +170,7 @@ def add_piece_gradient(
         sorted_rows, loader.lengths, micro_tokens=loader.micro_tokens, packed=loader.packed
     ):
         module.training_loss(micro_to_device(collate_rows(loader, micro), model.device))[1].backward()
-    for weight in module.held(0):
+    for weight in module.frozen_at_step(0):
         weight.grad = None
     learns = [weight for weight in model.parameters() if weight.requires_grad]
     gradients = [torch.zeros_like(weight) if weight.grad is None else weight.grad for weight in learns]
