@@ -112,7 +112,9 @@ def test_an_adapter_without_its_base_says_what_is_missing(tunelab: Any, tmp_path
 
 def talk(speaker: ChatModel, messages: list[Message]) -> tuple[str, list[int]]:
     lost: list[int] = []
-    said = speaker.answer(messages, max_new_tokens=12, temperature=0, tell=lambda text: None, forgotten=lost.append)
+    said = speaker.answer(
+        messages, max_new_tokens=12, temperature=0, on_text=lambda text: None, on_messages_dropped=lost.append
+    )
     return said, lost
 
 
@@ -137,7 +139,7 @@ def test_pieces_of_an_answer_add_up_to_it_and_never_break_a_letter() -> None:
     tokenizer = AutoTokenizer.from_pretrained(load_chat_model(STARTER).tokenizer.name_or_path)
     text = " 雪 on the roof \n "
     pieces: list[str] = []
-    teller = AnswerStreamer(tokenizer, stop=[0], tell=pieces.append)
+    teller = AnswerStreamer(tokenizer, stop=[0], on_text=pieces.append)
     teller.put(torch.tensor([[1, 2, 3]]))
     for token in [*tokenizer(text, add_special_tokens=False)["input_ids"], 0]:
         teller.put(torch.tensor([token]))

@@ -231,9 +231,9 @@ def test_an_ensemble_that_was_cut_off_goes_on_and_gives_the_same(
     whole = asked(tunelab, ensemble, rows, tmp_path, {})
     file, out = tmp_path / "new.jsonl", tmp_path / "out.jsonl"
     words = ("predict", ensemble, "--input", file, "--output", out)
-    real, calls = prediction.encode_questions, iter(range(99))
-    monkeypatch.setattr(prediction, "encode_questions", lambda *given: real(*given) if next(calls) < 6 else 1 / 0)
-    monkeypatch.setattr("tunelab.ensemble.ensemble_inference.encode_questions", prediction.encode_questions)
+    real, calls = prediction.encode_prompts, iter(range(99))
+    monkeypatch.setattr(prediction, "encode_prompts", lambda *given: real(*given) if next(calls) < 6 else 1 / 0)
+    monkeypatch.setattr("tunelab.ensemble.ensemble_inference.encode_prompts", prediction.encode_prompts)
     with pytest.raises(ZeroDivisionError):
         tunelab(*words)
     assert not out.exists()
@@ -241,7 +241,7 @@ def test_an_ensemble_that_was_cut_off_goes_on_and_gives_the_same(
     # When the last line that it left is torn, and it is started again
     part = tmp_path / "out.jsonl.partial"
     part.write_bytes(part.read_bytes()[:-20])
-    monkeypatch.setattr("tunelab.ensemble.ensemble_inference.encode_questions", real)
+    monkeypatch.setattr("tunelab.ensemble.ensemble_inference.encode_prompts", real)
     status, told, err = tunelab(*words)
 
     # Then every row is there once, the blank one with its fault

@@ -66,8 +66,8 @@ def run(arguments: argparse.Namespace) -> int:
                 messages,
                 max_new_tokens=arguments.max_new_tokens,
                 temperature=arguments.temperature,
-                tell=print_piece,
-                forgotten=lambda count: print(f"({count} old messages no longer fit)", file=sys.stderr),
+                on_text=print_piece,
+                on_messages_dropped=lambda count: print(f"({count} old messages no longer fit)", file=sys.stderr),
             )
         except DataError as fault:
             messages.pop()

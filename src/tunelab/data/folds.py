@@ -107,7 +107,7 @@ def assign_folds(
     nor of all.  The idea is that of iterative stratification (Sechidis et al. 2011) for sets of rows.
 
     Args:
-        sets: Which set each row belongs to, as `tied` numbers them.
+        sets: Which set each row belongs to, as `number_groups` numbers them.
         labels: Of each row; none where there are none to spread.
         order: A number for each row, at random; fixes the order among sets that are alike.
         folds: How many folds.

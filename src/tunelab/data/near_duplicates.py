@@ -107,7 +107,7 @@ class SimilarPair:
 
 
 def minhash_signatures(hashes: HashArray, starts: npt.NDArray[np.int64]) -> npt.NDArray[np.uint32]:
-    """For each text and hash function the smallest hash of its shingles, (texts, FUNCTIONS)."""
+    """For each text and hash function the smallest hash of its shingles, (texts, HASH_FUNCTIONS)."""
     # hashes are spread already, so 32 bits and one multiplication by an odd number re-order them well enough
     factors = splitmix64(np.arange(HASH_FUNCTIONS, dtype=np.uint64)).astype(np.uint32) | np.uint32(1)
     shifts = splitmix64(np.arange(HASH_FUNCTIONS, 2 * HASH_FUNCTIONS, dtype=np.uint64)).astype(np.uint32)
@@ -124,7 +124,7 @@ def minhash_signatures(hashes: HashArray, starts: npt.NDArray[np.int64]) -> npt.
 
 
 def lsh_bands(threshold: float) -> tuple[int, int]:
-    """How many bands a signature is cut into, and how many hashes make one: as long as `MISS` allows."""
+    """Number of bands of a signature, and of hashes in one: as long as `MAX_MISS_PROBABILITY` allows."""
     for length in range(HASH_FUNCTIONS, 1, -1):
         if (1 - threshold**length) ** (HASH_FUNCTIONS // length) <= MAX_MISS_PROBABILITY:
             return HASH_FUNCTIONS // length, length
@@ -153,7 +153,7 @@ def find_near_duplicates(
 
     Returns:
         Likenesses in the order of `queries`, the earliest known text where several are equally alike; and how many
-        asked texts had more candidates in one bucket than `CROWD`, so that a closer one may exist.
+        asked texts had more candidates in one bucket than `MAX_CANDIDATES`, so that a closer one may exist.
     """
     if not references or not queries:
         return [], 0

@@ -121,9 +121,9 @@ def preview_records(
 
 
 def mark_trained(part: Sequence[TokenPiece]) -> list[tuple[str, str]]:
-    """Stretches of text with their kind, "trained", "masked", "special" or "trained special".
+    """Parts of the text with their kind, "trained", "masked", "special" or "trained special".
 
-    What is trained stands between ⟦ and ⟧, which no text of the data can hold (see `pieces.visible`).
+    What is trained stands between ⟦ and ⟧, which no text of the data can hold (see `make_visible`).
     """
     marked: list[tuple[str, str]] = []
     for trained, stretch in groupby(part, key=lambda piece: bool(piece.trained)):

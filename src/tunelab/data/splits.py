@@ -36,13 +36,13 @@ def assign_splits(contents: Sequence[str], *, validation: float, test: float, se
     The hash is uniform, so each split has its share in expectation, of all rows and of every class; a class of n
     rows is off by about sqrt(n * share * (1 - share)).  Exact shares per class would need to know the other rows
     of the class, and then one added row can move another across the border: the two promises exclude each
-    other, and this one keeps the border still.  `check_shares` says where chance was unkind; another seed or
+    other, and this one keeps the border still.  `split_share_warnings` says where chance was unkind; another seed or
     a split of your own is the way out.
 
     Raising `validation` moves rows from train only; raising `test` moves none out of test.
 
     Args:
-        contents: What identifies each record, without its label; compared as `normal` gives it.
+        contents: What identifies each record, without its label; compared as `normalize_text` gives it.
         validation: Share of the validation split, in [0, 1).
         test: Share of the test split, in [0, 1); both together below 1.
         seed: Another seed draws other sides.
@@ -135,7 +135,7 @@ class Duplicate:
     """One content that stands more than once.
 
     Attributes:
-        content: As `normal` gives it.
+        content: As `normalize_text` gives it.
         rows_by_split: Indices of its rows in each split that holds it.
     """
 
@@ -166,7 +166,7 @@ def repeated_hashes(hashes: Iterable["array[int]"]) -> set[int]:
 
 
 def find_duplicates(splits: Mapping[str, Sequence[str]]) -> list[Duplicate]:
-    """Contents that stand more than once, within a split or across splits, compared as `normal` gives them.
+    """Contents that stand more than once, within a split or across splits, compared as `normalize_text` gives them.
 
     Args:
         splits: The contents of each split, by its name.

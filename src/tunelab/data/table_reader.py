@@ -95,7 +95,7 @@ def check_width(span: TableRecord) -> TableRecord:
 
 @dataclass
 class ParseSurvey:
-    """What one reading of a whole file found; no row is kept.
+    """Facts about one way to parse a whole file; no row is kept.
 
     Attributes:
         bad_lines: Lines that hold no record.
@@ -118,7 +118,7 @@ class ParseSurvey:
 
 
 def survey_records(spans: Iterable[TableRecord], delimiter: str) -> ParseSurvey:
-    """Read a whole file and keep what decides between readings."""
+    """Parse a whole file and count what decides between ways to parse it."""
     survey, header = ParseSurvey(), True
     for first, last, cells, lines, width in spans:
         survey.width = width
@@ -226,7 +226,7 @@ def read_table(
         name: The file, as messages name it.
         lines: Its lines without their ends; gone through several times.
         delimiter: What stands between cells.
-        quoting: "minimal" (RFC 4180), "none" (quotes are plain characters) or "auto" (see `choose`).
+        quoting: "minimal" (RFC 4180), "none" (quotes are plain characters) or "auto" (see `choose_quoting`).
         header: Column names of a file whose first line is already a record; None where the first line names them.
         on_bad: As in `read_records`.
         max_line_bytes: Longest record, in bytes of UTF-8.

@@ -31,7 +31,7 @@ class TemplateSource(NamedTuple):
     """A template and where it is from."""
 
     source: str  # Jinja, with `{% generation %}` blocks where it has them
-    origin: str  # told to the user
+    origin: str  # where it is from, for messages
 
 
 class RenderedText(NamedTuple):
@@ -174,7 +174,7 @@ PROBE_CONVERSATIONS: Final[dict[str, Conversation]] = {
 
 
 class TemplateRenderer(Protocol):
-    """`markup.write` with tokenizer and template filled in."""
+    """`render_conversation` with tokenizer and template filled in."""
 
     def __call__(
         self,

@@ -24,7 +24,7 @@ class TextFile:
         name: As messages name it.
         path: The file.
         encoding: As `data.encoding`.
-        keep_going: As in `decode`.
+        keep_going: As in `decode_bytes`.
         whole: Up to how many bytes a file is read in one piece, and once only.
 
     Raises:

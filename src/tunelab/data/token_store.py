@@ -33,9 +33,9 @@ class TokenStore(LazySequence[Example]):
 
     Args:
         ids: int32 token ids of all examples, end to end.
-        label_mask: Labels of kind `MASKED`, packed, each example from a byte of its own.
+        label_mask: Labels of kind `TARGET_MASKED`, packed, each example from a byte of its own.
         other_targets: float64 targets of all other kinds, end to end.
-        rows: One `ROW` for each example.
+        rows: One `ROW_DTYPE` for each example.
     """
 
     def __init__(self, ids: MemoryMap, bits: MemoryMap, others: MemoryMap, rows: MemoryMap) -> None:
@@ -172,7 +172,7 @@ def padded_lengths(examples: Sequence[Example], *, packed: bool) -> Sequence[int
 
 
 def loss_weights_of(examples: Sequence[Example]) -> Sequence[float]:
-    """Units of each example, without reading the tokens of a store."""
+    """Loss weight of each example, without reading the tokens of a store."""
     return (
         examples.loss_weights() if isinstance(examples, TokenStore) else [example.loss_weight for example in examples]
     )

@@ -73,7 +73,7 @@ def truncate_example(
 def truncate_pair(
     one: LabelledIds, other: LabelledIds, *, limit: int | None, too_long: str, bos: int | None = None
 ) -> tuple[LabelledIds, LabelledIds] | None:
-    """Bring two answers to one prompt under `limit`, the prompt cut alike for both; as `shorten` for one.
+    """Bring two answers to one prompt under `limit`, the prompt cut alike for both; as `truncate_example` for one.
 
     Returns:
         Both, or None where the pair is left out: one is too long, lost all that can be learned, or no longer differs.

@@ -33,7 +33,7 @@ from tunelab.ensemble.text_ensemble import (
 )
 from tunelab.errors import ConfigError
 from tunelab.generation.decode import use_sampling
-from tunelab.generation.prediction import InputRecords, Prediction, batch_questions, encode_questions, predict_window
+from tunelab.generation.prediction import InputRecords, Prediction, batch_by_length, encode_prompts, predict_window
 from tunelab.models.unpadded_attention import micro_to_device
 from tunelab.runs.run_dir import RunDirectory
 from tunelab.tasks.base import Task
@@ -150,7 +150,7 @@ def predict_labels(
     ensemble: LoadedEnsemble, task: SequenceTask, records: InputRecords, batch_tokens: int
 ) -> list[Prediction]:
     """Labels with their probabilities, or numbers.  Every member reads a text with its own tokenizer."""
-    encoded = [encode_questions(member, records) for member in ensemble.members]
+    encoded = [encode_prompts(member, records) for member in ensemble.members]
     predictions: list[Prediction] = [
         next(filter(None, faults), {}) for faults in zip(*(faults for _, faults in encoded), strict=True)
     ]
@@ -177,7 +177,7 @@ def ensemble_rule(ensemble: LoadedEnsemble) -> tuple[OutputKind, CombinationRule
 def question_outputs(trained: TrainedRun, questions: Sequence[Example], batch_tokens: int) -> ModelOutputs:
     """The outputs of one member for questions, in the order of their rows."""
     task, model, collector = trained.task, trained.model, OutputCollector()
-    batches = batch_questions(questions, batch_tokens)
+    batches = batch_by_length(questions, batch_tokens)
     with trained.use():
         micro_batches = (micro_to_device(task.collate(batch), model.device) for batch in batches)
         evaluate(micro_batches, partial(task.logits, model), collector)

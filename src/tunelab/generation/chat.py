@@ -27,7 +27,7 @@ MIN_ANSWER_TOKENS = 8  # tokens of the context that an answer must have to itsel
 
 @dataclass
 class ChatModel:
-    """A causal language model that can be talked with.
+    """A causal language model with what a chat needs: tokenizer, template, limit.
 
     Attributes:
         limit: Longest sequence, prompt and answer together; None where there is no bound.
@@ -46,15 +46,16 @@ class ChatModel:
         *,
         max_new_tokens: int,
         temperature: float,
-        tell: Callable[[str], None],
-        forgotten: Callable[[int], None],
+        on_text: Callable[[str], None],
+        on_messages_dropped: Callable[[int], None],
     ) -> str:
-        """Answer the last of the messages; tells how many old ones no longer fit, and removes them.
+        """The answer to the last message; old messages that no longer fit are removed from the list, and counted to
+        `on_messages_dropped`.
 
         Raises:
             DataError: If the last message alone leaves no room for an answer.
         """
-        lost = 0
+        dropped = 0
         while True:
             prompt = self.template.reply_ids(Conversation(tuple(messages)))
             room = max_new_tokens if self.limit is None else min(max_new_tokens, self.limit - len(prompt))
@@ -64,12 +65,12 @@ class ChatModel:
             if len(messages) - oldest < 3:  # the question, and nothing before it
                 raise DataError(f"this takes {len(prompt)} tokens of {self.limit}, which leaves none for an answer")
             del messages[oldest : oldest + 2]  # a question and its answer
-            lost += 2
-        if lost:
-            forgotten(lost)
+            dropped += 2
+        if dropped:
+            on_messages_dropped(dropped)
         stop = self.template.stop_ids
         return stream_answer(
-            self.model, self.tokenizer, prompt, stop=stop, max_new_tokens=room, temperature=temperature, tell=tell
+            self.model, self.tokenizer, prompt, stop=stop, max_new_tokens=room, temperature=temperature, on_text=on_text
         )
 
 
@@ -111,7 +112,7 @@ def load_chat_model(place: str) -> ChatModel:
         return chat_model_of_folder(root)
     reason = "there is no such folder" if root is None else "the folder has none of them"
     raise ConfigError(
-        f"{place} is nothing to talk with: looked for run.json (a run), config.json (a model) and adapter_config.json "
+        f"{place} cannot be chatted with: looked for run.json (a run), config.json (a model) and adapter_config.json "
         f"(an adapter), and {reason}"
     )
 
@@ -194,8 +195,10 @@ class AnswerStreamer(BaseStreamer):
         text: The answer so far.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, *, stop: Sequence[int], tell: Callable[[str], None]) -> None:
-        self.tokenizer, self.stop, self.on_text = tokenizer, stop, tell
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, *, stop: Sequence[int], on_text: Callable[[str], None]
+    ) -> None:
+        self.tokenizer, self.stop, self.on_text = tokenizer, stop, on_text
         self.ids: list[int] = []
         self.prompt = True
         self.text = ""
@@ -233,9 +236,9 @@ def stream_answer(
     stop: Sequence[int],
     max_new_tokens: int,
     temperature: float,
-    tell: Callable[[str], None],
+    on_text: Callable[[str], None],
 ) -> str:
-    """Answer a prompt, telling the answer piece by piece.
+    """Stream the answer to a prompt, piece by piece.
 
     Args:
         model: A causal language model.
@@ -244,20 +247,20 @@ def stream_answer(
         stop: Ids that end an answer.
         max_new_tokens: Longest answer.
         temperature: 0 takes the most likely token each time; above 0 draws, the more freely the higher.
-        tell: Is given each new piece of text.
+        on_text: Is given each new piece of text.
 
     Returns:
         The whole answer, blank ends removed.
     """
-    choice = {"do_sample": True, "temperature": temperature, "top_k": 0} if temperature > 0 else {"do_sample": False}
+    sampling = {"do_sample": True, "temperature": temperature, "top_k": 0} if temperature > 0 else {"do_sample": False}
     settings = GenerationConfig(
-        max_new_tokens=max_new_tokens, eos_token_id=list(stop), pad_token_id=stop[0], use_cache=True, **choice
+        max_new_tokens=max_new_tokens, eos_token_id=list(stop), pad_token_id=stop[0], use_cache=True, **sampling
     )
     ids = torch.tensor([[*soft_prompt_ids(model), *prompt]], device=model.device)
-    teller = AnswerStreamer(tokenizer, stop=stop, tell=tell)
+    streamer = AnswerStreamer(tokenizer, stop=stop, on_text=on_text)
     model.eval()
     with PlainAttention(model):
         model.generate(  # type: ignore[operator]
-            input_ids=ids, attention_mask=torch.ones_like(ids), generation_config=settings, streamer=teller
+            input_ids=ids, attention_mask=torch.ones_like(ids), generation_config=settings, streamer=streamer
         )
-    return teller.text
+    return streamer.text

@@ -24,7 +24,7 @@ MAX_BATCH_TOKENS = 16384  # tokens of one batch, pads and answers counted; bound
 
 @dataclass(frozen=True, slots=True)
 class GeneratedAnswer:
-    """What a model said.
+    """One generated answer.
 
     Attributes:
         ids: The new tokens, without the one that ended them.
@@ -158,7 +158,7 @@ def decode_with_cache(
 
 
 def new_cache(model: PreTrainedModel) -> Cache:
-    """What keeps keys and values of the past; several models that speak as one bring their own."""
+    """An empty key-value cache; a mixture of models brings its own."""
     own = getattr(model, "new_cache", None)
     cache: Cache = DynamicCache(config=model.config.get_text_config()) if own is None else own()
     return cache
@@ -167,7 +167,7 @@ def new_cache(model: PreTrainedModel) -> Cache:
 def decode_recurrent(
     model: PreTrainedModel, prompts: Sequence[Sequence[int]], stop: Sequence[int], new: int, limit: int | None
 ) -> list[list[int]]:
-    """As `cached`, through transformers, which knows the state of each kind of recurrent layer."""
+    """The same as `decode_with_cache`, through transformers, which knows the state of each kind of recurrent layer."""
     room = new if limit is None else min(new, limit - len(prompts[0]))
     settings = GenerationConfig(
         max_new_tokens=room, do_sample=False, eos_token_id=list(stop), pad_token_id=stop[0], use_cache=True
@@ -224,7 +224,7 @@ def use_sampling(temperature: float, seed: int) -> Iterator[None]:
 
 
 def next_tokens(logits: Tensor) -> Tensor:
-    """The next token of each row, (B, 1), from logits (B, V): the likeliest, or a drawn one inside `sampled`."""
+    """The next token of each row, (B, 1), from logits (B, V): the likeliest, or a drawn one inside `use_sampling`."""
     rule = _SAMPLING_RULE.get()
     if rule is None:
         return logits.argmax(-1, keepdim=True)

@@ -44,7 +44,7 @@ class Predictor(Protocol):
 def predict_windows(
     predict: Callable[[InputRecords], list[Prediction]], records: InputRecords, start: int = 0
 ) -> Iterator[list[Prediction]]:
-    """The answers to records from `start` on, a window at a time, in their order.
+    """Predictions for records from `start` on, a window at a time, in their order.
 
     Windows begin at the same rows wherever one starts, so that going on gives what a whole pass gives.
 
@@ -62,25 +62,25 @@ def predict_windows(
 
 
 def predict_window(trained: Predictor, records: InputRecords, batch_tokens: int, model: Any = None) -> list[Prediction]:
-    """The answers of a run to a few records.
+    """Predictions of a run for a few records.
 
     Args:
         trained: A trained model with its task.
-        records: What is asked.
+        records: Rows; labels and answers in them are not looked at.
         batch_tokens: Most tokens of one forward pass, pads counted.
         model: What answers in place of the run's own model.
     """
-    prompts, predictions = encode_questions(trained, records)
+    prompts, predictions = encode_prompts(trained, records)
     with trained.use():
-        for batch in batch_questions(prompts, batch_tokens):
+        for batch in batch_by_length(prompts, batch_tokens):
             answering = trained.model if model is None else model
             for example, prediction in zip(batch, trained.task.answer_prompts(answering, batch), strict=True):
                 predictions[example.row] = prediction
     return predictions
 
 
-def encode_questions(trained: Predictor, records: InputRecords) -> tuple[list[Example], list[Prediction]]:
-    """Records as a run is asked them, and for each an answer: empty still, or one that tells why it cannot be used."""
+def encode_prompts(trained: Predictor, records: InputRecords) -> tuple[list[Example], list[Prediction]]:
+    """Prompts of the usable records, and a prediction for each record: still empty, or the error of an unusable one."""
     predictions: list[Prediction] = [{} for _ in records]
     prompts: list[Example] = []
     for place, record in enumerate(records):
@@ -91,8 +91,8 @@ def encode_questions(trained: Predictor, records: InputRecords) -> tuple[list[Ex
     return prompts, predictions
 
 
-def batch_questions(prompts: Sequence[Example], batch_tokens: int) -> Iterator[list[Example]]:
-    """Questions that one forward pass sees, longest first."""
+def batch_by_length(prompts: Sequence[Example], batch_tokens: int) -> Iterator[list[Example]]:
+    """Prompts in batches of one forward pass, longest first."""
     lengths = [len(example.ids) for example in prompts]
     order = longest_first(range(len(prompts)), lengths)
     for micro in split_micro_batches(order, lengths, micro_tokens=batch_tokens, packed=False):

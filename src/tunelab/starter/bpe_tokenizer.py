@@ -44,7 +44,7 @@ def train_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
         texts: Documents, without special tokens.
 
     Returns:
-        A tokenizer of `VOCABULARY` entries that can spell any text (its alphabet is the 256 bytes).  The end of an
+        A tokenizer of `VOCABULARY_SIZE` entries that can spell any text (its alphabet is the 256 bytes).  The end of an
         answer, `<|end|>`, is its end-of-text token and is never used for padding.
     """
     core = Tokenizer(models.BPE(unk_token=None))
