@@ -68,7 +68,7 @@ class ArrowRows(LazySequence[RowDict]):
 
 
 class _ArrowWriter:
-    """Leaves what it is given as an Arrow file in a scratch folder."""
+    """Writes rows or texts to an Arrow file in a scratch folder."""
 
     def __init__(self, scratch: ScratchDir, schema: pa.Schema) -> None:
         self.scratch, self.schema = scratch, schema
@@ -85,11 +85,11 @@ class _ArrowWriter:
         return self.rows
 
     def batch(self) -> Any:
-        """What is pending, as Arrow."""
+        """The pending rows as an Arrow batch."""
         return pa.RecordBatch.from_pylist(self.pending, schema=self.schema)
 
     def flush(self) -> None:
-        """Write what is pending."""
+        """Write the pending rows."""
         if self.pending:
             try:
                 self.writer.write_batch(self.batch())

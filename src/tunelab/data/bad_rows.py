@@ -22,7 +22,7 @@ class RowSink(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RowFault:
-    """Why a row cannot be used.
+    """The reason why a row cannot be used.
 
     Attributes:
         message: What is wrong and what to try, without file and line.
@@ -36,7 +36,7 @@ class RowFault:
 
 
 def excerpt(text: str, column: int = 1) -> str:
-    """The neighbourhood of a column (counted from 1), quoted, control characters made visible."""
+    """The text around a column (counted from 1), quoted, control characters made visible."""
     start = max(0, column - 1 - EXCERPT_CHARS)
     cut = text[start : column - 1 + EXCERPT_CHARS]
     return (

@@ -81,7 +81,7 @@ class ChatTemplate:
         return without_generation_blocks(self.source)
 
     def describe(self) -> list[str]:
-        """What was found at construction, a line each, for the data report."""
+        """Template, begin and end tokens, and how trained tokens are marked: a line each."""
         names = [str(self.tokenizer.convert_ids_to_tokens(token)) for token in self.stop_ids]
         begin = "none" if self.bos is None else repr(self.tokenizer.convert_ids_to_tokens(self.bos))
         mask = "its generation blocks" if self._blocks else "the difference to the prompt, verified per record"
@@ -162,7 +162,7 @@ class ChatTemplate:
     def _answer_spans(
         self, turns: list[TemplateMessage], tools: Any, answer_turns: Sequence[int]
     ) -> tuple[list[int], dict[int, tuple[int, int]]]:
-        """All ids, and for each wanted turn where its learned tokens start and stop (one past the last)."""
+        """All ids, and for each answer turn where its trained tokens start and stop (one past the last)."""
         written = self._write(turns, tools, blocks=self._blocks)
         ids = self._ids(written.text)
         if self.bos is not None and ids[:2] == [self.bos, self.bos]:
@@ -305,7 +305,7 @@ MATCH_NOTHING: Final = re.compile(r"(?!)")
 
 
 class LiteralTextEncoder:
-    """A tokenizer that can be told which tokens a user's text must not turn into.
+    """A tokenizer that encodes control tokens in a user's text as the plain characters they are made of.
 
     "</s>" in a text about tokenizers would end the turn half-way, and a second begin token would confuse the model.
     Such a spot is marked before the template is applied, and encoded as the characters it is made of.  The way is
@@ -313,7 +313,7 @@ class LiteralTextEncoder:
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        """Protect nothing yet."""
+        """No token is protected yet."""
         self.tokenizer = tokenizer
         self._control = self._marked = MATCH_NOTHING
         self._newline: list[int] = []

@@ -9,7 +9,7 @@ from typing import Any, Final
 from tunelab.errors import DataError
 
 MISSING: Final = object()
-MAX_INDEX_DIGITS: Final = 9  # digits of a place in a list
+MAX_INDEX_DIGITS: Final = 9  # digits of a list index
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +18,7 @@ class ColumnView:
 
     Attributes:
         record: One line of the user's data.
-        columns: Our name of a column -> the user's name of it, or the way to it: `instances.0.output`.
+        columns: Our name of a column -> the user's name of it, or the path to it: `instances.0.output`.
     """
 
     record: Mapping[str, Any]
@@ -33,7 +33,7 @@ class ColumnView:
         return lookup_path(self.record, self.user_name(ours)) is not MISSING
 
     def value(self, ours: str) -> Any:
-        """What the column holds, None where the record lacks it."""
+        """The value of the column; None where the record lacks it."""
         value = lookup_path(self.record, self.user_name(ours))
         return None if value is MISSING else value
 
@@ -52,7 +52,7 @@ class ColumnView:
 
 
 def lookup_path(record: Mapping[str, Any], name: str) -> Any:
-    """What stands under a name, else at the end of the way that it describes; `MISSING` where nothing does.
+    """The value under a column name or a dotted path; `MISSING` where there is none.
 
     Example:
         >>> lookup_path({"instances": [{"output": "4"}]}, "instances.0.output")
@@ -72,7 +72,7 @@ def lookup_path(record: Mapping[str, Any], name: str) -> Any:
 
 
 def list_index(part: str) -> int:
-    """The place in a list that a part of a name stands for; one beyond any list where it is no number."""
+    """The list index that a part of a path names; one beyond any list where it is no number."""
     return int(part) if part.isdecimal() and len(part) <= MAX_INDEX_DIGITS else 10**MAX_INDEX_DIGITS
 
 
@@ -96,12 +96,12 @@ def preview_value(value: Any) -> str:
 def missing_column_faults(
     named_columns: Iterable[tuple[str, str]], rows: Iterable[Mapping[str, Any]], file: str
 ) -> list[str]:
-    """What is wrong with columns that no record has; a column that some records lack is no fault here.
+    """A fault for each named column that no record has; a column that some records lack is no fault.
 
     A misspelt name of an optional column would otherwise change nothing and be noticed by nobody.
 
     Args:
-        named_columns: Pairs of a setting and the column it names, or the way to it: `instances.0.output`.
+        named_columns: Pairs of a setting and the column it names, or the path to it: `instances.0.output`.
         rows: The records of the file.
         file: Its name, for the message.
 

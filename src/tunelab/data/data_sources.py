@@ -28,7 +28,7 @@ from tunelab.data.token_store import TokenWriter
 from tunelab.errors import DataError
 
 SPLITS = ("train", "validation", "test")
-MAX_FAULTS_LISTED = 10  # faults told in one message
+MAX_FAULTS_LISTED = 10  # faults listed in one message
 T = TypeVar("T")
 
 
@@ -49,7 +49,7 @@ class Split:
     scratch: ScratchDir | None = None
 
     def select(self, kept: Sequence[int]) -> "Split":
-        """Some of its rows."""
+        """The rows at some indices, as a split."""
         return Split(
             select_items(self.rows, kept),
             select_items(self.locations, kept),
@@ -60,15 +60,15 @@ class Split:
 
 @dataclass
 class SourceSplits:
-    """What one source gives.
+    """The splits of one source, with contents, files and notes.
 
     Attributes:
-        source: As it was asked for.
+        source: Its configuration.
         splits: `train`, `validation`, `test`; the last two may be empty.
         contents: Of each split, what identifies each record.
         files: sha256 of each file, by the name it was given.
         notes: Rows skipped, splits made.
-        required_splits: Splits that were asked for, by a file or a share.
+        required_splits: Splits that a file or a share was set for.
     """
 
     source: SourceConfig
@@ -123,7 +123,7 @@ def read_source(source: SourceConfig, task: RecordTask, *, seed: int) -> SourceS
 
 
 def make_splits(part: SourceSplits, task: RecordTask, shares: Mapping[str, float], seed: int) -> None:
-    """Share the rows of the training file out among the splits whose share is above zero."""
+    """Divide the rows of the training file into the splits whose share is above zero."""
     whole, texts = part.splits["train"], part.contents["train"]
     sides = assign_splits(texts, seed=seed, **shares)
     strata = map_records(task.stratum, whole) if task.has_classes else [None] * len(sides)
@@ -137,7 +137,7 @@ def make_splits(part: SourceSplits, task: RecordTask, shares: Mapping[str, float
 
 
 def apply_source_columns(source: SourceConfig, part: SourceSplits) -> None:
-    """Bring the rows of one source of a mix to the names that the run knows."""
+    """Rename and drop columns of one source of a mix, so that its rows have those of the run."""
 
     def changed(split: Split, change: Callable[[Record], Record]) -> Split:
         view: Sequence[Record] = MappedView(change, split.rows)
@@ -168,7 +168,7 @@ def to_split(records: Records, limit: int | None, name: str | None = None) -> Sp
 
 
 def record_contents(split: Split, task: RecordTask) -> Sequence[str]:
-    """What identifies each record; of records on disk it is on disk too."""
+    """The content of each record, by which duplicates are known; on disk where the records are."""
     if split.scratch is None:
         return map_records(task.content, split)
     from tunelab.data.arrow_store import TextWriter  # slow to load, and most files are small
@@ -179,9 +179,9 @@ def record_contents(split: Split, task: RecordTask) -> Sequence[str]:
 
 
 def map_records(action: Callable[[Record], T], split: Split) -> list[T]:
-    """Apply `action` to every record; the faults of all records make one error, with their places."""
+    """The results of `action` for every record; the faults of all records make one error, with their locations."""
     results: list[T] = []
-    faults: dict[str, list[str]] = {}  # what is wrong, and where: a fault of the whole file is told once
+    faults: dict[str, list[str]] = {}  # what is wrong, and where: a fault of the whole file is listed once
     for number, row in enumerate(split.rows):
         try:
             results.append(action(row))
@@ -356,7 +356,7 @@ def concat_splits(parts: Sequence[Split]) -> Split:
 
 
 def mixture_notes(parts: Sequence[SourceSplits]) -> list[str]:
-    """What the sources of a mix share, and which of them lack a split that others have."""
+    """Notes on splits that a source of a mix lacks, and on texts that several sources share."""
     notes = [
         f"{part.source.name} has no row in {name}, so it has no scores there"
         for name in SPLITS[1:]
@@ -440,7 +440,7 @@ def dropped_notes(counts: Mapping[str, Mapping[str, int | float]], task: Encodin
 
 
 def drop_reason(task: EncodingTask) -> str:
-    """What makes a row useless to a task."""
+    """The reason why rows are dropped, for a message."""
     alone = " by its answers alone" if task.too_long == "truncate_prompt" else ""
     long = "" if task.limit is None else f"is longer than {task.limit:,} tokens{alone}, or "
     return f"each {long}has nothing to learn in it"

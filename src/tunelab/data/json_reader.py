@@ -74,7 +74,7 @@ def parse_line(line: str, max_line_bytes: int) -> RowDict | RowFault:
         return RowFault(f"longer than data.max_line_bytes={max_line_bytes}; cut the record, or raise the limit")
     if not line.isascii() and (
         bad := LONE_SURROGATE.search(line)
-    ):  # left by decode(keep_going=True), or by an odd codec
+    ):  # left by decode_bytes(keep_going=True), or by an odd codec
         at = bad.start() + 1
         return RowFault(f"holds bytes that are no text in this encoding, at: {excerpt(line, at)}", at)
     try:
@@ -131,7 +131,7 @@ class _JsonArrayReader:
         self.first = ""  # first character of the file that is not space
 
     def read_more(self) -> None:
-        """Take in at least as much text again as is ahead."""
+        """Read at least as much text again as lies ahead."""
         target_chars = len(self.text) - self.at + 1
         more: list[str] = []
         while sum(map(len, more)) < target_chars and not self.ended:
@@ -239,7 +239,7 @@ class _JsonArrayReader:
             raise DataError(f'{self.name}: want an array of records, or an object such as {{"data": [...]}}, got {got}')
 
     def end(self) -> None:
-        """Refuse anything but space."""
+        """Check that only whitespace follows."""
         if self.peek():
             raise json.JSONDecodeError("Extra data", self.text, self.at)
 
@@ -258,7 +258,7 @@ class _JsonArrayReader:
                 raise DataError(f"{self.name}: want an array of records, got a bare {type(value).__name__}")
 
     def raise_data_error(self, fault: Exception) -> NoReturn:
-        """Say what is wrong and where."""
+        """Raise a DataError that says what is wrong and where."""
         if isinstance(fault, json.JSONDecodeError):
             lines = fault.msg == "Extra data" and self.first == "{"
             hint = "; one object after another is JSON Lines, name the file .jsonl" if lines else ""

@@ -11,38 +11,38 @@ S = TypeVar("S")
 
 
 class LazySequence(Sequence[T], Generic[T]):
-    """What the three have in common: slices are lists."""
+    """Base of the lazy sequences: items are made on access, slices are lists."""
 
-    def item(self, place: int) -> T:
-        """The item at a place that exists."""
+    def item(self, index: int) -> T:
+        """The item at an index within bounds."""
         raise NotImplementedError
 
     @overload
-    def __getitem__(self, place: int) -> T: ...
+    def __getitem__(self, index: int) -> T: ...
     @overload
-    def __getitem__(self, place: slice) -> list[T]: ...
-    def __getitem__(self, place: int | slice) -> T | list[T]:
-        if isinstance(place, slice):
-            return [self.item(i) for i in range(*place.indices(len(self)))]
-        if not -len(self) <= place < len(self):
-            raise IndexError(f"there are {len(self)} items, none at {place}")
-        return self.item(place % len(self))
+    def __getitem__(self, index: slice) -> list[T]: ...
+    def __getitem__(self, index: int | slice) -> T | list[T]:
+        if isinstance(index, slice):
+            return [self.item(i) for i in range(*index.indices(len(self)))]
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"there are {len(self)} items, none at {index}")
+        return self.item(index % len(self))
 
     def __iter__(self) -> Iterator[T]:
         return map(self.item, range(len(self)))
 
 
 class SubsetView(LazySequence[T]):
-    """The items of `whole` at `places`, in that order."""
+    """The items of `whole` at `indices`, in that order."""
 
-    def __init__(self, whole: Sequence[T], places: Sequence[int]) -> None:
-        self.whole, self.places = whole, places if isinstance(places, range) else array("q", places)
+    def __init__(self, whole: Sequence[T], indices: Sequence[int]) -> None:
+        self.whole, self.indices = whole, indices if isinstance(indices, range) else array("q", indices)
 
     def __len__(self) -> int:
-        return len(self.places)
+        return len(self.indices)
 
-    def item(self, place: int) -> T:
-        return self.whole[self.places[place]]
+    def item(self, index: int) -> T:
+        return self.whole[self.indices[index]]
 
 
 class ConcatView(LazySequence[T]):
@@ -55,16 +55,16 @@ class ConcatView(LazySequence[T]):
     def __len__(self) -> int:
         return self.starts[-1]
 
-    def item(self, place: int) -> T:
-        part = bisect_right(self.starts, place) - 1
-        return self.parts[part][place - self.starts[part]]
+    def item(self, index: int) -> T:
+        part = bisect_right(self.starts, index) - 1
+        return self.parts[part][index - self.starts[part]]
 
     def __iter__(self) -> Iterator[T]:
         return chain.from_iterable(self.parts)
 
 
 class MappedView(LazySequence[T]):
-    """`action` of each item, worked out when asked for."""
+    """`action` of each item, applied on access."""
 
     def __init__(self, action: Callable[[S], T], whole: Sequence[S]) -> None:
         self.action, self.whole = action, whole
@@ -72,13 +72,13 @@ class MappedView(LazySequence[T]):
     def __len__(self) -> int:
         return len(self.whole)
 
-    def item(self, place: int) -> T:
-        return self.action(self.whole[place])
+    def item(self, index: int) -> T:
+        return self.action(self.whole[index])
 
 
-def select_items(whole: Sequence[T], places: Sequence[int]) -> Sequence[T]:
-    """The items at `places`: a list of a list, else a view."""
-    return [whole[i] for i in places] if isinstance(whole, list) else SubsetView(whole, places)
+def select_items(whole: Sequence[T], indices: Sequence[int]) -> Sequence[T]:
+    """The items at `indices`: a list of a list, else a view."""
+    return [whole[i] for i in indices] if isinstance(whole, list) else SubsetView(whole, indices)
 
 
 def concatenate(parts: Sequence[Sequence[T]]) -> Sequence[T]:

@@ -187,7 +187,7 @@ def make_row_sink(schema: Any, cache: str | None) -> RowSink:
 
 
 def close_sink(rows: RowSink) -> Sequence[RowDict]:
-    """What was written: the list itself, or the file, mapped."""
+    """The rows that were written: the list itself, or the file, memory-mapped."""
     stored: Sequence[RowDict] = rows if isinstance(rows, list) else rows.finish()  # type: ignore[attr-defined]
     return stored
 
@@ -198,7 +198,7 @@ def sink_scratch_dir(rows: RowSink) -> ScratchDir | None:
 
 
 def check_reader_options(encoding: str, on_bad: str, quoting: str, max_line_bytes: int) -> None:
-    """Refuse what `read_records` cannot honour, all at once."""
+    """Check the options of `read_records`; one error names all faults."""
     faults = []
     try:
         check_encoding(encoding)

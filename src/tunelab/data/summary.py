@@ -31,10 +31,10 @@ class SummarizedTask(EncodingTask, Protocol):
     head: ClassVar[str]
 
     def data_summary(self, sources: DataSplits) -> dict[str, Any]:
-        """Further entries of the summary, JSON values: what this task reads of records and learns from them."""
+        """Further entries of the summary that only this task knows: JSON values."""
 
     def target_text(self, record: Record) -> str:
-        """What is to be learned of a record that has one answer; empty where tokens are."""
+        """The label or numbers of a record as text; empty where tokens are learned."""
 
 
 def summarize_data(
@@ -45,7 +45,7 @@ def summarize_data(
     *,
     threshold: float | None,
 ) -> dict[str, Any]:
-    """Everything that is known about the data before training.
+    """The data report: everything known about the data before training.
 
     Args:
         task: Fitted, with its tokenizer.
@@ -88,7 +88,7 @@ def count_trained_tokens(examples: Sequence[Example]) -> float:
 
 
 def quantiles(values: Sequence[float]) -> dict[str, float]:
-    """Values that a share of all lies below; each is one of `values`."""
+    """The quantiles that `QUANTILES` names; each is one of `values`."""
     levels = np.percentile(np.array(values), list(QUANTILES.values()), method="lower").tolist()
     return dict(zip(QUANTILES, levels, strict=True))
 

@@ -4,11 +4,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 SPARK_LEVELS = "▁▂▃▄▅▆▇█"
-MAX_LABELS_IN_LINE = 6  # told in one line
+MAX_LABELS_IN_LINE = 6  # labels listed in one line
 
 
 def summary_lines(report: Mapping[str, Any]) -> dict[str, str]:
-    """What a run tells of its data beside the table of counts: a line for each kind of finding, by its name."""
+    """One line for each kind of finding, by its name, as a run prints them beside the table of counts."""
     lines = {
         "lengths": "; ".join(length_line(name, held) for name, held in report["lengths"].items() if name == "train")
     }
@@ -81,7 +81,7 @@ def describe_leaking_pairs(entries: Sequence[Mapping[str, Any]], how: str) -> li
 
 
 def describe_search_limits(near: Mapping[str, Any]) -> list[str]:
-    """What the search for near duplicates has left out."""
+    """Rows that the search for near duplicates has left out, a line each."""
     limits = [
         f"{looked:,} of {rows:,} rows of {name} were searched, evenly spaced"
         for name, (looked, rows) in near["searched"].items()
@@ -93,7 +93,7 @@ def describe_search_limits(near: Mapping[str, Any]) -> list[str]:
 
 
 BAR_WIDTH = 40  # characters of the longest bar
-MAX_LABELS = 30  # told in a preview
+MAX_LABELS = 30  # labels listed in a preview
 MAX_EXAMPLES_SHOWN = 2  # examples of each finding; the page and data_report.json hold more
 
 

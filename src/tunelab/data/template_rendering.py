@@ -42,7 +42,7 @@ class RenderedText(NamedTuple):
 
 
 def load_template(tokenizer: PreTrainedTokenizerBase, name: str | None) -> TemplateSource:
-    """The template a user asked for.
+    """The template that a name stands for.
 
     Args:
         tokenizer: Its own template is taken where `name` is None or "auto".
@@ -123,7 +123,7 @@ def render_conversation(
         turns: What was said, oldest first.
         tools: Function schemas, or None.
         reply: Whether the start of an assistant turn is added for a model to go on from.
-        blocks: Whether the character spans of generation blocks are wanted.
+        blocks: Whether to return the character spans of generation blocks.
 
     Raises:
         DataError: If the template does not accept the turns.
@@ -188,10 +188,10 @@ class TemplateRenderer(Protocol):
 
 
 class TemplateSupport:
-    """Which parts of a conversation a template shows; each is tried once, when a record first has it."""
+    """Whether a template renders system turns, tools and calls; each is probed once, when a record first has it."""
 
     def __init__(self, write: TemplateRenderer) -> None:
-        """Try nothing yet."""
+        """Nothing is probed yet."""
         self._write = write
         self._rendered_parts: dict[str, bool] = {}
 

@@ -24,7 +24,7 @@ def count_supervised(labels: Sequence[int]) -> int:
 def truncate_example(
     ids: list[int], labels: list[int], *, limit: int | None, too_long: str, bos: int | None = None
 ) -> tuple[list[int], list[int]] | None:
-    """Bring one example under `limit` in the way the user chose.
+    """One example cut to `limit` tokens in the way `too_long` says; None where it is left out.
 
     Args:
         ids: Token ids, T of them.

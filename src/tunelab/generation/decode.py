@@ -193,7 +193,7 @@ def eval_mode(model: PreTrainedModel) -> Iterator[None]:
 
 
 def finish_reason(ids: Sequence[int], stop: Sequence[int], new: int) -> str:
-    """Why an answer went no further."""
+    """The reason why an answer ended: "stop", "length" or "context"."""
     if ids and ids[-1] in stop:
         return "stop"
     return "length" if len(ids) >= new else "context"

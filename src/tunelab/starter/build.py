@@ -26,7 +26,7 @@ def write_json_lines(path: Path, records: Iterable[Mapping[str, str]]) -> None:
 
 
 def build_starter(*, texts: Path | None = None, data: Path | None = None, tokenizer: Path | None = None) -> None:
-    """Write what is asked for.
+    """Write texts, data set and tokenizer to the folders that are given.
 
     Args:
         texts: Folder for the pre-training text, one {"text": ...} a line: `readings.jsonl`, which is read first,

@@ -52,7 +52,7 @@ def extraction_exercise(rng: random.Random, world: World) -> Exercise:
 
 
 def purchase_facts(event: Event) -> tuple[tuple[str, str], ...]:
-    """What can be asked about a purchase, each with its answer."""
+    """Questions about a purchase, each with its answer."""
     return (
         (f"the buyer of the {event.thing}", event.person),
         (f"the price of the {event.thing}", f"{event.price} coins"),
@@ -62,7 +62,7 @@ def purchase_facts(event: Event) -> tuple[tuple[str, str], ...]:
 
 
 def trip_facts(event: Event) -> tuple[tuple[str, str], ...]:
-    """What can be asked about a trip, each with its answer."""
+    """Questions about a trip, each with its answer."""
     return (
         (f"who went to {event.place}", event.person),
         (f"when {event.person} left", f"at {event.time}"),
