@@ -31,6 +31,7 @@ def run(arguments: argparse.Namespace) -> int:
     from tunelab.errors import ConfigError, DataError
     from tunelab.generation.chat import chat_model_of_run, load_chat_model
     from tunelab.runs.console import silence_libraries
+    from tunelab.runs.run_dir import RunDirectory
     from tunelab.training.load_run import load_run
 
     faults = []
@@ -42,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConfigError.listing(faults)
     silence_libraries()
     folder = resolve_path(arguments.model)
-    is_run = folder is not None and (folder / "run.json").is_file()
+    is_run = folder is not None and RunDirectory(folder).exists()
     model = chat_model_of_run(load_run(folder), folder) if folder and is_run else load_chat_model(arguments.model)
     torch.manual_seed(arguments.seed)
     interactive = sys.stdin.isatty()

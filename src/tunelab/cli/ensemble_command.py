@@ -50,6 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
     from tunelab.errors import ConfigError
     from tunelab.runs import console
     from tunelab.runs.console import silence_libraries
+    from tunelab.runs.run_dir import RunDirectory
 
     silence_libraries()
     start, method = time.monotonic(), str(arguments.method)
@@ -57,7 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConfigError.listing(faults)
     stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f")
     root = Path(arguments.output) if arguments.output else Path("outputs") / "ensemble" / stamp
-    if (root / "run.json").exists():
+    if RunDirectory(root).exists():
         raise ConfigError(f"--output={root} holds a run already, which would be overwritten; give a new folder")
     selects = arguments.study is not None and method not in ("soup", "greedy_soup", "hard", "snapshot")
     runs = list(arguments.runs)

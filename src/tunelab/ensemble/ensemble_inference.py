@@ -114,7 +114,7 @@ def load_ensemble_members(root: Path, entries: list[dict[str, Any]]) -> list[Tra
     members, faults = list[MemberSource](), list[str]()
     for entry in entries:
         homes = [Path(entry["folder"]), root / entry["beside"]]
-        home = next((one for one in homes if (one / "run.json").is_file()), None)
+        home = next((one for one in homes if RunDirectory(one).exists()), None)
         if home is None:
             faults.append(f"its member {entry['run']} is gone: there is no run at {homes[0]}, nor at {homes[1]}")
             continue

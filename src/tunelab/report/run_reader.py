@@ -164,7 +164,7 @@ def read_run_results(root: Path) -> RunResults:
             return empty
         return found if isinstance(found, kind) else empty
 
-    base, doctor = folder.base_predictions, root / "doctor.json"
+    base, doctor = folder.base_predictions, folder.doctor_findings
     nothing: dict[str, Any] = {}
     card: dict[str, Any] = read(
         "settings, versions and how it ended", folder.manifest, folder.read_manifest, nothing, dict

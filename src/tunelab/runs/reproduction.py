@@ -127,7 +127,7 @@ def read_run_manifest(path: Path) -> dict[str, Any]:
     Raises:
         ConfigError: If there is none.
     """
-    file = path / "run.json" if path.is_dir() else path
+    file = RunDirectory(path).manifest if path.is_dir() else path
     try:
         manifest = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as fault:
@@ -181,7 +181,7 @@ def reproduce_run(manifest: Manifest, folder: Path, *, seed: int | None = None) 
         ConfigError: If the folder holds a run, or the data or the base model is missing.
         TuneLabError: If the reproduction fails.
     """
-    if (folder / "run.json").is_file():
+    if RunDirectory(folder).exists():
         raise ConfigError(f"{folder} holds a run already, which would be overwritten; give another --output")
     directory = Path(manifest["directory"])
     if not directory.is_dir():

@@ -121,7 +121,7 @@ class RunDirectory:
         folder = cls(Path(root))
         folder.checkpoints.mkdir(parents=True, exist_ok=True)
         folder._lock.acquire()
-        if folder.manifest.exists() and folder.read_manifest().get("model") != {}:  # those ended before they had one
+        if folder.exists() and folder.read_manifest().get("model") != {}:  # {}: it ended before it had a model
             folder.close()
             raise ConfigError(
                 f"{root} holds a run already, which a new one would overwrite; resume={root} goes on with it, "
@@ -138,7 +138,7 @@ class RunDirectory:
             ConfigError: If there is no run, or (with `write`) another process is writing to it.
         """
         folder = cls(Path(root))
-        if not folder.manifest.is_file():
+        if not folder.exists():
             reason = "the folder has no run.json" if folder.root.is_dir() else "there is no such folder"
             raise ConfigError(f"{root} is not a run: {reason}; give the folder a training printed as its run folder")
         if write:
@@ -146,6 +146,10 @@ class RunDirectory:
             folder._lock.acquire()
             folder._remove_leftovers()
         return folder
+
+    def exists(self) -> bool:
+        """Whether the folder holds a run."""
+        return self.manifest.is_file()
 
     def close(self) -> None:
         """Release the lock, if this process holds it."""

@@ -148,7 +148,7 @@ def find_run(place: str | Path) -> RunDirectory:
         ConfigError: If there is none; says what was looked for, and what stands near it.
     """
     root = Path(place).expanduser()
-    if (root / "run.json").is_file() and (root / "config.yaml").is_file():
+    if RunDirectory(root).exists() and RunDirectory(root).config.is_file():
         return RunDirectory(root)
     what = "the folder has no run.json and config.yaml" if root.is_dir() else "there is no such folder"
     beside = sorted(path.parent.name for path in root.parent.glob("*/run.json")) if root.parent.is_dir() else []
