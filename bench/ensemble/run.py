@@ -42,7 +42,7 @@ FIXED = [
     *"model=minilm model.depth=1 model.freeze=[embeddings] max_epochs=3 data.max_tokens=32".split(),
     *"data.near_duplicates=null logger=none callbacks.throughput=false".split(),
     *"trainer.enable_progress_bar=false trainer.accelerator=cpu".split(),
-    *"search=random search.isolation=inline search.keep=null search.judge=false search.seed=0".split(),
+    *"search=random search.isolation=inline search.keep=null search.test_best=false search.seed=0".split(),
     "search.retry=failed",
 ]
 

@@ -29,6 +29,7 @@ ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "src")]
 
 from support.tiny_runs import settings  # noqa: E402  # the composer of the tests
+from tunelab.config.schema import PretrainedModelConfig  # noqa: E402
 from tunelab.data.examples import IGNORE, Example  # noqa: E402
 from tunelab.models.load_model import load_tokenizer  # noqa: E402
 from tunelab.runs.console import silence_libraries  # noqa: E402
@@ -72,7 +73,7 @@ class Clock:
 def make_model(folder: Path, shape: str) -> None:
     """A model of random weights with the built-in tokenizer, as a pretrained one would lie there."""
     layers, width, inner, heads, keys, vocabulary = SHAPES[shape]
-    tokenizer = load_tokenizer({"path": "package:tunelab.starter/model"})
+    tokenizer = load_tokenizer(PretrainedModelConfig(path="package:tunelab.starter/model"))
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=vocabulary, hidden_size=width, intermediate_size=inner, num_hidden_layers=layers,

@@ -25,7 +25,7 @@ from omegaconf import DictConfig, OmegaConf
 from table import EPOCHS, NAMES, SEEDS, TABLE, lattice
 
 from tunelab.cli.launch import CONF
-from tunelab.config.schema import validate_config
+from tunelab.config.validate import validate_config
 from tunelab.errors import Diverged
 from tunelab.training.run import fine_tune
 

@@ -38,8 +38,8 @@ FIXED = ["save=false", "test=false"]
 SETTINGS = {
     **dict.fromkeys(("hours", "storage", "trial_timeout", "retry", "objectives", "constraints", "warm_start", "keep")),
     **dict.fromkeys(("sampler_options", "pruner_options", "executor_options")),
-    **{"sampler": "tpe", "pruner": "none", "slots": 1, "devices_per_trial": 1, "isolation": "process"},
-    **{"executor": "local", "default_trial": False, "seed": 0, "judge": False},
+    **{"sampler": "tpe", "pruner": "none", "parallel_trials": 1, "devices_per_trial": 1, "isolation": "process"},
+    **{"executor": "local", "default_trial": False, "seed": 0, "test_best": False},
 }
 
 
@@ -120,7 +120,7 @@ def train(overrides: Sequence[str], folder: Path) -> None:
     began, busy = time.perf_counter(), time.process_time()
     settings = compose_settings(overrides)
     COMPOSING.append((time.perf_counter() - began, time.process_time() - busy))
-    write_finished_run(folder, float(settings.plain["lr"]))
+    write_finished_run(folder, float(settings.lr))
 
 
 if __name__ == "__main__":

@@ -19,7 +19,8 @@ from statistics import mean
 import torch
 from hydra import compose, initialize_config_dir
 
-from tunelab.config.schema import RunConfig, validate_config
+from tunelab.config.schema import PretrainedModelConfig, RunConfig
+from tunelab.config.validate import validate_config
 from tunelab.data.batching import mix_seeds
 from tunelab.models.load_model import load_tokenizer
 from tunelab.optim.param_groups import build_param_groups
@@ -51,7 +52,7 @@ def settings_of(kind: str, width: int, exponent: int, seed: int) -> RunConfig:
 
 def tokens_of(seed: int, documents: int) -> torch.Tensor:
     """Prose of the built-in world, end to end, (tokens,) int64."""
-    tokenizer = load_tokenizer({"path": "package:tunelab.starter/model"})
+    tokenizer = load_tokenizer(PretrainedModelConfig(path="package:tunelab.starter/model"))
     texts = draw_documents(whole_world(), seed=seed, count=documents, forbidden=set())
     return torch.tensor([token for text in texts for token in [*tokenizer(text)["input_ids"], 2]])
 

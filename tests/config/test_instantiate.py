@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from tunelab.config import instantiate
+from tunelab.config.schema import TargetConfig
 from tunelab.errors import ConfigError
 
 PAYLOADS = [
@@ -20,11 +21,13 @@ PAYLOADS = [
 @pytest.mark.parametrize("target", PAYLOADS)
 def test_a_dangerous_target_is_refused(target: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="not allowed|only borrows|does not exist"):
-        instantiate.make_factory({"_target_": target})
+        instantiate.make_factory(TargetConfig(target=target))
 
 
 def test_a_misspelt_argument_is_told_with_the_right_one() -> None:
-    faults = instantiate.target_faults({"_target_": "torch.optim.SGD", "momentm": 0.9, "lr": 0.1}, "optimizer")
+    faults = instantiate.target_faults(
+        TargetConfig(target="torch.optim.SGD", arguments={"momentm": 0.9, "lr": 0.1}), "optimizer"
+    )
 
     assert faults == ["optimizer.momentm is unknown to torch.optim.SGD; did you mean 'momentum'?"]
 
@@ -32,7 +35,9 @@ def test_a_misspelt_argument_is_told_with_the_right_one() -> None:
 def test_settings_reach_the_object() -> None:
     weight = torch.nn.Parameter(torch.ones(2, 2))
 
-    made = instantiate.make_factory({"_target_": "torch.optim.SGD", "lr": 0.25, "momentum": 0.5})([weight])
+    made = instantiate.make_factory(TargetConfig(target="torch.optim.SGD", arguments={"lr": 0.25, "momentum": 0.5}))(
+        [weight]
+    )
 
     assert isinstance(made, torch.optim.SGD)
     assert made.param_groups[0]["lr"] == 0.25 and made.param_groups[0]["momentum"] == 0.5

@@ -8,7 +8,7 @@ import pytest
 
 from support.paths import ROOT
 from support.tiny_runs import config, settings
-from tunelab.config.schema import validate_config
+from tunelab.config.validate import validate_config
 from tunelab.errors import ConfigError
 
 SCRATCH = ["model=scratch"]
@@ -20,8 +20,8 @@ SCRATCH = ["model=scratch"]
         ([*SCRATCH, "model.activation=gleu"], "model.activation=gleu is unknown; did you mean 'gelu'"),
         ([*SCRATCH, "model.normalisation=batchnorm"], "model.normalisation=batchnorm is unknown"),
         ([*SCRATCH, "model.init=orthogonal"], "model.init=orthogonal is unknown; choose one of normal, xavier"),
-        ([*SCRATCH, "model.depth=0"], "model.depth=0 must be a whole number of at least 1"),
-        ([*SCRATCH, "model.depth=2.5"], "model.depth=2.5 must be a whole number of at least 1"),
+        ([*SCRATCH, "model.depth=0"], "model.depth=0 is out of range; it must be at least 1"),
+        ([*SCRATCH, "model.depth=2.5"], "model.depth=2.5 counts, so it must be a whole number"),
         ([*SCRATCH, "model.width=130"], "model.width=130 must be a multiple .* try model.width=128"),
         ([*SCRATCH, "model.initial_std=-1"], "model.initial_std=-1 is out of range"),
         ([*SCRATCH, "model.mup=true", "model.normalisation=layernorm"], "take model.normalisation=rmsnorm"),
@@ -31,17 +31,20 @@ SCRATCH = ["model=scratch"]
             [*SCRATCH, "model.mup=true", "optimizer=rmsprop"],
             "RMSprop and regularization.weight_decay=0.01: this decay is a part of the gradient",
         ),
-        ([*SCRATCH, "model.width=null"], "model.width=null: a network of your own needs a value"),
-        ([*SCRATCH, "model.context=null"], "model.context=null: a network of your own needs a value"),
+        ([*SCRATCH, "model.width=null"], "model.width=null: it needs a value"),
+        ([*SCRATCH, "model.context=null"], "model.context=null: it needs a value"),
         ([*SCRATCH, "model.initial_std=0"], "model.initial_std=0 is out of range"),
-        ([*SCRATCH, "model.mup=true", "model.base_width=0"], "model.base_width=0 must be a whole number"),
+        (
+            [*SCRATCH, "model.mup=true", "model.base_width=0"],
+            "model.base_width=0 is out of range; it must be at least 1",
+        ),
         (
             [*SCRATCH, "model.mup=true", "data=classification", "data.train=x", "data.text=t", "data.label=l"],
             "data.task=classification: .* no head for labels",
         ),
         (["model.keep=top"], "model.keep=top says which layers stay, but not how many; give model.depth=N"),
         (["model.keep=middle", "model.depth=2"], "model.keep=middle is unknown"),
-        (["model.depth=2.5"], "model.depth=2.5 must be a whole number of layers"),
+        (["model.depth=2.5"], "model.depth=2.5 counts, so it must be a whole number"),
         (["model.depth=0"], "model.depth=0 is out of range"),
         (["model.depth=2", "model.reinit_top=3"], "model.reinit_top=3 is more than the model.depth=2 layers that stay"),
         (["model.reinit_top=-1"], "model.reinit_top=-1 is out of range"),
@@ -69,6 +72,6 @@ def test_all_faults_are_told_at_once_with_exit_status_2(tmp_path: Path) -> None:
 
 def test_defaults_have_no_faults() -> None:
     for overrides in ([], ["model.depth=2", "model.keep=top"]):
-        assert settings(*overrides).model["kind"] == "pretrained"
+        assert settings(*overrides).model.kind == "pretrained"
     for overrides in (SCRATCH, [*SCRATCH, "model.mup=true"]):
-        assert settings(*overrides).model["kind"] == "scratch"
+        assert settings(*overrides).model.kind == "scratch"

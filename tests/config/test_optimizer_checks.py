@@ -5,8 +5,8 @@ import torch
 
 from support.tiny_models import decoder
 from support.tiny_runs import config, settings
-from tunelab.config.regularization_config import RegularizationConfig
-from tunelab.config.schema import validate_config
+from tunelab.config.schema import RegularizationConfig
+from tunelab.config.validate import validate_config
 from tunelab.errors import ConfigError
 from tunelab.regularization.model_support import regularization_notes
 
@@ -17,9 +17,9 @@ REFUSED = {
     "optimizer=muon optimizer.ns_steps=2.5": "optimizer.ns_steps=2.5 counts",
     "optimizer=lbfgs optimizer.max_iter=2.5": "optimizer.max_iter=2.5 counts",
     "optimizer=lbfgs optimizer.tolerance_grad=much": "optimizer.tolerance_grad=much is not a number",
-    "+scheduler.total=5": "scheduler.total is filled in by the run; it takes floor, warmup",
+    "+scheduler.total=5": "scheduler.total is filled in by the run; it takes min_lr_ratio, warmup",
     "+scheduler.step=5": "scheduler.step is filled in by the run",
-    "scheduler.floor=null": "scheduler.floor=null: it needs a value, such as 0.0",
+    "scheduler.min_lr_ratio=null": "scheduler.min_lr_ratio=null: it needs a value, such as 0.0",
     "scheduler=wsd scheduler.shape=null": "scheduler.shape=null: it needs a value, such as linear",
     "scheduler=inverse_sqrt scheduler.timescale=2.5": "scheduler.timescale=2.5 is neither a share",
 }
@@ -32,13 +32,13 @@ def test_what_would_change_nothing_or_break_later_is_refused(words: str) -> None
 
 
 def test_null_is_kept_where_it_means_something() -> None:
-    assert settings("scheduler=inverse_sqrt", "scheduler.timescale=null").scheduler["timescale"] is None
-    assert settings("+optimizer.foreach=null").optimizer["foreach"] is None
+    assert settings("scheduler=inverse_sqrt", "scheduler.timescale=null").scheduler.arguments["timescale"] is None
+    assert settings("+optimizer.foreach=null").optimizer.arguments["foreach"] is None
 
 
 def test_a_line_search_brings_no_decay_but_keeps_one_that_is_asked_for() -> None:
-    assert RegularizationConfig.of(settings("optimizer=lbfgs").regularization) == RegularizationConfig()
-    assert RegularizationConfig.of(settings("optimizer=lbfgs", "regularization=l2").regularization).weight_decay == 0.01
+    assert settings("optimizer=lbfgs").regularization == RegularizationConfig()
+    assert settings("optimizer=lbfgs", "regularization=l2").regularization.weight_decay == 0.01
 
 
 def test_a_penalty_that_outweighs_the_loss_is_told_with_its_size() -> None:
@@ -57,8 +57,8 @@ def test_a_bound_that_no_row_reaches_is_told_with_the_longest() -> None:
     with torch.no_grad():
         model.transformer.h[1].mlp.c_fc.weight[:, 5] = 4.0  # 32 inputs of one unit
 
-    longest = 4 * 32**0.5
-    [told] = regularization_notes(model, RegularizationConfig(max_norm=longest + 0.1), {})
+    longest, adamw = 4 * 32**0.5, settings().optimizer
+    [told] = regularization_notes(model, RegularizationConfig(max_norm=longest + 0.1), adamw)
 
     assert f"the longest is {longest:.3g} now" in told
-    assert regularization_notes(model, RegularizationConfig(max_norm=longest - 0.1), {}) == []
+    assert regularization_notes(model, RegularizationConfig(max_norm=longest - 0.1), adamw) == []

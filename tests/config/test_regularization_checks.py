@@ -7,8 +7,9 @@ import pytest
 from support.tiny_models import decoder
 from support.tiny_runs import CONF, MODEL, QUIET, config, instructions, settings
 from tunelab.cli.config_comments import config_keys
-from tunelab.config.regularization_config import RegularizationConfig
-from tunelab.config.schema import validate_config
+from tunelab.config.blocks import block_fields
+from tunelab.config.schema import RegularizationConfig
+from tunelab.config.validate import validate_config
 from tunelab.errors import ConfigError
 from tunelab.models.architecture import describe_dropout, dropout_rates, set_dropout
 from tunelab.regularization.model_support import check_model_support
@@ -49,29 +50,32 @@ def test_all_faults_of_the_block_are_told_at_once() -> None:
 
 def test_methods_combine_and_keys_have_the_last_word() -> None:
     both = settings("regularization=[l2,label_smoothing]", "regularization.l1=1e-5").regularization
-    assert (both["weight_decay"], both["label_smoothing"], both["l1"]) == (0.01, 0.1, 1e-5)
+    assert (both.weight_decay, both.label_smoothing, both.l1) == (0.01, 0.1, 1e-5)
 
-    assert settings("regularization=l1").regularization["weight_decay"] == 0  # what is chosen replaces weight decay
-    assert settings("regularization=strong", "regularization.ema=0").regularization["ema"] == 0
+    assert settings("regularization=l1").regularization.weight_decay == 0  # what is chosen replaces weight decay
+    assert settings("regularization=strong", "regularization.ema=0").regularization.ema == 0
 
 
 def test_the_neutral_file_names_every_key_at_the_value_that_does_nothing() -> None:
-    assert RegularizationConfig.of(settings("regularization=none").regularization) == RegularizationConfig()
+    assert settings("regularization=none").regularization == RegularizationConfig()
     names = [key.name for key in config_keys((CONF / "regularization" / "none.yaml").read_text())]
-    assert set(names) == set(RegularizationConfig.__dataclass_fields__)
-    assert set(settings().regularization) == set(names)
+    assert set(names) == set(block_fields(RegularizationConfig))
+    assert set(settings().regularization.as_dict()) == set(names)
 
 
 def test_each_option_switches_on_what_it_is_called() -> None:
     options = sorted((CONF / "regularization").glob("*.yaml"))
     assert {"none", "l2", "strong"} < {path.stem for path in options}
     for path in options:
-        found = RegularizationConfig.of(settings(f"regularization={path.stem}").regularization)
+        found = settings(f"regularization={path.stem}").regularization
         assert (found == RegularizationConfig()) is (path.stem == "none"), path.stem
 
 
 def test_a_run_from_before_a_key_existed_reads_as_neutral() -> None:
-    assert RegularizationConfig.of({"weight_decay": 0.05, "dropout": None}) == RegularizationConfig(weight_decay=0.05)
+    faults = list[str]()
+    old = RegularizationConfig.parse({"weight_decay": 0.05, "dropout": None, "ema": None}, "regularization", faults)
+
+    assert (old, faults) == (RegularizationConfig(weight_decay=0.05), [])
 
 
 def test_two_passes_without_dropout_are_refused() -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from tunelab.config.resource_paths import resolve_path
+from tunelab.config.schema import InstructionDataConfig, SplitConfig
 from tunelab.data.chat_template import ChatTemplate
 from tunelab.data.conversation import Conversation
 from tunelab.data.data_sources import encode_split, read_splits
@@ -211,10 +212,9 @@ def test_a_file_of_junk_is_read_or_refused_in_words(suffix: str, content: list[b
         path = Path(folder) / f"junk{suffix}"
         path.write_bytes(b"[" + b",".join(content) + b"]" if suffix == ".json" else b"\n".join(content))
         task = Instruction(format=format, template="plain", too_long="truncate_answer")
-        block = {
-            "train": str(path), "encoding": "utf-8", "on_bad": "skip" if skip else "error", "quoting": "auto",
-            "split": {"validation": 0.2, "test": 0.0}, "near_duplicates": None,
-        }  # fmt: skip
+        block = InstructionDataConfig(
+            train=str(path), on_bad="skip" if skip else "error", split=SplitConfig(validation=0.2, test=0.0)
+        )
         try:
             sources = read_splits(block, task, seed=0)
             task.fit(sources.splits["train"].rows)

@@ -119,7 +119,7 @@ def test_folds_that_cannot_be_filled_are_refused() -> None:
         (["cv.folds=5", "cv.fold=5"], "count from 0, so the last one is 4"),
         (["cv.group=author"], "cv.group=author without cv.folds"),
         (["cv.folds=5", "trial.id=3"], "inside a search"),
-        (["+cv.group_by=author"], "cv.group_by is no setting; there are folds, fold, group"),
+        (["+cv.group_by=author"], "cv.group_by is no setting; did you mean 'group'"),
     ],
 )
 def test_a_faulty_block_is_refused(given: list[str], told: str) -> None:

@@ -1,19 +1,21 @@
 """What a mix asks for, and which rows an epoch takes of each source."""
 
 from collections import Counter
-from typing import Any
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from support.tiny_runs import settings
+from tunelab.config.cross_checks import mixture_faults
+from tunelab.config.schema import InstructionDataConfig, SplitConfig, source_name_from_file
 from tunelab.data.batching import SourceRange, epoch_indices, shuffled_order, source_ranges, split_by_source
 from tunelab.data.formats import format_columns, keep_columns, rename_columns
-from tunelab.data.mixture import list_sources, mixture_faults, source_name_from_file
+from tunelab.data.mixture import list_sources
 from tunelab.errors import ConfigError, DataError
 
-DATA: dict[str, Any] = {"train": None, "split": {"validation": 0.1, "test": 0.1}, "encoding": "utf-8", "format": "auto"}
+DATA = InstructionDataConfig(split=SplitConfig(validation=0.1, test=0.1))
 
 
 @given(rows=st.integers(1, 200), weight=st.floats(0.01, 5), seed=st.integers(0, 9), epoch=st.integers(0, 9))
@@ -74,9 +76,9 @@ def test_micro_batches_are_cut_where_sources_meet() -> None:
 
 
 def test_files_in_a_list_are_named_after_themselves() -> None:
-    found = list_sources(DATA | {"mix": ["texts/my code.jsonl", "owner/name:train[:10%]"]})
+    found = list_sources(replace(DATA, mix=["texts/my code.jsonl", "owner/name:train[:10%]"]))
 
-    assert [(source.name, source.weight, source.settings["train"]) for source in found] == [
+    assert [(source.name, source.weight, source.data.train) for source in found] == [
         ("my_code", 1.0, "texts/my code.jsonl"),
         ("owner_name_train[_10%]", 1.0, "owner/name:train[:10%]"),
     ]
@@ -85,12 +87,12 @@ def test_files_in_a_list_are_named_after_themselves() -> None:
 
 def test_a_source_takes_what_it_does_not_say_from_the_data_block() -> None:
     entry = {"train": "a.csv", "encoding": "gb18030", "split": {"test": 0.3}, "weight": 2, "columns": {"prompt": "q"}}
-    (a, b) = list_sources(DATA | {"mix": {"a": entry, "b": "b.csv"}, "format": "text"})
+    (a, b) = list_sources(replace(DATA, mix={"a": entry, "b": "b.csv"}, format="text"))
 
-    assert (a.settings["encoding"], b.settings["encoding"]) == ("gb18030", "utf-8")
-    assert (a.settings["split"], b.settings["split"]) == ({"validation": 0.1, "test": 0.3}, DATA["split"])
+    assert (a.data.encoding, b.data.encoding) == ("gb18030", "utf-8")
+    assert (a.data.split, b.data.split) == (SplitConfig(validation=0.1, test=0.3), DATA.split)
     assert (a.weight, a.columns, a.format) == (2.0, {"prompt": "q"}, "text")
-    assert list_sources(DATA | {"train": "x.csv"})[0].name == ""
+    assert list_sources(replace(DATA, train="x.csv"))[0].name == ""
 
 
 def test_every_fault_of_a_mix_is_told_at_once() -> None:
@@ -101,13 +103,13 @@ def test_every_fault_of_a_mix_is_told_at_once() -> None:
     for part in (
         "data.mix is set and so is data.train=x.jsonl, data.validation=v.jsonl",
         "set data.train=null data.validation=null",
-        "data.mix.a.tarin is no key of a source; did you mean train?",
+        "data.mix.a.tarin is no setting; did you mean 'train'?",
         "data.mix.a.train is not set",
         "data.mix.a.weight=0 is out of range",
         "data.mix.b/c: a name becomes part of val/NAME/loss",
-        "data.mix.b/c.weight='much' is not a number",
+        "data.mix.b/c.weight=much is not a number",
         "data.mix.d=3 is no source",
-        "data.mix.e.columns='x'",
+        "data.mix.e.columns=x is no mapping",
         "lr=-1",
     ):
         assert part in str(told.value)
@@ -124,9 +126,9 @@ def test_a_mix_of_another_shape_is_refused(mix: str, message: str) -> None:
 
 
 def test_without_files_both_ways_out_are_needed_once() -> None:
-    assert mixture_faults({"train": "???", "mix": None}) != []
-    assert mixture_faults({"train": "a.csv", "mix": None}) == []
-    assert settings("data=instruction", "data.mix=[a.jsonl,b.jsonl]").data["train"] is None
+    assert mixture_faults(InstructionDataConfig()) != []
+    assert mixture_faults(InstructionDataConfig(train="a.csv")) == []
+    assert settings("data=instruction", "data.mix=[a.jsonl,b.jsonl]").data.train is None
 
 
 def test_columns_of_a_source_go_by_the_names_of_the_run() -> None:

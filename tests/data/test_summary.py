@@ -75,7 +75,7 @@ def test_repeats_copies_and_lookalikes_are_counted_with_their_places(tmp_path: P
 def test_near_duplicates_are_not_looked_for_where_nobody_asks(tmp_path: Path) -> None:
     encoded = read(*answers(tmp_path, train=[LONG, "b"], test=[f"{LONG} x"]), "data.near_duplicates=null")
 
-    report = report_on(encoded, encoded.settings.data["near_duplicates"])
+    report = report_on(encoded, encoded.settings.data.near_duplicates)
 
     assert report["leaks"]["near"] is None
     assert "not looked for" in summary_lines(report)["leaks"]

@@ -116,7 +116,7 @@ def test_twenty_steps_of_adamw_end_at_the_weights_of_a_bare_loop(tmp_path: Path,
         "data=instruction", f"data.train={data}", "data.split.validation=0", "data.split.test=0", *QUIET,
         "model=pretrained", f"model.path={model}", "optimizer=adamw", f"lr={RATE}", f"batch_size={BATCH}",
         f"max_steps={STEPS}", "max_epochs=3", f"micro_tokens={micro_tokens}", "scheduler=cosine",
-        f"scheduler.warmup={WARMUP}", f"scheduler.floor={FLOOR}", f"regularization.weight_decay={DECAY}",
+        f"scheduler.warmup={WARMUP}", f"scheduler.min_lr_ratio={FLOOR}", f"regularization.weight_decay={DECAY}",
         f"trainer.gradient_clip_val={CLIP}", "trainer.precision=32-true", f"seed={SEED}",
         "trainer.log_every_n_steps=1", "save=false",
     ]  # fmt: skip

@@ -10,7 +10,7 @@ from lightning.pytorch.callbacks import Callback
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from support.tiny_runs import CONF, MODEL, QUIET, config, instructions, labelled, settings
-from tunelab.config.schema import validate_config
+from tunelab.config.validate import validate_config
 from tunelab.errors import ConfigError
 from tunelab.runs.checkpoint import read_checkpoint
 from tunelab.runs.run_dir import RunDirectory
@@ -195,8 +195,8 @@ def test_a_schedule_that_meets_nothing_is_refused(override: str, told: str, tmp_
 
 def test_an_adapter_brings_its_own_rate_and_the_command_line_beats_it() -> None:
     full, lora = (validate_config(config(f"adapter={kind}")) for kind in ("full", "lora"))
-    assert lora.lr == pytest.approx(10 * full.lr) == lora.optimizer["lr"]
-    assert validate_config(config("adapter=lora", "lr=0.123")).optimizer["lr"] == 0.123
+    assert lora.lr == pytest.approx(10 * full.lr) == lora.optimizer.arguments["lr"]
+    assert validate_config(config("adapter=lora", "lr=0.123")).optimizer.arguments["lr"] == 0.123
     assert validate_config(config("adapter=lora", "optimizer=sgd")).lr == validate_config(config("optimizer=sgd")).lr
     assert validate_config(config("adapter=lora", "adapter.lr_scale=3")).lr == pytest.approx(3 * full.lr)
     with pytest.raises(ConfigError, match="adapter.kind=lorra is unknown; did you mean 'lora'"):

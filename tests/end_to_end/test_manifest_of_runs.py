@@ -11,7 +11,7 @@ import pytest
 from support.tiny_runs import QUIET, config, instructions, settings
 from tunelab.config.resource_paths import resolve_path
 from tunelab.config.resume import resume_config
-from tunelab.config.schema import validate_config
+from tunelab.config.validate import validate_config
 from tunelab.errors import ConfigError
 from tunelab.runs.manifest import sha256_folder
 from tunelab.runs.run_dir import RunDirectory

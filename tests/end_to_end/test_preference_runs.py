@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from support.preference_examples import write_pairs
 from support.tiny_runs import MODEL, QUIET, config, settings
 from tunelab.config.resume import resume_config
-from tunelab.config.schema import validate_config
+from tunelab.config.validate import validate_config
 from tunelab.runs.checkpoint import read_checkpoint
 from tunelab.runs.run_dir import RunDirectory
 from tunelab.training.run import fine_tune

@@ -172,7 +172,7 @@ def plain_loss(model: Any, tokenizer: Any, given: list[str]) -> float:
     run = settings(*given)
     task = build_task(run)
     split = read_splits(run.data, task, seed=run.seed).splits["test"]
-    task.set_tokenizer(tokenizer, int(run.data["max_tokens"]))
+    task.set_tokenizer(tokenizer, int(run.data.max_tokens))
     lost, units = 0.0, 0
     for place, record in enumerate(split.rows):
         example = task.encode(record, place)

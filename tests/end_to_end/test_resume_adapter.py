@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import Callback
 
 from support.tiny_runs import MODEL, QUIET, config, instructions, settings
 from tunelab.config.resume import resume_config
-from tunelab.config.schema import validate_config
+from tunelab.config.validate import validate_config
 from tunelab.runs.checkpoint import read_checkpoint
 from tunelab.runs.run_dir import RunDirectory
 from tunelab.training.run import fine_tune

@@ -196,7 +196,7 @@ def test_evaluate_on_the_test_rows_gives_the_scores_of_the_ensemble(
     made = combine(tunelab, runs, method, known)
     ensemble, folder = load_ensemble(made), RunDirectory(made)
     assert ensemble is not None
-    whole = read_json_lines(Path(ensemble.settings.data["train"]))
+    whole = read_json_lines(Path(ensemble.settings.data.train))
     shown = {row.get("text") or row.get("row") for row in folder.read_predictions()}
     rows = [row for row in whole if row.get("text") in shown] if kind != "speakers" else test_rows(ensemble)
 

@@ -6,9 +6,10 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from tunelab.config.schema import PretrainedModelConfig
 from tunelab.models.load_model import load_tokenizer
 
-STARTER = {"path": "package:tunelab.starter/model"}
+STARTER = PretrainedModelConfig(path="package:tunelab.starter/model")
 
 
 @pytest.fixture(autouse=True)

@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM
 from support.paths import ROOT
 from support.tiny_runs import MODEL, QUIET, config, instructions, settings, write
 from tunelab.config.resume import resume_config
-from tunelab.config.schema import validate_config
+from tunelab.config.validate import validate_config
 from tunelab.errors import TuneLabError
 from tunelab.models.packing_support import varlen_available
 from tunelab.models.unpadded_attention import VARLEN_KERNEL
@@ -167,8 +167,8 @@ def test_memory_that_runs_out_is_told_with_what_to_try(base: Path, tmp_path: Pat
 
 def test_a_search_hands_each_slot_the_gpu(tmp_path: Path) -> None:
     words = [
-        *given(tmp_path, *MODEL), "max_epochs=1", "lr=1e-3,3e-3", "search.devices_per_trial=1", "search.slots=1",
-        f"hydra.sweep.dir={tmp_path}/study", "search.judge=false",
+        *given(tmp_path, *MODEL), "max_epochs=1", "lr=1e-3,3e-3", "search.devices_per_trial=1",
+        "search.parallel_trials=1", f"hydra.sweep.dir={tmp_path}/study", "search.test_best=false",
     ]  # fmt: skip
     subprocess.run([sys.executable, str(ROOT / "train.py"), "-m", *words], check=True, cwd=tmp_path, timeout=300)
 

@@ -17,6 +17,7 @@ from transformers import (
 )
 
 from support.tiny_runs import CONF, settings
+from tunelab.config.schema import PretrainedModelConfig
 from tunelab.data.batching import pack_examples, pad_examples
 from tunelab.data.examples import IGNORE, Example
 from tunelab.errors import ConfigError
@@ -37,7 +38,7 @@ from tunelab.models.load_model import load_tokenizer
 from tunelab.models.soft_prompt import prepend_soft_prompt, soft_prompt_ids
 from tunelab.models.unpadded_attention import DOCUMENT_KERNEL, causal_inputs
 
-STARTER = {"path": "package:tunelab.starter/model"}
+STARTER = PretrainedModelConfig(path="package:tunelab.starter/model")
 SIZE = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}
 MARKS = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
 OPT = {"hidden_size": 32, "ffn_dim": 48, "num_hidden_layers": 2, "num_attention_heads": 2, "word_embed_proj_dim": 32}

@@ -8,6 +8,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM
 from support.preference_examples import write_pairs
 from support.tiny_models import DECODERS, ENCODERS, STARTER, decoder, saved
 from support.tiny_runs import QUIET, instructions, settings
+from tunelab.config.schema import PretrainedModelConfig
 from tunelab.errors import ConfigError
 from tunelab.models.load_model import load_model, load_tokenizer
 from tunelab.models.packing_support import is_bidirectional
@@ -40,7 +41,7 @@ def test_an_encoder_without_its_head_is_told_that_it_cannot_answer(family: str, 
     folder = saved(family, tmp_path, AutoModel, ENCODERS[family])
 
     with pytest.raises(ConfigError, match=f"(?i){family}"):
-        load_model({"path": str(folder)}, load_tokenizer(STARTER), head="causal", options={})
+        load_model(PretrainedModelConfig(path=str(folder)), load_tokenizer(STARTER), head="causal", options={})
 
 
 @pytest.mark.parametrize("family", DECODERS)
@@ -57,6 +58,6 @@ def test_an_encoder_turned_into_a_decoder_may_learn_to_answer(tmp_path: Path) ->
     config.is_decoder = True
     config.save_pretrained(folder)
 
-    model = load_model({"path": str(folder)}, load_tokenizer(STARTER), head="causal", options={})
+    model = load_model(PretrainedModelConfig(path=str(folder)), load_tokenizer(STARTER), head="causal", options={})
 
     assert not is_bidirectional(model)

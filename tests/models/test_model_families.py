@@ -18,6 +18,7 @@ from transformers import (
 
 from support.tiny_models import DECODERS, ENCODERS, GPT2, SIZE, STARTER, decoder, saved
 from support.tiny_runs import QUIET, instructions, labelled, settings
+from tunelab.config.schema import PretrainedModelConfig
 from tunelab.data.batching import pack_examples, pad_examples
 from tunelab.data.examples import IGNORE, Example
 from tunelab.errors import ConfigError
@@ -42,7 +43,9 @@ def examples() -> list[Example]:
 @pytest.mark.parametrize("family", DECODERS)
 def test_flat_rows_and_the_short_head_give_the_models_own_logits(family: str, tmp_path: Path) -> None:
     folder = saved(family, tmp_path, AutoModelForCausalLM, DECODERS[family])
-    model = load_model({"path": str(folder)}, load_tokenizer(STARTER), head="causal", options={}).eval()
+    model = load_model(
+        PretrainedModelConfig(path=str(folder)), load_tokenizer(STARTER), head="causal", options={}
+    ).eval()
     rows = examples()
     with torch.no_grad():
         alone = torch.cat([model(input_ids=torch.tensor([e.ids]), use_cache=False).logits[0, :-1] for e in rows])
@@ -139,14 +142,14 @@ def test_a_family_without_a_head_for_labels_is_refused_by_name(family: str, tmp_
     folder = saved(family, tmp_path, AutoModelForCausalLM, DECODERS[family])
 
     with pytest.raises(ConfigError, match=f"(?i)no model could be loaded from .*{family}Config.*SequenceClassific"):
-        load_model({"path": str(folder)}, load_tokenizer(STARTER), head="sequence", options={})
+        load_model(PretrainedModelConfig(path=str(folder)), load_tokenizer(STARTER), head="sequence", options={})
 
 
 def test_weights_stored_in_half_precision_are_trained_in_single(tmp_path: Path) -> None:
     folder = saved("llama", tmp_path, AutoModelForCausalLM, DECODERS["llama"])
     AutoModelForCausalLM.from_pretrained(folder).to(torch.bfloat16).save_pretrained(folder)
 
-    model = load_model({"path": str(folder)}, load_tokenizer(STARTER), head="causal", options={})
+    model = load_model(PretrainedModelConfig(path=str(folder)), load_tokenizer(STARTER), head="causal", options={})
 
     assert {p.dtype for p in model.parameters()} == {torch.float32}
 
@@ -175,7 +178,7 @@ def test_an_attention_that_a_family_does_not_take_is_refused_with_both_names(
     family: str, attention: str, reason: str, tmp_path: Path
 ) -> None:
     folder = saved(family, tmp_path, AutoModelForCausalLM, DECODERS[family])
-    wanted = {"path": str(folder), "attention": attention}
+    wanted = PretrainedModelConfig(path=str(folder), attention=attention)
 
     with pytest.raises(ConfigError, match=f"model.attention={attention}: {family} does not take it here .*{reason}"):
         load_model(wanted, load_tokenizer(STARTER), head="causal", options={})
@@ -221,7 +224,7 @@ def test_a_model_that_lacks_weights_of_its_body_is_refused(tmp_path: Path) -> No
     config.save_pretrained(folder)
 
     with pytest.raises(ConfigError, match="lacks 9 weights of a llama model"):
-        load_model({"path": str(folder)}, load_tokenizer(STARTER), head="causal", options={})
+        load_model(PretrainedModelConfig(path=str(folder)), load_tokenizer(STARTER), head="causal", options={})
 
 
 def test_a_pickled_model_is_refused(tmp_path: Path) -> None:
@@ -231,7 +234,7 @@ def test_a_pickled_model_is_refused(tmp_path: Path) -> None:
     torch.save(model.state_dict(), folder / "pytorch_model.bin")
 
     with pytest.raises(ConfigError, match="no model could be loaded"):
-        load_model({"path": str(folder)}, load_tokenizer(STARTER), head="causal", options={})
+        load_model(PretrainedModelConfig(path=str(folder)), load_tokenizer(STARTER), head="causal", options={})
 
 
 def test_dropout_reaches_every_rate_of_an_architecture() -> None:
@@ -250,6 +253,6 @@ def test_a_loaded_model_does_without_the_attention_that_plans_anew_for_each_shap
     torch.backends.cuda.enable_cudnn_sdp(True)  # as PyTorch begins
 
     folder = saved("llama", tmp_path, AutoModelForCausalLM, DECODERS["llama"])
-    load_model({"path": str(folder)}, load_tokenizer(STARTER), head="causal", options={})
+    load_model(PretrainedModelConfig(path=str(folder)), load_tokenizer(STARTER), head="causal", options={})
 
     assert not torch.backends.cuda.cudnn_sdp_enabled()

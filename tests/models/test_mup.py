@@ -8,11 +8,10 @@ import torch
 from torch.nn import Parameter
 
 from support.tiny_runs import settings
-from tunelab.config.schema import RunConfig
+from tunelab.config.cross_checks import ADAM_LIKE, has_decoupled_decay
+from tunelab.config.schema import RunConfig, TargetConfig
 from tunelab.models.load_model import load_tokenizer
 from tunelab.models.mup import (
-    ADAM_LIKE,
-    has_decoupled_decay,
     hidden_matrices,
     mup_attention_scale,
     mup_hidden_std,
@@ -70,7 +69,7 @@ def test_decay_counts_as_decoupled_where_it_shrinks_a_weight_by_rate_times_decay
         kind([weight], lr=0.1, weight_decay=0.2, **more).step()
 
         shrunk = torch.allclose(weight.detach(), torch.tensor(3 * (1 - 0.1 * 0.2)))
-        assert has_decoupled_decay({"_target_": f"torch.optim.{name}", **more}) is shrunk
+        assert has_decoupled_decay(TargetConfig(target=f"torch.optim.{name}", arguments=more)) is shrunk
 
 
 def test_the_first_group_tells_the_rate_of_the_run() -> None:

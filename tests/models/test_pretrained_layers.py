@@ -10,6 +10,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 from support.tiny_models import DECODERS, ENCODERS, STARTER, saved
 from support.tiny_runs import QUIET, instructions, settings
+from tunelab.config.schema import PretrainedModelConfig
 from tunelab.errors import ConfigError
 from tunelab.models.freezing import layer_stack
 from tunelab.models.load_model import load_model, load_tokenizer
@@ -59,7 +60,7 @@ def test_a_cut_model_computes_what_its_layers_compute_and_reloads(family: str, k
     folder = saved(family, tmp_path, auto, DEEP[family])
     expected = by_hand(auto.from_pretrained(folder), KEPT[keep])
     assert (expected - by_hand(auto.from_pretrained(folder), [1, 2, 3])).abs().max() > 1e-3  # the choice shows
-    wanted = {"path": str(folder), "depth": 3, "keep": keep}
+    wanted = PretrainedModelConfig(path=str(folder), depth=3, keep=keep)
 
     # A first layer unlike the others lets no other stand in its place
     if (family, keep) == ("modernbert", "top"):
@@ -82,7 +83,7 @@ def test_a_cut_model_computes_what_its_layers_compute_and_reloads(family: str, k
 def test_a_cut_model_writes_with_its_cache_what_it_writes_without(family: str, tmp_path: Path) -> None:
     folder = saved(family, tmp_path, AutoModelForCausalLM, DEEP[family])
     model = load_model(
-        {"path": str(folder), "depth": 3, "keep": "top"}, load_tokenizer(STARTER), head="causal", options={}
+        PretrainedModelConfig(path=str(folder), depth=3, keep="top"), load_tokenizer(STARTER), head="causal", options={}
     ).eval()
 
     said = [
@@ -95,7 +96,7 @@ def test_a_cut_model_writes_with_its_cache_what_it_writes_without(family: str, t
 
 def test_random_weights_take_the_cut_architecture(tmp_path: Path) -> None:
     folder = saved("qwen3 with a window", tmp_path, AutoModelForCausalLM, DEEP["qwen3 with a window"])
-    wanted = {"path": str(folder), "depth": 2, "keep": "top", "weights": "random"}
+    wanted = PretrainedModelConfig(path=str(folder), depth=2, keep="top", weights="random")
 
     model = load_model(wanted, load_tokenizer(STARTER), head="causal", options={})
 
@@ -155,11 +156,18 @@ def test_a_family_whose_layers_share_weights_is_refused_by_name(tmp_path: Path) 
     folder = saved("albert", tmp_path, AutoModelForSequenceClassification, {**sizes, "num_hidden_layers": 4})
 
     with pytest.raises(ConfigError, match="albert cannot be cut this way .no stack of layers was found"):
-        load_model({"path": str(folder), "depth": 2}, load_tokenizer(STARTER), head="sequence", options={})
+        load_model(
+            PretrainedModelConfig(path=str(folder), depth=2), load_tokenizer(STARTER), head="sequence", options={}
+        )
 
 
 def test_layers_that_know_their_height_do_not_move(tmp_path: Path) -> None:
     folder = saved("gpt2", tmp_path, AutoModelForCausalLM, {**DEEP["gpt2"], "scale_attn_by_inverse_layer_idx": True})
 
     with pytest.raises(ConfigError, match="scales its attention by its own height"):
-        load_model({"path": str(folder), "depth": 2, "keep": "top"}, load_tokenizer(STARTER), head="causal", options={})
+        load_model(
+            PretrainedModelConfig(path=str(folder), depth=2, keep="top"),
+            load_tokenizer(STARTER),
+            head="causal",
+            options={},
+        )

@@ -10,6 +10,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedModel
 
 from support.tiny_models import DECODERS, ENCODERS, STARTER, saved
+from tunelab.config.schema import PretrainedModelConfig
 from tunelab.errors import ConfigError
 from tunelab.models.freezing import parameter_depths
 from tunelab.models.load_model import load_model, load_tokenizer
@@ -33,7 +34,7 @@ def kept(family: str, folder: Path) -> tuple[Path, str]:
 
 def load(place: Path, head: str, seed: int = 0, **wanted: Any) -> PreTrainedModel:
     torch.manual_seed(seed)
-    return load_model({"path": str(place), **wanted}, load_tokenizer(STARTER), head=head, options={})
+    return load_model(PretrainedModelConfig(path=str(place), **wanted), load_tokenizer(STARTER), head=head, options={})
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -1,5 +1,6 @@
 """Networks of your own size: what the settings say is what is built, trained, and reloaded by plain transformers."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -49,7 +50,7 @@ def test_every_option_trains_and_its_export_reloads(overrides: list[str], tmp_pa
 
     first = made(*SMALL, *overrides)
     assert parameters(exported) == parameters(first)
-    assert exported.config.hidden_act == settings(*SMALL, *overrides).model["activation"]
+    assert exported.config.hidden_act == settings(*SMALL, *overrides).model.activation
 
 
 def test_a_network_with_layer_norms_labels_texts(tmp_path: Path) -> None:
@@ -119,4 +120,4 @@ def test_sizes_that_do_not_fit_are_told_when_code_asks_too() -> None:
     run = settings(*SMALL)
 
     with pytest.raises(ConfigError, match="model.width=33 must be a multiple"):
-        scratch_config({**run.model, "width": 33}, load_tokenizer(run.model))
+        scratch_config(replace(run.model, width=33), load_tokenizer(run.model))

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import tunelab.starter
+from tunelab.config.schema import PretrainedModelConfig
 from tunelab.errors import ConfigError
 from tunelab.models.architecture import not_loadable_message
 from tunelab.models.load_model import load_model, load_tokenizer
@@ -19,7 +20,12 @@ def folder(tmp_path: Path) -> Path:
 
 
 def load(folder: Path, head: str = "causal") -> None:
-    load_model({"path": str(folder)}, load_tokenizer({"path": str(folder)}), head=head, options={})
+    load_model(
+        PretrainedModelConfig(path=str(folder)),
+        load_tokenizer(PretrainedModelConfig(path=str(folder))),
+        head=head,
+        options={},
+    )
 
 
 @pytest.mark.parametrize("head", ["causal", "sequence"])

@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 from support.small_loss import DECAY, RATE, loss_of, weights
 from support.tiny_runs import CONF, settings
 from tunelab.config import instantiate
+from tunelab.config.schema import TargetConfig
 from tunelab.errors import ConfigError
 from tunelab.optim.factory import check_optimizer_requirements
 from tunelab.optim.lbfgs import LBFGS
@@ -51,7 +52,7 @@ def ours(name: str) -> Callable[[list[Parameter]], Optimizer]:
 
 
 @cache
-def block(name: str) -> dict[str, Any]:
+def block(name: str) -> TargetConfig:
     return settings(f"optimizer={name}", f"lr={RATE}").optimizer
 
 

@@ -14,12 +14,12 @@ from tunelab.optim.schedules import constant, cosine, linear, warmup_steps
     ids=["first step trains", "peak", "peak holds", "half way", "floor", "floor holds"],
 )
 def test_cosine_hits_its_marks(step: int, factor: float) -> None:
-    assert cosine(step, total=110, warmup=10, floor=0.1) == pytest.approx(factor)
+    assert cosine(step, total=110, warmup=10, min_lr_ratio=0.1) == pytest.approx(factor)
 
 
 @pytest.mark.parametrize(("step", "factor"), [(0, 0.5), (2, 1.0), (52, 0.6), (102, 0.2), (103, 0.2)])
 def test_linear_hits_its_marks(step: int, factor: float) -> None:
-    assert linear(step, total=102, warmup=2, floor=0.2) == pytest.approx(factor)
+    assert linear(step, total=102, warmup=2, min_lr_ratio=0.2) == pytest.approx(factor)
 
 
 def test_constant_stays_at_the_peak() -> None:

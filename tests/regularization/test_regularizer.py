@@ -11,7 +11,7 @@ from transformers import AutoModelForSequenceClassification
 from support.micro_batches import micro
 from support.tiny_models import ENCODERS, STARTER, decoder, saved
 from support.tiny_runs import settings
-from tunelab.config.regularization_config import RegularizationConfig
+from tunelab.config.schema import PretrainedModelConfig, RegularizationConfig
 from tunelab.models.load_model import load_model, load_tokenizer
 from tunelab.optim.lbfgs import LBFGS
 from tunelab.regularization.model_support import mixout_weights
@@ -92,7 +92,9 @@ def test_labels_are_smoothed_by_the_share_that_was_asked_for_and_as_torch_does(s
 @pytest.mark.parametrize("family", sorted(ENCODERS))
 def test_every_dropout_of_a_network_has_the_rate_that_was_asked_for(family: str, tmp_path: Any) -> None:
     place = saved(family, tmp_path, AutoModelForSequenceClassification, ENCODERS[family])
-    model = load_model({"path": str(place)}, load_tokenizer(STARTER), head="sequence", options={}, dropout=0.37)
+    model = load_model(
+        PretrainedModelConfig(path=str(place)), load_tokenizer(STARTER), head="sequence", options={}, dropout=0.37
+    )
 
     found = {name: module.p for name, module in model.named_modules() if isinstance(module, nn.Dropout)}
     assert found and set(found.values()) == {0.37}, found

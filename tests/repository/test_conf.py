@@ -7,7 +7,7 @@ from hydra.core.global_hydra import GlobalHydra
 
 from support.tiny_runs import CONF, config
 from tunelab.config import instantiate
-from tunelab.config.schema import validate_config
+from tunelab.config.validate import validate_config
 
 OPTIONS = sorted(str(path.relative_to(CONF).with_suffix("")) for path in CONF.glob("*/*.yaml"))
 NEEDS = {
@@ -38,7 +38,7 @@ def test_each_optimizer_brings_a_rate_for_each_size_of_model() -> None:
 
     assert len(set(rates.values())) == 4
     assert rates["sgd", "starter"] > rates["adamw", "starter"] > rates["adamw", "bert_base"]
-    assert validate_config(config("optimizer=adamw", "lr=3e-5")).optimizer["lr"] == 3e-5
+    assert validate_config(config("optimizer=adamw", "lr=3e-5")).optimizer.arguments["lr"] == 3e-5
 
 
 def test_a_rate_on_the_command_line_beats_every_file() -> None:

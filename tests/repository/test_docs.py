@@ -99,7 +99,7 @@ def shortened(command: str, folder: Path) -> list[str]:
     if {"--help", "--cfg", "--info"} & set(words):
         return []
     if "-m" in words:
-        few = ["search.isolation=inline", "search.slots=1"] if "search" in command else []
+        few = ["search.isolation=inline", "search.parallel_trials=1"] if "search" in command else []
         few += ["search.sampler_options.population=2"] if "search=pbt" in command else []
         trials = ["search.trials=4" if "search=pbt" in command else "search.trials=2"]  # a population stands twice
         return [*SHORT, *few, f"hydra.sweep.dir={folder}", *(trials if "search=" in command else [])]

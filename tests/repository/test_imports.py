@@ -15,6 +15,7 @@ MODULES = sorted(path.relative_to(SRC).as_posix() for path in SRC.rglob("*.py"))
 PURE = [
     "errors.py",
     "cli/config_comments.py",
+    *(f"config/{name}.py" for name in "blocks schema cross_checks".split()),
     *(
         f"data/{name}.py"
         for name in (
@@ -29,7 +30,7 @@ PURE = [
 COMMANDS = {module for module in MODULES if module.startswith("cli/")}  # each of them is a way in
 MAY_IMPORT_HYDRA = {
     *(f"cli/{name}.py" for name in ("launch", "help_page", "compose_config")),
-    *(f"config/{name}.py" for name in ("schema", "instantiate", "overrides")),
+    *(f"config/{name}.py" for name in ("instantiate", "overrides")),
     *(
         f"search/{name}.py" for name in ("space", "search_config", "initial_trials")
     ),  # a space is written in Hydra's words
@@ -59,10 +60,7 @@ LAYERS = {  # package -> packages of ours that it may import
 }
 AGAINST_THE_LAYERS = {  # (module, package that it may not import): why it does
     ("analysis/model_inspection.py", "models"): "reads the layers of a network",
-    ("config/constraints.py", "data"): "the names of the formats are legal values",
-    ("config/cross_checks.py", "models"): "which optimizers mup suits",
     ("config/resource_paths.py", "starter"): "the starter texts are written when a path first names them",
-    ("config/schema.py", "data"): "faults of folds and of a mixture",
     ("export/run_export.py", "training"): "the type of a run in training",
     ("report/inspection_page.py", "training"): "the type of an inspection",
     ("tracking/wandb_logger.py", "tasks"): "the direction of a metric",

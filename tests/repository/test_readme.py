@@ -40,7 +40,7 @@ def test_a_training_command_runs(command: str, place: Path, tmp_path: Path) -> N
     asks = {"--help", "--cfg", "--info"} & set(shlex.split(command))
     many = " -m " in command
     folder = "hydra.sweep.dir" if many else "hydra.run.dir"
-    few = ["search.isolation=inline", "search.slots=1", "search.judge=false"] if many else []
+    few = ["search.isolation=inline", "search.parallel_trials=1", "search.test_best=false"] if many else []
     few += ["search.trials=2"] if " search=" in command else []
     done = run(command, place, *([] if asks else [*SHORT, *few, f"{folder}={tmp_path / 'run'}"]))
 

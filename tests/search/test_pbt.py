@@ -169,7 +169,7 @@ def test_the_engine_runs_stages_over_two_slots(tmp_path: Path) -> None:
         ({"model": ["a", "b"]}, 8, {}, "model cannot change then"),
         ({"lr": "interval(0.1,1)"}, 9, {}, "multiple of the population"),
         ({"lr": "interval(0.1,1)"}, 8, {"population": 1}, "at least 2"),
-        ({"lr": "interval(0.1,1)"}, 8, {"size": 2}, "size is unknown"),
+        ({"lr": "interval(0.1,1)"}, 8, {"size": 2}, "size is no setting; there are population"),
         ({"lr": "interval(0.1,1)"}, 40, {}, "3 validations"),
     ],
 )

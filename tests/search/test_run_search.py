@@ -68,7 +68,7 @@ def test_pruning_reaches_the_trial_and_is_no_failure(tmp_path: Path) -> None:
         *(
             "search.pruner_options={n_startup_trials: 2, n_warmup_steps: 0}",
             "lr=interval(1e-6,1e-2)",
-            "search.judge=false",
+            "search.test_best=false",
         ),
         f"hydra.sweep.dir={study}",
     )
@@ -86,7 +86,7 @@ def test_both_ranks_of_every_trial_have_the_same_hyper_parameters(tmp_path: Path
     study = tmp_path / "study"
     search(
         *("search=random", "search.trials=3", "lr=interval(1e-5,1e-2)", "trainer.devices=2", "trainer.accelerator=cpu"),
-        *("trainer.strategy=ddp", "search.judge=false", f"hydra.sweep.dir={study}"),
+        *("trainer.strategy=ddp", "search.test_best=false", f"hydra.sweep.dir={study}"),
     )
 
     found = lines(study)
@@ -104,7 +104,7 @@ def test_both_ranks_of_every_trial_have_the_same_hyper_parameters(tmp_path: Path
 @pytest.mark.slow
 def test_a_search_that_was_stopped_goes_on_where_it_was(tmp_path: Path) -> None:
     study = tmp_path / "study"
-    arguments = ("lr=1e-3,3e-3,5e-3", "max_epochs=3", "search.judge=false", f"hydra.sweep.dir={study}")
+    arguments = ("lr=1e-3,3e-3,5e-3", "max_epochs=3", "search.test_best=false", f"hydra.sweep.dir={study}")
     first = subprocess.Popen(command(*arguments), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     limit = time.monotonic() + 120
     while not (study / "1" / "metrics.csv").exists():
@@ -126,7 +126,7 @@ def test_a_search_that_was_stopped_goes_on_where_it_was(tmp_path: Path) -> None:
 def test_a_crashed_trial_is_reported_and_the_others_go_on(tmp_path: Path) -> None:
     study = tmp_path / "study"
     wild = ("optimizer=sgd", "lr=1e-3,100", "trainer.gradient_clip_val=0")
-    told = search(*wild, f"hydra.sweep.dir={study}", "search.judge=false")
+    told = search(*wild, f"hydra.sweep.dir={study}", "search.test_best=false")
 
     assert [line["state"] for line in lines(study)] == ["complete", "failed"]
     assert "failed (diverged:" in told
@@ -138,7 +138,10 @@ def test_a_crashed_trial_is_reported_and_the_others_go_on(tmp_path: Path) -> Non
     [
         (["lr=interval(1e-5,1e-3)"], "a grid needs single values"),
         (["search=random", "search.trials=3"], "nothing varies"),
-        (["search=random", "search.trials=0", "search.slots=0", "lr=1,2"], "search.slots=0 must be above 0"),
+        (
+            ["search=random", "search.trials=0", "search.parallel_trials=0", "lr=1,2"],
+            "search.parallel_trials=0 must be above 0",
+        ),
         (["lr=-1,2"], "out of range"),
         (["search=random", "lr=interval(5,1)"], "is no range"),
         (["search.sampler=baysian", "lr=1,2"], "unknown"),
@@ -155,7 +158,7 @@ def test_a_search_that_cannot_be_is_refused_before_it_starts(tmp_path: Path, arg
 
 def test_an_inline_search_leaves_the_same_files(tmp_path: Path) -> None:
     study = tmp_path / "study"
-    search("lr=1e-3,3e-3", "search.isolation=inline", "search.judge=false", f"hydra.sweep.dir={study}")
+    search("lr=1e-3,3e-3", "search.isolation=inline", "search.test_best=false", f"hydra.sweep.dir={study}")
 
     assert [line["state"] for line in lines(study)] == ["complete", "complete"]
     assert (study / "0" / "trial.log").read_text() and os.listdir(study / "1")
@@ -165,7 +168,7 @@ def test_an_inline_search_leaves_the_same_files(tmp_path: Path) -> None:
 def test_a_pruned_trial_on_two_processes_ends_at_the_same_step_on_both(tmp_path: Path) -> None:
     study = tmp_path / "study"
     words = [
-        *("lr=1e-2,1e-6", "max_epochs=4", "search.pruner=median", "search.judge=false", f"hydra.sweep.dir={study}"),
+        *("lr=1e-2,1e-6", "max_epochs=4", "search.pruner=median", "search.test_best=false", f"hydra.sweep.dir={study}"),
         "search.pruner_options={n_startup_trials: 1, n_warmup_steps: 0}",
         *("trainer.devices=2", "trainer.accelerator=cpu", "trainer.strategy=ddp"),
     ]

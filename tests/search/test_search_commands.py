@@ -33,7 +33,7 @@ def test_every_kind_of_search_fills_its_study(tmp_path: Path, kind: str) -> None
     study = tmp_path / "study"
     more = () if kind in ("cmaes", "bayes") else ("optimizer=adamw,sgd",)
     words = (f"search={kind}", "search.trials=5", RATE, "scheduler.warmup=interval(0,0.3)", *more, "max_epochs=3")
-    told = search(*words, HERE, "search.judge=false", f"hydra.sweep.dir={study}")
+    told = search(*words, HERE, "search.test_best=false", f"hydra.sweep.dir={study}")
 
     found = lines(study)
     assert [line["number"] for line in found if line["overrides"]] == sorted(line["number"] for line in found)
@@ -67,9 +67,9 @@ def test_several_objectives_within_limits_leave_a_front(tmp_path: Path) -> None:
 
 def test_a_study_warms_up_the_next_is_confirmed_and_runs_again(tmp_path: Path) -> None:
     first, second = tmp_path / "first", tmp_path / "second"
-    search("search=random", "search.trials=3", RATE, HERE, "search.judge=false", f"hydra.sweep.dir={first}")
+    search("search=random", "search.trials=3", RATE, HERE, "search.test_best=false", f"hydra.sweep.dir={first}")
     search(
-        *("search=bayes", "search.trials=4", RATE, "scheduler.warmup=interval(0,0.3)", HERE, "search.judge=false"),
+        *("search=bayes", "search.trials=4", RATE, "scheduler.warmup=interval(0,0.3)", HERE, "search.test_best=false"),
         *(f"search.warm_start=[{first}]", f"hydra.sweep.dir={second}"),
     )
 
@@ -101,7 +101,7 @@ def test_a_study_warms_up_the_next_is_confirmed_and_runs_again(tmp_path: Path) -
 
 def test_trials_that_failed_are_tried_anew_where_that_is_asked(tmp_path: Path) -> None:
     study = tmp_path / "study"
-    words = ("search=random", "search.trials=2", RATE, "search.judge=false", f"hydra.sweep.dir={study}")
+    words = ("search=random", "search.trials=2", RATE, "search.test_best=false", f"hydra.sweep.dir={study}")
     told = search(*words, "search.trial_timeout=1", status=1)
     assert "2 failed (timeout); search.trial_timeout=SECONDS" in told and "search.retry=failed" in told
     told = search(*words, "search.retry=failed")
@@ -115,7 +115,7 @@ def test_trials_that_failed_are_tried_anew_where_that_is_asked(tmp_path: Path) -
 
 def test_on_a_terminal_a_table_shows_trials_at_work_and_stays_out_of_their_logs(tmp_path: Path) -> None:
     study = tmp_path / "study"
-    words = command("lr=1e-3,1e-2", HERE, "search.judge=false", f"hydra.sweep.dir={study}")
+    words = command("lr=1e-3,1e-2", HERE, "search.test_best=false", f"hydra.sweep.dir={study}")
     child, screen = pty.fork()
     if child == 0:
         os.execve(words[0], words, {**os.environ, "TERM": "xterm-256color", "COLUMNS": "120"})
@@ -138,7 +138,7 @@ def test_a_population_that_was_stopped_goes_on_as_one_that_never_was(tmp_path: P
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     words = (
         *("search=pbt", "search.trials=6", "search.sampler_options.population=2", "lr=interval(1e-3,1e-1)"),
-        *(HERE, "search.judge=false", "max_epochs=3"),
+        *(HERE, "search.test_best=false", "max_epochs=3"),
     )
     told = search(*words, f"hydra.sweep.dir={whole}")
     first = subprocess.Popen(command(*words, f"hydra.sweep.dir={parts}"), cwd=ROOT, stdout=subprocess.DEVNULL)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tunelab.config.schema import EffectConfig
 from tunelab.errors import ConfigError
 from tunelab.search.space import build_space
 from tunelab.search.study_artifacts import EffectPlot, parse_effect_plot, write_effect_plot
@@ -14,7 +15,7 @@ SPACE = build_space({"lr": [0.1, 0.2], "seed": [0, 1]}, {}, {})
 
 
 def test_a_search_that_asks_for_no_effect_draws_none() -> None:
-    assert parse_effect_plot({"of": None, "by": None}, SPACE) is None
+    assert parse_effect_plot(EffectConfig(), SPACE) is None
 
 
 @pytest.mark.parametrize(
@@ -27,7 +28,7 @@ def test_a_search_that_asks_for_no_effect_draws_none() -> None:
 )
 def test_an_effect_of_what_does_not_vary_is_refused(block: dict[str, str | None], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
-        parse_effect_plot(block, SPACE)
+        parse_effect_plot(EffectConfig(**block), SPACE)
 
 
 def test_the_page_the_numbers_and_the_sentence_agree(tmp_path: Path) -> None:

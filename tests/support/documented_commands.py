@@ -12,6 +12,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from support.paths import ROOT
 from support.tiny_runs import labelled, write
+from tunelab.config.schema import PretrainedModelConfig
 from tunelab.models.load_model import load_tokenizer
 
 # short: what is shown is how the command is put together, not what comes of hours of training
@@ -29,7 +30,7 @@ def furnish(folder: Path) -> Path:
     """Put what the commands name into a folder: the project, a model, files of records."""
     for name in ("conf", "src", "bench", "train.py"):
         (folder / name).symlink_to(ROOT / name)
-    tokenizer = load_tokenizer({"path": "package:tunelab.starter/model"})
+    tokenizer = load_tokenizer(PretrainedModelConfig(path="package:tunelab.starter/model"))
     sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
     config = AutoConfig.for_model("llama", vocab_size=len(tokenizer), **sizes)
     AutoModelForCausalLM.from_config(config).save_pretrained(folder / "my_model")

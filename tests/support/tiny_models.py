@@ -6,9 +6,10 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
+from tunelab.config.schema import PretrainedModelConfig
 from tunelab.models.load_model import load_tokenizer
 
-STARTER = {"path": "package:tunelab.starter/model"}
+STARTER = PretrainedModelConfig(path="package:tunelab.starter/model")
 SIZE = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}
 GROUPED = {**SIZE, "num_key_value_heads": 1}
 WIDE = {**SIZE, "num_key_value_heads": 2, "head_dim": 16}

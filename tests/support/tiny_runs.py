@@ -9,7 +9,8 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
 
 from support.paths import ROOT
-from tunelab.config.schema import RunConfig, validate_config
+from tunelab.config.schema import RunConfig
+from tunelab.config.validate import validate_config
 
 CONF = ROOT / "conf"
 WORDS = "red blue green gold grey pink teal plum sand rust".split()

@@ -10,6 +10,7 @@ from typing import Any
 import lightning as L
 import torch
 
+from tunelab.config.schema import PretrainedModelConfig
 from tunelab.data.examples import Example
 from tunelab.models.load_model import load_model, load_tokenizer
 from tunelab.tasks.instruction import Instruction
@@ -19,7 +20,7 @@ from tunelab.training.module import FineTuner
 
 warnings.filterwarnings("ignore")
 logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-STARTER = {"path": "package:tunelab.starter/model"}
+STARTER = PretrainedModelConfig(path="package:tunelab.starter/model")
 WORDS = "red blue green gold grey pink teal plum sand rust".split()
 
 

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, f1_score, precision_score
 
+from tunelab.config.schema import PretrainedModelConfig
 from tunelab.data.formats import detect_format, to_conversation
 from tunelab.errors import DataError
 from tunelab.generation.decode import GeneratedAnswer
@@ -80,7 +81,7 @@ def test_a_bad_choice_is_refused_when_the_record_is_encoded_so_that_its_line_is_
     task = Instruction()
     good, bad = record("sad", choices=MOODS), record("sad", choices=MOODS, label="glad")
     task.fit([good, bad])
-    task.set_tokenizer(load_tokenizer({"path": "package:tunelab.starter/model"}), 128)
+    task.set_tokenizer(load_tokenizer(PretrainedModelConfig(path="package:tunelab.starter/model")), 128)
 
     assert task.encode(good, 0) is not None
     with pytest.raises(DataError, match="the label 'glad' is none of the choices"):

@@ -9,7 +9,15 @@ def test_a_run_is_named_after_its_place_and_what_was_changed() -> None:
 
 
 def test_words_that_try_nothing_are_left_out() -> None:
-    noise = ["logger.group=a", "logger=csv", "hydra.run.dir=x", "trial.id=3", "save=false", "+search.slots=2", "name=n"]
+    noise = [
+        "logger.group=a",
+        "logger=csv",
+        "hydra.run.dir=x",
+        "trial.id=3",
+        "save=false",
+        "+search.parallel_trials=2",
+        "name=n",
+    ]
     assert run_title("3", [*noise, "lr=0.1"]) == "3 lr=0.1"
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 
+from tunelab.config.schema import LoggerConfig
 from tunelab.tracking.base import RunResults
 from tunelab.tracking.loggers import build_loggers, finish_loggers
 
@@ -17,7 +18,7 @@ def events(tmp_path: Path) -> Any:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     loggers = build_loggers(
-        {"kind": "tensorboard"},
+        LoggerConfig(kind="tensorboard"),
         folder=tmp_path,
         run_config={"optimizer": {"lr": 0.1}, "resume": None, "hub_token": "canary-0123456789"},
         name="n",

@@ -15,10 +15,11 @@ pytest.importorskip("trackio", reason="logger=trackio is an extra")
 
 CODE = """
 from pathlib import Path
+from tunelab.config.schema import LoggerConfig
 from tunelab.tracking.loggers import build_loggers, finish_loggers
 from tunelab.tracking.base import RunResults
 said = []
-loggers = build_loggers({'kind': 'trackio', 'project': 'demo', 'group': 'study'}, folder=Path('run'),
+loggers = build_loggers(LoggerConfig(kind='trackio', project='demo', group='study'), folder=Path('run'),
     run_config={'optimizer': {'lr': 0.1}, 'hub_token': 'canary-0123456789'}, name='3 lr=0.1', monitor='val/f1',
     mode='max', resume_from_step=None, tell=said.append)
 for step in range(3):

@@ -12,6 +12,7 @@ import pytest
 import wandb
 
 from support.paths import ROOT
+from tunelab.config.schema import LoggerConfig
 from tunelab.tracking import wandb_start
 from tunelab.tracking.wandb_logger import STEP_METRIC, WandbRun
 from tunelab.tracking.wandb_start import start_wandb
@@ -36,7 +37,7 @@ def clean_environment(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pyt
 
 def start(folder: Path, config: dict[str, Any] = CONFIG, **changes: Any) -> WandbRun | None:
     arguments: dict[str, Any] = {"run_config": {"lr": 0.1}, "name": "run", "monitor": "val/f1", "mode": "max"}
-    return start_wandb(config, folder=folder, **{**arguments, **changes})
+    return start_wandb(LoggerConfig(**config), folder=folder, **{**arguments, **changes})
 
 
 def inspect(folder: Path, *options: str) -> str:
@@ -130,9 +131,10 @@ def stranger(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess
     code = """
 import os
 from pathlib import Path
+from tunelab.config.schema import LoggerConfig
 from tunelab.tracking.loggers import build_loggers, finish_loggers
 key = os.environ['OTHER_API_KEY']
-loggers = build_loggers({'kind': 'wandb', 'mode': 'online', 'notes': key, 'tags': [key]}, folder=Path('run'),
+loggers = build_loggers(LoggerConfig(kind='wandb', mode='online', notes=key, tags=[key]), folder=Path('run'),
     run_config={'a': key, 'hub_token': 'tiny', 'n': [f'x{key}']}, name=key, monitor='val/loss', mode='min',
     resume_from_step=None)
 [logger.log_metrics({'val/loss': 1.0}, 0) for logger in loggers]

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from tunelab.config.schema import LoggerConfig
 from tunelab.errors import ConfigError
 from tunelab.tracking.wandb_start import choose_wandb_mode, read_netrc
 
@@ -39,17 +40,17 @@ KEY = {"WANDB_API_KEY": "k" * 40}
 def test_the_mode_follows_config_then_environment_then_keys(
     env: dict[str, str], netrc_text: str | None, asked: str | None, mode: str
 ) -> None:
-    assert choose_wandb_mode(env, netrc_text, {"mode": asked}, hosts=HOSTS).mode == mode
+    assert choose_wandb_mode(env, netrc_text, LoggerConfig(kind="wandb", mode=asked), hosts=HOSTS).mode == mode
 
 
 @pytest.mark.parametrize(("env", "asked"), [({}, "onlin"), ({"WANDB_MODE": "shared"}, "auto")])
 def test_an_unknown_mode_names_the_legal_ones(env: dict[str, str], asked: str) -> None:
     with pytest.raises(ConfigError, match="auto, online, offline, disabled"):
-        choose_wandb_mode(env, None, {"mode": asked}, hosts=HOSTS)
+        choose_wandb_mode(env, None, LoggerConfig(kind="wandb", mode=asked), hosts=HOSTS)
 
 
 def test_no_decision_ever_tells_the_key() -> None:
-    assert "k" * 8 not in repr(choose_wandb_mode(KEY, None, {"mode": "auto"}))
+    assert "k" * 8 not in repr(choose_wandb_mode(KEY, None, LoggerConfig(kind="wandb", mode="auto")))
 
 
 def test_the_netrc_file_is_found_through_its_variable(tmp_path: Path) -> None:

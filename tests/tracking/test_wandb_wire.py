@@ -17,12 +17,13 @@ CODE = """
 import sys
 from pathlib import Path
 import torch
+from tunelab.config.schema import LoggerConfig
 from tunelab.tracking.loggers import build_loggers, finish_loggers
 from tunelab.tracking.base import RunResults
 folder = Path('run')
 (folder / 'export').mkdir(parents=True)
 (folder / 'export' / 'config.json').write_text('{"a": 1}')
-block = {'kind': 'wandb', 'mode': sys.argv[1], 'project': 'demo', 'group': 'study', 'job_type': 'trial'}
+block = LoggerConfig(kind='wandb', mode=sys.argv[1], project='demo', group='study', job_type='trial')
 loggers = build_loggers(block,
     folder=folder, run_config={'optimizer': {'lr': 0.1}}, name='study/3 lr=0.1', monitor='val/f1', mode='max',
     resume_from_step=None)

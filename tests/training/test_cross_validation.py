@@ -18,7 +18,8 @@ import pytest
 from support.paths import ROOT
 from support.tiny_runs import MODEL, QUIET, WORDS, config, settings, write
 from tunelab.config.resume import resume_config
-from tunelab.config.schema import RunConfig, validate_config
+from tunelab.config.schema import RunConfig
+from tunelab.config.validate import validate_config
 from tunelab.data.splits import assign_splits
 from tunelab.errors import ConfigError, DataError, TuneLabError
 from tunelab.runs.run_dir import RunDirectory

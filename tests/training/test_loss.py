@@ -6,7 +6,7 @@ from torch.nn import functional
 
 from support.micro_batches import instruction, micro
 from support.tiny_models import decoder
-from tunelab.config.regularization_config import RegularizationConfig
+from tunelab.config.schema import RegularizationConfig
 from tunelab.data.examples import MicroBatch
 from tunelab.tasks.base import Task
 from tunelab.tasks.classification import Classification

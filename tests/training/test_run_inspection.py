@@ -69,7 +69,7 @@ MEMORY = {
 
 def estimate_and_reality(prepared: RunComponents) -> tuple[RunInspection, int]:
     """What is foretold, and the most bytes that three real steps take beside the weights."""
-    found, device = inspect_run(prepared), select_training_device(str(prepared.settings.trainer["accelerator"]))
+    found, device = inspect_run(prepared), select_training_device(str(prepared.settings.trainer.accelerator))
     with preserve_model(prepared.model):
         module = build_module(prepared, prepared.model)
         if device.type == "cuda":

@@ -60,7 +60,14 @@ def rates(folder: RunDirectory) -> list[float]:
 
 def test_the_rate_changes_once_per_optimizer_step_and_ends_at_the_end_however_steps_are_cut(tmp_path: Path) -> None:
     # Given three passes that end in a smaller step, each step cut into one or into many micro-batches
-    given = ["batch_size=6", "max_epochs=3", "lr=0.1", "scheduler=linear", "scheduler.warmup=2", "scheduler.floor=0.1"]
+    given = [
+        "batch_size=6",
+        "max_epochs=3",
+        "lr=0.1",
+        "scheduler=linear",
+        "scheduler.warmup=2",
+        "scheduler.min_lr_ratio=0.1",
+    ]
     one, whole = ran(tmp_path, *given, "micro_tokens=4096")
     many, parts = ran(tmp_path, *given, "micro_tokens=40")
 

@@ -10,7 +10,8 @@ from omegaconf.errors import OmegaConfBaseException
 from tunelab.cli.launch import CONF
 from tunelab.config.overrides import complete_overrides, error_reason, override_faults
 from tunelab.config.resume import resume_config
-from tunelab.config.schema import RunConfig, validate_config
+from tunelab.config.schema import RunConfig
+from tunelab.config.validate import validate_config
 from tunelab.errors import ConfigError
 
 

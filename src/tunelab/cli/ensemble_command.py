@@ -91,7 +91,7 @@ def build_ensemble(
 
     if method in ("soup", "greedy_soup"):
         return make_soup(members, greedy=method == "greedy_soup")
-    task = str(read_run_config(members[0].folder).data["task"])
+    task = read_run_config(members[0].folder).data.task
     if task == "preference":
         raise ConfigError("runs with data=preference can be combined by their weights only; take --method soup")
     combination = "soft" if method == "snapshot" else method

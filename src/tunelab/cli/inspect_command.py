@@ -56,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
     path = arguments.output or Path("outputs", "inspect", f"{settings.name}.html")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_text(path, inspection_page(f"{settings.data['task']} with {settings.model['path']}", inspection))
+        write_text(path, inspection_page(f"{settings.data.task} with {settings.model.path}", inspection))
     except OSError as fault:
         raise ConfigError(f"--output {path} cannot be written: {fault.strerror or fault}") from fault
     console.show_paths({"page": path})

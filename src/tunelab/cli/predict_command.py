@@ -52,7 +52,7 @@ def run(arguments: Any) -> int:
         console.say(trained.note)
     settings = trained.settings
     header = arguments.header.split(",") if arguments.header else None
-    encoding, quoting = str(settings.data["encoding"]), str(settings.data["quoting"])
+    encoding, quoting = settings.data.encoding, settings.data.quoting
     records = read_records(arguments.input, encoding=encoding, quoting=quoting, header=header)
     refuse_reserved_columns(records.columns())
     longest = getattr(trained.task, "max_new_tokens", None)

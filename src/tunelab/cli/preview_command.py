@@ -62,9 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_text(
             path,
-            render_data_page(
-                f"{settings.data['task']} data for {settings.model['path']}", report, records, arguments.split
-            ),
+            render_data_page(f"{settings.data.task} data for {settings.model.path}", report, records, arguments.split),
         )
     except OSError as fault:
         raise ConfigError(f"--output {path} cannot be written: {fault.strerror or fault}") from fault

@@ -12,7 +12,7 @@ from pathlib import Path
 from omegaconf import OmegaConf
 
 from tunelab.cli.launch import exit_on_signal, exit_with_error, exit_with_os_error
-from tunelab.config.schema import validate_config
+from tunelab.config.validate import validate_config
 from tunelab.errors import TuneLabError
 from tunelab.runs.reproduction import training_stages
 from tunelab.training.callbacks.checkpointing import StopAtStep

@@ -1,207 +1,202 @@
-"""Faults between settings: blocks that contradict each other, and arguments that a class refuses.  Nothing is
-loaded.
+"""Faults between settings: blocks and keys that contradict each other.  Pure; nothing is loaded.
+
+Each function returns its faults, each with a way out.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import fields
-from difflib import get_close_matches
-from inspect import signature
+from collections.abc import Mapping
 from math import isfinite
-from typing import Any
 
-import torch
-from torch.nn import Parameter
+from tunelab.config.blocks import Block, missing_fault, yaml_text
+from tunelab.config.schema import (
+    SOURCE_NAME,
+    TRAIN_FILE,
+    CausalDataConfig,
+    ClassificationDataConfig,
+    CrossValidationConfig,
+    DataConfig,
+    MixSourceConfig,
+    ModelConfig,
+    PreferenceDataConfig,
+    PretrainedModelConfig,
+    RegressionDataConfig,
+    RegularizationConfig,
+    RunConfig,
+    ScratchModelConfig,
+    TargetConfig,
+    source_name_from_file,
+)
 
-from tunelab.config import instantiate
-from tunelab.config.regularization_config import RegularizationConfig
-from tunelab.errors import first_line
-from tunelab.models.mup import ADAM_LIKE, has_decoupled_decay
-
-ConfigBlock = Mapping[str, Any]
+ADAM_LIKE = ("Adam", "AdamW", "NAdam", "Adamax", "RMSprop", "Lion")  # no step of theirs grows with the gradient
 
 
-def model_faults(values: Mapping[str, Any]) -> list[str]:
-    """Every fault of `values["model"]`, with what the other blocks ask of it."""
-    model = values.get("model", {})
-    if model.get("kind") == "scratch":
-        faults = scratch_size_faults(model)
-        return faults + (mup_faults(values) if model.get("mup") else [])
-    return layer_choice_faults(model, values.get("adapter", {}))
-
-
-def scratch_size_faults(model: ConfigBlock) -> list[str]:
-    """Sizes of `model=scratch` that make no network."""
-    if empty := [name for name, value in model.items() if value is None and name not in ("mlp", "initial_std")]:
-        return [
-            f"model.{name}=null: a network of your own needs a value; see conf/model/scratch.yaml" for name in empty
-        ]
-    wanted = {
-        name: model.get(name) for name in ("depth", "width", "heads", "context", "mlp", "base_width", "base_head")
-    }
-    wanted = {name: value for name, value in wanted.items() if value is not None}
-    faults = [
-        f"model.{name}={value} must be a whole number of at least 1"
-        for name, value in wanted.items()
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1
+def cross_faults(run: RunConfig) -> list[str]:
+    """Every fault between the settings of a run."""
+    return [
+        *mixture_faults(run.data),
+        *model_faults(run),
+        *optimizer_faults(run),
+        *fold_faults(run.cv, is_trial=run.trial.id is not None),
+        *regularization_faults(run),
+        *finder_faults(run),
+        *kind_faults("adapter", run.adapter.kind, run.adapter),
+        *kind_faults("logger", run.logger.kind, run.logger),
     ]
-    if faults:
-        return faults
-    width, heads = int(model["width"]), int(model["heads"])
-    if width % (2 * heads):
-        near = 2 * heads * max(1, round(width / (2 * heads)))
-        faults.append(
-            f"model.width={width} must be a multiple of twice model.heads={heads} (each head rotates pairs of units); "
-            f"try model.width={near}"
-        )
-    return faults
 
 
-def mup_faults(values: Mapping[str, Any]) -> list[str]:
+def kind_faults(name: str, kind: str, block: Block) -> list[str]:
+    """Keys of a block that another kind of it has."""
+    return [
+        f"{name}.{key} means nothing with {name}.kind={kind}; leave it out, or take another {name}=NAME"
+        for key in block.inapplicable_keys()
+    ]
+
+
+def model_faults(run: RunConfig) -> list[str]:
+    """Faults of the block `model`, and between it and other blocks."""
+    if isinstance(run.model, ScratchModelConfig):
+        return scratch_size_faults(run.model) + (mup_faults(run, run.model) if run.model.mup else [])
+    return layer_choice_faults(run.model, run.adapter.kind)
+
+
+def scratch_size_faults(model: ScratchModelConfig) -> list[str]:
+    """Sizes of `model=scratch` that make no network."""
+    if not model.heads or model.width % (2 * model.heads) == 0:
+        return []
+    near = 2 * model.heads * max(1, round(model.width / (2 * model.heads)))
+    return [
+        f"model.width={model.width} must be a multiple of twice model.heads={model.heads} (each head rotates pairs of "
+        f"units); try model.width={near}"
+    ]
+
+
+def mup_faults(run: RunConfig, model: ScratchModelConfig) -> list[str]:
     """What `model.mup=true` cannot go with."""
-    kind, task = values.get("adapter", {}).get("kind"), values.get("data", {}).get("task")
-    optimizer = str(values.get("optimizer", {}).get("_target_"))
-    norm = values["model"].get("normalisation")
     faults = []
-    if norm != "rmsnorm":
+    if model.normalisation != "rmsnorm":
         faults.append(
-            f"model.mup=true with model.normalisation={norm}: the architecture with the multipliers that muP needs "
-            "(Granite) has rmsnorm only; take model.normalisation=rmsnorm"
+            f"model.mup=true with model.normalisation={model.normalisation}: the architecture with the multipliers "
+            "that muP needs (Granite) has rmsnorm only; take model.normalisation=rmsnorm"
         )
-    if task not in ("instruction", "preference"):
+    if not isinstance(run.data, CausalDataConfig):
         faults.append(
-            f"model.mup=true with data.task={task}: the architecture with the multipliers that muP needs has no head "
-            "for labels; take model.mup=false"
+            f"model.mup=true with data.task={run.data.task}: the architecture with the multipliers that muP needs has "
+            "no head for labels; take model.mup=false"
         )
-    if kind != "full":
+    if run.adapter.kind != "full":
         faults.append(
-            f"model.mup=true with adapter.kind={kind}: the rules are for a network that learns as a whole; "
+            f"model.mup=true with adapter.kind={run.adapter.kind}: the rules are for a network that learns as a whole; "
             "take adapter=full"
         )
-    if optimizer.rpartition(".")[2] not in ADAM_LIKE:
+    decay = run.regularization.weight_decay
+    if run.optimizer.name not in ADAM_LIKE:
         faults.append(
-            f"model.mup=true with {optimizer}: how a rate follows the width depends on the optimizer, and the rule "
-            f"here is that of {', '.join(ADAM_LIKE)}; take optimizer=adamw"
+            f"model.mup=true with {run.optimizer.target}: how a rate follows the width depends on the optimizer, and "
+            f"the rule here is that of {', '.join(ADAM_LIKE)}; take optimizer=adamw"
         )
-    elif (decay := values.get("regularization", {}).get("weight_decay")) and not has_decoupled_decay(
-        values["optimizer"]
-    ):
+    elif decay and not has_decoupled_decay(run.optimizer):
         faults.append(
-            f"model.mup=true with {optimizer} and regularization.weight_decay={decay}: this decay is a part of the "
-            "gradient, and outweighs it the more the wider the model; take optimizer=adamw, or "
+            f"model.mup=true with {run.optimizer.target} and regularization.weight_decay={decay}: this decay is a part "
+            "of the gradient, and outweighs it the more the wider the model; take optimizer=adamw, or "
             "regularization.weight_decay=0"
         )
     return faults
 
 
-def layer_choice_faults(model: ConfigBlock, adapter: ConfigBlock) -> list[str]:
-    """Wishes about the layers of a pretrained model that contradict each other."""
-    depth, keep, fresh = model.get("depth"), model.get("keep"), model.get("reinit_top") or 0
-    faults = [
-        f"model.{name}={value} must be a whole number of layers"
-        for name, value in (("depth", depth), ("reinit_top", fresh))
-        if isinstance(value, float) and not value.is_integer()
-    ]
-    if keep is not None and depth is None:
-        faults.append(f"model.keep={keep} says which layers stay, but not how many; give model.depth=N")
-    if isinstance(depth, int) and isinstance(fresh, int) and fresh > depth:
-        faults.append(f"model.reinit_top={fresh} is more than the model.depth={depth} layers that stay")
-    if adapter.get("kind") == "qlora" and (depth is not None or fresh):
-        name = "model.depth" if depth is not None else "model.reinit_top"
+def has_decoupled_decay(optimizer: TargetConfig) -> bool:
+    """Whether the weight decay of such an optimizer is a step of its own, not a part of the gradient."""
+    return optimizer.name in ("AdamW", "Lion") or bool(optimizer.arguments.get("decoupled_weight_decay"))
+
+
+def layer_choice_faults(model: ModelConfig, adapter: str) -> list[str]:
+    """Choices of layers of a pretrained model that contradict each other."""
+    if not isinstance(model, PretrainedModelConfig):
+        return []
+    faults = []
+    if model.keep is not None and model.depth is None:
+        faults.append(f"model.keep={model.keep} says which layers stay, but not how many; give model.depth=N")
+    if model.depth is not None and model.reinit_top > model.depth > 0:
+        faults.append(
+            f"model.reinit_top={model.reinit_top} is more than the model.depth={model.depth} layers that stay"
+        )
+    if adapter == "qlora" and (model.depth is not None or model.reinit_top):
+        name = "model.depth" if model.depth is not None else "model.reinit_top"
         faults.append(f"{name} with adapter=qlora: weights packed in 4 bit stay where they are; take adapter=lora")
     return faults
 
 
-def optimizer_faults(values: Mapping[str, Any]) -> list[str]:
-    """Faults of the blocks `optimizer` and `scheduler`, all of them.
-
-    Args:
-        values: Settings as plain values, by name of block.
-    """
-    optimizer, scheduler = values.get("optimizer", {}), values.get("scheduler", {})
-    kind = str(optimizer.get("_target_", "")).rpartition(".")[2]
+def optimizer_faults(run: RunConfig) -> list[str]:
+    """Faults of the blocks `optimizer` and `scheduler`."""
+    own = run.optimizer.arguments
     faults = (
-        betas_faults(optimizer)
-        + overridden_argument_faults(values)
-        + schedule_faults(scheduler)
-        + schedule_length_faults(scheduler)
+        betas_faults(run.optimizer)
+        + overridden_argument_faults(run)
+        + schedule_faults(run.scheduler)
+        + schedule_length_faults(run.scheduler)
     )
-    faults += whole_number_faults("optimizer", optimizer, ("ns_steps", "max_iter", "history_size"))
-    if kind == "SGD" and optimizer.get("nesterov") and not optimizer.get("momentum"):
+    if run.optimizer.name == "SGD" and own.get("nesterov") and not own.get("momentum"):
         faults.append(
             "optimizer.nesterov=true looks ahead along a momentum, and optimizer.momentum is 0; set one of them"
         )
-    if kind == "LBFGS":
-        faults += line_search_faults(values)
-    return faults
+    return faults + (line_search_faults(run) if run.optimizer.name == "LBFGS" else [])
 
 
-def overridden_argument_faults(values: Mapping[str, Any]) -> list[str]:
+def overridden_argument_faults(run: RunConfig) -> list[str]:
     """Settings of the optimizer's own that its parameter groups would overrule, at times or always."""
-    optimizer, lr, faults = values.get("optimizer", {}), values.get("lr"), []
-    if (own := optimizer.get("weight_decay")) is not None:
+    own, faults = run.optimizer.arguments, []
+    if (decay := own.get("weight_decay")) is not None:
         faults.append(
-            f"optimizer.weight_decay={own} would change nothing: matrices decay by regularization.weight_decay, and "
-            f"vectors not at all; set regularization.weight_decay={own}"
+            f"optimizer.weight_decay={decay} would change nothing: matrices decay by regularization.weight_decay, and "
+            f"vectors not at all; set regularization.weight_decay={decay}"
         )
-    if lr is not None and isinstance(own := optimizer.get("lr"), int | float) and own != lr:
+    if isinstance(lr := own.get("lr"), int | float) and lr != run.lr:
         faults.append(
-            f"optimizer.lr={own} beside lr={lr}: rates by layer, records and searches go by lr alone; set lr={own}"
+            f"optimizer.lr={lr} beside lr={run.lr}: rates by layer, records and searches go by lr alone; set lr={lr}"
         )
     return faults
 
 
-def whole_number_faults(block: str, values: Mapping[str, Any], names: Iterable[str]) -> list[str]:
-    """Counts that are no whole numbers."""
-    return [
-        f"{block}.{name}={value} counts, so it must be a whole number"
-        for name in names
-        if isinstance(value := values.get(name), float) and not value.is_integer()
-    ]
-
-
-def schedule_faults(scheduler: Mapping[str, Any]) -> list[str]:
+def schedule_faults(scheduler: TargetConfig) -> list[str]:
     """What is wrong with a schedule beyond the range of each number."""
-    faults = whole_number_faults("scheduler", scheduler, ("cycles", "patience", "cooldown"))
-    if str(scheduler.get("_target_", "")).endswith(".exponential") and scheduler.get("floor") == 0:
-        faults.append(
-            "scheduler.floor=0: a rate that loses the same share at every step never gets to 0; set "
-            "scheduler.floor=0.001, or take scheduler=linear"
-        )
-    return faults
+    if scheduler.name == "exponential" and scheduler.arguments.get("min_lr_ratio") == 0:
+        return [
+            "scheduler.min_lr_ratio=0: a rate that loses the same share at every step never gets to 0; set "
+            "scheduler.min_lr_ratio=0.001, or take scheduler=linear"
+        ]
+    return []
 
 
-def betas_faults(optimizer: Mapping[str, Any]) -> list[str]:
+def betas_faults(optimizer: TargetConfig) -> list[str]:
     """What is wrong with `betas`: shares of memory, each from 0 up to, but not, 1."""
-    betas = optimizer.get("betas")
+    betas = optimizer.arguments.get("betas")
     if betas is None:
         return []
-    numbers = isinstance(betas, list) and all(isinstance(b, int | float) and not isinstance(b, bool) for b in betas)
-    if not numbers or len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
+    entries = betas if isinstance(betas, list) else []
+    numbers = [beta for beta in entries if isinstance(beta, int | float) and not isinstance(beta, bool)]
+    if len(entries) != 2 or len(numbers) != 2 or not all(0 <= beta < 1 for beta in numbers):
         return [f"optimizer.betas={betas} must be two numbers, each at least 0 and below 1, such as [0.9, 0.999]"]
-    if str(optimizer.get("_target_", "")).endswith("ScheduleFreeAdamW") and betas[0] == 0:
+    if optimizer.name == "ScheduleFreeAdamW" and numbers[0] == 0:
         return ["optimizer.betas: the first is the average's share in schedule_free_adamw; it must be above 0"]
     return []
 
 
-def schedule_length_faults(scheduler: Mapping[str, Any]) -> list[str]:
+def schedule_length_faults(scheduler: TargetConfig) -> list[str]:
     """What is wrong with lengths given as a share of the run below 1, and as steps from 1 on."""
     return [
         f"scheduler.{name}={length} is neither a share of the run (below 1) nor a number of steps (a whole number)"
         for name in ("warmup", "decay", "every", "timescale")
-        if isinstance(length := scheduler.get(name), float) and isfinite(length) and length > 1 and length % 1
+        if isinstance(length := scheduler.arguments.get(name), float) and isfinite(length) and length > 1 and length % 1
     ]
 
 
-def line_search_faults(values: Mapping[str, Any]) -> list[str]:
+def line_search_faults(run: RunConfig) -> list[str]:
     """What L-BFGS cannot do: its line search compares the loss with the gradient, and has one rate."""
     faults = []
-    if clip := values.get("trainer", {}).get("gradient_clip_val"):
+    if clip := run.trainer.gradient_clip_val:
         faults.append(
             f"trainer.gradient_clip_val={clip}: a clipped gradient no longer fits the loss, and the line search of "
             "optimizer=lbfgs compares the two; set trainer.gradient_clip_val=0"
         )
-    adapter = values.get("adapter", {})
-    if adapter.get("layer_decay", 1) != 1 or adapter.get("head_lr") is not None or values.get("model", {}).get("mup"):
+    if run.adapter.layer_decay != 1 or run.adapter.head_lr is not None or run.model.has_mup:
         faults.append(
             "optimizer=lbfgs has one rate for all parameters; leave adapter.layer_decay at 1, adapter.head_lr at null "
             "and model.mup at false"
@@ -209,96 +204,110 @@ def line_search_faults(values: Mapping[str, Any]) -> list[str]:
     return faults
 
 
-def optimizer_argument_faults(block: Mapping[str, Any]) -> list[str]:
-    """What an optimizer's class says against its settings.
-
-    Args:
-        block: Of the optimizer, without faults as `build.faults_of` tells them.
-    """
-    target = str(block["_target_"])
-    if instantiate.missing_package(target):
-        return []
-    matrix, vector = Parameter(torch.zeros(2, 2)), Parameter(torch.zeros(2))
-    given = {"hidden": [matrix]} if "hidden" in signature(instantiate.import_target(target)).parameters else {}
-    try:
-        instantiate.make_factory(block, **given)([{"params": [one], "weight_decay": 0.0} for one in (matrix, vector)])
-    except (TypeError, ValueError) as fault:
-        return [f"optimizer: {first_line(fault)}; see the comments in its file under conf/optimizer/"]
-    return []
-
-
-UNSUPPORTED_METHODS = {  # task and method: why, and what to do
-    ("regression", "label_smoothing"): "numbers have no labels to smooth; take regularization=dropout",
-    ("preference", "label_smoothing"): "a pair has no labels; data.label_smoothing is its counterpart",
-    ("preference", "rdrop"): "a pair has two probabilities, not a distribution to compare; take regularization=dropout",
+UNSUPPORTED_METHODS: Mapping[tuple[type[DataConfig], str], str] = {  # task and method: why, and what to do
+    (RegressionDataConfig, "label_smoothing"): "numbers have no labels to smooth; take regularization=dropout",
+    (PreferenceDataConfig, "label_smoothing"): "a pair has no labels; data.label_smoothing is its counterpart",
+    (
+        PreferenceDataConfig,
+        "rdrop",
+    ): "a pair has two probabilities, not a distribution to compare; take regularization=dropout",
 }
 
 
-def regularization_faults(values: Mapping[str, Any]) -> list[str]:
-    """Faults of the block `regularization`, all of them; out-of-range values are told elsewhere.
-
-    Args:
-        values: Settings as plain values, by name of block.
-    """
-    block = values.get("regularization", {})
-    known = [entry.name for entry in fields(RegularizationConfig)]
-    faults = []
-    for name in (str(name) for name in block if name not in known):
-        near = get_close_matches(name, known, 1)
-        hint = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(known)}"
-        faults.append(f"regularization.{name} is no setting; {hint}")
-    try:
-        wanted = RegularizationConfig.of(block)
-    except (TypeError, ValueError):
-        return faults  # told as no number
-    data = values.get("data", {})
+def regularization_faults(run: RunConfig) -> list[str]:
+    """Faults between the block `regularization` and the task, and among its own keys."""
+    wanted, faults = run.regularization, []
     for (task, name), reason in UNSUPPORTED_METHODS.items():
-        if data.get("task") == task and getattr(wanted, name):
-            faults.append(f"regularization.{name}={getattr(wanted, name):g} with data.task={task}: {reason}")
-    if data.get("task") == "classification" and wanted.label_smoothing and data.get("label_smoothing"):
+        if isinstance(run.data, task) and (value := getattr(wanted, name)):
+            faults.append(f"regularization.{name}={value:g} with data.task={run.data.task}: {reason}")
+    if isinstance(run.data, ClassificationDataConfig) and wanted.label_smoothing and run.data.label_smoothing:
         faults.append(
             f"regularization.label_smoothing={wanted.label_smoothing:g} and data.label_smoothing="
-            f"{data['label_smoothing']} are the same thing; set one of them to 0"
+            f"{run.data.label_smoothing} are the same thing; set one of them to 0"
         )
     if wanted.ema and wanted.swa_start < 1:
         faults.append(
             f"regularization.ema={wanted.ema:g} and regularization.swa_start={wanted.swa_start:g} are two averages of "
             "the same weights, and one is exported; set ema=0 or swa_start=1"
         )
-    return faults + mixout_faults(wanted, values)
+    return faults + (mixout_faults(wanted, run.model, run.adapter.kind) if wanted.mixout else [])
 
 
-def mixout_faults(wanted: RegularizationConfig, values: Mapping[str, Any]) -> list[str]:
+def mixout_faults(wanted: RegularizationConfig, model: ModelConfig, adapter: str) -> list[str]:
     """What mixout cannot go with: it needs pretrained weights, and layers that read their weights as they are."""
-    if not wanted.mixout:
-        return []
-    model, kind = values.get("model", {}), values.get("adapter", {}).get("kind")
     faults = []
-    if model.get("kind") == "scratch" or model.get("weights") == "random":
+    if not isinstance(model, PretrainedModelConfig) or model.weights == "random":
         faults.append(
             f"regularization.mixout={wanted.mixout:g} falls back to pretrained weights, and this model starts from "
             "random ones; take regularization=dropout"
         )
-    if kind in ("head", "layernorm", "prompt"):
+    if adapter in ("head", "layernorm", "prompt"):
         faults.append(
-            f"regularization.mixout={wanted.mixout:g} with adapter.kind={kind}: no pretrained matrix of a linear layer "
-            "learns; take adapter=full or adapter=lora"
+            f"regularization.mixout={wanted.mixout:g} with adapter.kind={adapter}: no pretrained matrix of a linear "
+            "layer learns; take adapter=full or adapter=lora"
         )
     return faults
 
 
-def finder_faults(values: Mapping[str, Any]) -> list[str]:
-    """What is wrong with looking for a value here.
-
-    Args:
-        values: The settings by their top-level names.
-    """
-    wanted = values.get("find")
-    if wanted is None:
+def finder_faults(run: RunConfig) -> list[str]:
+    """What is wrong with looking for a value here."""
+    if run.find is None:
         return []
     faults = []
-    if values.get("resume") is not None:
-        faults.append(f"find={wanted} looks at a run before it starts, so it cannot go with resume; leave one out")
-    if values.get("trial", {}).get("id") is not None:
-        faults.append(f"find={wanted} trains nothing that a search could compare; leave out -m or find")
+    if run.resume is not None:
+        faults.append(f"find={run.find} looks at a run before it starts, so it cannot go with resume; leave one out")
+    if run.trial.id is not None:
+        faults.append(f"find={run.find} trains nothing that a search could compare; leave out -m or find")
+    return faults
+
+
+def fold_faults(cv: CrossValidationConfig, *, is_trial: bool) -> list[str]:
+    """What is wrong with the block `cv`, beyond the range of each number."""
+    if cv.folds is None:
+        alone = [f"cv.{name}={value}" for name, value in (("fold", cv.fold), ("group", cv.group)) if value is not None]
+        return [f"{' and '.join(alone)} without cv.folds: there are no folds; set cv.folds=5"] if alone else []
+    faults = []
+    if cv.fold is not None and cv.fold >= cv.folds:
+        faults.append(
+            f"cv.fold={cv.fold} of cv.folds={cv.folds}: folds count from 0, so the last one is {cv.folds - 1}"
+        )
+    if is_trial:
+        faults.append(
+            "cv.folds inside a search (-m): a trial is one training with one score; search first, then give the best "
+            "settings a run with cv.folds"
+        )
+    return faults
+
+
+def mixture_faults(data: DataConfig) -> list[str]:
+    """Everything that is wrong with `data.train` and `data.mix`."""
+    if data.mix is None:
+        return [] if data.train is not None else [missing_fault("data.train", TRAIN_FILE)]
+    faults = []
+    named = {name: file for name in ("train", "validation", "test") if (file := getattr(data, name)) is not None}
+    if named:
+        files = ", ".join(f"data.{name}={file}" for name, file in named.items())
+        nulls = " ".join(f"data.{name}=null" for name in named)
+        faults.append(f"data.mix is set and so is {files}; each source of a mix names its own files: set {nulls}")
+    if not isinstance(data.mix, Mapping | list) or not data.mix:
+        shapes = "[a.jsonl,b.jsonl] or {a: {train: a.jsonl}}"
+        return [*faults, f"data.mix={yaml_text(data.mix)} names no sources; give {shapes}"]
+    if isinstance(data.mix, list):
+        if odd := [file for file in data.mix if not isinstance(file, str)]:
+            advice = "a list holds files; sources with keys need names: {a: {...}}"
+            return [*faults, f"data.mix={yaml_text(odd)}: {advice}"]
+        names = [source_name_from_file(str(file)) for file in data.mix]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            faults.append(
+                f"data.mix names {' and '.join(twice)} twice; name sources yourself: {{one: FILE, other: FILE}}"
+            )
+        return faults
+    for name, entry in data.mix.items():
+        if not SOURCE_NAME.fullmatch(name):
+            faults.append(f"data.mix.{name}: a name becomes part of val/NAME/loss; use letters, digits, - and _")
+        if isinstance(entry, Mapping):
+            MixSourceConfig.parse(entry, f"data.mix.{name}", faults)
+        elif not isinstance(entry, str):
+            given = yaml_text(entry)
+            faults.append(f"data.mix.{name}={given} is no source; give a file, or {{train: FILE, weight: 1.0}}")
     return faults

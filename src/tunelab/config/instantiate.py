@@ -1,16 +1,19 @@
-"""Python objects from `_target_` names in a config; nothing outside the allow-list is ever called.
+"""Python objects from the `_target_` names of a config; nothing outside the allow-list is ever called.
 
 A config may come from a run directory somebody else made, so free import paths would let it run anything.
 """
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from difflib import get_close_matches
 from functools import partial
 from importlib.util import find_spec
 from typing import Any
 
 from hydra.utils import get_method
 
+from tunelab.config import plugins
+from tunelab.config.schema import TargetConfig
 from tunelab.errors import ConfigError, first_line
 
 ALLOWED_TARGETS = (
@@ -22,15 +25,18 @@ ALLOWED_TARGETS = (
     "bitsandbytes.optim.",
 )
 OPTIONAL_PACKAGES = {"bitsandbytes"}  # packages that need not be there until a run trains with them
-RESERVED_KEYS = {"_target_"}  # keys of a block that are not arguments
 RUNTIME_ARGUMENTS = {"params", "step", "total", "hidden"}  # arguments that the code hands over, never the config
+
+
+def allowed_prefixes() -> tuple[str, ...]:
+    """What the dotted name of a target may begin with."""
+    return (*ALLOWED_TARGETS, *(f"{package}." for package in plugins.plugin_packages()))
 
 
 def is_allowed_target(target: str) -> bool:
     """Whether a target lies under an allowed name and is written as plain dotted words."""
-    return target.startswith(ALLOWED_TARGETS) and all(
-        part.isidentifier() and not part.startswith("_") for part in target.split(".")
-    )
+    plain_words = all(part.isidentifier() and not part.startswith("_") for part in target.split("."))
+    return plain_words and target.startswith(allowed_prefixes())
 
 
 def import_target(target: str) -> Callable[..., Any]:
@@ -40,21 +46,24 @@ def import_target(target: str) -> Callable[..., Any]:
         ConfigError: If the name is not allowed or names nothing that can be called.
     """
     if not is_allowed_target(target):
-        raise ConfigError(f"_target_ '{target}' is not allowed; targets must lie under {', '.join(ALLOWED_TARGETS)}")
+        raise ConfigError(
+            f"_target_ '{target}' is not allowed; targets must lie under {', '.join(allowed_prefixes())}. A package of "
+            f"your own is named on the command line: plugins=[{target.partition('.')[0]}]"
+        )
     if package := missing_package(target):
         raise ConfigError(
             f"_target_ '{target}' needs the package {package}, which is not installed; pip install {package}"
         )
     try:
-        found: Callable[..., Any] = get_method(target)
+        imported: Callable[..., Any] = get_method(target)
     except Exception as fault:
         raise ConfigError(f"_target_ '{target}' does not exist ({first_line(fault)})") from fault
-    home = getattr(found, "__module__", "") or ""
-    if not f"{home}.".startswith(ALLOWED_TARGETS):  # a name such as torch.optim.adamw.torch.load only passes through
+    home = getattr(imported, "__module__", "") or ""
+    if not f"{home}.".startswith(allowed_prefixes()):  # torch.optim.adamw.torch.load only passes through
         raise ConfigError(
-            f"_target_ '{target}' only borrows its name: it is {home}.{getattr(found, '__name__', found)}"
+            f"_target_ '{target}' only borrows its name: it is {home}.{getattr(imported, '__name__', imported)}"
         )
-    return found
+    return imported
 
 
 def missing_package(target: str) -> str | None:
@@ -63,17 +72,19 @@ def missing_package(target: str) -> str | None:
     return home if home in OPTIONAL_PACKAGES and find_spec(home) is None else None
 
 
-def target_faults(block: Mapping[str, Any], where: str) -> list[str]:
-    """What is wrong with a block that names a `_target_`: unknown target, unknown, misspelt or empty arguments.
+def target_faults(config: TargetConfig, where: str) -> list[str]:
+    """What is wrong with a target: unknown, or with unknown, misspelt or empty arguments.
 
     A target in a package that is not installed is none: a trained run is read where its optimizer is not needed.
-    """
-    from difflib import get_close_matches
 
-    if missing_package(str(block["_target_"])):
+    Args:
+        config: The target and its arguments.
+        where: The block it stands in, for the messages.
+    """
+    if missing_package(config.target):
         return []
     try:
-        target = import_target(str(block["_target_"]))
+        target = import_target(config.target)
     except ConfigError as fault:
         return [f"{where}: {fault}"]
     parameters = inspect.signature(target).parameters
@@ -81,19 +92,39 @@ def target_faults(block: Mapping[str, Any], where: str) -> list[str]:
         return []
     faults = []
     settable = parameters.keys() - RUNTIME_ARGUMENTS
-    for name in block.keys() - RESERVED_KEYS - settable:
+    for name in config.arguments.keys() - settable:
         near = get_close_matches(name, settable, 1)
         hint = f"did you mean '{near[0]}'?" if near else f"it takes {', '.join(sorted(settable))}"
-        reason = "is filled in by the run" if name in RUNTIME_ARGUMENTS else f"is unknown to {block['_target_']}"
+        reason = "is filled in by the run" if name in RUNTIME_ARGUMENTS else f"is unknown to {config.target}"
         faults.append(f"{where}.{name} {reason}; {hint}")
-    for name in sorted(block.keys() & settable):
-        if block[name] is None and (usual := parameters[name].default) is not None:
+    for name in sorted(config.arguments.keys() & settable):
+        if config.arguments[name] is None and (usual := parameters[name].default) is not None:
             named = "" if usual is inspect.Parameter.empty else f", such as {usual}"
             faults.append(f"{where}.{name}=null: it needs a value{named}")
     return faults
 
 
-def make_factory(block: Mapping[str, Any], **given: Any) -> Callable[..., Any]:
-    """The target of a block with its settings filled in, to be called with what only the run knows."""
-    settings = {name: value for name, value in block.items() if name not in RESERVED_KEYS}
-    return partial(import_target(str(block["_target_"])), **settings, **given)
+def optimizer_argument_faults(config: TargetConfig) -> list[str]:
+    """What the class of an optimizer says against its arguments, once it is called with them.
+
+    Args:
+        config: One in which `target_faults` finds nothing.
+    """
+    import torch  # reading a trained run gets by without
+    from torch.nn import Parameter
+
+    if missing_package(config.target):
+        return []
+    matrix, vector = Parameter(torch.zeros(2, 2)), Parameter(torch.zeros(2))
+    takes_hidden = "hidden" in inspect.signature(import_target(config.target)).parameters
+    make = make_factory(config, **({"hidden": [matrix]} if takes_hidden else {}))
+    try:
+        make([{"params": [one], "weight_decay": 0.0} for one in (matrix, vector)])
+    except (TypeError, ValueError) as fault:
+        return [f"optimizer: {first_line(fault)}; see the comments in its file under conf/optimizer/"]
+    return []
+
+
+def make_factory(config: TargetConfig, **runtime: Any) -> Callable[..., Any]:
+    """The target with its arguments filled in, to be called with what only the run knows."""
+    return partial(import_target(config.target), **config.arguments, **runtime)

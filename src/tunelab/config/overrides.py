@@ -13,6 +13,8 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from tunelab.config.plugins import allow_plugins
+from tunelab.config.renames import rename_overrides
 from tunelab.config.resume import find_config_file
 from tunelab.errors import ConfigError
 
@@ -25,11 +27,13 @@ def complete_overrides(arguments: Sequence[str]) -> list[str]:
     `model.path=X` alone means `model=pretrained model.path=X`: the settings of the built-in model (its size class)
     do not fit another one.  `experiment=STUDY/best` is a file that a search left.  `cv.folds=5` has a folder named
     after the words themselves, so that the same command goes on there.  `resume=DIR` goes on in that very folder, with
-    its own settings.  `-m` comes first: argparse does not take words on both sides of a flag.
+    its own settings.  `plugins=[PACKAGE]` is taken out: it holds for this process.  `-m` comes first: argparse does not
+    take words on both sides of a flag.
 
     Raises:
         ConfigError: If there is no run to go on with.
     """
+    arguments = rename_overrides(allow_plugins(arguments))
     many = [argument for argument in arguments if argument in ("-m", "--multirun")]
     found = [argument for argument in arguments if argument not in many]
     keys = {override_key(argument) for argument in found if "=" in argument}
@@ -90,7 +94,7 @@ def override_faults(arguments: Sequence[str], conf: Path) -> list[str]:
     faults, good = separate_faulty(overrides, conf)
     if not faults:
         return []
-    from tunelab.config.schema import validate_config  # it looks at the targets, which takes torch
+    from tunelab.config.validate import validate_config  # it looks at the targets, which takes torch
 
     with initialize_config_dir(str(conf), version_base="1.3"):
         try:

@@ -7,6 +7,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 from yaml import YAMLError
 
+from tunelab.config.renames import rename_old_names
 from tunelab.errors import ConfigError
 
 CHANGEABLE_KEYS = (
@@ -57,6 +58,7 @@ def resume_config(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
         raise ConfigError(f"{stored} cannot be read: {error_on_one_line(fault)}; {DAMAGED_CONFIG_HINT}") from fault
     if not isinstance(found, DictConfig) or "data" not in found:
         raise ConfigError(f"{stored} holds no settings of a run; {DAMAGED_CONFIG_HINT}")
+    found = rename_old_names(found)
     faults = []
     for override in overrides:
         key = override.lstrip("+~").partition("=")[0]

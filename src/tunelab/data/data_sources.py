@@ -4,8 +4,9 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
+from tunelab.config.schema import DataConfig, SplitConfig
 from tunelab.data.columns import missing_column_faults
 from tunelab.data.examples import Example
 from tunelab.data.folds import FoldSpec, assign_folds, number_groups
@@ -14,7 +15,7 @@ from tunelab.data.lazy_sequences import MappedView, concatenate, select_items
 from tunelab.data.memory_map import ScratchDir
 from tunelab.data.mixture import SourceConfig, list_sources
 from tunelab.data.protocols import EncodingTask, Record, RecordTask
-from tunelab.data.readers import DEFAULT_IN_MEMORY_MB, Records, read_records, short_name
+from tunelab.data.readers import Records, read_records, short_name
 from tunelab.data.splits import (
     TEST,
     Duplicate,
@@ -92,33 +93,35 @@ def read_source(source: SourceConfig, task: RecordTask, *, seed: int) -> SourceS
     Raises:
         DataError: Naming every column that is not there, else every unusable record (up to ten).
     """
-    settings, part = source.settings, SourceSplits(source)
+    data, part = source.data, SourceSplits(source)
+    files = {"train": data.train, "validation": data.validation, "test": data.test}
     for name in SPLITS:
-        if file := settings.get(name):
+        if file := files[name]:
             records = read_records(
-                str(file),
-                encoding=str(settings["encoding"]),
-                on_bad=str(settings["on_bad"]),
-                quoting=str(settings["quoting"]),
-                header=settings.get("header"),
-                in_memory=float(settings.get("in_memory", DEFAULT_IN_MEMORY_MB)),
-                cache=settings.get("cache"),
+                file,
+                encoding=data.encoding,
+                on_bad=data.on_bad,
+                quoting=data.quoting,
+                header=data.header,
+                in_memory=data.in_memory,
+                cache=data.cache,
             )
-            part.files[str(file)] = records.sha256
+            part.files[file] = records.sha256
             part.notes += [f"skipped: {message}" for message in records.skipped]
             part.notes += records.notes
-            part.splits[name] = to_split(records, settings.get("limit"), source.name or None)
+            part.splits[name] = to_split(records, data.limit, source.name or None)
     own = [(f"data.mix.{source.name}.columns.{ours}", theirs) for ours, theirs in source.columns.items()]
     named = own if source.name else task.named_columns()
-    if faults := missing_column_faults(named, part.splits["train"].rows, short_name(str(settings["train"]))):
+    if faults := missing_column_faults(named, part.splits["train"].rows, short_name(str(data.train))):
         raise DataError.listing(faults)
     if source.name:
         apply_source_columns(source, part)
     part.contents = {name: record_contents(split, task) for name, split in part.splits.items()}
-    wanted = {name: 0.0 if settings.get(name) else float(settings["split"][name]) for name in SPLITS[1:]}
-    part.required_splits |= {name for name in SPLITS[1:] if settings.get(name) or wanted[name]}
-    if any(wanted.values()):
-        make_splits(part, task, wanted, seed)
+    shares = {"validation": data.split.validation, "test": data.split.test}
+    shares = {name: 0.0 if files[name] else share for name, share in shares.items()}
+    part.required_splits |= {name for name in SPLITS[1:] if files[name] or shares[name]}
+    if any(shares.values()):
+        make_splits(part, task, shares, seed)
     return part
 
 
@@ -145,14 +148,14 @@ def apply_source_columns(source: SourceConfig, part: SourceSplits) -> None:
 
     own = source.columns
     if own:
-        asked: Mapping[str, Any] = source.settings.get("run_columns") or {}
+        asked = source.data.run_columns
         columns = {asked.get(ours) or ours: theirs for ours, theirs in own.items()}
         part.splits = {
             name: changed(split, partial(rename_columns, columns=columns)) for name, split in part.splits.items()
         }
     if source.format:
         names = list(dict.fromkeys(name for row in part.splits["train"].rows for name in row))
-        known = {ours: name for ours, name in (source.settings.get("run_columns") or {}).items() if name}
+        known = {ours: name for ours, name in source.data.run_columns.items() if name}
         kept = format_columns(source.format, names, known)
         part.splits = {name: changed(split, partial(keep_columns, kept=kept)) for name, split in part.splits.items()}
 
@@ -275,11 +278,6 @@ def record_groups(split: Split, column: str) -> list[str]:
     return map_records(group, split)
 
 
-def without_split_shares(settings: Mapping[str, object]) -> dict[str, object]:
-    """The `data` block of a source whose splits are made here rather than as it is read."""
-    return {**settings, "split": {"validation": 0.0, "test": 0.0}}
-
-
 @dataclass(frozen=True)
 class DataSplits:
     """The splits and where they came from.
@@ -299,16 +297,14 @@ class DataSplits:
     weights: dict[str, float] = field(default_factory=dict)
 
 
-def read_splits(
-    settings: Mapping[str, Any], task: RecordTask, *, seed: int, fold: FoldSpec | None = None
-) -> DataSplits:
+def read_splits(data: DataConfig, task: RecordTask, *, seed: int, fold: FoldSpec | None = None) -> DataSplits:
     """Read every source, and lay their splits one after another.
 
     Each source that brings no validation or test file has its own made, by a hash of the content: a text that stands
     in several sources goes to the same side in all of them.
 
     Args:
-        settings: The `data` block.
+        data: The block of the config.
         task: Says which text of a record is its content.
         seed: Fixes which rows go where.
         fold: In a cross-validation, the fold that validates; each source has folds of its own.
@@ -316,7 +312,7 @@ def read_splits(
     Raises:
         DataError: Naming every unusable record (up to ten), or a split that came out empty.
     """
-    given, mixed = list_sources(settings), settings.get("mix") is not None
+    given, mixed = list_sources(data), data.mix is not None
     if mixed:
         task.expect_mixture()
     parts = [
@@ -340,8 +336,9 @@ def read_splits(
 
 def read_source_fold(source: SourceConfig, task: RecordTask, fold: FoldSpec, seed: int) -> SourceSplits:
     """Read the files of a source and divide its rows into the splits of one fold."""
-    part = read_source(replace(source, settings=without_split_shares(source.settings)), task, seed=seed)
-    test = 0.0 if source.settings.get("test") else float(source.settings["split"]["test"])
+    undivided = replace(source.data, split=SplitConfig(validation=0.0, test=0.0))
+    part = read_source(replace(source, data=undivided), task, seed=seed)
+    test = 0.0 if source.data.test else source.data.split.test
     make_cv_split(part, task, fold, test=test, seed=seed)
     return part
 

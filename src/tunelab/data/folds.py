@@ -8,11 +8,9 @@ added to the file may move others; which rows are the test split never depends o
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from tunelab.config.schema import CrossValidationConfig
 from tunelab.errors import DataError
-
-CV_KEYS = ("folds", "fold", "group")
 
 
 @dataclass(frozen=True)
@@ -30,41 +28,9 @@ class FoldSpec:
     group: str | None = None
 
     @classmethod
-    def from_config(cls, block: Mapping[str, Any]) -> "FoldSpec | None":
+    def from_config(cls, cv: CrossValidationConfig) -> "FoldSpec | None":
         """The fold that the block `cv` describes; None where a run is no fold."""
-        if block.get("fold") is None:
-            return None
-        group = block.get("group")
-        return cls(int(block["fold"]), int(block["folds"]), None if group is None else str(group))
-
-
-def fold_faults(values: Mapping[str, Any]) -> list[str]:
-    """What is wrong with the block `cv`, beyond the range of each number.
-
-    Args:
-        values: Settings as plain values, by name of block.
-    """
-    block = values.get("cv", {})
-    folds, fold = block.get("folds"), block.get("fold")
-    faults = [f"cv.{key} is no setting; there are {', '.join(CV_KEYS)}" for key in block if key not in CV_KEYS]
-    faults += [
-        f"cv.{name}={value} counts, so it must be a whole number"
-        for name, value in (("folds", folds), ("fold", fold))
-        if isinstance(value, float) and not value.is_integer()
-    ]
-    if folds is None:
-        set_alone = [f"cv.{name}={block[name]}" for name in ("fold", "group") if block.get(name) is not None]
-        if set_alone:
-            faults.append(f"{' and '.join(set_alone)} without cv.folds: there are no folds; set cv.folds=5")
-        return faults
-    if isinstance(fold, int) and isinstance(folds, int) and fold >= folds:
-        faults.append(f"cv.fold={fold} of cv.folds={folds}: folds count from 0, so the last one is {folds - 1}")
-    if values.get("trial", {}).get("id") is not None:
-        faults.append(
-            "cv.folds inside a search (-m): a trial is one training with one score; search first, then give the best "
-            "settings a run with cv.folds"
-        )
-    return faults
+        return None if cv.fold is None or cv.folds is None else cls(cv.fold, cv.folds, cv.group)
 
 
 def number_groups(*keys: Sequence[Hashable]) -> list[int]:

@@ -69,7 +69,7 @@ def read_records(
     encoding: str = "utf-8",
     on_bad: str = "error",
     quoting: str = "auto",
-    header: list[str] | None = None,
+    header: Sequence[str] | None = None,
     max_line_bytes: int = 16 * 2**20,
     in_memory: float = DEFAULT_IN_MEMORY_MB,
     cache: str | None = None,

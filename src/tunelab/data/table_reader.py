@@ -7,7 +7,7 @@ read both ways, and where the readings differ `auto` takes the one that fits, or
 
 import csv
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import NamedTuple
@@ -216,7 +216,7 @@ def read_table(
     delimiter: str,
     *,
     quoting: str,
-    header: list[str] | None,
+    header: Sequence[str] | None,
     on_bad: str,
     max_line_bytes: int,
 ) -> tuple[Iterator[RowOutcome], list[str]]:
@@ -242,7 +242,7 @@ def read_table(
 
 
 def rows_of_table(
-    name: str, spans: Iterator[TableRecord], header: list[str] | None, max_line_bytes: int
+    name: str, spans: Iterator[TableRecord], header: Sequence[str] | None, max_line_bytes: int
 ) -> Iterator[RowOutcome]:
     """Each record as a row under its column names, or what is wrong with it."""
     early: list[tuple[int, RowFault]] = []
@@ -268,13 +268,13 @@ def rows_of_table(
 
 
 def check_header(
-    name: str, span: TableRecord, cells: list[str], header: list[str] | None, early: list[tuple[int, RowFault]]
+    name: str, span: TableRecord, cells: list[str], header: Sequence[str] | None, early: list[tuple[int, RowFault]]
 ) -> list[str]:
     """Column names: of the first record, or as they were given."""
     first = span.first
     if early and header is None:
         raise DataError(f"{name} line {early[0][0]}: the header itself cannot be read: {early[0][1].message}")
-    names = cells if header is None else header
+    names = cells if header is None else list(header)
     if any(CONTROL_CHARS.search(column) for column in names):
         raise DataError(f"{name} line {first}: a column name holds a control or undecodable character; rename it")
     if len(names) != span.width:
@@ -288,6 +288,6 @@ def check_header(
             f"{name} line {first}: column {', '.join(map(repr, twice))} stands twice in the header; rename one. "
             f"A file without a header needs data.header=[...]"
         )
-    if header is not None and cells == header:
+    if header is not None and cells == names:
         raise DataError(f"{name} line {first} is itself the header {', '.join(cells)}; leave data.header out")
     return names

@@ -12,6 +12,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from tunelab.config.schema import TrialConfig
 from tunelab.data.data_sources import DataSplits
 from tunelab.ensemble.ensemble_members import MemberSource
 from tunelab.ensemble.ensemble_scores import EnsembleResult
@@ -47,7 +48,7 @@ def write_ensemble_folder(
         members: Those that were considered.
         started: `time.monotonic()` when the work began.
     """
-    settings = replace(model.settings, name="ensemble", resume=None, trial={"id": None, "study": None})
+    settings = replace(model.settings, name="ensemble", resume=None, trial=TrialConfig(key_order=("id", "study")))
     facts = ensemble_facts(root, method, result, members)
     scores = {f"val/{name}": value for name, value in result.validation.scores.items()}
     scores |= {f"test/{name}": value for name, value in result.test.scores.items()}
@@ -58,7 +59,7 @@ def write_ensemble_folder(
         card = start_manifest(
             command=command,
             overrides=[],
-            config=settings.plain,
+            config=settings.as_dict(),
             seed=settings.seed,
             data={"files": sources.file_hashes, "notes": sources.notes},
             model={
@@ -68,7 +69,7 @@ def write_ensemble_folder(
         )
         card["ensemble"] = facts
         folder.write_manifest(card)
-        folder.write_config(OmegaConf.to_yaml(OmegaConf.create(redact(settings.plain))))
+        folder.write_config(OmegaConf.to_yaml(OmegaConf.create(redact(settings.as_dict()))))
         write_json(folder.task_state, result.task.state())
         folder.write_scores(scores)
         folder.write_score_tables({"test": result.test.tables})

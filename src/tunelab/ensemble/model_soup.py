@@ -65,7 +65,7 @@ def merge_adapter_into_base(trained: TrainedRun) -> TrainedRun:
     merged = merge_adapter_weights(unquantized_adapter(components), trained.tokenizer)
     if merged.lead:
         raise ConfigError(f"{trained.folder.root} has a soft prompt, which cannot be averaged; take --method soft")
-    merged_settings = replace(settings, adapter={**settings.adapter, "kind": "full"})
+    merged_settings = replace(settings, adapter=replace(settings.adapter, kind="full"))
     model: Any = merged.model
     choose_packing(merged_settings, trained.task, model)
     trained.fabric.to_device(model.eval())

@@ -62,7 +62,7 @@ def export_run(trained: TrainedRun, target: Path, format: str) -> TargetScale | 
 
 def write_adapter_export(trained: TrainedRun, target: Path) -> TargetScale | None:
     """Write the adapter alone, in PEFT's layout, with the tokenizer and the chat template it was trained with."""
-    kind = str(trained.settings.adapter["kind"])
+    kind = str(trained.settings.adapter.kind)
     if trained.adapter.wrapper is None and find_soft_prompt(trained.model) is None:
         raise ConfigError(
             f"this run was trained with adapter={kind}, which changes the base model's own weights: there is no "
@@ -96,7 +96,7 @@ def adapter_card(trained: TrainedRun, scale: TargetScale | None) -> str:
     units = f"\nA value in its own units is `logit * {scale[1]} + {scale[0]}`.\n" if scale else ""
     return (
         f"---\nlibrary_name: peft\ntags: [tunelab, {task.name}]\n---\n# {trained.folder.root.name}\n\n"
-        f"A {trained.settings.adapter['kind']} adapter for `{Path(base).name}`, trained for {task.name} with "
+        f"A {trained.settings.adapter.kind} adapter for `{Path(base).name}`, trained for {task.name} with "
         "TuneLab. It needs the base model at the place that `base_model_name_or_path` of adapter_config.json names.\n\n"
         f"```python\nfrom peft import AutoPeftModelFor{kind}\n\n"
         f'model = AutoPeftModelFor{kind}.from_pretrained("this/folder"{options})\n```\n{units}'

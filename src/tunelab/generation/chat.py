@@ -14,6 +14,7 @@ from transformers.generation.streamers import BaseStreamer
 from typing_extensions import override
 
 from tunelab.config.resource_paths import resolve_path
+from tunelab.config.schema import PretrainedModelConfig
 from tunelab.data.chat_template import ChatTemplate
 from tunelab.data.conversation import Conversation, Message
 from tunelab.errors import ConfigError, DataError
@@ -142,7 +143,7 @@ def chat_model_of_folder(root: Path) -> ChatModel:
             f"{root} holds a {heads[0]}, which answers no questions; labels and numbers come from the run that made "
             "it: tunelab predict RUN --input FILE --output FILE"
         )
-    return _make_chat_model(_load_causal_model(root), load_tokenizer({"path": str(root)}))
+    return _make_chat_model(_load_causal_model(root), load_tokenizer(PretrainedModelConfig(path=str(root))))
 
 
 def chat_model_of_adapter(root: Path) -> ChatModel:
@@ -157,15 +158,15 @@ def chat_model_of_adapter(root: Path) -> ChatModel:
             "base_model_name_or_path of adapter_config.json, or talk with the merged export"
         )
     own = (root / "tokenizer_config.json").is_file()
-    tokenizer = load_tokenizer({"path": str(root if own else base)})
+    tokenizer = load_tokenizer(PretrainedModelConfig(path=str(root if own else base)))
     adapted: Any = PeftModel.from_pretrained(_load_causal_model(base, tokenizer), str(root))
     merged = adapted.merge_and_unload() if hasattr(adapted.base_model, "merge_and_unload") else adapted
     return _make_chat_model(merged, tokenizer)
 
 
 def _load_causal_model(root: Path, tokenizer: PreTrainedTokenizerBase | None = None) -> PreTrainedModel:
-    reads = tokenizer or load_tokenizer({"path": str(root)})
-    return load_model({"path": str(root)}, reads, head="causal", options={})
+    reads = tokenizer or load_tokenizer(PretrainedModelConfig(path=str(root)))
+    return load_model(PretrainedModelConfig(path=str(root)), reads, head="causal", options={})
 
 
 def _make_chat_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> ChatModel:

@@ -13,11 +13,10 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
+from tunelab.config.schema import LOW_RANK_KINDS, AdapterConfig
 from tunelab.errors import ConfigError
 from tunelab.models.freezing import freeze_parameters, parameter_depths, train_only
 from tunelab.models.soft_prompt import add_soft_prompt
-
-LOW_RANK_KINDS = ("lora", "dora", "rslora", "qlora")
 
 
 @dataclass
@@ -35,13 +34,13 @@ class AdaptedModel:
     wrapper: Any = None
 
 
-def check_adapter_requirements(settings: Mapping[str, Any], task: str) -> None:
+def check_adapter_requirements(settings: AdapterConfig, task: str) -> None:
     """Stop a run whose adapter cannot work here or for this task, before data and weights are read.
 
     Raises:
         ConfigError: Naming what is missing.
     """
-    kind = settings["kind"]
+    kind = settings.kind
     if kind == "qlora":
         lacking = [
             *([] if find_spec("bitsandbytes") else ["the package bitsandbytes (pip install bitsandbytes)"]),
@@ -59,9 +58,7 @@ def check_adapter_requirements(settings: Mapping[str, Any], task: str) -> None:
         )
 
 
-def attach_adapter(
-    model: PreTrainedModel, settings: Mapping[str, Any], *, new_tokens: Sequence[int] = ()
-) -> AdaptedModel:
+def attach_adapter(model: PreTrainedModel, settings: AdapterConfig, *, new_tokens: Sequence[int] = ()) -> AdaptedModel:
     """Set up what trains; new weights are drawn from torch's generator, so seed it before.
 
     Args:
@@ -72,19 +69,19 @@ def attach_adapter(
     Raises:
         ConfigError: If the model has no such parts, or nothing is left to train.
     """
-    kind = str(settings["kind"])
+    kind = settings.kind
     found = AdaptedModel(model, kind)
     if kind in LOW_RANK_KINDS:
         found.wrapper = add_low_rank(model, settings, new_tokens)
     elif kind == "layernorm":
         found.wrapper = add_norm_tuning(model)
     elif kind == "prompt":
-        add_soft_prompt(model, int(settings["length"]))
+        add_soft_prompt(model, settings.length)
     elif kind == "head":
         head = head_parameter_names(model)
         train_only(model, lambda name: name in head)
     elif kind == "top_layers":
-        train_top_layers(model, int(settings["layers"]))
+        train_top_layers(model, settings.layers)
     if new_tokens and kind in ("layernorm", "head", "top_layers"):
         for table in embedding_tables(model).values():
             table.requires_grad_(True)
@@ -93,7 +90,7 @@ def attach_adapter(
             f"adapter=prompt trains no embeddings, and the tokenizer has {len(new_tokens)} tokens that the model has "
             "never seen; take adapter=lora"
         )
-    freeze_parameters(model, settings["freeze"])
+    freeze_parameters(model, settings.freeze)
     if (
         new_tokens
         and kind not in LOW_RANK_KINDS
@@ -106,17 +103,17 @@ def attach_adapter(
     return found
 
 
-def add_low_rank(model: PreTrainedModel, settings: Mapping[str, Any], new_tokens: Sequence[int]) -> Any:
+def add_low_rank(model: PreTrainedModel, settings: AdapterConfig, new_tokens: Sequence[int]) -> Any:
     """Put low-rank layers beside the linear ones (Hu et al. 2021, with DoRA and rank-stabilised scaling)."""
     from peft import LoraConfig  # here: its import takes a second
 
-    kind = settings["kind"]
+    kind = settings.kind
     named = embedding_tables(model)
     config = LoraConfig(
-        r=int(settings["rank"]),
-        lora_alpha=settings["alpha"],
-        lora_dropout=float(settings["dropout"]),
-        target_modules=resolve_lora_targets(model, settings["targets"]),
+        r=settings.rank,
+        lora_alpha=settings.alpha,  # type: ignore[arg-type]  # a float serves as well
+        lora_dropout=float(settings.dropout),
+        target_modules=resolve_lora_targets(model, settings.targets),
         exclude_modules=head_module_names(model) or None,
         modules_to_save=head_module_names(model) or None,
         trainable_token_indices={name: list(new_tokens) for name in named} if new_tokens else None,

@@ -2,14 +2,14 @@
 cannot be read.
 """
 
-from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from transformers import AutoConfig, PretrainedConfig, PreTrainedTokenizerBase
 
 from tunelab.config.resource_paths import resolve_path
+from tunelab.config.schema import ModelConfig, PretrainedModelConfig, ScratchModelConfig
 from tunelab.errors import ConfigError, first_line
 from tunelab.models.pretrained_layers import layer_faults
 from tunelab.models.scratch import scratch_config
@@ -18,30 +18,29 @@ ENCODER_DECODER_MESSAGE = "reads and writes with two stacks; pick a decoder (GPT
 ROBERTA_FAMILIES = {"roberta", "xlm-roberta", "camembert", "xlm-roberta-xl", "xmod", "data2vec-text"}
 
 
-def load_architecture(settings: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase) -> PretrainedConfig:
+def load_architecture(settings: ModelConfig, tokenizer: PreTrainedTokenizerBase) -> PretrainedConfig:
     """The architecture: read from the model's folder, or made from depth, width and heads.
 
     Raises:
         ConfigError: If there is none at that place, or the family is not supported.
     """
-    if settings.get("kind") == "scratch":
+    if isinstance(settings, ScratchModelConfig):
         return scratch_config(settings, tokenizer)
-    config = read_pretrained_config(str(settings["path"]))
+    config = read_pretrained_config(settings.path)
     if faults := layer_faults(config, settings):
         raise ConfigError.listing(faults)
     return config
 
 
-def check_layer_settings(settings: Mapping[str, Any]) -> None:
+def check_layer_settings(settings: ModelConfig) -> None:
     """Stop a run whose model lacks the layers it asks for, before data and weights are read.
 
     Raises:
         ConfigError: Naming every fault.
     """
-    asked = settings.get("depth") is not None or settings.get("reinit_top")
-    if settings.get("kind") == "scratch" or not asked:
+    if not isinstance(settings, PretrainedModelConfig) or (settings.depth is None and not settings.reinit_top):
         return
-    if faults := layer_faults(read_pretrained_config(str(settings["path"])), settings):
+    if faults := layer_faults(read_pretrained_config(settings.path), settings):
         raise ConfigError.listing(faults)
 
 

@@ -16,6 +16,7 @@ from transformers import (
 )
 
 from tunelab.config.resource_paths import resolve_path
+from tunelab.config.schema import ModelConfig, PretrainedModelConfig, ScratchModelConfig
 from tunelab.errors import ConfigError
 from tunelab.models.architecture import (
     load_architecture,
@@ -30,13 +31,13 @@ from tunelab.models.scratch import initialize_layers
 AUTO_CLASSES = {"causal": AutoModelForCausalLM, "sequence": AutoModelForSequenceClassification}
 
 
-def load_tokenizer(settings: Mapping[str, Any]) -> PreTrainedTokenizerBase:
+def load_tokenizer(settings: ModelConfig) -> PreTrainedTokenizerBase:
     """The tokenizer of the model, or the one `model.tokenizer` names.
 
     Raises:
         ConfigError: If there is none at that place.
     """
-    source = str(settings.get("tokenizer") or settings["path"])
+    source = settings.tokenizer or settings.path
     place = resolve_path(source)
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(place or source, trust_remote_code=False)
@@ -46,7 +47,7 @@ def load_tokenizer(settings: Mapping[str, Any]) -> PreTrainedTokenizerBase:
 
 
 def load_model(
-    settings: Mapping[str, Any],
+    settings: ModelConfig,
     tokenizer: PreTrainedTokenizerBase,
     *,
     head: str,
@@ -76,21 +77,21 @@ def load_model(
     for name, value in options.items():
         setattr(config, name, value)
     set_dropout(config, dropout, attention_dropout)
-    attention = None if settings.get("attention", "auto") == "auto" else str(settings["attention"])
-    auto, source = AUTO_CLASSES[head], str(settings["path"])
+    attention = None if settings.attention == "auto" else settings.attention
+    auto, source = AUTO_CLASSES[head], settings.path
     kept = layers_to_keep(config, settings)
     try:
-        if settings.get("kind") == "scratch":
+        if isinstance(settings, ScratchModelConfig):
             model = auto.from_config(config, dtype=torch.float32, attn_implementation=attention)
             initialize_layers(model, settings)
-        elif settings.get("weights", "pretrained") == "random":
+        elif isinstance(settings, PretrainedModelConfig) and settings.weights == "random":
             small = truncate_config(config, kept) if kept else config
             model = auto.from_config(small, dtype=torch.float32, attn_implementation=attention)
         else:
             model = load_weights(auto, resolve_path(source) or source, config, attention, head, four_bit=four_bit)
             model = truncate_model(model, auto, kept) if kept else model
-            if fresh := int(settings.get("reinit_top") or 0):
-                reinitialize_top_layers(model, fresh)
+            if isinstance(settings, PretrainedModelConfig) and settings.reinit_top:
+                reinitialize_top_layers(model, settings.reinit_top)
     except (OSError, ValueError, ImportError, SafetensorError) as fault:
         if attention is not None and "attention" in str(fault).lower():
             raise ConfigError(unsupported_attention_message(attention, config.model_type, fault)) from fault
@@ -107,12 +108,12 @@ def load_model(
     return network
 
 
-def layers_to_keep(config: PretrainedConfig, settings: Mapping[str, Any]) -> list[int]:
+def layers_to_keep(config: PretrainedConfig, settings: ModelConfig) -> list[int]:
     """The layers of a pretrained model that stay; none are named where all do."""
-    if settings.get("kind") == "scratch" or settings.get("depth") is None:
+    if not isinstance(settings, PretrainedModelConfig) or settings.depth is None:
         return []
     total = config.get_text_config().num_hidden_layers
-    return select_layers(total, int(settings["depth"]), settings.get("keep") or "bottom")
+    return select_layers(total, settings.depth, settings.keep or "bottom")
 
 
 def load_weights(

@@ -14,14 +14,6 @@ from typing import Any
 
 from torch.nn import Parameter
 
-ADAM_LIKE = ("Adam", "AdamW", "NAdam", "Adamax", "RMSprop", "Lion")  # no step of theirs grows with the gradient
-
-
-def has_decoupled_decay(optimizer: Mapping[str, Any]) -> bool:
-    """Whether the weight decay of such an optimizer is a step of its own, not a part of the gradient."""
-    kind = str(optimizer["_target_"]).rpartition(".")[2]
-    return kind in ("AdamW", "Lion") or bool(optimizer.get("decoupled_weight_decay"))
-
 
 def mup_lr_ratio(width: int, base_width: int) -> float:
     """Share of the rate at which hidden matrices learn."""

@@ -1,6 +1,6 @@
 """Changes to the layers of a pretrained model: fewer of them, or the top ones initialized anew."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from copy import deepcopy
 from typing import Any
 
@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
 
+from tunelab.config.schema import ModelConfig, PretrainedModelConfig
 from tunelab.errors import ConfigError, first_line
 from tunelab.models.freezing import layer_stack
 
@@ -27,25 +28,25 @@ def select_layers(total: int, count: int, keep: str) -> list[int]:
     return [round(place * (total - 1) / (count - 1)) for place in range(count)]
 
 
-def layer_faults(config: PretrainedConfig, settings: Mapping[str, Any]) -> list[str]:
+def layer_faults(config: PretrainedConfig, settings: ModelConfig) -> list[str]:
     """What `depth`, `keep` and `reinit_top` ask that this architecture does not have."""
-    depth, fresh = settings.get("depth"), int(settings.get("reinit_top") or 0)
-    if depth is None and not fresh:
+    if not isinstance(settings, PretrainedModelConfig) or (settings.depth is None and not settings.reinit_top):
         return []
+    depth, fresh = settings.depth, settings.reinit_top
     text = config.get_text_config()
     total = getattr(text, "num_hidden_layers", None)
-    source = f"{settings['path']} ({config.model_type})"
+    source = f"{settings.path} ({config.model_type})"
     if not isinstance(total, int):
         return [f"model.depth and model.reinit_top need layers to count, and {source} names no number of them"]
     faults = []
-    if depth is not None and int(depth) > total:
+    if depth is not None and depth > total:
         faults.append(f"model.depth={depth} is more than the {total} layers of {source}; give {total} or fewer")
     if fresh > total:
         faults.append(f"model.reinit_top={fresh} is more than the {total} layers of {source}; give {total} or fewer")
     scaled = getattr(text, "scale_attn_by_inverse_layer_idx", False)  # of some GPT-2: a layer knows its height
-    if depth is not None and int(depth) < total and settings.get("keep") not in (None, "bottom") and scaled:
+    if depth is not None and depth < total and settings.keep not in (None, "bottom") and scaled:
         faults.append(
-            f"model.keep={settings['keep']}: each layer of {source} scales its attention by its own height, so it "
+            f"model.keep={settings.keep}: each layer of {source} scales its attention by its own height, so it "
             "computes something else when it moves; take model.keep=bottom"
         )
     return faults

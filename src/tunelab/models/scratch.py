@@ -2,7 +2,6 @@
 layers.
 """
 
-from collections.abc import Mapping
 from math import sqrt
 from typing import Any
 
@@ -18,12 +17,13 @@ from transformers import (
 )
 
 from tunelab.config.cross_checks import scratch_size_faults
+from tunelab.config.schema import ScratchModelConfig
 from tunelab.errors import ConfigError
 from tunelab.models.freezing import parameter_depths
 from tunelab.models.mup import hidden_matrices, mup_attention_scale, mup_hidden_std
 
 
-def scratch_config(settings: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase) -> PretrainedConfig:
+def scratch_config(settings: ScratchModelConfig, tokenizer: PreTrainedTokenizerBase) -> PretrainedConfig:
     """The architecture of `model=scratch`.
 
     With `normalisation: rmsnorm` it is a Llama, with `layernorm` a StableLM (a Llama with layer norms), and with
@@ -41,51 +41,50 @@ def scratch_config(settings: Mapping[str, Any], tokenizer: PreTrainedTokenizerBa
     """
     if faults := scratch_size_faults(settings):
         raise ConfigError.listing(faults)
-    width, heads = int(settings["width"]), int(settings["heads"])
-    rotary: dict[str, Any] = {"rope_type": "default", "rope_theta": float(settings["rope_base"])}
+    width, heads = settings.width, settings.heads
+    rotary: dict[str, Any] = {"rope_type": "default", "rope_theta": float(settings.rope_base)}
     shape: dict[str, Any] = {
         "vocab_size": len(tokenizer),
         "hidden_size": width,
-        "num_hidden_layers": int(settings["depth"]),
+        "num_hidden_layers": settings.depth,
         "num_attention_heads": heads,
         "num_key_value_heads": heads,
-        "intermediate_size": int(settings["mlp"] or -(-8 * width // 3 // 16) * 16),
-        "hidden_act": str(settings.get("activation", "silu")),
-        "max_position_embeddings": int(settings["context"]),
-        "tie_word_embeddings": bool(settings["tied"]),
+        "intermediate_size": settings.mlp or (-(-8 * width // 3 // 16) * 16),
+        "hidden_act": settings.activation,
+        "max_position_embeddings": settings.context,
+        "tie_word_embeddings": settings.tied,
         "initializer_range": embedding_init_std(settings),
         "pad_token_id": tokenizer.pad_token_id,
         "bos_token_id": tokenizer.bos_token_id,
         "eos_token_id": tokenizer.eos_token_id,
     }
-    if settings.get("mup"):
+    if settings.mup:
         return GraniteConfig(
             **shape,
             rope_parameters=rotary,
-            attention_multiplier=mup_attention_scale(width // heads, int(settings["base_head"])),
-            logits_scaling=width / int(settings["base_width"]),
+            attention_multiplier=mup_attention_scale(width // heads, settings.base_head),
+            logits_scaling=width / settings.base_width,
         )
-    if settings.get("normalisation", "rmsnorm") == "layernorm":
+    if settings.normalisation == "layernorm":
         # all of a head rotates, as in the other two, so that normalisation is the only difference
         return StableLmConfig(**shape, rope_parameters={**rotary, "partial_rotary_factor": 1.0})
     return LlamaConfig(**shape, rope_parameters=rotary)
 
 
-def embedding_init_std(settings: Mapping[str, Any]) -> float:
+def embedding_init_std(settings: ScratchModelConfig) -> float:
     """Standard deviation of the first embeddings, in every scheme, and of all matrices in the plain one.
 
     `initial_std`, or one over the root of the width; under `mup` of the base width, for embeddings must not shrink.
     """
-    given = settings.get("initial_std")
-    width = settings["base_width"] if settings.get("mup") else settings["width"]
-    return float(int(width) ** -0.5 if given is None else given)
+    width = settings.base_width if settings.mup else settings.width
+    return float(width**-0.5 if settings.initial_std is None else settings.initial_std)
 
 
 RESIDUAL_OUTPUTS = ("o_proj.weight", "down_proj.weight")  # their products are added to the residual stream
 
 
 @torch.no_grad()
-def initialize_layers(model: PreTrainedModel, settings: Mapping[str, Any]) -> None:
+def initialize_layers(model: PreTrainedModel, settings: ScratchModelConfig) -> None:
     """Draw the matrices of all layers by `model.init`, from torch's generator, so seed it before.
 
     `normal`: one spread for all.  `xavier`: variance 2 / (inputs + outputs) (Glorot and Bengio 2010).  `kaiming`:
@@ -96,8 +95,8 @@ def initialize_layers(model: PreTrainedModel, settings: Mapping[str, Any]) -> No
         model: As transformers drew it; changed in place.
         settings: The `model` block of `model=scratch`.
     """
-    scheme = settings.get("init", "normal")
-    if scheme == "normal" and not settings.get("mup"):
+    scheme = settings.init
+    if scheme == "normal" and not settings.mup:
         return  # the architecture's own rule does just that
     high, named = parameter_depths(model), dict(model.named_parameters())
     names = {id(weight): name for name, weight in named.items()}
@@ -111,10 +110,10 @@ def initialize_layers(model: PreTrainedModel, settings: Mapping[str, Any]) -> No
             fill_normal(weight, hidden_init_std(settings) / (sqrt(2 * high.layers) if adds else 1))
 
 
-def hidden_init_std(settings: Mapping[str, Any]) -> float:
+def hidden_init_std(settings: ScratchModelConfig) -> float:
     """Spread of hidden matrices where neither inputs nor outputs are counted."""
     std = embedding_init_std(settings)
-    return mup_hidden_std(std, settings["width"], settings["base_width"]) if settings.get("mup") else std
+    return mup_hidden_std(std, settings.width, settings.base_width) if settings.mup else std
 
 
 def fill_normal(weight: Tensor, std: float) -> None:

@@ -1,6 +1,6 @@
 """The optimizer and the schedule of a run from the blocks `optimizer` and `scheduler`, and warnings about them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from inspect import isclass, signature
 from typing import Any
 
@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 from transformers import PreTrainedModel
 
 from tunelab.config import instantiate
-from tunelab.config.schema import RunConfig
+from tunelab.config.schema import RegularizationConfig, RunConfig, TargetConfig
 from tunelab.errors import ConfigError
 from tunelab.models.freezing import parameter_depths
 from tunelab.models.mup import hidden_matrices
@@ -24,7 +24,7 @@ def optimizer_builder(model: PreTrainedModel, settings: RunConfig) -> Callable[[
 
     def make(parameters: list[nn.Parameter]) -> Optimizer:
         given: dict[str, Any] = {}
-        if "hidden" in signature(instantiate.import_target(str(block["_target_"]))).parameters:
+        if "hidden" in signature(instantiate.import_target(block.target)).parameters:
             high = parameter_depths(model)
             given["hidden"] = hidden_matrices(trainable_parameters(model), high.of, high.layers)
         made: Optimizer = instantiate.make_factory(block, **given)(build_param_groups(model, settings))
@@ -33,7 +33,7 @@ def optimizer_builder(model: PreTrainedModel, settings: RunConfig) -> Callable[[
     return make
 
 
-def check_optimizer_requirements(block: Mapping[str, Any], accelerator: str = "auto") -> None:
+def check_optimizer_requirements(block: TargetConfig, accelerator: str = "auto") -> None:
     """Stop a run whose optimizer cannot work here, before data and weights are read.
 
     Args:
@@ -43,52 +43,51 @@ def check_optimizer_requirements(block: Mapping[str, Any], accelerator: str = "a
     Raises:
         ConfigError: Naming the package, or the GPU, that is missing.
     """
-    target = str(block["_target_"])
-    name, instead = target.rpartition(".")[2], "optimizer=adamw takes the same steps with four times the memory"
-    if package := instantiate.missing_package(target):
+    name, instead = block.name, "optimizer=adamw takes the same steps with four times the memory"
+    if package := instantiate.missing_package(block.target):
         raise ConfigError(
             f"{name} needs the package {package}, which is not installed: pip install {package}; {instead}"
         )
-    if target.startswith("bitsandbytes.") and (accelerator == "cpu" or not torch.cuda.is_available()):
+    if block.target.startswith("bitsandbytes.") and (accelerator == "cpu" or not torch.cuda.is_available()):
         lost = "and there is none here" if accelerator != "cpu" else "and trainer.accelerator=cpu uses none"
         raise ConfigError(f"{name} keeps its memory in 8 bit by kernels for a CUDA GPU, {lost}; {instead}")
 
 
-def build_schedule(block: Mapping[str, Any], total: int) -> Callable[[int], float]:
+def build_schedule(block: TargetConfig, total: int) -> Callable[[int], float]:
     """The factor on the peak rate, from the optimizer step.
 
     A schedule with a memory is handed over as the object it is, so that its memory is saved with a run.
     """
     made = instantiate.make_factory(block, total=total)
-    if isclass(instantiate.import_target(str(block["_target_"]))):
+    if isclass(instantiate.import_target(block.target)):
         schedule: Callable[[int], float] = made()
         return schedule
     return lambda step: float(made(step))
 
 
-def follows_plateau(block: Mapping[str, Any]) -> bool:
+def follows_plateau(block: TargetConfig) -> bool:
     """Whether a schedule falls by what validations say."""
-    return instantiate.import_target(str(block["_target_"])) is Plateau
+    return instantiate.import_target(block.target) is Plateau
 
 
-def averaging_notes(optimizer: Mapping[str, Any], regularization: Mapping[str, Any]) -> list[str]:
+def averaging_notes(optimizer: TargetConfig, regularization: RegularizationConfig) -> list[str]:
     """What may surprise where two averages of the weights are asked for.
 
     Args:
         optimizer: Its block.
         regularization: Its block.
     """
-    if not str(optimizer.get("_target_", "")).endswith("ScheduleFreeAdamW"):
+    if optimizer.name != "ScheduleFreeAdamW":
         return []
     asked = [
-        f"regularization.{name}={regularization[name]:g}"
-        for name, neutral in (("ema", 0), ("swa_start", 1))
-        if regularization.get(name, neutral) != neutral
+        f"regularization.{name}={value:g}"
+        for name, value, neutral in (("ema", regularization.ema, 0), ("swa_start", regularization.swa_start, 1))
+        if value != neutral
     ]
     return [f"{one} is what is validated and exported, in place of schedule_free_adamw's own average" for one in asked]
 
 
-def schedule_notes(optimizer: Mapping[str, Any], scheduler: Mapping[str, Any], total: int) -> list[str]:
+def schedule_notes(optimizer: TargetConfig, scheduler: TargetConfig, total: int) -> list[str]:
     """What may surprise in the rate of a run that can be done all the same.
 
     Args:
@@ -96,15 +95,14 @@ def schedule_notes(optimizer: Mapping[str, Any], scheduler: Mapping[str, Any], t
         scheduler: Its block.
         total: Optimizer steps of the run.
     """
-    kind, curve = (str(block.get("_target_", "")).rpartition(".")[2] for block in (optimizer, scheduler))
-    notes = []
-    if kind == "ScheduleFreeAdamW" and curve != "constant":
+    curve, notes = scheduler.name, []
+    if optimizer.name == "ScheduleFreeAdamW" and curve != "constant":
         notes.append(
             f"optimizer=schedule_free_adamw averages its steps, which takes the place of a falling rate; with "
             f"scheduler={curve} it gets both and may learn too little; scheduler=constant is its own"
         )
-    if (rise := warmup_steps(float(scheduler.get("warmup") or 0), total)) > total:
-        start = float(scheduler.get("start") or 0)
+    if (rise := warmup_steps(scheduler.number("warmup"), total)) > total:
+        start = scheduler.number("start")
         top = one_cycle(total - 1, total=total, warmup=rise, start=start) if curve == "one_cycle" else total / rise
         notes.append(
             f"scheduler.warmup={rise} steps is longer than the run of {total}: the rate never gets beyond "
@@ -112,11 +110,11 @@ def schedule_notes(optimizer: Mapping[str, Any], scheduler: Mapping[str, Any], t
         )
         return notes
     span = total - rise
-    if curve == "cosine_restarts" and 2 * (cycles := int(scheduler["cycles"])) > max(span, 2):
+    if curve == "cosine_restarts" and 2 * (cycles := int(scheduler.number("cycles"))) > max(span, 2):
         notes.append(
             f"scheduler.cycles={cycles} in the {span} steps after the warm-up: a cycle needs two steps or more, else "
             f"its restart falls between steps and the curve is another one; take at most {max(1, span // 2)}"
         )
-    if curve == "stepwise" and (every := warmup_steps(float(scheduler["every"]), total)) >= span:
+    if curve == "stepwise" and (every := warmup_steps(scheduler.number("every"), total)) >= span:
         notes.append(f"scheduler.every={every} steps, and {span} come after the warm-up: the rate never drops")
     return notes

@@ -12,8 +12,7 @@ from torch import nn
 from torch.nn import Parameter
 from transformers import PreTrainedModel
 
-from tunelab.config.regularization_config import RegularizationConfig
-from tunelab.config.schema import RunConfig
+from tunelab.config.schema import RunConfig, ScratchModelConfig
 from tunelab.errors import ConfigError
 from tunelab.models.freezing import ParameterDepths, no_match_message, parameter_depths, unmatched_patterns
 from tunelab.models.mup import hidden_matrices, mup_lr_ratio, mup_param_groups
@@ -33,29 +32,30 @@ def build_param_groups(model: PreTrainedModel, settings: RunConfig) -> list[dict
     Raises:
         ConfigError: If rates are asked for by layer or for the head, and there is none.
     """
-    high, named, wanted = parameter_depths(model), trainable_parameters(model), settings.adapter
+    high, named, adapter = parameter_depths(model), trainable_parameters(model), settings.adapter
     faults = []
-    if wanted["layer_decay"] != 1 and not high.layers:
+    if adapter.layer_decay != 1 and not high.layers:
         faults.append(f"adapter.layer_decay: no stack of layers was found in this {model.config.model_type} model")
-    if wanted["head_lr"] is not None and not any(high.of[name] == high.head for name in named):
+    if adapter.head_lr is not None and not any(high.of[name] == high.head for name in named):
         faults.append(
-            f"adapter.head_lr={wanted['head_lr']}: no head of its own is trained here (a language model's may be tied "
+            f"adapter.head_lr={adapter.head_lr}: no head of its own is trained here (a language model's may be tied "
             "to its embeddings); leave it at null"
         )
     if faults:
         raise ConfigError.listing(faults)
     groups = layerwise_lr_groups(
         named,
-        RegularizationConfig.of(settings.regularization).weight_decay,
+        settings.regularization.weight_decay,
         lr=settings.lr,
         depth=high.of,
         layers=high.layers,
-        layer_decay=float(wanted["layer_decay"]),
-        head_lr=None if wanted["head_lr"] is None else float(wanted["head_lr"]),
+        layer_decay=adapter.layer_decay,
+        head_lr=adapter.head_lr,
     )
-    if not settings.model.get("mup"):
+    size = settings.model
+    if not isinstance(size, ScratchModelConfig) or not size.mup:
         return groups
-    share = mup_lr_ratio(int(settings.model["width"]), int(settings.model["base_width"]))
+    share = mup_lr_ratio(size.width, size.base_width)
     return mup_param_groups(groups, hidden_matrices(named, high.of, high.layers), share=share, lr=settings.lr)
 
 
@@ -65,13 +65,13 @@ def unfreezing_steps(model: PreTrainedModel, settings: RunConfig, total: int) ->
     Raises:
         ConfigError: If a name of `adapter.unfreeze_at` meets nothing, or nothing would learn from the first step on.
     """
-    high, named, at = parameter_depths(model), trainable_parameters(model), dict(settings.adapter["unfreeze_at"])
+    high, named, at = parameter_depths(model), trainable_parameters(model), dict(settings.adapter.unfreeze_at)
     if lost := unmatched_patterns(list(named), list(at)):
         raise ConfigError(f"adapter.unfreeze_at={lost}: {no_match_message(list(named))}")
     found = gradual_unfreezing_steps(
         {name: high.of[name] for name in named},
         layers=high.layers,
-        every=settings.adapter["unfreeze_every"],
+        every=settings.adapter.unfreeze_every,
         at=at,
         total=total,
     )

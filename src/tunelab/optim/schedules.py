@@ -1,12 +1,12 @@
 """Learning-rate schedules: pure functions from a step to a factor in [0, 1] on the peak rate.
 
 All counts are optimizer steps.  Step 0 already trains: under warm-up its factor is 1 / warmup, not 0.  Steps 0 to
-`total` - 1 are taken, and the end of every curve is `total`: the last step leaves the rate there, and none is wasted at
-a floor of 0.
+`total` - 1 are taken, and the end of every curve is `total`: the last step leaves the rate there, and none is wasted
+at a `min_lr_ratio` of 0.
 
     1.0 |    .-~-.
         |  .'     `.
-  floor |.'         `-.___
+      0 |.'         `-.___ min_lr_ratio
         0  warmup       total
 """
 
@@ -26,9 +26,9 @@ def schedule_progress(step: int, *, total: int, warmup: float) -> tuple[float, f
     return 1.0, min(1.0, (step - rise) / max(1, total - rise))
 
 
-def scale_above_floor(floor: float, height: float) -> float:
+def scale_above_floor(min_lr_ratio: float, height: float) -> float:
     """The factor at a height in [0, 1] above the floor."""
-    return floor + (1 - floor) * height
+    return min_lr_ratio + (1 - min_lr_ratio) * height
 
 
 def half_cosine(done: float) -> float:
@@ -41,32 +41,32 @@ def constant(step: int, *, total: int, warmup: float = 0) -> float:
     return schedule_progress(step, total=total, warmup=warmup)[0]
 
 
-def linear(step: int, *, total: int, warmup: float = 0, floor: float = 0.0) -> float:
-    """Rise linearly, then fall linearly to `floor` at step `total`."""
+def linear(step: int, *, total: int, warmup: float = 0, min_lr_ratio: float = 0.0) -> float:
+    """Rise linearly, then fall linearly to `min_lr_ratio` at step `total`."""
     rise, done = schedule_progress(step, total=total, warmup=warmup)
-    return rise * scale_above_floor(floor, 1 - done)
+    return rise * scale_above_floor(min_lr_ratio, 1 - done)
 
 
-def cosine(step: int, *, total: int, warmup: float = 0, floor: float = 0.0) -> float:
-    """Rise linearly, then fall along half a cosine to `floor` at step `total` (Loshchilov and Hutter, 2017)."""
+def cosine(step: int, *, total: int, warmup: float = 0, min_lr_ratio: float = 0.0) -> float:
+    """Rise linearly, then fall along half a cosine to `min_lr_ratio` at step `total` (Loshchilov and Hutter, 2017)."""
     rise, done = schedule_progress(step, total=total, warmup=warmup)
-    return rise * scale_above_floor(floor, half_cosine(done))
+    return rise * scale_above_floor(min_lr_ratio, half_cosine(done))
 
 
-def polynomial(step: int, *, total: int, warmup: float = 0, floor: float = 0.0, power: float = 2.0) -> float:
-    """Rise linearly, then fall to `floor` at step `total` along a power of what is left; power 1 is `linear`."""
+def polynomial(step: int, *, total: int, warmup: float = 0, min_lr_ratio: float = 0.0, power: float = 2.0) -> float:
+    """Rise linearly, then fall to `min_lr_ratio` at step `total` along a power of what is left; power 1 is `linear`."""
     rise, done = schedule_progress(step, total=total, warmup=warmup)
-    return rise * scale_above_floor(floor, (1 - done) ** power)
+    return rise * scale_above_floor(min_lr_ratio, (1 - done) ** power)
 
 
-def exponential(step: int, *, total: int, warmup: float = 0, floor: float = 0.01) -> float:
-    """Rise linearly, then lose the same share at every step, so that `floor` (above 0) is left at step `total`."""
+def exponential(step: int, *, total: int, warmup: float = 0, min_lr_ratio: float = 0.01) -> float:
+    """Rise linearly, then lose the same share at every step, so that `min_lr_ratio` (above 0) is left at the end."""
     rise, done = schedule_progress(step, total=total, warmup=warmup)
-    return rise * float(floor**done)
+    return rise * float(min_lr_ratio**done)
 
 
 def inverse_sqrt(
-    step: int, *, total: int, warmup: float = 0, floor: float = 0.0, timescale: float | None = None
+    step: int, *, total: int, warmup: float = 0, min_lr_ratio: float = 0.0, timescale: float | None = None
 ) -> float:
     """Rise linearly, then fall with one over the root of the step (Vaswani et al. 2017; Zhai et al. 2022).
 
@@ -76,7 +76,7 @@ def inverse_sqrt(
         step: Optimizer step.
         total: Steps of the run; used for shares only.
         warmup: Steps of rise, a share of the run below 1.
-        floor: Share of the peak below which it never falls.
+        min_lr_ratio: Share of the peak below which it never falls.
         timescale: Steps (a share of the run below 1) until the factor is 1 / root 2 are as many; None takes those of
             the warm-up, which is the schedule of the Transformer.
     """
@@ -84,24 +84,24 @@ def inverse_sqrt(
     if step < rise:
         return (step + 1) / rise
     scale = max(1, rise if timescale is None else warmup_steps(timescale, total))
-    return max(floor, 1 / sqrt(1 + (step - rise) / scale))
+    return max(min_lr_ratio, 1 / sqrt(1 + (step - rise) / scale))
 
 
-def cosine_restarts(step: int, *, total: int, warmup: float = 0, floor: float = 0.0, cycles: int = 3) -> float:
+def cosine_restarts(step: int, *, total: int, warmup: float = 0, min_lr_ratio: float = 0.0, cycles: int = 3) -> float:
     """Rise linearly, then fall along half a cosine `cycles` times, each from the peak (Loshchilov and Hutter, 2017)."""
     rise = warmup_steps(warmup, total)
     if step < rise:
         return (step + 1) / rise
     if step >= total:
-        return floor
+        return min_lr_ratio
     span = total - rise
     return scale_above_floor(
-        floor, half_cosine((step - rise) * cycles % span / span)
+        min_lr_ratio, half_cosine((step - rise) * cycles % span / span)
     )  # whole numbers: a restart is never missed
 
 
 def wsd(
-    step: int, *, total: int, warmup: float = 0, decay: float = 0.2, floor: float = 0.0, shape: str = "linear"
+    step: int, *, total: int, warmup: float = 0, decay: float = 0.2, min_lr_ratio: float = 0.0, shape: str = "linear"
 ) -> float:
     """Warm up, stay at the peak, decay at the end (Hu et al. 2024, MiniCPM).
 
@@ -110,7 +110,7 @@ def wsd(
         total: Steps of the run.
         warmup: Steps of rise, a share of the run below 1.
         decay: Steps of the fall, a share of the run below 1.
-        floor: Share of the peak that is left at the end.
+        min_lr_ratio: Share of the peak that is left at the end.
         shape: Of the fall: "linear", "cosine" or "sqrt" (steep at first, one minus a root).
     """
     rise, fall = warmup_steps(warmup, total), max(warmup_steps(decay, total), 1 if decay else 0)
@@ -118,28 +118,28 @@ def wsd(
         return (step + 1) / rise
     done = min(1.0, max(0.0, (step - max(rise, total - fall)) / max(1, min(fall, total - rise))))
     height = {"linear": 1 - done, "cosine": half_cosine(done), "sqrt": 1 - sqrt(done)}[shape]
-    return scale_above_floor(floor, height)
+    return scale_above_floor(min_lr_ratio, height)
 
 
 def stepwise(
-    step: int, *, total: int, warmup: float = 0, every: float = 0.25, factor: float = 0.5, floor: float = 0.0
+    step: int, *, total: int, warmup: float = 0, every: float = 0.25, factor: float = 0.5, min_lr_ratio: float = 0.0
 ) -> float:
-    """Rise linearly, then multiply by `factor` after every `every` steps (a share of the run below 1), to `floor`."""
+    """Rise linearly, then multiply by `factor` after each `every` steps (below 1: a share of the run)."""
     rise = warmup_steps(warmup, total)
     if step < rise:
         return (step + 1) / rise
-    return max(floor, float(factor ** ((step - rise) // max(1, warmup_steps(every, total)))))
+    return max(min_lr_ratio, float(factor ** ((step - rise) // max(1, warmup_steps(every, total)))))
 
 
-def one_cycle(step: int, *, total: int, warmup: float = 0.3, start: float = 0.04, floor: float = 0.0) -> float:
-    """Rise from `start` to the peak, then fall to `floor` at step `total`, both along half a cosine.
+def one_cycle(step: int, *, total: int, warmup: float = 0.3, start: float = 0.04, min_lr_ratio: float = 0.0) -> float:
+    """Rise from `start` to the peak, then fall to `min_lr_ratio` at step `total`, both along half a cosine.
 
     After Smith and Topin 2018, as PyTorch's `OneCycleLR`; the rate alone: momentum stays as it is.
     """
     rise = warmup_steps(warmup, total)
     if step < rise:
         return 1 - (1 - start) * half_cosine(step / rise)
-    return scale_above_floor(floor, half_cosine(schedule_progress(step, total=total, warmup=rise)[1]))
+    return scale_above_floor(min_lr_ratio, half_cosine(schedule_progress(step, total=total, warmup=rise)[1]))
 
 
 class Plateau:
@@ -155,7 +155,7 @@ class Plateau:
         patience: Validations without improvement that are borne.
         min_delta: An improvement smaller than this does not count.
         cooldown: Validations after a fall that do not count as without improvement.
-        floor: Share of the peak that is always left.
+        min_lr_ratio: Share of the peak that is always left.
 
     Attributes:
         share: What the validations have left of the peak.
@@ -173,11 +173,11 @@ class Plateau:
         patience: int = 1,
         min_delta: float = 0.0,
         cooldown: int = 0,
-        floor: float = 0.0,
+        min_lr_ratio: float = 0.0,
     ) -> None:
         self.rise = warmup_steps(warmup, total)
         self.factor, self.patience, self.min_delta = factor, patience, min_delta
-        self.cooldown, self.floor = cooldown, floor
+        self.cooldown, self.min_lr_ratio = cooldown, min_lr_ratio
         self.share, self.bad, self.cooling = 1.0, 0, 0
         self.best: float | None = None
 
@@ -205,5 +205,5 @@ class Plateau:
         if self.bad <= self.patience:
             return False
         self.bad, self.cooling = 0, self.cooldown
-        before, self.share = self.share, max(self.floor, self.share * self.factor)
+        before, self.share = self.share, max(self.min_lr_ratio, self.share * self.factor)
         return self.share < before

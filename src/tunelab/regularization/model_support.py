@@ -1,12 +1,9 @@
 """What each regularization method needs of a model, and notes on methods that do more, or less, than they seem to."""
 
-from collections.abc import Mapping
-from typing import Any
-
 from torch import nn
 from transformers import PreTrainedModel
 
-from tunelab.config.regularization_config import RegularizationConfig
+from tunelab.config.schema import RegularizationConfig, TargetConfig
 from tunelab.errors import ConfigError
 from tunelab.models.architecture import dropout_rates
 from tunelab.models.freezing import parameter_depths
@@ -63,9 +60,7 @@ def check_model_support(model: PreTrainedModel, wanted: RegularizationConfig, *,
 HEAVY_PENALTY = 0.1  # nats of penalty that a line search would rather lower than the loss
 
 
-def regularization_notes(
-    model: PreTrainedModel, wanted: RegularizationConfig, optimizer: Mapping[str, Any]
-) -> list[str]:
+def regularization_notes(model: PreTrainedModel, wanted: RegularizationConfig, optimizer: TargetConfig) -> list[str]:
     """Notes on what depends on how large the weights are now.
 
     Args:
@@ -81,7 +76,7 @@ def regularization_notes(
                 f"regularization.max_norm={wanted.max_norm:g} changes nothing as long as no row is longer; the longest "
                 f"is {longest:.3g} now"
             )
-    if wanted.weight_decay and str(optimizer.get("_target_", "")).endswith("LBFGS"):
+    if wanted.weight_decay and optimizer.name == "LBFGS":
         learned = [p.detach() for p in model.parameters() if p.requires_grad and p.ndim >= 2]
         penalty = wanted.weight_decay / 2 * sum(float(weight.square().sum()) for weight in learned)
         if penalty > HEAVY_PENALTY:

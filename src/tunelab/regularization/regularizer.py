@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from tunelab.config.regularization_config import RegularizationConfig
+from tunelab.config.schema import RegularizationConfig
 from tunelab.regularization.averaging import WeightAverage, ema_share, swa_share
 from tunelab.regularization.penalties import (
     apply_l1_proximal,

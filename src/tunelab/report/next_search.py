@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from tunelab.analysis.configurations import SEED, Setting, format_value
 from tunelab.analysis.next_space import SettingChange, suggest_next_space
-from tunelab.config.constraints import RANGES
+from tunelab.config.schema import legal_ranges
 from tunelab.report.document import Block, BulletList, CellValue, Command, Paragraph, Section, Table
 from tunelab.report.importance_sections import ImportanceAnalysis
 from tunelab.report.study_checks import budget_verdict, study_boundary_hits, study_failure_limits
@@ -25,7 +25,7 @@ def suggest_changes(found: ImportanceAnalysis) -> list[SettingChange]:
     settings = [one for one in study.varied_settings if one.name not in study.conditional]
     return suggest_next_space(
         settings, study.configurations, study_boundary_hits(study), study_failure_limits(study),
-        weight=found.larger_importance, explained=found.explained_variance, legal=RANGES,
+        weight=found.larger_importance, explained=found.explained_variance, legal=legal_ranges(),
     )  # fmt: skip
 
 

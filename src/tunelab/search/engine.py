@@ -13,9 +13,9 @@ from typing import Protocol
 
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from tunelab.config.schema import SearchConfig
 from tunelab.errors import ConfigError, TuneLabError
 from tunelab.runs.locks import exclusive_lock
-from tunelab.search.search_config import SearchConfig
 from tunelab.search.space import Params, Space
 from tunelab.search.study_folder import StudyFolder
 from tunelab.search.study_results import elapsed_time, median_duration, work_intervals

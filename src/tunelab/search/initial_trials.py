@@ -13,9 +13,10 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import QuotedString
 
 from tunelab.config.flatten import flatten
+from tunelab.config.schema import SearchConfig
 from tunelab.errors import ConfigError
 from tunelab.runs.atomic_files import read_json_lines
-from tunelab.search.search_config import SearchConfig, SearchRequest
+from tunelab.search.search_config import SearchRequest
 from tunelab.search.space import Params, Space
 from tunelab.search.study_folder import StudyFolder
 

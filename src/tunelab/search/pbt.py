@@ -8,16 +8,18 @@ resume, fail and run on any engine as trials do.
 import math
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass
+from typing import Annotated, Any
 
 import optuna
 from omegaconf import DictConfig
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from tunelab.config.blocks import Block, Range
+from tunelab.config.schema import SearchConfig
 from tunelab.errors import ConfigError
-from tunelab.search.search_config import SearchConfig, SearchRequest
+from tunelab.search.search_config import SearchRequest
 from tunelab.search.space import Choice, Dimension, Params, Scalar, Space
 from tunelab.search.study_folder import StudyFolder
 from tunelab.search.suggest import was_tried
@@ -33,28 +35,38 @@ CHANGEABLE_KEYS = (
 NO_EARLY_STOPPING = "callbacks.early_stopping=false"  # a member that stops early has no next stage
 
 
+@dataclass(frozen=True, kw_only=True)
+class PbtOptions(Block):
+    """`search.sampler_options` of `search=pbt`."""
+
+    population: Annotated[int, Range(2, 10**6)] = 4  # a single member has none to copy
+    replaced_fraction: Annotated[float, Range(0, 0.5)] = 0.25
+    perturbation_factor: Annotated[float, Range(1, 10**6)] = 1.2
+    resample_probability: Annotated[float, Range(0, 1)] = 0.1
+
+
 @dataclass(frozen=True)
 class PbtConfig:
-    """The options of population based training: `search.sampler_options` of `search=pbt`.
+    """How a population trains.
 
     Attributes:
         population: Number of members.
         generations: Number of stages.
-        replaced: Share of the members that are replaced by copies of the best after each stage.
-        factor: Factor by which a copied setting is perturbed, up or down.
-        resampled: Probability that it is drawn at random instead.
+        replaced_fraction: Share of the members that are replaced by copies of the best after each stage.
+        perturbation_factor: Factor by which a copied setting is perturbed, up or down.
+        resample_probability: Probability that it is drawn at random instead.
     """
 
     population: int
     generations: int
-    replaced: float = 0.25
-    factor: float = 1.2
-    resampled: float = 0.1
+    replaced_fraction: float = 0.25
+    perturbation_factor: float = 1.2
+    resample_probability: float = 0.1
 
     @property
     def replaced_members(self) -> int:
         """Number of members that are replaced after a stage."""
-        return max(1, math.ceil(self.replaced * self.population))
+        return max(1, math.ceil(self.replaced_fraction * self.population))
 
 
 def parse_pbt_config(search: SearchConfig) -> PbtConfig:
@@ -63,25 +75,14 @@ def parse_pbt_config(search: SearchConfig) -> PbtConfig:
     Raises:
         ConfigError: Naming every fault.
     """
-    options = dict(search.sampler_options)
-    known = [field.name for field in fields(PbtConfig) if field.name != "generations"]
-    faults = [
-        f"search.sampler_options.{name} is unknown; search=pbt has {', '.join(known)}"
-        for name in options
-        if name not in known
-    ]
-    size = int(options.pop("population", 4))
-    numbers = {name: float(value) for name, value in options.items() if name in known}
-    if size < 2:
-        faults.append(f"search.sampler_options.population={size} must be at least 2; a single member has none to copy")
+    faults = list[str]()
+    options = PbtOptions.parse(search.sampler_options, "search.sampler_options", faults)
+    size = options.population
     if search.trials is None or size < 1 or search.trials % size or search.trials < 2 * size:
         faults.append(
             f"search.trials={search.trials} must be a multiple of the population ({size}), at least twice as large: "
             "each stage of each member is a trial"
         )
-    for name, low, high in (("replaced", 0.0, 0.5), ("resampled", 0.0, 1.0), ("factor", 1.0, math.inf)):
-        if name in numbers and not low <= numbers[name] <= high:
-            faults.append(f"search.sampler_options.{name}={numbers[name]:g} must be between {low:g} and {high:g}")
     if search.retry is not None:
         faults.append("search.retry: the next stage replaces a member that failed; leave it out with search=pbt")
     if len(search.objectives) > 1:
@@ -89,7 +90,8 @@ def parse_pbt_config(search: SearchConfig) -> PbtConfig:
     if faults:
         raise ConfigError.listing(faults)
     assert search.trials is not None
-    return PbtConfig(size, search.trials // size, **numbers)
+    shares = options.replaced_fraction, options.perturbation_factor, options.resample_probability
+    return PbtConfig(size, search.trials // size, *shares)
 
 
 def check_pbt(search: SearchConfig, request: SearchRequest, config: DictConfig) -> None:
@@ -217,8 +219,8 @@ class PopulationProposer:
         drawn = self._random_params(rng)
         return {
             key: drawn[key]
-            if rng.random() < self.pbt.resampled
-            else perturb(self.space.unconditional[key], value, self.pbt.factor, rng)
+            if rng.random() < self.pbt.resample_probability
+            else perturb(self.space.unconditional[key], value, self.pbt.perturbation_factor, rng)
             for key, value in params.items()
         }
 

@@ -17,7 +17,9 @@ from omegaconf import DictConfig, OmegaConf
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial
 
-from tunelab.data.folds import fold_faults
+from tunelab.config.cross_checks import fold_faults
+from tunelab.config.renames import rename_old_names
+from tunelab.config.schema import CrossValidationConfig, LoggerConfig, SearchConfig
 from tunelab.errors import ConfigError, TuneLabError
 from tunelab.runs import console
 from tunelab.runs.locks import exclusive_lock
@@ -37,9 +39,7 @@ from tunelab.search.pbt import (
 from tunelab.search.pruners import make_pruner
 from tunelab.search.samplers import make_samplers
 from tunelab.search.search_config import (
-    SearchConfig,
     SearchRequest,
-    check_search_config,
     parse_request,
     parse_search_config,
     resolve_objectives,
@@ -113,7 +113,7 @@ class PreparedSearch:
     fixed: Sequence[str]
     config_groups: frozenset[str]
     effect: EffectPlot | None
-    logger: Mapping[str, Any]
+    logger: LoggerConfig
 
     @property
     def storage_variable(self) -> dict[str, str]:
@@ -128,12 +128,16 @@ def prepare(config: DictConfig, arguments: Sequence[str]) -> PreparedSearch:
     Raises:
         ConfigError: If the configuration has faults.
     """
-    if faults := fold_faults({"cv": plain_block(config.cv), "trial": {"id": 0}}):
+    config = rename_old_names(config)
+    faults = list[str]()
+    cv = CrossValidationConfig.parse(plain_block(config.cv), "cv", faults)
+    logger = LoggerConfig.parse(plain_block(config.logger), "logger", faults)
+    if faults := faults + fold_faults(cv, is_trial=True):
         raise ConfigError.listing(faults)
     request = parse_request(config, arguments)
-    search = with_budget(check_search_config(parse_search_config(plain_block(config.search))), request)
+    search = with_budget(parse_search_config(plain_block(config.search)), request)
     check_pbt(search, request, config)
-    effect = parse_effect_plot(plain_block(config.search.effect), request.space)
+    effect = parse_effect_plot(search.effect, request.space)
     validate_space(config, request)
     folder = StudyFolder(Path(str(config.hydra.sweep.dir)).absolute())
     objectives, modes = resolve_objectives(config, search)
@@ -150,7 +154,7 @@ def prepare(config: DictConfig, arguments: Sequence[str]) -> PreparedSearch:
         fixed=["save=false", *staged, *shared, "test=false"],
         config_groups=frozenset(map(str, config.hydra.runtime.choices)),
         effect=effect,
-        logger=plain_block(config.logger),
+        logger=logger,
     )
 
 

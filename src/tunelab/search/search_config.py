@@ -10,96 +10,27 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
-from tunelab.config.constraints import CHOICES as LEGAL
-from tunelab.config.constraints import RANGES, choice_fault, range_fault
+from tunelab.config.blocks import JsonBlock
 from tunelab.config.overrides import override_key, separate_faulty
+from tunelab.config.schema import PrunerName, SearchConfig, value_fault
 from tunelab.errors import ConfigError
 from tunelab.search.samplers import resolve_sampler
 from tunelab.search.space import Choice, Dimension, Space, build_space
 from tunelab.tasks.metrics.directions import metric_direction
 from tunelab.tasks.registry import describe_task
 
-SAMPLERS = ("grid", "random", "qmc", "tpe", "gp", "bayes", "cmaes", "evolution", "pbt", "auto")
-PRUNERS = ("none", "median", "hyperband", "asha", "auto")
-EXECUTORS = ("local", "submitit", "ray")
 
+def parse_search_config(search: JsonBlock) -> SearchConfig:
+    """The block `search`, typed and checked.
 
-@dataclass(frozen=True)
-class SearchConfig:
-    """The `search` block, without the space.
-
-    Attributes:
-        sampler: Suggests configurations.
-        pruner: Stops unpromising trials early.
-        trials: Number of finished trials to reach; None leaves it to the grid or to `hours`.
-        hours: Time after which no trial starts; None for no limit.
-        parallel_trials: Trials that run at a time.
-        devices_per_trial: Accelerators of one trial.
-        isolation: `process` or `inline`.
-        executor: Starts the processes.
-        storage: Path or database address of the study; None keeps a journal in its folder.
-        trial_timeout: Seconds after which a trial is stopped; None for no limit.
-        retry: `failed` runs failed trials again; None leaves them.
-        objectives: Scores to optimise; empty for the monitored one.
-        constraints: Largest allowed value by score; a trial above it is never best.
-        warm_start: Earlier study folders and config files whose best configurations are tried first.
-        default_trial: Whether the default configuration is trial 0.
-        keep: Number of best trials that keep their checkpoints; None for all.
-        seed: Seed of the sampler.
-        test_best: Whether the best trial is evaluated on the test split, once, at the end.
-        sampler_options: More arguments of the sampler.
-        pruner_options: More arguments of the pruner.
-        executor_options: Arguments of the executor.
+    Raises:
+        ConfigError: Naming every fault.
     """
-
-    sampler: str
-    pruner: str
-    trials: int | None
-    hours: float | None
-    parallel_trials: int
-    devices_per_trial: int
-    isolation: str
-    executor: str
-    storage: str | None
-    trial_timeout: float | None
-    retry: str | None
-    objectives: tuple[str, ...]
-    constraints: Mapping[str, float]
-    warm_start: tuple[str, ...]
-    default_trial: bool
-    keep: int | None
-    seed: int
-    test_best: bool
-    sampler_options: Mapping[str, Any]
-    pruner_options: Mapping[str, Any]
-    executor_options: Mapping[str, Any]
-
-
-def parse_search_config(search: Mapping[str, Any]) -> SearchConfig:
-    """The typed form of a composed `search` block."""
-    return SearchConfig(
-        sampler=str(search["sampler"]),
-        pruner=str(search["pruner"]),
-        trials=None if search["trials"] is None else int(search["trials"]),
-        hours=None if search["hours"] is None else float(search["hours"]),
-        parallel_trials=int(search["slots"]),
-        devices_per_trial=int(search["devices_per_trial"]),
-        isolation=str(search["isolation"]),
-        executor=str(search["executor"]),
-        storage=None if search["storage"] is None else str(search["storage"]),
-        trial_timeout=None if search["trial_timeout"] is None else float(search["trial_timeout"]),
-        retry=None if search["retry"] is None else str(search["retry"]),
-        objectives=tuple(map(str, search["objectives"] or ())),
-        constraints={str(name): float(value) for name, value in (search["constraints"] or {}).items()},
-        warm_start=tuple(map(str, search["warm_start"] or ())),
-        default_trial=bool(search["default_trial"]),
-        keep=None if search["keep"] is None else int(search["keep"]),
-        seed=int(search["seed"]),
-        test_best=bool(search["judge"]),
-        sampler_options=dict(search["sampler_options"] or {}),
-        pruner_options=dict(search["pruner_options"] or {}),
-        executor_options=dict(search["executor_options"] or {}),
-    )
+    faults = list[str]()
+    config = SearchConfig.parse(search, "search", faults)
+    if faults := faults + search_faults(config):
+        raise ConfigError.listing(faults)
+    return config
 
 
 def resolve_objectives(config: DictConfig, search: SearchConfig) -> tuple[list[str], list[str]]:
@@ -221,10 +152,7 @@ def illegal_values(space: Space) -> list[str]:
     faults = []
     for key, dimension in space.all_dimensions().items():
         ends = dimension.values if isinstance(dimension, Choice) else (dimension.low, dimension.high)
-        if key in RANGES:
-            faults += [fault for end in ends if (fault := range_fault(key, end, *RANGES[key]))]
-        if key in LEGAL:
-            faults += [fault for end in ends if (fault := choice_fault(key, end))]
+        faults += [fault for end in ends if (fault := value_fault(key, end))]
     return faults
 
 
@@ -247,39 +175,21 @@ MIN_TRIALS_TO_PRUNE = 12  # with fewer trials all are better run to their end
 SAMPLERS_WITHOUT_PRUNING = ("cmaes", "evolution")  # they leave a pruned trial out of their generations
 
 
-def check_search_config(search: SearchConfig) -> SearchConfig:
-    """The same config, checked.
-
-    Raises:
-        ConfigError: Naming every fault.
-    """
-    faults = []
-    for key, value, legal in (
-        ("sampler", search.sampler, SAMPLERS),
-        ("pruner", search.pruner, PRUNERS),
-        ("executor", search.executor, EXECUTORS),
-        ("isolation", search.isolation, ("process", "inline")),
-        ("retry", search.retry or "failed", ("failed",)),
-    ):
-        if value not in legal:
-            faults.append(f"search.{key}={value} is unknown; choose one of {', '.join(legal)}")
-    for key, number in (("trials", search.trials), ("slots", search.parallel_trials), ("hours", search.hours)):
-        if number is not None and number <= 0:
-            faults.append(f"search.{key}={number} must be above 0")
-    if search.trial_timeout is not None and search.trial_timeout <= 0:
-        faults.append(f"search.trial_timeout={search.trial_timeout:g} must be above 0 seconds, or null for no limit")
-    if len(search.objectives) > 1 and search.pruner not in ("none", "auto"):
+def search_faults(config: SearchConfig) -> list[str]:
+    """Keys of the block `search` that contradict each other."""
+    faults, count = [], len(config.objectives)
+    if count > 1 and config.pruner not in ("none", "auto"):
         faults.append(
-            f"search.pruner={search.pruner} compares one score and search.objectives names {len(search.objectives)}; "
-            "set search.pruner=none"
+            f"search.pruner={config.pruner} compares one score and search.objectives names {count}; set "
+            "search.pruner=none"
         )
-    if len(search.objectives) > 1 and search.sampler == "cmaes":
+    if count > 1 and config.sampler == "cmaes":
         faults.append("search=cmaes knows one objective; take search=evolution for several")
-    if search.isolation == "inline" and (search.parallel_trials > 1 or search.executor != "local"):
-        faults.append("search.isolation=inline runs one trial at a time in this process; leave search.slots at 1")
-    if faults:
-        raise ConfigError.listing(faults)
-    return search
+    if config.isolation == "inline" and (config.parallel_trials > 1 or config.executor != "local"):
+        faults.append(
+            "search.isolation=inline runs one trial at a time in this process; leave search.parallel_trials at 1"
+        )
+    return faults
 
 
 def with_budget(search: SearchConfig, request: SearchRequest) -> SearchConfig:
@@ -303,7 +213,7 @@ def with_budget(search: SearchConfig, request: SearchRequest) -> SearchConfig:
     return replace(search, pruner=resolve_pruner(search.pruner, sampler, search.trials) if alone else "none")
 
 
-def resolve_pruner(pruner: str, sampler: str, trials: int | None) -> str:
+def resolve_pruner(pruner: PrunerName, sampler: str, trials: int | None) -> PrunerName:
     """The pruner that `auto` stands for: none for few trials and for samplers that cannot use pruned ones.
 
     TPE gains most from many trials, a Gaussian process from reliable ones (measured in bench/search).

@@ -1,7 +1,7 @@
 """The artifacts of a finished search: its report, the effect plot of one setting, and the study's run in W&B."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from tunelab.analysis.setting_effect import (
     format_setting_value,
     scores_by_value,
 )
+from tunelab.config.schema import EffectConfig, LoggerConfig
 from tunelab.errors import ConfigError
 from tunelab.report.document import Block, CellValue, Chart, Document, Paragraph, Section, Table
 from tunelab.report.effect_chart import effect_chart
@@ -50,13 +51,13 @@ class EffectPlot:
     group_by: str | None
 
 
-def parse_effect_plot(block: Mapping[str, Any], space: Space) -> EffectPlot | None:
+def parse_effect_plot(config: EffectConfig, space: Space) -> EffectPlot | None:
     """The effect plot of `search.effect`; None where it is not set.
 
     Raises:
         ConfigError: If it names a setting that does not vary.
     """
-    setting, group_by = block.get("of"), block.get("by")
+    setting, group_by = config.of, config.by
     if setting is None and group_by is None:
         return None
     varying = space.all_dimensions()
@@ -70,7 +71,7 @@ def parse_effect_plot(block: Mapping[str, Any], space: Space) -> EffectPlot | No
         faults.append(f"search.effect.by={group_by} needs search.effect.of, the setting along the axis")
     if faults:
         raise ConfigError.listing(faults)
-    return EffectPlot(str(setting), None if group_by is None else str(group_by))
+    return EffectPlot(str(setting), group_by)
 
 
 def write_effect_plot(folder: StudyFolder, effect: EffectPlot, score: str, *, lower: bool, command: str) -> str:
@@ -147,7 +148,7 @@ def tracker_overrides(config: DictConfig, folder: StudyFolder) -> list[str]:
     return [f"logger.group={quote_hydra(folder.root.name)}", *job_type]
 
 
-def log_study_report(logger: Mapping[str, Any], folder: StudyFolder, page: Path, scores: Mapping[str, float]) -> None:
+def log_study_report(logger: LoggerConfig, folder: StudyFolder, page: Path, scores: Mapping[str, float]) -> None:
     """Log the report of a study to its group in W&B, if `logger=wandb` logs reports.
 
     It is a run of its own, of job type `study`, below the study's folder.  A study that is resumed resumes that run,
@@ -159,16 +160,16 @@ def log_study_report(logger: Mapping[str, Any], folder: StudyFolder, page: Path,
         page: The report, one HTML file.
         scores: Entries of the summary: the best value of each objective, the number of trials.
     """
-    if logger.get("kind") != "wandb" or "report" not in (logger.get("artifacts") or ()):
+    if logger.kind != "wandb" or "report" not in logger.artifacts:
         return
     from tunelab.tracking.base import RunResults
     from tunelab.tracking.wandb_start import start_wandb
 
     name = folder.root.name
-    block = {**logger, "group": logger.get("group") or name, "job_type": REPORT_JOB_TYPE, "name": f"{name}/report"}
+    of_study = replace(logger, group=logger.group or name, job_type=REPORT_JOB_TYPE, name=f"{name}/report")
     with exclusive_lock(folder.test_lock):  # engines that end together log one after the other
         run = start_wandb(
-            block,
+            of_study,
             folder=folder.root,
             run_config=folder.read_study_config(),
             name=name,

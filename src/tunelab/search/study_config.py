@@ -8,9 +8,11 @@ from typing import Any
 
 import optuna
 
+from tunelab.config.renames import rename_key, rename_overrides
+from tunelab.config.schema import SearchConfig
 from tunelab.errors import ConfigError
 from tunelab.runs.atomic_files import write_json
-from tunelab.search.search_config import SearchConfig, SearchRequest
+from tunelab.search.search_config import SearchRequest
 from tunelab.search.space import space_as_dict
 from tunelab.search.study_folder import StudyFolder
 
@@ -110,6 +112,7 @@ def incompatibilities(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """The differences that make the trials of two commands incomparable; none for a new study."""
     if not before:
         return []
+    before = {**before, "stages": rename_stages(before.get("stages")), "fixed": rename_overrides(before["fixed"])}
     faults = [
         f"{what} {'was' if name != 'stages' else 'were'} {before.get(name)} and is now {now[name]}"
         for name, what in (("objectives", "the objective"), ("constraints", "the limit"), ("stages", "stages of pbt"))
@@ -132,6 +135,14 @@ def incompatibilities(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
 def without_condition(dimension: Mapping[str, Any] | None) -> dict[str, Any]:
     """A recorded dimension without the condition under which it varies."""
     return {name: value for name, value in (dimension or {}).items() if name != "when"}
+
+
+def rename_stages(stages: Any) -> Any:
+    """The stages of a pbt study, its options under the names of today."""
+    if not isinstance(stages, list) or len(stages) != 2 or not isinstance(stages[1], dict):
+        return stages
+    above = "search.sampler_options."
+    return [stages[0], {rename_key(f"{above}{name}").removeprefix(above): v for name, v in stages[1].items()}]
 
 
 def relevant_overrides(fixed: Sequence[str]) -> dict[str, str]:

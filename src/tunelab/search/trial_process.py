@@ -171,9 +171,9 @@ def slot_environments(
     gpus, needed = visible_gpus(environment), parallel_trials * devices_per_trial
     if gpus and needed > len(gpus):
         raise ConfigError(
-            f"search.slots={parallel_trials} with search.devices_per_trial={devices_per_trial} needs {needed} GPUs and "
-            f"{len(gpus)} are there; two trials on one GPU would compete for its memory. Lower search.slots, or set "
-            "search.devices_per_trial=0 to let them share"
+            f"search.parallel_trials={parallel_trials} with search.devices_per_trial={devices_per_trial} needs "
+            f"{needed} GPUs and {len(gpus)} are there; two trials on one GPU would compete for its memory. Lower "
+            "search.parallel_trials, or set search.devices_per_trial=0 to let them share"
         )
     threads = max(1, (os.cpu_count() or 1) // parallel_trials)
     environments = []

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from transformers import PreTrainedModel
 from typing_extensions import override
 
+from tunelab.config.schema import ClassificationDataConfig, DataConfig
 from tunelab.data.data_sources import DataSplits
 from tunelab.data.examples import Example, MicroBatch
 from tunelab.data.leakage import label_conflicts
@@ -37,6 +38,7 @@ class Classification(SequenceTask):
 
     name: ClassVar[str] = "classification"
     description: ClassVar[TaskDescription] = DESCRIPTIONS["classification"]
+    data_config: ClassVar[type[DataConfig]] = ClassificationDataConfig
 
     def __init__(
         self,

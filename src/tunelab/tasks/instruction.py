@@ -11,6 +11,7 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 from typing_extensions import override
 
+from tunelab.config.schema import DataConfig, InstructionDataConfig
 from tunelab.data.conversation import Conversation
 from tunelab.data.examples import IGNORE, Example, MicroBatch
 from tunelab.data.formats import detect_format, to_conversation
@@ -42,6 +43,7 @@ class Instruction(CausalTask):
     name: ClassVar[str] = "instruction"
     scores_untrained: ClassVar[bool] = True
     description: ClassVar[TaskDescription] = DESCRIPTIONS["instruction"]
+    data_config: ClassVar[type[DataConfig]] = InstructionDataConfig
     score_names: Sequence[str] = tuple(TOKEN_METRICS)
 
     def __init__(

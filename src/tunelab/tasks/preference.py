@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from typing_extensions import override
 
+from tunelab.config.schema import DataConfig, PreferenceDataConfig
 from tunelab.data.batching import longest_first, split_micro_batches, split_pairs
 from tunelab.data.examples import IGNORE, Example, MicroBatch
 from tunelab.data.preference_pairs import to_preference_pair
@@ -42,6 +43,7 @@ class Preference(CausalTask):
     name: ClassVar[str] = "preference"
     format: str = "pairs"
     description: ClassVar[TaskDescription] = DESCRIPTIONS["preference"]
+    data_config: ClassVar[type[DataConfig]] = PreferenceDataConfig
     needs_reference: ClassVar[bool] = True
     score_names: Sequence[str] = tuple(PREFERENCE_METRICS)
 

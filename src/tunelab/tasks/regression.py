@@ -10,6 +10,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from typing_extensions import override
 
+from tunelab.config.schema import DataConfig, RegressionDataConfig
 from tunelab.data.data_sources import DataSplits
 from tunelab.data.examples import Example, MicroBatch
 from tunelab.data.protocols import Record
@@ -54,6 +55,7 @@ class Regression(SequenceTask):
 
     name: ClassVar[str] = "regression"
     description: ClassVar[TaskDescription] = DESCRIPTIONS["regression"]
+    data_config: ClassVar[type[DataConfig]] = RegressionDataConfig
     score_names = tuple(REGRESSION_METRICS)
 
     def __init__(

@@ -8,6 +8,7 @@ from typing import Any
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
+from tunelab.config.schema import LoggerConfig
 from tunelab.errors import ConfigError
 from tunelab.runs.console import is_main_process
 from tunelab.tracking.csv_logger import CurveLogger
@@ -15,26 +16,19 @@ from tunelab.tracking.trackio_logger import TrackioRun
 from tunelab.tracking.wandb_logger import WandbRun
 from tunelab.tracking.wandb_start import start_wandb
 
-LOGGER_KINDS = ("csv", "wandb", "tensorboard", "trackio", "none")
 OPTIONAL_KINDS = ("tensorboard", "trackio")  # kinds that need a package of their own name
-ARTIFACTS = ("report", "export")
 
 
-def logger_faults(config: Mapping[str, Any]) -> list[str]:
-    """Every fault of a logger block, each as one sentence with a way out; imports no tracker."""
-    kind = str(config.get("kind") or "csv")
-    faults = []
-    if kind not in LOGGER_KINDS:
-        faults.append(f"logger.kind is {kind!r}, which is no logger here; choose one of {', '.join(LOGGER_KINDS)}")
+def logger_faults(config: LoggerConfig) -> list[str]:
+    """What a tracker lacks on this machine, with a way out; imports no tracker."""
+    kind = config.kind
     if kind in OPTIONAL_KINDS and find_spec(kind) is None:
-        faults.append(f"logger={kind} needs the package {kind}; pip install {kind}, or use logger=csv")
-    if unknown := [str(name) for name in config.get("artifacts") or () if name not in ARTIFACTS]:
-        faults.append(f"logger.artifacts holds {', '.join(unknown)}; a run leaves {' and '.join(ARTIFACTS)} to upload")
-    return faults
+        return [f"logger={kind} needs the package {kind}; pip install {kind}, or use logger=csv"]
+    return []
 
 
 def build_loggers(
-    config: Mapping[str, Any],
+    config: LoggerConfig,
     *,
     folder: Path,
     run_config: Mapping[str, Any],
@@ -65,7 +59,7 @@ def build_loggers(
     if faults := logger_faults(config):
         raise ConfigError.listing(faults)
     loggers: list[Logger] = [CurveLogger(folder, resume_from_step=resume_from_step)]
-    kind = str(config.get("kind") or "csv")
+    kind = config.kind
     if kind == "tensorboard":
         from tunelab.tracking.tensorboard_logger import TensorBoard  # imports an extra
 
@@ -73,9 +67,9 @@ def build_loggers(
     if kind == "trackio" and is_main_process():
         loggers.append(
             TrackioRun(
-                project=str(config.get("project") or "tunelab"),
-                name=str(config.get("name") or name),
-                group=config.get("group"),
+                project=config.project or "tunelab",
+                name=config.name or name,
+                group=config.group,
                 run_config=run_config,
                 resume=resume_from_step is not None,
                 tell=tell,

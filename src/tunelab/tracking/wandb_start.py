@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
+from tunelab.config.schema import LoggerConfig
 from tunelab.errors import ConfigError
 from tunelab.runs.console import is_main_process
 from tunelab.runs.redact import redact
@@ -30,7 +31,7 @@ class ModeChoice(NamedTuple):
 
 
 def choose_wandb_mode(
-    env: Mapping[str, str], netrc_text: str | None, config: Mapping[str, Any], *, hosts: tuple[str, ...] = ()
+    env: Mapping[str, str], netrc_text: str | None, config: LoggerConfig, *, hosts: tuple[str, ...] = ()
 ) -> ModeChoice:
     """The mode from the config, the environment and stored logins, in this order.
 
@@ -46,7 +47,8 @@ def choose_wandb_mode(
     Raises:
         ConfigError: If the mode is unknown.
     """
-    mode, source = str(config.get("mode") or "auto"), "logger.mode"
+    mode: str = config.mode or "auto"
+    source = "logger.mode"
     if mode == "auto" and env.get("WANDB_MODE"):
         mode, source = _MODE_ALIASES.get(env["WANDB_MODE"], env["WANDB_MODE"]), "WANDB_MODE"
     if mode not in WANDB_MODES:
@@ -99,7 +101,7 @@ def read_netrc(env: Mapping[str, str]) -> str | None:
 
 
 def start_wandb(
-    config: Mapping[str, Any],
+    config: LoggerConfig,
     *,
     folder: Path,
     run_config: Mapping[str, Any],
@@ -131,14 +133,14 @@ def start_wandb(
     if choice.mode == "disabled" or not is_main_process():
         return None
     arguments = {
-        "project": config.get("project") or os.environ.get("WANDB_PROJECT") or "tunelab",
-        "entity": config.get("entity"),
-        "group": config.get("group"),
-        "job_type": config.get("job_type"),
-        "tags": _tags(config.get("tags")),
-        "notes": config.get("notes"),
-        "name": config.get("name") or name,
-        "id": config.get("id") or _wandb_run_id(folder, keep=resume_from_step is not None),
+        "project": config.project or os.environ.get("WANDB_PROJECT") or "tunelab",
+        "entity": config.entity,
+        "group": config.group,
+        "job_type": config.job_type,
+        "tags": _tags(config.tags),
+        "notes": config.notes,
+        "name": config.name or name,
+        "id": _wandb_run_id(folder, keep=resume_from_step is not None),
         "config": redact(run_config),
     }
     arguments = {

@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from inspect import signature
 from math import ceil
+from typing import Any
 
 import lightning as L
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from tunelab.config.regularization_config import RegularizationConfig
 from tunelab.config.schema import RunConfig
 from tunelab.data.batching import SourceRange, source_ranges
 from tunelab.data.data_sources import DataSplits, dropped_notes, encode_split, read_splits
@@ -83,9 +83,9 @@ class RunComponents(EncodedData):
 
 def build_task(settings: RunConfig) -> Task:
     """The task that `data.task` names, with those keys of the block that it takes."""
-    kind: type[Task] = import_task(str(settings.data["task"]))
-    given = {**settings.data, "max_new_tokens": settings.eval["max_new_tokens"]}
-    if smoothing := RegularizationConfig.of(settings.regularization).label_smoothing:
+    kind: type[Task] = import_task(settings.data.task)
+    given: dict[str, Any] = {**settings.data.as_dict(), "max_new_tokens": settings.eval.max_new_tokens}
+    if smoothing := settings.regularization.label_smoothing:
         given["label_smoothing"] = smoothing
     return kind(**{name: given[name] for name in signature(kind).parameters if name in given})
 
@@ -132,8 +132,8 @@ def attach_tokenizer(settings: RunConfig, task: Task, tokenizer: PreTrainedToken
     """Hand a task its tokenizer, and the longest sequence that model and settings allow."""
     longest = context_limit(load_architecture(settings.model, tokenizer))
     if longest is not None:
-        longest -= int(settings.adapter.get("length", 0))  # of a soft prompt
-    bounds = [bound for bound in (longest, settings.data["max_tokens"]) if bound is not None]
+        longest -= settings.adapter.length if settings.adapter.kind == "prompt" else 0
+    bounds = [bound for bound in (longest, settings.data.max_tokens) if bound is not None]
     task.set_tokenizer(tokenizer, min(bounds, default=None))
 
 
@@ -144,8 +144,8 @@ def build_components(settings: RunConfig) -> RunComponents:
         DataError: If records cannot be used.
         ConfigError: If model or tokenizer cannot be loaded.
     """
-    check_adapter_requirements(settings.adapter, str(settings.data["task"]))
-    check_optimizer_requirements(settings.optimizer, str(settings.trainer["accelerator"]))
+    check_adapter_requirements(settings.adapter, settings.data.task)
+    check_optimizer_requirements(settings.optimizer, settings.trainer.accelerator)
     check_layer_settings(settings.model)
     encoded = encode_data(settings)
     task = encoded.task
@@ -166,7 +166,7 @@ def build_model(settings: RunConfig, task: Task, tokenizer: PreTrainedTokenizerB
 def build_adapter(settings: RunConfig, task: Task, tokenizer: PreTrainedTokenizerBase) -> AdaptedModel:
     """The model as it is before training, and what trains in it; the same weights at every call."""
     L.seed_everything(settings.seed, verbose=False)  # before the model: a new head starts from random weights
-    wanted = RegularizationConfig.of(settings.regularization)
+    wanted = settings.regularization
     model = load_model(
         settings.model,
         tokenizer,
@@ -174,7 +174,7 @@ def build_adapter(settings: RunConfig, task: Task, tokenizer: PreTrainedTokenize
         options=task.head_options(),
         dropout=wanted.dropout,
         attention_dropout=wanted.attention_dropout,
-        four_bit=settings.adapter["kind"] == "qlora",
+        four_bit=settings.adapter.kind == "qlora",
     )
     known = load_architecture(settings.model, tokenizer).get_text_config().vocab_size
     new_tokens = range(known, input_embeddings(model).shape[0])
@@ -192,13 +192,13 @@ def build_datamodule(prepared: RunComponents) -> BatchDataModule:
         prepared.examples,
         prepared.task,
         batch_size=settings.batch_size,
-        eval_batch_size=int(settings.eval["batch_size"]),
+        eval_batch_size=settings.eval.batch_size,
         micro_tokens=settings.micro_tokens,
         seed=settings.seed,
         packed=prepared.packed,
-        workers=int(settings.data["workers"]),
+        workers=settings.data.workers,
         source_ranges=prepared.portions,
-        pass_cost=PASS_COST.get(select_training_device(str(settings.trainer["accelerator"])).type),
+        pass_cost=PASS_COST.get(select_training_device(settings.trainer.accelerator).type),
     )
 
 
@@ -211,7 +211,7 @@ def build_module(prepared: RunComponents, model: PreTrainedModel) -> FineTuner:
     settings = prepared.settings
     # counted here: asking Lightning's trainer would load the data before a resumed run has restored its place in it
     total = count_planned_steps(settings, prepared.epoch_rows)
-    regularization = RegularizationConfig.of(settings.regularization)
+    regularization = settings.regularization
     check_model_support(model, regularization, head=prepared.task.head)
     regularizer = Regularizer(model, regularization, total)
     return FineTuner(
@@ -219,18 +219,18 @@ def build_module(prepared: RunComponents, model: PreTrainedModel) -> FineTuner:
         prepared.task,
         optimizer=optimizer_builder(model, settings),
         schedule=build_schedule(settings.scheduler, total),
-        clip=float(settings.trainer["gradient_clip_val"] or 0),
+        clip=float(settings.trainer.gradient_clip_val),
         seed=settings.seed,
         by_source={
             name: SourceScores(prepared.task.scores, prepared.sources.splits[name].sources, [p.name for p in found])
             for name, found in prepared.portions.items()
             if name != "train"
         },
-        partial=is_partial_checkpoint(model, str(settings.adapter["kind"])),
+        partial=is_partial_checkpoint(model, settings.adapter.kind),
         frozen_at_step=frozen_at_step(model, unfreezing_steps(model, settings, total)),
         loss=TrainingLoss(prepared.task, model, regularization),
         regularizer=regularizer,
-        guard=NonFiniteGuard.of(settings.callbacks, model, regularizer, report=console.say),
+        guard=NonFiniteGuard.from_config(settings.callbacks, model, regularizer, report=console.say),
     )
 
 
@@ -241,10 +241,10 @@ def count_planned_steps(settings: RunConfig, rows: int) -> int:
         ConfigError: If validations would be further apart than an epoch is long, so that none would ever come.
     """
     epoch = ceil(rows / settings.batch_size)
-    limit, every = settings.trainer["limit_train_batches"], settings.trainer["val_check_interval"]
+    limit, every = settings.trainer.limit_train_batches, settings.trainer.val_check_interval
     if limit is not None:
         epoch = min(epoch, limit) if isinstance(limit, int) else int(epoch * limit)
-    if isinstance(every, int) and every > epoch and settings.trainer["check_val_every_n_epoch"] is not None:
+    if isinstance(every, int) and every > epoch and settings.trainer.check_val_every_n_epoch is not None:
         raise ConfigError(
             f"trainer.val_check_interval={every} steps, and an epoch has {epoch}: nothing would ever be validated. "
             f"Take at most {epoch}, a share of an epoch such as 1.0, or count across epochs with "

@@ -179,17 +179,17 @@ def cross_validate(
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ConfigError("cv.folds under torchrun: start it without; each fold starts its own trainer.devices")
-    folds, folder = int(settings.cv["folds"]), CrossValidationFolder(root.absolute())
+    folds, folder = fold_count(settings), CrossValidationFolder(root.absolute())
     folder.root.mkdir(parents=True, exist_ok=True)
     folder.lock.acquire()
     try:
-        group = f", each {settings.cv['group']} in one fold" if settings.cv["group"] is not None else ""
+        group = f", each {settings.cv.group} in one fold" if settings.cv.group is not None else ""
         console.say(f"cross-validation: {folds} trainings{group}, one after another, without the test split")
         console.say(f"folder: {folder.root}")
         done = [read_outcome(folder.fold(number).root, 0, ["monitor"]) for number in range(folds)]
         for number in range(folds):
             if folder.fold(number).manifest.exists() and folder.fold(number).read_manifest().get("model"):
-                check_same_training(folder.fold(number), fold_settings(settings, number).plain)
+                check_same_training(folder.fold(number), fold_settings(settings, number).as_dict())
         for number, known in enumerate(done):
             where = folder.fold(number)
             if known.state != "complete":
@@ -202,9 +202,15 @@ def cross_validate(
         folder.lock.release()
 
 
+def fold_count(settings: RunConfig) -> int:
+    """Number of trainings of the cross-validation."""
+    assert settings.cv.folds is not None  # else this is an ordinary run
+    return settings.cv.folds
+
+
 def fold_settings(settings: RunConfig, number: int) -> RunConfig:
     """The settings of one fold."""
-    return replace(settings, cv={**settings.cv, "fold": number})
+    return replace(settings, cv=replace(settings.cv, fold=number))
 
 
 def start_fold(
@@ -221,7 +227,7 @@ def start_fold(
     if where.manifest.exists() and where.read_manifest().get("model"):  # one that ended before it had one starts anew
         return executor.start([*train, f"resume='{where.root}'", place], where.root, {})
     tracked = []
-    if settings.logger.get("kind") == "wandb" and settings.logger.get("group") is None:
+    if settings.logger.kind == "wandb" and settings.logger.group is None:
         tracked = [f"logger.group='{where.root.parent.name}'", "logger.job_type=fold"]
     own = ["test=false", f"cv.fold={number}", place]
     return executor.start([*train, "save=false", *tracked, *overrides, *beside, *own], where.root, {})
@@ -279,7 +285,7 @@ def fold_row(where: RunDirectory, number: int) -> Row:
 
 def write_summary(folder: CrossValidationFolder, settings: RunConfig, overrides: Sequence[str]) -> float:
     """Write the table, and show it."""
-    wheres = [folder.fold(number) for number in range(int(settings.cv["folds"]))]
+    wheres = [folder.fold(number) for number in range(fold_count(settings))]
     found = scores_over_folds([where.read_scores() for where in wheres])
     monitor, rows = monitored_score(wheres[0]), [fold_row(where, number) for number, where in enumerate(wheres)]
     found.setdefault(monitor, FoldScores(tuple(float(where.read_manifest()["best"]["value"]) for where in wheres)))
@@ -292,7 +298,7 @@ def write_summary(folder: CrossValidationFolder, settings: RunConfig, overrides:
     )
     facts: dict[str, Any] = {
         "folds": len(wheres),
-        "group": settings.cv["group"],
+        "group": settings.cv.group,
         "monitor": monitor,
         "mean": found[monitor].mean,
         "std": found[monitor].std,

@@ -11,7 +11,7 @@ import torch
 from lightning.pytorch.plugins.precision import DoublePrecision
 from transformers import PreTrainedModel
 
-from tunelab.config.schema import RunConfig
+from tunelab.config.schema import CausalDataConfig, RunConfig
 from tunelab.data.examples import Example
 from tunelab.models.packing_support import available_kernels, enable_packing
 from tunelab.tasks.base import Task
@@ -37,8 +37,8 @@ def add_reference_logprobs(
 def on_training_device(model: PreTrainedModel, settings: RunConfig) -> Iterator[None]:
     """Within this block the model is where it trains, in the precision it trains in."""
     training, home, kind = model.training, model.device, model.dtype
-    place = select_training_device(str(settings.trainer["accelerator"]))
-    wanted = str(resolve_precision(settings.trainer["precision"]))
+    place = select_training_device(str(settings.trainer.accelerator))
+    wanted = str(resolve_precision(settings.trainer.precision))
     numbers: AbstractContextManager[object] = nullcontext()
     if wanted.startswith("bf16"):
         numbers = torch.autocast(place.type, torch.bfloat16)
@@ -92,12 +92,12 @@ def choose_packing(settings: RunConfig, task: Task, model: PreTrainedModel) -> N
         ConfigError: If the settings demand what this model cannot do.
     """
     if isinstance(task, CausalTask):
-        device = select_training_device(str(settings.trainer["accelerator"]))
-        half = str(resolve_precision(settings.trainer["precision"])).startswith("bf16")
+        device = select_training_device(settings.trainer.accelerator)
+        half = str(resolve_precision(settings.trainer.precision)).startswith("bf16")
         task.packed = enable_packing(
             model,
-            packing=settings.data["packing"],
-            attention=str(settings.model["attention"]),
+            packing=settings.data.packing if isinstance(settings.data, CausalDataConfig) else "auto",
+            attention=settings.model.attention,
             kernels=available_kernels(device.type, half=half),
             loops=device.type != "cuda",
             at_work=lambda: on_training_device(model, settings),

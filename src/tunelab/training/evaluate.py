@@ -276,13 +276,13 @@ def make_train_sample(
     settings: RunConfig, task: Task, examples: Mapping[str, Sequence[Example]], *, packed: bool
 ) -> TrainSample | None:
     """As many training rows as there are validation rows, at most `callbacks.gap_rows`, evenly spaced; or None."""
-    rows = min(int(settings.callbacks["gap_rows"]), len(examples["validation"]))
+    rows = min(settings.callbacks.gap_rows, len(examples["validation"]))
     if not rows:
         return None
     return TrainSample(
         task,
         select_items(examples["train"], evenly_spaced(len(examples["train"]), rows)),
-        batch_size=int(settings.eval["batch_size"]),
+        batch_size=settings.eval.batch_size,
         micro_tokens=settings.micro_tokens,
         packed=packed,
     )

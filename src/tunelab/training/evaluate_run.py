@@ -69,7 +69,7 @@ def evaluate_best_checkpoint(
     if components.examples["validation"]:
         outcome.scores |= flatten_metrics(trainer.validate(module, datamodule=data, verbose=False))
     if components.examples["test"] and components.settings.test:
-        if evaluates_base(components.settings.eval["base"], components, module.model):
+        if evaluates_base(components.settings.eval.base, components, module.model):
             settings, task = components.settings, components.task
             base = build_module(components, build_model(settings, task, components.tokenizer))
             # both read the same rows, so both need the same attention
@@ -195,13 +195,13 @@ def read_eval_split(settings: RunConfig, source: str) -> tuple[Records, Split]:
         DataError: If the file cannot be read.
     """
     data = settings.data
-    same = source in {str(data.get(name)) for name in SPLIT_USES}
+    same = source in (data.train, data.validation, data.test)
     records = read_records(
         source,
-        encoding=str(data["encoding"]),
-        on_bad=str(data["on_bad"]),
-        quoting=str(data["quoting"]),
-        header=data.get("header") if same else None,
+        encoding=data.encoding,
+        on_bad=data.on_bad,
+        quoting=data.quoting,
+        header=data.header if same else None,
     )
     return records, Split(records.rows, [records.location(i) for i in range(len(records.rows))])
 

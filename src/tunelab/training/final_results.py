@@ -32,8 +32,8 @@ def gather_results(prepared: RunComponents, folder: RunDirectory, outcome: EvalO
         scores={name: value for name, value in outcome.scores.items() if isfinite(value)},
         labels=labels,
         confusion=matrices,
-        predictions=worst_predictions(read_predictions(folder), int(wanted.get("rows") or 0)),
-        files=tracked_files(folder, list(wanted.get("artifacts") or ())),
+        predictions=worst_predictions(read_predictions(folder), wanted.rows),
+        files=tracked_files(folder, list(wanted.artifacts)),
     )
 
 

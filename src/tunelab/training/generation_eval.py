@@ -42,7 +42,7 @@ def rows_to_generate(prepared: RunComponents, split: str, count: int | None) -> 
 
 def generated_test_rows(components: RunComponents) -> frozenset[int] | None:
     """The test rows that are answered by generation; None where predictions of all are kept."""
-    count = components.settings.eval["test_rows"]
+    count = components.settings.eval.test_rows
     if count is None or not components.task.answer_names:
         return None
     return rows_to_generate(components, "test", int(count))
@@ -56,13 +56,13 @@ def monitors_generation(settings: RunConfig, task: Task) -> bool:
 def generates_in_validation(prepared: RunComponents) -> bool:
     """Whether answers are generated at each validation."""
     settings = prepared.settings
-    if settings.eval["generate"] is False or settings.eval["generate_rows"] == 0 or not prepared.examples["validation"]:
+    if settings.eval.generate is False or settings.eval.generate_rows == 0 or not prepared.examples["validation"]:
         return False
     small = (
         isinstance(prepared.task, Instruction)
         and sum(p.numel() for p in prepared.model.parameters()) <= SMALL_MODEL_PARAMETERS
     )
-    return settings.eval["generate"] is True or monitors_generation(settings, prepared.task) or small
+    return settings.eval.generate is True or monitors_generation(settings, prepared.task) or small
 
 
 def make_generation_evaluator(prepared: RunComponents) -> GenerationEvaluator | None:
@@ -75,10 +75,10 @@ def make_generation_evaluator(prepared: RunComponents) -> GenerationEvaluator | 
     if not generates_in_validation(prepared):
         return None
     if isinstance(task, Instruction):
-        rows = rows_to_generate(prepared, "validation", settings.eval["generate_rows"])
+        rows = rows_to_generate(prepared, "validation", settings.eval.generate_rows)
         if rows:
             return GenerationEvaluator(task, task.totals, prepared.sources.splits["validation"].rows, rows)
-    if settings.eval["generate"] is True or monitors_generation(settings, task):
+    if settings.eval.generate is True or monitors_generation(settings, task):
         why = "no validation record asks anything" if isinstance(task, Instruction) else f"{task.name} answers nothing"
         raise ConfigError(
             f"answers in validation are asked for, and {why}; set eval.generate=auto and monitor=val/loss"
@@ -91,8 +91,12 @@ def generation_notes(prepared: RunComponents) -> list[str]:
     limit, found = context_limit(prepared.model.config), []
     if not isinstance(prepared.task, Instruction):
         return []
-    for split, key in (("validation", "generate_rows"), ("test", "test_rows")):
-        examples, count = prepared.examples[split], prepared.settings.eval[key]
+    limits = prepared.settings.eval
+    for split, key, count in (
+        ("validation", "generate_rows", limits.generate_rows),
+        ("test", "test_rows", limits.test_rows),
+    ):
+        examples = prepared.examples[split]
         if not (generates_in_validation(prepared) if split == "validation" else prepared.settings.test):
             continue
         if count is not None and count < len(examples):

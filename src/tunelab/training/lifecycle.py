@@ -11,9 +11,8 @@ import lightning as L
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 
-from tunelab.config.regularization_config import RegularizationConfig
 from tunelab.config.resource_paths import resolve_path
-from tunelab.config.schema import RunConfig
+from tunelab.config.schema import CausalDataConfig, DataConfig, RunConfig
 from tunelab.data.mixture import list_sources
 from tunelab.data.summary import summarize_data
 from tunelab.data.summary_text import summary_lines
@@ -45,10 +44,10 @@ def write_start_manifest(
 ) -> dict[str, Any]:
     """Write the card of a run that starts, so that even a killed one says what it was."""
     settings = prepared.settings
-    place = resolve_path(str(settings.model["path"]))
-    words = resolve_path(str(settings.model.get("tokenizer") or settings.model["path"]))
+    place = resolve_path(settings.model.path)
+    words = resolve_path(settings.model.tokenizer or settings.model.path)
     base = {
-        "path": settings.model["path"],
+        "path": settings.model.path,
         "sha256": sha256_folder(place) if place else None,
         "revision": getattr(prepared.model.config, "_commit_hash", None),
         "tokenizer_sha256": tokenizer_sha256(words),
@@ -58,7 +57,7 @@ def write_start_manifest(
     card = start_manifest(
         command=[Path(sys.executable).name, *sys.argv],
         overrides=list(overrides),
-        config=settings.plain,
+        config=settings.as_dict(),
         seed=settings.seed,
         data={"files": prepared.sources.file_hashes | template_sha256(settings.data), "notes": prepared.sources.notes},
         model=base,
@@ -85,7 +84,7 @@ def minimal_manifest(settings: RunConfig, overrides: Sequence[str]) -> dict[str,
     """The card of a run that ends before its data and its model are there."""
     command = [Path(sys.executable).name, *sys.argv]
     return start_manifest(
-        command=command, overrides=list(overrides), config=settings.plain, seed=settings.seed, data={}, model={}
+        command=command, overrides=list(overrides), config=settings.as_dict(), seed=settings.seed, data={}, model={}
     )
 
 
@@ -95,9 +94,9 @@ def tokenizer_sha256(folder: Path | None) -> str | None:
     return sha256_folder(folder, TOKENIZER_FILES) if folder is not None and known else None
 
 
-def template_sha256(data: Mapping[str, Any]) -> dict[str, str]:
+def template_sha256(data: DataConfig) -> dict[str, str]:
     """The sha256 of a chat template of the user's own, by the name it was given."""
-    name = str(data.get("template") or "")
+    name = data.template if isinstance(data, CausalDataConfig) else ""
     place = resolve_path(name) if name.endswith(".jinja") else None
     return {name: sha256_file(place)} if place else {}
 
@@ -116,15 +115,15 @@ def print_run_summary(prepared: RunComponents, folder: RunDirectory) -> None:
     }
     settings = prepared.settings
     ways = describe_learning_rates(model, settings, count_planned_steps(settings, prepared.epoch_rows))
-    if any(settings.regularization.get(name) is not None for name in ("dropout", "attention_dropout")):
+    if settings.regularization.dropout is not None or settings.regularization.attention_dropout is not None:
         ways["dropout"] = describe_dropout(model.config)
-    name = {"name": settings.model["path"], "family": model.config.model_type}
-    console.show_model({**name, **sizes, "adapter": settings.adapter["kind"], **ways})
+    name = {"name": settings.model.path, "family": model.config.model_type}
+    console.show_model({**name, **sizes, "adapter": settings.adapter.kind, **ways})
     report = build_data_report(prepared)
     console.show_data(prepared.counts, summary_lines(report))
     of_rate = schedule_notes(settings.optimizer, settings.scheduler, count_planned_steps(settings, prepared.epoch_rows))
     of_averages = averaging_notes(settings.optimizer, settings.regularization)
-    of_weights = regularization_notes(model, RegularizationConfig.of(settings.regularization), settings.optimizer)
+    of_weights = regularization_notes(model, settings.regularization, settings.optimizer)
     for note in [*prepared.sources.notes, *of_rate, *of_averages, *of_weights, *generation_notes(prepared)]:
         console.say(f"  {note}")
     folder.write_data_report(report)
@@ -132,7 +131,7 @@ def print_run_summary(prepared: RunComponents, folder: RunDirectory) -> None:
 
 def build_data_report(encoded: EncodedData) -> dict[str, Any]:
     """The data report of a run or a preview."""
-    threshold = encoded.settings.data.get("near_duplicates")
+    threshold = encoded.settings.data.near_duplicates
     return summarize_data(encoded.task, encoded.sources, encoded.examples, encoded.counts, threshold=threshold)
 
 
@@ -275,13 +274,13 @@ def write_export(
     text = render_model_card(
         name=f"{settings.name}-{folder.root.name}",
         task=task.name,
-        base_model=str(settings.model["path"]),
+        base_model=settings.model.path,
         data={
-            "name": " + ".join(s.name or Path(str(s.settings["train"])).stem for s in list_sources(settings.data)),
+            "name": " + ".join(s.name or Path(str(s.data.train)).stem for s in list_sources(settings.data)),
             "files": prepared.sources.file_hashes,
             "splits": prepared.counts,
         },
-        settings={key: value for key, value in settings.plain.items() if key not in {"data", "logger"}},
+        settings={key: value for key, value in settings.as_dict().items() if key not in {"data", "logger"}},
         scores=outcome.scores,
         command=shlex.join(["python", "train.py", *overrides]),
     )
@@ -307,7 +306,7 @@ def unquantized_adapter(prepared: RunComponents) -> AdaptedModel:
     """What is merged into plain weights: the trained adapter, on an unpacked base where training had it in 4 bit."""
     if prepared.adapter.kind != "qlora":
         return prepared.adapter
-    settings = replace(prepared.settings, adapter={**prepared.settings.adapter, "kind": "lora"})
+    settings = replace(prepared.settings, adapter=replace(prepared.settings.adapter, kind="lora"))
     unpacked = build_adapter(settings, prepared.task, prepared.tokenizer)
     load_trainable_state(unpacked.model, trainable_state(prepared.model, prepared.model.state_dict()))
     return unpacked
@@ -315,8 +314,8 @@ def unquantized_adapter(prepared: RunComponents) -> AdaptedModel:
 
 def base_model_location(settings: RunConfig) -> str:
     """Where the base model lies, as a path or hub id that other programs understand."""
-    place = resolve_path(str(settings.model["path"]))
-    return str(place.absolute() if place else settings.model["path"])
+    place = resolve_path(settings.model.path)
+    return str(place.absolute() if place else settings.model.path)
 
 
 def scores_by_split(scores: Mapping[str, float]) -> dict[str, dict[str, float]]:

@@ -5,7 +5,7 @@ import json
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,8 @@ from lightning.fabric import Fabric
 from omegaconf import DictConfig, OmegaConf
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from tunelab.config.schema import RunConfig, validate_config
+from tunelab.config.schema import PretrainedModelConfig, RunConfig
+from tunelab.config.validate import validate_config
 from tunelab.errors import ConfigError, first_line
 from tunelab.models.adapters import AdaptedModel
 from tunelab.models.freezing import load_trainable_state
@@ -100,10 +101,10 @@ def load_run(place: str | Path, checkpoint: Path | None = None) -> TrainedRun:
         if not (source / "config.json").is_file():
             raise ConfigError(f"{folder.root} cannot be restored: {fault}; and it has no export/ to take") from fault
         note = f"taken from {source}, since the checkpoint cannot be used: {first_line(fault)}"
-        tokenizer, adapter = load_from_export(settings, task, folder)
+        settings, tokenizer, adapter = load_from_export(settings, task, folder)
     model = adapter.model
     choose_packing(settings, task, model)
-    if settings.trainer["precision"] == "64-true":
+    if settings.trainer.precision == "64-true":
         model.double()
     fabric = build_fabric(settings)
     fabric.to_device(model.eval())
@@ -126,19 +127,21 @@ def load_checkpoint_weights(model: PreTrainedModel, path: Path) -> None:
 
 def load_from_export(
     settings: RunConfig, task: Task, folder: RunDirectory
-) -> tuple[PreTrainedTokenizerBase, AdaptedModel]:
-    """The tokenizer and the merged model of a run's export; the settings name it as their model from then on."""
+) -> tuple[RunConfig, PreTrainedTokenizerBase, AdaptedModel]:
+    """The settings with a run's export as their model, its tokenizer, and the merged model."""
     state, config = _read_json_object(folder.task_state), _read_json_object(folder.export / "config.json")
     # of regression: an export whose head holds the scale has none left to apply
     state |= {name: config[f"target_{name}"] for name in ("mean", "std") if f"target_{name}" in config}
     task.restore(state)
-    settings.model = {**settings.model, "kind": "pretrained", "weights": "pretrained", "path": str(folder.export)}
-    settings.model |= {"tokenizer": None, "depth": None, "keep": None, "reinit_top": 0}  # the export is cut already
-    settings.adapter = {**settings.adapter, "kind": "full", "length": 0}
+    old = settings.model  # the export has the layers that were kept, and all weights in one
+    model_config = PretrainedModelConfig(
+        path=str(folder.export), size=old.size, attention=old.attention, freeze=old.freeze
+    )
+    settings = replace(settings, model=model_config, adapter=replace(settings.adapter, kind="full"))
     tokenizer = load_tokenizer(settings.model)
     attach_tokenizer(settings, task, tokenizer)
     model = load_model(settings.model, tokenizer, head=task.head, options=task.head_options())
-    return tokenizer, AdaptedModel(model, "full")
+    return settings, tokenizer, AdaptedModel(model, "full")
 
 
 def find_run(place: str | Path) -> RunDirectory:
@@ -162,16 +165,15 @@ def read_run_config(folder: RunDirectory) -> RunConfig:
     """The settings a run was made with."""
     found = OmegaConf.load(folder.config)
     assert isinstance(found, DictConfig)
-    return validate_config(found)
+    return validate_config(found, for_training=False)
 
 
 def build_fabric(settings: RunConfig) -> Fabric:
     """Device and precision to use a model with: those it was trained with, as far as this machine has them."""
-    asked = settings.trainer["accelerator"]
     return Fabric(
-        accelerator="cpu" if asked == "cpu" else "auto",
+        accelerator="cpu" if settings.trainer.accelerator == "cpu" else "auto",
         devices=1,
-        precision=resolve_precision(settings.trainer["precision"]),
+        precision=resolve_precision(settings.trainer.precision),
     )
 
 

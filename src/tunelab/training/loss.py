@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from tunelab.config.regularization_config import RegularizationConfig
+from tunelab.config.schema import RegularizationConfig
 from tunelab.data.examples import MicroBatch
 from tunelab.regularization.model_support import mixout_weights
 from tunelab.regularization.noise import Mixout, noisy_embeddings, skipped_layers

@@ -9,6 +9,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import PreTrainedModel
 
+from tunelab.config.schema import CallbacksConfig
 from tunelab.errors import Diverged
 from tunelab.regularization.regularizer import Regularizer
 
@@ -53,17 +54,17 @@ class NonFiniteGuard:
         self.saved_state: dict[str, Any] | None = None
 
     @classmethod
-    def of(
+    def from_config(
         cls,
-        wanted: Mapping[str, Any],
+        config: CallbacksConfig,
         model: PreTrainedModel,
         regularizer: Regularizer,
         *,
         report: Callable[[str], None],
     ) -> Self:
         """What the settings `callbacks.on_nonfinite`, `nonfinite_limit` and `rollback_every` ask for."""
-        kind, limit, every = wanted["on_nonfinite"], wanted["nonfinite_limit"], wanted["rollback_every"]
-        return cls(model, regularizer, policy=str(kind), limit=int(limit), every=int(every), report=report)
+        limit, every = config.nonfinite_limit, config.rollback_every
+        return cls(model, regularizer, policy=config.on_nonfinite, limit=limit, every=every, report=report)
 
     def save_state_if_due(self, step: int, optimizer: Optimizer) -> None:
         """Save the state before a step for a rollback, where one is due and the loss has not grown too much."""

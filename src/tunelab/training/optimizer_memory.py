@@ -44,7 +44,7 @@ def measure_optimizer_memory(model: PreTrainedModel, settings: RunConfig, device
     a state tensor that is a side of the stand-in grows with the parameter.  So factored and mixed optimizers
     (Adafactor; Muon beside AdamW) are counted as they are.
     """
-    target = instantiate.import_target(str(settings.optimizer["_target_"]))
+    target = instantiate.import_target(settings.optimizer.target)
     groups, given = build_param_groups(model, settings), dict[str, Any]()
     hidden: set[int] = set()
     if "hidden" in signature(target).parameters:

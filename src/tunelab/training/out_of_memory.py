@@ -22,11 +22,11 @@ def explain_out_of_memory(fault: BaseException, settings: RunConfig) -> TuneLabE
     tries = [
         f"micro_tokens={max(1, settings.micro_tokens // 2)} (now {settings.micro_tokens}; the steps stay the same), or "
         "find=micro_tokens for the largest that fits",
-        f"data.max_tokens=N (now {settings.data['max_tokens']}), if a single long row is what does not fit",
-        f"eval.batch_size={max(1, int(settings.eval['batch_size']) // 2)} (now {settings.eval['batch_size']}), if it "
+        f"data.max_tokens=N (now {settings.data.max_tokens}), if a single long row is what does not fit",
+        f"eval.batch_size={max(1, int(settings.eval.batch_size) // 2)} (now {settings.eval.batch_size}), if it "
         "happened while answers were generated",
     ]
-    if settings.adapter["kind"] == "full":
+    if settings.adapter.kind == "full":
         tries.append("adapter=lora, which keeps no gradients and no optimizer state of the base")
     first = str(fault).strip().partition("\n")[0] or type(fault).__name__
     lines = "\n".join(f"  - {one}" for one in tries)

@@ -12,7 +12,8 @@ from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 
 from tunelab.config.resume import resume_config
-from tunelab.config.schema import RunConfig, validate_config
+from tunelab.config.schema import RunConfig
+from tunelab.config.validate import validate_config
 from tunelab.errors import ConfigError
 from tunelab.runs import console, resource_usage
 from tunelab.runs.checkpoint import copy_parent_checkpoints
@@ -62,7 +63,7 @@ def run(config: DictConfig) -> float | None:
     if settings.find is not None:
         run_finder(settings, folder)
         return None
-    if settings.cv["folds"] is not None and settings.cv["fold"] is None:
+    if settings.cv.folds is not None and settings.cv.fold is None:
         beside = [word for word in hydra.overrides.hydra if word.startswith("hydra.searchpath")]
         return cross_validate(settings, folder, overrides, beside=beside)
     return fine_tune(settings, folder, overrides=overrides)
@@ -99,22 +100,22 @@ def fine_tune(
     card: dict[str, Any] = {}
     try:
         if main:
-            console.show_config(settings.plain, overrides)
-            folder.write_config(OmegaConf.to_yaml(OmegaConf.create(redact(settings.plain))))
+            console.show_config(settings.as_dict(), overrides)
+            folder.write_config(OmegaConf.to_yaml(OmegaConf.create(redact(settings.as_dict()))))
         prepared = build_components(settings)
         monitor, mode = resolve_monitor(
             settings, prepared.task, [p.name for p in prepared.portions.get("validation", ())]
         )
-        if main and settings.trial.get("parent") is not None:
-            copy_parent_checkpoints(Path(str(settings.trial["parent"])), folder)
-        done = read_resume_step(folder) if settings.resume or settings.trial.get("parent") is not None else None
+        if main and settings.trial.parent is not None:
+            copy_parent_checkpoints(Path(str(settings.trial.parent)), folder)
+        done = read_resume_step(folder) if settings.resume or settings.trial.parent is not None else None
         if main:
             card = write_start_manifest(prepared, folder, overrides, done)
             print_run_summary(prepared, folder)
         loggers = build_loggers(
             settings.logger,
             folder=root,
-            run_config=settings.plain,
+            run_config=settings.as_dict(),
             name=tracker_name(settings, root, first_session_overrides(card, overrides)),
             monitor=monitor,
             mode=mode,
@@ -147,7 +148,7 @@ def fine_tune(
                 card = minimal_manifest(settings, overrides)
             if card:
                 write_final_manifest(folder, card, ending, trainer, outcome, time.monotonic() - started, meter.stop())
-                if settings.callbacks["doctor"]:
+                if settings.callbacks.doctor:
                     diagnose_finished_run(folder)
         try:
             if main and ending.status in COMPLETE_STATUSES:  # with a closed card, which a report of the run reads
@@ -167,7 +168,7 @@ def fine_tune(
 
 def tracker_name(settings: RunConfig, root: Path, overrides: Sequence[str]) -> str:
     """How trackers list a run: after its folder, a trial after its study too, and after what sets it apart."""
-    study = settings.trial["study"] if settings.trial["id"] is not None else None
+    study = settings.trial.study if settings.trial.id is not None else None
     above = Path(str(study)).name if study is not None else settings.name
     shared = StudyFolder(Path(str(study))).shared_overrides() if study is not None else []
     return run_title(root.name if above == "default" else f"{above}/{root.name}", overrides, shared)

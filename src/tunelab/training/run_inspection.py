@@ -60,7 +60,7 @@ class LearningRateCurve:
 def learning_rate_curve(settings: RunConfig, total: int) -> LearningRateCurve:
     """The rate at evenly spaced steps, the corners of the warm-up among them."""
     factor: Callable[[int], float] = build_schedule(settings.scheduler, total)
-    warmup = warmup_steps(float(settings.scheduler.get("warmup", 0)), total)
+    warmup = warmup_steps(settings.scheduler.number("warmup"), total)
     last = max(0, total - 1)
     evenly = (
         {round(place * last / (CURVE_POINTS - 1)) for place in range(CURVE_POINTS)}
@@ -126,7 +126,7 @@ class RunInspection:
 def inspect_run(prepared: RunComponents) -> RunInspection:
     """Look at everything; model and random numbers are afterwards as they were."""
     settings, model = prepared.settings, prepared.model
-    device = select_training_device(str(settings.trainer["accelerator"]))
+    device = select_training_device(settings.trainer.accelerator)
     steps = count_planned_steps(settings, prepared.epoch_rows)
     loader = build_datamodule(prepared).loader("train")
     work = plan_workload(loader)

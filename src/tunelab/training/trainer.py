@@ -1,6 +1,6 @@
 """Lightning's trainer of a run, its callbacks, and the score they follow."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,8 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, ProgressBar
 from lightning.pytorch.loggers import Logger
 
-from tunelab.config.schema import RunConfig
+from tunelab.config import instantiate
+from tunelab.config.schema import CallbacksConfig, RunConfig, TrainerConfig, TrialConfig
 from tunelab.errors import ConfigError
 from tunelab.optim.factory import follows_plateau
 from tunelab.runs.checkpoint import AtomicCheckpointIO
@@ -44,10 +45,10 @@ def resolve_monitor(settings: RunConfig, task: Task, sources: Sequence[str] = ()
     monitor = task.description.monitor if settings.monitor == "auto" else settings.monitor
     if monitor not in known:
         raise ConfigError(f"monitor={monitor}: no such score is logged in validation; choose one of {', '.join(known)}")
-    if monitor in answers and (settings.eval["generate"] is False or settings.eval["generate_rows"] == 0):
+    if monitor in answers and (settings.eval.generate is False or settings.eval.generate_rows == 0):
         raise ConfigError(
-            f"monitor={monitor} is a score of generated answers, and eval.generate={settings.eval['generate']} with "
-            f"eval.generate_rows={settings.eval['generate_rows']} generates none in validation; set "
+            f"monitor={monitor} is a score of generated answers, and eval.generate={settings.eval.generate} with "
+            f"eval.generate_rows={settings.eval.generate_rows} generates none in validation; set "
             "eval.generate=auto and eval.generate_rows=200"
         )
     mode = metric_direction(monitor) if settings.mode == "auto" else settings.mode
@@ -63,21 +64,20 @@ def build_callbacks(
     settings: RunConfig, folder: RunDirectory, monitor: str, mode: str, *, validates: bool
 ) -> list[Callback]:
     """Early stopping, then checkpoints: the best first, so that `last.ckpt` knows it."""
-    wanted = settings.callbacks
+    config = settings.callbacks
     found: list[Callback] = []
-    if settings.trainer["enable_progress_bar"]:
+    if settings.trainer.enable_progress_bar:
         found.append(progress_callback())
-    if wanted["throughput"]:
+    if config.throughput:
         found.append(Throughput())
-    if every := int(settings.logger.get("gradients") or 0):
+    if every := settings.logger.gradients:
         found.append(GradientHistograms(every))
-    found += build_monitors(wanted)
-    if validates and wanted["doctor"]:
+    found += build_monitors(config)
+    if validates and config.doctor:
         found.append(DoctorCallback(folder))
-    if validates and wanted["early_stopping"]:
-        patience, least = int(wanted["patience"]), float(wanted["min_delta"])
-        found.append(EarlyStopping(monitor, mode=mode, patience=patience, min_delta=least))
-    if validates and settings.trial["id"] is not None:
+    if validates and config.early_stopping:
+        found.append(EarlyStopping(monitor, mode=mode, patience=config.patience, min_delta=config.min_delta))
+    if validates and settings.trial.id is not None:
         found += build_trial_callbacks(settings, monitor)
     if follows_plateau(settings.scheduler):
         if not validates:
@@ -85,51 +85,79 @@ def build_callbacks(
         found.append(ReduceOnPlateau(monitor, mode))
     if validates:
         found.append(BestCheckpoint(folder.best, monitor=monitor, mode=mode))
-    if count := int(wanted.get("snapshots") or 0):
-        found.append(SnapshotCheckpoints(folder.checkpoints, count, float(settings.scheduler.get("warmup") or 0)))
-    return [*found, LastCheckpoint(folder.last, every=int(wanted["save_every"]), validates=validates)]
+    found += build_configured_callbacks(config)
+    if count := config.snapshots:
+        found.append(SnapshotCheckpoints(folder.checkpoints, count, settings.scheduler.number("warmup")))
+    return [*found, LastCheckpoint(folder.last, every=config.save_every, validates=validates)]
+
+
+def build_configured_callbacks(config: CallbacksConfig) -> list[Callback]:
+    """The callbacks that the config names by `callbacks.NAME={_target_: ...}`, in their order.
+
+    Raises:
+        ConfigError: If one refuses its arguments, or is no callback.
+    """
+    built = []
+    for name, target in config.targets.items():
+        try:
+            callback = instantiate.make_factory(target)()
+        except (TypeError, ValueError, MisconfigurationException) as fault:
+            raise ConfigError(f"callbacks.{name}: {target.target} refuses its arguments: {fault}") from fault
+        if not isinstance(callback, Callback):
+            raise ConfigError(f"callbacks.{name}: {target.target} is no Lightning callback")
+        built.append(callback)
+    return built
 
 
 def build_trial_callbacks(settings: RunConfig, monitor: str) -> list[Callback]:
     """What a run needs as the trial of a search: the line to it, and the part of a run that it does."""
     found: list[Callback] = [Pruning(partial(connect_to_search, settings.trial), monitor)]
-    if settings.trial.get("until") is not None:
-        found.append(StopAtStageEnd(float(settings.trial["until"])))
-    if settings.trial.get("parent") is not None:
-        found.append(KeepOptimizerSettings(["weight_decay", *settings.optimizer]))
+    if settings.trial.until is not None:
+        found.append(StopAtStageEnd(settings.trial.until))
+    if settings.trial.parent is not None:
+        found.append(KeepOptimizerSettings(["weight_decay", *settings.optimizer.arguments]))
     return found
 
 
-def build_monitors(wanted: Mapping[str, Any]) -> list[Callback]:
+def build_monitors(config: CallbacksConfig) -> list[Callback]:
     """What looks at a run without touching it."""
-    units, sizes = bool(wanted["dead_units"]), bool(wanted["activations"])
+    units, sizes = config.dead_units, config.activations
     return [
-        *([MemoryMonitor()] if wanted["memory"] else []),
-        *([Spikes()] if wanted["spikes"] else []),
-        *([LayerMonitor()] if wanted["layers"] else []),
+        *([MemoryMonitor()] if config.memory else []),
+        *([Spikes()] if config.spikes else []),
+        *([LayerMonitor()] if config.layers else []),
         *([ActivationMonitor(units=units, sizes=sizes)] if units or sizes else []),
     ]
 
 
-def connect_to_search(trial: Mapping[str, Any]) -> ScoreReporter:
+def connect_to_search(trial: TrialConfig) -> ScoreReporter:
     """What sends the scores of this trial to its search."""
     from tunelab.search.pruners import TrialReporter  # optuna, which a run by itself does without
 
-    return TrialReporter(Path(str(trial["study"])), int(trial["id"])).report
+    assert trial.study is not None and trial.id is not None  # a search gives both
+    return TrialReporter(Path(trial.study), trial.id).report
 
 
 def build_trainer(
-    settings: RunConfig, root: Path, callbacks: Sequence[Callback], loggers: Sequence[Logger]
+    settings: RunConfig,
+    root: Path,
+    callbacks: Sequence[Callback],
+    loggers: Sequence[Logger],
+    *,
+    checkpoints: bool | None = None,
 ) -> L.Trainer:
     """Lightning's trainer, its own clipping, samplers and checkpoints switched off: ours replace them."""
     own = {"gradient_clip_val", "precision", "enable_progress_bar"}
-    given = {key: value for key, value in settings.trainer.items() if key not in own and value is not None}
-    if settings.trainer["check_val_every_n_epoch"] is None:
-        given["check_val_every_n_epoch"] = None  # null means something here: the interval counts across epochs
+    arguments: dict[str, Any] = {
+        key: value for key, value in settings.trainer.as_dict().items() if key not in own and value is not None
+    }
+    if settings.trainer.check_val_every_n_epoch is None:
+        arguments["check_val_every_n_epoch"] = None  # null means something here: the interval counts across epochs
     try:
         return L.Trainer(
-            **given,
-            precision=resolve_precision(settings.trainer["precision"]),
+            **arguments,
+            enable_checkpointing=checkpoints,
+            precision=resolve_precision(settings.trainer.precision),
             max_epochs=settings.max_epochs,
             max_steps=-1 if settings.max_steps is None else settings.max_steps,
             callbacks=list(callbacks),
@@ -145,9 +173,9 @@ def build_trainer(
         raise ConfigError(f"trainer: Lightning refuses these settings: {fault}; see conf/trainer") from fault
 
 
-def device_faults(trainer: Mapping[str, Any]) -> list[str]:
+def device_faults(trainer: TrainerConfig) -> list[str]:
     """What is wrong with the devices asked for, on this machine; told before any data are read."""
-    wanted, devices, gpus = str(trainer["accelerator"]), trainer["devices"], torch.cuda.device_count()
+    wanted, devices, gpus = trainer.accelerator, trainer.devices, torch.cuda.device_count()
     if wanted == "cuda" and not gpus:
         build = f"torch {torch.__version__}, CUDA {torch.version.cuda or 'left out of this build'}"
         return [f"trainer.accelerator=cuda: torch sees no CUDA GPU here ({build}); take auto, which falls back to cpu"]

@@ -93,7 +93,7 @@ def synchronize(device: torch.device) -> None:
 
 def measure_speed(prepared: RunComponents, module: FineTuner) -> TrainingSpeed:
     """Train the first steps of the run on one device, without validation; the model is changed by it."""
-    clock, device = StepTimer(), select_training_device(str(prepared.settings.trainer["accelerator"]))
+    clock, device = StepTimer(), select_training_device(str(prepared.settings.trainer.accelerator))
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
@@ -116,10 +116,6 @@ def device_name(device: torch.device) -> str:
     return f"{device.type}, {torch.get_num_threads()} threads" if device.type == "cpu" else device.type
 
 
-QUIET_TRAINER = {"enable_progress_bar": False, "enable_checkpointing": False, "limit_val_batches": 0}
-SINGLE_DEVICE = {"devices": 1, "num_nodes": 1, "strategy": "auto"}  # a step is the same for any number of devices
-
-
 def run_trial_steps(
     prepared: RunComponents,
     module: FineTuner,
@@ -139,12 +135,14 @@ def run_trial_steps(
     Raises:
         Diverged: If the loss or a weight became NaN or Inf.
     """
-    trainer_block = {**prepared.settings.trainer, **QUIET_TRAINER, **SINGLE_DEVICE}
-    settings = replace(prepared.settings, max_steps=count, max_epochs=-1, trainer=trainer_block)
+    # a step is the same for any number of devices
+    alone = replace(prepared.settings.trainer, devices=1, num_nodes=1, strategy="auto")
+    quiet = replace(alone, enable_progress_bar=False, limit_val_batches=0)
+    settings = replace(prepared.settings, max_steps=count, max_epochs=-1, trainer=quiet)
     given: Any = None if steps is None else list(steps)  # a list of its own is what DataLoader takes for a data set
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*have no `val_dataloader`")  # on purpose
-        trainer = build_trainer(settings, Path(folder), callbacks, [])
+        trainer = build_trainer(settings, Path(folder), callbacks, [], checkpoints=False)
         try:
             if given is None:
                 trainer.fit(module, datamodule=build_datamodule(prepared))

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from tunelab.config.schema import SearchConfig
 from tunelab.search.executors.inline import InlineExecutor, TrainFunction
-from tunelab.search.search_config import SearchConfig
 from tunelab.search.trial_process import Executor, LocalExecutor
 
 

@@ -47,7 +47,7 @@ def find_micro_tokens(prepared: RunComponents) -> FinderResult:
         ConfigError: If one row alone does not fit.
     """
     settings, model = prepared.settings, prepared.model
-    device = select_training_device(str(settings.trainer["accelerator"]))
+    device = select_training_device(str(settings.trainer.accelerator))
     loader = build_datamodule(prepared).loader("train")
     rows = longest_first(range(len(loader.examples)), loader.lengths)
     limit, attempts = min(settings.batch_size, len(rows)), list[MemoryAttempt]()

@@ -1,0 +1,80 @@
+"""The validation of a whole config: types, ranges, unknown keys, contradictions and targets, all faults at once."""
+
+from collections.abc import Mapping
+from typing import cast
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from tunelab.config import instantiate, plugins, resolvers
+from tunelab.config.blocks import NOT_SET, JsonValue, missing_fault
+from tunelab.config.cross_checks import cross_faults
+from tunelab.config.renames import rename_old_names
+from tunelab.config.schema import DataConfig, RunConfig
+from tunelab.errors import ConfigError, first_line
+
+resolvers.register_resolvers()
+
+
+def validate_config(config: DictConfig, *, for_training: bool = True) -> RunConfig:
+    """The settings of a run, typed, if they can be honoured.
+
+    Args:
+        config: As composed, or as read from a run folder.
+        for_training: Whether optimizer, schedule and callbacks will be built; reading a trained run needs none of them.
+
+    Raises:
+        ConfigError: Naming every fault at once, each with a way out.
+    """
+    plugins.restore_environment()
+    values, faults = resolve_values(rename_old_names(config))
+    unreadable = {missing_fault(str(key)) for key in config if key not in values}
+    register_outside_task(values.get("data"), faults)
+    run = RunConfig.parse(values, "", faults)
+    faults += cross_faults(run)
+    if for_training:
+        faults += target_faults(run, known_faults=faults)
+    if faults := [fault for fault in dict.fromkeys(faults) if fault not in unreadable]:
+        raise ConfigError.listing(faults)
+    return run
+
+
+def register_outside_task(data: JsonValue, faults: list[str]) -> None:
+    """Make the `data_config` of a task known that `data.task` names by its dotted name."""
+    task = data.get("task") if isinstance(data, Mapping) else None
+    if not isinstance(task, str) or "." not in task or task in DataConfig.variants:
+        return
+    try:
+        kind = getattr(instantiate.import_target(task), "data_config", None)
+    except ConfigError as fault:
+        faults.append(f"data.task: {fault}")
+        return
+    if isinstance(kind, type) and issubclass(kind, DataConfig) and kind is not DataConfig:
+        DataConfig.variants[task] = kind
+
+
+def resolve_values(config: DictConfig) -> tuple[dict[str, JsonValue], list[str]]:
+    """Every block as plain values, each interpolation followed, and a fault for each block where that fails."""
+    values, faults = dict[str, JsonValue](), list[str]()
+    for key in map(str, config):
+        try:
+            value = NOT_SET if OmegaConf.is_missing(config, key) else config[key]
+            resolved = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+            values[key] = cast(JsonValue, resolved)
+        except OmegaConfBaseException as fault:
+            faults.append(f"{key}: {first_line(fault)}")
+    return values, faults
+
+
+def target_faults(run: RunConfig, known_faults: list[str]) -> list[str]:
+    """What is wrong with the classes and functions that a run names, and with their arguments."""
+    faults = list[str]()
+    for name, target in (("optimizer", run.optimizer), ("scheduler", run.scheduler)):
+        faults += instantiate.target_faults(target, name) if target.target else []
+    for name, callback in run.callbacks.targets.items():
+        faults += instantiate.target_faults(callback, f"callbacks.{name}") if callback.target else []
+    if run.optimizer.target and not any(
+        "optimizer" in fault or fault.startswith("lr") for fault in [*known_faults, *faults]
+    ):
+        faults += instantiate.optimizer_argument_faults(run.optimizer)
+    return faults
