@@ -13,6 +13,7 @@ from scipy import stats
 
 from tunelab.errors import ConfigError, TuneLabError
 from tunelab.runs.atomic_files import read_json_lines
+from tunelab.runs.run_dir import RunDirectory
 from tunelab.search.study_folder import StudyFolder
 from tunelab.search.trial_outcome import TrialOutcome, read_outcome
 from tunelab.search.trial_process import Job, LocalExecutor
@@ -112,7 +113,7 @@ def run_reruns(
 def start_rerun(rerun: Rerun, command: Sequence[str], environment: Mapping[str, str]) -> Job:
     """Start a training, or resume one that was interrupted."""
     run_dir = f"hydra.run.dir={rerun.folder}"
-    if (rerun.folder / "run.json").is_file():
+    if RunDirectory(rerun.folder).exists():
         overrides = [f"resume={rerun.folder}", run_dir]
     else:
         settings = [override for override in rerun.overrides if not override.startswith("seed=")]

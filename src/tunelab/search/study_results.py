@@ -14,6 +14,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from tunelab.runs.atomic_files import json_text, write_text_if_changed
+from tunelab.runs.run_dir import RunDirectory
 from tunelab.search.pbt import GENERATION
 from tunelab.search.study_folder import StudyFolder
 from tunelab.search.suggest import counted_trials, was_tried
@@ -180,5 +181,5 @@ def drop_checkpoints(
     kept |= {trial.number for trial in trials if trial.user_attrs.get(GENERATION, -2) >= newest - 1}
     for trial in trials:
         if trial.state.is_finished() and trial.number not in kept:
-            for file in (folder.trial_folder(trial.number) / "checkpoints").glob("*.ckpt"):
+            for file in RunDirectory(folder.trial_folder(trial.number)).checkpoints.glob("*.ckpt"):
                 file.unlink(missing_ok=True)

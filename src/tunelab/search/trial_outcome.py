@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tunelab.runs.run_dir import RunDirectory
+
 OUT_OF_MEMORY_TEXTS = ("out of memory", "outofmemory", "cannot allocate memory", "bad_alloc")
 DISK_FULL_TEXTS = ("disk is full", "no space left on device", "disk quota exceeded")
 TRIAL_LOG = "trial.log"  # output of a trial
@@ -48,12 +50,9 @@ def read_outcome(folder: Path, status: int, objectives: Sequence[str], *, timed_
         objectives: Names of the scores to read; `monitor` is the monitored score of the run.
         timed_out: Whether it was stopped by `search.trial_timeout`.
     """
-    manifest = read_json_object(folder / "run.json")
-    scores = {
-        name: value
-        for name, value in read_json_object(folder / "metrics.json").items()
-        if isinstance(value, int | float)
-    }
+    run = RunDirectory(folder)
+    manifest = read_json_object(run.manifest)
+    scores = {name: value for name, value in read_json_object(run.metrics).items() if isinstance(value, int | float)}
     seconds = float(manifest.get("seconds") or 0.0)
     scores["train/time"] = seconds
     for name, peak in (("train/memory_mb", "process_mb"), ("train/gpu_peak_mb", "gpu_mb")):
@@ -111,7 +110,7 @@ def missing_scores(scores: Mapping[str, float], names: Iterable[str]) -> TrialOu
 
 def implied_exit_status(folder: Path) -> int:
     """The exit status of a process that is no child of ours, by its manifest; one still `running` was killed."""
-    run_status = read_json_object(folder / "run.json").get("status", "running")
+    run_status = read_json_object(RunDirectory(folder).manifest).get("status", "running")
     return 0 if run_status in ("finished", "early-stopped") else SIGKILL_STATUS if run_status == "running" else 1
 
 

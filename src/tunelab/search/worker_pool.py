@@ -205,7 +205,7 @@ def next_takeover(
         if outcome.state != "failed" or outcome.failure_kind not in RESUMABLE_FAILURES:
             return StaleTrial(trial, outcome=outcome)
         if not RunDirectory(run).is_held():
-            return StaleTrial(trial, resumes=(run / "run.json").is_file())
+            return StaleTrial(trial, resumes=RunDirectory(run).exists())
     return None
 
 
