@@ -19,13 +19,13 @@ from statistics import median
 from no_training import write_finished_run
 
 from tunelab.cli.compose_config import compose_settings
+from tunelab.runs.study_folder import StudyFolder
 from tunelab.search.engine import Engine
 from tunelab.search.executors.inline import InlineExecutor
 from tunelab.search.heartbeat import Heartbeat
 from tunelab.search.samplers import make_samplers
 from tunelab.search.search_config import parse_search_config
 from tunelab.search.space import build_space
-from tunelab.search.study_folder import StudyFolder
 from tunelab.search.study_results import write_results
 from tunelab.search.study_storage import STUDY_NAME, TrialStore, open_storage, open_study
 from tunelab.search.suggest import SamplerProposer

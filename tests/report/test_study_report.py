@@ -15,9 +15,9 @@ from tunelab.report.document import Command, Document, Section, Table
 from tunelab.report.render import render_html, render_markdown, write_report
 from tunelab.report.study_reader import read_study_results
 from tunelab.report.study_report import build_study_report, probability_best
+from tunelab.runs.study_folder import StudyFolder
 from tunelab.search.space import NumericRange, parse_dimension
 from tunelab.search.study_artifacts import write_study_report
-from tunelab.search.study_folder import StudyFolder
 
 TITLES = [
     "In short", "What to run next", "Ranked", "History", "Effect of each setting", "Importance", "All settings at once",

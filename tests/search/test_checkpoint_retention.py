@@ -6,8 +6,8 @@ import pytest
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from tunelab.runs.study_folder import StudyFolder
 from tunelab.search.pbt import GENERATION
-from tunelab.search.study_folder import StudyFolder
 from tunelab.search.study_results import drop_checkpoints
 
 

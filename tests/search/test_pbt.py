@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 
 from support.instant_search import PLAN, engine, run
 from tunelab.errors import ConfigError
+from tunelab.runs.study_folder import StudyFolder
 from tunelab.search.pbt import (
     GENERATION,
     MEMBER,
@@ -26,7 +27,6 @@ from tunelab.search.pbt import (
 )
 from tunelab.search.search_config import SearchRequest
 from tunelab.search.space import Choice, Params, build_space, make_range
-from tunelab.search.study_folder import StudyFolder
 
 SPACE = build_space({"lr": "tag(log,interval(1e-3,1.0))"}, {}, {})
 

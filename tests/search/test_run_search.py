@@ -15,7 +15,7 @@ import yaml
 
 from support.paths import ROOT
 from support.search_commands import command, lines, search, summary
-from tunelab.search.study_folder import StudyFolder
+from tunelab.runs.study_folder import StudyFolder
 from tunelab.search.study_storage import STUDY_NAME, open_storage
 
 

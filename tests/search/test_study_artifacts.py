@@ -7,9 +7,9 @@ import pytest
 
 from tunelab.config.schema import EffectConfig
 from tunelab.errors import ConfigError
+from tunelab.runs.study_folder import StudyFolder
 from tunelab.search.space import build_space
 from tunelab.search.study_artifacts import EffectPlot, parse_effect_plot, write_effect_plot
-from tunelab.search.study_folder import StudyFolder
 
 SPACE = build_space({"lr": [0.1, 0.2], "seed": [0, 1]}, {}, {})
 

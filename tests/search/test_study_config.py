@@ -9,10 +9,10 @@ import pytest
 
 from support.instant_search import PLAN
 from tunelab.errors import ConfigError
+from tunelab.runs.study_folder import StudyFolder
 from tunelab.search.search_config import SearchRequest
 from tunelab.search.space import build_space
 from tunelab.search.study_config import check_compatible
-from tunelab.search.study_folder import StudyFolder
 from tunelab.search.study_storage import STUDY_NAME, open_storage, open_study
 
 ADDRESS = "postgresql://me:hunter2@host/db"

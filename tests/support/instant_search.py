@@ -7,12 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from tunelab.runs.study_folder import StudyFolder
 from tunelab.search.engine import Engine
 from tunelab.search.heartbeat import Heartbeat, process_name
 from tunelab.search.samplers import make_samplers
 from tunelab.search.search_config import SearchConfig
 from tunelab.search.space import Space, build_space
-from tunelab.search.study_folder import StudyFolder
 from tunelab.search.study_storage import STUDY_NAME, TrialStore, open_storage, open_study
 from tunelab.search.suggest import SamplerProposer
 from tunelab.search.trial_process import LocalExecutor

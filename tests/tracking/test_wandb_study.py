@@ -22,7 +22,7 @@ from tunelab.report.study_report import build_study_report
 CODE = """
 import sys
 from pathlib import Path
-from tunelab.search.study_folder import StudyFolder
+from tunelab.runs.study_folder import StudyFolder
 from tunelab.search.study_artifacts import log_study_report
 root = Path('my_study').absolute()
 block = {'kind': 'wandb', 'mode': sys.argv[1], 'project': 'demo', 'group': None, 'job_type': 'train', 'name': None}

@@ -30,6 +30,7 @@ def run(arguments: argparse.Namespace) -> int:
     from tunelab.errors import ConfigError
     from tunelab.runs import console
     from tunelab.runs.atomic_files import write_json
+    from tunelab.runs.study_folder import StudyFolder
     from tunelab.search.confirmation import (
         DEFAULT_LABEL,
         compare_with_default,
@@ -38,7 +39,6 @@ def run(arguments: argparse.Namespace) -> int:
         run_reruns,
         training_command,
     )
-    from tunelab.search.study_folder import StudyFolder
     from tunelab.search.trial_process import slot_environments
 
     faults = [f"--{name}={value} must be at least {least}" for name, least in (("top", 1), ("seeds", 2), ("slots", 1))
@@ -68,7 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
         console.say("the default was the only finished trial; there is nothing to compare it with")
     if verdicts and not any(verdict.adopt for verdict in verdicts.values()):
         console.say(f"keep the default, or look closer: --seeds {2 * len(seeds)} keeps the runs that are done")
-    out = study.root / "confirm" / "confirm.json"
+    out = study.confirmation
     facts = {label: asdict(verdict) | {"scores": scores[label]} for label, verdict in verdicts.items()}
     write_json(
         out, {"objective": name, "mode": mode, "seeds": seeds, "default": scores[DEFAULT_LABEL], "verdicts": facts}

@@ -10,7 +10,7 @@ from tunelab.data.data_sources import DataSplits, Split, read_splits
 from tunelab.errors import ConfigError, DataError
 from tunelab.runs.atomic_files import read_json_lines
 from tunelab.runs.run_dir import RunDirectory
-from tunelab.search.study_folder import StudyFolder
+from tunelab.runs.study_folder import StudyFolder
 from tunelab.training.load_run import TrainedRun, find_run, load_run
 
 SNAPSHOT_PATTERN = "snapshot_*.ckpt"

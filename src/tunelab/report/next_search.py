@@ -12,6 +12,7 @@ from tunelab.report.document import Block, BulletList, CellValue, Command, Parag
 from tunelab.report.importance_sections import ImportanceAnalysis
 from tunelab.report.study_checks import budget_verdict, study_boundary_hits, study_failure_limits
 from tunelab.report.study_reader import StudyResults
+from tunelab.runs.study_folder import StudyFolder
 
 STUDY_KEYS = ("search.trials", "search.hours", "search.warm_start", "search.effect", "hydra.sweep.dir", "search.seed")
 MIN_TRIALS, MAX_TRIALS = 10, 60  # trials of the next search
@@ -69,7 +70,7 @@ def next_search_section(found: ImportanceAnalysis) -> list[Section]:
                     "Then prove it: the best and the default again, with fresh seeds:",
                 )
             )
-        best = study.root / "best.yaml"
+        best = StudyFolder(study.root).best
         if best.is_file():
             name = shlex.quote(os.path.relpath(best).removesuffix(".yaml"))
             blocks.append(

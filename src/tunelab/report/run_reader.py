@@ -11,20 +11,21 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from tunelab.errors import ConfigError, TuneLabError, first_line
 from tunelab.runs.atomic_files import Row, read_json_lines
 from tunelab.runs.run_dir import RunDirectory
+from tunelab.runs.study_folder import StudyFolder
 from tunelab.tasks.metrics.directions import metric_direction
 from tunelab.tasks.registry import DESCRIPTIONS, TaskDescription, describe_task
 
 if TYPE_CHECKING:
     from tunelab.analysis.row_scores import RowScore  # loads numpy, which reading a run does without
 
-STUDY_FILES = ("trials.jsonl", "study.json", "search.json")  # any of them makes a study
 MAX_FAULT_LENGTH = 200  # characters of an error that a report repeats
 LISTED_FOLDERS = 3  # runs below a folder that a message names
 
 
 def is_study_folder(path: Path) -> bool:
     """Whether a search wrote this folder."""
-    return any((path / name).is_file() for name in STUDY_FILES)
+    folder = StudyFolder(path)
+    return any(file.is_file() for file in (folder.trials, folder.summary, folder.study_config))
 
 
 def is_run_folder(path: Path) -> bool:

@@ -24,6 +24,7 @@ from tunelab.config.flatten import flatten
 from tunelab.report.formatting import format_count
 from tunelab.report.run_reader import RunResults, short_fault
 from tunelab.runs.atomic_files import read_json_lines
+from tunelab.runs.study_folder import StudyFolder
 from tunelab.tasks.metrics.directions import metric_direction
 
 
@@ -103,24 +104,23 @@ class StudyResults:
 
 def read_study_results(root: Path) -> StudyResults:
     """Everything that a study's folder holds."""
-    missing: list[str] = []
+    folder, missing = StudyFolder(root), list[str]()
 
-    def read(name: str, what: str, *, needed: bool = True) -> dict[str, Any]:
-        path = root / name
+    def read(path: Path, what: str, *, needed: bool = True) -> dict[str, Any]:
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as fault:
             if path.exists():
-                missing.append(f"{name} cannot be read ({short_fault(fault)}), so this report lacks {what}")
+                missing.append(f"{path.name} cannot be read ({short_fault(fault)}), so this report lacks {what}")
             elif needed:
-                missing.append(f"{name} is missing, so this report lacks {what}")
+                missing.append(f"{path.name} is missing, so this report lacks {what}")
             return {}
         return found if isinstance(found, dict) else {}
 
-    summary = read("study.json", "how the search was asked for")
-    request = read("search.json", "the space as it was asked for: borders are those of what was tried")
+    summary = read(folder.summary, "how the search was asked for")
+    request = read(folder.study_config, "the space as it was asked for: borders are those of what was tried")
     try:
-        lines = read_json_lines(root / "trials.jsonl")
+        lines = read_json_lines(folder.trials)
     except (OSError, ValueError) as fault:
         missing.append(f"trials.jsonl cannot be read ({short_fault(fault)}), so this report has no trials")
         lines = []
@@ -141,7 +141,7 @@ def read_study_results(root: Path) -> StudyResults:
         tuple(map(str, request.get("arguments") or ())),
         str(summary.get("sampler") or "search"),
         {**summary, "over_limit": over},
-        read("confirm/confirm.json", "", needed=False),
+        read(folder.confirmation, "", needed=False),
         {trial.number: root / str(trial.number) for trial in trials if (root / str(trial.number)).is_dir()},
         objectives,
         tuple(missing),

@@ -14,7 +14,7 @@ from scipy import stats
 from tunelab.errors import ConfigError, TuneLabError
 from tunelab.runs.atomic_files import read_json_lines
 from tunelab.runs.run_dir import RunDirectory
-from tunelab.search.study_folder import StudyFolder
+from tunelab.runs.study_folder import StudyFolder
 from tunelab.search.trial_outcome import TrialOutcome, read_outcome
 from tunelab.search.trial_process import Job, LocalExecutor
 
@@ -68,7 +68,7 @@ def plan_reruns(study: StudyFolder, top: int, seeds: int) -> tuple[list[Rerun], 
     for number in range(seeds):
         for label, overrides in configurations.items():
             seed = FIRST_SEED + number
-            folder = study.root / "confirm" / label.replace(" ", "_") / str(seed)
+            folder = study.confirmation.parent / label.replace(" ", "_") / str(seed)
             reruns.append(Rerun(label, seed, (*config["fixed"], *overrides), folder))
     return reruns, config
 

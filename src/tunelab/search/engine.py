@@ -16,8 +16,8 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from tunelab.config.schema import SearchConfig
 from tunelab.errors import ConfigError, TuneLabError
 from tunelab.runs.locks import exclusive_lock
+from tunelab.runs.study_folder import StudyFolder
 from tunelab.search.space import Params, Space
-from tunelab.search.study_folder import StudyFolder
 from tunelab.search.study_results import elapsed_time, median_duration, work_intervals
 from tunelab.search.suggest import counted_trials, requeue_failed
 from tunelab.search.trial_outcome import MISSING_SCORE, TrialOutcome, read_outcome, require_scores

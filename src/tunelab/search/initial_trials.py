@@ -16,9 +16,9 @@ from tunelab.config.flatten import flatten
 from tunelab.config.schema import SearchConfig
 from tunelab.errors import ConfigError
 from tunelab.runs.atomic_files import read_json_lines
+from tunelab.runs.study_folder import StudyFolder
 from tunelab.search.search_config import SearchRequest
 from tunelab.search.space import Params, Space
-from tunelab.search.study_folder import StudyFolder
 
 BEST_PER_STUDY = 3  # configurations taken from each earlier study
 

@@ -19,9 +19,9 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from tunelab.config.blocks import Block, Range
 from tunelab.config.schema import SearchConfig
 from tunelab.errors import ConfigError
+from tunelab.runs.study_folder import StudyFolder
 from tunelab.search.search_config import SearchRequest
 from tunelab.search.space import Choice, Dimension, Params, Scalar, Space
-from tunelab.search.study_folder import StudyFolder
 from tunelab.search.suggest import was_tried
 
 CHANGEABLE_KEYS = (

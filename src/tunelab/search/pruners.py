@@ -11,8 +11,8 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from tunelab.errors import ConfigError
+from tunelab.runs.study_folder import StudyFolder
 from tunelab.search.study_config import STORAGE_VARIABLE
-from tunelab.search.study_folder import StudyFolder
 from tunelab.search.study_storage import open_storage, running_trial
 
 

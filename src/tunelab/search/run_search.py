@@ -23,6 +23,7 @@ from tunelab.config.schema import CrossValidationConfig, LoggerConfig, SearchCon
 from tunelab.errors import ConfigError, TuneLabError
 from tunelab.runs import console
 from tunelab.runs.locks import exclusive_lock
+from tunelab.runs.study_folder import StudyFolder
 from tunelab.search.engine import Engine, Proposer
 from tunelab.search.executors import make_executor
 from tunelab.search.executors.inline import TrainFunction
@@ -56,7 +57,6 @@ from tunelab.search.study_artifacts import (
     write_effect_plot,
 )
 from tunelab.search.study_config import STORAGE_VARIABLE, check_compatible
-from tunelab.search.study_folder import StudyFolder
 from tunelab.search.study_results import drop_checkpoints, rank_trials, write_results
 from tunelab.search.study_storage import STUDY_NAME, TrialStore, open_storage, open_study
 from tunelab.search.suggest import SamplerProposer

@@ -20,11 +20,11 @@ from tunelab.analysis.number_format import format_duration
 from tunelab.config.schema import SearchConfig
 from tunelab.errors import TuneLabError
 from tunelab.runs import console
+from tunelab.runs.study_folder import StudyFolder
 from tunelab.search.pbt import GENERATION
 from tunelab.search.samplers import resolve_sampler
 from tunelab.search.search_config import SearchRequest
 from tunelab.search.study_artifacts import write_study_report
-from tunelab.search.study_folder import StudyFolder
 from tunelab.search.study_results import STATE_WORDS, elapsed_time, median_duration, rank_trials, work_intervals
 from tunelab.search.suggest import counted_trials
 

@@ -25,8 +25,8 @@ from tunelab.report.study_report import build_study_report
 from tunelab.runs import console
 from tunelab.runs.atomic_files import read_json_lines, write_json, write_text
 from tunelab.runs.locks import exclusive_lock
+from tunelab.runs.study_folder import StudyFolder
 from tunelab.search.space import Space, quote_hydra
-from tunelab.search.study_folder import StudyFolder
 
 
 def write_study_report(folder: StudyFolder) -> Path:

@@ -12,9 +12,9 @@ from tunelab.config.renames import rename_key, rename_overrides
 from tunelab.config.schema import SearchConfig
 from tunelab.errors import ConfigError
 from tunelab.runs.atomic_files import write_json
+from tunelab.runs.study_folder import StudyFolder
 from tunelab.search.search_config import SearchRequest
 from tunelab.search.space import space_as_dict
-from tunelab.search.study_folder import StudyFolder
 
 IGNORED_OVERRIDES = (
     "logger",

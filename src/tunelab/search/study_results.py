@@ -15,8 +15,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from tunelab.runs.atomic_files import json_text, write_text_if_changed
 from tunelab.runs.run_dir import RunDirectory
+from tunelab.runs.study_folder import StudyFolder
 from tunelab.search.pbt import GENERATION
-from tunelab.search.study_folder import StudyFolder
 from tunelab.search.suggest import counted_trials, was_tried
 
 STATE_WORDS = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}

@@ -25,7 +25,7 @@ from typing_extensions import override
 
 from tunelab.errors import ConfigError, TuneLabError, first_line
 from tunelab.runs.atomic_files import DISK_FULL_ERRNOS
-from tunelab.search.study_folder import StudyFolder
+from tunelab.runs.study_folder import StudyFolder
 from tunelab.search.trial_outcome import TrialOutcome
 
 STUDY_NAME = "tunelab"

@@ -10,9 +10,9 @@ from optuna.trial import FrozenTrial, TrialState
 
 from tunelab.errors import TuneLabError
 from tunelab.runs.run_dir import RunDirectory
+from tunelab.runs.study_folder import StudyFolder
 from tunelab.search.heartbeat import host_of, is_engine_alive
 from tunelab.search.space import Space
-from tunelab.search.study_folder import StudyFolder
 from tunelab.search.study_storage import TrialStore
 from tunelab.search.trial_outcome import (
     NEVER_STARTED,

@@ -21,7 +21,7 @@ from tunelab.runs.console import silence_libraries
 from tunelab.runs.redact import redact
 from tunelab.runs.resource_usage import EnergyMeter
 from tunelab.runs.run_dir import RunDirectory
-from tunelab.search.study_folder import StudyFolder
+from tunelab.runs.study_folder import StudyFolder
 from tunelab.tracking.loggers import build_loggers, finish_loggers, logger_faults, run_title
 from tunelab.training.components import build_components, build_datamodule, build_module
 from tunelab.training.cross_validation import cross_validate

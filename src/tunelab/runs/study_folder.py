@@ -55,6 +55,11 @@ class StudyFolder:
         return self.root / "best.yaml"
 
     @property
+    def confirmation(self) -> Path:
+        """Result of `tunelab confirm`, JSON; its runs lie beside it."""
+        return self.root / "confirm" / "confirm.json"
+
+    @property
     def study_config(self) -> Path:
         """Configuration of the study: space, fixed overrides, objectives, limits, JSON."""
         return self.root / "search.json"
