@@ -36,7 +36,7 @@ def test_a_chat_answers_what_predict_answers(
     assert status == 0, err
     assert out == "".join(predicted(run, text, tunelab, tmp_path) + "\n" for text in ("say red", "say blue"))
     assert out.strip(), "an empty answer would prove nothing"
-    assert err.strip().endswith("(forgotten)")
+    assert err.strip().endswith("(new conversation)")
 
 
 def test_an_export_an_adapter_and_their_run_say_the_same(adapted: RunDirectory, tunelab: Any) -> None:

@@ -22,7 +22,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("study", metavar="STUDY", help="folder of a search")
     parser.add_argument("--top", type=int, default=3, metavar="N", help="best configurations to confirm (3)")
     parser.add_argument("--seeds", type=int, default=5, metavar="N", help="fresh seeds for each (5)")
-    parser.add_argument("--slots", type=int, default=1, metavar="N", help="runs at a time (1)")
+    at_a_time = ("--parallel-trials", "--slots")  # the second is its old name
+    parser.add_argument(*at_a_time, type=int, default=1, metavar="N", help="trainings at a time (1)")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -41,13 +42,17 @@ def run(arguments: argparse.Namespace) -> int:
     )
     from tunelab.search.trial_process import slot_environments
 
-    faults = [f"--{name}={value} must be at least {least}" for name, least in (("top", 1), ("seeds", 2), ("slots", 1))
-              if (value := getattr(arguments, name)) < least]  # fmt: skip
+    least = {"top": 1, "seeds": 2, "parallel_trials": 1}
+    faults = [
+        f"--{name.replace('_', '-')}={value} must be at least {least[name]}"
+        for name, value in vars(arguments).items()
+        if name in least and value < least[name]
+    ]
     if faults:
         raise ConfigError.listing(faults)
     study = StudyFolder(Path(arguments.study).absolute())
     reruns, request = plan_reruns(study, arguments.top, arguments.seeds)
-    slots = slot_environments(arguments.slots, 1, os.environ)
+    slots = slot_environments(arguments.parallel_trials, 1, os.environ)
     results = run_reruns(reruns, request, training_command(), slots, console.say)
     name, mode = request["objectives"][0], request["modes"][0]
     seeds = sorted(results[DEFAULT_LABEL])

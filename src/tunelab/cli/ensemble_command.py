@@ -49,10 +49,9 @@ def run(arguments: argparse.Namespace) -> int:
     from tunelab.ensemble.ensemble_members import best_checkpoints, best_study_runs, snapshot_checkpoints
     from tunelab.errors import ConfigError
     from tunelab.runs import console
-    from tunelab.runs.console import silence_libraries
     from tunelab.runs.run_dir import RunDirectory
 
-    silence_libraries()
+    console.silence_libraries()
     start, method = time.monotonic(), str(arguments.method)
     if faults := argument_faults(arguments):
         raise ConfigError.listing(faults)

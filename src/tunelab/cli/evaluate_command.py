@@ -24,11 +24,10 @@ def run(arguments: argparse.Namespace) -> int:
     from tunelab.errors import ConfigError
     from tunelab.runs import console  # torch, which --help does without
     from tunelab.runs.atomic_files import write_json
-    from tunelab.runs.console import silence_libraries
     from tunelab.training.evaluate_run import evaluate_split, read_eval_split, record_evaluation
     from tunelab.training.load_run import load_run
 
-    silence_libraries()
+    console.silence_libraries()
     output = Path(arguments.output) if arguments.output else None
     if output is not None and not output.parent.is_dir():
         raise ConfigError(f"--output={output}: there is no folder {output.parent}; make it first")

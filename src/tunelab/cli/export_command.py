@@ -25,10 +25,9 @@ def run(arguments: argparse.Namespace) -> int:
     from tunelab.errors import ConfigError
     from tunelab.export.run_export import check_export, export_run, probe_trained_model
     from tunelab.runs import console  # torch, which --help does without
-    from tunelab.runs.console import silence_libraries
     from tunelab.training.load_run import load_run
 
-    silence_libraries()
+    console.silence_libraries()
     trained = load_run(arguments.run)
     if trained.source != trained.folder.best:
         raise ConfigError(f"{arguments.run} cannot be exported again: {trained.note}; that export is all there is")

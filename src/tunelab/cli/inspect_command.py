@@ -26,9 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Build the run as training would, measure it, print a summary and write the page."""
     settings = compose_settings(arguments.overrides)
-    from tunelab.runs.console import silence_libraries
 
-    silence_libraries()
+    console.silence_libraries()
     from tunelab.analysis.number_format import format_bytes
     from tunelab.report.inspection_page import (
         architecture_lines,

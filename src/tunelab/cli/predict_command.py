@@ -39,10 +39,9 @@ def run(arguments: Any) -> int:
     from tunelab.generation import prediction
     from tunelab.generation.prediction_files import PartialPredictions, check_output_path, write_predictions
     from tunelab.runs import console  # torch, which --help does without
-    from tunelab.runs.console import silence_libraries
     from tunelab.training.load_run import load_run
 
-    silence_libraries()
+    console.silence_libraries()
     target = check_output_path(Path(arguments.output), overwrite=arguments.overwrite)
     ensemble = load_ensemble(arguments.run)
     members = ensemble.members if ensemble else [load_run(arguments.run)]

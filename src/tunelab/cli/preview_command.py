@@ -32,9 +32,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.rows < 0:
         raise ConfigError(f"--rows {arguments.rows} is below 0; give how many records to show")
     settings = compose_settings(arguments.overrides)
-    from tunelab.runs.console import silence_libraries
 
-    silence_libraries()
+    console.silence_libraries()
     from tunelab.data.preview import mark_trained, preview_records
     from tunelab.data.summary_text import detail_sections
     from tunelab.report.data_page import render_data_page
