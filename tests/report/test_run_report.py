@@ -69,7 +69,7 @@ def test_answers_are_shown_before_and_after_training(tmp_path: Path) -> None:
     answers = next(b for s in document.sections for b in s.blocks if isinstance(b, Examples) and b.name == "answers")
     assert [name for name, _ in answers.examples[0].fields] == [
         "question",
-        "wanted",
+        "reference",
         "before training",
         "after training",
     ]

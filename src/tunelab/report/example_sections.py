@@ -57,7 +57,7 @@ def answer_quality(row: Row) -> float:
 
 def answer_example(row: Row, before: Row | None) -> Example:
     """One question with its answers."""
-    parts = [("question", truncate(str(row.get("prompt", "")))), ("wanted", truncate(row["reference"]))]
+    parts = [("question", truncate(str(row.get("prompt", "")))), ("reference", truncate(row["reference"]))]
     if before is not None:
         parts.append(("before training", truncate(str(before.get("prediction", "")))))
     parts.append(("after training", truncate(str(row.get("prediction", "")))))
@@ -145,7 +145,7 @@ def worst_errors_section(run: RunResults) -> list[Section]:
     found.append(
         Table(
             "worst_errors",
-            ["row", "token_f1", "rougeL", "question", "wanted", "said"],
+            ["row", "token_f1", "rougeL", "question", "reference", "answer"],
             [[row["row"], row.get("token_f1"), row.get("rougeL"), *answer_texts(row)] for row in wrong[:LISTED_ERRORS]],
             f"{len(wrong):,} of {len(rows):,} answers are not exactly the wanted one; the least alike first.",
         )
@@ -178,11 +178,11 @@ def worst_labels(rows: Sequence[Row]) -> Table | None:
         for row in wrong[:LISTED_ERRORS]
     ]  # fmt: skip
     words = f"{len(wrong):,} of {len(known):,} rows got a wrong label; those it was surest of first."
-    return Table("worst_errors", ["row", "right", "said", "p(said)", "p(right)", "text"], found, words)
+    return Table("worst_errors", ["row", "true", "predicted", "p(predicted)", "p(true)", "text"], found, words)
 
 
 def worst_label_sets(rows: Sequence[Row]) -> Table | None:
-    """Rows of several labels, by how unlikely the model held what is right."""
+    """Rows of several labels, by the loss of their true labels."""
     known = [row for row in rows if isinstance(row.get("probabilities"), dict) and isinstance(row.get("label"), list)]
     if not known:
         return None
@@ -192,7 +192,7 @@ def worst_label_sets(rows: Sequence[Row]) -> Table | None:
         for loss, row in lost[:LISTED_ERRORS]
     ]
     words = "Rows whose labels the model held for least likely, by their loss in nats."
-    return Table("worst_errors", ["row", "right", "said", "loss", "text"], found, words)
+    return Table("worst_errors", ["row", "true", "predicted", "loss", "text"], found, words)
 
 
 def label_set_loss(row: Row) -> float:
@@ -219,7 +219,7 @@ def worst_numbers(rows: Sequence[Row]) -> Table | None:
         for off, row in known[:LISTED_ERRORS]
     ]
     words = f"The {min(LISTED_ERRORS, len(known))} of {len(known):,} rows that are furthest off."
-    return Table("worst_errors", ["row", "right", "said", "off by", "text"], found, words)
+    return Table("worst_errors", ["row", "true", "predicted", "off by", "text"], found, words)
 
 
 def number_cell(value: object) -> CellValue:

@@ -68,14 +68,14 @@ def confusion_blocks(labels: Sequence[str], counts: Sequence[Sequence[int]]) -> 
     ]
     pairs.sort(key=lambda pair: (-pair[0], pair[1:]))
     shown = list(range(len(labels)))
-    words = "Rows are what is right, columns what was said; each row adds up to 1. Off the diagonal are the mistakes."
+    words = "Rows are true classes, columns predicted ones; each row adds up to 1. Off the diagonal are the errors."
     if len(labels) > CHARTED_CLASSES:
         wrong = [sum(n for n, real, guess in pairs if at in (real, guess)) for at in shown]
         shown = sorted(sorted(shown, key=lambda at: -wrong[at])[:CHARTED_CLASSES])
         words = f"The {CHARTED_CLASSES} of {len(labels)} classes with most mistakes. {words}"
     shares = [[counts[real][guess] / max(1, sum(counts[real])) for guess in shown] for real in shown]
     names = [labels[at] for at in shown]
-    svg = heat_map(names, names, shares, title="Confusion", x_label="said", y_label="right")
+    svg = heat_map(names, names, shares, title="Confusion", x_label="predicted", y_label="true")
     rows: list[list[CellValue]] = [
         [labels[real], labels[guess], n, n / max(1, sum(counts[real]))] for n, real, guess in pairs
     ]
@@ -84,9 +84,9 @@ def confusion_blocks(labels: Sequence[str], counts: Sequence[Sequence[int]]) -> 
         share = format_percent(n / max(1, sum(counts[real])))
         said = f"Most often, {labels[real]} is taken for {labels[guess]} ({format_count(n, 'row')}, {share})."
     whole_rows: list[list[CellValue]] = [[labels[at], *counts[at]] for at in range(len(labels))]
-    whole = Table("confusion", ["right", *labels], whole_rows, "Counts.")
+    whole = Table("confusion", ["true", *labels], whole_rows, "Counts.")
     mixed = Table(
-        "confused_pairs", ["right", "said", "rows", "share of right"], rows, said, page_rows=LISTED_CONFUSIONS
+        "confused_pairs", ["true", "predicted", "rows", "share of true"], rows, said, page_rows=LISTED_CONFUSIONS
     )
     return [
         Chart("confusion", svg, words, "Confusion matrix"),
@@ -223,14 +223,14 @@ def predicted_numbers_section(run: RunResults) -> list[Section]:
     for name, pairs in targets.items():
         lines = regression_verdicts(name, pairs)
         blocks += [BulletList(lines)] if lines else []
-        title = f"Said against right{f': {name}' * bool(name)}"
+        title = f"Predicted against true{f': {name}' * bool(name)}"
         step = -(-len(pairs) // SCATTER_POINTS)
         kept = pairs[::step]
         ends = [min(right for right, _ in pairs), max(right for right, _ in pairs)]
         rows, perfect = Series("rows", *zip(*kept, strict=True)), Series("perfect", ends, ends)
-        svg = scatter([rows], title=title, x_label="right", y_label="said", lines=[perfect])
+        svg = scatter([rows], title=title, x_label="true", y_label="predicted", lines=[perfect])
         words = f"Every {step}th of {len(pairs):,} rows." if step > 1 else ""
-        blocks.append(Chart(f"said_and_right{name and '_'}{file_slug(name)}", svg, words, title))
+        blocks.append(Chart(f"predicted_and_true{name and '_'}{file_slug(name)}", svg, words, title))
         blocks.append(error_histogram(name, [said - right for right, said in pairs]))
     return [Section("Predicted numbers", blocks, "Over the test split, in the units of the data.")]
 
@@ -282,7 +282,7 @@ def error_histogram(name: str, errors: Sequence[float]) -> Chart:
         f"{format_number(low + wide * at, 2)} to {format_number(low + wide * (at + 1), 2)}"
         for at in range(HISTOGRAM_BARS)
     ]
-    title = f"Errors{f': {name}' * bool(name)} (said minus right)"
+    title = f"Errors{f': {name}' * bool(name)} (predicted minus true)"
     svg = bar_chart(labels, [Bars("", counts)], title=title, value_label="rows", level=True)
     return Chart(f"errors{name and '_'}{file_slug(name)}", svg, "", title)
 

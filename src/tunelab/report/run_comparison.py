@@ -151,9 +151,9 @@ def differing_rows(pair: RunPair) -> list[Section]:
 
 
 def example_input(row: Row) -> list[tuple[str, str]]:
-    """What was asked and what is right."""
+    """Prompt or text of a row, and its reference or label."""
     found = [(name, truncate(str(row[name]))) for name in ("text", "text_pair", "prompt") if row.get(name)]
-    return [*found, ("right", truncate(str(row.get("label", row.get("reference")))))]
+    return [*found, ("true", truncate(str(row.get("label", row.get("reference")))))]
 
 
 def predicted_text(row: Row) -> str:

@@ -260,7 +260,7 @@ def origin_section(study: StudyResults) -> list[Section]:
         [
             one.name,
             format_setting_range(one),
-            "logarithm" if one.log else "even" if one.numeric else "choice",
+            "log" if one.log else "even" if one.numeric else "choice",
             "asked for" if one.from_search_space else "seen in the trials",
         ]
         for one in study.varied_settings
