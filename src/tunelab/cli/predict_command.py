@@ -14,7 +14,7 @@ there.  Writes jsonl or csv: every row, in order, with all its columns and
   probabilities   of each label by its name (classification)
   agreement       share of the votes that fell on the answer (an ensemble of --method hard that writes)
   error           why a row could not be used; its prediction is then empty
-A run of this command that was killed continues where it stopped when it is started again with the same arguments.
+A run of this command that was killed goes on where it stopped when it is started again with the same arguments.
 """
 PROGRESS_SECONDS = 10.0  # seconds between two lines of progress
 
@@ -65,7 +65,7 @@ def run(arguments: Any) -> int:
     identity = {"input": records.sha256, "model": trained.identity(), "--max-new-tokens": longest}
     with PartialPredictions(target.with_name(f"{target.name}.partial"), identity) as partial_predictions:
         if partial_predictions.predictions:
-            console.say(f"continuing after row {len(partial_predictions.predictions)} of {len(records.rows)}")
+            console.say(f"going on after row {len(partial_predictions.predictions)} of {len(records.rows)}")
         last_printed = time.monotonic()
         for window in prediction.predict_windows(
             lambda rows: predict(rows, batch_tokens), records.rows, len(partial_predictions.predictions)
