@@ -123,8 +123,11 @@ def seed_interval(values: Sequence[float | None]) -> SeedInterval | None:
     finite = [float(value) for value in values if value is not None and isfinite(value)]
     if len(finite) < MIN_SEEDS:
         return None
-    half = float(stats.t.ppf(0.975, len(finite) - 1)) * stdev(finite) * sqrt(1 + 1 / len(finite))
-    return SeedInterval(mean(finite) - half, mean(finite) + half, len(finite))
+    scale = stdev(finite) * sqrt(1 + 1 / len(finite))
+    if scale == 0:  # the interval of SciPy is NaN then
+        return SeedInterval(finite[0], finite[0], len(finite))
+    low, high = stats.t.interval(0.95, len(finite) - 1, loc=mean(finite), scale=scale)
+    return SeedInterval(float(low), float(high), len(finite))
 
 
 def difference_lines(result: ReproductionResult) -> list[str]:

@@ -4,7 +4,6 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from math import sqrt
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -149,12 +148,12 @@ SIGNIFICANCE_LEVEL = 0.05  # accepted rate of false positives, over all configur
 
 @dataclass(frozen=True)
 class MeanInterval:
-    """Scores of one configuration over seeds.
+    """The mean score of one configuration over seeds.
 
     Attributes:
-        mean: Of the scores.
+        mean: The mean.
         low, high: Its 95 % confidence interval, by Student's t.
-        seeds: How many there were.
+        seeds: Number of seeds.
     """
 
     mean: float
@@ -170,9 +169,9 @@ class Comparison:
     Attributes:
         gain: Mean difference; positive is better, whichever way the score goes.
         low, high: Its 95 % confidence interval.
-        p: Chance of a gain this far from 0 if there is none (paired t test, two sides).
-        corrected: The same after Holm's correction for several configurations.
-        adopt: Whether the gain is proven: positive, and `corrected` at most `LEVEL`.
+        p: Its p value (paired t test, two-sided).
+        corrected: The p value after Holm's correction for several configurations.
+        adopt: Whether the gain is significant: positive, and `corrected` at most `SIGNIFICANCE_LEVEL`.
     """
 
     gain: float
@@ -187,50 +186,48 @@ def mean_interval(scores: Sequence[float]) -> MeanInterval:
     """Mean and confidence interval; the interval of a single score has no bounds."""
     if len(scores) < 2:
         return MeanInterval(scores[0], float("-inf"), float("inf"), len(scores))
-    half = float(stats.t.ppf(0.975, len(scores) - 1)) * stdev(scores) / sqrt(len(scores))
-    return MeanInterval(mean(scores), mean(scores) - half, mean(scores) + half, len(scores))
+    if stdev(scores) == 0:  # the interval of SciPy is NaN then
+        return MeanInterval(scores[0], scores[0], scores[0], len(scores))
+    low, high = stats.t.interval(1 - SIGNIFICANCE_LEVEL, len(scores) - 1, loc=mean(scores), scale=stats.sem(scores))
+    return MeanInterval(mean(scores), float(low), float(high), len(scores))
 
 
 def compare_with_default(
     candidates: Sequence[Sequence[float]], default: Sequence[float], mode: str
 ) -> list[Comparison]:
-    """Each candidate against the default.
+    """One comparison for each candidate, corrected for their number (Holm 1979).
 
     Args:
         candidates: Scores of each configuration, seed by seed.
         default: Scores of the default, for the same seeds in the same order.
-        mode: `min` or `max`: which way the score is better.
-
-    Returns:
-        One comparison for each candidate; `adopt` follows Holm (1979) over all of them.
+        mode: Direction of the score, `min` or `max`.
     """
     sign = -1.0 if mode == "min" else 1.0
     gains = [[sign * (one - other) for one, other in zip(scores, default, strict=True)] for scores in candidates]
-    found = [mean_interval(gain) for gain in gains]
-    chances = [paired_p_value(gain) for gain in gains]
-    corrected = holm_correction(chances)
+    intervals = [mean_interval(gain) for gain in gains]
+    p_values = [paired_p_value(gain) for gain in gains]
     return [
-        Comparison(line.mean, line.low, line.high, p, over_all, over_all <= SIGNIFICANCE_LEVEL and line.mean > 0)
-        for line, p, over_all in zip(found, chances, corrected, strict=True)
+        Comparison(gain.mean, gain.low, gain.high, p, corrected, corrected <= SIGNIFICANCE_LEVEL and gain.mean > 0)
+        for gain, p, corrected in zip(intervals, p_values, holm_correction(p_values), strict=True)
     ]
 
 
-def holm_correction(chances: Sequence[float]) -> list[float]:
+def holm_correction(p_values: Sequence[float]) -> list[float]:
     """The p values of several tests, each corrected for the others (Holm 1979).
 
     Example:
         >>> holm_correction([0.03, 0.01])
         [0.03, 0.02]
     """
-    found, least = [1.0] * len(chances), 0.0
-    for rank, place in enumerate(sorted(range(len(chances)), key=chances.__getitem__)):
-        least = max(least, min(1.0, chances[place] * (len(chances) - rank)))
-        found[place] = least
-    return found
+    corrected, largest = [1.0] * len(p_values), 0.0
+    for rank, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        largest = max(largest, min(1.0, p_values[index] * (len(p_values) - rank)))
+        corrected[index] = largest
+    return corrected
 
 
 def paired_p_value(gains: Sequence[float]) -> float:
-    """The p value of a paired t test; 1 where there is nothing to test, 0 where every seed gains the same."""
+    """The p value of a paired t test; 1 for a single seed or no gain at all, 0 where every seed gains the same."""
     if len(gains) < 2:
         return 1.0
     if stdev(gains) == 0:
