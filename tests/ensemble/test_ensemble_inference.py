@@ -246,7 +246,7 @@ def test_an_ensemble_that_was_cut_off_goes_on_and_gives_the_same(
 
     # Then every row is there once, the blank one with its fault
     assert (status, err) == (0, "")
-    assert "going on after row 13 of 31" in told
+    assert "continuing after row 13 of 31" in told
     assert read_json_lines(out) == whole
     assert [place for place, row in enumerate(whole) if "error" in row] == [8]
 

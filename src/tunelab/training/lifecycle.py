@@ -158,7 +158,7 @@ class RunStatus:
     score: float | None = None
 
     @property
-    def for_loggers(self) -> str:
+    def logger_status(self) -> str:
         """The status as trackers know it."""
         return {"pre-empted": "preempted", "failed": "failed", "diverged": "failed"}.get(self.status, "success")
 
@@ -185,7 +185,7 @@ def raise_if_pruned(trainer: L.Trainer) -> None:
 
 
 def failure_status(fault: BaseException) -> RunStatus:
-    """What the card says of a run that an exception ended."""
+    """The status of a run that an exception ended."""
     if isinstance(fault, Diverged | Pruned):
         return RunStatus("diverged" if isinstance(fault, Diverged) else "pruned", str(fault))
     if isinstance(fault, SystemExit) and fault.code in SIGNAL_EXITS:

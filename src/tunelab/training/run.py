@@ -3,9 +3,11 @@
 import shlex
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import lightning as L
 from hydra.core.hydra_config import HydraConfig
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
@@ -23,7 +25,7 @@ from tunelab.runs.resource_usage import EnergyMeter
 from tunelab.runs.run_dir import RunDirectory
 from tunelab.runs.study_folder import StudyFolder
 from tunelab.tracking.loggers import build_loggers, finish_loggers, logger_faults, run_title
-from tunelab.training.components import build_components, build_datamodule, build_module
+from tunelab.training.components import RunComponents, build_components, build_datamodule, build_module
 from tunelab.training.cross_validation import cross_validate
 from tunelab.training.evaluate import make_train_sample
 from tunelab.training.evaluate_run import EvalOutcome, evaluate_best_checkpoint
@@ -93,81 +95,136 @@ def fine_tune(
     silence_libraries()
     if faults := [*logger_faults(settings.logger), *device_faults(settings.trainer)]:
         raise ConfigError.listing(faults)
-    main = console.is_main_process()
-    folder = open_run_directory(root, resume=bool(settings.resume)) if main else RunDirectory(root)
-    loggers: list[Logger] = []
-    ending, outcome, trainer = RunStatus("failed", "it never started"), EvalOutcome(), None
-    card: dict[str, Any] = {}
+    is_main = console.is_main_process()
+    folder = open_run_directory(root, resume=bool(settings.resume)) if is_main else RunDirectory(root)
+    session = RunSession(settings, folder, overrides, is_main)
     try:
-        if main:
-            console.show_config(settings.as_dict(), overrides)
-            folder.write_config(OmegaConf.to_yaml(OmegaConf.create(redact(settings.as_dict()))))
-        prepared = build_components(settings)
-        monitor, mode = resolve_monitor(
-            settings, prepared.task, [p.name for p in prepared.portions.get("validation", ())]
-        )
-        if main and settings.trial.parent is not None:
-            copy_parent_checkpoints(Path(str(settings.trial.parent)), folder)
-        done = read_resume_step(folder) if settings.resume or settings.trial.parent is not None else None
-        if main:
-            card = write_start_manifest(prepared, folder, overrides, done)
-            print_run_summary(prepared, folder)
-        loggers = build_loggers(
-            settings.logger,
-            folder=root,
-            run_config=settings.as_dict(),
-            name=tracker_name(settings, root, first_session_overrides(card, overrides)),
-            monitor=monitor,
-            mode=mode,
-            resume_from_step=done,
-            tell=console.say,
-        )
-        validates = bool(prepared.examples["validation"])
-        ours = build_callbacks(settings, folder, monitor, mode, validates=validates)
-        trainer = build_trainer(settings, root, [*callbacks, *ours], loggers)
-        module, data = build_module(prepared, prepared.model), build_datamodule(prepared)
-        module.generation_check = make_generation_evaluator(prepared)
-        module.train_sample = make_train_sample(settings, prepared.task, prepared.examples, packed=prepared.packed)
-        trainer.fit(module, datamodule=data, ckpt_path=None if done is None else folder.last, weights_only=True)
-        raise_if_pruned(trainer)
-        if not folder.best.exists():  # nothing was validated: the last weights are all there is
-            trainer.save_checkpoint(folder.best, weights_only=True)
-        outcome = evaluate_best_checkpoint(prepared, module, data, trainer, folder)
-        ending = completed_status(trainer, outcome, monitor)
-        if main:
-            write_results(prepared, folder, outcome, overrides, loggers, trainer)
+        train_and_evaluate(session, callbacks)
     except BaseException as fault:
-        worded = explain_out_of_memory(fault, settings) if is_out_of_memory(fault) else fault
-        ending = failure_status(worded)
-        if worded is fault:
+        explained = explain_out_of_memory(fault, settings) if is_out_of_memory(fault) else fault
+        session.status = failure_status(explained)
+        if explained is fault:
             raise
-        raise worded from fault
+        raise explained from fault
     finally:
-        if main:
-            if not card and not settings.resume:  # a card that is there already says more
-                card = minimal_manifest(settings, overrides)
-            if card:
-                write_final_manifest(folder, card, ending, trainer, outcome, time.monotonic() - started, meter.stop())
-                if settings.callbacks.doctor:
-                    diagnose_finished_run(folder)
-        try:
-            if main and ending.status in COMPLETE_STATUSES:  # with a closed card, which a report of the run reads
-                log_results(prepared, folder, outcome, loggers)
-        finally:
-            finish_loggers(loggers, ending.for_loggers)
-            if main:
-                folder.close()
-    if main:
-        console.show_scores(scores_by_split(outcome.scores))
-        for title, rows in answer_group_tables(outcome.tables).items():
-            console.show_groups(title, rows)
-        console.show_paths({"run folder": folder.root, "scores": folder.metrics, "export": folder.export})
-        console.say(f"what it learned, as a page: tunelab report {shlex.quote(str(folder.root))}")
-    return ending.score
+        close_session(session, started, meter)
+    if is_main:
+        print_results(folder, session.outcome)
+    return session.status.score
+
+
+@dataclass
+class RunSession:
+    """The work of one process on a run, as far as it has come.
+
+    Attributes:
+        folder: Written by the main process alone.
+        overrides: What the command line changed.
+        manifest: As this session opened it; empty on other processes, and before the model is built.
+        components: Task, data and model; None before they are built.
+        outcome: The final scores.
+        status: How the run ended.
+    """
+
+    settings: RunConfig
+    folder: RunDirectory
+    overrides: Sequence[str]
+    is_main: bool
+    manifest: dict[str, Any] = field(default_factory=dict)
+    components: RunComponents | None = None
+    loggers: list[Logger] = field(default_factory=list)
+    trainer: L.Trainer | None = None
+    outcome: EvalOutcome = field(default_factory=EvalOutcome)
+    status: RunStatus = field(default_factory=lambda: RunStatus("failed", "it never started"))
+
+
+def train_and_evaluate(session: RunSession, callbacks: Sequence[Callback]) -> None:
+    """Build everything, train, evaluate the best checkpoint, write scores and export."""
+    settings, folder = session.settings, session.folder
+    if session.is_main:
+        console.show_config(settings.as_dict(), session.overrides)
+        folder.write_config(OmegaConf.to_yaml(OmegaConf.create(redact(settings.as_dict()))))
+    session.components = components = build_components(settings)
+    validation_sources = [part.name for part in components.portions.get("validation", ())]
+    monitor, mode = resolve_monitor(settings, components.task, validation_sources)
+    resumed_at = prepare_resume(session)
+    if session.is_main:
+        session.manifest = write_start_manifest(components, folder, session.overrides, resumed_at)
+        print_run_summary(components, folder)
+    session.loggers = build_loggers(
+        settings.logger,
+        folder=folder.root,
+        run_config=settings.as_dict(),
+        name=tracker_name(settings, folder.root, first_session_overrides(session.manifest, session.overrides)),
+        monitor=monitor,
+        mode=mode,
+        resume_from_step=resumed_at,
+        tell=console.say,
+    )
+    validates = bool(components.examples["validation"])
+    own_callbacks = build_callbacks(settings, folder, monitor, mode, validates=validates)
+    session.trainer = trainer = build_trainer(settings, folder.root, [*callbacks, *own_callbacks], session.loggers)
+    module, data = build_module(components, components.model), build_datamodule(components)
+    module.generation_check = make_generation_evaluator(components)
+    module.train_sample = make_train_sample(settings, components.task, components.examples, packed=components.packed)
+
+    checkpoint = None if resumed_at is None else folder.last
+    trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+    raise_if_pruned(trainer)
+    if not folder.best.exists():  # nothing was validated: the last weights are all there is
+        trainer.save_checkpoint(folder.best, weights_only=True)
+    session.outcome = evaluate_best_checkpoint(components, module, data, trainer, folder)
+    session.status = completed_status(trainer, session.outcome, monitor)
+    if session.is_main:
+        write_results(components, folder, session.outcome, session.overrides, session.loggers, trainer)
+
+
+def prepare_resume(session: RunSession) -> int | None:
+    """Optimizer steps in the checkpoint to resume from; None for a run from the beginning."""
+    parent = session.settings.trial.parent
+    if session.is_main and parent is not None:
+        copy_parent_checkpoints(Path(str(parent)), session.folder)
+    return read_resume_step(session.folder) if session.settings.resume or parent is not None else None
+
+
+def close_session(session: RunSession, started: float, meter: EnergyMeter) -> None:
+    """Write how the run ended, hand its results to the trackers, and close them and the folder.
+
+    Args:
+        session: Finished or failed.
+        started: `time.monotonic()` when it began.
+        meter: Of its energy.
+    """
+    folder, settings, outcome = session.folder, session.settings, session.outcome
+    if session.is_main:
+        if not session.manifest and not settings.resume:  # a manifest that is there already says more
+            session.manifest = minimal_manifest(settings, session.overrides)
+        if session.manifest:
+            seconds, energy = time.monotonic() - started, meter.stop()
+            write_final_manifest(folder, session.manifest, session.status, session.trainer, outcome, seconds, energy)
+            if settings.callbacks.doctor:
+                diagnose_finished_run(folder)
+    try:
+        # with a closed manifest, which a report of the run reads
+        if session.is_main and session.components is not None and session.status.status in COMPLETE_STATUSES:
+            log_results(session.components, folder, outcome, session.loggers)
+    finally:
+        finish_loggers(session.loggers, session.status.logger_status)
+        if session.is_main:
+            folder.close()
+
+
+def print_results(folder: RunDirectory, outcome: EvalOutcome) -> None:
+    """Print the final scores, and where the files of the run lie."""
+    console.show_scores(scores_by_split(outcome.scores))
+    for title, rows in answer_group_tables(outcome.tables).items():
+        console.show_groups(title, rows)
+    console.show_paths({"run folder": folder.root, "scores": folder.metrics, "export": folder.export})
+    console.say(f"what it learned, as a page: tunelab report {shlex.quote(str(folder.root))}")
 
 
 def tracker_name(settings: RunConfig, root: Path, overrides: Sequence[str]) -> str:
-    """How trackers list a run: after its folder, a trial after its study too, and after what sets it apart."""
+    """The name of a run in trackers: its folder, of a trial its study too, and the overrides that set it apart."""
     study = settings.trial.study if settings.trial.id is not None else None
     above = Path(str(study)).name if study is not None else settings.name
     shared = StudyFolder(Path(str(study))).shared_overrides() if study is not None else []
