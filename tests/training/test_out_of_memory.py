@@ -34,7 +34,7 @@ def test_a_run_that_meets_the_end_of_memory_says_what_to_try_and_a_search_knows_
     assert said.startswith("out of memory: CUDA out of memory. Tried to allocate 2.00 GiB.\n")
     assert "micro_tokens=300 (now 600" in said and "adapter=lora" in said and "more words" not in said
     assert RunDirectory(tmp_path / "run").read_manifest()["status"] == "failed"
-    assert read_outcome(tmp_path / "run", 1, ["monitor"]).kind == "memory"
+    assert read_outcome(tmp_path / "run", 1, ["monitor"]).failure_kind == "memory"
 
 
 def test_no_other_fault_is_taken_for_it() -> None:
