@@ -257,7 +257,7 @@ def test_a_killed_prediction_goes_on_without_losing_or_doubling_a_row(
 
     # Then every row is there once, as in a run that nobody killed
     assert status == 0, err
-    assert f"going on after row {done} of 1200" in out
+    assert f"continuing after row {done} of 1200" in out
     found = rows_of(target)
     assert [row["id"] for row in found] == list(range(1200))
     assert tunelab(*words, "--overwrite")[0] == 0
