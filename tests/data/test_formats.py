@@ -1,6 +1,7 @@
 """Every known layout reads as the same conversation, and a fault in a record is told in words."""
 
 import json
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -9,11 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support.paths import ROOT
+from support.tiny_runs import settings
+from tunelab.config import plugins
 from tunelab.data import formats
 from tunelab.data.columns import ColumnView
 from tunelab.data.conversation import Conversation, Message
 from tunelab.data.formats import FORMATS, RecordFormat, detect_format, read_question, to_conversation
 from tunelab.errors import ConfigError, DataError
+from tunelab.training.components import build_task
 
 DATA = ROOT / "../shared/data"
 QUESTION, ANSWER = Message("user", "2+2?"), Message("assistant", "4")
@@ -322,6 +326,34 @@ def test_whatever_a_record_holds_only_data_errors_come_out(record: dict[str, Any
         assert str(fault)
     else:
         assert isinstance(read_as, str) or read_as.last_assistant_turn() is not None
+
+
+def test_a_config_names_a_format_of_an_allowed_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    # Given a package with a function that returns a format
+    (tmp_path / "mylab_formats.py").write_text(
+        "from tunelab.data.conversation import Conversation, Message\n"
+        "from tunelab.data.formats import RecordFormat\n"
+        "def read(row):\n"
+        "    return Conversation((Message('user', row.text('ask', '')), Message('assistant', row.text('reply', ''))))\n"
+        "def dialogue():\n"
+        "    return RecordFormat(read, (('ask',), ('reply',)), prompt='ask', answer='reply')\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(formats, "_REGISTRY", dict(formats._REGISTRY))
+    monkeypatch.setattr(formats, "FORMATS", MappingProxyType(formats._REGISTRY))
+    words = ("data=instruction", "data.train=x.jsonl", "data.format=mylab_formats.dialogue")
+
+    # When nothing allows the package, then it is refused
+    with pytest.raises(ConfigError, match=r"plugins=\[mylab_formats\]"):
+        build_task(settings(*words))
+
+    # When the command line allows it, then the task reads by it
+    monkeypatch.setattr(plugins, "_packages", ["mylab_formats"])
+    task = build_task(settings(*words))
+    assert task.content({"ask": "2+2?", "reply": "4"}) == "2+2?"
+    # and a name without a dot is still one of ours
+    with pytest.raises(ConfigError, match="alpaca"):
+        settings("data=instruction", "data.train=x.jsonl", "data.format=alpacca")
 
 
 def test_a_format_of_another_package_is_known_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:

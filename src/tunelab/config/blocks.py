@@ -51,6 +51,11 @@ class IfMissing:
 
 
 @dataclass(frozen=True)
+class OrTarget:
+    """A part of an annotation: beside its choices a value may be the dotted name of a function of another package."""
+
+
+@dataclass(frozen=True)
 class NullIsDefault:
     """A part of an annotation: null stands for the field's default."""
 
@@ -210,14 +215,16 @@ def convert(hint: object, value: JsonValue, name: str, faults: list[str], defaul
         return None
     if base is JsonValue:
         return value
-    own = list[str]()
+    own, options = list[str](), options_of(base)
+    if any(isinstance(note, OrTarget) for note in notes):
+        options = [option for option in options if (option is str) == ("." in str(value))]
     # the type of the value first: 1.0 of `int | float` is a share, 1 a count
-    for option in sorted(options_of(base), key=lambda option: option is not type(value)):
+    for option in sorted(options, key=lambda option: option is not type(value)):
         own.clear()
         converted = convert_one(option, value, name, own)
         if not own:
             break
-    legal = [choice for option in options_of(base) for choice in literals(option)]
+    legal = [choice for option in options for choice in literals(option)]
     if own and legal and not isinstance(value, Mapping | list | tuple):
         own = [choice_fault(name, value, legal)]
     faults.extend(own)

@@ -19,6 +19,7 @@ from tunelab.config.blocks import (
     JsonValue,
     NullIsDefault,
     OnlyFor,
+    OrTarget,
     Range,
     block_fields,
     convert,
@@ -34,7 +35,7 @@ LOW_RANK_KINDS = ("lora", "dora", "rslora", "qlora")
 
 Count = Annotated[int, Range(1, 2**20)]
 Share = Annotated[float, Range(0, 1)]
-RecordFormatName = Literal["auto", "alpaca", "messages", "sharegpt", "prompt_completion", "text"]
+RecordFormatName = Literal["auto", "alpaca", "messages", "sharegpt", "prompt_completion", "text"] | str
 TRAIN_FILE = Annotated[
     str | None, IfMissing("name the file to learn from: {name}=FILE (json, jsonl, csv, tsv, parquet)")
 ]
@@ -256,7 +257,7 @@ class MixSourceConfig(Block):
     quoting: Literal["auto", "minimal", "none"] = "auto"
     header: Sequence[str] | None = None
     limit: Annotated[int | None, Range(1, 2**40)] = None
-    format: Annotated[RecordFormatName | None, NullIsDefault()] = None
+    format: Annotated[RecordFormatName | None, NullIsDefault(), OrTarget()] = None
     columns: Annotated[Mapping[str, str | None], NullIsDefault()] = field(default_factory=dict)
     split: Annotated[SplitConfig, NullIsDefault()] = SplitConfig()
 
@@ -302,7 +303,7 @@ class InstructionDataConfig(CausalDataConfig, names=["instruction"]):
     """Instructions and answers."""
 
     task: str = "instruction"
-    format: RecordFormatName = "auto"
+    format: Annotated[RecordFormatName, OrTarget()] = "auto"
     columns: InstructionColumns = InstructionColumns()
     train_on: Literal["answers", "last_answer", "all"] = "answers"
 

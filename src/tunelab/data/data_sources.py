@@ -6,11 +6,12 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TypeVar
 
+from tunelab.config.instantiate import import_target
 from tunelab.config.schema import DataConfig, SplitConfig
 from tunelab.data.columns import missing_column_faults
 from tunelab.data.examples import Example
 from tunelab.data.folds import FoldSpec, assign_folds, number_groups
-from tunelab.data.formats import format_columns, keep_columns, rename_columns
+from tunelab.data.formats import format_columns, keep_columns, register_format, rename_columns
 from tunelab.data.lazy_sequences import MappedView, concatenate, select_items
 from tunelab.data.memory_map import ScratchDir
 from tunelab.data.mixture import SourceConfig, list_sources
@@ -80,6 +81,19 @@ class SourceSplits:
     required_splits: set[str] = field(default_factory=lambda: {"train"})
 
 
+def import_formats(data: DataConfig) -> None:
+    """Register the formats that the `data` block names by a function of another package: `mylab.formats.dialogue`.
+
+    The function takes nothing and returns a `RecordFormat`.
+
+    Raises:
+        ConfigError: If there is no such function, or no `plugins=[...]` allows its package.
+    """
+    for name in {source.format for source in list_sources(data)} | {str(getattr(data, "format", ""))}:
+        if "." in name:
+            register_format(name, import_target(name)())
+
+
 def read_source(source: SourceConfig, task: RecordTask, *, seed: int) -> SourceSplits:
     """Read the files of a source and make the splits that are not given, out of its training file.
 
@@ -146,16 +160,15 @@ def apply_source_columns(source: SourceConfig, part: SourceSplits) -> None:
         view: Sequence[Record] = MappedView(change, split.rows)
         return replace(split, rows=list(view) if split.scratch is None else view)
 
-    own = source.columns
-    if own:
-        asked = source.data.run_columns
-        columns = {asked.get(ours) or ours: theirs for ours, theirs in own.items()}
+    run_columns = source.data.run_columns
+    if source.columns:
+        columns = {run_columns.get(ours) or ours: theirs for ours, theirs in source.columns.items()}
         part.splits = {
             name: changed(split, partial(rename_columns, columns=columns)) for name, split in part.splits.items()
         }
     if source.format:
         names = list(dict.fromkeys(name for row in part.splits["train"].rows for name in row))
-        known = {ours: name for ours, name in source.data.run_columns.items() if name}
+        known = {ours: name for ours, name in run_columns.items() if name}
         kept = format_columns(source.format, names, known)
         part.splits = {name: changed(split, partial(keep_columns, kept=kept)) for name, split in part.splits.items()}
 
@@ -312,11 +325,12 @@ def read_splits(data: DataConfig, task: RecordTask, *, seed: int, fold: FoldSpec
     Raises:
         DataError: Naming every unusable record (up to ten), or a split that came out empty.
     """
-    given, mixed = list_sources(data), data.mix is not None
+    sources, mixed = list_sources(data), data.mix is not None
     if mixed:
         task.expect_mixture()
     parts = [
-        read_source_fold(source, task, fold, seed) if fold else read_source(source, task, seed=seed) for source in given
+        read_source_fold(source, task, fold, seed) if fold else read_source(source, task, seed=seed)
+        for source in sources
     ]
     splits = {name: concat_splits([part.splits[name] for part in parts]) for name in SPLITS}
     for name, split in splits.items():
@@ -330,7 +344,7 @@ def read_splits(data: DataConfig, task: RecordTask, *, seed: int, fold: FoldSpec
     notes += duplicate_notes(duplicates)
     notes += mixture_notes(parts) if mixed else []
     files = {name: digest for part in parts for name, digest in part.files.items()}
-    weights = {source.name: source.weight for source in given} if mixed else {}
+    weights = {source.name: source.weight for source in sources} if mixed else {}
     return DataSplits(splits, files, notes, duplicates, weights)
 
 

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tunelab.config.schema import RunConfig
 from tunelab.data.batching import SourceRange, source_ranges
-from tunelab.data.data_sources import DataSplits, dropped_notes, encode_split, read_splits
+from tunelab.data.data_sources import DataSplits, dropped_notes, encode_split, import_formats, read_splits
 from tunelab.data.examples import Example
 from tunelab.data.folds import FoldSpec
 from tunelab.data.token_store import row_indices
@@ -83,6 +83,7 @@ class RunComponents(EncodedData):
 
 def build_task(settings: RunConfig) -> Task:
     """The task that `data.task` names, with those keys of the block that it takes."""
+    import_formats(settings.data)
     kind: type[Task] = import_task(settings.data.task)
     given: dict[str, Any] = {**settings.data.as_dict(), "max_new_tokens": settings.eval.max_new_tokens}
     if smoothing := settings.regularization.label_smoothing:
