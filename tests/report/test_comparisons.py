@@ -75,7 +75,7 @@ def test_a_set_of_runs_is_ranked_by_what_differs(tmp_path: Path) -> None:
     assert [row[0] for row in table.rows] == [1, 2, 3, 4, 5, 6] and table.rows[0][1] == "2"
     assert table.columns[-1] == "lr" and table.rows[0][-1] == pytest.approx(1e-4)
     assert len(grid(document, "against_best").rows) == 5
-    assert "cannot be told:" not in render_markdown(document)
+    assert "cannot be shown:" not in render_markdown(document)
 
 
 def test_runs_that_differ_in_nothing_but_the_seed_are_one_configuration(tmp_path: Path) -> None:
@@ -96,7 +96,7 @@ def test_studies_are_compared_for_the_same_number_of_trials(tmp_path: Path) -> N
     text = render_markdown(compose_report([near, far]))
 
     assert "near has the best val/loss" in text and "For 20 configurations each" in text
-    assert "cannot be told:" not in text
+    assert "cannot be shown:" not in text
 
 
 def test_a_run_and_a_study_are_no_pair(tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ def test_nothing_complains_and_nothing_is_loaded(browser: Browser) -> None:
 
 
 def test_a_table_sorts_by_number_and_turns_round(browser: Browser) -> None:
-    head = "[...document.querySelectorAll('#t-worst_errors th')].find(h => h.textContent === 'p(right)')"
+    head = "[...document.querySelectorAll('#t-worst_errors th')].find(h => h.textContent === 'p(true)')"
     column = f"{ROWS}.map(row => Number(row.cells[{head}.cellIndex].dataset.v))"
 
     browser.run(f"{head}.querySelector('button').click()")
@@ -51,7 +51,7 @@ def test_a_table_sorts_by_number_and_turns_round(browser: Browser) -> None:
     assert browser.run(f"{head}.getAttribute('aria-sort')") == "descending"
 
 
-@pytest.mark.parametrize(("words", "kept"), [("p(right)<0.2 ham", "value < 0.2"), ("p(right)>=0.2", "value >= 0.2")])
+@pytest.mark.parametrize(("words", "kept"), [("p(true)<0.2 ham", "value < 0.2"), ("p(true)>=0.2", "value >= 0.2")])
 def test_a_table_filters_by_words_and_by_values(browser: Browser, words: str, kept: str) -> None:
     field = "document.querySelector('[data-for=t-worst_errors]')"
     whole = browser.run(f"{ROWS}.length")

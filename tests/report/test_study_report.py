@@ -57,7 +57,7 @@ def test_everything_that_a_study_teaches_is_there(document: Document) -> None:
     names = [chart.name for chart in document.charts()]
 
     assert [one.title for one in document.sections] == TITLES
-    assert "cannot be told:" not in render_markdown(document)
+    assert "cannot be shown:" not in render_markdown(document)
     assert len(set(names)) == len(names)
     assert set(names) >= {
         "history", "effect_lr", "average_lr", "effect_optimizer", "importance", "importance_top", "interactions",

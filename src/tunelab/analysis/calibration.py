@@ -40,8 +40,10 @@ def reliability_bins(
     for confidence, hit in zip(confidences, hits, strict=True):
         held.setdefault(max(1, ceil(confidence * bins - 1e-12)), []).append((confidence, hit))
     return [
-        ReliabilityBin((at - 1) / bins, at / bins, len(found), fmean(c for c, _ in found), fmean(h for _, h in found))
-        for at, found in sorted(held.items())
+        ReliabilityBin(
+            (at - 1) / bins, at / bins, len(members), fmean(c for c, _ in members), fmean(h for _, h in members)
+        )
+        for at, members in sorted(held.items())
     ]
 
 
@@ -54,9 +56,9 @@ def expected_calibration_error(bins: Sequence[ReliabilityBin]) -> float:
     return sum(one.rows * abs(one.confidence - one.accuracy) for one in bins) / rows if rows else float("nan")
 
 
-def brier_score(probabilities: Sequence[Sequence[float]], wanted: Sequence[int]) -> float:
-    """Mean squared distance of the probabilities (N, C) from the right class, in [0, 2] (Brier 1950)."""
+def brier_score(probabilities: Sequence[Sequence[float]], targets: Sequence[int]) -> float:
+    """Mean squared distance between the probabilities (N, C) and the true class, in [0, 2] (Brier 1950)."""
     return fmean(
         sum((value - (place == right)) ** 2 for place, value in enumerate(row))
-        for row, right in zip(probabilities, wanted, strict=True)
+        for row, right in zip(probabilities, targets, strict=True)
     )

@@ -44,13 +44,13 @@ class Trial:
 
     @property
     def done(self) -> bool:
-        """Whether it has a score to compare."""
+        """Whether the trial has a score."""
         return self.state == "complete" and self.value is not None and math.isfinite(self.value)
 
 
 @dataclass(frozen=True)
 class Configuration:
-    """A configuration.
+    """One setting of all hyper-parameters, with its trials over seeds.
 
     Attributes:
         params: Its settings, without the seed.
@@ -69,7 +69,7 @@ class Configuration:
 
 
 def group_by_configuration(trials: Sequence[Trial], *, lower: bool) -> list[Configuration]:
-    """The configurations of complete trials; one point for each, over its seeds."""
+    """The configurations of complete trials, each with its scores over seeds."""
     groups: dict[str, list[Trial]] = defaultdict(list)
     for trial in trials:
         if trial.done:
@@ -90,13 +90,13 @@ def configuration_key(params: Mapping[str, Any]) -> str:
     return repr(sorted((name, value) for name, value in params.items() if name != SEED))
 
 
-def seed_noise(found: Sequence[Configuration]) -> float:
+def seed_noise(configurations: Sequence[Configuration]) -> float:
     """Pooled standard deviation over the seeds of one configuration; nan where none was run twice.
 
     The better half of the configurations counts, three at least: bad ones scatter more, and it is good ones that are
     told apart by it.
     """
-    groups = [point.costs for point in sorted(found, key=lambda point: point.cost) if len(point.costs) > 1]
+    groups = [point.costs for point in sorted(configurations, key=lambda point: point.cost) if len(point.costs) > 1]
     groups = groups[: max(3, (len(groups) + 1) // 2)]
     free = sum(len(costs) - 1 for costs in groups)
     return math.sqrt(sum((len(costs) - 1) * stdev(costs) ** 2 for costs in groups) / free) if free else math.nan
@@ -108,7 +108,7 @@ ABSENT = "(absent)"  # a setting that a configuration does not have
 
 @dataclass(frozen=True)
 class Setting:
-    """What varies.
+    """A hyper-parameter that varies, as an axis.
 
     Attributes:
         name: As on a command line.
@@ -141,21 +141,21 @@ class Setting:
         return not self.values
 
     def to_unit(self, value: float) -> float:
-        """Where a number stands: 0 at the lower end, 1 at the upper."""
+        """The position of a number on the axis: 0 at the lower end, 1 at the upper."""
         if self.high <= self.low:
             return 0.5
         low, high, here = map(math.log, (self.low, self.high, value)) if self.log else (self.low, self.high, value)
         return (here - low) / (high - low)
 
     def from_unit(self, unit: float) -> float:
-        """The number that stands there; the other way round of `unit`."""
+        """The number at a position of the axis; the inverse of `to_unit`."""
         if self.log:
             return math.exp(math.log(self.low) + unit * (math.log(self.high) - math.log(self.low)))
         return self.low + unit * (self.high - self.low)
 
 
 def is_number(value: Any) -> bool:
-    """Whether a value has a place on an axis."""
+    """Whether a value is a finite number."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
@@ -163,9 +163,9 @@ def setting_from_values(
     name: str, values: Iterable[Any], texts: Sequence[str] = (), *, declared: bool = True
 ) -> Setting:
     """The axis of listed values; numbers are put in order."""
-    given = list(values)
-    words = list(texts) or [format_value(value) for value in given]
-    pairs: dict[str, tuple[Any, str]] = {repr(value): (value, text) for value, text in zip(given, words, strict=True)}
+    tried = list(values)
+    words = list(texts) or [format_value(value) for value in tried]
+    pairs: dict[str, tuple[Any, str]] = {repr(value): (value, text) for value, text in zip(tried, words, strict=True)}
     if not pairs or not all(is_number(value) for value, _ in pairs.values()):
         kept = list(pairs.values())
         return Setting(
@@ -186,11 +186,11 @@ def setting_from_values(
 
 
 def setting_from_trials(name: str, tried: Sequence[Any]) -> Setting:
-    """The axis of values that were tried, where nothing tells what was asked for."""
-    found = setting_from_values(name, tried, declared=False)
-    if not found.numeric or len(found.values) <= 10:
-        return found
-    return Setting(name, found.low, found.high, found.log, found.integer, from_search_space=False)
+    """The axis of the values that were tried, for a study without a search space."""
+    setting = setting_from_values(name, tried, declared=False)
+    if not setting.numeric or len(setting.values) <= 10:
+        return setting
+    return Setting(name, setting.low, setting.high, setting.log, setting.integer, from_search_space=False)
 
 
 def setting_from_search_json(name: str, block: Mapping[str, Any]) -> Setting:
@@ -205,7 +205,7 @@ def setting_from_search_json(name: str, block: Mapping[str, Any]) -> Setting:
 
 
 def format_value(value: Any) -> str:
-    """A value as a reader writes it."""
+    """A value of a setting as text."""
     if isinstance(value, bool) or value is None:
         return "null" if value is None else str(value).lower()
     return f"{value:.4g}" if isinstance(value, float) else str(value)

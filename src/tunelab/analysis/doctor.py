@@ -39,7 +39,9 @@ def non_finite_steps(run: RunSignals) -> Iterator[Finding]:
 def vanishing_gradients(run: RunSignals) -> Iterator[Finding]:
     """Layers that next to no gradient reaches."""
     norms = {
-        part: median(found) for part, found in run.layer_values("grad_norm").items() if len(found) >= MIN_LAYER_POINTS
+        part: median(values)
+        for part, values in run.layer_values("grad_norm").items()
+        if len(values) >= MIN_LAYER_POINTS
     }
     most = max(norms.values(), default=0.0)
     if not most or run.config_value("adapter.unfreeze_every") or run.config_value("adapter.unfreeze_at"):
@@ -62,11 +64,11 @@ def vanishing_gradients(run: RunSignals) -> Iterator[Finding]:
 
 
 def exploding_gradients(run: RunSignals) -> Iterator[Finding]:
-    """Gradients far beyond what clipping is for."""
+    """Gradients far beyond the clipping threshold."""
     whole = run.values("train/grad_norm")
     if len(whole) < MIN_LAYER_POINTS or median(whole) <= EXPLODING_NORM:
         return
-    norms = {part: median(found) for part, found in run.layer_values("grad_norm").items() if found}
+    norms = {part: median(values) for part, values in run.layer_values("grad_norm").items() if values}
     where = f", most of it in {layer_name(max(norms, key=lambda part: norms[part]))}" if norms else ""
     says = f"the gradient norm is {median(whole):.3g}{where}; clipping leaves its direction only"
     cure = "a smaller model.initial_std, normalisation, a lower lr with a longer scheduler.warmup"
@@ -74,11 +76,11 @@ def exploding_gradients(run: RunSignals) -> Iterator[Finding]:
 
 
 def dead_units(run: RunSignals) -> Iterator[Finding]:
-    """Layers most of whose units no token switches on any more."""
+    """Layers most of whose units are zero for every token."""
     shares = {
-        part: min(found[-3:])
-        for part, found in run.layer_values("dead_units").items()
-        if len(found) >= MIN_LAYER_POINTS
+        part: min(values[-3:])
+        for part, values in run.layer_values("dead_units").items()
+        if len(values) >= MIN_LAYER_POINTS
     }
     worst = max(shares, key=lambda part: shares[part], default=None)
     if worst is not None and shares[worst] > DEAD_SHARE:
@@ -87,7 +89,7 @@ def dead_units(run: RunSignals) -> Iterator[Finding]:
         yield Finding("dead_units", says, f"layers/{worst}/dead_units", shares[worst], DEAD_SHARE, cure)
 
 
-MIN_CURVE_POINTS = 5  # of a curve before anything is said
+MIN_CURVE_POINTS = 5  # of a curve before there is a finding
 MIN_TREND_POINTS = 10  # of the loss before its course is judged: the middle of a tenth needs one
 RISEN_LOSS_RATIO = 1.02  # end over start from which the loss has risen
 LOST_GAIN_SHARE = 0.25  # of all that was gained, lost again
@@ -104,7 +106,7 @@ WORTHWHILE_GAIN = 0.03  # of the validation loss itself
 
 
 def learning_rate_too_high(run: RunSignals) -> Iterator[Finding]:
-    """The loss rises, or comes back up from where it was; or weights are replaced rather than tuned."""
+    """The loss rises, or returns from a minimum; or updates are large against the weights."""
     losses, moves = run.values("train/loss"), run.values("train/update_ratio")
     if len(losses) < MIN_CURVE_POINTS:
         return
@@ -151,13 +153,15 @@ def learning_rate_too_low(run: RunSignals) -> Iterator[Finding]:
 
 def under_trained(run: RunSignals) -> Iterator[Finding]:
     """The validation loss was still falling fast when training ended."""
-    found, losses = run.values("val/loss"), run.values("train/loss")
-    if not run.finished or len(found) < 2 or not losses:
+    val_losses, losses = run.values("val/loss"), run.values("train/loss")
+    if not run.finished or len(val_losses) < 2 or not losses:
         return
-    newest = found[-1 - max(1, len(found) // 5)] - found[-1]
-    gained = max(losses[0], found[0]) - found[-1]
-    if gained > 0 and newest / gained > STEEP_GAIN_SHARE and newest > WORTHWHILE_GAIN * found[-1]:
-        says = f"the last fifth of validations brought {newest / gained:.0%} of all gained (val/loss {found[-1]:.3g})"
+    newest = val_losses[-1 - max(1, len(val_losses) // 5)] - val_losses[-1]
+    gained = max(losses[0], val_losses[0]) - val_losses[-1]
+    if gained > 0 and newest / gained > STEEP_GAIN_SHARE and newest > WORTHWHILE_GAIN * val_losses[-1]:
+        says = (
+            f"the last fifth of validations brought {newest / gained:.0%} of all gained (val/loss {val_losses[-1]:.3g})"
+        )
         cure = "raise max_epochs, or lr if the first epochs are slow too"
         yield Finding(
             "under_trained", says, "share of the gain in the last fifth", newest / gained, STEEP_GAIN_SHARE, cure
@@ -177,13 +181,13 @@ def warm_up_unfinished(run: RunSignals) -> Iterator[Finding]:
 
 
 def exceeds_noise(difference: float, losses: list[float], *counts: int) -> bool:
-    """Whether the middles of so many losses each differ by more than the noise of the losses explains."""
+    """Whether the medians of so many losses each differ by more than their noise explains."""
     error: float = noise_level(losses) * sum(1 / max(1, count) for count in counts) ** 0.5
     return difference > CLEAR_NOISE_FACTOR * error
 
 
 def lowest_median(values: list[float]) -> float:
-    """The lowest middle of a fifth of the values, so that one lucky step is no valley."""
+    """The lowest median of a fifth of the values, so that one lucky step is no minimum."""
     width = max(1, len(values) // 5)
     return min(median(values[place : place + width]) for place in range(len(values) - width + 1))
 
@@ -191,19 +195,19 @@ def lowest_median(values: list[float]) -> float:
 OVERFIT_RATIO = 1.1  # last validation loss over the best
 VISIBLE_RISE = 0.02  # rise over the first training loss: of next to nothing, a tenth more is nothing
 STILL_FALLING_RATIO = 0.95  # training loss now over that of the best epoch: it still falls
-MIN_NOISE_POINTS = 6  # validations before their noise can be told from their course
+MIN_NOISE_POINTS = 6  # validations before noise and trend can be separated
 WIDE_NOISE = 0.02  # noise over the value itself
 CHANCE_TOLERANCE = 0.005  # above what a constant answer scores
 MIN_R2 = 0.02  # share of the variance
 
 
 def over_fitted(run: RunSignals) -> Iterator[Finding]:
-    """Since some epoch the model learns training rows at the price of all others."""
-    found, losses = run.points("val/loss"), run.values("train/loss")
-    if len(found) < 3 or not losses:
+    """The validation loss has risen since some epoch while the training loss falls."""
+    val_points, losses = run.points("val/loss"), run.values("train/loss")
+    if len(val_points) < 3 or not losses:
         return
-    step, best = min(found, key=lambda point: point[1])
-    last = found[-1][1]
+    step, best = min(val_points, key=lambda point: point[1])
+    last = val_points[-1][1]
     learned = run.points("train/plain_loss") or run.points("train/loss")
     then = next((value for at, value in learned if at >= step), learned[-1][1])
     falls = late_median([value for _, value in learned]) < STILL_FALLING_RATIO * then
@@ -212,7 +216,7 @@ def over_fitted(run: RunSignals) -> Iterator[Finding]:
         and last > OVERFIT_RATIO * best
         and last - best > VISIBLE_RISE * losses[0]
         and falls
-        and step < found[-2][0]
+        and step < val_points[-2][0]
     ):
         says = (
             f"over-fitted since epoch {run.epoch(step)}: val/loss was {best:.3g} there and is {last:.3g} now, "
@@ -226,13 +230,13 @@ def over_fitted(run: RunSignals) -> Iterator[Finding]:
 
 
 def noisy_validation(run: RunSignals) -> Iterator[Finding]:
-    """Validations jump about by more than they differ, so which checkpoint is best is chance."""
-    found = run.values(run.monitor)
-    if len(found) < MIN_NOISE_POINTS:
+    """Validation scores vary by more than they differ, so which checkpoint is best is chance."""
+    values = run.values(run.monitor)
+    if len(values) < MIN_NOISE_POINTS:
         return
-    jumps, half = noise_level(found), len(found) // 2
-    gain = abs(mean(found[half:]) - mean(found[:half]))
-    if jumps > gain and jumps > WIDE_NOISE * abs(mean(found)):
+    jumps, half = noise_level(values), len(values) // 2
+    gain = abs(mean(values[half:]) - mean(values[:half]))
+    if jumps > gain and jumps > WIDE_NOISE * abs(mean(values)):
         rows = run.data.get("splits", {}).get("validation", {}).get("rows")
         says = (
             f"{run.monitor} jumps by {jumps:.3g} from one validation to the next, and between the first and the second "
@@ -249,7 +253,7 @@ def majority_class(run: RunSignals) -> Iterator[Finding]:
     recall, right = run.values("val/recall"), run.values("val/accuracy")
     cure = (
         "raise or lower lr tenfold, data.class_weights=balanced, more epochs; check that data.text is the right "
-        "column and that data.label can be told from it"
+        "column and that data.label can be predicted from it"
     )
     if run.config_value("data.multilabel"):
         if len(recall) >= 2 and max(recall[-2:]) == 0:
@@ -270,14 +274,14 @@ def majority_class(run: RunSignals) -> Iterator[Finding]:
 
 
 def mean_only(run: RunSignals) -> Iterator[Finding]:
-    """The numbers that are predicted explain nothing: one number for all would do as well."""
-    found = run.values("val/r2")
-    if len(found) >= 2 and max(found[-2:]) < MIN_R2:
-        says = f"val/r2 is {found[-1]:.3g}: predicting the mean of the training rows for everything does as well"
+    """The predicted numbers explain nothing: their mean would do as well."""
+    values = run.values("val/r2")
+    if len(values) >= 2 and max(values[-2:]) < MIN_R2:
+        says = f"val/r2 is {values[-1]:.3g}: predicting the mean of the training rows for everything does as well"
         cure = (
             "raise lr (or lower it, if the loss rises), more epochs; check that data.text says anything of data.target"
         )
-        yield Finding("mean_only", says, "val/r2", found[-1], MIN_R2, cure)
+        yield Finding("mean_only", says, "val/r2", values[-1], MIN_R2, cure)
 
 
 IMBALANCE_RATIO = 10.0  # rows of the commonest label for each of the rarest
@@ -311,18 +315,18 @@ def imbalanced_classes(run: RunSignals) -> Iterator[Finding]:
 
 
 def leaked_rows(run: RunSignals) -> Iterator[Finding]:
-    """Rows that are scored were learned."""
-    for found in run.data.get("leaks", {}).get("exact", ()):
-        earlier, later = found["splits"]
-        share = found["rows"] / max(1, found["of"])
+    """Rows of the validation or test split that also stand in the training split."""
+    for leak in run.data.get("leaks", {}).get("exact", ()):
+        earlier, later = leak["splits"]
+        share = leak["rows"] / max(1, leak["of"])
         if earlier == "train" and share > LEAKED_SHARE:
-            says = f"{found['rows']:,} of {found['of']:,} {later} rows stand in train too, so {later} scores flatter"
+            says = f"{leak['rows']:,} of {leak['of']:,} {later} rows stand in train too, so {later} scores flatter"
             cure = f"take these rows out of train, or let the {later} split be made from the training file"
             yield Finding("leaked_rows", says, f"share of {later} rows", share, LEAKED_SHARE, cure)
 
 
 def cut_rows(run: RunSignals) -> Iterator[Finding]:
-    """Much of the training data is shortened or left out."""
+    """Training rows that are shortened or dropped, where they are many."""
     counts = run.data.get("splits", {}).get("train", {})
     lost = counts.get("truncated", 0) + counts.get("dropped", 0)
     if counts.get("rows") and (share := lost / (counts["rows"] + counts.get("dropped", 0))) > CUT_SHARE:
@@ -332,7 +336,7 @@ def cut_rows(run: RunSignals) -> Iterator[Finding]:
 
 
 def excess_padding(run: RunSignals) -> Iterator[Finding]:
-    """Much of the arithmetic is spent on padding."""
+    """A large share of the computation is spent on padding."""
     shares = run.values("train/padding_fraction")
     if shares and (share := median(shares)) > PADDED_SHARE:
         says = f"{share:.0%} of all positions are padding"
@@ -386,12 +390,12 @@ DOCTOR_CHECKS: dict[str, Callable[[RunSignals], Iterator[Finding]]] = {
 
 
 def run_doctor(run: RunSignals) -> list[Finding]:
-    """Every finding on a run, in the order of `CHECKS`."""
+    """Every finding on a run, in the order of `DOCTOR_CHECKS`."""
     return [finding for check in DOCTOR_CHECKS.values() for finding in check(run)]
 
 
 def format_findings(findings: Sequence[Finding]) -> list[str]:
-    """A finding in two lines: what is seen, and what to try."""
-    return [line for found in findings for line in (f"{found.verdict}: {found.says}", f"    try: {found.attempt}")] or [
-        "nothing is wrong that these checks know of"
-    ]
+    """Findings in two lines each: the observation, and the remedy."""
+    return [
+        line for finding in findings for line in (f"{finding.verdict}: {finding.says}", f"    try: {finding.attempt}")
+    ] or ["nothing is wrong that these checks know of"]

@@ -35,7 +35,7 @@ SOBOL_DRAWS = 2048
 
 @dataclass(frozen=True)
 class VarianceShares:
-    """Shares of the variance, between 0 and 1.
+    """First-order, second-order and total Sobol shares of the variance, between 0 and 1.
 
     Attributes:
         first_order: What each setting explains by itself.
@@ -49,7 +49,7 @@ class VarianceShares:
 
 
 def variance_shares(surface: Surrogate, *, draws: int = SOBOL_DRAWS, seed: int = 0) -> VarianceShares:
-    """The shares of a surface over its whole space."""
+    """The Sobol shares of a surrogate over its whole space."""
     columns = surface.input_columns
     first, second = columns.sample(draws, seed), columns.sample(draws, seed + 1)
     owner, many = np.array(columns.setting_of_column), len(columns.settings)
@@ -62,10 +62,10 @@ def variance_shares(surface: Surrogate, *, draws: int = SOBOL_DRAWS, seed: int =
 
     def mixed(places: Sequence[int]) -> FloatArray:
         """Costs where these settings come from the second draw and all others from the first."""
-        given = first.copy()
+        conditioned = first.copy()
         chosen = np.isin(owner, places)
-        given[:, chosen] = second[:, chosen]
-        return np.asarray(surface.predict(given) - centre, dtype=np.float64)
+        conditioned[:, chosen] = second[:, chosen]
+        return np.asarray(surface.predict(conditioned) - centre, dtype=np.float64)
 
     swapped = [mixed([at]) for at in range(many)]
     alone = [float((at_second * (one - at_first)).mean()) / whole for one in swapped]
@@ -95,13 +95,13 @@ def partial_dependence(
     places: FloatArray = np.arange(len(labels), dtype=np.float64) if labels else np.linspace(0.0, 1.0, steps)
     means, spreads = [], []
     for place in places:
-        given = base.copy()
+        rows = base.copy()
         if labels:
-            given[:, own] = 0.0
-            given[:, own[int(place)]] = CATEGORY_DISTANCE
+            rows[:, own] = 0.0
+            rows[:, own[int(place)]] = CATEGORY_DISTANCE
         else:
-            given[:, own] = place
-        mean, spread = surface.mean_and_std(given)
+            rows[:, own] = place
+        mean, spread = surface.mean_and_std(rows)
         means.append(mean)
         spreads.append(spread)
     return places, np.array(means), np.array(spreads)
@@ -111,16 +111,16 @@ MIN_CONFIGURATIONS = 10  # configurations from which on a tenth is more than not
 
 
 def ped_anova_importance(
-    settings: Sequence[Setting], found: Sequence[Configuration], *, quantile: float = 0.1
+    settings: Sequence[Setting], configurations: Sequence[Configuration], *, quantile: float = 0.1
 ) -> dict[str, float]:
-    """Shares that sum to 1, by setting; empty of too few configurations or where nothing differs.
+    """PED-ANOVA importances by setting, which sum to 1; empty of too few configurations or where nothing differs.
 
     Args:
         settings: What varied.
-        found: Configurations with their costs.
+        configurations: Configurations with their costs.
         quantile: Share of the configurations that count as the best.
     """
-    kept = [point for point in found if all(setting.name in point.params for setting in settings)]
+    kept = [point for point in configurations if all(setting.name in point.params for setting in settings)]
     if len(kept) < MIN_CONFIGURATIONS or len({point.cost for point in kept}) < 2:
         return {}
     spaces = {setting.name: to_distribution(setting, [p.params[setting.name] for p in kept]) for setting in settings}
@@ -145,7 +145,7 @@ def to_distribution(setting: Setting, values: Sequence[Any]) -> BaseDistribution
 
 
 def to_stored_value(value: Any, space: BaseDistribution) -> Any:
-    """A value as such a distribution holds it."""
+    """A value as an Optuna distribution stores it."""
     return float(value) if isinstance(space, FloatDistribution) else value
 
 
@@ -156,7 +156,7 @@ TRIALS_PER_STRETCH = 4  # trials that a stretch should hold
 
 @dataclass(frozen=True)
 class ValueRange:
-    """Values of a setting that are looked at together.
+    """A range of values of one setting, with the best cost in it.
 
     Attributes:
         label: In words.
@@ -176,13 +176,13 @@ class ValueRange:
     point: Configuration
 
 
-def isolate_setting(setting: Setting, found: Sequence[Configuration], *, seed: int = 0) -> list[ValueRange]:
-    """The stretches of a setting, in order, those without a trial left out."""
+def isolate_setting(setting: Setting, configurations: Sequence[Configuration], *, seed: int = 0) -> list[ValueRange]:
+    """The ranges of a setting in order, those without a trial left out."""
     listed = bool(setting.values)
     groups: dict[float, list[Configuration]] = defaultdict(list)
-    many = max(2, min(MAX_STRETCHES, len(found) // TRIALS_PER_STRETCH))
-    labels = list(dict.fromkeys(str(point.params.get(setting.name, ABSENT)) for point in found))
-    for point in found:
+    many = max(2, min(MAX_STRETCHES, len(configurations) // TRIALS_PER_STRETCH))
+    labels = list(dict.fromkeys(str(point.params.get(setting.name, ABSENT)) for point in configurations))
+    for point in configurations:
         value = point.params.get(setting.name, ABSENT)
         if not setting.numeric or not is_number(value):
             groups[float(labels.index(str(value))) + (1e6 if setting.numeric else 0)].append(point)

@@ -18,7 +18,7 @@ SMALL_CHANGE = 0.02  # and from this share of all that was gained
 
 @dataclass(frozen=True)
 class CurveDiagnosis:
-    """What a curve says.
+    """The diagnosis of one learning curve.
 
     Attributes:
         shape: `over-fitted`, `worsened`, `improving`, `settled`, `early` (best in the first tenth), `never better` or
@@ -51,7 +51,7 @@ def diagnose_curve(
     lower: bool,
     name: str = "the score",
 ) -> CurveDiagnosis:
-    """The verdict on one curve.
+    """The diagnosis of one curve.
 
     Args:
         steps: Optimizer steps done at each validation.
@@ -69,8 +69,8 @@ def diagnose_curve(
             "unknown", math.nan, (("bad", f"{name} was not finite at {count} of {len(known)} validations."),)
         )
     if len(good) < MIN_VALIDATIONS:
-        told = f"{name} was taken at {len(good)} validations: too few to judge the curve"
-        return CurveDiagnosis("unknown", math.nan, (("plain", f"{told}; trainer.val_check_interval=0.25 gives more."),))
+        text = f"{name} was taken at {len(good)} validations: too few to judge the curve"
+        return CurveDiagnosis("unknown", math.nan, (("plain", f"{text}; trainer.val_check_interval=0.25 gives more."),))
     costs = [cost for _, cost in good]
     place = min(range(len(costs)), key=costs.__getitem__)
     noise = curve_noise(costs)
@@ -114,7 +114,7 @@ def diagnose_curve(
 
 
 def late_gain(costs: Sequence[float]) -> float:
-    """What the last third of the validations gained over the one before it; below 0 where it lost."""
+    """The gain of the last third of the validations over the third before it; below 0 for a loss."""
     third = max(1, len(costs) // 3)
     return fmean(costs[-2 * third : -third]) - fmean(costs[-third:])
 

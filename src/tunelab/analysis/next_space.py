@@ -21,7 +21,7 @@ FAILURE_KINDS = ("diverged", "memory")
 
 @dataclass(frozen=True)
 class BoundaryHit:
-    """A best configuration at a border.
+    """The best configuration at a boundary of the search space.
 
     Attributes:
         setting: Which one.
@@ -36,7 +36,7 @@ class BoundaryHit:
 
 @dataclass(frozen=True)
 class FailureLimit:
-    """Runs that break next to the best.
+    """A value of a setting beyond which every run fails, close to the best's.
 
     Attributes:
         setting: Which one separates them best.
@@ -53,13 +53,13 @@ class FailureLimit:
     failures: int
 
 
-def find_boundary_hits(settings: Sequence[Setting], found: Sequence[Configuration]) -> list[BoundaryHit]:
-    """Borders that the best configuration stands at.
+def find_boundary_hits(settings: Sequence[Setting], configurations: Sequence[Configuration]) -> list[BoundaryHit]:
+    """Boundaries of the search space at which the best configuration stands.
 
     Among single values the border is the first or the last.  In a range the best and the middle of the best tenth of
     the trials crowd there: one lucky trial at a border does not tell where it is better.
     """
-    ranked = sorted(found, key=lambda point: point.cost)
+    ranked = sorted(configurations, key=lambda point: point.cost)
     if len(ranked) < 4:
         return []
     out = []
@@ -82,7 +82,7 @@ def find_boundary_hits(settings: Sequence[Setting], found: Sequence[Configuratio
 
 
 def crowds_boundary(best: float, top: float) -> bool:
-    """Whether the best and the middle of the best tenth crowd at the border that both are measured from.
+    """Whether the best and the median of the best tenth both stand near the boundary.
 
     Either one may be within 15 % of the range with the other in its outer quarter: of few trials none lies further out.
     """
@@ -90,7 +90,7 @@ def crowds_boundary(best: float, top: float) -> bool:
 
 
 def find_failure_limits(settings: Sequence[Setting], trials: Sequence[Trial], *, lower: bool) -> list[FailureLimit]:
-    """Settings beyond a value of which every run broke, that value being close to the best's.
+    """Settings beyond a value of which every run failed, that value being close to the best's.
 
     Two runs or more must lie beyond: a single broken one may be bad luck.
     """
@@ -131,7 +131,7 @@ LegalRanges = Mapping[str, tuple[float, float]]
 
 @dataclass(frozen=True)
 class SettingChange:
-    """What to do with a setting.
+    """How one setting changes in the next search space.
 
     Attributes:
         setting: As it was.
@@ -150,7 +150,7 @@ class SettingChange:
 
 def suggest_next_space(
     settings: Sequence[Setting],
-    found: Sequence[Configuration],
+    configurations: Sequence[Configuration],
     at_edges: Sequence[BoundaryHit],
     at_cliffs: Sequence[FailureLimit],
     *,
@@ -158,18 +158,18 @@ def suggest_next_space(
     explained: float,
     legal: LegalRanges,
 ) -> list[SettingChange]:
-    """A step for each setting.
+    """A change for each setting.
 
     Args:
         settings: What varied, without the seed.
-        found: Configurations with their costs.
+        configurations: Configurations with their costs.
         at_edges: Borders that the best stands at.
         at_cliffs: Where runs break next to it.
         weight: Importance of each setting, of 1; empty where none is known.
         explained: How far the surface that it comes from is to be trusted.
         legal: Smallest and largest legal value by setting.
     """
-    ranked = sorted(found, key=lambda point: point.cost)
+    ranked = sorted(configurations, key=lambda point: point.cost)
     best, sides = ranked[0], {edge.setting.name: edge.side for edge in at_edges}
     walls = {(cliff.setting.name, cliff.side) for cliff in at_cliffs}
     good = ranked[: max(4, round(len(ranked) * GOOD_SHARE))]
@@ -241,7 +241,7 @@ def extend_values(setting: Setting, side: str, value: float, legal: tuple[float,
 
 
 def refine_values(setting: Setting, value: object) -> SettingChange:
-    """Values half-way to the neighbours of the best of those that were listed."""
+    """Values half-way between the best of a list and its neighbours."""
     at = setting.values.index(value)
     left, best, right = (float(v) for v in setting.values[at - 1 : at + 2])
     between = [math.sqrt(a * b) if setting.log else (a + b) / 2 for a, b in ((left, best), (best, right))]

@@ -21,8 +21,8 @@ def format_number(value: float, digits: int = 3) -> str:
         return format_scientific(value, digits)
     if size >= SUFFIX_FROM:
         unit, letter = next(pair for pair in SUFFIXES if size >= pair[0])
-        shown = strip_zeros(f"{value / unit:.{max(0, digits - 1 - int(math.log10(size / unit)))}f}")
-        return f"{shown}{letter}"
+        text = strip_zeros(f"{value / unit:.{max(0, digits - 1 - int(math.log10(size / unit)))}f}")
+        return f"{text}{letter}"
     return strip_zeros(f"{value:,.{max(0, digits - 1 - math.floor(math.log10(size)))}f}")
 
 

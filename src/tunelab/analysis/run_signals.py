@@ -12,7 +12,7 @@ CurvePoint = tuple[int, float]  # optimizer step, value
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong with a run.
+    """One fault of a run, with its remedy.
 
     Attributes:
         verdict: Its name, as in docs/doctor.md.
@@ -33,7 +33,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class RunSignals:
-    """What a run has written so far.
+    """Curves, settings and status of a run so far.
 
     Attributes:
         curves: Rows of metrics.csv: `step`, `epoch` and the scores of each.
@@ -61,11 +61,11 @@ class RunSignals:
         return [(int(row["step"]), row[name]) for row in self.curves if name in row and isfinite(row[name])]
 
     def values(self, name: str) -> list[float]:
-        """The same without their steps."""
+        """The finite values of a curve without their steps."""
         return [value for _, value in self.points(name)]
 
     def layer_values(self, figure: str) -> dict[str, list[float]]:
-        """The values of a figure that each part of the network has, by part, from the bottom up."""
+        """The values of a measure by part of the network, from the bottom up."""
         names = dict.fromkeys(name for row in self.curves for name in row)
         parts = [name.split("/")[1] for name in names if name.startswith("layers/") and name.endswith(f"/{figure}")]
         return {part: self.values(f"layers/{part}/{figure}") for part in sorted(parts, key=layer_order)}
@@ -76,14 +76,14 @@ class RunSignals:
 
     def config_value(self, name: str) -> Any:
         """A setting by its dotted name; None where there is no such setting."""
-        found: Any = self.settings
+        value: Any = self.settings
         for key in name.split("."):
-            found = found.get(key) if isinstance(found, Mapping) else None
-        return found
+            value = value.get(key) if isinstance(value, Mapping) else None
+        return value
 
 
 def layer_order(part: str) -> tuple[int, int]:
-    """What sorts parts of a network from the bottom up."""
+    """The sort key of a part of the network, from the bottom up."""
     return (1, int(part)) if part.isdigit() else ({"embeddings": 0, "last_norm": 2}.get(part, 3), 0)
 
 
@@ -93,7 +93,7 @@ def layer_name(part: str) -> str:
 
 
 def noise_level(values: Sequence[float]) -> float:
-    """Standard deviation of each value about its course, told by second differences; 0 of fewer than three.
+    """Standard deviation of single values around their trend, from second differences; 0 of fewer than three.
 
     After Gasser, Sroka and Jennen-Steinmetz (1986): a straight course has none, whatever its slope.
     """
@@ -102,10 +102,10 @@ def noise_level(values: Sequence[float]) -> float:
 
 
 def early_median(values: Sequence[float]) -> float:
-    """The middle of the first tenth."""
+    """The median of the first tenth."""
     return median(values[: max(1, len(values) // 10)])
 
 
 def late_median(values: Sequence[float]) -> float:
-    """The middle of the last fifth."""
+    """The median of the last fifth."""
     return median(values[-max(1, len(values) // 5) :])

@@ -21,7 +21,7 @@ SEED = "seed"
 
 @dataclass(frozen=True)
 class ValueScores:
-    """One value of a setting.
+    """The scores at one value of a setting, over seeds, the nuisance settings at their best.
 
     Attributes:
         value: Of the setting.
@@ -39,7 +39,7 @@ class ValueScores:
 
     @property
     def mean(self) -> float:
-        """Over the seeds; nan where no seed came through."""
+        """The mean over seeds; nan where every seed failed."""
         return fmean(self.scores) if self.scores else math.nan
 
     @property
@@ -51,7 +51,7 @@ class ValueScores:
 def scores_by_value(
     trials: Iterable[Mapping[str, Any]], of: str, by: str | None, *, lower: bool
 ) -> dict[Any, list[ValueScores]]:
-    """The values of a setting, in order, for each value of `by`; under None where there is no `by`.
+    """The scores at each value of a setting, in order, for each value of `by`; under None without `by`.
 
     Args:
         trials: Lines of `trials.jsonl`.
@@ -69,16 +69,16 @@ def scores_by_value(
             continue
         params.pop(SEED, None)
         key = (params.pop(by, None) if by else None, params.pop(of))
-        found = groups[key]
+        scores = groups[key]
         score = trial.get("value")
         if trial["state"] == "complete" and score is not None and math.isfinite(score):
-            found[tuple(sorted(params.items()))].append(float(score))
+            scores[tuple(sorted(params.items()))].append(float(score))
         elif trial["state"] == "failed":
             lost[key] += 1
     out: dict[Any, list[ValueScores]] = defaultdict(list)
     for (line, value), beside in groups.items():
         out[line].append(best_nuisance_scores(value, beside, lost[line, value], lower=lower))
-    return {line: sort_by_value(found) for line, found in out.items()}
+    return {line: sort_by_value(scores) for line, scores in out.items()}
 
 
 def best_nuisance_scores(
@@ -101,19 +101,25 @@ def nuisances_at_border(chosen: Mapping[str, Any], tried: Iterable[Mapping[str, 
     for one in tried:
         for name, value in one.items():
             values[name].add(value)
-    numbers = {name: found for name, found in values.items() if len(found) > 1 and all(map(is_number, found))}
-    return tuple(name for name, found in numbers.items() if chosen.get(name) in (min(found), max(found)))
+    numbers = {
+        name: tried_values
+        for name, tried_values in values.items()
+        if len(tried_values) > 1 and all(map(is_number, tried_values))
+    }
+    return tuple(
+        name for name, tried_values in numbers.items() if chosen.get(name) in (min(tried_values), max(tried_values))
+    )
 
 
-def sort_by_value(found: Sequence[ValueScores]) -> list[ValueScores]:
-    """By value where all are numbers, else as they came."""
-    if all(is_number(arm.value) for arm in found):
-        return sorted(found, key=lambda arm: float(arm.value))
-    return list(found)
+def sort_by_value(arms: Sequence[ValueScores]) -> list[ValueScores]:
+    """Arms in the order of their values if all are numbers, else as they came."""
+    if all(is_number(arm.value) for arm in arms):
+        return sorted(arms, key=lambda arm: float(arm.value))
+    return list(arms)
 
 
 def is_number(value: Any) -> bool:
-    """Whether a value has a place on an axis."""
+    """Whether a value is a number."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
@@ -121,17 +127,17 @@ SIGNIFICANCE = 0.05
 
 
 def describe_effect(
-    of: str, score: str, found: Mapping[Any, Sequence[ValueScores]], by: str | None, *, lower: bool
+    of: str, score: str, arms_by_line: Mapping[Any, Sequence[ValueScores]], by: str | None, *, lower: bool
 ) -> str:
-    """What the trials say, as one sentence for each line of the drawing."""
+    """The effect of a setting in words, a sentence for each line of the chart."""
     if by is None:
-        return describe_series(of, score, next(iter(found.values()), []), lower=lower)
-    each = [f"With {by}={line}: {describe_series(of, score, arms, lower=lower)}" for line, arms in found.items()]
-    return " ".join([*each, *compare_series(score, found, by, lower=lower)])
+        return describe_series(of, score, next(iter(arms_by_line.values()), []), lower=lower)
+    each = [f"With {by}={line}: {describe_series(of, score, arms, lower=lower)}" for line, arms in arms_by_line.items()]
+    return " ".join([*each, *compare_series(score, arms_by_line, by, lower=lower)])
 
 
 def describe_series(of: str, score: str, arms: Sequence[ValueScores], *, lower: bool) -> str:
-    """What one line says."""
+    """The effect along one line of the chart, in words."""
     known = [arm for arm in arms if arm.scores]
     if not known:
         return f"no trial came through, so nothing can be said of {of}."
@@ -176,7 +182,7 @@ def describe_series(of: str, score: str, arms: Sequence[ValueScores], *, lower: 
 
 
 def lost_runs_text(arms: Sequence[ValueScores]) -> str:
-    """Where runs diverged or failed: all of them, or some, so that what is left may flatter."""
+    """A sentence on values at which runs failed, all of them or some; empty without any."""
     gone = [f"{format_setting_value(arm.value)} ({arm.lost} lost)" for arm in arms if not arm.scores]
     some = [f"{format_setting_value(arm.value)} ({arm.lost})" for arm in arms if arm.scores and arm.lost]
     return (f" None came through at {', '.join(gone)}." if gone else "") + (
@@ -185,7 +191,7 @@ def lost_runs_text(arms: Sequence[ValueScores]) -> str:
 
 
 def nuisance_border_text(of: str, known: Sequence[ValueScores]) -> str:
-    """Where the nuisance settings may not have been given enough room for a fair comparison."""
+    """A sentence on nuisance settings whose best value is an end of those tried; empty without any."""
     close: dict[str, list[str]] = {}
     for arm in known:
         for name in arm.border:
@@ -196,11 +202,11 @@ def nuisance_border_text(of: str, known: Sequence[ValueScores]) -> str:
     )
 
 
-def compare_series(score: str, found: Mapping[Any, Sequence[ValueScores]], by: str, *, lower: bool) -> list[str]:
-    """Which line is ahead at how many of the values that two lines share."""
-    if len(found) != 2:
+def compare_series(score: str, arms_by_line: Mapping[Any, Sequence[ValueScores]], by: str, *, lower: bool) -> list[str]:
+    """A sentence on which of two lines is better at how many of their common values."""
+    if len(arms_by_line) != 2:
         return []
-    (one, first), (other, second) = found.items()
+    (one, first), (other, second) = arms_by_line.items()
     theirs = {format_setting_value(arm.value): arm for arm in second if arm.scores}
     pairs = [
         (arm, theirs[format_setting_value(arm.value)])
@@ -216,7 +222,7 @@ def compare_series(score: str, found: Mapping[Any, Sequence[ValueScores]], by: s
 
 
 def best_and_worst(known: Sequence[ValueScores], *, lower: bool) -> tuple[ValueScores, ValueScores]:
-    """The best arm and the worst."""
+    """The arms with the best and the worst mean."""
     ordered = sorted(known, key=lambda arm: arm.mean, reverse=not lower)
     return ordered[0], ordered[-1]
 
@@ -231,17 +237,17 @@ def differ_significantly(one: ValueScores, other: ValueScores) -> bool:
 
 
 def largest_spread(known: Sequence[ValueScores]) -> float:
-    """The widest spread over seeds."""
+    """The largest standard deviation over seeds."""
     return max((arm.spread for arm in known if not math.isnan(arm.spread)), default=math.nan)
 
 
 def format_mean(arm: ValueScores) -> str:
-    """A mean with its spread."""
+    """The mean of an arm with its standard deviation, as text."""
     return f"{arm.mean:.4g}" + ("" if math.isnan(arm.spread) else f" ± {arm.spread:.2g}")
 
 
 def format_nuisances(arm: ValueScores) -> str:
-    """Where the nuisance settings stand."""
+    """The nuisance settings of an arm as text in brackets; empty without any."""
     return (
         f" (at {', '.join(f'{name}={format_setting_value(value)}' for name, value in arm.beside.items())})"
         if arm.beside
@@ -250,5 +256,5 @@ def format_nuisances(arm: ValueScores) -> str:
 
 
 def format_setting_value(value: Any) -> str:
-    """A value as a reader writes it."""
+    """A value of a setting as text."""
     return f"{value:g}" if isinstance(value, float) else str(value)

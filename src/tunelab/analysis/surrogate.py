@@ -40,24 +40,24 @@ class InputColumns:
         return [at for at, labels in enumerate(self.labels) for _ in range(max(1, len(labels)))]
 
     def encode_row(self, params: Mapping[str, Any]) -> list[float]:
-        """One configuration."""
-        found: list[float] = []
+        """One configuration as numbers, (columns,)."""
+        encoded: list[float] = []
         for setting, labels in zip(self.settings, self.labels, strict=True):
             value = params.get(setting.name, ABSENT)
             if labels:
-                found += [CATEGORY_DISTANCE * (str(value) == label) for label in labels]
+                encoded += [CATEGORY_DISTANCE * (str(value) == label) for label in labels]
             else:
-                found.append(setting.to_unit(float(value)))
-        return found
+                encoded.append(setting.to_unit(float(value)))
+        return encoded
 
     def encode(self, rows: Sequence[Mapping[str, Any]]) -> FloatArray:
-        """Configurations, (N, columns)."""
+        """Configurations as numbers, (N, columns)."""
         return np.array([self.encode_row(params) for params in rows], dtype=np.float64).reshape(
             len(rows), len(self.setting_of_column)
         )
 
     def sample(self, many: int, seed: int = 0) -> FloatArray:
-        """Configurations drawn evenly over the space, (many, columns): each setting by itself."""
+        """Configurations drawn uniformly over the space, (N, columns)."""
         dice = np.random.default_rng(seed)
         columns: list[FloatArray] = []
         for labels in self.labels:
@@ -80,7 +80,7 @@ def input_columns(settings: Sequence[Setting], rows: Sequence[Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class Surrogate:
-    """A fitted process.
+    """A fitted Gaussian process.
 
     Attributes:
         input_columns: How settings become numbers.
@@ -106,12 +106,12 @@ class Surrogate:
     explained: float
 
     def predict(self, places: FloatArray) -> FloatArray:
-        """Mean cost at places, (M, columns) to (M,)."""
+        """Mean cost at positions, (M, columns) to (M,)."""
         cross = rbf_kernel(places, self.inputs, self.lengths)
         return np.asarray(self.mean + self.std * (cross @ self.weights), dtype=np.float64)
 
     def mean_and_std(self, places: FloatArray) -> tuple[float, float]:
-        """Mean cost over places and the standard deviation of that mean: what the process does not know of it."""
+        """Mean cost over positions, and the standard deviation of that mean under the process."""
         cross = rbf_kernel(places, self.inputs, self.lengths).mean(axis=0)
         solved = solve_triangular(self.factor, cross, lower=True)
         own = float(rbf_kernel(places, places, self.lengths).mean()) - float(solved @ solved)
@@ -120,14 +120,14 @@ class Surrogate:
 
 
 def rbf_kernel(one: FloatArray, other: FloatArray, lengths: FloatArray) -> FloatArray:
-    """Likeness of places, (N, columns) and (M, columns) to (N, M)."""
+    """The squared-exponential kernel between positions, (N, columns) and (M, columns) to (N, M)."""
     a, b = one / lengths, other / lengths
     gaps = (a * a).sum(1)[:, None] + (b * b).sum(1)[None, :] - 2 * a @ b.T
     return np.asarray(np.exp(-0.5 * np.maximum(gaps, 0.0)), dtype=np.float64)
 
 
 def fit_surrogate(columns: InputColumns, rows: Sequence[Mapping[str, Any]], costs: Sequence[float]) -> Surrogate:
-    """Fit to trials.  Costs far above the rest are cut: one diverged run must not bend the whole surface.
+    """A Gaussian process fitted to trials.  Costs far above the rest are clipped: one diverged run must not bend it.
 
     Raises:
         ValueError: With fewer than four trials, or where all costs are equal: there is nothing to fit.
@@ -137,7 +137,7 @@ def fit_surrogate(columns: InputColumns, rows: Sequence[Mapping[str, Any]], cost
     if len(values) < 4 or not values.std() > 0:
         raise ValueError("a surface needs four trials of different scores")
     known, centre, spread = columns.encode(rows), float(values.mean()), float(values.std())
-    wanted, owner = (values - centre) / spread, np.array(columns.setting_of_column)
+    standardized, owner = (values - centre) / spread, np.array(columns.setting_of_column)
     squares = np.stack(
         [
             ((known[:, None, owner == at] - known[None, :, owner == at]) ** 2).sum(-1)
@@ -148,13 +148,13 @@ def fit_surrogate(columns: InputColumns, rows: Sequence[Mapping[str, Any]], cost
     def loss(theta: FloatArray) -> tuple[float, FloatArray]:
         rates, noise = np.exp(-2 * theta[:-1]), math.exp(theta[-1])
         like = np.exp(-0.5 * np.tensordot(rates, squares, axes=1))
-        whole = like + (noise + 1e-8) * np.eye(len(wanted))
+        whole = like + (noise + 1e-8) * np.eye(len(standardized))
         try:
             factor = cho_factor(whole, lower=True)
         except np.linalg.LinAlgError:
             return 1e10, np.zeros_like(theta)
-        solved, count = cho_solve(factor, wanted), len(wanted)
-        scale = float(wanted @ solved) / count  # the best one for this shape, in closed form
+        solved, count = cho_solve(factor, standardized), len(standardized)
+        scale = float(standardized @ solved) / count  # the best one for this shape, in closed form
         value = 0.5 * count * math.log(scale) + float(np.log(np.diag(factor[0])).sum())
         inner = cho_solve(factor, np.eye(count)) - np.outer(solved, solved) / scale
         slopes = np.array(
@@ -173,19 +173,19 @@ def fit_surrogate(columns: InputColumns, rows: Sequence[Mapping[str, Any]], cost
         )
         for start in INITIAL_LENGTHS
     ]  # fmt: skip
-    theta = min(tries, key=lambda found: float(found.fun)).x
+    theta = min(tries, key=lambda fit: float(fit.fun)).x
     lengths: FloatArray = np.exp(theta[:-1])[owner]
     noise = math.exp(float(theta[-1]))
-    whole = rbf_kernel(known, known, lengths) + (noise + 1e-8) * np.eye(len(wanted))
+    whole = rbf_kernel(known, known, lengths) + (noise + 1e-8) * np.eye(len(standardized))
     factor: FloatArray = np.asarray(np.linalg.cholesky(whole), dtype=np.float64)
-    solved, inverse = cho_solve((factor, True), wanted), cho_solve((factor, True), np.eye(len(wanted)))
-    misses = solved / np.diag(inverse)  # wanted minus what the others say of it
-    scale = float(wanted @ solved) / len(wanted)
+    solved, inverse = cho_solve((factor, True), standardized), cho_solve((factor, True), np.eye(len(standardized)))
+    misses = solved / np.diag(inverse)  # leave-one-out residuals
+    scale = float(standardized @ solved) / len(standardized)
     explained = 1.0 - float((misses**2).mean())
     return Surrogate(columns, known, centre, spread, lengths, noise, solved, factor, scale, explained)
 
 
 def clip_outliers(costs: FloatArray) -> FloatArray:
-    """Costs, those beyond three times the middle half cut to there."""
+    """Costs clipped at three times the interquartile range."""
     low, high = np.quantile(costs, [0.25, 0.75])
     return np.minimum(costs, high + 3 * (high - low)) if high > low else costs

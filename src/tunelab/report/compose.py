@@ -14,7 +14,7 @@ from tunelab.report.study_report import build_study_report
 
 
 def compose_report(paths: Sequence[Path]) -> Document:
-    """The report on one run or study, the comparison of two runs or several studies, or the report on a set of runs.
+    """The report on one run, a study or a set of runs, or the comparison of two runs or several studies.
 
     Raises:
         ConfigError: If runs and studies are mixed.
@@ -35,5 +35,5 @@ def compose_report(paths: Sequence[Path]) -> Document:
         return build_run_report(runs_read[0])
     if len(runs_read) == 2:
         return build_run_comparison(*runs_read)
-    found = runs_as_study(runs_read)
-    return build_study_report(found, compare_with_best(runs_read, found.best.trial_numbers[0]) if found.best else ())
+    study = runs_as_study(runs_read)
+    return build_study_report(study, compare_with_best(runs_read, study.best.trial_numbers[0]) if study.best else ())

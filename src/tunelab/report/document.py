@@ -11,7 +11,7 @@ TONE_LABELS: dict[Tone, str] = {"plain": "", "soft": "", "good": "ok", "warn": "
 
 @dataclass(frozen=True)
 class Paragraph:
-    """A paragraph."""
+    """A paragraph with its tone."""
 
     text: str
     tone: Tone = "plain"
@@ -19,14 +19,14 @@ class Paragraph:
 
 @dataclass(frozen=True)
 class BulletList:
-    """Sentences that judge, each with its tone."""
+    """Verdicts as a list, each with its tone."""
 
     lines: Sequence[Paragraph]
 
 
 @dataclass(frozen=True)
 class Card:
-    """One number that stands out: what it is, the number, and a few words below it."""
+    """One headline number: its name, its value, and a note below it."""
 
     name: str
     value: str
@@ -35,14 +35,14 @@ class Card:
 
 @dataclass(frozen=True)
 class Cards:
-    """Numbers side by side."""
+    """Headline numbers side by side."""
 
     cards: Sequence[Card]
 
 
 @dataclass(frozen=True)
 class Chart:
-    """A drawing of `tunelab.report.charts`.
+    """A chart of `tunelab.report.charts`.
 
     Attributes:
         name: Of its file beside the Markdown, without an ending.
@@ -61,7 +61,7 @@ class Chart:
 
 @dataclass(frozen=True)
 class Table:
-    """A table that can be sorted and filtered, and is a CSV file too.
+    """A table that sorts and filters on the page and is a CSV file too.
 
     Attributes:
         name: Of its file, without an ending.
@@ -88,7 +88,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Command:
-    """A command to paste, and what it does."""
+    """A command to paste, and its description."""
 
     text: str
     description: str = ""
@@ -96,7 +96,7 @@ class Command:
 
 @dataclass(frozen=True)
 class Example:
-    """One record: a title, its parts by name, and whether it went well."""
+    """One record: a title, its fields by name, and a tone."""
 
     title: str
     fields: Sequence[tuple[str, str]]
@@ -117,7 +117,7 @@ Block = Paragraph | BulletList | Cards | Chart | Table | Command | Examples
 
 @dataclass(frozen=True)
 class Section:
-    """Blocks under a title; `lead` says why one should read it."""
+    """Blocks under a title; `introduction` says why one should read it."""
 
     title: str
     blocks: Sequence[Block]
@@ -137,7 +137,7 @@ class Document:
         return [block for section in self.sections for block in section.blocks if isinstance(block, Table)]
 
     def charts(self) -> list[Chart]:
-        """Every drawing, in order."""
+        """Every chart, in order."""
         return [block for section in self.sections for block in section.blocks if isinstance(block, Chart)]
 
 
@@ -146,10 +146,10 @@ CONTENT_ERRORS = (KeyError, TypeError, ValueError, AttributeError, IndexError, A
 
 
 def build_section(title: str, part: Callable[[Source], Section | list[Section]], facts: Source) -> list[Section]:
-    """A part's sections; where a file holds something else than it should, the words for that."""
+    """The sections of one part; if a file has unexpected content, one section that says so."""
     try:
-        found = part(facts)
+        sections = part(facts)
     except CONTENT_ERRORS as fault:
-        words = f"This part cannot be told: a file holds what it should not ({type(fault).__name__}: {fault})."
+        words = f"This part cannot be shown: a file has unexpected content ({type(fault).__name__}: {fault})."
         return [Section(title, [Paragraph(words, "bad")])]
-    return found if isinstance(found, list) else [found]
+    return sections if isinstance(sections, list) else [sections]

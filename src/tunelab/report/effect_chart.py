@@ -11,15 +11,15 @@ from tunelab.report.charts.lines import line_chart
 LOG_AXIS_RATIO = 8  # from this ratio between the ends on, an axis goes by factors
 
 
-def effect_chart(of: str, score: str, found: Mapping[Any, Sequence[ValueScores]], by: str | None) -> str:
-    """One SVG: lines over a setting that is a number, bars for any other."""
+def effect_chart(of: str, score: str, arms_by_line: Mapping[Any, Sequence[ValueScores]], by: str | None) -> str:
+    """One SVG: lines over a numeric setting, bars for any other."""
     title = f"{score} by {of}" + (f" and {by}" if by else "")
-    every = [arm for arms in found.values() for arm in arms]
+    every = [arm for arms in arms_by_line.values() for arm in arms]
     if every and all(is_number(arm.value) for arm in every):
-        return effect_line_chart(title, of, score, found, by)
+        return effect_line_chart(title, of, score, arms_by_line, by)
     groups = list(dict.fromkeys(format_setting_value(arm.value) for arm in every))
     bars = []
-    for line, arms in found.items():
+    for line, arms in arms_by_line.items():
         known = {format_setting_value(arm.value): arm for arm in arms}
         each = [known.get(group, ValueScores(group, (), {})) for group in groups]
         low, high = spread_band(each)
@@ -28,11 +28,11 @@ def effect_chart(of: str, score: str, found: Mapping[Any, Sequence[ValueScores]]
 
 
 def effect_line_chart(
-    title: str, of: str, score: str, found: Mapping[Any, Sequence[ValueScores]], by: str | None
+    title: str, of: str, score: str, arms_by_line: Mapping[Any, Sequence[ValueScores]], by: str | None
 ) -> str:
-    """Lines over the values of a number."""
+    """One SVG with lines over a numeric setting."""
     series = []
-    for line, arms in found.items():
+    for line, arms in arms_by_line.items():
         known = [arm for arm in arms if arm.scores]
         low, high = spread_band(known)
         points = [(float(arm.value), score) for arm in known for score in arm.scores]
@@ -45,12 +45,12 @@ def effect_line_chart(
 
 
 def spread_band(arms: Sequence[ValueScores]) -> tuple[list[float], list[float]]:
-    """Mean minus and plus the spread over seeds; the mean itself where there is one seed."""
+    """Mean minus and plus the standard deviation over seeds; the mean itself for one seed."""
     spreads = [arm.spread if len(arm.scores) > 1 else 0.0 for arm in arms]
     ends = [(arm.mean - spread, arm.mean + spread) for arm, spread in zip(arms, spreads, strict=True)]
     return [low for low, _ in ends], [high for _, high in ends]
 
 
 def series_name(line: Any, by: str | None, score: str) -> str:
-    """What the legend calls a line."""
+    """The legend entry of a line."""
     return score if by is None else f"{by}={format_setting_value(line)}"

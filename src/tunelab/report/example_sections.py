@@ -16,7 +16,7 @@ ANSWER_SCORES = ("exact_match", "token_f1", "rougeL", "accuracy", "unfinished")
 
 
 def answers_section(run: RunResults) -> list[Section]:
-    """The section; none where nothing was generated."""
+    """The section on generated answers; none where nothing was generated."""
     rows = [row for row in run.predictions if isinstance(row.get("reference"), str)]
     if not rows:
         return []
@@ -35,28 +35,28 @@ def answers_section(run: RunResults) -> list[Section]:
 
 
 def pick_diverse_rows(rows: Sequence[Row], most: int = LISTED_ANSWERS) -> list[Row]:
-    """A few rows: one of each group first, right and wrong in turn, in the order of the file."""
-    found: list[Row] = []
+    """A few rows: one of each group first, correct and wrong ones in turn, in the order of the file."""
+    picked: list[Row] = []
     groups: dict[str, list[Row]] = {}
     for row in rows:
         groups.setdefault(str(next((row[name] for name in GROUP_KEYS if row.get(name)), "")), []).append(row)
     for turn in range(most):
         for group in groups.values():
-            left = [row for row in group if not any(row is other for other in found)]
-            wanted = [row for row in left if (answer_quality(row) < 1) == bool((turn + len(found)) % 2)]
-            if left and len(found) < most:
-                found.append((wanted or left)[0])
-    return found
+            left = [row for row in group if not any(row is other for other in picked)]
+            preferred = [row for row in left if (answer_quality(row) < 1) == bool((turn + len(picked)) % 2)]
+            if left and len(picked) < most:
+                picked.append((preferred or left)[0])
+    return picked
 
 
 def answer_quality(row: Row) -> float:
-    """How good an answer is, from 0 to 1: the overlap with the wanted one."""
+    """The quality of an answer from 0 to 1: its overlap with the reference."""
     score = next((row[name] for name in ("token_f1", "rougeL", "exact_match") if row.get(name) is not None), 0.0)
     return float(score)
 
 
 def answer_example(row: Row, before: Row | None) -> Example:
-    """One question with its answers."""
+    """One question with its reference and answers."""
     parts = [("question", truncate(str(row.get("prompt", "")))), ("reference", truncate(row["reference"]))]
     if before is not None:
         parts.append(("before training", truncate(str(before.get("prediction", "")))))
@@ -68,7 +68,7 @@ def answer_example(row: Row, before: Row | None) -> Example:
 
 
 def group_blocks(run: RunResults) -> list[Block]:
-    """Scores by task family and by source, where the data names them."""
+    """Tables and charts of scores by task family and by source, where the data names them."""
     blocks: list[Block] = []
     for group in GROUP_KEYS:
         after = group_table(run.tables, "test", f"by_{group}")
@@ -94,20 +94,20 @@ def group_blocks(run: RunResults) -> list[Block]:
 def group_cells(
     after: Mapping[str, float], before: Mapping[str, float] | None, columns: Sequence[str]
 ) -> list[CellValue]:
-    """A group's numbers: its rows, the exact match before training where known, the scores after it."""
+    """The cells of a group: rows, exact match before training if known, scores after it."""
     first: list[CellValue] = [int(after.get("rows", 0)), *([] if before is None else [before.get("exact_match")])]
     return [*first, *(after.get(column) for column in columns)]
 
 
 def group_table(tables: Mapping[str, object], split: str, name: str) -> dict[str, Mapping[str, float]]:
-    """A table by group; empty where there is none."""
-    found = tables.get(split)
-    inner = found.get(name) if isinstance(found, Mapping) else None
+    """Scores by group of one split; empty where there are none."""
+    split_tables = tables.get(split)
+    inner = split_tables.get(name) if isinstance(split_tables, Mapping) else None
     return {str(k): v for k, v in inner.items() if isinstance(v, Mapping)} if isinstance(inner, Mapping) else {}
 
 
 def training_gain(run: RunResults) -> list[Paragraph]:
-    """What training changed, in a sentence; nothing where the base model was not scored."""
+    """A sentence on the gain over the base model; none where that was not evaluated."""
     lines = []
     for score in (*run.description.headline_scores, "loss"):
         before, after = run.scores.get(f"base/{score}"), run.scores.get(f"test/{score}")
@@ -126,7 +126,7 @@ ERRORS_TO_READ = 6  # answers to read
 
 
 def worst_errors_section(run: RunResults) -> list[Section]:
-    """The section; none where no predictions were kept."""
+    """The section on the worst errors; none without predictions."""
     kinds = (worst_labels, worst_label_sets, worst_numbers, worst_pairs)
     for kind in kinds:
         if grid := kind(run.predictions):
@@ -139,32 +139,32 @@ def worst_errors_section(run: RunResults) -> list[Section]:
         return []
     before = {row["row"]: row for row in run.base_predictions}
     wrong = [row for row in rows if row.get("exact_match") != 1]
-    found: list[Block] = [
+    blocks: list[Block] = [
         Examples("worst", [answer_example(row, before.get(row["row"])) for row in wrong[:ERRORS_TO_READ]])
     ]
-    found.append(
+    blocks.append(
         Table(
             "worst_errors",
             ["row", "token_f1", "rougeL", "question", "reference", "answer"],
             [[row["row"], row.get("token_f1"), row.get("rougeL"), *answer_texts(row)] for row in wrong[:LISTED_ERRORS]],
-            f"{len(wrong):,} of {len(rows):,} answers are not exactly the wanted one; the least alike first.",
+            f"{len(wrong):,} of {len(rows):,} answers differ from the reference; the least alike first.",
         )
     )
-    return [Section("Worst errors", found, "Look here for mislabelled records as well as for weak spots.")]
+    return [Section("Worst errors", blocks, "Look here for mislabelled records as well as for weak spots.")]
 
 
 def answer_texts(row: Row) -> list[CellValue]:
-    """Question, wanted and given answer."""
+    """Question, reference and prediction as cells."""
     return [truncate(str(row.get(name, "")), 2000) for name in ("prompt", "reference", "prediction")]
 
 
 def input_text(row: Row) -> list[CellValue]:
-    """The text of a labelled row, where the file holds it."""
+    """The input text of a labelled row, where the file holds it."""
     return [truncate(" | ".join(str(row[name]) for name in ("text", "text_pair") if name in row), 2000) or None]
 
 
 def worst_labels(rows: Sequence[Row]) -> Table | None:
-    """Wrong labels, the surest first."""
+    """Wrong labels, the most confident first; None without labels."""
     known = [
         row for row in rows if isinstance(row.get("probabilities"), dict) and not isinstance(row.get("label"), list)
     ]
@@ -172,58 +172,60 @@ def worst_labels(rows: Sequence[Row]) -> Table | None:
     if not known:
         return None
     wrong.sort(key=lambda row: -row["probabilities"].get(row["prediction"], 0.0))
-    found: list[list[CellValue]] = [
+    cells: list[list[CellValue]] = [
         [row["row"], str(row["label"]), str(row["prediction"]), row["probabilities"].get(row["prediction"]),
          row["probabilities"].get(row["label"]), *input_text(row)]
         for row in wrong[:LISTED_ERRORS]
     ]  # fmt: skip
     words = f"{len(wrong):,} of {len(known):,} rows got a wrong label; those it was surest of first."
-    return Table("worst_errors", ["row", "true", "predicted", "p(predicted)", "p(true)", "text"], found, words)
+    return Table("worst_errors", ["row", "true", "predicted", "p(predicted)", "p(true)", "text"], cells, words)
 
 
 def worst_label_sets(rows: Sequence[Row]) -> Table | None:
-    """Rows of several labels, by the loss of their true labels."""
+    """Rows of several labels, those with the largest loss first; None without any."""
     known = [row for row in rows if isinstance(row.get("probabilities"), dict) and isinstance(row.get("label"), list)]
     if not known:
         return None
     lost = sorted(((label_set_loss(row), row) for row in known), key=lambda pair: (-pair[0], pair[1]["row"]))
-    found: list[list[CellValue]] = [
+    cells: list[list[CellValue]] = [
         [row["row"], ", ".join(map(str, row["label"])), ", ".join(map(str, row["prediction"])), loss, *input_text(row)]
         for loss, row in lost[:LISTED_ERRORS]
     ]
     words = "Rows whose labels the model held for least likely, by their loss in nats."
-    return Table("worst_errors", ["row", "true", "predicted", "loss", "text"], found, words)
+    return Table("worst_errors", ["row", "true", "predicted", "loss", "text"], cells, words)
 
 
 def label_set_loss(row: Row) -> float:
     """Binary cross-entropy of a row, summed over labels."""
-    wanted = set(row["label"])
-    chances = [p if name in wanted else 1 - p for name, p in row["probabilities"].items()]
+    labels = set(row["label"])
+    chances = [p if name in labels else 1 - p for name, p in row["probabilities"].items()]
     return -sum(math.log(max(chance, 1e-12)) for chance in chances)
 
 
 def worst_numbers(rows: Sequence[Row]) -> Table | None:
-    """Numbers that are furthest off; of several, by the largest error."""
+    """Predicted numbers with the largest errors; of several targets, by the largest one."""
     known = []
     for row in rows:
-        right, said = row.get("target"), row.get("prediction")
-        if isinstance(right, int | float) and isinstance(said, int | float):
-            known.append((abs(said - right), row))
-        elif isinstance(right, dict) and isinstance(said, dict):
-            known.append((max((abs(said[name] - right[name]) for name in right if name in said), default=0.0), row))
+        true, predicted = row.get("target"), row.get("prediction")
+        if isinstance(true, int | float) and isinstance(predicted, int | float):
+            known.append((abs(predicted - true), row))
+        elif isinstance(true, dict) and isinstance(predicted, dict):
+            known.append(
+                (max((abs(predicted[name] - true[name]) for name in true if name in predicted), default=0.0), row)
+            )
     if not known:
         return None
     known.sort(key=lambda pair: (-pair[0], pair[1]["row"]))
-    found: list[list[CellValue]] = [
+    cells: list[list[CellValue]] = [
         [row["row"], number_cell(row["target"]), number_cell(row["prediction"]), off, *input_text(row)]
         for off, row in known[:LISTED_ERRORS]
     ]
     words = f"The {min(LISTED_ERRORS, len(known))} of {len(known):,} rows that are furthest off."
-    return Table("worst_errors", ["row", "true", "predicted", "off by", "text"], found, words)
+    return Table("worst_errors", ["row", "true", "predicted", "off by", "text"], cells, words)
 
 
 def number_cell(value: object) -> CellValue:
-    """One number, or several with their names."""
+    """One number, or several with their names, as a cell."""
     if isinstance(value, int | float):
         return value
     return (
@@ -234,7 +236,7 @@ def number_cell(value: object) -> CellValue:
 
 
 def worst_pairs(rows: Sequence[Row]) -> Table | None:
-    """Pairs that the model would rather have the other way round."""
+    """Pairs whose rejected answer is preferred, the largest margin first; None without pairs."""
     known = sorted((row for row in rows if isinstance(row.get("margin"), int | float)), key=lambda row: row["margin"])
     if not known:
         return None

@@ -9,7 +9,7 @@ MAX_TEXT_LENGTH = 600  # characters of one text on a page
 
 
 def format_cell(value: object) -> str:
-    """A cell as text: numbers with four digits, a dash where there is nothing."""
+    """A cell as text: numbers with four digits, a dash for a gap."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return "-"
     if isinstance(value, bool):
@@ -22,28 +22,28 @@ def format_cell(value: object) -> str:
 
 
 def truncate(text: str, most: int = MAX_TEXT_LENGTH) -> str:
-    """Text cut where it is long, with how much is missing."""
+    """Text cut at a length, with how much is missing."""
     return text if len(text) <= most else f"{text[:most].rstrip()} … ({len(text) - most:,} more characters)"
 
 
 def format_count(number: int, one: str, many: str = "") -> str:
-    """`1 run` or `1,234 runs`."""
+    """A count with its noun: `1 run` or `1,234 runs`."""
     return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
 def format_percent(share: float) -> str:
-    """A share of 1 in per cent."""
+    """A fraction in per cent."""
     return f"{100 * share:.3g}\u00a0%"
 
 
 def join_names(names: list[str], most: int = 6) -> str:
-    """Names with commas, the rest counted."""
+    """Names joined by commas, the rest counted."""
     rest = len(names) - most
     return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def to_cell(value: object) -> CellValue:
-    """A setting as a cell."""
+    """A value of a setting as a cell."""
     if value is None or isinstance(value, str | int | float):
         return str(value).lower() if isinstance(value, bool) else value
     return str(value)

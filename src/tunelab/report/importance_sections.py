@@ -28,13 +28,13 @@ CHARTED_SETTINGS = 12  # settings that get drawings of their own
 
 @dataclass(frozen=True)
 class ImportanceAnalysis:
-    """What was worked out once, for all sections."""
+    """Surrogate and importances of a study, computed once for all sections."""
 
     study: StudyResults
 
     @cached_property
     def settings(self) -> list[Setting]:
-        """Those with two values or more among what came through."""
+        """Settings with two values or more among the complete configurations."""
         return [
             one
             for one in self.study.varied_settings
@@ -43,7 +43,7 @@ class ImportanceAnalysis:
 
     @cached_property
     def surrogate(self) -> Surrogate | None:
-        """The surface through the trials; None where there are too few."""
+        """The surrogate of the trials; None where there are too few."""
         rows = [point.params for point in self.study.configurations]
         if not self.settings or len(rows) < max(6, len(self.settings) + 3):
             return None
@@ -56,21 +56,21 @@ class ImportanceAnalysis:
 
     @cached_property
     def variance_shares(self) -> VarianceShares | None:
-        """Shares of the variance."""
+        """Sobol shares of the surrogate; None without one."""
         return variance_shares(self.surrogate) if self.surrogate else None
 
     @cached_property
     def ped_anova(self) -> dict[str, float]:
-        """Importance for being among the best; empty of too few."""
+        """PED-ANOVA importances; empty of too few trials."""
         return ped_anova_importance(
             [one for one in self.settings if one.name not in self.study.conditional], self.study.configurations
         )
 
     @property
     def total_shares(self) -> dict[str, float]:
-        """What each setting has a part in."""
-        found = self.variance_shares.total if self.variance_shares else ()
-        return {one.name: share for one, share in zip(self.settings, found, strict=False)}
+        """The total Sobol share of each setting."""
+        shares = self.variance_shares.total if self.variance_shares else ()
+        return {one.name: share for one, share in zip(self.settings, shares, strict=False)}
 
     @property
     def larger_importance(self) -> dict[str, float]:
@@ -79,22 +79,24 @@ class ImportanceAnalysis:
 
     @property
     def explained_variance(self) -> float:
-        """How far the surface is to be trusted; below 0 not at all."""
+        """Leave-one-out explained variance of the surrogate; at or below 0 it is not to be trusted."""
         return self.surrogate.explained if self.surrogate else -math.inf
 
 
-def effects_section(found: ImportanceAnalysis) -> list[Section]:
+def effects_section(analysis: ImportanceAnalysis) -> list[Section]:
     """The effect of each setting: its values at their best, and on average."""
-    study, blocks = found.study, list[Block]()
-    if len(study.configurations) < 3 or not found.settings:
+    study, blocks = analysis.study, list[Block]()
+    if len(study.configurations) < 3 or not analysis.settings:
         return []
-    order = sorted(range(len(found.settings)), key=lambda at: -found.total_shares.get(found.settings[at].name, 0.0))
+    order = sorted(
+        range(len(analysis.settings)), key=lambda at: -analysis.total_shares.get(analysis.settings[at].name, 0.0)
+    )
     for at in order[:CHARTED_SETTINGS]:
-        setting = found.settings[at]
+        setting = analysis.settings[at]
         blocks.append(isolation_chart(study, setting, isolate_setting(setting, study.configurations)))
-        if found.surrogate is not None and found.explained_variance > 0:
-            blocks.append(partial_dependence_chart(study, setting, at, found.surrogate))
-    blocks.append(effects_table(study, found.settings))
+        if analysis.surrogate is not None and analysis.explained_variance > 0:
+            blocks.append(partial_dependence_chart(study, setting, at, analysis.surrogate))
+    blocks.append(effects_table(study, analysis.settings))
     lead = (
         "At their best: at each value all other settings stand where they did best, and the band is where that best "
         "would lie for other trials as many (90 %). On average: over all values of the others, from a fitted surface."
@@ -103,14 +105,14 @@ def effects_section(found: ImportanceAnalysis) -> list[Section]:
 
 
 def is_clearly_worse(one: ValueRange, best: ValueRange, noise: float) -> bool:
-    """Whether a value's best is worse beyond luck; a single configuration tells that only by the seeds' noise."""
+    """Whether a range's best is worse beyond noise; for a single configuration only the seeds' noise can tell."""
     if one.low <= best.high:
         return False
     return one.count > 2 if math.isnan(noise) else one.best - best.best > 2 * math.sqrt(2) * noise
 
 
 def isolation_chart(study: StudyResults, setting: Setting, stretches: list[ValueRange]) -> Chart:
-    """The isolation plot."""
+    """The isolation plot of a setting."""
     title = f"{setting.name}: each value at its best"
     best = min(stretches, key=lambda one: one.best)
     words = f"Best at {best.label}, {study.score} {format_cell(study.cost_to_score(best.best))}"
@@ -147,7 +149,7 @@ def isolation_chart(study: StudyResults, setting: Setting, stretches: list[Value
 
 
 def partial_dependence_chart(study: StudyResults, setting: Setting, at: int, surface: Surrogate) -> Chart:
-    """The partial dependence."""
+    """The partial dependence plot of a setting."""
     title = f"{setting.name}: on average over the others"
     places, means, spreads = partial_dependence(surface, at)
     values = [study.cost_to_score(float(mean)) for mean in means]
@@ -178,7 +180,7 @@ def partial_dependence_chart(study: StudyResults, setting: Setting, at: int, sur
 
 
 def effects_table(study: StudyResults, settings: list[Setting]) -> Table:
-    """The numbers behind the isolation plots."""
+    """The values of the isolation plots as a table."""
     rows: list[list[CellValue]] = []
     for setting in settings:
         for one in isolate_setting(setting, study.configurations):
@@ -189,18 +191,18 @@ def effects_table(study: StudyResults, settings: list[Setting]) -> Table:
     return Table("effects", columns, rows, "The numbers behind the drawings of values at their best.")
 
 
-TRUSTED_SHARE = 0.3  # share of the variance that a surface must explain to be told from
+TRUSTED_SHARE = 0.3  # share of the variance that a surface must explain to be drawn
 
 
-def importance_section(found: ImportanceAnalysis) -> list[Section]:
+def importance_section(analysis: ImportanceAnalysis) -> list[Section]:
     """Importance by two methods that answer different questions, and interactions."""
-    settings = found.settings
+    settings = analysis.settings
     if len(settings) < 2:
         return []
     names = [one.name for one in settings]
-    top = found.ped_anova
+    top = analysis.ped_anova
     blocks: list[Block] = []
-    if found.variance_shares is None and not top:
+    if analysis.variance_shares is None and not top:
         text = "Too few configurations to tell which setting mattered more: ten or more do."
         return [Section("Importance", [Paragraph(text, "soft")])]
     warn = (
@@ -209,18 +211,18 @@ def importance_section(found: ImportanceAnalysis) -> list[Section]:
         "not count."
     )
     blocks.append(Paragraph(warn, "warn"))
-    if found.variance_shares is not None and found.surrogate is not None:
-        sure = found.explained_variance
+    if analysis.variance_shares is not None and analysis.surrogate is not None:
+        sure = analysis.explained_variance
         tone: Tone = "good" if sure >= TRUSTED_SHARE else "warn"
         text = (
             f"The fitted surface explains {format_percent(max(0.0, sure))} of the variance of trials it was not shown"
         )
         blocks.append(Paragraph(f"{text}." if sure >= TRUSTED_SHARE else f"{text}: read its shares as a guess.", tone))
         bars = [
-            Bars("alone", [100 * x for x in found.variance_shares.first_order]),
-            Bars("with others", [100 * x for x in found.variance_shares.total]),
+            Bars("alone", [100 * x for x in analysis.variance_shares.first_order]),
+            Bars("with others", [100 * x for x in analysis.variance_shares.total]),
         ]
-        order = sorted(range(len(names)), key=lambda at: -found.total_shares[names[at]])
+        order = sorted(range(len(names)), key=lambda at: -analysis.total_shares[names[at]])
         bars = [Bars(one.name, [one.values[at] for at in order]) for one in bars]
         title = "Share of the variance over the whole space (fANOVA)"
         svg = bar_chart(
@@ -243,22 +245,22 @@ def importance_section(found: ImportanceAnalysis) -> list[Section]:
     rows: list[list[CellValue]] = [
         [
             name,
-            found.variance_shares.first_order[at] if found.variance_shares else None,
-            found.variance_shares.total[at] if found.variance_shares else None,
+            analysis.variance_shares.first_order[at] if analysis.variance_shares else None,
+            analysis.variance_shares.total[at] if analysis.variance_shares else None,
             top.get(name),
         ]
         for at, name in enumerate(names)
     ]
     blocks.append(Table("importance", ["setting", "fANOVA alone", "fANOVA with others", "PED-ANOVA"], rows))
-    blocks += interaction_chart(found, names)
+    blocks += interaction_chart(analysis, names)
     return [Section("Importance", blocks)]
 
 
-def interaction_chart(found: ImportanceAnalysis, names: list[str]) -> list[Block]:
-    """What pairs explain beyond both alone."""
-    if found.variance_shares is None or len(names) < 2 or found.explained_variance <= 0:
+def interaction_chart(analysis: ImportanceAnalysis, names: list[str]) -> list[Block]:
+    """The second-order shares of pairs of settings."""
+    if analysis.variance_shares is None or len(names) < 2 or analysis.explained_variance <= 0:
         return []
-    pairs = found.variance_shares.second_order
+    pairs = analysis.variance_shares.second_order
     values = [
         [100 * pairs[(min(a, b), max(a, b))] if a != b else math.nan for b in range(len(names))]
         for a in range(len(names))
@@ -274,27 +276,29 @@ def interaction_chart(found: ImportanceAnalysis, names: list[str]) -> list[Block
     return [Chart("interactions", heat_map(names, names, values, title=title), words, title)]
 
 
-def parallel_coordinates_section(found: ImportanceAnalysis) -> list[Section]:
-    """Parallel coordinates."""
-    study, settings = found.study, found.settings[:10]
+def parallel_coordinates_section(analysis: ImportanceAnalysis) -> list[Section]:
+    """The section with parallel coordinates."""
+    study, settings = analysis.study, analysis.settings[:10]
     if len(study.configurations) < 3 or not settings:
         return []
     costs = [point.cost for point in study.configurations]
     middle = sorted(costs)[(3 * len(costs)) // 4]
     span = max(middle - costs[0], 1e-300)
     worth = [max(0.0, 1 - (cost - costs[0]) / span / 1.3) for cost in costs]
-    axes = [parallel_axis(one, found) for one in settings]
+    axes = [parallel_axis(one, analysis) for one in settings]
     values = [study.cost_to_score(min(cost, middle)) for cost in costs]
     low, high = min(values), max(values)
     places = [(v - low) / (high - low) if high > low else 0.5 for v in values]
     axes.append(Axis(study.score, places, number_ticks(low, high, log=False)))
-    said = [
+    tooltips = [
         f"trial {point.trial_numbers[0]}: {study.score} {format_cell(study.cost_to_score(point.cost))}; "
         + ", ".join(f"{k}={format_value(v)}" for k, v in point.params.items())
         for point in study.configurations
     ]
     title = "All settings at once"
-    svg = parallel_coordinates(axes, worth, [str(p.trial_numbers[0]) for p in study.configurations], said, title=title)
+    svg = parallel_coordinates(
+        axes, worth, [str(p.trial_numbers[0]) for p in study.configurations], tooltips, title=title
+    )
     words = (
         "Filter the table of configurations above, and the lines that do not fit fade. "
         "The worst quarter ends at the end of its axis."
@@ -302,9 +306,9 @@ def parallel_coordinates_section(found: ImportanceAnalysis) -> list[Section]:
     return [Section("All settings at once", [Chart("parallel", svg, words, title)])]
 
 
-def parallel_axis(setting: Setting, found: ImportanceAnalysis) -> Axis:
-    """A setting as an upright axis."""
-    held = [point.params.get(setting.name) for point in found.study.configurations]
+def parallel_axis(setting: Setting, analysis: ImportanceAnalysis) -> Axis:
+    """A setting as an axis of parallel coordinates."""
+    held = [point.params.get(setting.name) for point in analysis.study.configurations]
     if setting.numeric and all(is_number(v) and (not setting.log or v > 0) for v in held if v is not None):
         places = [setting.to_unit(float(v)) if v is not None else math.nan for v in held]
         return Axis(setting.name, places, number_ticks(setting.low, setting.high, log=setting.log))

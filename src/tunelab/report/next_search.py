@@ -18,28 +18,28 @@ STUDY_KEYS = ("search.trials", "search.hours", "search.warm_start", "search.effe
 MIN_TRIALS, MAX_TRIALS = 10, 60  # trials of the next search
 
 
-def suggest_changes(found: ImportanceAnalysis) -> list[SettingChange]:
-    """What to do with each setting; those that only some configurations have stay as they are."""
-    study = found.study
+def suggest_changes(analysis: ImportanceAnalysis) -> list[SettingChange]:
+    """The change of each setting for the next search; conditional settings stay as they are."""
+    study = analysis.study
     if len(study.configurations) < 4:
         return []
     settings = [one for one in study.varied_settings if one.name not in study.conditional]
     return suggest_next_space(
         settings, study.configurations, study_boundary_hits(study), study_failure_limits(study),
-        weight=found.larger_importance, explained=found.explained_variance, legal=legal_ranges(),
+        weight=analysis.larger_importance, explained=analysis.explained_variance, legal=legal_ranges(),
     )  # fmt: skip
 
 
-def next_search_section(found: ImportanceAnalysis) -> list[Section]:
-    """The section."""
-    study = found.study
+def next_search_section(analysis: ImportanceAnalysis) -> list[Section]:
+    """The section on what to run next."""
+    study = analysis.study
     if not study.configurations:
         text = (
             "Nothing came through: read the reasons in the table of trials, and run one configuration by itself first."
         )
         return [Section("What to run next", [Paragraph(text, "bad")])]
-    steps = suggest_changes(found)
-    blocks: list[Block] = [BulletList(suggestion_reasons(found, steps))]
+    steps = suggest_changes(analysis)
+    blocks: list[Block] = [BulletList(suggestion_reasons(analysis, steps))]
     if steps:
         new = any(step.action in ("widen", "narrow", "fix") or step.setting.is_range for step in steps)
         if new and (command := search_command(study, steps)):
@@ -82,9 +82,9 @@ def next_search_section(found: ImportanceAnalysis) -> list[Section]:
     return [Section("What to run next", blocks)]
 
 
-def suggestion_reasons(found: ImportanceAnalysis, steps: Sequence[SettingChange]) -> list[Paragraph]:
-    """What speaks for which step, the weightiest first."""
-    study = found.study
+def suggestion_reasons(analysis: ImportanceAnalysis, steps: Sequence[SettingChange]) -> list[Paragraph]:
+    """The reasons for each change, the weightiest first."""
+    study = analysis.study
     lines = [
         Paragraph(f"{step.setting.name}: {step.reason}. Try {format_setting_range(step.new_setting)}.", "warn")
         for step in steps
@@ -104,10 +104,10 @@ def suggestion_reasons(found: ImportanceAnalysis, steps: Sequence[SettingChange]
 
 
 def confirmation_verdicts(study: StudyResults) -> list[Paragraph]:
-    """What `tunelab confirm` found."""
-    found = study.confirmation.get("verdicts") or {}
+    """The verdicts of `tunelab confirm`."""
+    verdicts = study.confirmation.get("verdicts") or {}
     lines = []
-    for label, verdict in found.items():
+    for label, verdict in verdicts.items():
         sure = bool(verdict.get("adopt"))
         ends = (
             f"{format_value(float(verdict['gain']))} ({format_value(float(verdict['low']))} to"
@@ -121,7 +121,7 @@ def confirmation_verdicts(study: StudyResults) -> list[Paragraph]:
 
 
 def search_command(study: StudyResults, steps: Sequence[SettingChange]) -> str:
-    """The next search as one command; empty of a set of runs, of which nobody knows how they were started."""
+    """The next search as one command; empty for a set of runs, whose commands are unknown."""
     if not study.is_search:
         return ""
     typed = [line for line in study.arguments if not any(line.lstrip("+~").startswith(one) for one in STUDY_KEYS)]
@@ -150,12 +150,12 @@ def search_command(study: StudyResults, steps: Sequence[SettingChange]) -> str:
 
 
 def override_key(line: str) -> str:
-    """What an override sets."""
+    """The key of an override."""
     return line.partition("=")[0].lstrip("+~").removeprefix("search.space.params.")
 
 
 def override_value(setting: Setting) -> str:
-    """A setting in Hydra's words."""
+    """A setting as Hydra's sweep syntax."""
     if not setting.is_range:
         return ",".join(setting.override_texts)
     ends = f"{format_bound(setting.low, setting.integer)},{format_bound(setting.high, setting.integer)}"
@@ -169,7 +169,7 @@ def override_value(setting: Setting) -> str:
 
 
 def format_bound(value: float, integer: bool) -> str:
-    """An end of a range."""
+    """An end of a range as text."""
     return (
         str(int(value))
         if integer
@@ -180,30 +180,30 @@ def format_bound(value: float, integer: bool) -> str:
 
 
 def override_text(setting: Setting, value: object) -> str:
-    """A value on a command line."""
+    """A value as it stands on a command line."""
     known = dict(zip(map(repr, setting.values), setting.override_texts, strict=True))
     return known.get(repr(value), format_value(value) if not isinstance(value, float) else repr(value))
 
 
 def format_setting_range(setting: Setting) -> str:
-    """A setting in words."""
+    """The range or values of a setting in words."""
     if not setting.is_range:
         return ", ".join(setting.override_texts)
     return f"{format_value(setting.low)} to {format_value(setting.high)}"
 
 
 def study_seeds(study: StudyResults) -> list[int]:
-    """The seeds that were tried, if the seed varied."""
-    found = {trial.params[SEED] for trial in study.trials if isinstance(trial.params.get(SEED), int)}
-    return sorted(found) if len(found) > 1 else []
+    """The seeds of the trials, if the seed varied."""
+    seeds = {trial.params[SEED] for trial in study.trials if isinstance(trial.params.get(SEED), int)}
+    return sorted(seeds) if len(seeds) > 1 else []
 
 
 def study_path(study: StudyResults) -> str:
-    """The study's folder, from here where that is shorter."""
+    """The study's folder, relative if that is shorter."""
     return min(os.path.relpath(study.root), str(study.root), key=len)
 
 
 def next_study_path(folder: str) -> str:
-    """A folder beside it: study, study_2, study_3."""
+    """A new folder beside it: study, study_2, study_3."""
     head, _, last = folder.rpartition("_")
     return f"{head}_{int(last) + 1}" if head and last.isdigit() and len(last) < 4 else f"{folder}_2"

@@ -21,23 +21,23 @@ RARE_CLASS_ROWS = 20  # rows of a class below which its scores are mostly luck
 
 
 def classes_section(run: RunResults) -> list[Section]:
-    """The section; none where no classes were told apart."""
+    """The section on classes; none where the run has no table of classes."""
     table = run.tables.get("test")
     if not isinstance(table, Mapping) or not table.get("per_class"):
         return []
-    found = [row for row in table["per_class"] if isinstance(row, Mapping) and "label" in row]
+    classes = [row for row in table["per_class"] if isinstance(row, Mapping) and "label" in row]
     labels, counts = list(map(str, table.get("labels", ()))), table.get("confusion") or []
-    blocks: list[Block] = [BulletList(class_verdicts(found))]
+    blocks: list[Block] = [BulletList(class_verdicts(classes))]
     single = bool(counts) and len(counts) == len(labels) and all(len(row) == len(labels) for row in counts)
     if single and isinstance(counts[0][0], int | float):
         blocks += confusion_blocks(labels, counts)
-    blocks += [per_class_chart(found), per_class_table(found)]
+    blocks += [per_class_chart(classes), per_class_table(classes)]
     return [Section("Classes", blocks, "On the test split, at the best checkpoint.")]
 
 
-def class_verdicts(found: Sequence[Mapping[str, Any]]) -> list[Paragraph]:
+def class_verdicts(classes: Sequence[Mapping[str, Any]]) -> list[Paragraph]:
     """The weakest classes, and those too rare to say anything of."""
-    known = [row for row in found if row["support"]]
+    known = [row for row in classes if row["support"]]
     weak = sorted(known, key=lambda row: row["f1"])[:3]
     lines = []
     if known:
@@ -46,11 +46,11 @@ def class_verdicts(found: Sequence[Mapping[str, Any]]) -> list[Paragraph]:
     never = [str(row["label"]) for row in known if not row["recall"]]
     if never:
         lines.append(Paragraph(f"Never found: {', '.join(never[:8])}{' ...' if len(never) > 8 else ''}.", "warn"))
-    rare = sum(0 < row["support"] < RARE_CLASS_ROWS for row in found)
+    rare = sum(0 < row["support"] < RARE_CLASS_ROWS for row in classes)
     if rare:
         lines.append(
             Paragraph(
-                f"{rare} of {len(found)} classes have fewer than {RARE_CLASS_ROWS} test rows: their scores are mostly"
+                f"{rare} of {len(classes)} classes have fewer than {RARE_CLASS_ROWS} test rows: their scores are mostly"
                 " luck.",
                 "warn",
             )
@@ -59,7 +59,7 @@ def class_verdicts(found: Sequence[Mapping[str, Any]]) -> list[Paragraph]:
 
 
 def confusion_blocks(labels: Sequence[str], counts: Sequence[Sequence[int]]) -> list[Block]:
-    """The matrix, of the most confused classes where there are many, and the pairs that are mixed up most."""
+    """The confusion matrix, of the most confused classes where there are many, and the most confused pairs."""
     pairs = [
         (counts[real][guess], real, guess)
         for real in range(len(labels))
@@ -67,26 +67,26 @@ def confusion_blocks(labels: Sequence[str], counts: Sequence[Sequence[int]]) -> 
         if real != guess and counts[real][guess]
     ]
     pairs.sort(key=lambda pair: (-pair[0], pair[1:]))
-    shown = list(range(len(labels)))
-    words = "Rows are true classes, columns predicted ones; each row adds up to 1. Off the diagonal are the errors."
+    kept = list(range(len(labels)))
+    words = "Rows are true classes, columns predicted ones; each row adds up to 1. Off the diagonal are the mistakes."
     if len(labels) > CHARTED_CLASSES:
-        wrong = [sum(n for n, real, guess in pairs if at in (real, guess)) for at in shown]
-        shown = sorted(sorted(shown, key=lambda at: -wrong[at])[:CHARTED_CLASSES])
+        wrong = [sum(n for n, real, guess in pairs if at in (real, guess)) for at in kept]
+        kept = sorted(sorted(kept, key=lambda at: -wrong[at])[:CHARTED_CLASSES])
         words = f"The {CHARTED_CLASSES} of {len(labels)} classes with most mistakes. {words}"
-    shares = [[counts[real][guess] / max(1, sum(counts[real])) for guess in shown] for real in shown]
-    names = [labels[at] for at in shown]
+    shares = [[counts[real][guess] / max(1, sum(counts[real])) for guess in kept] for real in kept]
+    names = [labels[at] for at in kept]
     svg = heat_map(names, names, shares, title="Confusion", x_label="predicted", y_label="true")
     rows: list[list[CellValue]] = [
         [labels[real], labels[guess], n, n / max(1, sum(counts[real]))] for n, real, guess in pairs
     ]
-    said = "No row was given a wrong label."
+    caption = "No row has a wrong label."
     for n, real, guess in pairs[:1]:
         share = format_percent(n / max(1, sum(counts[real])))
-        said = f"Most often, {labels[real]} is taken for {labels[guess]} ({format_count(n, 'row')}, {share})."
+        caption = f"Most often, {labels[real]} is taken for {labels[guess]} ({format_count(n, 'row')}, {share})."
     whole_rows: list[list[CellValue]] = [[labels[at], *counts[at]] for at in range(len(labels))]
     whole = Table("confusion", ["true", *labels], whole_rows, "Counts.")
     mixed = Table(
-        "confused_pairs", ["true", "predicted", "rows", "share of true"], rows, said, page_rows=LISTED_CONFUSIONS
+        "confused_pairs", ["true", "predicted", "rows", "share of true"], rows, caption, page_rows=LISTED_CONFUSIONS
     )
     return [
         Chart("confusion", svg, words, "Confusion matrix"),
@@ -95,13 +95,15 @@ def confusion_blocks(labels: Sequence[str], counts: Sequence[Sequence[int]]) -> 
     ]
 
 
-def per_class_chart(found: Sequence[Mapping[str, Any]]) -> Chart:
+def per_class_chart(classes: Sequence[Mapping[str, Any]]) -> Chart:
     """F1 of each class, the weakest where there are many."""
-    shown = sorted(found, key=lambda row: row["f1"])[:CHARTED_CLASSES]
-    title = "F1 by class" + (f", the {CHARTED_CLASSES} weakest of {len(found)}" if len(found) > CHARTED_CLASSES else "")
+    weakest = sorted(classes, key=lambda row: row["f1"])[:CHARTED_CLASSES]
+    title = "F1 by class" + (
+        f", the {CHARTED_CLASSES} weakest of {len(classes)}" if len(classes) > CHARTED_CLASSES else ""
+    )
     svg = bar_chart(
-        [str(row["label"]) for row in shown],
-        [Bars("", [row["f1"] for row in shown])],
+        [str(row["label"]) for row in weakest],
+        [Bars("", [row["f1"] for row in weakest])],
         title=title,
         value_label="F1",
         level=True,
@@ -109,11 +111,11 @@ def per_class_chart(found: Sequence[Mapping[str, Any]]) -> Chart:
     return Chart("f1_by_class", svg, "", title)
 
 
-def per_class_table(found: Sequence[Mapping[str, Any]]) -> Table:
-    """Every class."""
+def per_class_table(classes: Sequence[Mapping[str, Any]]) -> Table:
+    """Precision, recall and F1 of every class."""
     names = ["precision", "recall", "f1", "support"]
     return Table(
-        "per_class", ["label", *names], [[str(row["label"]), *(row.get(name) for name in names)] for row in found]
+        "per_class", ["label", *names], [[str(row["label"]), *(row.get(name) for name in names)] for row in classes]
     )
 
 
@@ -121,7 +123,7 @@ GOOD_CALIBRATION_ERROR = 0.05  # an expected calibration error up to which confi
 
 
 def calibration_section(run: RunResults) -> list[Section]:
-    """The section; none where no probabilities were kept."""
+    """The section on calibration; none without probabilities."""
     rows = [row for row in run.predictions if isinstance(row.get("probabilities"), dict) and row["probabilities"]]
     if not rows:
         return []
@@ -151,24 +153,24 @@ def calibration_section(run: RunResults) -> list[Section]:
 
 
 def top_label_confidences(rows: Sequence[Row]) -> tuple[list[float], list[bool]]:
-    """Probability of each predicted label, and whether it was right."""
+    """The probability of each predicted label, and whether it is correct."""
     confidences = [float(row["probabilities"].get(row.get("prediction"), 0.0)) for row in rows]
     return confidences, [row.get("prediction") == row.get("label") for row in rows]
 
 
 def multilabel_confidences(rows: Sequence[Row]) -> tuple[list[float], list[bool]]:
-    """With several labels a row: the probability of each yes or no, and whether it was right."""
+    """For several labels a row: the probability of each decision, and whether it is correct."""
     confidences, hits = list[float](), list[bool]()
     for row in rows:
-        wanted, said = set(row.get("label") or ()), set(row.get("prediction") or ())
+        labels, predictions = set(row.get("label") or ()), set(row.get("prediction") or ())
         for name, probability in row["probabilities"].items():
-            confidences.append(float(probability) if name in said else 1 - float(probability))
-            hits.append((name in said) == (name in wanted))
+            confidences.append(float(probability) if name in predictions else 1 - float(probability))
+            hits.append((name in predictions) == (name in labels))
     return confidences, hits
 
 
 def calibration_verdict(bins: Sequence[ReliabilityBin], error: float) -> Paragraph:
-    """The verdict in a sentence."""
+    """The verdict on the calibration."""
     rows = sum(one.rows for one in bins)
     confidence = sum(one.rows * one.confidence for one in bins) / rows
     accuracy = sum(one.rows * one.accuracy for one in bins) / rows
@@ -185,14 +187,14 @@ def calibration_verdict(bins: Sequence[ReliabilityBin], error: float) -> Paragra
 
 
 def calibration_charts(bins: Sequence[ReliabilityBin], *, several: bool) -> list[Block]:
-    """The reliability diagram, and how many rows stand behind each of its points."""
+    """The reliability diagram, and the histogram of confidences."""
     names = [f"{one.rows:,} rows" for one in bins]
     series = [
         Series("measured", [one.confidence for one in bins], [one.accuracy for one in bins], tooltip_names=names),
         Series("perfect", [0.0, 1.0], [0.0, 1.0]),
     ]
     title = "Confidence and accuracy"
-    svg = line_chart(series, title=title, x_label="confidence", y_label="share that was right")
+    svg = line_chart(series, title=title, x_label="confidence", y_label="accuracy")
     counts = bar_chart(
         [f"{one.low:.2f} to {one.high:.2f}" for one in bins],
         [Bars("", [float(one.rows) for one in bins])],
@@ -205,7 +207,7 @@ def calibration_charts(bins: Sequence[ReliabilityBin], *, several: bool) -> list
 
 
 def reliability_table(bins: Sequence[ReliabilityBin]) -> Table:
-    """The bins as rows."""
+    """The reliability bins as a table."""
     rows = [[one.low, one.high, one.rows, one.confidence, one.accuracy, one.accuracy - one.confidence] for one in bins]
     return Table("calibration", ["above", "up to", "rows", "confidence", "accuracy", "gap"], rows)
 
@@ -215,7 +217,7 @@ HISTOGRAM_BARS = 15
 
 
 def predicted_numbers_section(run: RunResults) -> list[Section]:
-    """The section; none where no numbers were predicted."""
+    """The section on predicted numbers; none where there are none."""
     targets = target_prediction_pairs(run.predictions)
     if not targets:
         return []
@@ -226,42 +228,42 @@ def predicted_numbers_section(run: RunResults) -> list[Section]:
         title = f"Predicted against true{f': {name}' * bool(name)}"
         step = -(-len(pairs) // SCATTER_POINTS)
         kept = pairs[::step]
-        ends = [min(right for right, _ in pairs), max(right for right, _ in pairs)]
+        ends = [min(true for true, _ in pairs), max(true for true, _ in pairs)]
         rows, perfect = Series("rows", *zip(*kept, strict=True)), Series("perfect", ends, ends)
         svg = scatter([rows], title=title, x_label="true", y_label="predicted", lines=[perfect])
         words = f"Every {step}th of {len(pairs):,} rows." if step > 1 else ""
         blocks.append(Chart(f"predicted_and_true{name and '_'}{file_slug(name)}", svg, words, title))
-        blocks.append(error_histogram(name, [said - right for right, said in pairs]))
+        blocks.append(error_histogram(name, [predicted - true for true, predicted in pairs]))
     return [Section("Predicted numbers", blocks, "Over the test split, in the units of the data.")]
 
 
 def target_prediction_pairs(rows: Sequence[Row]) -> dict[str, list[tuple[float, float]]]:
-    """Right and predicted value of each row, by target; a single target has no name."""
-    found: dict[str, list[tuple[float, float]]] = {}
+    """True and predicted value of each row, by target; a single target has no name."""
+    pairs: dict[str, list[tuple[float, float]]] = {}
     for row in rows:
-        right, said = row.get("target"), row.get("prediction")
-        if isinstance(right, int | float) and isinstance(said, int | float):
-            found.setdefault("", []).append((float(right), float(said)))
-        elif isinstance(right, dict) and isinstance(said, dict):
-            for name in right:
-                if isinstance(right[name], int | float) and isinstance(said.get(name), int | float):
-                    found.setdefault(name, []).append((float(right[name]), float(said[name])))
-    return found
+        true, predicted = row.get("target"), row.get("prediction")
+        if isinstance(true, int | float) and isinstance(predicted, int | float):
+            pairs.setdefault("", []).append((float(true), float(predicted)))
+        elif isinstance(true, dict) and isinstance(predicted, dict):
+            for name in true:
+                if isinstance(true[name], int | float) and isinstance(predicted.get(name), int | float):
+                    pairs.setdefault(name, []).append((float(true[name]), float(predicted[name])))
+    return pairs
 
 
 def regression_verdicts(name: str, pairs: Sequence[tuple[float, float]]) -> list[Paragraph]:
-    """Whether the predictions are shifted or squeezed."""
+    """Verdicts on predictions that are biased or whose variance is too small."""
     if len(pairs) < 3:
         return []
-    rights, saids = [right for right, _ in pairs], [said for _, said in pairs]
+    true_values, predicted_values = [true for true, _ in pairs], [predicted for _, predicted in pairs]
     of = f" of {name}" if name else ""
     lines = []
-    shift, error = fmean(saids) - fmean(rights), stdev(said - right for right, said in pairs)
+    shift, error = fmean(predicted_values) - fmean(true_values), stdev(predicted - true for true, predicted in pairs)
     if error and abs(shift) > 3 * error / len(pairs) ** 0.5 and abs(shift) > 0.1 * error:
         way = "above" if shift > 0 else "below"
         lines.append(Paragraph(f"Predictions{of} lie {format_number(abs(shift))} {way} the truth on average.", "warn"))
-    if stdev(rights) and stdev(saids) < 0.5 * stdev(rights):
-        share = stdev(saids) / stdev(rights)
+    if stdev(true_values) and stdev(predicted_values) < 0.5 * stdev(true_values):
+        share = stdev(predicted_values) / stdev(true_values)
         lines.append(
             Paragraph(
                 f"Predictions{of} spread only {share:.2f} times as far as the truth: it plays safe.",
@@ -272,7 +274,7 @@ def regression_verdicts(name: str, pairs: Sequence[tuple[float, float]]) -> list
 
 
 def error_histogram(name: str, errors: Sequence[float]) -> Chart:
-    """How many rows err by how much."""
+    """The histogram of errors."""
     low, high = min(errors), max(errors)
     wide = (high - low) / HISTOGRAM_BARS or 1.0
     counts = [0.0] * HISTOGRAM_BARS

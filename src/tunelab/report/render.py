@@ -34,7 +34,7 @@ FORMULA_PREFIXES = ("=", "+", "-", "@", "\t", "\r")  # how a cell begins that a 
 
 
 def write_report(document: Document, target: Path) -> dict[str, Path]:
-    """Write every file; what is there by the same names is replaced, each file in one move.
+    """Write report.html, report.md, CSV files and figures; each file is replaced in one move.
 
     Returns:
         What each file is, and where.
@@ -50,7 +50,7 @@ def write_report(document: Document, target: Path) -> dict[str, Path]:
 
 
 def render_csv(grid: Table) -> str:
-    """A table as CSV: numbers in full, gaps empty."""
+    """A table as CSV: numbers at full precision, gaps empty."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow([csv_cell(name) for name in grid.columns])
@@ -59,7 +59,7 @@ def render_csv(grid: Table) -> str:
 
 
 def csv_cell(value: CellValue) -> str:
-    """A value as text; text that a spreadsheet would take for a formula gets a quote before it."""
+    """A value as text; text that a spreadsheet would take for a formula is prefixed by a quote."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     if isinstance(value, str):
@@ -169,7 +169,7 @@ def describe_table(table: Table) -> str:
 
 
 def long_word_class(text: str) -> str:
-    """A class for text with a word so long that paper, which does not scroll, must break it."""
+    """A CSS class for text with a word so long that print must break it."""
     return " long" if max(map(len, text.split()), default=0) > MAX_UNBROKEN_WORD else ""
 
 
@@ -187,7 +187,7 @@ MARKDOWN_SPECIAL = re.compile(r"([\\`*_\[\]<>|#~])")
 
 
 def render_markdown(document: Document) -> str:
-    """The whole text."""
+    """A document as Markdown."""
     lines = [f"# {escape_markdown(document.title)}", "", escape_markdown(document.subtitle), ""]
     for section in document.sections:
         lines += [f"## {escape_markdown(section.title)}", ""]
@@ -203,7 +203,7 @@ def escape_markdown(text: str) -> str:
 
 
 def block_markdown(block: Block) -> Iterator[str]:
-    """One block as lines."""
+    """One block as lines of Markdown."""
     match block:
         case Paragraph(text, _):
             yield escape_markdown(text)
@@ -234,7 +234,7 @@ def block_markdown(block: Block) -> Iterator[str]:
 
 
 def table_markdown(grid: Table) -> Iterator[str]:
-    """The first rows, and where the others are."""
+    """The first rows as Markdown, and the name of the file with the others."""
     yield from [escape_markdown(grid.caption), ""] if grid.caption else []
     yield "| " + " | ".join(map(escape_markdown, grid.columns)) + " |"
     yield "|" + "---|" * len(grid.columns)

@@ -41,7 +41,7 @@ RunPair = tuple[RunResults, RunResults]
 
 
 def build_run_comparison(first: RunResults, second: RunResults) -> Document:
-    """The document on two runs."""
+    """The report on two runs."""
     parts = (
         ("In short", comparison_summary),
         ("Scores", score_differences),
@@ -55,16 +55,17 @@ def build_run_comparison(first: RunResults, second: RunResults) -> Document:
 
 
 def comparison_summary(pair: RunPair) -> list[Section]:
-    """Plain sentences, and the numbers behind them."""
+    """The section with the comparison in sentences and numbers."""
     one, other, note = shared_rows(*pair)
     if not one:
-        told = f"The two cannot be compared row by row: {note}. Their final scores stand below."
-        return [Section("In short", [Paragraph(told, "warn")])]
-    found = compare_rows(one, other, row_scores=pair[0].row_scores)
+        reason = f"The two cannot be compared row by row: {note}. Their final scores stand below."
+        return [Section("In short", [Paragraph(reason, "warn")])]
+    comparisons = compare_rows(one, other, row_scores=pair[0].row_scores)
     lines = [
-        Paragraph(comparison_sentence(score, "A", "B"), "good" if score.paired.differs else "plain") for score in found
+        Paragraph(comparison_sentence(score, "A", "B"), "good" if score.paired.differs else "plain")
+        for score in comparisons
     ]
-    lines += [Paragraph(f"{text}") for score in found[:1] if (text := agreement_sentence(score))]
+    lines += [Paragraph(f"{text}") for score in comparisons[:1] if (text := agreement_sentence(score))]
     lines += [Paragraph(f"Mind that {note}.", "warn")] if note else []
     lines.append(
         Paragraph(
@@ -89,7 +90,7 @@ def comparison_summary(pair: RunPair) -> list[Section]:
         [s.name, s.paired.first, s.paired.second, s.paired.gain, s.paired.low, s.paired.high, s.paired.p,
          None if math.isnan(s.paired.effect) else s.paired.effect,
          *((s.mcnemar.only_first, s.mcnemar.only_second, s.mcnemar.p) if s.mcnemar else (None, None, None))]
-        for s in found
+        for s in comparisons
     ]  # fmt: skip
     words = (
         f"Paired bootstrap over {len(one):,} test rows: the same sample of rows for both, "
@@ -99,7 +100,7 @@ def comparison_summary(pair: RunPair) -> list[Section]:
 
 
 def score_differences(pair: RunPair) -> Section:
-    """Every final score of both."""
+    """The section with every final score of both."""
     first, second = pair
     names = list(dict.fromkeys([*first.scores, *second.scores]))
     rows: list[list[CellValue]] = []
@@ -113,7 +114,7 @@ def score_differences(pair: RunPair) -> Section:
 
 
 def overlaid_curves(pair: RunPair) -> list[Section]:
-    """Curves of both in one drawing, for each score that both logged."""
+    """The section with curves of both runs in one chart, for each score that both logged."""
     blocks: list[Block] = []
     known = [{name for row in run.curves for name in row} for run in pair]
     for name in sorted((known[0] & known[1]) - {"step", "epoch", "train/lr"}):
@@ -126,7 +127,7 @@ def overlaid_curves(pair: RunPair) -> list[Section]:
 
 
 def setting_differences(pair: RunPair) -> Section:
-    """What differs between their settings."""
+    """The section with the settings that differ."""
     one, other = (scalar_settings(run) for run in pair)
     apart = [name for name in dict.fromkeys([*one, *other]) if one.get(name) != other.get(name)]
     rows: list[list[CellValue]] = [[name, to_cell(one.get(name)), to_cell(other.get(name))] for name in apart]
@@ -136,7 +137,7 @@ def setting_differences(pair: RunPair) -> Section:
 
 
 def differing_rows(pair: RunPair) -> list[Section]:
-    """Rows that only one got right, to read."""
+    """The section with rows that only one run predicted correctly."""
     one, other, _ = shared_rows(*pair)
     samples: list[Example] = []
     for a, b in zip(one, other, strict=True):
@@ -151,18 +152,18 @@ def differing_rows(pair: RunPair) -> list[Section]:
 
 
 def example_input(row: Row) -> list[tuple[str, str]]:
-    """Prompt or text of a row, and its reference or label."""
-    found = [(name, truncate(str(row[name]))) for name in ("text", "text_pair", "prompt") if row.get(name)]
-    return [*found, ("true", truncate(str(row.get("label", row.get("reference")))))]
+    """The input and the true answer of a row, by name."""
+    parts = [(name, truncate(str(row[name]))) for name in ("text", "text_pair", "prompt") if row.get(name)]
+    return [*parts, ("true", truncate(str(row.get("label", row.get("reference")))))]
 
 
 def predicted_text(row: Row) -> str:
-    """What was predicted."""
+    """The prediction of a row as text."""
     return truncate(str(row.get("prediction")))
 
 
 def compare_with_best(runs: Sequence[RunResults], best: int) -> list[Section]:
-    """Each run of a set against its best, on the rows both predicted."""
+    """The section that compares each run of a set with its best, on the rows both predicted."""
     rows: list[list[CellValue]] = []
     for at, run in enumerate(runs):
         one, other, _ = shared_rows(runs[best], run) if at != best else ([], [], "")
@@ -201,7 +202,7 @@ TARGET_KEYS = ("label", "reference", "target")  # what must be the same in both 
 
 @dataclass(frozen=True)
 class ScoreComparison:
-    """One score of both.
+    """One score of two runs on the same rows.
 
     Attributes:
         name: Of the score.
@@ -217,7 +218,7 @@ class ScoreComparison:
 
 
 def shared_rows(first: RunResults, second: RunResults) -> tuple[list[Row], list[Row], str]:
-    """The rows that both predicted, in the same order, and what stands against comparing them."""
+    """The rows that both predicted, in the same order, and the reason why they cannot be compared, if any."""
     others = {row["row"]: row for row in second.predictions}
     pairs = [(row, others[row["row"]]) for row in first.predictions if row["row"] in others]
     if not pairs:
@@ -242,7 +243,7 @@ def compare_rows(
     row_scores: Callable[[Sequence[Row]], dict[str, RowScore]] = scores_of_predictions,
     draws: int = COMPARISON_DRAWS,
 ) -> list[ScoreComparison]:
-    """Every score that both allow.
+    """The comparison of every score that both runs allow.
 
     Args:
         first: Predictions of one run.
@@ -255,25 +256,25 @@ def compare_rows(
 
 
 def compare_score(name: str, one: RowScore, other: RowScore, draws: int) -> ScoreComparison:
-    """One score of the second run against the first."""
+    """The comparison of one score, second run minus first."""
     paired = paired_bootstrap(one, other, draws=draws)
     split = mcnemar_test(one.row_values, other.row_values) if one.binary and other.binary else None
     return ScoreComparison(name, one.lower_is_better, paired, split)
 
 
-def comparison_sentence(found: ScoreComparison, first: str, second: str) -> str:
-    """The difference in plain words."""
-    paired = found.paired
-    gain = -paired.gain if found.lower_is_better else paired.gain
+def comparison_sentence(comparison: ScoreComparison, first: str, second: str) -> str:
+    """The comparison of one score in words."""
+    paired = comparison.paired
+    gain = -paired.gain if comparison.lower_is_better else paired.gain
     if not gain:
         return (
-            f"{found.name}: {first} and {second} are equal, {format_cell(paired.first)}, on"
+            f"{comparison.name}: {first} and {second} are equal, {format_cell(paired.first)}, on"
             f" {format_count(paired.rows, 'row')}."
         )
     ahead, behind = (second, first) if gain > 0 else (first, second)
     best, worst = (paired.second, paired.first) if gain > 0 else (paired.first, paired.second)
     ends = sorted((abs(paired.low), abs(paired.high)))
-    words = f"{found.name}: {ahead} is better than {behind} ({format_cell(best)} against {format_cell(worst)})"
+    words = f"{comparison.name}: {ahead} is better than {behind} ({format_cell(best)} against {format_cell(worst)})"
     if paired.differs:
         words += ", and other rows of the same kind would hardly change that: 95 % of samples give "
         words += f"{format_cell(ends[0])} to {format_cell(ends[1])} (p {format_cell(paired.p)})"
@@ -284,18 +285,17 @@ def comparison_sentence(found: ScoreComparison, first: str, second: str) -> str:
         words += f"{format_cell(paired.low)} to {format_cell(paired.high)} (p {format_cell(paired.p)})"
     if paired.effect == paired.effect:
         words += f"; the effect is {effect_size_name(paired.effect)} (d {format_cell(paired.effect)})"
-    if found.mcnemar is not None:
-        split = found.mcnemar
+    if comparison.mcnemar is not None:
+        split = comparison.mcnemar
         words += f". {second} alone is right on {split.only_second}, {first} alone on {split.only_first} "
         words += f"(McNemar p {format_cell(split.p)})"
     return words + "."
 
 
-def agreement_sentence(found: ScoreComparison) -> str:
-    """Where both agree."""
-    if found.mcnemar is None:
+def agreement_sentence(comparison: ScoreComparison) -> str:
+    """A sentence on how many rows both got right or both got wrong."""
+    if comparison.mcnemar is None:
         return ""
-    apart = found.mcnemar.only_first + found.mcnemar.only_second
-    return (
-        f"They agree on being right or wrong for {format_percent(1 - apart / max(1, found.paired.rows))} of the rows."
-    )
+    apart = comparison.mcnemar.only_first + comparison.mcnemar.only_second
+    share = format_percent(1 - apart / max(1, comparison.paired.rows))
+    return f"They agree on being right or wrong for {share} of the rows."

@@ -23,19 +23,19 @@ LISTED_FOLDERS = 3  # runs below a folder that a message names
 
 
 def is_study_folder(path: Path) -> bool:
-    """Whether a search wrote this folder."""
+    """Whether a folder is that of a search."""
     folder = StudyFolder(path)
     return any(file.is_file() for file in (folder.trials, folder.summary, folder.study_config))
 
 
 def is_run_folder(path: Path) -> bool:
-    """Whether a training wrote this folder; one that never got to its card counts, for its report says so."""
+    """Whether a folder is that of a run, even one without a manifest."""
     folder = RunDirectory(path)
     return any(file.is_file() for file in (folder.manifest, folder.metrics, folder.curves, folder.predictions))
 
 
 def check_report_paths(paths: Sequence[Path]) -> None:
-    """Refuse what is neither a run nor a study, all at once.
+    """Raise if a path is neither a run nor a study.
 
     Raises:
         ConfigError: Naming each such path, what is there, and what to give instead.
@@ -48,16 +48,16 @@ def check_report_paths(paths: Sequence[Path]) -> None:
 
 
 def path_fault(path: Path) -> str:
-    """Why a path cannot be reported on, and what may be meant."""
+    """The reason why a path cannot be reported on, and what to give instead."""
     if not path.exists():
         return "does not exist; give a run folder or a study folder, as training and search print them"
     if not path.is_dir():
         return f"is a file, not a folder; did you mean {path.parent}?"
     below = sorted(
-        found for found in path.iterdir() if found.is_dir() and (is_run_folder(found) or is_study_folder(found))
+        folder for folder in path.iterdir() if folder.is_dir() and (is_run_folder(folder) or is_study_folder(folder))
     )
     if below:
-        named = " ".join(str(found) for found in below[:LISTED_FOLDERS])
+        named = " ".join(str(folder) for folder in below[:LISTED_FOLDERS])
         return f"holds {len(below)} runs or studies but is none itself; give them one by one: {named}"
     return "is neither a run (no run.json, metrics.json or metrics.csv) nor a study (no trials.jsonl)"
 
@@ -67,7 +67,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class RunResults:
-    """A run, as its files tell it.
+    """The files of a run, read for a report.
 
     Attributes:
         root: Its folder.
@@ -95,19 +95,19 @@ class RunResults:
 
     @property
     def name(self) -> str:
-        """The folder and the one above it, which is the experiment or the study."""
+        """The names of the folder and of the one above it, which is the experiment or the study."""
         return "/".join(self.root.absolute().parts[-2:])
 
     @property
     def status(self) -> str:
-        """How it ended."""
+        """The status at the end, such as `finished`."""
         return str(self.manifest.get("status") or "unknown")
 
     @property
     def config(self) -> Mapping[str, Any]:
-        """Every setting."""
-        found = self.manifest.get("config")
-        return found if isinstance(found, Mapping) else {}
+        """Every setting, nested."""
+        config = self.manifest.get("config")
+        return config if isinstance(config, Mapping) else {}
 
     @property
     def task(self) -> str:
@@ -121,7 +121,7 @@ class RunResults:
 
     @cached_property
     def description(self) -> TaskDescription:
-        """The task's description; that of any task where the run names none that can be imported here."""
+        """The task's description; the default one if the task cannot be imported here."""
         try:
             return describe_task(self.task)
         except ConfigError:
@@ -135,35 +135,35 @@ class RunResults:
     @property
     def best(self) -> Mapping[str, Any]:
         """Step, monitored score and its value at the best checkpoint; empty without one."""
-        found = self.manifest.get("best")
-        return found if isinstance(found, Mapping) else {}
+        best = self.manifest.get("best")
+        return best if isinstance(best, Mapping) else {}
 
     @property
     def monitor(self) -> str:
-        """The score that the run followed; empty where nothing tells."""
+        """The monitored score; empty where none is recorded."""
         return str(self.best.get("monitor") or "")
 
     @property
     def lower_is_better(self) -> bool:
-        """Whether the followed score is better when it is lower."""
+        """Whether the monitored score is better when it is lower."""
         mode = str(self.config.get("mode") or "auto")
         return (mode if mode in ("min", "max") else metric_direction(self.monitor)) == "min"
 
 
 def read_run_results(root: Path) -> RunResults:
-    """Everything that a run folder holds."""
+    """The results of a run; a file that cannot be read becomes a sentence in `read_faults`."""
     folder, missing = RunDirectory(root), list[str]()
 
     def read(what: str, path: Path, ask: Callable[[], T], empty: T, kind: type, *, needed: bool = True) -> T:
         try:
-            found = ask()
+            value = ask()
         except (OSError, ValueError, TypeError, KeyError, AttributeError, TuneLabError) as fault:
             if path.exists():
                 missing.append(f"{path.name} cannot be read ({short_fault(fault)}), so this report lacks {what}")
             elif needed:
                 missing.append(f"{path.name} is missing, so this report lacks {what}")
             return empty
-        return found if isinstance(found, kind) else empty
+        return value if isinstance(value, kind) else empty
 
     base, doctor = folder.base_predictions, folder.doctor_findings
     nothing: dict[str, Any] = {}
@@ -192,9 +192,9 @@ def read_run_results(root: Path) -> RunResults:
     )
 
 
-def valid_rows(found: Sequence[Any]) -> list[Row]:
-    """The rows that are JSON objects with a number of their record."""
-    return [row for row in found if isinstance(row, dict) and isinstance(row.get("row"), int)]
+def valid_rows(values: Sequence[Any]) -> list[Row]:
+    """The rows that are JSON objects with the index of their record."""
+    return [row for row in values if isinstance(row, dict) and isinstance(row.get("row"), int)]
 
 
 def short_fault(fault: BaseException) -> str:

@@ -36,7 +36,7 @@ STATUS_TONES: dict[str, Tone] = {
 
 
 def overview_section(run: RunResults) -> Section:
-    """The section."""
+    """The first section: cards, verdicts, final scores."""
     blocks: list[Block] = [Cards(overview_cards(run)), BulletList(overview_verdicts(run))]
     if run.scores:
         blocks.append(scores_table(run.scores))
@@ -44,18 +44,18 @@ def overview_section(run: RunResults) -> Section:
 
 
 def overview_cards(run: RunResults) -> list[Card]:
-    """The numbers that stand out."""
-    found: list[Card] = []
+    """The headline numbers."""
+    cards: list[Card] = []
     for name in run.description.headline_scores:
         value = run.scores.get(f"test/{name}")
-        if value is not None and len(found) < 3:
-            found.append(Card(f"test {name}", format_cell(float(value)), confidence_interval_text(run, name)))
+        if value is not None and len(cards) < 3:
+            cards.append(Card(f"test {name}", format_cell(float(value)), confidence_interval_text(run, name)))
     if run.best:
         at = f"best checkpoint, step {run.best.get('step')}"
-        found.append(Card(run.monitor, format_cell(run.best.get("value")), at))
+        cards.append(Card(run.monitor, format_cell(run.best.get("value")), at))
     model = run.manifest.get("model") or {}
     if model.get("parameters"):
-        found.append(
+        cards.append(
             Card(
                 "parameters",
                 format_cell(float(model["parameters"])),
@@ -64,14 +64,14 @@ def overview_cards(run: RunResults) -> list[Card]:
         )
     rows = (run.data_report.get("splits") or {}).get("train", {}).get("rows")
     if rows:
-        found.append(Card("training rows", f"{rows:,}"))
+        cards.append(Card("training rows", f"{rows:,}"))
     if run.manifest.get("seconds") is not None:
-        found.append(Card("time", format_duration(run.manifest["seconds"])))
-    return found
+        cards.append(Card("time", format_duration(run.manifest["seconds"])))
+    return cards
 
 
 def overview_verdicts(run: RunResults) -> list[Paragraph]:
-    """How it ended, what training changed, whether it learned well, what is missing."""
+    """Verdicts on status, gain by training, learning curve and missing files."""
     reason = f": {run.manifest['reason']}" if run.manifest.get("reason") else ""
     steps = format_count(int(run.curves[-1].get("step", 0)) + 1, "step") if run.curves else "no logged step"
     lines = [Paragraph(f"The run is {run.status} after {steps}{reason}.", STATUS_TONES.get(run.status, "warn"))]
@@ -82,11 +82,11 @@ def overview_verdicts(run: RunResults) -> list[Paragraph]:
     return lines
 
 
-def scores_table(found: Mapping[str, float]) -> Table:
+def scores_table(scores: Mapping[str, float]) -> Table:
     """Every final score: a row each, a column for each split."""
-    splits = list(dict.fromkeys(name.rpartition("/")[0] for name in found))
-    names = list(dict.fromkeys(name.rpartition("/")[2] for name in found))
-    rows: list[list[CellValue]] = [[name, *(found.get(f"{split}/{name}") for split in splits)] for name in names]
+    splits = list(dict.fromkeys(name.rpartition("/")[0] for name in scores))
+    names = list(dict.fromkeys(name.rpartition("/")[2] for name in scores))
+    rows: list[list[CellValue]] = [[name, *(scores.get(f"{split}/{name}") for split in splits)] for name in names]
     return Table(
         "scores", ["score", *splits], rows, "Final scores of the best checkpoint; base is the model before training."
     )

@@ -15,12 +15,12 @@ from tunelab.report.importance_sections import ImportanceAnalysis
 from tunelab.report.study_reader import StudyResults
 
 DIAGNOSED_CURVES = 5  # best trials whose curves are judged
-FAILED_SHARE = 0.2  # share of trials that broke from which on it is told
+FAILED_SHARE = 0.2  # share of failed trials from which on there is a warning
 
 
-def checks_section(found: ImportanceAnalysis) -> list[Section]:
-    """The section."""
-    study = found.study
+def checks_section(analysis: ImportanceAnalysis) -> list[Section]:
+    """The section of checks."""
+    study = analysis.study
     if not study.configurations:
         return []
     lines = [
@@ -34,18 +34,18 @@ def checks_section(found: ImportanceAnalysis) -> list[Section]:
 
 
 def study_boundary_hits(study: StudyResults) -> list[BoundaryHit]:
-    """Borders that the best stands at."""
+    """Boundaries of the search space at which the best configuration stands."""
     return find_boundary_hits(study.varied_settings, study.configurations)
 
 
 def study_failure_limits(study: StudyResults) -> list[FailureLimit]:
-    """Where runs break next to the best."""
+    """Values close to the best's beyond which every run failed."""
     return find_failure_limits(study.varied_settings, study.trials, lower=study.lower_is_better)
 
 
 def boundary_paragraphs(study: StudyResults) -> list[Paragraph]:
-    """The edge check; by how much to widen stands under what to run next."""
-    found = study_boundary_hits(study)
+    """Verdicts on the boundaries; by how much to widen stands under what to run next."""
+    hits = study_boundary_hits(study)
     if len(study.configurations) < 4:
         return [Paragraph("Too few configurations to tell whether the best stands at a border.")]
     lines = [
@@ -55,13 +55,13 @@ def boundary_paragraphs(study: StudyResults) -> list[Paragraph]:
             f" {format_value(one.setting.high)}): a better one may lie beyond.",
             "warn",
         )
-        for one in found
+        for one in hits
     ]
     return lines or [Paragraph("No setting's best value stands at a border of its range.", "good")]
 
 
 def failure_limit_paragraphs(study: StudyResults) -> list[Paragraph]:
-    """Where runs break next to the best."""
+    """Verdicts on failures close to the best configuration."""
     return [
         Paragraph(
             f"{one.setting.name}: all {one.failures} runs {one.side} {format_value(one.limit)} broke, and the best "
@@ -74,7 +74,7 @@ def failure_limit_paragraphs(study: StudyResults) -> list[Paragraph]:
 
 
 def failed_trial_paragraphs(study: StudyResults) -> list[Paragraph]:
-    """Trials that left nothing."""
+    """Verdicts on trials without a score."""
     failed = [trial for trial in study.trials if trial.state == "failed"]
     if not failed:
         return []
@@ -87,7 +87,7 @@ def failed_trial_paragraphs(study: StudyResults) -> list[Paragraph]:
 
 
 def seed_noise_paragraphs(study: StudyResults) -> list[Paragraph]:
-    """The seeds' noise against the differences."""
+    """Verdicts on the noise between seeds against the differences between configurations."""
     if math.isnan(study.seed_noise):
         text = "No configuration was run with two seeds, so it is not known how far luck goes; tunelab confirm tells."
         return [Paragraph(text, "warn")]
@@ -106,17 +106,17 @@ def seed_noise_paragraphs(study: StudyResults) -> list[Paragraph]:
 
 
 def budget_blocks(study: StudyResults) -> list[Block]:
-    """Was the budget enough: the best of n."""
+    """The expected best of n trials, with a verdict on the budget."""
     if len(study.configurations) < 6:
         return [Paragraph("Too few configurations to tell whether more of them would pay.", "soft")]
-    found = expected_best([point.cost for point in study.configurations])
+    expected = expected_best([point.cost for point in study.configurations])
     text, tone = budget_verdict(study)
-    values = [study.cost_to_score(value) for value in found.mean]
-    low, high = [study.cost_to_score(v) for v in found.low], [study.cost_to_score(v) for v in found.high]
+    values = [study.cost_to_score(value) for value in expected.mean]
+    low, high = [study.cost_to_score(v) for v in expected.low], [study.cost_to_score(v) for v in expected.high]
     title = "Best of n trials"
     kept = [at for at in range(len(values)) if math.isfinite(values[at]) and (at or len(values) < 4)]
     series = Series(
-        "expected best", [float(found.counts[at]) for at in kept], [values[at] for at in kept],
+        "expected best", [float(expected.counts[at]) for at in kept], [values[at] for at in kept],
         [min(low[at], high[at]) for at in kept], [max(low[at], high[at]) for at in kept],
     )  # fmt: skip
     svg = line_chart([series], title=title, x_label="configurations tried", y_label=f"best {study.score}")
@@ -154,7 +154,7 @@ def budget_verdict(study: StudyResults) -> tuple[str, Tone]:
 
 
 def best_curve_blocks(study: StudyResults) -> list[Block]:
-    """Learning curves of the best, with a verdict on each."""
+    """Learning curves of the best configurations, with a verdict on each."""
     best = [study.trial(point.trial_numbers[0]) for point in study.configurations[:DIAGNOSED_CURVES]]
     rows: list[list[CellValue]] = []
     series = []
@@ -181,7 +181,7 @@ def best_curve_blocks(study: StudyResults) -> list[Block]:
 
 
 def curve_verdict(kinds: list[str]) -> Paragraph:
-    """What the curves of the best say together."""
+    """The verdict on the curves of the best together."""
     many, known = Counter(kinds), len(kinds) - kinds.count("unknown")
     if not known:
         return Paragraph(

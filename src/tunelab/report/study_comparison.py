@@ -25,7 +25,7 @@ from tunelab.report.study_reader import StudyResults
 
 
 def build_study_comparison(studies: Sequence[StudyResults]) -> Document:
-    """The document."""
+    """The report on several studies."""
     parts = (
         ("In short", study_summary),
         ("Best of n", expected_best_section),
@@ -38,7 +38,7 @@ def build_study_comparison(studies: Sequence[StudyResults]) -> Document:
 
 
 def comparable_studies(studies: Sequence[StudyResults]) -> list[StudyResults]:
-    """Those that have something to compare on the score of the first."""
+    """The studies that have the score of the first one."""
     return [
         one
         for one in studies
@@ -47,7 +47,7 @@ def comparable_studies(studies: Sequence[StudyResults]) -> list[StudyResults]:
 
 
 def study_summary(studies: Sequence[StudyResults]) -> Section:
-    """Which one is ahead, at its best and for equally many trials."""
+    """The section on which study is better, at its best and for equally many trials."""
     known = comparable_studies(studies)
     lines = [
         Paragraph(
@@ -114,17 +114,17 @@ def study_summary(studies: Sequence[StudyResults]) -> Section:
 
 
 def largest_seed_noise(studies: Sequence[StudyResults]) -> float:
-    """The largest spread over seeds that is known; nan where none is."""
+    """The largest seed noise of the studies; nan where none is known."""
     return max((one.seed_noise for one in studies if not math.isnan(one.seed_noise)), default=math.nan)
 
 
 def configuration_costs(study: StudyResults) -> list[float]:
-    """Of every configuration."""
+    """The cost of every configuration of a study."""
     return [point.cost for point in study.configurations]
 
 
 def expected_best_section(studies: Sequence[StudyResults]) -> list[Section]:
-    """Expected best over the number of configurations."""
+    """The section with the expected best over the number of configurations."""
     known = comparable_studies(studies)
     if len(known) < 2 or max(len(one.configurations) for one in known) < 3:
         return []
@@ -135,21 +135,21 @@ def expected_best_section(studies: Sequence[StudyResults]) -> list[Section]:
     return [Section("For the same number of trials", [Chart("best_of_n", svg, words, title)])]
 
 
-def expected_best_series(study: StudyResults, found: ExpectedBest) -> Series:
-    """A study as a line with its band."""
-    low, high = [study.cost_to_score(v) for v in found.low], [study.cost_to_score(v) for v in found.high]
+def expected_best_series(study: StudyResults, expected: ExpectedBest) -> Series:
+    """The expected best of a study as a line with its band."""
+    low, high = [study.cost_to_score(v) for v in expected.low], [study.cost_to_score(v) for v in expected.high]
     ends = [sorted(pair) for pair in zip(low, high, strict=True)]
     return Series(
         study.root.name,
-        list(map(float, found.counts)),
-        [study.cost_to_score(v) for v in found.mean],
+        list(map(float, expected.counts)),
+        [study.cost_to_score(v) for v in expected.mean],
         [a for a, _ in ends],
         [b for _, b in ends],
     )
 
 
 def best_configurations_section(studies: Sequence[StudyResults]) -> list[Section]:
-    """The best configuration of each, side by side."""
+    """The section with the best configuration of each study, side by side."""
     known = [one for one in studies if one.configurations]
     names = list(dict.fromkeys(name for one in known for name in one.configurations[0].params))
     rows: list[list[CellValue]] = [
@@ -160,7 +160,7 @@ def best_configurations_section(studies: Sequence[StudyResults]) -> list[Section
 
 
 def spaces_section(studies: Sequence[StudyResults]) -> list[Section]:
-    """What each searched."""
+    """The section with the search space of each study."""
     names = list(dict.fromkeys(setting.name for one in studies for setting in one.varied_settings))
     tables = [{setting.name: format_setting_range(setting) for setting in one.varied_settings} for one in studies]
     rows: list[list[CellValue]] = [[name, *(table.get(name) for table in tables)] for name in names]

@@ -30,7 +30,7 @@ from tunelab.tasks.metrics.directions import metric_direction
 
 @dataclass(frozen=True)
 class StudyResults:
-    """A search, as its files tell it; or several runs, looked at as one.
+    """The files of a search, read for a report; or several runs as one study.
 
     Attributes:
         root: The study's folder; of a set, the folder that its runs share.
@@ -66,7 +66,7 @@ class StudyResults:
 
     @property
     def is_search(self) -> bool:
-        """Whether a search made it."""
+        """Whether it is a search, not a set of runs."""
         return bool(self.sampler)
 
     @cached_property
@@ -80,7 +80,7 @@ class StudyResults:
 
     @cached_property
     def over_limit(self) -> frozenset[int]:
-        """Trials above a limit of the search: they are never best."""
+        """Numbers of the trials above a limit of the search: they are never best."""
         return frozenset(self.summary.get("over_limit", ()))
 
     @cached_property
@@ -90,11 +90,11 @@ class StudyResults:
 
     @property
     def best(self) -> Configuration | None:
-        """The best configuration."""
+        """The best configuration; None without a complete trial."""
         return self.configurations[0] if self.configurations else None
 
     def cost_to_score(self, cost: float) -> float:
-        """A score from a cost."""
+        """The score of a cost: its negative where higher is better."""
         return cost if self.lower_is_better else -cost
 
     def trial(self, number: int) -> Trial:
@@ -103,22 +103,22 @@ class StudyResults:
 
 
 def read_study_results(root: Path) -> StudyResults:
-    """Everything that a study's folder holds."""
+    """The results of a study; a file that cannot be read becomes a sentence in `read_faults`."""
     folder, missing = StudyFolder(root), list[str]()
 
     def read(path: Path, what: str, *, needed: bool = True) -> dict[str, Any]:
         try:
-            found = json.loads(path.read_text(encoding="utf-8"))
+            value = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as fault:
             if path.exists():
                 missing.append(f"{path.name} cannot be read ({short_fault(fault)}), so this report lacks {what}")
             elif needed:
                 missing.append(f"{path.name} is missing, so this report lacks {what}")
             return {}
-        return found if isinstance(found, dict) else {}
+        return value if isinstance(value, dict) else {}
 
-    summary = read(folder.summary, "how the search was asked for")
-    request = read(folder.study_config, "the space as it was asked for: borders are those of what was tried")
+    summary = read(folder.summary, "how the search was set up")
+    request = read(folder.study_config, "its search space: boundaries are those of what was tried")
     try:
         lines = read_json_lines(folder.trials)
     except (OSError, ValueError) as fault:
@@ -149,7 +149,7 @@ def read_study_results(root: Path) -> StudyResults:
 
 
 def parse_trial(line: Mapping[str, Any]) -> Trial:
-    """A line of trials.jsonl."""
+    """A line of trials.jsonl as a trial."""
     values = [value for value in line.get("values") or [line.get("value")] if is_number(value)]
     curve = [(float(step), float(value)) for step, value in (line.get("curve") or {}).items() if is_number(value)]
     return Trial(
@@ -169,16 +169,16 @@ def parse_trial(line: Mapping[str, Any]) -> Trial:
 
 
 def varied_settings(blocks: Mapping[str, Any], trials: Sequence[Trial]) -> list[Setting]:
-    """What varied: as it was asked for where that is known, else as it was seen."""
+    """The settings that vary: from the search space if it is known, else from the trials."""
     names = list(dict.fromkeys([*blocks, *(name for trial in trials for name in trial.params)]))
-    found = []
+    settings = []
     for name in names:
         tried = [trial.params[name] for trial in trials if name in trial.params]
         try:
-            found.append(setting_from_search_json(name, blocks[name]))
+            settings.append(setting_from_search_json(name, blocks[name]))
         except (KeyError, TypeError, ValueError):
-            found.append(setting_from_trials(name, tried))
-    return found
+            settings.append(setting_from_trials(name, tried))
+    return settings
 
 
 IGNORED_SETTINGS = (
@@ -196,7 +196,7 @@ COMPLETE_STATUSES = ("finished", "early-stopped")
 
 
 def runs_as_study(runs: Sequence[RunResults]) -> StudyResults:
-    """The runs as trials, in the order given."""
+    """Runs as the trials of a study, in the order of the paths."""
     followed = Counter(run.monitor for run in runs if run.monitor)
     score = followed.most_common(1)[0][0] if followed else ""
     missing = [f"{run.name}: {text}" for run in runs for text in run.read_faults if "run.json" in text]
@@ -230,18 +230,18 @@ def runs_as_study(runs: Sequence[RunResults]) -> StudyResults:
 
 
 def scalar_settings(run: RunResults) -> dict[str, Any]:
-    """The settings that shape a training, those that are one plain value."""
-    found = flatten(run.config)
+    """The settings of a run that are one plain value and shape its training."""
+    settings = flatten(run.config)
     return {
         name: value
-        for name, value in found.items()
+        for name, value in settings.items()
         if not any(name == one or name.startswith(f"{one}.") for one in IGNORED_SETTINGS)
         and (value is None or isinstance(value, str | int | float | bool))
     }
 
 
 def run_as_trial(number: int, run: RunResults, score: str, params: dict[str, Any]) -> Trial:
-    """A run as a trial."""
+    """A run as a trial of a study."""
     value = run.best.get("value") if run.monitor == score else None
     state = "complete" if run.status in COMPLETE_STATUSES else "pruned" if run.status == "pruned" else "failed"
     curve = tuple((row["step"] + 1, row[score]) for row in run.curves if score in row and "step" in row)

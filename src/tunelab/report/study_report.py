@@ -41,7 +41,7 @@ Z_95 = 1.96
 
 
 def study_overview(study: StudyResults) -> Section:
-    """The section: what was found, in a few numbers and sentences."""
+    """The first section: the best configuration in numbers and verdicts."""
     done = [trial for trial in study.trials if trial.done]
     states = Counter(trial.state for trial in study.trials)
     kind = "trial" if study.is_search else "run"
@@ -84,7 +84,7 @@ def study_overview(study: StudyResults) -> Section:
 
 
 def gain_over_default(study: StudyResults) -> list[Paragraph]:
-    """What the search gained over the configuration that one would have used without it."""
+    """A verdict on the gain over the default configuration."""
     default = next((t for t in study.trials if t.origin == "default" and t.done), None)
     if default is None or study.best is None:
         return []
@@ -101,12 +101,14 @@ def gain_over_default(study: StudyResults) -> list[Paragraph]:
 
 
 def test_verdict(study: StudyResults) -> list[Paragraph]:
-    """The winner on the test split, and how often that split was looked at."""
+    """A verdict on the test scores of the best, and on how often the test split was used."""
     scores = (study.summary.get("test") or {}).get("scores") or {}
-    found = {name: value for name, value in scores.items() if name.startswith("test/")}
-    if not found:
+    test_scores = {name: value for name, value in scores.items() if name.startswith("test/")}
+    if not test_scores:
         return []
-    told_of = ", ".join(f"{name.removeprefix('test/')} {format_cell(value)}" for name, value in list(found.items())[:5])
+    told_of = ", ".join(
+        f"{name.removeprefix('test/')} {format_cell(value)}" for name, value in list(test_scores.items())[:5]
+    )
     looks = int(study.summary.get("test_looks") or 0)
     lines = [Paragraph(f"On the test split the winner reaches {told_of}.", "plain")]
     if looks > 1:
@@ -117,7 +119,7 @@ def test_verdict(study: StudyResults) -> list[Paragraph]:
 
 
 def ranking_section(study: StudyResults) -> Section:
-    """The table of configurations, with the confidence in each."""
+    """The section with the ranked configurations and the confidence in each rank."""
     names = [one.name for one in study.varied_settings]
     chances = probability_best(study.configurations, study.seed_noise)
     rows: list[list[CellValue]] = []
@@ -143,19 +145,19 @@ def ranking_section(study: StudyResults) -> Section:
     return Section("Ranked", [grid], "Rows within the noise of the first are as good as it, for all that is known.")
 
 
-def probability_best(found: Sequence[Configuration], noise: float) -> list[float | None]:
-    """How often each would be the best if every score were drawn again with the seeds' noise."""
-    if math.isnan(noise) or not found:
-        return [None] * len(found)
-    centre = np.array([point.cost for point in found])
-    spread = noise / np.sqrt(np.array([len(point.costs) for point in found]))
-    draws = np.random.default_rng(0).normal(centre, spread, (NOISE_DRAWS, len(found)))
-    wins = np.bincount(draws.argmin(axis=1), minlength=len(found))
+def probability_best(configurations: Sequence[Configuration], noise: float) -> list[float | None]:
+    """The probability of each configuration to be the best under the seeds' noise."""
+    if math.isnan(noise) or not configurations:
+        return [None] * len(configurations)
+    centre = np.array([point.cost for point in configurations])
+    spread = noise / np.sqrt(np.array([len(point.costs) for point in configurations]))
+    draws = np.random.default_rng(0).normal(centre, spread, (NOISE_DRAWS, len(configurations)))
+    wins = np.bincount(draws.argmin(axis=1), minlength=len(configurations))
     return [float(win) / NOISE_DRAWS for win in wins]
 
 
 def trials_section(study: StudyResults) -> Section:
-    """Every trial as it ended."""
+    """The section with every trial."""
     names = list(dict.fromkeys(name for trial in study.trials for name in trial.params))
     rows: list[list[CellValue]] = [
         [
@@ -178,7 +180,7 @@ def trials_section(study: StudyResults) -> Section:
 
 
 def history_section(study: StudyResults) -> list[Section]:
-    """The best so far, trial by trial."""
+    """The section with the best score so far, trial by trial."""
     done = [trial for trial in study.trials if trial.done]
     if len(done) < 2:
         return []
@@ -199,7 +201,7 @@ def history_section(study: StudyResults) -> list[Section]:
 
 
 def drop_outliers(study: StudyResults, done: Sequence[Trial]) -> list[Trial]:
-    """Trials without those so bad that they would flatten the drawing."""
+    """Trials without those so bad that they would flatten the chart."""
     costs = np.array([(t.value or 0.0) * (1 if study.lower_is_better else -1) for t in done])
     low, high = np.quantile(costs, [0.25, 0.75])
     limit = high + 4 * (high - low) if high > low else math.inf
@@ -207,7 +209,7 @@ def drop_outliers(study: StudyResults, done: Sequence[Trial]) -> list[Trial]:
 
 
 def cost_section(study: StudyResults) -> list[Section]:
-    """The section; none where no times are known."""
+    """The section on time; none where no times are known."""
     timed = [trial for trial in study.trials if trial.seconds is not None]
     if not timed:
         return []
@@ -216,11 +218,17 @@ def cost_section(study: StudyResults) -> list[Section]:
     for trial in timed:
         groups[trial.kind or trial.state].append(trial.seconds or 0.0)
     rows: list[list[CellValue]] = [
-        [how, len(found), sum(found), sum(found) / len(found), sum(found) / whole if whole else None]
-        for how, found in groups.items()
+        [
+            how,
+            len(durations),
+            sum(durations),
+            sum(durations) / len(durations),
+            sum(durations) / whole if whole else None,
+        ]
+        for how, durations in groups.items()
     ]
     columns = ["how it ended", "trials", "seconds", "mean seconds", "share"]
-    lost = sum(sum(found) for how, found in groups.items() if how not in ("complete", "pruned"))
+    lost = sum(sum(durations) for how, durations in groups.items() if how not in ("complete", "pruned"))
     text = f"{format_count(len(timed), 'trial')} trained for {format_duration(whole)} in all"
     text += f", {format_percent(lost / whole)} of it in trials that broke." if lost and whole else "."
     blocks: list[Block] = [Paragraph(text), Table("cost", columns, rows, "Training time by how the trials ended.")]
@@ -246,7 +254,7 @@ def cost_section(study: StudyResults) -> list[Section]:
 
 
 def origin_section(study: StudyResults) -> list[Section]:
-    """The section."""
+    """The section on command, space and files of the study."""
     blocks: list[Block] = []
     if study.arguments:
         folder = f"hydra.sweep.dir={study_path(study)}"
@@ -261,7 +269,7 @@ def origin_section(study: StudyResults) -> list[Section]:
             one.name,
             format_setting_range(one),
             "log" if one.log else "even" if one.numeric else "choice",
-            "asked for" if one.from_search_space else "seen in the trials",
+            "search space" if one.from_search_space else "seen in the trials",
         ]
         for one in study.varied_settings
     ]
@@ -292,14 +300,14 @@ STUDY_SECTIONS: Sequence[tuple[str, Callable[[ImportanceAnalysis], Section | lis
 
 
 def build_study_report(study: StudyResults, more: Sequence[Section] = ()) -> Document:
-    """The document.
+    """The report on a study or a set of runs.
 
     Args:
         study: The search, or the set of runs.
         more: Further sections, before how it came to be.
     """
-    found = ImportanceAnalysis(study)
-    sections = [section for title, part in STUDY_SECTIONS for section in build_section(title, part, found)]
+    analysis = ImportanceAnalysis(study)
+    sections = [section for title, part in STUDY_SECTIONS for section in build_section(title, part, analysis)]
     last = [section for section in sections if section.title == "How it came to be"]
     body = [section for section in sections if section not in last]
     kind = "Study" if study.is_search else "Set of runs"

@@ -22,13 +22,13 @@ THROUGHPUT_SCORES = ("train/tokens_per_second", "train/samples_per_second")
 
 
 def curve_points(rows: Sequence[Mapping[str, float]], name: str) -> CurvePoints:
-    """One score over the steps done; the file counts from 0."""
-    found = [(row["step"] + 1, row[name]) for row in rows if name in row and "step" in row]
-    return [step for step, _ in found], [value for _, value in found]
+    """The points of one curve, steps counted from 1; the file counts from 0."""
+    points = [(row["step"] + 1, row[name]) for row in rows if name in row and "step" in row]
+    return [step for step, _ in points], [value for _, value in points]
 
 
 def curves_section(run: RunResults) -> Section:
-    """The section."""
+    """The section with the learning curves."""
     if not run.curves:
         return Section("Curves", [Paragraph("The run left no curves: metrics.csv is missing or empty.", "soft")])
     names = list(dict.fromkeys(name for row in run.curves for name in row if name not in ("step", "epoch")))
@@ -53,14 +53,14 @@ def curves_section(run: RunResults) -> Section:
 
 
 def train_and_validation_chart(run: RunResults, score: str, best: Sequence[ReferenceLine]) -> list[Block]:
-    """A score of training and validation in one drawing; nothing where neither was logged."""
-    found = [(name, curve_points(run.curves, name)) for name in (f"train/{score}", f"val/{score}")]
-    series = [Series(name, xs, ys) for name, (xs, ys) in found if xs]
+    """Training and validation values of a score in one chart; none where neither was logged."""
+    curves = [(name, curve_points(run.curves, name)) for name in (f"train/{score}", f"val/{score}")]
+    series = [Series(name, xs, ys) for name, (xs, ys) in curves if xs]
     return [curve_chart(f"val/{score}", series, "", best)] if series else []
 
 
 def curve_chart(name: str, series: Sequence[Series], words: str, marks: Sequence[ReferenceLine]) -> Chart:
-    """A drawing over the steps."""
+    """A chart over the steps."""
     title = " and ".join(line.name for line in series)
     scale = choose_scale([value for line in series for value in line.ys])
     label = name.rpartition("/")[2]
@@ -69,13 +69,13 @@ def curve_chart(name: str, series: Sequence[Series], words: str, marks: Sequence
 
 
 def choose_scale(values: Sequence[float]) -> ScaleKind:
-    """A log scale where values are above 0 and far apart."""
+    """`log` for positive values that span far, else `linear`."""
     good = [value for value in values if math.isfinite(value)]
     return "log" if good and min(good) > 0 and max(good) / min(good) > LOG_SCALE_RATIO else "linear"
 
 
 def diagnose_run_curve(run: RunResults) -> CurveDiagnosis:
-    """The verdict on the followed score, against the training loss."""
+    """The diagnosis of the monitored score, against the training loss."""
     name = run.monitor or "val/loss"
     steps, values = curve_points(run.curves, name)
     train_steps, losses = curve_points(run.curves, "train/loss")
@@ -85,7 +85,7 @@ def diagnose_run_curve(run: RunResults) -> CurveDiagnosis:
 
 
 def doctor_section(run: RunResults) -> list[Section]:
-    """The section; none where no doctor watched the run."""
+    """The section with the doctor's findings; none where no doctor watched the run."""
     if not run.doctor_findings:
         return []
     entries = run.doctor_findings.get("findings")
@@ -102,17 +102,17 @@ def doctor_section(run: RunResults) -> list[Section]:
 
 
 def finding_paragraph(entry: Mapping[str, Any]) -> Paragraph:
-    """One finding as a sentence: its name, what is seen, what to try."""
+    """One finding as a sentence: name, observation, remedy."""
     name, says, attempt = (str(entry.get(key) or "").strip() for key in ("verdict", "says", "attempt"))
-    told = f"{name}: {says}" if name and says else name or says
-    return Paragraph(f"{told.rstrip('.')}. {attempt}".strip(), "warn")
+    text = f"{name}: {says}" if name and says else name or says
+    return Paragraph(f"{text.rstrip('.')}. {attempt}".strip(), "warn")
 
 
 CHARTED_LABELS = 20  # bars of a drawing
 
 
 def data_section(run: RunResults) -> list[Section]:
-    """The section; none where the run left no data report."""
+    """The section on the data; none without a data report."""
     report = run.data_report
     if not report:
         return []
@@ -131,7 +131,7 @@ def data_section(run: RunResults) -> list[Section]:
 
 
 def data_verdicts(report: Mapping[str, Any]) -> list[Paragraph]:
-    """Duplicates, leaks and dropped rows, each judged."""
+    """Verdicts on duplicates, leaks and dropped rows."""
     twice, leaked = describe_duplicates(report), describe_leaks(report)
     lines = [Paragraph(f"Duplicates: {twice}.", "good" if twice == "none" else "warn")]
     held = report["leaks"]
@@ -151,7 +151,7 @@ def data_verdicts(report: Mapping[str, Any]) -> list[Paragraph]:
 
 
 def length_chart(held: Mapping[str, Mapping[str, Any]]) -> list[Block]:
-    """The lengths of the training rows."""
+    """The histogram of lengths of the training rows."""
     spread = held.get("train") or {}
     if not spread:
         return []
@@ -165,7 +165,7 @@ def length_chart(held: Mapping[str, Mapping[str, Any]]) -> list[Block]:
 
 
 def label_chart(held: Mapping[str, Mapping[str, int]]) -> list[Block]:
-    """How often each label occurs in training."""
+    """The counts of the training labels."""
     table = held.get("train") or {}
     if not table:
         return []
@@ -194,7 +194,7 @@ LISTED_PACKAGES = (
 
 
 def provenance_section(run: RunResults) -> list[Section]:
-    """The section; none without a run card."""
+    """The section on command, versions and settings; none without a manifest."""
     card = run.manifest
     if not card:
         return []
@@ -214,33 +214,33 @@ def provenance_section(run: RunResults) -> list[Section]:
 
 
 def reproducibility_warnings(card: Mapping[str, Any]) -> list[str]:
-    """What stands between this run and its repetition."""
+    """Sentences on what may prevent a reproduction."""
     git = card.get("git") or {}
-    found = []
+    warnings = []
     if git.get("dirty"):
-        found.append(
+        warnings.append(
             f"The code had changes that no commit holds ({git.get('diff_bytes', 0):,} bytes); run.json keeps them."
         )
     if git.get("untracked"):
-        found.append(
+        warnings.append(
             f"{len(git['untracked'])} files were not known to git, so the commit alone does not bring them back."
         )
     if not git.get("commit"):
-        found.append("No commit is known: the code was run outside a git checkout.")
+        warnings.append("No commit is known: the code was run outside a git checkout.")
     if len(card.get("sessions") or ()):
-        found.append(
+        warnings.append(
             f"The run was resumed {format_count(len(card['sessions']), 'time')}; look at the commit of each session."
         )
-    return found
+    return warnings
 
 
 def provenance_facts(card: Mapping[str, Any]) -> dict[str, CellValue]:
-    """The card's facts, a line each."""
+    """The facts of the manifest by name."""
     git, machine, model = card.get("git") or {}, card.get("hardware") or {}, card.get("model") or {}
     versions = card.get("packages") or {}
     gpus = [str(gpu.get("name", gpu)) if isinstance(gpu, Mapping) else str(gpu) for gpu in machine.get("gpus") or ()]
     memory = machine.get("memory_bytes")
-    found: dict[str, CellValue] = {
+    facts: dict[str, CellValue] = {
         "id": card.get("id"),
         "started": card.get("started"),
         "ended": card.get("ended"),
@@ -256,11 +256,11 @@ def provenance_facts(card: Mapping[str, Any]) -> dict[str, CellValue]:
         "system": card.get("platform"),
         "seed": (card.get("seeds") or {}).get("global"),
     }
-    return found | {name: versions[name] for name in LISTED_PACKAGES if name in versions}
+    return facts | {name: versions[name] for name in LISTED_PACKAGES if name in versions}
 
 
 def settings_table(run: RunResults) -> Table:
-    """Every setting, those that the command line changed marked."""
+    """Every setting, with those of the command line highlighted."""
     changed = {str(word).lstrip("+~").partition("=")[0] for word in run.manifest.get("overrides") or ()}
     rows: list[list[CellValue]] = [
         [name, to_cell(value), "changed" if name in changed or name.partition(".")[0] in changed else None]

@@ -22,7 +22,7 @@ TICK_FACTORS = (1, 2, 5)
 
 
 def axis_ticks(low: float, high: float, most: int, kind: ScaleKind = "linear", *, whole: bool = False) -> list[float]:
-    """As many round numbers from `low` to `high` as do not exceed `most`, which is 2 or more.
+    """Round numbers from `low` to `high`, at most `most`, which is 2 or more.
 
     Args:
         low: Smallest value of the axis; above 0 for a log axis.
@@ -32,22 +32,22 @@ def axis_ticks(low: float, high: float, most: int, kind: ScaleKind = "linear", *
         whole: Halves make no sense, as for layers and steps.
     """
     if kind == "log":
-        found = next((found for found in log_ticks(low, high) if 2 <= len(found) <= most), [])
-        if found:
-            return found
+        ticks = next((ticks for ticks in log_ticks(low, high) if 2 <= len(ticks) <= most), [])
+        if ticks:
+            return ticks
     return linear_ticks(low, high, most, whole=whole)
 
 
 def linear_ticks(low: float, high: float, most: int, *, whole: bool = False) -> list[float]:
-    """Multiples of the smallest round step that gives no more than `most` of them."""
+    """Multiples of the smallest round step that gives at most `most` of them."""
     finest = max(abs(low), abs(high), 1e-290) * 1e-14  # floats tell no smaller steps apart
     power = math.floor(math.log10(max((high - low) / max(most, 1), finest))) - 1
     power = max(power, 0) if whole else power
     while True:
         for factor in TICK_FACTORS:
-            found = step_multiples(low, high, factor, power)
-            if len(found) <= most:
-                return found
+            ticks = step_multiples(low, high, factor, power)
+            if len(ticks) <= most:
+                return ticks
         power += 1
 
 
@@ -69,13 +69,13 @@ def log_ticks(low: float, high: float) -> list[list[float]]:
 
 def round_range(low: float, high: float, most: int) -> tuple[float, float]:
     """The range widened to the next ticks of a linear axis."""
-    found = linear_ticks(low, high, most)
-    if len(found) < 2:
+    ticks = linear_ticks(low, high, most)
+    if len(ticks) < 2:
         return low, high
-    step = found[1] - found[0]
+    step = ticks[1] - ticks[0]
     return (
-        found[0] if found[0] <= low else found[0] - step,
-        found[-1] if found[-1] >= high else found[-1] + step,
+        ticks[0] if ticks[0] <= low else ticks[0] - step,
+        ticks[-1] if ticks[-1] >= high else ticks[-1] + step,
     )
 
 
@@ -94,7 +94,7 @@ class Scale:
     end: float
 
     def position(self, value: float) -> float:
-        """Where a value lies; beyond the ends it is moved to the nearer one."""
+        """The coordinate of a value; beyond the ends, that of the nearer one."""
         inside = min(max(value, self.low), self.high)
         if self.kind == "log":
             low, high = math.log(self.low), math.log(self.high)  # of each alone: a quotient may be infinite
@@ -105,12 +105,12 @@ class Scale:
 
 
 def is_drawable(value: float, kind: ScaleKind) -> bool:
-    """Whether a value has a place: finite, and above 0 on a log axis."""
+    """Whether a value has a position: finite, and above 0 on a log axis."""
     return math.isfinite(value) and abs(value) <= MAX_DRAWABLE and (kind == "linear" or value > MIN_LOG_VALUE)
 
 
 def fit_scale(values: Iterable[float], kind: ScaleKind, start: float, end: float, *, most: int = 0) -> Scale:
-    """The scale that holds all values that have a place.
+    """The scale that holds all drawable values.
 
     Args:
         values: What is to be drawn.
@@ -162,7 +162,7 @@ class Series:
             raise ValueError(f"series {self.name!r} has {len(self.tooltip_names)} names for {len(self.xs)} points")
 
     def tooltip(self, place: int) -> str:
-        """What the pointer tells over a point."""
+        """The tooltip of a point."""
         band = f" ({format_number(self.low[place])} to {format_number(self.high[place])})" if self.low else ""
         of = self.tooltip_names[place] if self.tooltip_names else self.name
         return f"{of}: {format_number(self.xs[place], 5)}, {format_number(self.ys[place], 4)}{band}".removeprefix(": ")
@@ -178,7 +178,7 @@ class ReferenceLine:
 
 
 def unbroken_pieces(series: Series, x_kind: ScaleKind, y_kind: ScaleKind) -> Iterator[list[int]]:
-    """Places of points that one unbroken line goes through."""
+    """Indices of points in runs that one unbroken line connects."""
     piece: list[int] = []
     for place, (x, y) in enumerate(zip(series.xs, series.ys, strict=True)):
         if is_drawable(x, x_kind) and is_drawable(y, y_kind):
@@ -191,7 +191,7 @@ def unbroken_pieces(series: Series, x_kind: ScaleKind, y_kind: ScaleKind) -> Ite
 
 
 def omission_notes(series: Sequence[Series], x_kind: ScaleKind, y_kind: ScaleKind) -> list[str]:
-    """What cannot be drawn, as sentences."""
+    """Sentences on the values that cannot be drawn."""
     pairs = [pair for one in series for pair in [*zip(one.xs, one.ys, strict=True), *one.points]]
     odd = sum(not (is_drawable(x, "linear") and is_drawable(y, "linear")) for x, y in pairs)
     below = sum(
@@ -200,12 +200,12 @@ def omission_notes(series: Sequence[Series], x_kind: ScaleKind, y_kind: ScaleKin
         if is_drawable(x, "linear") and is_drawable(y, "linear")
     )
     low = y_kind == "log" and any(is_drawable(value, "linear") and value <= 0 for one in series for value in one.low)
-    said = [f"Not drawn: {count_phrase(odd, 'value')} not finite."] * bool(odd)
-    said += [f"Not drawn: {count_phrase(below, 'point')} at or below 0, which a log scale has no place for."] * bool(
+    notes = [f"Not drawn: {count_phrase(odd, 'value')} not finite."] * bool(odd)
+    notes += [f"Not drawn: {count_phrase(below, 'point')} at or below 0, which a log scale has no place for."] * bool(
         below
     )
-    said += ["The band goes down to 0 or below, where the log scale cuts it off."] * low
-    return said
+    notes += ["The band goes down to 0 or below, where the log scale cuts it off."] * low
+    return notes
 
 
 def count_phrase(number: int, of: str) -> str:
@@ -219,7 +219,7 @@ MAX_Y_TICKS = 7  # numbers along the upright axis
 
 @dataclass(frozen=True)
 class PlotArea:
-    """Where the points go."""
+    """The plot area with both scales."""
 
     x: Scale
     y: Scale
@@ -227,28 +227,28 @@ class PlotArea:
 
     @property
     def y_ticks(self) -> list[float]:
-        """Numbers along the upright axis."""
+        """Ticks of the y axis."""
         return axis_ticks(self.y.low, self.y.high, MAX_Y_TICKS, self.y.kind)
 
     @property
     def x_ticks(self) -> list[float]:
-        """As many numbers along x as stand side by side without touching."""
+        """As many ticks of the x axis as fit side by side."""
         for most in range(9, 2, -1):
-            found = axis_ticks(self.x.low, self.x.high, most, self.x.kind, whole=self.integer_x)
+            ticks = axis_ticks(self.x.low, self.x.high, most, self.x.kind, whole=self.integer_x)
             spots = [
                 (self.x.position(value), text_width(words))
-                for value, words in zip(found, format_ticks(found), strict=True)
+                for value, words in zip(ticks, format_ticks(ticks), strict=True)
             ]
             gaps = [b - a - (wide_a + wide_b) / 2 for (a, wide_a), (b, wide_b) in itertools.pairwise(spots)]
             if all(gap > 12 for gap in gaps):
-                return found
+                return ticks
         return axis_ticks(self.x.low, self.x.high, 2, self.x.kind, whole=self.integer_x)
 
 
 def fit_plot_area(
     series: Sequence[Series], marks: Sequence[ReferenceLine], x_kind: ScaleKind, y_kind: ScaleKind, top: float
 ) -> PlotArea:
-    """The area that holds all points, bands and marks."""
+    """The plot area that holds all points, bands and reference lines."""
     good = [
         (x, y)
         for one in series
@@ -266,7 +266,7 @@ def fit_plot_area(
 
 
 def draw_axes(area: PlotArea, x_label: str) -> tuple[list[str], float]:
-    """Grid, numbers and the name of the level axis; where the next line may stand."""
+    """Grid, numbers and the name of the x axis; the y position below them."""
     left, right, bottom = area.x.start - 8, area.x.end + 8, area.y.start
     drawn = []
     up, along = area.y_ticks, area.x_ticks
@@ -304,7 +304,7 @@ def draw_axes(area: PlotArea, x_label: str) -> tuple[list[str], float]:
 
 
 def draw_reference_lines(area: PlotArea, marks: Sequence[ReferenceLine]) -> list[str]:
-    """Lines of reference with their words, which step down where they would cover each other."""
+    """Reference lines with their labels, moved down where they would overlap."""
     drawn: list[str] = []
     taken: list[tuple[float, float, float]] = []  # from, to, foot
     for mark in marks:

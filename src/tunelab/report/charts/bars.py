@@ -29,11 +29,11 @@ MAX_LABEL_WIDTH = 200.0  # most room for names beside level bars
 
 @dataclass(frozen=True)
 class Bars:
-    """One bar of every group.
+    """One bar in every group.
 
     Attributes:
         name: What the legend calls it.
-        values: One per group; what is no finite number is left out and told.
+        values: One per group; a value that is not finite is left out, with a note.
         low: Lower end of the spread; empty or as many as `values`.
         high: Upper end.
     """
@@ -51,7 +51,7 @@ class Bars:
 def bar_chart(
     groups: Sequence[str], bars: Sequence[Bars], *, title: str, value_label: str, level: bool | None = None
 ) -> str:
-    """One SVG with a group of bars per name, from 0, each with its number and the spread where it is given.
+    """One SVG with a group of bars per name, from 0, each with its number and its error bar if there is one.
 
     Args:
         groups: Names of the groups.
@@ -75,8 +75,8 @@ def bar_chart(
         for group, value in zip(groups, one.values, strict=True)
         if not is_drawable(value, "linear")
     ]
-    told, foot = chart_notes([f"Not drawn: {'; '.join(odd)}."] * bool(odd) + ["no values"] * (not ends), foot)
-    return svg_document([*named, *keys, *body, *told], foot, title, f"{value_label} of {', '.join(groups)}")
+    notes, foot = chart_notes([f"Not drawn: {'; '.join(odd)}."] * bool(odd) + ["no values"] * (not ends), foot)
+    return svg_document([*named, *keys, *body, *notes], foot, title, f"{value_label} of {', '.join(groups)}")
 
 
 def vertical_bars(
@@ -145,20 +145,20 @@ def horizontal_bars(
 def bar_elements(
     bars: Bars, place: int, at: int, name: str, scale: Scale, across: tuple[float, float], *, lying: bool
 ) -> Iterator[str]:
-    """A bar with its spread, and its number where it lies."""
+    """A bar with its error bar, and its number."""
     value = bars.values[at]
     if not is_drawable(value, "linear"):
         return
     (start, thick), zero, end = across, scale.position(0), scale.position(value)
     low, size = min(zero, end), abs(end - zero)
     box = (low, start, size, thick) if lying else (start, low, thick, size)
-    said = f"{name}, {bars.name}: {format_number(value, 4)}".replace(", :", ":")
+    tooltip = f"{name}, {bars.name}: {format_number(value, 4)}".replace(", :", ":")
     ends = (scale.position(bars.low[at]), scale.position(bars.high[at])) if has_spread(bars, at) else ()
-    said += f" ({format_number(bars.low[at])} to {format_number(bars.high[at])})" if ends else ""
+    tooltip += f" ({format_number(bars.low[at])} to {format_number(bars.high[at])})" if ends else ""
     x, y, wide, high = map(coordinate, box)
     yield (
         f'<rect class="{colour_class(place)}" x="{x}" y="{y}" width="{wide}" height="{high}" fill="currentColor"'
-        f' fill-opacity=".85"><title>{escape_markup(said)}</title></rect>'
+        f' fill-opacity=".85"><title>{escape_markup(tooltip)}</title></rect>'
     )
     middle = start + thick / 2
     if ends:
@@ -173,5 +173,5 @@ def bar_elements(
 
 
 def has_spread(bars: Bars, at: int) -> bool:
-    """Whether both ends of a bar's spread are finite."""
+    """Whether both ends of an error bar are finite."""
     return bool(bars.low) and math.isfinite(bars.low[at]) and math.isfinite(bars.high[at])

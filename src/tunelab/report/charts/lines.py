@@ -43,7 +43,7 @@ def line_chart(
     y_scale: ScaleKind = "linear",
     marks: Sequence[ReferenceLine] = (),
 ) -> str:
-    """One SVG with a line per series; bands, single points and lines of reference where they are given.
+    """One SVG with a line per series, with optional bands, single points and reference lines.
 
     What is not finite leaves a gap, what a log scale has no place for is left out, and a note says so.
     """
@@ -56,13 +56,13 @@ def line_chart(
     lines = lines or [
         text_element((area.x.start + area.x.end) / 2, (area.y.start + area.y.end) / 2, "no values", "soft", "middle")
     ]
-    told, foot = chart_notes(omission_notes(series, x_scale, y_scale), foot)
-    body = [*named, *keys, *frame, *bands, *lines, *draw_reference_lines(area, marks), *told]
+    notes, foot = chart_notes(omission_notes(series, x_scale, y_scale), foot)
+    body = [*named, *keys, *frame, *bands, *lines, *draw_reference_lines(area, marks), *notes]
     return svg_document(body, foot, title, f"{y_label} over {x_label}: {', '.join(one.name for one in series)}")
 
 
 def band_paths(series: Series, place: int, area: PlotArea) -> Iterator[str]:
-    """The spread around a line, a lighter area."""
+    """The band around a line, as a lighter area."""
     for piece in unbroken_pieces(series, area.x.kind, area.y.kind) if series.low else ():
         kept = [
             at for at in piece if is_drawable(series.low[at], "linear") and is_drawable(series.high[at], area.y.kind)
@@ -84,7 +84,7 @@ def band_paths(series: Series, place: int, area: PlotArea) -> Iterator[str]:
 
 
 def curve_elements(series: Series, place: int, area: PlotArea) -> Iterator[str]:
-    """The line itself, its markers, and single points beside it."""
+    """A line, its markers, and single points beside it."""
     inside: list[str] = []
     dashes = f' stroke-dasharray="{dash_pattern(place)}"' if dash_pattern(place) else ""
     drawn = list(unbroken_pieces(series, area.x.kind, area.y.kind))
@@ -95,14 +95,14 @@ def curve_elements(series: Series, place: int, area: PlotArea) -> Iterator[str]:
         ink = f'fill="none" stroke="currentColor" stroke-width="{wide}" stroke-linejoin="round" stroke-linecap="round"'
         alone = [*spots, *spots] if len(spots) == 1 else spots  # a line to itself is a dot
         inside.append(f'<path d="{path_data(thin_points(alone) if len(spots) > 1 else alone)}" {ink}{dashes}/>')
-    shown = {
+    marked = {
         all_at[at]
         for at in even_indices(len(all_at), len(all_at) if len(all_at) <= ALL_MARKERS_UP_TO else SPARSE_MARKERS, place)
     }
-    for at in sorted(shown | {all_at[at] for at in even_indices(len(all_at), MAX_TOOLTIPS)}):
+    for at in sorted(marked | {all_at[at] for at in even_indices(len(all_at), MAX_TOOLTIPS)}):
         x, y = area.x.position(series.xs[at]), area.y.position(series.ys[at])
         inside.append(
-            marker_element(x, y, place, series.tooltip(at)) if at in shown else hidden_marker(x, y, series.tooltip(at))
+            marker_element(x, y, place, series.tooltip(at)) if at in marked else hidden_marker(x, y, series.tooltip(at))
         )
     for x, y in series.points:
         if is_drawable(x, area.x.kind) and is_drawable(y, area.y.kind):
@@ -112,21 +112,21 @@ def curve_elements(series: Series, place: int, area: PlotArea) -> Iterator[str]:
         yield f'<g class="{colour_class(place)}">{"".join(inside)}</g>'
 
 
-def hidden_marker(x: float, y: float, said: str) -> str:
-    """A place that only the pointer finds."""
-    words = marker_element(x, y, 0, said, radius=5)
+def hidden_marker(x: float, y: float, tooltip: str) -> str:
+    """An invisible marker that carries a tooltip."""
+    words = marker_element(x, y, 0, tooltip, radius=5)
     return words.replace('fill="currentColor"', 'fill-opacity="0"')
 
 
 def even_indices(count: int, most: int, shift: int = 0) -> list[int]:
-    """Evenly spaced places, the last among them; moved along for each series so that markers do not pile up."""
+    """Evenly spaced indices, the last among them; shifted for each series so that markers do not overlap."""
     if count <= most:
         return list(range(count))
     return sorted({round((at + (shift % 4) / 4) * (count - 1) / (most - 1)) for at in range(most - 1)} | {count - 1})
 
 
 def thin_points(spots: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """A long line with no more points than the eye can see: first, lowest, highest and last of each unit along x."""
+    """A long line reduced to the first, lowest, highest and last point of each unit along x."""
     columns: dict[int, list[int]] = {}
     for place, (x, _) in enumerate(spots):
         columns.setdefault(int(x), []).append(place)
@@ -148,7 +148,7 @@ def scatter(
     marks: Sequence[ReferenceLine] = (),
     lines: Sequence[Series] = (),
 ) -> str:
-    """One SVG with a marker per point; `Series.names` says what the pointer tells over each.
+    """One SVG with a marker per point; `Series.tooltip_names` begin the tooltips.
 
     Lines through the cloud, such as where points would lie that are right, are drawn below it.
     """
@@ -168,6 +168,6 @@ def scatter(
     points = points or [
         text_element((area.x.start + area.x.end) / 2, (area.y.start + area.y.end) / 2, "no values", "soft", "middle")
     ]
-    told, foot = chart_notes(omission_notes(series, x_scale, y_scale), foot)
-    body = [*named, *keys, *frame, *under, *points, *draw_reference_lines(area, marks), *told]
+    notes, foot = chart_notes(omission_notes(series, x_scale, y_scale), foot)
+    body = [*named, *keys, *frame, *under, *points, *draw_reference_lines(area, marks), *notes]
     return svg_document(body, foot, title, f"{y_label} against {x_label}: {', '.join(one.name for one in series)}")

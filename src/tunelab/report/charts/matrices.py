@@ -60,11 +60,11 @@ def heat_map(
     for at, name in enumerate(columns):
         x = left + wide * (at + 0.5)
         if upright:
-            shown = text_element(0, 0, truncate_text(name, MAX_NAME_WIDTH), "ink").replace(
+            label = text_element(0, 0, truncate_text(name, MAX_NAME_WIDTH), "ink").replace(
                 "<text", f'<text transform="rotate(-90 {coordinate(x + 4)} {coordinate(top + deep + 8)})"'
             )
-            shown = shown.replace('x="0" y="0"', f'x="{coordinate(x + 4)}" y="{coordinate(top + deep + 8)}"')
-            drawn.append(shown)
+            label = label.replace('x="0" y="0"', f'x="{coordinate(x + 4)}" y="{coordinate(top + deep + 8)}"')
+            drawn.append(label)
         else:
             drawn.append(text_element(x, top + 14, name, "ink", "middle"))
     foot += deep
@@ -75,8 +75,8 @@ def heat_map(
             text_element(left - 8, y + ROW_HEIGHT / 2 + 4.5, truncate_text(name, MAX_NAME_WIDTH), "ink", "end")
         )
         for at, value in enumerate(values[line]):
-            said = f"{name}, {columns[at]}: {format_number(value, 4)}"
-            drawn += cell_elements(left + wide * at, y, wide, value, finite, centre, said, small)
+            tooltip = f"{name}, {columns[at]}: {format_number(value, 4)}"
+            drawn += cell_elements(left + wide * at, y, wide, value, finite, centre, tooltip, small)
     foot += ROW_HEIGHT * len(rows)
     if x_label:
         drawn.append(text_element((left + CHART_WIDTH - MARGIN) / 2, foot + LINE_HEIGHT, x_label, "soft", "middle"))
@@ -89,8 +89,8 @@ def heat_map(
         if centre is not None and finite
         else span
     )
-    told, foot = chart_notes([about], foot + 2)
-    return svg_document([*named, *drawn, *told], foot, title, f"{len(rows)} rows and {len(columns)} columns")
+    notes, foot = chart_notes([about], foot + 2)
+    return svg_document([*named, *drawn, *notes], foot, title, f"{len(rows)} rows and {len(columns)} columns")
 
 
 def cell_elements(
@@ -100,10 +100,10 @@ def cell_elements(
     value: float,
     finite: Sequence[float],
     centre: float | None,
-    said: str,
+    tooltip: str,
     small: float,
 ) -> list[str]:
-    """One cell: its colour, its number, and what the pointer tells."""
+    """One cell: its colour, its number and its tooltip."""
     if not math.isfinite(value):
         return [text_element(x + wide / 2, y + ROW_HEIGHT / 2 + 4.5, "-", "soft", "middle")]
     if centre is None:
@@ -124,7 +124,7 @@ def cell_elements(
         "<text", f"<text{size}", 1
     )
     fill = f'class="{hue}" fill="currentColor" fill-opacity="{strength:.2f}"'
-    return [f"<rect {fill} {box}><title>{escape_markup(said)}</title></rect>", words]
+    return [f"<rect {fill} {box}><title>{escape_markup(tooltip)}</title></rect>", words]
 
 
 AXIS_HEIGHT = 250.0
@@ -134,7 +134,7 @@ MAX_LINES = 300  # lines; more than these cover each other
 
 @dataclass(frozen=True)
 class Axis:
-    """One axis.
+    """One axis of parallel coordinates.
 
     Attributes:
         name: What it is.
@@ -148,7 +148,7 @@ class Axis:
 
 
 def parallel_coordinates(
-    axes: Sequence[Axis], worth: Sequence[float], keys: Sequence[str], said: Sequence[str], *, title: str
+    axes: Sequence[Axis], worth: Sequence[float], keys: Sequence[str], tooltips: Sequence[str], *, title: str
 ) -> str:
     """One SVG with a line per trial through all axes.
 
@@ -156,10 +156,10 @@ def parallel_coordinates(
         axes: From left to right.
         worth: How good each trial is, in [0, 1]; the best are drawn last, above the others.
         keys: What each line belongs to, as in a table's rows.
-        said: What the pointer tells over each line.
+        tooltips: What the pointer tells over each line.
         title: Above all.
     """
-    if any(len(one.positions) != len(worth) for one in axes) or not len(worth) == len(keys) == len(said):
+    if any(len(one.positions) != len(worth) for one in axes) or not len(worth) == len(keys) == len(tooltips):
         raise ValueError(f"parallel coordinates of {len(worth)} lines got axes, keys or words of another number")
     named, foot = chart_heading(title)
     top, bottom = foot + 2 * LINE_HEIGHT, foot + 2 * LINE_HEIGHT + AXIS_HEIGHT
@@ -182,7 +182,7 @@ def parallel_coordinates(
         drawn.append(
             f'<path class="{hue}" data-key="{escape_markup(keys[at])}" d="{d}" fill="none" stroke="currentColor"'
             f' stroke-width="{wide}" stroke-opacity="{1 if best else round(strength, 2)}">'
-            f"<title>{escape_markup(said[at])}</title></path>"
+            f"<title>{escape_markup(tooltips[at])}</title></path>"
         )
     for at, (x, one) in enumerate(zip(spots, axes, strict=True)):
         drawn.append(line_element(x, top, x, bottom, "axis"))
@@ -199,14 +199,14 @@ def parallel_coordinates(
             y = bottom - AXIS_HEIGHT * place
             drawn.append(line_element(x - 3, y, x + 3, y, "axis"))
             drawn.append(text_element(x + 5, y + 4, truncate_text(words, max(38.0, gap - 8)), "soft small halo"))
-    told = ["A line for each trial, fuller the better it is; the best is drawn thick."]
-    told += [f"Drawn are the best {MAX_LINES} of {len(worth):,}."] * (len(worth) > MAX_LINES)
-    below, end = chart_notes(told, bottom + 6)
+    notes = ["A line for each trial, fuller the better it is; the best is drawn thick."]
+    notes += [f"Drawn are the best {MAX_LINES} of {len(worth):,}."] * (len(worth) > MAX_LINES)
+    below, end = chart_notes(notes, bottom + 6)
     return svg_document([*named, *drawn, *below], end, title, f"axes: {', '.join(one.name for one in axes)}")
 
 
 def number_ticks(low: float, high: float, *, log: bool) -> list[tuple[float, str]]:
-    """Ends and middle of an axis of numbers."""
+    """Ticks at the ends and the middle of a numeric axis."""
     if high <= low:
         return [(0.5, format_number(low))]
     middle = math.sqrt(low * high) if log else (low + high) / 2

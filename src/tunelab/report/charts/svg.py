@@ -27,13 +27,13 @@ def escape_markup(text: str) -> str:
 
 
 def text_width(text: str, size: float = FONT_SIZE) -> float:
-    """How wide text runs, in units of the drawing: an estimate, as nothing here knows the reader's fonts."""
+    """The estimated width of text, in units of the drawing; the reader's fonts are unknown."""
     wide = sum(unicodedata.east_asian_width(letter) in "WF" for letter in text)
     return size * (wide + LETTER_WIDTH * (len(text) - wide))
 
 
 def truncate_text(text: str, room: float, size: float = FONT_SIZE) -> str:
-    """Text that fits, its end replaced by an ellipsis where it does not."""
+    """Text that fits, its end replaced by an ellipsis if need be."""
     if text_width(text, size) <= room:
         return text
     kept = text
@@ -43,7 +43,7 @@ def truncate_text(text: str, room: float, size: float = FONT_SIZE) -> str:
 
 
 def wrap_text(text: str, room: float, size: float = FONT_SIZE) -> list[str]:
-    """Lines that fit, broken between words; a word that fits no line is cut."""
+    """Lines that fit, broken between words; a word wider than a line is cut."""
     lines: list[str] = []
     for word in text.split():
         longer = f"{lines[-1]} {word}" if lines else word
@@ -126,12 +126,12 @@ MARKER_PATHS = {  # around 0, 0 for a radius of 1
 
 
 def coordinate(value: float) -> str:
-    """A coordinate, to a tenth of a unit."""
+    """A coordinate as text, to a tenth of a unit."""
     return f"{round(value, 1) + 0.0:.1f}".removesuffix(".0")  # + 0.0 turns -0.0 into 0.0
 
 
 def text_element(x: float, y: float, words: str, kind: str = "ink", anchor: str = "start") -> str:
-    """One line of text, (x, y) at the foot of its letters."""
+    """One line of text, its baseline at (x, y)."""
     place = f' text-anchor="{anchor}"' if anchor != "start" else ""
     return f'<text x="{coordinate(x)}" y="{coordinate(y)}" class="{kind}"{place}>{escape_markup(words)}</text>'
 
@@ -144,14 +144,14 @@ def line_element(x1: float, y1: float, x2: float, y2: float, kind: str, dashes: 
 
 
 def path_data(points: Sequence[tuple[float, float]]) -> str:
-    """The `d` of a path through points."""
+    """The `d` attribute of a path through points."""
     return "M" + "L".join(f"{coordinate(x)} {coordinate(y)}" for x, y in points)
 
 
-def marker_element(x: float, y: float, place: int, said: str = "", radius: float = 3.2) -> str:
-    """The marker of series number `place`, with the words that appear under the pointer."""
+def marker_element(x: float, y: float, place: int, tooltip: str = "", radius: float = 3.2) -> str:
+    """The marker of a series, with its tooltip."""
     shape, where = marker_shape(place), f"translate({coordinate(x)} {coordinate(y)})"
-    title = f"<title>{escape_markup(said)}</title>" if said else ""
+    title = f"<title>{escape_markup(tooltip)}</title>" if tooltip else ""
     if shape in ("circle", "ring"):
         inside = (
             'fill="currentColor"' if shape == "circle" else 'class="paper" stroke="currentColor" stroke-width="1.6"'
@@ -163,7 +163,7 @@ def marker_element(x: float, y: float, place: int, said: str = "", radius: float
 
 
 def line_key(x: float, y: float, place: int) -> str:
-    """A short piece of a series' line, for the legend."""
+    """The legend entry of a line."""
     dashes = f' stroke-dasharray="{dash_pattern(place)}"' if dash_pattern(place) else ""
     stroke = (
         f'<path d="M{coordinate(x)} {coordinate(y)}h28" stroke="currentColor" stroke-width="2" fill="none"{dashes}/>'
@@ -172,18 +172,18 @@ def line_key(x: float, y: float, place: int) -> str:
 
 
 def bar_key(x: float, y: float, place: int) -> str:
-    """A small square in a series' colour, for the legend of bars."""
+    """The legend entry of a bar."""
     box = f'x="{coordinate(x)}" y="{coordinate(y - 6)}" width="28" height="12"'
     return f'<rect class="{colour_class(place)}" {box} fill="currentColor"/>'
 
 
 def marker_key(x: float, y: float, place: int) -> str:
-    """A series' marker alone, for the legend of points."""
+    """The legend entry of a marker."""
     return f'<g class="{colour_class(place)}">{marker_element(x + 20, y, place, radius=4)}</g>'
 
 
 def chart_heading(title: str, y_label: str = "") -> tuple[list[str], float]:
-    """The title, broken where it is long, and the name of the upright axis under it; where the next line may stand."""
+    """The title, wrapped where it is long, and the name of the y axis under it; the y position below them."""
     lines = wrap_text(title, CHART_WIDTH - 2 * MARGIN, TITLE_SIZE)
     drawn = [
         text_element(MARGIN, MARGIN + 14 + place * LINE_HEIGHT, words, "ink title") for place, words in enumerate(lines)
@@ -195,7 +195,7 @@ def chart_heading(title: str, y_label: str = "") -> tuple[list[str], float]:
 
 
 def chart_legend(names: Sequence[str], top: float, kind: str = "line", lines: int = 0) -> tuple[list[str], float]:
-    """What stands for which series, in as many rows as it takes; nothing for a single one.
+    """The legend, in as many rows as it takes; nothing for a single series.
 
     Args:
         names: Of the series.
@@ -211,10 +211,10 @@ def chart_legend(names: Sequence[str], top: float, kind: str = "line", lines: in
         taken = 36 + text_width(name) + 16
         if x > MARGIN and x + taken > CHART_WIDTH - MARGIN:
             x, y = MARGIN, y + LINE_HEIGHT
-        shown = wrap_text(name, CHART_WIDTH - MARGIN - x - 36) or [""]
+        name_lines = wrap_text(name, CHART_WIDTH - MARGIN - x - 36) or [""]
         draw = {"line": line_key, "bar": bar_key, "dot": marker_key}[kinds[place]]
-        drawn += [draw(x, y - 4, place), text_element(x + 34, y, shown[0])]
-        for more in shown[1:]:
+        drawn += [draw(x, y - 4, place), text_element(x + 34, y, name_lines[0])]
+        for more in name_lines[1:]:
             y += LINE_HEIGHT
             drawn.append(text_element(x + 34, y, more))
         x += taken
@@ -222,7 +222,7 @@ def chart_legend(names: Sequence[str], top: float, kind: str = "line", lines: in
 
 
 def chart_notes(lines: Iterable[str], top: float) -> tuple[list[str], float]:
-    """What the reader must know about the drawing, below it."""
+    """Notes below the drawing; the y position below them."""
     drawn: list[str] = []
     for words in lines:
         for part in wrap_text(words, CHART_WIDTH - 2 * MARGIN, 14):
@@ -232,7 +232,7 @@ def chart_notes(lines: Iterable[str], top: float) -> tuple[list[str], float]:
 
 
 def svg_document(body: Iterable[str], height: float, title: str, description: str) -> str:
-    """The whole drawing: its own style, its name and description for those who do not see it, and paper below."""
+    """The whole drawing: its style, title, description and background."""
     high = round(height + MARGIN)
     tall = round(PIXEL_WIDTH * high / CHART_WIDTH)
     return "\n".join(

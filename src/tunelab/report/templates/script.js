@@ -23,12 +23,12 @@ function condition(word, names) {
   const parts = word.match(/^(.+?)(<=|>=|=|<|>)(.+)$/);
   const at = parts ? names.indexOf(parts[1]) : -1;
   if (at < 0) return row => row.textContent.toLowerCase().includes(word);
-  const wanted = Number(parts[3]);
+  const bound = Number(parts[3]);
   return row => {
     const value = valueOf(row.cells[at]);
-    if (parts[2] === "=") return value === wanted || String(value) === parts[3];
+    if (parts[2] === "=") return value === bound || String(value) === parts[3];
     if (value === null || typeof value === "string") return false;
-    return { "<": value < wanted, ">": value > wanted, "<=": value <= wanted, ">=": value >= wanted }[parts[2]];
+    return { "<": value < bound, ">": value > bound, "<=": value <= bound, ">=": value >= bound }[parts[2]];
   };
 }
 
