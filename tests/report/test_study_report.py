@@ -126,7 +126,7 @@ def test_a_study_without_its_request_or_with_torn_files_is_told_as_far_as_it_goe
     root = study(tmp_path / "old")
     (root / "search.json").unlink()
     text = render_markdown(build_study_report(read_study_results(root)))
-    assert "borders are those of what was tried" in text and "high border of what was tried" in text
+    assert "boundaries are those of what was tried" in text and "high border of what was tried" in text
 
     (root / "study.json").write_text("{")
     (root / "trials.jsonl").write_text("")

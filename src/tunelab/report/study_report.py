@@ -285,17 +285,17 @@ def origin_section(study: StudyResults) -> list[Section]:
 
 
 STUDY_SECTIONS: Sequence[tuple[str, Callable[[ImportanceAnalysis], Section | list[Section]]]] = (
-    ("In short", lambda found: study_overview(found.study)),
+    ("In short", lambda analysis: study_overview(analysis.study)),
     ("What to run next", next_search_section),
-    ("Ranked", lambda found: ranking_section(found.study)),
-    ("History", lambda found: history_section(found.study)),
+    ("Ranked", lambda analysis: ranking_section(analysis.study)),
+    ("History", lambda analysis: history_section(analysis.study)),
     ("Effect of each setting", effects_section),
     ("Importance", importance_section),
     ("All settings at once", parallel_coordinates_section),
     ("Checks", checks_section),
-    ("Time and cost", lambda found: cost_section(found.study)),
-    ("Trials", lambda found: trials_section(found.study)),
-    ("How it came to be", lambda found: origin_section(found.study)),
+    ("Time and cost", lambda analysis: cost_section(analysis.study)),
+    ("Trials", lambda analysis: trials_section(analysis.study)),
+    ("How it came to be", lambda analysis: origin_section(analysis.study)),
 )
 
 
