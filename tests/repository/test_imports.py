@@ -15,6 +15,8 @@ MODULES = sorted(path.relative_to(SRC).as_posix() for path in SRC.rglob("*.py"))
 PURE = [
     "errors.py",
     "cli/config_comments.py",
+    "config/blocks.py",
+    "config/schema.py",
     *(f"config/{name}.py" for name in "blocks schema cross_checks".split()),
     *(
         f"data/{name}.py"

@@ -35,6 +35,10 @@ LOW_RANK_KINDS = ("lora", "dora", "rslora", "qlora")
 
 Count = Annotated[int, Range(1, 2**20)]
 Share = Annotated[float, Range(0, 1)]
+OnBad = Literal["error", "skip"]
+Quoting = Literal["auto", "minimal", "none"]
+TooLong = Literal["drop", "truncate_prompt", "truncate_answer", "error"]
+TrainOn = Literal["answers", "last_answer", "all"]
 RecordFormatName = Literal["auto", "alpaca", "messages", "sharegpt", "prompt_completion", "text"] | str
 TRAIN_FILE = Annotated[
     str | None, IfMissing("name the file to learn from: {name}=FILE (json, jsonl, csv, tsv, parquet)")
@@ -198,8 +202,8 @@ class DataConfig(Block, selector="task"):
     cache: str | None = None
     limit: Annotated[int | None, Range(1, 2**40)] = None
     encoding: str = "utf-8"
-    on_bad: Literal["error", "skip"] = "error"
-    quoting: Literal["auto", "minimal", "none"] = "auto"
+    on_bad: OnBad = "error"
+    quoting: Quoting = "auto"
     header: Sequence[str] | None = None
     workers: Annotated[int, Range(0, 256)] = 0
     max_tokens: Annotated[int | None, Range(1, 2**30)] = None
@@ -253,8 +257,8 @@ class MixSourceConfig(Block):
     test: str | None = None
     weight: Annotated[float, Range(0, 1000, above_low=True)] = 1.0
     encoding: str = "utf-8"
-    on_bad: Literal["error", "skip"] = "error"
-    quoting: Literal["auto", "minimal", "none"] = "auto"
+    on_bad: OnBad = "error"
+    quoting: Quoting = "auto"
     header: Sequence[str] | None = None
     limit: Annotated[int | None, Range(1, 2**40)] = None
     format: Annotated[RecordFormatName | None, NullIsDefault(), OrTarget()] = None
@@ -294,7 +298,7 @@ class CausalDataConfig(DataConfig):
     """Texts that are learned token by token."""
 
     template: str = "auto"
-    too_long: Literal["drop", "truncate_prompt", "truncate_answer", "error"] = "drop"
+    too_long: TooLong = "drop"
     packing: Literal["auto", True, False] = "auto"
 
 
@@ -305,7 +309,7 @@ class InstructionDataConfig(CausalDataConfig, names=["instruction"]):
     task: str = "instruction"
     format: Annotated[RecordFormatName, OrTarget()] = "auto"
     columns: InstructionColumns = InstructionColumns()
-    train_on: Literal["answers", "last_answer", "all"] = "answers"
+    train_on: TrainOn = "answers"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,10 +7,11 @@ an end-of-turn token.
 import re
 from collections.abc import Collection, Iterable, Sequence
 from itertools import takewhile
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 from transformers import PreTrainedTokenizerBase
 
+from tunelab.config.schema import TrainOn
 from tunelab.data.conversation import Conversation, Message
 from tunelab.data.examples import IGNORE
 from tunelab.data.template_rendering import (
@@ -26,7 +27,7 @@ from tunelab.data.template_rendering import (
 )
 from tunelab.errors import ConfigError, DataError
 
-TRAIN_ON: Final = ("answers", "last_answer", "all")
+TRAIN_ON: Final[tuple[str, ...]] = get_args(TrainOn)
 PROBE_EXCHANGE: Final = Conversation((Message("user", "Say alpha"), Message("assistant", "Alpha it is")))
 
 

@@ -12,9 +12,10 @@ from difflib import get_close_matches
 from functools import partial
 from hashlib import file_digest, sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from tunelab.config.resource_paths import PACKAGE_PREFIX, resolve_path
+from tunelab.config.schema import OnBad, Quoting
 from tunelab.data.bad_rows import MAX_SKIPPED_SHARE, RowDict, RowFault, RowOutcome, RowSink, excerpt, summarize_messages
 from tunelab.data.json_reader import read_json_array, read_json_lines, unusable_text_reason
 from tunelab.data.memory_map import ScratchDir
@@ -24,8 +25,8 @@ from tunelab.errors import ConfigError, DataError, first_line
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 READABLE_SUFFIXES = (".json", ".jsonl", ".ndjson", *DELIMITERS, ".parquet")
-ON_BAD_CHOICES = ("error", "skip")
-QUOTING_CHOICES = ("auto", "minimal", "none")
+ON_BAD_CHOICES: tuple[str, ...] = get_args(OnBad)
+QUOTING_CHOICES: tuple[str, ...] = get_args(Quoting)
 DEFAULT_IN_MEMORY_MB = 64  # megabytes
 
 

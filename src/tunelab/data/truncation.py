@@ -1,13 +1,14 @@
 """Truncation of supervised ids to a length limit, and the count of supervised tokens.  Pure: lists in, lists out."""
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, get_args
 
+from tunelab.config.schema import TooLong
 from tunelab.data.examples import IGNORE
 from tunelab.errors import DataError
 
 LabelledIds = tuple[list[int], list[int]]  # ids and labels of one sequence
-TOO_LONG_CHOICES: Final = ("drop", "truncate_prompt", "truncate_answer", "error")
+TOO_LONG_CHOICES: Final[tuple[str, ...]] = get_args(TooLong)
 
 
 def count_supervised(labels: Sequence[int]) -> int:
