@@ -21,33 +21,36 @@ EM_MAX_ROUNDS = 2000  # of expectation maximisation; it stops long before that
 EM_TOLERANCE = 1e-10  # change of the mean log-likelihood below which weights have settled
 
 
-def weighted_mean(said: FloatArray, weights: Sequence[float] | FloatArray | None = None) -> FloatArray:
+def weighted_mean(predictions: FloatArray, weights: Sequence[float] | FloatArray | None = None) -> FloatArray:
     """Weighted mean over members: (K, N, C) to (N, C)."""
-    shares = np.full(len(said), 1 / len(said)) if weights is None else np.asarray(weights, dtype=np.float64)
-    found: FloatArray = np.tensordot(shares, said, 1)
-    return found
+    shares = (
+        np.full(len(predictions), 1 / len(predictions)) if weights is None else np.asarray(weights, dtype=np.float64)
+    )
+    mean: FloatArray = np.tensordot(shares, predictions, 1)
+    return mean
 
 
-def majority_vote(said: FloatArray) -> FloatArray:
+def majority_vote(predictions: FloatArray) -> FloatArray:
     """One vote a member, for its likeliest class: probabilities (K, N, C) to (N, C) that sum to 1.
 
     A tie goes to the class with the higher mean probability.  One vote in a hundred is shared out by that mean, so that
     no class gets a probability of 0, which would make the loss of a single wrong row infinite.
     """
-    votes = np.eye(said.shape[2])[said.argmax(axis=2)].mean(axis=0)
-    found: FloatArray = 0.99 * votes + 0.01 * said.mean(axis=0)
-    return found
+    votes = np.eye(predictions.shape[2])[predictions.argmax(axis=2)].mean(axis=0)
+    probabilities: FloatArray = 0.99 * votes + 0.01 * predictions.mean(axis=0)
+    return probabilities
 
 
-def multilabel_vote(said: FloatArray, threshold: float) -> FloatArray:
+def multilabel_vote(predictions: FloatArray, threshold: float) -> FloatArray:
     """One vote a member on each label by itself: (K, N, C) to a number that reaches `threshold` with a majority.
 
     A tie is decided by the mean probability.
     """
-    share = (said >= threshold).mean(axis=0)
+    share = (predictions >= threshold).mean(axis=0)
     more = threshold + (1 - threshold) * (2 * share - 1)
-    found: FloatArray = np.where(share > 0.5, more, np.where(share < 0.5, threshold * 2 * share, said.mean(axis=0)))
-    return found
+    tie = predictions.mean(axis=0)
+    votes: FloatArray = np.where(share > 0.5, more, np.where(share < 0.5, threshold * 2 * share, tie))
+    return votes
 
 
 def mixture_weights(likelihood: FloatArray) -> FloatArray:
@@ -73,20 +76,20 @@ def mixture_weights(likelihood: FloatArray) -> FloatArray:
     return shares
 
 
-def least_squares_weights(said: FloatArray, wanted: FloatArray) -> FloatArray:
-    """Weights of the mean that come closest to what is wanted, (K,), none below 0, together 1.
+def least_squares_weights(predictions: FloatArray, targets: FloatArray) -> FloatArray:
+    """Weights of the mean that comes closest to the targets, (K,), none below 0, together 1.
 
     Args:
-        said: Numbers of each member, (K, M).
-        wanted: What is right, (M,).
+        predictions: Numbers of each member, (K, M).
+        targets: True numbers, (M,).
     """
-    members = len(said)
+    members = len(predictions)
     if members == 1:
         return np.ones(1)
-    gaps = said - wanted  # weights sum to 1, so the error of the mean is the mean of the errors
+    gaps = predictions - targets  # weights sum to 1, so the error of the mean is the mean of the errors
     products = gaps @ gaps.T / gaps.shape[1]
     scale = float(np.trace(products)) / members or 1.0
-    found = minimize(
+    solution = minimize(
         lambda shares: float(shares @ products @ shares) / scale,
         np.full(members, 1 / members),
         jac=lambda shares: 2 * products @ shares / scale,
@@ -95,16 +98,16 @@ def least_squares_weights(said: FloatArray, wanted: FloatArray) -> FloatArray:
         method="SLSQP",
         options={"ftol": 1e-12, "maxiter": 500},
     )
-    shares = np.clip(found.x, 0, None)
+    shares = np.clip(solution.x, 0, None)
     settled: FloatArray = shares / shares.sum()
     return settled
 
 
-def disagreement(said: FloatArray) -> float:
+def disagreement(predictions: FloatArray) -> float:
     """Mean share of rows on which two members decide differently, over all pairs (Skalak 1996); of numbers, nan."""
-    if said.shape[2] < 2 or len(said) < 2:
+    if predictions.shape[2] < 2 or len(predictions) < 2:
         return float("nan")
-    choices = said.argmax(axis=2)  # (K, N)
+    choices = predictions.argmax(axis=2)  # (K, N)
     pairs = [(one != other).mean() for at, one in enumerate(choices) for other in choices[at + 1 :]]
     return float(np.mean(pairs))
 
@@ -131,58 +134,60 @@ class StackingModel:
 
     def __call__(self, inputs: FloatArray) -> FloatArray:
         """Inputs (K, N, C) to outputs (N, C)."""
-        found: FloatArray = np.einsum("kc,knc->nc", self.weights, inputs) + self.bias
-        return found
+        outputs: FloatArray = np.einsum("kc,knc->nc", self.weights, inputs) + self.bias
+        return outputs
 
 
-def class_loss(outputs: Tensor, wanted: Tensor) -> Tensor:
+def class_loss(outputs: Tensor, targets: Tensor) -> Tensor:
     """Mean cross-entropy: outputs (N, C) against class indices (N,)."""
-    return F.cross_entropy(outputs, wanted)
+    return F.cross_entropy(outputs, targets)
 
 
-def multilabel_loss(outputs: Tensor, wanted: Tensor) -> Tensor:
+def multilabel_loss(outputs: Tensor, targets: Tensor) -> Tensor:
     """Mean binary cross-entropy: outputs (N, C) against 0 and 1, (N, C)."""
-    return F.binary_cross_entropy_with_logits(outputs, wanted)
+    return F.binary_cross_entropy_with_logits(outputs, targets)
 
 
-def squared_loss(outputs: Tensor, wanted: Tensor) -> Tensor:
-    """Mean squared error: outputs and wanted (N, C)."""
-    return F.mse_loss(outputs, wanted)
+def squared_loss(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Mean squared error: outputs and targets (N, C)."""
+    return F.mse_loss(outputs, targets)
 
 
-def fit_stacking(inputs: FloatArray, wanted: NDArray[np.generic], loss: LossFunction) -> StackingModel:
+def fit_stacking(inputs: FloatArray, targets: NDArray[np.generic], loss: LossFunction) -> StackingModel:
     """Fit on validation rows (Wolpert 1992), pulled towards the plain mean as strongly as cross-validation says.
 
     Without the pull a few hundred rows would be learned by heart.
 
     Args:
         inputs: Log-probabilities, logits or standardised numbers, (K, N, C).
-        wanted: As `loss` takes it.
+        targets: As `loss` takes it.
         loss: Convex in the outputs.
     """
-    given, right = torch.from_numpy(inputs), torch.from_numpy(wanted)
-    order = torch.from_numpy(np.random.default_rng(0).permutation(given.shape[1]))
+    all_inputs, all_targets = torch.from_numpy(inputs), torch.from_numpy(targets)
+    order = torch.from_numpy(np.random.default_rng(0).permutation(all_inputs.shape[1]))
     folds = min(STACKING_FOLDS, len(order))
     costs = []
     for strength in PENALTY_STRENGTHS:
         cost = 0.0
         for fold in range(folds if folds > 1 else 0):
-            held = order[fold::folds]
+            held_out = order[fold::folds]
             rest = order[torch.arange(len(order)) % folds != fold]
-            weights, bias = solve_stacking(given[:, rest], right[rest], loss, strength)
-            cost += float(loss(apply_stacking(weights, bias, given[:, held]), right[held])) * len(held)
+            weights, bias = solve_stacking(all_inputs[:, rest], all_targets[rest], loss, strength)
+            cost += float(loss(apply_stacking(weights, bias, all_inputs[:, held_out]), all_targets[held_out])) * len(
+                held_out
+            )
         costs.append(cost)
     strength = PENALTY_STRENGTHS[int(np.argmin(costs))]
-    weights, bias = solve_stacking(given, right, loss, strength)
+    weights, bias = solve_stacking(all_inputs, all_targets, loss, strength)
     return StackingModel(weights.numpy(), bias.numpy(), strength)
 
 
 def apply_stacking(weights: Tensor, bias: Tensor, inputs: Tensor) -> Tensor:
-    """As `Stack`, on tensors."""
+    """Outputs of a stacking model, (N, C), on tensors."""
     return torch.einsum("kc,knc->nc", weights, inputs) + bias
 
 
-def solve_stacking(inputs: Tensor, wanted: Tensor, loss: LossFunction, strength: float) -> tuple[Tensor, Tensor]:
+def solve_stacking(inputs: Tensor, targets: Tensor, loss: LossFunction, strength: float) -> tuple[Tensor, Tensor]:
     """Weights (K, C) and bias (C,) that minimise loss plus `strength` times their squared distance from the mean."""
     members, _, width = inputs.shape
     plain = torch.full((members, width), 1 / members, dtype=inputs.dtype)
@@ -194,7 +199,7 @@ def solve_stacking(inputs: Tensor, wanted: Tensor, loss: LossFunction, strength:
     def closure() -> Tensor:
         optimizer.zero_grad()
         pull = (weights - plain).square().sum() + bias.square().sum()
-        cost = loss(apply_stacking(weights, bias, inputs), wanted) + strength * pull / width
+        cost = loss(apply_stacking(weights, bias, inputs), targets) + strength * pull / width
         cost.backward()
         return cost
 
@@ -206,32 +211,32 @@ def solve_stacking(inputs: Tensor, wanted: Tensor, loss: LossFunction, strength:
 MAX_LOG_TEMPERATURE = 4.0  # a temperature lies between exp(-4) and exp(4)
 
 
-def fit_temperature(logits: FloatArray, wanted: NDArray[np.int64], *, several: bool = False) -> float:
+def fit_temperature(logits: FloatArray, targets: NDArray[np.int64], *, several: bool = False) -> float:
     """The temperature under which what came true is likeliest; above 1 where the model is over-confident.
 
     Source: Guo et al. 2017, On Calibration of Modern Neural Networks.
 
     Args:
         logits: (N, C).
-        wanted: Class indices (N,), or with `several` 0 and 1, (N, C).
+        targets: Class indices (N,), or with `several` 0 and 1, (N, C).
         several: Whether each row can have any number of labels.
     """
 
     def cost(log_temperature: float) -> float:
         scaled = logits / np.exp(log_temperature)
         if several:
-            return -float(np.where(wanted > 0, log_expit(scaled), log_expit(-scaled)).mean())
-        return -float(log_softmax(scaled, axis=1)[np.arange(len(wanted)), wanted].mean())
+            return -float(np.where(targets > 0, log_expit(scaled), log_expit(-scaled)).mean())
+        return -float(log_softmax(scaled, axis=1)[np.arange(len(targets)), targets].mean())
 
-    found = minimize_scalar(
+    solution = minimize_scalar(
         cost, bounds=(-MAX_LOG_TEMPERATURE, MAX_LOG_TEMPERATURE), method="bounded", options={"xatol": 1e-6}
     )
-    return float(np.exp(found.x))
+    return float(np.exp(solution.x))
 
 
 def temperature_calibration_error(
     logits: FloatArray,
-    wanted: NDArray[np.int64],
+    targets: NDArray[np.int64],
     temperature: float = 1.0,
     *,
     several: bool = False,
@@ -244,10 +249,10 @@ def temperature_calibration_error(
     if several:
         chance = expit(logits / temperature).ravel()
         yes = chance >= threshold
-        hits, confidences = yes == (wanted.ravel() > 0), np.where(yes, chance, 1 - chance)
+        hits, confidences = yes == (targets.ravel() > 0), np.where(yes, chance, 1 - chance)
     else:
         chances = softmax(logits / temperature, axis=1)
-        hits, confidences = chances.argmax(axis=1) == wanted, chances.max(axis=1)
+        hits, confidences = chances.argmax(axis=1) == targets, chances.max(axis=1)
     return expected_calibration_error(reliability_bins(confidences.tolist(), hits.tolist()))
 
 

@@ -37,7 +37,7 @@ def write_ensemble_folder(
     members: Sequence[MemberSource],
     started: float,
 ) -> RunDirectory:
-    """Leave card, config, scores, tables, predictions and `ensemble.json`; where one model results, an export.
+    """Leave manifest, config, scores, tables, predictions and `ensemble.json`; where one model results, an export.
 
     Args:
         root: The folder; there must be no run in it.
@@ -56,7 +56,7 @@ def write_ensemble_folder(
         scores |= {f"test/{name}": result.facts["calibration"]["ensemble"][name] for name in ("ece", "ece_calibrated")}
     command = [Path(sys.executable).name, *sys.argv]
     with RunDirectory.create(root) as folder:
-        card = start_manifest(
+        manifest = start_manifest(
             command=command,
             overrides=[],
             config=settings.as_dict(),
@@ -67,8 +67,8 @@ def write_ensemble_folder(
                 "parameters": sum(p.numel() for p in model.model.parameters()),
             },
         )
-        card["ensemble"] = facts
-        folder.write_manifest(card)
+        manifest["ensemble"] = facts
+        folder.write_manifest(manifest)
         folder.write_config(OmegaConf.to_yaml(OmegaConf.create(redact(settings.as_dict()))))
         write_json(folder.task_state, result.task.state())
         folder.write_scores(scores)
@@ -83,7 +83,7 @@ def write_ensemble_folder(
             write_export(components, folder, EvalOutcome(scores), [f"{shlex.join(command[1:])}  # an ensemble"])
         results = {"predictions_sha256": sha256_file(folder.predictions)}
         folder.write_manifest(
-            finish_manifest(card, "finished", None, time.monotonic() - started, None, scores, results=results)
+            finish_manifest(manifest, "finished", None, time.monotonic() - started, None, scores, results=results)
             | {"ensemble": facts}
         )
     return folder

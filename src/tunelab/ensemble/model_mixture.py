@@ -13,26 +13,26 @@ from transformers import DynamicCache, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutput
 
 
-def mix_log_probs(log_chances: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
+def mix_log_probs(log_probs: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
     """The logarithm of the weighted mean of distributions, each (..., V) as log-probabilities."""
-    shares = torch.tensor(list(weights), dtype=log_chances[0].dtype).clamp(min=1e-30).log()
-    return torch.stack([one + share for one, share in zip(log_chances, shares, strict=True)]).logsumexp(0)
+    shares = torch.tensor(list(weights), dtype=log_probs[0].dtype).clamp(min=1e-30).log()
+    return torch.stack([one + share for one, share in zip(log_probs, shares, strict=True)]).logsumexp(0)
 
 
 class MixtureCache:
     """Keys and values of the past, of every member."""
 
-    def __init__(self, each: list[DynamicCache]) -> None:
-        self.each = each
+    def __init__(self, caches: list[DynamicCache]) -> None:
+        self.caches = caches
 
     def batch_select_indices(self, indices: Tensor) -> None:
         """Keep some rows of the batch."""
-        for cache in self.each:
+        for cache in self.caches:
             cache.batch_select_indices(indices)
 
 
 class MixtureModel(nn.Module):
-    """Looks to `tunelab.generation.decode` like one model.
+    """A mixture of models, with the interface of one model that `tunelab.generation.decode` needs.
 
     Args:
         members: Models that share a tokenizer; the first one's config tells the length of the context.
@@ -52,8 +52,8 @@ class MixtureModel(nn.Module):
     @property
     def device(self) -> torch.device:
         """Where the first member lies, and with it the others."""
-        found: torch.device = self.models[0].device
-        return found
+        device: torch.device = self.models[0].device
+        return device
 
     @property
     def _supports_sdpa(self) -> bool:
@@ -61,8 +61,8 @@ class MixtureModel(nn.Module):
 
     def get_input_embeddings(self) -> nn.Module:
         """Those of the first member."""
-        found: nn.Module = self.models[0].get_input_embeddings()
-        return found
+        embeddings: nn.Module = self.models[0].get_input_embeddings()
+        return embeddings
 
     def set_attn_implementation(self, name: str) -> None:
         """Set it for every member; the name that the first one had gives each its own back."""
@@ -82,14 +82,14 @@ class MixtureModel(nn.Module):
         position_ids: Tensor | None = None,
     ) -> CausalLMOutput:
         """Log-probabilities of the next token, (B, 1, V), as logits."""
-        found = []
-        for model, cache in zip(self.models, past_key_values.each, strict=True):
+        log_probs = []
+        for model, cache in zip(self.models, past_key_values.caches, strict=True):
             known = signature(model.forward).parameters
             extra: dict[str, Any] = {"position_ids": position_ids} if "position_ids" in known else {}
             extra |= {"logits_to_keep": 1} if "logits_to_keep" in known else {}
             logits: Tensor = model(
                 input_ids=input_ids, attention_mask=attention_mask, past_key_values=cache, use_cache=use_cache, **extra
             ).logits[:, -1:]
-            found.append(logits.float().log_softmax(-1))
-        whole: Any = mix_log_probs(found, self.weights)
-        return CausalLMOutput(logits=whole)
+            log_probs.append(logits.float().log_softmax(-1))
+        mixed: Any = mix_log_probs(log_probs, self.weights)
+        return CausalLMOutput(logits=mixed)

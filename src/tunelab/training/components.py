@@ -85,10 +85,10 @@ def build_task(settings: RunConfig) -> Task:
     """The task that `data.task` names, with those keys of the block that it takes."""
     import_formats(settings.data)
     kind: type[Task] = import_task(settings.data.task)
-    given: dict[str, Any] = {**settings.data.as_dict(), "max_new_tokens": settings.eval.max_new_tokens}
+    values: dict[str, Any] = {**settings.data.as_dict(), "max_new_tokens": settings.eval.max_new_tokens}
     if smoothing := settings.regularization.label_smoothing:
-        given["label_smoothing"] = smoothing
-    return kind(**{name: given[name] for name in signature(kind).parameters if name in given})
+        values["label_smoothing"] = smoothing
+    return kind(**{name: values[name] for name in signature(kind).parameters if name in values})
 
 
 def encode_data(settings: RunConfig) -> EncodedData:
@@ -104,7 +104,7 @@ def encode_data(settings: RunConfig) -> EncodedData:
     tokenizer = load_tokenizer(settings.model)
     attach_tokenizer(settings, task, tokenizer)
     encoded = {name: encode_split(split, task, name) for name, split in sources.splits.items()}
-    examples = {name: found for name, (found, _) in encoded.items()}
+    examples = {name: split_examples for name, (split_examples, _) in encoded.items()}
     counts = {name: row for name, (_, row) in encoded.items()}
     sources.notes.extend(dropped_notes(counts, task))
     return EncodedData(
@@ -122,10 +122,10 @@ def source_portions(sources: DataSplits, examples: Mapping[str, Sequence[Example
         return {}
     return {
         name: source_ranges(
-            [sources.splits[name].sources[row] for row in row_indices(found)],
+            [sources.splits[name].sources[row] for row in row_indices(split_examples)],
             sources.weights if name == "train" else {},
         )
-        for name, found in examples.items()
+        for name, split_examples in examples.items()
     }
 
 
@@ -155,7 +155,7 @@ def build_components(settings: RunConfig) -> RunComponents:
     choose_packing(settings, task, model)
     encoded.examples = add_reference_logprobs(settings, task, model, encoded.examples)
     if lead := soft_prompt_ids(model):
-        encoded.examples = {name: prepend_soft_prompt(found, lead) for name, found in encoded.examples.items()}
+        encoded.examples = {name: prepend_soft_prompt(examples, lead) for name, examples in encoded.examples.items()}
     return RunComponents(**vars(encoded), adapter=adapter)
 
 
@@ -167,14 +167,14 @@ def build_model(settings: RunConfig, task: Task, tokenizer: PreTrainedTokenizerB
 def build_adapter(settings: RunConfig, task: Task, tokenizer: PreTrainedTokenizerBase) -> AdaptedModel:
     """The model as it is before training, and what trains in it; the same weights at every call."""
     L.seed_everything(settings.seed, verbose=False)  # before the model: a new head starts from random weights
-    wanted = settings.regularization
+    regularization = settings.regularization
     model = load_model(
         settings.model,
         tokenizer,
         head=task.head,
         options=task.head_options(),
-        dropout=wanted.dropout,
-        attention_dropout=wanted.attention_dropout,
+        dropout=regularization.dropout,
+        attention_dropout=regularization.attention_dropout,
         four_bit=settings.adapter.kind == "qlora",
     )
     known = load_architecture(settings.model, tokenizer).get_text_config().vocab_size
@@ -186,50 +186,50 @@ def build_adapter(settings: RunConfig, task: Task, tokenizer: PreTrainedTokenize
     return adapter
 
 
-def build_datamodule(prepared: RunComponents) -> BatchDataModule:
+def build_datamodule(components: RunComponents) -> BatchDataModule:
     """The loaders of a run."""
-    settings = prepared.settings
+    settings = components.settings
     return BatchDataModule(
-        prepared.examples,
-        prepared.task,
+        components.examples,
+        components.task,
         batch_size=settings.batch_size,
         eval_batch_size=settings.eval.batch_size,
         micro_tokens=settings.micro_tokens,
         seed=settings.seed,
-        packed=prepared.packed,
+        packed=components.packed,
         workers=settings.data.workers,
-        source_ranges=prepared.portions,
+        source_ranges=components.portions,
         pass_cost=PASS_COST.get(select_training_device(settings.trainer.accelerator).type),
     )
 
 
-def build_module(prepared: RunComponents, model: PreTrainedModel) -> FineTuner:
+def build_module(components: RunComponents, model: PreTrainedModel) -> FineTuner:
     """The training step around a model.
 
     Raises:
         ConfigError: If the model gives a method of regularization nothing to work on.
     """
-    settings = prepared.settings
+    settings, task = components.settings, components.task
     # counted here: asking Lightning's trainer would load the data before a resumed run has restored its place in it
-    total = count_planned_steps(settings, prepared.epoch_rows)
+    total = count_planned_steps(settings, components.epoch_rows)
     regularization = settings.regularization
-    check_model_support(model, regularization, head=prepared.task.head)
+    check_model_support(model, regularization, head=components.task.head)
     regularizer = Regularizer(model, regularization, total)
     return FineTuner(
         model,
-        prepared.task,
+        task,
         optimizer=optimizer_builder(model, settings),
         schedule=build_schedule(settings.scheduler, total),
         clip=float(settings.trainer.gradient_clip_val),
         seed=settings.seed,
         by_source={
-            name: SourceScores(prepared.task.scores, prepared.sources.splits[name].sources, [p.name for p in found])
-            for name, found in prepared.portions.items()
+            name: SourceScores(task.scores, components.sources.splits[name].sources, [part.name for part in ranges])
+            for name, ranges in components.portions.items()
             if name != "train"
         },
         partial=is_partial_checkpoint(model, settings.adapter.kind),
         frozen_at_step=frozen_at_step(model, unfreezing_steps(model, settings, total)),
-        loss=TrainingLoss(prepared.task, model, regularization),
+        loss=TrainingLoss(task, model, regularization),
         regularizer=regularizer,
         guard=NonFiniteGuard.from_config(settings.callbacks, model, regularizer, report=console.say),
     )

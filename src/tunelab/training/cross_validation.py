@@ -37,25 +37,25 @@ class FoldScores:
     values: tuple[float, ...]
 
     @property
-    def known(self) -> list[float]:
-        """The values that are there."""
+    def present(self) -> list[float]:
+        """The values of the folds that have the score."""
         return [value for value in self.values if not math.isnan(value)]
 
     @property
     def mean(self) -> float:
         """Over the folds that have it; nan where none has."""
-        return fmean(self.known) if self.known else math.nan
+        return fmean(self.present) if self.present else math.nan
 
     @property
     def std(self) -> float:
         """Standard deviation of the folds (over n - 1); nan of fewer than two."""
-        return stdev(self.known) if len(self.known) > 1 else math.nan
+        return stdev(self.present) if len(self.present) > 1 else math.nan
 
-    def told(self) -> dict[str, float]:
+    def summary(self) -> dict[str, float]:
         """Mean and spread by name, in the order of a table."""
-        return (
-            {"mean": self.mean, "std": self.std, "min": min(self.known), "max": max(self.known)} if self.known else {}
-        )
+        if not self.present:
+            return {}
+        return {"mean": self.mean, "std": self.std, "min": min(self.present), "max": max(self.present)}
 
 
 def scores_over_folds(scores: Sequence[Mapping[str, float]], prefix: str = "val/") -> dict[str, FoldScores]:
@@ -65,8 +65,8 @@ def scores_over_folds(scores: Sequence[Mapping[str, float]], prefix: str = "val/
         scores: By flat name, for each fold.
         prefix: Of the split that the folds were validated on.
     """
-    names = dict.fromkeys(name for found in scores for name in found if name.startswith(prefix))
-    return {name: FoldScores(tuple(float(found.get(name, math.nan)) for found in scores)) for name in names}
+    names = dict.fromkeys(name for fold in scores for name in fold if name.startswith(prefix))
+    return {name: FoldScores(tuple(float(fold.get(name, math.nan)) for fold in scores)) for name in names}
 
 
 @dataclass(frozen=True)
@@ -94,22 +94,23 @@ class CrossValidationFolder:
         """The run folder of a fold."""
         return RunDirectory(self.root / f"fold_{number}")
 
-    def write(self, facts: Mapping[str, Any], rows: Sequence[Row], found: Mapping[str, FoldScores]) -> None:
+    def write(self, facts: Mapping[str, Any], rows: Sequence[Row], fold_scores: Mapping[str, FoldScores]) -> None:
         """Leave both files.
 
         Args:
             facts: How the folds came to be.
             rows: Of the table, one for each fold.
-            found: Every score over the folds.
+            fold_scores: Every score over the folds.
         """
-        scores = {name: {**spread.told(), "folds": list(spread.values)} for name, spread in found.items()}
+        scores = {name: {**spread.summary(), "folds": list(spread.values)} for name, spread in fold_scores.items()}
         write_json(self.summary, {**facts, "scores": scores, "runs": list(rows)})
-        columns = [*rows[0], *found]
+        columns = [*rows[0], *fold_scores]
         lines: list[dict[str, Any]] = [
-            {**row, **{name: spread.values[place] for name, spread in found.items()}} for place, row in enumerate(rows)
+            {**row, **{name: spread.values[place] for name, spread in fold_scores.items()}}
+            for place, row in enumerate(rows)
         ]
-        lines.append({"fold": "mean", **{name: spread.mean for name, spread in found.items()}})
-        lines.append({"fold": "std", **{name: spread.std for name, spread in found.items()}})
+        lines.append({"fold": "mean", **{name: spread.mean for name, spread in fold_scores.items()}})
+        lines.append({"fold": "std", **{name: spread.std for name, spread in fold_scores.items()}})
         text = io.StringIO()
         writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
         writer.writeheader()
@@ -117,32 +118,32 @@ class CrossValidationFolder:
         write_text(self.table, text.getvalue())
 
 
-def check_same_training(folder: RunDirectory, wanted: Mapping[str, Any]) -> None:
+def check_same_training(folder: RunDirectory, config: Mapping[str, Any]) -> None:
     """Refuse to go on beside a fold that was trained with other settings or on other data.
 
     Args:
         folder: Of the fold.
-        wanted: Its settings as they are now; places of the run and what it logs may differ.
+        config: Its settings as they are now; places of the run and what it logs may differ.
 
     Raises:
         ConfigError: Naming the settings and files.
     """
-    card = folder.read_manifest()
-    before, now = flatten(card.get("config") or {}, keep_empty=True), flatten(wanted, keep_empty=True)
+    manifest = folder.read_manifest()
+    before, now = flatten(manifest.get("config") or {}, keep_empty=True), flatten(config, keep_empty=True)
     changed = [
         name
         for name in now | before
         if name.split(".")[0] not in UNCOMPARED_BLOCKS and before.get(name) != now.get(name)
     ]
-    told = [f"{name}={now.get(name)} was {before.get(name)}" for name in changed]
-    for file, digest in ((card.get("data") or {}).get("files") or {}).items():
+    differences = [f"{name}={now.get(name)} was {before.get(name)}" for name in changed]
+    for file, digest in ((manifest.get("data") or {}).get("files") or {}).items():
         place = resolve_path(file)
         if place is not None and place.is_file() and digest and sha256_file(place) != digest:
-            told.append(f"{file} has changed")
-    if told:
+            differences.append(f"{file} has changed")
+    if differences:
         raise ConfigError(
-            f"{folder.root} was trained otherwise: {'; '.join(told[:8])}. Folds of different trainings have no mean; "
-            "give another hydra.run.dir for a new cross-validation"
+            f"{folder.root} was trained otherwise: {'; '.join(differences[:8])}. Folds of different "
+            "trainings have no mean; give another hydra.run.dir for a new cross-validation"
         )
 
 
@@ -272,23 +273,24 @@ def monitored_score(where: RunDirectory) -> str:
 
 def fold_row(where: RunDirectory, number: int) -> Row:
     """What the table says of a fold beside its scores."""
-    card, splits = where.read_manifest(), where.read_data_report()["splits"]
+    manifest, splits = where.read_manifest(), where.read_data_report()["splits"]
     return {
         "fold": number,
         "train_rows": splits["train"]["rows"],
         "validation_rows": splits["validation"]["rows"],
-        "best_step": card["best"]["step"],
-        "seconds": card["seconds"],
-        "status": card["status"],
+        "best_step": manifest["best"]["step"],
+        "seconds": manifest["seconds"],
+        "status": manifest["status"],
     }
 
 
 def write_summary(folder: CrossValidationFolder, settings: RunConfig, overrides: Sequence[str]) -> float:
     """Write the table, and show it."""
     wheres = [folder.fold(number) for number in range(fold_count(settings))]
-    found = scores_over_folds([where.read_scores() for where in wheres])
+    fold_scores = scores_over_folds([where.read_scores() for where in wheres])
     monitor, rows = monitored_score(wheres[0]), [fold_row(where, number) for number, where in enumerate(wheres)]
-    found.setdefault(monitor, FoldScores(tuple(float(where.read_manifest()["best"]["value"]) for where in wheres)))
+    best_values = tuple(float(where.read_manifest()["best"]["value"]) for where in wheres)
+    monitored = fold_scores.setdefault(monitor, FoldScores(best_values))
     report = wheres[0].read_data_report()
     test = int((report["splits"].get("test") or {}).get("rows") or 0)
     untouched = (
@@ -300,21 +302,21 @@ def write_summary(folder: CrossValidationFolder, settings: RunConfig, overrides:
         "folds": len(wheres),
         "group": settings.cv.group,
         "monitor": monitor,
-        "mean": found[monitor].mean,
-        "std": found[monitor].std,
+        "mean": monitored.mean,
+        "std": monitored.std,
         "test_rows": test,
         "test": untouched,
         "overrides": list(overrides),
         "data": wheres[0].read_manifest()["data"]["files"],
     }
-    folder.write(facts, rows, found)
-    console.show_folds({name.removeprefix("val/"): score_row(spread) for name, spread in found.items()})
-    console.say(f"{monitor} {found[monitor].mean:.4g} ± {found[monitor].std:.2g} (standard deviation of the folds)")
+    folder.write(facts, rows, fold_scores)
+    console.show_folds({name.removeprefix("val/"): score_row(spread) for name, spread in fold_scores.items()})
+    console.say(f"{monitor} {monitored.mean:.4g} ± {monitored.std:.2g} (standard deviation of the folds)")
     console.say(untouched)
     console.show_paths({"folder": folder.root, "table": folder.table, "summary": folder.summary})
-    return found[monitor].mean
+    return monitored.mean
 
 
 def score_row(spread: FoldScores) -> dict[str, float]:
     """A line on the terminal: mean and spread, then each fold."""
-    return {**spread.told(), **{f"fold {number}": value for number, value in enumerate(spread.values)}}
+    return {**spread.summary(), **{f"fold {number}": value for number, value in enumerate(spread.values)}}

@@ -22,15 +22,18 @@ from tunelab.training.trainer import resolve_precision
 def add_reference_logprobs(
     settings: RunConfig, task: Task, model: PreTrainedModel, examples: Mapping[str, Sequence[Example]]
 ) -> dict[str, Sequence[Example]]:
-    """Examples of every split, completed by what the untrained model says of them where the task asks for it.
+    """Examples of every split, with log-probabilities of the untrained model where the task needs them.
 
-    The model comes from `fresh_model`, never from a checkpoint, so a run that goes on gets the same numbers.
+    The model comes from `build_model`, never from a checkpoint, so a run that goes on gets the same numbers.
     """
     if not task.needs_reference:
         return dict(examples)
     with on_training_device(model, settings), adapter_disabled(model):
-        model.eval()  # no dropout; `at_work` puts the mode back
-        return {name: task.add_reference(model, found, settings.micro_tokens) for name, found in examples.items()}
+        model.eval()  # no dropout; `on_training_device` puts the mode back
+        return {
+            name: task.add_reference(model, split_examples, settings.micro_tokens)
+            for name, split_examples in examples.items()
+        }
 
 
 @contextmanager
@@ -38,11 +41,11 @@ def on_training_device(model: PreTrainedModel, settings: RunConfig) -> Iterator[
     """Within this block the model is where it trains, in the precision it trains in."""
     training, home, kind = model.training, model.device, model.dtype
     place = select_training_device(str(settings.trainer.accelerator))
-    wanted = str(resolve_precision(settings.trainer.precision))
+    precision = str(resolve_precision(settings.trainer.precision))
     numbers: AbstractContextManager[object] = nullcontext()
-    if wanted.startswith("bf16"):
+    if precision.startswith("bf16"):
         numbers = torch.autocast(place.type, torch.bfloat16)
-    elif wanted == "64-true":  # as Lightning does
+    elif precision == "64-true":  # as Lightning does
         model.double()
         numbers = DoublePrecision().forward_context()
     moves = home.type != place.type  # one in 4 bit is there already, and must not be moved

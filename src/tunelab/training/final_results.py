@@ -13,27 +13,29 @@ from tunelab.training.components import RunComponents
 from tunelab.training.evaluate_run import EvalOutcome
 
 
-def log_results(prepared: RunComponents, folder: RunDirectory, outcome: EvalOutcome, loggers: Sequence[Logger]) -> None:
-    """Let every tracker that can show the results of a run, once it is complete and its card closed."""
+def log_results(
+    components: RunComponents, folder: RunDirectory, outcome: EvalOutcome, loggers: Sequence[Logger]
+) -> None:
+    """Send the results of a complete run to every tracker that takes them; its manifest must be closed."""
     showing = [logger for logger in loggers if isinstance(logger, ResultsLogger)]
     if showing:
-        shown = gather_results(prepared, folder, outcome)
+        results = gather_results(components, folder, outcome)
         for logger in showing:
-            logger.log_results(shown)
+            logger.log_results(results)
 
 
-def gather_results(prepared: RunComponents, folder: RunDirectory, outcome: EvalOutcome) -> RunResults:
+def gather_results(components: RunComponents, folder: RunDirectory, outcome: EvalOutcome) -> RunResults:
     """Scores, confusion matrices, the worst predictions, and the files to keep with the run."""
-    wanted = prepared.settings.logger
-    confusion = {split: found["confusion"] for split, found in outcome.tables.items() if "confusion" in found}
-    labels: list[str] = next((found["labels"] for found in outcome.tables.values() if "confusion" in found), [])
+    config = components.settings.logger
+    confusion = {split: table["confusion"] for split, table in outcome.tables.items() if "confusion" in table}
+    labels: list[str] = next((table["labels"] for table in outcome.tables.values() if "confusion" in table), [])
     matrices = {split: table for split, table in confusion.items() if len(table) == len(labels)}  # multilabel: C of 2x2
     return RunResults(
         scores={name: value for name, value in outcome.scores.items() if isfinite(value)},
         labels=labels,
         confusion=matrices,
-        predictions=worst_predictions(read_predictions(folder), wanted.rows),
-        files=tracked_files(folder, list(wanted.artifacts)),
+        predictions=worst_predictions(read_predictions(folder), config.rows),
+        files=tracked_files(folder, list(config.artifacts)),
     )
 
 
@@ -42,15 +44,15 @@ def read_predictions(folder: RunDirectory) -> list[dict[str, Any]]:
     return folder.read_predictions() if folder.predictions.is_file() else []
 
 
-def tracked_files(folder: RunDirectory, wanted: list[str]) -> dict[str, Path]:
-    """What the trackers are asked to keep, as far as the run has left it."""
+def tracked_files(folder: RunDirectory, kinds: list[str]) -> dict[str, Path]:
+    """The files that trackers shall keep, by kind, as far as the run has left them."""
     places = {"export": folder.export}
-    if "report" in wanted:
+    if "report" in kinds:
         from tunelab.report.compose import compose_report  # statistics that most runs do without
         from tunelab.report.render import write_report
 
         places["report"] = write_report(compose_report([folder.root]), folder.root / "report")["report"]
-    return {kind: place for kind, place in places.items() if kind in wanted and place.exists()}
+    return {kind: place for kind, place in places.items() if kind in kinds and place.exists()}
 
 
 LISTED_GROUPS = 12  # groups of a table; the rest stands in the run folder
@@ -63,12 +65,12 @@ def answer_group_tables(tables: Mapping[str, Any]) -> dict[str, GroupRows]:
     """A table for each grouping of the test answers: the largest groups, before training and after.
 
     Args:
-        tables: As `Outcome.tables`: `test` and perhaps `base`, each with `by_family` or `by_source`.
+        tables: As `EvalOutcome.tables`: `test` and perhaps `base`, each with `by_family` or `by_source`.
 
     Returns:
         Title to name of a group to name of a column to value.
     """
-    found: dict[str, GroupRows] = {}
+    groups: dict[str, GroupRows] = {}
     for key in ("family", "source"):
         tuned: GroupRows = tables.get("test", {}).get(f"by_{key}", {})
         before: GroupRows = tables.get("base", {}).get(f"by_{key}", {})
@@ -76,8 +78,8 @@ def answer_group_tables(tables: Mapping[str, Any]) -> dict[str, GroupRows]:
         rest = len(largest) - LISTED_GROUPS
         if tuned:
             title = f"test answers by {key}" + (f" ({rest} smaller ones are in scores.json)" if rest > 0 else "")
-            found[title] = {name: group_columns(tuned[name], before.get(name, {})) for name in largest[:LISTED_GROUPS]}
-    return found
+            groups[title] = {name: group_columns(tuned[name], before.get(name, {})) for name in largest[:LISTED_GROUPS]}
+    return groups
 
 
 def group_columns(tuned: Mapping[str, float], before: Mapping[str, float]) -> dict[str, float]:

@@ -33,11 +33,11 @@ def sample_rows(contents: Iterable[tuple[int, str]], count: int | None, *, seed:
     return frozenset(row for _, row in nsmallest(count, keyed))
 
 
-def rows_to_generate(prepared: RunComponents, split: str, count: int | None) -> frozenset[int]:
+def rows_to_generate(components: RunComponents, split: str, count: int | None) -> frozenset[int]:
     """The rows of a split that are answered: of those that ask something, at most `count`."""
-    task, rows = prepared.task, prepared.sources.splits[split].rows
-    asking = (example.row for example in prepared.examples[split] if task.has_prompt(rows[example.row]))
-    return sample_rows(((row, task.content(rows[row])) for row in asking), count, seed=prepared.settings.seed)
+    task, rows = components.task, components.sources.splits[split].rows
+    asking = (example.row for example in components.examples[split] if task.has_prompt(rows[example.row]))
+    return sample_rows(((row, task.content(rows[row])) for row in asking), count, seed=components.settings.seed)
 
 
 def generated_test_rows(components: RunComponents) -> frozenset[int] | None:
@@ -53,31 +53,31 @@ def monitors_generation(settings: RunConfig, task: Task) -> bool:
     return settings.monitor.removeprefix("val/") in {*task.answer_names} - {*task.score_names}
 
 
-def generates_in_validation(prepared: RunComponents) -> bool:
+def generates_in_validation(components: RunComponents) -> bool:
     """Whether answers are generated at each validation."""
-    settings = prepared.settings
-    if settings.eval.generate is False or settings.eval.generate_rows == 0 or not prepared.examples["validation"]:
+    settings = components.settings
+    if settings.eval.generate is False or settings.eval.generate_rows == 0 or not components.examples["validation"]:
         return False
     small = (
-        isinstance(prepared.task, Instruction)
-        and sum(p.numel() for p in prepared.model.parameters()) <= SMALL_MODEL_PARAMETERS
+        isinstance(components.task, Instruction)
+        and sum(p.numel() for p in components.model.parameters()) <= SMALL_MODEL_PARAMETERS
     )
-    return settings.eval.generate is True or monitors_generation(settings, prepared.task) or small
+    return settings.eval.generate is True or monitors_generation(settings, components.task) or small
 
 
-def make_generation_evaluator(prepared: RunComponents) -> GenerationEvaluator | None:
-    """What has answers generated at each validation; None where that is not wanted.
+def make_generation_evaluator(components: RunComponents) -> GenerationEvaluator | None:
+    """The evaluator that generates answers at each validation; None where none are generated.
 
     Raises:
-        ConfigError: If it is asked for and cannot be.
+        ConfigError: If the settings demand answers and there can be none.
     """
-    settings, task, rows = prepared.settings, prepared.task, frozenset[int]()
-    if not generates_in_validation(prepared):
+    settings, task, rows = components.settings, components.task, frozenset[int]()
+    if not generates_in_validation(components):
         return None
     if isinstance(task, Instruction):
-        rows = rows_to_generate(prepared, "validation", settings.eval.generate_rows)
+        rows = rows_to_generate(components, "validation", settings.eval.generate_rows)
         if rows:
-            return GenerationEvaluator(task, task.totals, prepared.sources.splits["validation"].rows, rows)
+            return GenerationEvaluator(task, task.totals, components.sources.splits["validation"].rows, rows)
     if settings.eval.generate is True or monitors_generation(settings, task):
         why = "no validation record asks anything" if isinstance(task, Instruction) else f"{task.name} answers nothing"
         raise ConfigError(
@@ -86,32 +86,32 @@ def make_generation_evaluator(prepared: RunComponents) -> GenerationEvaluator | 
     return None
 
 
-def generation_notes(prepared: RunComponents) -> list[str]:
-    """What is to be told of the answers before anything is generated: a sample, prompts that do not fit."""
-    limit, found = context_limit(prepared.model.config), []
-    if not isinstance(prepared.task, Instruction):
+def generation_notes(components: RunComponents) -> list[str]:
+    """Notes on generated answers, before training: which sample is answered, which prompts do not fit."""
+    limit, notes = context_limit(components.model.config), []
+    if not isinstance(components.task, Instruction):
         return []
-    limits = prepared.settings.eval
+    limits = components.settings.eval
     for split, key, count in (
         ("validation", "generate_rows", limits.generate_rows),
         ("test", "test_rows", limits.test_rows),
     ):
-        examples = prepared.examples[split]
-        if not (generates_in_validation(prepared) if split == "validation" else prepared.settings.test):
+        examples = components.examples[split]
+        if not (generates_in_validation(components) if split == "validation" else components.settings.test):
             continue
         if count is not None and count < len(examples):
-            found.append(f"{split}: answers to {count} of {len(examples)} rows, a fixed sample (eval.{key})")
+            notes.append(f"{split}: answers to {count} of {len(examples)} rows, a fixed sample (eval.{key})")
         if limit is not None and (
-            long := sum(prompt_fills_context(prepared, split, example, limit) for example in examples)
+            long := sum(prompt_fills_context(components, split, example, limit) for example in examples)
         ):
-            found.append(f"{split}: {long} prompts fill the context of {limit} tokens alone; they lose their oldest")
-    return found
+            notes.append(f"{split}: {long} prompts fill the context of {limit} tokens alone; they lose their oldest")
+    return notes
 
 
-def prompt_fills_context(prepared: RunComponents, split: str, example: Example, limit: int) -> bool:
+def prompt_fills_context(components: RunComponents, split: str, example: Example, limit: int) -> bool:
     """Whether the prompt of an example leaves no room for an answer."""
-    task, record = prepared.task, prepared.sources.splits[split].rows[example.row]
+    task, record = components.task, components.sources.splits[split].rows[example.row]
     shortest = limit if task.limit is None else min(limit, task.limit)
     if len(example.ids) < shortest or not isinstance(task, Instruction) or not task.has_prompt(record):
         return False
-    return len(soft_prompt_ids(prepared.model)) + task.prompt_length(record) >= limit
+    return len(soft_prompt_ids(components.model)) + task.prompt_length(record) >= limit

@@ -40,48 +40,51 @@ from tunelab.training.generation_eval import generation_notes
 
 
 def write_start_manifest(
-    prepared: RunComponents, folder: RunDirectory, overrides: Sequence[str], resumed_at: int | None = None
+    components: RunComponents, folder: RunDirectory, overrides: Sequence[str], resumed_at: int | None = None
 ) -> dict[str, Any]:
-    """Write the card of a run that starts, so that even a killed one says what it was."""
-    settings = prepared.settings
+    """Write the manifest of a run that starts, so that even a killed one says what it was."""
+    settings = components.settings
     place = resolve_path(settings.model.path)
     words = resolve_path(settings.model.tokenizer or settings.model.path)
     base = {
         "path": settings.model.path,
         "sha256": sha256_folder(place) if place else None,
-        "revision": getattr(prepared.model.config, "_commit_hash", None),
+        "revision": getattr(components.model.config, "_commit_hash", None),
         "tokenizer_sha256": tokenizer_sha256(words),
-        "parameters": sum(p.numel() for p in prepared.model.parameters()),
-        "trainable": sum(p.numel() for p in prepared.model.parameters() if p.requires_grad),
+        "parameters": sum(p.numel() for p in components.model.parameters()),
+        "trainable": sum(p.numel() for p in components.model.parameters() if p.requires_grad),
     }
-    card = start_manifest(
+    manifest = start_manifest(
         command=[Path(sys.executable).name, *sys.argv],
         overrides=list(overrides),
         config=settings.as_dict(),
         seed=settings.seed,
-        data={"files": prepared.sources.file_hashes | template_sha256(settings.data), "notes": prepared.sources.notes},
+        data={
+            "files": components.sources.file_hashes | template_sha256(settings.data),
+            "notes": components.sources.notes,
+        },
         model=base,
         earlier=folder.read_manifest() if settings.resume else None,
         resumed_at=resumed_at,
     )
-    folder.write_manifest(card)
-    write_json(folder.task_state, prepared.task.state())
-    return card
+    folder.write_manifest(manifest)
+    write_json(folder.task_state, components.task.state())
+    return manifest
 
 
-def first_session_overrides(card: Mapping[str, Any], overrides: Sequence[str]) -> list[str]:
+def first_session_overrides(manifest: Mapping[str, Any], overrides: Sequence[str]) -> list[str]:
     """The words of a run's first session, by which trackers know it in every later one.
 
     Args:
-        card: The run card as this session opened it.
+        manifest: The run manifest as this session opened it.
         overrides: What this session's command line changed.
     """
-    earlier = card.get("sessions") or []
+    earlier = manifest.get("sessions") or []
     return list((earlier[0].get("overrides") or []) if earlier else overrides)
 
 
 def minimal_manifest(settings: RunConfig, overrides: Sequence[str]) -> dict[str, Any]:
-    """The card of a run that ends before its data and its model are there."""
+    """The manifest of a run that ends before its data and its model are there."""
     command = [Path(sys.executable).name, *sys.argv]
     return start_manifest(
         command=command, overrides=list(overrides), config=settings.as_dict(), seed=settings.seed, data={}, model={}
@@ -95,15 +98,15 @@ def tokenizer_sha256(folder: Path | None) -> str | None:
 
 
 def template_sha256(data: DataConfig) -> dict[str, str]:
-    """The sha256 of a chat template of the user's own, by the name it was given."""
+    """The sha256 of a chat template of the user's own, by its name in the settings."""
     name = data.template if isinstance(data, CausalDataConfig) else ""
     place = resolve_path(name) if name.endswith(".jinja") else None
     return {name: sha256_file(place)} if place else {}
 
 
-def print_run_summary(prepared: RunComponents, folder: RunDirectory) -> None:
-    """Tell what is about to be trained on what; the same goes into the data report."""
-    model = prepared.model
+def print_run_summary(components: RunComponents, folder: RunDirectory) -> None:
+    """Print model, data and notes before training, and write the data report."""
+    model = components.model
     sizes = {
         "parameters": sum(p.numel() for p in model.parameters()),
         "trainable": sum(p.numel() for p in model.parameters() if p.requires_grad),
@@ -111,20 +114,21 @@ def print_run_summary(prepared: RunComponents, folder: RunDirectory) -> None:
         "width": getattr(model.config, "hidden_size", None),
         "heads": getattr(model.config, "num_attention_heads", None),
         "vocabulary": model.config.get_text_config().vocab_size,
-        "rows": "packed" if prepared.packed else "padded, sorted by length",
+        "rows": "packed" if components.packed else "padded, sorted by length",
     }
-    settings = prepared.settings
-    ways = describe_learning_rates(model, settings, count_planned_steps(settings, prepared.epoch_rows))
+    settings = components.settings
+    steps = count_planned_steps(settings, components.epoch_rows)
+    ways = describe_learning_rates(model, settings, steps)
     if settings.regularization.dropout is not None or settings.regularization.attention_dropout is not None:
         ways["dropout"] = describe_dropout(model.config)
     name = {"name": settings.model.path, "family": model.config.model_type}
     console.show_model({**name, **sizes, "adapter": settings.adapter.kind, **ways})
-    report = build_data_report(prepared)
-    console.show_data(prepared.counts, summary_lines(report))
-    of_rate = schedule_notes(settings.optimizer, settings.scheduler, count_planned_steps(settings, prepared.epoch_rows))
+    report = build_data_report(components)
+    console.show_data(components.counts, summary_lines(report))
+    of_rate = schedule_notes(settings.optimizer, settings.scheduler, steps)
     of_averages = averaging_notes(settings.optimizer, settings.regularization)
     of_weights = regularization_notes(model, settings.regularization, settings.optimizer)
-    for note in [*prepared.sources.notes, *of_rate, *of_averages, *of_weights, *generation_notes(prepared)]:
+    for note in [*components.sources.notes, *of_rate, *of_averages, *of_weights, *generation_notes(components)]:
         console.say(f"  {note}")
     folder.write_data_report(report)
 
@@ -151,7 +155,7 @@ SIGNAL_EXITS = {143: "SIGTERM", 130: "SIGINT"}  # exit status of a run that left
 
 @dataclass
 class RunStatus:
-    """How a run ended, for its card."""
+    """How a run ended, for its manifest."""
 
     status: str = "finished"
     reason: str | None = None
@@ -165,7 +169,7 @@ class RunStatus:
 
 def completed_status(trainer: L.Trainer, outcome: EvalOutcome, monitor: str) -> RunStatus:
     """Finished, or stopped early and why."""
-    stopper = next((found for found in trainer_callbacks(trainer) if isinstance(found, EarlyStopping)), None)
+    stopper = next((callback for callback in trainer_callbacks(trainer) if isinstance(callback, EarlyStopping)), None)
     score = outcome.scores.get(monitor)
     if stopper and stopper.patience_exhausted:
         reason = f"{monitor} has not improved for {stopper.patience} validations, by epoch {stopper.stopped_epoch + 1}"
@@ -179,9 +183,10 @@ def raise_if_pruned(trainer: L.Trainer) -> None:
     Raises:
         Pruned: If it has.
     """
-    for found in trainer_callbacks(trainer):
-        if isinstance(found, Pruning) and found.pruned:
-            raise Pruned(f"ended by the search after validation {found.validations}: other trials were better by then")
+    for callback in trainer_callbacks(trainer):
+        if isinstance(callback, Pruning) and callback.pruned:
+            when = f"after validation {callback.validations}"
+            raise Pruned(f"ended by the search {when}: other trials were better by then")
 
 
 def failure_status(fault: BaseException) -> RunStatus:
@@ -198,49 +203,50 @@ def failure_status(fault: BaseException) -> RunStatus:
 
 def trainer_callbacks(trainer: L.Trainer) -> list[Callback]:
     """The trainer's callbacks, in their order."""
-    found: list[Callback] = getattr(trainer, "callbacks")  # noqa: B009  # set by a connector, unknown to type checkers
-    return found
+    callbacks: list[Callback] = getattr(trainer, "callbacks")  # noqa: B009  # set by a connector, unknown to mypy
+    return callbacks
 
 
 def write_final_manifest(
     folder: RunDirectory,
-    card: Mapping[str, Any],
-    ending: RunStatus,
+    manifest: Mapping[str, Any],
+    status: RunStatus,
     trainer: L.Trainer | None,
     outcome: EvalOutcome,
     seconds: float,
     energy: Mapping[str, float | None],
 ) -> None:
-    """Write how a run ended onto its card, and what a repetition of it must give."""
+    """Write the status, the scores and the hashes of a finished run into its manifest."""
     results = dict(outcome.weight_hashes)
     if outcome.weight_hashes and folder.predictions.is_file():
         results["predictions_sha256"] = sha256_file(folder.predictions)
     best = best_checkpoint_entry(trainer)
     folder.write_manifest(
         finish_manifest(
-            card,
-            ending.status,
-            ending.reason,
+            manifest,
+            status.status,
+            status.reason,
             seconds,
             best,
             outcome.scores,
             results=results,
             energy=energy,
-            memory=resource_usage.measure_peak_memory(card["sessions"]),
+            memory=resource_usage.measure_peak_memory(manifest["sessions"]),
         )
     )
 
 
 def best_checkpoint_entry(trainer: L.Trainer | None) -> dict[str, Any] | None:
-    """Where the best checkpoint stands."""
-    found = [c for c in trainer_callbacks(trainer) if isinstance(c, BestCheckpoint)] if trainer else []
-    if not found or found[0].score is None:
+    """Step and score of the best checkpoint, for the manifest; None without one."""
+    callbacks = trainer_callbacks(trainer) if trainer else []
+    best = next((callback for callback in callbacks if isinstance(callback, BestCheckpoint)), None)
+    if best is None or best.score is None:
         return None
-    return {"step": found[0].step, "monitor": found[0].monitor, "value": found[0].score}
+    return {"step": best.step, "monitor": best.monitor, "value": best.score}
 
 
 def write_results(
-    prepared: RunComponents,
+    components: RunComponents,
     folder: RunDirectory,
     outcome: EvalOutcome,
     overrides: Sequence[str],
@@ -251,40 +257,40 @@ def write_results(
     curves = folder.read_curves()
     kept = {"train/loss": "train/loss_epoch", "last/loss": "val/loss"}  # of the last weights, not of the best
     ends = {name: [row[curve] for row in curves if curve in row][-1:] for name, curve in kept.items()}
-    outcome.scores = {name: found[0] for name, found in ends.items() if found} | outcome.scores
+    outcome.scores = {name: last[0] for name, last in ends.items() if last} | outcome.scores
     folder.write_scores(outcome.scores)
     folder.write_score_tables(outcome.tables)
     for logger in loggers[1:]:  # not the curves: these scores belong to no step
         logger.log_metrics(
             {name: value for name, value in outcome.scores.items() if value == value}, trainer.global_step
         )
-    if prepared.settings.save:
-        write_export(prepared, folder, outcome, overrides)
+    if components.settings.save:
+        write_export(components, folder, outcome, overrides)
 
 
 def write_export(
-    prepared: RunComponents,
+    components: RunComponents,
     folder: RunDirectory,
     outcome: EvalOutcome,
     overrides: Sequence[str],
     target: Path | None = None,
 ) -> None:
     """Leave the best model as plain transformers loads it, in the run's `export/` unless a target is given."""
-    settings, task = prepared.settings, prepared.task
+    settings, task = components.settings, components.task
     text = render_model_card(
         name=f"{settings.name}-{folder.root.name}",
         task=task.name,
         base_model=settings.model.path,
         data={
             "name": " + ".join(s.name or Path(str(s.data.train)).stem for s in list_sources(settings.data)),
-            "files": prepared.sources.file_hashes,
-            "splits": prepared.counts,
+            "files": components.sources.file_hashes,
+            "splits": components.counts,
         },
         settings={key: value for key, value in settings.as_dict().items() if key not in {"data", "logger"}},
         scores=outcome.scores,
         command=shlex.join(["python", "train.py", *overrides]),
     )
-    plain = merge_adapter_weights(unquantized_adapter(prepared), prepared.tokenizer)
+    plain = merge_adapter_weights(unquantized_adapter(components), components.tokenizer)
     if warning := task.finalize_model(plain.model):
         console.say(warning)
     options = task.export_options()
@@ -296,19 +302,19 @@ def write_export(
         target or folder.export,
         card=text,
         extra_files=lambda part: write_peft_adapter(
-            prepared.adapter, plain.model, part / "adapter", base_model_location(settings)
+            components.adapter, plain.model, part / "adapter", base_model_location(settings)
         ),
         **options,
     )
 
 
-def unquantized_adapter(prepared: RunComponents) -> AdaptedModel:
+def unquantized_adapter(components: RunComponents) -> AdaptedModel:
     """What is merged into plain weights: the trained adapter, on an unpacked base where training had it in 4 bit."""
-    if prepared.adapter.kind != "qlora":
-        return prepared.adapter
-    settings = replace(prepared.settings, adapter=replace(prepared.settings.adapter, kind="lora"))
-    unpacked = build_adapter(settings, prepared.task, prepared.tokenizer)
-    load_trainable_state(unpacked.model, trainable_state(prepared.model, prepared.model.state_dict()))
+    if components.adapter.kind != "qlora":
+        return components.adapter
+    settings = replace(components.settings, adapter=replace(components.settings.adapter, kind="lora"))
+    unpacked = build_adapter(settings, components.task, components.tokenizer)
+    load_trainable_state(unpacked.model, trainable_state(components.model, components.model.state_dict()))
     return unpacked
 
 

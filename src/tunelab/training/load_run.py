@@ -32,12 +32,12 @@ from tunelab.training.trainer import resolve_precision
 
 @dataclass
 class TrainedRun:
-    """A finished run in use.
+    """A finished run, loaded for use.
 
     Attributes:
         adapter: The model, with the best weights, in evaluation mode, on the device; and what was trained in it.
         source: The file or folder the weights came from.
-        note: What the user should know of how it was restored, if anything.
+        note: For the user, on how it was loaded, if anything.
     """
 
     folder: RunDirectory
@@ -117,10 +117,10 @@ def load_checkpoint_weights(model: PreTrainedModel, path: Path) -> None:
     Raises:
         ConfigError: If they do not fit.
     """
-    found = read_checkpoint(path)["state_dict"]
+    state = read_checkpoint(path)["state_dict"]
     own = "model."  # the name of the network inside `FineTuner`
     try:
-        load_trainable_state(model, {name.removeprefix(own): found[name] for name in found if name.startswith(own)})
+        load_trainable_state(model, {name.removeprefix(own): state[name] for name in state if name.startswith(own)})
     except RuntimeError as fault:
         raise ConfigError(f"{path} does not fit the base model, which must have changed since: {fault}") from fault
 
@@ -163,9 +163,9 @@ def find_run(place: str | Path) -> RunDirectory:
 
 def read_run_config(folder: RunDirectory) -> RunConfig:
     """The settings a run was made with."""
-    found = OmegaConf.load(folder.config)
-    assert isinstance(found, DictConfig)
-    return validate_config(found, for_training=False)
+    config = OmegaConf.load(folder.config)
+    assert isinstance(config, DictConfig)
+    return validate_config(config, for_training=False)
 
 
 def build_fabric(settings: RunConfig) -> Fabric:

@@ -65,30 +65,30 @@ def build_callbacks(
 ) -> list[Callback]:
     """Early stopping, then checkpoints: the best first, so that `last.ckpt` knows it."""
     config = settings.callbacks
-    found: list[Callback] = []
+    callbacks: list[Callback] = []
     if settings.trainer.enable_progress_bar:
-        found.append(progress_callback())
+        callbacks.append(progress_callback())
     if config.throughput:
-        found.append(Throughput())
+        callbacks.append(Throughput())
     if every := settings.logger.gradients:
-        found.append(GradientHistograms(every))
-    found += build_monitors(config)
+        callbacks.append(GradientHistograms(every))
+    callbacks += build_monitors(config)
     if validates and config.doctor:
-        found.append(DoctorCallback(folder))
+        callbacks.append(DoctorCallback(folder))
     if validates and config.early_stopping:
-        found.append(EarlyStopping(monitor, mode=mode, patience=config.patience, min_delta=config.min_delta))
+        callbacks.append(EarlyStopping(monitor, mode=mode, patience=config.patience, min_delta=config.min_delta))
     if validates and settings.trial.id is not None:
-        found += build_trial_callbacks(settings, monitor)
+        callbacks += build_trial_callbacks(settings, monitor)
     if follows_plateau(settings.scheduler):
         if not validates:
             raise ConfigError("scheduler=plateau follows validations, and there are none; set data.split.validation")
-        found.append(ReduceOnPlateau(monitor, mode))
+        callbacks.append(ReduceOnPlateau(monitor, mode))
     if validates:
-        found.append(BestCheckpoint(folder.best, monitor=monitor, mode=mode))
-    found += build_configured_callbacks(config)
+        callbacks.append(BestCheckpoint(folder.best, monitor=monitor, mode=mode))
+    callbacks += build_configured_callbacks(config)
     if count := config.snapshots:
-        found.append(SnapshotCheckpoints(folder.checkpoints, count, settings.scheduler.number("warmup")))
-    return [*found, LastCheckpoint(folder.last, every=config.save_every, validates=validates)]
+        callbacks.append(SnapshotCheckpoints(folder.checkpoints, count, settings.scheduler.number("warmup")))
+    return [*callbacks, LastCheckpoint(folder.last, every=config.save_every, validates=validates)]
 
 
 def build_configured_callbacks(config: CallbacksConfig) -> list[Callback]:
@@ -111,12 +111,12 @@ def build_configured_callbacks(config: CallbacksConfig) -> list[Callback]:
 
 def build_trial_callbacks(settings: RunConfig, monitor: str) -> list[Callback]:
     """What a run needs as the trial of a search: the line to it, and the part of a run that it does."""
-    found: list[Callback] = [Pruning(partial(connect_to_search, settings.trial), monitor)]
+    callbacks: list[Callback] = [Pruning(partial(connect_to_search, settings.trial), monitor)]
     if settings.trial.until is not None:
-        found.append(StopAtStageEnd(settings.trial.until))
+        callbacks.append(StopAtStageEnd(settings.trial.until))
     if settings.trial.parent is not None:
-        found.append(KeepOptimizerSettings(["weight_decay", *settings.optimizer.arguments]))
-    return found
+        callbacks.append(KeepOptimizerSettings(["weight_decay", *settings.optimizer.arguments]))
+    return callbacks
 
 
 def build_monitors(config: CallbacksConfig) -> list[Callback]:
@@ -174,20 +174,20 @@ def build_trainer(
 
 
 def device_faults(trainer: TrainerConfig) -> list[str]:
-    """What is wrong with the devices asked for, on this machine; told before any data are read."""
-    wanted, devices, gpus = trainer.accelerator, trainer.devices, torch.cuda.device_count()
-    if wanted == "cuda" and not gpus:
+    """Faults of the configured devices on this machine; checked before any data are read."""
+    accelerator, devices, gpus = trainer.accelerator, trainer.devices, torch.cuda.device_count()
+    if accelerator == "cuda" and not gpus:
         build = f"torch {torch.__version__}, CUDA {torch.version.cuda or 'left out of this build'}"
         return [f"trainer.accelerator=cuda: torch sees no CUDA GPU here ({build}); take auto, which falls back to cpu"]
-    if wanted == "gpu" and not gpus and not torch.backends.mps.is_available():
+    if accelerator == "gpu" and not gpus and not torch.backends.mps.is_available():
         return ["trainer.accelerator=gpu: torch sees no GPU here; take auto, which falls back to cpu"]
-    if wanted != "cpu" and gpus and isinstance(devices, int) and devices > gpus:
+    if accelerator != "cpu" and gpus and isinstance(devices, int) and devices > gpus:
         return [f"trainer.devices={devices}: this machine has {gpus} GPUs; take at most as many, or auto for all"]
     return []
 
 
-def resolve_precision(wanted: str) -> Any:
+def resolve_precision(precision: str) -> Any:
     """The precision as Lightning names it; "auto" takes bfloat16 where the GPU computes in it."""
-    if wanted != "auto":
-        return wanted
+    if precision != "auto":
+        return precision
     return "bf16-mixed" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "32-true"
