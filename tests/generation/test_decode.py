@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, PreTrainedModel
 
-from tunelab.generation.decode import batch_prompts, decode, decode_greedy
+from tunelab.generation.decode import batch_prompts, decode
 from tunelab.models.unpadded_attention import DOCUMENT_KERNEL
 
 SIZE = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}
@@ -105,7 +105,7 @@ def test_an_answer_ends_with_the_context_and_says_so(family: str) -> None:
     # Then the long one keeps its prompt and gets what is left, and the full one loses its oldest tokens but the first
     assert (found[0].finish_reason, len(found[0].ids), found[0].prompt_tokens_cut) == ("context", 3, 0)
     assert (found[1].finish_reason, len(found[1].ids), found[1].prompt_tokens_cut) == ("length", NEW, 100 - (64 - NEW))
-    assert found[1].ids == decode_greedy(model, [[1, *full[-(63 - NEW) :]]], stop=[299], max_new_tokens=NEW)[0]
+    assert found[1].ids == decode(model, [[1, *full[-(63 - NEW) :]]], stop=[299], max_new_tokens=NEW)[0].ids
     assert len(found[2].ids) == NEW or found[2].finish_reason == "stop"
 
 

@@ -455,10 +455,3 @@ def drop_reason(task: EncodingTask) -> str:
     alone = " by its answers alone" if task.too_long == "truncate_prompt" else ""
     long = "" if task.limit is None else f"is longer than {task.limit:,} tokens{alone}, or "
     return f"each {long}has nothing to learn in it"
-
-
-def padding_fraction(lengths: Sequence[int], micros: Sequence[Sequence[int]], *, packed: bool) -> float:
-    """Share of pad tokens in micro-batches given as lists of example indices, in [0, 1)."""
-    real = sum(lengths[i] for micro in micros for i in micro)
-    laid = real if packed else sum(len(micro) * max(lengths[i] for i in micro) for micro in micros)
-    return 1 - real / laid if laid else 0.0

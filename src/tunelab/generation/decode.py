@@ -38,13 +38,6 @@ class GeneratedAnswer:
     prompt_tokens_cut: int = 0
 
 
-def decode_greedy(
-    model: PreTrainedModel, prompts: Sequence[Sequence[int]], *, stop: Sequence[int], max_new_tokens: int
-) -> list[list[int]]:
-    """The new tokens of each prompt, without the one that ended it; see `decode`."""
-    return [answer.ids for answer in decode(model, prompts, stop=stop, max_new_tokens=max_new_tokens)]
-
-
 @torch.no_grad()
 def decode(
     model: PreTrainedModel,
