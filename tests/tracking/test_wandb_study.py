@@ -21,14 +21,15 @@ from tunelab.report.study_report import build_study_report
 
 CODE = """
 import sys
+from dataclasses import replace
 from pathlib import Path
+from tunelab.config.schema import LoggerConfig
 from tunelab.runs.study_folder import StudyFolder
 from tunelab.search.study_artifacts import log_study_report
 root = Path('my_study').absolute()
-block = {'kind': 'wandb', 'mode': sys.argv[1], 'project': 'demo', 'group': None, 'job_type': 'train', 'name': None}
-wanted = {**block, 'artifacts': ['report']}
-for asked in (wanted, {**block, 'artifacts': ['export']}, {**wanted, 'kind': 'csv'}):
-    log_study_report(asked, StudyFolder(root), root / 'report' / 'report.html', {'val/loss': 0.5, 'trials': 41})
+logger = LoggerConfig(kind='wandb', mode=sys.argv[1], project='demo', job_type='train', artifacts=('report',))
+for each in (logger, replace(logger, artifacts=('export',)), replace(logger, kind='csv')):
+    log_study_report(each, StudyFolder(root), root / 'report' / 'report.html', {'val/loss': 0.5, 'trials': 41})
 """
 
 
