@@ -178,7 +178,7 @@ def question_outputs(trained: TrainedRun, questions: Sequence[Example], batch_to
     """The outputs of one member for questions, in the order of their rows."""
     task, model, collector = trained.task, trained.model, OutputCollector()
     batches = batch_by_length(questions, batch_tokens)
-    with trained.use():
+    with trained.inference():
         micro_batches = (micro_to_device(task.collate(batch), model.device) for batch in batches)
         evaluate(micro_batches, partial(task.logits, model), collector)
     return collector.outputs()

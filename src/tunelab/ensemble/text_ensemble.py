@@ -201,7 +201,7 @@ def rows_to_answer(trained: TrainedRun, split: Split) -> list[int]:
 
 def generate_answers(trained: TrainedRun, model: Any, split: Split, rows: Sequence[int]) -> list[Prediction]:
     """Answers of a model, or of several as one, with their scores; lines of predictions.jsonl."""
-    with trained.use():
+    with trained.inference():
         return trained.task.generate_predictions(model, rows, [split.rows[row] for row in rows])
 
 
@@ -279,7 +279,7 @@ def token_likelihoods(trained: TrainedRun, examples: Sequence[Example]) -> Float
     """The probability that a model gives to each supervised token, row by row in the order of the examples."""
     by_row = {example.row: example for example in examples}
     outcomes = TokenOutcomes(by_row)
-    with trained.use():
+    with trained.inference():
         evaluate(example_micro_batches(trained, examples), partial(token_log_probs, [trained], [1.0], by_row), outcomes)
     return np.concatenate([outcomes.log_probs[example.row].exp().numpy() for example in examples])
 
@@ -299,7 +299,7 @@ def evaluate_mixture(
     examples, _ = encode_examples(first, split)
     by_row = {example.row: example for example in examples}
     scores, outcomes = TokenScores().to(first.model.device), TokenOutcomes(by_row)
-    with first.use():
+    with first.inference():
         log_probs = partial(token_log_probs, members, weights, by_row)
         evaluate(example_micro_batches(first, examples), log_probs, scores, outcomes)
     result = EvalResult(scores.compute(), row_scores=outcomes.row_scores())

@@ -37,7 +37,7 @@ class Predictor(Protocol):
     def task(self) -> PromptTask:
         """Its fitted task."""
 
-    def use(self) -> AbstractContextManager[None]:
+    def inference(self) -> AbstractContextManager[None]:
         """A block with the precision of the evaluation and without gradients."""
 
 
@@ -71,7 +71,7 @@ def predict_window(trained: Predictor, records: InputRecords, batch_tokens: int,
         model: What answers in place of the run's own model.
     """
     prompts, predictions = encode_prompts(trained, records)
-    with trained.use():
+    with trained.inference():
         for batch in batch_by_length(prompts, batch_tokens):
             answering = trained.model if model is None else model
             for example, prediction in zip(batch, trained.task.answer_prompts(answering, batch), strict=True):

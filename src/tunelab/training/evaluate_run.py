@@ -166,7 +166,7 @@ def evaluate_split(trained: TrainedRun, split: Split) -> EvalResult:
     components = components_with_test_split(trained, split, examples)
     scores = task.scores().to(model.device)
     collector = PredictionCollector(task, model, split.rows, generated_test_rows(components))
-    with trained.use():
+    with trained.inference():
         evaluate(eval_micro_batches(trained, components), partial(task.logits, model), scores, collector)
         values, tables = scores.compute(), scores.report()
     predictions = sorted(collector.predictions, key=lambda row: int(row["row"]))
@@ -180,7 +180,7 @@ def model_outputs(trained: TrainedRun, split: Split) -> ModelOutputs:
     """The outputs on a split of a model that gives one row of logits per record."""
     components = components_with_test_split(trained, split, encode_examples(trained, split)[0])
     collector = OutputCollector()
-    with trained.use():
+    with trained.inference():
         evaluate(eval_micro_batches(trained, components), partial(trained.task.logits, trained.model), collector)
     return collector.outputs()
 

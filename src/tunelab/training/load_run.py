@@ -55,7 +55,7 @@ class TrainedRun:
         return self.adapter.model
 
     @contextmanager
-    def use(self) -> Iterator[None]:
+    def inference(self) -> Iterator[None]:
         """Within this block the model computes as it did when it was scored: same precision, no gradient."""
         with torch.inference_mode(), self.fabric.autocast():
             yield
