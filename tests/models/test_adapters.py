@@ -316,7 +316,7 @@ def test_a_soft_prompt_is_pefts_prompt_tuning_and_exports_as_tokens(family: str,
         plain.tokenizer,
         tmp_path / "export",
         card="",
-        chat_template=plain.template("{{ messages[0].content }}"),
+        chat_template=plain.prefixed_template("{{ messages[0].content }}"),
         extra_files=lambda part: write_peft_adapter(found, plain.model, part / "adapter", "base"),
     )
 

@@ -45,10 +45,10 @@ def test_schedule_free_is_the_algorithm_of_its_paper_in_three_sequences() -> Non
     parameters = weights()
     optimizer = freely_trained(parameters)
     kept = copy.deepcopy([weight.detach() for weight in parameters])
-    optimizer.show_averages()
+    optimizer.swap_in_averages()
     for shown, average in zip(parameters, x, strict=True):
         torch.testing.assert_close(shown.detach(), average, rtol=1e-4, atol=1e-5)
-    optimizer.show_trained()
+    optimizer.swap_in_trained()
     assert all(torch.equal(weight, before) for weight, before in zip(parameters, kept, strict=True))
 
 
@@ -61,7 +61,7 @@ def test_a_point_that_is_moved_after_a_step_of_schedule_free_moves_average_and_p
     for weight in parameters:
         z = optimizer.state[weight]["z"].clone()
 
-        moved = optimizer.bring(weight, lambda point: point * 0.5 - 1)
+        moved = optimizer.move_average(weight, lambda point: point * 0.5 - 1)
 
         torch.testing.assert_close(moved, z * 0.5 - 1)
         average = before[weight] + share * (moved - z)  # the last term of the average is the moved point

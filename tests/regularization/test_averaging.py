@@ -70,15 +70,15 @@ def test_what_is_shown_is_taken_back_bit_by_bit() -> None:
     average = [value.clone() for _, value in ours.averages()]
 
     for _ in range(2):  # twice, since Lightning may ask twice
-        ours.show_averages()
+        ours.swap_in_averages()
     assert all(torch.equal(weight, value) for (weight, _), value in zip(ours.averages(), average, strict=True))
-    assert all(torch.equal(w, v) for (_, w), v in zip(ours.trained(), trained.values(), strict=True))
+    assert all(torch.equal(w, v) for (_, w), v in zip(ours.trained_weights(), trained.values(), strict=True))
     assert all(torch.equal(value, kept) for value, kept in zip(ours.state()["values"].values(), average, strict=True))
     for _ in range(2):
-        ours.show_trained()
+        ours.swap_in_trained()
 
     assert all(torch.equal(weight, trained[name]) for name, weight in model.named_parameters())
-    assert not list(ours.trained())
+    assert not list(ours.trained_weights())
 
 
 def test_an_average_that_goes_on_from_its_state_ends_as_one_that_never_stopped() -> None:

@@ -164,7 +164,7 @@ def test_first_weights_get_the_verdict_they_earn(case: str, tmp_path: Path) -> N
 
     found = inspect_run(build_components(settings(*given(tmp_path, *DEEP, *more))))
 
-    assert found.verdict.word == word, found.verdict.reasons
+    assert found.verdict.health == word, found.verdict.reasons
     assert len(found.signals.names) == (25 if "model.depth=24" in more else 11)
 
 

@@ -78,13 +78,13 @@ class LayerSignals:
         names: From the embeddings up.
         forward: Of each part's output.
         backward: Of the loss's gradient with respect to that output; nan where none passes, below frozen weights.
-        added: Of what each layer changes, as a share of what enters it; nan for the embeddings.
+        relative_change: Of what each layer changes, as a share of what enters it; nan for the embeddings.
     """
 
     names: list[str] = field(default_factory=list)
     forward: list[float] = field(default_factory=list)
     backward: list[float] = field(default_factory=list)
-    added: list[float] = field(default_factory=list)
+    relative_change: list[float] = field(default_factory=list)
 
 
 def measure_layer_signals(model: PreTrainedModel, loss: Callable[[], Tensor]) -> LayerSignals:
@@ -97,7 +97,7 @@ def measure_layer_signals(model: PreTrainedModel, loss: Callable[[], Tensor]) ->
     stack, count = layer_stack(model)
     watched = [model.get_submodule(f"{stack}.{place}") for place in range(count)]
     signals = LayerSignals(names=["embeddings", *(f"layer {place + 1}" for place in range(count))])
-    signals.forward, signals.backward, signals.added = ([float("nan")] * (count + 1) for _ in range(3))
+    signals.forward, signals.backward, signals.relative_change = ([float("nan")] * (count + 1) for _ in range(3))
     handles = [
         layer.register_forward_hook(partial(record_layer, signals, place), with_kwargs=True)
         for place, layer in enumerate(watched, start=1)
@@ -119,7 +119,7 @@ def record_layer(signals: LayerSignals, place: int, module: nn.Module, args: Any
         signals.forward[0] = root_mean_square(entered)
         record_gradient(signals, 0, entered)
     signals.forward[place] = root_mean_square(left)
-    signals.added[place] = root_mean_square(left.detach().float() - entered.detach().float()) / max(
+    signals.relative_change[place] = root_mean_square(left.detach().float() - entered.detach().float()) / max(
         signals.forward[place - 1], 1e-300
     )
     record_gradient(signals, place, left)
@@ -154,13 +154,13 @@ class SignalVerdict:
     """The verdict on the signals of an untrained model.
 
     Attributes:
-        word: In a word.
+        health: In a word.
         reasons: In sentences; the measurements where it is healthy.
         growth: Fitted factor per layer of the signal going up; nan where it cannot be told.
         gradient_growth: The same of the gradient going down.
     """
 
-    word: SignalHealth
+    health: SignalHealth
     reasons: list[str]
     growth: float
     gradient_growth: float
@@ -178,7 +178,7 @@ def assess_signals(signals: LayerSignals) -> SignalVerdict:
         word, sentence = assess_direction(what, values)
         faults += [(word, sentence)] * (word != "healthy")
         sentences.append(sentence)
-    changes = [value for value in signals.added[1:] if not math.isnan(value)]
+    changes = [value for value in signals.relative_change[1:] if not math.isnan(value)]
     if changes and not faults and any(changes) and median(changes) < MIN_LAYER_CHANGE:
         least = f"{median(changes):.1e}"
         faults.append(("vanishing", f"half of the layers change what enters them by {least} of its size or less"))

@@ -51,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
     console.show_lines("memory", [*align_columns(sizes), *memory_fit_lines(inspection)])
     signals = {"signal": inspection.signals.forward, "gradient": inspection.signals.backward}
     plots = align_columns({name: f"{sparkline(values, log=True)}  (log)" for name, values in signals.items()})
-    console.show_lines(f"signals, bottom to top: {inspection.verdict.word}", [*plots, *health_lines(inspection)])
+    console.show_lines(f"signals, bottom to top: {inspection.verdict.health}", [*plots, *health_lines(inspection)])
     path = arguments.output or Path("outputs", "inspect", f"{settings.name}.html")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

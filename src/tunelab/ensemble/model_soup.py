@@ -63,7 +63,7 @@ def merge_adapter_into_base(trained: TrainedRun) -> TrainedRun:
     sources = DataSplits({name: Split() for name in SPLITS}, {}, [])
     components = RunComponents(settings, trained.task, sources, trained.tokenizer, {}, {}, adapter=trained.adapter)
     merged = merge_adapter_weights(unquantized_adapter(components), trained.tokenizer)
-    if merged.lead:
+    if merged.prompt_prefix:
         raise ConfigError(f"{trained.folder.root} has a soft prompt, which cannot be averaged; take --method soft")
     merged_settings = replace(settings, adapter=replace(settings.adapter, kind="full"))
     model: Any = merged.model

@@ -26,16 +26,16 @@ class MergedModel:
     """A model without adapters, and what it takes to use it.
 
     Attributes:
-        lead: Text that must stand before every prompt: the tokens of a soft prompt, else empty.
+        prompt_prefix: Text that must stand before every prompt: the tokens of a soft prompt, else empty.
     """
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
-    lead: str = ""
+    prompt_prefix: str = ""
 
-    def template(self, template: str) -> str:
+    def prefixed_template(self, template: str) -> str:
         """A chat template that starts with the lead."""
-        return f'{{{{ "{self.lead}" }}}}{template}' if self.lead else template
+        return f'{{{{ "{self.prompt_prefix}" }}}}{template}' if self.prompt_prefix else template
 
 
 def merge_adapter_weights(adapter: AdaptedModel, tokenizer: PreTrainedTokenizerBase) -> MergedModel:

@@ -26,7 +26,7 @@ class SupervisedHead:
     """
 
     def __init__(self, model: PreTrainedModel) -> None:
-        self.keep: Tensor | None = None
+        self.supervised_mask: Tensor | None = None
         head = model.get_output_embeddings()
         head.register_forward_pre_hook(self._select)
         tokens = torch.arange(12, device=model.device).view(2, 6)
@@ -38,15 +38,15 @@ class SupervisedHead:
         )
 
     def _select(self, module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
-        return None if self.keep is None else (args[0][self.keep], *args[1:])
+        return None if self.supervised_mask is None else (args[0][self.supervised_mask], *args[1:])
 
     def logits(self, model: PreTrainedModel, keep: Tensor, **inputs: Any) -> Tensor:
-        """Logits (N, V) at the positions where `keep` (B, T) holds."""
-        self.keep = keep if self.exact else None
+        """Logits (N, V) at the positions where `supervised_mask` (B, T) holds."""
+        self.supervised_mask = keep if self.exact else None
         try:
             logits: Tensor = model(**inputs).logits
         finally:
-            self.keep = None
+            self.supervised_mask = None
         return logits if self.exact else logits[keep]
 
 

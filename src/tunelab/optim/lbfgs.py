@@ -59,7 +59,7 @@ class LBFGS(TorchLBFGS):
         """
         return super().step(lambda: self._penalised(closure))  # type: ignore[no-untyped-call]
 
-    def forget(self) -> None:
+    def reset_curvature(self) -> None:
         """Drop the curvature: the weights have been moved by something else, and differences of gradients mislead."""
         self.state.clear()
 

@@ -34,7 +34,7 @@ class ScheduleFreeAdamW(Optimizer):
         weight_decay: float = 0.0,
     ) -> None:
         super().__init__(params, {"lr": lr, "betas": tuple(betas), "eps": eps, "weight_decay": weight_decay})
-        self.kept: list[tuple[Parameter, Tensor]] = []  # y of each parameter, while it shows x
+        self.saved_weights: list[tuple[Parameter, Tensor]] = []  # y of each parameter, while it shows x
 
     @override
     @torch.no_grad()
@@ -66,7 +66,7 @@ class ScheduleFreeAdamW(Optimizer):
         state["z"].sub_(direction, alpha=lr)
 
     @torch.no_grad()
-    def bring(self, weight: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
+    def move_average(self, weight: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
         """Change z, where the step just taken has led, as if it had led there: x and y follow.
 
         Args:
@@ -91,30 +91,30 @@ class ScheduleFreeAdamW(Optimizer):
     @torch.no_grad()
     def averages(self) -> Iterator[tuple[Parameter, Tensor]]:
         """Each parameter that has been stepped, with its average x; its shape and kind are the parameter's."""
-        if self.kept:
-            yield from ((weight, weight.detach()) for weight, _ in self.kept)
+        if self.saved_weights:
+            yield from ((weight, weight.detach()) for weight, _ in self.saved_weights)
             return
         for group in self.param_groups:
             for weight in group["params"]:
                 if state := self.state.get(weight):
                     yield weight, torch.lerp(weight, state["z"], 1 - 1 / group["betas"][0])
 
-    def trained(self) -> Iterator[tuple[Parameter, Tensor]]:
+    def trained_weights(self) -> Iterator[tuple[Parameter, Tensor]]:
         """Each parameter that shows its average, with the y that training goes on from."""
-        yield from self.kept
+        yield from self.saved_weights
 
     @torch.no_grad()
-    def show_averages(self) -> None:
+    def swap_in_averages(self) -> None:
         """Put x into the parameters; y is kept bit by bit, since computing it back would round."""
-        if not self.kept:
+        if not self.saved_weights:
             averages = list(self.averages())
-            self.kept = [(weight, weight.detach().clone()) for weight, _ in averages]
+            self.saved_weights = [(weight, weight.detach().clone()) for weight, _ in averages]
             for weight, average in averages:
                 weight.copy_(average)
 
     @torch.no_grad()
-    def show_trained(self) -> None:
+    def swap_in_trained(self) -> None:
         """Put y back."""
-        for weight, before in self.kept:
+        for weight, before in self.saved_weights:
             weight.copy_(before)
-        self.kept = []
+        self.saved_weights = []

@@ -36,42 +36,42 @@ class WeightAverage:
 
     def __init__(self, named: Mapping[str, Parameter], share: AverageShare) -> None:
         self.named, self.share = named, share
-        self.seen = self.counted = 0
-        self.shown = False
-        self.values: dict[str, Tensor] = {}  # the average; while it is shown, the trained weights
+        self.seen_steps = self.averaged_steps = 0
+        self.swapped_in = False
+        self.average_values: dict[str, Tensor] = {}  # the average; while it is shown, the trained weights
 
     @torch.no_grad()
     def update(self) -> None:
         """Take in the weights of the step just taken."""
-        self.seen += 1
-        share = self.share(self.seen, self.counted)
+        self.seen_steps += 1
+        share = self.share(self.seen_steps, self.averaged_steps)
         if share is None:
             return
-        if self.counted == 0:
-            self.values = {name: weight.detach().clone() for name, weight in self.named.items()}
+        if self.averaged_steps == 0:
+            self.average_values = {name: weight.detach().clone() for name, weight in self.named.items()}
         else:
             torch._foreach_lerp_([value for _, value in self._pairs()], list(self.named.values()), share)
-        self.counted += 1
+        self.averaged_steps += 1
 
     def averages(self) -> Iterator[tuple[Parameter, Tensor]]:
         """Each parameter with its average; none before the first step that counts."""
-        return ((weight, weight.detach() if self.shown else value) for weight, value in self._pairs())
+        return ((weight, weight.detach() if self.swapped_in else value) for weight, value in self._pairs())
 
-    def trained(self) -> Iterator[tuple[Parameter, Tensor]]:
+    def trained_weights(self) -> Iterator[tuple[Parameter, Tensor]]:
         """Each parameter that shows its average, with the weights that training goes on from."""
-        return iter(self._pairs() if self.shown else [])
+        return iter(self._pairs() if self.swapped_in else [])
 
-    def show_averages(self) -> None:
+    def swap_in_averages(self) -> None:
         """Put the average into the parameters."""
-        if not self.shown:
+        if not self.swapped_in:
             self._swap()
-            self.shown = True
+            self.swapped_in = True
 
-    def show_trained(self) -> None:
+    def swap_in_trained(self) -> None:
         """Put the trained weights back, bit by bit."""
-        if self.shown:
+        if self.swapped_in:
             self._swap()
-            self.shown = False
+            self.swapped_in = False
 
     @torch.no_grad()
     def _swap(self) -> None:
@@ -81,19 +81,25 @@ class WeightAverage:
             value.copy_(before)
 
     def _pairs(self) -> list[tuple[Parameter, Tensor]]:
-        if self.values:  # a checkpoint is read before the model moves to its device
-            self.values = {name: self.values[name].to(weight.device) for name, weight in self.named.items()}
-        return [(weight, self.values[name]) for name, weight in self.named.items() if self.values]
+        if self.average_values:  # a checkpoint is read before the model moves to its device
+            self.average_values = {
+                name: self.average_values[name].to(weight.device) for name, weight in self.named.items()
+            }
+        return [(weight, self.average_values[name]) for name, weight in self.named.items() if self.average_values]
 
     def state(self) -> dict[str, Any]:
         """What a resumed run needs; the average, whichever weights are shown."""
-        names = list(self.named) if self.values else []
+        names = list(self.named) if self.average_values else []
         values = {name: value for name, (_, value) in zip(names, self.averages(), strict=True)}
-        return {"seen": self.seen, "counted": self.counted, "values": values}
+        return {"seen": self.seen_steps, "counted": self.averaged_steps, "values": values}
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Go on from a state, before any step."""
-        self.seen, self.counted, self.values = int(state["seen"]), int(state["counted"]), dict(state["values"])
+        self.seen_steps, self.averaged_steps, self.average_values = (
+            int(state["seen"]),
+            int(state["counted"]),
+            dict(state["values"]),
+        )
 
 
 @runtime_checkable
@@ -103,13 +109,13 @@ class WeightAverager(Protocol):
     def averages(self) -> Iterator[tuple[Parameter, Tensor]]:
         """Each parameter that has one, with its average."""
 
-    def trained(self) -> Iterator[tuple[Parameter, Tensor]]:
+    def trained_weights(self) -> Iterator[tuple[Parameter, Tensor]]:
         """Each parameter that shows its average, with the weights that training goes on from."""
 
-    def show_averages(self) -> None:
+    def swap_in_averages(self) -> None:
         """Put the averages into the parameters."""
 
-    def show_trained(self) -> None:
+    def swap_in_trained(self) -> None:
         """Put the trained weights back, bit by bit."""
 
 
@@ -123,9 +129,9 @@ def swap_averaged_weights(optimizers: Iterable[object], *, averages: bool) -> No
     for optimizer in optimizers:
         if isinstance(optimizer, WeightAverager):
             if averages:
-                optimizer.show_averages()
+                optimizer.swap_in_averages()
             else:
-                optimizer.show_trained()
+                optimizer.swap_in_trained()
 
 
 def checkpoint_weights(
@@ -142,6 +148,6 @@ def checkpoint_weights(
         weight.data_ptr(): value
         for optimizer in optimizers
         if isinstance(optimizer, WeightAverager)
-        for weight, value in (optimizer.averages() if averages else optimizer.trained())
+        for weight, value in (optimizer.averages() if averages else optimizer.trained_weights())
     }
     return {name: values.get(weight.data_ptr(), weight) for name, weight in weights.items()}

@@ -53,12 +53,12 @@ class Regularizer:
             What is logged, by name.
         """
         metrics = {}
-        bring = getattr(optimizer, "bring", update_in_place)
+        move_average = getattr(optimizer, "move_average", update_in_place)
         if self.config.l1:
-            metrics["train/sparsity"] = apply_l1_proximal(optimizer.param_groups, self.config.l1, bring)
-        apply_max_norm(self.max_norm_weights, self.config.max_norm, bring)
-        if (self.config.l1 or self.max_norm_weights) and hasattr(optimizer, "forget"):
-            optimizer.forget()
+            metrics["train/sparsity"] = apply_l1_proximal(optimizer.param_groups, self.config.l1, move_average)
+        apply_max_norm(self.max_norm_weights, self.config.max_norm, move_average)
+        if (self.config.l1 or self.max_norm_weights) and hasattr(optimizer, "reset_curvature"):
+            optimizer.reset_curvature()
         for average in self.averages:
             average.update()
         return metrics

@@ -25,7 +25,7 @@ def inspection_page(title: str, inspection: RunInspection) -> str:
             "",
             [
                 Paragraph(
-                    f"At the first weights: {inspection.verdict.word}. " + join_sentences(health_lines(inspection))
+                    f"At the first weights: {inspection.verdict.health}. " + join_sentences(health_lines(inspection))
                 )
             ],
         ),
@@ -204,7 +204,9 @@ def rate_text(inspection: RunInspection) -> str:
         return "no step is planned"
     peak = max(curve.rates)
     rise = f"{curve.warmup:,} steps of warm-up, " if curve.warmup else ""
-    end = "then validations decide" if curve.follows else f"{format_number(curve.rates[-1])} at the last step"
+    end = (
+        "then validations decide" if curve.follows_validation else f"{format_number(curve.rates[-1])} at the last step"
+    )
     return f"{rise}peak {format_number(peak)}, {end}"
 
 
@@ -221,7 +223,7 @@ def health_lines(inspection: RunInspection) -> list[str]:
             "model.init=depth_scaled, a normalisation, or fewer layers"
         ),
     }
-    return [*verdict.reasons, *([advice[verdict.word]] if verdict.word in advice else [])]
+    return [*verdict.reasons, *([advice[verdict.health]] if verdict.health in advice else [])]
 
 
 def layer_rows(inspection: RunInspection) -> list[Sequence[CellValue]]:
@@ -232,7 +234,8 @@ def layer_rows(inspection: RunInspection) -> list[Sequence[CellValue]]:
     for part in inspection.parts:
         index = index_of_layer.get(part.name)
         measures = [
-            None if index is None else each[index] for each in (signals.forward, signals.added, signals.backward)
+            None if index is None else each[index]
+            for each in (signals.forward, signals.relative_change, signals.backward)
         ]
         rows.append((part.name, part.parameters, part.trainable, *measures))
     return rows

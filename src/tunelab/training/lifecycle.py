@@ -295,7 +295,7 @@ def write_export(
         console.say(warning)
     options = task.export_options()
     if options.get("chat_template"):
-        options["chat_template"] = plain.template(options["chat_template"])
+        options["chat_template"] = plain.prefixed_template(options["chat_template"])
     export_model(
         plain.model,
         plain.tokenizer,

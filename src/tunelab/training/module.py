@@ -202,7 +202,7 @@ class FineTuner(EvalModule):
 
     def _weight_averages(self) -> list[object]:
         """Keepers of an average of the weights: those of the block `regularization`, else the optimizer's own."""
-        begun: list[object] = [average for average in self.regularizer.averages if average.counted]
+        begun: list[object] = [average for average in self.regularizer.averages if average.averaged_steps]
         return begun or list(self.trainer.optimizers)
 
 

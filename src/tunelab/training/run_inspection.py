@@ -48,13 +48,13 @@ class LearningRateCurve:
         steps: Optimizer steps.
         rates: The rate of each.
         warmup: Steps of warm-up.
-        follows: Whether validations will lower it, so that only the rise is known.
+        follows_validation: Whether validations will lower it, so that only the rise is known.
     """
 
     steps: list[int]
     rates: list[float]
     warmup: int
-    follows: bool
+    follows_validation: bool
 
 
 def learning_rate_curve(settings: RunConfig, total: int) -> LearningRateCurve:

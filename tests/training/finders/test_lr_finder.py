@@ -22,7 +22,7 @@ def descend(rates: list[float]) -> RangeTest:
         loss.backward()
         optimizer.step()
         losses.append(float(loss))
-        if left := watch.left(losses[-1]):
+        if left := watch.has_diverged(losses[-1]):
             break
     return finish_range_test(rates, losses, left=left)
 
@@ -82,6 +82,6 @@ def test_noise_around_a_small_loss_is_no_divergence() -> None:
     jumps = [0.2 if step % 10 == 0 else 0.02 for step in range(50)]
 
     # Then it has not left; back at where it began, it has
-    assert not any(watch.left(loss) for loss in [*falling, *jumps])
-    assert any([watch.left(2.0) for _ in range(10)])
-    assert watch.left(math.nan)
+    assert not any(watch.has_diverged(loss) for loss in [*falling, *jumps])
+    assert any([watch.has_diverged(2.0) for _ in range(10)])
+    assert watch.has_diverged(math.nan)

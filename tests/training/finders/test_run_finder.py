@@ -225,7 +225,7 @@ def test_a_finder_leaves_its_two_files_and_no_other(tmp_path: Path, monkeypatch:
 def test_the_progress_of_the_suggestion_is_told_where_it_is_another_size(batch_size: int, others: int) -> None:
     looks = [NoiseMeasurement(50, NoiseScale(256, 40.0, 1.0))]
 
-    said = " ".join(batch_size_result(looks, batch_size, 1000).said)
+    said = " ".join(batch_size_result(looks, batch_size, 1000).reasons)
 
     assert said.count("one over 32 44%") == others
     assert "beyond 32, twice the sequences" in said

@@ -14,19 +14,19 @@ class FinderResult:
     Attributes:
         setting: Its key on the command line.
         value: What is suggested; None where nothing can be.
-        said: The reasons, a sentence each.
+        reasons: The reasons, a sentence each.
         numbers: All that was measured, plain.
-        pictures: Charts and tables of the page.
+        figures: Charts and tables of the page.
     """
 
     setting: str
     value: float | int | None
-    said: Sequence[str]
+    reasons: Sequence[str]
     numbers: Mapping[str, Any]
-    pictures: Sequence[Block]
+    figures: Sequence[Block]
 
     @property
-    def advice(self) -> str:
+    def override(self) -> str:
         """The override to train with; empty where there is none."""
         if self.value is None:
             return ""

@@ -63,7 +63,7 @@ class GradientPieces:
     def __init__(self) -> None:
         self.count = self.sequences = 0
         self.total: list[Tensor] = []  # sum of gradients of summed losses
-        self.weighed: list[Tensor] = []  # the same, each times its units
+        self.weighted_total: list[Tensor] = []  # the same, each times its units
         self.units = self.units_squared = self.squares = 0.0
 
     def add(self, gradients: Sequence[Tensor], *, units: float, sequences: int) -> None:
@@ -76,8 +76,8 @@ class GradientPieces:
         """
         if not self.total:
             self.total = [torch.zeros_like(gradient, dtype=torch.float32) for gradient in gradients]
-            self.weighed = [torch.zeros_like(gradient, dtype=torch.float32) for gradient in gradients]
-        for total, weighed, gradient in zip(self.total, self.weighed, gradients, strict=True):
+            self.weighted_total = [torch.zeros_like(gradient, dtype=torch.float32) for gradient in gradients]
+        for total, weighed, gradient in zip(self.total, self.weighted_total, gradients, strict=True):
             total.add_(gradient)
             weighed.add_(gradient, alpha=units)
         self.squares += inner_product(gradients, gradients)
@@ -94,7 +94,7 @@ class GradientPieces:
         `count` pieces is the sum of |r|^2 over their squared units, times count / (count - 1).
         """
         square = inner_product(self.total, self.total) / self.units**2  # |G|^2
-        across = inner_product(self.total, self.weighed) / self.units
+        across = inner_product(self.total, self.weighted_total) / self.units
         departures = self.squares - 2 * across + square * self.units_squared
         variance = departures / self.units**2 * self.count / (self.count - 1)
         return NoiseScale(self.sequences, variance * self.sequences, square - variance)
@@ -118,11 +118,11 @@ class NoiseMeasurement:
 
     Attributes:
         step: Optimizer steps before it.
-        found: What was seen.
+        noise_scale: What was seen.
     """
 
     step: int
-    found: NoiseScale
+    noise_scale: NoiseScale
 
 
 def find_batch_size(prepared: RunComponents) -> FinderResult:
@@ -180,7 +180,7 @@ def add_piece_gradient(
 
 def batch_size_result(looks: Sequence[NoiseMeasurement], batch_size: int, rows: int) -> FinderResult:
     """The finding in words and as a curve."""
-    last = looks[-1].found
+    last = looks[-1].noise_scale
     said = [describe_measurement(look) for look in looks]
     value = min(nearest_power_of_two(last.scale), rows) if last.signal > 0 else None
     if value is None:
@@ -198,10 +198,10 @@ def batch_size_result(looks: Sequence[NoiseMeasurement], batch_size: int, rows: 
         "looks": [
             {
                 "step": look.step,
-                "sequences": look.found.sequences,
-                "noise": look.found.noise,
-                "signal": look.found.signal,
-                "scale": look.found.scale if look.found.signal > 0 else None,
+                "sequences": look.noise_scale.sequences,
+                "noise": look.noise_scale.noise,
+                "signal": look.noise_scale.signal,
+                "scale": look.noise_scale.scale if look.noise_scale.signal > 0 else None,
             }
             for look in looks
         ]
@@ -213,13 +213,15 @@ def batch_size_result(looks: Sequence[NoiseMeasurement], batch_size: int, rows: 
 def describe_measurement(look: NoiseMeasurement) -> str:
     """One look in words."""
     when = "at the first weights" if not look.step else f"after {look.step} steps"
-    seen = f"from {look.found.sequences:,} sequences"
-    if look.found.signal <= 0:
+    seen = f"from {look.noise_scale.sequences:,} sequences"
+    if look.noise_scale.signal <= 0:
         return f"{when} noise hides the gradient of {seen.removeprefix('from ')}: the scale is beyond that"
     doubt = (
-        "" if look.found.sequences >= TRUST_FACTOR * look.found.scale else "; that is few for it, so it is uncertain"
+        ""
+        if look.noise_scale.sequences >= TRUST_FACTOR * look.noise_scale.scale
+        else "; that is few for it, so it is uncertain"
     )
-    return f"{when} the gradient noise scale is {format_number(look.found.scale)} sequences ({seen}{doubt})"
+    return f"{when} the gradient noise scale is {format_number(look.noise_scale.scale)} sequences ({seen}{doubt})"
 
 
 def nearest_power_of_two(scale: float) -> int:
@@ -230,9 +232,9 @@ def nearest_power_of_two(scale: float) -> int:
 def progress_figure(looks: Sequence[NoiseMeasurement], batch_size: int) -> Chart:
     """Progress of a step over its size."""
     sizes = [2**power for power in range(15)]
-    known = [look for look in looks if look.found.signal > 0]
+    known = [look for look in looks if look.noise_scale.signal > 0]
     series = [
-        Series(f"after {look.step} steps", sizes, [look.found.progress(size) for size in sizes]) for look in known
+        Series(f"after {look.step} steps", sizes, [look.noise_scale.progress(size) for size in sizes]) for look in known
     ]
     drawn = line_chart(
         series, title="Progress of a step", x_label="sequences in a step", y_label="share of a noiseless step",
@@ -250,7 +252,14 @@ def noise_table(looks: Sequence[NoiseMeasurement]) -> Table:
     head = ("steps before", "sequences", "noise: trace of the covariance", "signal: squared gradient", "noise scale")
     rows = [
         tuple(
-            format_number(value) for value in (x.step, x.found.sequences, x.found.noise, x.found.signal, x.found.scale)
+            format_number(value)
+            for value in (
+                x.step,
+                x.noise_scale.sequences,
+                x.noise_scale.noise,
+                x.noise_scale.signal,
+                x.noise_scale.scale,
+            )
         )
         for x in looks
     ]

@@ -43,7 +43,7 @@ class RangeTest:
     diverged: float | None
 
     @property
-    def smooth(self) -> list[float]:
+    def smoothed_losses(self) -> list[float]:
         """Losses, each the mean of those around it: it lags behind none of them, as a running mean would."""
         return [
             mean(self.losses[place - reach : place + reach + 1])
@@ -54,7 +54,7 @@ class RangeTest:
     @property
     def lowest(self) -> int:
         """The step with the lowest smoothed loss."""
-        return self.smooth.index(min(self.smooth))
+        return self.smoothed_losses.index(min(self.smoothed_losses))
 
     @property
     def fastest(self) -> int | None:
@@ -62,7 +62,7 @@ class RangeTest:
 
         Looked for up to the lowest point: what comes after it is on the way out.
         """
-        curve, lowest = self.smooth, self.lowest
+        curve, lowest = self.smoothed_losses, self.lowest
         if lowest < 2 or curve[lowest] > curve[0] - MIN_LOSS_FALL * abs(curve[0]):
             return None
         changes = [(curve[at + 1] - curve[at - 1]) / max(abs(curve[at]), 1e-300) for at in range(1, lowest)]
@@ -94,7 +94,7 @@ class DivergenceWatch:
         self.first: float | None = None
         self.best = math.inf
 
-    def left(self, loss: float) -> bool:
+    def has_diverged(self, loss: float) -> bool:
         """Whether it has, by this loss."""
         if not math.isfinite(loss):
             return True
@@ -130,15 +130,15 @@ class LossRecorder(L.Callback):
 
     def __init__(self) -> None:
         self.losses: list[float] = []
-        self.watch, self.left = DivergenceWatch(), False
+        self.divergence_watch, self.diverged = DivergenceWatch(), False
 
     @override
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
         self.losses.append(float(trainer.callback_metrics["train/loss"]))
-        self.left = self.watch.left(self.losses[-1])
-        trainer.should_stop = trainer.should_stop or self.left
+        self.diverged = self.divergence_watch.has_diverged(self.losses[-1])
+        trainer.should_stop = trainer.should_stop or self.diverged
 
 
 def find_lr(prepared: RunComponents, *, steps: int = RANGE_STEPS, decades: float = RANGE_DECADES) -> FinderResult:
@@ -161,9 +161,9 @@ def run_range_test(prepared: RunComponents, *, steps: int, decades: float) -> Ra
         try:
             run_trial_steps(prepared, module, steps, [seen])
         except Diverged:
-            seen.left = True
+            seen.diverged = True
             seen.losses.append(math.inf)  # of the step that was refused
-    return finish_range_test(rates, seen.losses, left=seen.left)
+    return finish_range_test(rates, seen.losses, left=seen.diverged)
 
 
 def lr_result(found: RangeTest, lr: float) -> FinderResult:
@@ -185,7 +185,12 @@ def lr_result(found: RangeTest, lr: float) -> FinderResult:
         )
     else:
         said.append(f"it diverged at {found.diverged:.2g}")
-    numbers = {"rates": found.rates, "losses": found.losses, "smooth": found.smooth, "diverged": found.diverged}
+    numbers = {
+        "rates": found.rates,
+        "losses": found.losses,
+        "smooth": found.smoothed_losses,
+        "diverged": found.diverged,
+    }
     return FinderResult("lr", best, said, numbers, [loss_figure(found, best)])
 
 
@@ -193,7 +198,10 @@ def loss_figure(found: RangeTest, best: float | None) -> Chart:
     """The losses over the rates."""
     marks = [ReferenceLine(best, f"suggestion {best:.2g}")] if best is not None else []
     marks += [ReferenceLine(found.diverged, f"diverged at {found.diverged:.2g}")] if found.diverged is not None else []
-    series = [Series("smoothed", found.rates, found.smooth), Series("training loss", found.rates, found.losses)]
+    series = [
+        Series("smoothed", found.rates, found.smoothed_losses),
+        Series("training loss", found.rates, found.losses),
+    ]
     drawn = line_chart(
         series,
         title="Loss at rising rates",

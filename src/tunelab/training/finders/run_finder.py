@@ -39,18 +39,18 @@ def run_finder(settings: RunConfig, folder: Path) -> FinderResult:
         raise ConfigError.listing(faults)
     finding = FINDERS[str(settings.find)](build_components(settings))
     folder.mkdir(parents=True, exist_ok=True)
-    wanted = {"setting": finding.setting, "value": finding.value, "said": list(finding.said), **finding.numbers}
+    wanted = {"setting": finding.setting, "value": finding.value, "said": list(finding.reasons), **finding.numbers}
     write_json(folder / "find.json", wanted)
     write_text(folder / "find.html", finder_page(finding))
-    console.show_lines(f"find {finding.setting}", [*finding.said, *([finding.advice] if finding.advice else [])])
+    console.show_lines(f"find {finding.setting}", [*finding.reasons, *([finding.override] if finding.override else [])])
     console.show_paths({"page": folder / "find.html", "numbers": folder / "find.json"})
     return finding
 
 
 def finder_page(finding: FinderResult) -> str:
     """The whole page."""
-    reasons = [Paragraph(f"{as_sentence(line, finding.setting)}.") for line in finding.said]
-    section = Section(f"Suggestion: {finding.advice or 'none'}", [*reasons, *finding.pictures])
+    reasons = [Paragraph(f"{as_sentence(line, finding.setting)}.") for line in finding.reasons]
+    section = Section(f"Suggestion: {finding.override or 'none'}", [*reasons, *finding.figures])
     return render_html(Document(f"Finding {finding.setting}", "", [section]), interactive=False)
 
 
