@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tunelab.config.instantiate import import_target
 from tunelab.errors import ConfigError
 
 PREDICTION_SECTIONS = (  # by name: a report imports them when it is made
@@ -65,6 +64,8 @@ def import_task(name: str) -> Any:
     Raises:
         ConfigError: If there is no such task.
     """
+    from tunelab.config.instantiate import import_target  # loads Hydra, which a report does without
+
     target = name if "." in name else f"tunelab.tasks.{name}.{name.title()}"
     try:
         task = import_target(target)
