@@ -65,7 +65,7 @@ def run(arguments: Any) -> int:
     identity = {"input": records.sha256, "model": trained.identity(), "--max-new-tokens": longest}
     with PartialPredictions(target.with_name(f"{target.name}.partial"), identity) as partial_predictions:
         if partial_predictions.predictions:
-            console.say(f"going on after row {len(partial_predictions.predictions)} of {len(records.rows)}")
+            console.say(f"continuing after row {len(partial_predictions.predictions)} of {len(records.rows)}")
         last_printed = time.monotonic()
         for window in prediction.predict_windows(
             lambda rows: predict(rows, batch_tokens), records.rows, len(partial_predictions.predictions)
