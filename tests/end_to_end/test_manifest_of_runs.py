@@ -36,9 +36,16 @@ def test_a_run_that_was_stopped_and_gone_on_with_tells_all_but_its_secrets(
 ) -> None:
     # Given a secret in the environment, which a setting repeats, and one on the command line
     monkeypatch.setenv("TRACKER_API_KEY", IN_THE_ENVIRONMENT)
-    monkeypatch.setattr("sys.argv", ["train.py", f"+logger.api_key={ON_THE_COMMAND_LINE}", IN_THE_ENVIRONMENT])
+    monkeypatch.setattr(
+        "sys.argv", ["train.py", f"+search.executor_options.api_key={ON_THE_COMMAND_LINE}", IN_THE_ENVIRONMENT]
+    )
     file = instructions(tmp_path, 40)
-    given = ["data=instruction", f"data.train={file}", f"+logger.api_key={ON_THE_COMMAND_LINE}", *QUIET]
+    given = [
+        "data=instruction",
+        f"data.train={file}",
+        f"+search.executor_options.api_key={ON_THE_COMMAND_LINE}",
+        *QUIET,
+    ]
     given += [f"name={IN_THE_ENVIRONMENT}", "batch_size=8", "max_epochs=2", "data.split.validation=0.2", "test=true"]
     folder = RunDirectory(tmp_path / "run")
 

@@ -131,3 +131,41 @@ def test_every_make_target_is_explained_by_make_help() -> None:
 
     # Then every one has its line
     assert re.findall(r"^  make (\S+) +\S", shown.stdout, re.MULTILINE) == declared[1].split()
+
+
+BLOCK_NAMES = (
+    "eval model data optimizer scheduler regularization adapter trainer callbacks logger search trial cv"
+).split()
+
+
+def test_settings_are_read_by_attribute() -> None:
+    """A block of a typed config is never subscripted by a string, nor asked with .get: its fields have types."""
+    found = []
+    for path in SRC.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            block = node.value if isinstance(node, ast.Subscript) else None
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "get":
+                block = node.func.value
+            if (
+                isinstance(block, ast.Attribute)
+                and block.attr in BLOCK_NAMES
+                and (named := ast.unparse(block.value)).rpartition(".")[2] in ("settings", "run_config")
+            ):
+                found.append(f"{path.relative_to(SRC)}:{block.lineno}: {named}.{block.attr}")
+    assert not found
+
+
+def test_the_config_package_promises_types() -> None:
+    """No public annotation of config/ is Any: a value of a config is a JsonValue until a block gives it a type."""
+    loose = []
+    for path in (SRC / "tunelab" / "config").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+                hints = [entry.annotation for entry in ast.walk(node) if isinstance(entry, ast.arg | ast.AnnAssign)]
+                hints += [node.returns] if isinstance(node, ast.FunctionDef) else []
+                loose += [f"{path.name}:{node.name}" for hint in hints if hint and "Any" in ast.unparse(hint)]
+    assert not set(loose) - {
+        "flatten.py:flatten",  # of any nested values
+        "instantiate.py:import_target",  # what is imported is called with the arguments that its own signature takes
+        "instantiate.py:make_factory",
+    }

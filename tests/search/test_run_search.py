@@ -140,7 +140,7 @@ def test_a_crashed_trial_is_reported_and_the_others_go_on(tmp_path: Path) -> Non
         (["search=random", "search.trials=3"], "nothing varies"),
         (
             ["search=random", "search.trials=0", "search.parallel_trials=0", "lr=1,2"],
-            "search.parallel_trials=0 must be above 0",
+            "search.parallel_trials=0 is out of range; it must be above 0",
         ),
         (["lr=-1,2"], "out of range"),
         (["search=random", "lr=interval(5,1)"], "is no range"),

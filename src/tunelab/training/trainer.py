@@ -83,9 +83,9 @@ def build_callbacks(
         if not validates:
             raise ConfigError("scheduler=plateau follows validations, and there are none; set data.split.validation")
         callbacks.append(ReduceOnPlateau(monitor, mode))
+    callbacks += build_configured_callbacks(config)
     if validates:
         callbacks.append(BestCheckpoint(folder.best, monitor=monitor, mode=mode))
-    callbacks += build_configured_callbacks(config)
     if count := config.snapshots:
         callbacks.append(SnapshotCheckpoints(folder.checkpoints, count, settings.scheduler.number("warmup")))
     return [*callbacks, LastCheckpoint(folder.last, every=config.save_every, validates=validates)]
