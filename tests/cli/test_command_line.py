@@ -27,7 +27,13 @@ def test_misspelt_keys_options_and_values_are_all_told_with_status_2() -> None:
     done = train("optimzer=sgd", "optimizer=sdg", "model.pth=x", "lr=abc", "batch_size=0")
 
     assert done.returncode == 2
-    for part in ("did you mean 'optimizer'", "did you mean 'sgd'", "did you mean 'model.path'", "lr=abc", "batch_size=0"):
+    for part in (
+        "did you mean 'optimizer'",
+        "did you mean 'sgd'",
+        "did you mean 'model.path'",
+        "lr=abc",
+        "batch_size=0",
+    ):
         assert part in done.stderr
     assert "Traceback" not in done.stderr
 
