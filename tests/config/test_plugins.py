@@ -127,3 +127,9 @@ def test_a_misspelt_key_beside_our_flags_is_no_callback() -> None:
     with pytest.raises(ConfigError, match="callbacks.patince is no setting; did you mean 'patience'"):
         settings("+callbacks.patince=3")
     assert config().callbacks.patience == 3
+
+
+def test_a_stored_study_cannot_add_a_package_either() -> None:
+    assert plugins.refuse_plugins(["lr=0.1", "model=scratch"]) == ["lr=0.1", "model=scratch"]
+    with pytest.raises(ConfigError, match="which cannot add packages"):
+        plugins.refuse_plugins(["lr=0.1", "+plugins=[mylab]"])

@@ -40,6 +40,17 @@ def allow_plugins(overrides: Sequence[str]) -> list[str]:
     return kept
 
 
+def refuse_plugins(overrides: Sequence[str]) -> Sequence[str]:
+    """The overrides of a stored study or run, as they are.
+
+    Raises:
+        ConfigError: If one of them names plugins: only a person at the command line may, and children inherit those.
+    """
+    if odd := [override for override in overrides if override.lstrip("+").partition("=")[0] == KEY]:
+        raise ConfigError(f"{odd[0]} stands in a stored study, which cannot add packages; give it on the command line")
+    return overrides
+
+
 def restore_environment() -> None:
     """Set the environment to the packages of this process, whatever a config has set it to."""
     if _packages:
