@@ -144,7 +144,7 @@ def test_a_plateau_is_noticed_as_torch_notices_it(mode: str, sign: int, cooldown
     mine = Plateau(total=100, patience=1, factor=0.5, min_delta=0.01, cooldown=cooldown, min_lr_ratio=0.1)
     for score in scores:
         theirs.step(score)
-        mine.judge(score, mode)
+        mine.observe(score, mode)
         assert mine(99) == pytest.approx(optimizer.param_groups[0]["lr"])
 
 

@@ -127,17 +127,12 @@ def layer_choice_faults(model: ModelConfig, adapter: str) -> list[str]:
 def optimizer_faults(run: RunConfig) -> list[str]:
     """Faults of the blocks `optimizer` and `scheduler`."""
     own = run.optimizer.arguments
-    faults = (
-        betas_faults(run.optimizer)
-        + overridden_argument_faults(run)
-        + schedule_faults(run.scheduler)
-        + schedule_length_faults(run.scheduler)
-    )
+    faults = betas_faults(run.optimizer) + overridden_argument_faults(run) + schedule_length_faults(run.scheduler)
     if run.optimizer.name == "SGD" and own.get("nesterov") and not own.get("momentum"):
         faults.append(
             "optimizer.nesterov=true looks ahead along a momentum, and optimizer.momentum is 0; set one of them"
         )
-    return faults + (line_search_faults(run) if run.optimizer.name == "LBFGS" else [])
+    return faults
 
 
 def overridden_argument_faults(run: RunConfig) -> list[str]:
@@ -155,16 +150,6 @@ def overridden_argument_faults(run: RunConfig) -> list[str]:
     return faults
 
 
-def schedule_faults(scheduler: TargetConfig) -> list[str]:
-    """What is wrong with a schedule beyond the range of each number."""
-    if scheduler.name == "exponential" and scheduler.arguments.get("min_lr_ratio") == 0:
-        return [
-            "scheduler.min_lr_ratio=0: a rate that loses the same share at every step never gets to 0; set "
-            "scheduler.min_lr_ratio=0.001, or take scheduler=linear"
-        ]
-    return []
-
-
 def betas_faults(optimizer: TargetConfig) -> list[str]:
     """What is wrong with `betas`: shares of memory, each from 0 up to, but not, 1."""
     betas = optimizer.arguments.get("betas")
@@ -174,8 +159,6 @@ def betas_faults(optimizer: TargetConfig) -> list[str]:
     numbers = [beta for beta in entries if isinstance(beta, int | float) and not isinstance(beta, bool)]
     if len(entries) != 2 or len(numbers) != 2 or not all(0 <= beta < 1 for beta in numbers):
         return [f"optimizer.betas={betas} must be two numbers, each at least 0 and below 1, such as [0.9, 0.999]"]
-    if optimizer.name == "ScheduleFreeAdamW" and numbers[0] == 0:
-        return ["optimizer.betas: the first is the average's share in schedule_free_adamw; it must be above 0"]
     return []
 
 
@@ -186,22 +169,6 @@ def schedule_length_faults(scheduler: TargetConfig) -> list[str]:
         for name in ("warmup", "decay", "every", "timescale")
         if isinstance(length := scheduler.arguments.get(name), float) and isfinite(length) and length > 1 and length % 1
     ]
-
-
-def line_search_faults(run: RunConfig) -> list[str]:
-    """What L-BFGS cannot do: its line search compares the loss with the gradient, and has one rate."""
-    faults = []
-    if clip := run.trainer.gradient_clip_val:
-        faults.append(
-            f"trainer.gradient_clip_val={clip}: a clipped gradient no longer fits the loss, and the line search of "
-            "optimizer=lbfgs compares the two; set trainer.gradient_clip_val=0"
-        )
-    if run.adapter.layer_decay != 1 or run.adapter.head_lr is not None or run.model.has_mup:
-        faults.append(
-            "optimizer=lbfgs has one rate for all parameters; leave adapter.layer_decay at 1, adapter.head_lr at null "
-            "and model.mup at false"
-        )
-    return faults
 
 
 UNSUPPORTED_METHODS: Mapping[tuple[type[DataConfig], str], str] = {  # task and method: why, and what to do

@@ -13,7 +13,7 @@ from typing import Any
 from hydra.utils import get_method
 
 from tunelab.config import plugins
-from tunelab.config.schema import TargetConfig
+from tunelab.config.schema import RunConfig, TargetConfig
 from tunelab.errors import ConfigError, first_line
 
 ALLOWED_TARGETS = (
@@ -102,6 +102,14 @@ def target_faults(config: TargetConfig, where: str) -> list[str]:
             named = "" if usual is inspect.Parameter.empty else f", such as {usual}"
             faults.append(f"{where}.{name}=null: it needs a value{named}")
     return faults
+
+
+def own_faults(config: TargetConfig, run: RunConfig) -> list[str]:
+    """The faults that an optimizer or a schedule finds itself in the settings of a run, by its `config_faults`."""
+    if missing_package(config.target):
+        return []
+    check: Callable[[RunConfig], list[str]] | None = getattr(import_target(config.target), "config_faults", None)
+    return check(run) if check else []
 
 
 def optimizer_argument_faults(config: TargetConfig) -> list[str]:

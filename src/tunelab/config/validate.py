@@ -70,7 +70,8 @@ def target_faults(run: RunConfig, known_faults: list[str]) -> list[str]:
     """What is wrong with the classes and functions that a run names, and with their arguments."""
     faults = list[str]()
     for name, target in (("optimizer", run.optimizer), ("scheduler", run.scheduler)):
-        faults += instantiate.target_faults(target, name) if target.target else []
+        unusable = instantiate.target_faults(target, name) if target.target else []
+        faults += unusable or (instantiate.own_faults(target, run) if target.target else [])
     for name, callback in run.callbacks.targets.items():
         faults += instantiate.target_faults(callback, f"callbacks.{name}") if callback.target else []
     if run.optimizer.target and not any(

@@ -15,7 +15,7 @@ from tunelab.errors import ConfigError
 from tunelab.models.freezing import parameter_depths
 from tunelab.models.mup import hidden_matrices
 from tunelab.optim.param_groups import build_param_groups, trainable_parameters
-from tunelab.optim.schedules import Plateau, one_cycle, warmup_steps
+from tunelab.optim.schedules import one_cycle, warmup_steps
 
 
 def optimizer_builder(model: PreTrainedModel, settings: RunConfig) -> Callable[[list[nn.Parameter]], Optimizer]:
@@ -27,6 +27,8 @@ def optimizer_builder(model: PreTrainedModel, settings: RunConfig) -> Callable[[
         if "hidden" in signature(instantiate.import_target(block.target)).parameters:
             high = parameter_depths(model)
             given["hidden"] = hidden_matrices(trainable_parameters(model), high.of, high.layers)
+        if "lr" in signature(instantiate.import_target(block.target)).parameters and "lr" not in block.arguments:
+            given["lr"] = settings.lr
         made: Optimizer = instantiate.make_factory(block, **given)(build_param_groups(model, settings))
         return made
 
@@ -67,7 +69,7 @@ def build_schedule(block: TargetConfig, total: int) -> Callable[[int], float]:
 
 def follows_plateau(block: TargetConfig) -> bool:
     """Whether a schedule falls by what validations say."""
-    return instantiate.import_target(block.target) is Plateau
+    return hasattr(instantiate.import_target(block.target), "observe")
 
 
 def averaging_notes(optimizer: TargetConfig, regularization: RegularizationConfig) -> list[str]:

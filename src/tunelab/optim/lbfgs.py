@@ -9,6 +9,8 @@ from torch.nn import Parameter
 from torch.optim import LBFGS as TorchLBFGS  # noqa: N811  # ours has the same name
 from typing_extensions import override
 
+from tunelab.config.schema import RunConfig
+
 
 class LBFGS(TorchLBFGS):
     """PyTorch's L-BFGS, with decay of matrices as a penalty, half of `weight_decay` times their squared norm.
@@ -58,6 +60,22 @@ class LBFGS(TorchLBFGS):
             closure: Leaves the gradient of the step in the parameters; returns its loss.
         """
         return super().step(lambda: self._penalised(closure))  # type: ignore[no-untyped-call]
+
+    @staticmethod
+    def config_faults(run: RunConfig) -> list[str]:
+        """What the line search cannot go with: it compares the loss with the gradient, and has one rate."""
+        faults = []
+        if clip := run.trainer.gradient_clip_val:
+            faults.append(
+                f"trainer.gradient_clip_val={clip}: a clipped gradient no longer fits the loss, and the line search of "
+                "optimizer=lbfgs compares the two; set trainer.gradient_clip_val=0"
+            )
+        if run.adapter.layer_decay != 1 or run.adapter.head_lr is not None or run.model.has_mup:
+            faults.append(
+                "optimizer=lbfgs has one rate for all parameters; leave adapter.layer_decay at 1, adapter.head_lr at "
+                "null and model.mup at false"
+            )
+        return faults
 
     def reset_curvature(self) -> None:
         """Drop the curvature: the weights have been moved by something else, and differences of gradients mislead."""

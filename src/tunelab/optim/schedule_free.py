@@ -13,6 +13,8 @@ from torch.nn import Parameter
 from torch.optim import Optimizer
 from typing_extensions import override
 
+from tunelab.config.schema import RunConfig
+
 
 class ScheduleFreeAdamW(Optimizer):
     """Counts steps for each parameter by itself, so that one that joins late starts as carefully as the first.
@@ -35,6 +37,14 @@ class ScheduleFreeAdamW(Optimizer):
     ) -> None:
         super().__init__(params, {"lr": lr, "betas": tuple(betas), "eps": eps, "weight_decay": weight_decay})
         self.saved_weights: list[tuple[Parameter, Tensor]] = []  # y of each parameter, while it shows x
+
+    @staticmethod
+    def config_faults(run: RunConfig) -> list[str]:
+        """A first `beta` of 0: the gradient would be taken where no average is."""
+        betas = run.optimizer.arguments.get("betas")
+        if isinstance(betas, list) and betas and betas[0] == 0:
+            return ["optimizer.betas: the first is the average's share in schedule_free_adamw; it must be above 0"]
+        return []
 
     @override
     @torch.no_grad()

@@ -10,7 +10,23 @@ at a `min_lr_ratio` of 0.
         0  warmup       total
 """
 
+from collections.abc import Callable
 from math import cos, isfinite, pi, sqrt
+from typing import Protocol, TypeVar, runtime_checkable
+
+from tunelab.config.schema import RunConfig
+
+Schedule = TypeVar("Schedule", bound=Callable[..., float])
+
+
+def refuses(config_faults: Callable[[RunConfig], list[str]]) -> Callable[[Schedule], Schedule]:
+    """A decorator that gives a schedule a check of its own: the faults it finds in the settings of a run."""
+
+    def attach(schedule: Schedule) -> Schedule:
+        vars(schedule)["config_faults"] = config_faults
+        return schedule
+
+    return attach
 
 
 def warmup_steps(warmup: float, total: int) -> int:
@@ -59,6 +75,17 @@ def polynomial(step: int, *, total: int, warmup: float = 0, min_lr_ratio: float 
     return rise * scale_above_floor(min_lr_ratio, (1 - done) ** power)
 
 
+def exponential_faults(run: RunConfig) -> list[str]:
+    """A `min_lr_ratio` of 0, which no constant factor leads to."""
+    if run.scheduler.arguments.get("min_lr_ratio") != 0:
+        return []
+    return [
+        "scheduler.min_lr_ratio=0: a rate that loses the same share at every step never gets to 0; set "
+        "scheduler.min_lr_ratio=0.001, or take scheduler=linear"
+    ]
+
+
+@refuses(exponential_faults)
 def exponential(step: int, *, total: int, warmup: float = 0, min_lr_ratio: float = 0.01) -> float:
     """Rise linearly, then lose the same share at every step, so that `min_lr_ratio` (above 0) is left at the end."""
     rise, done = schedule_progress(step, total=total, warmup=warmup)
@@ -142,6 +169,17 @@ def one_cycle(step: int, *, total: int, warmup: float = 0.3, start: float = 0.04
     return scale_above_floor(min_lr_ratio, half_cosine(schedule_progress(step, total=total, warmup=rise)[1]))
 
 
+@runtime_checkable
+class ValidationSchedule(Protocol):
+    """A schedule that follows the validations; an object, so that its memory is saved with a run."""
+
+    def __call__(self, step: int) -> float:
+        """The factor at an optimizer step."""
+
+    def observe(self, score: float, mode: str) -> bool:
+        """Take note of a validation; whether the rate falls."""
+
+
 class Plateau:
     """Factor on the peak rate: a linear rise, then as much as the validations have left of it.
 
@@ -185,7 +223,7 @@ class Plateau:
         """The factor at an optimizer step."""
         return self.share * min(1.0, (step + 1) / max(1, self.rise))
 
-    def judge(self, score: float, mode: str) -> bool:
+    def observe(self, score: float, mode: str) -> bool:
         """Take note of a validation.
 
         Args:

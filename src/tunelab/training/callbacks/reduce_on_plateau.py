@@ -7,7 +7,7 @@ from lightning.pytorch.callbacks import Callback
 from torch.optim.lr_scheduler import LambdaLR
 from typing_extensions import override
 
-from tunelab.optim.schedules import Plateau
+from tunelab.optim.schedules import ValidationSchedule
 
 
 class ReduceOnPlateau(Callback):
@@ -30,8 +30,8 @@ class ReduceOnPlateau(Callback):
         score = float(trainer.callback_metrics.get(self.monitor, float("nan")))
         for config in trainer.lr_scheduler_configs:
             scheduler = cast(LambdaLR, config.scheduler)
-            plateaus = {id(part): part for part in scheduler.lr_lambdas if isinstance(part, Plateau)}
-            lowered = [plateau.judge(score, self.mode) for plateau in plateaus.values()]
+            plateaus = {id(part): part for part in scheduler.lr_lambdas if isinstance(part, ValidationSchedule)}
+            lowered = [plateau.observe(score, self.mode) for plateau in plateaus.values()]
             if not any(lowered):
                 continue
             rates = [
