@@ -419,6 +419,9 @@ class TrainerConfig(Block):
     limit_val_batches: int | float | None = None
     enable_progress_bar: bool = True
     deterministic: bool | Literal["warn"] = False
+    benchmark: bool | None = None
+    detect_anomaly: bool = False
+    profiler: Literal["simple", "advanced", "pytorch"] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
