@@ -183,34 +183,34 @@ UNSUPPORTED_METHODS: Mapping[tuple[type[DataConfig], str], str] = {  # task and 
 
 def regularization_faults(run: RunConfig) -> list[str]:
     """Faults between the block `regularization` and the task, and among its own keys."""
-    wanted, faults = run.regularization, []
+    settings, faults = run.regularization, []
     for (task, name), reason in UNSUPPORTED_METHODS.items():
-        if isinstance(run.data, task) and (value := getattr(wanted, name)):
+        if isinstance(run.data, task) and (value := getattr(settings, name)):
             faults.append(f"regularization.{name}={value:g} with data.task={run.data.task}: {reason}")
-    if isinstance(run.data, ClassificationDataConfig) and wanted.label_smoothing and run.data.label_smoothing:
+    if isinstance(run.data, ClassificationDataConfig) and settings.label_smoothing and run.data.label_smoothing:
         faults.append(
-            f"regularization.label_smoothing={wanted.label_smoothing:g} and data.label_smoothing="
+            f"regularization.label_smoothing={settings.label_smoothing:g} and data.label_smoothing="
             f"{run.data.label_smoothing} are the same thing; set one of them to 0"
         )
-    if wanted.ema and wanted.swa_start < 1:
+    if settings.ema and settings.swa_start < 1:
         faults.append(
-            f"regularization.ema={wanted.ema:g} and regularization.swa_start={wanted.swa_start:g} are two averages of "
-            "the same weights, and one is exported; set ema=0 or swa_start=1"
+            f"regularization.ema={settings.ema:g} and regularization.swa_start={settings.swa_start:g} are two averages "
+            "of the same weights, and one is exported; set ema=0 or swa_start=1"
         )
-    return faults + (mixout_faults(wanted, run.model, run.adapter.kind) if wanted.mixout else [])
+    return faults + (mixout_faults(settings, run.model, run.adapter.kind) if settings.mixout else [])
 
 
-def mixout_faults(wanted: RegularizationConfig, model: ModelConfig, adapter: str) -> list[str]:
+def mixout_faults(settings: RegularizationConfig, model: ModelConfig, adapter: str) -> list[str]:
     """What mixout cannot go with: it needs pretrained weights, and layers that read their weights as they are."""
     faults = []
     if not isinstance(model, PretrainedModelConfig) or model.weights == "random":
         faults.append(
-            f"regularization.mixout={wanted.mixout:g} falls back to pretrained weights, and this model starts from "
+            f"regularization.mixout={settings.mixout:g} falls back to pretrained weights, and this model starts from "
             "random ones; take regularization=dropout"
         )
     if adapter in ("head", "layernorm", "prompt"):
         faults.append(
-            f"regularization.mixout={wanted.mixout:g} with adapter.kind={adapter}: no pretrained matrix of a linear "
+            f"regularization.mixout={settings.mixout:g} with adapter.kind={adapter}: no pretrained matrix of a linear "
             "layer learns; take adapter=full or adapter=lora"
         )
     return faults
@@ -275,6 +275,6 @@ def mixture_faults(data: DataConfig) -> list[str]:
         if isinstance(entry, Mapping):
             MixSourceConfig.parse(entry, f"data.mix.{name}", faults)
         elif not isinstance(entry, str):
-            given = yaml_text(entry)
-            faults.append(f"data.mix.{name}={given} is no source; give a file, or {{train: FILE, weight: 1.0}}")
+            text = yaml_text(entry)
+            faults.append(f"data.mix.{name}={text} is no source; give a file, or {{train: FILE, weight: 1.0}}")
     return faults

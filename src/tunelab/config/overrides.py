@@ -35,26 +35,26 @@ def complete_overrides(arguments: Sequence[str]) -> list[str]:
     """
     arguments = rename_overrides(allow_plugins(arguments))
     many = [argument for argument in arguments if argument in ("-m", "--multirun")]
-    found = [argument for argument in arguments if argument not in many]
-    keys = {override_key(argument) for argument in found if "=" in argument}
+    completed = [argument for argument in arguments if argument not in many]
+    keys = {override_key(argument) for argument in completed if "=" in argument}
     if "model.path" in keys and "model" not in keys:
-        found.insert(0, "model=pretrained")
-    for place, argument in enumerate(list(found)):
+        completed.insert(0, "model=pretrained")
+    for index, argument in enumerate(list(completed)):
         name = argument.partition("=")[2]
         if override_key(argument) == "experiment" and (elsewhere := locate_experiment(name)) is not None:
-            found[place] = f"experiment={elsewhere[0]}"
-            found.insert(0, f"hydra.searchpath=[file://{elsewhere[1]}]")
+            completed[index] = f"experiment={elsewhere[0]}"
+            completed.insert(0, f"hydra.searchpath=[file://{elsewhere[1]}]")
     folds = [argument.partition("=")[2] for argument in arguments if override_key(argument) == "cv.folds"]
     if folds and folds[-1] not in ("", "null") and not keys & {"cv.fold", "hydra.run.dir"} and not many:
         digest = blake2b("\0".join(arguments).encode("utf-8", "surrogateescape"), digest_size=4).hexdigest()
-        found.insert(0, f"hydra.run.dir=outputs/${{name}}/cv_{digest}")
+        completed.insert(0, f"hydra.run.dir=outputs/${{name}}/cv_{digest}")
     for argument in arguments:
         folder = argument.partition("=")[2]
         if override_key(argument) == "resume" and folder not in ("", "null"):
             find_config_file(Path(folder.strip("'\"")))  # before Hydra makes the folder
             if "hydra.run.dir" not in keys:
-                found.insert(0, f"hydra.run.dir={folder}")
-    return [*many[:1], *found]
+                completed.insert(0, f"hydra.run.dir={folder}")
+    return [*many[:1], *completed]
 
 
 def locate_experiment(value: str) -> tuple[str, Path] | None:

@@ -53,12 +53,12 @@ def resume_config(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
     folder = Path(str(config.resume))
     stored = find_config_file(folder)
     try:
-        found = OmegaConf.load(stored)
+        resumed = OmegaConf.load(stored)
     except (YAMLError, UnicodeDecodeError, OSError) as fault:
         raise ConfigError(f"{stored} cannot be read: {error_on_one_line(fault)}; {DAMAGED_CONFIG_HINT}") from fault
-    if not isinstance(found, DictConfig) or "data" not in found:
+    if not isinstance(resumed, DictConfig) or "data" not in resumed:
         raise ConfigError(f"{stored} holds no settings of a run; {DAMAGED_CONFIG_HINT}")
-    found = rename_old_names(found)
+    resumed = rename_old_names(resumed)
     faults = []
     for override in overrides:
         key = override.lstrip("+~").partition("=")[0]
@@ -70,8 +70,8 @@ def resume_config(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
                 "Start a new run for it"
             )
             continue
-        OmegaConf.update(found, key, OmegaConf.select(config, key), force_add=True)
+        OmegaConf.update(resumed, key, OmegaConf.select(config, key), force_add=True)
     if faults:
         raise ConfigError.listing(faults)
-    found.resume = str(folder)
-    return found
+    resumed.resume = str(folder)
+    return resumed

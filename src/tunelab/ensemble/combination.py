@@ -268,14 +268,14 @@ def forward_selection(costs: Sequence[float], together: Callable[[Sequence[int]]
         most: Members at most.
 
     Returns:
-        Places of the members, in the order in which they were added.
+        Indices of the members, in the order in which they were added.
     """
-    chosen = [min(range(len(costs)), key=lambda place: costs[place])]
+    chosen = [min(range(len(costs)), key=lambda index: costs[index])]
     best, least = list(chosen), float("inf")
     while len(chosen) < min(most, len(costs)):
-        left = [place for place in range(len(costs)) if place not in chosen]
-        tried = {place: together([*chosen, place]) for place in left}
-        chosen.append(min(left, key=lambda place: tried[place]))
+        left = [index for index in range(len(costs)) if index not in chosen]
+        tried = {index: together([*chosen, index]) for index in left}
+        chosen.append(min(left, key=lambda index: tried[index]))
         if tried[chosen[-1]] < least:
             best, least = list(chosen), tried[chosen[-1]]
     return best
@@ -293,12 +293,12 @@ def greedy_soup_selection(
         together: Score of the average of several.
 
     Returns:
-        Places of the members, best first, and their score together.
+        Indices of the members, best first, and their score together.
     """
-    order = sorted(range(len(scores)), key=lambda place: -scores[place])
+    order = sorted(range(len(scores)), key=lambda index: -scores[index])
     kept, best = order[:1], scores[order[0]]
-    for place in order[1:]:
-        tried = together([*kept, place])
+    for index in order[1:]:
+        tried = together([*kept, index])
         if tried >= best:
-            kept, best = [*kept, place], tried
+            kept, best = [*kept, index], tried
     return kept, best

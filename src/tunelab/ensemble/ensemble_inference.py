@@ -76,13 +76,13 @@ class LoadedEnsemble:
         return " ".join([self.digest, *(member.identity() for member in self.members)])
 
 
-def load_ensemble(place: str | Path) -> LoadedEnsemble | None:
+def load_ensemble(path: str | Path) -> LoadedEnsemble | None:
     """The ensemble of predictions in a folder; None where it holds one model, such as a run or a soup.
 
     Raises:
         ConfigError: If there is no run, or a member is gone or has other weights than when it was combined.
     """
-    folder = find_run(place)
+    folder = find_run(path)
     if not (folder.root / ENSEMBLE_FILE).is_file() or (folder.export / "config.json").is_file():
         return None
     text = (folder.root / ENSEMBLE_FILE).read_text(encoding="utf-8")
@@ -154,7 +154,7 @@ def predict_labels(
     predictions: list[Prediction] = [
         next(filter(None, faults), {}) for faults in zip(*(faults for _, faults in encoded), strict=True)
     ]
-    usable = [place for place, fault in enumerate(predictions) if not fault]
+    usable = [index for index, fault in enumerate(predictions) if not fault]
     if not usable:
         return predictions
     outputs = [
@@ -163,8 +163,8 @@ def predict_labels(
     ]
     kind, rule = ensemble_rule(ensemble)
     logits = torch.from_numpy(rule.combine(kind.to_predictions(outputs)))
-    for place, answer in zip(usable, task.decode_logits(logits), strict=True):
-        predictions[place] = answer
+    for index, answer in zip(usable, task.decode_logits(logits), strict=True):
+        predictions[index] = answer
     return predictions
 
 

@@ -87,7 +87,7 @@ def best_study_runs(study: Path, most: int | None) -> list[str]:
     sign = 1 if request["modes"][0] == "min" else -1
     whole = sorted((line for line in lines if line["state"] == "complete"), key=lambda line: sign * line["values"][0])
     kept = [str(folder.trial_folder(line["number"])) for line in whole]
-    kept = [place for place in kept if RunDirectory(Path(place)).best.is_file()]
+    kept = [path for path in kept if RunDirectory(Path(path)).best.is_file()]
     if len(kept) < 2:
         raise ConfigError(
             f"--from={study}: of {len(whole)} finished trials {len(kept)} kept a checkpoint, and two are needed; "

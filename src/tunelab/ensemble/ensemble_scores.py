@@ -64,9 +64,9 @@ class EnsembleResult:
 
 
 def index_of_best(values: list[float], *, lower_is_better: bool) -> int:
-    """Place of the best value; the first of equals."""
+    """Index of the best value; the first of equals."""
     costs = values if lower_is_better else [-value for value in values]
-    return min(range(len(costs)), key=lambda place: costs[place])
+    return min(range(len(costs)), key=lambda index: costs[index])
 
 
 def primary_score(monitor: str, scores: Mapping[str, RowScore]) -> str:

@@ -258,7 +258,7 @@ def example_micro_batches(trained: TrainedRun, examples: Sequence[Example]) -> I
     lengths = [len(example.ids) for example in examples]
     order = longest_first(range(len(examples)), lengths)
     for chunk in split_micro_batches(order, lengths, micro_tokens=trained.settings.micro_tokens, packed=False):
-        yield micro_to_device(trained.task.collate([examples[place] for place in chunk]), trained.model.device)
+        yield micro_to_device(trained.task.collate([examples[index] for index in chunk]), trained.model.device)
 
 
 def token_log_probs(

@@ -65,19 +65,19 @@ class TrainedRun:
         return f"{self.folder.read_manifest()['id']} {weights_hash(self.source)}"
 
 
-def load_run(place: str | Path, checkpoint: Path | None = None) -> TrainedRun:
+def load_run(path: str | Path, checkpoint: Path | None = None) -> TrainedRun:
     """The best model of a run.
 
     The best checkpoint goes onto the base model it was trained from.  Where either is gone, the export serves.
 
     Args:
-        place: The run folder.
+        path: The run folder.
         checkpoint: Another checkpoint of the run than its best one.
 
     Raises:
         ConfigError: If there is no run, or no weights are left of it.
     """
-    folder = find_run(place)
+    folder = find_run(path)
     settings = read_run_config(folder)
     task = build_task(settings)
     source, note = checkpoint or folder.best, None
@@ -144,13 +144,13 @@ def load_from_export(
     return settings, tokenizer, AdaptedModel(model, "full")
 
 
-def find_run(place: str | Path) -> RunDirectory:
-    """The run folder at a place.
+def find_run(path: str | Path) -> RunDirectory:
+    """The run folder at a path.
 
     Raises:
         ConfigError: If there is none; says what was looked for, and what stands near it.
     """
-    root = Path(place).expanduser()
+    root = Path(path).expanduser()
     if RunDirectory(root).exists() and RunDirectory(root).config.is_file():
         return RunDirectory(root)
     what = "the folder has no run.json and config.yaml" if root.is_dir() else "there is no such folder"
@@ -158,7 +158,7 @@ def find_run(place: str | Path) -> RunDirectory:
     inside = sorted(path.parent.name for path in root.glob("*/run.json")) if root.is_dir() else []
     near = inside[-3:] or get_close_matches(root.name, beside, 3) or beside[-3:]
     hint = f"; {'in' if inside else 'near'} it are the runs {', '.join(near)}" if near else ""
-    raise ConfigError(f"{place} is not a run: {what}; give the folder a training printed as its run folder{hint}")
+    raise ConfigError(f"{path} is not a run: {what}; give the folder a training printed as its run folder{hint}")
 
 
 def read_run_config(folder: RunDirectory) -> RunConfig:

@@ -34,10 +34,10 @@ def peak_bytes(work: Callable[[], object], device: torch.device) -> int:
         work()
         return torch.cuda.max_memory_allocated(device) - before
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler announces itself on the terminal
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as found:
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
         work()
-    assert found.profiler is not None
-    events = [event for event in found.profiler.kineto_results.events() if event.name() == "[memory]"]
+    assert profile.profiler is not None
+    events = [event for event in profile.profiler.kineto_results.events() if event.name() == "[memory]"]
     now = top = 0
     for event in sorted(events, key=lambda event: int(event.start_ns())):
         now += event.nbytes()
@@ -62,8 +62,8 @@ def free_bytes(device: torch.device) -> int | None:
     if device.type == "cuda":
         reserved = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return int(torch.cuda.mem_get_info(device)[0]) + reserved
-    found = [free for free in (host_free_bytes(), container_free_bytes()) if free is not None]
-    return min(found, default=None)
+    limits = [free for free in (host_free_bytes(), container_free_bytes()) if free is not None]
+    return min(limits, default=None)
 
 
 def host_free_bytes() -> int | None:
@@ -151,8 +151,8 @@ def collate_plan(loader: BatchLoader, plan: BatchPlan) -> list[MicroBatch]:
 
 def heaviest_micro_batches(loader: BatchLoader, micros: Iterator[list[int]]) -> list[list[int]]:
     """The micro-batch with the most positions, and the one that learns the most; none of none."""
-    found = list(micros)
-    if not found:
+    batches = list(micros)
+    if not batches:
         return []
 
     def positions(micro: Sequence[int]) -> int:
@@ -162,7 +162,7 @@ def heaviest_micro_batches(loader: BatchLoader, micros: Iterator[list[int]]) -> 
     def learns(micro: Sequence[int]) -> float:
         return sum(loader.loss_weights[index] for index in micro)
 
-    chosen = [max(found, key=positions), max(found, key=learns)]
+    chosen = [max(batches, key=positions), max(batches, key=learns)]
     return chosen[:1] if chosen[0] == chosen[1] else chosen
 
 

@@ -45,23 +45,23 @@ def measure_optimizer_memory(model: PreTrainedModel, settings: RunConfig, device
     (Adafactor; Muon beside AdamW) are counted as they are.
     """
     target = instantiate.import_target(settings.optimizer.target)
-    groups, given = build_param_groups(model, settings), dict[str, Any]()
+    groups, arguments = build_param_groups(model, settings), dict[str, Any]()
     hidden: set[int] = set()
     if "hidden" in signature(target).parameters:
         high = parameter_depths(model)
         hidden = {id(weight) for weight in hidden_matrices(trainable_parameters(model), high.of, high.layers)}
     kinds: dict[ParameterKind, list[Parameter]] = {}
-    for place, group in enumerate(groups):
+    for index, group in enumerate(groups):
         for weight in group["params"]:
-            kinds.setdefault((place, weight.ndim, id(weight) in hidden), []).append(weight)
+            kinds.setdefault((index, weight.ndim, id(weight) in hidden), []).append(weight)
     doubles = {kind: make_stand_in(weights[0], device) for kind, weights in kinds.items()}
     small = [
-        {**group, "params": [double for (at, *_), double in doubles.items() if at == place]}
-        for place, group in enumerate(groups)
+        {**group, "params": [double for (at, *_), double in doubles.items() if at == index]}
+        for index, group in enumerate(groups)
     ]
     if hidden:
-        given["hidden"] = [double for (*_, inside), double in doubles.items() if inside]
-    optimizer = instantiate.make_factory(settings.optimizer, **given)(small)
+        arguments["hidden"] = [double for (*_, inside), double in doubles.items() if inside]
+    optimizer = instantiate.make_factory(settings.optimizer, **arguments)(small)
     again = bool(getattr(optimizer, "needs_closure", False))
     for _ in range(SETTLING_STEPS + max(int(group.get("history_size", 0)) for group in optimizer.param_groups)):
         step_with_fresh_gradient(optimizer, list(doubles.values()))

@@ -13,16 +13,16 @@ from tunelab.runs.run_dir import RunDirectory
 
 def read_run_signals(folder: RunDirectory) -> RunSignals:
     """What a run has written by now; what is not there yet is left out."""
-    card: dict[str, Any] = folder.read_manifest() if folder.manifest.is_file() else {}
-    settings = card.get("config") or {}
+    manifest: dict[str, Any] = folder.read_manifest() if folder.manifest.is_file() else {}
+    settings = manifest.get("config") or {}
     monitor = settings.get("monitor", "auto")
-    best = card.get("best") or {}
+    best = manifest.get("best") or {}
     return RunSignals(
         curves=folder.read_curves() if folder.curves.is_file() else [],
         settings=settings,
         data=folder.read_data_report() if folder.data_report.is_file() else {},
-        status=str(card.get("status") or "running"),
-        reason=str(card.get("reason") or ""),
+        status=str(manifest.get("status") or "running"),
+        reason=str(manifest.get("reason") or ""),
         monitor=monitor if monitor != "auto" else str(best.get("monitor") or "val/loss"),
     )
 
@@ -30,10 +30,10 @@ def read_run_signals(folder: RunDirectory) -> RunSignals:
 def diagnose_run(folder: RunDirectory, *, write: bool) -> list[Finding]:
     """Every finding on a run; with `write` they are left in `doctor.json` too."""
     run = read_run_signals(folder)
-    found = run_doctor(run)
+    findings = run_doctor(run)
     if write:
-        write_findings(folder, run, found)
-    return found
+        write_findings(folder, run, findings)
+    return findings
 
 
 def diagnose_finished_run(folder: RunDirectory) -> None:
@@ -42,7 +42,7 @@ def diagnose_finished_run(folder: RunDirectory) -> None:
         console.show_lines("doctor", format_findings(diagnose_run(folder, write=True)))
 
 
-def write_findings(folder: RunDirectory, run: RunSignals, found: Sequence[Finding]) -> None:
+def write_findings(folder: RunDirectory, run: RunSignals, findings: Sequence[Finding]) -> None:
     """Leave `doctor.json`: the findings, what was looked for, and up to which step."""
     steps = [int(row["step"]) for row in run.curves]
     facts = {
@@ -51,4 +51,4 @@ def write_findings(folder: RunDirectory, run: RunSignals, found: Sequence[Findin
         "points": len(steps),
         "looked_for": [*DOCTOR_CHECKS],
     }
-    write_json(folder.doctor_findings, {**facts, "findings": [asdict(finding) for finding in found]})
+    write_json(folder.doctor_findings, {**facts, "findings": [asdict(finding) for finding in findings]})

@@ -63,7 +63,7 @@ def learning_rate_curve(settings: RunConfig, total: int) -> LearningRateCurve:
     warmup = warmup_steps(settings.scheduler.number("warmup"), total)
     last = max(0, total - 1)
     evenly = (
-        {round(place * last / (CURVE_POINTS - 1)) for place in range(CURVE_POINTS)}
+        {round(point * last / (CURVE_POINTS - 1)) for point in range(CURVE_POINTS)}
         if total > CURVE_POINTS
         else set(range(total))
     )
@@ -123,25 +123,25 @@ class RunInspection:
         return self.speed.expected(self.tokens)
 
 
-def inspect_run(prepared: RunComponents) -> RunInspection:
+def inspect_run(components: RunComponents) -> RunInspection:
     """Look at everything; model and random numbers are afterwards as they were."""
-    settings, model = prepared.settings, prepared.model
+    settings, model = components.settings, components.model
     device = select_training_device(settings.trainer.accelerator)
-    steps = count_planned_steps(settings, prepared.epoch_rows)
-    loader = build_datamodule(prepared).loader("train")
+    steps = count_planned_steps(settings, components.epoch_rows)
+    loader = build_datamodule(components).loader("train")
     work = plan_workload(loader)
     free = free_bytes(device)
     weights = tensor_bytes([*model.parameters(), *model.buffers()])
     room = None if free is None else free + (weights if model.device.type == device.type else 0)
     with preserve_model(model):
-        module = build_module(prepared, model)
+        module = build_module(components, model)
         with on_training_device(model, settings):
             signals = measure_signals(model, lambda: mean_loss(module, loader, work.heaviest[0][:SIGNAL_SEQUENCES]))
-        memory = measure_memory(prepared, module, loader, work, device, room)
+        memory = measure_memory(components, module, loader, work, device, room)
         if room is not None and memory.peak > room:
             speed = TrainingSpeed(device_name(device), [], [], None, "not tried, because the memory is not there")
         else:
-            speed = measure_speed(prepared, module)
+            speed = measure_speed(components, module)
         return RunInspection(
             architecture_sizes(model),
             model_parts(model),
@@ -164,7 +164,7 @@ def mean_loss(module: FineTuner, loader: BatchLoader, rows: Sequence[int]) -> Te
 
 
 def measure_memory(
-    prepared: RunComponents,
+    components: RunComponents,
     module: FineTuner,
     loader: BatchLoader,
     work: Workload,
@@ -172,14 +172,14 @@ def measure_memory(
     room: int | None,
 ) -> TrainingMemory:
     """Everything that stands in memory, and what passes."""
-    model = prepared.model
-    with on_training_device(model, prepared.settings):
+    model = components.model
+    with on_training_device(model, components.settings):
         gradients = tensor_bytes(weight for weight in model.parameters() if weight.requires_grad)
         averages = gradients * len(module.regularizer.averages)
         if module.training_loss.mixout is not None:
             averages += tensor_bytes(module.training_loss.mixout.pretrained)
         weights = tensor_bytes([*model.parameters(), *model.buffers()])
-        taken = measure_optimizer_memory(model, prepared.settings, device)
+        taken = measure_optimizer_memory(model, components.settings, device)
         left = None if room is None else room - weights - taken.state - averages
         passes = measure_passes(module, loader, work, gradients, left)
     workspace = workspace_bytes(device)

@@ -91,20 +91,20 @@ def synchronize(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def measure_speed(prepared: RunComponents, module: FineTuner) -> TrainingSpeed:
+def measure_speed(components: RunComponents, module: FineTuner) -> TrainingSpeed:
     """Train the first steps of the run on one device, without validation; the model is changed by it."""
-    clock, device = StepTimer(), select_training_device(str(prepared.settings.trainer.accelerator))
+    clock, device = StepTimer(), select_training_device(str(components.settings.trainer.accelerator))
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
     fault = ""
     try:
-        run_trial_steps(prepared, module, SPEED_STEPS, [clock])
-    except Diverged as found:
-        fault = str(found)
-    except torch.OutOfMemoryError as found:
-        fault = first_line(found)
+        run_trial_steps(components, module, SPEED_STEPS, [clock])
+    except Diverged as error:
+        fault = str(error)
+    except torch.OutOfMemoryError as error:
+        fault = first_line(error)
     memory = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
     return TrainingSpeed(device_name(device), clock.seconds, clock.tokens, memory, fault)
 
@@ -117,7 +117,7 @@ def device_name(device: torch.device) -> str:
 
 
 def run_trial_steps(
-    prepared: RunComponents,
+    components: RunComponents,
     module: FineTuner,
     count: int,
     callbacks: Sequence[Callback],
@@ -126,8 +126,8 @@ def run_trial_steps(
     """Train with everything that is set, on one device, without validation, checkpoint or tracker; nothing is written.
 
     Args:
-        prepared: What the run works with.
-        module: Its training step; the model in it is changed, so do this inside `as_it_was`.
+        components: What the run works with.
+        module: Its training step; the model in it is changed, so do this inside `preserve_model`.
         count: Optimizer steps at most; epochs follow each other until then.
         callbacks: What watches, and may stop earlier.
         steps: What to train on; None takes the run's own order.
@@ -136,18 +136,18 @@ def run_trial_steps(
         Diverged: If the loss or a weight became NaN or Inf.
     """
     # a step is the same for any number of devices
-    alone = replace(prepared.settings.trainer, devices=1, num_nodes=1, strategy="auto")
+    alone = replace(components.settings.trainer, devices=1, num_nodes=1, strategy="auto")
     quiet = replace(alone, enable_progress_bar=False, limit_val_batches=0)
-    settings = replace(prepared.settings, max_steps=count, max_epochs=-1, trainer=quiet)
-    given: Any = None if steps is None else list(steps)  # a list of its own is what DataLoader takes for a data set
+    settings = replace(components.settings, max_steps=count, max_epochs=-1, trainer=quiet)
+    dataset: Any = None if steps is None else list(steps)  # a list of its own is what DataLoader takes for a data set
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*have no `val_dataloader`")  # on purpose
         trainer = build_trainer(settings, Path(folder), callbacks, [], checkpoints=False)
         try:
-            if given is None:
-                trainer.fit(module, datamodule=build_datamodule(prepared))
+            if dataset is None:
+                trainer.fit(module, datamodule=build_datamodule(components))
             else:
-                trainer.fit(module, DataLoader(given, batch_size=None, collate_fn=lambda step: step))
+                trainer.fit(module, DataLoader(dataset, batch_size=None, collate_fn=lambda step: step))
         finally:
             module.epoch_loss.reset()
             module.trainer = None

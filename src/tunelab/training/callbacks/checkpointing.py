@@ -158,7 +158,7 @@ class LastCheckpoint(Checkpoint):
 
 def snapshot_steps(total: int, count: int, warmup: int = 0) -> list[int]:
     """Optimizer steps after which weights are kept: the ends of `count` equal parts of what follows the warm-up."""
-    return sorted({warmup + round((total - warmup) * (place + 1) / count) for place in range(count)} - {0})
+    return sorted({warmup + round((total - warmup) * (index + 1) / count) for index in range(count)} - {0})
 
 
 class SnapshotCheckpoints(Checkpoint):

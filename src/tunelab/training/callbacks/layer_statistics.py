@@ -162,7 +162,7 @@ class ActivationMonitor(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         model = next(part for part in pl_module.modules() if isinstance(part, PreTrainedModel))
         stack, count = layer_stack(model)
-        self.layers = [model.get_submodule(f"{stack}.{place}") for place in range(count)]
+        self.layers = [model.get_submodule(f"{stack}.{index}") for index in range(count)]
 
     @override
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
@@ -171,8 +171,8 @@ class ActivationMonitor(Callback):
         for number, layer in enumerate(self.layers, 1):
             if self.sizes:
                 self.handles.append(layer.register_forward_hook(self._size_hook(number)))
-            for place, function in enumerate(activation_modules(layer) if self.units else ()):
-                self.handles.append(function.register_forward_hook(self._peak_hook((number, place))))
+            for index, function in enumerate(activation_modules(layer) if self.units else ()):
+                self.handles.append(function.register_forward_hook(self._peak_hook((number, index))))
 
     def _size_hook(self, number: int) -> Any:
         def record_size(module: nn.Module, inputs: Any, output: Any) -> None:

@@ -157,8 +157,8 @@ class MemoryMonitor(Callback):
     ) -> None:
         if not is_log_step(trainer):
             return
-        if (held := resident_bytes()) is not None:
-            pl_module.log("train/memory_mb", held / MEGABYTE)
+        if (resident := resident_bytes()) is not None:
+            pl_module.log("train/memory_mb", resident / MEGABYTE)
         if pl_module.device.type == "cuda":
             pl_module.log("train/gpu_peak_mb", torch.cuda.max_memory_allocated(pl_module.device) / MEGABYTE)
 

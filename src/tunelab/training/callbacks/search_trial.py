@@ -96,7 +96,7 @@ class KeepOptimizerSettings(Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # and after
         schedule = cast(LambdaLR, trainer.lr_scheduler_configs[0].scheduler)
         schedule.base_lrs = [group["initial_lr"] for group in self.groups]
-        for place, (group, own) in enumerate(zip(trainer.optimizers[0].param_groups, self.groups, strict=True)):
+        for index, (group, own) in enumerate(zip(trainer.optimizers[0].param_groups, self.groups, strict=True)):
             group.update(own)
-            group["lr"] = schedule.base_lrs[place] * schedule.lr_lambdas[place](schedule.last_epoch)
+            group["lr"] = schedule.base_lrs[index] * schedule.lr_lambdas[index](schedule.last_epoch)
         schedule._last_lr = [group["lr"] for group in trainer.optimizers[0].param_groups]

@@ -125,32 +125,32 @@ class NoiseMeasurement:
     noise_scale: NoiseScale
 
 
-def find_batch_size(prepared: RunComponents) -> FinderResult:
+def find_batch_size(components: RunComponents) -> FinderResult:
     """Measure twice; model and random numbers are afterwards as they were."""
-    settings, model = prepared.settings, prepared.model
-    later = min(LATER_STEPS, count_planned_steps(settings, prepared.epoch_rows) // 2)
-    loader = build_datamodule(prepared).loader("train")
+    settings, model = components.settings, components.model
+    later = min(LATER_STEPS, count_planned_steps(settings, components.epoch_rows) // 2)
+    loader = build_datamodule(components).loader("train")
     with preserve_model(model):
-        module = build_module(prepared, model)
-        looks = [NoiseMeasurement(0, measure_noise_scale(prepared, module, loader))]
+        module = build_module(components, model)
+        looks = [NoiseMeasurement(0, measure_noise_scale(components, module, loader))]
         if later:
-            run_trial_steps(prepared, module, later, [])
-            looks.append(NoiseMeasurement(later, measure_noise_scale(prepared, module, loader)))
-    return batch_size_result(looks, settings.batch_size, len(prepared.examples["train"]))
+            run_trial_steps(components, module, later, [])
+            looks.append(NoiseMeasurement(later, measure_noise_scale(components, module, loader)))
+    return batch_size_result(looks, settings.batch_size, len(components.examples["train"]))
 
 
-def measure_noise_scale(prepared: RunComponents, module: FineTuner, loader: BatchLoader) -> NoiseScale:
+def measure_noise_scale(components: RunComponents, module: FineTuner, loader: BatchLoader) -> NoiseScale:
     """The noise scale at the weights as they are, from as many rows as it takes to see it.
 
     Rows come in an order of their own, so that the first steps are not measured on what they have just learned.
     """
-    order = shuffled_order(len(loader.examples), seed=mix_seeds(prepared.settings.seed, 1), epoch=0)
+    order = shuffled_order(len(loader.examples), seed=mix_seeds(components.settings.seed, 1), epoch=0)
     size = max(1, min(PIECE_SEQUENCES, len(order) // 2))
     pieces = GradientPieces()
-    with on_training_device(module.model, prepared.settings):
+    with on_training_device(module.model, components.settings):
         for start in range(0, len(order) - size + 1, size):
             add_piece_gradient(
-                pieces, module, loader, order[start : start + size], seed=mix_seeds(prepared.settings.seed, start)
+                pieces, module, loader, order[start : start + size], seed=mix_seeds(components.settings.seed, start)
             )
             if pieces.count % MIN_PIECES == 0 and (
                 pieces.count >= MAX_PIECES or pieces.sequences >= TRUST_FACTOR * pieces.estimate.scale
@@ -181,17 +181,19 @@ def add_piece_gradient(
 def batch_size_result(looks: Sequence[NoiseMeasurement], batch_size: int, rows: int) -> FinderResult:
     """The finding in words and as a curve."""
     last = looks[-1].noise_scale
-    said = [describe_measurement(look) for look in looks]
+    reasons = [describe_measurement(look) for look in looks]
     value = min(nearest_power_of_two(last.scale), rows) if last.signal > 0 else None
     if value is None:
-        said.append(f"so no batch of up to {last.sequences:,} sequences is too large; batch_size is {batch_size} now")
+        reasons.append(
+            f"so no batch of up to {last.sequences:,} sequences is too large; batch_size is {batch_size} now"
+        )
     else:
         other = "" if value == batch_size else f", one over {value} {last.progress(value):.0%}"
-        said.append(
+        reasons.append(
             f"a step over batch_size={batch_size} makes {last.progress(batch_size):.0%} of the progress of a step "
             f"without noise{other}: beyond {value}, twice the sequences save less than a third of the steps"
         )
-        said.append(
+        reasons.append(
             "the scale grows while the loss falls, and Adam's scaling is not in it: take it as an order of size"
         )
     numbers = {
@@ -207,7 +209,7 @@ def batch_size_result(looks: Sequence[NoiseMeasurement], batch_size: int, rows: 
         ]
     }
     pictures: list[Block] = [progress_figure(looks, batch_size), noise_table(looks)]
-    return FinderResult("batch_size", value, said, numbers, pictures)
+    return FinderResult("batch_size", value, reasons, numbers, pictures)
 
 
 def describe_measurement(look: NoiseMeasurement) -> str:

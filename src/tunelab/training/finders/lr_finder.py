@@ -141,66 +141,66 @@ class LossRecorder(L.Callback):
         trainer.should_stop = trainer.should_stop or self.diverged
 
 
-def find_lr(prepared: RunComponents, *, steps: int = RANGE_STEPS, decades: float = RANGE_DECADES) -> FinderResult:
+def find_lr(components: RunComponents, *, steps: int = RANGE_STEPS, decades: float = RANGE_DECADES) -> FinderResult:
     """Try rates, a step each; model and random numbers are afterwards as they were.
 
     Args:
-        prepared: What the run works with.
+        components: What the run works with.
         steps: Rates that are tried.
         decades: How far, as powers of ten, they go below and above `lr`.
     """
-    return lr_result(run_range_test(prepared, steps=steps, decades=decades), prepared.settings.lr)
+    return lr_result(run_range_test(components, steps=steps, decades=decades), components.settings.lr)
 
 
-def run_range_test(prepared: RunComponents, *, steps: int, decades: float) -> RangeTest:
+def run_range_test(components: RunComponents, *, steps: int, decades: float) -> RangeTest:
     """The range test itself."""
-    rates, seen = geometric_rates(prepared.settings.lr, decades, steps), LossRecorder()
-    with preserve_model(prepared.model):
-        module = build_module(prepared, prepared.model)
-        module.schedule = lambda step: rates[min(step, steps - 1)] / prepared.settings.lr
+    rates, seen = geometric_rates(components.settings.lr, decades, steps), LossRecorder()
+    with preserve_model(components.model):
+        module = build_module(components, components.model)
+        module.schedule = lambda step: rates[min(step, steps - 1)] / components.settings.lr
         try:
-            run_trial_steps(prepared, module, steps, [seen])
+            run_trial_steps(components, module, steps, [seen])
         except Diverged:
             seen.diverged = True
             seen.losses.append(math.inf)  # of the step that was refused
     return finish_range_test(rates, seen.losses, left=seen.diverged)
 
 
-def lr_result(found: RangeTest, lr: float) -> FinderResult:
+def lr_result(test: RangeTest, lr: float) -> FinderResult:
     """The finding in words and as a curve."""
-    if not found.rates:
+    if not test.rates:
         raise ConfigError("find=lr: the loss of the very first step is not finite; look at the data and at model.init")
-    best = found.suggestion
-    ends = f"from {format_number(found.rates[0])} to {format_number(found.rates[-1])}"
-    said = [f"{len(found.rates)} rates were tried, a step each, {ends}"]
-    if best is None or found.fastest is None:
-        said.append("at none of them the loss fell by 2 % of itself: raise batch_size, or move the window by lr=")
+    best = test.suggestion
+    ends = f"from {format_number(test.rates[0])} to {format_number(test.rates[-1])}"
+    reasons = [f"{len(test.rates)} rates were tried, a step each, {ends}"]
+    if best is None or test.fastest is None:
+        reasons.append("at none of them the loss fell by 2 % of itself: raise batch_size, or move the window by lr=")
     else:
-        fastest, lowest = found.rates[found.fastest], found.rates[found.lowest]
-        said.append(f"the loss falls fastest at {fastest:.2g} and is lowest at {lowest:.2g}: half-way is {best:.2g}")
-        said.append(f"lr is {lr:.2g} now")
-    if found.diverged is None:
-        said.append(
-            f"it diverged at no rate: the window ends at {format_number(found.rates[-1])}, a higher lr= moves it up"
+        fastest, lowest = test.rates[test.fastest], test.rates[test.lowest]
+        reasons.append(f"the loss falls fastest at {fastest:.2g} and is lowest at {lowest:.2g}: half-way is {best:.2g}")
+        reasons.append(f"lr is {lr:.2g} now")
+    if test.diverged is None:
+        reasons.append(
+            f"it diverged at no rate: the window ends at {format_number(test.rates[-1])}, a higher lr= moves it up"
         )
     else:
-        said.append(f"it diverged at {found.diverged:.2g}")
+        reasons.append(f"it diverged at {test.diverged:.2g}")
     numbers = {
-        "rates": found.rates,
-        "losses": found.losses,
-        "smooth": found.smoothed_losses,
-        "diverged": found.diverged,
+        "rates": test.rates,
+        "losses": test.losses,
+        "smooth": test.smoothed_losses,
+        "diverged": test.diverged,
     }
-    return FinderResult("lr", best, said, numbers, [loss_figure(found, best)])
+    return FinderResult("lr", best, reasons, numbers, [loss_figure(test, best)])
 
 
-def loss_figure(found: RangeTest, best: float | None) -> Chart:
+def loss_figure(test: RangeTest, best: float | None) -> Chart:
     """The losses over the rates."""
     marks = [ReferenceLine(best, f"suggestion {best:.2g}")] if best is not None else []
-    marks += [ReferenceLine(found.diverged, f"diverged at {found.diverged:.2g}")] if found.diverged is not None else []
+    marks += [ReferenceLine(test.diverged, f"diverged at {test.diverged:.2g}")] if test.diverged is not None else []
     series = [
-        Series("smoothed", found.rates, found.smoothed_losses),
-        Series("training loss", found.rates, found.losses),
+        Series("smoothed", test.rates, test.smoothed_losses),
+        Series("training loss", test.rates, test.losses),
     ]
     drawn = line_chart(
         series,

@@ -40,19 +40,19 @@ class MemoryAttempt:
     memory: int | None
 
 
-def find_micro_tokens(prepared: RunComponents) -> FinderResult:
+def find_micro_tokens(components: RunComponents) -> FinderResult:
     """Try sizes; model and random numbers are afterwards as they were.
 
     Raises:
         ConfigError: If one row alone does not fit.
     """
-    settings, model = prepared.settings, prepared.model
+    settings, model = components.settings, components.model
     device = select_training_device(str(settings.trainer.accelerator))
-    loader = build_datamodule(prepared).loader("train")
+    loader = build_datamodule(components).loader("train")
     rows = longest_first(range(len(loader.examples)), loader.lengths)
     limit, attempts = min(settings.batch_size, len(rows)), list[MemoryAttempt]()
     with preserve_model(model):
-        module = build_module(prepared, model)
+        module = build_module(components, model)
         module.schedule = lambda step: 0.0  # a step that moves nothing takes the same memory
         free = free_bytes(device)
         room = None if free is None else int(USABLE_MEMORY_SHARE * free)
@@ -62,19 +62,21 @@ def find_micro_tokens(prepared: RunComponents) -> FinderResult:
             if device.type == "cpu" and free is not None and (extrapolate_memory(attempts, tokens) or 0) > free:
                 taken = None  # a system kills a process that takes too much, so it is not tried
             else:
-                taken = measure_attempt(prepared, module, loader, rows[:count], tokens, device)
+                taken = measure_attempt(components, module, loader, rows[:count], tokens, device)
             fine = taken is not None and (room is None or taken <= room)
             attempts.append(MemoryAttempt(count, tokens, taken))
             return fine
 
-        found = largest_fitting(fits, limit)
-    if not found:
+        fitting = largest_fitting(fits, limit)
+    if not fitting:
         raise ConfigError(
             f"find=micro_tokens: the longest row alone ({padded_tokens(loader, rows[:1]):,} tokens) does not fit into "
             f"{'the memory' if room is None else format_bytes(room)} of {device.type}: shorten rows by "
             "data.max_tokens, take adapter=lora, or a smaller model"
         )
-    return micro_tokens_result(attempts, padded_tokens(loader, rows[:found]), found, limit, room, settings.micro_tokens)
+    return micro_tokens_result(
+        attempts, padded_tokens(loader, rows[:fitting]), fitting, limit, room, settings.micro_tokens
+    )
 
 
 def padded_tokens(loader: BatchLoader, rows: Sequence[int]) -> int:
@@ -84,7 +86,7 @@ def padded_tokens(loader: BatchLoader, rows: Sequence[int]) -> int:
 
 
 def measure_attempt(
-    prepared: RunComponents,
+    components: RunComponents,
     module: FineTuner,
     loader: BatchLoader,
     rows: Sequence[int],
@@ -102,7 +104,7 @@ def measure_attempt(
 
     def work() -> None:
         step = Batch([collate_rows(loader, micro) for micro in micros], units)
-        run_trial_steps(prepared, module, 2, [], [step, step])
+        run_trial_steps(components, module, 2, [], [step, step])
 
     try:
         return peak_bytes(work, device)
@@ -128,19 +130,21 @@ def extrapolate_memory(attempts: Sequence[MemoryAttempt], tokens: int) -> float 
 
 
 def micro_tokens_result(
-    attempts: Sequence[MemoryAttempt], value: int, found: int, limit: int, room: int | None, current: int
+    attempts: Sequence[MemoryAttempt], value: int, fitting: int, limit: int, room: int | None, current: int
 ) -> FinderResult:
     """The finding in words and as a curve."""
-    said = [f"{len(attempts)} sizes were tried on the longest rows, two optimizer steps each"]
-    if found == limit:
-        said.append(f"{found} of the longest rows, a whole step, fit into one pass: more would change nothing")
+    reasons = [f"{len(attempts)} sizes were tried on the longest rows, two optimizer steps each"]
+    if fitting == limit:
+        reasons.append(f"{fitting} of the longest rows, a whole step, fit into one pass: more would change nothing")
     else:
-        said.append(f"{found} of the longest rows fit into one pass, {found + 1} do not")
+        reasons.append(f"{fitting} of the longest rows fit into one pass, {fitting + 1} do not")
     if room is not None:
-        said.append(f"a tenth of the free memory is left alone, so {format_bytes(room)} could be used")
-    said.append(f"micro_tokens is {current} now; results are the same for every value, speed and memory are not")
+        reasons.append(f"a tenth of the free memory is left alone, so {format_bytes(room)} could be used")
+    reasons.append(f"micro_tokens is {current} now; results are the same for every value, speed and memory are not")
     numbers = {"room": room, "attempts": [vars(attempt) for attempt in attempts]}
-    return FinderResult("micro_tokens", value, said, numbers, [memory_figure(attempts, room), attempts_table(attempts)])
+    return FinderResult(
+        "micro_tokens", value, reasons, numbers, [memory_figure(attempts, room), attempts_table(attempts)]
+    )
 
 
 def memory_figure(attempts: Sequence[MemoryAttempt], room: int | None) -> Chart:

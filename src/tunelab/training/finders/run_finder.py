@@ -39,8 +39,8 @@ def run_finder(settings: RunConfig, folder: Path) -> FinderResult:
         raise ConfigError.listing(faults)
     finding = FINDERS[str(settings.find)](build_components(settings))
     folder.mkdir(parents=True, exist_ok=True)
-    wanted = {"setting": finding.setting, "value": finding.value, "said": list(finding.reasons), **finding.numbers}
-    write_json(folder / "find.json", wanted)
+    result = {"setting": finding.setting, "value": finding.value, "said": list(finding.reasons), **finding.numbers}
+    write_json(folder / "find.json", result)
     write_text(folder / "find.html", finder_page(finding))
     console.show_lines(f"find {finding.setting}", [*finding.reasons, *([finding.override] if finding.override else [])])
     console.show_paths({"page": folder / "find.html", "numbers": folder / "find.json"})
