@@ -70,11 +70,11 @@ def attach_adapter(model: PreTrainedModel, settings: AdapterConfig, *, new_token
         ConfigError: If the model has no such parts, or nothing is left to train.
     """
     kind = settings.kind
-    found = AdaptedModel(model, kind)
+    adapted = AdaptedModel(model, kind)
     if kind in LOW_RANK_KINDS:
-        found.wrapper = add_low_rank(model, settings, new_tokens)
+        adapted.wrapper = add_low_rank(model, settings, new_tokens)
     elif kind == "layernorm":
-        found.wrapper = add_norm_tuning(model)
+        adapted.wrapper = add_norm_tuning(model)
     elif kind == "prompt":
         add_soft_prompt(model, settings.length)
     elif kind == "head":
@@ -100,7 +100,7 @@ def attach_adapter(model: PreTrainedModel, settings: AdapterConfig, *, new_token
             f"the tokenizer has {len(new_tokens)} tokens that the model has never seen, and adapter.freeze keeps their "
             "embeddings from learning; set adapter.freeze=[]"
         )
-    return found
+    return adapted
 
 
 def add_low_rank(model: PreTrainedModel, settings: AdapterConfig, new_tokens: Sequence[int]) -> Any:
@@ -149,13 +149,13 @@ def wrap_with_peft(model: PreTrainedModel, config: Any) -> Any:
 
 def embedding_tables(model: PreTrainedModel) -> dict[str, nn.Parameter]:
     """The embedding of tokens, and the output head where it is not the same matrix, by module name."""
-    found: dict[str, Any] = {}
-    wanted = [model.get_input_embeddings(), model.get_output_embeddings() if model.can_generate() else None]
+    tables: dict[str, Any] = {}
+    embeddings = [model.get_input_embeddings(), model.get_output_embeddings() if model.can_generate() else None]
     for name, module in model.named_modules():
         weight = getattr(module, "weight", None)
-        if any(module is one for one in wanted) and not any(weight is known for known in found.values()):
-            found[name] = weight
-    return {name: weight for name, weight in found.items() if isinstance(weight, nn.Parameter)}
+        if any(module is one for one in embeddings) and not any(weight is known for known in tables.values()):
+            tables[name] = weight
+    return {name: weight for name, weight in tables.items() if isinstance(weight, nn.Parameter)}
 
 
 def head_parameter_names(model: PreTrainedModel) -> set[str]:
@@ -200,12 +200,12 @@ TARGETS: Mapping[str, Sequence[str]] = {
 }
 
 
-def resolve_lora_targets(model: PreTrainedModel, wanted: str | Sequence[str]) -> list[str]:
+def resolve_lora_targets(model: PreTrainedModel, targets: str | Sequence[str]) -> list[str]:
     """The suffixes to adapt: as asked for, or those of the model's family.
 
     Args:
         model: A transformers model without adapters.
-        wanted: "auto", one suffix, or several.
+        targets: "auto", one suffix, or several.
 
     Raises:
         ConfigError: If the family is unknown, or a suffix meets no linear layer of the body.
@@ -213,20 +213,20 @@ def resolve_lora_targets(model: PreTrainedModel, wanted: str | Sequence[str]) ->
     linear = linear_layer_names(model)
     there = ", ".join(dict.fromkeys(last_name_part(name) for name in linear))
     family = model.config.get_text_config().model_type
-    if wanted == "auto":
+    if targets == "auto":
         if family not in TARGETS:
             raise ConfigError(
                 f"adapter.targets=auto: the layers of a {family} model are not known by name. Name them by the ends "
                 f"of their names, as adapter.targets=[...]; its linear layers are {there}"
             )
         return list(TARGETS[family])
-    asked = [wanted] if isinstance(wanted, str) else list(wanted)
-    lost = [suffix for suffix in asked if not any(matches_suffix(name, suffix) for name in linear)]
-    if lost or not asked:
+    suffixes = [targets] if isinstance(targets, str) else list(targets)
+    lost = [suffix for suffix in suffixes if not any(matches_suffix(name, suffix) for name in linear)]
+    if lost or not suffixes:
         raise ConfigError(
-            f"adapter.targets={lost or asked}: no linear layer below the head ends like that; choose from {there}"
+            f"adapter.targets={lost or suffixes}: no linear layer below the head ends like that; choose from {there}"
         )
-    return asked
+    return suffixes
 
 
 def linear_layer_names(model: PreTrainedModel) -> list[str]:

@@ -62,10 +62,10 @@ def read_pretrained_config(source: str) -> PretrainedConfig:
 def context_limit(config: PretrainedConfig) -> int | None:
     """The longest sequence the model takes, in tokens; None where it has no bound."""
     for name in ("max_position_embeddings", "n_positions"):
-        if isinstance(found := getattr(config, name, None), int):
+        if isinstance(limit := getattr(config, name, None), int):
             # RoBERTa-like models spend the first positions on padding
             offset = (config.pad_token_id or 0) + 1 if config.model_type in ROBERTA_FAMILIES else 0
-            return found - offset
+            return limit - offset
     return None
 
 
@@ -102,31 +102,31 @@ def set_dropout(config: PretrainedConfig, everywhere: float | None, attention: f
     Raises:
         ConfigError: Where there is no such rate, so the setting would change nothing.
     """
-    found = dropout_rates(config)
-    asked = {
-        "dropout": (everywhere, list(found)),
-        "attention_dropout": (attention, list(filter(is_attention_dropout, found))),
+    rates = dropout_rates(config)
+    changes = {
+        "dropout": (everywhere, list(rates)),
+        "attention_dropout": (attention, list(filter(is_attention_dropout, rates))),
     }
     faults = [
         f"regularization.{key}={rate}: {config.model_type} has no such dropout to set; take regularization=l2, or "
         "stochastic_depth, which every stack of layers has"
-        for key, (rate, names) in asked.items()
+        for key, (rate, names) in changes.items()
         if rate is not None and not names
     ]
     if faults:
         raise ConfigError.listing(faults)
-    for rate, names in asked.values():
+    for rate, names in changes.values():
         for name in names if rate is not None else ():
             setattr(config, name, rate)
 
 
 def describe_dropout(config: PretrainedConfig) -> str:
     """The rates in words, and what the architecture lacks; "none" where nothing is dropped."""
-    found = dropout_rates(config)
-    if not any(found.values()):
+    rates = dropout_rates(config)
+    if not any(rates.values()):
         return "none"
-    text = ", ".join(f"{name} {rate:g}" for name, rate in found.items() if rate)
-    return text if not all(map(is_attention_dropout, found)) else f"{text} ({config.model_type} drops nothing else)"
+    text = ", ".join(f"{name} {rate:g}" for name, rate in rates.items() if rate)
+    return text if not all(map(is_attention_dropout, rates)) else f"{text} ({config.model_type} drops nothing else)"
 
 
 WEIGHT_FILES: Final = ("*.safetensors", "*.safetensors.index.json")
@@ -153,8 +153,8 @@ def not_loadable_message(what: str, source: str, fault: Exception) -> str:
 def missing_files(folder: Path, what: str) -> list[str]:
     """Files without which a model or tokenizer cannot be read from a folder."""
     needed = {"model": {"config.json": ("config.json",), "weights (*.safetensors)": WEIGHT_FILES}}
-    wanted = needed.get(what, {"tokenizer (tokenizer.json)": TOKENIZER_FILES})
-    return [name for name, patterns in wanted.items() if not any(any(folder.glob(pattern)) for pattern in patterns)]
+    required = needed.get(what, {"tokenizer (tokenizer.json)": TOKENIZER_FILES})
+    return [name for name, patterns in required.items() if not any(any(folder.glob(pattern)) for pattern in patterns)]
 
 
 def sibling_paths(path: Path) -> list[Path]:

@@ -128,7 +128,7 @@ def load_weights(
     level = reports.level
     reports.setLevel(logging.ERROR)  # what it would report is judged below
     try:
-        model, found = auto.from_pretrained(
+        model, loading_info = auto.from_pretrained(
             source,
             config=config,
             dtype=torch.float32,
@@ -142,16 +142,20 @@ def load_weights(
     finally:
         reports.setLevel(level)
     body = f"{model.base_model_prefix}."
-    odd = [fault for fault in found["mismatched_keys"] if fault[0].startswith(body) or head == "causal"]
+    odd = [fault for fault in loading_info["mismatched_keys"] if fault[0].startswith(body) or head == "causal"]
     if odd:
-        name, there, wanted = min(odd)
+        name, there, expected = min(odd)
         raise ConfigError(
             f"{source}: {len(odd)} weights have another shape than config.json says, such as {name}: {tuple(there)} "
-            f"instead of {tuple(wanted)}; they would start at random. Check that config.json belongs to "
+            f"instead of {tuple(expected)}; they would start at random. Check that config.json belongs to "
             "model.safetensors"
         )
     # sentence encoders come without the pooler that labels are read from
-    lost = [key for key in found["missing_keys"] if (key.startswith(body) or head == "causal") and "pooler" not in key]
+    lost = [
+        key
+        for key in loading_info["missing_keys"]
+        if (key.startswith(body) or head == "causal") and "pooler" not in key
+    ]
     if lost and not any(key.startswith(body) for key in lost):
         raise ConfigError(
             f"{source} is a {config.model_type} model without a head that predicts tokens, so it cannot learn to "

@@ -52,13 +52,13 @@ def mup_param_groups(
     Returns:
         The groups without hidden matrices first, so that the first one tells the rate of the run.
     """
-    given = [dict(group) for group in groups]
+    unscaled = [dict(group) for group in groups]
     if share == 1:
-        return given
+        return unscaled
     ours = {id(parameter) for parameter in hidden}
     full = [
         {**group, "params": [p for p in group["params"] if id(p) not in ours], "lr": group.get("lr", lr)}
-        for group in given
+        for group in unscaled
     ]
     less = [
         {
@@ -67,6 +67,6 @@ def mup_param_groups(
             "lr": group.get("lr", lr) * share,
             "weight_decay": group["weight_decay"] / share,
         }
-        for group in given
+        for group in unscaled
     ]
     return [group for group in [*full, *less] if group["params"]]

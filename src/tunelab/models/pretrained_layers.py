@@ -25,7 +25,7 @@ def select_layers(total: int, count: int, keep: str) -> list[int]:
         return list(range(count)) if keep != "top" else [total - 1]
     if keep == "top":
         return list(range(total - count, total))
-    return [round(place * (total - 1) / (count - 1)) for place in range(count)]
+    return [round(index * (total - 1) / (count - 1)) for index in range(count)]
 
 
 def layer_faults(config: PretrainedConfig, settings: ModelConfig) -> list[str]:
@@ -63,7 +63,7 @@ def truncate_config(config: PretrainedConfig, chosen: Sequence[int]) -> Pretrain
     total = text.num_hidden_layers
     for name, value in list(vars(text).items()):
         if "layer" in name and isinstance(value, list | tuple) and len(value) == total:
-            setattr(text, name, [value[place] for place in chosen])
+            setattr(text, name, [value[index] for index in chosen])
     text.num_hidden_layers = len(chosen)
     try:
         again = type(cut).from_dict(cut.to_dict()).to_dict()
@@ -97,20 +97,20 @@ def truncate_model(model: PreTrainedModel, auto: Any, chosen: Sequence[int]) -> 
         dtype=torch.float32,
         attn_implementation=model.config._attn_implementation,
     )
-    place = {f"{stack}.{old}": f"{stack}.{new}" for new, old in enumerate(chosen)}
+    new_prefix = {f"{stack}.{old}": f"{stack}.{new}" for new, old in enumerate(chosen)}
     weights = {}
     for name, weight in model.state_dict().items():
         own = ".".join(name.split(".")[: stack.count(".") + 2])
-        if own in place:
-            weights[place[own] + name[len(own) :]] = weight
+        if own in new_prefix:
+            weights[new_prefix[own] + name[len(own) :]] = weight
         elif not name.startswith(f"{stack}."):
             weights[name] = weight
     try:
         small.load_state_dict(weights)
     except RuntimeError as fault:
-        told = [line.strip() for line in str(fault).splitlines()]
+        lines = [line.strip() for line in str(fault).splitlines()]
         raise ConfigError(
-            not_truncatable_message(model.config, f"{told[min(1, len(told) - 1)]} Its layers differ")
+            not_truncatable_message(model.config, f"{lines[min(1, len(lines) - 1)]} Its layers differ")
         ) from fault
     if model.can_generate():
         small.generation_config = model.generation_config

@@ -23,13 +23,13 @@ def optimizer_builder(model: PreTrainedModel, settings: RunConfig) -> Callable[[
     block = settings.optimizer
 
     def make(parameters: list[nn.Parameter]) -> Optimizer:
-        given: dict[str, Any] = {}
+        arguments: dict[str, Any] = {}
         if "hidden" in signature(instantiate.import_target(block.target)).parameters:
             high = parameter_depths(model)
-            given["hidden"] = hidden_matrices(trainable_parameters(model), high.of, high.layers)
+            arguments["hidden"] = hidden_matrices(trainable_parameters(model), high.of, high.layers)
         if "lr" in signature(instantiate.import_target(block.target)).parameters and "lr" not in block.arguments:
-            given["lr"] = settings.lr
-        made: Optimizer = instantiate.make_factory(block, **given)(build_param_groups(model, settings))
+            arguments["lr"] = settings.lr
+        made: Optimizer = instantiate.make_factory(block, **arguments)(build_param_groups(model, settings))
         return made
 
     return make
@@ -81,12 +81,14 @@ def averaging_notes(optimizer: TargetConfig, regularization: RegularizationConfi
     """
     if optimizer.name != "ScheduleFreeAdamW":
         return []
-    asked = [
+    averages = [
         f"regularization.{name}={value:g}"
         for name, value, neutral in (("ema", regularization.ema, 0), ("swa_start", regularization.swa_start, 1))
         if value != neutral
     ]
-    return [f"{one} is what is validated and exported, in place of schedule_free_adamw's own average" for one in asked]
+    return [
+        f"{one} is what is validated and exported, in place of schedule_free_adamw's own average" for one in averages
+    ]
 
 
 def schedule_notes(optimizer: TargetConfig, scheduler: TargetConfig, total: int) -> list[str]:

@@ -68,26 +68,26 @@ def unfreezing_steps(model: PreTrainedModel, settings: RunConfig, total: int) ->
     high, named, at = parameter_depths(model), trainable_parameters(model), dict(settings.adapter.unfreeze_at)
     if lost := unmatched_patterns(list(named), list(at)):
         raise ConfigError(f"adapter.unfreeze_at={lost}: {no_match_message(list(named))}")
-    found = gradual_unfreezing_steps(
+    first_steps = gradual_unfreezing_steps(
         {name: high.of[name] for name in named},
         layers=high.layers,
         every=settings.adapter.unfreeze_every,
         at=at,
         total=total,
     )
-    if min(found.values()) > 0:
+    if min(first_steps.values()) > 0:
         raise ConfigError(f"adapter.unfreeze_at={at} leaves nothing to train in the first step; name fewer parts")
-    return found
+    return first_steps
 
 
 def frozen_at_step(model: PreTrainedModel, first: Mapping[str, int]) -> FrozenAtStep:
     """The parameters that a step must leave alone."""
     named, until = trainable_parameters(model), max(first.values())
 
-    def held(step: int) -> Sequence[nn.Parameter]:
+    def frozen_parameters(step: int) -> Sequence[nn.Parameter]:
         return () if step >= until else [named[name] for name, start in first.items() if start > step]
 
-    return held
+    return frozen_parameters
 
 
 def describe_learning_rates(model: PreTrainedModel, settings: RunConfig, total: int) -> dict[str, str]:
@@ -204,9 +204,9 @@ def gradual_unfreezing_steps(
         at: Part of a name to the step (a share of the run below 1) from which parameters with it learn.
         total: Steps of the run.
     """
-    order = sorted({min(found, layers + 1) for found in depth.values()}, reverse=True)
+    order = sorted({min(level, layers + 1) for level in depth.values()}, reverse=True)
     gap = 0 if every is None else max(1, warmup_steps(every, total))
-    steps = {name: gap * order.index(min(found, layers + 1)) for name, found in depth.items()}
+    steps = {name: gap * order.index(min(level, layers + 1)) for name, level in depth.items()}
     for part, start in at.items():
         steps |= {name: warmup_steps(start, total) for name in steps if part in name}
     return steps

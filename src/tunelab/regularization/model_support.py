@@ -17,42 +17,42 @@ def mixout_weights(model: PreTrainedModel, head: str) -> list[LinearWeight]:
     return [layer for layer in trainable_linear_weights(model) if head == "causal" or high.of[layer.name] != high.head]
 
 
-def has_random_forward(model: PreTrainedModel, wanted: RegularizationConfig) -> bool:
+def has_random_forward(model: PreTrainedModel, settings: RegularizationConfig) -> bool:
     """Whether two passes in training mode differ."""
     layers = any(isinstance(module, nn.Dropout) and module.p > 0 for module in model.modules())
-    noise = (wanted.neftune, wanted.mixout, wanted.stochastic_depth, *dropout_rates(model.config).values())
+    noise = (settings.neftune, settings.mixout, settings.stochastic_depth, *dropout_rates(model.config).values())
     return layers or any(noise)
 
 
-def check_model_support(model: PreTrainedModel, wanted: RegularizationConfig, *, head: str) -> None:
+def check_model_support(model: PreTrainedModel, settings: RegularizationConfig, *, head: str) -> None:
     """Stop a run whose model gives a method nothing to work on.
 
     Raises:
         ConfigError: Naming every such method.
     """
     family, faults = model.config.model_type, []
-    if wanted.rdrop and not has_random_forward(model, wanted):
+    if settings.rdrop and not has_random_forward(model, settings):
         faults.append(
-            f"regularization.rdrop={wanted.rdrop:g} compares two passes with different dropout, and this {family} "
+            f"regularization.rdrop={settings.rdrop:g} compares two passes with different dropout, and this {family} "
             "model drops nothing, so they would agree; set regularization.dropout=0.1, or a noise such as neftune"
         )
-    if wanted.stochastic_depth and not stacked_layers(model):
+    if settings.stochastic_depth and not stacked_layers(model):
         faults.append(
-            f"regularization.stochastic_depth={wanted.stochastic_depth:g}: no stack of layers was found in this "
+            f"regularization.stochastic_depth={settings.stochastic_depth:g}: no stack of layers was found in this "
             f"{family} model; take regularization=dropout"
         )
-    if wanted.mixout and not mixout_weights(model, head):
+    if settings.mixout and not mixout_weights(model, head):
         faults.append(
-            f"regularization.mixout={wanted.mixout:g} swaps weights of linear layers, and none below a new head learns "
-            "here; take adapter=full or adapter=lora"
+            f"regularization.mixout={settings.mixout:g} swaps weights of linear layers, and none below a new head "
+            "learns here; take adapter=full or adapter=lora"
         )
-    if wanted.max_norm and not any(True for _ in trainable_linear_weights(model)):
+    if settings.max_norm and not any(True for _ in trainable_linear_weights(model)):
         faults.append(
-            f"regularization.max_norm={wanted.max_norm:g} bounds rows of linear layers, and none learns here; take "
+            f"regularization.max_norm={settings.max_norm:g} bounds rows of linear layers, and none learns here; take "
             "adapter=full or adapter=lora"
         )
-    if wanted.l1 and not any(p.requires_grad and p.ndim >= 2 for p in model.parameters()):
-        faults.append(f"regularization.l1={wanted.l1:g} shrinks matrices, and none learns here; take adapter=lora")
+    if settings.l1 and not any(p.requires_grad and p.ndim >= 2 for p in model.parameters()):
+        faults.append(f"regularization.l1={settings.l1:g} shrinks matrices, and none learns here; take adapter=lora")
     if faults:
         raise ConfigError.listing(faults)
 
@@ -60,29 +60,29 @@ def check_model_support(model: PreTrainedModel, wanted: RegularizationConfig, *,
 HEAVY_PENALTY = 0.1  # nats of penalty that a line search would rather lower than the loss
 
 
-def regularization_notes(model: PreTrainedModel, wanted: RegularizationConfig, optimizer: TargetConfig) -> list[str]:
+def regularization_notes(model: PreTrainedModel, settings: RegularizationConfig, optimizer: TargetConfig) -> list[str]:
     """Notes on what depends on how large the weights are now.
 
     Args:
         model: Before its first step.
-        wanted: What is asked for.
+        settings: The block `regularization`.
         optimizer: Its block.
     """
     notes = []
-    if wanted.max_norm:
+    if settings.max_norm:
         longest = max(float(x.weight.detach().norm(dim=1 - x.units).max()) for x in trainable_linear_weights(model))
-        if longest < wanted.max_norm:
+        if longest < settings.max_norm:
             notes.append(
-                f"regularization.max_norm={wanted.max_norm:g} changes nothing as long as no row is longer; the longest "
-                f"is {longest:.3g} now"
+                f"regularization.max_norm={settings.max_norm:g} changes nothing as long as no row is longer; the "
+                f"longest is {longest:.3g} now"
             )
-    if wanted.weight_decay and optimizer.name == "LBFGS":
+    if settings.weight_decay and optimizer.name == "LBFGS":
         learned = [p.detach() for p in model.parameters() if p.requires_grad and p.ndim >= 2]
-        penalty = wanted.weight_decay / 2 * sum(float(weight.square().sum()) for weight in learned)
+        penalty = settings.weight_decay / 2 * sum(float(weight.square().sum()) for weight in learned)
         if penalty > HEAVY_PENALTY:
             notes.append(
-                f"regularization.weight_decay={wanted.weight_decay:g} adds {penalty:.3g} to the loss, and lbfgs goes"
+                f"regularization.weight_decay={settings.weight_decay:g} adds {penalty:.3g} to the loss, and lbfgs goes"
                 " straight for the lowest sum, by shrinking weights;"
-                f" {wanted.weight_decay * HEAVY_PENALTY / penalty:.0e} would add {HEAVY_PENALTY:g}"
+                f" {settings.weight_decay * HEAVY_PENALTY / penalty:.0e} would add {HEAVY_PENALTY:g}"
             )
     return notes
