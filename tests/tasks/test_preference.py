@@ -37,7 +37,7 @@ def gradient(task: Preference, model, step: Batch, world: int = 1) -> dict[str, 
     module._trainer = SimpleNamespace(strategy=SimpleNamespace(), world_size=world, global_step=0)
     module._fabric = None
     module.manual_backward = lambda loss: loss.backward()
-    module._gradient(step)
+    module._compute_gradient(step)
     return {name: weight.grad.clone() for name, weight in model.named_parameters() if weight.grad is not None}
 
 

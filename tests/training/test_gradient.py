@@ -50,7 +50,7 @@ def ours(model: PreTrainedModel, step: Batch, *, packed: bool, smoothing: float 
     module._trainer = SimpleNamespace(strategy=SimpleNamespace(), world_size=1, global_step=0, global_rank=0)  # type: ignore[assignment]
     module._fabric = None
     module.manual_backward = lambda loss: loss.backward()  # type: ignore[method-assign]
-    module._gradient(step)
+    module._compute_gradient(step)
     return gradients(model)
 
 
