@@ -34,7 +34,9 @@ def gradient(task: Preference, model, step: Batch, world: int = 1) -> dict[str, 
     """The module's gradient of one step on one rank."""
     model.zero_grad()
     module = FineTuner(model, task, optimizer=lambda p: torch.optim.SGD(p, 0.1), schedule=lambda step: 1.0, clip=0)
-    module._trainer = SimpleNamespace(strategy=SimpleNamespace(), world_size=world, global_step=0)
+    module._trainer = SimpleNamespace(
+        strategy=SimpleNamespace(reduce=lambda value, **_: value), world_size=world, global_step=0, global_rank=0
+    )
     module._fabric = None
     module.manual_backward = lambda loss: loss.backward()
     module._compute_gradient(step)

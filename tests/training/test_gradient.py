@@ -47,7 +47,9 @@ def ours(model: PreTrainedModel, step: Batch, *, packed: bool, smoothing: float 
     task = Instruction(label_smoothing=smoothing)
     task.packed = packed
     module = FineTuner(model, task, optimizer=lambda p: torch.optim.SGD(p, 0.1), schedule=lambda step: 1.0, clip=0)
-    module._trainer = SimpleNamespace(strategy=SimpleNamespace(), world_size=1, global_step=0, global_rank=0)  # type: ignore[assignment]
+    module._trainer = SimpleNamespace(
+        strategy=SimpleNamespace(reduce=lambda value, **_: value), world_size=1, global_step=0, global_rank=0
+    )  # type: ignore[assignment]
     module._fabric = None
     module.manual_backward = lambda loss: loss.backward()  # type: ignore[method-assign]
     module._compute_gradient(step)
