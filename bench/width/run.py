@@ -74,7 +74,9 @@ def train(key: Key, stream: torch.Tensor, held: torch.Tensor) -> float:
     """Train one model; its loss on held-back prose."""
     run = settings_of(*key)
     model = build_model(run, build_task(run), load_tokenizer(run.model))
-    optimizer = torch.optim.AdamW(build_param_groups(model, run), lr=run.lr, betas=tuple(run.optimizer["betas"]))
+    optimizer = torch.optim.AdamW(
+        build_param_groups(model, run), lr=run.lr, betas=tuple(run.optimizer.arguments["betas"])
+    )
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, partial(linear, total=STEPS, warmup=WARMUP))
     for step in range(STEPS):
         optimizer.zero_grad()

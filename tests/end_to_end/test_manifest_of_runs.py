@@ -1,4 +1,4 @@
-"""The card of real runs: complete however they end, and without a secret anywhere in their folder."""
+"""Manifests of real runs: complete however they end, and without a secret anywhere in their folder."""
 
 import hashlib
 import zipfile
@@ -53,7 +53,7 @@ def test_a_run_that_was_stopped_and_gone_on_with_tells_all_but_its_secrets(
     with pytest.raises(SystemExit):
         fine_tune(settings(*given), folder.root, overrides=given, callbacks=[StopAtStep(2)])
 
-    # Then its card says how far it came and how to go on
+    # Then its manifest says how far it came and how to go on
     card = folder.read_manifest()
     assert (card["status"], card["best"]) == ("pre-empted", None)
     assert "resume goes on" in card["reason"]
@@ -63,7 +63,7 @@ def test_a_run_that_was_stopped_and_gone_on_with_tells_all_but_its_secrets(
     words = [f"resume={folder.root}"]
     fine_tune(validate_config(resume_config(config(*given, *words), words)), folder.root, overrides=words)
 
-    # Then the card holds what a number rests on
+    # Then the manifest holds what a number rests on
     card = folder.read_manifest()
     assert (card["status"], card["reason"], card["resumed_at"]) == ("finished", None, 2)
     assert card["best"]["step"] in (3, 4, 6, 8, 7) and card["best"]["monitor"] == "val/loss"

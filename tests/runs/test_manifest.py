@@ -1,4 +1,4 @@
-"""The run card."""
+"""The manifest of a run."""
 
 import hashlib
 import json

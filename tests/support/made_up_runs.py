@@ -13,7 +13,7 @@ LABELS = ["ham", "spam", NASTY, "雪 \u202eabc"]
 
 
 def card(**more: Any) -> dict[str, Any]:
-    """A run card with what reports read."""
+    """A manifest with what reports read."""
     return {
         "id": "made-up", "status": "finished", "reason": None, "started": "2026-01-01T00:00:00+00:00", "ended": None,
         "seconds": 61.5, "best": {"step": 30, "monitor": "val/loss", "value": 0.5},

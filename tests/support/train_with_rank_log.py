@@ -12,7 +12,7 @@ TRAIN = Path(__file__).parents[2] / "train.py"
 
 
 def leave(self: Pruning, trainer: L.Trainer, pl_module: Any) -> None:
-    found = {"step": trainer.global_step, "pruned": self.pruned, "reports": self.report is not None}
+    found = {"step": trainer.global_step, "pruned": self.pruned, "reports": self.report_score is not None}
     (Path(trainer.default_root_dir) / f"rank_{trainer.global_rank}.json").write_text(json.dumps(found))
 
 

@@ -118,7 +118,7 @@ class Setting:
         integer: Whether only whole numbers make sense.
         values: Single values that were listed, in their order; empty of a range.
         override_texts: How each value stands on a command line; as many as `values`.
-        from_search_space: Whether the ends were asked for, rather than seen in what was tried.
+        from_search_space: Whether the ends are those of the search space, not of the values that were tried.
     """
 
     name: str

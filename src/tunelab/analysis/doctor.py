@@ -7,7 +7,7 @@ from statistics import mean, median
 from tunelab.analysis.run_signals import Finding, RunSignals, early_median, late_median, layer_name, noise_level
 
 MIN_SPIKES = 2  # one may be one bad row
-MIN_LAYER_POINTS = 3  # logged steps before a layer is judged
+MIN_LAYER_POINTS = 3  # logged steps before a layer is assessed
 VANISHING_RATIO = 1e-4  # of the gradient of the layer that has most
 EXPLODING_NORM = 100.0  # gradient norm, where 0.1 to 10 is usual for a mean loss
 DEAD_SHARE = 0.5  # share of a layer's units
@@ -90,7 +90,7 @@ def dead_units(run: RunSignals) -> Iterator[Finding]:
 
 
 MIN_CURVE_POINTS = 5  # of a curve before there is a finding
-MIN_TREND_POINTS = 10  # of the loss before its course is judged: the middle of a tenth needs one
+MIN_TREND_POINTS = 10  # of the loss before its trend is assessed: the middle of a tenth needs one
 RISEN_LOSS_RATIO = 1.02  # end over start from which the loss has risen
 LOST_GAIN_SHARE = 0.25  # of all that was gained, lost again
 CLEAR_NOISE_FACTOR = 2.5  # times its own error by noise, that a difference between two middles must be
@@ -289,7 +289,7 @@ EVEN_RECALL_RATIO = 0.95  # macro recall over accuracy, from which rare labels f
 LEAKED_SHARE = 0.05  # share of validation or test rows
 CUT_SHARE = 0.1  # share of training rows
 PADDED_SHARE = 0.4  # share of positions
-MIN_MEMORY_POINTS = 8  # of memory, over which growth is judged
+MIN_MEMORY_POINTS = 8  # of memory, over which growth is assessed
 MEMORY_GROWTH_RATIO = 1.3  # memory now over memory once everything was loaded
 MEMORY_GROWTH_MB = 256.0  # growth that is worth a word
 

@@ -31,7 +31,7 @@ class ModelPart:
     """Everything at one depth.
 
     Attributes:
-        name: As `Depths.name` calls it.
+        name: As `ParameterDepths.name` calls it.
         parameters: How many; shared ones count at the lowest place.
         trainable: How many of them learn.
     """
@@ -156,7 +156,7 @@ class SignalVerdict:
     Attributes:
         health: In a word.
         reasons: In sentences; the measurements where it is healthy.
-        growth: Fitted factor per layer of the signal going up; nan where it cannot be told.
+        growth: Fitted factor per layer of the signal going up; nan where it is unknown.
         gradient_growth: The same of the gradient going down.
     """
 
@@ -212,7 +212,7 @@ def assess_direction(what: str, values: Sequence[float]) -> tuple[SignalHealth, 
 
 
 def growth_per_layer(values: Sequence[float]) -> float:
-    """What each layer multiplies by: e to the slope of the least-squares line through the logarithms."""
+    """The factor per layer: e to the slope of the least-squares line through the logarithms."""
     if len(values) < 2 or any(not math.isfinite(value) or value <= 0 for value in values):
         return math.nan
     middle = (len(values) - 1) / 2

@@ -14,7 +14,7 @@ from tunelab.analysis.configurations import Configuration, Setting, Trial, forma
 
 NEAR_BOUNDARY = 0.15  # of the range, from its border
 OUTER_QUARTER = 0.25  # of the range, from its border
-TOP_SHARE = 0.1  # of the configurations, by which a border is judged beside the best one
+TOP_SHARE = 0.1  # of the configurations, by which a border is assessed beside the best one
 CLOSE_TO_FAILURE = 0.3  # decades, or share of a range without a logarithm, that count as next to the best
 FAILURE_KINDS = ("diverged", "memory")
 
@@ -57,7 +57,7 @@ def find_boundary_hits(settings: Sequence[Setting], configurations: Sequence[Con
     """Boundaries of the search space at which the best configuration stands.
 
     Among single values the border is the first or the last.  In a range the best and the middle of the best tenth of
-    the trials crowd there: one lucky trial at a border does not tell where it is better.
+    the trials crowd there: one lucky trial at a border does not show where it is better.
     """
     ranked = sorted(configurations, key=lambda point: point.cost)
     if len(ranked) < 4:
@@ -117,7 +117,7 @@ def find_failure_limits(settings: Sequence[Setting], trials: Sequence[Trial], *,
 
 
 def decades_spanned(setting: Setting) -> float:
-    """How many powers of ten a range spans."""
+    """The powers of ten that a range spans."""
     return log10(setting.high / setting.low)
 
 
@@ -131,7 +131,7 @@ LegalRanges = Mapping[str, tuple[float, float]]
 
 @dataclass(frozen=True)
 class SettingChange:
-    """How one setting changes in the next search space.
+    """The change of one setting in the next search space.
 
     Attributes:
         setting: As it was.

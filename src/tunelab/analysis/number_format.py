@@ -38,7 +38,7 @@ def strip_zeros(text: str) -> str:
 
 
 def format_ticks(values: Sequence[float]) -> list[str]:
-    """The numbers along one axis: the same unit and as many decimals as their distance asks for."""
+    """The numbers along one axis: the same unit and as many decimals as their distance requires."""
     largest = max(map(abs, values), default=0.0)
     steps = [right - left for left, right in itertools.pairwise(values)]
     if not steps or largest >= EXPONENT_FROM or largest < EXPONENT_BELOW:

@@ -39,8 +39,8 @@ class RunSignals:
         curves: Rows of metrics.csv: `step`, `epoch` and the scores of each.
         settings: The resolved config.
         data: The data report.
-        status: Of the run card: `running`, `finished`, `early-stopped`, `diverged`, ...
-        reason: Of the run card: why it ended.
+        status: Of the manifest: `running`, `finished`, `early-stopped`, `diverged`, ...
+        reason: Of the manifest: why it ended.
         monitor: Name of the score that picks the best checkpoint.
     """
 

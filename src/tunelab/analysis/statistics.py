@@ -184,7 +184,7 @@ class ExpectedBest:
 
     @property
     def late_gain(self) -> float:
-        """What the second half of the trials gained in expectation."""
+        """The expected gain of the second half of the trials."""
         return self.mean[len(self.mean) // 2 - 1] - self.mean[-1] if len(self.mean) > 1 else math.nan
 
 

@@ -36,7 +36,7 @@ class InputColumns:
 
     @property
     def setting_of_column(self) -> list[int]:
-        """Which setting each column belongs to."""
+        """The index of the setting that each column belongs to."""
         return [at for at, labels in enumerate(self.labels) for _ in range(max(1, len(labels)))]
 
     def encode_row(self, params: Mapping[str, Any]) -> list[float]:
@@ -85,7 +85,7 @@ class Surrogate:
     Attributes:
         input_columns: How settings become numbers.
         inputs: Places of the trials, (N, columns).
-        centre, spread: By which costs were standardised.
+        mean, std: Of the costs, by which they were standardised.
         lengths: Of each column.
         noise: Variance of the noise, relative to the signal's.
         weights: Solved system, (N,).

@@ -1,1 +1,1 @@
-"""What a run may be set to: schema, validation, instantiation."""
+"""The settings of a run: schema, validation, instantiation."""

@@ -29,7 +29,7 @@ class Range:
     above_low: bool = False
 
     def fault(self, name: str, value: float) -> str | None:
-        """What is wrong with a number; None if nothing is."""
+        """The fault of a number; None if it has none."""
         if self.low <= value <= self.high and not (self.above_low and value <= self.low):
             return None
         least = f"above {self.low:.15g}" if self.above_low else f"at least {self.low:.15g}"
@@ -45,7 +45,7 @@ class OnlyFor:
 
 @dataclass(frozen=True)
 class IfMissing:
-    """What to do where a value is missing, as a part of an annotation; `{name}` in it is the key."""
+    """The remedy for a missing value, as a part of an annotation; `{name}` in it is the key."""
 
     advice: str
 
@@ -89,7 +89,7 @@ class Block:
         """The block that plain values describe.
 
         Where a value cannot be used the block has its default, or a placeholder, so that checks between blocks can go
-        on and all faults are told at once.
+        on and all faults are reported at once.
 
         Args:
             values: Every key and value, interpolations resolved.
@@ -123,7 +123,7 @@ class Block:
         value = values.get(cls.selector, cls.default_variant)
         if isinstance(value, str) and value in cls.variants:
             return cls.variants[value]
-        if cls.selector not in values:  # else the value itself is told
+        if cls.selector not in values:  # else the value itself is reported
             faults.append(missing_fault(f"{name}.{cls.selector}"))
         elif isinstance(value, str) and value != NOT_SET:
             faults.append(choice_fault(f"{name}.{cls.selector}", value, tuple(cls.variants)))
@@ -310,7 +310,7 @@ def literals(hint: object) -> tuple[JsonValue, ...]:
 
 
 def choice_fault(name: str, value: object, legal: Sequence[JsonValue]) -> str:
-    """What to write in place of a value that is none of a few."""
+    """The fault of a value that is none of the choices."""
     texts = [yaml_text(choice) for choice in legal]
     near = get_close_matches(yaml_text(value), texts, 1)
     hint = f"did you mean '{near[0]}'?" if near else f"choose one of {', '.join(texts)}"

@@ -70,7 +70,7 @@ def scratch_size_faults(model: ScratchModelConfig) -> list[str]:
 
 
 def mup_faults(run: RunConfig, model: ScratchModelConfig) -> list[str]:
-    """What `model.mup=true` cannot go with."""
+    """Settings that `model.mup=true` does not allow."""
     faults = []
     if model.normalisation != "rmsnorm":
         faults.append(
@@ -151,7 +151,7 @@ def overridden_argument_faults(run: RunConfig) -> list[str]:
 
 
 def betas_faults(optimizer: TargetConfig) -> list[str]:
-    """What is wrong with `betas`: shares of memory, each from 0 up to, but not, 1."""
+    """Faults of `betas`: shares of memory, each from 0 up to, but not, 1."""
     betas = optimizer.arguments.get("betas")
     if betas is None:
         return []
@@ -163,7 +163,7 @@ def betas_faults(optimizer: TargetConfig) -> list[str]:
 
 
 def schedule_length_faults(scheduler: TargetConfig) -> list[str]:
-    """What is wrong with lengths given as a share of the run below 1, and as steps from 1 on."""
+    """Faults of lengths given as a share of the run below 1, and as steps from 1 on."""
     return [
         f"scheduler.{name}={length} is neither a share of the run (below 1) nor a number of steps (a whole number)"
         for name in ("warmup", "decay", "every", "timescale")
@@ -201,7 +201,7 @@ def regularization_faults(run: RunConfig) -> list[str]:
 
 
 def mixout_faults(settings: RegularizationConfig, model: ModelConfig, adapter: str) -> list[str]:
-    """What mixout cannot go with: it needs pretrained weights, and layers that read their weights as they are."""
+    """Settings that mixout does not allow: it needs pretrained weights, and layers that read theirs as they are."""
     faults = []
     if not isinstance(model, PretrainedModelConfig) or model.weights == "random":
         faults.append(
@@ -217,7 +217,7 @@ def mixout_faults(settings: RegularizationConfig, model: ModelConfig, adapter: s
 
 
 def finder_faults(run: RunConfig) -> list[str]:
-    """What is wrong with looking for a value here."""
+    """Settings that `find` does not allow."""
     if run.find is None:
         return []
     faults = []
@@ -229,7 +229,7 @@ def finder_faults(run: RunConfig) -> list[str]:
 
 
 def fold_faults(cv: CrossValidationConfig, *, is_trial: bool) -> list[str]:
-    """What is wrong with the block `cv`, beyond the range of each number."""
+    """Faults of the block `cv`, beyond the range of each number."""
     if cv.folds is None:
         alone = [f"cv.{name}={value}" for name, value in (("fold", cv.fold), ("group", cv.group)) if value is not None]
         return [f"{' and '.join(alone)} without cv.folds: there are no folds; set cv.folds=5"] if alone else []

@@ -25,11 +25,11 @@ ALLOWED_TARGETS = (
     "bitsandbytes.optim.",
 )
 OPTIONAL_PACKAGES = {"bitsandbytes"}  # packages that need not be there until a run trains with them
-RUNTIME_ARGUMENTS = {"params", "step", "total", "hidden"}  # arguments that the code hands over, never the config
+RUNTIME_ARGUMENTS = {"params", "step", "total", "hidden"}  # arguments that the code passes, never the config
 
 
 def allowed_prefixes() -> tuple[str, ...]:
-    """What the dotted name of a target may begin with."""
+    """The prefixes that the dotted name of a target may have."""
     return (*ALLOWED_TARGETS, *(f"{package}." for package in plugins.plugin_packages()))
 
 
@@ -73,7 +73,7 @@ def missing_package(target: str) -> str | None:
 
 
 def target_faults(config: TargetConfig, where: str) -> list[str]:
-    """What is wrong with a target: unknown, or with unknown, misspelt or empty arguments.
+    """Faults of a target: unknown, or with unknown, misspelt or empty arguments.
 
     A target in a package that is not installed is none: a trained run is read where its optimizer is not needed.
 
@@ -113,7 +113,7 @@ def own_faults(config: TargetConfig, run: RunConfig) -> list[str]:
 
 
 def optimizer_argument_faults(config: TargetConfig) -> list[str]:
-    """What the class of an optimizer says against its arguments, once it is called with them.
+    """Faults that the class of an optimizer finds in its arguments when it is called with them.
 
     Args:
         config: One in which `target_faults` finds nothing.

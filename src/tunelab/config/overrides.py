@@ -84,7 +84,7 @@ def override_key(override: str) -> str:
 
 
 def override_faults(arguments: Sequence[str], conf: Path) -> list[str]:
-    """What is wrong with each override, and with the values of those that compose, so that all is told at once.
+    """Faults of each override, and of the values of those that compose, so that all are reported at once.
 
     Args:
         arguments: The command line; flags are passed over.
@@ -110,7 +110,7 @@ def sets_hydra_key(override: str) -> bool:
 
 
 def separate_faulty(overrides: Sequence[str], conf: Path) -> tuple[list[str], list[str]]:
-    """What is wrong with overrides that do not compose, and those that do.
+    """Faults of the overrides that do not compose, and the overrides that do.
 
     Args:
         overrides: Of the task, none of Hydra's own.

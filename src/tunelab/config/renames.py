@@ -25,7 +25,7 @@ MOVED_TARGETS: Mapping[str, str] = {
     "tunelab.optim.plateau.Plateau": "tunelab.optim.schedules.Plateau",
 }
 SPACE_BLOCKS = ("search.space.params", "search.space.when")  # their keys are names of settings
-_noted = set[str]()  # old names that this process has spoken of
+_noted = set[str]()  # old names that this process has reported
 
 
 def rename_overrides(overrides: Sequence[str]) -> list[str]:

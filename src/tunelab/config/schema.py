@@ -1,4 +1,4 @@
-"""What a run may be set to: every block with the type, the legal values and the neutral default of each key.
+"""The settings of a run: every block with the type, the legal values and the neutral default of each key.
 
 The comments in conf/ say what a key does; this says what it may be.  A default here is what a run folder means that was
 written before the key existed.
@@ -95,7 +95,7 @@ class TargetConfig(Block):
     def parse(cls, values: JsonBlock, name: str, faults: list[str]) -> "TargetConfig":
         """The target that a block with the key `_target_` names.
 
-        Arguments are looked at as far as ARGUMENT_TYPES knows them; instantiate.py asks the target's signature.
+        Arguments are looked at as far as ARGUMENT_TYPES knows them; instantiate.py checks the target's signature.
         """
         target, arguments = values.get("_target_"), dict[str, JsonValue]()
         if not isinstance(target, str):
@@ -589,7 +589,7 @@ class RunConfig(Block):
 
 
 def value_fault(name: str, value: JsonValue) -> str | None:
-    """What is wrong with a value of the key at a dotted name, in every kind of its block; None if nothing is."""
+    """The fault of a value of the key at a dotted name, in every kind of its block; None if it has none."""
     first = None
     for hint in key_types().get(name, ()):
         faults = list[str]()

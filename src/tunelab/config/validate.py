@@ -67,7 +67,7 @@ def resolve_values(config: DictConfig) -> tuple[dict[str, JsonValue], list[str]]
 
 
 def target_faults(run: RunConfig, known_faults: list[str]) -> list[str]:
-    """What is wrong with the classes and functions that a run names, and with their arguments."""
+    """Faults of the classes and functions that a run names, and of their arguments."""
     faults = list[str]()
     for name, target in (("optimizer", run.optimizer), ("scheduler", run.scheduler)):
         unusable = instantiate.target_faults(target, name) if target.target else []

@@ -51,7 +51,7 @@ def split_micro_batches(
         indices: Examples, longest first.
         lengths: Tokens of every example.
         micro_tokens: Most tokens of one forward pass, pads counted; a longer example still gets a pass of its own.
-        packed: Whether rows are laid end to end (no pads) or padded to the longest.
+        packed: Whether rows are packed (no pads) or padded to the longest.
         pass_cost: Pads that take as long as one pass more: where a shorter row would bring a pass above them, it opens
             another.  None fills every pass.
 
@@ -119,7 +119,7 @@ def pad_examples(examples: Sequence[Example], *, pad: int) -> MicroBatch:
 
 
 def pack_examples(examples: Sequence[Example]) -> MicroBatch:
-    """Lay causal examples end to end in one row: ids and targets (1, T), with positions and document starts."""
+    """Pack causal examples in one row: ids and targets (1, T), with positions and document starts."""
     ids = torch.tensor([[token for example in examples for token in example.ids]])
     targets = torch.tensor([[t for example in examples for t in shift_labels(token_labels(example))]])
     positions = torch.cat([torch.arange(len(example.ids)) for example in examples])[None]
@@ -165,12 +165,12 @@ class SourceRange(NamedTuple):
 
     @property
     def rows_per_epoch(self) -> int:
-        """How many an epoch sees: rows times weight, to the nearest whole number."""
+        """The rows that an epoch sees: rows times weight, to the nearest whole number."""
         return int(self.size * self.weight + 0.5)
 
 
 def source_ranges(sources: Sequence[str], weights: Mapping[str, float]) -> list[SourceRange]:
-    """Where the examples of each source stand; sources without an example are left out.
+    """The range of the examples of each source; sources without an example are left out.
 
     Args:
         sources: The source of each example, those of one source together.

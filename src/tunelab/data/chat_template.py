@@ -281,7 +281,7 @@ def check_token_prefix(tokenizer: PreTrainedTokenizerBase, prefix: list[int], id
 def find_answer_end(
     tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], stretch: tuple[int, int], stops: Collection[int]
 ) -> int | None:
-    """Where an answer's learned tokens stop: one past the token that ends the turn; None if none does.
+    """The end of an answer's learned tokens: one past the token that ends the turn; None if none does.
 
     Args:
         tokenizer: Tells blanks from text.

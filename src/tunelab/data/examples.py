@@ -45,7 +45,7 @@ class Example:
 
 
 class MicroBatch(NamedTuple):
-    """The tensors of one forward pass: right-padded rows, or (packed) one row of documents laid end to end."""
+    """The tensors of one forward pass: right-padded rows, or one packed row of documents."""
 
     ids: Tensor  # (B, T) int64; packed: (1, T)
     lengths: Tensor  # (B,) int64, real tokens of each sequence; packed: of each document

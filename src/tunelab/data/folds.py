@@ -1,6 +1,6 @@
 """Folds of a cross-validation: which fold each row belongs to.  Pure.
 
-Rows that belong together (equal texts, and rows of one group where groups are asked for) share a fold.  Among what is
+Rows that belong together (equal texts, and rows of one group where groups are set) share a fold.  Among what is
 left free, folds get equal shares of every label, then equally many rows.  That takes knowing all rows, so that a row
 added to the file may move others; which rows are the test split never depends on others.
 """

@@ -147,9 +147,9 @@ class RecordFormat:
 
     Attributes:
         read: Turns a row into a conversation, or into plain text.
-        required: Columns that tell the format; each entry lists names of which one must be there.
+        required: Columns that identify the format; each entry lists names of which one must be there.
         optional: Columns that may be there besides.
-        prompt: Column that holds what is asked; empty where records cannot be read for their question alone.
+        prompt: Column that holds the prompt; empty where records cannot be read for their question alone.
         answer: Column of the answer, where it has one of its own.
         turn_keys: Where `prompt` holds a list of turns, the keys of the speaker and of the text of a turn.
     """
@@ -228,7 +228,7 @@ def detect_format(columns: Collection[str], renamed: Mapping[str, str] = NO_RENA
 
 
 def _column_similarity(form: RecordFormat, columns: Collection[str]) -> float:
-    """How well the columns fit, from 0 to 1: the mean over the needed columns of the best match of each."""
+    """Similarity of the columns, from 0 to 1: the mean over the needed columns of the best match of each."""
     best = [
         max((SequenceMatcher(None, name, str(column)).ratio() for name in names for column in columns), default=0.0)
         for names in form.required
@@ -262,7 +262,7 @@ def to_conversation(
     return FORMATS[format].read(ColumnView(record, columns))
 
 
-PLACEHOLDER_ANSWER: Final = "?"  # an answer where a format asks for one; it is cut off again and never reaches a model
+PLACEHOLDER_ANSWER: Final = "?"  # an answer where a format requires one; it is cut off again and never reaches a model
 
 
 def read_question(
@@ -278,7 +278,7 @@ def read_question(
         columns: Our name of a column -> the user's name of it.
 
     Raises:
-        DataError: If the record asks nothing, or what it asks is empty or no text.
+        DataError: If the record has no prompt, or its prompt is empty or no text.
 
     Example:
         >>> read_question({"prompt": "2+2?"}, "auto").messages[0].content
@@ -306,7 +306,7 @@ def read_question(
 
 
 def with_placeholder_answer(row: ColumnView, form: RecordFormat) -> dict[str, Any]:
-    """The record with an answer in the place where its format asks for one."""
+    """The record with an answer in the place where its format requires one."""
     record = dict(row.record)
     if form.answer:
         return {**record, form.answer: PLACEHOLDER_ANSWER}
@@ -339,7 +339,7 @@ def format_columns(format: str, names: list[str], columns: Mapping[str, str]) ->
     """The columns to keep, so that each record shows by itself what it is.
 
     Args:
-        format: Layout of the source; "auto" tells it by `names`.
+        format: Layout of the source; "auto" detects it by `names`.
         names: Every column of the source.
         columns: Our name of a column -> the run's name of it.
 

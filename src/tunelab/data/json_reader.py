@@ -52,7 +52,7 @@ STRICT_DECODER = json.JSONDecoder(
 
 
 def unusable_text_reason(value: Any) -> str | None:
-    """Why a value (plain JSON, any depth) holds text that breaks later steps; None where it holds none."""
+    """The reason why text in a value (plain JSON, any depth) breaks later steps; None where none does."""
     pending = [value]
     while pending:
         match pending.pop():

@@ -78,7 +78,7 @@ MAX_CHARACTERS = 30_000_000  # of all texts of a split that take part
 def near_leaks(task: RecordTask, sources: DataSplits, threshold: float | None) -> dict[str, Any] | None:
     """Rows that are no copy, but almost one, of a row in an earlier split; None without a threshold.
 
-    Large splits are searched in part.  `searched` tells how many rows of how many, `crowded` how many rows have so
+    Large splits are searched in part.  `searched` says how many rows of how many, `crowded` how many rows have so
     many lookalikes that not all were compared.
     """
     if threshold is None:

@@ -42,7 +42,7 @@ class BatchLoader:
             in the gradient sync.
         batch_size: Sequences per step, over all ranks.
         micro_tokens: Most tokens of one forward pass on one rank, pads counted.
-        packed: Whether `collate` lays rows end to end.
+        packed: Whether `collate` packs rows.
         seed: With the epoch it fixes the order.
         shuffle: False for evaluation: rows run by length, so that next to nothing is padding.
         source_ranges: With several sources, where the examples of each stand and how often an epoch sees them.
@@ -96,7 +96,7 @@ class BatchLoader:
         self.epoch = epoch
 
     def state_dict(self) -> dict[str, int]:
-        """Where the epoch stands; an epoch's end is the next one's start."""
+        """The position in the epoch; an epoch's end is the next one's start."""
         return {"done": self.batches_done % len(self), **self.identity}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
@@ -123,7 +123,7 @@ class BatchLoader:
         return array("q", chain.from_iterable(parts))
 
     def first_epoch_plans(self) -> list[BatchPlan]:
-        """How the first epoch is cut into steps, whatever has been seen of it."""
+        """The steps of the first epoch, whatever has been seen of it."""
         order = self._order()
         return [self._plan(order, start) for start in range(0, len(order), self.batch_size)]
 

@@ -51,7 +51,7 @@ class ScratchDir:
             raise self.write_error(fault) from fault
 
     def write_error(self, fault: OSError) -> DataError:
-        """What to tell a user when a file in the folder cannot be written."""
+        """The error for a file in the folder that cannot be written."""
         free = shutil.disk_usage(self.path).free / 10**6
         return DataError(
             f"the copy of a large file cannot be written to {self.path.parent}: {fault.strerror or fault}; "
@@ -64,7 +64,7 @@ def _lock_folder(folder: Path) -> int:
     """Lock a folder as long as this process or a child of it lives; the lock file appears locked."""
     fresh = folder / "lock.new"
     handle = os.open(fresh, os.O_RDWR | os.O_CREAT, 0o600)
-    with suppress(OSError):  # a network file system without kernel locks: the folder is never taken for an orphan
+    with suppress(OSError):  # a network file system without kernel locks: the folder is never taken for abandoned
         lock_handle(handle)
         fresh.rename(folder / "lock")
     return handle

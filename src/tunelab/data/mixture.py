@@ -15,7 +15,7 @@ class SourceConfig:
         data: The `data` block as it holds for this source; its columns are those of the run.
         weight: How often an epoch sees each of its rows.
         columns: Name of a column in the run -> its name in this source; empty where they agree.
-        format: Layout of its records, where the run knows several; "auto" tells it by the columns.
+        format: Layout of its records, where the run knows several; "auto" detects it by the columns.
     """
 
     name: str

@@ -36,7 +36,7 @@ class _WordHashes(dict[str, int]):
 
 
 def split_words(text: str) -> list[str]:
-    """What shingles are made of: words without case, single characters of unspaced scripts, else every character.
+    """The units of shingles: words without case, single characters of unspaced scripts, else every character.
 
     Example:
         >>> split_words("Rain in 北京, again!")
@@ -144,7 +144,7 @@ def band_keys(signed: npt.NDArray[np.uint32], threshold: float) -> Iterator[Hash
 def find_near_duplicates(
     references: Sequence[str], queries: Sequence[str], *, threshold: float
 ) -> tuple[list[SimilarPair], int]:
-    """For each asked text, the known text most like it, where one is at least `threshold` like it.
+    """For each query, the known text most like it, where one is at least `threshold` like it.
 
     Args:
         references: Texts that a model learns from.
@@ -153,7 +153,7 @@ def find_near_duplicates(
 
     Returns:
         Likenesses in the order of `queries`, the earliest known text where several are equally alike; and how many
-        asked texts had more candidates in one bucket than `MAX_CANDIDATES`, so that a closer one may exist.
+        queries had more candidates in one bucket than `MAX_CANDIDATES`, so that a closer one may exist.
     """
     if not references or not queries:
         return [], 0
@@ -196,7 +196,7 @@ def likely_matches(
 
 
 class _ShingleSets(Mapping[int, frozenset[int]]):
-    """The shingles of each text as a set, made when first asked for."""
+    """The shingles of each text as a set, made when first needed."""
 
     def __init__(self, hashes: HashArray, starts: npt.NDArray[np.int64]) -> None:
         self._hashes, self._starts = hashes, starts

@@ -1,4 +1,4 @@
-"""What data code needs of a task: `RecordTask` to read and split records, `EncodingTask` to encode them.
+"""Protocols of a task for data code: `RecordTask` to read and split records, `EncodingTask` to encode them.
 
 Tasks import data, never the other way round.  The summary has a protocol of its own, beside its reader.
 """

@@ -56,7 +56,7 @@ class Records:
     scratch: ScratchDir | None = None
 
     def location(self, i: int) -> str:
-        """Where row `i` stands, as a message names it: "train.jsonl line 412"."""
+        """The location of row `i`, as a message names it: "train.jsonl line 412"."""
         return f"{short_name(self.source)} {self.line_unit} {self.lines[i]}"
 
     def columns(self) -> list[str]:

@@ -18,7 +18,7 @@ from tunelab.errors import ConfigError
 
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
 MAX_DEVIATIONS = 3.0  # standard deviations of a fair draw above which a share is no accident
-MIN_RELATIVE_DEVIATION = 0.25  # and how far off, relative to what was asked for, it must be to matter
+MIN_RELATIVE_DEVIATION = 0.25  # and how far off, relative to the configured share, it must be to matter
 
 
 def normalize_text(content: str) -> str:
@@ -103,8 +103,8 @@ def split_share_warnings(
     Args:
         sides: As `assign_splits` gave them.
         strata: Class of each record, in the same order; None where there are no classes.
-        validation: Share that was asked for.
-        test: Share that was asked for.
+        validation: Configured share.
+        test: Configured share.
 
     Returns:
         One message per class and split, empty if all is well.

@@ -99,7 +99,7 @@ class ParseSurvey:
 
     Attributes:
         bad_lines: Lines that hold no record.
-        faults: What the first faults say, with their lines; `faulty` counts all.
+        faults: What the first faults say, with their lines; `fault_count` counts all.
         width: Cells in the header.
         multiline: Records that take several lines, and the lines of the first such.
         suspect_multiline: Lines of the first record that could as well be several: each of its lines is a full row.

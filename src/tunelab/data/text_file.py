@@ -68,7 +68,7 @@ class TextFile:
                     first = first and not text
                 yield decoder.decode(b"", final=True)
             except ValueError as fault:
-                self._all()  # the same fault, told with its line and a likely encoding
+                self._all()  # the same fault, reported with its line and a likely encoding
                 raise DataError(f"{self.name} is not {self.encoding}: {fault}") from fault
 
     def lines(self, ends: str = "\n") -> Iterator[str]:

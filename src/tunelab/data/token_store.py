@@ -132,7 +132,7 @@ class TokenWriter:
 def encode_target(
     example: Example, ids: npt.NDArray[np.int32]
 ) -> tuple[int, npt.NDArray[np.uint8], npt.NDArray[np.float64]]:
-    """How the target of an example is kept: kind, bits, other numbers."""
+    """The target of an example as it is stored: kind, bits, other numbers."""
     no_bits, no_others = np.empty(0, np.uint8), np.empty(0, np.float64)
     target = example.target
     if isinstance(target, int):

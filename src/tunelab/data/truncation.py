@@ -12,7 +12,7 @@ TOO_LONG_CHOICES: Final[tuple[str, ...]] = get_args(TooLong)
 
 
 def count_supervised(labels: Sequence[int]) -> int:
-    """How many tokens carry loss: labels other than `IGNORE`, without the first, which nothing precedes.
+    """The number of tokens that carry loss: labels other than `IGNORE`, without the first, which nothing precedes.
 
     Example:
         >>> count_supervised([7, IGNORE, 8, 9])

@@ -284,7 +284,7 @@ def forward_selection(costs: Sequence[float], together: Callable[[Sequence[int]]
 def greedy_soup_selection(
     scores: Sequence[float], together: Callable[[Sequence[int]], float]
 ) -> tuple[list[int], float]:
-    """Which weights to average: from the best on, each is kept if it does not lower the score of the average.
+    """The weights to average: from the best on, each is kept if it does not lower the score of the average.
 
     Source: Wortsman et al. 2022, Model soups.
 

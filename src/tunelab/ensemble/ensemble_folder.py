@@ -111,7 +111,7 @@ def ensemble_facts(root: Path, method: str, result: EnsembleResult, members: Seq
 
 
 def member_location(root: Path, member: MemberSource) -> dict[str, str | None]:
-    """Where a member lies, and the hash of its weights, for loading the ensemble."""
+    """The location of a member and the hash of its weights, for loading the ensemble."""
     folder = member.folder.root.resolve()
     return {
         "folder": str(folder),

@@ -68,7 +68,7 @@ class LoadedEnsemble:
 
     @property
     def note(self) -> str | None:
-        """What the user should know of how members were loaded, if anything."""
+        """A note for the user on how members were loaded; None without one."""
         return "\n".join(member.note for member in self.members if member.note) or None
 
     def identity(self) -> str:
@@ -169,7 +169,7 @@ def predict_labels(
 
 
 def ensemble_rule(ensemble: LoadedEnsemble) -> tuple[OutputKind, CombinationRule]:
-    """How outputs of the members are read, and how they become those of the ensemble."""
+    """The kind of outputs that the members have, and the rule that combines them."""
     kind = OutputKind(ensemble.task, [member.task for member in ensemble.members])
     return kind, make_rule(kind, ensemble.weights, ensemble.stack)
 

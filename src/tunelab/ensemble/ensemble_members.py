@@ -18,7 +18,7 @@ SNAPSHOT_PATTERN = "snapshot_*.ckpt"
 
 @dataclass(frozen=True)
 class MemberSource:
-    """Where a member lies.
+    """The location of a member.
 
     Attributes:
         folder: The run.
@@ -30,7 +30,7 @@ class MemberSource:
 
     @property
     def name(self) -> str:
-        """What it is called in tables."""
+        """The name of the member in tables."""
         return str(self.folder.root) if self.checkpoint is None else f"{self.folder.root}:{self.checkpoint.stem}"
 
     def load(self) -> TrainedRun:

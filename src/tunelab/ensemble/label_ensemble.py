@@ -168,7 +168,7 @@ def output_disagreement(kind: OutputKind, predictions: FloatArray) -> float:
 
 @dataclass
 class CombinationRule:
-    """How outputs of members become outputs of the ensemble.
+    """A rule that combines outputs of members into outputs of the ensemble.
 
     Attributes:
         combine: Predictions (K, N, C) to logits (N, C).
@@ -182,7 +182,7 @@ class CombinationRule:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What was fitted beside the weights, plain values."""
+        """Fitted values beside the weights, as plain values."""
         if self.stack is None:
             return {}
         top = self.stack

@@ -35,7 +35,7 @@ class MixtureModel(nn.Module):
     """A mixture of models, with the interface of one model that `tunelab.generation.decode` needs.
 
     Args:
-        members: Models that share a tokenizer; the first one's config tells the length of the context.
+        members: Models that share a tokenizer; the first one's config has the length of the context.
         weights: Of each, together 1.
     """
 
@@ -51,7 +51,7 @@ class MixtureModel(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the first member lies, and with it the others."""
+        """The device of the first member, and with it of the others."""
         device: torch.device = self.models[0].device
         return device
 

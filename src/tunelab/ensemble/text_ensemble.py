@@ -39,7 +39,7 @@ Prediction = dict[str, Any]
 
 @dataclass(frozen=True)
 class VoteSampling:
-    """How often, and how, each model answers in a vote.
+    """Number of answers and decoding of each model in a vote.
 
     Attributes:
         count: Answers of each member; 0 takes its one greedy answer.

@@ -206,7 +206,7 @@ class AnswerStreamer(BaseStreamer):
 
     @override
     def put(self, value: Tensor) -> None:
-        if self.prompt:  # `generate` hands over what it was given first
+        if self.prompt:  # `generate` sends the prompt first
             self.prompt = False
             return
         self.ids += [token for token in value.flatten().tolist() if token not in self.stop]

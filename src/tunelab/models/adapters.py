@@ -201,7 +201,7 @@ TARGETS: Mapping[str, Sequence[str]] = {
 
 
 def resolve_lora_targets(model: PreTrainedModel, targets: str | Sequence[str]) -> list[str]:
-    """The suffixes to adapt: as asked for, or those of the model's family.
+    """The suffixes to adapt: the configured ones, or those of the model's family.
 
     Args:
         model: A transformers model without adapters.
@@ -257,7 +257,7 @@ def norm_layer_names(model: PreTrainedModel) -> list[str]:
 
 
 def head_module_names(model: PreTrainedModel) -> list[str]:
-    """Full names of what turns hidden states into labels or numbers; none for a language model.
+    """Full names of the modules that turn hidden states into labels or numbers; none for a language model.
 
     All that stands outside the body, and the pooler that sentence encoders come without.
     """

@@ -33,7 +33,7 @@ def load_architecture(settings: ModelConfig, tokenizer: PreTrainedTokenizerBase)
 
 
 def check_layer_settings(settings: ModelConfig) -> None:
-    """Stop a run whose model lacks the layers it asks for, before data and weights are read.
+    """Stop a run whose model lacks the layers that the settings need, before data and weights are read.
 
     Raises:
         ConfigError: Naming every fault.
@@ -70,7 +70,7 @@ def context_limit(config: PretrainedConfig) -> int | None:
 
 
 def unsupported_attention_message(name: str, family: str, fault: Exception) -> str:
-    """The message for a model that does not take the attention asked for."""
+    """The message for a model that does not support the configured attention."""
     reason = first_line(fault).split(". ")[0]
     return f"model.attention={name}: {family} does not take it here ({reason}); take model.attention=auto, or eager"
 
@@ -158,5 +158,5 @@ def missing_files(folder: Path, what: str) -> list[str]:
 
 
 def sibling_paths(path: Path) -> list[Path]:
-    """What lies in the folder in which a path should be."""
+    """The entries of the folder that a path belongs to; none where there is no such folder."""
     return sorted(path.parent.iterdir()) if path.parent.is_dir() else []

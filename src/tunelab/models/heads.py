@@ -16,7 +16,7 @@ from tunelab.models.packing_support import logits_agree
 
 
 class SupervisedHead:
-    """Shows the output head only the positions that teach.
+    """Passes to the output head only the positions that carry loss.
 
     It works through a hook before the head, so bias, scale, soft-cap and adapters stay the model's own code.
     A probe on the very model decides whether that is exact; if not, all positions are scored and then selected.
@@ -72,7 +72,7 @@ def pools_last_token(model: PreTrainedModel) -> bool:
 
 
 def pair_token_types(ids: Tensor, lengths: Tensor, separator: int) -> Tensor:
-    """Which text of a pair each token belongs to, the way BERT counts: 1 after the first separator, 0 over padding.
+    """Token types of a pair of texts, the way BERT counts: 1 after the first separator, 0 over padding.
 
     Args:
         ids: Token ids, (B, T).
@@ -193,7 +193,7 @@ def fold_target_scaling(model: nn.Module, mean: Sequence[float], std: Sequence[f
         std: What it divided by, C.
 
     Returns:
-        A warning that tells how to read the logits, or None when they are in the user's units.
+        A warning that says how to read the logits, or None when they are in the user's units.
     """
     inner = unwrap_peft(model)
     config = inner.config

@@ -62,7 +62,7 @@ def load_model(
         settings: The `model` block.
         tokenizer: Fixes the vocabulary of a model made from scratch.
         head: "causal" or "sequence".
-        options: What the task asks of the head (number of labels and their names).
+        options: What the task requires of the head (number of labels and their names).
         dropout: Replaces every dropout rate of the architecture; None keeps them.
         attention_dropout: Replaces those on attention weights; None leaves them to `dropout`.
         four_bit: Whether the linear layers stay packed, 4 bits a weight, on the GPU (QLoRA).
@@ -71,7 +71,7 @@ def load_model(
         ConfigError: If the weights cannot be loaded, or the architecture has no dropout to set.
     """
     # cuDNN plans its attention anew for each shape, and rows of text hardly repeat one: measured 29 times slower on
-    # documents end to end and 1.3 times on padded rows than the kernels PyTorch brings
+    # packed documents and 1.3 times on padded rows than the kernels PyTorch brings
     torch.backends.cuda.enable_cudnn_sdp(False)
     config = load_architecture(settings, tokenizer)
     for name, value in options.items():
@@ -126,7 +126,7 @@ def load_weights(
     """
     reports = logging.getLogger("transformers.modeling_utils")
     level = reports.level
-    reports.setLevel(logging.ERROR)  # what it would report is judged below
+    reports.setLevel(logging.ERROR)  # what it would report is checked below
     try:
         model, loading_info = auto.from_pretrained(
             source,
@@ -135,7 +135,7 @@ def load_weights(
             attn_implementation=attention,
             use_safetensors=True,
             trust_remote_code=False,
-            ignore_mismatched_sizes=True,  # judged below: only a head may be of another size
+            ignore_mismatched_sizes=True,  # checked below: only a head may be of another size
             output_loading_info=True,
             **(four_bit_options() if four_bit else {}),
         )

@@ -44,13 +44,13 @@ def mup_param_groups(
     the share.
 
     Args:
-        groups: As `rate_groups` makes them.
+        groups: As `weight_decay_groups` or `layerwise_lr_groups` makes them.
         hidden: The parameters to scale.
-        share: As `rate_share` tells it; 1 leaves the groups as they are.
+        share: As `mup_lr_ratio` computes it; 1 leaves the groups as they are.
         lr: The rate of groups that name none.
 
     Returns:
-        The groups without hidden matrices first, so that the first one tells the rate of the run.
+        The groups without hidden matrices first, so that the first one has the rate of the run.
     """
     unscaled = [dict(group) for group in groups]
     if share == 1:

@@ -64,7 +64,7 @@ def enable_packing(
         model: A causal language model; its attention is set, its weights stay.
         packing: True demands packed rows, False forbids them, "auto" takes them where nothing is lost by it.
         attention: The attention the user named, or "auto".
-        kernels: Those of `fast_kernels`.
+        kernels: Those of `available_kernels`.
         at_work: Within this block the model is where it trains, in the precision it trains in.
         loops: Whether going from document to document costs little.  A GPU would wait for each of them.
 
@@ -246,7 +246,7 @@ def narrowed_windows(model: PreTrainedModel, widest: int = 4) -> Iterator[None]:
 
 
 def untrainable_reason(model: PreTrainedModel) -> str | None:
-    """Why no gradient comes out of the model as it stands: some kernels know no dropout, or no backward pass here."""
+    """The reason why the model gives no gradient: some kernels know no dropout, or no backward pass here."""
     training, kept = model.training, [p.grad for p in model.parameters()]
     model.train()
     model.zero_grad(set_to_none=True)  # else what is kept would be added to

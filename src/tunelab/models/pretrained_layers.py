@@ -14,7 +14,7 @@ from tunelab.models.freezing import layer_stack
 
 
 def select_layers(total: int, count: int, keep: str) -> list[int]:
-    """Which layers stay, lowest first, counted from 0.
+    """The layers that stay, lowest first, counted from 0.
 
     Args:
         total: Layers of the whole model.
@@ -29,7 +29,7 @@ def select_layers(total: int, count: int, keep: str) -> list[int]:
 
 
 def layer_faults(config: PretrainedConfig, settings: ModelConfig) -> list[str]:
-    """What `depth`, `keep` and `reinit_top` ask that this architecture does not have."""
+    """Faults of `depth`, `keep` and `reinit_top` with the layers that this architecture has."""
     if not isinstance(settings, PretrainedModelConfig) or (settings.depth is None and not settings.reinit_top):
         return []
     depth, fresh = settings.depth, settings.reinit_top

@@ -33,7 +33,7 @@ def scratch_config(settings: ScratchModelConfig, tokenizer: PreTrainedTokenizerB
         settings: `depth` layers of `width` hidden units with `heads` attention heads, `mlp` units in each feed-forward
             block (null: 8/3 of the width, rounded up to a multiple of 16) gated by `activation`, at most `context`
             tokens, `tied` input and output embeddings, `rope_base`, the longest wavelength of the rotary positions,
-            and `initial_std`, the spread of the first weights (null: see `first_spread`).
+            and `initial_std`, the spread of the first weights (null: see `embedding_init_std`).
         tokenizer: Fixes vocabulary and special tokens.
 
     Raises:

@@ -40,7 +40,7 @@ def document_attention(
         scaling: Factor on the scores; None means one over the root of the dimension.
         sliding_window: Tokens a position can look back, itself included.
         cu_seq_lens_q: Where each document starts, (documents + 1,).
-        **other: Whatever else a model hands over; score caps and sinks are refused.
+        **other: Whatever else a model passes; score caps and sinks are refused.
 
     Returns:
         The mixed values, (1, T, heads, dimension), and no weights.
@@ -99,7 +99,7 @@ def varlen_attention(
         The mixed values, (1, T, heads, dimension), and no weights.
 
     Raises:
-        ValueError: If the kernel does not compute what the model asks for.
+        ValueError: If the kernel does not compute what the model needs.
     """
     from torch.nn.attention.varlen import varlen_attn  # registers kernels: only where they are used
 

@@ -19,7 +19,7 @@ from tunelab.optim.schedules import one_cycle, warmup_steps
 
 
 def optimizer_builder(model: PreTrainedModel, settings: RunConfig) -> Callable[[list[nn.Parameter]], Optimizer]:
-    """What builds the optimizer, once the model stands where it trains."""
+    """A function that builds the optimizer, once the model is on its device."""
     block = settings.optimizer
 
     def make(parameters: list[nn.Parameter]) -> Optimizer:
@@ -58,7 +58,7 @@ def check_optimizer_requirements(block: TargetConfig, accelerator: str = "auto")
 def build_schedule(block: TargetConfig, total: int) -> Callable[[int], float]:
     """The factor on the peak rate, from the optimizer step.
 
-    A schedule with a memory is handed over as the object it is, so that its memory is saved with a run.
+    A schedule with a memory is returned as the object it is, so that its memory is saved with a run.
     """
     made = instantiate.make_factory(block, total=total)
     if isclass(instantiate.import_target(block.target)):
@@ -68,12 +68,12 @@ def build_schedule(block: TargetConfig, total: int) -> Callable[[int], float]:
 
 
 def follows_plateau(block: TargetConfig) -> bool:
-    """Whether a schedule falls by what validations say."""
+    """Whether a schedule follows the scores of validations."""
     return hasattr(instantiate.import_target(block.target), "observe")
 
 
 def averaging_notes(optimizer: TargetConfig, regularization: RegularizationConfig) -> list[str]:
-    """What may surprise where two averages of the weights are asked for.
+    """Notes for the user where two averages of the weights are configured.
 
     Args:
         optimizer: Its block.
@@ -92,7 +92,7 @@ def averaging_notes(optimizer: TargetConfig, regularization: RegularizationConfi
 
 
 def schedule_notes(optimizer: TargetConfig, scheduler: TargetConfig, total: int) -> list[str]:
-    """What may surprise in the rate of a run that can be done all the same.
+    """Notes for the user where a schedule is possible but may surprise.
 
     Args:
         optimizer: Its block.

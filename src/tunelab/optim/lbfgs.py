@@ -63,7 +63,7 @@ class LBFGS(TorchLBFGS):
 
     @staticmethod
     def config_faults(run: RunConfig) -> list[str]:
-        """What the line search cannot go with: it compares the loss with the gradient, and has one rate."""
+        """Settings that the line search does not allow: it compares the loss with the gradient, and has one rate."""
         faults = []
         if clip := run.trainer.gradient_clip_val:
             faults.append(

@@ -78,6 +78,6 @@ class Muon(Optimizer):
                 loss = closure()
         for orthogonal, part in self.parts:
             part.param_groups = [group for group in self.param_groups if group["orthogonal"] is orthogonal]
-            part.state = self.state  # loading a checkpoint replaces both, so they are handed over at every step
+            part.state = self.state  # loading a checkpoint replaces both, so they are set anew at every step
             part.step()
         return loss

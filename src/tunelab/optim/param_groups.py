@@ -27,10 +27,10 @@ def trainable_parameters(model: PreTrainedModel) -> dict[str, nn.Parameter]:
 
 
 def build_param_groups(model: PreTrainedModel, settings: RunConfig) -> list[dict[str, Any]]:
-    """What the optimizer is given.
+    """The parameter groups of the optimizer, with their rates and weight decay.
 
     Raises:
-        ConfigError: If rates are asked for by layer or for the head, and there is none.
+        ConfigError: If rates are set by layer or for the head, and there is none.
     """
     high, named, adapter = parameter_depths(model), trainable_parameters(model), settings.adapter
     faults = []
@@ -159,7 +159,7 @@ def layerwise_lr_groups(
 
     Args:
         named: Parameters by name; frozen ones are left out.
-        weight_decay: Of matrices, as in `decay_groups`.
+        weight_decay: Of matrices, as in `weight_decay_groups`.
         lr: Peak rate of all that stands above the layers.
         depth: Depth of each name; `layers` + 2 and above is the head.
         layers: How many layers there are.
@@ -167,7 +167,7 @@ def layerwise_lr_groups(
         head_lr: The head's own peak rate; None takes `lr`.
 
     Returns:
-        Groups from the top of the body down, the head last, so that the first one tells the body's rate.  They name
+        Groups from the top of the body down, the head last, so that the first one has the body's rate.  They name
         a rate only where the rates differ.
     """
     rates = {

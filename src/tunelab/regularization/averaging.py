@@ -38,7 +38,7 @@ class WeightAverage:
         self.named, self.share = named, share
         self.seen_steps = self.averaged_steps = 0
         self.swapped_in = False
-        self.average_values: dict[str, Tensor] = {}  # the average; while it is shown, the trained weights
+        self.average_values: dict[str, Tensor] = {}  # the average; while it is in the model, the trained weights
 
     @torch.no_grad()
     def update(self) -> None:
@@ -88,7 +88,7 @@ class WeightAverage:
         return [(weight, self.average_values[name]) for name, weight in self.named.items() if self.average_values]
 
     def state(self) -> dict[str, Any]:
-        """What a resumed run needs; the average, whichever weights are shown."""
+        """The state that a resumed run needs: the average, whichever weights are in the model."""
         names = list(self.named) if self.average_values else []
         values = {name: value for name, (_, value) in zip(names, self.averages(), strict=True)}
         return {"seen": self.seen_steps, "counted": self.averaged_steps, "values": values}
@@ -137,7 +137,7 @@ def swap_averaged_weights(optimizers: Iterable[object], *, averages: bool) -> No
 def checkpoint_weights(
     optimizers: Iterable[object], weights: Mapping[str, Tensor], *, averages: bool
 ) -> dict[str, Tensor]:
-    """Weights as a checkpoint needs them, whichever are shown: averages to be used, trained ones to go on from.
+    """Weights as a checkpoint needs them, whichever are in the model: averages to be used, trained ones to go on from.
 
     Args:
         optimizers: All of them, and averages kept beside them.

@@ -1,4 +1,4 @@
-"""What each regularization method needs of a model, and notes on methods that do more, or less, than they seem to."""
+"""Requirements of each regularization method on a model, and notes on methods with surprising effects."""
 
 from torch import nn
 from transformers import PreTrainedModel

@@ -1,4 +1,4 @@
-"""What regularizes after each optimizer step: sparsity, bounded weights, and the average of the weights.
+"""Regularization after each optimizer step: sparsity, bounded weights, and the average of the weights.
 
 Noise in the forward pass, R-Drop and label smoothing belong to the loss: `training/loss.py`.
 """

@@ -30,7 +30,7 @@ from tunelab.report.document import (
 from tunelab.report.formatting import format_cell, truncate
 from tunelab.runs.atomic_files import write_text
 
-FORMULA_PREFIXES = ("=", "+", "-", "@", "\t", "\r")  # how a cell begins that a spreadsheet would carry out
+FORMULA_PREFIXES = ("=", "+", "-", "@", "\t", "\r")  # how a cell begins that a spreadsheet would run as a formula
 
 
 def write_report(document: Document, target: Path) -> dict[str, Path]:

@@ -40,7 +40,7 @@ class StudyResults:
         varied_settings: What varied, without the seed.
         conditional: Settings that only some configurations have.
         fixed_overrides: Overrides that all trials share.
-        arguments: What was typed after `-m`; empty where the study does not tell.
+        arguments: What was typed after `-m`; empty where the study does not record it.
         sampler: Who proposed; empty of a set.
         summary: study.json.
         confirmation: confirm.json, where `tunelab confirm` was run.

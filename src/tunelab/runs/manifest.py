@@ -98,7 +98,7 @@ def finish_manifest(
 
     Args:
         manifest: From `start_manifest`.
-        status: One of `STATUSES`, except "running".
+        status: One of `RUN_STATUSES`, except "running".
         reason: Why it ended; required unless it finished.
         seconds: Wall time of this process.
         best: Step, monitored score and value of the best checkpoint; None without one.

@@ -93,7 +93,7 @@ class RunDirectory:
 
     @property
     def task_state(self) -> Path:
-        """What the task took from the training split: label names, target scale, chat template."""
+        """The state of the task from the training split: label names, target scale, chat template."""
         return self.root / "task.json"
 
     @property
@@ -156,7 +156,7 @@ class RunDirectory:
         self._lock.release()
 
     def is_held(self) -> bool:
-        """Whether a live process writes here, as far as can be told from this machine."""
+        """Whether a live process writes here, as far as this machine can see."""
         return self._lock.is_held()
 
     def __enter__(self) -> Self:

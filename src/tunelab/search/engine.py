@@ -246,7 +246,7 @@ MAX_INITIAL_FAILURES = 3  # first trials that may all fail by their settings bef
 
 
 def abort_reason(trials: Sequence[FrozenTrial], folder: StudyFolder) -> TuneLabError | None:
-    """Why the search is aborted, as no further trial can succeed; None where one may.
+    """The reason to abort the search, as no further trial can succeed; None where one may.
 
     Args:
         trials: Every trial of the study.

@@ -47,7 +47,7 @@ class PbtOptions(Block):
 
 @dataclass(frozen=True)
 class PbtConfig:
-    """How a population trains.
+    """Settings of population-based training.
 
     Attributes:
         population: Number of members.

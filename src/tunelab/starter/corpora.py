@@ -124,7 +124,7 @@ def repetition_document(rng: random.Random, world: World) -> str:
 
 
 def register_document(rng: random.Random, world: World) -> str:
-    """Who has what, looked up again and again in any order."""
+    """A list of who has what, with lines repeated in any order."""
     people, things = rng.sample(world.people, 5), rng.sample(world.things, 5)
     joint = rng.choice((" ", " has a ", ": "))
     lines = [f"{person}{joint}{thing}" for person, thing in zip(people, things, strict=True)]

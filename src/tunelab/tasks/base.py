@@ -114,7 +114,7 @@ class Task(ABC):
         return {}
 
     def target_text(self, record: Record) -> str:
-        """What is to be learned of a record that has one answer, for a reader; empty where tokens are."""
+        """The target of a record as text, for a reader; empty where tokens are the target."""
         return ""
 
     @abstractmethod
@@ -205,7 +205,7 @@ class Task(ABC):
         raise ConfigError(f"a model of data.task={self.name} answers nothing")
 
     def state(self) -> dict[str, Any]:
-        """What `fit` and `set_tokenizer` have learned, as plain values, for a use of the model without its data."""
+        """The state that `fit` and `set_tokenizer` have set, as plain values, to use the model without its data."""
         return {}
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -224,7 +224,7 @@ class Task(ABC):
         return None
 
     def export_options(self) -> dict[str, Any]:
-        """What the export must know of this task: keyword arguments of `export_model`."""
+        """Keyword arguments of `export_model` that this task sets."""
         return {}
 
 

@@ -32,7 +32,7 @@ class CausalTask(Task):
         format: Layout of the records, "auto" where each must say by itself what it is.
         columns: Our name of a column -> the user's name of it.
         max_new_tokens: Longest generated answer.
-        packed: Whether `collate` lays rows end to end; set once the model is known to take them.
+        packed: Whether `collate` packs rows; set once the model is known to take them.
         template_origin: Where the chat template came from, in words.
     """
 
@@ -98,7 +98,7 @@ class CausalTask(Task):
         self, model: PreTrainedModel, prompts: Sequence[Sequence[int]]
     ) -> list[tuple[str, GeneratedAnswer]]:
         """Greedy answers to prompts, blank ends removed, and how each came to its end."""
-        if not prompts:  # a micro-batch of plain text asks nothing
+        if not prompts:  # a micro-batch of plain text has no prompts
             return []
         answers = decode(model, prompts, stop=self.template.stop_ids, max_new_tokens=self.max_new_tokens)
         texts = self.tokenizer.batch_decode([answer.ids for answer in answers], skip_special_tokens=True)

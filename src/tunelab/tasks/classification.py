@@ -285,7 +285,7 @@ def sort_labels(names: set[str]) -> list[str]:
 
 
 def unknown_label_message(name: str, known: Sequence[str]) -> str:
-    """What to tell about a label that the training split does not have: the closest known names come first."""
+    """The message for a label that the training split does not have: the closest known names come first."""
     close = get_close_matches(name, known, n=MAX_LISTED_LABELS, cutoff=0.6)
     listed = [*close, *(other for other in known if other not in close)]
     more = f" and {len(listed) - MAX_LISTED_LABELS} more" if len(listed) > MAX_LISTED_LABELS else ""

@@ -16,7 +16,7 @@ EDGE_CHARACTERS = " \t\n\r.,:;!?()[]\"'`*"  # what may stand around an answer wi
 
 @dataclass(frozen=True, slots=True)
 class Choices:
-    """What a record offers.
+    """The choices of a record.
 
     Attributes:
         texts: The choices, C of them.
@@ -87,7 +87,7 @@ def normalize_answer(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class AnswerClasses:
-    """What the answers of a data set are sorted into, learned from the training split.
+    """The classes of the answers of a data set, collected from the training split.
 
     Attributes:
         names: The choices where every record offers the same, else their places ("1", "2", ...); empty where

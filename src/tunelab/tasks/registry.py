@@ -17,7 +17,7 @@ PREDICTION_SECTIONS = (  # by name: a report imports them when it is made
 
 @dataclass(frozen=True)
 class TaskDescription:
-    """What a task says of itself.
+    """The scores, columns and report sections that a task declares.
 
     Attributes:
         monitor: The score that early stopping and the best checkpoint follow while `monitor` is auto.

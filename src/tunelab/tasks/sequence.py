@@ -132,7 +132,7 @@ class SequenceTask(Task):
 
     @abstractmethod
     def decode_logits(self, logits: Tensor) -> list[dict[str, Any]]:
-        """What logits (B, C) say of each text: `prediction` and what belongs to it."""
+        """Predictions from logits (B, C): for each text `prediction` and what belongs to it."""
 
     @override
     def collate(self, examples: Sequence[Example]) -> MicroBatch:

@@ -20,7 +20,7 @@ OPTIONAL_KINDS = ("tensorboard", "trackio")  # kinds that need a package of thei
 
 
 def logger_faults(config: LoggerConfig) -> list[str]:
-    """What a tracker lacks on this machine, with a way out; imports no tracker."""
+    """Requirements of a tracker that this machine lacks, with a way out; imports no tracker."""
     kind = config.kind
     if kind in OPTIONAL_KINDS and find_spec(kind) is None:
         return [f"logger={kind} needs the package {kind}; pip install {kind}, or use logger=csv"]

@@ -66,18 +66,18 @@ class EncodedData:
 
 @dataclass
 class RunComponents(EncodedData):
-    """What a run works with, before any training."""
+    """The encoded data and the model of a run, before any training."""
 
     adapter: AdaptedModel
 
     @property
     def model(self) -> PreTrainedModel:
-        """What is trained."""
+        """The model that is trained."""
         return self.adapter.model
 
     @property
     def packed(self) -> bool:
-        """Whether rows are laid end to end."""
+        """Whether rows are packed."""
         return bool(getattr(self.task, "packed", False))
 
 
@@ -210,7 +210,7 @@ def build_module(components: RunComponents, model: PreTrainedModel) -> FineTuner
         ConfigError: If the model gives a method of regularization nothing to work on.
     """
     settings, task = components.settings, components.task
-    # counted here: asking Lightning's trainer would load the data before a resumed run has restored its place in it
+    # counted here: Lightning's own count would load the data before a resumed run has restored its place in it
     total = count_planned_steps(settings, components.epoch_rows)
     regularization = settings.regularization
     check_model_support(model, regularization, head=components.task.head)

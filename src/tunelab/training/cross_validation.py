@@ -250,7 +250,7 @@ def wait_for_fold(job: Job, folder: CrossValidationFolder, overrides: Sequence[s
 
 
 def finished_outcome(where: RunDirectory, number: int, status: int) -> TrialOutcome:
-    """How a fold ended.
+    """The outcome of a fold that has ended.
 
     Raises:
         ConfigError: If its settings or its data are at fault.
@@ -272,7 +272,7 @@ def monitored_score(where: RunDirectory) -> str:
 
 
 def fold_row(where: RunDirectory, number: int) -> Row:
-    """What the table says of a fold beside its scores."""
+    """The row of a fold in the table, without its scores."""
     manifest, splits = where.read_manifest(), where.read_data_report()["splits"]
     return {
         "fold": number,

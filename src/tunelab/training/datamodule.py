@@ -21,7 +21,7 @@ class BatchDataModule(L.LightningDataModule):
         eval_batch_size: Sequences per evaluation step, over all ranks; no score depends on it.
         micro_tokens: Most tokens of one forward pass on one rank.
         seed: Fixes the order of every epoch.
-        packed: Whether the model takes rows laid end to end.
+        packed: Whether the model takes packed rows.
         workers: Loader processes per rank.
         source_ranges: With several sources, where the examples of each stand in a split.
         pass_cost: Pads that take as long as one pass more; None where a pass costs more than any pads.

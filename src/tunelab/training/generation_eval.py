@@ -1,4 +1,4 @@
-"""Which rows are answered by generation in validation and test, and when."""
+"""Evaluation by generated answers: the rows of validation and test that are answered, and when."""
 
 from collections.abc import Iterable
 from hashlib import blake2b
@@ -34,7 +34,7 @@ def sample_rows(contents: Iterable[tuple[int, str]], count: int | None, *, seed:
 
 
 def rows_to_generate(components: RunComponents, split: str, count: int | None) -> frozenset[int]:
-    """The rows of a split that are answered: of those that ask something, at most `count`."""
+    """The rows of a split that are answered: of those that have a prompt, at most `count`."""
     task, rows = components.task, components.sources.splits[split].rows
     asking = (example.row for example in components.examples[split] if task.has_prompt(rows[example.row]))
     return sample_rows(((row, task.content(rows[row])) for row in asking), count, seed=components.settings.seed)

@@ -155,7 +155,7 @@ SIGNAL_EXITS = {143: "SIGTERM", 130: "SIGINT"}  # exit status of a run that left
 
 @dataclass
 class RunStatus:
-    """How a run ended, for its manifest."""
+    """The status of a run at its end, for its manifest."""
 
     status: str = "finished"
     reason: str | None = None
@@ -309,7 +309,7 @@ def write_export(
 
 
 def unquantized_adapter(components: RunComponents) -> AdaptedModel:
-    """What is merged into plain weights: the trained adapter, on an unpacked base where training had it in 4 bit."""
+    """The adapter to merge into plain weights: the trained one, on an unpacked base where training had it in 4 bit."""
     if components.adapter.kind != "qlora":
         return components.adapter
     settings = replace(components.settings, adapter=replace(components.settings.adapter, kind="lora"))
@@ -319,7 +319,7 @@ def unquantized_adapter(components: RunComponents) -> AdaptedModel:
 
 
 def base_model_location(settings: RunConfig) -> str:
-    """Where the base model lies, as a path or hub id that other programs understand."""
+    """The location of the base model, as a path or hub id that other programs understand."""
     place = resolve_path(settings.model.path)
     return str(place.absolute() if place else settings.model.path)
 

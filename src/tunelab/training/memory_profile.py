@@ -46,7 +46,7 @@ def peak_bytes(work: Callable[[], object], device: torch.device) -> int:
 
 
 def workspace_bytes(device: torch.device) -> int:
-    """What the matrix products of a GPU keep for themselves from the first one on; they are made to let go of it.
+    """Bytes of the workspace that the matrix products of a GPU keep from the first one on; it is freed.
 
     Measure after passes have run: forward and backward have a workspace each.
     """
@@ -194,7 +194,7 @@ def measure_passes(
         loader: Knows the rows.
         work: Knows which are heaviest.
         gradients: Bytes of all gradients.
-        room: Bytes there are for it; where a part of a micro-batch tells that the whole takes more, that is not tried.
+        room: Bytes there are for it; where a part of a micro-batch shows that the whole takes more, that is not tried.
     """
     share, first = 1.0, 0
     for rows in work.heaviest:
@@ -271,7 +271,7 @@ class TrainingMemory:
 
     @property
     def activations(self) -> int:
-        """What the heaviest pass takes besides the gradients that were there before it."""
+        """Bytes that the heaviest pass takes besides the gradients that were there before it."""
         return max(self.passes.first, 0 if self.passes.later is None else self.passes.later - self.gradients)
 
     @property

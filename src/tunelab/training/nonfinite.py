@@ -62,7 +62,7 @@ class NonFiniteGuard:
         *,
         report: Callable[[str], None],
     ) -> Self:
-        """What the settings `callbacks.on_nonfinite`, `nonfinite_limit` and `rollback_every` ask for."""
+        """The guard that `callbacks.on_nonfinite`, `nonfinite_limit` and `rollback_every` describe."""
         limit, every = config.nonfinite_limit, config.rollback_every
         return cls(model, regularizer, policy=config.on_nonfinite, limit=limit, every=every, report=report)
 

@@ -38,7 +38,7 @@ class OptimizerMemory:
 
 
 def measure_optimizer_memory(model: PreTrainedModel, settings: RunConfig, device: torch.device) -> OptimizerMemory:
-    """What the optimizer of a run will take for a model.
+    """The memory that the optimizer of a run will take for a model.
 
     Parameters of one group, number of dimensions and treatment share a stand-in, which takes real steps; each side of
     a state tensor that is a side of the stand-in grows with the parameter.  So factored and mixed optimizers

@@ -1,4 +1,4 @@
-"""The story of one run: check, build, train, evaluate, write, export."""
+"""The stages of one run: check, build, train, evaluate, write, export."""
 
 import shlex
 import time

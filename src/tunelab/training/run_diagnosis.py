@@ -12,7 +12,7 @@ from tunelab.runs.run_dir import RunDirectory
 
 
 def read_run_signals(folder: RunDirectory) -> RunSignals:
-    """What a run has written by now; what is not there yet is left out."""
+    """The curves, data report and manifest of a run, as far as they are written by now."""
     manifest: dict[str, Any] = folder.read_manifest() if folder.manifest.is_file() else {}
     settings = manifest.get("config") or {}
     monitor = settings.get("monitor", "auto")

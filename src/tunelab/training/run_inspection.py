@@ -77,7 +77,7 @@ SIGNAL_SEQUENCES = 32  # sequences that signals are measured on
 
 @dataclass(frozen=True)
 class RunInspection:
-    """What is about to be trained.
+    """Sizes, cost, memory, signals and speed of a run before it is trained.
 
     Attributes:
         sizes: The architecture in numbers, by name.
@@ -86,11 +86,11 @@ class RunInspection:
         steps: Optimizer steps of the run, if nothing stops it early.
         cost: Arithmetic of a step, as factors.
         memory: Bytes of one device at their largest.
-        room: Bytes that the device has for it; None where nobody says.
+        room: Bytes that the device has for it; None where it is unknown.
         curve: The rate over the steps.
         signals: Sizes along the depth, at the first weights.
-        verdict: What they say.
-        speed: What a few steps showed.
+        verdict: On these signals.
+        speed: Measured on a few steps.
     """
 
     sizes: Mapping[str, str | int | None]

@@ -110,7 +110,7 @@ def build_configured_callbacks(config: CallbacksConfig) -> list[Callback]:
 
 
 def build_trial_callbacks(settings: RunConfig, monitor: str) -> list[Callback]:
-    """What a run needs as the trial of a search: the line to it, and the part of a run that it does."""
+    """The callbacks of a run that is a trial of a search: they report its scores, and end it at its stage."""
     callbacks: list[Callback] = [Pruning(partial(connect_to_search, settings.trial), monitor)]
     if settings.trial.until is not None:
         callbacks.append(StopAtStageEnd(settings.trial.until))
@@ -120,7 +120,7 @@ def build_trial_callbacks(settings: RunConfig, monitor: str) -> list[Callback]:
 
 
 def build_monitors(config: CallbacksConfig) -> list[Callback]:
-    """What looks at a run without touching it."""
+    """The callbacks that measure a run without changing it."""
     units, sizes = config.dead_units, config.activations
     return [
         *([MemoryMonitor()] if config.memory else []),
@@ -131,7 +131,7 @@ def build_monitors(config: CallbacksConfig) -> list[Callback]:
 
 
 def connect_to_search(trial: TrialConfig) -> ScoreReporter:
-    """What sends the scores of this trial to its search."""
+    """A reporter that sends the scores of this trial to its search."""
     from tunelab.search.pruners import TrialReporter  # optuna, which a run by itself does without
 
     assert trial.study is not None and trial.id is not None  # a search gives both

@@ -31,7 +31,7 @@ SPEED_STEPS = 5
 
 @dataclass(frozen=True)
 class TrainingSpeed:
-    """What the steps showed.
+    """Times and token counts of the trial steps.
 
     Attributes:
         device: Where they ran, in words.

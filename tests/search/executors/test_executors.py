@@ -19,7 +19,7 @@ def never(overrides: Any, folder: Path) -> None:
 
 def ended(root: Path, *fixed: str, **changes: Any) -> list[Any]:
     made = engine(root, fixed, trials=3, parallel_trials=2)
-    made.crew.executor = make_executor(replace(PLAN, **changes), never, root / "jobs")
+    made.pool.executor = make_executor(replace(PLAN, **changes), never, root / "jobs")
     assert run(made)
     return made.trials()
 

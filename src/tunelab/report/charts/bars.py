@@ -58,7 +58,7 @@ def bar_chart(
         bars: What each group holds.
         title: Above all.
         value_label: What the values are.
-        level: Bars lie; as their names' length asks for when left out.
+        level: Bars lie; as the length of their names requires when left out.
     """
     for one in bars:
         if len(one.values) != len(groups):

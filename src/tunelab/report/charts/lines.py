@@ -30,7 +30,7 @@ from tunelab.report.charts.svg import (
 ALL_MARKERS_UP_TO = 40  # points of a line that each get a marker
 THIN_LINE_FROM = 300  # beyond it a line is drawn thinner
 SPARSE_MARKERS = 7  # markers of a longer line
-MAX_TOOLTIPS = 150  # places of a longer line that the pointer can ask
+MAX_TOOLTIPS = 150  # points of a longer line that have a tooltip
 
 
 def line_chart(

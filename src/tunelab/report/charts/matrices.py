@@ -156,7 +156,7 @@ def parallel_coordinates(
         axes: From left to right.
         worth: How good each trial is, in [0, 1]; the best are drawn last, above the others.
         keys: What each line belongs to, as in a table's rows.
-        tooltips: What the pointer tells over each line.
+        tooltips: Of each line.
         title: Above all.
     """
     if any(len(one.positions) != len(worth) for one in axes) or not len(worth) == len(keys) == len(tooltips):

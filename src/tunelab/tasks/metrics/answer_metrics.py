@@ -80,7 +80,7 @@ Prediction = Mapping[str, Any]
 
 
 class AnswerTotals:
-    """What predictions add up to: a vector of counts and sums, from which every score follows.
+    """Totals over predictions: a vector of counts and sums, from which every score follows.
 
     Args:
         classes: What answers are sorted into, C of them.
@@ -94,7 +94,7 @@ class AnswerTotals:
     def to_vector(self, prediction: Prediction) -> list[float]:
         """Counts, text scores, and for each class whether it is predicted and true, predicted, true."""
         vector = [0.0] * self.width
-        if "exact_match" not in prediction:  # plain text asks nothing
+        if "exact_match" not in prediction:  # plain text has no prompt
             return vector
         vector[0] = 1
         vector[COUNT_FIELDS : COUNT_FIELDS + len(TEXT_METRICS)] = [
@@ -197,7 +197,7 @@ def score_answer(
 
 
 def choice_fields(conversation: Conversation, text: str, labels: Sequence[str]) -> dict[str, Any]:
-    """Which choice was right and which one an answer means; nothing where the record offers none."""
+    """The right choice and the one that an answer means, as fields; none where the record offers no choices."""
     offered = read_choices(conversation, labels)
     if offered is None:
         return {}
@@ -210,7 +210,7 @@ def choice_fields(conversation: Conversation, text: str, labels: Sequence[str]) 
 
 
 def read_choices(conversation: Conversation, labels: Sequence[str]) -> Choices | None:
-    """What a record offers to choose from; None where it offers nothing.
+    """The choices that a record offers; None where it offers none.
 
     Args:
         conversation: The record.
@@ -230,7 +230,7 @@ def read_choices(conversation: Conversation, labels: Sequence[str]) -> Choices |
 
 
 def collect_answer_classes(conversations: Iterable[Conversation]) -> AnswerClasses:
-    """What the answers of the training split are sorted into.
+    """The classes of the answers of the training split.
 
     Where no record offers choices, labels serve, if every record has one and it is its answer: a column named
     `label` may as well hold something else.
@@ -257,7 +257,7 @@ def collect_answer_classes(conversations: Iterable[Conversation]) -> AnswerClass
 
 
 def choice_texts(conversation: Conversation) -> tuple[str, ...] | None:
-    """The choices of a record; None where there are none, or they cannot be read, which `encode` tells with a place."""
+    """The choices of a record; None where there are none or they are unreadable, which `encode` reports by line."""
     try:
         offered = read_choices(conversation, ())
     except DataError:

@@ -67,7 +67,7 @@ class PreferenceScores(Scores):
 
 
 def log_ratios(log_probabilities: Tensor, micro: MicroBatch) -> Tensor:
-    """How much likelier each answer is than before training, in nats, (B, 2).
+    """Log ratio of each answer's probability to that before training, in nats, (B, 2).
 
     Raises:
         RuntimeError: If the examples were laid out before the reference was taken.

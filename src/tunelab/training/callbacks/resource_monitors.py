@@ -93,7 +93,7 @@ class Throughput(Callback):
 
     @override
     def state_dict(self) -> dict[str, Any]:
-        # Other ranks are not asked here, because a rank may save alone: they are taken to have had as much as this one.
+        # Other ranks are not queried, because a rank may save alone: they are taken to have had as much as this one.
         self._fold()
         pending = 0 if self._sums is None else int(self._sums[0])
         return {"tokens_seen": self.tokens_seen + pending * self._world_size}
@@ -164,7 +164,7 @@ class MemoryMonitor(Callback):
 
 
 def resident_bytes() -> int | None:
-    """Bytes of memory that this process holds; None where the system does not tell."""
+    """Bytes of memory that this process holds; None where the system does not report it."""
     if not PROC_STATM.is_file():
         return None
     return int(PROC_STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")

@@ -32,7 +32,7 @@ from tunelab.training.trial_steps import preserve_model, run_trial_steps
 
 @dataclass(frozen=True)
 class NoiseScale:
-    """What pieces of the data say.
+    """Signal and noise of the gradient, estimated from pieces of the data.
 
     Attributes:
         sequences: How many they were.

@@ -30,7 +30,7 @@ MIN_LOSS_FALL = 0.02  # share of the first loss that the curve must fall by, for
 
 @dataclass(frozen=True)
 class RangeTest:
-    """What a range test found.
+    """The result of a range test.
 
     Attributes:
         rates: Of each step that was taken.
