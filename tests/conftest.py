@@ -1,4 +1,4 @@
-"""What all tests share: tiny models made on the spot, and the real data beside the checkout, where there is any."""
+"""Fixtures of all tests: tiny models made on the spot, and the real data beside the checkout, where there is any."""
 
 import os
 from pathlib import Path

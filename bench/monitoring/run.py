@@ -1,4 +1,4 @@
-"""What monitoring costs: processor time of steps on the starter, with everything off, as by default, and all on.
+"""The cost of monitoring: processor time of steps on the starter, with everything off, as by default, and all on.
 
     python bench/monitoring/run.py
 

@@ -1,4 +1,4 @@
-"""What it saves on a CPU to split padded rows into more passes: processor time of a step, with and without.
+"""The time saved on a CPU by splitting padded rows into more passes: processor time of a step, with and without.
 
     python bench/padding/run.py messages.csv text label
 

@@ -1,4 +1,4 @@
-"""What the engine itself costs: seconds of a trial that are not the training's.
+"""The cost of the engine itself: seconds of a trial that are not the training's.
 
     python bench/search/overhead.py                # the median of 5 searches of 40 trials each
 
@@ -96,7 +96,7 @@ def time_search(root: Path, executor: Executor, command: Sequence[str], trials: 
 
 
 def result_writer(folder: StudyFolder) -> Callable[[Engine], None]:
-    """What a search writes whenever a trial begins or ends."""
+    """A function that writes what a search writes whenever a trial begins or ends."""
 
     def write(engine: Engine) -> None:
         study = engine.pool.store.study

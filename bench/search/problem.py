@@ -1,4 +1,4 @@
-"""What a search is replayed on: a space, and the curve of every configuration in it."""
+"""The problem that a search is replayed on: a space, and the curve of every configuration in it."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

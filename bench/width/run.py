@@ -51,7 +51,7 @@ def settings_of(kind: str, width: int, exponent: int, seed: int) -> RunConfig:
 
 
 def tokens_of(seed: int, documents: int) -> torch.Tensor:
-    """Prose of the built-in world, end to end, (tokens,) int64."""
+    """Prose of the built-in world, concatenated, (tokens,) int64."""
     tokenizer = load_tokenizer(PretrainedModelConfig(path="package:tunelab.starter/model"))
     texts = draw_documents(whole_world(), seed=seed, count=documents, forbidden=set())
     return torch.tensor([token for text in texts for token in [*tokenizer(text)["input_ids"], 2]])
@@ -132,7 +132,7 @@ def vertex(losses: dict[int, float]) -> float:
 
 
 def summary(table: dict[Key, float]) -> dict[str, dict[str, object]]:
-    """What the conclusion rests on.
+    """The numbers that the conclusion rests on.
 
     For each kind: best exponent at each width; how far it moves from the narrowest to the widest model, in powers of
     two; and what is lost at the widest when the rate found at the narrowest is taken over.

@@ -1,4 +1,4 @@
-"""What verdicts make of curves: noise is not taken for a course, nor a success for a failure.  Without a run."""
+"""Verdicts on curves: noise is not taken for a course, nor a success for a failure.  Without a run."""
 
 import random
 from typing import Any

@@ -1,4 +1,4 @@
-"""What a learning curve is told to say."""
+"""Verdicts on the shape of a learning curve."""
 
 import math
 

@@ -175,7 +175,7 @@ def test_following_the_advice_twice_reaches_a_better_optimum_than_staying(made: 
     ]  # fmt: skip
     stayed, followed = [], []
     for seed in seeds:
-        # When one search stays there for three budgets, and another moves as it is told after the first and the second
+        # When one search stays there for three budgets, and another moves as advised after the first and the second
         whole = group_by_configuration(searched(made, first, 3 * many, random.Random(seed), seed), lower=True)
         stayed.append(made.final(min(whole, key=lambda point: point.cost).params))
         settings, dice, best = list(first), random.Random(seed), []

@@ -1,4 +1,4 @@
-"""The effect of a setting: seeds averaged, nuisances at their best, nothing told that the numbers do not say."""
+"""The effect of a setting: seeds averaged, nuisances at their best, nothing stated that the numbers do not show."""
 
 import math
 from typing import Any
@@ -120,10 +120,10 @@ def test_a_value_that_lost_seeds_is_told_and_does_not_win_by_the_one_that_is_lef
         ValueScores(0.4, (2.0, 2.1), {}, 1),
     ]
 
-    # When the effect is told
+    # When the effect is described
     said = describe_effect("lr", "val/loss", {None: found}, None, lower=True)
 
-    # Then it is judged where there is something to judge by, and the losses are told
+    # Then it is judged where there is something to judge by, and the losses are reported
     assert said.startswith("val/loss is best at lr=0.1, 1 ± 0.01; every other value is worse beyond the noise")
     assert "2 to 3 seeds each" in said
     assert "Some runs were lost at 0.2 (2), 0.4 (1)." in said

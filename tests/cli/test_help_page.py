@@ -116,7 +116,7 @@ def test_the_tables_show_the_files_as_they_are(conf: Path) -> None:
 
 
 def test_the_page_follows_the_command_line(conf: Path) -> None:
-    # When SGD and a smaller batch are asked for
+    # When SGD and a smaller batch are set
     shown = render_help(conf, ["optimizer=sgd", "experiment=quick"])
 
     # Then the page marks them and tells the values they bring

@@ -1,4 +1,4 @@
-"""Places that cannot be written to, and runs that are not there, are told in one message with exit status 2."""
+"""Places that cannot be written to, and runs that are not there, are reported in one message with exit status 2."""
 
 import errno
 from pathlib import Path

@@ -38,7 +38,7 @@ def gone_on(place: Path, tmp_path: Path) -> RunDirectory:
 def test_a_resumed_run_is_made_again_bit_for_bit_from_its_card_alone(
     gone_on: RunDirectory, tmp_path: Path, tunelab: Talk
 ) -> None:
-    # Given nothing but the card of a run that was given more epochs half-way
+    # Given nothing but the manifest of a run that was given more epochs half-way
     alone = tmp_path / "run.json"
     shutil.copy(gone_on.manifest, alone)
     shutil.rmtree(gone_on.root)

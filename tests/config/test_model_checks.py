@@ -1,4 +1,4 @@
-"""A model that cannot be had is told with everything else that is wrong, before anything is read."""
+"""A model that cannot be loaded is reported with everything else that is wrong, before anything is read."""
 
 import subprocess
 import sys

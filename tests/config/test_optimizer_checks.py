@@ -1,4 +1,4 @@
-"""Settings of an optimizer that would change nothing, or make no sense, are told before anything loads."""
+"""Settings of an optimizer that would change nothing, or make no sense, are reported before anything loads."""
 
 import pytest
 import torch

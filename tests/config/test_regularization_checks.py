@@ -1,4 +1,4 @@
-"""What cannot be honoured is refused by name, before anything is read or as soon as the model is known."""
+"""A setting without an effect is refused by name, before anything is read or as soon as the model is known."""
 
 from pathlib import Path
 

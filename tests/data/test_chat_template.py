@@ -1,4 +1,4 @@
-"""What a model is asked, what it learns, and that it learns to stop: for every template and tokenizer at hand."""
+"""The prompt of a model, the tokens it learns, and that it learns to stop: for every template and tokenizer at hand."""
 
 import json
 import re

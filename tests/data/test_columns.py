@@ -1,4 +1,4 @@
-"""A column that the settings name and the file lacks is told at once, with all others, before anything else."""
+"""A column that the settings name and the file lacks is reported at once, with all others, before anything else."""
 
 from pathlib import Path
 

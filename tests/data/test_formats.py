@@ -1,4 +1,4 @@
-"""Every known layout reads as the same conversation, and a fault in a record is told in words."""
+"""Every known layout reads as the same conversation, and a fault in a record is reported in words."""
 
 import json
 from pathlib import Path
@@ -370,7 +370,7 @@ def test_a_format_of_another_package_is_known_everywhere(monkeypatch: pytest.Mon
     formats.register_format("dialogue", form)
     formats.register_format("dialogue", form)
 
-    # Then it is told by its columns, read whole, and read for its question alone
+    # Then it is detected by its columns, read whole, and read for its question alone
     assert detect_format(["ask", "reply", "id"]) == "dialogue"
     assert to_conversation({"ask": "2+2?", "reply": "4"}, "dialogue") == Conversation((QUESTION, ANSWER))
     assert read_question({"ask": "2+2?"}, "auto") == Conversation((QUESTION,))

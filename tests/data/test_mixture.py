@@ -1,4 +1,4 @@
-"""What a mix asks for, and which rows an epoch takes of each source."""
+"""The settings of a mix, and the rows that an epoch takes of each source."""
 
 from collections import Counter
 from dataclasses import replace

@@ -50,7 +50,7 @@ def test_a_soft_vote_is_the_mean_of_the_runs_own_predictions(
     table = [[row["probabilities"][name] for name in names] for row in rows]
     assert scores["test/loss"] == pytest.approx(log_loss(wanted, table, labels=names), abs=1e-6)
 
-    # and the card says what it is
+    # and the model card says what it is
     card = folder.read_manifest()
     assert card["status"] == "finished"
     assert [member["run"] for member in card["ensemble"]["members"]] == [str(run.root) for run in sorters]

@@ -39,7 +39,7 @@ def known() -> Known:
 def asked(
     tunelab: Talk, run: Path, rows: list[dict[str, Any]], tmp_path: Path, known: Known, *more: Any
 ) -> list[dict[str, Any]]:
-    """What `tunelab predict` gives for rows."""
+    """Predictions of `tunelab predict` for rows."""
     if (key := (run, json.dumps(rows), more)) not in known:
         file, out = write(tmp_path / "new.jsonl", rows), tmp_path / f"{run.name}_said.jsonl"
         status, _, err = tunelab("predict", run, "--input", file, "--output", out, *more)

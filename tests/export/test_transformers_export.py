@@ -122,7 +122,7 @@ CLEAN = """
 
 
 def in_a_clean_process(folders: dict[str, str], ids: Tensor) -> list[dict[str, Any]]:
-    """What each export says and gives in a process that imports only transformers (one for all: it takes seconds)."""
+    """Warnings and outputs of each export in a process that imports only transformers (one for all exports)."""
     clean = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
     command = [sys.executable, "-I", "-c", textwrap.dedent(CLEAN), json.dumps(folders), json.dumps(ids.tolist())]
     offline = clean | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}

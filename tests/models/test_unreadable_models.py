@@ -1,4 +1,4 @@
-"""A model's folder that cannot be read: what it lacks is told, and nothing starts at random in silence."""
+"""A model's folder that cannot be read: what it lacks is reported, and nothing starts at random in silence."""
 
 import json
 import shutil

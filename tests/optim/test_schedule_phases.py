@@ -46,7 +46,7 @@ def changed(target: TargetConfig, **arguments: Any) -> TargetConfig:
 
 
 def notes(schedule: TargetConfig, total: int) -> list[str]:
-    """What may surprise in a schedule under the optimizer that is taken by itself."""
+    """Notes on a schedule under the optimizer that is taken by itself."""
     return schedule_notes(settings().optimizer, schedule, total)
 
 

@@ -1,4 +1,4 @@
-"""What follows an optimizer step: exact zeros by the proximal step of L1, bounded rows by max-norm."""
+"""Penalties after an optimizer step: exact zeros by the proximal step of L1, bounded rows by max-norm."""
 
 import pytest
 import torch

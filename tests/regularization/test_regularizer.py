@@ -1,4 +1,4 @@
-"""What is asked for in the block `regularization` is what the methods are given, in the order that makes sense."""
+"""The settings of the block `regularization` reach the methods, in the order that makes sense."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What a report says of single rows: which way numbers are off, by how much, and which answers are worst."""
+"""Sections of a report on single rows: which way numbers are off, by how much, and which answers are worst."""
 
 from typing import Any
 

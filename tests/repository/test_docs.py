@@ -72,7 +72,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def names(place: Path) -> dict[str, str]:
-    """What stands in capitals in the pages: a run, another one, a study, its best run."""
+    """Values of the words in capitals in the pages: a run, another one, a study, its best run."""
     data = ["data=instruction", f"data.train={place / 'my.jsonl'}", "max_steps=2", *MODEL, *QUIET]
     for number in range(2):
         fine_tune(settings(*data, f"seed={number}"), place / f"run{number}", overrides=[*data, f"seed={number}"])
@@ -94,7 +94,7 @@ def names(place: Path) -> dict[str, str]:
 
 
 def shortened(command: str, folder: Path) -> list[str]:
-    """What makes a training command of a page short."""
+    """Overrides that make a training command of a page short."""
     words = shlex.split(command)
     if {"--help", "--cfg", "--info"} & set(words):
         return []

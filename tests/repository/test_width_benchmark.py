@@ -23,7 +23,7 @@ def recipe() -> ModuleType:
 
 
 def told(drawing: str) -> list[str]:
-    """What a figure says of its points; its looks may change."""
+    """The tooltips of a figure's points; its looks may change."""
     return re.findall(r"<title>(.*?)</title>", drawing)
 
 

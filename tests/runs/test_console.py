@@ -1,4 +1,4 @@
-"""What a run says: readable through a pipe, quiet about vendors, one voice of many ranks."""
+"""Output of a run: readable through a pipe, quiet about vendors, one voice of many ranks."""
 
 import logging
 import warnings

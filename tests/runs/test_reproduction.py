@@ -1,4 +1,4 @@
-"""What must be trained to get a run again, and what can be said of the result."""
+"""The stages that reproduce a run, and the verdict on the result."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What a search says of its trials, while it runs and at its end."""
+"""Output of a search on its trials, while it runs and at its end."""
 
 import io
 from pathlib import Path

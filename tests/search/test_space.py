@@ -1,4 +1,4 @@
-"""What a space means, and what it refuses."""
+"""The meaning of a space, and the texts it refuses."""
 
 import math
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A command that asks something else of a study is told so before it spoils the study."""
+"""A command whose settings contradict those of the study is refused before it spoils the study."""
 
 import json
 from dataclasses import replace
@@ -23,7 +23,7 @@ def request(fixed: tuple[str, ...] = ("batch_size=8", "logger=csv"), **params: A
 
 
 def command(root: Path, asked: SearchRequest, objectives: tuple[str, ...] = ("val/loss",), **changes: Any) -> None:
-    """What a command does with the terms, on a study of its own making."""
+    """Check the settings of a command against a study of its own making."""
     folder, plan = StudyFolder(root), replace(PLAN, **changes)
     storage, _ = open_storage(None, folder)
     study = open_study(storage, STUDY_NAME, ["min"] * len(objectives), None, None)

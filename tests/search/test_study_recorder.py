@@ -1,4 +1,4 @@
-"""What a search writes of its study, without a search around it."""
+"""The files that a search writes of its study, without a search around it."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What samplers are shown of trials that did not run to their end."""
+"""Trials that did not run to their end, as samplers see them."""
 
 import math
 from collections.abc import Mapping, Sequence

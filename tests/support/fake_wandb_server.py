@@ -1,4 +1,4 @@
-"""A small stand-in for the W&B server on the loopback: it says yes, and keeps what it was told."""
+"""A small stand-in for the W&B server on the loopback: it accepts everything, and keeps what it received."""
 
 import json
 import threading
@@ -24,7 +24,7 @@ BUCKET = {
 
 
 def answer(operation: str, variables: dict[str, Any], address: str) -> dict[str, Any]:
-    """What the server says to one GraphQL operation."""
+    """The answer of the server to one GraphQL operation."""
     if operation == "Viewer":
         person = {"id": "1", "entity": "somebody", "username": "somebody", "flags": "{}"}
         return {"viewer": {**person, "teams": {"edges": []}}}
@@ -62,7 +62,7 @@ def answer(operation: str, variables: dict[str, Any], address: str) -> dict[str,
 
 @contextmanager
 def stand_in() -> Iterator[tuple[str, Told]]:
-    """Run the stand-in; its address, and the list that fills with what it is told."""
+    """Run the stand-in; its address, and the list that fills with what it receives."""
     told: Told = []
 
     class Handler(BaseHTTPRequestHandler):

@@ -1,4 +1,4 @@
-"""A headless chromium, spoken to over a pipe: DevTools messages are JSON texts that end in a zero byte."""
+"""A headless chromium, controlled over a pipe: DevTools messages are JSON texts that end in a zero byte."""
 
 import base64
 import json
@@ -24,7 +24,7 @@ class Browser:
 
     Attributes:
         complaints: What the page wrote to the console as an error or a warning, and exceptions nobody caught.
-        requests: Addresses that were asked for.
+        requests: Addresses that were requested.
     """
 
     def __init__(self, executable: str, profile: Path) -> None:

@@ -52,7 +52,7 @@ def learned(folder: RunDirectory, steps: int = 60) -> None:
 
 
 def labelled_run(root: Path, *, seed: int = 0, skill: float = 0.8, rows: int = 120, **more: Any) -> RunDirectory:
-    """A run that told four labels apart, some of whose names want to act."""
+    """A run that classified four labels, some of whose names want to act."""
     folder, dice = RunDirectory(root), random.Random(seed)
     root.mkdir(parents=True, exist_ok=True)
     found = []

@@ -19,7 +19,7 @@ QUIET = ["logger=none", "trainer.enable_progress_bar=false", "eval.max_new_token
 
 
 def config(*overrides: str) -> DictConfig:
-    """What a command line composes to."""
+    """The config that a command line composes to."""
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         return compose("config", overrides=list(overrides))

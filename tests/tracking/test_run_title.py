@@ -1,4 +1,4 @@
-"""What a run is called in a tracker."""
+"""The title of a run in a tracker."""
 
 from tunelab.tracking.loggers import MAX_TITLE_LENGTH, run_title
 

@@ -126,7 +126,7 @@ def test_a_wandb_that_cannot_start_or_log_stops_nothing_and_warns_once(
 
 @pytest.fixture(scope="module")
 def stranger(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
-    """A run on a machine without key, netrc or terminal, told to be online, with a secret in every place."""
+    """A run on a machine without key, netrc or terminal, configured to be online, with a secret in every place."""
     folder = tmp_path_factory.mktemp("stranger")
     code = """
 import os

@@ -59,7 +59,7 @@ def put(told: Told, ending: str) -> list[bytes]:
 
 @pytest.fixture(scope="module", params=[pytest.param("online", marks=pytest.mark.slow), "offline"])
 def told(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Told, bytes]]:
-    """What the stand-in heard of one study, and the page as it lies on the disk."""
+    """The requests that one study sends to the stand-in, and the page as it lies on the disk."""
     folder = tmp_path_factory.mktemp("study")
     root = study(folder / "my_study")
     page = write_report(build_study_report(read_study_results(root)), root / "report")["report"]

@@ -1,4 +1,4 @@
-"""What reaches a W&B server: read on the wire, from a stand-in on the loopback."""
+"""Requests that reach a W&B server: read on the wire, from a stand-in on the loopback."""
 
 import json
 import os

@@ -54,7 +54,7 @@ def rows_of(*overrides: str) -> dict[str, list[dict[str, Any]]]:
 
 
 def train(overrides: Sequence[str], folder: Path) -> None:
-    """What a fold's process does."""
+    """Train as the process of a fold does."""
     words = list(overrides)
     again = any(word.startswith("resume=") for word in words)
     made = validate_config(resume_config(config(*words), words)) if again else settings(*words)

@@ -1,4 +1,4 @@
-"""Every verdict of the doctor is provoked by a real run, and told with its figure."""
+"""Every verdict of the doctor is provoked by a real run, and reported with its figure."""
 
 import json
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What trackers show of a finished run, through a whole run."""
+"""The results of a finished run in trackers, through a whole run."""
 
 import json
 import subprocess

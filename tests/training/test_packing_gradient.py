@@ -1,4 +1,4 @@
-"""What is learned, and every score, is the same whether documents share a row or not."""
+"""The gradient, and every score, is the same whether documents share a row or not."""
 
 import json
 from contextlib import nullcontext

@@ -1,4 +1,4 @@
-"""What `tunelab inspect` says of a run before it trains, against what then happens."""
+"""Estimates of `tunelab inspect` for a run before it trains, against what then happens."""
 
 import random
 from pathlib import Path
@@ -68,7 +68,7 @@ MEMORY = {
 
 
 def estimate_and_reality(prepared: RunComponents) -> tuple[RunInspection, int]:
-    """What is foretold, and the most bytes that three real steps take beside the weights."""
+    """The estimate, and the most bytes that three real steps take beside the weights."""
     found, device = inspect_run(prepared), select_training_device(str(prepared.settings.trainer.accelerator))
     with preserve_model(prepared.model):
         module = build_module(prepared, prepared.model)
@@ -187,7 +187,7 @@ def test_arithmetic_per_token_is_six_per_weight_of_the_layers_plus_attention(tmp
     # Given a model of 3 layers of width 96
     prepared = build_components(settings(*given(tmp_path, *scratch("wide"))))
 
-    # When its work is told
+    # When its work is estimated
     found = inspect_run(prepared)
 
     # Then it is 6 for each entry of a matrix, attention over half of all pairs, and the head where something is learned

@@ -1,4 +1,4 @@
-"""What a step is made of: its rate, its divisor, its weights, and which rows may take part."""
+"""The parts of a step: its rate, its divisor, its weights, and which rows may take part."""
 
 from pathlib import Path
 from typing import Any

@@ -8,7 +8,7 @@ needs no model, and it knows only the space that was searched: a setting whose r
 unimportant.
 
 Isolation plots: at each value, or stretch of values, the other settings stand where they are best (Deep Learning
-Tuning Playbook, Godbole et al. 2023, "Extracting insight from experiment results").  The band tells how far luck in
+Tuning Playbook, Godbole et al. 2023, "Extracting insight from experiment results").  The band shows how far luck in
 which trials were drawn moves that best: the bootstrap of the trials within the stretch.
 """
 

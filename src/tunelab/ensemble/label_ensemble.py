@@ -48,7 +48,7 @@ MIN_PROBABILITY = 1e-12  # smallest probability whose logarithm is taken
 
 @dataclass
 class OutputKind:
-    """How outputs of a task become probabilities or numbers that can be combined, and are scored.
+    """Converts outputs of a task to probabilities or numbers that can be combined, and scores them.
 
     Attributes:
         task: Of the first member; its scale is that of the ensemble.

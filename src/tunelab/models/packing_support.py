@@ -133,7 +133,7 @@ FIRST_DOCUMENT, OTHER_DOCUMENT, SECOND_DOCUMENT = (
 
 
 def logit_tolerance(model: PreTrainedModel) -> float:
-    """How far logits may differ by rounding, as a share of their spread; leaks measured from 6e-2 up."""
+    """The difference of logits that rounding explains, as a share of their spread; leaks measured from 6e-2 up."""
     return 5e-2 if torch.is_autocast_enabled(model.device.type) else 1e-4
 
 

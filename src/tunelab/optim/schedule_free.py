@@ -95,7 +95,7 @@ class ScheduleFreeAdamW(Optimizer):
 
     @staticmethod
     def _share(state: dict[str, Any]) -> float:
-        """How much the last step counts in the average."""
+        """The weight of the last step in the average."""
         return float(state["highest"] ** 2 / state["weights"]) if state["weights"] else 0.0
 
     @torch.no_grad()

@@ -35,7 +35,7 @@ def warmup_steps(warmup: float, total: int) -> int:
 
 
 def schedule_progress(step: int, *, total: int, warmup: float) -> tuple[float, float]:
-    """How far a step is: the warm-up's factor, 1 once it is over, and the share of the decay done, in [0, 1]."""
+    """The progress of a step: the warm-up's factor, 1 once it is over, and the share of the decay done, in [0, 1]."""
     rise = warmup_steps(warmup, total)
     if step < rise:
         return (step + 1) / rise, 0.0

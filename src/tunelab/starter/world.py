@@ -1,4 +1,4 @@
-"""The small world of the built-in texts: its names and values, how splits share them out, and events told in sentences.
+"""The small world of the built-in texts: its names and values, how splits share them out, and sentences for its events.
 
 Nothing here comes from a data set: first names and place names are put together from syllables, things are plain
 nouns, prices and times are counted out.  Each split of the instruction set owns names and values of its own, so that a

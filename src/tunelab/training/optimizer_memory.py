@@ -85,7 +85,7 @@ def measure_optimizer_memory(model: PreTrainedModel, settings: RunConfig, device
 
 
 def steps_all_at_once(optimizer: Any, device: torch.device) -> bool:
-    """Whether a step works on all parameters of a device together: PyTorch's own do on a GPU, unless told not to."""
+    """Whether a step works on all parameters of a device together: PyTorch's own do on a GPU by default."""
     many, fused = (optimizer.defaults.get(name) for name in ("foreach", "fused"))
     if many is None:
         many = "foreach" in optimizer.defaults and device.type == "cuda" and not fused

@@ -1,4 +1,4 @@
-"""What each drawing shows, where, and that it stays well-formed whatever comes."""
+"""Content and layout of each chart, and that it stays well-formed whatever comes."""
 
 import math
 import re

@@ -11,7 +11,7 @@ from tunelab.training.callbacks.early_stopping import EarlyStopping
 
 
 def looked_at(stopper: EarlyStopping, scores: list[float]) -> int | None:
-    """The validation at which training is told to stop; None if it never is."""
+    """The validation at which training stops; None if it never is."""
     decide = SimpleNamespace(reduce_boolean_decision=lambda decision, all: decision)
     trainer: Any = SimpleNamespace(should_stop=False, fast_dev_run=False, current_epoch=0, strategy=decide)
     trainer.sanity_checking, trainer.state = False, SimpleNamespace(fn="fit")

@@ -25,7 +25,7 @@ class Draws(DummyLogger):
 
 
 def drawn_in(folder: Path, *words: str) -> list[tuple[int, dict[str, Tensor]]]:
-    """What is drawn in a run of three steps."""
+    """The histograms drawn in a run of three steps, by step."""
     given = ["data=instruction", f"data.train={instructions(folder)}", "max_steps=3", "batch_size=8", *words]
     prepared = build_components(settings(*given, *MODEL, *QUIET))
     tracker = Draws()

@@ -1,4 +1,4 @@
-"""What is watched agrees with what a plain loop computes, and touches nothing."""
+"""Statistics of layers agree with what a plain loop computes, and change nothing."""
 
 from pathlib import Path
 from typing import Any

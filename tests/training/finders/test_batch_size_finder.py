@@ -22,7 +22,7 @@ def gradients(rows: int, seed: int) -> Tensor:
 
 
 def estimate(found: Tensor, size: int, units: Tensor | None = None) -> NoiseScale:
-    """What pieces of `size` rows say, each row's loss weighed by its units."""
+    """The estimate from pieces of `size` rows, each row's loss weighed by its units."""
     weights = torch.ones(len(found)) if units is None else units
     pieces = GradientPieces()
     for start in range(0, len(found), size):

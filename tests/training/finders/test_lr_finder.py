@@ -34,7 +34,7 @@ def test_a_quadratic_is_said_to_diverge_soon_after_the_rate_at_which_it_must() -
     # When rates rise
     found = descend(rates)
 
-    # Then losses follow the closed form, and the end is told a few steps beyond that rate, never before
+    # Then losses follow the closed form, and the end is reported a few steps beyond that rate, never before
     shrink = [math.prod((1 - CURVATURE * rate) ** 2 for rate in rates[:place]) for place in range(len(found.losses))]
     assert found.losses == pytest.approx([CURVATURE / 2 * each for each in shrink], rel=1e-9)
     assert found.diverged is not None

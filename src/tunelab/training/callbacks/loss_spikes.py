@@ -69,7 +69,7 @@ class Spikes(Callback):
 
 
 def spike_ratio(loss: float, before: Sequence[float], first: float) -> float:
-    """How many times the middle of the losses before it a spike is; 0 where it is none.
+    """The ratio of a spike to the median of the losses before it; 0 where it is none.
 
     Args:
         loss: Of a step.
