@@ -12,6 +12,7 @@ from tunelab.config.renames import MOVED_TARGETS, RENAMED_KEYS, rename_old_names
 from tunelab.config.resume import resume_config
 from tunelab.config.schema import key_types
 from tunelab.config.validate import validate_config
+from tunelab.errors import ConfigError
 from tunelab.search.study_config import rename_stages
 
 
@@ -100,3 +101,23 @@ def test_every_new_name_is_a_setting_and_no_old_one_is() -> None:
     for target in MOVED_TARGETS.values():
         module, _, name = target.rpartition(".")
         assert hasattr(__import__(module, fromlist=[name]), name)
+
+
+def test_a_finished_run_with_a_key_that_is_unknown_today_is_read_with_a_note(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    old = config("+trainer.max_time=00:01:00:00")
+
+    run = validate_config(old, for_training=False)
+
+    assert run.trainer.devices == 1
+    assert "unknown today and do nothing here: trainer.max_time" in capsys.readouterr().err
+    with pytest.raises(ConfigError, match="trainer.max_time is no setting"):
+        validate_config(old)
+
+
+def test_a_value_of_the_wrong_type_is_one_fault() -> None:
+    with pytest.raises(ConfigError) as refused:
+        validate_config(config("scheduler.min_lr_ratio=abc"))
+
+    assert str(refused.value).count("scheduler.min_lr_ratio") == 1

@@ -25,7 +25,7 @@ from tunelab.errors import ConfigError, DataError, TuneLabError
 from tunelab.runs.run_dir import RunDirectory
 from tunelab.search.executors.inline import InlineExecutor
 from tunelab.training.components import encode_data
-from tunelab.training.cross_validation import cross_validate
+from tunelab.training.cross_validation import check_same_training, cross_validate
 from tunelab.training.run import fine_tune
 
 SPLITS = ("train", "validation", "test")
@@ -204,3 +204,21 @@ def test_the_command_is_stopped_and_goes_on_by_itself(tmp_path: Path) -> None:
     card = RunDirectory(root / "fold_1").read_manifest()
     assert card["status"] == "finished" and [earlier["status"] for earlier in card["sessions"]] == ["pre-empted"]
     assert json.loads((root / "cv.json").read_text())["folds"] == 2
+
+
+def test_a_fold_that_was_recorded_under_old_names_is_the_same_training(tmp_path: Path) -> None:
+    # Given a fold whose manifest has the names of before and lacks a key that is new since then
+    now = settings(*given(tmp_path)).as_dict()
+    recorded = json.loads(json.dumps(now))
+    recorded["own_lr"] = recorded.pop("default_lr")
+    recorded["scheduler"]["floor"] = recorded["scheduler"].pop("min_lr_ratio")
+    recorded["scheduler"]["_target_"] = "tunelab.optim.schedule.cosine"
+    del recorded["trainer"]["detect_anomaly"]
+    manifest = tmp_path / "fold" / "run.json"
+    manifest.parent.mkdir()
+    manifest.write_text(json.dumps({"config": recorded}))
+
+    # Then it is gone on with, unless a setting differs
+    check_same_training(RunDirectory(tmp_path / "fold"), now)
+    with pytest.raises(ConfigError, match="lr=0.5 was"):
+        check_same_training(RunDirectory(tmp_path / "fold"), {**now, "lr": 0.5})

@@ -11,6 +11,7 @@ from typing import Annotated, ClassVar, Literal, Self, TypeAlias, TypeVar, Union
 JsonValue: TypeAlias = "str | int | float | bool | Sequence[JsonValue] | Mapping[str, JsonValue] | None"
 JsonBlock: TypeAlias = Mapping[str, JsonValue]
 NOT_SET = "???"  # how a yaml marks a value that has no default
+UNKNOWN_KEY = " is no setting;"  # the middle of every fault of a key that no block has
 _Value = TypeVar("_Value")
 
 
@@ -151,8 +152,8 @@ class Block:
         near = get_close_matches(key, legal, 1)
         where = f"{prefix}{key}" if prefix else f"'{key}'"
         if near:
-            return f"{where} is no setting; did you mean '{near[0]}'?"
-        return f"{where} is no setting; " + (f"there are {', '.join(legal)}" if prefix else "see --help")
+            return f"{where}{UNKNOWN_KEY} did you mean '{near[0]}'?"
+        return f"{where}{UNKNOWN_KEY} " + (f"there are {', '.join(legal)}" if prefix else "see --help")
 
     def inapplicable_keys(self) -> list[str]:
         """The keys it was read from that belong to other kinds of this block."""

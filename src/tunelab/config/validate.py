@@ -1,13 +1,14 @@
 """The validation of a whole config: types, ranges, unknown keys, contradictions and targets, all faults at once."""
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from typing import cast
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from tunelab.config import instantiate, plugins, resolvers
-from tunelab.config.blocks import NOT_SET, JsonValue, missing_fault
+from tunelab.config.blocks import NOT_SET, UNKNOWN_KEY, JsonValue, missing_fault
 from tunelab.config.cross_checks import cross_faults
 from tunelab.config.renames import rename_old_names
 from tunelab.config.schema import DataConfig, RunConfig
@@ -31,12 +32,25 @@ def validate_config(config: DictConfig, *, for_training: bool = True) -> RunConf
     unreadable = {missing_fault(str(key)) for key in config if key not in values}
     register_outside_task(values.get("data"), faults)
     run = RunConfig.parse(values, "", faults)
+    if not for_training:
+        faults = note_unknown_keys(faults)
     faults += cross_faults(run)
     if for_training:
         faults += target_faults(run, known_faults=faults)
     if faults := [fault for fault in dict.fromkeys(faults) if fault not in unreadable]:
         raise ConfigError.listing(faults)
     return run
+
+
+def note_unknown_keys(faults: Sequence[str]) -> list[str]:
+    """The faults without those of unknown keys, which are said instead: a finished run may be older than the schema."""
+    unknown = [fault.partition(UNKNOWN_KEY)[0] for fault in faults if UNKNOWN_KEY in fault]
+    if unknown:
+        print(
+            f"note: the run has settings that are unknown today and do nothing here: {', '.join(unknown)}",
+            file=sys.stderr,
+        )
+    return [fault for fault in faults if UNKNOWN_KEY not in fault]
 
 
 def register_outside_task(data: JsonValue, faults: list[str]) -> None:
@@ -66,11 +80,17 @@ def resolve_values(config: DictConfig) -> tuple[dict[str, JsonValue], list[str]]
     return values, faults
 
 
+def same_key(fault: str, other: str) -> bool:
+    """Whether two faults speak of one key, such as `scheduler.warmup=...`."""
+    return "=" in fault and fault.partition("=")[0] == other.partition("=")[0]
+
+
 def target_faults(run: RunConfig, known_faults: list[str]) -> list[str]:
     """Faults of the classes and functions that a run names, and of their arguments."""
     faults = list[str]()
     for name, target in (("optimizer", run.optimizer), ("scheduler", run.scheduler)):
-        unusable = instantiate.target_faults(target, name) if target.target else []
+        reported = instantiate.target_faults(target, name) if target.target else []
+        unusable = [fault for fault in reported if not any(same_key(fault, known) for known in known_faults)]
         faults += unusable or (instantiate.own_faults(target, run) if target.target else [])
     for name, callback in run.callbacks.targets.items():
         faults += instantiate.target_faults(callback, f"callbacks.{name}") if callback.target else []

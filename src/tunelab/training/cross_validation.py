@@ -13,9 +13,12 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
+from omegaconf import OmegaConf
+
 from tunelab.config.flatten import flatten
 from tunelab.config.resource_paths import resolve_path
 from tunelab.config.schema import RunConfig
+from tunelab.config.validate import validate_config
 from tunelab.errors import ConfigError, TuneLabError
 from tunelab.runs import console
 from tunelab.runs.atomic_files import Row, write_json, write_text
@@ -129,11 +132,14 @@ def check_same_training(folder: RunDirectory, config: Mapping[str, Any]) -> None
         ConfigError: Naming the settings and files.
     """
     manifest = folder.read_manifest()
-    before, now = flatten(manifest.get("config") or {}, keep_empty=True), flatten(config, keep_empty=True)
+    recorded = validate_config(OmegaConf.create(dict(manifest["config"])), for_training=False)  # in the names of today
+    before, now = flatten(recorded.as_dict(), keep_empty=True), flatten(config, keep_empty=True)
     changed = [
         name
         for name in now | before
-        if name.split(".")[0] not in UNCOMPARED_BLOCKS and before.get(name) != now.get(name)
+        if name.split(".")[0] not in UNCOMPARED_BLOCKS
+        and before.get(name, setting_value(recorded, name))
+        != now.get(name)  # a key that is new since then: its default
     ]
     differences = [f"{name}={now.get(name)} was {before.get(name)}" for name in changed]
     for file, digest in ((manifest.get("data") or {}).get("files") or {}).items():
@@ -145,6 +151,14 @@ def check_same_training(folder: RunDirectory, config: Mapping[str, Any]) -> None
             f"{folder.root} was trained otherwise: {'; '.join(differences[:8])}. Folds of different "
             "trainings have no mean; give another hydra.run.dir for a new cross-validation"
         )
+
+
+def setting_value(settings: RunConfig, name: str) -> object:
+    """The value at a dotted name, also of a key that was never written; None where there is none."""
+    value: object = settings
+    for part in name.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else getattr(value, part, None)
+    return value
 
 
 UNCOMPARED_BLOCKS = ("logger", "callbacks", "eval", "test", "save", "resume", "name", "trial", "search")
