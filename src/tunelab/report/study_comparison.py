@@ -20,8 +20,8 @@ from tunelab.report.document import (
     build_section,
 )
 from tunelab.report.formatting import format_cell, format_count, to_cell
-from tunelab.report.next_search import format_setting_range
 from tunelab.report.study_reader import StudyResults
+from tunelab.report.study_report import format_setting_range
 
 
 def build_study_comparison(studies: Sequence[StudyResults]) -> Document:
