@@ -7,8 +7,8 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from tunelab.cli.launch import CONF
 from tunelab.config.overrides import complete_overrides, error_reason, override_faults
+from tunelab.config.resource_paths import conf_directory
 from tunelab.config.resume import resume_config
 from tunelab.config.schema import RunConfig
 from tunelab.config.validate import validate_config
@@ -24,9 +24,9 @@ def compose_settings(overrides: Sequence[str]) -> RunConfig:
     completed = complete_overrides(overrides)
     GlobalHydra.instance().clear()
     try:
-        with initialize_config_dir(str(CONF), version_base="1.3"):
+        with initialize_config_dir(str(conf_directory()), version_base="1.3"):
             config = compose("config", overrides=completed)
         typed = [word for word in completed if not word.startswith("hydra.")]
         return validate_config(resume_config(config, typed) if config.resume else config)
     except (HydraException, OmegaConfBaseException) as fault:
-        raise ConfigError.listing(override_faults(completed, CONF) or [error_reason(fault)]) from fault
+        raise ConfigError.listing(override_faults(completed, conf_directory()) or [error_reason(fault)]) from fault

@@ -38,9 +38,8 @@ def run(arguments: argparse.Namespace) -> int:
         mean_interval,
         plan_reruns,
         run_reruns,
-        training_command,
     )
-    from tunelab.search.trial_process import slot_environments
+    from tunelab.search.trial_process import slot_environments, train_command
 
     least = {"top": 1, "seeds": 2, "parallel_trials": 1}
     faults = [
@@ -53,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
     study = StudyFolder(Path(arguments.study).absolute())
     reruns, request = plan_reruns(study, arguments.top, arguments.seeds)
     slots = slot_environments(arguments.parallel_trials, 1, os.environ)
-    results = run_reruns(reruns, request, training_command(), slots, console.say)
+    results = run_reruns(reruns, request, train_command(), slots, console.say)
     name, mode = request["objectives"][0], request["modes"][0]
     seeds = sorted(results[DEFAULT_LABEL])
     order = list(dict.fromkeys(rerun.label for rerun in reruns))  # the default, then the best first

@@ -1,30 +1,53 @@
-"""The frame around a run: help, exit status, signals, errors without a traceback.  Loads no torch."""
+"""`tunelab train` and `python train.py`: one training, or with `-m` a search, from `key=value` words.
+
+The frame around a run: help, exit status, signals, errors without a traceback.  Loads no torch.
+`python -m tunelab.cli.launch` is `tunelab train` as a process of its own, as searches start it.
+"""
+
+import signal
+
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C while packages load ends at once, without a traceback
 
 import errno
 import os
-import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
+import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from tunelab.cli import help_page
 from tunelab.config.overrides import complete_overrides, error_reason, override_faults, strip_flags
+from tunelab.config.resource_paths import conf_directory
 from tunelab.errors import ConfigError, TuneLabError
 
-ROOT = Path(__file__).parents[3]
-CONF = ROOT / "conf"
 UNWRITABLE_ERRNOS = (  # the system's answers for a place that can hold no file or folder
     *(errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG),
     *(errno.ENOSPC, errno.EDQUOT),
 )
+
+
+def main() -> None:
+    """Run what the command line describes and leave with the promised exit status."""
+    help_page.register_help_resolvers(conf_directory())  # --help is made from the comments in conf/
+    launch(run_config)
+
+
+@hydra.main(version_base="1.3", config_path=str(conf_directory()), config_name="config")
+def run_config(config: DictConfig) -> float | None:
+    """The score that a search optimises, of the run that a composed config describes."""
+    from tunelab.training.run import run  # torch and transformers load here, so that --help stays instant
+
+    with exit_on_user_error():
+        return run(config)
 
 
 def launch(main: Callable[[], None]) -> None:
@@ -39,13 +62,13 @@ def launch(main: Callable[[], None]) -> None:
     try:
         sys.argv[1:] = complete_overrides(sys.argv[1:])
         if {"-h", "--help"} & set(sys.argv[1:]):  # Hydra prints the same page, but takes twice as long
-            print(help_page.render_help(CONF, strip_flags(sys.argv[1:])))
+            print(help_page.render_help(conf_directory(), strip_flags(sys.argv[1:])))
             return
         main()
     except KeyboardInterrupt:
         sys.exit(130)
     except (HydraException, OmegaConfBaseException) as fault:
-        exit_with_error(ConfigError.listing(override_faults(sys.argv[1:], CONF) or [error_reason(fault)]))
+        exit_with_error(ConfigError.listing(override_faults(sys.argv[1:], conf_directory()) or [error_reason(fault)]))
     except TuneLabError as fault:
         exit_with_error(fault)
     except OSError as fault:
@@ -85,3 +108,7 @@ def exit_with_error(fault: TuneLabError) -> NoReturn:
     """Print the message and leave with its exit status."""
     print(f"{type(fault).__name__}: {fault}", file=sys.stderr)
     sys.exit(fault.exit_status)
+
+
+if __name__ == "__main__":
+    main()

@@ -8,10 +8,13 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import Any, Protocol, cast
 
+from tunelab import __version__
 from tunelab.errors import TuneLabError
 
+TRAIN = "train"  # takes the words of Hydra instead of options
 # Name to the sentence of --help.  The module NAME_command holds `add_arguments` and `run`.
 COMMANDS = {
+    TRAIN: "train a model, or with -m search for good settings: the same as python train.py",
     "preview": "see records as the model will: tokens learned, tokens masked, lengths, duplicates, leaks",
     "inspect": "a run before it is trained: size, work, memory, learning rate, time, health of the first signals",
     "chat": "talk with a trained run, a model folder or an adapter",
@@ -54,7 +57,12 @@ def run_command(arguments: Sequence[str] | None) -> int:
 
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     signal.signal(signal.SIGTERM, exit_on_signal)
-    parsed = parse_arguments(list(sys.argv[1:] if arguments is None else arguments))
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words[:1] == [TRAIN]:
+        # a process whose module is known can be started again: by a search, or by Lightning for each device
+        sys.stdout.flush()
+        os.execv(sys.executable, [sys.executable, "-P", "-m", "tunelab.cli.launch", *words[1:]])
+    parsed = parse_arguments(words)
     try:
         status = load_command(parsed.command).run(parsed)
         sys.stdout.flush()
@@ -75,6 +83,7 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     """
     parser = argparse.ArgumentParser(prog="tunelab", description="TuneLab: everything before and after training.")
     chosen = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    parser.add_argument("--version", action="version", version=f"tunelab {__version__}")
     own = {
         name: chosen.add_parser(
             name, help=sentence, description=sentence, formatter_class=argparse.RawDescriptionHelpFormatter

@@ -11,6 +11,7 @@ from itertools import groupby
 from pathlib import Path
 
 from tunelab.cli.config_comments import ConfigKey, GroupOption, config_keys, group_options, top_level_keys
+from tunelab.config.resource_paths import conf_directory
 
 PAGE_HEADER = """# Reference
 
@@ -67,4 +68,4 @@ def escape_cell(text: str) -> str:
 
 
 if __name__ == "__main__":
-    print(render_reference(Path(__file__).parents[3] / "conf"), end="")
+    print(render_reference(conf_directory()), end="")

@@ -3,9 +3,12 @@ entry points; never one that a config file names.
 """
 
 import os
+import sys
 from collections.abc import Sequence
 from functools import cache
 from importlib.metadata import entry_points
+from importlib.util import find_spec
+from pathlib import Path
 
 from tunelab.errors import ConfigError
 
@@ -37,7 +40,21 @@ def allow_plugins(overrides: Sequence[str]) -> list[str]:
             if name not in _packages:
                 _packages.append(name)
     restore_environment()
+    make_importable()
     return kept
+
+
+def make_importable() -> None:
+    """Let packages of the current folder be imported, last of all, where a plugin that was named lies there.
+
+    Our processes start without the current folder on the import path, so that no stray file in it replaces a module.
+    """
+    here = Path.cwd()
+    for name in _packages:
+        top = name.partition(".")[0]
+        lies_here = (here / top).is_dir() or (here / f"{top}.py").is_file()
+        if lies_here and str(here) not in sys.path and find_spec(top) is None:
+            sys.path.append(str(here))
 
 
 def refuse_plugins(overrides: Sequence[str]) -> Sequence[str]:

@@ -11,6 +11,12 @@ PACKAGE_PREFIX = "package:"
 GENERATED_PREFIX = "generated:starter/"
 
 
+def conf_directory() -> Path:
+    """The folder of config.yaml and the config groups: inside an installed package, else that of the clone."""
+    installed = Path(__file__).parents[1] / "conf"
+    return installed if installed.is_dir() else Path(__file__).parents[3] / "conf"
+
+
 def resolve_path(text: str) -> Path | None:
     """The local file or folder that `text` names; None where there is none (it may be a hub id).
 

@@ -1,6 +1,5 @@
 """Confirm a study: train its best configurations and the default with new seeds, compare them by paired t tests."""
 
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -137,11 +136,6 @@ def record_rerun(
         )
     outcomes.setdefault(rerun.label, {})[rerun.seed] = outcome
     say(f"{rerun.label}, seed {rerun.seed}: {outcome.values[0]:.5g}")
-
-
-def training_command() -> list[str]:
-    """The command of a training: train.py beside the configuration."""
-    return [sys.executable, str(Path(__file__).parents[3] / "train.py")]
 
 
 SIGNIFICANCE_LEVEL = 0.05  # accepted rate of false positives, over all configurations together

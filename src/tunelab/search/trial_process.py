@@ -137,8 +137,8 @@ class LocalExecutor:
 
 
 def train_command() -> list[str]:
-    """The command that starts a training as this process was started."""
-    return [sys.executable, sys.argv[0]]
+    """The command that starts a training, as `tunelab train` does; `key=value` words follow it."""
+    return [sys.executable, "-P", "-m", "tunelab.cli.launch"]
 
 
 def find_process(folder: Path) -> str | None:

@@ -5,7 +5,6 @@ import io
 import math
 import os
 import shlex
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -26,7 +25,7 @@ from tunelab.runs.locks import FolderLock
 from tunelab.runs.manifest import sha256_file
 from tunelab.runs.run_dir import RunDirectory
 from tunelab.search.trial_outcome import TRIAL_LOG, TrialOutcome, read_outcome
-from tunelab.search.trial_process import Executor, Job, LocalExecutor
+from tunelab.search.trial_process import Executor, Job, LocalExecutor, train_command
 
 
 @dataclass(frozen=True)
@@ -237,7 +236,7 @@ def start_fold(
     settings: RunConfig,
 ) -> Job:
     """Start a fold, or go on with one that was cut off."""
-    train = [sys.executable, sys.argv[0]]
+    train = train_command()
     place = f"hydra.run.dir='{where.root}'"
     if where.manifest.exists() and where.read_manifest().get("model"):  # one that ended before it had one starts anew
         return executor.start([*train, f"resume='{where.root}'", place], where.root, {})

@@ -67,7 +67,7 @@ class InlineExecutor:
         self.train = train
 
     def start(self, command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> Job:
-        overrides = [word for word in command[2:] if not word.startswith("hydra.")]  # what follows `python train.py`
+        overrides = [word for word in command if "=" in word and not word.startswith("hydra.")]
         return InlineJob(self.train, overrides, folder)
 
     def adopt(self, reference: str, folder: Path) -> Job | None:
