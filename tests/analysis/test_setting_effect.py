@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from scipy import stats
 
-from tunelab.analysis.setting_effect import ValueScores, describe_effect, differ_significantly, scores_by_value
+from tunelab.analysis.setting_effect import ValueResult, describe_effect, differ_significantly, scores_by_value
 from tunelab.report.effect_chart import effect_chart
 
 
@@ -24,7 +24,7 @@ def grid(effect: dict[Any, float], noise: float = 0.01) -> list[dict[str, Any]]:
 def test_the_mean_and_the_spread_are_over_the_seeds() -> None:
     (found,) = scores_by_value(grid({0.1: 1.0}, noise=0.5), "lr", None, lower=True).values()
 
-    assert found == [ValueScores(0.1, (0.5, 1.0, 1.5), {}, 0)]
+    assert found == [ValueResult(0.1, (0.5, 1.0, 1.5), {}, 0)]
     assert (found[0].mean, found[0].spread) == (1.0, 0.5)
 
 
@@ -34,8 +34,8 @@ def test_values_stand_in_their_order_and_names_as_they_came() -> None:
         [trial(1.0, optimizer=name, seed=0) for name in ("sgd", "adamw")], "optimizer", None, lower=True
     )[None]
 
-    assert [arm.value for arm in numbers] == [1e-3, 3e-3, 1e-2]
-    assert [arm.value for arm in names] == ["sgd", "adamw"]
+    assert [result.value for result in numbers] == [1e-3, 3e-3, 1e-2]
+    assert [result.value for result in names] == ["sgd", "adamw"]
 
 
 @pytest.mark.parametrize(("lower", "rate"), [(True, 0.1), (False, 0.2)])
@@ -44,10 +44,10 @@ def test_each_value_is_judged_at_its_own_best_nuisance(lower: bool, rate: float)
     trials = [trial(rate * 10 + seed, batch_size=8, lr=rate, seed=seed) for rate in (0.1, 0.2) for seed in (0, 1)]
 
     # When its effect is read
-    (arm,) = scores_by_value(trials, "batch_size", None, lower=lower)[None]
+    (result,) = scores_by_value(trials, "batch_size", None, lower=lower)[None]
 
     # Then the better rate stands for it, over its seeds
-    assert arm.beside == {"lr": rate} and len(arm.scores) == 2
+    assert result.nuisance_values == {"lr": rate} and len(result.scores) == 2
 
 
 def test_a_best_rate_at_the_end_of_those_tried_is_told() -> None:
@@ -60,7 +60,7 @@ def test_a_best_rate_at_the_end_of_those_tried_is_told() -> None:
         for seed in range(3)
     ]
     found = scores_by_value(trials, "batch_size", None, lower=True)
-    assert [arm.border for arm in found[None]] == [("lr",), ()]
+    assert [result.nuisances_at_border for result in found[None]] == [("lr",), ()]
     told = describe_effect("batch_size", "loss", found, None, lower=True)
     assert "The best lr was an end of those tried at batch_size=8; a wider range may change this." in told
 
@@ -69,9 +69,9 @@ def test_a_nuisance_that_lost_a_seed_does_not_win_by_having_fewer() -> None:
     trials = [trial(1.0, batch_size=8, lr=0.1, seed=0), trial(None, "failed", batch_size=8, lr=0.1, seed=1)]
     trials += [trial(2.0, batch_size=8, lr=0.2, seed=seed) for seed in (0, 1)]
 
-    (arm,) = scores_by_value(trials, "batch_size", None, lower=True)[None]
+    (result,) = scores_by_value(trials, "batch_size", None, lower=True)[None]
 
-    assert arm.beside == {"lr": 0.2} and arm.lost == 1
+    assert result.nuisance_values == {"lr": 0.2} and result.failed_trials == 1
 
 
 def test_a_value_at_which_every_run_diverged_stays_in_sight() -> None:
@@ -84,15 +84,15 @@ def test_a_value_at_which_every_run_diverged_stays_in_sight() -> None:
 
 
 def test_a_difference_counts_where_welchs_test_says_so() -> None:
-    one, other = ValueScores(1, (1.0, 1.1, 0.9), {}), ValueScores(2, (1.3, 1.45, 1.2), {})
+    one, other = ValueResult(1, (1.0, 1.1, 0.9), {}), ValueResult(2, (1.3, 1.45, 1.2), {})
     p = stats.ttest_ind(one.scores, other.scores, equal_var=False).pvalue
 
     assert differ_significantly(one, other) == (p < 0.05) and p < 0.05
-    assert not differ_significantly(one, ValueScores(2, (1.1, 1.4, 0.9), {}))
+    assert not differ_significantly(one, ValueResult(2, (1.1, 1.4, 0.9), {}))
     assert not differ_significantly(
-        ValueScores(1, (1.0,), {}), ValueScores(2, (9.0,), {})
+        ValueResult(1, (1.0,), {}), ValueResult(2, (9.0,), {})
     )  # one seed shows no noise, so nothing beats it
-    assert differ_significantly(ValueScores(1, (1.0, 1.0), {}), ValueScores(2, (2.0, 2.0), {}))
+    assert differ_significantly(ValueResult(1, (1.0, 1.0), {}), ValueResult(2, (2.0, 2.0), {}))
 
 
 def test_a_flat_line_is_told_as_no_effect() -> None:
@@ -104,7 +104,7 @@ def test_a_flat_line_is_told_as_no_effect() -> None:
 
 
 def test_one_seed_at_a_value_is_told_and_never_called_no_effect() -> None:
-    alone = [ValueScores(rate, (score,), {}) for rate, score in ((0.1, 1.0), (0.2, 0.5), (0.4, 2.0))]
+    alone = [ValueResult(rate, (score,), {}) for rate, score in ((0.1, 1.0), (0.2, 0.5), (0.4, 2.0))]
 
     said = describe_effect("lr", "val/loss", {None: alone}, None, lower=True)
 
@@ -115,9 +115,9 @@ def test_one_seed_at_a_value_is_told_and_never_called_no_effect() -> None:
 def test_a_value_that_lost_seeds_is_told_and_does_not_win_by_the_one_that_is_left() -> None:
     # Given a rate of which one lucky seed of three came through, and one that lost one of three
     found = [
-        ValueScores(0.1, (1.0, 1.01, 0.99), {}),
-        ValueScores(0.2, (0.5,), {}, 2),
-        ValueScores(0.4, (2.0, 2.1), {}, 1),
+        ValueResult(0.1, (1.0, 1.01, 0.99), {}),
+        ValueResult(0.2, (0.5,), {}, 2),
+        ValueResult(0.4, (2.0, 2.1), {}, 1),
     ]
 
     # When the effect is described

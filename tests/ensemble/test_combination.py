@@ -124,7 +124,7 @@ def test_temperature_finds_the_factor_that_logits_were_blown_up_by() -> None:
     assert temperature_calibration_error(logits * 3, wanted) > 0.1
     assert temperature_calibration_error(logits * 3, wanted, 3.0) < 0.012
     labels = (DICE.uniform(size=logits.shape) < 1 / (1 + np.exp(-logits))).astype(int)
-    assert fit_temperature(logits * 2, labels, several=True) == pytest.approx(2, rel=0.03)
+    assert fit_temperature(logits * 2, labels, multilabel=True) == pytest.approx(2, rel=0.03)
 
 
 def test_the_calibration_error_is_that_of_a_plain_loop() -> None:

@@ -29,11 +29,11 @@ def build(family: str, auto: Any = AutoModelForSequenceClassification) -> PreTra
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_parameter_stands_where_the_network_has_it(family: str) -> None:
     model = build(family)
-    high = parameter_depths(model)
+    depths = parameter_depths(model)
 
-    assert high.layers == 3
-    assert set(high.of.values()) >= {0, 1, 2, 3, 5}
-    for name, depth in high.of.items():
+    assert depths.layers == 3
+    assert set(depths.by_name.values()) >= {0, 1, 2, 3, 5}
+    for name, depth in depths.by_name.items():
         numbers = [int(part) for part in name.split(".") if part.isdigit()]
         if numbers:
             assert depth == numbers[0] + 1, name
@@ -41,22 +41,22 @@ def test_every_parameter_stands_where_the_network_has_it(family: str) -> None:
             assert depth == 0, name
         elif "score" in name or "classifier" in name or "pooler" in name:
             assert depth == 5, name
-    assert high.name(5) == "head" and high.name(2) == "layer 2"
+    assert depths.name(5) == "head" and depths.name(2) == "layer 2"
 
 
 def test_low_rank_layers_stand_where_their_layer_stands() -> None:
     model = build("llama")
     attach_adapter(model, settings("adapter=lora").adapter)
-    high = parameter_depths(model)
-    assert {depth for name, depth in high.of.items() if "lora" in name} == {1, 2, 3}
-    assert {depth for name, depth in high.of.items() if name.startswith("score")} == {5}
+    depths = parameter_depths(model)
+    assert {depth for name, depth in depths.by_name.items() if "lora" in name} == {1, 2, 3}
+    assert {depth for name, depth in depths.by_name.items() if name.startswith("score")} == {5}
 
 
 def test_frozen_names_do_not_learn_and_others_are_left_alone() -> None:
     model = build("llama", AutoModelForCausalLM)
     freeze_parameters(model, ["embed_tokens", "layers.0."])
     still = {name for name, weight in model.named_parameters() if not weight.requires_grad}
-    assert still == {name for name, depth in parameter_depths(model).of.items() if depth in (0, 1)}
+    assert still == {name for name, depth in parameter_depths(model).by_name.items() if depth in (0, 1)}
     freeze_parameters(model, [])
     assert still == {name for name, weight in model.named_parameters() if not weight.requires_grad}
 
@@ -76,8 +76,8 @@ def test_freezing_everything_is_refused() -> None:
 def test_top_layers_are_the_highest_ones_and_all_above(family: str, count: int) -> None:
     model = build(family)
     attach_adapter(model, settings("adapter=top_layers", f"adapter.layers={count}").adapter)
-    high = parameter_depths(model)
-    assert all(weight.requires_grad == (high.of[name] > 3 - count) for name, weight in model.named_parameters())
+    depths = parameter_depths(model)
+    assert all(weight.requires_grad == (depths.by_name[name] > 3 - count) for name, weight in model.named_parameters())
 
 
 def test_more_top_layers_than_there_are_is_refused() -> None:
@@ -89,7 +89,7 @@ def test_more_top_layers_than_there_are_is_refused() -> None:
 def test_layernorm_trains_norms_and_the_head_alone(family: str) -> None:
     model = build(family)
     attach_adapter(model, settings("adapter=layernorm").adapter)
-    high = parameter_depths(model)
+    depths = parameter_depths(model)
     trained = [name for name, weight in model.named_parameters() if weight.requires_grad]
-    assert all("ln_tuning" in name or high.of[name] == high.head for name in trained)
-    assert {high.of[name] for name in trained} >= {1, 2, 3, 5}
+    assert all("ln_tuning" in name or depths.by_name[name] == depths.head_depth for name in trained)
+    assert {depths.by_name[name] for name in trained} >= {1, 2, 3, 5}

@@ -62,9 +62,9 @@ def test_every_matrix_is_spread_as_the_scheme_says(scheme: str, norm: str, std: 
 def test_the_schemes_draw_what_torch_draws(scheme: str, draw: Any, options: dict[str, Any]) -> None:
     # Given a model of the plain scheme, whose layers torch draws again right after
     reference = made("model.init=normal", seed=3)
-    high = parameter_depths(reference)
+    depths = parameter_depths(reference)
     for name, weight in reference.named_parameters():
-        if weight.ndim == 2 and 1 <= high.of[name] <= high.layers:
+        if weight.ndim == 2 and 1 <= depths.by_name[name] <= depths.layers:
             draw(weight, **options)
 
     ours = made(f"model.init={scheme}", seed=3)

@@ -44,14 +44,14 @@ def test_the_top_layer_and_the_pooler_are_new_and_all_else_is_kept(family: str, 
 
     after = load(place, head, reinit_top=1)
 
-    high = parameter_depths(after)
-    assert high.layers == LAYERS.get(family, 2)
+    depths = parameter_depths(after)
+    assert depths.layers == LAYERS.get(family, 2)
     for (name, new), old in zip(after.named_parameters(), before.parameters(), strict=True):
-        fresh = high.of[name] == high.layers or "pooler" in name.split(".")
+        fresh = depths.by_name[name] == depths.layers or "pooler" in name.split(".")
         assert torch.equal(new, old) != fresh, name
         if fresh:
             assert new.mean() < 2, name  # no longer around 3; a norm's gain is 1 again, a bias 0
-    assert ("pooler" in " ".join(high.of)) == (family == "bert")
+    assert ("pooler" in " ".join(depths.by_name)) == (family == "bert")
 
 
 @pytest.mark.parametrize("family", ["gpt2", "llama", "bert"])
@@ -63,9 +63,9 @@ def test_new_layers_are_spread_as_the_family_spreads_them(family: str, tmp_path:
 
     after = load(place, head, reinit_top=2)
 
-    high = parameter_depths(after)
+    depths = parameter_depths(after)
     for (name, new), own in zip(after.named_parameters(), reference.parameters(), strict=True):
-        if not 1 <= high.of[name] <= high.layers:
+        if not 1 <= depths.by_name[name] <= depths.layers:
             continue
         if new.ndim == 2:
             assert float(new.detach().std() / own.detach().std()) == pytest.approx(1, abs=0.12), name

@@ -14,8 +14,9 @@ import torch
 
 from tunelab.errors import ConfigError
 from tunelab.runs.environment import DIFF_LIMIT, code_revision, code_sha256
-from tunelab.runs.manifest import RUN_STATUSES, finish_manifest, sha256_file, sha256_folder, start_manifest
+from tunelab.runs.manifest import finish_manifest, sha256_file, sha256_folder, start_manifest
 from tunelab.runs.run_dir import RunDirectory
+from tunelab.runs.run_status import RUN_STATUSES
 
 
 def opened(**changes: Any) -> dict[str, Any]:

@@ -40,5 +40,5 @@ HEALTHY: dict[str, Callable[[Path], list[str]]] = {
 def test_a_healthy_run_is_left_alone(kind: str, tmp_path: Path) -> None:
     folder = trained(tmp_path, HEALTHY[kind](tmp_path))
 
-    assert not [(found.verdict, found.says) for found in diagnose_run(folder, write=False)]
+    assert not [(found.verdict, found.message) for found in diagnose_run(folder, write=False)]
     assert len(folder.read_curves()) > 10

@@ -123,10 +123,10 @@ def test_steps_tokens_rates_and_warm_up_are_those_of_the_run(tmp_path: Path) -> 
     # Then both agree
     curves = RunDirectory(tmp_path / "run").read_curves()
     rates = [row["train/lr"] for row in curves if "train/lr" in row]
-    assert found.steps == len(rates) == count_planned_steps(prepared.settings, prepared.epoch_rows)
-    assert found.curve.rates == pytest.approx(rates)
-    assert found.curve.warmup == 3
-    assert found.tokens == [row["train/tokens_seen"] for row in curves if "train/tokens_seen" in row][-1]
+    assert found.planned_steps == len(rates) == count_planned_steps(prepared.settings, prepared.epoch_rows)
+    assert found.learning_rates.rates == pytest.approx(rates)
+    assert found.learning_rates.warmup == 3
+    assert found.planned_tokens == [row["train/tokens_seen"] for row in curves if "train/tokens_seen" in row][-1]
 
 
 @pytest.mark.parametrize("precision", ["32-true", "64-true"])
@@ -164,7 +164,7 @@ def test_first_weights_get_the_verdict_they_earn(case: str, tmp_path: Path) -> N
 
     found = inspect_run(build_components(settings(*given(tmp_path, *DEEP, *more))))
 
-    assert found.verdict.health == word, found.verdict.reasons
+    assert found.signal_verdict.health == word, found.signal_verdict.reasons
     assert len(found.signals.names) == (25 if "model.depth=24" in more else 11)
 
 
@@ -193,7 +193,7 @@ def test_arithmetic_per_token_is_six_per_weight_of_the_layers_plus_attention(tmp
     # Then it is 6 for each entry of a matrix, attention over half of all pairs, and the head where something is learned
     model: Any = prepared.model
     matrices = sum(weight.numel() for weight in model.model.layers.parameters() if weight.ndim == 2)
-    lengths = found.work.lengths
+    lengths = found.workload.lengths
     attention = 12 * 3 * 96 * sum(n * n for n in lengths) / 2 / sum(lengths)
-    head = 6 * 96 * len(model.get_input_embeddings().weight) * found.work.learned / sum(lengths)
-    assert found.operations_per_token == pytest.approx(6 * matrices + attention + head, rel=0.1)
+    head = 6 * 96 * len(model.get_input_embeddings().weight) * found.workload.learned / sum(lengths)
+    assert found.flops_per_token == pytest.approx(6 * matrices + attention + head, rel=0.1)

@@ -397,5 +397,5 @@ def run_doctor(run: RunSignals) -> list[Finding]:
 def format_findings(findings: Sequence[Finding]) -> list[str]:
     """Findings in two lines each: the observation, and the remedy."""
     return [
-        line for finding in findings for line in (f"{finding.verdict}: {finding.says}", f"    try: {finding.attempt}")
+        line for finding in findings for line in (f"{finding.verdict}: {finding.message}", f"    try: {finding.remedy}")
     ] or ["nothing is wrong that these checks know of"]

@@ -43,13 +43,13 @@ class ModelPart:
 
 def model_parts(model: PreTrainedModel) -> list[ModelPart]:
     """The parts from the bottom up; those without a parameter are left out."""
-    high = parameter_depths(model)
+    depths = parameter_depths(model)
     counts: dict[int, list[int]] = {}
     for name, weight in model.named_parameters():
-        entry = counts.setdefault(high.of[name], [0, 0])
+        entry = counts.setdefault(depths.by_name[name], [0, 0])
         entry[0] += weight.numel()
         entry[1] += weight.numel() if weight.requires_grad else 0
-    return [ModelPart(high.name(depth), *counts[depth]) for depth in sorted(counts)]
+    return [ModelPart(depths.name(depth), *counts[depth]) for depth in sorted(counts)]
 
 
 def architecture_sizes(model: PreTrainedModel) -> Mapping[str, str | int | None]:

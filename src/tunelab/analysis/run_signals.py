@@ -16,19 +16,30 @@ class Finding:
 
     Attributes:
         verdict: Its name, as in docs/doctor.md.
-        says: What is seen, in a sentence with the figure.
-        figure: What the value is of.
-        value: The figure.
+        message: What is seen, in a sentence with the number.
+        measure: What the value is of.
+        value: The number.
         threshold: The value from which it is a finding.
-        attempt: What to try, the likeliest cure first.
+        remedy: What to try, the likeliest cure first.
     """
 
     verdict: str
-    says: str
-    figure: str
+    message: str
+    measure: str
     value: float
     threshold: float
-    attempt: str
+    remedy: str
+
+    def as_json(self) -> dict[str, str | float]:
+        """The finding as `doctor.json` holds it."""
+        return {
+            "verdict": self.verdict,
+            "says": self.message,
+            "figure": self.measure,
+            "value": self.value,
+            "threshold": self.threshold,
+            "attempt": self.remedy,
+        }
 
 
 @dataclass(frozen=True)

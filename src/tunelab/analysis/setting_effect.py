@@ -20,22 +20,22 @@ SEED = "seed"
 
 
 @dataclass(frozen=True)
-class ValueScores:
+class ValueResult:
     """The scores at one value of a setting, over seeds, the nuisance settings at their best.
 
     Attributes:
         value: Of the setting.
         scores: One for each seed.
-        beside: Where the nuisance settings stand.
-        lost: Trials at this value that diverged or failed, whatever the nuisance settings.
-        border: Nuisance settings that stand at the lowest or highest number tried: a better one may lie outside.
+        nuisance_values: Where the nuisance settings stand.
+        failed_trials: Those at this value that diverged or failed, whatever the nuisance settings.
+        nuisances_at_border: Those at the lowest or highest number tried: a better one may lie outside.
     """
 
     value: Any
     scores: tuple[float, ...]
-    beside: Mapping[str, Any]
-    lost: int = 0
-    border: tuple[str, ...] = ()
+    nuisance_values: Mapping[str, Any]
+    failed_trials: int = 0
+    nuisances_at_border: tuple[str, ...] = ()
 
     @property
     def mean(self) -> float:
@@ -50,7 +50,7 @@ class ValueScores:
 
 def scores_by_value(
     trials: Iterable[Mapping[str, Any]], of: str, by: str | None, *, lower: bool
-) -> dict[Any, list[ValueScores]]:
+) -> dict[Any, list[ValueResult]]:
     """The scores at each value of a setting, in order, for each value of `by`; under None without `by`.
 
     Args:
@@ -62,7 +62,7 @@ def scores_by_value(
     groups: dict[tuple[Any, Any], dict[tuple[tuple[str, Any], ...], list[float]]] = defaultdict(
         lambda: defaultdict(list)
     )
-    lost: dict[tuple[Any, Any], int] = defaultdict(int)
+    failed: dict[tuple[Any, Any], int] = defaultdict(int)
     for trial in trials:
         params = dict(trial["params"])
         if of not in params:
@@ -74,25 +74,24 @@ def scores_by_value(
         if trial["state"] == "complete" and score is not None and math.isfinite(score):
             scores[tuple(sorted(params.items()))].append(float(score))
         elif trial["state"] == "failed":
-            lost[key] += 1
-    out: dict[Any, list[ValueScores]] = defaultdict(list)
-    for (line, value), beside in groups.items():
-        out[line].append(best_nuisance_scores(value, beside, lost[line, value], lower=lower))
-    return {line: sort_by_value(scores) for line, scores in out.items()}
+            failed[key] += 1
+    out: dict[Any, list[ValueResult]] = defaultdict(list)
+    for (line, value), scores_by_nuisances in groups.items():
+        out[line].append(best_nuisance_scores(value, scores_by_nuisances, failed[line, value], lower=lower))
+    return {line: sort_by_value(results) for line, results in out.items()}
 
 
 def best_nuisance_scores(
-    value: Any, beside: Mapping[tuple[tuple[str, Any], ...], Sequence[float]], lost: int, *, lower: bool
-) -> ValueScores:
+    value: Any, scores_by_nuisances: Mapping[tuple[tuple[str, Any], ...], Sequence[float]], failed: int, *, lower: bool
+) -> ValueResult:
     """The best setting of the nuisances: among those with the most seeds, the one with the best mean."""
-    if not beside:
-        return ValueScores(value, (), {}, lost)
-    most = max(map(len, beside.values()))
-    whole = {key: scores for key, scores in beside.items() if len(scores) == most}
-    chosen = (min if lower else max)(whole, key=lambda key: fmean(whole[key]))
-    return ValueScores(
-        value, tuple(whole[chosen]), dict(chosen), lost, nuisances_at_border(dict(chosen), map(dict, whole))
-    )
+    if not scores_by_nuisances:
+        return ValueResult(value, (), {}, failed)
+    most_seeds = max(map(len, scores_by_nuisances.values()))
+    complete = {key: scores for key, scores in scores_by_nuisances.items() if len(scores) == most_seeds}
+    chosen = (min if lower else max)(complete, key=lambda key: fmean(complete[key]))
+    border = nuisances_at_border(dict(chosen), map(dict, complete))
+    return ValueResult(value, tuple(complete[chosen]), dict(chosen), failed, border)
 
 
 def nuisances_at_border(chosen: Mapping[str, Any], tried: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
@@ -111,11 +110,11 @@ def nuisances_at_border(chosen: Mapping[str, Any], tried: Iterable[Mapping[str, 
     )
 
 
-def sort_by_value(arms: Sequence[ValueScores]) -> list[ValueScores]:
-    """Arms in the order of their values if all are numbers, else as they came."""
-    if all(is_number(arm.value) for arm in arms):
-        return sorted(arms, key=lambda arm: float(arm.value))
-    return list(arms)
+def sort_by_value(results: Sequence[ValueResult]) -> list[ValueResult]:
+    """Results in the order of their values if all are numbers, else as they came."""
+    if all(is_number(result.value) for result in results):
+        return sorted(results, key=lambda result: float(result.value))
+    return list(results)
 
 
 def is_number(value: Any) -> bool:
@@ -127,28 +126,31 @@ SIGNIFICANCE = 0.05
 
 
 def describe_effect(
-    of: str, score: str, arms_by_line: Mapping[Any, Sequence[ValueScores]], by: str | None, *, lower: bool
+    of: str, score: str, results_by_line: Mapping[Any, Sequence[ValueResult]], by: str | None, *, lower: bool
 ) -> str:
     """The effect of a setting in words, a sentence for each line of the chart."""
     if by is None:
-        return describe_series(of, score, next(iter(arms_by_line.values()), []), lower=lower)
-    each = [f"With {by}={line}: {describe_series(of, score, arms, lower=lower)}" for line, arms in arms_by_line.items()]
-    return " ".join([*each, *compare_series(score, arms_by_line, by, lower=lower)])
+        return describe_series(of, score, next(iter(results_by_line.values()), []), lower=lower)
+    each = [
+        f"With {by}={line}: {describe_series(of, score, results, lower=lower)}"
+        for line, results in results_by_line.items()
+    ]
+    return " ".join([*each, *compare_series(score, results_by_line, by, lower=lower)])
 
 
-def describe_series(of: str, score: str, arms: Sequence[ValueScores], *, lower: bool) -> str:
+def describe_series(of: str, score: str, results: Sequence[ValueResult], *, lower: bool) -> str:
     """The effect along one line of the chart, in words."""
-    known = [arm for arm in arms if arm.scores]
+    known = [result for result in results if result.scores]
     if not known:
         return f"no trial came through, so nothing can be said of {of}."
-    broken = lost_runs_text(arms)
+    broken = failed_runs_text(results)
     if len(known) == 1:
-        arm = known[0]
+        result = known[0]
         return (
-            f"{score} is {format_mean(arm)} at {of}={format_setting_value(arm.value)}, the only value that came"
+            f"{score} is {format_mean(result)} at {of}={format_setting_value(result.value)}, the only value that came"
             f" through.{broken}"
         )
-    judged = [arm for arm in known if len(arm.scores) > 1]
+    judged = [result for result in known if len(result.scores) > 1]
     if len(judged) < 2:
         best, worst = best_and_worst(known, lower=lower)
         return (
@@ -157,10 +159,10 @@ def describe_series(of: str, score: str, arms: Sequence[ValueScores], *, lower: 
             f" apart.{broken}"
         )
     best, worst = best_and_worst(judged, lower=lower)
-    few = [format_setting_value(arm.value) for arm in known if len(arm.scores) == 1]
+    few = [format_setting_value(result.value) for result in known if len(result.scores) == 1]
     broken += f" One seed came through at {', '.join(few)}, too few to judge." if few else ""
-    most = max(len(arm.scores) for arm in judged)
-    least = min(len(arm.scores) for arm in judged)
+    most = max(len(result.scores) for result in judged)
+    least = min(len(result.scores) for result in judged)
     seeds = f"{least}" if least == most else f"{least} to {most}"
     if not differ_significantly(best, worst):
         gap = abs(best.mean - worst.mean)
@@ -169,7 +171,9 @@ def describe_series(of: str, score: str, arms: Sequence[ValueScores], *, lower: 
             f"(a gap of {gap:.2g}), the spread over {seeds} seeds is up to {largest_spread(judged):.2g}.{broken}"
         )
     as_good = [
-        format_setting_value(arm.value) for arm in judged if arm is not best and not differ_significantly(best, arm)
+        format_setting_value(result.value)
+        for result in judged
+        if result is not best and not differ_significantly(best, result)
     ]
     rest = (
         f"; {', '.join(as_good)} cannot be told from it" if as_good else "; every other value is worse beyond the noise"
@@ -181,37 +185,45 @@ def describe_series(of: str, score: str, arms: Sequence[ValueScores], *, lower: 
     )
 
 
-def lost_runs_text(arms: Sequence[ValueScores]) -> str:
+def failed_runs_text(results: Sequence[ValueResult]) -> str:
     """A sentence on values at which runs failed, all of them or some; empty without any."""
-    gone = [f"{format_setting_value(arm.value)} ({arm.lost} lost)" for arm in arms if not arm.scores]
-    some = [f"{format_setting_value(arm.value)} ({arm.lost})" for arm in arms if arm.scores and arm.lost]
+    gone = [
+        f"{format_setting_value(result.value)} ({result.failed_trials} lost)" for result in results if not result.scores
+    ]
+    some = [
+        f"{format_setting_value(result.value)} ({result.failed_trials})"
+        for result in results
+        if result.scores and result.failed_trials
+    ]
     return (f" None came through at {', '.join(gone)}." if gone else "") + (
         f" Some runs were lost at {', '.join(some)}." if some else ""
     )
 
 
-def nuisance_border_text(of: str, known: Sequence[ValueScores]) -> str:
+def nuisance_border_text(of: str, known: Sequence[ValueResult]) -> str:
     """A sentence on nuisance settings whose best value is an end of those tried; empty without any."""
     close: dict[str, list[str]] = {}
-    for arm in known:
-        for name in arm.border:
-            close.setdefault(name, []).append(format_setting_value(arm.value))
+    for result in known:
+        for name in result.nuisances_at_border:
+            close.setdefault(name, []).append(format_setting_value(result.value))
     return "".join(
         f" The best {name} was an end of those tried at {of}={', '.join(values)}; a wider range may change this."
         for name, values in close.items()
     )
 
 
-def compare_series(score: str, arms_by_line: Mapping[Any, Sequence[ValueScores]], by: str, *, lower: bool) -> list[str]:
+def compare_series(
+    score: str, results_by_line: Mapping[Any, Sequence[ValueResult]], by: str, *, lower: bool
+) -> list[str]:
     """A sentence on which of two lines is better at how many of their common values."""
-    if len(arms_by_line) != 2:
+    if len(results_by_line) != 2:
         return []
-    (one, first), (other, second) = arms_by_line.items()
-    theirs = {format_setting_value(arm.value): arm for arm in second if arm.scores}
+    (one, first), (other, second) = results_by_line.items()
+    theirs = {format_setting_value(result.value): result for result in second if result.scores}
     pairs = [
-        (arm, theirs[format_setting_value(arm.value)])
-        for arm in first
-        if arm.scores and format_setting_value(arm.value) in theirs
+        (result, theirs[format_setting_value(result.value)])
+        for result in first
+        if result.scores and format_setting_value(result.value) in theirs
     ]
     apart = [(a, b) for a, b in pairs if differ_significantly(a, b)]
     ahead = sum((a.mean < b.mean) == lower for a, b in apart)
@@ -221,14 +233,14 @@ def compare_series(score: str, arms_by_line: Mapping[Any, Sequence[ValueScores]]
     ]
 
 
-def best_and_worst(known: Sequence[ValueScores], *, lower: bool) -> tuple[ValueScores, ValueScores]:
-    """The arms with the best and the worst mean."""
-    ordered = sorted(known, key=lambda arm: arm.mean, reverse=not lower)
+def best_and_worst(known: Sequence[ValueResult], *, lower: bool) -> tuple[ValueResult, ValueResult]:
+    """The values with the best and the worst mean."""
+    ordered = sorted(known, key=lambda result: result.mean, reverse=not lower)
     return ordered[0], ordered[-1]
 
 
-def differ_significantly(one: ValueScores, other: ValueScores) -> bool:
-    """Whether two arms differ by Welch's t-test; one seed can never show it."""
+def differ_significantly(one: ValueResult, other: ValueResult) -> bool:
+    """Whether two values differ by Welch's t-test; one seed can never show it."""
     if min(len(one.scores), len(other.scores)) < 2:
         return False
     if one.spread == other.spread == 0:
@@ -236,21 +248,21 @@ def differ_significantly(one: ValueScores, other: ValueScores) -> bool:
     return bool(stats.ttest_ind(one.scores, other.scores, equal_var=False).pvalue < SIGNIFICANCE)
 
 
-def largest_spread(known: Sequence[ValueScores]) -> float:
+def largest_spread(known: Sequence[ValueResult]) -> float:
     """The largest standard deviation over seeds."""
-    return max((arm.spread for arm in known if not math.isnan(arm.spread)), default=math.nan)
+    return max((result.spread for result in known if not math.isnan(result.spread)), default=math.nan)
 
 
-def format_mean(arm: ValueScores) -> str:
-    """The mean of an arm with its standard deviation, as text."""
-    return f"{arm.mean:.4g}" + ("" if math.isnan(arm.spread) else f" ± {arm.spread:.2g}")
+def format_mean(result: ValueResult) -> str:
+    """The mean at a value with its standard deviation, as text."""
+    return f"{result.mean:.4g}" + ("" if math.isnan(result.spread) else f" ± {result.spread:.2g}")
 
 
-def format_nuisances(arm: ValueScores) -> str:
-    """The nuisance settings of an arm as text in brackets; empty without any."""
+def format_nuisances(result: ValueResult) -> str:
+    """The nuisance settings at a value as text in brackets; empty without any."""
     return (
-        f" (at {', '.join(f'{name}={format_setting_value(value)}' for name, value in arm.beside.items())})"
-        if arm.beside
+        f" (at {', '.join(f'{name}={format_setting_value(value)}' for name, value in result.nuisance_values.items())})"
+        if result.nuisance_values
         else ""
     )
 

@@ -46,12 +46,14 @@ def run(arguments: argparse.Namespace) -> int:
     inspection = inspect_run(build_components(settings))
     console.show_model(architecture_lines(inspection))
     console.show_lines("work", align_columns(workload_lines(inspection)))
-    console.show_lines("learning rate", [sparkline(inspection.curve.rates), rate_text(inspection)])
+    console.show_lines("learning rate", [sparkline(inspection.learning_rates.rates), rate_text(inspection)])
     sizes = {what: f"{format_bytes(size):>12}  {why}" for what, size, why in memory_lines(inspection)}
     console.show_lines("memory", [*align_columns(sizes), *memory_fit_lines(inspection)])
     signals = {"signal": inspection.signals.forward, "gradient": inspection.signals.backward}
     plots = align_columns({name: f"{sparkline(values, log=True)}  (log)" for name, values in signals.items()})
-    console.show_lines(f"signals, bottom to top: {inspection.verdict.health}", [*plots, *health_lines(inspection)])
+    console.show_lines(
+        f"signals, bottom to top: {inspection.signal_verdict.health}", [*plots, *health_lines(inspection)]
+    )
     path = arguments.output or Path("outputs", "inspect", f"{settings.name}.html")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

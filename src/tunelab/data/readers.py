@@ -5,8 +5,7 @@ JSON, CSV and TSV have modules of their own; parquet files and hub data sets are
 
 import json
 import re
-from array import array
-from collections.abc import Iterable, Iterator, MutableSequence, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import partial
@@ -16,7 +15,7 @@ from typing import Any, get_args
 
 from tunelab.config.resource_paths import PACKAGE_PREFIX, resolve_path
 from tunelab.config.schema import OnBad, Quoting
-from tunelab.data.bad_rows import MAX_SKIPPED_SHARE, RowDict, RowFault, RowOutcome, RowSink, excerpt, summarize_messages
+from tunelab.data.bad_rows import RowDict, RowFault, RowOutcome, RowSink, excerpt, separate_bad_rows
 from tunelab.data.json_reader import read_json_array, read_json_lines, unusable_text_reason
 from tunelab.data.memory_map import ScratchDir
 from tunelab.data.table_reader import read_table
@@ -136,48 +135,6 @@ def read_records(
     except OSError as error:
         raise DataError(f"{source} cannot be read: {error.strerror or error}") from error
     return Records(close_sink(rows), lines, source, digest, skipped, notes, unit, sink_scratch_dir(rows))
-
-
-def separate_bad_rows(
-    name: str, outcomes: Iterable[RowOutcome], rows: RowSink, *, on_bad: str, unit: str = "line"
-) -> tuple[Sequence[int], list[str]]:
-    """Separate good rows from bad ones.
-
-    Args:
-        name: The file, as messages name it.
-        outcomes: Line or row number (from 1) and what was read there, in file order.
-        rows: Takes the good rows.
-        on_bad: "error" refuses the file; "skip" leaves bad rows out while they are at most 1 % of the file.
-        unit: What the numbers count: "line" or "row".
-
-    Returns:
-        The numbers of the good rows, and one message per skipped row.
-
-    Raises:
-        DataError: If a row is bad, if too many are, or if no row is left.
-    """
-    numbers: MutableSequence[int] = [] if isinstance(rows, list) else array("q")
-    bad: list[str] = []
-    spoilt = 0
-    for number, outcome in outcomes:
-        if isinstance(outcome, RowFault):
-            place = f"{name} {unit} {number}" + (f", column {outcome.column}" if outcome.column else "")
-            bad.append(f"{place}: {outcome.message}")
-            spoilt += outcome.lines_lost
-        else:
-            rows.append(outcome)
-            numbers.append(number)
-    if bad and on_bad == "error":
-        raise DataError(summarize_messages(bad))
-    if spoilt > MAX_SKIPPED_SHARE * (len(rows) + spoilt):
-        share = f"{spoilt} of {len(rows) + spoilt} {unit}s"
-        raise DataError(
-            f"{name}: {share} cannot be read, and data.on_bad=skip stops above {MAX_SKIPPED_SHARE:.0%}: so many point"
-            f" to a fault of the whole file\n{summarize_messages(bad)}"
-        )
-    if not rows:
-        raise DataError(f"{name} holds 0 records; there is nothing to learn from it")
-    return numbers, bad
 
 
 def make_row_sink(schema: Any, cache: str | None) -> RowSink:

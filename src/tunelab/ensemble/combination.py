@@ -47,9 +47,9 @@ def multilabel_vote(predictions: FloatArray, threshold: float) -> FloatArray:
     A tie is decided by the mean probability.
     """
     share = (predictions >= threshold).mean(axis=0)
-    more = threshold + (1 - threshold) * (2 * share - 1)
-    tie = predictions.mean(axis=0)
-    votes: FloatArray = np.where(share > 0.5, more, np.where(share < 0.5, threshold * 2 * share, tie))
+    majority = threshold + (1 - threshold) * (2 * share - 1)
+    mean = predictions.mean(axis=0)
+    votes: FloatArray = np.where(share > 0.5, majority, np.where(share < 0.5, threshold * 2 * share, mean))
     return votes
 
 
@@ -62,18 +62,18 @@ def mixture_weights(likelihood: FloatArray) -> FloatArray:
     Args:
         likelihood: The probability that each member gave to what came true, (N, K).
     """
-    shares = np.full(likelihood.shape[1], 1 / likelihood.shape[1])
-    kept = np.maximum(likelihood, 1e-300)
-    before = -np.inf
+    weights = np.full(likelihood.shape[1], 1 / likelihood.shape[1])
+    positive = np.maximum(likelihood, 1e-300)
+    previous = -np.inf
     for _ in range(EM_MAX_ROUNDS):
-        mixed = kept @ shares
-        now = float(np.log(mixed).mean())
-        if now - before < EM_TOLERANCE:
+        mixture = positive @ weights
+        log_likelihood = float(np.log(mixture).mean())
+        if log_likelihood - previous < EM_TOLERANCE:
             break
-        before = now
-        shares = shares * (kept / mixed[:, None]).mean(axis=0)
-        shares = shares / shares.sum()
-    return shares
+        previous = log_likelihood
+        weights = weights * (positive / mixture[:, None]).mean(axis=0)
+        weights = weights / weights.sum()
+    return weights
 
 
 def least_squares_weights(predictions: FloatArray, targets: FloatArray) -> FloatArray:
@@ -86,21 +86,21 @@ def least_squares_weights(predictions: FloatArray, targets: FloatArray) -> Float
     members = len(predictions)
     if members == 1:
         return np.ones(1)
-    gaps = predictions - targets  # weights sum to 1, so the error of the mean is the mean of the errors
-    products = gaps @ gaps.T / gaps.shape[1]
-    scale = float(np.trace(products)) / members or 1.0
+    residuals = predictions - targets  # weights sum to 1, so the error of the mean is the mean of the errors
+    covariance = residuals @ residuals.T / residuals.shape[1]
+    scale = float(np.trace(covariance)) / members or 1.0
     solution = minimize(
-        lambda shares: float(shares @ products @ shares) / scale,
+        lambda weights: float(weights @ covariance @ weights) / scale,
         np.full(members, 1 / members),
-        jac=lambda shares: 2 * products @ shares / scale,
+        jac=lambda weights: 2 * covariance @ weights / scale,
         bounds=[(0.0, 1.0)] * members,
-        constraints=[{"type": "eq", "fun": lambda shares: shares.sum() - 1, "jac": np.ones_like}],
+        constraints=[{"type": "eq", "fun": lambda weights: weights.sum() - 1, "jac": np.ones_like}],
         method="SLSQP",
         options={"ftol": 1e-12, "maxiter": 500},
     )
-    shares = np.clip(solution.x, 0, None)
-    settled: FloatArray = shares / shares.sum()
-    return settled
+    clipped = np.clip(solution.x, 0, None)
+    weights: FloatArray = clipped / clipped.sum()
+    return weights
 
 
 def disagreement(predictions: FloatArray) -> float:
@@ -190,16 +190,16 @@ def apply_stacking(weights: Tensor, bias: Tensor, inputs: Tensor) -> Tensor:
 def solve_stacking(inputs: Tensor, targets: Tensor, loss: LossFunction, strength: float) -> tuple[Tensor, Tensor]:
     """Weights (K, C) and bias (C,) that minimise loss plus `strength` times their squared distance from the mean."""
     members, _, width = inputs.shape
-    plain = torch.full((members, width), 1 / members, dtype=inputs.dtype)
-    weights, bias = plain.clone().requires_grad_(), torch.zeros(width, dtype=inputs.dtype, requires_grad=True)
+    uniform = torch.full((members, width), 1 / members, dtype=inputs.dtype)
+    weights, bias = uniform.clone().requires_grad_(), torch.zeros(width, dtype=inputs.dtype, requires_grad=True)
     optimizer = torch.optim.LBFGS(
         [weights, bias], max_iter=200, tolerance_grad=1e-9, tolerance_change=1e-12, line_search_fn="strong_wolfe"
     )
 
     def closure() -> Tensor:
         optimizer.zero_grad()
-        pull = (weights - plain).square().sum() + bias.square().sum()
-        cost = loss(apply_stacking(weights, bias, inputs), targets) + strength * pull / width
+        penalty = (weights - uniform).square().sum() + bias.square().sum()
+        cost = loss(apply_stacking(weights, bias, inputs), targets) + strength * penalty / width
         cost.backward()
         return cost
 
@@ -211,20 +211,20 @@ def solve_stacking(inputs: Tensor, targets: Tensor, loss: LossFunction, strength
 MAX_LOG_TEMPERATURE = 4.0  # a temperature lies between exp(-4) and exp(4)
 
 
-def fit_temperature(logits: FloatArray, targets: NDArray[np.int64], *, several: bool = False) -> float:
+def fit_temperature(logits: FloatArray, targets: NDArray[np.int64], *, multilabel: bool = False) -> float:
     """The temperature under which what came true is likeliest; above 1 where the model is over-confident.
 
     Source: Guo et al. 2017, On Calibration of Modern Neural Networks.
 
     Args:
         logits: (N, C).
-        targets: Class indices (N,), or with `several` 0 and 1, (N, C).
-        several: Whether each row can have any number of labels.
+        targets: Class indices (N,), or with `multilabel` 0 and 1, (N, C).
+        multilabel: Whether each row can have any number of labels.
     """
 
     def cost(log_temperature: float) -> float:
         scaled = logits / np.exp(log_temperature)
-        if several:
+        if multilabel:
             return -float(np.where(targets > 0, log_expit(scaled), log_expit(-scaled)).mean())
         return -float(log_softmax(scaled, axis=1)[np.arange(len(targets)), targets].mean())
 
@@ -239,14 +239,14 @@ def temperature_calibration_error(
     targets: NDArray[np.int64],
     temperature: float = 1.0,
     *,
-    several: bool = False,
+    multilabel: bool = False,
     threshold: float = 0.5,
 ) -> float:
     """Expected calibration error of what is decided from logits, over 15 bins of equal width, in [0, 1].
 
-    With `several` every yes or no counts by itself.
+    With `multilabel` every yes or no counts by itself.
     """
-    if several:
+    if multilabel:
         chance = expit(logits / temperature).ravel()
         yes = chance >= threshold
         hits, confidences = yes == (targets.ravel() > 0), np.where(yes, chance, 1 - chance)
@@ -256,7 +256,9 @@ def temperature_calibration_error(
     return expected_calibration_error(reliability_bins(confidences.tolist(), hits.tolist()))
 
 
-def forward_selection(costs: Sequence[float], together: Callable[[Sequence[int]], float], most: int) -> list[int]:
+def forward_selection(
+    costs: Sequence[float], joint_cost: Callable[[Sequence[int]], float], max_members: int
+) -> list[int]:
     """Greedy ensemble selection, without repetition (Caruana et al. 2004).
 
     It begins with the best single model, adds whichever lowers the cost of all together most, and takes the best
@@ -264,25 +266,25 @@ def forward_selection(costs: Sequence[float], together: Callable[[Sequence[int]]
 
     Args:
         costs: Of each model by itself, on validation.
-        together: Cost of several together.
-        most: Members at most.
+        joint_cost: Cost of the ensemble of several.
+        max_members: Members at most.
 
     Returns:
         Indices of the members, in the order in which they were added.
     """
     chosen = [min(range(len(costs)), key=lambda index: costs[index])]
-    best, least = list(chosen), float("inf")
-    while len(chosen) < min(most, len(costs)):
-        left = [index for index in range(len(costs)) if index not in chosen]
-        tried = {index: together([*chosen, index]) for index in left}
-        chosen.append(min(left, key=lambda index: tried[index]))
-        if tried[chosen[-1]] < least:
-            best, least = list(chosen), tried[chosen[-1]]
+    best, lowest_cost = list(chosen), float("inf")
+    while len(chosen) < min(max_members, len(costs)):
+        candidates = [index for index in range(len(costs)) if index not in chosen]
+        cost_with = {index: joint_cost([*chosen, index]) for index in candidates}
+        chosen.append(min(candidates, key=lambda index: cost_with[index]))
+        if cost_with[chosen[-1]] < lowest_cost:
+            best, lowest_cost = list(chosen), cost_with[chosen[-1]]
     return best
 
 
 def greedy_soup_selection(
-    scores: Sequence[float], together: Callable[[Sequence[int]], float]
+    scores: Sequence[float], joint_score: Callable[[Sequence[int]], float]
 ) -> tuple[list[int], float]:
     """The weights to average: from the best on, each is kept if it does not lower the score of the average.
 
@@ -290,15 +292,15 @@ def greedy_soup_selection(
 
     Args:
         scores: Of each model by itself on validation; higher is better.
-        together: Score of the average of several.
+        joint_score: Score of the average of several.
 
     Returns:
         Indices of the members, best first, and their score together.
     """
     order = sorted(range(len(scores)), key=lambda index: -scores[index])
-    kept, best = order[:1], scores[order[0]]
+    chosen, best = order[:1], scores[order[0]]
     for index in order[1:]:
-        tried = together([*kept, index])
-        if tried >= best:
-            kept, best = [*kept, index], tried
-    return kept, best
+        score = joint_score([*chosen, index])
+        if score >= best:
+            chosen, best = [*chosen, index], score
+    return chosen, best

@@ -353,9 +353,9 @@ def calibration_facts(
 ) -> dict[str, float]:
     """The temperature that fits validation, and the expected calibration error on test without and with it."""
     several = task.multilabel
-    temperature = fit_temperature(logits, targets, several=several)
+    temperature = fit_temperature(logits, targets, multilabel=several)
     errors = [
-        temperature_calibration_error(test_logits, test_targets, value, several=several, threshold=task.threshold)
+        temperature_calibration_error(test_logits, test_targets, value, multilabel=several, threshold=task.threshold)
         for value in (1.0, temperature)
     ]
     return {"temperature": temperature, "ece": errors[0], "ece_calibrated": errors[1]}

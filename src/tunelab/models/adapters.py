@@ -161,8 +161,8 @@ def embedding_tables(model: PreTrainedModel) -> dict[str, nn.Parameter]:
 def head_parameter_names(model: PreTrainedModel) -> set[str]:
     """Names of the parameters of the head: new for labels and numbers, the output matrix of a language model."""
     if not model.can_generate():
-        high = parameter_depths(model)
-        return {name for name, depth in high.of.items() if depth == high.head}
+        depths = parameter_depths(model)
+        return {name for name, depth in depths.by_name.items() if depth == depths.head_depth}
     head = model.get_output_embeddings()
     ours = {id(weight) for weight in head.parameters()} if isinstance(head, nn.Module) else set()
     return {name for name, weight in model.named_parameters() if id(weight) in ours}
@@ -174,10 +174,10 @@ def train_top_layers(model: PreTrainedModel, count: int) -> None:
     Raises:
         ConfigError: If there are fewer layers, or none can be told apart.
     """
-    high = parameter_depths(model)
-    if not 0 < count <= high.layers:
-        raise ConfigError(f"adapter.layers={count}: this {model.config.model_type} model has {high.layers} layers")
-    train_only(model, lambda name: high.of[name] > high.layers - count)
+    depths = parameter_depths(model)
+    if not 0 < count <= depths.layers:
+        raise ConfigError(f"adapter.layers={count}: this {model.config.model_type} model has {depths.layers} layers")
+    train_only(model, lambda name: depths.by_name[name] > depths.layers - count)
 
 
 def is_partial_checkpoint(model: PreTrainedModel, kind: str) -> bool:

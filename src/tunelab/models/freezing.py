@@ -17,22 +17,22 @@ class ParameterDepths:
     """The depth of each parameter in the network.
 
     Attributes:
-        of: By parameter name: 0 embeddings; 1 to `layers` the layers, lowest first; `layers` + 1 what follows them
+        by_name: 0 embeddings; 1 to `layers` the layers, lowest first; `layers` + 1 what follows them
             (the last norm); `layers` + 2 the head.
         layers: The number of layers; 0 without a stack of layers.
     """
 
-    of: Mapping[str, int]
+    by_name: Mapping[str, int]
     layers: int
 
     @property
-    def head(self) -> int:
+    def head_depth(self) -> int:
         """The depth of the head."""
         return self.layers + 2
 
     def name(self, depth: int) -> str:
         """A depth in words."""
-        words = {0: "embeddings", self.layers + 1: "last norm", self.head: "head"}
+        words = {0: "embeddings", self.layers + 1: "last norm", self.head_depth: "head"}
         return words.get(depth, f"layer {depth}")
 
 

@@ -98,16 +98,16 @@ def initialize_layers(model: PreTrainedModel, settings: ScratchModelConfig) -> N
     scheme = settings.init
     if scheme == "normal" and not settings.mup:
         return  # the architecture's own rule does just that
-    high, named = parameter_depths(model), dict(model.named_parameters())
+    depths, named = parameter_depths(model), dict(model.named_parameters())
     names = {id(weight): name for name, weight in named.items()}
-    for weight in hidden_matrices(named, high.of, high.layers):
+    for weight in hidden_matrices(named, depths.by_name, depths.layers):
         if scheme == "xavier":
             nn.init.xavier_normal_(weight)
         elif scheme == "kaiming":
             nn.init.kaiming_normal_(weight, nonlinearity="relu")
         else:
             adds = scheme == "depth_scaled" and names[id(weight)].endswith(RESIDUAL_OUTPUTS)
-            fill_normal(weight, hidden_init_std(settings) / (sqrt(2 * high.layers) if adds else 1))
+            fill_normal(weight, hidden_init_std(settings) / (sqrt(2 * depths.layers) if adds else 1))
 
 
 def hidden_init_std(settings: ScratchModelConfig) -> float:

@@ -25,8 +25,8 @@ def optimizer_builder(model: PreTrainedModel, settings: RunConfig) -> Callable[[
     def make(parameters: list[nn.Parameter]) -> Optimizer:
         arguments: dict[str, Any] = {}
         if "hidden" in signature(instantiate.import_target(block.target)).parameters:
-            high = parameter_depths(model)
-            arguments["hidden"] = hidden_matrices(trainable_parameters(model), high.of, high.layers)
+            depths = parameter_depths(model)
+            arguments["hidden"] = hidden_matrices(trainable_parameters(model), depths.by_name, depths.layers)
         if "lr" in signature(instantiate.import_target(block.target)).parameters and "lr" not in block.arguments:
             arguments["lr"] = settings.lr
         made: Optimizer = instantiate.make_factory(block, **arguments)(build_param_groups(model, settings))

@@ -32,11 +32,11 @@ def build_param_groups(model: PreTrainedModel, settings: RunConfig) -> list[dict
     Raises:
         ConfigError: If rates are set by layer or for the head, and there is none.
     """
-    high, named, adapter = parameter_depths(model), trainable_parameters(model), settings.adapter
+    depths, named, adapter = parameter_depths(model), trainable_parameters(model), settings.adapter
     faults = []
-    if adapter.layer_decay != 1 and not high.layers:
+    if adapter.layer_decay != 1 and not depths.layers:
         faults.append(f"adapter.layer_decay: no stack of layers was found in this {model.config.model_type} model")
-    if adapter.head_lr is not None and not any(high.of[name] == high.head for name in named):
+    if adapter.head_lr is not None and not any(depths.by_name[name] == depths.head_depth for name in named):
         faults.append(
             f"adapter.head_lr={adapter.head_lr}: no head of its own is trained here (a language model's may be tied "
             "to its embeddings); leave it at null"
@@ -47,8 +47,8 @@ def build_param_groups(model: PreTrainedModel, settings: RunConfig) -> list[dict
         named,
         settings.regularization.weight_decay,
         lr=settings.lr,
-        depth=high.of,
-        layers=high.layers,
+        depth=depths.by_name,
+        layers=depths.layers,
         layer_decay=adapter.layer_decay,
         head_lr=adapter.head_lr,
     )
@@ -56,7 +56,7 @@ def build_param_groups(model: PreTrainedModel, settings: RunConfig) -> list[dict
     if not isinstance(size, ScratchModelConfig) or not size.mup:
         return groups
     share = mup_lr_ratio(size.width, size.base_width)
-    return mup_param_groups(groups, hidden_matrices(named, high.of, high.layers), share=share, lr=settings.lr)
+    return mup_param_groups(groups, hidden_matrices(named, depths.by_name, depths.layers), share=share, lr=settings.lr)
 
 
 def unfreezing_steps(model: PreTrainedModel, settings: RunConfig, total: int) -> dict[str, int]:
@@ -65,12 +65,12 @@ def unfreezing_steps(model: PreTrainedModel, settings: RunConfig, total: int) ->
     Raises:
         ConfigError: If a name of `adapter.unfreeze_at` meets nothing, or nothing would learn from the first step on.
     """
-    high, named, at = parameter_depths(model), trainable_parameters(model), dict(settings.adapter.unfreeze_at)
+    depths, named, at = parameter_depths(model), trainable_parameters(model), dict(settings.adapter.unfreeze_at)
     if lost := unmatched_patterns(list(named), list(at)):
         raise ConfigError(f"adapter.unfreeze_at={lost}: {no_match_message(list(named))}")
     first_steps = gradual_unfreezing_steps(
-        {name: high.of[name] for name in named},
-        layers=high.layers,
+        {name: depths.by_name[name] for name in named},
+        layers=depths.layers,
         every=settings.adapter.unfreeze_every,
         at=at,
         total=total,
@@ -92,22 +92,22 @@ def frozen_at_step(model: PreTrainedModel, first: Mapping[str, int]) -> FrozenAt
 
 def describe_learning_rates(model: PreTrainedModel, settings: RunConfig, total: int) -> dict[str, str]:
     """Rates and first steps by depth, in words; empty where all parameters share them."""
-    high, lines = parameter_depths(model), {}
-    where = {id(parameter): high.of[name] for name, parameter in trainable_parameters(model).items()}
+    depths, lines = parameter_depths(model), {}
+    where = {id(parameter): depths.by_name[name] for name, parameter in trainable_parameters(model).items()}
     groups = build_param_groups(model, settings)
     if any("lr" in group for group in groups):
         rates = {where[id(p)]: group["lr"] for group in groups for p in group["params"]}
-        lines["rates"] = describe_by_depth(high, rates, lambda rate: f"{rate:.3g}")
+        lines["rates"] = describe_by_depth(depths, rates, lambda rate: f"{rate:.3g}")
     first = unfreezing_steps(model, settings, total)
     if max(first.values()):
-        named = {high.of[name]: step for name, step in sorted(first.items(), key=lambda entry: entry[1])}
-        lines["learn from"] = describe_by_depth(high, named, lambda step: f"step {step + 1:.0f}")
+        named = {depths.by_name[name]: step for name, step in sorted(first.items(), key=lambda entry: entry[1])}
+        lines["learn from"] = describe_by_depth(depths, named, lambda step: f"step {step + 1:.0f}")
     return lines
 
 
-def describe_by_depth(high: ParameterDepths, values: Mapping[int, float], word: Callable[[float], str]) -> str:
+def describe_by_depth(depths: ParameterDepths, values: Mapping[int, float], word: Callable[[float], str]) -> str:
     """A line that names each depth with its value, from the top down."""
-    return ", ".join(f"{high.name(depth)} {word(values[depth])}" for depth in sorted(values, reverse=True))
+    return ", ".join(f"{depths.name(depth)} {word(values[depth])}" for depth in sorted(values, reverse=True))
 
 
 def weight_decay_groups(parameters: Iterable[Parameter], weight_decay: float) -> list[dict[str, Any]]:

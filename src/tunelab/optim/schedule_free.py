@@ -56,23 +56,23 @@ class ScheduleFreeAdamW(Optimizer):
         for group in self.param_groups:
             for weight in group["params"]:
                 if weight.grad is not None:
-                    self._move(weight, group)
+                    self._update_parameter(weight, group)
         return loss
 
-    def _move(self, weight: Tensor, group: dict[str, Any]) -> None:
-        state, (pull, memory), lr = self.state[weight], group["betas"], group["lr"]
+    def _update_parameter(self, weight: Tensor, group: dict[str, Any]) -> None:
+        state, (beta1, beta2), lr = self.state[weight], group["betas"], group["lr"]
         if not state:
             state |= {"step": 0, "weights": 0.0, "highest": 0.0, "z": weight.clone()}
             state["square"] = torch.zeros_like(weight)
         assert weight.grad is not None
         state["step"] += 1
         state["highest"] = max(state["highest"], lr)
-        square = state["square"].mul_(memory).addcmul_(weight.grad, weight.grad, value=1 - memory)
-        size = (square / (1 - memory ** state["step"])).sqrt_().add_(group["eps"])
-        direction = (weight.grad / size).add_(weight, alpha=group["weight_decay"])
+        square = state["square"].mul_(beta2).addcmul_(weight.grad, weight.grad, value=1 - beta2)
+        denominator = (square / (1 - beta2 ** state["step"])).sqrt_().add_(group["eps"])
+        direction = (weight.grad / denominator).add_(weight, alpha=group["weight_decay"])
         state["weights"] += state["highest"] ** 2  # steps of the warm-up count less in the average
-        share = self._share(state)
-        weight.lerp_(state["z"], share).add_(direction, alpha=lr * (pull * (1 - share) - 1))
+        share = self._average_weight(state)
+        weight.lerp_(state["z"], share).add_(direction, alpha=lr * (beta1 * (1 - share) - 1))
         state["z"].sub_(direction, alpha=lr)
 
     @torch.no_grad()
@@ -87,14 +87,14 @@ class ScheduleFreeAdamW(Optimizer):
             The new z.
         """
         state = self.state[weight]
-        pull = next(group["betas"][0] for group in self.param_groups if any(weight is p for p in group["params"]))
-        after: Tensor = change(state["z"])
-        weight.add_(after - state["z"], alpha=1 - pull * (1 - self._share(state)))
-        state["z"].copy_(after)
-        return after
+        beta1 = next(group["betas"][0] for group in self.param_groups if any(weight is p for p in group["params"]))
+        changed: Tensor = change(state["z"])
+        weight.add_(changed - state["z"], alpha=1 - beta1 * (1 - self._average_weight(state)))
+        state["z"].copy_(changed)
+        return changed
 
     @staticmethod
-    def _share(state: dict[str, Any]) -> float:
+    def _average_weight(state: dict[str, Any]) -> float:
         """The weight of the last step in the average."""
         return float(state["highest"] ** 2 / state["weights"]) if state["weights"] else 0.0
 

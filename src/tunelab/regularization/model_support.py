@@ -13,8 +13,12 @@ from tunelab.regularization.penalties import LinearWeight, trainable_linear_weig
 
 def mixout_weights(model: PreTrainedModel, head: str) -> list[LinearWeight]:
     """The linear layers that have a pretrained state to fall back to: a new head has none."""
-    high = parameter_depths(model)
-    return [layer for layer in trainable_linear_weights(model) if head == "causal" or high.of[layer.name] != high.head]
+    depths = parameter_depths(model)
+    return [
+        layer
+        for layer in trainable_linear_weights(model)
+        if head == "causal" or depths.by_name[layer.name] != depths.head_depth
+    ]
 
 
 def has_random_forward(model: PreTrainedModel, settings: RegularizationConfig) -> bool:

@@ -25,7 +25,8 @@ def inspection_page(title: str, inspection: RunInspection) -> str:
             "",
             [
                 Paragraph(
-                    f"At the first weights: {inspection.verdict.health}. " + join_sentences(health_lines(inspection))
+                    f"At the first weights: {inspection.signal_verdict.health}. "
+                    + join_sentences(health_lines(inspection))
                 )
             ],
         ),
@@ -65,10 +66,10 @@ def join_sentences(lines: list[str]) -> str:
 
 def rate_chart(inspection: RunInspection) -> str:
     """The learning rate over the steps."""
-    curve = inspection.curve
+    curve = inspection.learning_rates
     marks = (
         [ReferenceLine(curve.warmup, f"warm-up ends at {curve.warmup:,}")]
-        if 0 < curve.warmup < inspection.steps
+        if 0 < curve.warmup < inspection.planned_steps
         else []
     )
     series = Series("learning rate", curve.steps, curve.rates)
@@ -94,13 +95,13 @@ def signal_charts(inspection: RunInspection) -> list[Block]:
             "Signal of each layer",
             "signal",
             seen.forward,
-            f"growth per layer {format_number(inspection.verdict.growth)}",
+            f"growth per layer {format_number(inspection.signal_verdict.growth)}",
         ),
         (
             "Gradient at each layer",
             "gradient",
             seen.backward,
-            f"growth per layer on the way down {format_number(inspection.verdict.gradient_growth)}",
+            f"growth per layer on the way down {format_number(inspection.signal_verdict.gradient_growth)}",
         ),
     ]
     return [
@@ -123,26 +124,25 @@ def architecture_lines(inspection: RunInspection) -> dict[str, str]:
     """The architecture by name and value."""
     facts = {
         name: f"{size:,}" if isinstance(size, int) else str(size)
-        for name, size in inspection.sizes.items()
+        for name, size in inspection.architecture.items()
         if size is not None
     }
-    total, learns = int(inspection.sizes["parameters"] or 0), int(inspection.sizes["trainable"] or 0)
+    total, learns = int(inspection.architecture["parameters"] or 0), int(inspection.architecture["trainable"] or 0)
     facts["trainable"] += f" ({learns / max(1, total):.3%})" if learns < total else " (all)"
     return facts
 
 
 def workload_lines(inspection: RunInspection) -> dict[str, str]:
     """Steps, tokens, FLOPs and time by name."""
-    load = inspection.work
-    per_token = inspection.operations_per_token
+    load, warmup = inspection.workload, inspection.learning_rates.warmup
+    per_token = inspection.flops_per_token
+    total = per_token * inspection.planned_tokens
     lines = {
-        "steps": f"{inspection.steps:,}, of which {inspection.curve.warmup:,} are warm-up; {load.steps:,} per epoch",
+        "steps": f"{inspection.planned_steps:,}, of which {warmup:,} are warm-up; {load.steps:,} per epoch",
         "rows per epoch": f"{load.rows:,}",
         "tokens per epoch": f"{load.tokens:,}, {load.tokens / max(1, load.steps):,.0f} per step",
         "passes per step": f"{load.passes / max(1, load.steps):.3g}; {load.padding:.1%} of their positions are padding",
-        "FLOPs per token": (
-            f"{format_number(per_token)} forward and backward; {format_number(per_token * inspection.tokens)} in all"
-        ),
+        "FLOPs per token": (f"{format_number(per_token)} forward and backward; {format_number(total)} in all"),
     }
     if (per_second := inspection.speed.tokens_per_second) is not None:
         lines["speed"] = (
@@ -155,9 +155,9 @@ def workload_lines(inspection: RunInspection) -> dict[str, str]:
 
 def expected_time_text(inspection: RunInspection) -> str:
     """The expected time of training, without validations."""
-    if inspection.seconds is None:
+    if inspection.expected_seconds is None:
         return f"unknown: {inspection.speed.fault or 'too few steps to tell'}"
-    mean, fast, slow = (format_duration(seconds, 2) for seconds in inspection.seconds)
+    mean, fast, slow = (format_duration(seconds, 2) for seconds in inspection.expected_seconds)
     steps = len(inspection.speed.seconds)
     return f"{mean} of training ({fast} to {slow} by {steps} steps that were tried), without validations"
 
@@ -168,30 +168,30 @@ def memory_lines(inspection: RunInspection) -> list[tuple[str, int, str]]:
     lines = [
         ("weights", needs.weights, "parameters and buffers"),
         ("gradients", needs.gradients, "of all that learns"),
-        ("optimizer", needs.optimizer, "its state, from the first step on"),
+        ("optimizer", needs.optimizer_state, "its state, from the first step on"),
         ("averages", needs.averages, "copies of the weights that regularization keeps"),
         ("activations", needs.activations, "of the heaviest forward and backward pass under micro_tokens"),
         ("workspace", needs.workspace, "of matrix products, from the first one on"),
-        ("optimizer's step", needs.step, "in passing, while no activations stand"),
+        ("optimizer's step", needs.step_buffers, "in passing, while no activations stand"),
     ]
     return [line for line in lines if line[1] or line[0] in ("optimizer", "gradients")]
 
 
 def memory_fit_lines(inspection: RunInspection) -> list[str]:
     """Sentences on the peak memory, and whether it fits."""
-    needs, lines = inspection.memory, list[str]()
+    needs, available, lines = inspection.memory, inspection.available_memory, list[str]()
     lines.append(f"peak {format_bytes(needs.peak)}: not all of it stands at the same time")
     if needs.passes.share < 1:
         lines.append(
             f"activations are scaled up from {needs.passes.share:.0%} of the heaviest micro-batch, which does not fit"
         )
-    if inspection.room is not None and needs.peak > inspection.room:
+    if available is not None and needs.peak > available:
         lines.append(
-            f"{format_bytes(inspection.room)} are there, so this will not fit: lower micro_tokens (python train.py "
+            f"{format_bytes(available)} are there, so this will not fit: lower micro_tokens (python train.py "
             "find=micro_tokens finds the largest that fits), or take adapter=lora"
         )
-    elif inspection.room is not None:
-        lines.append(f"{format_bytes(inspection.room)} are there, so it fits")
+    elif available is not None:
+        lines.append(f"{format_bytes(available)} are there, so it fits")
     if inspection.speed.memory is not None:
         lines.append(f"the steps that were tried took {format_bytes(inspection.speed.memory)} at most")
     return lines
@@ -199,7 +199,7 @@ def memory_fit_lines(inspection: RunInspection) -> list[str]:
 
 def rate_text(inspection: RunInspection) -> str:
     """The learning rate schedule in words."""
-    curve = inspection.curve
+    curve = inspection.learning_rates
     if not curve.rates:
         return "no step is planned"
     peak = max(curve.rates)
@@ -212,7 +212,7 @@ def rate_text(inspection: RunInspection) -> str:
 
 def health_lines(inspection: RunInspection) -> list[str]:
     """The verdict on the first signals, and the remedy."""
-    verdict = inspection.verdict
+    verdict = inspection.signal_verdict
     advice = {
         "vanishing": (
             "nothing reaches the other end of the network: raise model.initial_std (null suits most), take "
@@ -231,7 +231,7 @@ def layer_rows(inspection: RunInspection) -> list[Sequence[CellValue]]:
     signals = inspection.signals
     index_of_layer = {name: index for index, name in enumerate(signals.names)}
     rows: list[Sequence[CellValue]] = []
-    for part in inspection.parts:
+    for part in inspection.layers:
         index = index_of_layer.get(part.name)
         measures = [
             None if index is None else each[index]

@@ -154,26 +154,26 @@ def read_run_results(root: Path) -> RunResults:
     """The results of a run; a file that cannot be read becomes a sentence in `read_faults`."""
     folder, missing = RunDirectory(root), list[str]()
 
-    def read(what: str, path: Path, ask: Callable[[], T], empty: T, kind: type, *, needed: bool = True) -> T:
+    def read(what: str, path: Path, load: Callable[[], T], empty: T, expected_type: type, *, needed: bool = True) -> T:
         try:
-            value = ask()
+            value = load()
         except (OSError, ValueError, TypeError, KeyError, AttributeError, TuneLabError) as fault:
             if path.exists():
                 missing.append(f"{path.name} cannot be read ({short_fault(fault)}), so this report lacks {what}")
             elif needed:
                 missing.append(f"{path.name} is missing, so this report lacks {what}")
             return empty
-        return value if isinstance(value, kind) else empty
+        return value if isinstance(value, expected_type) else empty
 
     base, doctor = folder.base_predictions, folder.doctor_findings
     nothing: dict[str, Any] = {}
-    card: dict[str, Any] = read(
+    manifest: dict[str, Any] = read(
         "settings, versions and how it ended", folder.manifest, folder.read_manifest, nothing, dict
     )
     lines: list[Row] = read("worst errors and calibration", folder.predictions, folder.read_predictions, [], list)
     return RunResults(
         root,
-        card,
+        manifest,
         read("final scores", folder.metrics, folder.read_scores, nothing, dict),
         read("curves", folder.curves, folder.read_curves, [], list),
         valid_rows(lines),

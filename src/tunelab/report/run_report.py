@@ -28,9 +28,10 @@ from tunelab.report.training_sections import (
     doctor_section,
     provenance_section,
 )
+from tunelab.runs.run_status import PREEMPTED
 
 STATUS_TONES: dict[str, Tone] = {
-    "finished": "good", "early-stopped": "good", "running": "warn", "pruned": "warn", "pre-empted": "warn",
+    "finished": "good", "early-stopped": "good", "running": "warn", "pruned": "warn", PREEMPTED: "warn",
     "diverged": "bad", "failed": "bad", "unknown": "warn",
 }  # fmt: skip
 

@@ -24,6 +24,7 @@ from tunelab.config.flatten import flatten
 from tunelab.report.formatting import format_count
 from tunelab.report.run_reader import RunResults, short_fault
 from tunelab.runs.atomic_files import read_json_lines
+from tunelab.runs.run_status import COMPLETE_STATUSES
 from tunelab.runs.study_folder import StudyFolder
 from tunelab.tasks.metrics.directions import metric_direction
 
@@ -192,7 +193,6 @@ IGNORED_SETTINGS = (
     "trial",
     "trainer.logger",
 )  # say nothing of how it trained
-COMPLETE_STATUSES = ("finished", "early-stopped")
 
 
 def runs_as_study(runs: Sequence[RunResults]) -> StudyResults:

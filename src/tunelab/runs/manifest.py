@@ -13,8 +13,8 @@ from typing import Any
 from tunelab.errors import ConfigError
 from tunelab.runs.environment import code_revision, code_sha256, hardware_info, installed_packages, numeric_switches
 from tunelab.runs.redact import REDACTED, is_secret_name, redact
+from tunelab.runs.run_status import RUN_STATUSES
 
-RUN_STATUSES = ("running", "finished", "early-stopped", "diverged", "pruned", "pre-empted", "failed")
 WEIGHT_FILES = ("*.safetensors", "*.safetensors.index.json", "config.json")
 TOKENIZER_FILES = ("tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json", "*.model", "*.jinja")
 

@@ -18,9 +18,10 @@ from tunelab.runs.environment import code_revision, code_sha256, hardware_info, 
 from tunelab.runs.manifest import SESSION_SETTINGS, sha256_file, sha256_folder
 from tunelab.runs.redact import REDACTED
 from tunelab.runs.run_dir import RunDirectory
+from tunelab.runs.run_status import COMPLETE_STATUSES, PREEMPTED
 
 Manifest = Mapping[str, Any]
-COMPLETED_STATUSES = ("finished", "early-stopped", "diverged")  # a reproduction needs one of these
+REPRODUCIBLE_STATUSES = (*COMPLETE_STATUSES, "diverged")
 
 
 @dataclass(frozen=True)
@@ -80,9 +81,9 @@ def check_reproducible(manifest: Manifest, name: str) -> None:
             f"{name} is an ensemble, which trained nothing; its command makes it again: {manifest['command']}"
         )
     status, faults = str(manifest.get("status")), list[str]()
-    if status not in COMPLETED_STATUSES:
+    if status not in REPRODUCIBLE_STATUSES:
         advice = {
-            "pre-empted": f"resume={name} finishes it first",
+            PREEMPTED: f"resume={name} finishes it first",
             "running": f"wait for its end, or finish it with resume={name} if its process is gone",
             "pruned": "its search ended it by the scores of other trials, which no manifest holds",
         }

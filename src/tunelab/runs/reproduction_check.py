@@ -12,6 +12,8 @@ from typing import Any
 
 from scipy import stats
 
+from tunelab.runs.run_status import COMPLETE_STATUSES
+
 Manifest = Mapping[str, Any]
 RESULT_NAMES = {"weights_sha256": "the weights", "predictions_sha256": "the predictions"}
 MIN_SEEDS = 3  # fewer do not estimate the variation
@@ -268,7 +270,7 @@ def runs_with_other_seeds(manifest: Manifest, around: Path) -> list[dict[str, An
             other = json.loads(file.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             continue  # being written, so not finished
-        if other.get("status") in ("finished", "early-stopped") and same_experiment(manifest, other):
+        if other.get("status") in COMPLETE_STATUSES and same_experiment(manifest, other):
             others.append(other)
     return others
 

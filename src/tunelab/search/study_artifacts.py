@@ -1,14 +1,14 @@
 """The artifacts of a finished search: its report, the effect plot of one setting, and the study's run in W&B."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
 
 from tunelab.analysis.setting_effect import (
-    ValueScores,
+    ValueResult,
     describe_effect,
     format_mean,
     format_nuisances,
@@ -88,16 +88,16 @@ def write_effect_plot(folder: StudyFolder, effect: EffectPlot, score: str, *, lo
         The finding as a sentence.
     """
     trials = read_json_lines(folder.trials)
-    arms = scores_by_value(trials, effect.setting, effect.group_by, lower=lower)
-    finding = describe_effect(effect.setting, score, arms, effect.group_by, lower=lower)
-    svg = effect_chart(effect.setting, score, arms, effect.group_by)
+    results = scores_by_value(trials, effect.setting, effect.group_by, lower=lower)
+    finding = describe_effect(effect.setting, score, results, effect.group_by, lower=lower)
+    svg = effect_chart(effect.setting, score, results, effect.group_by)
     complete = sum(trial["state"] == "complete" for trial in trials)
     title = f"What {effect.setting} does to {score}" + (f", by {effect.group_by}" if effect.group_by else "")
     caption = "Mean over the seeds, their standard deviation as a band, and each seed as a point."
     blocks: list[Block] = [
         Paragraph(finding),
         Chart("effect", svg, caption),
-        effect_table(effect, score, arms),
+        effect_table(effect, score, results),
         Paragraph(f"{complete} of {len(trials)} trials came through. {command}", "soft"),
     ]
     write_text(folder.root / "effect.svg", svg)
@@ -110,29 +110,42 @@ def write_effect_plot(folder: StudyFolder, effect: EffectPlot, score: str, *, lo
         "finding": finding,
         "trials": len(trials),
         "arms": [
-            {effect.group_by or "line": line, **asdict(arm), "mean": arm.mean, "spread": arm.spread}
-            for line, each in arms.items()
-            for arm in each
+            {effect.group_by or "line": line, **value_result_json(result)}
+            for line, each in results.items()
+            for result in each
         ],
     }
     write_json(folder.root / "effect.json", facts)
     return finding
 
 
-def effect_table(effect: EffectPlot, score: str, arms: Mapping[Any, list[ValueScores]]) -> Table:
+def value_result_json(result: ValueResult) -> dict[str, Any]:
+    """The result at one value as `effect.json` holds it."""
+    return {
+        "value": result.value,
+        "scores": result.scores,
+        "beside": result.nuisance_values,
+        "lost": result.failed_trials,
+        "border": result.nuisances_at_border,
+        "mean": result.mean,
+        "spread": result.spread,
+    }
+
+
+def effect_table(effect: EffectPlot, score: str, results: Mapping[Any, list[ValueResult]]) -> Table:
     """The numbers of the effect plot."""
     columns = [*([effect.group_by] if effect.group_by else []), effect.setting, score, "seeds", "lost", "beside"]
     cells: list[list[CellValue]] = [
         [
             *([format_setting_value(line)] if effect.group_by else []),
-            format_setting_value(arm.value),
-            format_mean(arm) if arm.scores else "-",
-            len(arm.scores),
-            arm.lost,
-            format_nuisances(arm),
+            format_setting_value(result.value),
+            format_mean(result) if result.scores else "-",
+            len(result.scores),
+            result.failed_trials,
+            format_nuisances(result),
         ]
-        for line, each in arms.items()
-        for arm in each
+        for line, each in results.items()
+        for result in each
     ]
     return Table("effect", columns, cells)
 

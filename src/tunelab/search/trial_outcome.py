@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tunelab.runs.run_dir import RunDirectory
+from tunelab.runs.run_status import COMPLETE_STATUSES, PREEMPTED
 
 OUT_OF_MEMORY_TEXTS = ("out of memory", "outofmemory", "cannot allocate memory", "bad_alloc")
 DISK_FULL_TEXTS = ("disk is full", "no space left on device", "disk quota exceeded")
@@ -67,7 +68,7 @@ def read_outcome(folder: Path, status: int, objectives: Sequence[str], *, timed_
     if run_status == "diverged":
         return TrialOutcome("failed", (), "diverged", reason, scores, seconds)
     # a signal may arrive when all files are written and the process is exiting
-    if run_status in ("finished", "early-stopped") and status in (0, SIGKILL_STATUS, *STOPPED_STATUSES):
+    if run_status in COMPLETE_STATUSES and status in (0, SIGKILL_STATUS, *STOPPED_STATUSES):
         if (failure := missing_scores(scores, [name for name in objectives if name != "monitor"])) is not None:
             return failure
         values = tuple(objective_value(name, manifest, scores) for name in objectives)
@@ -78,7 +79,7 @@ def read_outcome(folder: Path, status: int, objectives: Sequence[str], *, timed_
         missing = ", ".join(name for name, value in zip(objectives, values, strict=True) if not math.isfinite(value))
         return TrialOutcome("failed", (), "no result", f"it left no finite number for {missing}", scores, seconds)
     message = reason or last_log_lines(folder / TRIAL_LOG)
-    if run_status == "pre-empted" or (status in STOPPED_STATUSES and run_status in ("", "running")):
+    if run_status == PREEMPTED or (status in STOPPED_STATUSES and run_status in ("", "running")):
         return TrialOutcome("failed", (), "preempted", message or "it was stopped by a signal", scores, seconds)
     for kind, texts in (("memory", OUT_OF_MEMORY_TEXTS), ("disk", DISK_FULL_TEXTS)):
         if any(text in message.lower() for text in texts):
@@ -111,7 +112,7 @@ def missing_scores(scores: Mapping[str, float], names: Iterable[str]) -> TrialOu
 def implied_exit_status(folder: Path) -> int:
     """The exit status of a process that is no child of ours, by its manifest; one still `running` was killed."""
     run_status = read_json_object(RunDirectory(folder).manifest).get("status", "running")
-    return 0 if run_status in ("finished", "early-stopped") else SIGKILL_STATUS if run_status == "running" else 1
+    return 0 if run_status in COMPLETE_STATUSES else SIGKILL_STATUS if run_status == "running" else 1
 
 
 def objective_value(name: str, manifest: Mapping[str, Any], scores: Mapping[str, float]) -> float:

@@ -5,10 +5,13 @@ import signal
 import subprocess
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
+
+from typing_extensions import override
 
 from tunelab.errors import ConfigError
 from tunelab.runs.locks import process_identity
@@ -55,8 +58,38 @@ class Executor(Protocol):
         """The job that a dead engine left under this reference; None if it has ended, or is out of reach."""
 
 
-class LocalJob:
+class ProcessJob(ABC):
     """A process of this machine in a process group of its own, so that it and all its ranks end together."""
+
+    def __init__(self, pid: int, reference: str) -> None:
+        self.pid, self.reference = pid, reference
+        self.stop_requested_at: float | None = None
+
+    @abstractmethod
+    def poll(self) -> int | None:
+        """As `Job.poll`; kills a process whose time to stop is over."""
+
+    def stop(self) -> None:
+        if self.stop_requested_at is None:
+            self.stop_requested_at = time.monotonic()
+            self.signal_group(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self.signal_group(signal.SIGKILL)
+
+    def kill_if_overdue(self) -> None:
+        """Kill it where it was to stop and has not, `STOP_GRACE` seconds later."""
+        if self.stop_requested_at is not None and time.monotonic() - self.stop_requested_at > STOP_GRACE:
+            self.kill()
+
+    def signal_group(self, number: int) -> None:
+        """Send a signal to the process and its ranks, as far as they still run."""
+        with suppress(ProcessLookupError):  # it has ended meanwhile
+            os.killpg(self.pid, number)
+
+
+class LocalJob(ProcessJob):
+    """A process that this one has started."""
 
     def __init__(self, command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -70,59 +103,41 @@ class LocalJob:
                 env={**inherited, **environment},
                 start_new_session=True,
             )
-        self.reference = process_name(self.process.pid)
-        self.stop_requested_at: float | None = None
+        super().__init__(self.process.pid, process_name(self.process.pid))
 
+    @override
     def poll(self) -> int | None:
         status = self.process.poll()
-        if status is not None:
-            # end what outlives the main process: a rank that waits for a dead one would hold its device
-            self._signal(signal.SIGKILL if status else signal.SIGTERM)
-        elif self.stop_requested_at is not None and time.monotonic() - self.stop_requested_at > STOP_GRACE:
-            self.kill()
+        if status is None:
+            self.kill_if_overdue()
+        else:  # end what outlives the main process: a rank that waits for a dead one would hold its device
+            self.signal_group(signal.SIGKILL if status else signal.SIGTERM)
         return status
 
-    def stop(self) -> None:
-        if self.stop_requested_at is None:
-            self.stop_requested_at = time.monotonic()
-            self._signal(signal.SIGTERM)
 
-    def kill(self) -> None:
-        self._signal(signal.SIGKILL)
-
-    def _signal(self, number: int) -> None:
-        with suppress(ProcessLookupError):  # it has ended meanwhile
-            os.killpg(self.process.pid, number)
-
-
-class AdoptedJob:
+class AdoptedJob(ProcessJob):
     """A process that a dead engine started: no child of ours, so it can be polled but not waited for."""
 
     def __init__(self, reference: str, folder: Path) -> None:
-        self.reference, self.folder = reference, folder
-        self.identity = reference.partition(":")[2]
-        self.pid = int(self.identity.partition(":")[0])
-        self.stop_requested_at: float | None = None
+        self.folder, self.identity = folder, reference.partition(":")[2]
+        super().__init__(int(self.identity.partition(":")[0]), reference)
 
+    @override
     def poll(self) -> int | None:
-        if process_identity(self.pid) != self.identity:
+        if not self.is_alive:
             return implied_exit_status(self.folder)
-        if self.stop_requested_at is not None and time.monotonic() - self.stop_requested_at > STOP_GRACE:
-            self.kill()
+        self.kill_if_overdue()
         return None
 
-    def stop(self) -> None:
-        if self.stop_requested_at is None:
-            self.stop_requested_at = time.monotonic()
-            self._signal(signal.SIGTERM)
+    @override
+    def signal_group(self, number: int) -> None:
+        if self.is_alive:
+            super().signal_group(number)
 
-    def kill(self) -> None:
-        self._signal(signal.SIGKILL)
-
-    def _signal(self, number: int) -> None:
-        if process_identity(self.pid) == self.identity:
-            with suppress(ProcessLookupError):
-                os.killpg(self.pid, number)
+    @property
+    def is_alive(self) -> bool:
+        """Whether the process still runs; another one may have its number by now."""
+        return process_identity(self.pid) == self.identity
 
 
 class LocalExecutor:

@@ -3,7 +3,7 @@
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from tunelab.runs.atomic_files import write_json
 from tunelab.runs.checkpoint import read_checkpoint
 from tunelab.runs.manifest import TOKENIZER_FILES, finish_manifest, sha256_file, sha256_folder, start_manifest
 from tunelab.runs.run_dir import RunDirectory
+from tunelab.runs.run_status import PREEMPTED, RunStatus
 from tunelab.training.callbacks.checkpointing import BestCheckpoint
 from tunelab.training.callbacks.early_stopping import EarlyStopping
 from tunelab.training.callbacks.search_trial import Pruning
@@ -149,22 +150,7 @@ def read_resume_step(folder: RunDirectory) -> int | None:
     return steps
 
 
-COMPLETE_STATUSES = ("finished", "early-stopped")  # statuses of a run that has all its scores
 SIGNAL_EXITS = {143: "SIGTERM", 130: "SIGINT"}  # exit status of a run that left at a safe point, and why
-
-
-@dataclass
-class RunStatus:
-    """The status of a run at its end, for its manifest."""
-
-    status: str = "finished"
-    reason: str | None = None
-    score: float | None = None
-
-    @property
-    def logger_status(self) -> str:
-        """The status as trackers know it."""
-        return {"pre-empted": "preempted", "failed": "failed", "diverged": "failed"}.get(self.status, "success")
 
 
 def completed_status(trainer: L.Trainer, outcome: EvalOutcome, monitor: str) -> RunStatus:
@@ -194,9 +180,9 @@ def failure_status(fault: BaseException) -> RunStatus:
     if isinstance(fault, Diverged | Pruned):
         return RunStatus("diverged" if isinstance(fault, Diverged) else "pruned", str(fault))
     if isinstance(fault, SystemExit) and fault.code in SIGNAL_EXITS:
-        return RunStatus("pre-empted", f"{SIGNAL_EXITS[fault.code]}; resume goes on from checkpoints/last.ckpt")
+        return RunStatus(PREEMPTED, f"{SIGNAL_EXITS[fault.code]}; resume goes on from checkpoints/last.ckpt")
     if isinstance(fault, KeyboardInterrupt):
-        return RunStatus("pre-empted", "interrupted; resume goes on from checkpoints/last.ckpt")
+        return RunStatus(PREEMPTED, "interrupted; resume goes on from checkpoints/last.ckpt")
     reason = str(fault) if isinstance(fault, TuneLabError) else f"{type(fault).__name__}: {fault}"
     return RunStatus("failed", reason)
 

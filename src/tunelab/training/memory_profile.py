@@ -252,21 +252,21 @@ class TrainingMemory:
     Attributes:
         weights: Parameters and buffers.
         gradients: Of all that learns.
-        optimizer: The optimizer's state.
+        optimizer_state: Once every parameter has been stepped.
         averages: Copies of the weights, where regularization keeps any.
         passes: What forward and backward passes take.
-        step: What the optimizer's step takes for itself in passing.
-        again: Whether the optimizer's step runs passes of its own.
+        step_buffers: What the optimizer's step takes for itself in passing.
+        reevaluates_loss: Whether the optimizer's step runs passes of its own.
         workspace: What matrix products keep for themselves, on a GPU.
     """
 
     weights: int
     gradients: int
-    optimizer: int
+    optimizer_state: int
     averages: int
     passes: PassMemory
-    step: int
-    again: bool = False
+    step_buffers: int
+    reevaluates_loss: bool = False
     workspace: int = 0
 
     @property
@@ -282,9 +282,11 @@ class TrainingMemory:
         pass with the gradients of those before it, or the optimizer's step with all gradients, whichever is larger;
         weights, state, averages and the workspace are always there.
         """
-        always = self.weights + self.optimizer + self.averages + self.workspace
+        always = self.weights + self.optimizer_state + self.averages + self.workspace
         passing = max(self.passes.first, self.passes.later or 0)
-        return always + (passing + self.step if self.again else max(passing, self.gradients + self.step))
+        return always + (
+            passing + self.step_buffers if self.reevaluates_loss else max(passing, self.gradients + self.step_buffers)
+        )
 
 
 def tensor_bytes(tensors: Iterable[Tensor]) -> int:

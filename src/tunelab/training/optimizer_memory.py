@@ -24,17 +24,17 @@ ParameterKind = tuple[int, int, bool]  # group, number of dimensions, whether it
 
 @dataclass(frozen=True)
 class OptimizerMemory:
-    """Memory of an optimizer.
+    """Memory that an optimizer takes on one device.
 
     Attributes:
-        state: Kept from step to step, once every parameter has been stepped.
-        passing: Taken for itself within a step, at most.
-        again: Whether its step evaluates the loss again.
+        state_bytes: Kept from step to step, once every parameter has been stepped.
+        step_bytes: Taken for itself within a step, at most.
+        reevaluates_loss: Whether its step evaluates the loss again.
     """
 
-    state: int
-    passing: int
-    again: bool
+    state_bytes: int
+    step_bytes: int
+    reevaluates_loss: bool
 
 
 def measure_optimizer_memory(model: PreTrainedModel, settings: RunConfig, device: torch.device) -> OptimizerMemory:
@@ -48,40 +48,40 @@ def measure_optimizer_memory(model: PreTrainedModel, settings: RunConfig, device
     groups, arguments = build_param_groups(model, settings), dict[str, Any]()
     hidden: set[int] = set()
     if "hidden" in signature(target).parameters:
-        high = parameter_depths(model)
-        hidden = {id(weight) for weight in hidden_matrices(trainable_parameters(model), high.of, high.layers)}
+        depths = parameter_depths(model)
+        hidden = {id(weight) for weight in hidden_matrices(trainable_parameters(model), depths.by_name, depths.layers)}
     kinds: dict[ParameterKind, list[Parameter]] = {}
     for index, group in enumerate(groups):
         for weight in group["params"]:
             kinds.setdefault((index, weight.ndim, id(weight) in hidden), []).append(weight)
-    doubles = {kind: make_stand_in(weights[0], device) for kind, weights in kinds.items()}
-    small = [
-        {**group, "params": [double for (at, *_), double in doubles.items() if at == index]}
+    stand_ins = {kind: make_stand_in(weights[0], device) for kind, weights in kinds.items()}
+    stand_in_groups = [
+        {**group, "params": [stand_in for (at, *_), stand_in in stand_ins.items() if at == index]}
         for index, group in enumerate(groups)
     ]
     if hidden:
-        arguments["hidden"] = [double for (*_, inside), double in doubles.items() if inside]
-    optimizer = instantiate.make_factory(settings.optimizer, **arguments)(small)
-    again = bool(getattr(optimizer, "needs_closure", False))
+        arguments["hidden"] = [stand_in for (*_, inside), stand_in in stand_ins.items() if inside]
+    optimizer = instantiate.make_factory(settings.optimizer, **arguments)(stand_in_groups)
+    reevaluates_loss = bool(getattr(optimizer, "needs_closure", False))
     for _ in range(SETTLING_STEPS + max(int(group.get("history_size", 0)) for group in optimizer.param_groups)):
-        step_with_fresh_gradient(optimizer, list(doubles.values()))
-    shrink = [weight for weights in kinds.values() for weight in weights]
-    fill_gradients(list(doubles.values()))
-    passing = peak_bytes(lambda: take_optimizer_step(optimizer, list(doubles.values())), device)
-    if again or steps_all_at_once(optimizer, device):  # works on all parameters together
-        grow = total_bytes(shrink) / total_bytes(doubles.values())
+        step_with_fresh_gradient(optimizer, list(stand_ins.values()))
+    parameters = [weight for weights in kinds.values() for weight in weights]
+    fill_gradients(list(stand_ins.values()))
+    step_bytes = peak_bytes(lambda: take_optimizer_step(optimizer, list(stand_ins.values())), device)
+    if reevaluates_loss or steps_all_at_once(optimizer, device):  # works on all parameters together
+        scale = total_bytes(parameters) / total_bytes(stand_ins.values())
     else:
-        grow = max(weight.nbytes for weight in shrink) / max(double.nbytes for double in doubles.values())
-    if again:  # and keeps them as one long vector
-        kept = sum(tensor.nbytes for state in optimizer.state.values() for tensor in iterate_tensors(state))
-        return OptimizerMemory(round(kept * grow), round(passing * grow), again)
-    state = sum(
-        scaled_bytes(tensor, doubles[kind], weight)
+        scale = max(weight.nbytes for weight in parameters) / max(stand_in.nbytes for stand_in in stand_ins.values())
+    if reevaluates_loss:  # and keeps them as one long vector
+        state_bytes = sum(tensor.nbytes for state in optimizer.state.values() for tensor in iterate_tensors(state))
+        return OptimizerMemory(round(state_bytes * scale), round(step_bytes * scale), reevaluates_loss)
+    state_bytes = sum(
+        scaled_bytes(tensor, stand_ins[kind], weight)
         for kind, weights in kinds.items()
-        for tensor in iterate_tensors(optimizer.state[doubles[kind]])
+        for tensor in iterate_tensors(optimizer.state[stand_ins[kind]])
         for weight in weights
     )
-    return OptimizerMemory(state, round(passing * grow), again)
+    return OptimizerMemory(state_bytes, round(step_bytes * scale), reevaluates_loss)
 
 
 def steps_all_at_once(optimizer: Any, device: torch.device) -> bool:
@@ -144,9 +144,9 @@ def iterate_tensors(value: Any) -> Iterator[Tensor]:
         yield from (tensor for item in value for tensor in iterate_tensors(item))
 
 
-def scaled_bytes(tensor: Tensor, double: Parameter, weight: Parameter) -> int:
+def scaled_bytes(tensor: Tensor, stand_in: Parameter, weight: Parameter) -> int:
     """Bytes of a state tensor of a stand-in, for the real parameter."""
-    side = dict(zip(double.shape, weight.shape, strict=True))
+    side = dict(zip(stand_in.shape, weight.shape, strict=True))
     size = tensor.itemsize
     for length in tensor.shape:
         size *= side.get(length, length)

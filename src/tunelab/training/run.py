@@ -23,6 +23,7 @@ from tunelab.runs.console import silence_libraries
 from tunelab.runs.redact import redact
 from tunelab.runs.resource_usage import EnergyMeter
 from tunelab.runs.run_dir import RunDirectory
+from tunelab.runs.run_status import COMPLETE_STATUSES, RunStatus
 from tunelab.runs.study_folder import StudyFolder
 from tunelab.tracking.loggers import build_loggers, finish_loggers, logger_faults, run_title
 from tunelab.training.components import RunComponents, build_components, build_datamodule, build_module
@@ -33,8 +34,6 @@ from tunelab.training.final_results import answer_group_tables, log_results
 from tunelab.training.finders.run_finder import run_finder
 from tunelab.training.generation_eval import make_generation_evaluator
 from tunelab.training.lifecycle import (
-    COMPLETE_STATUSES,
-    RunStatus,
     completed_status,
     failure_status,
     first_session_overrides,

@@ -1,7 +1,6 @@
 """The doctor on a run folder: signals read, findings printed and left in `doctor.json`."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any
 
 from tunelab.analysis.doctor import DOCTOR_CHECKS, format_findings, run_doctor
@@ -51,4 +50,4 @@ def write_findings(folder: RunDirectory, run: RunSignals, findings: Sequence[Fin
         "points": len(steps),
         "looked_for": [*DOCTOR_CHECKS],
     }
-    write_json(folder.doctor_findings, {**facts, "findings": [asdict(finding) for finding in findings]})
+    write_json(folder.doctor_findings, {**facts, "findings": [finding.as_json() for finding in findings]})

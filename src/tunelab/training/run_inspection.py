@@ -80,47 +80,47 @@ class RunInspection:
     """Sizes, cost, memory, signals and speed of a run before it is trained.
 
     Attributes:
-        sizes: The architecture in numbers, by name.
-        parts: Its layers from the bottom up.
-        work: The training data as steps and passes.
-        steps: Optimizer steps of the run, if nothing stops it early.
-        cost: Arithmetic of a step, as factors.
+        architecture: Its sizes in numbers, by name.
+        layers: Parts of the network from the bottom up.
+        workload: The training data as steps and passes.
+        planned_steps: Optimizer steps of the run, if nothing stops it early.
+        flops: Arithmetic of a step, as factors.
         memory: Bytes of one device at their largest.
-        room: Bytes that the device has for it; None where it is unknown.
-        curve: The rate over the steps.
+        available_memory: Bytes that the device has for it; None where it is unknown.
+        learning_rates: The rate over the steps.
         signals: Sizes along the depth, at the first weights.
-        verdict: On these signals.
+        signal_verdict: On these signals.
         speed: Measured on a few steps.
     """
 
-    sizes: Mapping[str, str | int | None]
-    parts: Sequence[ModelPart]
-    work: Workload
-    steps: int
-    cost: StepFlops
+    architecture: Mapping[str, str | int | None]
+    layers: Sequence[ModelPart]
+    workload: Workload
+    planned_steps: int
+    flops: StepFlops
     memory: TrainingMemory
-    room: int | None
-    curve: LearningRateCurve
+    available_memory: int | None
+    learning_rates: LearningRateCurve
     signals: LayerSignals
-    verdict: SignalVerdict
+    signal_verdict: SignalVerdict
     speed: TrainingSpeed
 
     @property
-    def operations_per_token(self) -> float:
+    def flops_per_token(self) -> float:
         """Forward and backward, over the lengths that the first steps have; a multiply-add is two."""
-        tokens = sum(self.work.lengths)
-        work = self.cost.operations(tokens=tokens, pairs=self.work.pairs, outputs=self.work.learned)
-        return work / max(1, tokens)
+        tokens = sum(self.workload.lengths)
+        flops = self.flops.operations(tokens=tokens, pairs=self.workload.pairs, outputs=self.workload.learned)
+        return flops / max(1, tokens)
 
     @property
-    def tokens(self) -> float:
+    def planned_tokens(self) -> float:
         """Real tokens that the whole run trains on."""
-        return self.work.tokens * self.steps / max(1, self.work.steps)
+        return self.workload.tokens * self.planned_steps / max(1, self.workload.steps)
 
     @property
-    def seconds(self) -> tuple[float, float, float] | None:
+    def expected_seconds(self) -> tuple[float, float, float] | None:
         """Expected time of training alone: by the mean, the fastest and the slowest of the steps that were tried."""
-        return self.speed.expected(self.tokens)
+        return self.speed.expected(self.planned_tokens)
 
 
 def inspect_run(components: RunComponents) -> RunInspection:
@@ -179,8 +179,17 @@ def measure_memory(
         if module.training_loss.mixout is not None:
             averages += tensor_bytes(module.training_loss.mixout.pretrained)
         weights = tensor_bytes([*model.parameters(), *model.buffers()])
-        taken = measure_optimizer_memory(model, components.settings, device)
-        left = None if room is None else room - weights - taken.state - averages
+        optimizer = measure_optimizer_memory(model, components.settings, device)
+        left = None if room is None else room - weights - optimizer.state_bytes - averages
         passes = measure_passes(module, loader, work, gradients, left)
     workspace = workspace_bytes(device)
-    return TrainingMemory(weights, gradients, taken.state, averages, passes, taken.passing, taken.again, workspace)
+    return TrainingMemory(
+        weights,
+        gradients,
+        optimizer.state_bytes,
+        averages,
+        passes,
+        optimizer.step_bytes,
+        optimizer.reevaluates_loss,
+        workspace,
+    )

@@ -20,10 +20,11 @@ from tunelab.runs.run_dir import RunDirectory
 from tunelab.tasks.base import Task
 from tunelab.tasks.metrics.directions import metric_direction
 from tunelab.training.callbacks.checkpointing import BestCheckpoint, LastCheckpoint, SnapshotCheckpoints
+from tunelab.training.callbacks.doctor_monitor import DoctorCallback
 from tunelab.training.callbacks.early_stopping import EarlyStopping
 from tunelab.training.callbacks.layer_statistics import ActivationMonitor, GradientHistograms, LayerMonitor
 from tunelab.training.callbacks.loss_spikes import Spikes
-from tunelab.training.callbacks.progress import DoctorCallback, progress_callback
+from tunelab.training.callbacks.progress import progress_callback
 from tunelab.training.callbacks.reduce_on_plateau import ReduceOnPlateau
 from tunelab.training.callbacks.resource_monitors import MemoryMonitor, Throughput
 from tunelab.training.callbacks.search_trial import KeepOptimizerSettings, Pruning, ScoreReporter, StopAtStageEnd

@@ -59,7 +59,7 @@ def test_a_log_axis_shorter_than_a_step_still_has_two_ticks() -> None:
 
 
 def test_whole_numbers_are_never_halved() -> None:
-    assert axis_ticks(0, 2, 9, whole=True) == [0, 1, 2]
+    assert axis_ticks(0, 2, 9, integers_only=True) == [0, 1, 2]
 
 
 def test_the_numbers_of_one_axis_share_their_unit_and_decimals() -> None:

@@ -38,15 +38,15 @@ class Plain(Callback):
         self.norms = {name: float(named[name].grad.double().norm()) for name in self.before}
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        high, named = parameter_depths(pl_module.model), dict(pl_module.model.named_parameters())
+        depths, named = parameter_depths(pl_module.model), dict(pl_module.model.named_parameters())
         row: dict[str, float] = {}
-        for depth in {high.of[name] for name in self.before}:
-            own = [name for name in self.before if high.of[name] == depth]
+        for depth in {depths.by_name[name] for name in self.before}:
+            own = [name for name in self.before if depths.by_name[name] == depth]
             moved = (
                 sum(float((named[name].detach().double() - self.before[name]).square().sum()) for name in own) ** 0.5
             )
             size = sum(float(self.before[name].square().sum()) for name in own) ** 0.5
-            place = str(depth) if 0 < depth <= high.layers else high.name(depth).replace(" ", "_")
+            place = str(depth) if 0 < depth <= depths.layers else depths.name(depth).replace(" ", "_")
             row[f"layers/{place}/update_ratio"] = moved / size
             row[f"layers/{place}/grad_norm"] = sum(self.norms[name] ** 2 for name in own) ** 0.5
         self.rows.append(row)

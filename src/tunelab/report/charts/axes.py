@@ -21,32 +21,34 @@ ScaleKind = Literal["linear", "log"]
 TICK_FACTORS = (1, 2, 5)
 
 
-def axis_ticks(low: float, high: float, most: int, kind: ScaleKind = "linear", *, whole: bool = False) -> list[float]:
-    """Round numbers from `low` to `high`, at most `most`, which is 2 or more.
+def axis_ticks(
+    low: float, high: float, max_ticks: int, kind: ScaleKind = "linear", *, integers_only: bool = False
+) -> list[float]:
+    """Round numbers from `low` to `high`, at most `max_ticks`, which is 2 or more.
 
     Args:
         low: Smallest value of the axis; above 0 for a log axis.
         high: Largest; above `low`.
-        most: Largest count.
+        max_ticks: Largest count.
         kind: How the axis runs.
-        whole: Halves make no sense, as for layers and steps.
+        integers_only: Halves make no sense, as for layers and steps.
     """
     if kind == "log":
-        ticks = next((ticks for ticks in log_ticks(low, high) if 2 <= len(ticks) <= most), [])
+        ticks = next((ticks for ticks in log_ticks(low, high) if 2 <= len(ticks) <= max_ticks), [])
         if ticks:
             return ticks
-    return linear_ticks(low, high, most, whole=whole)
+    return linear_ticks(low, high, max_ticks, integers_only=integers_only)
 
 
-def linear_ticks(low: float, high: float, most: int, *, whole: bool = False) -> list[float]:
-    """Multiples of the smallest round step that gives at most `most` of them."""
+def linear_ticks(low: float, high: float, max_ticks: int, *, integers_only: bool = False) -> list[float]:
+    """Multiples of the smallest round step that gives at most `max_ticks` of them."""
     finest = max(abs(low), abs(high), 1e-290) * 1e-14  # floats tell no smaller steps apart
-    power = math.floor(math.log10(max((high - low) / max(most, 1), finest))) - 1
-    power = max(power, 0) if whole else power
+    power = math.floor(math.log10(max((high - low) / max(max_ticks, 1), finest))) - 1
+    power = max(power, 0) if integers_only else power
     while True:
         for factor in TICK_FACTORS:
             ticks = step_multiples(low, high, factor, power)
-            if len(ticks) <= most:
+            if len(ticks) <= max_ticks:
                 return ticks
         power += 1
 
@@ -67,9 +69,9 @@ def log_ticks(low: float, high: float) -> list[list[float]]:
     return [[value for value in choice if low * (1 - 1e-9) <= value <= high * (1 + 1e-9)] for choice in choices]
 
 
-def round_range(low: float, high: float, most: int) -> tuple[float, float]:
+def round_range(low: float, high: float, max_ticks: int) -> tuple[float, float]:
     """The range widened to the next ticks of a linear axis."""
-    ticks = linear_ticks(low, high, most)
+    ticks = linear_ticks(low, high, max_ticks)
     if len(ticks) < 2:
         return low, high
     step = ticks[1] - ticks[0]
@@ -109,7 +111,7 @@ def is_drawable(value: float, kind: ScaleKind) -> bool:
     return math.isfinite(value) and abs(value) <= MAX_DRAWABLE and (kind == "linear" or value > MIN_LOG_VALUE)
 
 
-def fit_scale(values: Iterable[float], kind: ScaleKind, start: float, end: float, *, most: int = 0) -> Scale:
+def fit_scale(values: Iterable[float], kind: ScaleKind, start: float, end: float, *, max_ticks: int = 0) -> Scale:
     """The scale that holds all drawable values.
 
     Args:
@@ -117,17 +119,17 @@ def fit_scale(values: Iterable[float], kind: ScaleKind, start: float, end: float
         kind: How the axis runs.
         start: Place of the smallest.
         end: Place of the largest.
-        most: Where given, a linear range is widened to round numbers, no more than this many.
+        max_ticks: Where given, a linear range is widened to round numbers, no more than this many.
     """
     kept = [value for value in values if is_drawable(value, kind)]
     low, high = (min(kept), max(kept)) if kept else (1.0, 10.0) if kind == "log" else (0.0, 1.0)
     if kind == "log":
         low, high = (low, high) if high > low * (1 + 1e-9) else (low / 3, high * 3)
-        return Scale(kind, low / 1.1, high * 1.1, start, end) if most else Scale(kind, low, high, start, end)
+        return Scale(kind, low / 1.1, high * 1.1, start, end) if max_ticks else Scale(kind, low, high, start, end)
     if high - low <= 1e-9 * max(abs(low), abs(high)):
         room = abs(low) / 10 or 0.5
         low, high = low - room, high + room
-    low, high = round_range(low, high, most) if most else (low, high)
+    low, high = round_range(low, high, max_ticks) if max_ticks else (low, high)
     return Scale(kind, low, high, start, end)
 
 
@@ -164,8 +166,10 @@ class Series:
     def tooltip(self, place: int) -> str:
         """The tooltip of a point."""
         band = f" ({format_number(self.low[place])} to {format_number(self.high[place])})" if self.low else ""
-        of = self.tooltip_names[place] if self.tooltip_names else self.name
-        return f"{of}: {format_number(self.xs[place], 5)}, {format_number(self.ys[place], 4)}{band}".removeprefix(": ")
+        name = self.tooltip_names[place] if self.tooltip_names else self.name
+        return f"{name}: {format_number(self.xs[place], 5)}, {format_number(self.ys[place], 4)}{band}".removeprefix(
+            ": "
+        )
 
 
 @dataclass(frozen=True)
@@ -208,9 +212,9 @@ def omission_notes(series: Sequence[Series], x_kind: ScaleKind, y_kind: ScaleKin
     return notes
 
 
-def count_phrase(number: int, of: str) -> str:
+def count_phrase(number: int, noun: str) -> str:
     """`1 point` or `2 points`, with what they are."""
-    return f"{number} {of} that is" if number == 1 else f"{number:,} {of}s that are"
+    return f"{number} {noun} that is" if number == 1 else f"{number:,} {noun}s that are"
 
 
 PLOT_HEIGHT = 230.0  # of the area itself
@@ -233,8 +237,8 @@ class PlotArea:
     @property
     def x_ticks(self) -> list[float]:
         """As many ticks of the x axis as fit side by side."""
-        for most in range(9, 2, -1):
-            ticks = axis_ticks(self.x.low, self.x.high, most, self.x.kind, whole=self.integer_x)
+        for max_ticks in range(9, 2, -1):
+            ticks = axis_ticks(self.x.low, self.x.high, max_ticks, self.x.kind, integers_only=self.integer_x)
             spots = [
                 (self.x.position(value), text_width(words))
                 for value, words in zip(ticks, format_ticks(ticks), strict=True)
@@ -242,7 +246,7 @@ class PlotArea:
             gaps = [b - a - (wide_a + wide_b) / 2 for (a, wide_a), (b, wide_b) in itertools.pairwise(spots)]
             if all(gap > 12 for gap in gaps):
                 return ticks
-        return axis_ticks(self.x.low, self.x.high, 2, self.x.kind, whole=self.integer_x)
+        return axis_ticks(self.x.low, self.x.high, 2, self.x.kind, integers_only=self.integer_x)
 
 
 def fit_plot_area(
@@ -258,11 +262,11 @@ def fit_plot_area(
     across = [x for x, _ in good] + [mark.value for mark in marks if mark.axis == "x"]
     up = [y for _, y in good] + [mark.value for mark in marks if mark.axis == "y"]
     up += [value for one in series for value in [*one.low, *one.high]] if good else []
-    y = fit_scale(up, y_kind, top + PLOT_HEIGHT, top, most=MAX_Y_TICKS)
+    y = fit_scale(up, y_kind, top + PLOT_HEIGHT, top, max_ticks=MAX_Y_TICKS)
     words = format_ticks(axis_ticks(y.low, y.high, MAX_Y_TICKS, y_kind))
     left = MARGIN + max(map(text_width, words), default=20.0) + 8
-    whole = bool(across) and all(value == int(value) for value in across if is_drawable(value, x_kind))
-    return PlotArea(fit_scale(across, x_kind, left + 8, CHART_WIDTH - MARGIN - 10), y, whole)
+    integer_x = bool(across) and all(value == int(value) for value in across if is_drawable(value, x_kind))
+    return PlotArea(fit_scale(across, x_kind, left + 8, CHART_WIDTH - MARGIN - 10), y, integer_x)
 
 
 def draw_axes(area: PlotArea, x_label: str) -> tuple[list[str], float]:

@@ -83,7 +83,7 @@ def vertical_bars(
     groups: Sequence[str], bars: Sequence[Bars], ends: Sequence[float], top: float, label: str
 ) -> tuple[list[str], float]:
     """Bars that grow upwards, names below."""
-    scale = fit_scale(ends, "linear", top + BAR_PLOT_HEIGHT, top, most=7)
+    scale = fit_scale(ends, "linear", top + BAR_PLOT_HEIGHT, top, max_ticks=7)
     marks = axis_ticks(scale.low, scale.high, 7)
     left = MARGIN + max(map(text_width, format_ticks(marks))) + 8
     drawn = []
@@ -112,7 +112,7 @@ def horizontal_bars(
     above = longest > MAX_LABEL_WIDTH  # names too long to stand beside their bars stand over them
     left = MARGIN + (0.0 if above else longest + 8)
     numbers = max((text_width(format_number(value)) for one in bars for value in one.values), default=0.0) + 10
-    scale = fit_scale(ends, "linear", left, CHART_WIDTH - MARGIN - numbers, most=5)
+    scale = fit_scale(ends, "linear", left, CHART_WIDTH - MARGIN - numbers, max_ticks=5)
     thick, gap = (18.0 if len(bars) < 3 else 15.0), (10.0 + LINE_HEIGHT if above else 10.0)
     each = thick * len(bars) + gap
     bottom = top + len(groups) * each

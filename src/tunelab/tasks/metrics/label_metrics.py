@@ -16,9 +16,9 @@ from tunelab.tasks.base import Scores
 from tunelab.tasks.metrics.directions import LABEL_METRICS
 
 
-def safe_ratio(above: float, below: float) -> float:
+def safe_ratio(numerator: float, denominator: float) -> float:
     """A share; 0 where there is nothing to share, as scikit-learn with `zero_division=0`."""
-    return above / below if below else 0.0
+    return numerator / denominator if denominator else 0.0
 
 
 def per_class_metrics(

@@ -88,17 +88,17 @@ class LayerMonitor(Callback):
 
 def parameters_by_layer(model: PreTrainedModel) -> dict[str, list[nn.Parameter]]:
     """The parameters that learn, by the part of the network they stand in, from the bottom up."""
-    high: ParameterDepths = parameter_depths(model)
+    depths: ParameterDepths = parameter_depths(model)
     groups: dict[int, list[nn.Parameter]] = {}
     for name, weight in model.named_parameters():
         if weight.requires_grad:
-            groups.setdefault(high.of[name], []).append(weight)
-    return {layer_label(high, depth): groups[depth] for depth in sorted(groups)}
+            groups.setdefault(depths.by_name[name], []).append(weight)
+    return {layer_label(depths, depth): groups[depth] for depth in sorted(groups)}
 
 
-def layer_label(high: ParameterDepths, depth: int) -> str:
+def layer_label(depths: ParameterDepths, depth: int) -> str:
     """The name of a depth in the name of a curve."""
-    return str(depth) if 0 < depth <= high.layers else high.name(depth).replace(" ", "_")
+    return str(depth) if 0 < depth <= depths.layers else depths.name(depth).replace(" ", "_")
 
 
 def sample_entries(weight: Tensor) -> Tensor:

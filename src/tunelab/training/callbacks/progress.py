@@ -1,4 +1,4 @@
-"""Progress on the console: a bar on a terminal or lines in a log, and the doctor's findings."""
+"""Progress on the console: a bar on a terminal, or lines in a log."""
 
 import time
 from typing import Any
@@ -7,11 +7,7 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import RichProgressBar
 from typing_extensions import override
 
-from tunelab.analysis.doctor import format_findings, run_doctor
-from tunelab.runs import console
 from tunelab.runs.console import is_terminal, say
-from tunelab.runs.run_dir import RunDirectory
-from tunelab.training.run_diagnosis import read_run_signals
 
 _LINE_SHARE = 0.1  # of the run between two lines ...
 _LINE_SECONDS = 10.0  # ... but neither farther apart than this nor closer than a tenth of it
@@ -92,25 +88,3 @@ def _format_duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
-
-
-class DoctorCallback(Callback):
-    """Reads the curves of a run after each validation, as `tunelab doctor` does from outside; changes nothing.
-
-    Args:
-        folder: Of the run.
-    """
-
-    def __init__(self, folder: RunDirectory) -> None:
-        self.folder = folder
-        self.reported_verdicts: set[str] = set()
-
-    @override
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.sanity_checking or trainer.state.fn != "fit" or not trainer.is_global_zero:
-            return
-        findings = run_doctor(read_run_signals(self.folder))
-        fresh = [finding for finding in findings if finding.verdict not in self.reported_verdicts]
-        self.reported_verdicts |= {finding.verdict for finding in fresh}
-        if fresh:
-            console.show_lines(f"doctor at step {trainer.global_step}", format_findings(fresh))
