@@ -1,10 +1,15 @@
-"""A validated RunConfig from the `key=value` arguments of a command, composed from the same tree as train.py."""
+"""Composed settings from the `key=value` words of a command or a caller in Python, from the same tree as train.py."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from tunelab.config.overrides import complete_overrides, error_reason, override_faults
@@ -15,18 +20,72 @@ from tunelab.config.validate import validate_config
 from tunelab.errors import ConfigError
 
 
+@dataclass(frozen=True)
+class ComposedRun:
+    """A run as `python train.py OVERRIDES` would do it.
+
+    Attributes:
+        folder: Its run directory; not made yet.
+        overrides: What was changed, for the record.
+    """
+
+    settings: RunConfig
+    folder: Path
+    overrides: Sequence[str]
+
+
 def compose_settings(overrides: Sequence[str]) -> RunConfig:
     """The settings of `python train.py OVERRIDES`; with `resume=RUN` those of that run.
 
     Raises:
         ConfigError: Naming every fault at once.
     """
+    return compose_run(overrides).settings
+
+
+def compose_run(overrides: Sequence[str]) -> ComposedRun:
+    """Settings and folder of `python train.py OVERRIDES`.
+
+    Raises:
+        ConfigError: Naming every fault at once.
+    """
+    with composition(overrides) as completed:
+        config = compose("config", overrides=completed, return_hydra_config=True)
+        folder, task = Path(str(config.hydra.run.dir)), list(config.hydra.overrides.task)
+        with open_dict(config):
+            del config["hydra"]
+        settings = validate_config(resume_config(config, task) if config.resume else config)
+    return ComposedRun(settings, folder, task)
+
+
+def compose_search(overrides: Sequence[str]) -> tuple[DictConfig, list[str]]:
+    """The config of `python train.py -m OVERRIDES` with Hydra's own part, and the words that are not Hydra's.
+
+    Raises:
+        ConfigError: Naming every fault at once.
+    """
+    with composition(overrides) as completed:
+        loader = GlobalHydra.instance().config_loader()
+        config = loader.load_configuration("config", completed, run_mode=RunMode.MULTIRUN)
+        OmegaConf.resolve(config.hydra.sweep)  # its folder holds the time, which is to be the same for all that ask
+    return config, list(config.hydra.overrides.task)
+
+
+@contextmanager
+def composition(overrides: Sequence[str]) -> Iterator[list[str]]:
+    """Within it Hydra composes from conf/; yields the completed overrides.  The caller's own Hydra is back afterwards.
+
+    Raises:
+        ConfigError: Naming every fault at once, where composing failed.
+    """
     completed = complete_overrides(overrides)
+    outer = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(conf_directory()), version_base="1.3"):
-            config = compose("config", overrides=completed)
-        typed = [word for word in completed if not word.startswith("hydra.")]
-        return validate_config(resume_config(config, typed) if config.resume else config)
+            yield completed
     except (HydraException, OmegaConfBaseException) as fault:
-        raise ConfigError.listing(override_faults(completed, conf_directory()) or [error_reason(fault)]) from fault
+        faults = override_faults(completed, conf_directory())
+        raise ConfigError.listing(faults or [error_reason(fault)]) from fault
+    finally:
+        GlobalHydra.instance().hydra = outer

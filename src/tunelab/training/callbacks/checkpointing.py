@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 from math import isfinite
 from pathlib import Path
 from types import FrameType
@@ -87,6 +88,8 @@ class LastCheckpoint(Checkpoint):
 
     @override
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            return  # signals reach the main thread alone: one that calls a training from another handles them itself
         for number in STOP_SIGNALS:  # here, not earlier: Lightning's own handlers deadlock with several ranks
             signal.signal(number, self._receive_signal)
 
