@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from hydra.core.global_hydra import GlobalHydra
 from lightning import Callback, LightningModule, Trainer
 
 import tunelab
+from support.paths import ROOT
 from support.tiny_runs import CONF, MODEL, QUIET, WORDS, instructions
 from tunelab import Run, Study, load, train
 from tunelab.api import as_records
@@ -222,3 +224,23 @@ def test_what_holds_no_rows_is_a_setting() -> None:
     assert as_records([1, 2]) is None
     assert as_records([]) is None
     assert as_records(pandas.DataFrame({"a": [1.0, float("nan")]})) == [{"a": 1.0}, {"a": None}]
+
+
+@pytest.mark.slow
+def test_the_examples_of_the_page_run_from_top_to_bottom(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
+    code = "\n".join(re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL))
+    short = [
+        "trainer.accelerator=cpu",
+        "eval.base=false",
+        "eval.generate=false",
+        "eval.max_new_tokens=2",
+        "eval.test_rows=8",
+    ]
+    assert code.count("train(") == 4
+    code = re.sub(r"\b(train|search)\((?!optimzer)", rf"\1(*{short!r}, ", code)
+
+    exec(compile(code, "python.md", "exec"), {"__name__": "page"})
+
+    said = capsys.readouterr().out
+    assert all(words in said for words in ("done after 2 steps", "did you mean 'optimizer'", "lr=fast is not a number"))

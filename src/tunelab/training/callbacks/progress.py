@@ -1,21 +1,25 @@
-"""Progress on the console: a bar on a terminal, or lines in a log."""
+"""Progress on the console: a bar on a terminal or in a notebook, or lines in a log."""
 
 import time
 from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import RichProgressBar
+from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 from typing_extensions import override
 
-from tunelab.runs.console import is_terminal, say
+from tunelab.runs.console import is_notebook, is_terminal, say
 
 _LINE_SHARE = 0.1  # of the run between two lines ...
 _LINE_SECONDS = 10.0  # ... but neither farther apart than this nor closer than a tenth of it
+_BAR_SECONDS = 1.0  # between two readings of the loss beside a bar
 _LINE_METRICS = ("train/loss", "train/tokens_per_second")
 
 
 def progress_callback() -> Callback:
-    """A live bar on a terminal, else plain lines that read well in a log file."""
+    """A live bar on a terminal or in a notebook, else plain lines that read well in a log file."""
+    if is_notebook():
+        return NotebookProgress()
     return RichProgressBar(leave=False) if is_terminal() else PlainProgress()
 
 
@@ -67,6 +71,44 @@ class PlainProgress(Callback):
             # outside training it is the best checkpoint that is scored, whatever step training came to
             when = f"at step {trainer.global_step:,}" if trainer.state.fn == "fit" else "of the best"
             say(f"validation {when}  {values}")
+
+
+class NotebookProgress(PlainProgress):
+    """One bar over the whole run, a widget where ipywidgets is installed, and a line for each validation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._bar: Any = None
+
+    @override
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        total = _steps_planned(trainer) or None
+        self._bar = Tqdm(total=total, initial=trainer.global_step, unit="step", dynamic_ncols=True)
+        self._started_at = time.monotonic()
+
+    @override
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        done, total = _steps_done(trainer), _steps_planned(trainer)
+        if time.monotonic() - self._started_at > _BAR_SECONDS or done == total:  # the loss of a GPU is waited for
+            known = {**trainer.logged_metrics, **trainer.callback_metrics}
+            values = {name: _format_number(float(known[name])) for name in _LINE_METRICS if name in known}
+            self._bar.set_postfix(values, refresh=False)
+            self._started_at = time.monotonic()
+        self._bar.update(done - self._bar.n)
+
+    @override
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._close()
+
+    @override
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
 
 
 def _steps_done(trainer: Trainer) -> int:
