@@ -110,15 +110,46 @@ def test_a_run_without_an_adapter_has_none_to_export(instruction: RunDirectory, 
     assert not list(tmp_path.iterdir())
 
 
-def test_a_folder_of_other_things_is_never_replaced(instruction: RunDirectory, tunelab: Any, tmp_path: Path) -> None:
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "notes.txt").write_text("kept")
+def test_only_an_export_of_ours_is_ever_replaced(instruction: RunDirectory, tunelab: Any, tmp_path: Path) -> None:
+    export = instruction.export
+    base = copied(export, tmp_path / "base")  # a model of someone, with all files of an export but our mark
+    (base / "tunelab_export.json").unlink()
+    annotated = copied(export, tmp_path / "annotated")
+    (annotated / "notes.txt").write_text("kept")
     (tmp_path / "file").write_text("kept")
+    (tmp_path / "link").symlink_to(base)
 
-    for place, told in (("mine", "holds other things"), ("file", "is a file")):
-        status, _, err = tunelab("export", instruction.root, "--output", tmp_path / place)
-        assert status == 2 and told in err
-    assert (tmp_path / "mine" / "notes.txt").read_text() == "kept"
+    for place, reason in (
+        ("base", "no export of this program"),
+        ("annotated", "other files too (notes.txt)"),
+        ("file", "is a file"),
+        ("link", "is a link"),
+    ):
+        status, _, err = tunelab("export", instruction.root, "--output", tmp_path / place, "--no-check")
+        assert status == 2 and reason in err, err
+    assert {path.name for path in base.iterdir()} == {p.name for p in export.iterdir()} - {"tunelab_export.json"}
+
+    again = copied(export, tmp_path / "again")
+    (again / "README.md").write_text("older")
+    status, _, err = tunelab("export", instruction.root, "--output", again, "--no-check")
+    assert status == 0, err
+    assert (again / "README.md").read_text() != "older"
+
+
+def test_the_base_of_a_run_is_not_replaced_though_it_is_an_export(
+    instruction: RunDirectory, train_in: Any, tunelab: Any, tmp_path: Path
+) -> None:
+    base, file = copied(instruction.export, tmp_path / "base"), instructions(tmp_path, 40)
+    run = train_in(
+        tmp_path, "second", "data=instruction", f"data.train={file}", "model=pretrained", f"model.path={base}",
+        "adapter=lora", "max_steps=2", "test=false",
+    )  # fmt: skip
+    before = (base / "model.safetensors").read_bytes()
+
+    for place in (base, base / "inside", instruction.export):
+        status, _, err = tunelab("export", run.root, "--output", place, "--no-check")
+        assert status == 2 and "--output=" in err
+    assert (base / "model.safetensors").read_bytes() == before
 
 
 def test_a_run_without_its_checkpoint_keeps_the_export_it_has(

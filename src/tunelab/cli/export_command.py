@@ -25,6 +25,7 @@ def run(arguments: argparse.Namespace) -> int:
     from tunelab.errors import ConfigError
     from tunelab.export.run_export import check_export, export_run, probe_trained_model
     from tunelab.runs import console  # torch, which --help does without
+    from tunelab.training.lifecycle import base_model_location
     from tunelab.training.load_run import load_run
 
     console.silence_libraries()
@@ -33,7 +34,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConfigError(f"{arguments.run} cannot be exported again: {trained.note}; that export is all there is")
     name = "export" if arguments.format == "merged" else "export-adapter"
     target = Path(arguments.output) if arguments.output else trained.folder.root / name
-    refuse_unrelated_target(target)
+    refuse_unrelated_target(target, trained.folder.root, base_model_location(trained.settings))
     probe = probe_trained_model(trained)
     probe.request["scale"] = export_run(trained, target, arguments.format)
     if not arguments.no_check:
@@ -42,16 +43,29 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def refuse_unrelated_target(target: Path) -> None:
-    """Refuse to replace a folder that is no export.
+def refuse_unrelated_target(target: Path, run: Path, base: str) -> None:
+    """Refuse to replace a folder that is no export of ours, a part of another run, or the base model.
+
+    Args:
+        target: Where the export goes.
+        run: The folder of the run.
+        base: The base model that it was trained from, which its checkpoints need.
 
     Raises:
-        ConfigError: If the target is a file, or a folder that holds other things.
+        ConfigError: Saying what stands there.
     """
     from tunelab.errors import ConfigError
+    from tunelab.export.transformers_export import replacement_fault
 
-    ours = {"config.json", "adapter_config.json"}
-    if target.is_dir() and any(target.iterdir()) and not any((target / name).is_file() for name in ours):
-        raise ConfigError(f"--output={target} holds other things, which an export would replace; give a new folder")
-    if target.exists() and not target.is_dir():
-        raise ConfigError(f"--output={target} is a file; give a folder")
+    place, bases = target.resolve(), Path(base).resolve()
+    own = place.parent == run.resolve() and place.name in ("export", "export-adapter")
+    if Path(base).exists() and (place == bases or place in bases.parents or bases in place.parents):
+        fault = "the base model of this run lies there, and its checkpoints need it"
+    elif (place.parent / "run.json").is_file() and place.parent != run.resolve():
+        fault = "it belongs to another run"
+    elif own and target.is_dir() and not target.is_symlink():
+        return  # of before exports were marked, too
+    else:
+        fault = replacement_fault(target) or ""
+    if fault:
+        raise ConfigError(f"--output={target}: {fault}; an export would replace all of it, so give a new folder")

@@ -19,7 +19,7 @@ from tunelab.data.data_sources import SPLITS, DataSplits, Split
 from tunelab.data.examples import Example
 from tunelab.errors import ConfigError, TuneLabError
 from tunelab.export import isolated_check
-from tunelab.export.transformers_export import replace_folder
+from tunelab.export.transformers_export import mark_export, replace_folder
 from tunelab.models.adapter_export import merge_adapter_weights, write_peft_adapter
 from tunelab.models.soft_prompt import find_soft_prompt, soft_prompt_ids
 from tunelab.models.unpadded_attention import PlainAttention, micro_to_device
@@ -81,6 +81,7 @@ def write_adapter_export(trained: TrainedRun, target: Path) -> TargetScale | Non
         if template := trained.task.export_options().get("chat_template"):
             (part / "chat_template.jinja").write_text(template, encoding="utf-8")
         (part / "README.md").write_text(adapter_card(trained, scale), encoding="utf-8")
+        mark_export(part)
         replace_folder(part, target)
         return scale
     finally:

@@ -1,6 +1,7 @@
 """The trained model as a folder that plain transformers loads without this project."""
 
 import json
+import logging
 import os
 import re
 import shutil
@@ -11,6 +12,7 @@ from typing import Any
 from safetensors import SafetensorError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from tunelab.errors import TuneLabError
 from tunelab.runs.atomic_files import PARTIAL_SUFFIX, sync_folder, write_error
 
 GENERATION_TAG = re.compile(r"\{%([-+]?)\s*(?:end)?generation\s*([-+]?)%\}")
@@ -41,28 +43,81 @@ def export_model(
         extra_files: Writes more files into the folder before it appears.
 
     Raises:
-        TuneLabError: If the folder cannot be written; an earlier export is then unchanged.
+        TuneLabError: If the folder cannot be written, or its weights are not those of its config; an earlier export
+            is then unchanged.
     """
     part = folder.with_name(f".{folder.name}.{os.getpid()}{PARTIAL_SUFFIX}")
     folder.parent.mkdir(parents=True, exist_ok=True)
     try:
-        model.save_pretrained(part)
-        tokenizer.save_pretrained(part)
-        _clean_config(part / "config.json", decoder=model.can_generate())
-        if model.can_generate():
-            _set_generation_tokens(part / "generation_config.json", model, tokenizer, stop_ids)
-        if chat_template is not None:
-            (part / "chat_template.jinja").write_text(chat_template, encoding="utf-8")
-        for template in part.rglob("*.jinja"):
-            template.write_text(strip_generation_tags(template.read_text(encoding="utf-8")), encoding="utf-8")
+        write_model_files(model, tokenizer, part, chat_template=chat_template, stop_ids=stop_ids)
+        check_weight_names(part, type(model))
         (part / "README.md").write_text(card, encoding="utf-8")
         extra_files(part)
+        mark_export(part)
         replace_folder(part, folder)
     except (OSError, SafetensorError) as fault:
         need = f"{sum(weight.numel() * weight.element_size() for weight in model.parameters()):,}"
         raise write_error(folder, _as_os_error(fault), need) from fault
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+def write_model_files(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    folder: Path,
+    *,
+    chat_template: str | None = None,
+    stop_ids: Sequence[int] = (),
+    weights: bool = True,
+) -> None:
+    """Write the files that transformers reads, cleaned of what only training needs.
+
+    Args:
+        model: A plain transformers model.
+        tokenizer: Its tokenizer.
+        folder: Where to.
+        chat_template: Instead of the tokenizer's own.
+        stop_ids: Tokens that end an answer.
+        weights: Whether to write the weights too; without them nothing is left out that could fail but the disk.
+    """
+    model.save_pretrained(folder, state_dict=None if weights else {})
+    tokenizer.save_pretrained(folder)
+    _clean_config(folder / "config.json", decoder=model.can_generate())
+    if model.can_generate():
+        _set_generation_tokens(folder / "generation_config.json", model, tokenizer, stop_ids)
+    if chat_template is not None:
+        (folder / "chat_template.jinja").write_text(chat_template, encoding="utf-8")
+    for template in folder.rglob("*.jinja"):
+        template.write_text(strip_generation_tags(template.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+def check_weight_names(folder: Path, kind: type[PreTrainedModel]) -> None:
+    """Compare the names and shapes of saved weights with those of a model built anew from their config.
+
+    What has another name would start at random when the folder is loaded, without an error.
+
+    Raises:
+        TuneLabError: Naming weights that are missing or left over.
+    """
+    reports = logging.getLogger("transformers.modeling_utils")
+    level = reports.level
+    reports.setLevel(logging.ERROR)  # what it would report is raised below
+    try:  # on the meta device: names and shapes, no memory
+        loading: Any = kind.from_pretrained(
+            folder, device_map="meta", output_loading_info=True, ignore_mismatched_sizes=True
+        )
+    finally:
+        reports.setLevel(level)
+    names = loading[1]  # after the model
+    left_over = sorted(names["unexpected_keys"])
+    missing = sorted({*names["missing_keys"], *(name for name, *_ in names["mismatched_keys"])})
+    if missing or left_over:
+        raise TuneLabError(
+            f"the export is not written: its weights are not those of a {kind.__name__} of its config, and would load "
+            f"as random ones; missing: {', '.join(missing[:3]) or 'none'}; left over: "
+            f"{', '.join(left_over[:3]) or 'none'}. The checkpoints are whole: tunelab predict and evaluate take them"
+        )
 
 
 def strip_generation_tags(template: str) -> str:
@@ -112,6 +167,30 @@ def _set_generation_tokens(
 
 def _write_json(path: Path, value: Any) -> None:
     path.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+EXPORT_MARK = "tunelab_export.json"  # says that a folder is an export of ours, so that a new one may replace it
+
+
+def mark_export(folder: Path) -> None:
+    """Leave the names of all files of an export in it."""
+    files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    _write_json(folder / EXPORT_MARK, {"files": files})
+
+
+def replacement_fault(target: Path) -> str | None:
+    """Why a folder cannot be replaced by an export; None where nothing of anyone else would be lost."""
+    if target.is_symlink() or (target.exists() and not target.is_dir()):
+        return "it is a link" if target.is_symlink() else "it is a file"
+    if not target.is_dir() or not any(target.iterdir()):
+        return None
+    try:
+        files = json.loads((target / EXPORT_MARK).read_text(encoding="utf-8"))["files"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return "it holds files that are no export of this program"
+    there = {path.relative_to(target).as_posix() for path in target.rglob("*") if not path.is_dir()}
+    more = sorted(there - set(map(str, files)) - {EXPORT_MARK})
+    return f"it is an export, and holds other files too ({', '.join(more[:3])})" if more else None
 
 
 def replace_folder(part: Path, folder: Path) -> None:

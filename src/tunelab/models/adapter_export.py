@@ -16,6 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from tunelab.errors import TuneLabError
 from tunelab.models.adapters import AdaptedModel, embedding_tables
 from tunelab.models.soft_prompt import SoftPrompt, find_soft_prompt
+from tunelab.models.vocabulary import add_special_words, vocabulary_size
 
 PEFT_ADAPTER_NAME = "default"  # PEFT's name of an adapter without one
 PEFT_PREFIX = "base_model.model."  # what PEFT puts before the names of the base model
@@ -75,15 +76,15 @@ def soft_prompt_to_tokens(trained: PreTrainedModel, tokenizer: PreTrainedTokeniz
     model, tokenizer = copy.deepcopy(trained).cpu(), copy.deepcopy(tokenizer)
     soft = model.get_input_embeddings()
     assert isinstance(soft, SoftPrompt)
-    vectors, first = soft.prompt.detach(), len(tokenizer)
+    vectors = soft.prompt.detach()
     words = [f"<|soft_prompt_{place}|>" for place in range(len(vectors))]
-    tokenizer.add_special_tokens({"additional_special_tokens": words}, replace_extra_special_tokens=False)
+    add_special_words(tokenizer, {"additional_special_tokens": words})
     model.set_input_embeddings(soft.base)
     untie_output_head(model)
-    model.resize_token_embeddings(max(soft.base.num_embeddings, len(tokenizer)), mean_resizing=False)
+    model.resize_token_embeddings(max(soft.base.num_embeddings, vocabulary_size(tokenizer)), mean_resizing=False)
     table, head = model.get_input_embeddings(), model.get_output_embeddings()
     assert isinstance(table, nn.Embedding) and isinstance(head, nn.Linear)
-    ids = torch.arange(first, first + len(words))
+    ids = torch.tensor(tokenizer.convert_tokens_to_ids(words))
     table.weight[ids] = vectors
     scale = table(ids) / vectors  # some families multiply what they look up
     table.weight[ids] = vectors / torch.where(scale.isfinite(), scale, torch.ones_like(scale))
@@ -131,7 +132,32 @@ def write_peft_adapter(adapter: AdaptedModel, plain: PreTrainedModel, folder: Pa
     config.save_pretrained(str(folder))
     alone = {name: weight.detach().cpu().contiguous().clone() for name, weight in state.items()}  # tied ones too
     save_file(alone, folder / "adapter_model.safetensors")
+    check_adapter_names(folder, plain, set(alone))
     return True
+
+
+def check_adapter_names(folder: Path, plain: PreTrainedModel, names: set[str]) -> None:
+    """Compare the names of saved weights of an adapter with those of a new adapter of its config.
+
+    Raises:
+        TuneLabError: Naming weights that PEFT would not find, or would not know.
+    """
+    from peft import PeftConfig, get_peft_model, get_peft_model_state_dict
+
+    with torch.device("meta"):  # names, no memory
+        bare = type(plain)(copy.deepcopy(plain.config))
+        ends = [bare.get_input_embeddings(), bare.get_output_embeddings() if bare.can_generate() else None]
+        tables = {
+            f"{PEFT_PREFIX}{name}.weight" for name, module in bare.named_modules() if any(module is e for e in ends)
+        }
+        config = PeftConfig.from_pretrained(str(folder))
+        new = get_peft_model_state_dict(get_peft_model(bare, config), save_embedding_layers=False)
+    missing, unknown = sorted(set(new) - names), sorted(names - set(new) - tables)  # tables: saved for new tokens
+    if missing or unknown:
+        raise TuneLabError(
+            f"the adapter is not written, as PEFT would not load it whole; missing: "
+            f"{', '.join(missing[:3]) or 'none'}; unknown: {', '.join(unknown[:3]) or 'none'}"
+        )
 
 
 def peft_adapter_state(adapter: AdaptedModel, plain: PreTrainedModel) -> tuple[Any, dict[str, Tensor]] | None:

@@ -4,7 +4,7 @@
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import Any
 
@@ -27,11 +27,13 @@ class AdaptedModel:
         model: The transformers model; low-rank layers are inside it.
         wrapper: PEFT's view of it, where PEFT added anything.
         kind: As `adapter.kind`.
+        notes: What the user should know of the way the model was loaded.
     """
 
     model: PreTrainedModel
     kind: str
     wrapper: Any = None
+    notes: list[str] = field(default_factory=list)
 
 
 def check_adapter_requirements(settings: AdapterConfig, task: str) -> None:

@@ -50,13 +50,32 @@ def read_pretrained_config(source: str) -> PretrainedConfig:
     Raises:
         ConfigError: If there is none at that place, or the family is not supported.
     """
+    place = resolve_path(source)
+    if place is not None and (place / "adapter_config.json").is_file():
+        raise ConfigError(adapter_beside_model_message(source))
     try:
-        config: PretrainedConfig = AutoConfig.from_pretrained(resolve_path(source) or source, trust_remote_code=False)
+        config: PretrainedConfig = AutoConfig.from_pretrained(place or source, trust_remote_code=False)
     except (OSError, ValueError) as fault:
         raise ConfigError(not_loadable_message("model", source, fault)) from fault
     if config.is_encoder_decoder:
         raise ConfigError(f"model.path={source}: {config.model_type} {ENCODER_DECODER_MESSAGE}")
     return config
+
+
+def adapter_beside_model_message(source: str) -> str:
+    """The message for a base model with the files of an adapter in its folder, or for an adapter alone."""
+    place = resolve_path(source)
+    if place is not None and not (place / "config.json").is_file():
+        return (
+            f"model.path={source} is an adapter (adapter_config.json) and no model; merge it into its base first, such "
+            "as with merge_and_unload of PEFT or tunelab export RUN, and name the merged folder"
+        )
+    return (
+        f"model.path={source} holds a model and an adapter (adapter_config.json): transformers would load both, train "
+        "on top of the adapter, and write an export without the weights that a plain load needs. Move "
+        "adapter_config.json and adapter_model.safetensors into a folder of their own to train the model alone, or "
+        "merge them first"
+    )
 
 
 def context_limit(config: PretrainedConfig) -> int | None:

@@ -13,6 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from tunelab.data.examples import MicroBatch
 from tunelab.errors import ConfigError
 from tunelab.models.packing_support import logits_agree
+from tunelab.models.vocabulary import add_special_words
 
 
 class SupervisedHead:
@@ -155,7 +156,7 @@ def ensure_pad_token(tokenizer: PreTrainedTokenizerBase, model: nn.Module) -> bo
     used = {tokenizer.eos_token_id, tokenizer.bos_token_id, tokenizer.unk_token_id}
     added = tokenizer.pad_token_id is None or tokenizer.pad_token_id in used
     if added:
-        tokenizer.add_special_tokens({"pad_token": PAD_TOKEN})
+        add_special_words(tokenizer, {"pad_token": PAD_TOKEN})
     pad = int(tokenizer.pad_token_id)
     rows = input_embeddings(inner).shape[0]
     if pad >= rows:

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from transformers import (
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     AutoTokenizer,
+    GenerationConfig,
     PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -19,14 +21,18 @@ from tunelab.config.resource_paths import resolve_path
 from tunelab.config.schema import ModelConfig, PretrainedModelConfig, ScratchModelConfig
 from tunelab.errors import ConfigError
 from tunelab.models.architecture import (
+    adapter_beside_model_message,
     load_architecture,
     not_loadable_message,
     set_dropout,
     unsupported_attention_message,
 )
+from tunelab.models.base_head import Head, adopt_base_head
+from tunelab.models.generation_flags import read_sound_flags, settle_generation_flags
 from tunelab.models.packing_support import is_bidirectional
 from tunelab.models.pretrained_layers import reinitialize_top_layers, select_layers, truncate_config, truncate_model
 from tunelab.models.scratch import initialize_layers
+from tunelab.models.vocabulary import vocabulary_size
 
 AUTO_CLASSES = {"causal": AutoModelForCausalLM, "sequence": AutoModelForSequenceClassification}
 
@@ -55,6 +61,7 @@ def load_model(
     dropout: float | None = None,
     attention_dropout: float | None = None,
     four_bit: bool = False,
+    notes: list[str] | None = None,
 ) -> PreTrainedModel:
     """The network in float32, whatever type its file has: low-precision masters lose small updates.
 
@@ -66,6 +73,7 @@ def load_model(
         dropout: Replaces every dropout rate of the architecture; None keeps them.
         attention_dropout: Replaces those on attention weights; None leaves them to `dropout`.
         four_bit: Whether the linear layers stay packed, 4 bits a weight, on the GPU (QLoRA).
+        notes: Receives what the user should know of the way it was loaded.
 
     Raises:
         ConfigError: If the weights cannot be loaded, or the architecture has no dropout to set.
@@ -73,13 +81,15 @@ def load_model(
     # cuDNN plans its attention anew for each shape, and rows of text hardly repeat one: measured 29 times slower on
     # packed documents and 1.3 times on padded rows than the kernels PyTorch brings
     torch.backends.cuda.enable_cudnn_sdp(False)
+    notes = [] if notes is None else notes
     config = load_architecture(settings, tokenizer)
+    base = Head.from_config(config)
     for name, value in options.items():
         setattr(config, name, value)
     set_dropout(config, dropout, attention_dropout)
     attention = None if settings.attention == "auto" else settings.attention
     auto, source = AUTO_CLASSES[head], settings.path
-    kept = layers_to_keep(config, settings)
+    kept, flags = layers_to_keep(config, settings), None
     try:
         if isinstance(settings, ScratchModelConfig):
             model = auto.from_config(config, dtype=torch.float32, attn_implementation=attention)
@@ -88,7 +98,15 @@ def load_model(
             small = truncate_config(config, kept) if kept else config
             model = auto.from_config(small, dtype=torch.float32, attn_implementation=attention)
         else:
-            model = load_weights(auto, resolve_path(source) or source, config, attention, head, four_bit=four_bit)
+            if "id2label" in options and base.rows_for(Head.from_config(config)) is not None:
+                config.num_labels = len(base.labels)  # with all rows of the base, of which some or all are taken below
+            place = resolve_path(source) or source
+            if head == "causal" and isinstance(place, Path):
+                flags, note = read_sound_flags(place / "generation_config.json")
+                notes += [note] if note else []
+            model, absent = load_weights(auto, place, config, attention, head, four_bit=four_bit, generation=flags)
+            if "id2label" in options and (note := adopt_base_head(model, base, options, absent=absent)):
+                notes.append(note)
             model = truncate_model(model, auto, kept) if kept else model
             if isinstance(settings, PretrainedModelConfig) and settings.reinit_top:
                 reinitialize_top_layers(model, settings.reinit_top)
@@ -102,8 +120,10 @@ def load_model(
             "predict and learn nothing; pick a decoder (GPT-like), or data=classification or regression"
         )
     rows = model.get_input_embeddings().weight.shape[0]
-    if len(tokenizer) > rows:
-        model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    if vocabulary_size(tokenizer) > rows:
+        model.resize_token_embeddings(vocabulary_size(tokenizer), mean_resizing=False)
+    if model.can_generate() and (note := settle_generation_flags(model)):
+        notes.append(note)
     network: PreTrainedModel = model
     return network
 
@@ -117,9 +137,20 @@ def layers_to_keep(config: PretrainedConfig, settings: ModelConfig) -> list[int]
 
 
 def load_weights(
-    auto: Any, source: Any, config: PretrainedConfig, attention: str | None, head: str, *, four_bit: bool = False
-) -> PreTrainedModel:
-    """The weights of a folder or hub id; a head of other labels than ours starts anew.
+    auto: Any,
+    source: Any,
+    config: PretrainedConfig,
+    attention: str | None,
+    head: str,
+    *,
+    four_bit: bool = False,
+    generation: GenerationConfig | None = None,
+) -> tuple[PreTrainedModel, dict[str, bool]]:
+    """The weights of a folder or hub id, and the weights of the head that it lacks.
+
+    Returns:
+        The model, and the names of the weights that it did not take from there, which are new: whether the base has
+        one of that name and another shape.
 
     Raises:
         ConfigError: If the body of the network is not all there: such a model would train, and never be good.
@@ -138,9 +169,12 @@ def load_weights(
             ignore_mismatched_sizes=True,  # checked below: only a head may be of another size
             output_loading_info=True,
             **(four_bit_options() if four_bit else {}),
+            **({} if generation is None else {"generation_config": generation}),
         )
     finally:
         reports.setLevel(level)
+    if getattr(model, "_hf_peft_config_loaded", False):
+        raise ConfigError(adapter_beside_model_message(str(source)))
     body = f"{model.base_model_prefix}."
     odd = [fault for fault in loading_info["mismatched_keys"] if fault[0].startswith(body) or head == "causal"]
     if odd:
@@ -166,8 +200,8 @@ def load_weights(
             f"{source} lacks {len(lost)} weights of a {config.model_type} model, such as {sorted(lost)[0]}; "
             "they would start at random. Check that config.json belongs to model.safetensors"
         )
-    network: PreTrainedModel = model
-    return network
+    absent = dict.fromkeys(loading_info["missing_keys"], False)
+    return model, absent | {name: True for name, *_ in loading_info["mismatched_keys"]}
 
 
 def four_bit_options() -> dict[str, Any]:

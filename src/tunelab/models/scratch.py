@@ -21,6 +21,7 @@ from tunelab.config.schema import ScratchModelConfig
 from tunelab.errors import ConfigError
 from tunelab.models.freezing import parameter_depths
 from tunelab.models.mup import hidden_matrices, mup_attention_scale, mup_hidden_std
+from tunelab.models.vocabulary import vocabulary_size
 
 
 def scratch_config(settings: ScratchModelConfig, tokenizer: PreTrainedTokenizerBase) -> PretrainedConfig:
@@ -44,7 +45,7 @@ def scratch_config(settings: ScratchModelConfig, tokenizer: PreTrainedTokenizerB
     width, heads = settings.width, settings.heads
     rotary: dict[str, Any] = {"rope_type": "default", "rope_theta": float(settings.rope_base)}
     shape: dict[str, Any] = {
-        "vocab_size": len(tokenizer),
+        "vocab_size": vocabulary_size(tokenizer),
         "hidden_size": width,
         "num_hidden_layers": settings.depth,
         "num_attention_heads": heads,

@@ -123,6 +123,8 @@ class Regression(SequenceTask):
             "id2label": dict(enumerate(self.targets)),
             "label2id": {name: index for index, name in enumerate(self.targets)},
             "problem_type": "regression",
+            "target_mean": list(self.mean),
+            "target_std": list(self.std),
         }
 
     def record_targets(self, record: Record) -> list[float]:

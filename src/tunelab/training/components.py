@@ -167,7 +167,7 @@ def build_model(settings: RunConfig, task: Task, tokenizer: PreTrainedTokenizerB
 def build_adapter(settings: RunConfig, task: Task, tokenizer: PreTrainedTokenizerBase) -> AdaptedModel:
     """The model as it is before training, and what trains in it; the same weights at every call."""
     L.seed_everything(settings.seed, verbose=False)  # before the model: a new head starts from random weights
-    regularization = settings.regularization
+    regularization, notes = settings.regularization, list[str]()
     model = load_model(
         settings.model,
         tokenizer,
@@ -176,12 +176,14 @@ def build_adapter(settings: RunConfig, task: Task, tokenizer: PreTrainedTokenize
         dropout=regularization.dropout,
         attention_dropout=regularization.attention_dropout,
         four_bit=settings.adapter.kind == "qlora",
+        notes=notes,
     )
     known = load_architecture(settings.model, tokenizer).get_text_config().vocab_size
     new_tokens = range(known, input_embeddings(model).shape[0])
     if task.head == "sequence":
         ensure_pad_token(tokenizer, model)
     adapter = attach_adapter(model, settings.adapter, new_tokens=new_tokens)
+    adapter.notes = notes
     model.train()  # transformers hands models over with dropout switched off
     return adapter
 

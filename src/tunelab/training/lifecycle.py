@@ -2,24 +2,26 @@
 
 import shlex
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import lightning as L
+import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 
 from tunelab.config.resource_paths import resolve_path
-from tunelab.config.schema import CausalDataConfig, DataConfig, RunConfig
+from tunelab.config.schema import LOW_RANK_KINDS, CausalDataConfig, DataConfig, RunConfig
 from tunelab.data.mixture import list_sources
 from tunelab.data.summary import summarize_data
 from tunelab.data.summary_text import summary_lines
-from tunelab.errors import Diverged, Pruned, TuneLabError
+from tunelab.errors import ConfigError, Diverged, Pruned, TuneLabError, first_line
 from tunelab.export.model_card import render_model_card
-from tunelab.export.transformers_export import export_model
-from tunelab.models.adapter_export import merge_adapter_weights, write_peft_adapter
+from tunelab.export.transformers_export import export_model, write_model_files
+from tunelab.models.adapter_export import MergedModel, merge_adapter_weights, write_peft_adapter
 from tunelab.models.adapters import AdaptedModel
 from tunelab.models.architecture import describe_dropout
 from tunelab.models.freezing import load_trainable_state, trainable_state
@@ -37,7 +39,7 @@ from tunelab.training.callbacks.early_stopping import EarlyStopping
 from tunelab.training.callbacks.search_trial import Pruning
 from tunelab.training.components import EncodedData, RunComponents, build_adapter, count_planned_steps
 from tunelab.training.evaluate_run import EvalOutcome
-from tunelab.training.generation_eval import generation_notes
+from tunelab.training.generation_eval import SMALL_MODEL_PARAMETERS, generation_notes
 
 
 def write_start_manifest(
@@ -54,6 +56,7 @@ def write_start_manifest(
         "tokenizer_sha256": tokenizer_sha256(words),
         "parameters": sum(p.numel() for p in components.model.parameters()),
         "trainable": sum(p.numel() for p in components.model.parameters() if p.requires_grad),
+        "notes": components.adapter.notes,
     }
     manifest = start_manifest(
         command=[Path(sys.executable).name, *sys.argv],
@@ -129,7 +132,14 @@ def print_run_summary(components: RunComponents, folder: RunDirectory) -> None:
     of_rate = schedule_notes(settings.optimizer, settings.scheduler, steps)
     of_averages = averaging_notes(settings.optimizer, settings.regularization)
     of_weights = regularization_notes(model, settings.regularization, settings.optimizer)
-    for note in [*components.sources.notes, *of_rate, *of_averages, *of_weights, *generation_notes(components)]:
+    for note in [
+        *components.adapter.notes,
+        *components.sources.notes,
+        *of_rate,
+        *of_averages,
+        *of_weights,
+        *generation_notes(components),
+    ]:
         console.say(f"  {note}")
     folder.write_data_report(report)
 
@@ -292,6 +302,42 @@ def write_export(
         ),
         **options,
     )
+
+
+def rehearse_export(components: RunComponents) -> None:
+    """Write the files of the export but for its weights, into a folder that goes: what could fail fails now.
+
+    Raises:
+        ConfigError: If the model that is trained could not be saved at the end.
+    """
+    model, adapter = components.model, components.adapter
+    small = sum(weight.numel() for weight in model.parameters()) <= SMALL_MODEL_PARAMETERS
+    # a copy of a large one takes long and much memory; soft prompts are new tokens, so their tokenizer must be tried
+    merged = adapter.kind in ("prompt", *((*LOW_RANK_KINDS, "layernorm") if small and adapter.kind != "qlora" else ()))
+    try:
+        with tempfile.TemporaryDirectory() as place, torch.random.fork_rng(devices=[]):
+            plain = (
+                merge_adapter_weights(adapter, components.tokenizer)
+                if merged
+                else MergedModel(model, components.tokenizer)
+            )
+            options = components.task.export_options()
+            if options.get("chat_template"):
+                options["chat_template"] = plain.prefixed_template(options["chat_template"])
+            write_model_files(plain.model, plain.tokenizer, Path(place), weights=False, **options)
+            if merged:
+                write_peft_adapter(
+                    adapter, plain.model, Path(place) / "adapter", base_model_location(components.settings)
+                )
+    except OSError as fault:  # no room in the folder for temporary files says nothing of the run's own
+        console.say(f"  the export could not be tried before training: {fault}")
+    except (
+        Exception
+    ) as fault:  # of transformers, of PEFT, of the tokenizer: at the end it would cost the whole training
+        raise ConfigError(
+            f"this model cannot be saved as it would be after training: {first_line(fault)}. Mend it in the folder of "
+            f"the base, take another adapter than {adapter.kind}, or train without an export (save=false)"
+        ) from fault
 
 
 def unquantized_adapter(components: RunComponents) -> AdaptedModel:

@@ -41,6 +41,7 @@ from tunelab.training.lifecycle import (
     print_run_summary,
     raise_if_pruned,
     read_resume_step,
+    rehearse_export,
     scores_by_split,
     write_final_manifest,
     write_results,
@@ -150,6 +151,8 @@ def train_and_evaluate(session: RunSession, callbacks: Sequence[Callback]) -> No
     if session.is_main:
         session.manifest = write_start_manifest(components, folder, session.overrides, resumed_at)
         print_run_summary(components, folder)
+        if settings.save:
+            rehearse_export(components)
     session.loggers = build_loggers(
         settings.logger,
         folder=folder.root,
