@@ -19,6 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Evaluate on the file and print the scores as a table."""
+    from tunelab.data.data_sources import unread_column_notes
     from tunelab.ensemble import ensemble_inference
     from tunelab.ensemble.ensemble_inference import load_ensemble
     from tunelab.errors import ConfigError
@@ -40,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
     result = ensemble_inference.evaluate_ensemble(ensemble, split) if ensemble else evaluate_split(members[0], split)
     console.show_data({Path(arguments.data).name: result.counts})
     console.show_scores({"score": result.scores})
-    for line in record_evaluation(trained.folder, records):
+    for line in [*unread_column_notes(split.rows, members[0].task), *record_evaluation(trained.folder, records)]:
         console.say(line)
     if output is not None:
         names = {"run": str(trained.folder.root), "data": records.source, "sha256": records.sha256}

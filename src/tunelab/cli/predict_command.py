@@ -33,6 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: Any) -> int:
     """Predict and write the output; 0 unless no row at all could be used."""
+    from tunelab.data.columns import without_columns
+    from tunelab.data.data_sources import unread_column_notes
     from tunelab.data.readers import read_records
     from tunelab.ensemble.ensemble_inference import answer_records, load_ensemble
     from tunelab.errors import ConfigError, DataError
@@ -54,6 +56,9 @@ def run(arguments: Any) -> int:
     encoding, quoting = settings.data.encoding, settings.data.quoting
     records = read_records(arguments.input, encoding=encoding, quoting=quoting, header=header)
     refuse_reserved_columns(records.columns())
+    questions = without_columns(records.rows, settings.data.ignore_columns)
+    for line in unread_column_notes(questions, members[0].task):
+        console.say(line)
     longest = getattr(trained.task, "max_new_tokens", None)
     if arguments.max_new_tokens is not None:
         if longest is None:
@@ -68,7 +73,7 @@ def run(arguments: Any) -> int:
             console.say(f"continuing after row {len(partial_predictions.predictions)} of {len(records.rows)}")
         last_printed = time.monotonic()
         for window in prediction.predict_windows(
-            lambda rows: predict(rows, batch_tokens), records.rows, len(partial_predictions.predictions)
+            lambda rows: predict(rows, batch_tokens), questions, len(partial_predictions.predictions)
         ):
             partial_predictions.add(window)
             if time.monotonic() - last_printed > PROGRESS_SECONDS:

@@ -198,6 +198,7 @@ class DataConfig(Block, selector="task"):
     test: str | None = None
     split: SplitConfig = SplitConfig()
     near_duplicates: Annotated[float | None, Range(0.3, 1)] = None
+    ignore_columns: Sequence[str] = ()
     in_memory: Annotated[float, Range(0, 10**9)] = 64
     cache: str | None = None
     limit: Annotated[int | None, Range(1, 2**40)] = None
@@ -240,6 +241,7 @@ class DataConfig(Block, selector="task"):
         known = [key for key in source.key_order if key in block_fields(type(self)) and key not in ("split", "columns")]
         shares = {key: getattr(source.split, key) for key in source.split.key_order}
         own = {**{key: getattr(source, key) for key in known}, **files, "split": replace(self.split, **shares)}
+        own["ignore_columns"] = (*self.ignore_columns, *source.ignore_columns)
         return replace(self, mix=None, **own)
 
 
@@ -263,6 +265,7 @@ class MixSourceConfig(Block):
     limit: Annotated[int | None, Range(1, 2**40)] = None
     format: Annotated[RecordFormatName | None, NullIsDefault(), OrTarget()] = None
     columns: Annotated[Mapping[str, str | None], NullIsDefault()] = field(default_factory=dict)
+    ignore_columns: Annotated[Sequence[str], NullIsDefault()] = ()
     split: Annotated[SplitConfig, NullIsDefault()] = SplitConfig()
 
 
@@ -288,6 +291,8 @@ class InstructionColumns(Block):
     completion: str | None = None
     messages: str | None = None
     conversations: str | None = None
+    system: str | None = None
+    history: str | None = None
     text: str | None = None
     choices: str | None = None
     label: str | None = None
@@ -317,8 +322,11 @@ class PreferenceColumns(Block):
     """Column names of a file of preferences, where they differ from ours."""
 
     prompt: str | None = None
+    input: str | None = None
     chosen: str | None = None
     rejected: str | None = None
+    system: str | None = None
+    history: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,11 +1,15 @@
-"""A record seen through the user's own column names, and faults of column names that no record has.  Pure."""
+"""A record seen through the user's own column names, columns that nobody reads, and names that no record has.  Pure."""
 
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
 from difflib import get_close_matches
+from functools import partial
 from typing import Any, Final
 
+from tunelab.data.lazy_sequences import MappedView
 from tunelab.errors import DataError
 
 MISSING: Final = object()
@@ -126,3 +130,111 @@ def missing_column_faults(
             hint = "its cells are parted by something else than the comma of a csv or the tab of a tsv; "
         faults.append(f"{setting}={name}: {file} has no such column; {hint}it has {', '.join(names) or 'none'}")
     return faults
+
+
+SYSTEM_NAMES: Final = ("system", "system_prompt", "system_message")
+HISTORY_NAMES: Final = ("history", "chat_history", "conversation_history", "dialogue_history")
+CONTEXT_NAMES: Final = ("context",)
+NEEDED_NAMES: Final = (*SYSTEM_NAMES, *HISTORY_NAMES, *CONTEXT_NAMES)  # what they hold is part of the question
+MAX_NUMBER_CHARS = 32  # characters of a text that may be a number
+
+
+@dataclass
+class ColumnUse:
+    """What is done with the columns of the records of a source.
+
+    Attributes:
+        read: Columns that the task reads, in order of first appearance.
+        unread: Columns with text that it does not -> how many records hold such text.
+        ignored: Columns that are left out on purpose.
+    """
+
+    read: list[str] = field(default_factory=list)
+    unread: dict[str, int] = field(default_factory=dict)
+    ignored: list[str] = field(default_factory=list)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same as plain values."""
+        return {"read": self.read, "unread": self.unread, "ignored": self.ignored}
+
+
+def survey_columns(
+    rows: Iterable[Mapping[str, Any]],
+    columns_read: Callable[[Collection[str]], Collection[str]],
+    ignored: Sequence[str] = (),
+) -> ColumnUse:
+    """The columns that are read, and those with text that are not.
+
+    Args:
+        rows: The records, the ignored columns no longer in them.
+        columns_read: Gives the columns that are read of a record, by those that hold something.
+        ignored: Columns that were left out on purpose.
+
+    Example:
+        >>> survey_columns([{"text": "a", "id": "7", "note": "b"}], lambda filled: {"text"}).unread
+        {'note': 1}
+    """
+    seen: dict[str, None] = {}
+    records: Counter[tuple[frozenset[str], frozenset[str]]] = Counter()  # by the columns that hold something, and text
+    for row in rows:
+        seen |= dict.fromkeys(row)
+        filled = frozenset(name for name, value in row.items() if not is_blank(value))
+        records[filled, frozenset(name for name in filled if holds_text(row[name]))] += 1
+    read, unread = set[str](), Counter[str]()
+    for (filled, texts), count in records.items():
+        used = frozenset(columns_read(filled))
+        read |= used
+        for name in texts - used:
+            unread[name] += count
+    return ColumnUse(
+        [name for name in seen if name in read], {name: unread[name] for name in seen if unread[name]}, list(ignored)
+    )
+
+
+def is_blank(value: Any) -> bool:
+    """Whether a cell holds nothing: null, blank text, an empty list or mapping."""
+    return value is None or (not value or value.isspace() if isinstance(value, str) else value in ([], {}, ()))
+
+
+def holds_text(value: Any) -> bool:
+    """Whether a value holds text that is no number, at any depth.
+
+    Example:
+        >>> holds_text("17.5"), holds_text(["17", {"a": "b"}])
+        (False, True)
+    """
+    if isinstance(value, str):
+        if len(value) <= MAX_NUMBER_CHARS:
+            with suppress(ValueError):
+                float(value)
+                return False
+        return not is_blank(value)
+    if isinstance(value, Mapping):
+        return any(map(holds_text, value.values()))
+    return isinstance(value, list | tuple) and any(map(holds_text, value))
+
+
+def unread_column_faults(use: ColumnUse, advice: Callable[[str], str | None], file: str) -> list[str]:
+    """A fault for each unread column whose text belongs to what is asked, by its name.
+
+    Args:
+        use: The columns of a source.
+        advice: How to have a column read; None where leaving it unread is no fault.
+        file: The source, for the message.
+    """
+    return [
+        f"column '{name}' of {file} holds text in {rows:,} rows, and nothing reads it, so the model would never see "
+        f"it; {way}, or leave it out on purpose: data.ignore_columns=[{','.join([*use.ignored, name])}]"
+        for name, rows in use.unread.items()
+        if (way := advice(name)) is not None
+    ]
+
+
+def without_columns(rows: Sequence[Mapping[str, Any]], names: Collection[str]) -> Sequence[Mapping[str, Any]]:
+    """Rows without some columns, each made on access."""
+    return MappedView(partial(drop_columns, names=frozenset(names)), rows) if names else rows
+
+
+def drop_columns(row: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
+    """A row without some columns."""
+    return {name: value for name, value in row.items() if name not in names}

@@ -8,7 +8,13 @@ from typing import TypeVar
 
 from tunelab.config.instantiate import import_target
 from tunelab.config.schema import DataConfig, SplitConfig
-from tunelab.data.columns import missing_column_faults
+from tunelab.data.columns import (
+    ColumnUse,
+    drop_columns,
+    missing_column_faults,
+    survey_columns,
+    unread_column_faults,
+)
 from tunelab.data.examples import Example
 from tunelab.data.folds import FoldSpec, assign_folds, number_groups
 from tunelab.data.formats import format_columns, keep_columns, register_format, rename_columns
@@ -71,6 +77,7 @@ class SourceSplits:
         files: sha256 of each file, by the name it was given.
         notes: Rows skipped, splits made.
         required_splits: Splits that a file or a share was set for.
+        columns: Which of its columns are read.
     """
 
     source: SourceConfig
@@ -79,6 +86,13 @@ class SourceSplits:
     files: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     required_splits: set[str] = field(default_factory=lambda: {"train"})
+    columns: ColumnUse = field(default_factory=ColumnUse)
+
+    def change_rows(self, change: Callable[[Record], Record]) -> None:
+        """Change every row of every split."""
+        for name, split in self.splits.items():
+            view: Sequence[Record] = MappedView(change, split.rows)
+            self.splits[name] = replace(split, rows=list(view) if split.scratch is None else view)
 
 
 def import_formats(data: DataConfig) -> None:
@@ -124,12 +138,25 @@ def read_source(source: SourceConfig, task: RecordTask, *, seed: int) -> SourceS
             part.notes += [f"skipped: {message}" for message in records.skipped]
             part.notes += records.notes
             part.splits[name] = to_split(records, data.limit, source.name or None)
+    ignored = [("data.ignore_columns", name) for name in data.ignore_columns]
     own = [(f"data.mix.{source.name}.columns.{ours}", theirs) for ours, theirs in source.columns.items()]
     named = own if source.name else task.named_columns()
-    if faults := missing_column_faults(named, part.splits["train"].rows, short_name(str(data.train))):
+    faults = missing_column_faults([*named, *ignored], part.splits["train"].rows, short_name(str(data.train)))
+    faults += [
+        f"data.ignore_columns leaves out '{name}', which {setting} names; take it out of one of the two"
+        for setting, name in named
+        if name in data.ignore_columns
+    ]
+    if faults:
         raise DataError.listing(faults)
-    if source.name:
-        apply_source_columns(source, part)
+    if data.ignore_columns:
+        part.change_rows(partial(drop_columns, names=frozenset(data.ignore_columns)))
+    if source.name and source.columns:
+        columns = {data.run_columns.get(ours) or ours: theirs for ours, theirs in source.columns.items()}
+        part.change_rows(partial(rename_columns, columns=columns))
+    check_columns(part, task)
+    if source.name and source.format:
+        keep_format_columns(source, part)
     part.contents = {name: record_contents(split, task) for name, split in part.splits.items()}
     shares = {"validation": data.split.validation, "test": data.split.test}
     shares = {name: 0.0 if files[name] else share for name, share in shares.items()}
@@ -153,24 +180,37 @@ def make_splits(part: SourceSplits, task: RecordTask, shares: Mapping[str, float
                 part.notes.append(f"{name}: {len(kept)} of {len(sides)} rows of the training file, by content hash")
 
 
-def apply_source_columns(source: SourceConfig, part: SourceSplits) -> None:
-    """Rename and drop columns of one source of a mix, so that its rows have those of the run."""
+def check_columns(part: SourceSplits, task: RecordTask) -> None:
+    """Note which columns of a source are read, and refuse those whose text must not be lost.
 
-    def changed(split: Split, change: Callable[[Record], Record]) -> Split:
-        view: Sequence[Record] = MappedView(change, split.rows)
-        return replace(split, rows=list(view) if split.scratch is None else view)
+    Raises:
+        DataError: Naming them, each with a way out.
+    """
+    rows = concatenate([split.rows for split in part.splits.values()])
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    format, data = part.source.format, part.source.data
+    part.columns = survey_columns(
+        rows, lambda filled: task.columns_read(columns, filled, format), ignored=data.ignore_columns
+    )
+    name = part.source.name or short_name(str(data.train))
+    if faults := unread_column_faults(part.columns, lambda column: task.unread_advice(column, columns, format), name):
+        raise DataError.listing(faults)
 
-    run_columns = source.data.run_columns
-    if source.columns:
-        columns = {run_columns.get(ours) or ours: theirs for ours, theirs in source.columns.items()}
-        part.splits = {
-            name: changed(split, partial(rename_columns, columns=columns)) for name, split in part.splits.items()
-        }
-    if source.format:
-        names = list(dict.fromkeys(name for row in part.splits["train"].rows for name in row))
-        known = {ours: name for ours, name in run_columns.items() if name}
-        kept = format_columns(source.format, names, known)
-        part.splits = {name: changed(split, partial(keep_columns, kept=kept)) for name, split in part.splits.items()}
+
+def unread_column_notes(rows: Sequence[Record], task: RecordTask) -> list[str]:
+    """A line that names the columns with text that a trained task does not read; nothing where it reads all."""
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    unread = survey_columns(rows, lambda filled: task.columns_read(columns, filled)).unread
+    listed = ", ".join(f"{name} (text in {count:,} rows)" for name, count in unread.items())
+    return [f"columns that the run does not read: {listed}"] if unread else []
+
+
+def keep_format_columns(source: SourceConfig, part: SourceSplits) -> None:
+    """Drop the columns of one source of a mix that its format does not have, so that each row shows what it is."""
+    names = list(dict.fromkeys(name for row in part.splits["train"].rows for name in row))
+    known = {ours: name for ours, name in source.data.run_columns.items() if name}
+    kept = format_columns(source.format, names, known)
+    part.change_rows(partial(keep_columns, kept=kept))
 
 
 def to_split(records: Records, limit: int | None, name: str | None = None) -> Split:
@@ -301,6 +341,7 @@ class DataSplits:
         notes: What a reader should know: rows skipped, splits made, duplicates found.
         duplicates: Contents that stand more than once, within a split or across splits.
         weights: With `data.mix` how often an epoch sees the rows of each source; else empty.
+        columns: Which columns each source has that are read, unread or left out; its name is empty without a mix.
     """
 
     splits: dict[str, Split]
@@ -308,6 +349,7 @@ class DataSplits:
     notes: list[str]
     duplicates: list[Duplicate] = field(default_factory=list)
     weights: dict[str, float] = field(default_factory=dict)
+    columns: dict[str, ColumnUse] = field(default_factory=dict)
 
 
 def read_splits(data: DataConfig, task: RecordTask, *, seed: int, fold: FoldSpec | None = None) -> DataSplits:
@@ -345,7 +387,8 @@ def read_splits(data: DataConfig, task: RecordTask, *, seed: int, fold: FoldSpec
     notes += mixture_notes(parts) if mixed else []
     files = {name: digest for part in parts for name, digest in part.files.items()}
     weights = {source.name: source.weight for source in sources} if mixed else {}
-    return DataSplits(splits, files, notes, duplicates, weights)
+    columns = {part.source.name: part.columns for part in parts}
+    return DataSplits(splits, files, notes, duplicates, weights, columns)
 
 
 def read_source_fold(source: SourceConfig, task: RecordTask, fold: FoldSpec, seed: int) -> SourceSplits:

@@ -4,14 +4,23 @@ Texts are taken over untouched: nothing is stripped, formatted or interpolated. 
 question alone, where there is no answer yet, and a source of a mixture be brought to the columns of the run.
 """
 
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+import json
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 from types import MappingProxyType
 from typing import Any, Final
 
 from tunelab.data.columns import MISSING, ColumnView, lookup_path, preview_value, require_text
-from tunelab.data.conversation import ROLES, Conversation, Message, calls_from_text, read_calls, read_tools
+from tunelab.data.conversation import (
+    JSON_ERRORS,
+    ROLES,
+    Conversation,
+    Message,
+    calls_from_text,
+    read_calls,
+    read_tools,
+)
 from tunelab.errors import ConfigError, DataError
 
 META_COLUMNS: Final = (
@@ -22,6 +31,7 @@ META_COLUMNS: Final = (
     "choices",
     "label",
 )  # taken along for reports, never shown to the model
+LEADING_COLUMNS: Final = ("system", "history")  # of turns that come before those of the record
 NO_RENAMES: Final[Mapping[str, str]] = MappingProxyType({})
 NO_ANSWER_MESSAGE: Final = "a record without an answer teaches nothing, drop it"
 NO_PROMPT_MESSAGE: Final = (
@@ -33,30 +43,116 @@ def _read_alpaca(row: ColumnView) -> Conversation:
     answer = "output"
     if not row.has("output") and "output" not in row.columns and row.has("response"):
         answer = "response"
-    prompt = row.text("instruction", NO_PROMPT_MESSAGE)
-    if extra := row.optional("input"):
-        prompt = f"{prompt}\n\n{extra}"
+    extra = row.optional("input")
+    if not extra.strip() and "input" not in row.columns:
+        extra = row.optional("context") or extra
+    prompt = prompt_with_input(row.text("instruction", NO_PROMPT_MESSAGE), extra)
     return _single_exchange(row, prompt, row.text(answer, NO_ANSWER_MESSAGE))
 
 
 def _read_prompt_completion(row: ColumnView) -> Conversation:
-    return _single_exchange(row, row.text("prompt", NO_PROMPT_MESSAGE), row.text("completion", NO_ANSWER_MESSAGE))
+    prompt = prompt_with_input(row.text("prompt", NO_PROMPT_MESSAGE), named_input(row))
+    return _single_exchange(row, prompt, row.text("completion", NO_ANSWER_MESSAGE))
+
+
+def named_input(row: ColumnView) -> str:
+    """The text of the column that `data.columns.input` names; empty where it names none."""
+    return row.optional("input") if "input" in row.columns else ""
+
+
+def prompt_with_input(prompt: str, extra: str) -> str:
+    """What is asked, with what it is asked about below it."""
+    return f"{prompt}\n\n{extra}" if extra else prompt
 
 
 def _single_exchange(row: ColumnView, prompt: str, answer: str) -> Conversation:
-    return Conversation((Message("user", prompt), Message("assistant", answer)), None, _read_meta(row))
+    turns = with_leading_turns(row, [Message("user", prompt), Message("assistant", answer)])
+    return Conversation(tuple(turns), None, _read_meta(row))
 
 
 def _read_messages(row: ColumnView) -> Conversation:
     turns = [_parse_turn(turn, ROLE_NAMES, "role", "content") for turn in _require_turns(row, "messages")]
-    return _build_conversation(row, turns)
+    return _build_conversation(row, with_leading_turns(row, turns))
 
 
 def _read_sharegpt(row: ColumnView) -> Conversation:
     turns = [_parse_turn(turn, SHAREGPT_ROLES, "from", "value") for turn in _require_turns(row, "conversations")]
-    if system := row.optional("system"):
-        turns.insert(0, Message("system", system))
-    return _build_conversation(row, turns)
+    return _build_conversation(row, with_leading_turns(row, turns))
+
+
+def with_leading_turns(row: ColumnView, turns: list[Message]) -> list[Message]:
+    """The turns behind those of the columns `system` and `history`, unless they hold these already.
+
+    Raises:
+        DataError: If there are two system texts, or the history is no list of turns.
+    """
+    system, history = row.optional("system"), _read_history(row)
+    own = turns[:1] if turns and turns[0].role == "system" and turns[0].content.strip() else []
+    if own and system.strip() and own[0].content != system:
+        name = row.user_name("system")
+        raise DataError(
+            f"'{name}' and the system turn of the conversation differ, and only one can come first; drop one of them, "
+            f"or leave the column out: data.ignore_columns=[{name}]"
+        )
+    rest = turns[len(own) :]
+    opening = [(turn.role, turn.content) for turn in rest[: len(history)]]
+    if opening == [(turn.role, turn.content) for turn in history]:
+        history = []
+    return [*([Message("system", system)] if system.strip() else own), *history, *rest]
+
+
+QUESTION_KEYS: Final = ("user", "human", "question", "query", "prompt", "instruction", "input")
+ANSWER_KEYS: Final = ("assistant", "gpt", "bot", "answer", "response", "completion", "output")
+
+
+def _read_history(row: ColumnView) -> list[Message]:
+    """The turns of the column `history`, oldest first, in any of the layouts that are in use.
+
+    Rounds are pairs of a question and an answer, as lists or under keys such as `user` and `assistant`; turns are
+    `{role, content}` or `{from, value}`; texts take turns, the user first.  A table holds the same as JSON text.
+    """
+    value, name = row.value("history"), row.user_name("history")
+    if isinstance(value, str):
+        value = _parse_json_list(value) if value.strip() else None
+    rounds: list[Any] = [] if value is None else list(value) if isinstance(value, list | tuple) else [value]
+    if len(rounds) % 2 == 0 and all(isinstance(entry, str) for entry in rounds):
+        rounds = list(zip(rounds[::2], rounds[1::2], strict=True))
+    turns: list[Message] = []
+    for entry in rounds:
+        match entry:
+            case {"role": _}:
+                turns.append(_parse_turn(entry, ROLE_NAMES, "role", "content"))
+            case {"from": _}:
+                turns.append(_parse_turn(entry, SHAREGPT_ROLES, "from", "value"))
+            case _:
+                turns += [
+                    Message(role, require_text(text, f"the {role} part of a round of '{name}'", "drop the round"))
+                    for role, text in zip(("user", "assistant"), _round_texts(entry, name), strict=True)
+                ]
+    return turns
+
+
+def _round_texts(entry: Any, name: str) -> tuple[Any, Any]:
+    """Question and answer of one round."""
+    if isinstance(entry, list | tuple) and len(entry) == 2:
+        return entry[0], entry[1]
+    if isinstance(entry, Mapping):
+        questions, answers = ([key for key in keys if key in entry] for keys in (QUESTION_KEYS, ANSWER_KEYS))
+        if len(questions) == len(answers) == 1:
+            return entry[questions[0]], entry[answers[0]]
+    raise DataError(
+        f"'{name}' holds {preview_value(entry)!r}, which is no earlier round; give a list of [question, answer] pairs or "
+        f"of {{role, content}} turns (in a table as JSON text), or leave it out: data.ignore_columns=[{name}]"
+    )
+
+
+def _parse_json_list(text: str) -> Any:
+    """The list that a text holds as JSON; the text itself where it is none."""
+    try:
+        value = json.loads(text)
+    except JSON_ERRORS:
+        return text
+    return value if isinstance(value, list) else text
 
 
 ROLE_NAMES: Final = {role: role for role in ROLES} | {"developer": "system"}
@@ -152,6 +248,8 @@ class RecordFormat:
         prompt: Column that holds the prompt; empty where records cannot be read for their question alone.
         answer: Column of the answer, where it has one of its own.
         turn_keys: Where `prompt` holds a list of turns, the keys of the speaker and of the text of a turn.
+        fallbacks: Column that is read only where another one holds nothing and has no other name -> that other one.
+        when_named: Columns that are read only where `data.columns` names them.
     """
 
     read: Callable[[ColumnView], Conversation | str]
@@ -160,25 +258,69 @@ class RecordFormat:
     prompt: str = ""
     answer: str | None = None
     turn_keys: tuple[str, str] | None = None
+    fallbacks: Mapping[str, str] = field(default_factory=dict)
+    when_named: tuple[str, ...] = ()
 
     def describe(self) -> str:
         """Its columns, for messages."""
         needed = ["/".join(names) for names in self.required]
         return ", ".join(needed + [f"[{name}]" for name in self.optional])
 
+    def columns_read(self, filled: Collection[str], columns: Mapping[str, str]) -> frozenset[str]:
+        """The columns of a record that are read.
+
+        Args:
+            filled: Those that hold something.
+            columns: Our name of a column -> the user's name of it, or the path to it.
+
+        Example:
+            >>> sorted(FORMATS["alpaca"].columns_read({"instruction", "context", "response", "category"}, {}))
+            ['context', 'instruction', 'response']
+        """
+        names = {ours: columns.get(ours, ours).partition(".")[0] for ours in self.known_columns(columns)}
+        names |= {ours: columns[ours] for ours in names if columns.get(ours) in filled}  # a name with a dot in it
+        unused = {
+            ours for ours, first in self.fallbacks.items() if first in columns or names.get(first, first) in filled
+        }
+        return frozenset(name for ours, name in names.items() if ours not in unused).intersection(filled)
+
+    def known_columns(self, columns: Mapping[str, str]) -> Iterator[str]:
+        """Our names of the columns that it reads where they are there."""
+        yield from (name for names in self.required for name in names)
+        yield from self.optional
+        yield from (name for name in self.when_named if name in columns)
+
 
 _REGISTRY: dict[str, RecordFormat] = {
     "messages": RecordFormat(
-        _read_messages, (("messages",),), ("tools",), prompt="messages", turn_keys=("role", "content")
+        _read_messages,
+        (("messages",),),
+        ("tools", *LEADING_COLUMNS),
+        prompt="messages",
+        turn_keys=("role", "content"),
     ),
     "sharegpt": RecordFormat(
-        _read_sharegpt, (("conversations",),), ("system", "tools"), prompt="conversations", turn_keys=("from", "value")
+        _read_sharegpt,
+        (("conversations",),),
+        ("tools", *LEADING_COLUMNS),
+        prompt="conversations",
+        turn_keys=("from", "value"),
     ),
     "alpaca": RecordFormat(
-        _read_alpaca, (("instruction",), ("output", "response")), ("input",), prompt="instruction", answer="output"
+        _read_alpaca,
+        (("instruction",), ("output", "response")),
+        ("input", "context", *LEADING_COLUMNS),
+        fallbacks=MappingProxyType({"response": "output", "context": "input"}),
+        prompt="instruction",
+        answer="output",
     ),
     "prompt_completion": RecordFormat(
-        _read_prompt_completion, (("prompt",), ("completion",)), prompt="prompt", answer="completion"
+        _read_prompt_completion,
+        (("prompt",), ("completion",)),
+        LEADING_COLUMNS,
+        when_named=("input",),
+        prompt="prompt",
+        answer="completion",
     ),
     "text": RecordFormat(_read_text, (("text",),), prompt="text"),
 }
@@ -350,7 +492,7 @@ def format_columns(format: str, names: list[str], columns: Mapping[str, str]) ->
     if format != "auto" and format not in FORMATS:
         raise ConfigError(f"data.mix: format={format} is unknown; choose auto, {', '.join(FORMATS)}")
     form = FORMATS[detect_format(names, columns) if format == "auto" else format]
-    ours = {name for group in form.required for name in group} | set(form.optional)
+    ours = set(form.known_columns(columns))
     theirs = {columns[name] for name in ours if name in columns}
     return frozenset(ours | theirs | {way.partition(".")[0] for way in theirs} | set(META_COLUMNS))
 

@@ -1,7 +1,7 @@
 """Preference pairs: a record as two conversations, chosen and rejected, that share their prompt.  Pure.
 
 Three layouts are known: prompt, chosen and rejected as texts; the prompt as text or messages with answers as messages;
-chosen and rejected as whole conversations that share their beginning.
+chosen and rejected as whole conversations that share their beginning.  Turns of `system` and `history` come first.
 """
 
 from collections.abc import Mapping
@@ -11,7 +11,14 @@ from typing import Any
 
 from tunelab.data.columns import ColumnView
 from tunelab.data.conversation import Conversation, Message
-from tunelab.data.formats import NO_RENAMES, to_conversation
+from tunelab.data.formats import (
+    LEADING_COLUMNS,
+    NO_RENAMES,
+    RecordFormat,
+    named_input,
+    prompt_with_input,
+    to_conversation,
+)
 from tunelab.errors import DataError
 
 PAIR_SIDES = ("chosen", "rejected")
@@ -74,7 +81,8 @@ def _prompt_turns(row: ColumnView) -> list[Any] | None:
         if not prompt:
             raise DataError(f"'{row.user_name('prompt')}' is empty; drop the record")
         return list(prompt)
-    return [{"role": "user", "content": row.text("prompt", "an answer needs a question, drop the record")}]
+    text = prompt_with_input(row.text("prompt", "an answer needs a question, drop the record"), named_input(row))
+    return [{"role": "user", "content": text}]
 
 
 def _read_side(row: ColumnView, side: str, prompt: list[Any] | None) -> Conversation:
@@ -100,7 +108,8 @@ def _read_side(row: ColumnView, side: str, prompt: list[Any] | None) -> Conversa
             )
         turns = [*prompt, {"role": "assistant", "content": text}]
     try:
-        talk = to_conversation({"messages": turns, "tools": row.value("tools")}, "messages")
+        leading = {name: row.value(name) for name in ("tools", *LEADING_COLUMNS)}
+        talk = to_conversation({"messages": turns, **leading}, "messages")
     except DataError as fault:
         raise DataError(f"'{name}': {fault}") from None
     assert isinstance(talk, Conversation)
@@ -127,3 +136,12 @@ def _train_only_after(talk: Conversation, shared: int) -> Conversation:
     """The conversation with nothing learned of its first `shared` turns."""
     kept = [replace(message, train=False) for message in talk.messages[:shared]]
     return replace(talk, messages=(*kept, *talk.messages[shared:]))
+
+
+PAIR_FORMAT = RecordFormat(
+    lambda row: to_preference_pair(row.record, row.columns).chosen,
+    (("chosen",), ("rejected",)),
+    ("prompt", "tools", *LEADING_COLUMNS),
+    when_named=("input",),
+    prompt="prompt",
+)

@@ -3,7 +3,7 @@
 Tasks import data, never the other way round.  The summary has a protocol of its own, beside its reader.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 from tunelab.data.examples import Example
@@ -23,6 +23,12 @@ class RecordTask(Protocol):
 
     def named_columns(self) -> list[tuple[str, str]]:
         """The columns that settings name, each after its setting."""
+
+    def columns_read(self, columns: Collection[str], filled: Collection[str], format: str = "") -> Collection[str]:
+        """The columns of a record that are read: of all columns of the data, those `filled` in the record."""
+
+    def unread_advice(self, column: str, columns: Collection[str], format: str = "") -> str | None:
+        """How to have a column read whose text must not be lost; None where it may be."""
 
     def content(self, record: Record) -> str:
         """The input text of a record, by which duplicates are known."""

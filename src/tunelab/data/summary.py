@@ -55,9 +55,9 @@ def summarize_data(
         threshold: Least likeness of near duplicates across splits, in (0, 1]; None does not look for them.
 
     Returns:
-        JSON values.  `splits`, `notes` and `files` say what was read; `lengths`, `sources`, `duplicates`, `leaks`
-        what is in it; `trained`, `format` and `template` (causal models), `labels` and `conflicts` (classes) and
-        `targets` (numbers) what there is to learn.
+        JSON values.  `splits`, `columns`, `notes` and `files` say what was read; `lengths`, `sources`, `duplicates`,
+        `leaks` what is in it; `trained`, `format` and `template` (causal models), `labels` and `conflicts` (classes)
+        and `targets` (numbers) what there is to learn.
     """
     filled = {name: split for name, split in sources.splits.items() if split.rows}
     report: dict[str, Any] = {
@@ -66,6 +66,7 @@ def summarize_data(
         "files": dict(sources.file_hashes),
         "lengths": {name: length_distribution(sequence_lengths(examples[name])) for name in filled},
         "sources": {name: dict(Counter(row_sources(split))) for name, split in filled.items()},
+        "columns": {name: use.as_dict() for name, use in sources.columns.items()},
         "duplicates": duplicates_within(sources),
         "leaks": {"exact": exact_leaks(sources), "near": near_leaks(task, sources, threshold)},
     }

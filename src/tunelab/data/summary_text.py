@@ -16,6 +16,7 @@ def summary_lines(report: Mapping[str, Any]) -> dict[str, str]:
         lines["sources"] = "; ".join(
             f"{name} {list_counts(table, MAX_LABELS_IN_LINE)}" for name, table in report["sources"].items()
         )
+    lines |= {"columns": "; ".join(column_lines(report))} if report.get("columns") else {}
     lines["duplicates"] = describe_duplicates(report)
     lines["leaks"] = describe_leaks(report)
     if "labels" in report:
@@ -26,6 +27,18 @@ def summary_lines(report: Mapping[str, Any]) -> dict[str, str]:
         lines[target] = "; ".join(f"{name} {min_median_max(held)}" for name, held in table.items())
     if "template" in report:
         lines |= {"format": report["format"], "template": report["template"]}
+    return lines
+
+
+def column_lines(report: Mapping[str, Any]) -> list[str]:
+    """What is done with the columns of each source, a line each."""
+    lines = []
+    for source, use in report.get("columns", {}).items():
+        unread = [f"{name} (text in {rows:,} rows)" for name, rows in use["unread"].items()]
+        parts = [f"{', '.join(use['read']) or 'none'} read"]
+        parts += [f"not read: {', '.join(unread)}"] * bool(unread)
+        parts += [f"left out: {', '.join(use['ignored'])}"] * bool(use["ignored"])
+        lines.append(", ".join([f"{source}: {parts[0]}" if source else parts[0], *parts[1:]]))
     return lines
 
 
@@ -105,6 +118,7 @@ def detail_sections(report: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]
     if "trained" in report:
         yield "trained", [f"{share:.1%} of the tokens of {name}" for name, share in report["trained"].items()]
     yield "sources", [f"{name}: {list_counts(table, MAX_LABELS)}" for name, table in report["sources"].items()]
+    yield "columns", column_lines(report)
     yield "duplicates", [describe_duplicates(report), *example_lines(report["duplicates"].values())]
     if report.get("conflicts", {}).get("texts"):
         yield "conflicts", [f"{report['conflicts']['texts']:,} equal texts", *example_lines([report["conflicts"]])]

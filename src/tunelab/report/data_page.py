@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tunelab.data.preview import PreviewRecord, escape_char
-from tunelab.data.summary_text import describe_duplicates, describe_leaks, example_texts, min_median_max
+from tunelab.data.summary_text import column_lines, describe_duplicates, describe_leaks, example_texts, min_median_max
 from tunelab.report.render import render_page
 
 MAX_BARS = 30  # labels or sources with a bar
@@ -28,6 +28,7 @@ def render_data_page(title: str, report: Mapping[str, Any], records: Sequence[Pr
         split=split,
         count_names=list(dict.fromkeys(name for row in report["splits"].values() for name in row)),
         histograms=list(length_histograms(report["lengths"])),
+        columns=column_lines(report),
         findings=finding_lists(report),
         any_trained={piece.trained for record in records for part in record.sequences for piece in part} != {None},
         max_bars=MAX_BARS,

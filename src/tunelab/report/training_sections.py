@@ -8,7 +8,7 @@ from typing import Any
 from tunelab.analysis.learning_curves import CurveDiagnosis, diagnose_curve
 from tunelab.analysis.number_format import format_bytes, format_duration
 from tunelab.config.flatten import flatten
-from tunelab.data.summary_text import describe_duplicates, describe_leaks
+from tunelab.data.summary_text import column_lines, describe_duplicates, describe_leaks
 from tunelab.report.charts.axes import ReferenceLine, ScaleKind, Series
 from tunelab.report.charts.bars import Bars, bar_chart
 from tunelab.report.charts.lines import line_chart
@@ -126,6 +126,7 @@ def data_section(run: RunResults) -> list[Section]:
     blocks.append(
         Table("data_files", ["file", "sha256"], files, "What was read; the sum proves that it is the same file.")
     )
+    blocks += [Paragraph(f"Columns: {line}.", "soft") for line in column_lines(report)]
     blocks += [Paragraph(note, "soft") for note in report.get("notes", ())]
     return [Section("Data", blocks)]
 

@@ -1,7 +1,7 @@
 """The interfaces of a task and of its running scores, and the scores of each source of a mixture."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
@@ -95,6 +95,20 @@ class Task(ABC):
     def named_columns(self) -> list[tuple[str, str]]:
         """The columns that settings name, each after its setting: ("data.text", "review")."""
         return []
+
+    def columns_read(self, columns: Collection[str], filled: Collection[str], format: str = "") -> Collection[str]:
+        """The columns of a record that are read; all, where a task does not say.
+
+        Args:
+            columns: Every column of the data.
+            filled: Those that hold something in the record.
+            format: Layout of the records of a source, where it has one of its own.
+        """
+        return filled
+
+    def unread_advice(self, column: str, columns: Collection[str], format: str = "") -> str | None:
+        """How to have a column read whose text belongs to what is asked; None where it may stay unread."""
+        return None
 
     @property
     def has_classes(self) -> bool:

@@ -3,7 +3,7 @@
 Shape letters: N supervised positions, V vocabulary.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, ClassVar
 from weakref import WeakKeyDictionary
@@ -14,9 +14,10 @@ from typing_extensions import override
 
 from tunelab.data.batching import pack_examples, pad_examples
 from tunelab.data.chat_template import ChatTemplate
+from tunelab.data.columns import HISTORY_NAMES, NEEDED_NAMES, SYSTEM_NAMES
 from tunelab.data.data_sources import DataSplits
 from tunelab.data.examples import IGNORE, Example, MicroBatch
-from tunelab.data.formats import read_question
+from tunelab.data.formats import FORMATS, RecordFormat, detect_format, read_question
 from tunelab.data.protocols import Record
 from tunelab.errors import DataError
 from tunelab.generation.decode import GeneratedAnswer, decode
@@ -51,6 +52,34 @@ class CausalTask(Task):
     @override
     def named_columns(self) -> list[tuple[str, str]]:
         return [(f"data.columns.{ours}", theirs) for ours, theirs in self.columns.items()]
+
+    def record_format(self, columns: Collection[str], format: str = "") -> RecordFormat:
+        """The layout of records with these columns.
+
+        Raises:
+            DataError: If none fits.
+        """
+        named = format or self.format
+        return FORMATS[detect_format(columns, self.columns) if named == "auto" else named]
+
+    @override
+    def columns_read(self, columns: Collection[str], filled: Collection[str], format: str = "") -> Collection[str]:
+        try:
+            known = self.record_format(columns, format)
+        except DataError:  # each record will say what is wrong with it
+            return filled
+        return known.columns_read(filled, self.columns)
+
+    @override
+    def unread_advice(self, column: str, columns: Collection[str], format: str = "") -> str | None:
+        known, name = self.record_format(columns, format), column.casefold()
+        by_kind = {**dict.fromkeys(SYSTEM_NAMES, "system"), **dict.fromkeys(HISTORY_NAMES, "history")}
+        ours = by_kind.get(name, "input")
+        if name not in NEEDED_NAMES and name not in known.when_named:
+            return None
+        if ours in known.optional or ours in known.when_named:
+            return f"data.columns.{ours}={column} has it read"
+        return f"write it into '{self.columns.get(known.prompt, known.prompt)}'"
 
     @override
     def set_tokenizer(self, tokenizer: PreTrainedTokenizerBase, limit: int | None) -> None:

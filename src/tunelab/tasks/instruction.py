@@ -3,7 +3,7 @@
 Shape letters: B sequences, T tokens, N supervised positions, V vocabulary.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar
 
 from torch import Tensor
@@ -68,6 +68,11 @@ class Instruction(CausalTask):
     @override
     def expect_mixture(self) -> None:
         self.format, self.mixed = "auto", True
+
+    @override
+    def columns_read(self, columns: Collection[str], filled: Collection[str], format: str = "") -> Collection[str]:
+        choices = {self.columns.get(name, name) for name in ("choices", "label")}
+        return {*super().columns_read(columns, filled, format), *choices.intersection(filled)}
 
     @override
     def fit(self, train: Sequence[Record]) -> None:

@@ -3,7 +3,7 @@
 Shape letters: B pairs.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -15,7 +15,8 @@ from typing_extensions import override
 from tunelab.config.schema import DataConfig, PreferenceDataConfig
 from tunelab.data.batching import longest_first, split_micro_batches, split_pairs
 from tunelab.data.examples import IGNORE, Example, MicroBatch
-from tunelab.data.preference_pairs import to_preference_pair
+from tunelab.data.formats import RecordFormat
+from tunelab.data.preference_pairs import PAIR_FORMAT, to_preference_pair
 from tunelab.data.protocols import Record
 from tunelab.data.token_store import map_examples, padded_lengths
 from tunelab.data.truncation import truncate_pair
@@ -78,6 +79,10 @@ class Preference(CausalTask):
         self.columns = {ours: theirs for ours, theirs in (columns or {}).items() if theirs}
         self.loss = PreferenceLoss(loss, float(beta), float(label_smoothing))
         self.too_long = too_long
+
+    @override
+    def record_format(self, columns: Collection[str], format: str = "") -> RecordFormat:
+        return PAIR_FORMAT
 
     @override
     def content(self, record: Record) -> str:

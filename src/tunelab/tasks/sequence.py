@@ -1,7 +1,7 @@
 """The base of classification and regression: reading text columns, encoding, padding, running the sequence head."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -10,6 +10,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from typing_extensions import override
 
+from tunelab.data.columns import NEEDED_NAMES
 from tunelab.data.examples import Example, MicroBatch
 from tunelab.data.protocols import Record
 from tunelab.errors import ConfigError, DataError
@@ -85,6 +86,18 @@ class SequenceTask(Task):
     def named_columns(self) -> list[tuple[str, str]]:
         pair = [] if self.text_pair is None else [("data.text_pair", self.text_pair)]
         return [("data.text", self.text), *pair]
+
+    @override
+    def columns_read(self, columns: Collection[str], filled: Collection[str], format: str = "") -> Collection[str]:
+        return {name for _, name in self.named_columns()}.intersection(filled)
+
+    @override
+    def unread_advice(self, column: str, columns: Collection[str], format: str = "") -> str | None:
+        if column.casefold() not in NEEDED_NAMES:
+            return None
+        if self.text_pair is None:
+            return f"data.text_pair={column} has it read beside '{self.text}'"
+        return f"write it into '{self.text}' or '{self.text_pair}'"
 
     @override
     def content(self, record: Record) -> str:

@@ -12,6 +12,7 @@ import torch
 from transformers import PreTrainedModel
 
 from tunelab.config.schema import RunConfig
+from tunelab.data.columns import without_columns
 from tunelab.data.data_sources import DataSplits, Split, encode_split
 from tunelab.data.examples import Example, MicroBatch
 from tunelab.data.readers import Records, read_records
@@ -203,7 +204,8 @@ def read_eval_split(settings: RunConfig, source: str) -> tuple[Records, Split]:
         quoting=data.quoting,
         header=data.header if same else None,
     )
-    return records, Split(records.rows, [records.location(i) for i in range(len(records.rows))])
+    rows = without_columns(records.rows, data.ignore_columns)
+    return records, Split(rows, [records.location(i) for i in range(len(rows))])
 
 
 def record_evaluation(folder: RunDirectory, records: Records) -> list[str]:
