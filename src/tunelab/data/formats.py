@@ -141,8 +141,8 @@ def _round_texts(entry: Any, name: str) -> tuple[Any, Any]:
         if len(questions) == len(answers) == 1:
             return entry[questions[0]], entry[answers[0]]
     raise DataError(
-        f"'{name}' holds {preview_value(entry)!r}, which is no earlier round; give a list of [question, answer] pairs or "
-        f"of {{role, content}} turns (in a table as JSON text), or leave it out: data.ignore_columns=[{name}]"
+        f"'{name}' holds {preview_value(entry)!r}, which is no earlier round; give a list of [question, answer] pairs "
+        f"or of {{role, content}} turns (in a table as JSON text), or leave it out: data.ignore_columns=[{name}]"
     )
 
 
