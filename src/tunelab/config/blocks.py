@@ -8,6 +8,8 @@ from math import isfinite
 from types import NoneType, UnionType
 from typing import Annotated, ClassVar, Literal, Self, TypeAlias, TypeVar, Union, cast, get_args, get_origin
 
+from tunelab.config.other_frameworks import answer_other_name
+
 JsonValue: TypeAlias = "str | int | float | bool | Sequence[JsonValue] | Mapping[str, JsonValue] | None"
 JsonBlock: TypeAlias = Mapping[str, JsonValue]
 NOT_SET = "???"  # how a yaml marks a value that has no default
@@ -151,6 +153,8 @@ class Block:
         legal = [name for name, entry in block_fields(cls).items() if applies(entry, values.get("kind"))]
         near = get_close_matches(key, legal, 1)
         where = f"{prefix}{key}" if prefix else f"'{key}'"
+        if (answer := answer_other_name(f"{prefix}{key}", str(values.get(key)))) is not None:
+            return f"{where}{UNKNOWN_KEY} {answer}"
         if near:
             return f"{where}{UNKNOWN_KEY} did you mean '{near[0]}'?"
         return f"{where}{UNKNOWN_KEY} " + (f"there are {', '.join(legal)}" if prefix else "see --help")

@@ -13,11 +13,19 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from tunelab.config.other_frameworks import answer_other_name
 from tunelab.config.plugins import allow_plugins
 from tunelab.config.renames import rename_overrides
 from tunelab.config.resume import find_config_file
 from tunelab.errors import ConfigError
 
+MISSING_KEY = object()
+HYDRA_FLAGS = frozenset(  # flags of Hydra that take no value with an equals sign, and those that do
+    (
+        "--help --hydra-help --version --cfg --resolve --package --run --multirun --shell-completion --config-path "
+        "--config-name --config-dir --experimental-rerun --info"
+    ).split()
+)
 HYDRA_ADVICE = re.compile(r"(To append to your config|Set the environment|object_type=|full_key:|Could not override)")
 
 
@@ -33,6 +41,7 @@ def complete_overrides(arguments: Sequence[str]) -> list[str]:
     Raises:
         ConfigError: If there is no run to go on with.
     """
+    refuse_hyphens(arguments)
     arguments = rename_overrides(allow_plugins(arguments))
     many = [argument for argument in arguments if argument in ("-m", "--multirun")]
     completed = [argument for argument in arguments if argument not in many]
@@ -55,6 +64,24 @@ def complete_overrides(arguments: Sequence[str]) -> list[str]:
             if "hydra.run.dir" not in keys:
                 completed.insert(0, f"hydra.run.dir={folder}")
     return [*many[:1], *completed]
+
+
+def refuse_hyphens(arguments: Sequence[str]) -> None:
+    """Refuse settings that are written as flags, such as --lr=3e-5.
+
+    Raises:
+        ConfigError: Naming what to type, and how `wandb agent` is brought to type it.
+    """
+    flags = [word for word in arguments if word.startswith("--") and word.partition("=")[0] not in HYDRA_FLAGS]
+    if flags:
+        faults = []
+        for word in flags:
+            name, equals, value = word.lstrip("-").partition("=")
+            key, value = name.replace("-", "_"), value if equals else "VALUE"
+            answer = answer_other_name(key, value) or f"type {key}={value}"
+            faults.append(f"{word}: settings have no hyphens; {answer}")
+        hint = "In a sweep of W&B, put ${args_no_hyphens} in place of ${args} in the command of sweep.yaml"
+        raise ConfigError(f"{ConfigError.listing(faults)}\n{hint}")
 
 
 def locate_experiment(value: str) -> tuple[str, Path] | None:
@@ -145,6 +172,9 @@ def suggest_override(override: str, conf: Path, config: DictConfig) -> str | Non
         config: What the rest of the command line composes to.
     """
     key, _, value = override.lstrip("+~").partition("=")
+    is_known = OmegaConf.select(config, key, default=MISSING_KEY, throw_on_missing=False) is not MISSING_KEY
+    if not is_known and (answer := answer_other_name(key, value)) is not None:
+        return f"'{key}' is no setting; {answer}"
     if (conf / key).is_dir():
         options = sorted(path.stem for path in (conf / key).glob("*.yaml"))
         wrong = next((name for name in re.findall(r"[\w.-]+", value) if name not in options), value)  # of a list: one
