@@ -17,7 +17,7 @@ PURE = [
     "cli/config_comments.py",
     "config/blocks.py",
     "config/schema.py",
-    *(f"config/{name}.py" for name in "blocks schema cross_checks".split()),
+    *(f"config/{name}.py" for name in "blocks schema cross_checks other_frameworks".split()),
     *(
         f"data/{name}.py"
         for name in (
