@@ -84,7 +84,7 @@ class Classification(SequenceTask):
         self.label_smoothing = label_smoothing
         self.label_names: list[str] = []
         self.weights: list[float] = []
-        rest = ("micro_f1",) if multilabel else ("mcc",)
+        rest = ("micro_f1",) if multilabel else ("mcc", "f1_all")
         self.score_names = ("loss", "accuracy", "f1", "precision", "recall", *rest)
 
     @override

@@ -4,6 +4,7 @@ Pure.
 C choices.
 """
 
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from string import ascii_uppercase
@@ -11,7 +12,7 @@ from typing import Any, Self
 
 from tunelab.errors import DataError
 
-EDGE_CHARACTERS = " \t\n\r.,:;!?()[]\"'`*"  # what may stand around an answer without changing it
+EDGE_CHARACTERS = ".,:;!?()[]\"'`*"  # what may stand around an answer without changing it; of ASCII: C# is not C
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +82,17 @@ def choice_index(label: Any, names: Sequence[Sequence[str]]) -> int | None:
 
 
 def normalize_answer(text: str) -> str:
-    """A text as answers are compared: small letters, single spaces, no punctuation at its ends."""
-    return " ".join(text.split()).strip(EDGE_CHARACTERS).casefold()
+    """A text as answers are compared: small letters, single spaces, no punctuation of any script at its ends."""
+    words = " ".join(unicodedata.normalize("NFC", text).split())
+    inner = [place for place, character in enumerate(words) if not is_edge_character(character)]
+    return unicodedata.normalize("NFC", words[inner[0] : inner[-1] + 1].casefold()) if inner else ""
+
+
+def is_edge_character(character: str) -> bool:
+    """Whether a character may stand around an answer without changing it."""
+    if character.isascii():
+        return character in EDGE_CHARACTERS or character.isspace()
+    return unicodedata.category(character)[0] == "P"
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,7 +43,7 @@ def test_class_scores_are_those_of_scikit_learn_for_every_micro_batch(size, clas
     logits, targets = classes
     found = feed(MulticlassScores(NAMES), logits, targets, size)
     real, guess = targets.numpy(), logits.argmax(1).numpy()
-    macro = {"labels": range(5), "average": "macro", "zero_division": 0}
+    macro = {"average": "macro", "zero_division": 0}
     assert found == pytest.approx(
         {
             "loss": metrics.log_loss(real, logits.double().softmax(1).numpy(), labels=range(5)),
@@ -52,9 +52,26 @@ def test_class_scores_are_those_of_scikit_learn_for_every_micro_batch(size, clas
             "precision": metrics.precision_score(real, guess, **macro),
             "recall": metrics.recall_score(real, guess, **macro),
             "mcc": metrics.matthews_corrcoef(real, guess),
+            "f1_all": metrics.f1_score(real, guess, labels=range(5), **macro),
         },
         rel=1e-6,
     )
+
+
+def test_macro_scores_are_scikit_learns_where_the_split_lacks_classes_or_a_prediction_is_in_none_of_them():
+    real, guess = [0, 0, 1, 1], [0, 0, 1, 3]  # 2 and 4 never occur, 3 is only predicted
+    found = feed(MulticlassScores(NAMES), functional.one_hot(torch.tensor(guess), 5).float(), torch.tensor(real), 4)
+    for name, score in (("f1", metrics.f1_score), ("recall", metrics.recall_score)):
+        assert found[name] == pytest.approx(score(real, guess, average="macro"))
+    assert found["precision"] == pytest.approx(metrics.precision_score(real, guess, average="macro", zero_division=0))
+    assert found["f1"] == pytest.approx((1 + 2 / 3 + 0) / 3) and found["f1_all"] == pytest.approx((1 + 2 / 3) / 5)
+    perfect = feed(MulticlassScores(NAMES), functional.one_hot(torch.tensor(real), 5).float(), torch.tensor(real), 4)
+    assert perfect["f1"] == perfect["precision"] == perfect["recall"] == 1
+
+
+def test_scores_of_no_row_are_no_numbers():
+    found = MulticlassScores(NAMES).compute()
+    assert all(np.isnan(found[name]) for name in ("accuracy", "f1", "f1_all", "precision", "recall"))
 
 
 def test_the_report_holds_the_confusion_matrix_and_each_class_of_scikit_learn(classes):

@@ -1,10 +1,8 @@
-"""Metrics of generated answers: one answer against its reference, sums over answers, generation during validation.
+"""Metrics of generated answers: scores of one answer, sums over answers, generation during validation.
 
 C classes.
 """
 
-import re
-from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from math import nan
 from typing import Any
@@ -22,54 +20,9 @@ from tunelab.errors import DataError
 from tunelab.generation.decode import GeneratedAnswer
 from tunelab.tasks.base import Task
 from tunelab.tasks.metrics.directions import CHOICE_METRICS, TEXT_METRICS
-from tunelab.tasks.metrics.label_metrics import macro_average, per_class_metrics
+from tunelab.tasks.metrics.label_metrics import macro_scores, per_class_metrics
+from tunelab.tasks.metrics.text_overlap import exact_match, rouge_l, token_f1
 from tunelab.tasks.multiple_choice import AnswerClasses, Choices, normalize_answer
-
-TOKEN_PATTERN = re.compile(
-    r"[a-z0-9]+|[^\x00-\x7f]"
-)  # words and numbers; each character of scripts written without spaces
-
-
-def exact_match(answer: str, reference: str) -> float:
-    """1 where both are the same text, apart from space at the ends and runs of space inside."""
-    return float(" ".join(answer.split()) == " ".join(reference.split()))
-
-
-def word_tokens(text: str) -> list[str]:
-    """Lower-case words and numbers; scripts without spaces count by character."""
-    return TOKEN_PATTERN.findall(text.lower())
-
-
-def token_f1(answer: str, reference: str) -> float:
-    """Harmonic mean of precision and recall over the bag of tokens (Rajpurkar et al., 2016)."""
-    ours, theirs = Counter(word_tokens(answer)), Counter(word_tokens(reference))
-    return overlap_f1((ours & theirs).total(), ours.total(), theirs.total())
-
-
-def rouge_l(answer: str, reference: str) -> float:
-    """F-measure of the longest common subsequence of tokens (Lin, 2004)."""
-    ours, theirs = word_tokens(answer), word_tokens(reference)
-    return overlap_f1(lcs_length(ours, theirs), len(ours), len(theirs))
-
-
-def lcs_length(one: Sequence[str], other: Sequence[str]) -> int:
-    """Length of the longest common subsequence."""
-    best = [0] * (len(other) + 1)
-    for left in one:
-        before = 0  # best[j] of the row above, before it is overwritten
-        for place, right in enumerate(other, 1):
-            above = best[place]
-            best[place] = before + 1 if left == right else max(above, best[place - 1])
-            before = above
-    return best[-1]
-
-
-def overlap_f1(shared: int, ours: int, theirs: int) -> float:
-    """Harmonic mean of shared / ours and shared / theirs; two empty sides agree."""
-    if not ours and not theirs:
-        return 1.0
-    return 2 * shared / (ours + theirs)
-
 
 COUNT_FIELDS = (
     4  # numbers that come before the scores of a vector: answers, those to choices, right ones, unmatched ones
@@ -124,14 +77,14 @@ class AnswerTotals:
     def to_metrics(self, total: Sequence[float]) -> dict[str, float]:
         """Every score by its bare name; nan where nothing was answered.
 
-        F1 is the plain mean over all classes, those that never occur included (they count as 0).
+        F1 is the plain mean over the classes that are right or answered somewhere, `f1_all` that over all classes.
         """
         answers, offered, right, unmatched = total[:COUNT_FIELDS]
         means = total[COUNT_FIELDS : COUNT_FIELDS + len(TEXT_METRICS)]
         metrics = {name: value / answers if answers else nan for name, value in zip(TEXT_METRICS, means, strict=True)}
         if self.classes.names:
-            f1 = macro_average(self.by_class(total))["f1"]
-            metrics |= {"accuracy": right / offered if offered else nan, "f1": f1 if offered else nan}
+            macro = macro_scores(self.by_class(total))
+            metrics |= {"accuracy": right / offered if offered else nan, "f1": macro["f1"], "f1_all": macro["f1_all"]}
             metrics["unmatched"] = unmatched
         return metrics
 

@@ -8,9 +8,10 @@ from collections.abc import Mapping
 
 TOKEN_METRICS: Mapping[str, bool] = {"loss": False, "perplexity": False, "token_accuracy": True}
 TEXT_METRICS: Mapping[str, bool] = {"exact_match": True, "token_f1": True, "rougeL": True, "unfinished": False}
-CHOICE_METRICS: Mapping[str, bool] = {"accuracy": True, "f1": True, "unmatched": False}
+CHOICE_METRICS: Mapping[str, bool] = {"accuracy": True, "f1": True, "f1_all": True, "unmatched": False}
 LABEL_METRICS: Mapping[str, bool] = {
-    "loss": False, "accuracy": True, "f1": True, "precision": True, "recall": True, "mcc": True, "micro_f1": True,
+    "loss": False, "accuracy": True, "f1": True, "f1_all": True, "precision": True, "recall": True, "mcc": True,
+    "micro_f1": True,
 }  # fmt: skip
 REGRESSION_METRICS: Mapping[str, bool] = {
     "loss": False, "mse": False, "mae": False, "r2": True, "pearson": True, "spearman": True,

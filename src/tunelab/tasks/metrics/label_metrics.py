@@ -24,7 +24,7 @@ def safe_ratio(numerator: float, denominator: float) -> float:
 def per_class_metrics(
     labels: Sequence[str], hits: Sequence[int], predicted: Sequence[int], true: Sequence[int]
 ) -> list[dict[str, Any]]:
-    """Precision, recall, f1 and support of each class.
+    """Precision, recall, f1, support and number of predictions of each class.
 
     Args:
         labels: Class names, C of them, as the counts that follow.
@@ -39,14 +39,24 @@ def per_class_metrics(
             "recall": safe_ratio(hit, count),
             "f1": safe_ratio(2 * hit, guess + count),
             "support": count,
+            "predicted": guess,
         }
         for label, hit, guess, count in zip(labels, hits, predicted, true, strict=True)
     ]
 
 
 def macro_average(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
-    """Plain means over every known class, those absent from the split included (they count as 0)."""
-    return {key: sum(row[key] for row in rows) / len(rows) for key in ("f1", "precision", "recall")}
+    """Plain means over classes; nan without any."""
+    return {key: sum(row[key] for row in rows) / len(rows) if rows else nan for key in ("f1", "precision", "recall")}
+
+
+def macro_scores(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """Plain means over the classes that occur as label or as prediction, as scikit-learn takes them.
+
+    `f1_all` is over every class: one that the split lacks counts as 0, so a small split bounds it from above.
+    """
+    occurring = [row for row in rows if row["support"] or row["predicted"]]
+    return macro_average(occurring) | {"f1_all": macro_average(rows)["f1"] if occurring else nan}
 
 
 def matthews_corrcoef(table: Sequence[Sequence[int]]) -> float:
@@ -67,7 +77,7 @@ class MulticlassScores(Scores):
     """One label per record.  `loss` is the plain cross-entropy in nats per record.
 
     Class weights and label smoothing change what is optimised, not what is scored, so runs that differ in them
-    can be compared.
+    can be compared.  `f1`, `precision` and `recall` are macro means over the classes that occur, see `macro_scores`.
     """
 
     higher_is_better = LABEL_METRICS
@@ -97,7 +107,7 @@ class MulticlassScores(Scores):
         return {
             "loss": float(self.loss.compute()) / rows if rows else nan,
             "accuracy": hits / rows if rows else nan,
-            **macro_average(self._classes(counted)),
+            **macro_scores(self._classes(counted)),
             "mcc": matthews_corrcoef(counted),
         }
 
@@ -125,7 +135,7 @@ class MultilabelScores(Scores):
     """Any number of labels per record.  `loss` is binary cross-entropy, mean over classes, in nats per record.
 
     `accuracy` counts the records whose whole set of labels is right; `f1`, `precision` and `recall` are macro
-    means, `micro_f1` pools the decisions of all classes.
+    means over all classes, as scikit-learn takes the columns of an indicator matrix, `micro_f1` pools the decisions.
     """
 
     higher_is_better = LABEL_METRICS
