@@ -6,14 +6,17 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from tunelab.analysis.row_scores import RowScore, mean_score, ratio_score
+from tunelab.analysis.row_scores import RowScore, macro_f1_score, mean_score, pearson_score, ratio_score
 from tunelab.analysis.statistics import (
     cohens_d,
     effect_size_name,
     expected_best,
     mcnemar_test,
+    mean_interval,
     paired_bootstrap,
     percentile_interval,
+    score_interval,
+    wilson_interval,
 )
 
 DICE = np.random.default_rng(0)
@@ -101,3 +104,60 @@ def test_the_best_of_n_is_what_counting_every_choice_gives() -> None:
         assert found.low[count - 1] <= found.mean[count - 1] <= found.high[count - 1]
         ends = np.quantile(each, [0.05, 0.95], method="inverted_cdf")
         assert (found.low[count - 1], found.high[count - 1]) == tuple(ends)
+
+
+def few_rows_a_class(seed: int, rows: int = 300, names: int = 100) -> tuple[np.ndarray, np.ndarray]:
+    """True and predicted classes, seven of ten right."""
+    dice = np.random.default_rng(seed)
+    true = dice.integers(names, size=rows)
+    return true, np.where(dice.random(rows) < 0.7, true, dice.integers(names, size=rows))
+
+
+def test_macro_f1_of_three_rows_a_class_lies_in_its_interval_and_so_does_that_of_the_population() -> None:
+    # Given the score of a population, and splits of it with three rows a class
+    population = macro_f1_score(*few_rows_a_class(0, 200_000), 100).value
+
+    # When each split gets an interval
+    covered = []
+    for seed in range(1, 13):
+        score = macro_f1_score(*few_rows_a_class(seed), 100)
+        interval = score_interval(score, draws=60)
+        assert interval.low <= score.value <= interval.high and 0.08 < interval.high - interval.low < 0.3
+        covered.append(interval.low <= population <= interval.high)
+
+    # Then hardly one misses the population, which bench/intervals measures with more of them
+    assert sum(covered) >= 10
+
+
+def test_too_few_rows_a_class_have_no_interval_and_a_reason() -> None:
+    interval = score_interval(macro_f1_score(*few_rows_a_class(0, 150), 100))
+    assert np.isnan(interval.low) and "150 rows of" in interval.reason and "too few" in interval.reason
+
+
+def test_a_perfect_score_on_few_rows_is_not_taken_for_certain() -> None:
+    true = np.arange(40) % 4
+    interval = score_interval(macro_f1_score(true, true, 4))
+    assert 0.8 < interval.low < 0.97 and interval.high == 1
+    low, high = score_interval(mean_score(np.ones(40))).low, score_interval(mean_score(np.ones(40))).high
+    assert (low, high) == pytest.approx(wilson_interval(40, 40))
+
+
+def test_the_interval_of_a_mean_is_students_where_values_are_not_skewed_and_wider_above_where_they_are() -> None:
+    even = np.array([1.0, 2.0, 3.0, 4.0, 5.0, 6.0])
+    theirs = stats.t.interval(0.95, 5, even.mean(), stats.sem(even))
+    assert mean_interval(even) == pytest.approx(theirs)
+    skewed = np.random.default_rng(0).normal(size=60) ** 2
+    low, high = mean_interval(skewed)
+    assert high - skewed.mean() > 1.2 * (skewed.mean() - low) > 0
+    shares = np.array([1.0] * 28 + [0.2, 0.5])
+    assert 0 <= mean_interval(shares)[0] < shares.mean() < mean_interval(shares)[1] <= 1
+    assert mean_interval(np.full(5, 0.3)) == (0.3, 0.3)
+
+
+def test_the_interval_of_a_correlation_is_fishers_nearly() -> None:
+    dice = np.random.default_rng(2)
+    one = dice.normal(size=(200, 1))
+    other = one + 0.5 * dice.normal(size=(200, 1))
+    interval = score_interval(pearson_score(one, other), draws=500)
+    theirs = stats.pearsonr(one[:, 0], other[:, 0]).confidence_interval()
+    assert (interval.low, interval.high) == pytest.approx((theirs.low, theirs.high), abs=0.015)

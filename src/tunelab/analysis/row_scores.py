@@ -3,9 +3,10 @@
 Shape letters: N rows, C classes or targets.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,8 @@ from numpy.typing import NDArray
 RowIndices = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
 NO_VALUES: FloatArray = np.zeros(0)
+PSEUDO_ROWS = 4.0  # as many as Wilson's interval is centred by at 95 %
+MIN_ROWS_PER_CLASS = 3  # with fewer on average the interval of macro F1 covers too seldom (bench/intervals)
 ANSWER_SCORES = ("exact_match", "token_f1", "rougeL")
 
 
@@ -25,12 +28,20 @@ class RowScore:
         score_rows: The score over chosen rows, which may repeat.
         lower_is_better: Which way it improves.
         row_values: One value a row, whose mean is the score; empty where the score is no mean of rows.
+        pseudo_weights: Weights of pseudo-rows, indices from `rows` on: an interval is drawn from them too, so that a
+            perfect score on few rows is not taken for certain (Agresti and Coull 1998).
+        scale: What its interval must respect: a `share` lies between 0 and 1, the interval of a `correlation` is even
+            after Fisher's transformation.
+        no_interval: Why the rows are too few for an interval; empty where they are not.
     """
 
     rows: int
     score_rows: Callable[[RowIndices], float]
     lower_is_better: bool = False
     row_values: FloatArray = field(default_factory=lambda: NO_VALUES)
+    pseudo_weights: FloatArray = field(default_factory=lambda: NO_VALUES)
+    scale: Literal["", "share", "correlation"] = ""
+    no_interval: str = ""
 
     @property
     def value(self) -> float:
@@ -58,22 +69,28 @@ def ratio_score(numerators: FloatArray, denominators: FloatArray, *, lower_is_be
     return RowScore(len(numerators), ratio, lower_is_better)
 
 
-def macro_f1_score(targets: RowIndices, predicted: RowIndices, names: int, known: int) -> RowScore:
-    """Macro F1 of one class a row, the mean over the classes that the model knows.
+def macro_f1_score(targets: RowIndices, predicted: RowIndices, names: int) -> RowScore:
+    """Macro F1 of one class a row, the mean over the classes that occur among the chosen rows.
 
     Args:
         targets: Class indices, (N,).
         predicted: The same.
-        names: Classes that occur in either.
-        known: Classes of the model.
+        names: Classes that the indices are of.
     """
-    cells = targets * names + predicted
+    classes, counts = np.unique(targets, return_counts=True)
+    pseudo_true, pseudo_predicted = np.tile(classes, 2), np.concatenate([classes, np.roll(classes, 1)])
+    weights = np.tile(counts / max(1, len(targets)) * PSEUDO_ROWS / 2, 2)  # half of them right, half wrong
+    true, answered = np.concatenate([targets, pseudo_true]), np.concatenate([predicted, pseudo_predicted])
 
     def macro_f1(chosen: RowIndices) -> float:
-        table = np.bincount(cells[chosen], minlength=names * names).reshape(names, names)
-        return float(_f1(table.diagonal(), table.sum(axis=1) + table.sum(axis=0)).sum() / max(known, 1))
+        hits = np.bincount(true[chosen][true[chosen] == answered[chosen]], minlength=names)
+        occurrences = np.bincount(true[chosen], minlength=names) + np.bincount(answered[chosen], minlength=names)
+        return _mean_f1(hits, occurrences)
 
-    return RowScore(len(cells), macro_f1)
+    too_few = ""
+    if len(targets) < MIN_ROWS_PER_CLASS * len(classes):
+        too_few = f"{len(targets)} rows of {len(classes)} classes are too few for an interval of macro F1"
+    return RowScore(len(targets), macro_f1, pseudo_weights=weights, scale="share", no_interval=too_few)
 
 
 def pearson_score(predicted: FloatArray, targets: FloatArray) -> RowScore:
@@ -85,7 +102,7 @@ def pearson_score(predicted: FloatArray, targets: FloatArray) -> RowScore:
         with np.errstate(divide="ignore", invalid="ignore"):
             return float(((left * right).sum(axis=0) / norms).mean())
 
-    return RowScore(len(predicted), correlation)
+    return RowScore(len(predicted), correlation, scale="correlation")
 
 
 def class_scores(log_probs: FloatArray, targets: RowIndices) -> dict[str, RowScore]:
@@ -94,7 +111,7 @@ def class_scores(log_probs: FloatArray, targets: RowIndices) -> dict[str, RowSco
     predicted = log_probs.argmax(axis=1)
     return {
         "accuracy": mean_score(predicted == targets),
-        "f1": macro_f1_score(targets, predicted, width, width),
+        "f1": macro_f1_score(targets, predicted, width),
         "loss": mean_score(-log_probs[np.arange(len(targets)), targets], lower_is_better=True),
     }
 
@@ -106,11 +123,22 @@ def multilabel_scores(logits: FloatArray, targets: RowIndices, threshold: float)
     losses = np.logaddexp(0, np.where(targets > 0, -logits, logits)).mean(axis=1)
     return {
         "accuracy": mean_score((predicted == targets).all(axis=1)),
-        "f1": RowScore(
-            len(targets), lambda chosen: float(_f1(hits[chosen].sum(axis=0), counts[chosen].sum(axis=0)).mean())
-        ),
+        "f1": multilabel_f1_score(hits, counts),
         "loss": mean_score(losses, lower_is_better=True),
     }
+
+
+def multilabel_f1_score(hits: FloatArray, counts: FloatArray) -> RowScore:
+    """Macro F1 of several labels a row, over all labels: whether each is right, and how often true or predicted."""
+    rows, width = hits.shape
+    all_hits = np.concatenate([hits, np.eye(width), np.zeros((width, width))])
+    all_counts = np.concatenate([counts, 2 * np.eye(width), np.eye(width)])
+    weights = np.repeat([PSEUDO_ROWS / 2, PSEUDO_ROWS], width) * np.tile(counts.sum(axis=0) / max(1, 2 * rows), 2)
+
+    def macro_f1(chosen: RowIndices) -> float:
+        return float(_f1(all_hits[chosen].sum(axis=0), all_counts[chosen].sum(axis=0)).mean())
+
+    return RowScore(rows, macro_f1, pseudo_weights=weights, scale="share")
 
 
 def regression_scores(predicted: FloatArray, targets: FloatArray) -> dict[str, RowScore]:
@@ -163,11 +191,15 @@ def _scores_of_classes(rows: Sequence[Mapping[str, Any]]) -> dict[str, RowScore]
     names = sorted({*labels, *predictions, *rows[0]["probabilities"]})
     index = {name: place for place, name in enumerate(names)}
     targets, predicted = (np.array([index[name] for name in column]) for column in (labels, predictions))
-    known = len(rows[0]["probabilities"])
     return {
         "accuracy": mean_score(targets == predicted),
-        "f1": macro_f1_score(targets, predicted, len(names), known),
+        "f1": macro_f1_score(targets, predicted, len(names)),
     }
+
+
+def _mean_f1(hits: NDArray[Any], counts: NDArray[Any]) -> float:
+    """The mean F1 of the classes that occur; nan without any."""
+    return float(_f1(hits, counts)[counts > 0].mean()) if counts.any() else math.nan
 
 
 def _f1(hits: NDArray[Any], counts: NDArray[Any]) -> FloatArray:

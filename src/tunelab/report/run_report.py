@@ -1,10 +1,11 @@
 """The report on one run, and its head: cards, verdicts, final scores with confidence intervals."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from pkgutil import resolve_name
 
 from tunelab.analysis.number_format import format_duration
-from tunelab.analysis.statistics import bootstrap_scores, percentile_interval, wilson_interval
+from tunelab.analysis.statistics import score_interval
 from tunelab.report.document import (
     Block,
     BulletList,
@@ -94,20 +95,21 @@ def scores_table(scores: Mapping[str, float]) -> Table:
 
 
 BOOTSTRAP_DRAWS = 500  # enough for two digits of an interval
+SAME_SCORE = 1e-3  # how far a recorded score may be from that of its predictions, which are rounded
 
 
 def confidence_interval_text(run: RunResults, name: str) -> str:
-    """The 95 % interval of a test score over rows like these; empty where predictions do not give the score."""
+    """The 95 % interval of a test score, or why it has none; empty where its rows are not known."""
     score = run.row_scores(run.predictions).get(name)
     known = run.scores.get(f"test/{name}")
-    rows = len(run.predictions)
-    if score is None or known is None or rows < 2:
+    if score is None or known is None or score.rows < 2:
         return ""
-    if score.binary:
-        low, high = wilson_interval(int(score.row_values.sum()), rows)
-    else:
-        low, high = percentile_interval(bootstrap_scores(score, draws=BOOTSTRAP_DRAWS))
-    return f"95 %: {format_cell(low)} to {format_cell(high)} over {rows:,} rows"
+    if not math.isclose(score.value, known, rel_tol=SAME_SCORE, abs_tol=SAME_SCORE):
+        return f"no interval: the predictions give {format_cell(score.value)}"
+    interval = score_interval(score, draws=BOOTSTRAP_DRAWS)
+    if interval.reason:
+        return f"no interval: {interval.reason}"
+    return f"95 %: {format_cell(interval.low)} to {format_cell(interval.high)} over {score.rows:,} rows"
 
 
 RunSection = Callable[[RunResults], Section | list[Section]]
