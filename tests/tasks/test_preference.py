@@ -13,10 +13,10 @@ from support.preference_examples import encoded, moved, pairs, ready, starter_mo
 from tunelab.data.examples import IGNORE, Batch
 from tunelab.data.loader import BatchLoader
 from tunelab.errors import ConfigError, DataError
+from tunelab.models.adapters import adapter_disabled
 from tunelab.models.packing_support import supports_packing
 from tunelab.models.unpadded_attention import DOCUMENT_KERNEL
 from tunelab.tasks.preference import Preference
-from tunelab.training.device_placement import adapter_disabled
 from tunelab.training.module import FineTuner
 
 ROWS = 7

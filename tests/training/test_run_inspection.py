@@ -10,9 +10,9 @@ import torch
 
 from support.tiny_runs import MODEL, QUIET, WORDS, settings, write
 from tunelab.cli.main import main
+from tunelab.models.device_placement import select_training_device
 from tunelab.runs.run_dir import RunDirectory
 from tunelab.training.components import RunComponents, build_components, build_module, count_planned_steps
-from tunelab.training.device_placement import select_training_device
 from tunelab.training.memory_profile import peak_bytes
 from tunelab.training.run import fine_tune
 from tunelab.training.run_inspection import RunInspection, inspect_run

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from tunelab.config.instantiate import import_target
 from tunelab.config.schema import DataConfig, SplitConfig
+from tunelab.data.batching import SourceRange, source_ranges
 from tunelab.data.columns import (
     ColumnUse,
     drop_columns,
@@ -32,7 +33,7 @@ from tunelab.data.splits import (
     normalize_text,
     split_share_warnings,
 )
-from tunelab.data.token_store import TokenWriter
+from tunelab.data.token_store import TokenWriter, row_indices
 from tunelab.errors import DataError
 
 SPLITS = ("train", "validation", "test")
@@ -431,6 +432,52 @@ def duplicate_notes(duplicates: Sequence[Duplicate]) -> list[str]:
         f"{count} texts occur in both {' and '.join(pair)}: a score there measures memory too"
         for pair, count in pairs.items()
     ]
+
+
+@dataclass(frozen=True)
+class EncodedSplits:
+    """The examples of every split.
+
+    Attributes:
+        examples: Of each split.
+        counts: One line of counts for each split.
+        portions: With `data.mix`, where the examples of each source stand in each split.
+        notes: On rows that were left out.
+    """
+
+    examples: dict[str, Sequence[Example]]
+    counts: dict[str, dict[str, int | float]]
+    portions: dict[str, list[SourceRange]]
+    notes: list[str]
+
+
+def encode_splits(sources: DataSplits, task: EncodingTask) -> EncodedSplits:
+    """Encode every split.
+
+    Raises:
+        DataError: If records cannot be used, or a weight is so small that an epoch sees nothing of its source.
+    """
+    encoded = {name: encode_split(split, task, name) for name, split in sources.splits.items()}
+    examples = {name: split_examples for name, (split_examples, _) in encoded.items()}
+    counts = {name: row for name, (_, row) in encoded.items()}
+    return EncodedSplits(examples, counts, source_portions(sources, examples), dropped_notes(counts, task))
+
+
+def source_portions(sources: DataSplits, examples: Mapping[str, Sequence[Example]]) -> dict[str, list[SourceRange]]:
+    """With several sources, where the examples of each stand in each split; else nothing.
+
+    Raises:
+        DataError: If a weight is so small that an epoch sees nothing of its source.
+    """
+    if not sources.weights:
+        return {}
+    return {
+        name: source_ranges(
+            [sources.splits[name].sources[row] for row in row_indices(split_examples)],
+            sources.weights if name == "train" else {},
+        )
+        for name, split_examples in examples.items()
+    }
 
 
 def encode_split(

@@ -18,8 +18,8 @@ from tunelab.ensemble.text_ensemble import evaluate_mixture, rows_to_answer
 from tunelab.errors import ConfigError
 from tunelab.models.adapter_export import merge_adapter_weights
 from tunelab.models.adapters import AdaptedModel
-from tunelab.training.components import RunComponents
-from tunelab.training.device_placement import choose_packing
+from tunelab.models.device_placement import TrainingPlacement
+from tunelab.training.components import RunComponents, choose_packing
 from tunelab.training.evaluate import EvalResult
 from tunelab.training.evaluate_run import evaluate_split, model_outputs
 from tunelab.training.lifecycle import unquantized_adapter
@@ -67,7 +67,13 @@ def merge_adapter_into_base(trained: TrainedRun) -> TrainedRun:
         raise ConfigError(f"{trained.folder.root} has a soft prompt, which cannot be averaged; take --method soft")
     merged_settings = replace(settings, adapter=replace(settings.adapter, kind="full"))
     model: Any = merged.model
-    choose_packing(merged_settings, trained.task, model)
+    choose_packing(
+        TrainingPlacement.from_config(merged_settings.trainer),
+        trained.task,
+        model,
+        merged_settings.data,
+        merged_settings.model.attention,
+    )
     trained.fabric.to_device(model.eval())
     return replace(trained, settings=merged_settings, adapter=AdaptedModel(model, "full"))
 

@@ -3,7 +3,8 @@
 """
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import Any
@@ -287,3 +288,20 @@ def last_name_part(name: str) -> str:
 def matches_suffix(name: str, suffix: str) -> bool:
     """Whether a module's name ends in whole words like this."""
     return name == suffix or name.endswith(f".{suffix}")
+
+
+@contextmanager
+def adapter_disabled(model: PreTrainedModel) -> Iterator[None]:
+    """Within this block every layer that PEFT put into the model gives what the base gives."""
+    layers: list[Any] = [layer for layer in model.modules() if type(layer).__module__.startswith("peft.")]
+    layers = [layer for layer in layers if hasattr(layer, "enable_adapters")]
+    learns = [(weight, weight.requires_grad) for weight in model.parameters()]
+    for layer in layers:
+        layer.enable_adapters(False)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.enable_adapters(True)
+        for weight, before in learns:  # PEFT switches on all it switched off, frozen weights too
+            weight.requires_grad_(before)

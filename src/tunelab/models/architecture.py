@@ -2,14 +2,17 @@
 cannot be read.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Final
 
+from safetensors import SafetensorError
 from transformers import AutoConfig, PretrainedConfig, PreTrainedTokenizerBase
 
 from tunelab.config.resource_paths import resolve_path
-from tunelab.config.schema import ModelConfig, PretrainedModelConfig, ScratchModelConfig
+from tunelab.config.schema import AdapterConfig, ModelConfig, PretrainedModelConfig, ScratchModelConfig
 from tunelab.errors import ConfigError, first_line
 from tunelab.models.pretrained_layers import layer_faults
 from tunelab.models.scratch import scratch_config
@@ -44,19 +47,29 @@ def check_layer_settings(settings: ModelConfig) -> None:
         raise ConfigError.listing(faults)
 
 
+@contextmanager
+def pretrained_place(what: str, source: str) -> Iterator[Path | str]:
+    """The folder or hub id to read a model or tokenizer from; a fault of reading it says what is missing there.
+
+    Raises:
+        ConfigError: Within this block, for what the loader raised.
+    """
+    try:
+        yield resolve_path(source) or source
+    except (OSError, ValueError, ImportError, SafetensorError) as fault:
+        raise ConfigError(not_loadable_message(what, source, fault)) from fault
+
+
 def read_pretrained_config(source: str) -> PretrainedConfig:
     """The architecture of a model's folder or hub id.
 
     Raises:
         ConfigError: If there is none at that place, or the family is not supported.
     """
-    place = resolve_path(source)
-    if place is not None and (place / "adapter_config.json").is_file():
-        raise ConfigError(adapter_beside_model_message(source))
-    try:
-        config: PretrainedConfig = AutoConfig.from_pretrained(place or source, trust_remote_code=False)
-    except (OSError, ValueError) as fault:
-        raise ConfigError(not_loadable_message("model", source, fault)) from fault
+    with pretrained_place("model", source) as place:
+        if isinstance(place, Path) and (place / "adapter_config.json").is_file():
+            raise ConfigError(adapter_beside_model_message(source))
+        config: PretrainedConfig = AutoConfig.from_pretrained(place, trust_remote_code=False)
     if config.is_encoder_decoder:
         raise ConfigError(f"model.path={source}: {config.model_type} {ENCODER_DECODER_MESSAGE}")
     return config
@@ -88,10 +101,35 @@ def context_limit(config: PretrainedConfig) -> int | None:
     return None
 
 
-def unsupported_attention_message(name: str, family: str, fault: Exception) -> str:
-    """The message for a model that does not support the configured attention."""
-    reason = first_line(fault).split(". ")[0]
-    return f"model.attention={name}: {family} does not take it here ({reason}); take model.attention=auto, or eager"
+def sequence_limit(
+    model: ModelConfig, adapter: AdapterConfig, tokenizer: PreTrainedTokenizerBase, *, max_tokens: int | None
+) -> int | None:
+    """The longest sequence of the data, in tokens: what the model takes, less a soft prompt, and at most `max_tokens`;
+    None without a bound.
+    """
+    context = context_limit(load_architecture(model, tokenizer))
+    if context is not None and adapter.kind == "prompt":
+        context -= adapter.length
+    return min((limit for limit in (context, max_tokens) if limit is not None), default=None)
+
+
+@contextmanager
+def attention_faults_explained(attention: str | None, family: str) -> Iterator[None]:
+    """Within this block a fault of the configured attention says which setting it comes from.
+
+    Raises:
+        ConfigError: If the model does not take this attention here.
+    """
+    try:
+        yield
+    except (OSError, ValueError, ImportError) as fault:
+        if attention is None or "attention" not in str(fault).lower():
+            raise
+        reason = first_line(fault).split(". ")[0]
+        raise ConfigError(
+            f"model.attention={attention}: {family} does not take it here ({reason}); take model.attention=auto, or "
+            "eager"
+        ) from fault
 
 
 def dropout_rates(config: PretrainedConfig) -> dict[str, float]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from lightning import seed_everything
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
@@ -17,18 +17,25 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from tunelab.config.resource_paths import resolve_path
-from tunelab.config.schema import ModelConfig, PretrainedModelConfig, ScratchModelConfig
+from tunelab.config.schema import (
+    AdapterConfig,
+    ModelConfig,
+    PretrainedModelConfig,
+    RegularizationConfig,
+    ScratchModelConfig,
+)
 from tunelab.errors import ConfigError
+from tunelab.models.adapters import AdaptedModel, attach_adapter
 from tunelab.models.architecture import (
     adapter_beside_model_message,
+    attention_faults_explained,
     load_architecture,
-    not_loadable_message,
+    pretrained_place,
     set_dropout,
-    unsupported_attention_message,
 )
 from tunelab.models.base_head import Head, adopt_base_head
 from tunelab.models.generation_flags import read_sound_flags, settle_generation_flags
+from tunelab.models.heads import ensure_pad_token, input_embeddings
 from tunelab.models.packing_support import is_bidirectional
 from tunelab.models.pretrained_layers import reinitialize_top_layers, select_layers, truncate_config, truncate_model
 from tunelab.models.scratch import initialize_layers
@@ -44,12 +51,52 @@ def load_tokenizer(settings: ModelConfig) -> PreTrainedTokenizerBase:
         ConfigError: If there is none at that place.
     """
     source = settings.tokenizer or settings.path
-    place = resolve_path(source)
-    try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(place or source, trust_remote_code=False)
-    except (OSError, ValueError) as fault:
-        raise ConfigError(not_loadable_message("tokenizer", source, fault)) from fault
+    with pretrained_place("tokenizer", source) as place:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(place, trust_remote_code=False)
     return tokenizer
+
+
+def load_adapted_model(
+    settings: ModelConfig,
+    adapter: AdapterConfig,
+    regularization: RegularizationConfig,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    head: str,
+    options: Mapping[str, Any],
+    seed: int,
+) -> AdaptedModel:
+    """The model as it is before training, and what trains in it; the same weights at every call.
+
+    Args:
+        settings: The `model` block.
+        adapter: The `adapter` block.
+        regularization: Its dropout rates are those of the network.
+        tokenizer: Gets a padding token where a head of sequences needs one.
+        head: "causal" or "sequence".
+        options: What the task requires of the head.
+        seed: Of new weights.
+    """
+    seed_everything(seed, verbose=False)  # before the model: a new head starts from random weights
+    notes = list[str]()
+    model = load_model(
+        settings,
+        tokenizer,
+        head=head,
+        options=options,
+        dropout=regularization.dropout,
+        attention_dropout=regularization.attention_dropout,
+        four_bit=adapter.kind == "qlora",
+        notes=notes,
+    )
+    known = load_architecture(settings, tokenizer).get_text_config().vocab_size
+    new_tokens = range(known, input_embeddings(model).shape[0])
+    if head == "sequence":
+        ensure_pad_token(tokenizer, model)
+    adapted = attach_adapter(model, adapter, new_tokens=new_tokens)
+    adapted.notes = notes
+    model.train()  # transformers hands models over with dropout switched off
+    return adapted
 
 
 def load_model(
@@ -90,7 +137,7 @@ def load_model(
     attention = None if settings.attention == "auto" else settings.attention
     auto, source = AUTO_CLASSES[head], settings.path
     kept, flags = layers_to_keep(config, settings), None
-    try:
+    with pretrained_place("model", source) as place, attention_faults_explained(attention, config.model_type):
         if isinstance(settings, ScratchModelConfig):
             model = auto.from_config(config, dtype=torch.float32, attn_implementation=attention)
             initialize_layers(model, settings)
@@ -100,7 +147,6 @@ def load_model(
         else:
             if "id2label" in options and base.rows_for(Head.from_config(config)) is not None:
                 config.num_labels = len(base.labels)  # with all rows of the base, of which some or all are taken below
-            place = resolve_path(source) or source
             if head == "causal" and isinstance(place, Path):
                 flags, note = read_sound_flags(place / "generation_config.json")
                 notes += [note] if note else []
@@ -110,10 +156,6 @@ def load_model(
             model = truncate_model(model, auto, kept) if kept else model
             if isinstance(settings, PretrainedModelConfig) and settings.reinit_top:
                 reinitialize_top_layers(model, settings.reinit_top)
-    except (OSError, ValueError, ImportError, SafetensorError) as fault:
-        if attention is not None and "attention" in str(fault).lower():
-            raise ConfigError(unsupported_attention_message(attention, config.model_type, fault)) from fault
-        raise ConfigError(not_loadable_message("model", source, fault)) from fault
     if head == "causal" and is_bidirectional(model):
         raise ConfigError(
             f"model.path={source}: {config.model_type} looks both ways, so it would see each token that it is to "

@@ -6,20 +6,19 @@ from inspect import signature
 from math import ceil
 from typing import Any
 
-import lightning as L
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from tunelab.config.schema import RunConfig
-from tunelab.data.batching import SourceRange, source_ranges
-from tunelab.data.data_sources import DataSplits, dropped_notes, encode_split, import_formats, read_splits
+from tunelab.config.schema import CausalDataConfig, DataConfig, RunConfig
+from tunelab.data.batching import SourceRange
+from tunelab.data.data_sources import DataSplits, encode_splits, import_formats, read_splits
 from tunelab.data.examples import Example
 from tunelab.data.folds import FoldSpec
-from tunelab.data.token_store import row_indices
 from tunelab.errors import ConfigError
-from tunelab.models.adapters import AdaptedModel, attach_adapter, check_adapter_requirements, is_partial_checkpoint
-from tunelab.models.architecture import check_layer_settings, context_limit, load_architecture
-from tunelab.models.heads import ensure_pad_token, input_embeddings
-from tunelab.models.load_model import load_model, load_tokenizer
+from tunelab.models.adapters import AdaptedModel, adapter_disabled, check_adapter_requirements, is_partial_checkpoint
+from tunelab.models.architecture import check_layer_settings, sequence_limit
+from tunelab.models.device_placement import TrainingPlacement, select_training_device
+from tunelab.models.load_model import load_adapted_model, load_tokenizer
+from tunelab.models.packing_support import available_kernels, enable_packing
 from tunelab.models.soft_prompt import prepend_soft_prompt, soft_prompt_ids
 from tunelab.optim.factory import build_schedule, check_optimizer_requirements, optimizer_builder
 from tunelab.optim.param_groups import frozen_at_step, unfreezing_steps
@@ -27,9 +26,9 @@ from tunelab.regularization.model_support import check_model_support
 from tunelab.regularization.regularizer import Regularizer
 from tunelab.runs import console
 from tunelab.tasks.base import SourceScores, Task
+from tunelab.tasks.causal import CausalTask
 from tunelab.tasks.registry import import_task
 from tunelab.training.datamodule import BatchDataModule
-from tunelab.training.device_placement import add_reference_logprobs, choose_packing, select_training_device
 from tunelab.training.loss import TrainingLoss
 from tunelab.training.module import FineTuner
 from tunelab.training.nonfinite import NonFiniteGuard
@@ -102,40 +101,11 @@ def encode_data(settings: RunConfig) -> EncodedData:
     sources = read_splits(settings.data, task, seed=settings.seed, fold=FoldSpec.from_config(settings.cv))
     task.fit(sources.splits["train"].rows)
     tokenizer = load_tokenizer(settings.model)
-    attach_tokenizer(settings, task, tokenizer)
-    encoded = {name: encode_split(split, task, name) for name, split in sources.splits.items()}
-    examples = {name: split_examples for name, (split_examples, _) in encoded.items()}
-    counts = {name: row for name, (_, row) in encoded.items()}
-    sources.notes.extend(dropped_notes(counts, task))
-    return EncodedData(
-        settings, task, sources, tokenizer, examples, counts, portions=source_portions(sources, examples)
-    )
-
-
-def source_portions(sources: DataSplits, examples: Mapping[str, Sequence[Example]]) -> dict[str, list[SourceRange]]:
-    """With several sources, where the examples of each stand in each split; else nothing.
-
-    Raises:
-        DataError: If a weight is so small that an epoch sees nothing of its source.
-    """
-    if not sources.weights:
-        return {}
-    return {
-        name: source_ranges(
-            [sources.splits[name].sources[row] for row in row_indices(split_examples)],
-            sources.weights if name == "train" else {},
-        )
-        for name, split_examples in examples.items()
-    }
-
-
-def attach_tokenizer(settings: RunConfig, task: Task, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Hand a task its tokenizer, and the longest sequence that model and settings allow."""
-    longest = context_limit(load_architecture(settings.model, tokenizer))
-    if longest is not None:
-        longest -= settings.adapter.length if settings.adapter.kind == "prompt" else 0
-    bounds = [bound for bound in (longest, settings.data.max_tokens) if bound is not None]
-    task.set_tokenizer(tokenizer, min(bounds, default=None))
+    longest = sequence_limit(settings.model, settings.adapter, tokenizer, max_tokens=settings.data.max_tokens)
+    task.set_tokenizer(tokenizer, longest)
+    encoded = encode_splits(sources, task)
+    sources.notes.extend(encoded.notes)
+    return EncodedData(settings, task, sources, tokenizer, encoded.examples, encoded.counts, portions=encoded.portions)
 
 
 def build_components(settings: RunConfig) -> RunComponents:
@@ -145,18 +115,59 @@ def build_components(settings: RunConfig) -> RunComponents:
         DataError: If records cannot be used.
         ConfigError: If model or tokenizer cannot be loaded.
     """
-    check_adapter_requirements(settings.adapter, settings.data.task)
     check_optimizer_requirements(settings.optimizer, settings.trainer.accelerator)
+    check_adapter_requirements(settings.adapter, settings.data.task)
     check_layer_settings(settings.model)
     encoded = encode_data(settings)
     task = encoded.task
     adapter = build_adapter(settings, task, encoded.tokenizer)
     model = adapter.model
-    choose_packing(settings, task, model)
-    encoded.examples = add_reference_logprobs(settings, task, model, encoded.examples)
+    placement = TrainingPlacement.from_config(settings.trainer)
+    choose_packing(placement, task, model, settings.data, settings.model.attention)
+    encoded.examples = add_reference_logprobs(placement, task, model, encoded.examples, settings.micro_tokens)
     if lead := soft_prompt_ids(model):
         encoded.examples = {name: prepend_soft_prompt(examples, lead) for name, examples in encoded.examples.items()}
     return RunComponents(**vars(encoded), adapter=adapter)
+
+
+def choose_packing(
+    placement: TrainingPlacement, task: Task, model: PreTrainedModel, data: DataConfig, attention: str
+) -> None:
+    """Choose the rows of a causal task, and give the model the attention they need; other tasks pad.
+
+    Raises:
+        ConfigError: If the settings demand what this model cannot do.
+    """
+    if isinstance(task, CausalTask):
+        kind = placement.device.type
+        task.packed = enable_packing(
+            model,
+            packing=data.packing if isinstance(data, CausalDataConfig) else "auto",
+            attention=attention,
+            kernels=available_kernels(kind, half=placement.precision.startswith("bf16")),
+            loops=kind != "cuda",
+            at_work=lambda: placement.hold(model),
+        )
+
+
+def add_reference_logprobs(
+    placement: TrainingPlacement,
+    task: Task,
+    model: PreTrainedModel,
+    examples: Mapping[str, Sequence[Example]],
+    micro_tokens: int,
+) -> dict[str, Sequence[Example]]:
+    """Examples of every split, with log-probabilities of the untrained model where the task needs them.
+
+    The model comes from `build_model`, never from a checkpoint, so a run that goes on gets the same numbers.
+    """
+    if not task.needs_reference:
+        return dict(examples)
+    with placement.hold(model), adapter_disabled(model):
+        model.eval()  # no dropout; `hold` puts the mode back
+        return {
+            name: task.add_reference(model, split_examples, micro_tokens) for name, split_examples in examples.items()
+        }
 
 
 def build_model(settings: RunConfig, task: Task, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
@@ -166,26 +177,15 @@ def build_model(settings: RunConfig, task: Task, tokenizer: PreTrainedTokenizerB
 
 def build_adapter(settings: RunConfig, task: Task, tokenizer: PreTrainedTokenizerBase) -> AdaptedModel:
     """The model as it is before training, and what trains in it; the same weights at every call."""
-    L.seed_everything(settings.seed, verbose=False)  # before the model: a new head starts from random weights
-    regularization, notes = settings.regularization, list[str]()
-    model = load_model(
+    return load_adapted_model(
         settings.model,
+        settings.adapter,
+        settings.regularization,
         tokenizer,
         head=task.head,
         options=task.head_options(),
-        dropout=regularization.dropout,
-        attention_dropout=regularization.attention_dropout,
-        four_bit=settings.adapter.kind == "qlora",
-        notes=notes,
+        seed=settings.seed,
     )
-    known = load_architecture(settings.model, tokenizer).get_text_config().vocab_size
-    new_tokens = range(known, input_embeddings(model).shape[0])
-    if task.head == "sequence":
-        ensure_pad_token(tokenizer, model)
-    adapter = attach_adapter(model, settings.adapter, new_tokens=new_tokens)
-    adapter.notes = notes
-    model.train()  # transformers hands models over with dropout switched off
-    return adapter
 
 
 def build_datamodule(components: RunComponents) -> BatchDataModule:

@@ -18,14 +18,21 @@ from tunelab.data.examples import Example, MicroBatch
 from tunelab.data.readers import Records, read_records
 from tunelab.data.token_store import row_indices
 from tunelab.errors import TuneLabError
+from tunelab.models.device_placement import TrainingPlacement
 from tunelab.models.soft_prompt import prepend_soft_prompt, soft_prompt_ids
 from tunelab.models.unpadded_attention import micro_to_device
 from tunelab.runs.atomic_files import Row, read_json_lines, write_json_lines
 from tunelab.runs.checkpoint import read_checkpoint, weights_sha256
 from tunelab.runs.run_dir import RunDirectory
-from tunelab.training.components import RunComponents, build_adapter, build_datamodule, build_model, build_module
+from tunelab.training.components import (
+    RunComponents,
+    add_reference_logprobs,
+    build_adapter,
+    build_datamodule,
+    build_model,
+    build_module,
+)
 from tunelab.training.datamodule import BatchDataModule
-from tunelab.training.device_placement import add_reference_logprobs
 from tunelab.training.evaluate import (
     EvalResult,
     ModelOutputs,
@@ -138,7 +145,11 @@ def encode_examples(trained: TrainedRun, split: Split) -> tuple[Sequence[Example
     if task.needs_reference:
         base = build_adapter(settings, task, trained.tokenizer).model
         base.set_attn_implementation(model.config._attn_implementation)
-        examples = list(add_reference_logprobs(settings, task, base, {"test": examples})["test"])
+        examples = list(
+            add_reference_logprobs(
+                TrainingPlacement.from_config(settings.trainer), task, base, {"test": examples}, settings.micro_tokens
+            )["test"]
+        )
     return prepend_soft_prompt(examples, soft_prompt_ids(model)), counts
 
 

@@ -19,15 +19,15 @@ from tunelab.config.schema import PretrainedModelConfig, RunConfig
 from tunelab.config.validate import validate_config
 from tunelab.errors import ConfigError, first_line
 from tunelab.models.adapters import AdaptedModel
+from tunelab.models.architecture import sequence_limit
+from tunelab.models.device_placement import TrainingPlacement, resolve_precision
 from tunelab.models.freezing import load_trainable_state
 from tunelab.models.load_model import load_model, load_tokenizer
 from tunelab.runs.checkpoint import read_checkpoint
 from tunelab.runs.manifest import sha256_folder
 from tunelab.runs.run_dir import RunDirectory
 from tunelab.tasks.base import Task
-from tunelab.training.components import attach_tokenizer, build_adapter, build_task
-from tunelab.training.device_placement import choose_packing
-from tunelab.training.trainer import resolve_precision
+from tunelab.training.components import build_adapter, build_task, choose_packing
 
 
 @dataclass
@@ -86,7 +86,8 @@ def load_run(path: str | Path, checkpoint: Path | None = None) -> TrainedRun:
             raise ConfigError(f"there is no {source.relative_to(folder.root)}")
         task.restore(_read_json_object(folder.task_state))
         tokenizer = load_tokenizer(settings.model)
-        attach_tokenizer(settings, task, tokenizer)
+        longest = sequence_limit(settings.model, settings.adapter, tokenizer, max_tokens=settings.data.max_tokens)
+        task.set_tokenizer(tokenizer, longest)
         adapter = build_adapter(settings, task, tokenizer)
         load_checkpoint_weights(adapter.model, source)
     except ConfigError as fault:
@@ -103,7 +104,9 @@ def load_run(path: str | Path, checkpoint: Path | None = None) -> TrainedRun:
         note = f"taken from {source}, since the checkpoint cannot be used: {first_line(fault)}"
         settings, tokenizer, adapter = load_from_export(settings, task, folder)
     model = adapter.model
-    choose_packing(settings, task, model)
+    choose_packing(
+        TrainingPlacement.from_config(settings.trainer), task, model, settings.data, settings.model.attention
+    )
     if settings.trainer.precision == "64-true":
         model.double()
     fabric = build_fabric(settings)
@@ -139,7 +142,8 @@ def load_from_export(
     )
     settings = replace(settings, model=model_config, adapter=replace(settings.adapter, kind="full"))
     tokenizer = load_tokenizer(settings.model)
-    attach_tokenizer(settings, task, tokenizer)
+    longest = sequence_limit(settings.model, settings.adapter, tokenizer, max_tokens=settings.data.max_tokens)
+    task.set_tokenizer(tokenizer, longest)
     model = load_model(settings.model, tokenizer, head=task.head, options=task.head_options())
     return settings, tokenizer, AdaptedModel(model, "full")
 

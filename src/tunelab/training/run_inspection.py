@@ -17,12 +17,12 @@ from tunelab.analysis.model_inspection import (
 from tunelab.analysis.model_inspection import measure_layer_signals as measure_signals
 from tunelab.config.schema import RunConfig
 from tunelab.data.loader import BatchLoader
+from tunelab.models.device_placement import TrainingPlacement, select_training_device
 from tunelab.models.flops import StepFlops, step_flops
 from tunelab.models.unpadded_attention import micro_to_device
 from tunelab.optim.factory import build_schedule, follows_plateau
 from tunelab.optim.schedules import warmup_steps
 from tunelab.training.components import RunComponents, build_datamodule, build_module, count_planned_steps
-from tunelab.training.device_placement import on_training_device, select_training_device
 from tunelab.training.memory_profile import (
     TrainingMemory,
     Workload,
@@ -135,7 +135,7 @@ def inspect_run(components: RunComponents) -> RunInspection:
     room = None if free is None else free + (weights if model.device.type == device.type else 0)
     with preserve_model(model):
         module = build_module(components, model)
-        with on_training_device(model, settings):
+        with TrainingPlacement.from_config(settings.trainer).hold(model):
             signals = measure_signals(model, lambda: mean_loss(module, loader, work.heaviest[0][:SIGNAL_SEQUENCES]))
         memory = measure_memory(components, module, loader, work, device, room)
         if room is not None and memory.peak > room:
@@ -173,7 +173,7 @@ def measure_memory(
 ) -> TrainingMemory:
     """Everything that stands in memory, and what passes."""
     model = components.model
-    with on_training_device(model, components.settings):
+    with TrainingPlacement.from_config(components.settings.trainer).hold(model):
         gradients = tensor_bytes(weight for weight in model.parameters() if weight.requires_grad)
         averages = gradients * len(module.regularizer.averages)
         if module.training_loss.mixout is not None:

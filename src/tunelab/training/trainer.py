@@ -14,6 +14,7 @@ from lightning.pytorch.loggers import Logger
 from tunelab.config import instantiate
 from tunelab.config.schema import CallbacksConfig, RunConfig, TrainerConfig, TrialConfig
 from tunelab.errors import ConfigError
+from tunelab.models.device_placement import resolve_precision
 from tunelab.optim.factory import follows_plateau
 from tunelab.runs.checkpoint import AtomicCheckpointIO
 from tunelab.runs.run_dir import RunDirectory
@@ -185,10 +186,3 @@ def device_faults(trainer: TrainerConfig) -> list[str]:
     if accelerator != "cpu" and gpus and isinstance(devices, int) and devices > gpus:
         return [f"trainer.devices={devices}: this machine has {gpus} GPUs; take at most as many, or auto for all"]
     return []
-
-
-def resolve_precision(precision: str) -> Any:
-    """The precision as Lightning names it; "auto" takes bfloat16 where the GPU computes in it."""
-    if precision != "auto":
-        return precision
-    return "bf16-mixed" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "32-true"

@@ -21,8 +21,8 @@ from typing_extensions import override
 
 from tunelab.data.examples import Batch
 from tunelab.errors import Diverged, first_line
+from tunelab.models.device_placement import select_training_device
 from tunelab.training.components import RunComponents, build_datamodule
-from tunelab.training.device_placement import select_training_device
 from tunelab.training.module import FineTuner
 from tunelab.training.trainer import build_trainer
 

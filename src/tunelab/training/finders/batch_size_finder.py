@@ -18,12 +18,12 @@ from torch import Tensor
 from tunelab.analysis.number_format import format_number
 from tunelab.data.batching import longest_first, mix_seeds, shuffled_order, split_micro_batches
 from tunelab.data.loader import BatchLoader
+from tunelab.models.device_placement import TrainingPlacement
 from tunelab.models.unpadded_attention import micro_to_device
 from tunelab.report.charts.axes import ReferenceLine, Series
 from tunelab.report.charts.lines import line_chart
 from tunelab.report.document import Block, Chart, Table
 from tunelab.training.components import RunComponents, build_datamodule, build_module, count_planned_steps
-from tunelab.training.device_placement import on_training_device
 from tunelab.training.finders.base import FinderResult
 from tunelab.training.memory_profile import collate_rows
 from tunelab.training.module import FineTuner
@@ -147,7 +147,7 @@ def measure_noise_scale(components: RunComponents, module: FineTuner, loader: Ba
     order = shuffled_order(len(loader.examples), seed=mix_seeds(components.settings.seed, 1), epoch=0)
     size = max(1, min(PIECE_SEQUENCES, len(order) // 2))
     pieces = GradientPieces()
-    with on_training_device(module.model, components.settings):
+    with TrainingPlacement.from_config(components.settings.trainer).hold(module.model):
         for start in range(0, len(order) - size + 1, size):
             add_piece_gradient(
                 pieces, module, loader, order[start : start + size], seed=mix_seeds(components.settings.seed, start)

@@ -11,11 +11,11 @@ from tunelab.data.batching import longest_first
 from tunelab.data.examples import Batch
 from tunelab.data.loader import BatchLoader
 from tunelab.errors import ConfigError
+from tunelab.models.device_placement import select_training_device
 from tunelab.report.charts.axes import ReferenceLine, Series
 from tunelab.report.charts.lines import line_chart
 from tunelab.report.document import Chart, Table
 from tunelab.training.components import RunComponents, build_datamodule, build_module
-from tunelab.training.device_placement import select_training_device
 from tunelab.training.finders.base import FinderResult
 from tunelab.training.memory_profile import collate_rows, free_bytes, peak_bytes, plan_workload
 from tunelab.training.module import FineTuner
