@@ -133,6 +133,7 @@ def test_what_code_changes_is_written_too() -> None:
         ("test=perhaps", "test=perhaps is neither true nor false"),
         ("model.freeze=embed", r"model.freeze=embed is no list; write \[embed\]"),
         ("eval=3", "eval=3 is no block of settings"),
+        ("+callbacks._target_=lab.Bell", r"_target_=lab\.Bell has no name.*\+callbacks@callbacks\.mine=FILE"),
         ("callbacks.patience=0", "out of range; it must be at least 1"),
         ("search.space.params=3", "search.space.params=3 is no mapping"),
     ],

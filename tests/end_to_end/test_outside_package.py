@@ -112,6 +112,9 @@ def package(tmp_path: Path) -> Path:
         (root / name).write_text(text)
     (tmp_path / "conf" / "data").mkdir(parents=True)
     (tmp_path / "conf" / "data" / "voting.yaml").write_text(DATA_YAML)
+    (tmp_path / "conf" / "callbacks").mkdir()
+    log = f"_target_: mylab.training.StepLog # writes rates\npath: {tmp_path / 'alone.txt'} # to this file\n"
+    (tmp_path / "conf" / "callbacks" / "step_log.yaml").write_text(log)
     return root.parent
 
 
@@ -142,6 +145,7 @@ def test_a_task_a_metric_an_optimizer_a_schedule_and_a_callback_of_a_package_out
         "~scheduler",
         "+scheduler={_target_: mylab.training.halving, every: 2}",
         f"+callbacks.steps={{_target_: mylab.training.StepLog, path: {tmp_path / 'steps.txt'}}}",
+        "+callbacks@callbacks.log=step_log",  # the same from a yaml of its own
     ]
     result = train(package, *voting(tmp_path), *parts, "lr=0.08", "batch_size=8")
     assert result.returncode == 0, result.stderr
@@ -149,6 +153,7 @@ def test_a_task_a_metric_an_optimizer_a_schedule_and_a_callback_of_a_package_out
     assert scores["test/error_rate"] == pytest.approx(1 - scores["test/accuracy"])
     assert json.loads((tmp_path / "run" / "run.json").read_text())["best"]["monitor"] == "val/error_rate"
     assert (tmp_path / "steps.txt").read_text().split()[:4] == ["0.08", "0.04", "0.04", "0.02"]
+    assert (tmp_path / "alone.txt").read_text() == (tmp_path / "steps.txt").read_text()
 
 
 def test_an_optimizer_of_a_package_outside_refuses_settings_itself(package: Path, tmp_path: Path) -> None:

@@ -13,8 +13,23 @@ from tunelab.config.other_frameworks import answer_other_name
 JsonValue: TypeAlias = "str | int | float | bool | Sequence[JsonValue] | Mapping[str, JsonValue] | None"
 JsonBlock: TypeAlias = Mapping[str, JsonValue]
 NOT_SET = "???"  # how a yaml marks a value that has no default
-UNKNOWN_KEY = " is no setting;"  # the middle of every fault of a key that no block has
 _Value = TypeVar("_Value")
+
+
+class UnknownKeyFault(str):
+    """The fault of a key that no block has.
+
+    Attributes:
+        key: Its dotted name.
+    """
+
+    key: str
+
+    def __new__(cls, key: str, advice: str) -> Self:
+        """A fault that ends in some advice."""
+        fault = super().__new__(cls, f"{key} is no setting; {advice}")
+        fault.key = key
+        return fault
 
 
 @dataclass(frozen=True)
@@ -148,16 +163,16 @@ class Block:
         return False
 
     @classmethod
-    def unknown_key(cls, key: str, prefix: str, values: JsonBlock) -> str:
+    def unknown_key(cls, key: str, prefix: str, values: JsonBlock) -> UnknownKeyFault:
         """The fault of a key that is no field here."""
         legal = [name for name, entry in block_fields(cls).items() if applies(entry, values.get("kind"))]
         near = get_close_matches(key, legal, 1)
         where = f"{prefix}{key}" if prefix else f"'{key}'"
         if (answer := answer_other_name(f"{prefix}{key}", str(values.get(key)))) is not None:
-            return f"{where}{UNKNOWN_KEY} {answer}"
+            return UnknownKeyFault(where, answer)
         if near:
-            return f"{where}{UNKNOWN_KEY} did you mean '{near[0]}'?"
-        return f"{where}{UNKNOWN_KEY} " + (f"there are {', '.join(legal)}" if prefix else "see --help")
+            return UnknownKeyFault(where, f"did you mean '{near[0]}'?")
+        return UnknownKeyFault(where, f"there are {', '.join(legal)}" if prefix else "see --help")
 
     def inapplicable_keys(self) -> list[str]:
         """The keys it was read from that belong to other kinds of this block."""

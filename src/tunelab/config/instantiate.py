@@ -8,7 +8,6 @@ from collections.abc import Callable
 from difflib import get_close_matches
 from functools import partial
 from importlib.util import find_spec
-from typing import Any
 
 from hydra.utils import get_method
 
@@ -39,7 +38,7 @@ def is_allowed_target(target: str) -> bool:
     return plain_words and target.startswith(allowed_prefixes())
 
 
-def import_target(target: str) -> Callable[..., Any]:
+def import_target(target: str) -> Callable[..., object]:
     """The function or class behind an allowed dotted name.
 
     Raises:
@@ -55,7 +54,7 @@ def import_target(target: str) -> Callable[..., Any]:
             f"_target_ '{target}' needs the package {package}, which is not installed; pip install {package}"
         )
     try:
-        imported: Callable[..., Any] = get_method(target)
+        imported: Callable[..., object] = get_method(target)
     except Exception as fault:
         raise ConfigError(f"_target_ '{target}' does not exist ({first_line(fault)})") from fault
     home = getattr(imported, "__module__", "") or ""
@@ -133,6 +132,6 @@ def optimizer_argument_faults(config: TargetConfig) -> list[str]:
     return []
 
 
-def make_factory(config: TargetConfig, **runtime: Any) -> Callable[..., Any]:
+def make_factory(config: TargetConfig, **runtime: object) -> Callable[..., object]:
     """The target with its arguments filled in, to be called with what only the run knows."""
     return partial(import_target(config.target), **config.arguments, **runtime)

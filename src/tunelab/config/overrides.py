@@ -192,6 +192,8 @@ def suggest_override(override: str, conf: Path, config: DictConfig) -> str | Non
     )
     if name in names:
         return None
+    if parent == "callbacks" and "_target_" in value:
+        return f"'{key}' is a callback that nothing else names yet; add it by +{key}={value}"
     near = get_close_matches(name, names, 1)
     there = f"{parent}." if parent else ""
     return f"'{key}' is no setting; " + (

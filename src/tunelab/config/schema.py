@@ -462,7 +462,14 @@ class CallbacksConfig(Block):
     def take_unknown(
         cls, key: str, value: JsonValue, prefix: str, parsed: dict[str, object], faults: list[str]
     ) -> bool:
-        """Keep a callback of one's own under its name."""
+        """Keep a callback of one's own under its name; one that stands in the block itself has none."""
+        if key == "_target_":
+            faults.append(
+                f"{prefix}_target_={value} has no name: in a yaml of callbacks it stands under one, such as mine: "
+                f"{{_target_: {value}}}, below defaults: [default]; a yaml of one callback alone is added by "
+                "+callbacks@callbacks.mine=FILE"
+            )
+            return True
         if not isinstance(value, Mapping) or "_target_" not in value:
             return False
         before = parsed.get("targets")

@@ -8,7 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from tunelab.config import instantiate, plugins, resolvers
-from tunelab.config.blocks import NOT_SET, UNKNOWN_KEY, JsonValue, missing_fault
+from tunelab.config.blocks import NOT_SET, JsonValue, UnknownKeyFault, missing_fault
 from tunelab.config.cross_checks import cross_faults
 from tunelab.config.renames import rename_old_names
 from tunelab.config.schema import DataConfig, RunConfig
@@ -44,13 +44,13 @@ def validate_config(config: DictConfig, *, for_training: bool = True) -> RunConf
 
 def note_unknown_keys(faults: Sequence[str]) -> list[str]:
     """The faults without those of unknown keys, which are said instead: a finished run may be older than the schema."""
-    unknown = [fault.partition(UNKNOWN_KEY)[0] for fault in faults if UNKNOWN_KEY in fault]
+    unknown = [fault.key for fault in faults if isinstance(fault, UnknownKeyFault)]
     if unknown:
         print(
             f"note: the run has settings that are unknown today and do nothing here: {', '.join(unknown)}",
             file=sys.stderr,
         )
-    return [fault for fault in faults if UNKNOWN_KEY not in fault]
+    return [fault for fault in faults if not isinstance(fault, UnknownKeyFault)]
 
 
 def register_outside_task(data: JsonValue, faults: list[str]) -> None:

@@ -18,7 +18,7 @@ from tunelab.data.columns import (
 )
 from tunelab.data.examples import Example
 from tunelab.data.folds import FoldSpec, assign_folds, number_groups
-from tunelab.data.formats import format_columns, keep_columns, register_format, rename_columns
+from tunelab.data.formats import RecordFormat, format_columns, keep_columns, register_format, rename_columns
 from tunelab.data.lazy_sequences import MappedView, concatenate, select_items
 from tunelab.data.memory_map import ScratchDir
 from tunelab.data.mixture import SourceConfig, list_sources
@@ -34,7 +34,7 @@ from tunelab.data.splits import (
     split_share_warnings,
 )
 from tunelab.data.token_store import TokenWriter, row_indices
-from tunelab.errors import DataError
+from tunelab.errors import ConfigError, DataError
 
 SPLITS = ("train", "validation", "test")
 MAX_FAULTS_LISTED = 10  # faults listed in one message
@@ -106,7 +106,10 @@ def import_formats(data: DataConfig) -> None:
     """
     for name in {source.format for source in list_sources(data)} | {str(getattr(data, "format", ""))}:
         if "." in name:
-            register_format(name, import_target(name)())
+            form = import_target(name)()
+            if not isinstance(form, RecordFormat):
+                raise ConfigError(f"data.format={name}: the function returns no RecordFormat but {form!r:.60}")
+            register_format(name, form)
 
 
 def read_source(source: SourceConfig, task: RecordTask, *, seed: int) -> SourceSplits:

@@ -1,5 +1,6 @@
 """Lazy sequences: a subset of another sequence, several concatenated, a function mapped over one; nothing is copied."""
 
+from abc import abstractmethod
 from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
@@ -13,9 +14,9 @@ S = TypeVar("S")
 class LazySequence(Sequence[T], Generic[T]):
     """Base of the lazy sequences: items are made on access, slices are lists."""
 
+    @abstractmethod
     def item(self, index: int) -> T:
         """The item at an index within bounds."""
-        raise NotImplementedError
 
     @overload
     def __getitem__(self, index: int) -> T: ...

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from inspect import isclass, signature
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -29,8 +29,8 @@ def optimizer_builder(model: PreTrainedModel, settings: RunConfig) -> Callable[[
             arguments["hidden"] = hidden_matrices(trainable_parameters(model), depths.by_name, depths.layers)
         if "lr" in signature(instantiate.import_target(block.target)).parameters and "lr" not in block.arguments:
             arguments["lr"] = settings.lr
-        made: Optimizer = instantiate.make_factory(block, **arguments)(build_param_groups(model, settings))
-        return made
+        make_optimizer = instantiate.make_factory(block, **arguments)
+        return cast(Optimizer, make_optimizer(build_param_groups(model, settings)))
 
     return make
 
@@ -62,9 +62,8 @@ def build_schedule(block: TargetConfig, total: int) -> Callable[[int], float]:
     """
     made = instantiate.make_factory(block, total=total)
     if isclass(instantiate.import_target(block.target)):
-        schedule: Callable[[int], float] = made()
-        return schedule
-    return lambda step: float(made(step))
+        return cast(Callable[[int], float], made())
+    return lambda step: float(cast(float, made(step)))
 
 
 def follows_plateau(block: TargetConfig) -> bool:

@@ -3,11 +3,12 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from inspect import signature
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 from torch.nn import Parameter
+from torch.optim import Optimizer
 from transformers import PreTrainedModel
 
 from tunelab.config import instantiate
@@ -61,7 +62,7 @@ def measure_optimizer_memory(model: PreTrainedModel, settings: RunConfig, device
     ]
     if hidden:
         arguments["hidden"] = [stand_in for (*_, inside), stand_in in stand_ins.items() if inside]
-    optimizer = instantiate.make_factory(settings.optimizer, **arguments)(stand_in_groups)
+    optimizer = cast(Optimizer, instantiate.make_factory(settings.optimizer, **arguments)(stand_in_groups))
     reevaluates_loss = bool(getattr(optimizer, "needs_closure", False))
     for _ in range(SETTLING_STEPS + max(int(group.get("history_size", 0)) for group in optimizer.param_groups)):
         step_with_fresh_gradient(optimizer, list(stand_ins.values()))
