@@ -130,6 +130,23 @@ def test_a_misspelt_key_beside_our_flags_is_no_callback() -> None:
 
 
 def test_a_stored_study_cannot_add_a_package_either() -> None:
-    assert plugins.refuse_plugins(["lr=0.1", "model=scratch"]) == ["lr=0.1", "model=scratch"]
-    with pytest.raises(ConfigError, match="which cannot add packages"):
-        plugins.refuse_plugins(["lr=0.1", "+plugins=[mylab]"])
+    assert plugins.refuse_process_keys(["lr=0.1", "model=scratch"]) == ["lr=0.1", "model=scratch"]
+    odd = ["+plugins=[mylab]", "hydra.run.dir=/x", "+hydra.callbacks.x._target_=os.system", "hydra/launcher=evil"]
+    for override in [*odd, "--experimental-rerun=x.pkl", "-m", "~hydra", "hydra.searchpath=[pkg://this]"]:
+        with pytest.raises(ConfigError, match="stands in a stored study"):
+            plugins.refuse_process_keys(["lr=0.1", override])
+
+
+def test_a_package_in_the_folder_where_it_was_named_is_found_from_another_folder(tmp_path: Path) -> None:
+    (tmp_path / "mylab").mkdir()
+    (tmp_path / "mylab" / "__init__.py").write_text("HERE = True")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "mylab.py").write_text("raise SystemExit(9)")
+    code = "import os, sys, tunelab.config.plugins as p; p.allow_plugins(sys.argv[1:]); os.chdir('elsewhere')\n"
+    code += "os.execv(sys.executable, [sys.executable, '-P', '-c', 'import tunelab.config.plugins, mylab'])"
+    places = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    places.pop(plugins.VARIABLE, None)
+
+    done = subprocess.run([sys.executable, "-P", "-c", code, "plugins=[mylab]"], cwd=tmp_path, env=places)
+
+    assert done.returncode == 0

@@ -14,8 +14,17 @@ import numpy as np
 import pytest
 import torch
 
-from tunelab.errors import TuneLabError
-from tunelab.runs.atomic_files import to_plain, write_atomically, write_json, write_text, write_text_if_changed
+from tunelab.errors import ConfigError, TuneLabError
+from tunelab.runs.atomic_files import (
+    open_unlinked,
+    partial_path,
+    remove_tree,
+    to_plain,
+    write_atomically,
+    write_json,
+    write_text,
+    write_text_if_changed,
+)
 
 
 def names(folder: Path) -> set[str]:
@@ -130,3 +139,35 @@ def test_a_derived_file_is_renewed_only_where_it_says_something_else(tmp_path: P
     assert target.stat().st_ino == first
     write_text_if_changed(target, "b\n")
     assert target.read_text() == "b\n" and names(tmp_path) == {"study.csv"}
+
+
+def test_a_link_under_the_name_of_a_half_written_file_loses_nothing(tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.write_text("mine")
+    partial_path(tmp_path / "a.json").symlink_to(precious)
+    (tmp_path / "a.json").symlink_to(precious)
+
+    write_json(tmp_path / "a.json", {"a": 1})
+
+    assert precious.read_text() == "mine"
+    assert not (tmp_path / "a.json").is_symlink() and (tmp_path / "a.json").read_text() == '{\n  "a": 1\n}\n'
+
+
+@pytest.mark.parametrize("target", ["precious", "nowhere"])
+def test_a_file_that_is_changed_in_place_is_no_link(target: str, tmp_path: Path) -> None:
+    (tmp_path / "precious").write_text("mine")
+    (tmp_path / "log").symlink_to(tmp_path / target)
+
+    with pytest.raises(ConfigError, match=rf"log is a link to .*{target}"):
+        open_unlinked(tmp_path / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+
+    assert (tmp_path / "precious").read_text() == "mine" and not (tmp_path / "nowhere").exists()
+
+
+def test_removing_a_link_to_a_folder_leaves_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "precious" / "inner").mkdir(parents=True)
+    (tmp_path / ".export.old").symlink_to(tmp_path / "precious")
+
+    remove_tree(tmp_path / ".export.old")
+
+    assert (tmp_path / "precious" / "inner").is_dir() and not (tmp_path / ".export.old").is_symlink()

@@ -1,12 +1,15 @@
 """The stages that reproduce a run, and the verdict on the result."""
 
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tunelab.errors import ConfigError
 from tunelab.runs.redact import REDACTED
-from tunelab.runs.reproduction import check_reproducible, training_stages
+from tunelab.runs.reproduction import check_reproducible, child_environment, training_stages
 from tunelab.runs.reproduction_check import circumstance_changes, compare_runs, difference_lines, seed_interval
 
 SETTINGS: dict[str, Any] = {
@@ -150,3 +153,22 @@ def test_each_circumstance_that_changed_has_its_line() -> None:
     ]
     assert "git checkout cccccccccccc and apply git.diff" in found[2]
     assert "torch was 2.12, is 2.13; pytest was 9.0, is gone" in found[3]
+
+
+@pytest.mark.parametrize("relative", ["", ".", "evil", ":evil:"])
+def test_modules_in_the_folder_that_a_manifest_names_are_never_imported(
+    relative: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("tunelab", "torch", "hydra", "json"):
+        (tmp_path / "evil" / name).mkdir(parents=True)
+        (tmp_path / "evil" / name / "__init__.py").write_text("raise SystemExit(9)")
+    monkeypatch.setenv("PYTHONPATH", relative)
+    monkeypatch.chdir(tmp_path / "evil" if relative in ("", ".") else tmp_path)
+    environment = child_environment({})
+    monkeypatch.chdir(tmp_path)
+    if relative != "":  # a folder on the path of the person who types is hers
+        environment["PYTHONPATH"] = environment["PYTHONPATH"].replace(str(tmp_path / "evil"), str(tmp_path / "other"))
+
+    for started in (["-m", "tunelab.errors"], ["-c", "import json, tunelab, hydra"]):
+        done = subprocess.run([sys.executable, *started], cwd=tmp_path / "evil", env=environment)
+        assert done.returncode == 0

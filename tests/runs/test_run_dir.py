@@ -61,17 +61,86 @@ def test_reading_takes_no_lock_and_going_on_does(tmp_path: Path) -> None:
     assert not (tmp_path / "run.lock").exists()
 
 
-def test_going_on_drops_what_a_killed_run_left(tmp_path: Path) -> None:
-    with RunDirectory.create(tmp_path) as folder:
-        folder.write_manifest({})
-        folder.write_predictions_part(3, [{"row": 0}])
-    left = [tmp_path / ".run.json.7.part", folder.checkpoints / ".last.ckpt.part", tmp_path / "metrics.csv.part"]
-    for file in left:
-        file.write_text("half")
-    (tmp_path / ".export.7.part").mkdir()
+def killed_run(root: Path) -> int:
+    """A run folder whose process was killed under its lock; returns its process id."""
+    code = (
+        "import os, sys\nfrom pathlib import Path\nfrom tunelab.runs.run_dir import RunDirectory\n"
+        "folder = RunDirectory.create(Path(sys.argv[1]))\nfolder.write_manifest({'model': {'path': 'm'}})\nos._exit(9)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code, str(root)])
+    assert process.wait() == 9
+    return process.pid
+
+
+def test_going_on_drops_what_the_killed_run_left_and_nothing_else(tmp_path: Path) -> None:
+    pid = killed_run(tmp_path)
+    folder = RunDirectory(tmp_path)
+    folder.write_predictions_part(3, [{"row": 0}])
+    ours = [f".run.json.{pid}.part", f"checkpoints/.last.ckpt.{pid}.part", ".predictions.rank1.jsonl.77.part"]
+    theirs = ["movie.part", ".run.json.99999999.part", f".movie.{pid}.part", "checkpoints/notes.part"]
+    for name in [*ours, *theirs]:
+        (tmp_path / name).write_text("half")
+    (tmp_path / f".export.{pid}.part").mkdir()
+    (tmp_path / "stuff.part").mkdir()
+
     with RunDirectory.open(tmp_path, write=True):
         pass
-    assert sorted(file.name for file in tmp_path.rglob("*")) == ["checkpoints", "run.json"]
+
+    left = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")}
+    assert left == {"checkpoints", "run.json", "stuff.part", *theirs}
+
+
+def test_a_new_run_touches_nothing_that_lies_in_its_folder(tmp_path: Path) -> None:
+    (tmp_path / "stuff.part").mkdir()
+    theirs = ["movie.part", ".export.7.part", "predictions.rank0.jsonl", "run.yaml", "stuff.part/a"]
+    for name in theirs:
+        (tmp_path / name).write_text("mine")
+
+    with RunDirectory.create(tmp_path) as folder:
+        folder.write_manifest({})
+
+    assert [(tmp_path / name).read_text() for name in theirs] == ["mine"] * len(theirs)
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "metrics.csv", "export/model.txt", "checkpoints/best.ckpt"])
+def test_a_folder_of_something_else_is_refused_where_a_run_would_overwrite_it(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("mine")
+    before = sorted(tmp_path.rglob("*"))
+
+    with pytest.raises(
+        ConfigError, match=rf"no folder of a run and holds {Path(name).parts[-1].replace('model.txt', 'export')}"
+    ):
+        RunDirectory.create(tmp_path)
+
+    assert (tmp_path / name).read_text() == "mine" and sorted(tmp_path.rglob("*")) == before
+
+
+LINKED = ["run.lock", "config.yaml", "metrics.csv", "export", "checkpoints", "checkpoints/last.ckpt", "run.json"]
+
+
+@pytest.mark.parametrize("dangling", [False, True])
+@pytest.mark.parametrize("name", LINKED)
+def test_a_link_in_the_place_of_a_file_of_the_run_is_named_and_what_it_points_to_stays(
+    name: str, dangling: bool, tmp_path: Path
+) -> None:
+    root, precious = tmp_path / "run", tmp_path / "precious"
+    with RunDirectory.create(root) as folder:
+        folder.write_manifest({"model": {"path": "m"}})
+    if not dangling:
+        precious.mkdir() if name in ("export", "checkpoints") else precious.write_text("mine")
+    if name == "checkpoints":
+        folder.checkpoints.rmdir()
+    (root / name).unlink(missing_ok=True)
+    (root / name).symlink_to(precious)
+
+    for begin in (RunDirectory.create, lambda place: RunDirectory.open(place, write=True)):
+        with pytest.raises(ConfigError) as refused:
+            begin(root)
+        assert f"{root / name} is a link" in str(refused.value) or (name, dangling) == ("run.json", True)
+
+    assert precious.exists() is not dangling
+    assert not precious.is_file() or precious.read_text() == "mine"
 
 
 def test_scores_that_are_not_finite_are_null_in_strict_json(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tunelab.errors import ConfigError
 from tunelab.tracking.csv_logger import CurveLogger, read_curve_rows
 
 
@@ -92,6 +93,6 @@ def test_a_crash_while_widening_leaves_the_old_file(tmp_path: Path, monkeypatch:
         raise OSError("disk full")
 
     monkeypatch.setattr(os, "replace", fail)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(ConfigError, match="disk full"):
         logger.log_metrics({"new": 1.0, "epoch": 0}, 3)
     assert (tmp_path / "metrics.csv").read_bytes() == before

@@ -55,6 +55,8 @@ def launch(main: Callable[[], None]) -> None:
 
     0 done; 2 the config or the data is at fault; 143 and 130 after SIGTERM and SIGINT; 1 anything else.
     """
+    if sys.flags.safe_path:
+        os.environ["PYTHONSAFEPATH"] = "1"  # for the processes of further devices, which Lightning starts without -P
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach us as exceptions, and we write the message
     signal.signal(signal.SIGTERM, exit_on_signal)
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # as train.py has it while packages load

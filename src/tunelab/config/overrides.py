@@ -9,15 +9,18 @@ from pathlib import Path
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import HydraException
+from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from tunelab.config.hydra_loader import check_configs
 from tunelab.config.other_frameworks import answer_other_name
 from tunelab.config.plugins import allow_plugins
 from tunelab.config.renames import rename_overrides
 from tunelab.config.resume import find_config_file
 from tunelab.errors import ConfigError
+
+check_configs()
 
 MISSING_KEY = object()
 HYDRA_FLAGS = frozenset(  # flags of Hydra that take no value with an equals sign, and those that do
@@ -39,8 +42,9 @@ def complete_overrides(arguments: Sequence[str]) -> list[str]:
     take words on both sides of a flag.
 
     Raises:
-        ConfigError: If there is no run to go on with.
+        ConfigError: If there is no run to go on with, or a flag would read settings past every check.
     """
+    refuse_flags(arguments)
     refuse_hyphens(arguments)
     arguments = rename_overrides(allow_plugins(arguments))
     many = [argument for argument in arguments if argument in ("-m", "--multirun")]
@@ -82,6 +86,25 @@ def refuse_hyphens(arguments: Sequence[str]) -> None:
             faults.append(f"{word}: settings have no hyphens; {answer}")
         hint = "In a sweep of W&B, put ${args_no_hyphens} in place of ${args} in the command of sweep.yaml"
         raise ConfigError(f"{ConfigError.listing(faults)}\n{hint}")
+
+
+def refuse_flags(arguments: Sequence[str]) -> None:
+    """Refuse flags of Hydra that execute a file, or put other files in the place of ours.
+
+    Raises:
+        ConfigError: Naming them.  Hydra takes a flag cut short for the whole one.
+    """
+    faults = list[str]()
+    for word, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        flag, _, value = word.partition("=")
+        if len(flag) > 2 and "--experimental-rerun".startswith(flag):
+            faults.append(f"{word}: a pickle executes what it holds; resume=RUN goes on with a run, from plain values")
+        if (len(flag) > 2 and "--config-path".startswith(flag)) or flag == "-cp":
+            faults.append(f"{word}: it would replace all of conf/; experiment=FILE.yaml or --config-dir DIR adds to it")
+        if ((len(flag) > 10 and "--config-name".startswith(flag)) or flag == "-cn") and "/" in (value or following):
+            faults.append(f"{word}: it names a file of conf/; experiment=FILE.yaml adds one from elsewhere")
+    if faults:
+        raise ConfigError.listing(faults)
 
 
 def locate_experiment(value: str) -> tuple[str, Path] | None:
@@ -157,9 +180,9 @@ def separate_faulty(overrides: Sequence[str], conf: Path) -> tuple[list[str], li
                 compose("config", overrides=[*good, override])
                 good.append(override)
             except (HydraException, OmegaConfBaseException) as fault:
-                faults.append(
-                    f"{override}: {suggest_override(override, conf, compose('config', good)) or error_reason(fault)}"
-                )
+                elsewhere = override in groups and not isinstance(fault, MissingConfigException)
+                hint = None if elsewhere else suggest_override(override, conf, compose("config", good))
+                faults.append(f"{override}: {hint or error_reason(fault)}")
     return faults, good
 
 

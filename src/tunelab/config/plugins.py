@@ -13,11 +13,13 @@ from pathlib import Path
 from tunelab.errors import ConfigError
 
 VARIABLE = "TUNELAB_PLUGINS"  # packages, separated by commas
+FOLDER_VARIABLE = "TUNELAB_PLUGINS_FOLDER"  # where a person named them; a reproduction starts in another folder
 ENTRY_POINT_GROUP = "tunelab.plugins"
 KEY = "plugins"
 
 # Read as the process starts: Hydra lets a config set environment variables, and a config may add no package.
 _packages: list[str] = [name for name in os.environ.get(VARIABLE, "").replace(" ", "").split(",") if name]
+_folder = Path(os.environ.get(FOLDER_VARIABLE) or Path.cwd())
 
 
 def allow_plugins(overrides: Sequence[str]) -> list[str]:
@@ -45,35 +47,46 @@ def allow_plugins(overrides: Sequence[str]) -> list[str]:
 
 
 def make_importable() -> None:
-    """Let packages of the current folder be imported, last of all, where a plugin that was named lies there.
+    """Let packages of the folder in which a plugin was named be imported, last of all, where the plugin lies there.
 
     Our processes start without the current folder on the import path, so that no stray file in it replaces a module.
     """
-    here = Path.cwd()
     for name in _packages:
         top = name.partition(".")[0]
-        lies_here = (here / top).is_dir() or (here / f"{top}.py").is_file()
-        if lies_here and str(here) not in sys.path and find_spec(top) is None:
-            sys.path.append(str(here))
+        lies_here = (_folder / top).is_dir() or (_folder / f"{top}.py").is_file()
+        if lies_here and str(_folder) not in sys.path and find_spec(top) is None:
+            sys.path.append(str(_folder))
 
 
-def refuse_plugins(overrides: Sequence[str]) -> Sequence[str]:
+def refuse_process_keys(overrides: Sequence[str]) -> Sequence[str]:
     """The overrides of a stored study or run, as they are.
 
     Raises:
-        ConfigError: If one of them names plugins: only a person at the command line may, and children inherit those.
+        ConfigError: If one of them is no setting of a run: plugins, a flag, or Hydra's own, by which a study from
+            somebody else would execute what it likes.  Only a person at the command line may give those.
     """
-    if odd := [override for override in overrides if override.lstrip("+").partition("=")[0] == KEY]:
-        raise ConfigError(f"{odd[0]} stands in a stored study, which cannot add packages; give it on the command line")
+    if odd := [override for override in overrides if is_process_key(override)]:
+        raise ConfigError(
+            f"{odd[0]} stands in a stored study, which may hold settings of runs only; give it on the command line"
+        )
     return overrides
+
+
+def is_process_key(override: str) -> bool:
+    """Whether an override would set something of the process rather than of the run: Hydra's own, plugins, a flag."""
+    key = override.lstrip("+~ ").partition("=")[0]
+    if key == "hydra.searchpath":  # where more yaml files lie, which are read as values
+        return "pkg://" in override
+    return key.startswith("-") or key.replace("/", ".").replace("@", ".").split(".")[0] in ("hydra", KEY)
 
 
 def restore_environment() -> None:
     """Set the environment to the packages of this process, whatever a config has set it to."""
-    if _packages:
-        os.environ[VARIABLE] = ",".join(_packages)
-    else:
-        os.environ.pop(VARIABLE, None)
+    for name, value in ((VARIABLE, ",".join(_packages)), (FOLDER_VARIABLE, str(_folder) if _packages else "")):
+        if value:
+            os.environ[name] = value
+        else:
+            os.environ.pop(name, None)
 
 
 def plugin_packages() -> tuple[str, ...]:
@@ -85,3 +98,6 @@ def plugin_packages() -> tuple[str, ...]:
 def installed_plugins() -> tuple[str, ...]:
     """The packages that installed distributions register as plugins."""
     return tuple(entry.value.partition(":")[0] for entry in entry_points(group=ENTRY_POINT_GROUP))
+
+
+make_importable()  # those of the environment

@@ -33,15 +33,28 @@ def resolve_path(text: str) -> Path | None:
         path = Path(text).expanduser()
         return path if path.exists() else None
     name, _, inner = text.removeprefix(PACKAGE_PREFIX).partition("/")
-    spec = find_spec(name.partition(".")[0]) and find_spec(name)
-    if spec is None or not spec.submodule_search_locations:
+    place = package_folder(name)
+    if place is None:
         raise ConfigError(
             f"'{text}' needs the Python package {name.replace('_', '-')}, which is not installed; pip install it"
         )
-    path = Path(next(iter(spec.submodule_search_locations))) / inner
-    if not path.exists():
+    path = Path(os.path.normpath(place / inner))
+    if not path.is_relative_to(place) or not path.exists():
         raise ConfigError(f"'{text}' names no file: package {name} is installed but holds no '{inner}'")
     return path
+
+
+def package_folder(name: str) -> Path | None:
+    """The folder of an installed package or of one inside it; nothing of it is imported, and so nothing is executed.
+
+    `find_spec` of a dotted name would import all that stand before the last dot.
+    """
+    first, *inner = name.split(".")
+    if not all(part.isidentifier() for part in (first, *inner)):
+        return None
+    spec = find_spec(first)
+    folders = [Path(place).joinpath(*inner) for place in (spec and spec.submodule_search_locations) or ()]
+    return next((folder for folder in folders if folder.is_dir()), None)
 
 
 def generated_path(name: str) -> Path:

@@ -14,6 +14,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
+PLAIN = {"trust_remote_code": False, "use_safetensors": True}  # no code and no pickle of the folder
+
 
 def load_export(folder: Path, head: str, labels: int | None) -> Any:
     """The model of a folder, which may be an adapter on a base model elsewhere."""
@@ -22,16 +24,16 @@ def load_export(folder: Path, head: str, labels: int | None) -> Any:
         import peft  # only adapters need it
 
         auto = peft.AutoPeftModelForCausalLM if head == "causal" else peft.AutoPeftModelForSequenceClassification
-        return auto.from_pretrained(folder, **({} if labels is None else {"num_labels": labels}))
+        return auto.from_pretrained(folder, **PLAIN, **({} if labels is None else {"num_labels": labels}))
     auto = AutoModelForCausalLM if head == "causal" else AutoModelForSequenceClassification
-    return auto.from_pretrained(folder)
+    return auto.from_pretrained(folder, **PLAIN)
 
 
 def compare(folder: Path, probe: Path) -> None:
     """Load the export, run the probe and print token ids, shape and largest difference."""
     request = json.loads(probe.with_suffix(".json").read_text(encoding="utf-8"))
     expected: Tensor = load_file(probe)["outputs"]
-    tokenizer: Any = AutoTokenizer.from_pretrained(folder)
+    tokenizer: Any = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     if request["messages"]:
         text = tokenizer.apply_chat_template(request["messages"], tokenize=False, add_generation_prompt=True)
         ids = tokenizer(text, add_special_tokens=False)["input_ids"]

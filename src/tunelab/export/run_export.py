@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -24,7 +23,7 @@ from tunelab.models.adapter_export import merge_adapter_weights, write_peft_adap
 from tunelab.models.soft_prompt import find_soft_prompt, soft_prompt_ids
 from tunelab.models.unpadded_attention import PlainAttention, micro_to_device
 from tunelab.runs import console
-from tunelab.runs.atomic_files import PARTIAL_SUFFIX
+from tunelab.runs.atomic_files import partial_path, remove_tree
 from tunelab.training.components import RunComponents
 from tunelab.training.evaluate_run import EvalOutcome
 from tunelab.training.lifecycle import base_model_location, write_export
@@ -68,9 +67,10 @@ def write_adapter_export(trained: TrainedRun, target: Path) -> TargetScale | Non
             f"this run was trained with adapter={kind}, which changes the base model's own weights: there is no "
             "adapter beside them. Take --format merged"
         )
-    part = target.with_name(f".{target.name}.{os.getpid()}{PARTIAL_SUFFIX}")
+    part = partial_path(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
+        remove_tree(part)
         plain = merge_adapter_weights(trained.adapter, trained.tokenizer)
         if warning := trained.task.finalize_model(plain.model):
             console.say(warning)
@@ -85,7 +85,7 @@ def write_adapter_export(trained: TrainedRun, target: Path) -> TargetScale | Non
         replace_folder(part, target)
         return scale
     finally:
-        shutil.rmtree(part, ignore_errors=True)
+        remove_tree(part)
 
 
 def adapter_card(trained: TrainedRun, scale: TargetScale | None) -> str:

@@ -4,7 +4,6 @@ import json
 import logging
 import os
 import re
-import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from safetensors import SafetensorError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tunelab.errors import TuneLabError
-from tunelab.runs.atomic_files import PARTIAL_SUFFIX, sync_folder, write_error
+from tunelab.runs.atomic_files import partial_path, remove_tree, sync_folder, write_error
 
 GENERATION_TAG = re.compile(r"\{%([-+]?)\s*(?:end)?generation\s*([-+]?)%\}")
 
@@ -46,9 +45,10 @@ def export_model(
         TuneLabError: If the folder cannot be written, or its weights are not those of its config; an earlier export
             is then unchanged.
     """
-    part = folder.with_name(f".{folder.name}.{os.getpid()}{PARTIAL_SUFFIX}")
+    part = partial_path(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     try:
+        remove_tree(part)
         write_model_files(model, tokenizer, part, chat_template=chat_template, stop_ids=stop_ids)
         check_weight_names(part, type(model))
         (part / "README.md").write_text(card, encoding="utf-8")
@@ -59,7 +59,7 @@ def export_model(
         need = f"{sum(weight.numel() * weight.element_size() for weight in model.parameters()):,}"
         raise write_error(folder, _as_os_error(fault), need) from fault
     finally:
-        shutil.rmtree(part, ignore_errors=True)
+        remove_tree(part)
 
 
 def write_model_files(
@@ -203,7 +203,7 @@ def replace_folder(part: Path, folder: Path) -> None:
             sync_folder(file)
     sync_folder(part)
     old = folder.with_name(f".{folder.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
+    remove_tree(old)
     if folder.exists():
         os.replace(folder, old)  # no system call swaps two folders portably: for an instant there is none
     try:
@@ -213,7 +213,7 @@ def replace_folder(part: Path, folder: Path) -> None:
             os.replace(old, folder)
         raise
     sync_folder(folder.parent)
-    shutil.rmtree(old, ignore_errors=True)
+    remove_tree(old)
 
 
 def _as_os_error(fault: Exception) -> OSError:

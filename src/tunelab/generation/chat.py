@@ -157,6 +157,11 @@ def chat_model_of_adapter(root: Path) -> ChatModel:
             f"{root} is an adapter for the model '{named}', which is not there; put its folder into "
             "base_model_name_or_path of adapter_config.json, or talk with the merged export"
         )
+    if (root / "adapter_model.bin").exists() and not (root / "adapter_model.safetensors").is_file():
+        raise ConfigError(
+            f"{root} holds its weights as a pickle (adapter_model.bin), which can hold code; save them as "
+            "adapter_model.safetensors: PEFT writes that since 0.7"
+        )
     own = (root / "tokenizer_config.json").is_file()
     tokenizer = load_tokenizer(PretrainedModelConfig(path=str(root if own else base)))
     adapted: Any = PeftModel.from_pretrained(_load_causal_model(base, tokenizer), str(root))

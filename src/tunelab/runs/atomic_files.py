@@ -14,6 +14,7 @@ from typing import IO, Any
 from tunelab.errors import ConfigError, TuneLabError
 
 PARTIAL_SUFFIX = ".part"  # ending of a file that is still being written; safe to delete when no process writes
+LINK_ERRNOS = (errno.ELOOP, errno.EMLINK, errno.EEXIST)  # the answers of systems to a link that is not followed
 DISK_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -34,9 +35,10 @@ def write_atomically(
     Raises:
         TuneLabError: If the file cannot be written; names the file, the bytes needed and the bytes free.
     """
-    part = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL_SUFFIX}")
+    part = partial_path(path)
     try:
-        with part.open("wb") as file:
+        part.unlink(missing_ok=True)  # of a process that had this number; a link goes, what it points to stays
+        with os.fdopen(open_unlinked(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as file:
             fill(file)
             file.flush()
             if lasting:
@@ -53,6 +55,41 @@ def write_atomically(
         raise write_error(path, cause, f"{size:,}" if size is not None else f"more than {written:,}") from fault
     finally:
         part.unlink(missing_ok=True)
+
+
+def partial_path(path: Path) -> Path:
+    """The name beside a file or folder under which this process writes it."""
+    return path.with_name(f".{path.name}.{os.getpid()}{PARTIAL_SUFFIX}")
+
+
+def open_unlinked(path: Path, flags: int) -> int:
+    """A handle of a file that is opened to be changed, and is no link.
+
+    Raises:
+        ConfigError: If it is one: what it points to, perhaps outside the folder, would be changed.
+    """
+    try:
+        return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+    except OSError as fault:
+        if fault.errno in LINK_ERRNOS and path.is_symlink():
+            raise ConfigError(link_fault(path)) from fault
+        raise
+
+
+def link_fault(path: Path) -> str:
+    """Why a link is not written to, and what to do."""
+    return (
+        f"{path} is a link to {os.readlink(path)}, which would be overwritten; remove the link, or give another "
+        "hydra.run.dir"
+    )
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a folder of ours with all that it holds; of a link only the link goes."""
+    if path.is_symlink():
+        path.unlink()
+    else:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -15,7 +15,7 @@ from lightning.fabric.plugins.io import TorchCheckpointIO
 from typing_extensions import override
 
 from tunelab.errors import ConfigError
-from tunelab.runs.atomic_files import PARTIAL_SUFFIX, write_atomically
+from tunelab.runs.atomic_files import partial_path, write_atomically
 from tunelab.runs.run_dir import RunDirectory
 
 
@@ -89,7 +89,7 @@ def copy_parent_checkpoints(parent: Path, folder: RunDirectory) -> None:
 
 def copy_checkpoint(old: Path, new: Path) -> None:
     """Copy a checkpoint atomically; on one disk as a hard link, as no file of a checkpoint is ever changed."""
-    part = new.with_name(f".{new.name}.{os.getpid()}{PARTIAL_SUFFIX}")
+    part = partial_path(new)
     part.unlink(missing_ok=True)
     try:
         with suppress(OSError):  # another disk, or one without hard links

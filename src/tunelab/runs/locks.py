@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tunelab.errors import ConfigError
+from tunelab.runs.atomic_files import open_unlinked
 
 STALE_SECONDS = 1800.0  # seconds without a change in the folder after which the lock of another machine is stale
 NO_LOCK_ERRORS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
@@ -46,7 +47,7 @@ def exclusive_lock(path: Path) -> Iterator[None]:
     Args:
         path: The lock file; created where it is missing, and never deleted.
     """
-    handle, link = os.open(path, os.O_RDWR | os.O_CREAT, 0o644), None
+    handle, link = open_unlinked(path, os.O_RDWR | os.O_CREAT), None
     try:
         try:
             lock_handle(handle)
@@ -78,8 +79,11 @@ class FolderLock:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def acquire(self) -> None:
+    def acquire(self) -> int | None:
         """Take the lock, also from a dead holder; taking it again in the same process does nothing.
+
+        Returns:
+            The process id of the dead holder that it was taken from, so that what it left half-written can go.
 
         Raises:
             ConfigError: If a live process holds it.
@@ -99,12 +103,13 @@ class FolderLock:
             )
             os.ftruncate(handle, 0)
             os.pwrite(handle, text.encode(), 0)
+            return int(holder["pid"]) if holder is not None and holder["who"] != _own_identity() else None
         finally:
             os.close(handle)
 
     def release(self) -> None:
         """Release the lock; does nothing if this process does not hold it, so a forked child cannot release it."""
-        if not self.path.exists():
+        if not os.path.lexists(self.path) or self.path.is_symlink():
             return
         handle = self._open()
         try:
@@ -124,11 +129,11 @@ class FolderLock:
     def _open(self) -> int:
         """A handle of the lock file, open and locked, and still the file under its name."""
         while True:
-            handle = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
+            handle = open_unlinked(self.path, os.O_RDWR | os.O_CREAT)
             with suppress(OSError):  # a network disk without kernel locks: the content of the file must do
                 lock_handle(handle)
             try:
-                if os.path.samestat(os.fstat(handle), os.stat(self.path)):
+                if os.path.samestat(os.fstat(handle), os.lstat(self.path)):
                     return handle
             except FileNotFoundError:
                 pass  # released between our open and our lock; a new file is needed
@@ -151,7 +156,8 @@ def _parse_holder(content: bytes) -> dict[str, Any] | None:
         holder = json.loads(content)
     except ValueError:
         return None
-    return holder if isinstance(holder, dict) and {"pid", "host", "since", "who"} <= holder.keys() else None
+    complete = isinstance(holder, dict) and {"pid", "host", "since", "who"} <= holder.keys()
+    return holder if complete and str(holder["pid"]).isdigit() else None
 
 
 def _own_identity() -> str:

@@ -223,9 +223,11 @@ def child_environment(manifest: Manifest) -> dict[str, str]:
     numerics = manifest.get("numerics") or {}
     recorded = numerics.get("environment") or {}
     source = str(Path(__file__).parents[2])  # the code that trains is the code whose revision is compared
-    path = os.pathsep.join(filter(None, [source, os.environ.get("PYTHONPATH", "")]))
-    switches = {name: recorded[name] for name in NUMERIC_VARIABLES if name in recorded}
-    environment = {**os.environ, "PYTHONPATH": path, **switches}
+    # The process starts in the folder that a manifest names, perhaps one from somebody else: no module there is ours.
+    places = [os.path.abspath(place) for place in os.environ.get("PYTHONPATH", "").split(os.pathsep) if place]
+    path = {"PYTHONPATH": os.pathsep.join([source, *places]), "PYTHONSAFEPATH": "1"}
+    switches = {name: str(recorded[name]) for name in NUMERIC_VARIABLES if recorded.get(name) is not None}
+    environment = {**os.environ, **path, **switches}
     if numerics.get("threads"):
         environment["OMP_NUM_THREADS"] = str(numerics["threads"])
         environment.pop("MKL_NUM_THREADS", None)

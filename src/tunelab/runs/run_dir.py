@@ -3,7 +3,8 @@
 import csv
 import json
 import math
-import shutil
+import os
+import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,9 @@ from tunelab.runs.atomic_files import (
     PARTIAL_SUFFIX,
     Row,
     join_rank_shares,
+    link_fault,
     read_json_lines,
+    remove_tree,
     sync_folder,
     to_plain,
     write_json,
@@ -23,6 +26,12 @@ from tunelab.runs.atomic_files import (
 )
 from tunelab.runs.locks import FolderLock
 from tunelab.runs.redact import redact
+
+RUN_FILES = (  # all that a run writes beside its checkpoints and the folders of trackers
+    *("config.yaml", "run.json", "metrics.json", "metrics.csv", "predictions.jsonl", "base_predictions.jsonl"),
+    *("export", "data_report.json", "task.json", "looks.jsonl", "scores.json", "doctor.json"),
+)
+RANK_SHARE = re.compile(r"\.predictions\.rank\d+\.jsonl\.\d+\.part")
 
 
 @dataclass(frozen=True)
@@ -119,15 +128,21 @@ class RunDirectory:
             ConfigError: If the folder holds a run already, or another process is writing to it.
         """
         folder = cls(Path(root))
+        folder._check_no_links()
+        if not folder.exists() and not folder._lock.path.is_file() and (foreign := folder._files()):
+            raise ConfigError(
+                f"{root} is no folder of a run and holds {', '.join(file.name for file in foreign)}, which a run would "
+                "overwrite; another hydra.run.dir leaves them alone"
+            )
         folder.checkpoints.mkdir(parents=True, exist_ok=True)
-        folder._lock.acquire()
+        dead = folder._lock.acquire()
         if folder.exists() and folder.read_manifest().get("model") != {}:  # {}: it ended before it had a model
             folder.close()
             raise ConfigError(
                 f"{root} holds a run already, which a new one would overwrite; resume={root} goes on with it, "
                 "another hydra.run.dir starts beside it"
             )
-        folder._remove_leftovers()
+        folder._remove_leftovers(dead)
         return folder
 
     @classmethod
@@ -138,13 +153,14 @@ class RunDirectory:
             ConfigError: If there is no run, or (with `write`) another process is writing to it.
         """
         folder = cls(Path(root))
-        if not folder.exists():
+        killed_early = write and folder.config.is_file()  # between its settings and its manifest
+        if not folder.exists() and not killed_early:
             reason = "the folder has no run.json" if folder.root.is_dir() else "there is no such folder"
             raise ConfigError(f"{root} is not a run: {reason}; give the folder a training printed as its run folder")
         if write:
+            folder._check_no_links()
             folder.checkpoints.mkdir(exist_ok=True)
-            folder._lock.acquire()
-            folder._remove_leftovers()
+            folder._remove_leftovers(folder._lock.acquire())
         return folder
 
     def exists(self) -> bool:
@@ -239,17 +255,51 @@ class RunDirectory:
     def _lock(self) -> FolderLock:
         return FolderLock(self.root / "run.lock")
 
-    def _remove_leftovers(self) -> None:
-        """Delete the half-written files of a killed run; called under the lock, before any rank writes."""
-        for pattern in (
-            f".*{PARTIAL_SUFFIX}",
-            f"*{PARTIAL_SUFFIX}",
-            f"checkpoints/.*{PARTIAL_SUFFIX}",
-            "predictions.rank*.jsonl",
-        ):
-            for left in self.root.glob(pattern):
-                shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
+    def _files(self) -> list[Path]:
+        """What a run writes, as far as it is there: links too; an empty folder of checkpoints does not count."""
+        own = [self.root / name for name in RUN_FILES]
+        checkpoints = list(self.checkpoints.glob("*")) if self.checkpoints.is_dir() else []
+        return [path for path in [*own, *checkpoints] if os.path.lexists(path)]
+
+    def _check_no_links(self) -> None:
+        """Check that nothing which a run writes is a link.
+
+        Raises:
+            ConfigError: Naming each: what it points to, perhaps outside the folder, would be overwritten.
+        """
+        links = [path for path in [self._lock.path, self.checkpoints, *self._files()] if path.is_symlink()]
+        if links:
+            raise ConfigError.listing([link_fault(path) for path in links])
+
+    def _remove_leftovers(self, dead: int | None) -> None:
+        """Delete the half-written files of a killed run; called under the lock, before any rank writes.
+
+        Only what is named as ours and carries the number of the process that the lock recorded; the shares of other
+        ranks have numbers of their own.
+
+        Args:
+            dead: Process id of the killed run; None where none was.
+        """
+        if self.exists() or dead is not None:
+            for share in self.root.glob("predictions.rank*.jsonl"):
+                share.unlink(missing_ok=True)
+        if dead is None:
+            return
+        names = {f".{name}.{dead}{PARTIAL_SUFFIX}" for name in RUN_FILES}
+        for left in self.root.glob(f".*{PARTIAL_SUFFIX}"):
+            if left.name in names or RANK_SHARE.fullmatch(left.name):
+                remove_leftover(left)
+        for left in self.checkpoints.glob(f".*.ckpt.{dead}{PARTIAL_SUFFIX}"):
+            remove_leftover(left)
         sync_folder(self.root)
+
+
+def remove_leftover(path: Path) -> None:
+    """Remove a half-written file, or a half-written folder with what it holds; of a link only the link."""
+    if path.is_dir():
+        remove_tree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _read_json(path: Path) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 
 from scipy import stats
 
-from tunelab.config.plugins import refuse_plugins
+from tunelab.config.plugins import refuse_process_keys
 from tunelab.errors import ConfigError, TuneLabError
 from tunelab.runs.atomic_files import read_json_lines
 from tunelab.runs.run_dir import RunDirectory
@@ -115,7 +115,7 @@ def start_rerun(rerun: Rerun, command: Sequence[str], environment: Mapping[str, 
     if RunDirectory(rerun.folder).exists():
         overrides = [f"resume={rerun.folder}", run_dir]
     else:
-        settings = [override for override in refuse_plugins(rerun.overrides) if not override.startswith("seed=")]
+        settings = [override for override in refuse_process_keys(rerun.overrides) if not override.startswith("seed=")]
         overrides = [*settings, f"seed={rerun.seed}", "test=false", "save=false", run_dir]
     return LocalExecutor().start([*command, *overrides], rerun.folder, environment)
 

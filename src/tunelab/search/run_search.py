@@ -60,7 +60,7 @@ from tunelab.search.study_config import STORAGE_VARIABLE, check_compatible
 from tunelab.search.study_results import drop_checkpoints, rank_trials, write_results
 from tunelab.search.study_storage import STUDY_NAME, TrialStore, open_storage, open_study
 from tunelab.search.suggest import SamplerProposer
-from tunelab.search.trial_outcome import TRIAL_LOG, read_json_object
+from tunelab.search.trial_outcome import TRIAL_LOG, open_log, read_json_object
 from tunelab.search.trial_process import slot_environments, train_command
 from tunelab.search.worker_pool import WorkerPool
 
@@ -353,7 +353,7 @@ def evaluate_best_trial(
     log_file = run_dir / TRIAL_LOG
     say(f"scoring trial {best.number}, and only it, on the test split")
     overrides = [f"resume={run_dir}", f"hydra.run.dir={run_dir}", "test=true", "save=true"]
-    with log_file.open("ab") as log:
+    with open_log(run_dir) as log:
         done = subprocess.run([*command, *overrides], stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False)
     if done.returncode != 0:
         raise TuneLabError(

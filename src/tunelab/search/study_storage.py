@@ -24,7 +24,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from typing_extensions import override
 
 from tunelab.errors import ConfigError, TuneLabError, first_line
-from tunelab.runs.atomic_files import DISK_FULL_ERRNOS
+from tunelab.runs.atomic_files import DISK_FULL_ERRNOS, link_fault, open_unlinked, write_atomically
 from tunelab.runs.study_folder import StudyFolder
 from tunelab.search.trial_outcome import TrialOutcome
 
@@ -169,6 +169,8 @@ class SafeJournal(JournalFileBackend):
     def __init__(self, path: Path, patience: float = 600.0) -> None:
         self.path, self.patience = path, patience
         path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_symlink():
+            raise ConfigError(link_fault(path))
         self.lock = JournalFileSymlinkLock(str(path), JOURNAL_LOCK_GRACE)
         super().__init__(str(path), self.lock)
         self.batch_depth, self.unsynced = 0, False
@@ -215,7 +217,7 @@ class SafeJournal(JournalFileBackend):
         """Sync written lines to disk."""
         if not self.unsynced:
             return
-        handle = os.open(self.path, os.O_WRONLY)
+        handle = open_unlinked(self.path, os.O_WRONLY)
         try:
             os.fsync(handle)
         finally:
@@ -229,7 +231,7 @@ class SafeJournal(JournalFileBackend):
             if size and not ends_with_newline(self.path):
                 repair_journal(self.path)
                 size = self.path.stat().st_size
-            handle = os.open(self.path, os.O_WRONLY | os.O_APPEND)
+            handle = open_unlinked(self.path, os.O_WRONLY | os.O_APPEND)
             try:
                 written = 0
                 while written < len(content):
@@ -283,11 +285,8 @@ def repair_journal(path: Path) -> list[str]:
     if not bad:
         return []
     copy = path.with_name(f"{path.name}.torn-{datetime.now(UTC):%Y%m%dT%H%M%S%f}")
-    copy.write_bytes(b"".join(lines))
-    whole = [line for line in lines if is_complete_line(line)]
-    part = path.with_name(f"{path.name}.repaired")
-    part.write_bytes(b"".join(whole))
-    os.replace(part, path)
+    write_atomically(copy, lambda file: file.write(b"".join(lines)))
+    write_atomically(path, lambda file: file.write(b"".join(line for line in lines if is_complete_line(line))))
     numbers = ", ".join(map(str, bad[:5])) + (f" and {len(bad) - 5} more" if len(bad) > 5 else "")
     return [
         f"the journal {path} had a torn line ({numbers} of {len(lines)}); it was removed, the old file is {copy.name}"

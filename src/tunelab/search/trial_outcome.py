@@ -2,11 +2,13 @@
 
 import json
 import math
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
+from tunelab.runs.atomic_files import open_unlinked
 from tunelab.runs.run_dir import RunDirectory
 from tunelab.runs.run_status import COMPLETE_STATUSES, PREEMPTED
 
@@ -128,6 +130,11 @@ def read_json_object(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return value if isinstance(value, dict) else {}
+
+
+def open_log(folder: Path) -> IO[bytes]:
+    """The log of a trial, to write at its end."""
+    return os.fdopen(open_unlinked(folder / TRIAL_LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND), "ab")
 
 
 def last_log_lines(path: Path, lines: int = 3) -> str:

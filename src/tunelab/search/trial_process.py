@@ -16,7 +16,7 @@ from typing_extensions import override
 from tunelab.errors import ConfigError
 from tunelab.runs.locks import process_identity
 from tunelab.search.heartbeat import is_local_process, process_name
-from tunelab.search.trial_outcome import TRIAL_LOG, implied_exit_status
+from tunelab.search.trial_outcome import implied_exit_status, open_log
 
 STOP_GRACE = 60.0  # seconds that a trial has to write a checkpoint before it is killed
 LAUNCHER_VARIABLES = (
@@ -94,7 +94,7 @@ class LocalJob(ProcessJob):
     def __init__(self, command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         inherited = {name: value for name, value in os.environ.items() if name not in LAUNCHER_VARIABLES}
-        with (folder / TRIAL_LOG).open("ab") as log:
+        with open_log(folder) as log:
             self.process = subprocess.Popen(
                 list(command),
                 stdin=subprocess.DEVNULL,

@@ -8,7 +8,7 @@ from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
-from tunelab.config.plugins import refuse_plugins
+from tunelab.config.plugins import refuse_process_keys
 from tunelab.errors import TuneLabError
 from tunelab.runs.run_dir import RunDirectory
 from tunelab.runs.study_folder import StudyFolder
@@ -82,7 +82,9 @@ class WorkerPool:
         self._record_owner(number, slot)
         self.store.sync()  # after a power cut, no folder may belong to an unrecorded trial
         try:
-            job = self.executor.start([*self.command, *refuse_plugins(overrides), *trial], folder, self.slots[slot])
+            job = self.executor.start(
+                [*self.command, *refuse_process_keys(overrides), *trial], folder, self.slots[slot]
+            )
         except OSError as fault:
             raise TuneLabError(
                 f"trial {number} could not be started: {fault}. It is not lost: the same command starts it again"

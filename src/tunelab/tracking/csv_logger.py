@@ -5,11 +5,12 @@ import io
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 from lightning.pytorch.utilities import rank_zero_only
 from typing_extensions import override
 
+from tunelab.runs.atomic_files import open_unlinked, write_atomically
 from tunelab.tracking.base import UnnamedLogger
 
 CURVES_FILE = "metrics.csv"
@@ -113,18 +114,17 @@ class CurveLogger(UnnamedLogger):
         newest = rows[-1]["step"] if rows else None
         self._tail = [row for row in rows if row["step"] == newest]
         older = [row for row in rows if row["step"] != newest]
-        beside = self.path.with_name(self.path.name + ".part")
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with beside.open("wb") as stream:
+
+        def fill(stream: IO[bytes]) -> None:
             stream.write(_csv_line(self._columns))
             for row in older:
                 stream.write(self._encode_row(row))
             self._tail_start = stream.tell()
             for row in self._tail:
                 stream.write(self._encode_row(row))
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(beside, self.path)
+
+        write_atomically(self.path, fill)
 
     def _write_tail(self) -> None:
         stream = self._open()
@@ -138,7 +138,7 @@ class CurveLogger(UnnamedLogger):
 
     def _open(self) -> BinaryIO:
         if self._stream is None:
-            self._stream = self.path.open("r+b")
+            self._stream = os.fdopen(open_unlinked(self.path, os.O_RDWR), "r+b")
         return self._stream
 
 

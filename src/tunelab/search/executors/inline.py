@@ -3,10 +3,11 @@
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout
+from io import TextIOWrapper
 from pathlib import Path
 
 from tunelab.errors import TuneLabError
-from tunelab.search.trial_outcome import TRIAL_LOG
+from tunelab.search.trial_outcome import open_log
 from tunelab.search.trial_process import Job
 
 TrainFunction = Callable[[Sequence[str], Path], object]
@@ -31,7 +32,7 @@ class InlineJob:
         if self.stop_requested:
             return 128 + signal.SIGTERM
         self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / TRIAL_LOG).open("a", encoding="utf-8") as log, redirect_stdout(log), redirect_stderr(log):
+        with TextIOWrapper(open_log(self.folder), "utf-8") as log, redirect_stdout(log), redirect_stderr(log):
             status = self._train_status()
         if status in STOP_STATUSES:  # the signal was for the search as well, but the training handled it
             signal.raise_signal(STOP_STATUSES[status])

@@ -1,5 +1,6 @@
 """Trials as SLURM jobs, through submitit: `search.executor=submitit`, with the extra `cluster`."""
 
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -64,6 +65,7 @@ class SubmititExecutor:
             ) from fault
         parameters = dict(options)
         self.logs, self.package = logs, submitit
+        os.environ["PYTHONSAFEPATH"] = "1"  # submitit starts `python -m`, which would import what lies in this folder
         try:
             self.executor = submitit.AutoExecutor(logs / "%j", cluster=parameters.pop("cluster", None))
             self.executor.update_parameters(**parameters)
@@ -84,6 +86,7 @@ class SubmititExecutor:
             str(folder / TRIAL_LOG),
             str(folder / STATUS_FILE),
             "env",
+            "PYTHONSAFEPATH=",
             *variables,
             *command,
         ]
