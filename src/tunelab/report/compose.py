@@ -8,9 +8,7 @@ from tunelab.report.document import Document
 from tunelab.report.run_comparison import build_run_comparison, compare_with_best
 from tunelab.report.run_reader import is_study_folder, read_run_results
 from tunelab.report.run_report import build_run_report
-from tunelab.report.study_comparison import build_study_comparison
 from tunelab.report.study_reader import read_study_results, runs_as_study
-from tunelab.report.study_report import build_study_report
 
 
 def compose_report(paths: Sequence[Path]) -> Document:
@@ -26,14 +24,18 @@ def compose_report(paths: Sequence[Path]) -> Document:
             f"{studies[0]} is a study and {runs[0]} is a run: the two are no pair. Compare runs with runs (the best of "
             f"a study is {studies[0]}/NUMBER, named in its study.json) or studies with studies"
         )
-    if len(studies) == 1:
-        return build_study_report(read_study_results(studies[0]))
-    if studies:
-        return build_study_comparison([read_study_results(path) for path in studies])
-    runs_read = [read_run_results(path) for path in paths]
+    runs_read = [] if studies else [read_run_results(path) for path in paths]
     if len(runs_read) == 1:
         return build_run_report(runs_read[0])
     if len(runs_read) == 2:
         return build_run_comparison(*runs_read)
+    # importance takes Optuna and pandas, which a report on a run does without
+    from tunelab.report.study_comparison import build_study_comparison
+    from tunelab.report.study_report import build_study_report
+
+    if len(studies) == 1:
+        return build_study_report(read_study_results(studies[0]))
+    if studies:
+        return build_study_comparison([read_study_results(path) for path in studies])
     study = runs_as_study(runs_read)
     return build_study_report(study, compare_with_best(runs_read, study.best.trial_numbers[0]) if study.best else ())
