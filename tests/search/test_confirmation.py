@@ -1,10 +1,18 @@
 """Verdicts on configurations, against SciPy and statsmodels' known answers."""
 
+import json
+import math
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 from scipy import stats
 
-from tunelab.search.confirmation import compare_with_default, holm_correction, mean_interval
+from tunelab.cli.confirm_command import describe_comparison
+from tunelab.cli.main import main
+from tunelab.runs.study_folder import StudyFolder
+from tunelab.search.confirmation import compare_with_default, holm_correction, mean_interval, plan_reruns
 
 
 def test_the_interval_is_students() -> None:
@@ -62,9 +70,75 @@ def test_false_alarms_stay_below_five_in_a_hundred() -> None:
     assert alarms / 400 < 0.05  # two-sided tests of which only gains count
 
 
-def test_equal_runs_prove_nothing_and_constant_gains_prove_all() -> None:
-    assert not compare_with_default([[1.0, 2.0]], [1.0, 2.0], "min")[0].adopt
-    assert compare_with_default([[0.5, 1.5, 2.5]], [1.0, 2.0, 3.0], "min")[0].adopt
+def test_equal_runs_prove_nothing_and_equal_gains_are_not_certain() -> None:
+    assert compare_with_default([[1.0, 2.0, 3.0]], [1.0, 2.0, 3.0], "min")[0].p == 1
+    assert compare_with_default([[0.1 + 0.2] * 3], [0.3] * 3, "max")[0].p == 1  # equal but for rounding
+    for seeds in (2, 3, 5):
+        (found,) = compare_with_default([[0.75] * seeds], [0.5] * seeds, "max")
+        assert 0 < found.p < 1 and found.low < found.gain < found.high
+        assert found.adopt == (seeds == 5)
+
+
+def test_two_seeds_are_too_few_to_adopt_anything() -> None:
+    (found,) = compare_with_default([[0.9, 0.9001]], [0.1, 0.1001], "max")
+    assert not found.adopt and found.provable == math.inf and "too few" in describe_comparison(found)
+
+
+def test_a_gain_that_is_not_proven_says_which_would_be() -> None:
+    default = [1.0, 1.1, 0.9, 1.05]
+    (found,) = compare_with_default([[0.98, 1.12, 0.88, 1.03]], default, "min")
+    assert f"a gain of {found.provable:.2g} would be" in describe_comparison(found)
+    more = [score - 1.01 * found.provable + found.gain for score in [0.98, 1.12, 0.88, 1.03]]
+    less = [score - 0.97 * found.provable + found.gain for score in [0.98, 1.12, 0.88, 1.03]]
+    assert compare_with_default([more], default, "min")[0].adopt
+    assert not compare_with_default([less], default, "min")[0].adopt
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+def test_equal_configurations_are_hardly_adopted_where_scores_come_in_coarse_steps(seeds: int) -> None:
+    dice = np.random.default_rng(1)
+    draws = [dice.integers(0, 3, (4, seeds)) / 50 for _ in range(200)]
+    adopted = [any(c.adopt for c in compare_with_default(x[1:].tolist(), x[0].tolist(), "max")) for x in draws]
+    assert np.mean(adopted) < 0.05
+
+
+def study_with(folder: Path, trials: list[tuple[float, str, dict[str, Any]]], default: dict[str, Any]) -> StudyFolder:
+    """The files of a study: value, origin and values of each trial; lower is better."""
+    study = StudyFolder(folder)
+    folder.mkdir()
+    facts = {"objectives": ["val/loss"], "modes": ["min"], "fixed": ["max_steps=2"], "default": default, "stages": None}
+    study.study_config.write_text(json.dumps(facts))
+    lines = [
+        {
+            "number": number, "state": "complete", "excess": [], "value": value, "origin": origin, "params": params,
+            "overrides": [f"{name}={it}" for name, it in params.items()],
+        }
+        for number, (value, origin, params) in enumerate(trials)
+    ]  # fmt: skip
+    study.trials.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return study
+
+
+def test_nothing_is_confirmed_where_the_default_is_the_best_whoever_proposed_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    worse, best = (2.0, "sampler", {"lr": 1e-2}), {"lr": 1e-3}
+    for name, origin in (("first", "default"), ("grid", "sampler")):
+        study = study_with(tmp_path / name, [worse, (1.0, origin, best)], best)
+        assert plan_reruns(study, 3, 5)[0] == []
+        with pytest.raises(SystemExit, match="0"):
+            main(["confirm", str(study.root)])
+        assert "nothing to confirm" in capsys.readouterr().out and not study.confirmation.exists()
+
+
+def test_a_configuration_of_several_seeds_is_confirmed_once_and_by_its_mean(tmp_path: Path) -> None:
+    trials = [
+        (1.0, "sampler", {"lr": 0.1, "seed": 0}), (3.0, "sampler", {"lr": 0.1, "seed": 1}),
+        (1.5, "sampler", {"lr": 0.2, "seed": 0}), (1.5, "sampler", {"lr": 0.2, "seed": 1}),
+        (9.0, "default", {"lr": 0.3, "seed": 0}),
+    ]  # fmt: skip
+    reruns, _ = plan_reruns(study_with(tmp_path / "s", trials, {"lr": 0.3, "seed": 0}), 3, 2)
+    assert [rerun.label for rerun in reruns] == ["default", "trial 2", "trial 0"] * 2
 
 
 def test_the_correction_is_the_one_of_holm() -> None:

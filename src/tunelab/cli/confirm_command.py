@@ -3,6 +3,7 @@
 import argparse
 import os
 from dataclasses import asdict
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,10 +35,12 @@ def run(arguments: argparse.Namespace) -> int:
     from tunelab.runs.study_folder import StudyFolder
     from tunelab.search.confirmation import (
         DEFAULT_LABEL,
+        MIN_SEEDS,
         compare_with_default,
         mean_interval,
         plan_reruns,
         run_reruns,
+        score_resolution,
     )
     from tunelab.search.trial_process import slot_environments, train_command
 
@@ -51,13 +54,20 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConfigError.listing(faults)
     study = StudyFolder(Path(arguments.study).absolute())
     reruns, request = plan_reruns(study, arguments.top, arguments.seeds)
+    if not reruns:
+        console.say(
+            "the best configuration of this study is the default itself, so there is nothing to confirm; search a "
+            "wider space, or another one (the report says where to look), or keep the default"
+        )
+        return 0
     slots = slot_environments(arguments.parallel_trials, 1, os.environ)
     results = run_reruns(reruns, request, train_command(), slots, console.say)
     name, mode = request["objectives"][0], request["modes"][0]
     seeds = sorted(results[DEFAULT_LABEL])
     order = list(dict.fromkeys(rerun.label for rerun in reruns))  # the default, then the best first
     scores = {label: [results[label][seed].values[0] for seed in seeds] for label in order}
-    intervals = {label: mean_interval(values) for label, values in scores.items()}
+    resolution = score_resolution(score for values in scores.values() for score in values)
+    intervals = {label: mean_interval(values, resolution) for label, values in scores.items()}
     candidates = [label for label in scores if label != DEFAULT_LABEL]
     verdicts = dict(
         zip(candidates, compare_with_default([scores[c] for c in candidates], scores[DEFAULT_LABEL], mode), strict=True)
@@ -71,7 +81,8 @@ def run(arguments: argparse.Namespace) -> int:
     if not verdicts:
         console.say("the default was the only finished trial; there is nothing to compare it with")
     if verdicts and not any(verdict.adopt for verdict in verdicts.values()):
-        console.say(f"keep the default, or look closer: --seeds {2 * len(seeds)} keeps the runs that are done")
+        more = max(2 * len(seeds), MIN_SEEDS)
+        console.say(f"keep the default, or look closer: --seeds {more} keeps the runs that are done")
     out = study.confirmation
     facts = {label: asdict(verdict) | {"scores": scores[label]} for label, verdict in verdicts.items()}
     write_json(
@@ -88,4 +99,9 @@ def describe_comparison(verdict: "Comparison") -> str:
         return f"adopt; {gain}"
     if verdict.gain <= 0:
         return f"not proven; it is no better than the default: {gain}"
-    return f"not proven; {gain}, and p over all comparisons is {verdict.corrected:.2g}, where 0.05 would prove it"
+    if verdict.provable == inf:
+        return f"not proven; {gain}: two seeds are too few to tell, their gains agree by chance too often"
+    return (
+        f"not proven; {gain}, and p over all comparisons is {verdict.corrected:.2g}, where 0.05 would prove it; with "
+        f"these seeds and their spread a gain of {verdict.provable:.2g} would be"
+    )

@@ -94,6 +94,12 @@ class StudyResults:
         """The best configuration; None without a complete trial."""
         return self.configurations[0] if self.configurations else None
 
+    @property
+    def default_is_best(self) -> bool:
+        """Whether the best configuration is the default, which a search runs first."""
+        numbers = self.best.trial_numbers if self.best else ()
+        return any(self.trial(number).origin == "default" for number in numbers)
+
     def cost_to_score(self, cost: float) -> float:
         """The score of a cost: its negative where higher is better."""
         return cost if self.lower_is_better else -cost

@@ -88,7 +88,7 @@ def next_search_section(analysis: ImportanceAnalysis) -> list[Section]:
         blocks.append(Table("next", ["setting", "do", "now", "then", "why"], rows, "Setting by setting:"))
     if study.is_search:
         root = shlex.quote(study_path(study))
-        if not study.confirmation:
+        if not study.confirmation and not study.default_is_best:
             blocks.append(
                 Command(
                     f"tunelab confirm {root} --top 3 --seeds 5",
@@ -123,7 +123,9 @@ def suggestion_reasons(analysis: ImportanceAnalysis, steps: Sequence[SettingChan
     if fixed:
         lines.append(Paragraph(f"Fix {', '.join(fixed)}: the score hardly depends on it here."))
     lines += confirmation_verdicts(study)
-    if math.isnan(study.seed_noise) and not study.confirmation and study.is_search:
+    if study.default_is_best:
+        lines.append(Paragraph("The default configuration is the best: the search found nothing better to confirm."))
+    elif math.isnan(study.seed_noise) and not study.confirmation and study.is_search:
         lines.append(Paragraph("Before the best is believed, it must win with other seeds too.", "warn"))
     return lines or [Paragraph("Too few configurations to point anywhere: run more of them.")]
 

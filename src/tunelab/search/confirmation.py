@@ -1,14 +1,17 @@
 """Confirm a study: train its best configurations and the default with new seeds, compare them by paired t tests."""
 
+import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
 from scipy import stats
 
+from tunelab.analysis.configurations import configuration_key
 from tunelab.config.plugins import refuse_process_keys
 from tunelab.errors import ConfigError, TuneLabError
 from tunelab.runs.atomic_files import read_json_lines
@@ -39,7 +42,7 @@ class Rerun:
 
 
 def plan_reruns(study: StudyFolder, top: int, seeds: int) -> tuple[list[Rerun], dict[str, Any]]:
-    """The trainings to do, the default first, and the configuration of the study.
+    """The trainings to do, the default first, and the configuration of the study; none where the default is its best.
 
     Raises:
         ConfigError: If the folder is no study with a result.
@@ -58,11 +61,12 @@ def plan_reruns(study: StudyFolder, top: int, seeds: int) -> tuple[list[Rerun], 
     complete = [trial for trial in trials if trial["state"] == "complete" and max(trial["excess"] or [0.0]) <= 0]
     if not complete:
         raise ConfigError(f"{study.root} has no finished trial; run the search first")
-    complete.sort(key=lambda trial: trial["value"] if config["modes"][0] == "min" else -trial["value"])
+    ranked = rank_configurations(complete, config)
+    if ranked[0] is None:
+        return [], config
+    candidates = [trial for trial in ranked if trial is not None][:top]
     configurations = {DEFAULT_LABEL: list[str]()}
-    for trial in complete:
-        if trial["origin"] != DEFAULT_LABEL and len(configurations) <= top:
-            configurations[f"trial {trial['number']}"] = trial["overrides"]
+    configurations |= {f"trial {trial['number']}": trial["overrides"] for trial in candidates}
     reruns = []
     for number in range(seeds):
         for label, overrides in configurations.items():
@@ -70,6 +74,27 @@ def plan_reruns(study: StudyFolder, top: int, seeds: int) -> tuple[list[Rerun], 
             folder = study.confirmation.parent / label.replace(" ", "_") / str(seed)
             reruns.append(Rerun(label, seed, (*config["fixed"], *overrides), folder))
     return reruns, config
+
+
+def rank_configurations(
+    complete: Sequence[Mapping[str, Any]], config: Mapping[str, Any]
+) -> list[Mapping[str, Any] | None]:
+    """The first trial of each configuration, the best mean over its seeds first; None stands for the default.
+
+    Args:
+        complete: Lines of `trials.jsonl` with a score.
+        config: The configuration of the study: it knows the default, which a grid runs without saying so.
+    """
+    sign = 1.0 if config["modes"][0] == "min" else -1.0
+    groups: dict[str, list[Mapping[str, Any]]] = {}
+    for trial in complete:
+        groups.setdefault(configuration_key(trial["params"]), []).append(trial)
+    ranked = sorted(groups.items(), key=lambda group: sign * mean(trial["value"] for trial in group[1]))
+    default = configuration_key(config["default"]) if config.get("default") else None
+    return [
+        None if key == default or any(trial["origin"] == DEFAULT_LABEL for trial in group) else group[0]
+        for key, group in ranked
+    ]
 
 
 def run_reruns(
@@ -139,6 +164,8 @@ def record_rerun(
 
 
 SIGNIFICANCE_LEVEL = 0.05  # accepted rate of false positives, over all configurations together
+MIN_SEEDS = 3  # with two, chance makes gains agree too often where scores come in steps or runs fail (bench/intervals)
+SAME_SCORE = 1e-9  # of the largest score: closer ones are equal but for rounding
 
 
 @dataclass(frozen=True)
@@ -166,7 +193,8 @@ class Comparison:
         low, high: Its 95 % confidence interval.
         p: Its p value (paired t test, two-sided).
         corrected: The p value after Holm's correction for several configurations.
-        adopt: Whether the gain is significant: positive, and `corrected` at most `SIGNIFICANCE_LEVEL`.
+        adopt: Whether the gain is significant: positive, `corrected` at most `SIGNIFICANCE_LEVEL`, of `MIN_SEEDS`.
+        provable: The least gain that these seeds would prove at this spread.
     """
 
     gain: float
@@ -175,16 +203,32 @@ class Comparison:
     p: float
     corrected: float
     adopt: bool
+    provable: float = math.inf
 
 
-def mean_interval(scores: Sequence[float]) -> MeanInterval:
-    """Mean and confidence interval; the interval of a single score has no bounds."""
+def mean_interval(scores: Sequence[float], resolution: float = 0.0) -> MeanInterval:
+    """Mean and confidence interval; the interval of a single score has no bounds.
+
+    Args:
+        scores: One for each seed.
+        resolution: Steps in which scores come: equal ones need not be equal before they are rounded.
+    """
     if len(scores) < 2:
-        return MeanInterval(scores[0], float("-inf"), float("inf"), len(scores))
-    if stdev(scores) == 0:  # the interval of SciPy is NaN then
-        return MeanInterval(scores[0], scores[0], scores[0], len(scores))
-    low, high = stats.t.interval(1 - SIGNIFICANCE_LEVEL, len(scores) - 1, loc=mean(scores), scale=stats.sem(scores))
-    return MeanInterval(mean(scores), float(low), float(high), len(scores))
+        return MeanInterval(scores[0], -math.inf, math.inf, len(scores))
+    reach = standard_error(scores, resolution) * float(stats.t.ppf(1 - SIGNIFICANCE_LEVEL / 2, len(scores) - 1))
+    return MeanInterval(mean(scores), mean(scores) - reach, mean(scores) + reach, len(scores))
+
+
+def standard_error(values: Sequence[float], resolution: float) -> float:
+    """The standard error of a mean, not below that of rounding to steps, each value being off by up to one."""
+    return max(stdev(values), resolution / math.sqrt(6)) / math.sqrt(len(values))
+
+
+def score_resolution(scores: Iterable[float]) -> float:
+    """The smallest step between scores that differ: shares of few rows come in steps of one row; 0 if none differ."""
+    ordered = sorted(scores)
+    least = SAME_SCORE * max(map(abs, ordered), default=0.0)
+    return min((high - low for low, high in pairwise(ordered) if high - low > least), default=0.0)
 
 
 def compare_with_default(
@@ -198,13 +242,32 @@ def compare_with_default(
         mode: Direction of the score, `min` or `max`.
     """
     sign = -1.0 if mode == "min" else 1.0
+    resolution = score_resolution([*default, *(score for scores in candidates for score in scores)])
+    sign = sign if resolution else 0.0  # all scores are equal but for rounding
     gains = [[sign * (one - other) for one, other in zip(scores, default, strict=True)] for scores in candidates]
-    intervals = [mean_interval(gain) for gain in gains]
-    p_values = [paired_p_value(gain) for gain in gains]
+    intervals = [mean_interval(gain, resolution) for gain in gains]
+    p_values = [paired_p_value(gain, resolution) for gain in gains]
+    enough = len(default) >= MIN_SEEDS
     return [
-        Comparison(gain.mean, gain.low, gain.high, p, corrected, corrected <= SIGNIFICANCE_LEVEL and gain.mean > 0)
-        for gain, p, corrected in zip(intervals, p_values, holm_correction(p_values), strict=True)
+        Comparison(
+            gain.mean,
+            gain.low,
+            gain.high,
+            p,
+            corrected,
+            enough and corrected <= SIGNIFICANCE_LEVEL and gain.mean > 0,
+            provable_gain(values, resolution, len(candidates)),
+        )
+        for values, gain, p, corrected in zip(gains, intervals, p_values, holm_correction(p_values), strict=True)
     ]
+
+
+def provable_gain(gains: Sequence[float], resolution: float, comparisons: int) -> float:
+    """The least mean gain that as many seeds prove where gains spread like these; infinite with too few seeds."""
+    if len(gains) < MIN_SEEDS:
+        return math.inf
+    level = SIGNIFICANCE_LEVEL / comparisons
+    return standard_error(gains, resolution) * float(stats.t.ppf(1 - level / 2, len(gains) - 1))
 
 
 def holm_correction(p_values: Sequence[float]) -> list[float]:
@@ -221,10 +284,12 @@ def holm_correction(p_values: Sequence[float]) -> list[float]:
     return corrected
 
 
-def paired_p_value(gains: Sequence[float]) -> float:
-    """The p value of a paired t test; 1 for a single seed or no gain at all, 0 where every seed gains the same."""
-    if len(gains) < 2:
+def paired_p_value(gains: Sequence[float], resolution: float = 0.0) -> float:
+    """The p value of a paired t test, two-sided; 1 for a single seed or no gain at all.
+
+    Equal gains have the standard error of rounding: a spread of 0 would make any gain certain.
+    """
+    if len(gains) < 2 or not any(gains):
         return 1.0
-    if stdev(gains) == 0:
-        return 1.0 if gains[0] == 0 else 0.0
-    return float(stats.ttest_1samp(gains, 0.0).pvalue)
+    error = standard_error(gains, resolution)
+    return float(2 * stats.t.sf(abs(mean(gains)) / error, len(gains) - 1)) if error > 0 else 1.0

@@ -113,7 +113,7 @@ def announce_results(
         console.say("its settings changed from stage to stage (schedule in study.json); the result is that run itself")
     else:
         console.say(f"run it again with: python train.py experiment={shlex.quote(relative_path(folder.root))}")
-        if len(names) == 1:
+        if len(names) == 1 and best[0].user_attrs.get("origin") != "default":
             console.say(f"was it luck? tunelab confirm {shlex.quote(relative_path(folder.root))}")
     if not finished:
         raise TuneLabError("the search is not finished; the same command goes on")
@@ -150,7 +150,7 @@ def best_trial_lines(best: Sequence[FrozenTrial], trials: Sequence[FrozenTrial],
     compared = f"; the default configuration, trial {default.number}: {scores(default)}" if default is not None else ""
     if len(names) == 1:
         same = default is not None and default.number == best[0].number
-        note = "; that is the default configuration" if same else compared
+        note = "; that is the default configuration: the search found nothing better" if same else compared
         return [f"best: trial {best[0].number}, {scores(best[0])}{note}"]
     more = f" and {len(best) - MAX_FRONT_TRIALS} more, see study.json" if len(best) > MAX_FRONT_TRIALS else ""
     return [
