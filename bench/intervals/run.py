@@ -173,7 +173,9 @@ def main() -> None:
     for score, name, population in settings():
         if arguments.only in f"{score}, {name}":
             cells = coverage(population, arguments.splits, seed=0)
-            table.append(f"| {score} | {name} | {' | '.join(f'{cell:.3f}' for cell in cells)} |")
+            texts = ["none"] * 3 if np.isnan(cells[2]) else [f"{cell:.3f}" for cell in cells[:3]]
+            texts += [f"{cell:.3f}" for cell in cells[3:]]
+            table.append(f"| {score} | {name} | {' | '.join(texts)} |")
             print(table[-1], flush=True)
     if arguments.write:
         readme = Path(__file__).with_name("README.md")

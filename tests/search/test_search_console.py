@@ -138,7 +138,7 @@ def test_the_best_stands_beside_the_default() -> None:
     (told,) = best_trial_lines([other, default], [default, other], ["val/loss"])
     assert told == "best: trial 1, val/loss 1; the default configuration, trial 0: val/loss 2"
     (told,) = best_trial_lines([default, other], [default, other], ["val/loss"])
-    assert told == "best: trial 0, val/loss 2; that is the default configuration"
+    assert told == "best: trial 0, val/loss 2; that is the default configuration: the search found nothing better"
 
 
 def test_a_path_is_told_as_one_would_type_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
