@@ -27,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Compare the circumstances, train again, compare the results."""
+    from tunelab.config.resource_paths import expand_home
     from tunelab.errors import ConfigError
     from tunelab.runs import console  # torch, which --help does without
     from tunelab.runs.reproduction import (
@@ -40,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     if arguments.seeds < 0:
         raise ConfigError(f"--seeds={arguments.seeds} must be at least 0")
-    source = Path(arguments.run).expanduser()
+    source = expand_home(arguments.run)
     manifest = read_run_manifest(source)
     check_reproducible(manifest, arguments.run)
     changed = circumstance_changes(manifest, current_circumstances(manifest))

@@ -1,12 +1,16 @@
-"""Settings of Python as words of the command line, in Hydra's grammar."""
+"""Settings as words of the command line, in Hydra's grammar: those of Python, paths, and what a user typed."""
 
 import re
-from collections.abc import Mapping
+import shlex
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException
+
+from tunelab.config.quoting import path_text, path_word, quote_hydra
 
 
 def override_words(settings: Mapping[str, object], *, choices: bool = False) -> list[str]:
@@ -69,3 +73,117 @@ def value_text(value: object) -> str:
     if isinstance(value, int | float):
         return repr(value)
     return value_text(value.item()) if hasattr(value, "item") else value_text(str(value))  # numbers of numpy and torch
+
+
+def plain_text(word: str) -> str | None:
+    """The text that Hydra takes from a word `key=value`; None where it reads no text there, or nothing at all."""
+    try:
+        value = OverridesParser.create().parse_override(word).value()
+    except HydraException:
+        return None
+    value = value.text if isinstance(value, QuotedString) else value
+    return value if isinstance(value, str) else None
+
+
+# The last part of keys that name a file or a folder.
+PATH_NAMES = frozenset(
+    "train validation test path tokenizer template resume dir storage study parent experiment warm_start".split()
+)
+OUTSIDE_ASCII = re.compile(r"[^\x00-\x7f]")
+TOKEN = re.compile(
+    r"'(?:\\.|[^'\\])*'|\"(?:\\.|[^\"\\])*\"|[^\[\]{}(),'\"]+|.", re.DOTALL
+)  # a quoted text, a value, or a sign
+
+
+def quote_typed(word: str) -> str:
+    """A word as a user typed it, its value put into Hydra's quotes where it can only be meant as it stands.
+
+    That is a file or folder that exists, or the value of a key that names one, which Hydra cannot read; and letters
+    that Hydra's grammar does not know.
+
+    Example:
+        >>> quote_typed("hydra.run.dir=runs (new)"), quote_typed("name=été"), quote_typed("lr=1e-3,1e-4")
+        ("hydra.run.dir='runs (new)'", "name='été'", 'lr=1e-3,1e-4')
+    """
+    key, equals, value = word.partition("=")
+    if not equals or not value or word.startswith("-") or value[0] in "'\"" or plain_text(word) == value:
+        return word
+    if names_path(key) and exists(value):
+        return path_word(key, value)
+    if readable(word):
+        return word
+    pieces = value.split(",")
+    if names_path(key) and len(pieces) > 1 and all(map(exists, pieces)):  # a search over files
+        return f"{key}={','.join(map(path_text, pieces))}"
+    quoted = quote_letters(word) if OUTSIDE_ASCII.search(value) else word
+    if quoted != word and readable(quoted):
+        return quoted
+    return path_word(key, value) if names_path(key) and value[0] not in "[{" else word
+
+
+def quote_letters(word: str) -> str:
+    """A word with those values in quotes that hold letters which Hydra's grammar does not know."""
+    key, _, value = word.partition("=")
+    parts, braces = list[str](), 0
+    for token in TOKEN.findall(value):
+        braces += (token == "{") - (token == "}")
+        name, colon, inner = token.partition(":") if braces else ("", "", token)
+        if OUTSIDE_ASCII.search(token) and token[0] not in "'\"":
+            parts.append(f"{name}{colon}{' ' * (len(inner) - len(inner.lstrip()))}{quote_hydra(inner.strip())}")
+        else:
+            parts.append(token)
+    return f"{key}={''.join(parts)}"
+
+
+def names_path(key: str) -> bool:
+    """Whether a key names a file or a folder."""
+    return key.lstrip("+").rpartition(".")[2] in PATH_NAMES
+
+
+def exists(text: str) -> bool:
+    """Whether there is a file or a folder of that name."""
+    try:
+        return Path(text).expanduser().exists()
+    except (OSError, ValueError, RuntimeError):  # too long, a byte that no name has, the home of nobody
+        return False
+
+
+def readable(word: str) -> bool:
+    """Whether Hydra can read a word."""
+    try:
+        OverridesParser.create().parse_override(word)
+    except HydraException:
+        return False
+    return True
+
+
+def unreadable_reason(word: str) -> str | None:
+    """What to type instead of a word that Hydra cannot read; None where it can."""
+    if readable(word):
+        return None
+    key, equals, value = word.partition("=")
+    better = f"{key}={quote_hydra(value)}"
+    if not equals or not readable(better):
+        return "it is no setting; settings are typed as key=value"
+    return f"some of its signs have a meaning of their own here; put it in quotes: {shlex.quote(better)}"
+
+
+def search_path_word(words: Sequence[str], folders: Sequence[str | Path]) -> str:
+    """One word `hydra.searchpath=[...]` for the places that other such words name, and more folders before them."""
+    places = [f"file://{folder}" for folder in folders]
+    for word in words:
+        value = OverridesParser.create().parse_override(word).value()
+        for place in value if isinstance(value, list) else [value]:
+            places.append(str(place.text if isinstance(place, QuotedString) else place))
+    return f"hydra.searchpath=[{','.join(map(path_text, dict.fromkeys(places)))}]"
+
+
+def searchpath_overrides(hydra: Any) -> list[str]:
+    """The override of Hydra's search path that a process needs to find the same options; none for conf/ alone.
+
+    Args:
+        hydra: Hydra's own part of a composed config; it knows of `--config-dir` too.
+    """
+    typed = [str(word) for word in hydra.overrides.hydra if str(word).startswith("hydra.searchpath=")]
+    folders = [source.path for source in hydra.runtime.config_sources if source.provider == "command-line"]
+    return [search_path_word(typed, folders)] if typed or folders else []

@@ -15,8 +15,11 @@ from omegaconf.errors import OmegaConfBaseException
 
 from tunelab.config.hydra_loader import check_configs
 from tunelab.config.other_frameworks import answer_other_name
+from tunelab.config.override_text import plain_text, quote_typed, search_path_word, unreadable_reason
 from tunelab.config.plugins import allow_plugins
+from tunelab.config.quoting import path_word
 from tunelab.config.renames import rename_overrides
+from tunelab.config.resource_paths import conf_directory
 from tunelab.config.resume import find_config_file
 from tunelab.errors import ConfigError
 
@@ -46,27 +49,30 @@ def complete_overrides(arguments: Sequence[str]) -> list[str]:
     """
     refuse_flags(arguments)
     refuse_hyphens(arguments)
-    arguments = rename_overrides(allow_plugins(arguments))
+    arguments = [quote_typed(word) for word in rename_overrides(allow_plugins(arguments))]
     many = [argument for argument in arguments if argument in ("-m", "--multirun")]
     completed = [argument for argument in arguments if argument not in many]
     keys = {override_key(argument) for argument in completed if "=" in argument}
     if "model.path" in keys and "model" not in keys:
         completed.insert(0, "model=pretrained")
     for index, argument in enumerate(list(completed)):
-        name = argument.partition("=")[2]
-        if override_key(argument) == "experiment" and (elsewhere := locate_experiment(name)) is not None:
-            completed[index] = f"experiment={elsewhere[0]}"
-            completed.insert(0, f"hydra.searchpath=[file://{elsewhere[1]}]")
+        name = plain_text(argument) if override_key(argument) == "experiment" else None
+        if name is not None and (elsewhere := locate_experiment(name)) is not None:
+            completed[index] = path_word("experiment", elsewhere[0])
+            beside = [word for word in completed if word.startswith("hydra.searchpath=")]
+            completed = [word for word in completed if word not in beside]
+            completed.insert(0, search_path_word(beside, [elsewhere[1]]))
+            break
     folds = [argument.partition("=")[2] for argument in arguments if override_key(argument) == "cv.folds"]
     if folds and folds[-1] not in ("", "null") and not keys & {"cv.fold", "hydra.run.dir"} and not many:
         digest = blake2b("\0".join(arguments).encode("utf-8", "surrogateescape"), digest_size=4).hexdigest()
         completed.insert(0, f"hydra.run.dir=outputs/${{name}}/cv_{digest}")
     for argument in arguments:
-        folder = argument.partition("=")[2]
-        if override_key(argument) == "resume" and folder not in ("", "null"):
-            find_config_file(Path(folder.strip("'\"")))  # before Hydra makes the folder
+        folder = plain_text(argument) if override_key(argument) == "resume" else None
+        if folder:
+            find_config_file(Path(folder))  # before Hydra makes the folder
             if "hydra.run.dir" not in keys:
-                completed.insert(0, f"hydra.run.dir={folder}")
+                completed.insert(0, path_word("hydra.run.dir", folder))
     return [*many[:1], *completed]
 
 
@@ -114,7 +120,7 @@ def locate_experiment(value: str) -> tuple[str, Path] | None:
     """
     named = (Path(f"{value}.yaml"), Path(value), Path(value) / "best.yaml")  # the last: a study by itself
     file = next((path for path in named if path.suffix == ".yaml" and path.is_file()), None)
-    if "/" not in value or file is None:
+    if file is None or ("/" not in value and (conf_directory() / "experiment" / f"{value}.yaml").is_file()):
         return None
     linked = file.parent / "experiment" / file.name
     if not linked.exists():
@@ -141,7 +147,9 @@ def override_faults(arguments: Sequence[str], conf: Path) -> list[str]:
         conf: The folder of config.yaml and the groups.
     """
     overrides = [override for override in strip_flags(arguments) if not sets_hydra_key(override)]
+    unread = [word for word in strip_flags(arguments) if unreadable_reason(word)]
     faults, good = separate_faulty(overrides, conf)
+    faults += [f"{word}: {unreadable_reason(word)}" for word in unread if word not in overrides]
     if not faults:
         return []
     from tunelab.config.validate import validate_config  # it looks at the targets, which takes torch
@@ -150,7 +158,9 @@ def override_faults(arguments: Sequence[str], conf: Path) -> list[str]:
         try:
             validate_config(compose("config", overrides=good))
         except ConfigError as fault:
-            faults += [line.removeprefix("  - ") for line in str(fault).splitlines()[1:]]
+            others = [line.removeprefix("  - ") for line in str(fault).splitlines()[1:]]
+            lost = {override_key(word) for word in overrides} - {override_key(word) for word in good}
+            faults += [line for line in others if re.split(r"[ =:]", line, maxsplit=1)[0] not in lost]
     return faults
 
 
@@ -169,11 +179,13 @@ def separate_faulty(overrides: Sequence[str], conf: Path) -> tuple[list[str], li
     groups = [override for override in overrides if (conf / override_key(override)).is_dir()]
     GlobalHydra.instance().clear()
     good = [override for override in overrides if override_key(override) == "hydra.searchpath"]
-    faults = []
+    unread = {override: reason for override in overrides if (reason := unreadable_reason(override))}
+    faults = [f"{override}: {reason}" for override, reason in unread.items()]
+    groups, overrides = ([word for word in words if word not in unread] for words in (groups, overrides))
     with initialize_config_dir(str(conf), version_base="1.3"):
         with suppress(HydraException, OmegaConfBaseException):
             compose("config", overrides=list(overrides))
-            return [], list(overrides)  # all is well: no need to look at each by itself, which takes seconds
+            return faults, list(overrides)  # all is well: no need to look at each by itself, which takes seconds
         # blocks first: whether a key exists depends on the block that was chosen
         for override in [*groups, *(other for other in overrides if other not in groups and other not in good)]:
             try:

@@ -30,7 +30,7 @@ def resolve_path(text: str) -> Path | None:
     if text.startswith(GENERATED_PREFIX):
         return generated_path(text.removeprefix(GENERATED_PREFIX))
     if not text.startswith(PACKAGE_PREFIX):
-        path = Path(text).expanduser()
+        path = expand_home(text)
         return path if path.exists() else None
     name, _, inner = text.removeprefix(PACKAGE_PREFIX).partition("/")
     place = package_folder(name)
@@ -55,6 +55,14 @@ def package_folder(name: str) -> Path | None:
     spec = find_spec(first)
     folders = [Path(place).joinpath(*inner) for place in (spec and spec.submodule_search_locations) or ()]
     return next((folder for folder in folders if folder.is_dir()), None)
+
+
+def expand_home(text: str | Path) -> Path:
+    """A path with `~` taken for the home folder; as it stands where there is no such user."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        return Path(text)
 
 
 def generated_path(name: str) -> Path:

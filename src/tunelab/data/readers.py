@@ -13,7 +13,7 @@ from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import Any, get_args
 
-from tunelab.config.resource_paths import PACKAGE_PREFIX, resolve_path
+from tunelab.config.resource_paths import PACKAGE_PREFIX, expand_home, resolve_path
 from tunelab.config.schema import OnBad, Quoting
 from tunelab.data.bad_rows import RowDict, RowFault, RowOutcome, RowSink, excerpt, separate_bad_rows
 from tunelab.data.json_reader import read_json_array, read_json_lines, unusable_text_reason
@@ -211,7 +211,7 @@ def looks_like_path(text: str) -> bool:
 def missing_file_message(source: str) -> str:
     """No such file, and what stands beside it under a similar name."""
     try:
-        path = Path(source).expanduser()
+        path = expand_home(source)
         beside = sorted(child.name for child in path.parent.iterdir())
     except (OSError, RuntimeError, ValueError):
         return f"no such file: {source!r}; there is no such folder either"

@@ -5,13 +5,13 @@ import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from importlib import resources
-from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol
 
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 from transformers.utils.chat_template_utils import render_jinja_template
 
+from tunelab.config.resource_paths import expand_home
 from tunelab.data.conversation import Conversation, Message
 from tunelab.errors import ConfigError, DataError
 
@@ -63,7 +63,7 @@ def load_template(tokenizer: PreTrainedTokenizerBase, name: str | None) -> Templ
         )
     if name in SHIPPED_TEMPLATES:
         return TemplateSource(_load_shipped_template(tokenizer, str(name)), f"the template '{name}'")
-    path = Path(str(name)).expanduser()
+    path = expand_home(str(name))
     if path.suffix != ".jinja" or not path.is_file():
         raise ConfigError(
             f"data.template is {name!r}, which is neither a name nor a .jinja file; "

@@ -11,6 +11,7 @@ import numpy as np
 from tunelab.analysis.configurations import SEED, Configuration, Setting, Trial, format_value
 from tunelab.analysis.next_space import SettingChange, suggest_next_space
 from tunelab.analysis.number_format import format_duration
+from tunelab.config.quoting import path_text, path_word
 from tunelab.config.schema import legal_ranges
 from tunelab.report.charts.axes import ReferenceLine, Series
 from tunelab.report.charts.lines import line_chart, scatter
@@ -37,6 +38,7 @@ from tunelab.report.importance_sections import (
 )
 from tunelab.report.study_checks import budget_verdict, checks_section, study_boundary_hits, study_failure_limits
 from tunelab.report.study_reader import StudyResults
+from tunelab.runs import console
 from tunelab.runs.study_folder import StudyFolder
 
 STUDY_KEYS = ("search.trials", "search.hours", "search.warm_start", "search.effect", "hydra.sweep.dir", "search.seed")
@@ -97,10 +99,10 @@ def next_search_section(analysis: ImportanceAnalysis) -> list[Section]:
             )
         best = StudyFolder(study.root).best
         if best.is_file():
-            name = shlex.quote(os.path.relpath(best).removesuffix(".yaml"))
+            name = os.path.relpath(best).removesuffix(".yaml")
             blocks.append(
                 Command(
-                    f"python train.py experiment={name}",
+                    f"{console.train_command()} {shlex.quote(path_word('experiment', name))}",
                     "The best configuration by itself, scored on the test split and exported:",
                 )
             )
@@ -171,9 +173,9 @@ def search_command(study: StudyResults, steps: Sequence[SettingChange]) -> str:
         words.append(f"{SEED}={','.join(map(str, seeds))}")
     if ranges:
         words.append(f"search.trials={min(MAX_TRIALS, max(MIN_TRIALS, len(study.configurations)))}")
-        words.append(f"search.warm_start=[{study.root}]")
-    words.append(f"hydra.sweep.dir={next_study_path(study_path(study))}")
-    return "python train.py -m " + " ".join(shlex.quote(word) for word in words)
+        words.append(f"search.warm_start=[{path_text(study.root)}]")
+    words.append(path_word("hydra.sweep.dir", next_study_path(study_path(study))))
+    return f"{console.train_command()} -m {shlex.join(words)}"
 
 
 def override_key(line: str) -> str:
@@ -457,11 +459,12 @@ def origin_section(study: StudyResults) -> list[Section]:
     """The section on command, space and files of the study."""
     blocks: list[Block] = []
     if study.arguments:
-        folder = f"hydra.sweep.dir={study_path(study)}"
+        folder = path_word("hydra.sweep.dir", study_path(study))
         typed = [line for line in study.arguments if not line.startswith("hydra.sweep.dir=")]
         blocks.append(
             Command(
-                f"python train.py -m {shlex.join([*typed, folder])}", "The command; given again, the search goes on:"
+                f"{console.train_command()} -m {shlex.join([*typed, folder])}",
+                "The command; given again, the search goes on:",
             )
         )
     rows: list[list[CellValue]] = [

@@ -5,6 +5,7 @@ It also silences tips, banners and progress bars of other packages.  Loads no to
 
 import logging
 import os
+import shlex
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
@@ -37,6 +38,14 @@ def is_main_process() -> bool:
     if rank is not None:
         return int(rank) == 0
     return all(os.environ.get(name, "0") in ("", "0") for name in _RANK_VARIABLES)
+
+
+def train_command() -> str:
+    """The words that start a training where this process was started: `python train.py` or `tunelab train`."""
+    script = Path(sys.argv[0])
+    if script.name == "train.py" and script.is_file():
+        return f"python {shlex.quote(sys.argv[0])}"
+    return "python train.py" if Path("train.py").is_file() else "tunelab train"
 
 
 def is_terminal() -> bool:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tunelab.config.quoting import path_word
 from tunelab.config.resource_paths import resolve_path
 from tunelab.errors import ConfigError, TuneLabError
 from tunelab.runs.atomic_files import write_json
@@ -81,10 +83,11 @@ def check_reproducible(manifest: Manifest, name: str) -> None:
             f"{name} is an ensemble, which trained nothing; its command makes it again: {manifest['command']}"
         )
     status, faults = str(manifest.get("status")), list[str]()
+    resume = shlex.quote(path_word("resume", name))
     if status not in REPRODUCIBLE_STATUSES:
         advice = {
-            PREEMPTED: f"resume={name} finishes it first",
-            "running": f"wait for its end, or finish it with resume={name} if its process is gone",
+            PREEMPTED: f"{resume} finishes it first",
+            "running": f"wait for its end, or finish it with {resume} if its process is gone",
             "pruned": "its search ended it by the scores of other trials, which no manifest holds",
         }
         faults.append(

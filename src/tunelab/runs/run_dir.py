@@ -5,11 +5,13 @@ import json
 import math
 import os
 import re
+import shlex
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from tunelab.config.quoting import path_word
 from tunelab.errors import ConfigError
 from tunelab.runs.atomic_files import (
     PARTIAL_SUFFIX,
@@ -139,8 +141,8 @@ class RunDirectory:
         if folder.exists() and folder.read_manifest().get("model") != {}:  # {}: it ended before it had a model
             folder.close()
             raise ConfigError(
-                f"{root} holds a run already, which a new one would overwrite; resume={root} goes on with it, "
-                "another hydra.run.dir starts beside it"
+                f"{root} holds a run already, which a new one would overwrite; "
+                f"{shlex.quote(path_word('resume', root))} goes on with it, another hydra.run.dir starts beside it"
             )
         folder._remove_leftovers(dead)
         return folder

@@ -13,6 +13,7 @@ from scipy import stats
 
 from tunelab.analysis.configurations import configuration_key
 from tunelab.config.plugins import refuse_process_keys
+from tunelab.config.quoting import path_word
 from tunelab.errors import ConfigError, TuneLabError
 from tunelab.runs.atomic_files import read_json_lines
 from tunelab.runs.run_dir import RunDirectory
@@ -67,12 +68,14 @@ def plan_reruns(study: StudyFolder, top: int, seeds: int) -> tuple[list[Rerun], 
     candidates = [trial for trial in ranked if trial is not None][:top]
     configurations = {DEFAULT_LABEL: list[str]()}
     configurations |= {f"trial {trial['number']}": trial["overrides"] for trial in candidates}
+    # where the options of a folder of the user's own lie, which the fixed overrides may name
+    beside = [word for word in config.get("arguments", []) if word.startswith("hydra.searchpath=")]
     reruns = []
     for number in range(seeds):
         for label, overrides in configurations.items():
             seed = FIRST_SEED + number
             folder = study.confirmation.parent / label.replace(" ", "_") / str(seed)
-            reruns.append(Rerun(label, seed, (*config["fixed"], *overrides), folder))
+            reruns.append(Rerun(label, seed, (*beside, *config["fixed"], *overrides), folder))
     return reruns, config
 
 
@@ -136,9 +139,9 @@ def run_reruns(
 
 def start_rerun(rerun: Rerun, command: Sequence[str], environment: Mapping[str, str]) -> Job:
     """Start a training, or resume one that was interrupted."""
-    run_dir = f"hydra.run.dir={rerun.folder}"
+    run_dir = path_word("hydra.run.dir", rerun.folder)
     if RunDirectory(rerun.folder).exists():
-        overrides = [f"resume={rerun.folder}", run_dir]
+        overrides = [path_word("resume", rerun.folder), run_dir]
     else:
         settings = [override for override in refuse_process_keys(rerun.overrides) if not override.startswith("seed=")]
         overrides = [*settings, f"seed={rerun.seed}", "test=false", "save=false", run_dir]

@@ -13,6 +13,7 @@ from typing import Protocol
 
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from tunelab.config.quoting import path_word
 from tunelab.config.schema import SearchConfig
 from tunelab.errors import ConfigError, TuneLabError
 from tunelab.runs.locks import exclusive_lock
@@ -167,7 +168,7 @@ class Engine:
     def _start(self, number: int, *, resumes: bool = False) -> None:
         """Start or resume a trial with its recorded overrides."""
         if resumes:
-            self.pool.start(number, [f"resume={self.pool.folder.trial_folder(number)}"])
+            self.pool.start(number, [path_word("resume", self.pool.folder.trial_folder(number))])
             return
         facts = self.pool.store.facts(number)
         self.pool.start(number, [*self.fixed, *facts["overrides"], *facts.get("stage", [])])

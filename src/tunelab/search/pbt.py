@@ -17,6 +17,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from tunelab.config.blocks import Block, Range
+from tunelab.config.quoting import path_word
 from tunelab.config.schema import SearchConfig
 from tunelab.errors import ConfigError
 from tunelab.runs.study_folder import StudyFolder
@@ -209,7 +210,7 @@ class PopulationProposer:
         stage = [] if last else [f"trial.until={(generation + 1) / self.pbt.generations:.6g}"]
         facts: dict[str, Any] = {GENERATION: generation, MEMBER: member, "origin": origin}
         if parent is not None:
-            stage.append(f"trial.parent={self.folder.trial_folder(parent)}")
+            stage.append(path_word("trial.parent", self.folder.trial_folder(parent)))
             facts[PARENT] = parent
         self.study.enqueue_trial(dict(params), user_attrs={**facts, "stage": stage})
         trial = self.study.ask()

@@ -6,7 +6,7 @@ import signal
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -18,6 +18,8 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial
 
 from tunelab.config.cross_checks import fold_faults
+from tunelab.config.override_text import searchpath_overrides
+from tunelab.config.quoting import path_word
 from tunelab.config.renames import rename_old_names
 from tunelab.config.schema import CrossValidationConfig, LoggerConfig, SearchConfig
 from tunelab.errors import ConfigError, TuneLabError
@@ -142,7 +144,9 @@ def prepare(config: DictConfig, arguments: Sequence[str]) -> PreparedSearch:
     folder = StudyFolder(Path(str(config.hydra.sweep.dir)).absolute())
     objectives, modes = resolve_objectives(config, search)
     staged = [NO_EARLY_STOPPING] if search.sampler == "pbt" else []
-    shared = [*tracker_overrides(config, folder), *searchpath_overrides(config), *request.fixed_overrides]
+    beside = searchpath_overrides(config.hydra)
+    request = replace(request, arguments=(*beside, *request.arguments))
+    shared = [*tracker_overrides(config, folder), *beside, *request.fixed_overrides]
     return PreparedSearch(
         search=search,
         request=request,
@@ -228,7 +232,7 @@ def conclude(prepared: PreparedSearch, study: optuna.Study, finished: bool) -> N
     """
     folder, objectives = prepared.folder, prepared.objectives
     if prepared.effect is not None:
-        command = f"python train.py -m {shlex.join(prepared.request.arguments)}"
+        command = f"{console.train_command()} -m {shlex.join(prepared.request.arguments)}"
         lower = prepared.modes[0] == "min"
         console.say(write_effect_plot(folder, prepared.effect, objectives[0], lower=lower, command=command))
         console.show_paths({"drawing": folder.root / "effect.html"})
@@ -314,12 +318,6 @@ def plain_block(config: Any) -> dict[str, Any]:
     return {str(name): value for name, value in block.items()}
 
 
-def searchpath_overrides(config: DictConfig) -> list[str]:
-    """The overrides of Hydra's search path, which trials need too."""
-    overrides = OmegaConf.select(config, "hydra.overrides.hydra") or []
-    return [str(override) for override in overrides if str(override).startswith("hydra.searchpath")]
-
-
 @contextmanager
 def stop_on_signals(engine: Engine) -> Iterator[list[int]]:
     """Within it, SIGTERM and SIGINT stop the engine; yields the list of received signals."""
@@ -352,7 +350,7 @@ def evaluate_best_trial(
     run_dir = folder.trial_folder(best.number)
     log_file = run_dir / TRIAL_LOG
     say(f"scoring trial {best.number}, and only it, on the test split")
-    overrides = [f"resume={run_dir}", f"hydra.run.dir={run_dir}", "test=true", "save=true"]
+    overrides = [path_word("resume", run_dir), path_word("hydra.run.dir", run_dir), "test=true", "save=true"]
     with open_log(run_dir) as log:
         done = subprocess.run([*command, *overrides], stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False)
     if done.returncode != 0:

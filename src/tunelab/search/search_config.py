@@ -11,6 +11,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 from tunelab.config.blocks import JsonBlock
+from tunelab.config.override_text import searchpath_overrides
 from tunelab.config.overrides import override_key, separate_faulty
 from tunelab.config.schema import PrunerName, SearchConfig, value_fault
 from tunelab.errors import ConfigError
@@ -239,8 +240,9 @@ def validate_space(config: DictConfig, request: SearchRequest) -> None:
     conf = next(Path(source.path) for source in sources if source.provider == "main")
     fixed = [
         override
-        for override in request.fixed_overrides
-        if not override_key(override).startswith(("hydra", "experiment"))
+        for override in (*searchpath_overrides(config.hydra), *request.fixed_overrides)
+        if override_key(override) == "hydra.searchpath"
+        or not override_key(override).startswith(("hydra", "experiment"))
     ]
     faults: list[str] = []
     for key, dimension in request.space.unconditional.items():

@@ -17,6 +17,7 @@ from rich.live import Live
 from rich.table import Table
 
 from tunelab.analysis.number_format import format_duration
+from tunelab.config.quoting import path_word
 from tunelab.config.schema import SearchConfig
 from tunelab.errors import TuneLabError
 from tunelab.runs import console
@@ -65,7 +66,8 @@ def announce_search(folder: StudyFolder, search: SearchConfig, request: SearchRe
 
 def resume_hint(folder: StudyFolder, arguments: Sequence[str]) -> str:
     """The command that resumes the search."""
-    return f"go on with: python train.py -m {shlex.join(arguments)} hydra.sweep.dir={shlex.quote(str(folder.root))}"
+    words = shlex.join([*arguments, path_word("hydra.sweep.dir", folder.root)])
+    return f"go on with: {console.train_command()} -m {words}"
 
 
 def announce_results(
@@ -112,7 +114,8 @@ def announce_results(
     if GENERATION in best[0].user_attrs:
         console.say("its settings changed from stage to stage (schedule in study.json); the result is that run itself")
     else:
-        console.say(f"run it again with: python train.py experiment={shlex.quote(relative_path(folder.root))}")
+        best_settings = shlex.quote(path_word("experiment", relative_path(folder.root)))
+        console.say(f"run it again with: {console.train_command()} {best_settings}")
         if len(names) == 1 and best[0].user_attrs.get("origin") != "default":
             console.say(f"was it luck? tunelab confirm {shlex.quote(relative_path(folder.root))}")
     if not finished:
@@ -164,7 +167,7 @@ def best_trial_lines(best: Sequence[FrozenTrial], trials: Sequence[FrozenTrial],
 def relative_path(path: Path) -> str:
     """A path relative to the working directory if it lies below, else absolute."""
     relative = os.path.relpath(path)
-    return str(path) if relative.startswith("..") else relative
+    return str(path) if relative.startswith("..") else relative if "/" in relative else f"./{relative}"
 
 
 MAX_TABLE_TRIALS = 8  # finished trials in the live table

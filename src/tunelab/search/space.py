@@ -11,6 +11,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override, QuotedString, RangeSweep
 from hydra.errors import HydraException
 
+from tunelab.config.quoting import quote_hydra
 from tunelab.errors import first_line
 
 Scalar = str | int | float | bool | None  # what a study stores
@@ -224,17 +225,6 @@ def to_hydra_text(value: Any) -> str:
     if isinstance(value, dict):
         return "{" + ",".join(f"{name}:{to_hydra_text(inner)}" for name, inner in value.items()) + "}"
     return quote_hydra(str(value))
-
-
-def quote_hydra(text: str) -> str:
-    """A text as one Hydra value, quoted where Hydra would read it as something else."""
-    try:
-        if OverridesParser.create().parse_override(f"key={text}").value() == text:
-            return text
-    except HydraException:
-        pass
-    escaped = text.replace("\\'", "\\\\'").replace("'", "\\'")
-    return f"'{escaped}'" if not escaped.endswith("\\") else f"'{escaped}\\'"
 
 
 Params = dict[str, Scalar]

@@ -15,6 +15,7 @@ from tunelab.analysis.setting_effect import (
     format_setting_value,
     scores_by_value,
 )
+from tunelab.config.quoting import path_text
 from tunelab.config.schema import EffectConfig, LoggerConfig
 from tunelab.errors import ConfigError
 from tunelab.report.document import Block, CellValue, Chart, Document, Paragraph, Section, Table
@@ -26,7 +27,7 @@ from tunelab.runs import console
 from tunelab.runs.atomic_files import read_json_lines, write_json, write_text
 from tunelab.runs.locks import exclusive_lock
 from tunelab.runs.study_folder import StudyFolder
-from tunelab.search.space import Space, quote_hydra
+from tunelab.search.space import Space
 
 
 def write_study_report(folder: StudyFolder) -> Path:
@@ -158,7 +159,7 @@ def tracker_overrides(config: DictConfig, folder: StudyFolder) -> list[str]:
     if "group" not in config.logger or config.logger.group is not None:
         return []
     job_type = ["logger.job_type=trial"] if "job_type" in config.logger else []
-    return [f"logger.group={quote_hydra(folder.root.name)}", *job_type]
+    return [f"logger.group={path_text(folder.root.name)}", *job_type]
 
 
 def log_study_report(logger: LoggerConfig, folder: StudyFolder, page: Path, scores: Mapping[str, float]) -> None:

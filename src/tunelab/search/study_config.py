@@ -2,12 +2,14 @@
 later command is compatible with it.
 """
 
+import shlex
 import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import optuna
 
+from tunelab.config.quoting import path_text
 from tunelab.config.renames import rename_key, rename_overrides
 from tunelab.config.schema import SearchConfig
 from tunelab.errors import ConfigError
@@ -63,7 +65,8 @@ def check_compatible(
         raise ConfigError.listing(
             [
                 *faults,
-                f"begin a new study with the best of this one: hydra.sweep.dir=NEW search.warm_start=[{folder.root}]",
+                f"begin a new study with the best of this one: hydra.sweep.dir=NEW "
+                f"{shlex.quote(f'search.warm_start=[{path_text(folder.root)}]')}",
             ]
         )
     write_json(folder.study_config, {"token": token, **now})

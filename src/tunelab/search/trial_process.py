@@ -13,6 +13,7 @@ from typing import Protocol
 
 from typing_extensions import override
 
+from tunelab.config.quoting import path_word
 from tunelab.errors import ConfigError
 from tunelab.runs.locks import process_identity
 from tunelab.search.heartbeat import is_local_process, process_name
@@ -161,7 +162,7 @@ def find_process(folder: Path) -> str | None:
 
     Its engine may have died between starting it and recording its name.
     """
-    argument = f"hydra.run.dir={folder}".encode()
+    argument = path_word("hydra.run.dir", folder).encode()
     for entry in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
             pid = int(entry.name)

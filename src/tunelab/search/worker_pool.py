@@ -9,6 +9,7 @@ from typing import Any
 from optuna.trial import FrozenTrial, TrialState
 
 from tunelab.config.plugins import refuse_process_keys
+from tunelab.config.quoting import path_word
 from tunelab.errors import TuneLabError
 from tunelab.runs.run_dir import RunDirectory
 from tunelab.runs.study_folder import StudyFolder
@@ -78,7 +79,7 @@ class WorkerPool:
             TuneLabError: If the process cannot be started; the next command starts the trial again.
         """
         folder, slot = self.folder.trial_folder(number), self._free_slot()
-        trial = [f"trial.id={number}", f"trial.study={self.folder.root}", f"hydra.run.dir={folder}"]
+        trial = [f"trial.id={number}", path_word("trial.study", self.folder.root), path_word("hydra.run.dir", folder)]
         self._record_owner(number, slot)
         self.store.sync()  # after a power cut, no folder may belong to an unrecorded trial
         try:

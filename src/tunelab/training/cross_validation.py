@@ -15,6 +15,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from tunelab.config.flatten import flatten
+from tunelab.config.quoting import path_word
 from tunelab.config.resource_paths import resolve_path
 from tunelab.config.schema import RunConfig
 from tunelab.config.validate import validate_config
@@ -209,7 +210,7 @@ def cross_validate(
             if known.state != "complete":
                 console.say(f"fold {number}: training, output in {where.root / TRIAL_LOG}")
                 job = start_fold(where, number, overrides, beside, executor or LocalExecutor(), settings)
-                done[number] = finished_outcome(where, number, wait_for_fold(job, folder, overrides))
+                done[number] = finished_outcome(where, number, wait_for_fold(job, folder, [*beside, *overrides]))
             console.say(f"fold {number}: {monitored_score(where)} {done[number].values[0]:.5g}")
         return write_summary(folder, settings, overrides)
     finally:
@@ -237,12 +238,12 @@ def start_fold(
 ) -> Job:
     """Start a fold, or go on with one that was cut off."""
     train = train_command()
-    place = f"hydra.run.dir='{where.root}'"
+    place = path_word("hydra.run.dir", where.root)
     if where.manifest.exists() and where.read_manifest().get("model"):  # one that ended before it had one starts anew
-        return executor.start([*train, f"resume='{where.root}'", place], where.root, {})
+        return executor.start([*train, path_word("resume", where.root), place], where.root, {})
     tracked = []
     if settings.logger.kind == "wandb" and settings.logger.group is None:
-        tracked = [f"logger.group='{where.root.parent.name}'", "logger.job_type=fold"]
+        tracked = [path_word("logger.group", where.root.parent.name), "logger.job_type=fold"]
     own = ["test=false", f"cv.fold={number}", place]
     return executor.start([*train, "save=false", *tracked, *overrides, *beside, *own], where.root, {})
 
@@ -256,8 +257,8 @@ def wait_for_fold(job: Job, folder: CrossValidationFolder, overrides: Sequence[s
         job.stop()
         while job.poll() is None:
             time.sleep(POLL_SECONDS)
-        again = shlex.join(["python", "train.py", *overrides, f"hydra.run.dir={folder.root}"])
-        console.say(f"stopped; go on with: {again}")
+        again = shlex.join([*overrides, path_word("hydra.run.dir", folder.root)])
+        console.say(f"stopped; go on with: {console.train_command()} {again}")
         raise
     return status
 

@@ -15,6 +15,7 @@ from lightning.fabric import Fabric
 from omegaconf import DictConfig, OmegaConf
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from tunelab.config.resource_paths import expand_home
 from tunelab.config.schema import PretrainedModelConfig, RunConfig
 from tunelab.config.validate import validate_config
 from tunelab.errors import ConfigError, first_line
@@ -154,7 +155,7 @@ def find_run(path: str | Path) -> RunDirectory:
     Raises:
         ConfigError: If there is none; says what was looked for, and what stands near it.
     """
-    root = Path(path).expanduser()
+    root = expand_home(path)
     if RunDirectory(root).exists() and RunDirectory(root).config.is_file():
         return RunDirectory(root)
     what = "the folder has no run.json and config.yaml" if root.is_dir() else "there is no such folder"

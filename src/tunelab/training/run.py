@@ -13,6 +13,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 
+from tunelab.config.override_text import searchpath_overrides
 from tunelab.config.resume import resume_config
 from tunelab.config.schema import RunConfig
 from tunelab.config.validate import validate_config
@@ -66,7 +67,7 @@ def run(config: DictConfig) -> float | None:
         run_finder(settings, folder)
         return None
     if settings.cv.folds is not None and settings.cv.fold is None:
-        beside = [word for word in hydra.overrides.hydra if word.startswith("hydra.searchpath")]
+        beside = searchpath_overrides(hydra)
         return cross_validate(settings, folder, overrides, beside=beside)
     return fine_tune(settings, folder, overrides=overrides)
 

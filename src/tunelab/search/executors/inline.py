@@ -68,7 +68,8 @@ class InlineExecutor:
         self.train = train
 
     def start(self, command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> Job:
-        overrides = [word for word in command if "=" in word and not word.startswith("hydra.")]
+        words = [word for word in command if "=" in word]
+        overrides = [word for word in words if not word.startswith("hydra.") or word.startswith("hydra.searchpath=")]
         return InlineJob(self.train, overrides, folder)
 
     def adopt(self, reference: str, folder: Path) -> Job | None:
