@@ -25,8 +25,10 @@ ODD_NAMES = [
 def test_a_path_of_ours_arrives_as_it_is(name: str) -> None:
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose("config", overrides=[path_word("trial.study", f"/some/{name}"), path_word("name", name)])
-    assert (config.trial.study, config.name) == (f"/some/{name}", name)
+        config = compose(
+            "config", overrides=[path_word("trial.study", f"/some/{name}"), path_word("trial.parent", name)]
+        )
+    assert (config.trial.study, config.trial.parent) == (f"/some/{name}", name)
 
 
 @pytest.mark.parametrize("name", ODD_NAMES)

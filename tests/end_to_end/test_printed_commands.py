@@ -11,7 +11,16 @@ from support.paths import ROOT
 from support.tiny_runs import MODEL, instructions
 
 TRAIN = f"python {shlex.quote(str(ROOT / 'train.py'))}"
-QUICK = [*MODEL, "max_steps=1", "eval.generate=false", "eval.base=false", "logger=none", "data=instruction"]
+QUICK = [
+    *MODEL,
+    "data.split.test=0.2",
+    "data.split.validation=0.2",
+    "max_steps=1",
+    "eval.generate=false",
+    "eval.base=false",
+    "logger=none",
+    "data=instruction",
+]
 COMMAND = re.compile(r"(?:^|[:\s`>])((?:python \S*train\.py|tunelab [a-z]+) [^`<\n]*[^`<\n.\s])")
 
 
