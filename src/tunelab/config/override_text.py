@@ -4,11 +4,11 @@ import re
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException
+from omegaconf import DictConfig
 
 from tunelab.config.quoting import path_text, path_word, quote_hydra
 
@@ -178,7 +178,7 @@ def search_path_word(words: Sequence[str], folders: Sequence[str | Path]) -> str
     return f"hydra.searchpath=[{','.join(map(path_text, dict.fromkeys(places)))}]"
 
 
-def searchpath_overrides(hydra: Any) -> list[str]:
+def searchpath_overrides(hydra: DictConfig) -> list[str]:
     """The override of Hydra's search path that a process needs to find the same options; none for conf/ alone.
 
     Args:

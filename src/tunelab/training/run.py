@@ -5,7 +5,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lightning as L
 from hydra.core.hydra_config import HydraConfig
@@ -67,7 +67,7 @@ def run(config: DictConfig) -> float | None:
         run_finder(settings, folder)
         return None
     if settings.cv.folds is not None and settings.cv.fold is None:
-        beside = searchpath_overrides(hydra)
+        beside = searchpath_overrides(cast(DictConfig, hydra))
         return cross_validate(settings, folder, overrides, beside=beside)
     return fine_tune(settings, folder, overrides=overrides)
 
