@@ -19,7 +19,7 @@ from tunelab.analysis.configurations import (
     setting_from_values,
 )
 from tunelab.analysis.importance import isolate_setting, ped_anova_importance, variance_shares
-from tunelab.analysis.next_space import find_boundary_hits, find_failure_limits, suggest_next_space
+from tunelab.analysis.next_space import SettingChange, find_boundary_hits, find_failure_limits, suggest_next_space
 from tunelab.analysis.surrogate import fit_surrogate, input_columns
 
 RATE = Setting("lr", 1e-5, 1e-3, log=True)
@@ -78,7 +78,7 @@ def test_the_first_and_last_of_listed_values_are_borders() -> None:
     (step,) = suggest_next_space(
         [listed], found, find_boundary_hits([listed], found), [], weight={}, explained=0.0, legal={}
     )
-    assert step.new_setting is not None and step.new_setting.values == (2, 4, 8, 16)
+    assert step.new_setting is not None and step.new_setting.values == (2, 4, 8)  # 16 was tried and is worse
 
 
 def test_runs_that_break_next_to_the_best_are_a_cliff_and_far_ones_are_not() -> None:
@@ -207,10 +207,102 @@ def test_following_the_advice_twice_reaches_a_better_optimum_than_staying(made: 
     assert sum(stayed) - sum(followed) > 0.1 * len(seeds), (followed, stayed)
 
 
-def test_the_best_of_a_coarse_list_gets_a_finer_one() -> None:
-    listed = setting_from_values("lr", [1e-4, 1e-3, 1e-2])
-    found = group_by_configuration(trials_of([(1e-4, 2.0), (1e-3, 1.0), (1e-2, 3.0), (1e-2, 3.1)]), lower=True)
+def next_of(setting: Setting, costs: dict[float, Sequence[float]]) -> SettingChange:
+    """What is to be done with the one setting of a study: costs over seeds by value."""
+    points = [
+        Configuration({setting.name: value}, tuple(each), (at,)) for at, (value, each) in enumerate(costs.items())
+    ]
+    hits = find_boundary_hits([setting], points)
+    (step,) = suggest_next_space(
+        [setting], points, hits, [], weight={}, explained=0.0, legal={}, noise=seed_noise(points)
+    )
+    return step
 
-    (step,) = suggest_next_space([listed], found, [], [], weight={}, explained=0.0, legal={})
+
+def test_the_best_of_a_coarse_list_gets_a_finer_one_where_its_neighbours_are_worse_beyond_noise() -> None:
+    listed = setting_from_values("lr", [1e-4, 1e-3, 1e-2, 1e-1])
+    clear = {1e-4: (2.0, 2.1), 1e-3: (1.0, 1.1), 1e-2: (3.0, 3.1), 1e-1: (9.0, 9.1)}
+    noisy = {value: (low, low + 1.5) for value, (low, _) in clear.items()}
+    single = {value: (low,) for value, (low, _) in clear.items()}
+
+    step = next_of(listed, clear)
 
     assert step.new_setting is not None and step.new_setting.values == (0.00032, 1e-3, 0.0032)
+    for unsure in (noisy, single):
+        assert next_of(listed, unsure).action == "keep" and "beyond noise" in next_of(listed, unsure).reason
+
+
+@pytest.mark.parametrize(
+    ("values", "best", "proposed"),
+    [
+        ([8, 16, 32, 64], 32, None),  # no power of two between neighbours
+        ([4, 16, 64, 256], 16, (8, 16, 32)),
+        ([1, 2, 4, 8], 8, (8, 16, 32)),
+        ([16, 64, 256, 1024], 16, (1, 4, 16)),
+        ([0.0625, 0.125, 0.25, 0.5], 0.0625, (0.015625, 0.03125, 0.0625)),
+        ([1, 2, 3, 4], 4, (4, 5, 6)),  # whole numbers, no powers of two
+        ([10, 20, 40, 80], 20, (14, 20, 28)),
+    ],
+)
+def test_a_list_goes_on_by_the_numbers_that_it_was_made_of(
+    values: list[float], best: float, proposed: tuple[float, ...] | None
+) -> None:
+    cost = {value: 1.0 + abs(math.log2(value) - math.log2(best)) for value in values}
+    step = next_of(setting_from_values("x", values), {value: (at, at + 0.01) for value, at in cost.items()})
+
+    assert (step.new_setting.values if step.new_setting and step.action != "keep" else None) == proposed
+    assert proposed is None or not {value for value in proposed if value != best} & {*values}
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize(
+    "setting",
+    [
+        RATE,
+        Setting("batch", 8.0, 256.0, log=True, integer=True),
+        Setting("layers", 1.0, 12.0, integer=True),
+        Setting("d", 0.0, 0.5),
+    ],
+    ids=lambda setting: setting.name,
+)
+def test_a_proposed_range_holds_the_best_and_leaves_out_only_what_is_worse_beyond_noise(
+    setting: Setting, seed: int
+) -> None:
+    dice = random.Random(seed)
+    for noise in (0.001, 0.5):
+        centre, costs = dice.uniform(0.3, 0.7), dict[float, tuple[float, float]]()
+        for _ in range(30):
+            value = setting.from_unit(dice.random())
+            value = round(value) if setting.integer else value
+            cost = (setting.to_unit(value) - centre) ** 2
+            costs[value] = (cost + dice.gauss(0, noise), cost + dice.gauss(0, noise))
+        step = next_of(setting, costs)
+        best = min(costs, key=lambda value: sum(costs[value]))
+        if step.new_setting is None or step.action == "keep":
+            continue
+        assert step.new_setting.low <= best <= step.new_setting.high
+        if step.action == "narrow":
+            left_out = [value for value in costs if not step.new_setting.low <= value <= step.new_setting.high]
+            assert all(sum(costs[value]) > sum(costs[best]) for value in left_out)
+            assert noise < 0.1
+        if setting.name == "batch":
+            assert math.log2(step.new_setting.low).is_integer() and math.log2(step.new_setting.high).is_integer()
+        if setting.integer:
+            assert step.new_setting.low.is_integer() and step.new_setting.high.is_integer()
+
+
+def test_a_range_of_one_outcome_is_left_as_it_is() -> None:
+    step = next_of(RATE, {lr: (1.0 + 0.001 * at,) for at, lr in enumerate(spread())})
+    assert step.action in ("keep", "widen")
+    costs = {lr: (1.0, 1.2) for lr in spread()}
+    costs[spread()[8]] = (0.99, 1.19)
+    assert next_of(RATE, costs).action == "keep"
+
+
+def test_a_range_ends_where_every_run_broke() -> None:
+    rows = [*((lr, abs(math.log10(lr) + 3.6)) for lr in spread()[:-3]), (6e-4, None), (8e-4, None), (9.5e-4, None)]
+    points = group_by_configuration(trials_of(rows), lower=True)
+    walls = find_failure_limits([RATE], trials_of(rows), lower=True)
+    (step,) = suggest_next_space([RATE], points, [], walls, weight={}, explained=0.0, legal={})
+    assert step.action == "narrow" and "broke" in step.reason
+    assert step.new_setting is not None and max(spread()[:-3]) <= step.new_setting.high < 6e-4

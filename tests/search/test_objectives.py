@@ -82,6 +82,37 @@ def test_a_direction_before_a_name_says_which_way_a_score_is_better() -> None:
     assert objectives_of(objectives=names) == (["val/kappa", "val/loss", "train/time"], ["max", "min", "max"])
 
 
+@pytest.mark.parametrize(
+    ("name", "mode"),
+    [
+        ("val/generalisation_gap", "min"), ("train/plain_loss", "min"), ("train/loss_epoch", "min"),
+        ("train/time", "min"),
+        ("train/memory_mb", "min"), ("train/gpu_peak_mb", "min"), ("val/perplexity", "min"), ("train/spikes", "min"),
+        ("test/ece", "min"), ("val/unfinished", "min"), ("val/unmatched", "min"), ("model/parameters", "min"),
+        ("train/tokens_per_second", "max"), ("train/mfu", "max"), ("val/f1_all", "max"), ("val/books/loss", "min"),
+    ],
+)  # fmt: skip
+def test_what_a_run_logs_goes_the_right_way(name: str, mode: str) -> None:
+    assert objectives_of(objectives=[name]) == ([name], [mode])
+
+
+@pytest.mark.parametrize("name", ["train/grad_norm", "train/lr", "train/tokens_seen", "train/sparsity", "val/error"])
+def test_what_has_no_better_way_is_refused_with_the_prefixes(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"write min:{name} or max:{name}"):
+        objectives_of(objectives=[name])
+
+
+@pytest.mark.parametrize("name", ["maximize:val/f1", "max:", ":val/loss", "min:max:val/f1"])
+def test_a_prefix_that_is_none_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match="min:NAME or max:NAME"):
+        objectives_of(objectives=[name])
+
+
+def test_a_score_is_one_objective_only() -> None:
+    with pytest.raises(ConfigError, match="names val/loss twice"):
+        objectives_of(objectives=["val/loss", "max:val/loss"])
+
+
 def test_scores_without_a_known_direction_are_refused_all_at_once() -> None:
     with pytest.raises(ConfigError, match=r"(?s)min:val/kappa or max:val/kappa.*min:gain or max:gain"):
         objectives_of(objectives=["val/kappa", "val/loss", "gain"])

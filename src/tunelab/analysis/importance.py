@@ -13,6 +13,7 @@ which trials were drawn moves that best: the bootstrap of the trials within the 
 """
 
 import logging
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -165,6 +166,7 @@ class ValueRange:
         low, high: The middle 90 % of what the best would be for other draws of as many trials.
         count: Configurations within.
         point: The best of them.
+        start, end: Ends of the stretch of a range; both the value itself where values are listed.
     """
 
     label: str
@@ -174,6 +176,8 @@ class ValueRange:
     high: float
     count: int
     point: Configuration
+    start: float = math.nan
+    end: float = math.nan
 
 
 def isolate_setting(setting: Setting, configurations: Sequence[Configuration], *, seed: int = 0) -> list[ValueRange]:
@@ -201,8 +205,16 @@ def isolate_setting(setting: Setting, configurations: Sequence[Configuration], *
         value = best.params.get(setting.name, ABSENT)
         if not setting.numeric or not is_number(value) or listed:
             label, place = format_value(value), float(value) if setting.numeric and is_number(value) else key
+            ends = place, place
         else:
             ends = setting.from_unit(key / many), setting.from_unit((key + 1) / many)
             label, place = f"{ends[0]:.3g} to {ends[1]:.3g}", setting.from_unit((key + 0.5) / many)
-        out.append(ValueRange(label, place, float(costs.min()), float(low), float(high), len(inside), best))
+        out.append(ValueRange(label, place, float(costs.min()), float(low), float(high), len(inside), best, *ends))
     return out
+
+
+def is_clearly_worse(one: ValueRange, best: ValueRange, noise: float) -> bool:
+    """Whether a range's best is worse beyond noise; for a single configuration only the seeds' noise can tell."""
+    if one.low <= best.high:
+        return False
+    return one.count > 2 if math.isnan(noise) else one.best - best.best > 2 * math.sqrt(2) * noise

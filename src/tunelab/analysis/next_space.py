@@ -7,10 +7,11 @@ boundaries": a best value near a border says that a better one may lie outside.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import log10
-from statistics import median, quantiles
+from math import log2, log10
+from statistics import median
 
 from tunelab.analysis.configurations import Configuration, Setting, Trial, format_value, is_number
+from tunelab.analysis.importance import is_clearly_worse, isolate_setting
 
 NEAR_BOUNDARY = 0.15  # of the range, from its border
 OUTER_QUARTER = 0.25  # of the range, from its border
@@ -121,10 +122,10 @@ def decades_spanned(setting: Setting) -> float:
     return log10(setting.high / setting.low)
 
 
-GOOD_SHARE = 0.25  # share of the configurations whose values a narrowed range must hold
 MIN_KEPT_RANGE = 0.35  # of a range that stays when it is narrowed
 MIN_CONFIGURATIONS = 12  # configurations below which nothing is narrowed
 NEGLIGIBLE_IMPORTANCE = 0.02  # importance below which a number may be fixed
+ROUNDING = 1e-9  # that a whole number may be off by
 TRUSTED_SHARE = 0.3  # share that a surface must explain before a setting is fixed on its word
 LegalRanges = Mapping[str, tuple[float, float]]
 
@@ -157,8 +158,12 @@ def suggest_next_space(
     weight: Mapping[str, float],
     explained: float,
     legal: LegalRanges,
+    noise: float = math.nan,
 ) -> list[SettingChange]:
     """A change for each setting.
+
+    A range is narrowed by what is worse beyond noise, and by nothing else; what was tried and is worse is not proposed
+    again; settings that were searched by powers of two go on by powers of two.
 
     Args:
         settings: What varied, without the seed.
@@ -168,11 +173,11 @@ def suggest_next_space(
         weight: Importance of each setting, of 1; empty where none is known.
         explained: How far the surface that it comes from is to be trusted.
         legal: Smallest and largest legal value by setting.
+        noise: Standard deviation over seeds; nan where it is not known.
     """
     ranked = sorted(configurations, key=lambda point: point.cost)
     best, sides = ranked[0], {edge.setting.name: edge.side for edge in at_edges}
     walls = {(cliff.setting.name, cliff.side) for cliff in at_cliffs}
-    good = ranked[: max(4, round(len(ranked) * GOOD_SHARE))]
     steps = []
     # while a border moves, what matters beyond it is not known
     may_fix = explained >= TRUSTED_SHARE and not at_edges and len(settings) > 1 and len(ranked) >= MIN_CONFIGURATIONS
@@ -181,13 +186,19 @@ def suggest_next_space(
         side = sides.get(name, "")
         if side and (name, "above" if side == "high" else "below") not in walls:
             steps.append(widen_range(setting, side, float(str(value)), legal.get(name)))
-        elif may_fix and setting.numeric and weight.get(name, 1.0) < NEGLIGIBLE_IMPORTANCE:
+        elif (
+            may_fix
+            and setting.numeric
+            and weight.get(name, 1.0) < NEGLIGIBLE_IMPORTANCE
+            and alike(setting, ranked, noise)
+        ):
             why = f"its importance is {100 * weight[name]:.2g} %; trials are better spent on others"
             steps.append(SettingChange(setting, None, value, why, "fix"))
         elif len(ranked) >= MIN_CONFIGURATIONS and setting.numeric and setting.is_range and is_number(value):
-            steps.append(narrow_range(setting, float(str(value)), good))
+            wall = [cliff for cliff in at_cliffs if cliff.setting.name == name]
+            steps.append(narrow_range(setting, float(str(value)), ranked, noise, wall))
         elif setting.numeric and not side and is_number(value) and value in setting.values[1:-1]:
-            steps.append(refine_values(setting, value))
+            steps.append(refine_values(setting, value, ranked, noise))
         else:
             steps.append(SettingChange(setting, setting, value, "nothing speaks against its values", "keep"))
     return steps
@@ -204,7 +215,7 @@ def widen_range(setting: Setting, side: str, value: float, legal: tuple[float, f
     if setting.low >= 0 and not setting.log:
         least = max(least, 0.0)  # what starts at or above 0 is hardly meant to go below
     low, high = max(low, least), min(high, most)
-    whole = (math.floor(low), math.ceil(high)) if setting.integer else (round_bound(low), round_bound(high))
+    whole = round_range(setting, low, high)
     new = replace(setting, low=float(max(whole[0], least)), high=float(min(whole[1], most)))
     end = setting.low if side == "low" else setting.high
     reached = new.low >= setting.low if side == "low" else new.high <= setting.high
@@ -220,58 +231,117 @@ def widen_range(setting: Setting, side: str, value: float, legal: tuple[float, f
 
 
 def extend_values(setting: Setting, side: str, value: float, legal: tuple[float, float] | None) -> SettingChange:
-    """Two more values beyond the border of those that were listed, at the distance of the last two."""
+    """The best value and two beyond it, at the distance of the last two: what lies inside was tried and is worse."""
     known = [float(v) for v in setting.values]
     end, inner = (known[0], known[1]) if side == "low" else (known[-1], known[-2])
-    beyond = [end * (end / inner) ** n if setting.log else end + (end - inner) * n for n in (1, 2)]
+    factors = setting.log or by_powers_of_two(setting)
+    beyond = [end * (end / inner) ** n if factors else end + (end - inner) * n for n in (1, 2)]
     least, most = legal or (-math.inf, math.inf)
     least = max(least, 0.0) if min(known) >= 0 else least
-    kept = [round(v) if setting.integer else round_bound(v) for v in beyond if least <= v <= most]
+    exact = by_powers_of_two(setting)
+    kept = [round(v) if setting.integer else v if exact else round_bound(v) for v in beyond if least <= v <= most]
     kept = [v for v in dict.fromkeys(kept) if v not in known]
     if not kept:
         return SettingChange(
             setting, setting, value, f"the best is {format_value(end)}, where what is legal ends", "bound"
         )
-    values = sorted([*setting.values[:2], *kept] if side == "low" else [*setting.values[-2:], *kept])
-    texts = tuple(repr(v) for v in values)
+    best_text = setting.override_texts[0 if side == "low" else -1]
+    values = sorted([setting.values[0 if side == "low" else -1], *kept])
+    texts = tuple(repr(v) if v in kept else best_text for v in values)
     new = replace(setting, low=float(values[0]), high=float(values[-1]), values=tuple(values), override_texts=texts)
     which = "lowest" if side == "low" else "highest"
     why = f"the best ({format_value(value)}) is the {which} value tried: a better one may lie beyond"
     return SettingChange(setting, new, value, why, "widen")
 
 
-def refine_values(setting: Setting, value: object) -> SettingChange:
-    """Values half-way between the best of a list and its neighbours."""
+def refine_values(
+    setting: Setting, value: object, configurations: Sequence[Configuration], noise: float
+) -> SettingChange:
+    """Values half-way between the best of a list and its neighbours, where both are worse beyond noise."""
     at = setting.values.index(value)
-    left, best, right = (float(v) for v in setting.values[at - 1 : at + 2])
-    between = [math.sqrt(a * b) if setting.log else (a + b) / 2 for a, b in ((left, best), (best, right))]
-    kept = [round(v) if setting.integer else round_bound(v) for v in between]
-    values = tuple(v for v in (kept[0], value, kept[1]) if v == value or v not in setting.values)
+    ranges = {one.place: one for one in isolate_setting(setting, configurations)}
+    best = ranges[float(str(value))]
+    beside = [ranges.get(float(v)) for v in (setting.values[at - 1], setting.values[at + 1])]
+    if not all(one is not None and is_clearly_worse(one, best, noise) for one in beside):
+        return SettingChange(setting, setting, value, "its neighbours are not worse beyond noise", "keep")
+    left, middle, right = (float(v) for v in setting.values[at - 1 : at + 2])
+    kept = [value_between(setting, a, b) for a, b in ((left, middle), (middle, right))]
+    values = tuple(v for v in (kept[0], value, kept[1]) if v == value or (v is not None and v not in setting.values))
     if len(values) < 2:
         return SettingChange(setting, setting, value, "nothing lies between the best and its neighbours", "keep")
     texts = tuple(setting.override_texts[at] if v == value else repr(v) for v in values)
     ends = float(str(values[0])), float(str(values[-1]))
     new = replace(setting, low=ends[0], high=ends[1], values=values, override_texts=texts)
-    return SettingChange(setting, new, value, "the best lies between others: look closer around it", "narrow")
+    return SettingChange(setting, new, value, "both neighbours of the best are worse: look closer around it", "narrow")
 
 
-def narrow_range(setting: Setting, value: float, good: Sequence[Configuration]) -> SettingChange:
-    """The range of the good configurations, with the best inside."""
-    units = [setting.to_unit(float(p.params[setting.name])) for p in good if is_number(p.params.get(setting.name))]
-    here = setting.to_unit(value)
-    low, *_, high = quantiles([*units, here], n=10, method="inclusive") if len(units) > 1 else (0.0, 1.0)
-    low, high = min(low, here) - 0.08, max(high, here) + 0.08
+def value_between(setting: Setting, low: float, high: float) -> float | None:
+    """The value half-way; None where whole numbers or powers of two leave no room."""
+    if by_powers_of_two(setting):
+        power = round((log2(low) + log2(high)) / 2)
+        between = 2.0**power
+        return (round(between) if setting.integer else between) if low < between < high else None
+    between = math.sqrt(low * high) if setting.log else (low + high) / 2
+    return round(between) if setting.integer else round_bound(between)
+
+
+def alike(setting: Setting, configurations: Sequence[Configuration], noise: float) -> bool:
+    """Whether no value of a setting is worse than its best beyond noise."""
+    stretches = isolate_setting(setting, configurations)
+    best = min(stretches, key=lambda one: one.best)
+    return not any(is_clearly_worse(one, best, noise) for one in stretches)
+
+
+def narrow_range(
+    setting: Setting,
+    value: float,
+    configurations: Sequence[Configuration],
+    noise: float,
+    at_cliffs: Sequence[FailureLimit],
+) -> SettingChange:
+    """The range without the stretches at its ends that are worse beyond noise, or where every run broke."""
+    stretches = isolate_setting(setting, [p for p in configurations if is_number(p.params.get(setting.name))])
+    best = min(stretches, key=lambda one: one.best)
+    good = [one for one in stretches if not is_clearly_worse(one, best, noise)]
+    low = 0.0 if good[0] is stretches[0] else setting.to_unit(good[0].start)
+    high = 1.0 if good[-1] is stretches[-1] else setting.to_unit(good[-1].end)
+    reasons = [f"{one.label} is worse beyond noise" for one in stretches if setting.to_unit(one.place) < low]
+    reasons += [f"{one.label} is worse beyond noise" for one in stretches if setting.to_unit(one.place) > high]
+    for cliff in at_cliffs:
+        low = max(low, setting.to_unit(cliff.limit)) if cliff.side == "below" else low
+        high = min(high, setting.to_unit(cliff.limit)) if cliff.side == "above" else high
+        reasons.append(f"all {cliff.failures} runs {cliff.side} {format_value(cliff.limit)} broke")
     if high - low < MIN_KEPT_RANGE:
-        low, high = (low + high - MIN_KEPT_RANGE) / 2, (low + high + MIN_KEPT_RANGE) / 2
-    low, high = max(0.0, low), min(1.0, high)
-    ends = setting.from_unit(low), setting.from_unit(high)
-    whole = (
-        (math.floor(ends[0]), math.ceil(ends[1])) if setting.integer else (round_bound(ends[0]), round_bound(ends[1]))
-    )
-    new = replace(setting, low=max(setting.low, float(whole[0])), high=min(setting.high, float(whole[1])))
-    if high - low > 0.85 or not new.low < new.high:
-        return SettingChange(setting, setting, value, "good trials are spread over all of its range", "keep")
-    return SettingChange(setting, new, value, "the best quarter of the trials lies here", "narrow")
+        middle = min(max((low + high) / 2, MIN_KEPT_RANGE / 2), 1 - MIN_KEPT_RANGE / 2)
+        low, high = middle - MIN_KEPT_RANGE / 2, middle + MIN_KEPT_RANGE / 2
+    low, high = round_range(setting, *(setting.from_unit(min(1.0, max(0.0, unit))) for unit in (low, high)))
+    low, high = max(setting.low, min(low, value)), min(setting.high, max(high, value))
+    if not reasons or (low, high) == (setting.low, setting.high) or not low < high:
+        return SettingChange(setting, setting, value, "no end of its range is worse beyond noise", "keep")
+    return SettingChange(setting, replace(setting, low=low, high=high), value, ", ".join(reasons), "narrow")
+
+
+def by_powers_of_two(setting: Setting) -> bool:
+    """Whether a setting was searched by powers of two: a list of them, or a range on a log scale between two."""
+    if setting.is_range:
+        return setting.integer and setting.log and all(is_power_of_two(end) for end in (setting.low, setting.high))
+    values = [float(v) for v in setting.values if is_number(v)]
+    spread = len(values) == len(setting.values) > 1 and max(values) / max(min(values), 1e-300) > 2
+    return spread and all(map(is_power_of_two, values))
+
+
+def is_power_of_two(value: float) -> bool:
+    """Whether a number is 2 to a whole power."""
+    return value > 0 and math.frexp(value)[0] == 0.5
+
+
+def round_range(setting: Setting, low: float, high: float) -> tuple[float, float]:
+    """A range between round ends: powers of two, whole numbers or two significant digits, none inside the range."""
+    if by_powers_of_two(setting):
+        return 2.0 ** math.floor(log2(low) + ROUNDING), 2.0 ** math.ceil(log2(high) - ROUNDING)
+    if setting.integer:
+        return float(math.floor(low + ROUNDING)), float(math.ceil(high - ROUNDING))
+    return round_bound(low), round_bound(high)
 
 
 def round_bound(value: float) -> float:

@@ -8,6 +8,7 @@ from tunelab.analysis.configurations import Setting, format_value, is_number
 from tunelab.analysis.importance import (
     ValueRange,
     VarianceShares,
+    is_clearly_worse,
     isolate_setting,
     partial_dependence,
     ped_anova_importance,
@@ -102,13 +103,6 @@ def effects_section(analysis: ImportanceAnalysis) -> list[Section]:
         "would lie for other trials as many (90 %). On average: over all values of the others, from a fitted surface."
     )
     return [Section("Effect of each setting", blocks, lead)]
-
-
-def is_clearly_worse(one: ValueRange, best: ValueRange, noise: float) -> bool:
-    """Whether a range's best is worse beyond noise; for a single configuration only the seeds' noise can tell."""
-    if one.low <= best.high:
-        return False
-    return one.count > 2 if math.isnan(noise) else one.best - best.best > 2 * math.sqrt(2) * noise
 
 
 def isolation_chart(study: StudyResults, setting: Setting, stretches: list[ValueRange]) -> Chart:

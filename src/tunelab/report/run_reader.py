@@ -146,8 +146,8 @@ class RunResults:
     @property
     def lower_is_better(self) -> bool:
         """Whether the monitored score is better when it is lower."""
-        mode = str(self.config.get("mode") or "auto")
-        return (mode if mode in ("min", "max") else metric_direction(self.monitor)) == "min"
+        modes = (self.best.get("mode"), self.config.get("mode"), metric_direction(self.monitor))
+        return next((mode for mode in modes if mode in ("min", "max")), "min") == "min"
 
 
 def read_run_results(root: Path) -> RunResults:

@@ -134,7 +134,10 @@ def read_study_results(root: Path) -> StudyResults:
     trials = [parse_trial(line) for line in lines if isinstance(line, dict) and isinstance(line.get("number"), int)]
     objectives = tuple(map(str, summary.get("objectives") or request.get("objectives") or ("score",)))
     ways = [*(summary.get("directions") or ()), *(request.get("modes") or ())]
-    lower = str(ways[0]).startswith("min") if ways else metric_direction(objectives[0]) == "min"
+    way = str(ways[0]) if ways else metric_direction(objectives[0])
+    if way is None:
+        missing.append(f"nothing says which way {objectives[0]} is better, so this report takes a lower one for better")
+    lower = way is None or way.startswith("min")
     blocks = request.get("dimensions") or {}
     over = [line["number"] for line in lines if max(line.get("excess") or [0.0]) > 0]
     return StudyResults(

@@ -43,6 +43,7 @@ from tunelab.runs.study_folder import StudyFolder
 
 STUDY_KEYS = ("search.trials", "search.hours", "search.warm_start", "search.effect", "hydra.sweep.dir", "search.seed")
 MIN_TRIALS, MAX_TRIALS = 10, 60  # trials of the next search
+MIN_JUDGED = 6  # configurations from which on it is judged whether more of them pay
 
 
 def suggest_changes(analysis: ImportanceAnalysis) -> list[SettingChange]:
@@ -54,6 +55,7 @@ def suggest_changes(analysis: ImportanceAnalysis) -> list[SettingChange]:
     return suggest_next_space(
         settings, study.configurations, study_boundary_hits(study), study_failure_limits(study),
         weight=analysis.larger_importance, explained=analysis.explained_variance, legal=legal_ranges(),
+        noise=study.seed_noise,
     )  # fmt: skip
 
 
@@ -68,14 +70,8 @@ def next_search_section(analysis: ImportanceAnalysis) -> list[Section]:
     steps = suggest_changes(analysis)
     blocks: list[Block] = [BulletList(suggestion_reasons(analysis, steps))]
     if steps:
-        new = any(step.action in ("widen", "narrow", "fix") or step.setting.is_range for step in steps)
-        if new and (command := search_command(study, steps)):
-            moved = any(step.action == "widen" for step in steps)
-            says = (
-                "The same search, moved to where the best points:"
-                if moved
-                else "The same search, closer around the best:"
-            )
+        says = next_search_heading(study, {step.action for step in steps})
+        if says and (command := search_command(study, steps)):
             blocks.append(Command(command, says))
         rows: list[list[CellValue]] = [
             [
@@ -109,6 +105,19 @@ def next_search_section(analysis: ImportanceAnalysis) -> list[Section]:
     return [Section("What to run next", blocks)]
 
 
+def next_search_heading(study: StudyResults, actions: set[str]) -> str:
+    """What the next search is, by what is done to its settings; empty where none would pay."""
+    if "widen" in actions:
+        return "The same search, moved to where the best points:"
+    if "narrow" in actions:
+        return "The same search, without what is worse beyond noise:"
+    if "fix" in actions:
+        return "The same search, with what hardly matters fixed:"
+    few = len(study.configurations) < MIN_JUDGED or budget_verdict(study)[1] == "warn"
+    ranges = any(setting.is_range for setting in study.varied_settings)
+    return "The same space, with as many trials again:" if few and ranges else ""
+
+
 def suggestion_reasons(analysis: ImportanceAnalysis, steps: Sequence[SettingChange]) -> list[Paragraph]:
     """The reasons for each change, the weightiest first."""
     study = analysis.study
@@ -118,7 +127,7 @@ def suggestion_reasons(analysis: ImportanceAnalysis, steps: Sequence[SettingChan
         if step.action == "widen" and step.new_setting
     ]
     lines += [Paragraph(f"{step.setting.name}: {step.reason}.") for step in steps if step.action == "bound"]
-    if not lines and len(study.configurations) >= 6:
+    if not lines and len(study.configurations) >= MIN_JUDGED:
         text, tone = budget_verdict(study)
         lines.append(Paragraph(text, tone))
     fixed = [f"{step.setting.name}={format_value(step.value)}" for step in steps if step.action == "fix"]

@@ -45,19 +45,25 @@ def resolve_objectives(config: DictConfig, search: SearchConfig) -> tuple[list[s
         ConfigError: If nothing says which way a score is better.
     """
     if not search.objectives:
-        name = str(config.monitor)
-        if name == "auto":
-            name = describe_task(str(config.data.task)).monitor
+        task = describe_task(str(config.data.task))  # a class from outside makes the directions of its metrics known
+        name = task.monitor if config.monitor == "auto" else str(config.monitor)
         mode = metric_direction(name) if config.mode == "auto" else str(config.mode)
         if mode is None:
             raise ConfigError(f"monitor={name}: nothing says which way this score is better; set mode=min or mode=max")
         return [name], [mode]
     names, modes, faults = list[str](), list[str](), list[str]()
     for objective in search.objectives:
-        prefix, _, rest = objective.partition(":")
-        name, mode = (rest, prefix) if prefix in ("min", "max") and rest else (objective, metric_direction(objective))
-        if mode is None:
+        prefix, colon, name = map(str.strip, objective.rpartition(":"))
+        mode = prefix if colon else metric_direction(name)
+        if not name or (colon and prefix not in ("min", "max")):
+            faults.append(
+                f"search.objectives: {objective!r} is no score; write its name, or min:NAME or max:NAME, such as "
+                "max:val/f1"
+            )
+        elif mode is None:
             faults.append(f"search.objectives: nothing says which way {name} is better; write min:{name} or max:{name}")
+        elif name in names:
+            faults.append(f"search.objectives names {name} twice; one score is one objective")
         else:
             names.append(name)
             modes.append(mode)

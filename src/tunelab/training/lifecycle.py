@@ -238,7 +238,7 @@ def best_checkpoint_entry(trainer: L.Trainer | None) -> dict[str, Any] | None:
     best = next((callback for callback in callbacks if isinstance(callback, BestCheckpoint)), None)
     if best is None or best.score is None:
         return None
-    return {"step": best.step, "monitor": best.monitor, "value": best.score}
+    return {"step": best.step, "monitor": best.monitor, "mode": best.mode, "value": best.score}
 
 
 def write_results(

@@ -19,9 +19,10 @@ REGRESSION_METRICS: Mapping[str, bool] = {
 PREFERENCE_METRICS: Mapping[str, bool] = {
     "loss": False, "reward_accuracy": True, "reward_margin": True, "chosen_reward": True, "rejected_reward": False,
 }  # fmt: skip
-RUN_METRICS: Mapping[str, bool] = {  # of the training itself
+RUN_METRICS: Mapping[str, bool] = {  # of the training itself; neither way is better of lr, grad_norm, sparsity ...
     "time": False, "seconds": False, "memory_mb": False, "gpu_peak_mb": False, "parameters": False, "trainable": False,
-    "plain_loss": False, "generalisation_gap": False, "skipped_steps": False, "spikes": False,
+    "plain_loss": False, "loss_epoch": False, "generalisation_gap": False, "skipped_steps": False, "spikes": False,
+    "spike_height": False, "dead_units": False, "padding_fraction": False, "ece": False,
     "samples_per_second": True, "tokens_per_second": True, "mfu": True,
 }  # fmt: skip
 
