@@ -1,4 +1,4 @@
-"""Functions that configs may call: `${adapter_rate:rate,scale,optimizer}`."""
+"""Functions that configs may call: `${adapter_rate:rate,scale,optimizer}` and `${times:value,factor}`."""
 
 from omegaconf import OmegaConf
 
@@ -21,6 +21,12 @@ def adapter_rate(own: float, scale: float, optimizer: str) -> float:
     return float(own) if optimizer.endswith((".SGD", ".LBFGS")) else float(f"{float(own) * float(scale):.12g}")
 
 
+def times(value: float, factor: float) -> float:
+    """A setting times a factor, such as an end of a range around it; rounded so that ten times 2e-5 reads 0.0002."""
+    return float(f"{float(value) * float(factor):.12g}")
+
+
 def register_resolvers() -> None:
-    """Make it known, before a config is looked at."""
+    """Make them known, before a config is looked at."""
+    OmegaConf.register_new_resolver("times", times, replace=True)
     OmegaConf.register_new_resolver("adapter_rate", adapter_rate, replace=True)

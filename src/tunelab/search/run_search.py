@@ -48,6 +48,7 @@ from tunelab.search.search_config import (
     resolve_objectives,
     validate_space,
     with_budget,
+    with_default_space,
 )
 from tunelab.search.search_console import ProgressDisplay, announce_results, announce_search, resume_hint
 from tunelab.search.space import Params
@@ -136,7 +137,12 @@ def prepare(config: DictConfig, arguments: Sequence[str]) -> PreparedSearch:
     logger = LoggerConfig.parse(plain_block(config.logger), "logger", faults)
     if faults := faults + fold_faults(cv, is_trial=True):
         raise ConfigError.listing(faults)
+    config, arguments, space_name = with_default_space(config, arguments)
     request = parse_request(config, arguments)
+    if space_name is not None:
+        note = f"nothing was named that varies, so the space {space_name} of this task and adapter is searched"
+        how = "another: search/space=NAME, or ranges of your own such as lr=interval(1e-5,1e-3)"
+        request = replace(request, notes=(f"{note}; {how}", *request.notes))
     search = with_budget(parse_search_config(plain_block(config.search)), request)
     check_pbt(search, request, config)
     effect = parse_effect_plot(search.effect, request.space)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from tunelab.config.blocks import JsonBlock
 from tunelab.config.override_text import searchpath_overrides
@@ -143,6 +143,45 @@ def parse_request(config: DictConfig, arguments: Sequence[str]) -> SearchRequest
         arguments=tuple(arguments),
         default_values=defaults,
     )
+
+
+LOW_RANK_ADAPTERS = ("lora", "dora", "rslora", "qlora")
+
+
+def default_space(config: DictConfig, arguments: Sequence[str]) -> str | None:
+    """The name of the space that is searched where nothing varies; None where something does, or the search is a grid.
+
+    Args:
+        config: The composed config.
+        arguments: The task overrides of the command line.
+    """
+    varied = any(override.is_sweep_override() for override in OverridesParser.create().parse_overrides(list(arguments)))
+    if varied or config.search.space.params or config.search.sampler == "grid":
+        return None
+    if config.adapter.kind in LOW_RANK_ADAPTERS:
+        return "lora"
+    return "classification" if config.data.task == "classification" else "sft"
+
+
+def with_default_space(config: DictConfig, arguments: Sequence[str]) -> tuple[DictConfig, list[str], str | None]:
+    """A search with the default space of its task and adapter where nothing varies.
+
+    Args:
+        config: The composed config; knows where its files lie.
+        arguments: The task overrides of the command line.
+
+    Returns:
+        The config, the arguments that give it, and the name of the space; None where it was not needed.
+    """
+    name = default_space(config, arguments)
+    if name is None:
+        return config, list(arguments), None
+    sources = config.hydra.runtime.config_sources
+    conf = next(Path(source.path) for source in sources if source.provider == "main")
+    space = OmegaConf.load(conf / "search" / "space" / f"{name}.yaml")
+    with open_dict(config):
+        config.search.space = space
+    return config, [*arguments, f"search/space={name}"], name
 
 
 def default_value(config: DictConfig, key: str) -> Any:

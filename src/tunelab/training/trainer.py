@@ -183,6 +183,8 @@ def device_faults(trainer: TrainerConfig) -> list[str]:
         return [f"trainer.accelerator=cuda: torch sees no CUDA GPU here ({build}); take auto, which falls back to cpu"]
     if accelerator == "gpu" and not gpus and not torch.backends.mps.is_available():
         return ["trainer.accelerator=gpu: torch sees no GPU here; take auto, which falls back to cpu"]
+    if accelerator == "mps" and not torch.backends.mps.is_available():
+        return ["trainer.accelerator=mps: torch sees no GPU of a Mac here; take auto, which falls back to cpu"]
     if accelerator != "cpu" and gpus and isinstance(devices, int) and devices > gpus:
         return [f"trainer.devices={devices}: this machine has {gpus} GPUs; take at most as many, or auto for all"]
     return []
