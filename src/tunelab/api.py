@@ -176,6 +176,7 @@ class Run:
             ConfigError: If the model writes no answers and `max_new_tokens` is set.
             DataError: If the file cannot be read.
         """
+        from tunelab.data.columns import without_columns
         from tunelab.generation.prediction import predict_window, predict_windows
 
         records = self._read(rows)
@@ -191,7 +192,8 @@ class Run:
             if max_new_tokens is not None:
                 setattr(task, "max_new_tokens", max_new_tokens)  # noqa: B010  # only tasks that write have it
             batch_tokens = trained.settings.micro_tokens
-            windows = predict_windows(lambda some: predict_window(trained, some, batch_tokens), records)
+            questions = without_columns(records, trained.settings.data.ignore_columns)
+            windows = predict_windows(lambda some: predict_window(trained, some, batch_tokens), questions)
             predictions = [prediction for window in windows for prediction in window]
         finally:
             if max_new_tokens is not None:

@@ -51,7 +51,7 @@ def test_a_row_over_two_lines_counts_lines_rightly(write: Write) -> None:
         ("a,a\nx,1\n", "column 'a' stands twice in the header"),
         ('a,b\n"x",1\n"y"z,2\n', "t.csv line 3: .*(?s:.)*data.quoting=none"),
         ('a,b\n"x, y",1\n"open,2\nz,3\n', "t.csv line 3: .*still open in line"),
-        ("a,b\nx\0y,1\n", "t.csv line 2: holds a control"),
+        ("a,b\nx\0y,1\n", "t.csv line 2: column 'a' holds a control character .*U.0000.*data.on_bad=clean"),
         ("a,b\n", "0 records"),
         ("a\0,b\nx,y\n", "column name holds a control"),
     ],

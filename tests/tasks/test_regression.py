@@ -96,9 +96,9 @@ def test_the_loss_of_a_step_is_the_mean_squared_error_however_it_is_cut(make_tok
         ([1.0], "not a number"),
     ],
 )
-def test_a_target_that_is_no_number_is_told_with_record_and_column(value, said):
-    with pytest.raises(DataError, match=f"training record 4: column 'y' holds .*{said}"):
-        Regression("text", ["x", "y"]).fit([*RECORDS, {"text": "a", "x": 1, "y": value}])
+def test_a_target_that_is_no_number_is_told_with_its_column(value, said):
+    with pytest.raises(DataError, match=f"column 'y' holds .*{said}"):
+        Regression("text", ["x", "y"]).check_target({"text": "a", "x": 1, "y": value})
 
 
 def test_a_target_that_never_changes_is_refused():

@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from tunelab.cli.predict_command import add_on_bad_argument
+
 EPILOG = """
 The scores are those of training's own test pass: the same rows give the same numbers.  The file needs the columns that
 the run learned from, labels and answers too.
@@ -15,6 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", help="folder of a run, or of an ensemble")
     parser.add_argument("--data", required=True, metavar="FILE", help="records: json, jsonl, csv, tsv or parquet")
     parser.add_argument("--output", metavar="FILE", help="scores and tables as JSON")
+    add_on_bad_argument(parser, "the run's data.on_bad")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -23,6 +26,7 @@ def run(arguments: argparse.Namespace) -> int:
     from tunelab.ensemble import ensemble_inference
     from tunelab.ensemble.ensemble_inference import load_ensemble
     from tunelab.errors import ConfigError
+    from tunelab.generation.prediction import unknown_token_notes
     from tunelab.runs import console  # torch, which --help does without
     from tunelab.runs.atomic_files import write_json
     from tunelab.training.evaluate_run import evaluate_split, read_eval_split, record_evaluation
@@ -37,11 +41,13 @@ def run(arguments: argparse.Namespace) -> int:
     trained = ensemble or members[0]
     if trained.note:
         console.say(trained.note)
-    records, split = read_eval_split(trained.settings, arguments.data)
+    records, split = read_eval_split(trained.settings, arguments.data, arguments.on_bad)
     result = ensemble_inference.evaluate_ensemble(ensemble, split) if ensemble else evaluate_split(members[0], split)
     console.show_data({Path(arguments.data).name: result.counts})
     console.show_scores({"score": result.scores})
-    for line in [*unread_column_notes(split.rows, members[0].task), *record_evaluation(trained.folder, records)]:
+    task = members[0].task
+    of_data = [*records.notes, *unread_column_notes(split.rows, task), *unknown_token_notes(task, split.rows)]
+    for line in [*of_data, *record_evaluation(trained.folder, records)]:
         console.say(line)
     if output is not None:
         names = {"run": str(trained.folder.root), "data": records.source, "sha256": records.sha256}

@@ -16,6 +16,7 @@ there.  Writes jsonl or csv: every row, in order, with all its columns and
   error           why a row could not be used; its prediction is then empty
 A run of this command that was killed goes on where it stopped when it is started again with the same arguments.
 """
+ON_BAD_CHOICES = ("error", "clean")
 PROGRESS_SECONDS = 10.0  # seconds between two lines of progress
 
 
@@ -28,7 +29,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--overwrite", action="store_true", help="replace an output that is there already")
     parser.add_argument("--batch-tokens", type=int, metavar="N", help="most tokens at once; the run's micro_tokens")
     parser.add_argument("--max-new-tokens", type=int, metavar="N", help="longest answer; the run's eval.max_new_tokens")
+    add_on_bad_argument(parser, "the run's, if that is clean, else error: every row must come back")
     parser.add_argument("--header", metavar="A,B,C", help="column names of a csv or tsv file without a header line")
+
+
+def add_on_bad_argument(parser: argparse.ArgumentParser, usual: str) -> None:
+    """Add the option `--on-bad`; `usual` says what holds without it."""
+    parser.add_argument(
+        "--on-bad",
+        choices=ON_BAD_CHOICES,
+        help=f"control characters in texts: error refuses the file, clean takes them out; {usual}",
+    )
 
 
 def run(arguments: Any) -> int:
@@ -54,10 +65,16 @@ def run(arguments: Any) -> int:
     settings = trained.settings
     header = arguments.header.split(",") if arguments.header else None
     encoding, quoting = settings.data.encoding, settings.data.quoting
-    records = read_records(arguments.input, encoding=encoding, quoting=quoting, header=header)
+    on_bad = arguments.on_bad or ("clean" if settings.data.on_bad == "clean" else "error")
+    records = read_records(arguments.input, encoding=encoding, quoting=quoting, header=header, on_bad=on_bad)
     refuse_reserved_columns(records.columns())
     questions = without_columns(records.rows, settings.data.ignore_columns)
-    for line in unread_column_notes(questions, members[0].task):
+    task = members[0].task
+    for line in [
+        *records.notes,
+        *unread_column_notes(questions, task),
+        *prediction.unknown_token_notes(task, questions),
+    ]:
         console.say(line)
     longest = getattr(trained.task, "max_new_tokens", None)
     if arguments.max_new_tokens is not None:

@@ -35,7 +35,7 @@ def cross_faults(run: RunConfig) -> list[str]:
         *mixture_faults(run.data),
         *model_faults(run),
         *optimizer_faults(run),
-        *fold_faults(run.cv, is_trial=run.trial.id is not None),
+        *fold_faults(run.cv, run.data.group, is_trial=run.trial.id is not None),
         *regularization_faults(run),
         *finder_faults(run),
         *kind_faults("adapter", run.adapter.kind, run.adapter),
@@ -228,12 +228,17 @@ def finder_faults(run: RunConfig) -> list[str]:
     return faults
 
 
-def fold_faults(cv: CrossValidationConfig, *, is_trial: bool) -> list[str]:
-    """Faults of the block `cv`, beyond the range of each number."""
+def fold_faults(cv: CrossValidationConfig, data_group: str | None = None, *, is_trial: bool) -> list[str]:
+    """Faults of the block `cv`, beyond the range of each number, and between it and the column that groups rows."""
     if cv.folds is None:
         alone = [f"cv.{name}={value}" for name, value in (("fold", cv.fold), ("group", cv.group)) if value is not None]
         return [f"{' and '.join(alone)} without cv.folds: there are no folds; set cv.folds=5"] if alone else []
     faults = []
+    if cv.group is not None and data_group not in (None, cv.group):
+        faults.append(
+            f"cv.group={cv.group} and data.group={data_group} tie different rows together; leave cv.group out, folds "
+            "keep the groups of data.group too"
+        )
     if cv.fold is not None and cv.fold >= cv.folds:
         faults.append(
             f"cv.fold={cv.fold} of cv.folds={cv.folds}: folds count from 0, so the last one is {cv.folds - 1}"

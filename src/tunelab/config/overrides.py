@@ -101,7 +101,7 @@ def refuse_flags(arguments: Sequence[str]) -> None:
         ConfigError: Naming them.  Hydra takes a flag cut short for the whole one.
     """
     faults = list[str]()
-    for word, following in zip(arguments, [*arguments[1:], ""], strict=True):
+    for word, following in zip(arguments, [*arguments[1:], ""], strict=False):
         flag, _, value = word.partition("=")
         if len(flag) > 2 and "--experimental-rerun".startswith(flag):
             faults.append(f"{word}: a pickle executes what it holds; resume=RUN goes on with a run, from plain values")

@@ -32,10 +32,11 @@ from tunelab.config.blocks import (
 PrunerName = Literal["none", "median", "hyperband", "asha", "auto"]
 SOURCE_NAME = re.compile(r"[^\s/=,:]+")  # of a data mixture; a part of a score's name: val/NAME/loss
 LOW_RANK_KINDS = ("lora", "dora", "rslora", "qlora")
+KEEP_TOGETHER_LIKENESS = 0.8  # of near duplicates that data.near_duplicates=keep_together never parts
 
 Count = Annotated[int, Range(1, 2**20)]
 Share = Annotated[float, Range(0, 1)]
-OnBad = Literal["error", "skip"]
+OnBad = Literal["error", "skip", "clean"]
 Quoting = Literal["auto", "minimal", "none"]
 TooLong = Literal["drop", "truncate_prompt", "truncate_answer", "error"]
 TrainOn = Literal["answers", "last_answer", "all"]
@@ -197,7 +198,9 @@ class DataConfig(Block, selector="task"):
     validation: str | None = None
     test: str | None = None
     split: SplitConfig = SplitConfig()
-    near_duplicates: Annotated[float | None, Range(0.3, 1)] = None
+    group: str | None = None
+    near_duplicates: Annotated[float | Literal["keep_together"] | None, Range(0.3, 1)] = None
+    max_unknown: Share = 1.0
     ignore_columns: Sequence[str] = ()
     in_memory: Annotated[float, Range(0, 10**9)] = 64
     cache: str | None = None
@@ -234,6 +237,11 @@ class DataConfig(Block, selector="task"):
             else MixSourceConfig(train=str(entry))
             for name, entry in entries.items()
         }
+
+    @property
+    def near_threshold(self) -> float | None:
+        """Least likeness of near duplicates; None where they are not looked for."""
+        return KEEP_TOGETHER_LIKENESS if isinstance(self.near_duplicates, str) else self.near_duplicates
 
     def of_source(self, source: "MixSourceConfig") -> Self:
         """This block as it holds for one source of `mix`: what the source says, else what the block says."""

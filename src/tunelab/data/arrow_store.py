@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from tunelab.data.bad_rows import RowDict
+from tunelab.data.bad_rows import RowDict, drop_nested_nulls
 from tunelab.data.lazy_sequences import LazySequence, MappedView
 from tunelab.data.memory_map import MemoryMap, ScratchDir
 
@@ -64,7 +64,7 @@ class ArrowRows(LazySequence[RowDict]):
 
     def item(self, place: int) -> RowDict:
         batch, inner = self.batches.find(place)
-        return dict(batch.slice(inner, 1).to_pylist()[0])
+        return drop_nested_nulls(dict(batch.slice(inner, 1).to_pylist()[0]))
 
 
 class _ArrowWriter:

@@ -1,8 +1,10 @@
 """Rows that cannot be used: the fault of each, what becomes of a file that has some, and how messages quote them."""
 
+import re
 from array import array
-from collections.abc import Iterable, MutableSequence, Sequence
+from collections.abc import Callable, Iterable, MutableSequence, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any, Protocol, TypeAlias
 
 from tunelab.errors import DataError
@@ -24,6 +26,82 @@ class RowSink(Protocol):
     def __len__(self) -> int: ...
 
 
+CONTROL_CHARS = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff]")  # what no text needs; tab and line ends pass
+CLEAN_ADVICE = "data.on_bad=clean takes such characters out, data.on_bad=skip leaves the row out"
+
+
+class RowRepair:
+    """A change to rows of a file, with the count of those that it changed.
+
+    Args:
+        change: Gives a row changed, or the very row where it needs none.
+        what: What was done, for the note.
+    """
+
+    def __init__(self, change: Callable[[RowDict], RowDict], what: str) -> None:
+        self.change, self.what = change, what
+        self.count, self.first = 0, 0
+
+    def apply(self, row: RowDict, number: int) -> RowDict:
+        """The row after the change."""
+        changed = self.change(row)
+        if changed is not row:
+            self.count, self.first = self.count + 1, self.first or number
+        return changed
+
+    def note(self, name: str, place: Callable[[int], str]) -> list[str]:
+        """A line that says how many rows were changed; none where none was."""
+        return [f"{name}: {self.what} in {self.count:,} rows, first in {place(self.first)}"] if self.count else []
+
+
+def clean_row(row: RowDict) -> RowDict:
+    r"""A row whose texts, at any depth, hold no control characters and no halves of letters.
+
+    Example:
+        >>> clean_row({"a": ["x\x00y", 7]})
+        {'a': ['xy', 7]}
+    """
+    cleaned = _clean(row)
+    return row if cleaned == row else cleaned
+
+
+def _clean(value: Any) -> Any:
+    match value:
+        case str():
+            return CONTROL_CHARS.sub("", value) if not value.isprintable() else value
+        case dict():
+            return {_clean(key): _clean(inner) for key, inner in value.items()}
+        case list():
+            return [_clean(inner) for inner in value]
+    return value
+
+
+def drop_nested_nulls(row: RowDict) -> RowDict:
+    """A row without the null keys inside its columns; columns that are null themselves stay.
+
+    Arrow gives every record of a list or column the keys of all, so a key that a record never had reads as null.
+
+    Example:
+        >>> drop_nested_nulls({"a": None, "calls": [{"town": "Lorn", "unit": None}]})
+        {'a': None, 'calls': [{'town': 'Lorn'}]}
+    """
+    if not any(map(_has_null_key, row.values())):
+        return row
+    return {name: _without_null_keys(value) for name, value in row.items()}
+
+
+def _has_null_key(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any(inner is None or _has_null_key(inner) for inner in value.values())
+    return isinstance(value, list) and any(map(_has_null_key, value))
+
+
+def _without_null_keys(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_null_keys(inner) for key, inner in value.items() if inner is not None}
+    return [_without_null_keys(inner) for inner in value] if isinstance(value, list) else value
+
+
 @dataclass(frozen=True, slots=True)
 class RowFault:
     """The reason why a row cannot be used.
@@ -40,7 +118,13 @@ class RowFault:
 
 
 def separate_bad_rows(
-    name: str, outcomes: Iterable[RowOutcome], rows: RowSink, *, on_bad: str, unit: str = "line"
+    name: str,
+    outcomes: Iterable[RowOutcome],
+    rows: RowSink,
+    *,
+    on_bad: str,
+    place: Callable[[int], str],
+    repairs: Sequence[RowRepair] = (),
 ) -> tuple[Sequence[int], list[str]]:
     """Separate good rows from bad ones.
 
@@ -48,8 +132,9 @@ def separate_bad_rows(
         name: The file, as messages name it.
         outcomes: Line or row number (from 1) and what was read there, in file order.
         rows: Takes the good rows.
-        on_bad: "error" refuses the file; "skip" leaves bad rows out while they are at most 1 % of the file.
-        unit: What the numbers count: "line" or "row".
+        on_bad: "error" and "clean" refuse the file; "skip" leaves bad rows out while they are at most 1 % of the file.
+        place: The place of a row by its number, as messages name it, once all are read: "line 7".
+        repairs: What is changed in good rows.
 
     Returns:
         The numbers of the good rows, and one message per skipped row.
@@ -58,27 +143,30 @@ def separate_bad_rows(
         DataError: If a row is bad, if too many are, or if no row is left.
     """
     numbers: MutableSequence[int] = [] if isinstance(rows, list) else array("q")
-    bad: list[str] = []
+    bad: list[tuple[int, RowFault]] = []
     spoilt = 0
     for number, outcome in outcomes:
         if isinstance(outcome, RowFault):
-            place = f"{name} {unit} {number}" + (f", column {outcome.column}" if outcome.column else "")
-            bad.append(f"{place}: {outcome.message}")
+            bad.append((number, outcome))
             spoilt += outcome.lines_lost
         else:
-            rows.append(outcome)
+            rows.append(reduce(lambda row, repair: repair.apply(row, number), repairs, outcome))
             numbers.append(number)
-    if bad and on_bad == "error":
-        raise DataError(summarize_messages(bad))
+    messages = [
+        f"{name} {place(number)}" + (f", column {fault.column}" if fault.column else "") + f": {fault.message}"
+        for number, fault in bad
+    ]
+    if bad and on_bad != "skip":
+        raise DataError(summarize_messages(messages))
     if spoilt > MAX_SKIPPED_SHARE * (len(rows) + spoilt):
-        share = f"{spoilt} of {len(rows) + spoilt} {unit}s"
+        share = f"{spoilt} of {len(rows) + spoilt} {place(1).partition(' ')[0]}s"
         raise DataError(
             f"{name}: {share} cannot be read, and data.on_bad=skip stops above {MAX_SKIPPED_SHARE:.0%}: so many point"
-            f" to a fault of the whole file\n{summarize_messages(bad)}"
+            f" to a fault of the whole file\n{summarize_messages(messages)}"
         )
     if not rows:
         raise DataError(f"{name} holds 0 records; there is nothing to learn from it")
-    return numbers, bad
+    return numbers, messages
 
 
 def excerpt(text: str, column: int = 1) -> str:

@@ -4,10 +4,13 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import combinations
 from typing import TypeVar
 
+from transformers import PreTrainedTokenizerBase
+
 from tunelab.config.instantiate import import_target
-from tunelab.config.schema import DataConfig, SplitConfig
+from tunelab.config.schema import KEEP_TOGETHER_LIKENESS, DataConfig, SplitConfig
 from tunelab.data.batching import SourceRange, source_ranges
 from tunelab.data.columns import (
     ColumnUse,
@@ -19,13 +22,17 @@ from tunelab.data.columns import (
 from tunelab.data.examples import Example
 from tunelab.data.folds import FoldSpec, assign_folds, number_groups
 from tunelab.data.formats import RecordFormat, format_columns, keep_columns, register_format, rename_columns
+from tunelab.data.grouped_splits import deal_splits
 from tunelab.data.lazy_sequences import MappedView, concatenate, select_items
 from tunelab.data.memory_map import ScratchDir
 from tunelab.data.mixture import SourceConfig, list_sources
+from tunelab.data.near_duplicates import near_duplicate_clusters
 from tunelab.data.protocols import EncodingTask, Record, RecordTask
 from tunelab.data.readers import Records, read_records, short_name
 from tunelab.data.splits import (
     TEST,
+    TRAIN,
+    VALIDATION,
     Duplicate,
     assign_splits,
     find_duplicates,
@@ -142,10 +149,11 @@ def read_source(source: SourceConfig, task: RecordTask, *, seed: int) -> SourceS
             part.notes += [f"skipped: {message}" for message in records.skipped]
             part.notes += records.notes
             part.splits[name] = to_split(records, data.limit, source.name or None)
-    ignored = [("data.ignore_columns", name) for name in data.ignore_columns]
+    more_named = [("data.ignore_columns", name) for name in data.ignore_columns]
+    more_named += [("data.group", data.group)] if data.group else []
     own = [(f"data.mix.{source.name}.columns.{ours}", theirs) for ours, theirs in source.columns.items()]
     named = own if source.name else task.named_columns()
-    faults = missing_column_faults([*named, *ignored], part.splits["train"].rows, short_name(str(data.train)))
+    faults = missing_column_faults([*named, *more_named], part.splits["train"].rows, short_name(str(data.train)))
     faults += [
         f"data.ignore_columns leaves out '{name}', which {setting} names; take it out of one of the two"
         for setting, name in named
@@ -172,8 +180,13 @@ def read_source(source: SourceConfig, task: RecordTask, *, seed: int) -> SourceS
 
 def make_splits(part: SourceSplits, task: RecordTask, shares: Mapping[str, float], seed: int) -> None:
     """Divide the rows of the training file into the splits whose share is above zero."""
-    whole, texts = part.splits["train"], part.contents["train"]
-    sides = assign_splits(texts, seed=seed, **shares)
+    whole, texts, data = part.splits["train"], part.contents["train"], part.source.data
+    sets = tied_rows(data, whole, texts)
+    if sets is None:
+        sides, way = assign_splits(texts, seed=seed, **shares), "by content hash"
+    else:
+        labels = map_records(task.strata, whole)
+        sides, way = deal_sets(sets, labels, texts, shares, seed), f"with {tie_words(data, data.group)} on one side"
     strata = map_records(task.stratum, whole) if task.has_classes else [None] * len(sides)
     part.notes += split_share_warnings(sides, strata, **shares)
     for name in SPLITS:
@@ -181,7 +194,67 @@ def make_splits(part: SourceSplits, task: RecordTask, shares: Mapping[str, float
             kept = [place for place, side in enumerate(sides) if side == name]
             part.splits[name], part.contents[name] = whole.select(kept), select_items(texts, kept)
             if name != "train":
-                part.notes.append(f"{name}: {len(kept)} of {len(sides)} rows of the training file, by content hash")
+                part.notes.append(f"{name}: {len(kept)} of {len(sides)} rows of the training file, {way}")
+    if data.group:
+        part.notes += shared_group_notes(part, data.group)
+
+
+def tied_rows(data: DataConfig, whole: Split, texts: Sequence[str], group: str | None = None) -> list[int] | None:
+    """The set of each row that no border between made splits may cut; None where rows are tied by equal texts only.
+
+    Args:
+        data: Says which column makes groups, and whether near duplicates stay together.
+        whole: The rows.
+        texts: Their contents.
+        group: Column of groups that folds name themselves.
+    """
+    column, near = group or data.group, data.near_duplicates == "keep_together"
+    if not column and not near:
+        return None
+    keys: list[Sequence[str | int]] = [[normalize_text(text) for text in texts]]
+    keys += [record_groups(whole, column, "data.group" if data.group else "cv.group")] if column else []
+    keys += [near_duplicate_clusters(texts, threshold=KEEP_TOGETHER_LIKENESS)] if near else []
+    return number_groups(*keys)
+
+
+def tie_words(data: DataConfig, group: str | None) -> str:
+    """What ties rows together, for a message."""
+    near = ["near duplicates"] if data.near_duplicates == "keep_together" else []
+    return " and ".join([f"each {group}"] * bool(group) + near)
+
+
+def deal_sets(
+    sets: Sequence[int], labels: Sequence[Sequence[str]], texts: Sequence[str], shares: Mapping[str, float], seed: int
+) -> list[str]:
+    """The split of each row where sets of rows stay whole; what the shares leave is train.
+
+    Test is dealt first, so that its rows are the same whatever becomes of the others.
+    """
+    order = [hash_position(text, seed) for text in texts]
+    sides, left = [TRAIN] * len(sets), 1.0
+    for name in (TEST, VALIDATION):
+        if share := shares.get(name, 0.0):
+            free = [row for row, side in enumerate(sides) if side == TRAIN]
+            parts = {TRAIN: 1 - share / left, name: share / left}
+            dealt = deal_splits(
+                [sets[row] for row in free], [labels[row] for row in free], [order[r] for r in free], parts
+            )
+            for row, side in zip(free, dealt, strict=True):
+                sides[row] = side
+            left -= share
+    return sides
+
+
+def shared_group_notes(part: SourceSplits, column: str) -> list[str]:
+    """A line for each pair of splits that share a group, as files given by the user may."""
+    groups = {
+        name: set(record_groups(split, column, "data.group")) for name, split in part.splits.items() if split.rows
+    }
+    return [
+        f"{len(shared)} values of {column} occur in both {one} and {other}: a score there measures memory too"
+        for one, other in combinations(groups, 2)
+        if (shared := groups[one] & groups[other])
+    ]
 
 
 def check_columns(part: SourceSplits, task: RecordTask) -> None:
@@ -214,7 +287,7 @@ def keep_format_columns(source: SourceConfig, part: SourceSplits) -> None:
     names = list(dict.fromkeys(name for row in part.splits["train"].rows for name in row))
     known = {ours: name for ours, name in source.data.run_columns.items() if name}
     kept = format_columns(source.format, names, known)
-    part.change_rows(partial(keep_columns, kept=kept))
+    part.change_rows(partial(keep_columns, kept=kept.union([source.data.group] if source.data.group else [])))
 
 
 def to_split(records: Records, limit: int | None, name: str | None = None) -> Split:
@@ -276,25 +349,32 @@ def make_cv_split(part: SourceSplits, task: RecordTask, fold: FoldSpec, *, test:
         DataError: If the column of groups is missing, or the folds cannot be filled.
     """
     whole, texts = pool_validation_rows(part)
-    groups = None if fold.group is None else record_groups(whole, fold.group)
+    data, column = part.source.data, fold.group or part.source.data.group
+    groups = None if column is None else record_groups(whole, column, "cv.group" if fold.group else "data.group")
+    dealt = bool(data.group) or data.near_duplicates == "keep_together"
     labels = map_records(task.strata, whole)
     free = list(range(len(texts)))
     if test:
-        sides = assign_splits(groups or texts, validation=0, test=test, seed=seed)
+        sides = (
+            deal_sets(tied_rows(data, whole, texts, column) or [], labels, texts, {TEST: test}, seed)
+            if dealt
+            else assign_splits(groups or texts, validation=0, test=test, seed=seed)
+        )
         strata = ["+".join(sorted(names)) or None for names in labels]
         part.notes += split_share_warnings(sides, strata, validation=0, test=test)
         held_out = [row for row, side in enumerate(sides) if side == TEST]
         part.splits[TEST], part.contents[TEST] = whole.select(held_out), select_items(texts, held_out)
-        by = f"hash of {fold.group}" if groups else "content hash"
-        part.notes.append(f"test: {len(held_out)} of {len(sides)} rows, by {by}")
+        way = f"by hash of {column}" if groups else "by content hash"
+        way = f"with {tie_words(data, column)} on one side" if dealt else way
+        part.notes.append(f"test: {len(held_out)} of {len(sides)} rows, {way}")
         part.required_splits.add(TEST)
         free = [row for row, side in enumerate(sides) if side != TEST]
     elif groups and part.splits[TEST].rows:
-        shared = set(groups) & set(record_groups(part.splits[TEST], str(fold.group)))
-        part.notes += [f"{len(shared)} values of {fold.group} occur in test and in the folds"] if shared else []
-    keys = [[normalize_text(texts[row]) for row in free], *([[groups[row] for row in free]] if groups else [])]
+        shared = set(groups) & set(record_groups(part.splits[TEST], str(column), "cv.group"))
+        part.notes += [f"{len(shared)} values of {column} occur in test and in the folds"] if shared else []
+    free_texts = [normalize_text(texts[row]) for row in free]
     fold_of_row = assign_folds(
-        number_groups(*keys),
+        tied_rows(data, whole.select(free), free_texts, column) or number_groups(free_texts),
         [labels[row] for row in free],
         [hash_position(texts[row], seed) for row in free],
         folds=fold.count,
@@ -303,7 +383,8 @@ def make_cv_split(part: SourceSplits, task: RecordTask, fold: FoldSpec, *, test:
         kept = [row for row, index in zip(free, fold_of_row, strict=True) if (index == fold.index) is validates]
         part.splits[name], part.contents[name] = whole.select(kept), select_items(texts, kept)
     part.required_splits |= {"train", "validation"}
-    ways = ["with equal shares of each label"] * any(labels) + [f"each {fold.group} in one fold"] * bool(groups)
+    ties = tie_words(data, column)
+    ways = ["with equal shares of each label"] * any(labels) + [f"{ties} in one fold"] * bool(ties)
     part.notes.append(
         f"fold {fold.index} of {fold.count}: {len(part.splits['train'].rows)} rows train and "
         f"{len(part.splits['validation'].rows)} validate{''.join(f', {way}' for way in ways)}; no fold sees test rows"
@@ -319,7 +400,7 @@ def pool_validation_rows(part: SourceSplits) -> tuple[Split, Sequence[str]]:
     return concat_splits(files), concatenate([part.contents["train"], part.contents["validation"]])
 
 
-def record_groups(split: Split, column: str) -> list[str]:
+def record_groups(split: Split, column: str, setting: str) -> list[str]:
     """The group of each record.
 
     Raises:
@@ -329,7 +410,7 @@ def record_groups(split: Split, column: str) -> list[str]:
     def group(record: Record) -> str:
         value = record.get(column)
         if value is None or value == "":
-            raise DataError(f"cv.group={column}: no value there; the columns are {', '.join(record)}")
+            raise DataError(f"{setting}={column}: no value there; the columns are {', '.join(record)}")
         return str(value)
 
     return map_records(group, split)
@@ -445,25 +526,45 @@ class EncodedSplits:
         examples: Of each split.
         counts: One line of counts for each split.
         portions: With `data.mix`, where the examples of each source stand in each split.
-        notes: On rows that were left out.
+        unknown: How much of each split the tokenizer does not know; None where it has no token for that.
+        notes: On rows that were left out, and on text that the tokenizer does not know.
     """
 
     examples: dict[str, Sequence[Example]]
     counts: dict[str, dict[str, int | float]]
     portions: dict[str, list[SourceRange]]
+    unknown: dict[str, UnknownShare | None]
     notes: list[str]
 
 
-def encode_splits(sources: DataSplits, task: EncodingTask) -> EncodedSplits:
+def encode_splits(
+    sources: DataSplits, task: EncodingTask, tokenizer: PreTrainedTokenizerBase, max_unknown: float
+) -> EncodedSplits:
     """Encode every split.
 
+    Args:
+        sources: The splits of records.
+        task: Fitted, with its tokenizer.
+        tokenizer: That tokenizer.
+        max_unknown: Share of a split's text from which on a tokenizer that does not know it is refused; 1 refuses none.
+
     Raises:
-        DataError: If records cannot be used, or a weight is so small that an epoch sees nothing of its source.
+        DataError: If records cannot be used, the tokenizer does not know their text, or a weight is so small that an
+            epoch sees nothing of its source.
     """
     encoded = {name: encode_split(split, task, name) for name, split in sources.splits.items()}
     examples = {name: split_examples for name, (split_examples, _) in encoded.items()}
     counts = {name: row for name, (_, row) in encoded.items()}
-    return EncodedSplits(examples, counts, source_portions(sources, examples), dropped_notes(counts, task))
+    unknown = {name: count_unknown(split_examples, tokenizer) for name, split_examples in examples.items()}
+    texts = {
+        name: (text for row in split.rows for text in task.record_texts(row).values())
+        for name, split in sources.splits.items()
+    }
+    faults, warnings = unknown_token_messages(unknown, texts, tokenizer, max_unknown)
+    if faults:
+        raise DataError.listing(faults)
+    notes = [*dropped_notes(counts, task), *warnings]
+    return EncodedSplits(examples, counts, source_portions(sources, examples), unknown, notes)
 
 
 def source_portions(sources: DataSplits, examples: Mapping[str, Sequence[Example]]) -> dict[str, list[SourceRange]]:

@@ -8,10 +8,10 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, MutableSequence
 from typing import Any, NoReturn
 
-from tunelab.data.bad_rows import EXCERPT_CHARS, RowDict, RowFault, RowOutcome, excerpt
+from tunelab.data.bad_rows import CLEAN_ADVICE, EXCERPT_CHARS, RowDict, RowFault, RowOutcome, excerpt
 from tunelab.errors import DataError
 
 LONE_SURROGATE = re.compile("[\ud800-\udfff]")  # half a character: legal in Python, in no file
@@ -46,21 +46,38 @@ def _refuse_constant(name: str) -> NoReturn:
     raise LossyJsonError(f"{name} is not JSON and no value to learn from; use null, or drop the record")
 
 
-STRICT_DECODER = json.JSONDecoder(
-    object_pairs_hook=_parse_object, parse_int=_parse_integer, parse_float=_parse_float, parse_constant=_refuse_constant
-)
+def strict_decoder(*, control_chars: bool = False) -> json.JSONDecoder:
+    """A decoder that changes nothing; `control_chars` lets bare ones stand in texts, where they are about to go."""
+    return json.JSONDecoder(
+        object_pairs_hook=_parse_object,
+        parse_int=_parse_integer,
+        parse_float=_parse_float,
+        parse_constant=_refuse_constant,
+        strict=not control_chars,
+    )
 
 
-def unusable_text_reason(value: Any) -> str | None:
-    """The reason why text in a value (plain JSON, any depth) breaks later steps; None where none does."""
+STRICT_DECODER, LENIENT_DECODER = strict_decoder(), strict_decoder(control_chars=True)
+
+
+def unusable_text_reason(row: RowDict) -> str | None:
+    """The reason why text in a row (plain JSON, any depth) breaks later steps; None where none does."""
+    for column, value in row.items():
+        if reason := unusable_cell_reason([column, value]):
+            return f"a text holds {reason} (column {column!r}); {CLEAN_ADVICE}"
+    return None
+
+
+def unusable_cell_reason(value: Any) -> str | None:
+    """What a value holds that breaks later steps, and why; None where it holds no such thing."""
     pending = [value]
     while pending:
         match pending.pop():
             case str(text):
                 if "\0" in text:
-                    return "a text holds the NUL character (\\u0000), which tokenizers and C code cut off; remove it"
+                    return "the NUL character (\\u0000), which tokenizers and C code cut off"
                 if not text.isascii() and LONE_SURROGATE.search(text):
-                    return "a text holds half a character (a lone surrogate), which has no encoding; remove it"
+                    return "half a character (a lone surrogate), which has no encoding"
             case dict(inner):
                 pending += [*inner, *inner.values()]
             case list(inner):
@@ -68,8 +85,8 @@ def unusable_text_reason(value: Any) -> str | None:
     return None
 
 
-def parse_line(line: str, max_line_bytes: int) -> RowDict | RowFault:
-    """One line of JSON Lines: an object, or why not."""
+def parse_line(line: str, max_line_bytes: int, *, clean: bool = False) -> RowDict | RowFault:
+    """One line of JSON Lines: an object, or why not; with `clean` the characters of its texts are not checked."""
     if exceeds_bytes(line, max_line_bytes):
         return RowFault(f"longer than data.max_line_bytes={max_line_bytes}; cut the record, or raise the limit")
     if not line.isascii() and (
@@ -78,14 +95,15 @@ def parse_line(line: str, max_line_bytes: int) -> RowDict | RowFault:
         at = bad.start() + 1
         return RowFault(f"holds bytes that are no text in this encoding, at: {excerpt(line, at)}", at)
     try:
-        value = STRICT_DECODER.decode(line)
+        value = (LENIENT_DECODER if clean else STRICT_DECODER).decode(line)
     except json.JSONDecodeError as error:
-        return RowFault(f"not JSON: {error.msg}, at: {excerpt(line, error.pos + 1)}", error.pos + 1)
+        advice = f"; {CLEAN_ADVICE}" if error.msg.startswith("Invalid control character") else ""
+        return RowFault(f"not JSON: {error.msg}, at: {excerpt(line, error.pos + 1)}{advice}", error.pos + 1)
     except LossyJsonError as error:
         return RowFault(f"{error}, in: {excerpt(line)}")
     except RecursionError:
         return RowFault("nested too deeply to read; flatten the record")
-    return validate_row(value, line if "\\u" in line else "")
+    return validate_row(value, line if "\\u" in line and not clean else "")
 
 
 def exceeds_bytes(text: str, max_bytes: int) -> bool:
@@ -105,14 +123,14 @@ def validate_row(value: Any, suspect: str) -> RowDict | RowFault:
     return value
 
 
-def read_json_lines(lines: Iterable[str], max_line_bytes: int) -> Iterator[RowOutcome]:
+def read_json_lines(lines: Iterable[str], max_line_bytes: int, *, clean: bool = False) -> Iterator[RowOutcome]:
     """Rows of a `.jsonl` file with their line numbers from 1.  Blank lines are no records.
 
     Lines end at a line feed only: U+2028 and friends are legal inside JSON texts.
     """
     for number, line in enumerate(lines, start=1):
         if line and not line.isspace():
-            yield number, parse_line(line, max_line_bytes)
+            yield number, parse_line(line, max_line_bytes, clean=clean)
 
 
 WHITESPACE = re.compile(r"[ \t\r\n]*")
@@ -122,8 +140,11 @@ MAX_PASSED_CHARS = 2**16  # characters that may lie behind before they are let g
 class _JsonArrayReader:
     """Walks JSON text one array element or one member at a time; of a long text only a window is held."""
 
-    def __init__(self, name: str, pieces: Iterable[str], max_line_bytes: int) -> None:
-        self.name, self.max_line_bytes = name, max_line_bytes
+    def __init__(
+        self, name: str, pieces: Iterable[str], max_line_bytes: int, starts: MutableSequence[int], *, clean: bool
+    ) -> None:
+        self.name, self.max_line_bytes, self.starts, self.clean = name, max_line_bytes, starts, clean
+        self.decoder = LENIENT_DECODER if clean else STRICT_DECODER
         self.pieces, self.ended = iter(pieces), False
         self.text = ""  # the window
         self.at = 0  # start of what is being read
@@ -176,7 +197,7 @@ class _JsonArrayReader:
         self.peek()
         while True:
             try:
-                value, end = STRICT_DECODER.raw_decode(self.text, self.at)
+                value, end = self.decoder.raw_decode(self.text, self.at)
             except json.JSONDecodeError:
                 if self.ended:
                     raise
@@ -189,8 +210,8 @@ class _JsonArrayReader:
     def element(self) -> RowOutcome:
         self.peek()
         self.drop_passed()
-        number, _ = self.line_and_column(self.at)
-        start = self.at
+        self.starts.append(self.line_and_column(self.at)[0])
+        number, start = len(self.starts), self.at
         value = self.value()
         text = self.text[start : self.at]
         if exceeds_bytes(text, self.max_line_bytes):
@@ -199,7 +220,7 @@ class _JsonArrayReader:
             )
         if not isinstance(value, dict):
             return number, RowFault(f"{excerpt(text)} is no object; each record must be one")
-        return number, validate_row(value, text)
+        return number, validate_row(value, "" if self.clean else text)
 
     def array(self) -> Iterator[RowOutcome]:
         """The elements of the array that comes next."""
@@ -267,14 +288,25 @@ class _JsonArrayReader:
             line, column = self.line_and_column(fault.pos)
             start, end = self.text.rfind("\n", 0, fault.pos) + 1, self.text.find("\n", fault.pos)
             context = excerpt(self.text[start : end if end >= 0 else None], fault.pos - start + 1)
-            place = f"{self.name} line {line}, column {column}"
+            record = f", record{self.record_number()}" if self.record_number() else ""
+            place = f"{self.name} line {line}, column {column}{record}"
+            if fault.msg.startswith("Invalid control character"):
+                hint = "; data.on_bad=clean takes such characters out"
             raise DataError(f"{place}: not JSON: {fault.msg}, at: {context}{hint}") from fault
         what = "nested too deeply to read; flatten it" if isinstance(fault, RecursionError) else str(fault)
-        raise DataError(f"{self.name}, record of line {self.line_and_column(self.at)[0]}: {what}") from fault
+        line = self.line_and_column(self.at)[0]
+        raise DataError(f"{self.name}, record{self.record_number()} of line {line}: {what}") from fault
+
+    def record_number(self) -> str:
+        """The number of the record that is being read, where its line does not say it; empty where it does."""
+        several = len(self.starts) > 1 and self.starts[-1] == self.starts[-2]
+        return f" {len(self.starts)}" if several else ""
 
 
-def read_json_array(name: str, pieces: Iterable[str], max_line_bytes: int) -> Iterator[RowOutcome]:
-    """Rows of a `.json` file with the line each starts on, from 1.
+def read_json_array(
+    name: str, pieces: Iterable[str], max_line_bytes: int, starts: MutableSequence[int], *, clean: bool = False
+) -> Iterator[RowOutcome]:
+    """Rows of a `.json` file with their numbers from 1.
 
     Takes an array of objects, or an object with exactly one array among its values, such as {"data": [...]}.
     A fault of syntax cannot be skipped: nobody knows where the next record starts.
@@ -283,11 +315,13 @@ def read_json_array(name: str, pieces: Iterable[str], max_line_bytes: int) -> It
         name: The file, as messages name it.
         pieces: Its text, cut anywhere.
         max_line_bytes: Longest record, in bytes of UTF-8.
+        starts: Takes the line that each record starts on, from 1.
+        clean: Whether the characters of texts are not checked, since they are about to be cleaned.
 
     Raises:
         DataError: If the file is not strict JSON or holds no such array.
     """
-    reader = _JsonArrayReader(name, pieces, max_line_bytes)
+    reader = _JsonArrayReader(name, pieces, max_line_bytes, starts, clean=clean)
     try:
         yield from reader.records()
     except (json.JSONDecodeError, LossyJsonError, RecursionError) as fault:

@@ -85,3 +85,13 @@ def select_items(whole: Sequence[T], indices: Sequence[int]) -> Sequence[T]:
 def concatenate(parts: Sequence[Sequence[T]]) -> Sequence[T]:
     """One sequence after another: a list of lists, else a view."""
     return list(chain.from_iterable(parts)) if all(isinstance(part, list) for part in parts) else ConcatView(parts)
+
+
+def evenly_spaced(rows: int, most: int) -> list[int]:
+    """At most `most` of `rows` indices, evenly spaced from the first.
+
+    Example:
+        >>> evenly_spaced(9, 3)
+        [0, 3, 6]
+    """
+    return list(range(rows)) if rows <= most else [place * rows // most for place in range(most)]

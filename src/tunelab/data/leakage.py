@@ -5,10 +5,15 @@ out.
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Any
+from unicodedata import category
 
 from tunelab.data.data_sources import DataSplits
+from tunelab.data.examples import Example
+from tunelab.data.lazy_sequences import MappedView, evenly_spaced
 from tunelab.data.near_duplicates import SimilarPair, find_near_duplicates
 from tunelab.data.protocols import RecordTask
+from tunelab.data.splits import find_duplicates, normalize_text
+from tunelab.data.unknown_tokens import input_ids
 
 MAX_EXAMPLES_LISTED = 5  # places named for each finding
 
@@ -26,6 +31,64 @@ def duplicates_within(sources: DataSplits) -> dict[str, dict[str, Any]]:
                     places = [sources.splits[name].locations[row] for row in rows[:MAX_EXAMPLES_LISTED]]
                     entry["examples"].append({"text": one_line(duplicate.content), "places": places})
     return by_split
+
+
+def token_duplicates(
+    task: RecordTask, sources: DataSplits, examples: Mapping[str, Sequence[Example]]
+) -> dict[str, Any]:
+    """Rows whose texts differ while the model is given the same tokens: how many, across splits too, and examples.
+
+    A tokenizer that knows no case, or not the script of a text, makes the same of different texts.
+    """
+
+    def tokens(example: Example) -> str:
+        return " ".join(map(str, input_ids(example)))
+
+    views: dict[str, Sequence[str]] = {name: MappedView(tokens, split) for name, split in examples.items()}
+    rows, across, listed = 0, 0, list[dict[str, Any]]()
+    for held in find_duplicates(views):
+        places = [
+            (name, examples[name][place].row) for name, rows_there in held.rows_by_split.items() for place in rows_there
+        ]
+        texts = [task.content(sources.splits[name].rows[row]) for name, row in places]
+        if len(set(map(normalize_text, texts))) > 1:
+            rows += len(places)
+            across += len(places) * held.crosses_splits
+            if len(listed) < MAX_EXAMPLES_LISTED:
+                several = list(dict(zip(texts, places, strict=True)).items())[:2]
+                listed.append(
+                    {
+                        "texts": [one_line(text) for text, _ in several],
+                        "places": [sources.splits[name].locations[row] for _, (name, row) in several],
+                    }
+                )
+    return {"rows": rows, "across_splits": across, "examples": listed}
+
+
+def near_empty_texts(task: RecordTask, sources: DataSplits) -> dict[str, dict[str, Any]]:
+    """For each split, how many rows have a text without a letter, a digit or a symbol, and where the first stand."""
+    by_split: dict[str, dict[str, Any]] = {}
+    for name, split in sources.splits.items():
+        for row, record in enumerate(split.rows):
+            empty = [kind for kind, text in task.record_texts(record).items() if text and not says_something(text)]
+            if empty:
+                entry = by_split.setdefault(name, {"rows": 0, "examples": []})
+                entry["rows"] += 1
+                if len(entry["examples"]) < MAX_EXAMPLES_LISTED:
+                    texts = task.record_texts(record)
+                    quoted = ", ".join(f"{kind} {texts[kind]!r}" for kind in empty)
+                    entry["examples"].append({"text": one_line(quoted), "places": [split.locations[row]]})
+    return by_split
+
+
+def says_something(text: str) -> bool:
+    """Whether a text holds a letter, a digit or a symbol such as an emoji, in any script.
+
+    Example:
+        >>> says_something(" ...?! "), says_something("👍")
+        (False, True)
+    """
+    return any(character.isalnum() or category(character)[0] in "LNS" for character in text)
 
 
 def label_conflicts(task: RecordTask, sources: DataSplits) -> dict[str, Any]:
@@ -134,13 +197,3 @@ def similar_example(
         "texts": [one_line(texts[name][position]) for name, position in positions.items()],
         "places": [sources.splits[name].locations[drawn[name][position]] for name, position in positions.items()],
     }
-
-
-def evenly_spaced(rows: int, most: int) -> list[int]:
-    """At most `most` of `rows` indices, evenly spaced from the first.
-
-    Example:
-        >>> evenly_spaced(9, 3)
-        [0, 3, 6]
-    """
-    return list(range(rows)) if rows <= most else [place * rows // most for place in range(most)]

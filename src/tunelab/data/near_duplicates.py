@@ -183,6 +183,47 @@ def find_near_duplicates(
     return pairs, len(crowded)
 
 
+MAX_NEIGHBOURS = 64  # texts of one bucket that a text is compared with, those beside it
+
+
+def near_duplicate_clusters(texts: Sequence[str], *, threshold: float) -> list[int]:
+    """The cluster of each text: texts share one if they are at least `threshold` alike, or linked by others that are.
+
+    Where a bucket holds more than `MAX_NEIGHBOURS` texts that are not linked yet, some pairs are not compared.
+
+    Example:
+        >>> near_duplicate_clusters(["a b c d e f", "x y z", "a b c d e g"], threshold=0.5)
+        [0, 1, 0]
+    """
+    if not texts:
+        return []
+    hashes, starts = hash_shingles(texts)
+    signed, sets = minhash_signatures(hashes, starts), _ShingleSets(hashes, starts)
+    above = np.arange(len(texts))
+
+    def top(text: int) -> int:
+        while above[text] != text:
+            above[text] = above[above[text]]
+            text = int(above[text])
+        return text
+
+    spread = (threshold * (1 - threshold) / HASH_FUNCTIONS) ** 0.5
+    for key in band_keys(signed, threshold):
+        order = np.argsort(key, kind="stable")
+        for step in range(1, min(MAX_NEIGHBOURS, len(texts) - 1) + 1):
+            same = np.flatnonzero(key[order[step:]] == key[order[:-step]])
+            if not len(same):
+                break
+            left, right = order[same], order[same + step]
+            likely = (signed[left] == signed[right]).mean(axis=1) >= threshold - ESTIMATE_TOLERANCE * spread
+            for one, other in zip(left[likely].tolist(), right[likely].tolist(), strict=True):
+                first, second = top(one), top(other)
+                if first != second and sets.jaccard(one, other) >= threshold:
+                    above[max(first, second)] = min(first, second)
+    numbers: dict[int, int] = {}
+    return [numbers.setdefault(top(text), len(numbers)) for text in range(len(texts))]
+
+
 def likely_matches(
     signed: npt.NDArray[np.uint32], rows: npt.NDArray[np.int64], query: int, threshold: float
 ) -> npt.NDArray[np.int64]:

@@ -8,7 +8,7 @@ from transformers import PreTrainedTokenizerBase
 
 from tunelab.data.data_sources import Split
 from tunelab.data.examples import IGNORE, Example
-from tunelab.data.leakage import evenly_spaced
+from tunelab.data.lazy_sequences import evenly_spaced
 from tunelab.data.preference_pairs import PAIR_SIDES
 from tunelab.data.summary import SummarizedTask
 

@@ -33,6 +33,9 @@ class RecordTask(Protocol):
     def content(self, record: Record) -> str:
         """The input text of a record, by which duplicates are known."""
 
+    def record_texts(self, record: Record) -> Mapping[str, str]:
+        """The texts that the model is given or learns, by what they are called."""
+
     def stratum(self, record: Record) -> str | None:
         """The class of a record, or None."""
 

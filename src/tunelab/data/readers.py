@@ -5,17 +5,30 @@ JSON, CSV and TSV have modules of their own; parquet files and hub data sets are
 
 import json
 import re
+from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import partial
 from hashlib import file_digest, sha256
+from itertools import islice
+from operator import eq
 from pathlib import Path
 from typing import Any, get_args
 
 from tunelab.config.resource_paths import PACKAGE_PREFIX, expand_home, resolve_path
 from tunelab.config.schema import OnBad, Quoting
-from tunelab.data.bad_rows import RowDict, RowFault, RowOutcome, RowSink, excerpt, separate_bad_rows
+from tunelab.data.bad_rows import (
+    RowDict,
+    RowFault,
+    RowOutcome,
+    RowRepair,
+    RowSink,
+    clean_row,
+    drop_nested_nulls,
+    excerpt,
+    separate_bad_rows,
+)
 from tunelab.data.json_reader import read_json_array, read_json_lines, unusable_text_reason
 from tunelab.data.memory_map import ScratchDir
 from tunelab.data.table_reader import read_table
@@ -36,12 +49,13 @@ class Records:
     Attributes:
         rows: One plain dict per record.  CSV and TSV hold texts only; JSON and parquet keep their types.  A list; of
             a large file the rows stay on disk, and each access makes a fresh dict.
-        lines: Line of the file on which each record starts, from 1; for parquet and hub sets its row number.
+        lines: Line of the file on which each record starts, from 1; for parquet, hub sets and JSON on one line its own
+            number.
         source: As the user named it.
         sha256: Of the bytes of the file; for a hub set, of the rows as JSON.
         skipped: One message per bad line that was left out (data.on_bad=skip).
         notes: How the file was read, where there was a choice.
-        line_unit: What `lines` counts: "line" or "row".
+        line_unit: What `lines` counts: "line" or "row", or "record" where several stand on one line.
         scratch: Of a large file, the folder its rows lie in.
     """
 
@@ -80,7 +94,8 @@ def read_records(
         source: A path, `package:NAME/inner/path`, or a hub data set `owner/name[:split]`.  The suffix of a file says
             its format: .json (an array, or an object holding one), .jsonl, .ndjson, .csv, .tsv or .parquet.
         encoding: Of text files.  A byte order mark of UTF-8 is taken off.
-        on_bad: "error" refuses a file with a bad line; "skip" leaves bad lines out, up to 1 % of the file.
+        on_bad: "error" refuses a file with a bad line; "skip" leaves bad lines out, up to 1 % of the file; "clean"
+            takes control characters and halves of letters out of texts, and refuses what is bad otherwise.
         quoting: CSV and TSV: "minimal" (quotes group a cell), "none" (quotes are plain characters) or "auto".
         header: CSV and TSV: column names of a file that does not begin with them.
         max_line_bytes: Longest record, in bytes of UTF-8.
@@ -94,24 +109,34 @@ def read_records(
     check_reader_options(encoding, on_bad, quoting, max_line_bytes)
     path, name, bound = find_file(source), short_name(source), int(in_memory * 10**6)
     store = partial(make_row_sink, cache=cache)
+    clean = on_bad == "clean"
+    repairs = [RowRepair(clean_row, "control characters are taken out of texts")] if clean else []
+    nulls = RowRepair(drop_nested_nulls, "null keys inside columns are left out, which Arrow gives to every record,")
     if path is None:
         dataset = load_hub_dataset(source)
         rows = store(dataset.features.arrow_schema) if dataset.data.nbytes > bound else []
-        lines, skipped = separate_bad_rows(name, hub_rows(dataset), rows, on_bad=on_bad, unit="row")
+        repairs, row_place = [*repairs, nulls], "row {}".format
+        outcomes: Iterable[RowOutcome] = hub_rows(dataset, clean=clean)
+        lines, skipped = separate_bad_rows(name, outcomes, rows, on_bad=on_bad, place=row_place, repairs=repairs)
+        notes = [note for repair in repairs for note in repair.note(name, row_place)]
         kept = close_sink(rows)
-        return Records(kept, lines, source, rows_sha256(kept), skipped, line_unit="row", scratch=sink_scratch_dir(rows))
-    suffix, notes = path.suffix.lower(), list[str]()
+        return Records(kept, lines, source, rows_sha256(kept), skipped, notes, "row", sink_scratch_dir(rows))
+    suffix, notes, starts = path.suffix.lower(), [], array("q")
     if header is not None and suffix not in DELIMITERS:
         raise ConfigError(f"data.header names the columns of a CSV or TSV file; {source} brings its own, leave it out")
-    unit = "row" if suffix == ".parquet" else "line"
-    outcomes: Iterable[RowOutcome]
+
+    def place(number: int) -> str:
+        unit = "row" if suffix == ".parquet" else "record" if shares_lines(starts) else "line"
+        return f"{unit} {starts[number - 1] if starts and unit == 'line' else number}"
+
     try:
         with path.open("rb") as raw:
             digest = file_digest(raw, "sha256").hexdigest()
         size, schema = path.stat().st_size, None
         if suffix == ".parquet":
             table = ParquetFile(name, path) if size else None
-            outcomes = table.rows() if table else ()
+            outcomes = table.rows(clean=clean) if table else ()
+            repairs.append(nulls)
             size, schema = (max(size, table.bytes), decoded_schema(table.schema)) if table else (0, None)
         else:
             keep_going = on_bad == "skip" and suffix != ".json"
@@ -127,14 +152,23 @@ def read_records(
                     max_line_bytes=max_line_bytes,
                 )
             elif suffix == ".json":
-                outcomes = read_json_array(name, text.pieces(), max_line_bytes)
+                outcomes = read_json_array(name, text.pieces(), max_line_bytes, starts, clean=clean)
             else:
-                outcomes = read_json_lines(text.lines(), max_line_bytes)
+                outcomes = read_json_lines(text.lines(), max_line_bytes, clean=clean)
         rows = store(schema) if size > bound else []
-        lines, skipped = separate_bad_rows(name, outcomes, rows, on_bad=on_bad, unit=unit)
+        lines, skipped = separate_bad_rows(name, outcomes, rows, on_bad=on_bad, place=place, repairs=repairs)
     except OSError as error:
         raise DataError(f"{source} cannot be read: {error.strerror or error}") from error
+    notes += [note for repair in repairs for note in repair.note(name, place)]
+    unit = place(1).partition(" ")[0]
+    if starts and unit == "line":
+        lines = [starts[number - 1] for number in lines]
     return Records(close_sink(rows), lines, source, digest, skipped, notes, unit, sink_scratch_dir(rows))
+
+
+def shares_lines(starts: Sequence[int]) -> bool:
+    """Whether records begin on the same line of a file, so that a line names none of them; lines are in order."""
+    return any(map(eq, starts, islice(starts, 1, None)))
 
 
 def make_row_sink(schema: Any, cache: str | None) -> RowSink:
@@ -250,14 +284,14 @@ class ParquetFile:
     def _as_data_errors(self) -> "ParquetErrors":
         return ParquetErrors(self.name)
 
-    def rows(self) -> Iterator[RowOutcome]:
-        """Rows with their numbers from 1."""
+    def rows(self, *, clean: bool = False) -> Iterator[RowOutcome]:
+        """Rows with their numbers from 1; with `clean` texts are not checked, since they are about to be cleaned."""
         number = 0
         with self._as_data_errors():
             for batch in self.file.iter_batches(ROWS_PER_BATCH):
                 for row in batch.to_pylist():
                     number += 1
-                    yield number, check_row(row)
+                    yield number, row if clean else check_row(row)
 
 
 class ParquetErrors:
@@ -324,12 +358,12 @@ def load_hub_dataset(source: str) -> Any:
         ) from error
 
 
-def hub_rows(dataset: Any) -> Iterator[RowOutcome]:
-    """Rows with their numbers from 1."""
+def hub_rows(dataset: Any, *, clean: bool = False) -> Iterator[RowOutcome]:
+    """Rows with their numbers from 1; with `clean` texts are not checked, since they are about to be cleaned."""
     for start in range(0, len(dataset), ROWS_PER_BATCH):
         rows = dataset.select(range(start, min(start + ROWS_PER_BATCH, len(dataset)))).to_list()
         for number, row in enumerate(rows, start=start + 1):
-            yield number, check_row(row)
+            yield number, row if clean else check_row(row)
 
 
 def rows_sha256(rows: Iterable[RowDict]) -> str:

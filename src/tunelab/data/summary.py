@@ -5,18 +5,20 @@ out.
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
 from tunelab.data.data_sources import DataSplits, Split
 from tunelab.data.examples import Example
-from tunelab.data.leakage import duplicates_within, exact_leaks, near_leaks
+from tunelab.data.leakage import duplicates_within, exact_leaks, near_empty_texts, near_leaks, token_duplicates
 from tunelab.data.protocols import EncodingTask, Record
 from tunelab.data.token_store import loss_weights_of, sequence_lengths
 from tunelab.data.truncation import count_supervised
 
 HISTOGRAM_BARS = 12  # of a histogram
+NOTHING_UNKNOWN: Mapping[str, float] = MappingProxyType({})
 QUANTILES = {"least": 0, "p5": 5, "p25": 25, "median": 50, "p75": 75, "p95": 95, "most": 100}
 PLACE_SUFFIX = re.compile(r" (line|row) \d+$")
 
@@ -44,6 +46,7 @@ def summarize_data(
     counts: Mapping[str, Mapping[str, int | float]],
     *,
     threshold: float | None,
+    unknown: Mapping[str, float] = NOTHING_UNKNOWN,
 ) -> dict[str, Any]:
     """The data report: everything known about the data before training.
 
@@ -53,11 +56,12 @@ def summarize_data(
         examples: The splits as token ids.
         counts: Of each split, as `encode_split` gives them.
         threshold: Least likeness of near duplicates across splits, in (0, 1]; None does not look for them.
+        unknown: Share of the text of each split that the tokenizer does not know, where it can tell.
 
     Returns:
         JSON values.  `splits`, `columns`, `notes` and `files` say what was read; `lengths`, `sources`, `duplicates`,
-        `leaks` what is in it; `trained`, `format` and `template` (causal models), `labels` and `conflicts` (classes)
-        and `targets` (numbers) what there is to learn.
+        `token_duplicates`, `leaks`, `unknown_tokens` and `near_empty` what is in it; `trained`, `format` and
+        `template` (causal models), `labels` and `conflicts` (classes) and `targets` (numbers) what there is to learn.
     """
     filled = {name: split for name, split in sources.splits.items() if split.rows}
     report: dict[str, Any] = {
@@ -67,7 +71,10 @@ def summarize_data(
         "lengths": {name: length_distribution(sequence_lengths(examples[name])) for name in filled},
         "sources": {name: dict(Counter(row_sources(split))) for name, split in filled.items()},
         "columns": {name: use.as_dict() for name, use in sources.columns.items()},
+        "unknown_tokens": {name: round(share, 4) for name, share in unknown.items()},
+        "near_empty": near_empty_texts(task, sources),
         "duplicates": duplicates_within(sources),
+        "token_duplicates": token_duplicates(task, sources, examples),
         "leaks": {"exact": exact_leaks(sources), "near": near_leaks(task, sources, threshold)},
     }
     if task.head == "causal":

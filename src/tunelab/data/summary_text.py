@@ -17,6 +17,10 @@ def summary_lines(report: Mapping[str, Any]) -> dict[str, str]:
             f"{name} {list_counts(table, MAX_LABELS_IN_LINE)}" for name, table in report["sources"].items()
         )
     lines |= {"columns": "; ".join(column_lines(report))} if report.get("columns") else {}
+    if report.get("unknown_tokens"):
+        lines["unknown tokens"] = describe_unknown(report)
+    if report.get("near_empty"):
+        lines["near-empty texts"] = describe_near_empty(report)
     lines["duplicates"] = describe_duplicates(report)
     lines["leaks"] = describe_leaks(report)
     if "labels" in report:
@@ -68,9 +72,26 @@ def describe_duplicates(report: Mapping[str, Any]) -> str:
     """Repeated rows of each split, and texts with two labels."""
     held = report["duplicates"]
     parts = [f"{entry['repeats']:,} rows of {name} repeat another" for name, entry in held.items()]
+    if same := report.get("token_duplicates", {}).get("rows"):
+        across = report["token_duplicates"]["across_splits"]
+        parts.append(f"{same:,} rows differ as text and are the same tokens")
+        parts[-1] += f", {across:,} of them across splits" * bool(across)
     if texts := report.get("conflicts", {}).get("texts"):
         parts.append(f"{texts:,} equal texts carry different labels")
     return "; ".join(parts) or "none"
+
+
+def describe_near_empty(report: Mapping[str, Any]) -> str:
+    """Rows with a text that says nothing; empty where there are none."""
+    return "; ".join(
+        f"{entry['rows']:,} rows of {name} have a text without a letter or digit"
+        for name, entry in report.get("near_empty", {}).items()
+    )
+
+
+def describe_unknown(report: Mapping[str, Any]) -> str:
+    """Share of the text of each split that the tokenizer does not know."""
+    return ", ".join(f"{name} {share:.1%}" for name, share in report["unknown_tokens"].items())
 
 
 def describe_leaks(report: Mapping[str, Any]) -> str:
@@ -119,7 +140,13 @@ def detail_sections(report: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]
         yield "trained", [f"{share:.1%} of the tokens of {name}" for name, share in report["trained"].items()]
     yield "sources", [f"{name}: {list_counts(table, MAX_LABELS)}" for name, table in report["sources"].items()]
     yield "columns", column_lines(report)
-    yield "duplicates", [describe_duplicates(report), *example_lines(report["duplicates"].values())]
+    if report.get("unknown_tokens"):
+        yield "unknown tokens", [describe_unknown(report)]
+    same = [report["token_duplicates"]] if report.get("token_duplicates", {}).get("rows") else []
+    findings = [*report["duplicates"].values(), *same]
+    yield "duplicates", [*describe_duplicates(report).split("; "), *example_lines(findings)]
+    if report.get("near_empty"):
+        yield "near-empty texts", [describe_near_empty(report), *example_lines(report["near_empty"].values())]
     if report.get("conflicts", {}).get("texts"):
         yield "conflicts", [f"{report['conflicts']['texts']:,} equal texts", *example_lines([report["conflicts"]])]
     near = report["leaks"]["near"]

@@ -12,7 +12,16 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import NamedTuple
 
-from tunelab.data.bad_rows import MAX_LISTED, MAX_SKIPPED_SHARE, RowFault, RowOutcome, excerpt, summarize_messages
+from tunelab.data.bad_rows import (
+    CLEAN_ADVICE,
+    CONTROL_CHARS,
+    MAX_LISTED,
+    MAX_SKIPPED_SHARE,
+    RowFault,
+    RowOutcome,
+    excerpt,
+    summarize_messages,
+)
 from tunelab.data.json_reader import exceeds_bytes
 from tunelab.errors import DataError
 
@@ -207,9 +216,6 @@ def multiline_note(name: str, survey: ParseSurvey) -> str:
     return f"{name}: quotes join several lines in {count} record(s), first in lines {first} to {last}"
 
 
-CONTROL_CHARS = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff]")  # what no text needs; tab and line ends pass
-
-
 def read_table(
     name: str,
     lines: Iterable[str],
@@ -238,13 +244,14 @@ def read_table(
     note = ""
     if quoting == "auto":
         reading, note = choose_quoting(name, lines, delimiter, on_bad=on_bad)
-    return rows_of_table(name, reading(lines, delimiter), header, max_line_bytes), [note] if note else []
+    rows = rows_of_table(name, reading(lines, delimiter), header, max_line_bytes, clean=on_bad == "clean")
+    return rows, [note] if note else []
 
 
 def rows_of_table(
-    name: str, spans: Iterator[TableRecord], header: Sequence[str] | None, max_line_bytes: int
+    name: str, spans: Iterator[TableRecord], header: Sequence[str] | None, max_line_bytes: int, *, clean: bool
 ) -> Iterator[RowOutcome]:
-    """Each record as a row under its column names, or what is wrong with it."""
+    """Each record as a row under its column names, or what is wrong with it; `clean` lets control characters pass."""
     early: list[tuple[int, RowFault]] = []
     names: list[str] = []
     for span in spans:
@@ -258,13 +265,25 @@ def rows_of_table(
     for first, _, cells, *_ in spans:
         if isinstance(cells, RowFault):
             yield first, cells
-        elif (bad := next((c for c in cells if not c.isprintable() and CONTROL_CHARS.search(c)), None)) is not None:
-            yield first, RowFault(f"holds a control or undecodable character, in: {excerpt(bad)}")
+        elif not clean and (fault := control_char_fault(names, cells)):
+            yield first, fault
         elif exceeds_bytes("".join(cells), max_line_bytes):
             limit = f"data.max_line_bytes={max_line_bytes}"
             yield first, RowFault(f"longer than {limit}; cut the record, or raise the limit")
         else:
             yield first, dict(zip(names, cells, strict=True))
+
+
+def control_char_fault(names: Sequence[str], cells: Sequence[str]) -> RowFault | None:
+    """What is wrong with a row of which a cell holds a control character; None where none does."""
+    for column, cell in zip(names, cells, strict=True):
+        if not cell.isprintable() and (bad := CONTROL_CHARS.search(cell)):
+            char = f"U+{ord(bad[0]):04X}"
+            return RowFault(
+                f"column {column!r} holds a control character or an undecodable one ({char}), in: "
+                f"{excerpt(cell, bad.start() + 1)}; {CLEAN_ADVICE}"
+            )
+    return None
 
 
 def check_header(

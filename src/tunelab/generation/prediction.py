@@ -1,13 +1,15 @@
 """Predictions for many records: windows of rows, sorted by length inside, each row predicted or given its error."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from typing import Any, Protocol
 
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tunelab.data.batching import longest_first, split_micro_batches
 from tunelab.data.examples import Example
+from tunelab.data.lazy_sequences import evenly_spaced
+from tunelab.data.unknown_tokens import count_unknown, unknown_token_messages
 from tunelab.errors import DataError
 
 WINDOW_ROWS = 128  # rows that are answered, and saved, together
@@ -17,7 +19,13 @@ InputRecords = Sequence[Mapping[str, Any]]
 
 
 class PromptTask(Protocol):
-    """A task that turns records without answers into prompts and answers them."""
+    """A task that turns records without answers into prompts and answers them.
+
+    Attributes:
+        tokenizer: Its tokenizer.
+    """
+
+    tokenizer: PreTrainedTokenizerBase
 
     def encode_prompt(self, record: Mapping[str, Any], row: int) -> Example:
         """The prompt of a record; raises DataError if it cannot be used."""
@@ -77,6 +85,21 @@ def predict_window(trained: Predictor, records: InputRecords, batch_tokens: int,
             for example, prediction in zip(batch, trained.task.answer_prompts(answering, batch), strict=True):
                 predictions[example.row] = prediction
     return predictions
+
+
+MAX_ROWS_COUNTED = 1000  # rows whose unknown tokens are counted before anything is answered
+
+
+def unknown_token_notes(task: PromptTask, records: InputRecords) -> list[str]:
+    """A warning where the tokenizer does not know a good part of the records, evenly spaced ones of many."""
+    rows = [records[place] for place in evenly_spaced(len(records), MAX_ROWS_COUNTED)]
+    examples = []
+    for place, row in enumerate(rows):
+        with suppress(DataError):  # such a row gets its error beside its prediction
+            examples.append(task.encode_prompt(row, place))
+    texts = {"the input": (value for row in rows for value in row.values() if isinstance(value, str))}
+    counted = {"the input": count_unknown(examples, task.tokenizer)}
+    return unknown_token_messages(counted, texts, task.tokenizer, limit=1)[1]
 
 
 def encode_prompts(trained: Predictor, records: InputRecords) -> tuple[list[Example], list[Prediction]]:

@@ -4,7 +4,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tunelab.data.preview import PreviewRecord, escape_char
-from tunelab.data.summary_text import column_lines, describe_duplicates, describe_leaks, example_texts, min_median_max
+from tunelab.data.summary_text import (
+    column_lines,
+    describe_duplicates,
+    describe_leaks,
+    describe_near_empty,
+    describe_unknown,
+    example_texts,
+    min_median_max,
+)
 from tunelab.report.render import render_page
 
 MAX_BARS = 30  # labels or sources with a bar
@@ -29,6 +37,7 @@ def render_data_page(title: str, report: Mapping[str, Any], records: Sequence[Pr
         count_names=list(dict.fromkeys(name for row in report["splits"].values() for name in row)),
         histograms=list(length_histograms(report["lengths"])),
         columns=column_lines(report),
+        unknown=describe_unknown(report) if report.get("unknown_tokens") else "",
         findings=finding_lists(report),
         any_trained={piece.trained for record in records for part in record.sequences for piece in part} != {None},
         max_bars=MAX_BARS,
@@ -59,6 +68,8 @@ def finding_lists(report: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Duplicates and leaks: a title, lines, and a panel of examples for each entry."""
     near = report["leaks"]["near"]
     within = list(report["duplicates"].items())
+    if report.get("token_duplicates", {}).get("rows"):
+        within.append(("same tokens", report["token_duplicates"]))
     if report.get("conflicts", {}).get("texts"):
         within.append(("different labels", report["conflicts"]))
     across = [(" and ".join(entry["splits"]) + ", copies", entry) for entry in report["leaks"]["exact"]]
@@ -72,7 +83,9 @@ def finding_lists(report: Mapping[str, Any]) -> list[dict[str, Any]]:
         for title, lines, entries in (
             ("Duplicates within a split", describe_duplicates(report), within),
             ("Leaks across splits", describe_leaks(report), across),
+            ("Near-empty texts", describe_near_empty(report), report.get("near_empty", {}).items()),
         )
+        if lines
     ]
 
 

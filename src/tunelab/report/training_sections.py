@@ -3,12 +3,18 @@
 import math
 import shlex
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from tunelab.analysis.learning_curves import CurveDiagnosis, diagnose_curve
 from tunelab.analysis.number_format import format_bytes, format_duration
 from tunelab.config.flatten import flatten
-from tunelab.data.summary_text import column_lines, describe_duplicates, describe_leaks
+from tunelab.data.summary_text import (
+    column_lines,
+    describe_duplicates,
+    describe_leaks,
+    describe_near_empty,
+    describe_unknown,
+)
 from tunelab.report.charts.axes import ReferenceLine, ScaleKind, Series
 from tunelab.report.charts.bars import Bars, bar_chart
 from tunelab.report.charts.lines import line_chart
@@ -108,6 +114,7 @@ def finding_paragraph(entry: Mapping[str, Any]) -> Paragraph:
     return Paragraph(f"{text.rstrip('.')}. {attempt}".strip(), "warn")
 
 
+SOME_UNKNOWN, MANY_UNKNOWN = 0.05, 0.5  # shares of unknown tokens that are worth a warning, that spoil the data
 CHARTED_LABELS = 20  # bars of a drawing
 
 
@@ -135,6 +142,14 @@ def data_verdicts(report: Mapping[str, Any]) -> list[Paragraph]:
     """Verdicts on duplicates, leaks and dropped rows."""
     twice, leaked = describe_duplicates(report), describe_leaks(report)
     lines = [Paragraph(f"Duplicates: {twice}.", "good" if twice == "none" else "warn")]
+    if shares := report.get("unknown_tokens"):
+        most = max(shares.values())
+        style: Literal["bad", "warn", "good"] = (
+            "bad" if most >= MANY_UNKNOWN else "warn" if most >= SOME_UNKNOWN else "good"
+        )
+        lines.append(Paragraph(f"Text that the tokenizer does not know: {describe_unknown(report)}.", style))
+    if near_empty := describe_near_empty(report):
+        lines.append(Paragraph(f"{near_empty}.", "warn"))
     held = report["leaks"]
     copies = bool(held["exact"])
     alike = bool(held["near"] and held["near"]["pairs"])

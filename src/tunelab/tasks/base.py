@@ -72,6 +72,17 @@ class Task(ABC):
     def fit(self, train: Sequence[Record]) -> None:
         """Learn what must be known from the training split alone: label names, weights, target scale."""
 
+    def check_target(self, record: Record) -> None:
+        """Refuse a record whose label or numbers cannot be learned, before `fit` reads them all.
+
+        Raises:
+            DataError: Saying what is wrong with it.
+        """
+
+    def record_texts(self, record: Record) -> Mapping[str, str]:
+        """The texts that the model is given or learns, by what they are called; none where a task does not say."""
+        return {}
+
     def expect_mixture(self) -> None:
         """Be ready for the records of several sources, before `fit`: each shows by its columns how it is laid out."""
 

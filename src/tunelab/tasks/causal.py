@@ -15,6 +15,7 @@ from typing_extensions import override
 from tunelab.data.batching import pack_examples, pad_examples
 from tunelab.data.chat_template import ChatTemplate
 from tunelab.data.columns import HISTORY_NAMES, NEEDED_NAMES, SYSTEM_NAMES
+from tunelab.data.conversation import Conversation
 from tunelab.data.data_sources import DataSplits
 from tunelab.data.examples import IGNORE, Example, MicroBatch
 from tunelab.data.formats import FORMATS, RecordFormat, detect_format, read_question
@@ -24,6 +25,16 @@ from tunelab.generation.decode import GeneratedAnswer, decode
 from tunelab.models.heads import SupervisedHead
 from tunelab.models.unpadded_attention import causal_inputs
 from tunelab.tasks.base import Task
+
+
+def conversation_texts(read: Conversation | str) -> dict[str, str]:
+    """What is asked and what the last answer says; a plain text as itself."""
+    if isinstance(read, str):
+        return {"text": read}
+    last = read.last_assistant_turn()
+    before = read.messages if last is None else read.messages[:last]
+    prompt = "\n".join(message.content for message in before if message.role != "assistant")
+    return {"prompt": prompt, "answer": "" if last is None else read.messages[last].content}
 
 
 class CausalTask(Task):

@@ -25,7 +25,7 @@ from tunelab.errors import ConfigError, DataError
 from tunelab.tasks.base import Scores
 from tunelab.tasks.metrics.label_metrics import MulticlassScores, MultilabelScores
 from tunelab.tasks.registry import DESCRIPTIONS, TaskDescription
-from tunelab.tasks.sequence import SequenceTask, column_value, raise_data_faults
+from tunelab.tasks.sequence import SequenceTask, column_value
 
 
 class Classification(SequenceTask):
@@ -92,15 +92,12 @@ class Classification(SequenceTask):
         return [*super().named_columns(), ("data.label", self.label)]
 
     @override
+    def check_target(self, record: Record) -> None:
+        self.record_labels(record)
+
+    @override
     def fit(self, train: Sequence[Record]) -> None:
-        counts: Counter[str] = Counter()
-        faults = []
-        for place, record in enumerate(train):
-            try:
-                counts.update(self.record_labels(record))
-            except DataError as fault:
-                faults.append(f"training record {place + 1}: {fault}")
-        raise_data_faults(faults)
+        counts = Counter(label for record in train for label in self.record_labels(record))
         least = 1 if self.multilabel else 2
         if len(counts) < least:
             raise DataError(

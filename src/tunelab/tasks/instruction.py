@@ -19,7 +19,7 @@ from tunelab.data.protocols import Record
 from tunelab.data.truncation import count_supervised, truncate_example
 from tunelab.errors import DataError
 from tunelab.tasks.base import Scores
-from tunelab.tasks.causal import CausalTask
+from tunelab.tasks.causal import CausalTask, conversation_texts
 from tunelab.tasks.metrics.answer_metrics import AnswerTotals, collect_answer_classes, read_choices, score_answer
 from tunelab.tasks.metrics.directions import TOKEN_METRICS
 from tunelab.tasks.metrics.token_metrics import TokenScores
@@ -112,6 +112,10 @@ class Instruction(CausalTask):
         if last is None:
             raise DataError("the record has no assistant turn, so there is nothing to learn; drop it")
         return "\x1f".join(message.content for message in read.messages[:last])
+
+    @override
+    def record_texts(self, record: Record) -> Mapping[str, str]:
+        return conversation_texts(self._read(record))
 
     @override
     def encode(self, record: Record, row: int) -> Example | None:

@@ -23,7 +23,7 @@ from tunelab.data.truncation import truncate_pair
 from tunelab.errors import ConfigError, DataError
 from tunelab.models.unpadded_attention import micro_to_device
 from tunelab.tasks.base import Scores
-from tunelab.tasks.causal import CausalTask
+from tunelab.tasks.causal import CausalTask, conversation_texts
 from tunelab.tasks.metrics.directions import PREFERENCE_METRICS
 from tunelab.tasks.metrics.preference_metrics import PreferenceScores, log_ratios
 from tunelab.tasks.preference_loss import PreferenceLoss, answer_lengths, answer_log_probabilities
@@ -87,6 +87,12 @@ class Preference(CausalTask):
     @override
     def content(self, record: Record) -> str:
         return "\x1f".join(message.content for message in to_preference_pair(record, self.columns).prompt)
+
+    @override
+    def record_texts(self, record: Record) -> Mapping[str, str]:
+        pair = to_preference_pair(record, self.columns)
+        rejected = conversation_texts(pair.rejected).get("answer", "")
+        return {**conversation_texts(pair.chosen), "rejected": rejected}
 
     @override
     def encode(self, record: Record, row: int) -> Example | None:

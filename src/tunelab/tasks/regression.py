@@ -21,7 +21,7 @@ from tunelab.tasks.base import Scores
 from tunelab.tasks.metrics.directions import REGRESSION_METRICS
 from tunelab.tasks.metrics.regression_metrics import RegressionScores
 from tunelab.tasks.registry import DESCRIPTIONS, TaskDescription
-from tunelab.tasks.sequence import SequenceTask, column_value, raise_data_faults
+from tunelab.tasks.sequence import SequenceTask, column_value
 
 
 def parse_number(value: object, name: str) -> float:
@@ -92,27 +92,24 @@ class Regression(SequenceTask):
         return [*super().named_columns(), *(("data.target", name) for name in self.targets)]
 
     @override
+    def check_target(self, record: Record) -> None:
+        self.record_targets(record)
+
+    @override
     def fit(self, train: Sequence[Record]) -> None:
-        rows, faults = [], []
-        for place, record in enumerate(train):
-            try:
-                rows.append(self.record_targets(record))
-            except DataError as fault:
-                faults.append(f"training record {place + 1}: {fault}")
-        raise_data_faults(faults)
+        rows = [self.record_targets(record) for record in train]
         if not rows:
             raise DataError("the training split holds no records, so there is nothing to learn")
         if self.standardise:
             table = torch.tensor(rows, dtype=torch.float64)  # (records, C)
-            raise_data_faults(
-                [
-                    f"target {name!r} is {low} in every record, so there is nothing to learn; is it the right column?"
-                    for name, low, high in zip(
-                        self.targets, table.amin(dim=0).tolist(), table.amax(dim=0).tolist(), strict=True
-                    )
-                    if low == high
-                ]
-            )
+            bounds = zip(self.targets, table.amin(dim=0).tolist(), table.amax(dim=0).tolist(), strict=True)
+            faults = [
+                f"target {name!r} is {low} in every record, so there is nothing to learn; is it the right column?"
+                for name, low, high in bounds
+                if low == high
+            ]
+            if faults:
+                raise DataError.listing(faults)
             self.mean = table.mean(dim=0).tolist()
             self.std = table.std(dim=0, correction=0).tolist()
 

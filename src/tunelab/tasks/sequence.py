@@ -18,8 +18,6 @@ from tunelab.models.heads import pair_token_types, sequence_logits
 from tunelab.models.unpadded_attention import micro_to_device
 from tunelab.tasks.base import Task
 
-MAX_LISTED_FAULTS = 5  # faulty records named in one message; the rest is counted
-
 
 def column_value(record: Record, name: str) -> object:
     """The value of a column.
@@ -42,18 +40,6 @@ def column_text(record: Record, name: str) -> str:
     if not isinstance(value, str) or not value.strip():
         raise DataError(f"column {name!r} holds no text but {value!r}; drop the record or fill it in")
     return value
-
-
-def raise_data_faults(faults: Sequence[str]) -> None:
-    """Raise one error for all faulty records of a split; nothing where there are none.
-
-    Raises:
-        DataError: If there are faults.
-    """
-    if faults:
-        more = [f"... and {len(faults) - MAX_LISTED_FAULTS} more"] if len(faults) > MAX_LISTED_FAULTS else []
-        lines = "\n".join(f"  - {line}" for line in [*faults[:MAX_LISTED_FAULTS], *more])
-        raise DataError(f"the training split cannot be used:\n{lines}")
 
 
 class SequenceTask(Task):
@@ -105,6 +91,7 @@ class SequenceTask(Task):
         # The unit separator keeps ("a b", "c") and ("a", "b c") apart.
         return first if self.text_pair is None else f"{first}\x1f{column_text(record, self.text_pair)}"
 
+    @override
     def record_texts(self, record: Record) -> dict[str, str]:
         """The texts of a record as its line of the predictions holds them."""
         second = {} if self.text_pair is None else {"text_pair": column_text(record, self.text_pair)}

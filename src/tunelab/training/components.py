@@ -10,9 +10,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tunelab.config.schema import CausalDataConfig, DataConfig, RunConfig
 from tunelab.data.batching import SourceRange
-from tunelab.data.data_sources import DataSplits, encode_splits, import_formats, read_splits
+from tunelab.data.data_sources import DataSplits, encode_splits, import_formats, map_records, read_splits
 from tunelab.data.examples import Example
 from tunelab.data.folds import FoldSpec
+from tunelab.data.unknown_tokens import UnknownShare
 from tunelab.errors import ConfigError
 from tunelab.models.adapters import AdaptedModel, adapter_disabled, check_adapter_requirements, is_partial_checkpoint
 from tunelab.models.architecture import check_layer_settings, sequence_limit
@@ -46,6 +47,7 @@ class EncodedData:
         examples: Of each split.
         counts: One line of counts for each split.
         portions: With `data.mix`, where the examples of each source stand in each split.
+        unknown: How much of each split the tokenizer does not know; None where it has no token for that.
     """
 
     settings: RunConfig
@@ -55,6 +57,7 @@ class EncodedData:
     examples: dict[str, Sequence[Example]]
     counts: dict[str, dict[str, int | float]]
     portions: dict[str, list[SourceRange]] = field(default_factory=dict, kw_only=True)
+    unknown: dict[str, UnknownShare | None] = field(default_factory=dict, kw_only=True)
 
     @property
     def epoch_rows(self) -> int:
@@ -99,13 +102,23 @@ def encode_data(settings: RunConfig) -> EncodedData:
     """
     task = build_task(settings)
     sources = read_splits(settings.data, task, seed=settings.seed, fold=FoldSpec.from_config(settings.cv))
+    map_records(task.check_target, sources.splits["train"])
     task.fit(sources.splits["train"].rows)
     tokenizer = load_tokenizer(settings.model)
     longest = sequence_limit(settings.model, settings.adapter, tokenizer, max_tokens=settings.data.max_tokens)
     task.set_tokenizer(tokenizer, longest)
-    encoded = encode_splits(sources, task)
+    encoded = encode_splits(sources, task, tokenizer, settings.data.max_unknown)
     sources.notes.extend(encoded.notes)
-    return EncodedData(settings, task, sources, tokenizer, encoded.examples, encoded.counts, portions=encoded.portions)
+    return EncodedData(
+        settings,
+        task,
+        sources,
+        tokenizer,
+        encoded.examples,
+        encoded.counts,
+        portions=encoded.portions,
+        unknown=encoded.unknown,
+    )
 
 
 def build_components(settings: RunConfig) -> RunComponents:

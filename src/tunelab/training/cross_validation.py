@@ -198,7 +198,8 @@ def cross_validate(
     folder.root.mkdir(parents=True, exist_ok=True)
     folder.lock.acquire()
     try:
-        group = f", each {settings.cv.group} in one fold" if settings.cv.group is not None else ""
+        column = settings.cv.group or settings.data.group
+        group = f", each {column} in one fold" if column is not None else ""
         console.say(f"cross-validation: {folds} trainings{group}, one after another, without the test split")
         console.say(f"folder: {folder.root}")
         done = [read_outcome(folder.fold(number).root, 0, ["monitor"]) for number in range(folds)]
@@ -314,7 +315,7 @@ def write_summary(folder: CrossValidationFolder, settings: RunConfig, overrides:
     )
     facts: dict[str, Any] = {
         "folds": len(wheres),
-        "group": settings.cv.group,
+        "group": settings.cv.group or settings.data.group,
         "monitor": monitor,
         "mean": monitored.mean,
         "std": monitored.std,

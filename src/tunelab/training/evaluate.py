@@ -19,8 +19,7 @@ from typing_extensions import override
 from tunelab.analysis.row_scores import RowScore
 from tunelab.config.schema import RunConfig
 from tunelab.data.examples import Batch, Example, MicroBatch
-from tunelab.data.lazy_sequences import select_items
-from tunelab.data.leakage import evenly_spaced
+from tunelab.data.lazy_sequences import evenly_spaced, select_items
 from tunelab.data.loader import BatchLoader
 from tunelab.data.protocols import Record
 from tunelab.errors import Diverged

@@ -200,8 +200,8 @@ def model_outputs(trained: TrainedRun, split: Split) -> ModelOutputs:
 SPLIT_USES = {"train": "training", "validation": "choosing the best checkpoint", "test": "its test scores"}
 
 
-def read_eval_split(settings: RunConfig, source: str) -> tuple[Records, Split]:
-    """The records of a file, read as the run read its own.
+def read_eval_split(settings: RunConfig, source: str, on_bad: str | None = None) -> tuple[Records, Split]:
+    """The records of a file, read as the run read its own, but for what `on_bad` says.
 
     Raises:
         DataError: If the file cannot be read.
@@ -211,7 +211,7 @@ def read_eval_split(settings: RunConfig, source: str) -> tuple[Records, Split]:
     records = read_records(
         source,
         encoding=data.encoding,
-        on_bad=data.on_bad,
+        on_bad=on_bad or data.on_bad,
         quoting=data.quoting,
         header=data.header if same else None,
     )

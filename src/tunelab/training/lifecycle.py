@@ -146,8 +146,15 @@ def print_run_summary(components: RunComponents, folder: RunDirectory) -> None:
 
 def build_data_report(encoded: EncodedData) -> dict[str, Any]:
     """The data report of a run or a preview."""
-    threshold = encoded.settings.data.near_duplicates
-    return summarize_data(encoded.task, encoded.sources, encoded.examples, encoded.counts, threshold=threshold)
+    shares = {name: known.share for name, known in encoded.unknown.items() if known is not None and known.tokens}
+    return summarize_data(
+        encoded.task,
+        encoded.sources,
+        encoded.examples,
+        encoded.counts,
+        threshold=encoded.settings.data.near_threshold,
+        unknown=shares,
+    )
 
 
 def read_resume_step(folder: RunDirectory) -> int | None:
