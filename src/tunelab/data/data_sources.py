@@ -41,6 +41,7 @@ from tunelab.data.splits import (
     split_share_warnings,
 )
 from tunelab.data.token_store import TokenWriter, row_indices
+from tunelab.data.unknown_tokens import UnknownShare, count_unknown, unknown_token_messages
 from tunelab.errors import ConfigError, DataError
 
 SPLITS = ("train", "validation", "test")

@@ -30,7 +30,7 @@ def deal_splits(
 
     Example:
         >>> deal_splits([0, 0, 1, 1, 2, 2], [()] * 6, [0.1, 0.1, 0.2, 0.2, 0.3, 0.3], {"train": 0.7, "test": 0.3})
-        ['train', 'train', 'train', 'train', 'test', 'test']
+        ['train', 'train', 'test', 'test', 'train', 'train']
     """
     members: dict[int, list[int]] = defaultdict(list)
     for row, number in enumerate(sets):
