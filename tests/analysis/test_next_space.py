@@ -238,6 +238,7 @@ def test_the_best_of_a_coarse_list_gets_a_finer_one_where_its_neighbours_are_wor
         ([8, 16, 32, 64], 32, None),  # no power of two between neighbours
         ([4, 16, 64, 256], 16, (8, 16, 32)),
         ([1, 2, 4, 8], 8, (8, 16, 32)),
+        ([1, 2, 4, 8], 1, None),  # no whole number below 1
         ([16, 64, 256, 1024], 16, (1, 4, 16)),
         ([0.0625, 0.125, 0.25, 0.5], 0.0625, (0.015625, 0.03125, 0.0625)),
         ([1, 2, 3, 4], 4, (4, 5, 6)),  # whole numbers, no powers of two
@@ -250,8 +251,19 @@ def test_a_list_goes_on_by_the_numbers_that_it_was_made_of(
     cost = {value: 1.0 + abs(math.log2(value) - math.log2(best)) for value in values}
     step = next_of(setting_from_values("x", values), {value: (at, at + 0.01) for value, at in cost.items()})
 
-    assert (step.new_setting.values if step.new_setting and step.action != "keep" else None) == proposed
+    assert (step.new_setting.values if step.new_setting and step.action not in ("keep", "bound") else None) == proposed
     assert proposed is None or not {value for value in proposed if value != best} & {*values}
+
+
+def test_a_border_within_noise_leaves_a_list_as_it_is_and_a_trend_or_a_clear_gap_moves_it() -> None:
+    batch = setting_from_values("batch_size", [8, 16, 32, 64])
+    flat = {8: (1.1,), 16: (1.3,), 32: (1.2,), 64: (1.0,)}
+    gap = {8: (1.2, 1.21), 16: (1.3, 1.31), 32: (1.2, 1.21), 64: (1.0, 1.01)}
+    trend = {8: (1.4,), 16: (1.3,), 32: (1.2,), 64: (1.0,)}
+    assert next_of(batch, flat).action == "keep" and "not worse beyond noise" in next_of(batch, flat).reason
+    for clear in (gap, trend):
+        step = next_of(batch, clear)
+        assert step.new_setting is not None and step.new_setting.values == (64, 128, 256)
 
 
 @pytest.mark.parametrize("seed", range(6))

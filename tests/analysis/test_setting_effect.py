@@ -24,7 +24,7 @@ def grid(effect: dict[Any, float], noise: float = 0.01) -> list[dict[str, Any]]:
 def test_the_mean_and_the_spread_are_over_the_seeds() -> None:
     (found,) = scores_by_value(grid({0.1: 1.0}, noise=0.5), "lr", None, lower=True).values()
 
-    assert found == [ValueResult(0.1, (0.5, 1.0, 1.5), {}, 0)]
+    assert found == [ValueResult(0.1, (0.5, 1.0, 1.5), {}, 0, every_score=(0.5, 1.0, 1.5))]
     assert (found[0].mean, found[0].spread) == (1.0, 0.5)
 
 
@@ -155,13 +155,48 @@ def test_two_lines_are_compared_value_by_value() -> None:
 
 
 def test_numbers_are_drawn_as_a_line_and_names_as_bars() -> None:
-    line = effect_chart("lr", "val/loss", scores_by_value(grid({1e-3: 1.0, 1e-1: 2.0}), "lr", None, lower=True), None)
+    results = scores_by_value(grid({1e-3: 1.0, 1e-1: 2.0}), "lr", None, lower=True)
+    line = effect_chart("lr", "val/loss", results, None, lower=True)
     bars = effect_chart(
         "optimizer",
         "val/loss",
         scores_by_value([trial(1.0, optimizer=o, seed=0) for o in "ab"], "optimizer", None, lower=True),
         None,
+        lower=True,
     )
 
     assert line.startswith("<svg") and "val/loss by lr" in line
     assert bars.startswith("<svg") and "<rect" in bars
+
+
+def test_a_drawing_shows_every_trial_and_the_values_at_which_all_broke() -> None:
+    # Given two nuisance settings with three seeds each, all of which broke at the largest rate
+    trials = [
+        {"params": {"lr": lr, "optimizer": name, "seed": seed}, "value": base + lr + 0.1 * seed,
+         "state": "failed" if lr == 1.0 else "complete"}
+        for lr in (0.01, 0.1, 1.0) for name, base in (("sgd", 1.0), ("adamw", 2.0)) for seed in range(3)
+    ]  # fmt: skip
+
+    # When they are drawn, with and without a line for each
+    for by in (None, "optimizer"):
+        results = scores_by_value(trials, "lr", by, lower=True)
+        svg = effect_chart("lr", "val/loss", results, by, lower=True, searched=(0.001, 1.0))
+
+        # Then each is a point, one is the best, and the axis has the range and a cross
+        assert svg.count('r="2.6"') == 12 and svg.count('r="6"') == 1 and ">0.001<" in svg
+        assert svg.count("m-3.5 -3.5l7 7m0 -7l-7 7") == (1 if by is None else 2)
+    bars = effect_chart(
+        "optimizer", "val/loss", scores_by_value(trials, "optimizer", None, lower=True), None, lower=True
+    )
+    assert bars.count('class="paper" stroke') == 12
+
+
+def test_two_seeds_are_points_without_a_band() -> None:
+    for seeds, band in ((2, False), (3, True)):
+        trials = [
+            {"params": {"lr": lr, "seed": seed}, "value": lr + 0.1 * seed, "state": "complete"}
+            for lr in (0.1, 0.2, 0.3)
+            for seed in range(seeds)
+        ]
+        svg = effect_chart("lr", "val/loss", scores_by_value(trials, "lr", None, lower=True), None, lower=True)
+        assert ('fill-opacity=".16"' in svg) == band

@@ -2,10 +2,12 @@
 
 import json
 import math
+import re
 import shlex
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
@@ -157,3 +159,53 @@ def test_a_search_leaves_its_report_in_its_folder(root: Path) -> None:
     page = write_study_report(StudyFolder(root))
 
     assert page == root / "report" / "report.html" and "What to run next" in page.read_text()
+
+
+def drawn(document: Document, name: str) -> str:
+    """A drawing of a report by its name."""
+    return next(chart.svg for chart in document.charts() if chart.name == name)
+
+
+@pytest.mark.parametrize("name", ["effect_lr", "average_lr"])
+def test_an_effect_shows_every_trial_on_the_whole_searched_range_and_rings_the_best(
+    document: Document, name: str
+) -> None:
+    svg = drawn(document, name)
+    labels = re.findall(r">([^<>]+)</text>", svg)
+
+    assert svg.count('r="2.6"') == 40 and svg.count('r="6"') == 1 and "best" in labels
+    assert svg.count("m-3.5 -3.5l7 7m0 -7l-7 7") == 1  # the trial that broke
+    assert {"1e-5", "0.001"} <= {*labels}  # ends of what was searched
+
+
+def test_points_of_an_effect_stand_where_their_trials_do(document: Document) -> None:
+    svg = drawn(document, "effect_lr")
+    points = re.findall(
+        r'<circle cx="([\d.]+)" cy="([\d.]+)" r="2.6"[^>]*><title>trial \d+: ([^,]+), ([^<]+)</title>', svg
+    )
+    rates, places = [float(rate) for *_, rate, _ in points], [float(x) for x, *_ in points]
+    line = np.polyfit(np.log10(rates), places, 1)
+    assert np.abs(np.polyval(line, np.log10(rates)) - places).max() < 1  # within a unit of the drawing
+    losses, heights = [float(loss) for *_, loss in points], [float(y) for _, y, *_ in points]
+    assert np.corrcoef(losses, heights)[0, 1] < -0.999
+
+
+def test_a_choice_shows_every_trial_on_its_bar(document: Document) -> None:
+    svg = drawn(document, "effect_optimizer")
+    assert svg.count('class="paper" stroke') == 40 and len(re.findall(r"\d best</text>", svg)) == 1
+
+
+def test_few_trials_are_points_without_a_line_or_a_band(tmp_path: Path) -> None:
+    few = build_study_report(read_study_results(study(tmp_path / "few", trials=10)))
+    svg = drawn(few, "effect_lr")
+    assert svg.count('r="2.6"') == 10 and 'fill-opacity=".16"' not in svg and 'stroke-linejoin="round"' not in svg
+    assert "Too few trials for a line" in next(chart.caption for chart in few.charts() if chart.name == "effect_lr")
+
+
+def test_the_heading_of_the_next_search_says_what_is_done(document: Document) -> None:
+    (says,) = (
+        one.description
+        for one in section(document, "What to run next").blocks
+        if isinstance(one, Command) and " -m " in one.text
+    )
+    assert says == "The same search, moved to where the best points:"

@@ -7,11 +7,12 @@ boundaries": a best value near a border says that a better one may lie outside.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from math import log2, log10
 from statistics import median
 
 from tunelab.analysis.configurations import Configuration, Setting, Trial, format_value, is_number
-from tunelab.analysis.importance import is_clearly_worse, isolate_setting
+from tunelab.analysis.importance import ValueRange, is_clearly_worse, isolate_setting
 
 NEAR_BOUNDARY = 0.15  # of the range, from its border
 OUTER_QUARTER = 0.25  # of the range, from its border
@@ -125,6 +126,7 @@ def decades_spanned(setting: Setting) -> float:
 MIN_KEPT_RANGE = 0.35  # of a range that stays when it is narrowed
 MIN_CONFIGURATIONS = 12  # configurations below which nothing is narrowed
 NEGLIGIBLE_IMPORTANCE = 0.02  # importance below which a number may be fixed
+MIN_TREND = 4  # values from which on a rise from end to end is no chance (1 in 12)
 ROUNDING = 1e-9  # that a whole number may be off by
 TRUSTED_SHARE = 0.3  # share that a surface must explain before a setting is fixed on its word
 LegalRanges = Mapping[str, tuple[float, float]]
@@ -185,7 +187,7 @@ def suggest_next_space(
         name, value = setting.name, best.params.get(setting.name)
         side = sides.get(name, "")
         if side and (name, "above" if side == "high" else "below") not in walls:
-            steps.append(widen_range(setting, side, float(str(value)), legal.get(name)))
+            steps.append(widen_range(setting, side, float(str(value)), ranked, noise, legal.get(name)))
         elif (
             may_fix
             and setting.numeric
@@ -204,16 +206,26 @@ def suggest_next_space(
     return steps
 
 
-def widen_range(setting: Setting, side: str, value: float, legal: tuple[float, float] | None) -> SettingChange:
-    """The range moved beyond the border, as wide as before, with the best value a quarter from its other end."""
+def widen_range(
+    setting: Setting,
+    side: str,
+    value: float,
+    configurations: Sequence[Configuration],
+    noise: float,
+    legal: tuple[float, float] | None,
+) -> SettingChange:
+    """The range moved beyond the border: the best a quarter from its other end, or what is not worse beyond noise."""
+    good, trend = good_stretches(setting, configurations, noise)
     if not setting.is_range:
-        return extend_values(setting, side, value, legal)
+        return extend_values(setting, side, value, [one.place for one in good], legal, trend=trend)
     here = setting.to_unit(value)
-    units = (here - 0.75, here + 0.25) if side == "low" else (here - 0.25, here + 0.75)
+    if side == "low":
+        units = (here - 0.75, max(here + 0.25, min(1.0, setting.to_unit(good[-1].end))))
+    else:
+        units = (min(here - 0.25, max(0.0, setting.to_unit(good[0].start))), here + 0.75)
     low, high = (setting.from_unit(unit) for unit in units)
     least, most = legal or (-math.inf, math.inf)
-    if setting.low >= 0 and not setting.log:
-        least = max(least, 0.0)  # what starts at or above 0 is hardly meant to go below
+    least = max(least, floor_of(setting))
     low, high = max(low, least), min(high, most)
     whole = round_range(setting, low, high)
     new = replace(setting, low=float(max(whole[0], least)), high=float(min(whole[1], most)))
@@ -230,14 +242,49 @@ def widen_range(setting: Setting, side: str, value: float, legal: tuple[float, f
     return SettingChange(setting, new, value, why, "widen")
 
 
-def extend_values(setting: Setting, side: str, value: float, legal: tuple[float, float] | None) -> SettingChange:
-    """The best value and two beyond it, at the distance of the last two: what lies inside was tried and is worse."""
+def floor_of(setting: Setting) -> float:
+    """The number below which a setting is hardly meant to go: 1 for whole numbers that start there, 0 for others."""
+    if setting.low < 0:
+        return -math.inf
+    return 1.0 if setting.integer and setting.low >= 1 else 0.0
+
+
+def good_stretches(
+    setting: Setting, configurations: Sequence[Configuration], noise: float
+) -> tuple[list[ValueRange], bool]:
+    """The stretches or values of a setting that are not worse than its best beyond noise, and whether the best of each
+    rises or falls from one end to the other, which four or more hardly do by chance.
+    """
+    stretches = isolate_setting(setting, [p for p in configurations if is_number(p.params.get(setting.name))])
+    best = min(stretches, key=lambda one: one.best)
+    steps = [b.best - a.best for a, b in pairwise(stretches)]
+    trend = len(stretches) >= MIN_TREND and (all(step > 0 for step in steps) or all(step < 0 for step in steps))
+    return [one for one in stretches if not is_clearly_worse(one, best, noise)], trend
+
+
+def extend_values(
+    setting: Setting, side: str, value: float, good: Sequence[float], legal: tuple[float, float] | None, *, trend: bool
+) -> SettingChange:
+    """The best value and two beyond it, at the distance of the last two, and what was tried and is not worse.
+
+    Args:
+        setting: A list of numbers.
+        side: Where the best stands.
+        value: The best.
+        good: Values that are not worse beyond noise.
+        legal: Smallest and largest legal value.
+        trend: Whether scores get better from one end to the other.
+    """
     known = [float(v) for v in setting.values]
     end, inner = (known[0], known[1]) if side == "low" else (known[-1], known[-2])
+    which = "lowest" if side == "low" else "highest"
+    if not trend and inner in good:
+        why = f"the best ({format_value(value)}) is the {which} value tried, but the next one is not worse beyond noise"
+        return SettingChange(setting, setting, value, why, "keep")
     factors = setting.log or by_powers_of_two(setting)
     beyond = [end * (end / inner) ** n if factors else end + (end - inner) * n for n in (1, 2)]
     least, most = legal or (-math.inf, math.inf)
-    least = max(least, 0.0) if min(known) >= 0 else least
+    least = max(least, floor_of(setting))
     exact = by_powers_of_two(setting)
     kept = [round(v) if setting.integer else v if exact else round_bound(v) for v in beyond if least <= v <= most]
     kept = [v for v in dict.fromkeys(kept) if v not in known]
@@ -245,11 +292,11 @@ def extend_values(setting: Setting, side: str, value: float, legal: tuple[float,
         return SettingChange(
             setting, setting, value, f"the best is {format_value(end)}, where what is legal ends", "bound"
         )
-    best_text = setting.override_texts[0 if side == "low" else -1]
-    values = sorted([setting.values[0 if side == "low" else -1], *kept])
-    texts = tuple(repr(v) if v in kept else best_text for v in values)
+    texts_by_value = dict(zip(setting.values, setting.override_texts, strict=True))
+    stay = [v for v in setting.values if float(v) == value or (not trend and float(v) in good)]
+    values = sorted([*stay, *kept])
+    texts = tuple(texts_by_value.get(v, repr(v)) for v in values)
     new = replace(setting, low=float(values[0]), high=float(values[-1]), values=tuple(values), override_texts=texts)
-    which = "lowest" if side == "low" else "highest"
     why = f"the best ({format_value(value)}) is the {which} value tried: a better one may lie beyond"
     return SettingChange(setting, new, value, why, "widen")
 

@@ -11,6 +11,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from statistics import fmean, stdev
 from typing import Any
 
@@ -29,6 +30,7 @@ class ValueResult:
         nuisance_values: Where the nuisance settings stand.
         failed_trials: Those at this value that diverged or failed, whatever the nuisance settings.
         nuisances_at_border: Those at the lowest or highest number tried: a better one may lie outside.
+        every_score: Of all trials at this value, whatever the nuisance settings.
     """
 
     value: Any
@@ -36,6 +38,7 @@ class ValueResult:
     nuisance_values: Mapping[str, Any]
     failed_trials: int = 0
     nuisances_at_border: tuple[str, ...] = ()
+    every_score: tuple[float, ...] = ()
 
     @property
     def mean(self) -> float:
@@ -91,7 +94,8 @@ def best_nuisance_scores(
     complete = {key: scores for key, scores in scores_by_nuisances.items() if len(scores) == most_seeds}
     chosen = (min if lower else max)(complete, key=lambda key: fmean(complete[key]))
     border = nuisances_at_border(dict(chosen), map(dict, complete))
-    return ValueResult(value, tuple(complete[chosen]), dict(chosen), failed, border)
+    every = tuple(chain(*scores_by_nuisances.values()))
+    return ValueResult(value, tuple(complete[chosen]), dict(chosen), failed, border, every)
 
 
 def nuisances_at_border(chosen: Mapping[str, Any], tried: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:

@@ -1,11 +1,12 @@
 """Importance of a study's settings, computed once, and its sections: effects, importance, parallel axes.  Pure."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
-from tunelab.analysis.configurations import Setting, format_value, is_number
+from tunelab.analysis.configurations import ABSENT, Setting, format_value, is_number
 from tunelab.analysis.importance import (
+    TRIALS_PER_STRETCH,
     ValueRange,
     VarianceShares,
     is_clearly_worse,
@@ -25,6 +26,7 @@ from tunelab.report.prediction_sections import file_slug
 from tunelab.report.study_reader import StudyResults
 
 CHARTED_SETTINGS = 12  # settings that get drawings of their own
+MIN_DRAWN = 16  # configurations from which on a line through the stretches of a range, or a band, says something
 
 
 @dataclass(frozen=True)
@@ -99,78 +101,126 @@ def effects_section(analysis: ImportanceAnalysis) -> list[Section]:
             blocks.append(partial_dependence_chart(study, setting, at, analysis.surrogate))
     blocks.append(effects_table(study, analysis.settings))
     lead = (
-        "At their best: at each value all other settings stand where they did best, and the band is where that best "
-        "would lie for other trials as many (90 %). On average: over all values of the others, from a fitted surface."
+        "Points are trials, the best is ringed, and the axis is as wide as what was searched. At their best: at each "
+        "value all other settings stand where they did best, and the band is where that best would lie for other "
+        "trials as many (90 %). On average: over all values of the others, from a fitted surface."
     )
     return [Section("Effect of each setting", blocks, lead)]
 
 
 def isolation_chart(study: StudyResults, setting: Setting, stretches: list[ValueRange]) -> Chart:
-    """The isolation plot of a setting."""
+    """The isolation plot of a setting: every trial as a point, and a line through the best of each value or stretch."""
     title = f"{setting.name}: each value at its best"
     best = min(stretches, key=lambda one: one.best)
-    words = f"Best at {best.label}, {study.score} {format_cell(study.cost_to_score(best.best))}"
+    where = format_value(best.point.params.get(setting.name, ABSENT))
+    words = f"Best at {where}, {study.score} {format_cell(study.cost_to_score(best.best))}"
     apart = [one for one in stretches if is_clearly_worse(one, best, study.seed_noise)]
     words += (
         f"; clearly worse at {', '.join(one.label for one in apart[:4])}."
         if apart
         else "; no other value is clearly worse."
     )
-    low = [min(study.cost_to_score(one.low), study.cost_to_score(one.high)) for one in stretches]
-    high = [max(study.cost_to_score(one.low), study.cost_to_score(one.high)) for one in stretches]
+    low, high = best_bands(study, stretches)
     values = [study.cost_to_score(one.best) for one in stretches]
     name = f"effect_{file_slug(setting.name)}"
     if not setting.numeric or any(one.place >= 1e6 for one in stretches):
-        rows: list[str] = [one.label for one in stretches]
-        return Chart(
-            name,
-            bar_chart(rows, [Bars("", values, low, high)], title=title, value_label=study.score, level=True),
-            words,
-            title,
-        )
+        rows = [one.label for one in stretches]
+        dots = [scores_at(study, setting, label) for label in rows]
+        bars = Bars("", values, low, high, dots, best=stretches.index(best))
+        return Chart(name, bar_chart(rows, [bars], title=title, value_label=study.score, level=True), words, title)
+    if setting.is_range and len(study.configurations) < MIN_DRAWN:
+        stretches, values, low, high = [], [], [], []
+        words += " Too few trials for a line: points are trials."
     series = Series(
         study.score,
-        [one.place for one in stretches],
+        [float(one.point.params[setting.name]) for one in stretches],
         values,
         low,
         high,
         tooltip_names=[f"{one.label}, {format_count(one.count, 'configuration')}" for one in stretches],
     )
-    svg = line_chart(
-        [series], title=title, x_label=setting.name, y_label=study.score, x_scale="log" if setting.log else "linear"
+    return Chart(name, trials_chart(study, setting, series, title), with_missing(words, study, setting), title)
+
+
+def best_bands(study: StudyResults, stretches: list[ValueRange]) -> tuple[list[float], list[float]]:
+    """Where the best of each stretch would lie for other trials as many; nan where they are too few to tell."""
+    bands = [
+        sorted((study.cost_to_score(one.low), study.cost_to_score(one.high)))
+        if one.count >= TRIALS_PER_STRETCH
+        else [math.nan, math.nan]
+        for one in stretches
+    ]
+    return [low for low, _ in bands], [high for _, high in bands]
+
+
+def scores_at(study: StudyResults, setting: Setting, label: str) -> list[float]:
+    """The scores of all trials at one value of a setting."""
+    return [
+        float(trial.value or 0.0)
+        for trial in study.trials
+        if trial.done and format_value(trial.params.get(setting.name, ABSENT)) == label
+    ]
+
+
+def trials_chart(study: StudyResults, setting: Setting, line: Series, title: str) -> str:
+    """A line over a number with every trial as a point, the best ringed, on an axis as wide as what was searched."""
+    held = [trial for trial in study.trials if is_number(trial.params.get(setting.name))]
+    done = [trial for trial in held if trial.done]
+    numbers = study.best.trial_numbers if study.best else ()
+    of_best = [at for at, trial in enumerate(done) if trial.number in numbers]
+    sign = 1 if study.lower_is_better else -1
+    series = replace(
+        line,
+        points=[(float(trial.params[setting.name]), float(trial.value or 0.0)) for trial in done],
+        point_names=[f"{one.name}: {format_value(one.params[setting.name])}, {format_cell(one.value)}" for one in done],
+        best=min(of_best, key=lambda at: sign * float(done[at].value or 0.0)) if of_best else -1,
+        missing=[float(trial.params[setting.name]) for trial in held if not trial.done],
     )
-    return Chart(name, svg, words, title)
+    return line_chart(
+        [series],
+        title=title,
+        x_label=setting.name,
+        y_label=study.score,
+        x_scale="log" if setting.log else "linear",
+        x_range=(setting.low, setting.high),
+    )
+
+
+def with_missing(words: str, study: StudyResults, setting: Setting) -> str:
+    """A caption with what the crosses on the axis are, if there are any."""
+    count = sum(not trial.done and is_number(trial.params.get(setting.name)) for trial in study.trials)
+    return f"{words} Crosses on the axis: {format_count(count, 'trial')} without a score." if count else words
 
 
 def partial_dependence_chart(study: StudyResults, setting: Setting, at: int, surface: Surrogate) -> Chart:
-    """The partial dependence plot of a setting."""
+    """The partial dependence plot of a setting, with every trial as a point."""
     title = f"{setting.name}: on average over the others"
     places, means, spreads = partial_dependence(surface, at)
     values = [study.cost_to_score(float(mean)) for mean in means]
-    halves = [1.96 * float(spread) for spread in spreads]
+    enough = len(study.configurations) >= MIN_DRAWN
+    halves = [1.96 * float(spread) if enough else math.nan for spread in spreads]
     low, high = (
         [v - h for v, h in zip(values, halves, strict=True)],
         [v + h for v, h in zip(values, halves, strict=True)],
     )
     name = f"average_{file_slug(setting.name)}"
-    words = (
-        "Band: 95 % of what the fitted surface does not know. "
-        f"It explains {format_percent(max(0.0, surface.explained))} of the variance of trials it was not shown."
-    )
+    words = "Band: 95 % of what the fitted surface does not know. " if enough else "Too few trials for a band. "
+    explained = format_percent(max(0.0, surface.explained))
+    words += f"The surface explains {explained} of the variance of trials it was not shown."
     labels = surface.input_columns.labels[at]
     if labels:
+        points = [scores_at(study, setting, label) for label in labels]
         return Chart(
             name,
-            bar_chart(list(labels), [Bars("", values, low, high)], title=title, value_label=study.score, level=True),
+            bar_chart(
+                list(labels), [Bars("", values, low, high, points)], title=title, value_label=study.score, level=True
+            ),
             words,
             title,
         )
     xs = [setting.from_unit(float(place)) for place in places]
-    svg = line_chart(
-        [Series(study.score, xs, values, low, high)],
-        title=title, x_label=setting.name, y_label=study.score, x_scale="log" if setting.log else "linear",
-    )  # fmt: skip
-    return Chart(name, svg, words, title)
+    svg = trials_chart(study, setting, Series(study.score, xs, values, low, high), title)
+    return Chart(name, svg, with_missing(words, study, setting), title)
 
 
 def effects_table(study: StudyResults, settings: list[Setting]) -> Table:

@@ -75,6 +75,15 @@ def parse_effect_plot(config: EffectConfig, space: Space) -> EffectPlot | None:
     return EffectPlot(str(setting), group_by)
 
 
+def searched_range(folder: StudyFolder, setting: str) -> tuple[float, float] | tuple[()]:
+    """The ends of the range that a setting was searched on; empty for listed values, and where none is recorded."""
+    try:
+        block = folder.read_study_config()["dimensions"][setting]
+        return float(block["low"]), float(block["high"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ()
+
+
 def write_effect_plot(folder: StudyFolder, effect: EffectPlot, score: str, *, lower: bool, command: str) -> str:
     """Write `effect.svg`, `effect.html` and `effect.json` into the study's folder.
 
@@ -91,10 +100,14 @@ def write_effect_plot(folder: StudyFolder, effect: EffectPlot, score: str, *, lo
     trials = read_json_lines(folder.trials)
     results = scores_by_value(trials, effect.setting, effect.group_by, lower=lower)
     finding = describe_effect(effect.setting, score, results, effect.group_by, lower=lower)
-    svg = effect_chart(effect.setting, score, results, effect.group_by)
+    searched = searched_range(folder, effect.setting)
+    svg = effect_chart(effect.setting, score, results, effect.group_by, lower=lower, searched=searched)
     complete = sum(trial["state"] == "complete" for trial in trials)
     title = f"What {effect.setting} does to {score}" + (f", by {effect.group_by}" if effect.group_by else "")
-    caption = "Mean over the seeds, their standard deviation as a band, and each seed as a point."
+    caption = (
+        "Points are trials, the best is ringed. Lines go through the mean over the seeds, with their standard "
+        "deviation as a band from three seeds on; crosses on the axis are values without a score."
+    )
     blocks: list[Block] = [
         Paragraph(finding),
         Chart("effect", svg, caption),

@@ -3,7 +3,7 @@
 import itertools
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from tunelab.analysis.number_format import format_number, format_ticks
@@ -145,6 +145,9 @@ class Series:
         high: Upper edge.
         points: Single values beside the line, such as one of each seed: (x, y).
         tooltip_names: What each point is called under the pointer; empty or as many as `xs`.
+        point_names: What each of `points` is called under the pointer; empty or as many as they.
+        best: Which of `points` is ringed; -1 for none.
+        missing: Where on the x axis a cross stands for a value that there is none of, such as a failed trial.
     """
 
     name: str
@@ -154,6 +157,9 @@ class Series:
     high: Sequence[float] = ()
     points: Sequence[tuple[float, float]] = ()
     tooltip_names: Sequence[str] = ()
+    point_names: Sequence[str] = ()
+    best: int = field(default=-1, kw_only=True)
+    missing: Sequence[float] = ()
 
     def __post_init__(self) -> None:
         if len(self.xs) != len(self.ys):
@@ -250,16 +256,22 @@ class PlotArea:
 
 
 def fit_plot_area(
-    series: Sequence[Series], marks: Sequence[ReferenceLine], x_kind: ScaleKind, y_kind: ScaleKind, top: float
+    series: Sequence[Series],
+    marks: Sequence[ReferenceLine],
+    x_kind: ScaleKind,
+    y_kind: ScaleKind,
+    top: float,
+    x_range: Sequence[float] = (),
 ) -> PlotArea:
-    """The plot area that holds all points, bands and reference lines."""
+    """The plot area that holds all points, bands and reference lines, and `x_range` on the x axis."""
     good = [
         (x, y)
         for one in series
         for x, y in [*zip(one.xs, one.ys, strict=True), *one.points]
         if is_drawable(x, x_kind) and is_drawable(y, y_kind)
     ]
-    across = [x for x, _ in good] + [mark.value for mark in marks if mark.axis == "x"]
+    across = [x for x, _ in good] + [mark.value for mark in marks if mark.axis == "x"] + list(x_range)
+    across += [x for one in series for x in one.missing]
     up = [y for _, y in good] + [mark.value for mark in marks if mark.axis == "y"]
     up += [value for one in series for value in [*one.low, *one.high]] if good else []
     y = fit_scale(up, y_kind, top + PLOT_HEIGHT, top, max_ticks=MAX_Y_TICKS)

@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import chain
 
 from tunelab.analysis.number_format import format_number, format_ticks
 from tunelab.report.charts.axes import Scale, axis_ticks, fit_scale, is_drawable
@@ -36,12 +37,16 @@ class Bars:
         values: One per group; a value that is not finite is left out, with a note.
         low: Lower end of the spread; empty or as many as `values`.
         high: Upper end.
+        points: The single values behind each bar, drawn as dots on it; empty or as many lists as `values`.
+        best: The bar that is called best beside its number; -1 for none.
     """
 
     name: str
     values: Sequence[float]
     low: Sequence[float] = ()
     high: Sequence[float] = ()
+    points: Sequence[Sequence[float]] = ()
+    best: int = field(default=-1, kw_only=True)
 
     def __post_init__(self) -> None:
         if len(self.low) != len(self.high) or len(self.low) not in (0, len(self.values)):
@@ -67,7 +72,8 @@ def bar_chart(
     lying = any(text_width(name) > room - 6 for name in groups) if level is None else level
     named, foot = chart_heading(title, "" if lying else value_label)
     keys, foot = chart_legend([one.name for one in bars], foot, "bar")
-    ends = [value for one in bars for value in [*one.values, *one.low, *one.high] if is_drawable(value, "linear")]
+    known = [[*one.values, *one.low, *one.high, *chain(*one.points)] for one in bars]
+    ends = [value for values in known for value in values if is_drawable(value, "linear")]
     body, foot = (horizontal_bars if lying else vertical_bars)(groups, bars, [0.0, *ends], foot + 10, value_label)
     odd = [
         f"{group}, {one.name}: {format_number(value)}"
@@ -112,6 +118,7 @@ def horizontal_bars(
     above = longest > MAX_LABEL_WIDTH  # names too long to stand beside their bars stand over them
     left = MARGIN + (0.0 if above else longest + 8)
     numbers = max((text_width(format_number(value)) for one in bars for value in one.values), default=0.0) + 10
+    numbers += text_width(" best") * any(one.best >= 0 for one in bars)
     scale = fit_scale(ends, "linear", left, CHART_WIDTH - MARGIN - numbers, max_ticks=5)
     thick, gap = (18.0 if len(bars) < 3 else 15.0), (10.0 + LINE_HEIGHT if above else 10.0)
     each = thick * len(bars) + gap
@@ -161,15 +168,20 @@ def bar_elements(
         f' fill-opacity=".85"><title>{escape_markup(tooltip)}</title></rect>'
     )
     middle = start + thick / 2
+    spots = [scale.position(point) for point in bars.points[at]] if bars.points else []
+    for spot in spots:
+        x, y = (coordinate(spot), coordinate(middle)) if lying else (coordinate(middle), coordinate(spot))
+        yield f'<circle cx="{x}" cy="{y}" r="2.6" class="paper" stroke="currentColor" stroke-opacity=".8"/>'
     if ends:
         a, b = ends
         whisker = (a, middle, b, middle) if lying else (middle, a, middle, b)
         caps = [(e, middle - 4, e, middle + 4) if lying else (middle - 4, e, middle + 4, e) for e in ends]
         yield from (line_element(*corner, "whisker") for corner in (whisker, *caps))
     if lying:
-        yield text_element(max(end, zero, *ends) + 5, middle + 4.5, format_number(value), "soft")
+        number = f"{format_number(value)}{' best' * (at == bars.best)}"
+        yield text_element(max(end, zero, *ends, *spots) + 5, middle + 4.5, number, "soft")
     elif text_width(format_number(value)) < thick + 8:
-        yield text_element(middle, min(end, zero, *ends) - 5, format_number(value), "soft halo", "middle")
+        yield text_element(middle, min(end, zero, *ends, *spots) - 5, format_number(value), "soft halo", "middle")
 
 
 def has_spread(bars: Bars, at: int) -> bool:

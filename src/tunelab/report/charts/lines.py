@@ -21,10 +21,12 @@ from tunelab.report.charts.svg import (
     colour_class,
     coordinate,
     dash_pattern,
+    escape_markup,
     marker_element,
     path_data,
     svg_document,
     text_element,
+    text_width,
 )
 
 ALL_MARKERS_UP_TO = 40  # points of a line that each get a marker
@@ -42,14 +44,16 @@ def line_chart(
     x_scale: ScaleKind = "linear",
     y_scale: ScaleKind = "linear",
     marks: Sequence[ReferenceLine] = (),
+    x_range: Sequence[float] = (),
 ) -> str:
     """One SVG with a line per series, with optional bands, single points and reference lines.
 
-    What is not finite leaves a gap, what a log scale has no place for is left out, and a note says so.
+    The x axis holds `x_range`, drawn over or not.  What is not finite leaves a gap, what a log scale has no place for
+    is left out, and a note says so.
     """
     named, foot = chart_heading(title, y_label)
     keys, foot = chart_legend([one.name for one in series], foot)
-    area = fit_plot_area(series, marks, x_scale, y_scale, foot + 10)
+    area = fit_plot_area(series, marks, x_scale, y_scale, foot + 10, x_range)
     frame, foot = draw_axes(area, x_label)
     bands = [piece for place, one in enumerate(series) for piece in band_paths(one, place, area)]
     lines = [piece for place, one in enumerate(series) for piece in curve_elements(one, place, area)]
@@ -104,12 +108,29 @@ def curve_elements(series: Series, place: int, area: PlotArea) -> Iterator[str]:
         inside.append(
             marker_element(x, y, place, series.tooltip(at)) if at in marked else hidden_marker(x, y, series.tooltip(at))
         )
-    for x, y in series.points:
-        if is_drawable(x, area.x.kind) and is_drawable(y, area.y.kind):
-            where = f'cx="{coordinate(area.x.position(x))}" cy="{coordinate(area.y.position(y))}" r="2.2"'
-            inside.append(f'<circle {where} fill="none" stroke="currentColor" stroke-opacity=".7"/>')
+    inside += single_points(series, area)
     if inside:
         yield f'<g class="{colour_class(place)}">{"".join(inside)}</g>'
+
+
+def single_points(series: Series, area: PlotArea) -> Iterator[str]:
+    """Single values beside a line, the best of them ringed, and crosses on the axis for those that are missing."""
+    for at, (x, y) in enumerate(series.points):
+        if is_drawable(x, area.x.kind) and is_drawable(y, area.y.kind):
+            left, top = area.x.position(x), area.y.position(y)
+            where = f'cx="{coordinate(left)}" cy="{coordinate(top)}"'
+            title = f"<title>{escape_markup(series.point_names[at])}</title>" if series.point_names else ""
+            ink = 'fill="currentColor" fill-opacity=".25" stroke="currentColor" stroke-opacity=".7"'
+            yield f'<circle {where} r="2.6" {ink}>{title}</circle>'
+            if at == series.best:
+                yield f'<circle {where} r="6" fill="none" stroke="currentColor" stroke-width="1.6"/>'
+                ahead = left + 10 + text_width("best") <= area.x.end + 8
+                start, anchor = (left + 10, "start") if ahead else (left - 10, "end")
+                yield text_element(start, top + 4.5, "best", "soft halo", anchor)
+    for x in series.missing:
+        if is_drawable(x, area.x.kind):
+            d = f"M{coordinate(area.x.position(x))} {coordinate(area.y.start)}m-3.5 -3.5l7 7m0 -7l-7 7"
+            yield f'<path d="{d}" stroke="currentColor" stroke-width="1.3"/>'
 
 
 def hidden_marker(x: float, y: float, tooltip: str) -> str:
