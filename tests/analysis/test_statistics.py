@@ -161,3 +161,13 @@ def test_the_interval_of_a_correlation_is_fishers_nearly() -> None:
     interval = score_interval(pearson_score(one, other), draws=500)
     theirs = stats.pearsonr(one[:, 0], other[:, 0]).confidence_interval()
     assert (interval.low, interval.high) == pytest.approx((theirs.low, theirs.high), abs=0.015)
+
+
+def test_a_gain_in_macro_f1_of_few_rows_a_class_lies_in_an_interval_wide_enough_for_its_bias() -> None:
+    true, first = few_rows_a_class(3)
+    second = np.where(np.random.default_rng(4).random(len(true)) < 0.5, true, first)
+    one, other = macro_f1_score(true, first, 100), macro_f1_score(true, second, 100)
+    found = paired_bootstrap(one, other, draws=200)
+    plain = paired_bootstrap(RowScore(300, one.score_rows), RowScore(300, other.score_rows), draws=200)
+    assert found.low <= found.gain <= found.high and found.high - found.low > plain.high - plain.low
+    assert found.p >= plain.p and found.differs

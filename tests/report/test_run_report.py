@@ -263,3 +263,30 @@ def test_a_run_whose_task_is_not_here_is_reported_on_by_its_columns(tmp_path: Pa
     folder = labelled_run(tmp_path / "run", config={"data": {"task": "elsewhere.tasks.Ranking"}})
 
     assert "Calibration" in titles(report(folder))
+
+
+def interval_beside(document: Document, name: str) -> str:
+    """What stands under the card of a score."""
+    cards = next(block for block in document.sections[0].blocks if isinstance(block, Cards)).cards
+    return next(card.note for card in cards if card.name == f"test {name}")
+
+
+def test_a_score_stands_in_its_interval_or_the_reason_stands_there_instead(tmp_path: Path) -> None:
+    # Given a run with enough rows of each class, and one with hardly any
+    notes = {}
+    for rows in (120, 8):
+        folder = labelled_run(tmp_path / str(rows), rows=rows)
+        score = read_run_results(folder.root).row_scores(folder.read_predictions())["f1"]
+        folder.write_scores(folder.read_scores() | {"test/f1": score.value})
+        notes[rows] = interval_beside(report(folder), "f1")
+
+    # Then the first has its interval with the score inside, and the second says why it has none
+    low, high = map(float, re.findall(r"[\d.]+", notes[120].removeprefix("95 %:"))[:2])
+    assert low < RunDirectory(tmp_path / "120").read_scores()["test/f1"] < high and "over 120 rows" in notes[120]
+    assert notes[8].startswith("no interval: 8 rows of 4 classes are too few")
+
+
+def test_a_score_that_its_predictions_do_not_give_has_no_interval(tmp_path: Path) -> None:
+    folder = labelled_run(tmp_path / "run")
+    folder.write_scores(folder.read_scores() | {"test/f1": 0.123})
+    assert interval_beside(report(folder), "f1").startswith("no interval: the predictions give 0.")
