@@ -94,6 +94,10 @@ def learned_text(template: ChatTemplate, conversation: Conversation, train_on: s
     return str(template.tokenizer.decode([label for label in labels if label != IGNORE]))
 
 
+def learned_of(template: ChatTemplate, labels: list[int]) -> str:
+    return str(template.tokenizer.decode([label for label in labels if label != IGNORE]))
+
+
 def ending(template: ChatTemplate) -> str:
     """The end-of-turn token that a supervised answer ends with."""
     _, labels = template.encode(talk("u Hi", "a Ho"))
@@ -371,7 +375,7 @@ def test_an_end_only_after_the_last_answer_is_found_out_in_longer_talks() -> Non
         template.encode(longer)
 
 
-def test_an_answer_whose_block_is_there_and_whose_end_is_not_is_refused() -> None:
+def test_an_answer_whose_end_comes_only_while_it_is_the_last_is_learned_in_a_text_of_its_own() -> None:
     # Given a template that says what is learned, and closes the last answer only
     only_last = (
         "{% for m in messages %}{{ m.role + ':\n' }}{% if m.role == 'assistant' %}{% generation %}{{ m.content }}"
@@ -380,9 +384,10 @@ def test_an_answer_whose_block_is_there_and_whose_end_is_not_is_refused() -> Non
     )
     template = ChatTemplate(tokenizer_of("no_begin", only_last))
 
+    sequences = template.sequences(talk("u Hi", "a Ho", "u Hi", "a Hu"))
+
     assert learned_text(template, talk("u Hi", "a Ho")) == "Ho<|endoftext|>"
-    with pytest.raises(DataError, match="turn 2 does not close with an end-of-turn token"):
-        template.encode(talk("u Hi", "a Ho", "u Hi", "a Hu"))
+    assert [learned_of(template, labels) for _, labels in sequences] == ["Ho<|endoftext|>", "Hu<|endoftext|>"]
 
 
 def test_a_prompt_that_melts_into_its_answer_is_refused_with_both_readings() -> None:

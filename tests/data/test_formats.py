@@ -149,13 +149,54 @@ def test_a_weight_of_0_is_another_way_to_say_so() -> None:
         read({"messages": [{"role": "assistant", "content": "5", "weight": 0.5}]}, "messages")
 
 
-@pytest.mark.parametrize("key", ["function_call", "reasoning_content", "reasoning", "thinking"])
-def test_text_of_a_turn_that_would_be_lost_is_refused(key: str) -> None:
+@pytest.mark.parametrize(
+    ("role", "key"),
+    [("assistant", "function_call"), *(("user", key) for key in ("reasoning_content", "reasoning", "thinking"))],
+)
+def test_text_of_a_turn_that_would_be_lost_is_refused(role: str, key: str) -> None:
+    turns = [dict(turn) for turn in SAME["messages"]["messages"]]
+    turns[role == "assistant"][key] = "two and two"
+
+    with pytest.raises(DataError, match=f"{key} of the {role} turn would be lost"):
+        read({"messages": turns}, "messages")
+    turns[role == "assistant"][key] = None
+    assert read({"messages": turns}, "messages").messages == (QUESTION, ANSWER)
+
+
+@pytest.mark.parametrize("key", ["reasoning_content", "reasoning", "thinking"])
+def test_the_reasoning_of_an_answer_is_read_by_any_of_its_names(key: str) -> None:
     turns = [*SAME["messages"]["messages"][:1], {"role": "assistant", "content": "4", key: "two and two"}]
 
-    with pytest.raises(DataError, match=f"{key} of the assistant turn would be lost"):
+    assert read({"messages": turns}, "messages").messages[1].reasoning == "two and two"
+    with pytest.raises(DataError, match="reasoning_content and thinking of the assistant turn differ"):
+        read({"messages": [turns[0], {"role": "assistant", "reasoning_content": "a", "thinking": "b"}]}, "messages")
+
+
+def test_text_parts_of_a_content_are_joined() -> None:
+    parts = [{"type": "text", "text": "2+"}, {"type": "text", "text": "2?", "image": None}]
+    turns = [{"role": "user", "content": parts}, {"role": "assistant", "content": ["4"]}]
+
+    assert read({"messages": turns}, "messages").messages == (QUESTION, ANSWER)
+
+
+@pytest.mark.parametrize(
+    ("part", "kind"),
+    [
+        ({"type": "image", "image": "x.png"}, "image"),
+        ({"type": "image_url", "image_url": {"url": "x"}}, "image_url"),
+        ({"type": "input_audio"}, "input_audio"),
+        ({"type": "text", "text": None}, "'type': 'text'"),
+        (3, "3"),
+    ],
+)
+def test_other_parts_of_a_content_are_refused_by_name(part: Any, kind: str) -> None:
+    turns = [
+        {"role": "user", "content": [{"type": "text", "text": "2+2?"}, part]},
+        {"role": "assistant", "content": "4"},
+    ]
+
+    with pytest.raises(DataError, match=f"content of the user turn' has parts that are no text .*{kind}"):
         read({"messages": turns}, "messages")
-    assert read({"messages": [*turns[:1], turns[1] | {key: None}]}, "messages").messages == (QUESTION, ANSWER)
 
 
 def test_calls_of_a_user_would_be_lost_too() -> None:

@@ -39,7 +39,9 @@ def examples(draw: st.DrawFn) -> Example:
     )
     second = draw(st.none() | st.integers(0, len(ids)))
     reference = draw(st.none() | st.tuples(FINITE, FINITE))
-    return Example(ids, target, draw(st.floats(0, 1e6)), draw(st.integers(-1, 2**40)), second, reference)
+    return Example(
+        ids, target, draw(st.floats(0, 1e6)), draw(st.integers(-1, 2**40)), second, reference, draw(st.booleans())
+    )
 
 
 def stored(found: list[Example], folder: Path) -> TokenStore:
@@ -73,6 +75,7 @@ def test_every_field_of_an_example_is_kept(tmp_path: Path) -> None:
         "row",
         "second_start",
         "reference_logprobs",
+        "predicts",
     ]
 
 

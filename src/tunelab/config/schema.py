@@ -311,6 +311,7 @@ class CausalDataConfig(DataConfig):
     """Texts that are learned token by token."""
 
     template: str = "auto"
+    template_date: str | None = None
     too_long: TooLong = "drop"
     packing: Literal["auto", True, False] = "auto"
 

@@ -115,7 +115,7 @@ def pad_examples(examples: Sequence[Example], *, pad: int) -> MicroBatch:
         ids[place, : len(example.ids)] = torch.tensor(example.ids)
         targets[place, : len(example.ids)] = torch.tensor(shift_labels(token_labels(example)))
     lengths, rows = lengths_and_rows(examples)
-    return MicroBatch(ids, lengths, targets, rows)
+    return MicroBatch(ids, lengths, targets, rows, predicts=predicts_of(examples))
 
 
 def pack_examples(examples: Sequence[Example]) -> MicroBatch:
@@ -125,7 +125,7 @@ def pack_examples(examples: Sequence[Example]) -> MicroBatch:
     positions = torch.cat([torch.arange(len(example.ids)) for example in examples])[None]
     starts = torch.tensor([0, *(len(example.ids) for example in examples)]).cumsum(0)
     lengths, rows = lengths_and_rows(examples)
-    return MicroBatch(ids, lengths, targets, rows, positions, starts)
+    return MicroBatch(ids, lengths, targets, rows, positions, starts, predicts=predicts_of(examples))
 
 
 def split_pairs(examples: Sequence[Example]) -> list[Example]:
@@ -141,6 +141,11 @@ def split_pairs(examples: Sequence[Example]) -> list[Example]:
 def lengths_and_rows(examples: Sequence[Example]) -> tuple[Tensor, Tensor]:
     """Tokens (B,) and record (B,) of each example."""
     return torch.tensor([len(e.ids) for e in examples]), torch.tensor([e.row for e in examples])
+
+
+def predicts_of(examples: Sequence[Example]) -> Tensor | None:
+    """From which sequences the record is predicted, (B,); None where from all."""
+    return None if all(e.predicts for e in examples) else torch.tensor([e.predicts for e in examples])
 
 
 def token_labels(example: Example) -> list[int]:

@@ -1,46 +1,70 @@
 """The chat template of a tokenizer: conversations to token ids and labels, with every promise about the ids checked.
 
 Control tokens that a user's text spells out are encoded as ordinary text; prompts are token prefixes; answers end with
-an end-of-turn token.
+an end-of-turn token; every text of a record is in what the model sees.
 """
 
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
+from datetime import date
 from itertools import takewhile
-from typing import Any, Final, get_args
+from typing import Any, Final, NamedTuple, get_args
 
 from transformers import PreTrainedTokenizerBase
 
 from tunelab.config.schema import TrainOn
-from tunelab.data.conversation import Conversation, Message
+from tunelab.data.conversation import END_OF_REASONING, Conversation, after_reasoning
 from tunelab.data.examples import IGNORE
+from tunelab.data.literal_text import REASONING_NAMES, LiteralTextEncoder, Span
 from tunelab.data.template_rendering import (
-    RenderedText,
+    PROBE_EXCHANGE,
+    PROBE_TOOL,
+    PROBE_WORD,
     TemplateMessage,
-    TemplateSupport,
-    find_end_tokens,
+    find_turn_ends,
+    fix_date,
+    fixed_date,
     has_generation_blocks,
     load_template,
-    render_conversation,
     to_template_messages,
+    without_fixed_date,
     without_generation_blocks,
+    writes_date,
 )
+from tunelab.data.text_placement import written_forms
+from tunelab.data.truncation import LabelledIds
+from tunelab.data.turn_writer import OPEN_REASONING, PROMPT_WAYS, SWITCHES, TurnWriter, WrittenTurns, check_texts
 from tunelab.errors import ConfigError, DataError
 
 TRAIN_ON: Final[tuple[str, ...]] = get_args(TrainOn)
-PROBE_EXCHANGE: Final = Conversation((Message("user", "Say alpha"), Message("assistant", "Alpha it is")))
+
+
+class MarkedText(NamedTuple):
+    """A text with what is learned of it.
+
+    Attributes:
+        text: As the model will see it.
+        literal: Stretches in which the record spells out control tokens.
+        answers: Of each learned answer its turn, and its first and last character.
+    """
+
+    text: str
+    literal: list[Span]
+    answers: dict[int, Span]
 
 
 class ChatTemplate:
     """One tokenizer with one template.
 
-    The ids of a record are the tokenizer's encoding of the whole written text, so training and inference see the
-    same tokens.  Checked at construction on a canned exchange and again for every record: one begin token at most,
-    every learned answer ends with a learned end-of-turn token, and a prompt is a token prefix of its continuation.
+    The ids of a record are the tokenizer's encoding of what the template writes, so training and inference see the
+    same tokens.  Checked at construction on a canned exchange and again for every record: every text of it is there,
+    in order; one begin token at most; every learned answer ends with a learned end-of-turn token, and a prompt is a
+    token prefix of its continuation.
 
-    A template's own `{% generation %}` blocks say what is learned; without them (or where they do not start where
-    the prompt ends) an answer is what the text gains over the prompt.  Control tokens written out inside a message
-    ("</s>" in a text about tokenizers) are encoded as ordinary text.
+    An answer is what the text gains over its prompt; a template's own `{% generation %}` block says the same where it
+    starts where the prompt ends, and where it ends is then up to it.  A template that writes a turn otherwise once
+    others follow (without its reasoning, say) gives several sequences, each as the model is asked for its answer.
+    Control tokens written out inside a message ("</s>" in a text about tokenizers) are encoded as ordinary text.
 
     The shipped chatml and llama3 use their markers as tokens where the vocabulary has them.  Else markers are
     ordinary text and the end-of-sequence token ends a turn, so that an end is always one token that can be learned.
@@ -50,36 +74,80 @@ class ChatTemplate:
         origin: Where it is from, for the user.
         stop_ids: Ids that end a generation: the end-of-turn tokens and the end-of-sequence token, sorted.
         bos: Id of the begin token that leads every sequence, or None.
+        prompt_way: Which of the template's prompts a model is asked with, one of `PROMPT_WAYS`.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, name: str | None = None) -> None:
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        name: str | None = None,
+        *,
+        reasons: bool = True,
+        day: date | None = None,
+    ) -> None:
         """Take a template and probe it.
 
         Args:
             tokenizer: Is only read.
             name: "auto" or None for the tokenizer's own (else "plain"), a shipped name, or a .jinja file.
+            reasons: Whether answers may begin with reasoning.  Where none does, and the template's own prompt opens a
+                thought, its prompt for answers without one is taken.
+            day: The date that a template writes which reads the clock; None for the one fixed in it, else today.
 
         Raises:
             ConfigError: If there is no such template, or no answer could be learned with it; says why.
         """
         self.tokenizer = tokenizer
-        self.source, self.origin = load_template(tokenizer, name)
+        source, self.origin = load_template(tokenizer, name)
+        if writes_date(source) and (day is not None or fixed_date(source) is None):
+            source = fix_date(source, day or date.today())  # as the clock of the template would say
         self._plain = LiteralTextEncoder(tokenizer)
+        self._writer = TurnWriter(tokenizer, source, self._plain)
+        self._tools_seen: bool | None = None
+        added = tokenizer.added_tokens_decoder.items()
+        self._reasoning_ends = {token for token, entry in added if END_OF_REASONING.fullmatch(entry.content)}
+        self.prompt_way = "own"
         try:
+            self._writer.parts = self._takes_parts()
             self.bos = self._leading_bos()
-            self.stop_ids = find_end_tokens(self._write, self._ids, tokenizer, PROBE_EXCHANGE)
+            ends = find_turn_ends(self._writer.render, self._ids, tokenizer)
+            self.stop_ids = ends.tokens
+            self._writer.closing, self._writer.closing_call = ends.closing, ends.closing_call
+            self._writer.turn_end = re.compile(
+                "|".join(re.escape(str(tokenizer.convert_ids_to_tokens(token))) for token in self.stop_ids)
+            )
             self._plain.protect(self.stop_ids + self._frame_ids())
-            self._blocks = has_generation_blocks(self.source) and self._blocks_start_where_prompts_end()
-            self._abilities = TemplateSupport(self._write)
+            self._has_blocks = has_generation_blocks(source)
+            self._blocks = self._has_blocks and self._blocks_start_where_prompts_end()
             self.encode(PROBE_EXCHANGE)
+            if not reasons:
+                self.prompt_way = self._fitting_way(PROBE_EXCHANGE, 1) or "own"
             self.prompt_ids(PROBE_EXCHANGE)
         except DataError as fault:
             raise ConfigError(f"{self.origin} cannot be used for training: {fault}") from None
 
     @property
+    def source(self) -> str:
+        """The template, Jinja."""
+        return self._writer.source
+
+    @property
+    def date(self) -> str | None:
+        """The day that the template writes, as 2026-11-28; None where it writes none."""
+        return fixed_date(self.source)
+
+    @property
+    def dated_template(self) -> str:
+        """The template as it writes the prompts here, for readers that do not know `{% generation %}`."""
+        return prompting_template(without_generation_blocks(self.source), self.prompt_way)
+
+    @property
     def export_template(self) -> str:
-        """The template for other readers: `{% generation %}` tags, which several do not know, taken out."""
-        return without_generation_blocks(self.source)
+        """The template for other readers: `{% generation %}` tags, which several do not know, taken out.
+
+        A date is that of the day again; a prompt is the one that this model was trained for.
+        """
+        return prompting_template(without_fixed_date(without_generation_blocks(self.source)), self.prompt_way)
 
     def describe(self) -> list[str]:
         """Template, begin and end tokens, and how trained tokens are marked: a line each."""
@@ -88,8 +156,8 @@ class ChatTemplate:
         mask = "its generation blocks" if self._blocks else "the difference to the prompt, verified per record"
         return [f"template: {self.origin}", f"begin: {begin}; ends: {', '.join(names)}", f"learned: by {mask}"]
 
-    def encode(self, conversation: Conversation | str, train_on: str = "answers") -> tuple[list[int], list[int]]:
-        """Ids and labels of one record.
+    def encode(self, conversation: Conversation | str, train_on: str = "answers") -> LabelledIds:
+        """Ids and labels of a record that is one sequence; `sequences` takes any.
 
         Args:
             conversation: Turns, or a plain text, of which everything is learned.
@@ -100,88 +168,213 @@ class ChatTemplate:
             T ids, and T labels equal to the ids or `IGNORE`; position t labels token t.
 
         Raises:
+            DataError: If a promise of the class cannot be kept for this record in one sequence.
+        """
+        sequences = self.sequences(conversation, train_on)
+        if len(sequences) > 1:
+            raise DataError(
+                "the template writes a turn differently once the turn is there that follows it, so the answers of "
+                f"this record are {len(sequences)} sequences and not one; try data.train_on=last_answer, or "
+                "data.template=chatml"
+            )
+        return sequences[0]
+
+    def sequences(self, conversation: Conversation | str, train_on: str = "answers") -> list[LabelledIds]:
+        """Ids and labels of one record: one sequence, or several where the template rewrites the past.
+
+        Each answer is learned once, in a text that begins with the prompt that a model is asked with for it.
+
+        Args:
+            conversation: Turns, or a plain text, of which everything is learned.
+            train_on: As for `encode`.
+
+        Raises:
             DataError: If a promise of the class cannot be kept for this record.
         """
         if train_on not in TRAIN_ON:
             raise ValueError(f"train_on is {train_on!r}; known: {', '.join(TRAIN_ON)}")
         if isinstance(conversation, str):
             ids = self._text_ids(conversation)
-            return ids, list(ids)
-        answers = [turn for turn, message in enumerate(conversation.messages) if message.role == "assistant"]
+            return [(ids, list(ids))]
         learned = conversation.trained_turns(train_on)
         if not learned:
             raise DataError("no assistant turn is learned; a record that teaches nothing is best dropped")
-        self._abilities.check(conversation)
-        turns, tools = self._escaped(conversation)
-        ids, spans = self._answer_spans(turns, tools, answers if train_on == "all" else learned)
+        turns = self._turns(conversation)
         if train_on == "all":
-            labels = list(ids)
-            for turn in set(answers) - set(learned):
-                start, stop = spans[turn]
-                labels[start:stop] = [IGNORE] * (stop - start)
-            return ids, labels
-        labels = [IGNORE] * len(ids)
-        for turn in learned:
-            start, stop = spans[turn]
-            labels[start:stop] = ids[start:stop]
-        return ids, labels
+            return [self._whole(turns, conversation.tools, learned)]
+        return [self._answers(marked) for marked in self._marked_texts(turns, conversation.tools, learned)]
 
     def prompt_ids(self, conversation: Conversation) -> list[int]:
         """Ids a model is given to produce the last assistant turn: all before it, and the start of an answer.
 
         Raises:
-            DataError: If they are no prefix of the ids that `encode` gives, so training and use would differ.
+            DataError: If they are no prefix of the ids that are learned, so training and use would differ.
         """
         last = conversation.last_assistant_turn()
         if last is None:
             return self.reply_ids(conversation)
-        before = Conversation(conversation.messages[:last], conversation.tools)
-        prompt = self.reply_ids(before)
-        turns, tools = self._escaped(conversation)
-        whole = self._ids(self._write(turns, tools).text)
+        turns, tools = self._turns(conversation), conversation.tools
+        marked = self._marked_texts(turns[: last + 1], tools, [last])[-1]
+        start, _ = marked.answers[last]
+        prompt, whole = (self._plain.ids(text, marked.literal) for text in (marked.text[:start], marked.text))
         check_token_prefix(self.tokenizer, prompt, whole, "the prompt of the last answer")
         return prompt
 
     def reply_ids(self, conversation: Conversation) -> list[int]:
         """Ids a model is given to say what comes next in a conversation, whoever spoke last."""
-        self._abilities.check(conversation)
-        turns, tools = self._escaped(conversation)
-        return self._ids(self._write(turns, tools, reply=True).text)
+        turns, tools = self._turns(conversation), conversation.tools
+        text, literal = self._prompt(turns, tools)
+        return self._plain.ids(text, literal)
 
     def reference_answer(self, conversation: Conversation) -> str:
-        """The last assistant turn as text, blank ends removed; calls as the template writes them."""
+        """The last assistant turn as text, without its reasoning and blank ends; calls as the template writes them."""
         last = conversation.last_assistant_turn()
         if last is None:
             raise DataError("there is no assistant turn to compare with")
         if not conversation.messages[last].tool_calls:
-            return conversation.messages[last].content.strip()
-        upto = Conversation(conversation.messages[: last + 1], conversation.tools)
-        ids, spans = self._answer_spans(*self._escaped(upto), [last])
-        start, stop = spans[last]
-        return str(self.tokenizer.decode(ids[start : stop - 1], skip_special_tokens=True)).strip()
+            return after_reasoning(conversation.messages[last].content.strip())
+        marked = self._marked_texts(self._turns(conversation)[: last + 1], conversation.tools, [last])[-1]
+        _, labels = self._answers(marked)
+        learned = [label for label in labels if label != IGNORE]
+        return self.final_answer(learned[:-1])
 
-    def _answer_spans(
-        self, turns: list[TemplateMessage], tools: Any, answer_turns: Sequence[int]
-    ) -> tuple[list[int], dict[int, tuple[int, int]]]:
-        """All ids, and for each answer turn where its trained tokens start and stop (one past the last)."""
-        written = self._write(turns, tools, blocks=self._blocks)
-        ids = self._ids(written.text)
+    def final_answer(self, ids: list[int]) -> str:
+        """An answer as text, without its reasoning and blank ends."""
+        ends = [place for place, token in enumerate(ids) if token in self._reasoning_ends]
+        if ends and (text := str(self.tokenizer.decode(ids[ends[-1] + 1 :], skip_special_tokens=True)).strip()):
+            return text
+        return after_reasoning(str(self.tokenizer.decode(ids, skip_special_tokens=True)).strip())
+
+    def _marked_texts(
+        self, turns: list[TemplateMessage], tools: list[dict[str, Any]] | None, learned: Sequence[int]
+    ) -> list[MarkedText]:
+        """The texts of a record in which each of some answers is learned once, as a model is asked for it.
+
+        One text, where the template writes every turn alike whatever follows.  Else the answers that the whole text
+        cannot teach get texts of their own, which end with them.
+        """
+        texts: list[MarkedText] = []
+        pending, upto = list(learned), len(turns)
+        while pending:
+            said, last = turns[:upto], pending[-1]
+            if upto == last + 1:
+                marked = self._text_up_to_answer(said, tools, pending, set(learned))
+            else:
+                marked = self._text_with_answers(said, tools, pending, set(learned))
+                if last not in marked.answers:
+                    upto = last + 1
+                    continue
+            texts.append(marked)
+            pending = [turn for turn in pending if turn not in marked.answers]
+            upto = pending[-1] + 1 if pending else 0
+        return texts[::-1]
+
+    def _text_with_answers(
+        self, turns: list[TemplateMessage], tools: Any, pending: Sequence[int], learned: set[int]
+    ) -> MarkedText:
+        """The text of turns, and those answers in it that a model would be asked for with what stands before them."""
+        written = self._writer.write(turns, tools, blocks=self._has_blocks)
+        answers = [turn for turn, said in enumerate(turns) if said["role"] == "assistant"]
+        blocks = dict(zip(answers, written.blocks, strict=True)) if len(written.blocks) == len(answers) else {}
+        spans: dict[int, Span] = {}
+        for turn in pending:
+            if not written.missing(turn) and (added := self._writer.added_spans(written, turns, tools, turn)):
+                start, end = self._fitting_span(written.text, added)
+                block = blocks.get(turn, (-1, -1))
+                spans[turn] = block if block[0] == start else (start, end)
+        if pending[-1] in spans:
+            self._check_tools(written, tools)
+            check_texts(written, learned=set(spans), elsewhere=learned)
+        return MarkedText(written.text, self._writer.literal_spans(written), spans)
+
+    def _text_up_to_answer(
+        self, turns: list[TemplateMessage], tools: Any, pending: Sequence[int], learned: set[int]
+    ) -> MarkedText:
+        """The text of turns that end with an answer to be learned.
+
+        Raises:
+            DataError: If the template cannot teach it.
+        """
+        last = len(turns) - 1
+        marked = self._text_with_answers(turns, tools, pending, learned)
+        if last in marked.answers:
+            return marked
+        written = self._writer.write(turns, tools)
+        prompt = self._writer.write(turns[:last], tools, reply=True)
+        body = self._answer_after(prompt, written, turns)
+        if body is None:
+            check_texts(written, learned={last}, elsewhere=learned)
+            raise DataError(
+                f"the template writes the text before turn {last + 1} differently once the turn is there, so what is "
+                "learned is not what a model is asked; try data.template=chatml"
+            )
+        self._check_tools(prompt, tools)
+        check_texts(prompt, elsewhere=learned)
+        shift = len(prompt.text)
+        literal = [(start + shift, end + shift) for start, end in body[1]]
+        text = prompt.text + body[0]
+        return MarkedText(text, self._writer.literal_spans(prompt) + literal, {last: (shift, len(text))})
+
+    def _answer_after(
+        self, prompt: WrittenTurns, written: WrittenTurns, turns: list[TemplateMessage]
+    ) -> tuple[str, list[Span]] | None:
+        """What the model is to write after a prompt with which the written text does not begin; None if unknown."""
+        last = len(turns) - 1
+        span, missing = written.turn_span(last), written.missing(last)
+        if span is None or not written.exact:
+            return None
+        if not missing:  # the past was rewritten: the answer is what follows its header
+            before = self._writer.render(turns[:last], None if not written.twin.tools else written.twin.tools)
+            header = prompt.text[len(before.text) :] if prompt.text.startswith(before.text) else ""
+            at = written.text.rfind(header, 0, span[0]) if header.strip() else -1
+            if at < 0:
+                return None
+            start = at + len(header)
+            spelled = [s for s in self._writer.literal_spans(written) if s[0] >= start]
+            return written.text[start:], [(first - start, end - start) for first, end in spelled]
+        opened = OPEN_REASONING.search(prompt.text)
+        if missing != ["reasoning"] or not opened or turns[last].get("tool_calls"):
+            return None
+        body = open_answer(turns[last], opened.group(1))  # the prompt opens a thought that the template never writes
+        return body + written.text[span[1] :], self._plain.literal_spans(body)
+
+    def _whole(self, turns: list[TemplateMessage], tools: Any, learned: Sequence[int]) -> LabelledIds:
+        """A whole conversation of which all is learned but the answers that are marked as not learned."""
+        answers = [turn for turn, said in enumerate(turns) if said["role"] == "assistant"]
+        marked = self._text_with_answers(turns, tools, answers, set(answers))
+        if odd := [turn for turn in answers if turn not in marked.answers]:
+            raise DataError(
+                f"the template writes the text before turn {odd[-1] + 1} differently once the turn is there, so what "
+                "is learned is not what a model is asked; try data.train_on=last_answer, or data.template=chatml"
+            )
+        ids, spans = self._token_spans(marked)
+        labels = list(ids)
+        for turn in set(answers) - set(learned):
+            start, stop = spans[turn]
+            labels[start:stop] = [IGNORE] * (stop - start)
+        return ids, labels
+
+    def _answers(self, marked: MarkedText) -> LabelledIds:
+        """Ids and labels of a text of which its answers are learned."""
+        ids, spans = self._token_spans(marked)
+        labels = [IGNORE] * len(ids)
+        for start, stop in spans.values():
+            labels[start:stop] = ids[start:stop]
+        return ids, labels
+
+    def _token_spans(self, marked: MarkedText) -> tuple[list[int], dict[int, Span]]:
+        """All ids, and for each answer where its trained tokens start and stop (one past the last)."""
+        text = marked.text
+        ids = self._plain.ids(text, marked.literal)
         if self.bos is not None and ids[:2] == [self.bos, self.bos]:
             raise DataError("the text starts with two begin tokens; take the one out of the first turn")
-        answers = [turn for turn, said in enumerate(turns) if said["role"] == "assistant"]
-        block_spans = (
-            dict(zip(answers, written.generation_spans, strict=True))
-            if len(written.generation_spans) == len(answers)
-            else {}
-        )
         spans = {}
-        for turn in answer_turns:
-            start, end = block_spans.get(turn) or self._added_span(turns, tools, turn, written.text)
-            end = max(start, len(written.text[:end].rstrip()))
-            before = self._prefix_length(written.text[:start], ids, f"the prompt of turn {turn + 1}")
+        for turn, (start, block_end) in marked.answers.items():
+            end = max(start, len(text[:block_end].rstrip()))
+            before = self._prefix_length(marked, start, ids, f"the prompt of turn {turn + 1}")
             after = len(ids)
-            if end < len(written.text):
-                after = self._prefix_length(written.text[:end], ids, f"the text up to the end of turn {turn + 1}")
+            if end < len(text):
+                after = self._prefix_length(marked, end, ids, f"the text up to the end of turn {turn + 1}")
             stop = find_answer_end(self.tokenizer, ids, (before, after), self.stop_ids)
             if stop is None:
                 raise DataError(
@@ -191,19 +384,40 @@ class ChatTemplate:
             spans[turn] = before, stop
         return ids, spans
 
-    def _added_span(self, turns: list[TemplateMessage], tools: Any, turn: int, text: str) -> tuple[int, int]:
-        """Characters that an assistant turn adds to its prompt."""
-        prompt = self._write(turns[:turn], tools, reply=True).text
-        upto = self._write(turns[: turn + 1], tools).text
-        if not (upto.startswith(prompt) and text.startswith(upto)):
-            raise DataError(
-                f"the template writes the text before turn {turn + 1} differently once the turn is there, so what is "
-                "learned is not what a model is asked; try data.train_on=last_answer, or data.template=chatml"
-            )
-        return len(prompt), len(upto)
+    def _fitting_span(self, text: str, spans: Sequence[Span]) -> Span:
+        """The first span that starts where a token of the text does; the first of all where none does."""
+        if len(spans) > 1:
+            ids = self._ids(text)
+            for start, end in spans:
+                prefix = self._ids(text[:start])
+                if ids[: len(prefix)] == prefix:
+                    return start, end
+        return spans[0]
 
-    def _prefix_length(self, text: str, ids: list[int], what: str) -> int:
-        prefix = self._ids(text)
+    def _prompt(self, turns: list[TemplateMessage], tools: Any) -> tuple[str, list[Span]]:
+        """The text that a model is asked with for the answer to some turns."""
+        written = self._writer.write(turns, tools, reply=True, **SWITCHES.get(self.prompt_way, {}))
+        self._check_tools(written, tools)
+        check_texts(written)
+        literal = self._writer.literal_spans(written)
+        opened = OPEN_REASONING.search(written.text) if self.prompt_way == "cut" else None
+        return (written.text[: opened.start()] if opened else written.text), literal
+
+    def _fitting_way(self, conversation: Conversation, turn: int) -> str | None:
+        """The prompt that the ids of an answer begin with; None if there is none."""
+        turns = self._turns(conversation)
+        whole = self._writer.render(turns, conversation.tools).text
+        ids = self._ids(whole)
+        for way in PROMPT_WAYS:
+            prompt = self._writer.prompt(way, turns[:turn], conversation.tools)
+            if prompt is not None and whole.startswith(prompt):
+                prefix = self._ids(prompt)
+                if ids[: len(prefix)] == prefix:
+                    return way
+        return None
+
+    def _prefix_length(self, marked: MarkedText, end: int, ids: list[int], what: str) -> int:
+        prefix = self._plain.ids(marked.text[:end], marked.literal)
         check_token_prefix(self.tokenizer, prefix, ids, what)
         return len(prefix)
 
@@ -214,26 +428,48 @@ class ChatTemplate:
         if self.tokenizer.eos_token_id is None:
             raise DataError("the tokenizer has no end-of-sequence token, so texts would run into each other")
         begin = [] if self.bos is None else [self.bos]
-        return [*begin, *self._ids(self._plain.mark(text)), self.tokenizer.eos_token_id]
+        return [*begin, *self._plain.ids(text, self._plain.literal_spans(text)), self.tokenizer.eos_token_id]
 
-    def _escaped(self, conversation: Conversation) -> tuple[list[TemplateMessage], list[dict[str, Any]] | None]:
-        try:
-            return self._plain.mark(to_template_messages(conversation)), self._plain.mark(conversation.tools)
-        except RecursionError:
-            raise DataError("a tool or a call is nested too deeply to be written; flatten it") from None
+    def _turns(self, conversation: Conversation) -> list[TemplateMessage]:
+        return to_template_messages(conversation)
 
     def _ids(self, text: str) -> list[int]:
         return self._plain.ids(text)
 
-    def _write(
-        self,
-        turns: list[TemplateMessage],
-        tools: list[dict[str, Any]] | None,
-        *,
-        reply: bool = False,
-        blocks: bool = False,
-    ) -> RenderedText:
-        return render_conversation(self.tokenizer, self.source, turns, tools, reply=reply, blocks=blocks)
+    def _check_tools(self, written: WrittenTurns, tools: list[dict[str, Any]] | None) -> None:
+        """Refuse a text in which the functions that a record offers are not written."""
+        if not tools:
+            return
+        if self._tools_seen is None:
+            try:
+                exchange = self._turns(PROBE_EXCHANGE)
+                self._tools_seen = PROBE_WORD in self._writer.render(exchange, [PROBE_TOOL]).text
+            except DataError:
+                self._tools_seen = True  # not silent: the record itself meets the template's own refusal
+        names = (str(tool["function"]["name"]) for tool in tools)
+        if not self._tools_seen or not all(any(f in written.text for f in written_forms(name)) for name in names):
+            raise DataError(
+                "the chat template leaves out tools, so the model would learn answers to what it never saw; "
+                "try data.template=chatml, or drop such records"
+            )
+
+    def _takes_parts(self) -> bool:
+        """Whether the template writes contents as lists of parts, and none as texts."""
+        turns, answer = self._turns(PROBE_EXCHANGE), PROBE_EXCHANGE.messages[1].content
+        try:
+            if answer in self._writer.render(turns, None).text:
+                return False
+        except DataError as fault:
+            first = fault
+        else:
+            first = DataError("an answer does not appear in the text it writes")
+        self._writer.parts = True
+        try:
+            if answer in self._writer.render(turns, None).text:
+                return True
+        except DataError:
+            pass
+        raise first
 
     def _leading_bos(self) -> int | None:
         """The begin token that leads the template's text.
@@ -244,22 +480,59 @@ class ChatTemplate:
         bos = self.tokenizer.bos_token_id
         if bos is None:
             return None
-        if self._ids(self._write(to_template_messages(PROBE_EXCHANGE), None).text)[0] == bos:
+        if self._ids(self._writer.render(self._turns(PROBE_EXCHANGE), None).text)[0] == bos:
             return int(bos)
         if self.tokenizer("a")["input_ids"][0] != bos:
             return None
-        self.source = "{{ bos_token }}" + self.source
+        self._writer.source = "{{ bos_token }}" + self._writer.source
         return int(bos)
 
     def _frame_ids(self) -> list[int]:
         """Control tokens around the turns."""
-        ids = self._ids(self._write(to_template_messages(PROBE_EXCHANGE), None, reply=True).text)
+        ids = self._ids(self._writer.render(self._turns(PROBE_EXCHANGE), None, reply=True).text)
         return [token for token in ids if token in self.tokenizer.added_tokens_decoder]
 
     def _blocks_start_where_prompts_end(self) -> bool:
-        turns = to_template_messages(PROBE_EXCHANGE)
-        text, spans = self._write(turns, None, blocks=True)
-        return len(spans) == 1 and text[: spans[0][0]] == self._write(turns[:1], None, reply=True).text
+        turns = self._turns(PROBE_EXCHANGE)
+        text, spans = self._writer.render(turns, None, blocks=True)
+        return len(spans) == 1 and text[: spans[0][0]] == self._writer.render(turns[:1], None, reply=True).text
+
+
+def prompting_template(source: str, way: str) -> str:
+    """The template whose own prompt is one of `PROMPT_WAYS`."""
+    if way in SWITCHES:
+        value = str(SWITCHES[way]["enable_thinking"]).lower()
+        head = f"{{%- if enable_thinking is not defined %}}{{%- set enable_thinking = {value} %}}{{%- endif %}}\n"
+        return head + source
+    if way != "cut":
+        return source
+    # all that the template writes, without the mark that opens a thought at the end of a prompt
+    inner = source.removesuffix("\n")
+    cut = "".join(
+        f"{{%- if written.text.endswith({mark!r}) %}}"
+        f"{{%- set written.text = written.text[:-{len(mark)}] %}}{{%- endif %}}"
+        for mark in OPENED_PROMPTS
+    )
+    return (
+        f"{{%- set whole %}}\n{inner}{{% endset %}}{{%- set written = namespace(text=whole) %}}"
+        f"{{%- if add_generation_prompt %}}{cut}{{%- endif %}}{{{{- written.text }}}}"
+    )
+
+
+OPENED_PROMPTS: Final = tuple(f"<{name}>{blank}" for name in REASONING_NAMES.split("|") for blank in ("\n", ""))
+
+
+def open_answer(turn: TemplateMessage, mark: str) -> str:
+    r"""An answer with its reasoning, after a prompt that has opened the thought with `mark` already.
+
+    Example:
+        >>> open_answer({"content": "<think>\nHm\n</think>\n\nHo"}, "<think>")
+        'Hm\n</think>\n\nHo'
+    """
+    if reasoning := turn.get("reasoning_content"):
+        close = mark.replace("<", "</", 1) if mark.startswith("<") else mark[0] + "/" + mark[1:]
+        return f"{reasoning.strip()}\n{close}\n\n{turn['content'].strip()}"
+    return str(turn["content"]).lstrip().removeprefix(mark).lstrip("\n").rstrip()
 
 
 def check_token_prefix(tokenizer: PreTrainedTokenizerBase, prefix: list[int], ids: list[int], what: str) -> None:
@@ -299,80 +572,3 @@ def find_answer_end(
         return inside[-1] + 1 if all(map(is_blank, ids[inside[-1] + 1 : end])) else None
     after = end + sum(1 for _ in takewhile(is_blank, ids[end:]))
     return after + 1 if after < len(ids) and ids[after] in stops else None
-
-
-MARK_OPEN, MARK_CLOSE = "\ue000", "\ue001"  # private-use characters: no text means anything by them
-MATCH_NOTHING: Final = re.compile(r"(?!)")
-
-
-class LiteralTextEncoder:
-    """A tokenizer that encodes control tokens in a user's text as the plain characters they are made of.
-
-    "</s>" in a text about tokenizers would end the turn half-way, and a second begin token would confuse the model.
-    Such a spot is marked before the template is applied, and encoded as the characters it is made of.  The way is
-    that of `apply_chat_template(sanitize_control_tokens=True)` in transformers, which gives no assistant mask.
-    """
-
-    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        """No token is protected yet."""
-        self.tokenizer = tokenizer
-        self._control = self._marked = MATCH_NOTHING
-        self._newline: list[int] = []
-
-    def protect(self, tokens: Iterable[int]) -> None:
-        """Treat these ids (and begin and end of sequence) as control tokens from now on."""
-        special = {self.tokenizer.bos_token, self.tokenizer.eos_token} - {None}
-        special |= {self.tokenizer.added_tokens_decoder[t].content for t in tokens if self._is_added(t)}
-        longest_first = sorted(map(str, special), key=len, reverse=True)
-        if longest_first:
-            spelled = "|".join(map(re.escape, longest_first))
-            self._control = re.compile(spelled)
-            self._marked = re.compile(f"{MARK_OPEN}({spelled}){MARK_CLOSE}")
-        self._newline = self._encode("\n")
-
-    def mark(self, value: Any) -> Any:
-        """The same value with control tokens in its texts marked, keys of mappings included."""
-        if isinstance(value, str):
-            return self._control.sub(f"{MARK_OPEN}\\g<0>{MARK_CLOSE}", value)
-        if isinstance(value, dict):
-            return {self.mark(key): self.mark(inner) for key, inner in value.items()}
-        if isinstance(value, list | tuple):
-            return [self.mark(inner) for inner in value]
-        return value
-
-    def ids(self, text: str) -> list[int]:
-        """Ids of a written text, without begin or end tokens of the tokenizer's own.
-
-        Raises:
-            DataError: If the text is not valid Unicode.
-        """
-        pieces = self._marked.split(text)
-        ids = self._encode(pieces[0])
-        for index, piece in enumerate(pieces[1:], start=1):
-            if piece:
-                ids += self._encode_inside(piece, literal=index % 2 == 1)
-        return ids
-
-    def _encode_inside(self, piece: str, *, literal: bool) -> list[int]:
-        """Encode what follows other text: after a newline, or some tokenizers put a space before it."""
-        ids = self._encode("\n" + piece, literal=literal)
-        if ids[: len(self._newline)] == self._newline:
-            return ids[len(self._newline) :]
-        return self._encode(piece, literal=literal)
-
-    def _encode(self, text: str, *, literal: bool = False) -> list[int]:
-        try:
-            encoding = self.tokenizer(
-                text,
-                add_special_tokens=False,
-                return_attention_mask=False,
-                return_token_type_ids=False,
-                verbose=False,
-                split_special_tokens=literal,
-            )
-        except (UnicodeError, TypeError) as fault:
-            raise DataError(f"a text is not valid Unicode ({fault}); repair its encoding or drop the record") from None
-        return list(encoding["input_ids"])
-
-    def _is_added(self, token: int) -> bool:
-        return token in self.tokenizer.added_tokens_decoder

@@ -3,6 +3,7 @@ Pure.
 """
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -10,6 +11,7 @@ from typing import Any, Final
 from tunelab.errors import DataError
 
 ROLES: Final = ("system", "user", "assistant", "tool")
+END_OF_REASONING: Final = re.compile(r"</(?:think|thinking|thought|reason|reasoning|seed:think)>|\[/THINK\]|◁/think▷")
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +24,7 @@ class Message:
         train: Whether an assistant turn is learned; without meaning for other roles.
         tool_calls: Calls an assistant turn makes, `[{"type": "function", "function": {"name", "arguments"}}]`.
         extra: What else some templates read of a turn: `name`, `tool_call_id`.
+        reasoning: What the assistant thinks before it answers, where the record keeps it apart from the answer.
     """
 
     role: str
@@ -29,6 +32,7 @@ class Message:
     train: bool = True
     tool_calls: list[dict[str, Any]] | None = None
     extra: Mapping[str, str] = field(default_factory=dict)
+    reasoning: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +49,12 @@ class Conversation:
     tools: list[dict[str, Any]] | None = None
     meta: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def reasons(self) -> bool:
+        """Whether an answer has reasoning, apart from the answer or before the mark that ends it."""
+        answers = (message for message in self.messages if message.role == "assistant")
+        return any(answer.reasoning or END_OF_REASONING.search(answer.content) for answer in answers)
+
     def last_assistant_turn(self) -> int | None:
         """Index of the last assistant turn, or None."""
         turns = range(len(self.messages) - 1, -1, -1)
@@ -55,6 +65,17 @@ class Conversation:
         last = self.last_assistant_turn()
         candidates = range(len(self.messages)) if train_on != "last_answer" else [] if last is None else [last]
         return [turn for turn in candidates if self.messages[turn].role == "assistant" and self.messages[turn].train]
+
+
+def after_reasoning(text: str) -> str:
+    r"""An answer without the reasoning before it; a text that is nothing else, as it is.
+
+    Example:
+        >>> after_reasoning("<think>2 and 2</think>\n\n4")
+        '4'
+    """
+    ends = [match.end() for match in END_OF_REASONING.finditer(text)]
+    return (text[ends[-1] :].strip() if ends else "") or text
 
 
 JSON_ERRORS = (ValueError, RecursionError)  # not JSON; a number of thousands of digits; nested too deeply

@@ -1,7 +1,7 @@
 """From the `data` block of the config to splits of records, and from records to counted examples."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import combinations
@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerBase
 
 from tunelab.config.instantiate import import_target
 from tunelab.config.schema import KEEP_TOGETHER_LIKENESS, DataConfig, SplitConfig
+from tunelab.data.bad_rows import MAX_SKIPPED_SHARE
 from tunelab.data.batching import SourceRange, source_ranges
 from tunelab.data.columns import (
     ColumnUse,
@@ -170,6 +171,8 @@ def read_source(source: SourceConfig, task: RecordTask, *, seed: int) -> SourceS
     check_columns(part, task)
     if source.name and source.format:
         keep_format_columns(source, part)
+    if data.on_bad == "skip":
+        leave_out_unreadable(part, task)
     part.contents = {name: record_contents(split, task) for name, split in part.splits.items()}
     shares = {"validation": data.split.validation, "test": data.split.test}
     shares = {name: 0.0 if files[name] else share for name, share in shares.items()}
@@ -177,6 +180,28 @@ def read_source(source: SourceConfig, task: RecordTask, *, seed: int) -> SourceS
     if any(shares.values()):
         make_splits(part, task, shares, seed)
     return part
+
+
+def leave_out_unreadable(part: SourceSplits, task: RecordTask) -> None:
+    """Leave out the records that the task cannot read, with a note for each.
+
+    Raises:
+        DataError: If there are too many.
+    """
+    for name, split in part.splits.items():
+        faults: list[str] = []
+        places = iter(range(len(split.rows)))
+        readable: list[int] = []
+
+        def read(record: Record, places: Iterator[int] = places, readable: list[int] = readable) -> None:
+            place = next(places)
+            task.content(record)
+            readable.append(place)
+
+        map_records(read, split, skipped=faults)
+        if faults:
+            part.splits[name] = split.select(readable)
+            part.notes += [f"skipped: {fault}" for fault in faults]
 
 
 def make_splits(part: SourceSplits, task: RecordTask, shares: Mapping[str, float], seed: int) -> None:
@@ -312,8 +337,14 @@ def record_contents(split: Split, task: RecordTask) -> Sequence[str]:
     return texts.finish()
 
 
-def map_records(action: Callable[[Record], T], split: Split) -> list[T]:
-    """The results of `action` for every record; the faults of all records make one error, with their locations."""
+def map_records(action: Callable[[Record], T], split: Split, *, skipped: list[str] | None = None) -> list[T]:
+    """The results of `action` for every record; the faults of all records make one error, with their locations.
+
+    Args:
+        action: Raises DataError for a record that cannot be used.
+        split: The records.
+        skipped: Takes the faults, as long as they are few (`MAX_SKIPPED_SHARE`); None refuses the first.
+    """
     results: list[T] = []
     faults: dict[str, list[str]] = {}  # what is wrong, and where: a fault of the whole file is listed once
     for number, row in enumerate(split.rows):
@@ -321,14 +352,19 @@ def map_records(action: Callable[[Record], T], split: Split) -> list[T]:
             results.append(action(row))
         except DataError as fault:
             faults.setdefault(str(fault), []).append(split.locations[number])
-    if faults:
-        total = sum(map(len, faults.values()))
+    total = sum(map(len, faults.values()))
+    if skipped is not None and total <= MAX_SKIPPED_SHARE * len(split.rows):
+        skipped += [f"{place}: {message}" for message, places in faults.items() for place in places]
+    elif faults:
         lines = [
             places[0] + (f" and {len(places) - 1} more like it" if len(places) > 1 else "") + f": {message}"
             for message, places in faults.items()
         ]
         more = f"\n  ... and {len(lines) - MAX_FAULTS_LISTED} more" if len(lines) > MAX_FAULTS_LISTED else ""
-        raise DataError(f"{total} unusable records:\n  " + "\n  ".join(lines[:MAX_FAULTS_LISTED]) + more)
+        count = f"{total} unusable records"
+        if skipped is not None:
+            count += f" of {len(split.rows)}, and data.on_bad=skip stops above {MAX_SKIPPED_SHARE:.0%}"
+        raise DataError(f"{count}:\n  " + "\n  ".join(lines[:MAX_FAULTS_LISTED]) + more)
     return results
 
 
@@ -528,7 +564,7 @@ class EncodedSplits:
         counts: One line of counts for each split.
         portions: With `data.mix`, where the examples of each source stand in each split.
         unknown: How much of each split the tokenizer does not know; None where it has no token for that.
-        notes: On rows that were left out, and on text that the tokenizer does not know.
+        notes: On rows that were left out or are several sequences, and on text that the tokenizer does not know.
     """
 
     examples: dict[str, Sequence[Example]]
@@ -539,7 +575,7 @@ class EncodedSplits:
 
 
 def encode_splits(
-    sources: DataSplits, task: EncodingTask, tokenizer: PreTrainedTokenizerBase, max_unknown: float
+    sources: DataSplits, task: EncodingTask, tokenizer: PreTrainedTokenizerBase, max_unknown: float, *, skip_bad: bool = False
 ) -> EncodedSplits:
     """Encode every split.
 
@@ -548,12 +584,14 @@ def encode_splits(
         task: Fitted, with its tokenizer.
         tokenizer: That tokenizer.
         max_unknown: Share of a split's text from which on a tokenizer that does not know it is refused; 1 refuses none.
+        skip_bad: Whether a few records that cannot be used are left out, with a note for each, and not refused.
 
     Raises:
         DataError: If records cannot be used, the tokenizer does not know their text, or a weight is so small that an
             epoch sees nothing of its source.
     """
-    encoded = {name: encode_split(split, task, name) for name, split in sources.splits.items()}
+    bad: list[str] | None = [] if skip_bad else None
+    encoded = {name: encode_split(split, task, name, skipped=bad) for name, split in sources.splits.items()}
     examples = {name: split_examples for name, (split_examples, _) in encoded.items()}
     counts = {name: row for name, (_, row) in encoded.items()}
     unknown = {name: count_unknown(split_examples, tokenizer) for name, split_examples in examples.items()}
@@ -564,7 +602,8 @@ def encode_splits(
     faults, warnings = unknown_token_messages(unknown, texts, tokenizer, max_unknown)
     if faults:
         raise DataError.listing(faults)
-    notes = [*dropped_notes(counts, task), *warnings]
+    notes = [f"skipped: {fault}" for fault in bad or ()]
+    notes += [*dropped_notes(counts, task), *sequence_notes(counts, examples), *warnings]
     return EncodedSplits(examples, counts, source_portions(sources, examples), unknown, notes)
 
 
@@ -586,7 +625,7 @@ def source_portions(sources: DataSplits, examples: Mapping[str, Sequence[Example
 
 
 def encode_split(
-    split: Split, task: EncodingTask, name: str = "the data"
+    split: Split, task: EncodingTask, name: str = "the data", *, skipped: list[str] | None = None
 ) -> tuple[Sequence[Example], dict[str, int | float]]:
     """Examples of a split and its line of the data report; where the records are on disk, so are the examples.
 
@@ -594,6 +633,7 @@ def encode_split(
         split: The records.
         task: Fitted, with its tokenizer.
         name: What the split is called in messages.
+        skipped: Takes the faults of records that cannot be used, which are left out; None refuses them.
 
     Returns:
         The examples, and the counts: rows, kept, dropped, truncated, tokens, supervised, longest.
@@ -605,18 +645,19 @@ def encode_split(
     numbers = iter(range(len(split.rows)))
     store = TokenWriter(split.scratch) if split.scratch else None
     kept: list[Example] = []
-    tokens = longest = 0
+    tokens = longest = rows_kept = 0
     supervised: float = 0
 
     def keep(record: Record) -> None:
-        nonlocal tokens, longest, supervised
-        example = task.encode(record, next(numbers))
-        if example is not None:
+        nonlocal tokens, longest, supervised, rows_kept
+        examples = task.encode_all(record, next(numbers))
+        rows_kept += bool(examples)
+        for example in examples:
             tokens, supervised = tokens + len(example.ids), supervised + example.loss_weight
             longest = max(longest, example.max_sequence_length)
             (store or kept).append(example)
 
-    map_records(keep, split)
+    map_records(keep, split, skipped=skipped)
     examples: Sequence[Example] = store.finish() if store else kept
     if split.rows and not examples:
         ways = ["raise data.max_tokens", "set data.too_long=truncate_prompt", "give more rows"]
@@ -627,7 +668,7 @@ def encode_split(
         raise DataError(f"{name}: none of {len(split.rows)} rows is left: {drop_reason(task)}; {', or '.join(ways)}")
     counts: dict[str, int | float] = {
         "rows": len(split.rows),
-        "dropped": len(split.rows) - len(examples),
+        "dropped": len(split.rows) - rows_kept,
         "truncated": task.truncated_count,
         "tokens": tokens,
         "supervised": supervised,
@@ -642,6 +683,19 @@ def dropped_notes(counts: Mapping[str, Mapping[str, int | float]], task: Encodin
         f"{name}: {row['dropped']:,} of {row['rows']:,} rows are left out: {drop_reason(task)}"
         for name, row in counts.items()
         if row["dropped"]
+    ]
+
+
+def sequence_notes(
+    counts: Mapping[str, Mapping[str, int | float]], examples: Mapping[str, Sequence[Example]]
+) -> list[str]:
+    """One line for each split whose records give more sequences than there are rows."""
+    return [
+        f"{name}: {rows:,} rows are {len(examples[name]):,} sequences: the chat template writes an earlier answer "
+        "otherwise than a model is asked for it (its reasoning is left out, say), so each such answer is learned in a "
+        "text of its own"
+        for name, row in counts.items()
+        if len(examples[name]) > (rows := int(row["rows"] - row["dropped"]))
     ]
 
 

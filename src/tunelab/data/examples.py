@@ -13,7 +13,7 @@ IGNORE = -100  # the label of a token that carries no loss: prompt and padding
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One record, ready for the model.
+    """One record, or one of the sequences that a record gives, ready for the model.
 
     Attributes:
         ids: Token ids, T of them, without padding.
@@ -25,6 +25,7 @@ class Example:
         row: Index of the record within its split.
         second_start: Where a pair's second sequence starts in ids and target; None for a single sequence.
         reference_logprobs: Log-probabilities of a pair's two answers before training.
+        predicts: Whether the prediction for the record belongs to this sequence; of several, to the last alone.
     """
 
     ids: list[int]
@@ -33,6 +34,7 @@ class Example:
     row: int
     second_start: int | None = None
     reference_logprobs: tuple[float, float] | None = None
+    predicts: bool = True
 
     @property
     def max_sequence_length(self) -> int:
@@ -56,6 +58,12 @@ class MicroBatch(NamedTuple):
     document_starts: Tensor | None = None  # (documents + 1,), packed only: where each document starts
     reference_logprobs: Tensor | None = None  # (B, 2) float32, pairs only: log-probabilities before training; such a
     #                                  micro-batch holds 2B sequences: chosen, rejected, chosen, rejected, ...
+    predicts: Tensor | None = None  # (B,) bool: whose record is predicted from this sequence; None where all are
+
+    def predicted_rows(self) -> list[int]:
+        """The records to be predicted from this micro-batch, each in one micro-batch only."""
+        marks = [True] * len(self.row_indices) if self.predicts is None else self.predicts.tolist()
+        return [row for row, mark in zip(self.row_indices.tolist(), marks, strict=True) if mark and row >= 0]
 
 
 class Batch(NamedTuple):

@@ -169,12 +169,8 @@ SHAREGPT_ROLES: Final = {
 
 
 KEPT_TURN_KEYS: Final = ("name", "tool_call_id")  # keys of a turn that some templates read
-UNSUPPORTED_TURN_KEYS: Final = (
-    "function_call",
-    "reasoning_content",
-    "reasoning",
-    "thinking",
-)  # texts that would go missing
+REASONING_KEYS: Final = ("reasoning_content", "reasoning", "thinking")  # names of what an assistant thinks first
+TEXT_PARTS: Final = ("text", "input_text", "output_text")  # types of a part of a content that is text
 
 
 def _require_turns(row: ColumnView, ours: str) -> list[Any]:
@@ -194,20 +190,64 @@ def _parse_turn(turn: Any, roles: Mapping[str, str], role_key: str, text_key: st
     said_by = turn[role_key]
     if not isinstance(said_by, str) or said_by not in roles:
         raise DataError(f"a turn is from {preview_value(said_by)!r}; known: {', '.join(roles)}")
-    role, value, calls = roles[said_by], turn.get(text_key), read_calls(turn.get("tool_calls"))
-    if lost := [key for key in UNSUPPORTED_TURN_KEYS if turn.get(key)] + (
-        ["tool_calls"] if calls and role != "assistant" else []
-    ):
+    role, calls = roles[said_by], read_calls(turn.get("tool_calls"))
+    only_answers = [key for key in (*REASONING_KEYS, "tool_calls") if turn.get(key)] if role != "assistant" else []
+    if lost := [key for key in ("function_call",) if turn.get(key)] + only_answers:
         raise DataError(
             f"{', '.join(lost)} of the {said_by} turn would be lost: no template is given it; write what the model "
             f"shall see or say into '{text_key}', calls of an assistant turn into 'tool_calls'"
         )
+    name = f"{text_key} of the {said_by} turn"
     why = None if calls or role in ("system", "tool") else f"each {role} turn says something; drop the record"
-    content = require_text(value, f"{text_key} of the {said_by} turn", why)
+    content = require_text(_join_parts(turn.get(text_key), name), name, why)
     if said_by == "function_call" and (calls := calls_from_text(content)):
         content = ""
     more = {key: turn[key] for key in KEPT_TURN_KEYS if isinstance(turn.get(key), str)}
-    return Message(role, content, _is_trained(turn), calls, more)
+    return Message(role, content, _is_trained(turn), calls, more, _read_reasoning(turn, said_by))
+
+
+def _join_parts(content: Any, name: str) -> Any:
+    """The texts of a content that is a list of parts, end to end; any other content as it is.
+
+    Raises:
+        DataError: Naming the types of parts that are no text.
+    """
+    if not isinstance(content, list | tuple):
+        return content
+    texts: list[str] = []
+    others: list[str] = []
+    for part in content:
+        text = part if isinstance(part, str) else part.get("text") if isinstance(part, Mapping) else None
+        kind = part.get("type", "text") if isinstance(part, Mapping) else "text"
+        if isinstance(text, str) and kind in TEXT_PARTS:
+            texts.append(text)
+        else:
+            others.append(preview_value(kind if isinstance(part, Mapping) and kind not in TEXT_PARTS else part))
+    if others:
+        raise DataError(
+            f"'{name}' has parts that are no text ({', '.join(dict.fromkeys(others))}), and the models trained here "
+            "read text alone; take these parts out, or drop the record"
+        )
+    return "".join(texts)
+
+
+def _read_reasoning(turn: Mapping[str, Any], said_by: str) -> str:
+    """What an assistant turn thinks before it answers, under whichever name the record has it.
+
+    Raises:
+        DataError: If it is no text, or there are two that differ.
+    """
+    texts = {
+        key: require_text(_join_parts(turn[key], f"{key} of the {said_by} turn"), f"{key} of the {said_by} turn", None)
+        for key in REASONING_KEYS
+        if turn.get(key)
+    }
+    if len(set(texts.values())) > 1:
+        raise DataError(
+            f"{' and '.join(texts)} of the {said_by} turn differ, and a turn has one reasoning; keep one of them"
+        )
+    reasoning = next(iter(texts.values()), "")
+    return reasoning if reasoning.strip() else ""
 
 
 def _is_trained(turn: Mapping[str, Any]) -> bool:

@@ -56,5 +56,5 @@ class EncodingTask(RecordTask, Protocol):
     too_long: str
     truncated_count: int
 
-    def encode(self, record: Record, row: int) -> Example | None:
-        """The example of a record; None drops it."""
+    def encode_all(self, record: Record, row: int) -> Sequence[Example]:
+        """The examples of a record; none drops it."""

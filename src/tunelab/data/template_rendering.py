@@ -1,10 +1,12 @@
-"""Jinja chat templates: loaded, rendered as text, and probed for end tokens and for parts that they leave out."""
+"""Jinja chat templates: loaded, rendered as text, and probed for the tokens that end answers."""
 
 import json
 import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from datetime import date
 from importlib import resources
+from itertools import takewhile
 from typing import Any, Final, NamedTuple, Protocol
 
 from jinja2 import TemplateError
@@ -85,6 +87,35 @@ def _load_shipped_template(tokenizer: PreTrainedTokenizerBase, name: str) -> str
     return source
 
 
+DATE_DIRECTIVES: Final = ("%-d", "%-m", "%-I", "%-H", *(f"%{c}" for c in "aAbBcdDeFGhHIjmMpRSTuUVwWxXyYzZ"), "%%")
+_FIXED_DATE: Final = re.compile(r"\A\{#- the date is (\d{4}-\d\d-\d\d) .*?endmacro %\}\n", re.DOTALL)
+
+
+def writes_date(source: str) -> bool:
+    """Whether a template reads the clock."""
+    return "strftime_now" in without_fixed_date(source)
+
+
+def fixed_date(source: str) -> str | None:
+    """The day that `fix_date` has put into a template, as 2026-11-28; None where it has put none."""
+    match = _FIXED_DATE.match(source)
+    return match.group(1) if match else None
+
+
+def fix_date(source: str, day: date) -> str:
+    """The same template with the day in place of the clock: a macro of the name that reads the clock otherwise."""
+    steps = "".join(f" | replace({d!r}, {day.strftime(d)!r})" for d in DATE_DIRECTIVES)
+    return (
+        f"{{#- the date is {day.isoformat()} wherever the template asks for it -#}}\n"
+        f"{{%- macro strftime_now(format) -%}}{{{{ format{steps} }}}}{{%- endmacro %}}\n{without_fixed_date(source)}"
+    )
+
+
+def without_fixed_date(source: str) -> str:
+    """The template as it was before `fix_date`."""
+    return _FIXED_DATE.sub("", source)
+
+
 def has_generation_blocks(source: str) -> bool:
     """Whether a template says itself what the assistant writes."""
     return _GENERATION_TAG.search(source) is not None
@@ -100,6 +131,8 @@ def to_template_messages(conversation: Conversation) -> list[TemplateMessage]:
     turns: list[TemplateMessage] = []
     for message in conversation.messages:
         turn: TemplateMessage = {**message.extra, "role": message.role, "content": message.content}
+        if message.reasoning:
+            turn["reasoning_content"] = message.reasoning
         if message.tool_calls:
             turn["tool_calls"] = message.tool_calls
         turns.append(turn)
@@ -114,6 +147,7 @@ def render_conversation(
     *,
     reply: bool = False,
     blocks: bool = False,
+    **more: Any,
 ) -> RenderedText:
     """Write turns as one text.
 
@@ -124,11 +158,12 @@ def render_conversation(
         tools: Function schemas, or None.
         reply: Whether the start of an assistant turn is added for a model to go on from.
         blocks: Whether to return the character spans of generation blocks.
+        more: Further variables of the template.
 
     Raises:
         DataError: If the template does not accept the turns.
     """
-    variables: dict[str, Any] = {"tools": tools, **tokenizer.special_tokens_map}
+    variables: dict[str, Any] = {"tools": tools, **tokenizer.special_tokens_map, **more}
     rendered: Any  # annotated as text in transformers, and is a pair
     try:
         rendered = render_jinja_template(
@@ -158,109 +193,85 @@ PROBE_TOOL: Final[dict[str, Any]] = {
     },
 }
 PROBE_QUESTION, PROBE_ANSWER = Message("user", "Say alpha"), Message("assistant", "Alpha it is")
-PROBE_CONVERSATIONS: Final[dict[str, Conversation]] = {
-    "system turns": Conversation((Message("system", PROBE_WORD), PROBE_QUESTION, PROBE_ANSWER)),
-    "tools": Conversation((PROBE_QUESTION, PROBE_ANSWER), [PROBE_TOOL]),
-    "tool calls": Conversation((PROBE_QUESTION, Message("assistant", "", tool_calls=[PROBE_CALL]))),
-    "tool turns": Conversation(
-        (
-            PROBE_QUESTION,
-            Message("assistant", "", tool_calls=[{"type": "function", "function": {"name": "look", "arguments": {}}}]),
-            Message("tool", PROBE_WORD),
-            PROBE_ANSWER,
-        )
-    ),
-}
+PROBE_EXCHANGE: Final = Conversation((PROBE_QUESTION, PROBE_ANSWER))
+PROBE_CALLING: Final = Conversation((PROBE_QUESTION, Message("assistant", "", tool_calls=[PROBE_CALL])))
 
 
 class TemplateRenderer(Protocol):
     """`render_conversation` with tokenizer and template filled in."""
 
     def __call__(
-        self,
-        turns: list[TemplateMessage],
-        tools: list[dict[str, Any]] | None,
-        *,
-        reply: bool = False,
-        blocks: bool = False,
+        self, turns: Sequence[TemplateMessage], tools: list[dict[str, Any]] | None, *, reply: bool = False
     ) -> RenderedText:
         """Write turns as one text."""
 
 
-class TemplateSupport:
-    """Whether a template renders system turns, tools and calls; each is probed once, when a record first has it."""
+class TurnEnds(NamedTuple):
+    """What ends answers and calls."""
 
-    def __init__(self, write: TemplateRenderer) -> None:
-        """Nothing is probed yet."""
-        self._write = write
-        self._rendered_parts: dict[str, bool] = {}
-
-    def check(self, conversation: Conversation) -> None:
-        """Refuse a conversation with parts that the template would leave out in silence.
-
-        Raises:
-            DataError: Naming the first such part.
-        """
-        said = conversation.messages
-        parts = {
-            "system turns": any(message.role == "system" for message in said),
-            "tools": bool(conversation.tools),
-            "tool calls": any(message.tool_calls for message in said),
-            "tool turns": any(message.role == "tool" for message in said),
-        }
-        for part, needed in parts.items():
-            if needed and not self._renders(part):
-                raise DataError(
-                    f"the chat template leaves out {part}, so the model would learn answers to what it never saw; "
-                    "try data.template=chatml, or drop such records"
-                )
-
-    def _renders(self, part: str) -> bool:
-        if part not in self._rendered_parts:
-            witness = PROBE_CONVERSATIONS[part]
-            try:
-                self._rendered_parts[part] = (
-                    PROBE_WORD in self._write(to_template_messages(witness), witness.tools).text
-                )
-            except DataError:
-                self._rendered_parts[part] = True  # not silent: the record itself meets the template's own refusal
-        return self._rendered_parts[part]
+    tokens: list[int]  # ids that end a generation, sorted
+    closing: str = ""  # of an answer, where the template leaves it to the turn after it
+    closing_call: str = ""  # of a call
 
 
-def find_end_tokens(
-    write: TemplateRenderer,
-    encode: Callable[[str], list[int]],
-    tokenizer: PreTrainedTokenizerBase,
-    exchange: Conversation,
-) -> list[int]:
-    """Ids that end an answer, sorted: the first token after the answer's text, and the end-of-sequence token.
+def find_turn_ends(
+    write: TemplateRenderer, encode: Callable[[str], list[int]], tokenizer: PreTrainedTokenizerBase
+) -> TurnEnds:
+    """The tokens that end answers and calls, and the end-of-sequence token.
+
+    Some templates (GLM) write nothing after an answer: the token that opens the next turn is where a model stops.
 
     Args:
         write: The template.
         encode: Text to ids.
         tokenizer: Knows which ids are control tokens.
-        exchange: One question and its answer.
 
     Raises:
         DataError: If nothing, or only ordinary text, follows the answer.
     """
-    answer = exchange.messages[1].content
-    more = Conversation((*exchange.messages, Message("user", "Say beta"), Message("assistant", "Beta it is")))
-    texts = [write(to_template_messages(exchange), None).text]
-    with suppress(DataError):  # a template may be for single exchanges
-        texts.append(write(to_template_messages(more), None).text)
     ends = {tokenizer.eos_token_id} - {None}
-    for number, text in enumerate(texts):
-        if answer not in text:
+    control = set(tokenizer.added_tokens_decoder) | ends
+    question, answer = PROBE_EXCHANGE.messages
+
+    def text_after(conversation: Conversation, said: str) -> str:
+        text = write(to_template_messages(conversation), None).text
+        if said not in text:
             raise DataError("an answer does not appear in the text it writes")
-        after = encode(text[text.index(answer) + len(answer) :].lstrip())[:1]
-        control = set(tokenizer.added_tokens_decoder) | ends
-        if after and after[0] in control:
-            ends.add(after[0])
-        elif number == 0:
-            follows = tokenizer.decode(after) if after else "nothing"
-            raise DataError(
-                f"an answer is followed by {follows!r} and not by a control token, so no model would learn to stop; "
-                "let it write eos_token after each answer, or try data.template=chatml"
-            )
-    return sorted(ends)
+        return text[text.index(said) + len(said) :]
+
+    def first_token(text: str) -> int | None:
+        return next(iter(encode(text.lstrip())[:1]), None)
+
+    def opener(text: str) -> str:
+        """The blanks and the control token that a text begins with; nothing where it begins otherwise."""
+        token = first_token(text)
+        if token is None or token not in control:
+            return ""
+        spelled = str(tokenizer.convert_ids_to_tokens(token))
+        return text[: text.index(spelled) + len(spelled)]
+
+    closing = closing_call = ""
+    after = text_after(PROBE_EXCHANGE, answer.content)
+    if not after.strip():
+        with suppress(DataError):  # a template may be for single exchanges
+            more = Conversation((question, answer, Message("user", "Say beta"), Message("assistant", "Beta it is")))
+            closing = opener(text_after(more, answer.content))
+    run = list(takewhile(lambda token: token in control, encode((closing or after).strip())))
+    if not run:
+        token = first_token(closing or after)
+        follows = "nothing" if token is None else tokenizer.decode([token])
+        raise DataError(
+            f"an answer is followed by {follows!r} and not by a control token, so no model would learn to stop; "
+            "let it write eos_token after each answer, or try data.template=chatml"
+        )
+    ends.add(run[-1])
+    with suppress(DataError):  # a template may know no calls
+        calling = write(to_template_messages(PROBE_CALLING), None).text
+        result = Conversation((*PROBE_CALLING.messages, Message("tool", "Done")))
+        more_text = write(to_template_messages(result), None).text
+        if closing and more_text.startswith(calling):
+            closing_call = opener(more_text[len(calling) :]) or closing
+        last = encode((calling + closing_call).rstrip())[-1:]
+        if PROBE_WORD in calling and last and last[0] in control:
+            ends.add(last[0])
+    return TurnEnds(sorted(ends), closing, closing_call)

@@ -21,7 +21,7 @@ ROW_DTYPE: Final = np.dtype(
     [
         ("start", np.int64), ("length", np.int64), ("mask", np.int64), ("others", np.int64), ("other", np.int64),
         ("kind", np.int64), ("units", np.float64), ("row", np.int64), ("second", np.int64),
-        ("chosen", np.float64), ("rejected", np.float64),
+        ("chosen", np.float64), ("rejected", np.float64), ("predicts", np.int64),
     ]
 )  # fmt: skip
 NO_SECOND: Final = -1  # in `second`; nan in the two references
@@ -51,7 +51,8 @@ class TokenStore(LazySequence[Example]):
     def item(self, place: int) -> Example:
         for file in self.files:
             file.count_access()
-        start, length, mask, others, other, kind, units, row, second, chosen, rejected = self.rows[place].item()
+        start, length, mask, others, other, kind, units, row, second, *rest = self.rows[place].item()
+        chosen, rejected, predicts = rest
         ids = self.ids[start : start + length]
         values = self.other_targets[others : others + other].tolist()
         target: list[int] | list[float] | int
@@ -63,7 +64,8 @@ class TokenStore(LazySequence[Example]):
         else:
             target = [int(value) for value in values] if kind == TARGET_INTEGERS else int(values[0])
         reference = None if chosen != chosen else (chosen, rejected)
-        return Example(ids.tolist(), target, units, row, None if second == NO_SECOND else second, reference)
+        second_start = None if second == NO_SECOND else second
+        return Example(ids.tolist(), target, units, row, second_start, reference, bool(predicts))
 
     def padded_lengths(self, *, packed: bool) -> "array[int]":
         """`Example.padded_length` of each."""
@@ -109,7 +111,7 @@ class TokenWriter:
         second = NO_SECOND if example.second_start is None else example.second_start
         row = (
             self.sizes[0], len(ids), self.sizes[1], self.sizes[2], len(others), kind, example.loss_weight, example.row,
-            second, *reference,
+            second, *reference, int(example.predicts),
         )  # fmt: skip
         parts: tuple[npt.NDArray[Any], ...] = (ids, bits, others, np.array(row, ROW_DTYPE))
         try:

@@ -35,7 +35,9 @@ def compare(folder: Path, probe: Path) -> None:
     expected: Tensor = load_file(probe)["outputs"]
     tokenizer: Any = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     if request["messages"]:
-        text = tokenizer.apply_chat_template(request["messages"], tokenize=False, add_generation_prompt=True)
+        text = tokenizer.apply_chat_template(
+            request["messages"], chat_template=request["template"], tokenize=False, add_generation_prompt=True
+        )
         ids = tokenizer(text, add_special_tokens=False)["input_ids"]
     else:
         ids = tokenizer(request["text"])["input_ids"]

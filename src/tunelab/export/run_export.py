@@ -132,7 +132,7 @@ class ExportProbe:
 def probe_trained_model(trained: TrainedRun) -> ExportProbe:
     """Outputs of the trained model for a fixed text; taken before it is merged or changed for its export."""
     task, model = trained.task, trained.model
-    request: dict[str, Any] = {"head": task.head, "text": PROBE_TEXT, "messages": None, "scale": None}
+    request: dict[str, Any] = {"head": task.head, "text": PROBE_TEXT, "messages": None, "template": None, "scale": None}
     request["labels"] = task.head_options().get("num_labels")
     if task.head == "causal":
         template = getattr(task, "template")  # noqa: B009  # every causal task has one
@@ -142,6 +142,8 @@ def probe_trained_model(trained: TrainedRun) -> ExportProbe:
         with PlainAttention(model):
             outputs = model(input_ids=inputs, attention_mask=torch.ones_like(inputs)).logits
         request["messages"] = [{"role": "user", "content": PROBE_TEXT}]
+        # an export writes the date of the day, and may be made on another than the run
+        request["template"] = template.dated_template if template.date and not prompt else None
         return ExportProbe(ids, len(prompt), outputs.float().cpu(), request)
     ids = trained.tokenizer(PROBE_TEXT)["input_ids"]
     filler = task.padding_example()

@@ -5,6 +5,7 @@ positions, masks and the cache of generation need nothing new.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -73,6 +74,6 @@ def prepend_soft_prompt(examples: Sequence[Example], ids: Sequence[int]) -> Sequ
     def behind(example: Example, place: int) -> Example:
         assert isinstance(example.target, list)
         target = [*[IGNORE] * len(ids), *(int(label) for label in example.target)]
-        return Example([*ids, *example.ids], target, example.loss_weight, example.row)
+        return replace(example, ids=[*ids, *example.ids], target=target)
 
     return map_examples(behind, examples) if ids else examples

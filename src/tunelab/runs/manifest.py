@@ -1,6 +1,7 @@
 """The manifest of a run (run.json): all that is needed to reproduce a number later, and no secrets."""
 
 import hashlib
+import json
 import os
 import platform
 import shlex
@@ -80,6 +81,16 @@ def start_manifest(
         "sessions": [*earlier.get("sessions", []), _session_entry(earlier)] if earlier else [],
     }
     return dict(redact(manifest))
+
+
+def read_template_date(folder: str | Path) -> str | None:
+    """The day that a run's chat template writes, as its manifest has it; None where it writes none."""
+    try:
+        data = json.loads((Path(folder) / "run.json").read_text(encoding="utf-8")).get("data")
+    except (OSError, ValueError, AttributeError):
+        return None  # whoever needs the manifest says what is wrong with it
+    day = data.get("template_date") if isinstance(data, dict) else None
+    return day if isinstance(day, str) else None
 
 
 def finish_manifest(

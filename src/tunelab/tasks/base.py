@@ -150,6 +150,22 @@ class Task(ABC):
             DataError: If the record cannot be used; the caller adds file and line.
         """
 
+    def encode_all(self, record: Record, row: int) -> Sequence[Example]:
+        """The examples of a record; none drops it.  More than one where its parts are learned in texts of their own.
+
+        Raises:
+            DataError: If the record cannot be used; the caller adds file and line.
+        """
+        example = self.encode(record, row)
+        return [] if example is None else [example]
+
+    def keep_date(self, day: str | None) -> None:
+        """Take the day that an earlier session of the run has fixed for its chat template, if any."""
+
+    def encoding_notes(self) -> list[str]:
+        """Notes on how records are written for the model, once the tokenizer is there."""
+        return []
+
     def add_reference(
         self, model: PreTrainedModel, examples: Sequence[Example], micro_tokens: int
     ) -> Sequence[Example]:

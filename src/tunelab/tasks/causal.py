@@ -4,8 +4,9 @@ Shape letters: N supervised positions, V vocabulary.
 """
 
 from collections.abc import Collection, Mapping, Sequence
+from datetime import date
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 from weakref import WeakKeyDictionary
 
 from torch import Tensor
@@ -20,11 +21,29 @@ from tunelab.data.data_sources import DataSplits
 from tunelab.data.examples import IGNORE, Example, MicroBatch
 from tunelab.data.formats import FORMATS, RecordFormat, detect_format, read_question
 from tunelab.data.protocols import Record
-from tunelab.errors import DataError
+from tunelab.errors import ConfigError, DataError
 from tunelab.generation.decode import GeneratedAnswer, decode
 from tunelab.models.heads import SupervisedHead
 from tunelab.models.unpadded_attention import causal_inputs
 from tunelab.tasks.base import Task
+
+PROMPT_NOTES: Final = {  # by the way that a model is asked
+    "no thinking": "that the template has for enable_thinking=false",
+    "thinking": "that the template has for enable_thinking=true",
+    "cut": "without that opening",
+}
+
+
+def parse_day(text: str | None) -> date | None:
+    """The day that `data.template_date` names.
+
+    Raises:
+        ConfigError: If it names none.
+    """
+    try:
+        return None if text is None else date.fromisoformat(text)
+    except ValueError:
+        raise ConfigError(f"data.template_date is {text!r}; write a day as 2026-11-28, or null for today") from None
 
 
 def conversation_texts(read: Conversation | str) -> dict[str, str]:
@@ -46,6 +65,8 @@ class CausalTask(Task):
         max_new_tokens: Longest generated answer.
         packed: Whether `collate` packs rows; set once the model is known to take them.
         template_origin: Where the chat template came from, in words.
+        template_date: The day that a template writes which reads the clock, as 2026-11-28; None for today.
+        reasons: Whether answers may begin with reasoning; where none does, prompts ask for none.
     """
 
     head: ClassVar[str] = "causal"
@@ -53,8 +74,10 @@ class CausalTask(Task):
     columns: Mapping[str, str] = MappingProxyType({})
     max_new_tokens: int = 64
 
-    def __init__(self, template: str) -> None:
+    def __init__(self, template: str, template_date: str | None = None) -> None:
         self.template_name = template
+        self.template_date = template_date
+        self.reasons = True  # whether answers may begin with reasoning
         self.learned_template = ""  # of a model trained before, wherever it was read from then
         self.packed = False
         self.template_origin = ""
@@ -97,8 +120,32 @@ class CausalTask(Task):
         super().set_tokenizer(tokenizer, limit)
         if self.learned_template:
             tokenizer.chat_template = self.learned_template
-        self.template = ChatTemplate(tokenizer, "auto" if self.learned_template else self.template_name)
+        self.template = ChatTemplate(
+            tokenizer,
+            "auto" if self.learned_template else self.template_name,
+            reasons=self.reasons,
+            day=parse_day(self.template_date),
+        )
         self.template_origin = self.template.origin
+
+    @override
+    def keep_date(self, day: str | None) -> None:
+        self.template_date = self.template_date or day
+
+    @override
+    def encoding_notes(self) -> list[str]:
+        notes = []
+        if self.template.date:
+            notes.append(
+                f"the chat template writes today's date: it stays {self.template.date} for this run, its predictions "
+                "and its reproduction (data.template_date)"
+            )
+        if self.template.prompt_way != "own":
+            notes.append(
+                "no answer has reasoning, and the template's prompt opens a thought: answers follow the prompt "
+                + PROMPT_NOTES[self.template.prompt_way]
+            )
+        return notes
 
     @override
     def data_summary(self, sources: DataSplits) -> dict[str, Any]:
@@ -106,11 +153,12 @@ class CausalTask(Task):
 
     @override
     def state(self) -> dict[str, Any]:
-        return {"format": self.format, "template": self.template.source}
+        return {"format": self.format, "template": self.template.source, "reasons": self.reasons}
 
     @override
     def restore(self, state: Mapping[str, Any]) -> None:
         self.format, self.learned_template = str(state["format"]), str(state["template"])
+        self.reasons = bool(state.get("reasons", True))
 
     @override
     def encode_prompt(self, record: Record, row: int) -> Example:

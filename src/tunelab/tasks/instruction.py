@@ -3,7 +3,7 @@
 Shape letters: B sequences, T tokens, N supervised positions, V vocabulary.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 from torch import Tensor
@@ -16,7 +16,7 @@ from tunelab.data.conversation import Conversation
 from tunelab.data.examples import IGNORE, Example, MicroBatch
 from tunelab.data.formats import detect_format, to_conversation
 from tunelab.data.protocols import Record
-from tunelab.data.truncation import count_supervised, truncate_example
+from tunelab.data.truncation import LabelledIds, count_supervised, truncate_example
 from tunelab.errors import DataError
 from tunelab.tasks.base import Scores
 from tunelab.tasks.causal import CausalTask, conversation_texts
@@ -34,6 +34,7 @@ class Instruction(CausalTask):
         format: Name of the format of the records, or "auto".
         columns: Our column name to the user's, where they differ.
         template: Chat template: "auto", a name, or a .jinja file.
+        template_date: The day that a template writes which reads the clock, as 2026-11-28; None for today.
         train_on: "answers", "last_answer" or "all".
         too_long: What happens to a longer one.
         max_new_tokens: Longest generated answer.
@@ -52,12 +53,13 @@ class Instruction(CausalTask):
         format: str = "auto",
         columns: Mapping[str, str | None] | None = None,
         template: str = "auto",
+        template_date: str | None = None,
         train_on: str = "answers",
         too_long: str = "drop",
         max_new_tokens: int = 64,
         label_smoothing: float = 0.0,
     ) -> None:
-        super().__init__(template)
+        super().__init__(template, template_date)
         self.label_smoothing = label_smoothing
         self.format = format
         self.columns = {ours: theirs for ours, theirs in (columns or {}).items() if theirs}
@@ -78,10 +80,16 @@ class Instruction(CausalTask):
     def fit(self, train: Sequence[Record]) -> None:
         if self.format == "auto" and not self.mixed:
             self.format = detect_format(list(dict.fromkeys(key for record in train for key in record)), self.columns)
-        read = (self._read(record) for record in train)
-        self._set_answer_classes(
-            collect_answer_classes(conversation for conversation in read if isinstance(conversation, Conversation))
-        )
+        self.reasons = False
+        self._set_answer_classes(collect_answer_classes(self._conversations(train)))
+
+    def _conversations(self, records: Sequence[Record]) -> Iterator[Conversation]:
+        """The records that are conversations; notes on the way whether an answer has reasoning."""
+        for record in records:
+            read = self._read(record)
+            if isinstance(read, Conversation):
+                self.reasons = self.reasons or read.reasons
+                yield read
 
     def _set_answer_classes(self, classes: AnswerClasses) -> None:
         self.totals = AnswerTotals(classes)
@@ -119,18 +127,34 @@ class Instruction(CausalTask):
 
     @override
     def encode(self, record: Record, row: int) -> Example | None:
+        read = self._read_to_learn(record)
+        return None if read is None else self._example(self.template.encode(read, self.train_on), row, last=True)
+
+    @override
+    def encode_all(self, record: Record, row: int) -> Sequence[Example]:
+        read = self._read_to_learn(record)
+        sequences = [] if read is None else self.template.sequences(read, self.train_on)
+        last = len(sequences) - 1
+        examples = [self._example(sequence, row, last=place == last) for place, sequence in enumerate(sequences)]
+        return [example for example in examples if example is not None]
+
+    def _read_to_learn(self, record: Record) -> Conversation | str | None:
+        """A record as read; None where every answer is marked as not learned: it is counted as dropped."""
         read = self._read(record)
-        if isinstance(read, Conversation) and not read.trained_turns(self.train_on):
-            return None  # every answer is marked as not learned: the record is counted as dropped
         if isinstance(read, Conversation):
+            if not read.trained_turns(self.train_on):
+                return None
             read_choices(read, self.labels)  # refuses what cannot be used, while the caller knows the place
-        ids, labels = self.template.encode(read, train_on=self.train_on)
+        return read
+
+    def _example(self, sequence: LabelledIds, row: int, *, last: bool) -> Example | None:
+        """A sequence within the limit; `last` of those of its record."""
         bos = self.tokenizer.bos_token_id
-        short = truncate_example(ids, labels, limit=self.limit, too_long=self.too_long, bos=bos)
+        short = truncate_example(*sequence, limit=self.limit, too_long=self.too_long, bos=bos)
         if short is None:
             return None
-        self.truncated_count += len(short[0]) < len(ids)
-        return Example(*short, loss_weight=count_supervised(short[1]), row=row)
+        self.truncated_count += len(short[0]) < len(sequence[0])
+        return Example(*short, loss_weight=count_supervised(short[1]), row=row, predicts=last)
 
     @override
     def loss_sum(self, logits: Tensor, micro: MicroBatch) -> Tensor:
@@ -145,7 +169,7 @@ class Instruction(CausalTask):
     def predictions(
         self, model: PreTrainedModel, micro: MicroBatch, logits: Tensor, records: Sequence[Record]
     ) -> list[dict[str, Any]]:
-        return self.generate_predictions(model, [row for row in micro.row_indices.tolist() if row >= 0], records)
+        return self.generate_predictions(model, micro.predicted_rows(), records)
 
     @override
     def has_prompt(self, record: Record) -> bool:
@@ -170,8 +194,14 @@ class Instruction(CausalTask):
             model, [self.template.prompt_ids(conversation) for conversation in conversations.values()]
         )
         predictions = {
-            row: score_answer(row, conversation, self.template.reference_answer(conversation), answer, self.labels)
-            for (row, conversation), answer in zip(conversations.items(), answers, strict=True)
+            row: score_answer(
+                row,
+                conversation,
+                self.template.reference_answer(conversation),
+                (self.template.final_answer(answer.ids), answer),
+                self.labels,
+            )
+            for (row, conversation), (_, answer) in zip(conversations.items(), answers, strict=True)
         }
         return [predictions.get(row, {"row": row}) for row in rows]  # plain text has no prompt
 

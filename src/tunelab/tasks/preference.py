@@ -53,6 +53,7 @@ class Preference(CausalTask):
         *,
         columns: Mapping[str, str | None] | None = None,
         template: str = "auto",
+        template_date: str | None = None,
         beta: float = 0.1,
         loss: str = "sigmoid",
         label_smoothing: float = 0.0,
@@ -63,6 +64,7 @@ class Preference(CausalTask):
         Args:
             columns: Our column name to the user's, where they differ.
             template: Chat template: "auto", a name, or a .jinja file.
+            template_date: The day that a template writes which reads the clock, as 2026-11-28; None for today.
             beta: Strength of the pull to the reference, above 0.
             loss: "sigmoid" or "ipo".
             label_smoothing: Chance that a pair is labelled the wrong way round; "sigmoid" only.
@@ -71,7 +73,7 @@ class Preference(CausalTask):
         Raises:
             ConfigError: If the loss has no label smoothing.
         """
-        super().__init__(template)
+        super().__init__(template, template_date)
         if loss == "ipo" and label_smoothing:
             raise ConfigError(
                 f"data.label_smoothing={label_smoothing} has no meaning for data.loss=ipo; set it to 0, or take sigmoid"

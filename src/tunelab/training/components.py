@@ -26,6 +26,7 @@ from tunelab.optim.param_groups import frozen_at_step, unfreezing_steps
 from tunelab.regularization.model_support import check_model_support
 from tunelab.regularization.regularizer import Regularizer
 from tunelab.runs import console
+from tunelab.runs.manifest import read_template_date
 from tunelab.tasks.base import SourceScores, Task
 from tunelab.tasks.causal import CausalTask
 from tunelab.tasks.registry import import_task
@@ -104,11 +105,14 @@ def encode_data(settings: RunConfig) -> EncodedData:
     sources = read_splits(settings.data, task, seed=settings.seed, fold=FoldSpec.from_config(settings.cv))
     map_records(task.check_target, sources.splits["train"])
     task.fit(sources.splits["train"].rows)
+    if settings.resume:
+        task.keep_date(read_template_date(settings.resume))
     tokenizer = load_tokenizer(settings.model)
     longest = sequence_limit(settings.model, settings.adapter, tokenizer, max_tokens=settings.data.max_tokens)
     task.set_tokenizer(tokenizer, longest)
-    encoded = encode_splits(sources, task, tokenizer, settings.data.max_unknown)
-    sources.notes.extend(encoded.notes)
+    skip_bad = settings.data.on_bad == "skip"
+    encoded = encode_splits(sources, task, tokenizer, settings.data.max_unknown, skip_bad=skip_bad)
+    sources.notes.extend([*encoded.notes, *task.encoding_notes()])
     return EncodedData(
         settings,
         task,

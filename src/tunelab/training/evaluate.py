@@ -76,7 +76,7 @@ class PredictionCollector:
     def update(self, logits: Tensor, micro: MicroBatch) -> None:
         """Predict the rows of a micro-batch."""
         generated = self.generated_rows
-        rows = [row for row in micro.row_indices.tolist() if row >= 0 and (generated is None or row in generated)]
+        rows = [row for row in micro.predicted_rows() if generated is None or row in generated]
         if not rows:
             return
         records = [self.records[row] for row in rows]

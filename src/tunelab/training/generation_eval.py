@@ -36,7 +36,8 @@ def sample_rows(contents: Iterable[tuple[int, str]], count: int | None, *, seed:
 def rows_to_generate(components: RunComponents, split: str, count: int | None) -> frozenset[int]:
     """The rows of a split that are answered: of those that have a prompt, at most `count`."""
     task, rows = components.task, components.sources.splits[split].rows
-    asking = (example.row for example in components.examples[split] if task.has_prompt(rows[example.row]))
+    predicted = (example.row for example in components.examples[split] if example.predicts)
+    asking = (row for row in predicted if task.has_prompt(rows[row]))
     return sample_rows(((row, task.content(rows[row])) for row in asking), count, seed=components.settings.seed)
 
 

@@ -34,6 +34,8 @@ from tunelab.runs.checkpoint import read_checkpoint
 from tunelab.runs.manifest import TOKENIZER_FILES, finish_manifest, sha256_file, sha256_folder, start_manifest
 from tunelab.runs.run_dir import RunDirectory
 from tunelab.runs.run_status import PREEMPTED, RunStatus
+from tunelab.tasks.base import Task
+from tunelab.tasks.causal import CausalTask
 from tunelab.training.callbacks.checkpointing import BestCheckpoint
 from tunelab.training.callbacks.early_stopping import EarlyStopping
 from tunelab.training.callbacks.search_trial import Pruning
@@ -66,6 +68,7 @@ def write_start_manifest(
         data={
             "files": components.sources.file_hashes | template_sha256(settings.data),
             "notes": components.sources.notes,
+            **template_date_entry(components.task),
         },
         model=base,
         earlier=folder.read_manifest() if settings.resume else None,
@@ -106,6 +109,12 @@ def template_sha256(data: DataConfig) -> dict[str, str]:
     name = data.template if isinstance(data, CausalDataConfig) else ""
     place = resolve_path(name) if name.endswith(".jinja") else None
     return {name: sha256_file(place)} if place else {}
+
+
+def template_date_entry(task: Task) -> dict[str, str]:
+    """The day that the chat template writes, as an entry of the manifest; none where it writes none."""
+    day = task.template.date if isinstance(task, CausalTask) else None
+    return {} if day is None else {"template_date": day}
 
 
 def print_run_summary(components: RunComponents, folder: RunDirectory) -> None:

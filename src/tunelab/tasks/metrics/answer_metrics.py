@@ -261,7 +261,7 @@ class GenerationEvaluator(nn.Module):
 
     def update(self, model: PreTrainedModel, step: Batch) -> None:
         """Have those rows of a step answered that belong to the sample."""
-        rows = [row for micro in step.micro_batches for row in micro.row_indices.tolist() if row in self.rows]
+        rows = [row for micro in step.micro_batches for row in micro.predicted_rows() if row in self.rows]
         predictions = self.task.generate_predictions(model, rows, [self.records[row] for row in rows]) if rows else []
         self.sums.update(torch.tensor(self.totals.sum_vectors(predictions), dtype=torch.float64))
 

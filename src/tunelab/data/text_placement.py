@@ -1,0 +1,244 @@
+"""Where the texts of a record stand in the text that a chat template writes.
+
+A template may leave out a turn, take an answer apart, or move a part of it.  So each record is written twice: as it
+is, and as its twin, in which a stand-in word takes the place of every text.  What the template does with the words,
+it does with the texts: their places in the twin are the places in the record's own text, and a word that is missing is
+a text that the model would never see.  Nothing of a twin is ever encoded.  Pure.
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
+
+from tunelab.data.conversation import END_OF_REASONING
+
+STAND_IN: Final = re.compile(r"zqv(\d{5})kx", re.IGNORECASE)  # a word that no template writes by itself
+# Kept as they are in a twin: what templates look for inside texts.
+TAG: Final = re.compile(r"<[^\s<>]{1,40}>|\[/?[A-Z_]{2,20}\]|/(?:no_?)?think\b|/system_override\b")
+
+TemplateMessage = dict[str, Any]
+
+
+class RecordText(NamedTuple):
+    """One text of a record.
+
+    Attributes:
+        turn: Index of its turn.
+        part: "content", "reasoning", "call", or "token": a control token spelled out where else texts stay as they are.
+        text: Without the blanks around it.
+    """
+
+    turn: int
+    part: str
+    text: str
+
+
+class Place(NamedTuple):
+    """The characters of a written text that are a text of the record."""
+
+    number: int  # of the text in its twin
+    start: int
+    end: int
+
+
+@dataclass
+class Twin:
+    """A record with stand-ins for its texts.
+
+    Attributes:
+        turns: As a template takes them.
+        tools: Function schemas, or None.
+        texts: What the stand-ins stand for, by their numbers.
+    """
+
+    turns: list[TemplateMessage] = field(default_factory=list)
+    tools: list[dict[str, Any]] | None = None
+    texts: list[RecordText] = field(default_factory=list)
+
+    @property
+    def key(self) -> tuple[Any, ...] | None:
+        """Equal for records that differ in their texts alone; None where calls or tools make each its own."""
+        if self.tools:
+            return None
+        rows = [tuple(turn.items()) for turn in self.turns]
+        plain = all(isinstance(value, str) for row in rows for _, value in row)
+        return tuple(rows) if plain else None
+
+
+def make_twin(turns: Sequence[TemplateMessage], tools: list[dict[str, Any]] | None, control: re.Pattern[str]) -> Twin:
+    """The twin of a record.
+
+    Args:
+        turns: As a template takes them, contents as text.
+        tools: Function schemas; only control tokens in them get a stand-in.
+        control: Matches control tokens, which are no tags: a template must not tell them from other text.
+    """
+    twin = Twin()
+    for number, turn in enumerate(turns):
+        twin.turns.append(
+            {key: _twin_value(twin, number, turn["role"], key, value, control) for key, value in turn.items()}
+        )
+    twin.tools = _hide_tokens(twin, -1, tools, control)
+    return twin
+
+
+def _twin_value(twin: Twin, number: int, role: str, key: str, value: Any, control: re.Pattern[str]) -> Any:
+    if key == "role" or not value:
+        return value
+    if key == "content" and isinstance(value, str):
+        return "".join(_twin_content(twin, number, role, value, control))
+    if key == "reasoning_content":
+        return _stand_in(twin, RecordText(number, "reasoning", value))
+    if key == "tool_calls" and role == "assistant":  # readers refuse calls of anyone else
+        return [
+            {
+                **call,
+                "function": {
+                    name: _twin_call(twin, number, inner, control)
+                    for name, inner in call["function"].items()
+                },
+            }
+            for call in value
+        ]  # fmt: skip
+    return _hide_tokens(twin, number, value, control)
+
+
+def _twin_content(twin: Twin, number: int, role: str, content: str, control: re.Pattern[str]) -> Iterator[str]:
+    """The content with a stand-in for each stretch between tags."""
+    ends = [match.end() for match in END_OF_REASONING.finditer(content)] if role == "assistant" else []
+    answer, done = ends[-1] if ends else 0, 0
+    for match in TAG.finditer(content):
+        if control.search(match.group()):
+            continue
+        part = "reasoning" if match.end() <= answer else "content"
+        yield _stand_in(twin, RecordText(number, part, content[done : match.start()]))
+        yield match.group()
+        done = match.end()
+    yield _stand_in(twin, RecordText(number, "content", content[done:]))
+
+
+def _stand_in(twin: Twin, entry: RecordText) -> str:
+    """The text with a stand-in between its blanks; a blank text as it is."""
+    core = entry.text.strip()
+    if not core:
+        return entry.text
+    before = entry.text[: len(entry.text) - len(entry.text.lstrip())]
+    after = entry.text[len(entry.text.rstrip()) :]
+    twin.texts.append(entry._replace(text=core))
+    return f"{before}Zqv{len(twin.texts) - 1:05d}kx{after}"
+
+
+def _twin_call(twin: Twin, number: int, value: Any, control: re.Pattern[str]) -> Any:
+    """A name or the arguments of a call, with a stand-in for each text in them."""
+    if isinstance(value, str):
+        return _stand_in(twin, RecordText(number, "call", value))
+    if isinstance(value, Mapping):
+        return {
+            _hide_tokens(twin, number, key, control): _twin_call(twin, number, inner, control)
+            for key, inner in value.items()
+        }
+    if isinstance(value, list | tuple):
+        return [_twin_call(twin, number, inner, control) for inner in value]
+    return value
+
+
+def _hide_tokens(twin: Twin, number: int, value: Any, control: re.Pattern[str]) -> Any:
+    """The same value with a stand-in for each control token spelled out in it."""
+    if isinstance(value, str):
+        return control.sub(lambda match: _stand_in(twin, RecordText(number, "token", match.group())), value)
+    if isinstance(value, Mapping):
+        return {
+            _hide_tokens(twin, number, key, control): _hide_tokens(twin, number, inner, control)
+            for key, inner in value.items()
+        }
+    if isinstance(value, list | tuple):
+        return [_hide_tokens(twin, number, inner, control) for inner in value]
+    return value
+
+
+def seen_texts(twin_text: str) -> set[int]:
+    """The numbers of the stand-ins that a template has written."""
+    return {int(match.group(1)) for match in STAND_IN.finditer(twin_text)}
+
+
+def place_texts(text: str, twin_text: str, texts: Sequence[RecordText]) -> list[Place] | None:
+    """Where the texts of a record stand in what a template wrote; None if it is not the twin's text with other words.
+
+    Args:
+        text: The record, as the template writes it.
+        twin_text: The twin, as the template writes it.
+        texts: What the stand-ins stand for.
+    """
+    pieces = STAND_IN.split(twin_text)
+    if not text.startswith(pieces[0]):
+        return None
+    places, done = [], len(pieces[0])
+    for number, literal in zip(pieces[1::2], pieces[2::2], strict=True):
+        for written in written_forms(texts[int(number)].text):
+            end = done + len(written)
+            if text.startswith(written, done) and text.startswith(literal, end):
+                places.append(Place(int(number), done, end))
+                done = end + len(literal)
+                break
+        else:
+            return None
+    return places if done == len(text) else None
+
+
+def search_texts(text: str, seen: set[int], twin: Twin) -> tuple[list[Place], list[int]]:
+    """Where texts stand in what a template wrote, each after those of earlier turns; and those that do not.
+
+    System turns may stand anywhere: templates put them before or into other turns.
+
+    Args:
+        text: The record, as the template writes it.
+        seen: Numbers of the texts that are looked for.
+        twin: Holds the texts.
+    """
+    places: list[Place] = []
+    lost: list[int] = []
+    earliest = reached = 0
+    turn = -1
+    for number in sorted(seen):
+        entry = twin.texts[number]
+        anywhere = entry.turn < 0 or twin.turns[entry.turn]["role"] == "system"
+        if entry.turn != turn and not anywhere:
+            turn, earliest = entry.turn, reached
+        start = 0 if anywhere else earliest
+        spans = ((at, at + len(form)) for form in written_forms(entry.text) if (at := text.find(form, start)) >= 0)
+        if span := next(spans, None):
+            places.append(Place(number, *span))
+            reached = reached if anywhere else max(reached, span[1])
+        else:
+            lost.append(number)
+    return places, lost
+
+
+def moved_turn(places: Sequence[Place], twin: Twin) -> int | None:
+    """The first turn that stands before an earlier one; system turns may stand anywhere."""
+    latest = -1
+    for place in places:
+        turn = twin.texts[place.number].turn
+        if turn < 0 or twin.turns[turn]["role"] == "system":
+            continue
+        if turn < latest:
+            return turn
+        latest = turn
+    return None
+
+
+def written_forms(text: str) -> Iterator[str]:
+    """The text as templates may write it: as it is, inside a JSON text, or inside a Python one."""
+    yield text
+    for write in WRITERS:
+        if (form := write(text)[1:-1]) != text:
+            yield form
+
+
+WRITERS: Final[tuple[Callable[[str], str], ...]] = (
+    lambda text: json.dumps(text, ensure_ascii=False),
+    json.dumps,
+    repr,
+)
