@@ -324,9 +324,9 @@ def check_texts(written: WrittenTurns, *, learned: Set[int] = frozenset(), elsew
             f"the chat template writes {of_turn(entry.turn)} otherwise than the record has it, so a part of it would "
             "not reach the model in its place; try data.template=chatml, or drop the record"
         )
-    if (turn := moved_turn(written.places, written.twin)) is not None:
+    if (moved := moved_turn(written.places, written.twin)) is not None:
         raise DataError(
-            f"the chat template writes {of_turn(turn)} before an earlier turn; try data.template=chatml, or drop the "
+            f"the chat template writes {of_turn(moved)} before an earlier turn; try data.template=chatml, or drop the "
             "record"
         )
     if not written.exact:
