@@ -20,6 +20,7 @@ from tunelab.errors import ConfigError, DataError
 from tunelab.training.components import build_task
 
 DATA = ROOT / "../shared/data"
+ANSWERED = {"role": "assistant", "content": "4"}
 QUESTION, ANSWER = Message("user", "2+2?"), Message("assistant", "4")
 SAME = {
     "alpaca": {"instruction": "2+2?", "input": "", "output": "4"},
@@ -169,7 +170,7 @@ def test_the_reasoning_of_an_answer_is_read_by_any_of_its_names(key: str) -> Non
 
     assert read({"messages": turns}, "messages").messages[1].reasoning == "two and two"
     with pytest.raises(DataError, match="reasoning_content and thinking of the assistant turn differ"):
-        read({"messages": [turns[0], {"role": "assistant", "reasoning_content": "a", "thinking": "b"}]}, "messages")
+        read({"messages": [turns[0], {**ANSWERED, "reasoning_content": "a", "thinking": "b"}]}, "messages")
 
 
 def test_text_parts_of_a_content_are_joined() -> None:

@@ -75,6 +75,8 @@ class ChatTemplate:
         stop_ids: Ids that end a generation: the end-of-turn tokens and the end-of-sequence token, sorted.
         bos: Id of the begin token that leads every sequence, or None.
         prompt_way: Which of the template's prompts a model is asked with, one of `PROMPT_WAYS`.
+        tails_left_out: Records so far whose turns after their last answer are left out, since the template writes that
+            answer otherwise before them than a model is asked for it.
     """
 
     def __init__(
@@ -107,6 +109,7 @@ class ChatTemplate:
         added = tokenizer.added_tokens_decoder.items()
         self._reasoning_ends = {token for token, entry in added if END_OF_REASONING.fullmatch(entry.content)}
         self.prompt_way = "own"
+        self.tails_left_out = 0
         try:
             self._writer.parts = self._takes_parts()
             self.bos = self._leading_bos()
@@ -262,6 +265,7 @@ class ChatTemplate:
             else:
                 marked = self._text_with_answers(said, tools, pending, set(learned))
                 if last not in marked.answers:
+                    self.tails_left_out += len(turns) == upto
                     upto = last + 1
                     continue
             texts.append(marked)

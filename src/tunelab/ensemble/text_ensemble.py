@@ -6,7 +6,7 @@ Shape letters: N supervised positions, V vocabulary.
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -196,7 +196,7 @@ def rows_to_answer(trained: TrainedRun, split: Split) -> list[int]:
     """The test rows that are answered, as the settings of a run say; the same for all that are compared."""
     examples, _ = encode_examples(trained, split)
     chosen = generated_test_rows(components_with_test_split(trained, split, examples))
-    return [example.row for example in examples if chosen is None or example.row in chosen]
+    return [example.row for example in examples if example.predicts and (chosen is None or example.row in chosen)]
 
 
 def generate_answers(trained: TrainedRun, model: Any, split: Split, rows: Sequence[int]) -> list[Prediction]:
@@ -221,14 +221,15 @@ def check_vocabulary(members: Sequence[tuple[str, Sequence[Example]]]) -> None:
 
 
 class TokenOutcomes:
-    """Collects the log-probability of each supervised token, and whether it was the likeliest, by row.
+    """Collects the log-probability of each supervised token, and whether it was the likeliest, by sequence.
 
     Args:
-        examples: By row.
+        examples: The sequences, by their places; a record may have several.
+        records: The record of each.
     """
 
-    def __init__(self, examples: dict[int, Example]) -> None:
-        self.examples = examples
+    def __init__(self, examples: dict[int, Example], records: Sequence[int]) -> None:
+        self.examples, self.records = examples, records
         self.log_probs, self.hits = dict[int, Tensor](), dict[int, Tensor]()
 
     def update(self, logits: Tensor, micro: MicroBatch) -> None:
@@ -242,11 +243,14 @@ class TokenOutcomes:
         self.hits |= dict(zip(rows, hits, strict=True))
 
     def row_scores(self) -> dict[str, RowScore]:
-        """Loss and accuracy by token, over any rows."""
-        rows = sorted(self.log_probs)
-        losses = np.array([-float(self.log_probs[row].sum()) for row in rows])
-        hits = np.array([float(self.hits[row].sum()) for row in rows])
-        tokens = np.array([self.examples[row].loss_weight for row in rows], dtype=np.float64)
+        """Loss and accuracy by token, over any records."""
+        places: dict[int, list[int]] = {}
+        for place in sorted(self.log_probs):
+            places.setdefault(self.records[place], []).append(place)
+        groups = [places[record] for record in sorted(places)]
+        losses = np.array([-sum(float(self.log_probs[place].sum()) for place in group) for group in groups])
+        hits = np.array([sum(float(self.hits[place].sum()) for place in group) for group in groups])
+        tokens = np.array([sum(self.examples[place].loss_weight for place in group) for group in groups], np.float64)
         return {
             "loss": ratio_score(losses, tokens, lower_is_better=True),
             "token_accuracy": ratio_score(hits, tokens),
@@ -277,11 +281,17 @@ def token_log_probs(
 
 def token_likelihoods(trained: TrainedRun, examples: Sequence[Example]) -> FloatArray:
     """The probability that a model gives to each supervised token, row by row in the order of the examples."""
-    by_row = {example.row: example for example in examples}
-    outcomes = TokenOutcomes(by_row)
+    by_place = number_sequences(examples)
+    outcomes = TokenOutcomes(by_place, [example.row for example in examples])
     with trained.inference():
-        evaluate(example_micro_batches(trained, examples), partial(token_log_probs, [trained], [1.0], by_row), outcomes)
-    return np.concatenate([outcomes.log_probs[example.row].exp().numpy() for example in examples])
+        log_probs = partial(token_log_probs, [trained], [1.0], by_place)
+        evaluate(example_micro_batches(trained, list(by_place.values())), log_probs, outcomes)
+    return np.concatenate([outcomes.log_probs[place].exp().numpy() for place in by_place])
+
+
+def number_sequences(examples: Sequence[Example]) -> dict[int, Example]:
+    """The examples by their places, which stand in them in place of their records."""
+    return {place: replace(example, row=place) for place, example in enumerate(examples)}
 
 
 def evaluate_mixture(
@@ -297,11 +307,12 @@ def evaluate_mixture(
     """
     first = members[0]
     examples, _ = encode_examples(first, split)
-    by_row = {example.row: example for example in examples}
-    scores, outcomes = TokenScores().to(first.model.device), TokenOutcomes(by_row)
+    by_place = number_sequences(examples)
+    outcomes = TokenOutcomes(by_place, [example.row for example in examples])
+    scores = TokenScores().to(first.model.device)
     with first.inference():
-        log_probs = partial(token_log_probs, members, weights, by_row)
-        evaluate(example_micro_batches(first, examples), log_probs, scores, outcomes)
+        log_probs = partial(token_log_probs, members, weights, by_place)
+        evaluate(example_micro_batches(first, list(by_place.values())), log_probs, scores, outcomes)
     result = EvalResult(scores.compute(), row_scores=outcomes.row_scores())
     if answer is not None:
         model: Any = first.model

@@ -140,6 +140,11 @@ class CausalTask(Task):
                 f"the chat template writes today's date: it stays {self.template.date} for this run, its predictions "
                 "and its reproduction (data.template_date)"
             )
+        if count := self.template.tails_left_out:
+            notes.append(
+                f"{count:,} rows end on turns that nothing answers: these turns are left out, as the template writes "
+                "the answer before them otherwise than a model is asked for it"
+            )
         if self.template.prompt_way != "own":
             notes.append(
                 "no answer has reasoning, and the template's prompt opens a thought: answers follow the prompt "
