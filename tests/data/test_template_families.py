@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 from collections.abc import Iterator
 from datetime import date
 from functools import cache
@@ -11,7 +12,7 @@ import pytest
 
 from support.template_families import TEMPLATES, family_tokenizer
 from tunelab.data.chat_template import ChatTemplate
-from tunelab.data.conversation import Conversation, Message, after_reasoning
+from tunelab.data.conversation import Conversation, Message
 from tunelab.data.examples import IGNORE
 from tunelab.data.formats import to_conversation
 from tunelab.errors import DataError
@@ -294,7 +295,7 @@ def check_record(name: str, record: dict[str, Any]) -> bool:
     if template.tails_left_out > tails:  # counted, and told in the notes of a run
         kept = kept[: (conversation.last_assistant_turn() or 0) + 1]
     for message in kept:
-        for text in (after_reasoning(message.content), message.reasoning):
+        for text in (*re.split(r"</?think>", message.content), message.reasoning):
             places = learned if message.role == "assistant" else wholes[-1:]
             assert not text.strip() or any(holds(place, text) for place in places), (name, message, wholes)
         for call in message.tool_calls or []:

@@ -575,7 +575,12 @@ class EncodedSplits:
 
 
 def encode_splits(
-    sources: DataSplits, task: EncodingTask, tokenizer: PreTrainedTokenizerBase, max_unknown: float, *, skip_bad: bool = False
+    sources: DataSplits,
+    task: EncodingTask,
+    tokenizer: PreTrainedTokenizerBase,
+    max_unknown: float,
+    *,
+    skip_bad: bool = False,
 ) -> EncodedSplits:
     """Encode every split.
 
