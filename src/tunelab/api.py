@@ -192,7 +192,7 @@ class Run:
             if max_new_tokens is not None:
                 setattr(task, "max_new_tokens", max_new_tokens)  # noqa: B010  # only tasks that write have it
             batch_tokens = trained.settings.micro_tokens
-            questions = without_columns(records, trained.settings.data.ignore_columns)
+            questions = without_columns(records, trained.settings.data.ignored)
             windows = predict_windows(lambda some: predict_window(trained, some, batch_tokens), questions)
             predictions = [prediction for window in windows for prediction in window]
         finally:

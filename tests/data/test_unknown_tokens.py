@@ -9,7 +9,14 @@ from transformers import BertConfig, BertForSequenceClassification, PreTrainedTo
 
 from support.tiny_runs import settings, write
 from tunelab.data.examples import IGNORE, Example
-from tunelab.data.unknown_tokens import UnknownShare, count_unknown, input_ids, unknown_script, unknown_token_messages
+from tunelab.data.unknown_tokens import (
+    UnknownShare,
+    count_lost,
+    count_unknown,
+    input_ids,
+    unknown_script,
+    unknown_token_messages,
+)
 from tunelab.errors import DataError
 from tunelab.training.components import encode_data
 from tunelab.training.lifecycle import build_data_report
@@ -64,6 +71,18 @@ def test_what_is_learned_is_counted_by_itself() -> None:
 
     assert counted == UnknownShare(2, 6, 2, 2)
     assert counted.share == 1.0
+
+
+def test_letters_that_a_tokenizer_drops_without_a_token_are_counted() -> None:
+    backend = Tokenizer(models.BPE({"a": 0, "b": 1, "ab": 2}, [("a", "b")]))
+    words = PreTrainedTokenizerFast(tokenizer_object=backend)
+
+    counted = count_lost(["ab 北京", "ab b"], words)
+
+    assert counted == UnknownShare(2, 7)
+    _, warnings = unknown_token_messages({"train": counted}, {"train": ["ab 北京"]}, words, 1)
+    assert "does not know 29% of the text of train (mostly CJK letters): no token stands for any of it" in warnings[0]
+    assert count_lost(["ab"], tokenizer()) is None  # it has a token for the unknown
 
 
 def test_an_end_token_that_doubles_as_unknown_is_not_counted() -> None:

@@ -187,6 +187,21 @@ def test_a_column_left_out_on_purpose_does_not_reach_the_model(tmp_path: Path) -
         splits(texts, "data=classification", "data.text=text", "data.label=label", "data.ignore_columns=[text]")
 
 
+def test_an_older_runs_settings_refuse_no_column(tmp_path: Path) -> None:
+    file = write(tmp_path, "jsonl", with_column(TEXTS, "context", "x"))
+    words = ("data=classification", "data.text=text", "data.label=label", "data.ignore_columns=null")
+
+    assert splits(file, *words).columns[""].unread == {"context": 10}
+
+
+def test_the_column_of_groups_is_read(tmp_path: Path) -> None:
+    file = write(tmp_path, "jsonl", [{**row, "author": f"a{i // 2}"} for i, row in enumerate(TEXTS)])
+
+    use = splits(file, "data=classification", "data.text=text", "data.label=label", "data.group=author").columns[""]
+
+    assert use == ColumnUse(["text", "label", "author"], {}, [])
+
+
 def test_an_empty_column_and_numbers_are_no_text() -> None:
     rows = [{"text": "a", "context": " ", "id": "17", "n": 3, "history": []}, {"text": "b", "context": None, "id": "x"}]
 

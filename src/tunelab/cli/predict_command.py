@@ -68,7 +68,7 @@ def run(arguments: Any) -> int:
     on_bad = arguments.on_bad or ("clean" if settings.data.on_bad == "clean" else "error")
     records = read_records(arguments.input, encoding=encoding, quoting=quoting, header=header, on_bad=on_bad)
     refuse_reserved_columns(records.columns())
-    questions = without_columns(records.rows, settings.data.ignore_columns)
+    questions = without_columns(records.rows, settings.data.ignored)
     task = members[0].task
     for line in [
         *records.notes,

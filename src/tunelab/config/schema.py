@@ -201,7 +201,7 @@ class DataConfig(Block, selector="task"):
     group: str | None = None
     near_duplicates: Annotated[float | Literal["keep_together"] | None, Range(0.3, 1)] = None
     max_unknown: Share = 1.0
-    ignore_columns: Sequence[str] = ()
+    ignore_columns: Sequence[str] | None = None
     in_memory: Annotated[float, Range(0, 10**9)] = 64
     cache: str | None = None
     limit: Annotated[int | None, Range(1, 2**40)] = None
@@ -239,6 +239,11 @@ class DataConfig(Block, selector="task"):
         }
 
     @property
+    def ignored(self) -> Sequence[str]:
+        """The columns that are left out on purpose."""
+        return self.ignore_columns or ()
+
+    @property
     def near_threshold(self) -> float | None:
         """Least likeness of near duplicates; None where they are not looked for."""
         return KEEP_TOGETHER_LIKENESS if isinstance(self.near_duplicates, str) else self.near_duplicates
@@ -249,7 +254,8 @@ class DataConfig(Block, selector="task"):
         known = [key for key in source.key_order if key in block_fields(type(self)) and key not in ("split", "columns")]
         shares = {key: getattr(source.split, key) for key in source.split.key_order}
         own = {**{key: getattr(source, key) for key in known}, **files, "split": replace(self.split, **shares)}
-        own["ignore_columns"] = (*self.ignore_columns, *source.ignore_columns)
+        if source.ignore_columns:
+            own["ignore_columns"] = (*self.ignored, *source.ignore_columns)
         return replace(self, mix=None, **own)
 
 

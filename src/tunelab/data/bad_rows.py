@@ -27,7 +27,10 @@ class RowSink(Protocol):
 
 
 CONTROL_CHARS = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff]")  # what no text needs; tab and line ends pass
-CLEAN_ADVICE = "data.on_bad=clean takes such characters out, data.on_bad=skip leaves the row out"
+CLEAN_ADVICE = (
+    "data.on_bad=clean (--on-bad clean of tunelab predict and evaluate) takes such characters out, data.on_bad=skip "
+    "leaves the row out"
+)
 
 
 class RowRepair:

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import combinations
+from itertools import combinations, islice
 from typing import TypeVar
 
 from transformers import PreTrainedTokenizerBase
@@ -42,7 +42,13 @@ from tunelab.data.splits import (
     split_share_warnings,
 )
 from tunelab.data.token_store import TokenWriter, row_indices
-from tunelab.data.unknown_tokens import UnknownShare, count_unknown, unknown_token_messages
+from tunelab.data.unknown_tokens import (
+    MAX_ROWS_LOOKED_AT,
+    UnknownShare,
+    count_lost,
+    count_unknown,
+    unknown_token_messages,
+)
 from tunelab.errors import ConfigError, DataError
 
 SPLITS = ("train", "validation", "test")
@@ -151,7 +157,7 @@ def read_source(source: SourceConfig, task: RecordTask, *, seed: int) -> SourceS
             part.notes += [f"skipped: {message}" for message in records.skipped]
             part.notes += records.notes
             part.splits[name] = to_split(records, data.limit, source.name or None)
-    more_named = [("data.ignore_columns", name) for name in data.ignore_columns]
+    more_named = [("data.ignore_columns", name) for name in data.ignored]
     more_named += [("data.group", data.group)] if data.group else []
     own = [(f"data.mix.{source.name}.columns.{ours}", theirs) for ours, theirs in source.columns.items()]
     named = own if source.name else task.named_columns()
@@ -159,12 +165,12 @@ def read_source(source: SourceConfig, task: RecordTask, *, seed: int) -> SourceS
     faults += [
         f"data.ignore_columns leaves out '{name}', which {setting} names; take it out of one of the two"
         for setting, name in named
-        if name in data.ignore_columns
+        if name in data.ignored
     ]
     if faults:
         raise DataError.listing(faults)
-    if data.ignore_columns:
-        part.change_rows(partial(drop_columns, names=frozenset(data.ignore_columns)))
+    if data.ignored:
+        part.change_rows(partial(drop_columns, names=frozenset(data.ignored)))
     if source.name and source.columns:
         columns = {data.run_columns.get(ours) or ours: theirs for ours, theirs in source.columns.items()}
         part.change_rows(partial(rename_columns, columns=columns))
@@ -284,7 +290,7 @@ def shared_group_notes(part: SourceSplits, column: str) -> list[str]:
 
 
 def check_columns(part: SourceSplits, task: RecordTask) -> None:
-    """Note which columns of a source are read, and refuse those whose text must not be lost.
+    """Note which columns of a source are read, and refuse those whose text must not be lost, unless all may be.
 
     Raises:
         DataError: Naming them, each with a way out.
@@ -293,8 +299,12 @@ def check_columns(part: SourceSplits, task: RecordTask) -> None:
     columns = list(dict.fromkeys(name for row in rows for name in row))
     format, data = part.source.format, part.source.data
     part.columns = survey_columns(
-        rows, lambda filled: task.columns_read(columns, filled, format), ignored=data.ignore_columns
+        rows,
+        lambda filled: {*task.columns_read(columns, filled, format), *([data.group] if data.group else [])},
+        ignored=data.ignored,
     )
+    if data.ignore_columns is None:
+        return
     name = part.source.name or short_name(str(data.train))
     if faults := unread_column_faults(part.columns, lambda column: task.unread_advice(column, columns, format), name):
         raise DataError.listing(faults)
@@ -599,10 +609,13 @@ def encode_splits(
     encoded = {name: encode_split(split, task, name, skipped=bad) for name, split in sources.splits.items()}
     examples = {name: split_examples for name, (split_examples, _) in encoded.items()}
     counts = {name: row for name, (_, row) in encoded.items()}
-    unknown = {name: count_unknown(split_examples, tokenizer) for name, split_examples in examples.items()}
     texts = {
-        name: (text for row in split.rows for text in task.record_texts(row).values())
+        name: [text for row in islice(split.rows, MAX_ROWS_LOOKED_AT) for text in task.record_texts(row).values()]
         for name, split in sources.splits.items()
+    }
+    unknown = {
+        name: count_unknown(split_examples, tokenizer) or count_lost(texts[name], tokenizer)
+        for name, split_examples in examples.items()
     }
     faults, warnings = unknown_token_messages(unknown, texts, tokenizer, max_unknown)
     if faults:

@@ -6,7 +6,7 @@ A model sees one and the same token for all of it, so nothing of it can be learn
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import chain
 from typing import Final
 from unicodedata import category, name
 
@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerBase
 from tunelab.data.examples import IGNORE, Example
 
 MIN_SHARE_SAID = 0.05  # share of unknown tokens from which a reader is warned
-MAX_TEXTS_LOOKED_AT = 200  # texts whose letters are tried one by one, for the name of the script
+MAX_ROWS_LOOKED_AT = 200  # rows of a split whose letters are looked at one by one
 BARE_SPACES: Final = ("▁", "Ġ", " ")  # tokens that are a space and nothing else
 MODELS_BY_SCRIPT: Final = {
     "CJK": "a Chinese or multilingual",
@@ -33,7 +33,7 @@ MODELS_BY_SCRIPT: Final = {
 
 @dataclass(frozen=True, slots=True)
 class UnknownShare:
-    """How much of a split its tokenizer does not know.
+    """How much of a split its tokenizer does not know, in tokens; in letters where unknown ones have no token at all.
 
     Attributes:
         unknown: Unknown tokens.
@@ -78,6 +78,25 @@ def count_unknown(examples: Iterable[Example], tokenizer: PreTrainedTokenizerBas
     return UnknownShare(*totals)
 
 
+def count_lost(texts: Iterable[str], tokenizer: PreTrainedTokenizerBase) -> UnknownShare | None:
+    """Count the letters that no token stands for; None where the tokenizer has a token for the unknown.
+
+    A tokenizer without such a token, and without one for each byte, drops what it does not know.
+    """
+    if tokenizer.unk_token_id is not None:
+        return None
+    letters = Counter(letter for text in texts for letter in text if category(letter)[0] in "LNS")
+    lost = sum(count for letter, count in letters.items() if not is_known(letter, tokenizer))
+    return UnknownShare(lost, letters.total())
+
+
+def is_known(letter: str, tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether a tokenizer has tokens for a letter that stands by itself."""
+    ids = tokenizer(letter, add_special_tokens=False)["input_ids"]
+    assert isinstance(ids, list)
+    return unknown_id(tokenizer) not in ids and bool(str(tokenizer.decode(ids)).strip())
+
+
 def unknown_token_messages(
     shares: Mapping[str, UnknownShare | None],
     texts: Mapping[str, Iterable[str]],
@@ -96,12 +115,12 @@ def unknown_token_messages(
     known = {split: counted for split, counted in shares.items() if counted and counted.share >= MIN_SHARE_SAID}
     if known:
         shares_said = ", ".join(f"{counted.share:.0%} of the text of {split}" for split, counted in known.items())
-        some_texts = chain.from_iterable(islice(texts[split], MAX_TEXTS_LOOKED_AT) for split in known)
-        script = unknown_script(some_texts, tokenizer)
+        script = unknown_script(chain.from_iterable(texts[split] for split in known), tokenizer)
         letters = f" (mostly {script if script == 'CJK' else script.capitalize()} letters)" if script else ""
-        says = (
-            f"the tokenizer does not know {shares_said}{letters}: the same {tokenizer.unk_token} stands for all of it"
+        stands = (
+            "no token stands for any" if tokenizer.unk_token is None else f"one {tokenizer.unk_token} stands for all"
         )
+        says = f"the tokenizer does not know {shares_said}{letters}: {stands} of it"
         model = f"{MODELS_BY_SCRIPT.get(script, 'a multilingual')} model, or one whose tokens are bytes,"
         if limit < 1 and max(counted.share for counted in known.values()) >= limit:
             faults.append(
@@ -121,10 +140,9 @@ def unknown_script(texts: Iterable[str], tokenizer: PreTrainedTokenizerBase) -> 
     letters = Counter(
         letter for text in texts for letter in text if category(letter)[0] in "LM" and not letter.isascii()
     )
-    unknown = unknown_id(tokenizer)
     scripts = Counter[str]()
     for letter, count in letters.items():
-        if unknown in tokenizer(letter, add_special_tokens=False)["input_ids"]:
+        if not is_known(letter, tokenizer):
             scripts[name(letter, "").partition(" ")[0]] += count
     return scripts.most_common(1)[0][0] if scripts else ""
 

@@ -9,7 +9,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from tunelab.data.batching import longest_first, split_micro_batches
 from tunelab.data.examples import Example
 from tunelab.data.lazy_sequences import evenly_spaced
-from tunelab.data.unknown_tokens import count_unknown, unknown_token_messages
+from tunelab.data.unknown_tokens import MAX_ROWS_LOOKED_AT, count_lost, count_unknown, unknown_token_messages
 from tunelab.errors import DataError
 
 WINDOW_ROWS = 128  # rows that are answered, and saved, together
@@ -97,8 +97,9 @@ def unknown_token_notes(task: PromptTask, records: InputRecords) -> list[str]:
     for place, row in enumerate(rows):
         with suppress(DataError):  # such a row gets its error beside its prediction
             examples.append(task.encode_prompt(row, place))
-    texts = {"the input": (value for row in rows for value in row.values() if isinstance(value, str))}
-    counted = {"the input": count_unknown(examples, task.tokenizer)}
+    some = rows[:MAX_ROWS_LOOKED_AT]
+    texts = {"the input": [value for row in some for value in row.values() if isinstance(value, str)]}
+    counted = {"the input": count_unknown(examples, task.tokenizer) or count_lost(texts["the input"], task.tokenizer)}
     return unknown_token_messages(counted, texts, task.tokenizer, limit=1)[1]
 
 

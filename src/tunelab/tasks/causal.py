@@ -109,7 +109,7 @@ class CausalTask(Task):
         known, name = self.record_format(columns, format), column.casefold()
         by_kind = {**dict.fromkeys(SYSTEM_NAMES, "system"), **dict.fromkeys(HISTORY_NAMES, "history")}
         ours = by_kind.get(name, "input")
-        if name not in NEEDED_NAMES and name not in known.when_named:
+        if name not in (*NEEDED_NAMES, *{"input"}.intersection({*known.optional, *known.when_named})):
             return None
         if ours in known.optional or ours in known.when_named:
             return f"data.columns.{ours}={column} has it read"

@@ -215,7 +215,7 @@ def read_eval_split(settings: RunConfig, source: str, on_bad: str | None = None)
         quoting=data.quoting,
         header=data.header if same else None,
     )
-    rows = without_columns(records.rows, data.ignore_columns)
+    rows = without_columns(records.rows, data.ignored)
     return records, Split(rows, [records.location(i) for i in range(len(rows))])
 
 
