@@ -37,6 +37,7 @@ def test_commands_are_found_in_a_text() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(2400)
 @pytest.mark.parametrize("isolation", ["inline", "process"])
 @pytest.mark.parametrize("where", ["experiment", "config_dir"])
 def test_a_search_and_its_report_print_commands_that_work(isolation: str, where: str, tmp_path: Path) -> None:
@@ -61,6 +62,7 @@ def test_a_search_and_its_report_print_commands_that_work(isolation: str, where:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(2400)
 def test_a_run_and_a_cross_validation_print_commands_that_work(tmp_path: Path) -> None:
     place = tmp_path / "数据 {1}"
     place.mkdir()

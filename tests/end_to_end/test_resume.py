@@ -107,7 +107,7 @@ def test_what_was_best_before_a_stop_and_how_long_ago_are_known_after_it(tmp_pat
 
 
 def test_a_resumed_run_refuses_data_that_changed_since(tmp_path: Path) -> None:
-    from tunelab.errors import ConfigError
+    from tunelab.errors import DataError
 
     given = overrides(tmp_path)
     with pytest.raises(SystemExit):
@@ -115,7 +115,7 @@ def test_a_resumed_run_refuses_data_that_changed_since(tmp_path: Path) -> None:
     data = tmp_path / "instructions.jsonl"
     data.write_text(data.read_text().replace("blue", "gold"), encoding="utf-8")
 
-    with pytest.raises(ConfigError, match="cannot resume: the training data or its order changed"):
+    with pytest.raises(DataError, match=r"cannot resume .*instructions\.jsonl changed since the run began"):
         fine_tune(again(tmp_path / "run"), tmp_path / "run")
 
 

@@ -3,6 +3,8 @@
 import argparse
 import sys
 
+from tunelab.cli.base_option import add_base_option
+
 EPILOG = """
 One line is one message.  /reset starts a new conversation, /exit or the end of input leaves, Ctrl-C stops an answer.
 Through a pipe only the answers are printed:
@@ -20,6 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--temperature", type=float, default=0.0, metavar="X", help="0, the default, is greedy decoding; 1 samples"
     )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the sampling (0)")
+    add_base_option(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -30,6 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
     from tunelab.data.conversation import Message
     from tunelab.errors import ConfigError, DataError
     from tunelab.generation.chat import chat_model_of_run, load_chat_model
+    from tunelab.runs.base_weights import allow_changed_base
     from tunelab.runs.console import silence_libraries
     from tunelab.runs.run_dir import RunDirectory
     from tunelab.training.load_run import load_run
@@ -42,6 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
     if faults:
         raise ConfigError.listing(faults)
     silence_libraries()
+    allow_changed_base(arguments.allow_changed_base)
     folder = resolve_path(arguments.model)
     is_run = folder is not None and RunDirectory(folder).exists()
     model = chat_model_of_run(load_run(folder), folder) if folder and is_run else load_chat_model(arguments.model)

@@ -6,6 +6,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tunelab.cli.base_option import add_base_option
+
 if TYPE_CHECKING:
     from tunelab.data.data_sources import DataSplits
     from tunelab.ensemble.ensemble_members import MemberSource
@@ -39,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--temperature", type=float, default=0.7, metavar="T", help="of these draws (0.7)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of these draws (0)")
     parser.add_argument("--pattern", metavar="REGEX", help="what of an answer is voted on: the last match of this")
+    add_base_option(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -49,9 +52,11 @@ def run(arguments: argparse.Namespace) -> int:
     from tunelab.ensemble.ensemble_members import best_checkpoints, best_study_runs, snapshot_checkpoints
     from tunelab.errors import ConfigError
     from tunelab.runs import console
+    from tunelab.runs.base_weights import allow_changed_base
     from tunelab.runs.run_dir import RunDirectory
 
     console.silence_libraries()
+    allow_changed_base(arguments.allow_changed_base)
     start, method = time.monotonic(), str(arguments.method)
     if faults := argument_faults(arguments):
         raise ConfigError.listing(faults)

@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from tunelab.cli.base_option import add_base_option
 from tunelab.cli.predict_command import add_on_bad_argument
 
 EPILOG = """
@@ -18,6 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", required=True, metavar="FILE", help="records: json, jsonl, csv, tsv or parquet")
     parser.add_argument("--output", metavar="FILE", help="scores and tables as JSON")
     add_on_bad_argument(parser, "the run's data.on_bad")
+    add_base_option(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -29,10 +31,12 @@ def run(arguments: argparse.Namespace) -> int:
     from tunelab.generation.prediction import unknown_token_notes
     from tunelab.runs import console  # torch, which --help does without
     from tunelab.runs.atomic_files import write_json
+    from tunelab.runs.base_weights import allow_changed_base
     from tunelab.training.evaluate_run import evaluate_split, read_eval_split, record_evaluation
     from tunelab.training.load_run import load_run
 
     console.silence_libraries()
+    allow_changed_base(arguments.allow_changed_base)
     output = Path(arguments.output) if arguments.output else None
     if output is not None and not output.parent.is_dir():
         raise ConfigError(f"--output={output}: there is no folder {output.parent}; make it first")

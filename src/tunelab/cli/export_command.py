@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from tunelab.cli.base_option import add_base_option
+
 EPILOG = """
   merged   a folder that plain transformers loads and serves, any adapter folded into the weights
   adapter  what PEFT loads beside the base model; for runs with adapter=lora and its relatives
@@ -18,6 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--format", choices=("merged", "adapter"), default="merged", help="merged, unless given")
     parser.add_argument("--output", metavar="DIR", help="where to; RUN/export or RUN/export-adapter unless given")
     parser.add_argument("--no-check", action="store_true", help="do not load the export to compare it")
+    add_base_option(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -25,10 +28,12 @@ def run(arguments: argparse.Namespace) -> int:
     from tunelab.errors import ConfigError
     from tunelab.export.run_export import check_export, export_run, probe_trained_model
     from tunelab.runs import console  # torch, which --help does without
+    from tunelab.runs.base_weights import allow_changed_base
     from tunelab.training.lifecycle import base_model_location
     from tunelab.training.load_run import load_run
 
     console.silence_libraries()
+    allow_changed_base(arguments.allow_changed_base)
     trained = load_run(arguments.run)
     if trained.source != trained.folder.best:
         raise ConfigError(f"{arguments.run} cannot be exported again: {trained.note}; that export is all there is")

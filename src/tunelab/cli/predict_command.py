@@ -7,6 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from tunelab.cli.base_option import add_base_option
+
 EPILOG = """
 Reads json, jsonl, csv, tsv or parquet with the columns that the run learned from; labels and answers need not be
 there.  Writes jsonl or csv: every row, in order, with all its columns and
@@ -31,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-new-tokens", type=int, metavar="N", help="longest answer; the run's eval.max_new_tokens")
     add_on_bad_argument(parser, "the run's, if that is clean, else error: every row must come back")
     parser.add_argument("--header", metavar="A,B,C", help="column names of a csv or tsv file without a header line")
+    add_base_option(parser)
 
 
 def add_on_bad_argument(parser: argparse.ArgumentParser, usual: str) -> None:
@@ -52,9 +55,11 @@ def run(arguments: Any) -> int:
     from tunelab.generation import prediction
     from tunelab.generation.prediction_files import PartialPredictions, check_output_path, write_predictions
     from tunelab.runs import console  # torch, which --help does without
+    from tunelab.runs.base_weights import allow_changed_base
     from tunelab.training.load_run import load_run
 
     console.silence_libraries()
+    allow_changed_base(arguments.allow_changed_base)
     target = check_output_path(Path(arguments.output), overwrite=arguments.overwrite)
     ensemble = load_ensemble(arguments.run)
     members = ensemble.members if ensemble else [load_run(arguments.run)]

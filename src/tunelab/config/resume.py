@@ -11,7 +11,18 @@ from tunelab.config.renames import rename_old_names
 from tunelab.errors import ConfigError
 
 CHANGEABLE_KEYS = (
-    *("max_epochs", "max_steps", "logger", "callbacks", "trainer", "test", "save", "eval", "name"),
+    *(
+        "max_epochs",
+        "max_steps",
+        "logger",
+        "allow_changed_base",
+        "callbacks",
+        "trainer",
+        "test",
+        "save",
+        "eval",
+        "name",
+    ),
     *("trial", "search", "hydra"),  # what a search adds, and Hydra's own
 )
 

@@ -596,6 +596,7 @@ class RunConfig(Block):
     mode: Literal["auto", "min", "max"]
     name: str
     resume: str | None = None
+    allow_changed_base: bool = False
     find: Literal["lr", "micro_tokens", "batch_size"] | None = None
     test: bool = True
     save: bool = True

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Mapping, Sequence
+from math import isfinite
 from typing import cast
 
 from omegaconf import DictConfig, OmegaConf
@@ -10,6 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 from tunelab.config import instantiate, plugins, resolvers
 from tunelab.config.blocks import NOT_SET, JsonValue, UnknownKeyFault, missing_fault
 from tunelab.config.cross_checks import cross_faults
+from tunelab.config.flatten import flatten
 from tunelab.config.renames import rename_old_names
 from tunelab.config.schema import DataConfig, RunConfig
 from tunelab.errors import ConfigError, first_line
@@ -36,10 +38,20 @@ def validate_config(config: DictConfig, *, for_training: bool = True) -> RunConf
         faults = note_unknown_keys(faults)
     faults += cross_faults(run)
     if for_training:
+        faults += nonfinite_faults(values, faults)
         faults += target_faults(run, known_faults=faults)
     if faults := [fault for fault in dict.fromkeys(faults) if fault not in unreadable]:
         raise ConfigError.listing(faults)
     return run
+
+
+def nonfinite_faults(values: Mapping[str, JsonValue], known: Sequence[str]) -> list[str]:
+    """Numbers that are NaN or infinite, in any block: comparisons with them decide nothing."""
+    return [
+        f"{name}={value} is not a number; every setting with a number needs a finite one"
+        for name, value in flatten(values, index_lists=True).items()
+        if isinstance(value, float) and not isfinite(value) and not any(fault.startswith(f"{name}=") for fault in known)
+    ]
 
 
 def note_unknown_keys(faults: Sequence[str]) -> list[str]:

@@ -23,6 +23,8 @@ from tunelab.tasks.metrics.regression_metrics import RegressionScores
 from tunelab.tasks.registry import DESCRIPTIONS, TaskDescription
 from tunelab.tasks.sequence import SequenceTask, column_value
 
+LARGEST_TARGET = 1e18  # the square of an error, summed over many rows, must stay below 3.4e38
+
 
 def parse_number(value: object, name: str) -> float:
     """The number in a cell of the column `name`.
@@ -42,6 +44,11 @@ def parse_number(value: object, name: str) -> float:
         raise DataError(f"column {name!r} holds {value!r}, not a number; use a dot for decimals") from None
     if not isfinite(number):
         raise DataError(f"column {name!r} holds {value!r}; nothing can be learned from it, so drop the record")
+    if abs(number) > LARGEST_TARGET:
+        raise DataError(
+            f"column {name!r} holds {value!r}; beyond {LARGEST_TARGET:g} its square error leaves the numbers of single "
+            "precision, so give the column another unit or drop the record"
+        )
     return number
 
 

@@ -60,6 +60,11 @@ def write_start_manifest(
         "trainable": sum(p.numel() for p in components.model.parameters() if p.requires_grad),
         "notes": components.adapter.notes,
     }
+    earlier = folder.read_manifest() if settings.resume else None
+    if earlier and (trained_on := (earlier.get("model") or {}).get("sha256")):  # what it was trained on from the start
+        if base["sha256"] != trained_on:
+            base["changed_sha256"] = base["sha256"]
+        base["sha256"] = trained_on
     manifest = start_manifest(
         command=[Path(sys.executable).name, *sys.argv],
         overrides=list(overrides),
@@ -71,7 +76,7 @@ def write_start_manifest(
             **template_date_entry(components.task),
         },
         model=base,
-        earlier=folder.read_manifest() if settings.resume else None,
+        earlier=earlier,
         resumed_at=resumed_at,
     )
     folder.write_manifest(manifest)

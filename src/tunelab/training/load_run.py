@@ -24,6 +24,7 @@ from tunelab.models.architecture import sequence_limit
 from tunelab.models.device_placement import TrainingPlacement, resolve_precision
 from tunelab.models.freezing import load_trainable_state
 from tunelab.models.load_model import load_model, load_tokenizer
+from tunelab.runs.base_weights import check_base_weights
 from tunelab.runs.checkpoint import read_checkpoint
 from tunelab.runs.manifest import sha256_folder
 from tunelab.runs.run_dir import RunDirectory
@@ -76,12 +77,14 @@ def load_run(path: str | Path, checkpoint: Path | None = None) -> TrainedRun:
         checkpoint: Another checkpoint of the run than its best one.
 
     Raises:
-        ConfigError: If there is no run, or no weights are left of it.
+        ConfigError: If there is no run, no weights are left of it, or the base weights under it changed.
     """
     folder = find_run(path)
     settings = read_run_config(folder)
     task = build_task(settings)
-    source, note = checkpoint or folder.best, None
+    source = checkpoint or folder.best
+    # an export holds all weights, and serves where the checkpoint is gone
+    note = check_base_weights(folder.read_manifest(), folder.root) if source.is_file() else None
     try:
         if not source.is_file():
             raise ConfigError(f"there is no {source.relative_to(folder.root)}")

@@ -4,6 +4,7 @@ import shlex
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import isfinite
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,7 +18,7 @@ from tunelab.config.override_text import searchpath_overrides
 from tunelab.config.resume import resume_config
 from tunelab.config.schema import RunConfig
 from tunelab.config.validate import validate_config
-from tunelab.errors import ConfigError
+from tunelab.errors import ConfigError, Diverged
 from tunelab.runs import console, resource_usage
 from tunelab.runs.checkpoint import copy_parent_checkpoints
 from tunelab.runs.console import silence_libraries
@@ -49,6 +50,7 @@ from tunelab.training.lifecycle import (
     write_start_manifest,
 )
 from tunelab.training.out_of_memory import explain_out_of_memory, is_out_of_memory
+from tunelab.training.resume_checks import check_resume
 from tunelab.training.run_diagnosis import diagnose_finished_run
 from tunelab.training.trainer import build_callbacks, build_trainer, device_faults, resolve_monitor
 
@@ -144,16 +146,22 @@ def train_and_evaluate(session: RunSession, callbacks: Sequence[Callback]) -> No
     settings, folder = session.settings, session.folder
     if session.is_main:
         console.show_config(settings.as_dict(), session.overrides)
-        folder.write_config(OmegaConf.to_yaml(OmegaConf.create(redact(settings.as_dict()))))
-    session.components = components = build_components(settings)
+        if not settings.resume:  # one that goes on is checked first: a refused one is left as it was
+            write_settings(session)
+    components = build_components(settings)
     validation_sources = [part.name for part in components.portions.get("validation", ())]
     monitor, mode = resolve_monitor(settings, components.task, validation_sources)
+    notes = check_resume(components, folder) if settings.resume else []
+    if session.is_main and settings.save:
+        rehearse_export(components)
+    session.components = components
     resumed_at = prepare_resume(session)
     if session.is_main:
+        if settings.resume:
+            write_settings(session)
+        components.adapter.notes.extend(notes)
         session.manifest = write_start_manifest(components, folder, session.overrides, resumed_at)
         print_run_summary(components, folder)
-        if settings.save:
-            rehearse_export(components)
     session.loggers = build_loggers(
         settings.logger,
         folder=folder.root,
@@ -177,9 +185,34 @@ def train_and_evaluate(session: RunSession, callbacks: Sequence[Callback]) -> No
     if not folder.best.exists():  # nothing was validated: the last weights are all there is
         trainer.save_checkpoint(folder.best, weights_only=True)
     session.outcome = evaluate_best_checkpoint(components, module, data, trainer, folder)
+    refuse_nonfinite_score(session, monitor)
     session.status = completed_status(trainer, session.outcome, monitor)
     if session.is_main:
         write_results(components, folder, session.outcome, session.overrides, session.loggers, trainer)
+
+
+def refuse_nonfinite_score(session: RunSession, monitor: str) -> None:
+    """Leave a run as diverged whose monitored score is no finite number at its end; its scores are still written.
+
+    Raises:
+        Diverged: Naming the score.
+    """
+    score = session.outcome.scores.get(monitor)
+    if score is None or isfinite(score):
+        return
+    if session.is_main:
+        session.folder.write_scores(session.outcome.scores)
+    raise Diverged(
+        f"{monitor} is {score} at the end, so no checkpoint is known to be good and none is exported: the outputs "
+        "or the targets leave the range of numbers, or the score is undefined for these rows. Try a lower lr, look at "
+        "the targets, or set monitor=val/loss"
+    )
+
+
+def write_settings(session: RunSession) -> None:
+    """Write the settings into the run folder, secrets blacked out."""
+    settings = session.settings.as_dict()
+    session.folder.write_config(OmegaConf.to_yaml(OmegaConf.create(redact(settings))))
 
 
 def prepare_resume(session: RunSession) -> int | None:

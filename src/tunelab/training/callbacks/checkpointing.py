@@ -61,7 +61,8 @@ class BestCheckpoint(Checkpoint):
 
     @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.score, self.step, self.scores = state_dict["score"], state_dict["step"], state_dict["scores"]
+        if self.path.exists():  # else the best is chosen anew: a score without its weights is worth nothing
+            self.score, self.step, self.scores = state_dict["score"], state_dict["step"], state_dict["scores"]
 
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
