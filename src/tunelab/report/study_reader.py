@@ -14,6 +14,7 @@ from tunelab.analysis.configurations import (
     Configuration,
     Setting,
     Trial,
+    configuration_key,
     group_by_configuration,
     is_number,
     seed_noise,
@@ -48,6 +49,7 @@ class StudyResults:
         runs: The folder of each trial.
         objectives: All of them; the report follows the first.
         read_faults: What cannot be read, in sentences.
+        default: The default configuration; None where it is not known or lies outside the space.
     """
 
     root: Path
@@ -64,6 +66,7 @@ class StudyResults:
     runs: Mapping[int, Path] = field(default_factory=dict)
     objectives: tuple[str, ...] = ()
     read_faults: tuple[str, ...] = ()
+    default: Mapping[str, Any] | None = None
 
     @property
     def is_search(self) -> bool:
@@ -97,8 +100,11 @@ class StudyResults:
     @property
     def default_is_best(self) -> bool:
         """Whether the best configuration is the default, which a search runs first."""
-        numbers = self.best.trial_numbers if self.best else ()
-        return any(self.trial(number).origin == "default" for number in numbers)
+        if self.best is None:
+            return False
+        if self.default and configuration_key(self.best.params) == configuration_key(self.default):
+            return True
+        return any(self.trial(number).origin == "default" for number in self.best.trial_numbers)
 
     def cost_to_score(self, cost: float) -> float:
         """The score of a cost: its negative where higher is better."""
@@ -155,6 +161,7 @@ def read_study_results(root: Path) -> StudyResults:
         {trial.number: root / str(trial.number) for trial in trials if (root / str(trial.number)).is_dir()},
         objectives,
         tuple(missing),
+        request.get("default"),
     )
 
 
