@@ -12,7 +12,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from tunelab.config.overrides import complete_overrides, error_reason, override_faults
+from tunelab.config.override_text import primary_config
+from tunelab.config.overrides import complete_overrides, error_reason, override_faults, strip_flags
 from tunelab.config.resource_paths import conf_directory
 from tunelab.config.resume import resume_config
 from tunelab.config.schema import RunConfig
@@ -50,7 +51,7 @@ def compose_run(overrides: Sequence[str]) -> ComposedRun:
         ConfigError: Naming every fault at once.
     """
     with composition(overrides) as completed:
-        config = compose("config", overrides=completed, return_hydra_config=True)
+        config = compose(primary_config(completed), strip_flags(completed), return_hydra_config=True)
         folder, task = Path(str(config.hydra.run.dir)), list(config.hydra.overrides.task)
         with open_dict(config):
             del config["hydra"]
@@ -66,7 +67,7 @@ def compose_search(overrides: Sequence[str]) -> tuple[DictConfig, list[str]]:
     """
     with composition(overrides) as completed:
         loader = GlobalHydra.instance().config_loader()
-        config = loader.load_configuration("config", completed, run_mode=RunMode.MULTIRUN)
+        config = loader.load_configuration(primary_config(completed), strip_flags(completed), run_mode=RunMode.MULTIRUN)
         OmegaConf.resolve(config.hydra.sweep)  # its folder holds the time, which is to be the same for all that ask
     return config, list(config.hydra.overrides.task)
 

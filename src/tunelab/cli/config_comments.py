@@ -37,17 +37,22 @@ class ConfigKey:
     note: str
 
 
-def group_options(conf: Path, chosen: Mapping[str, Sequence[str]] | None = None) -> list[GroupOption]:
+def group_options(
+    conf: Path, chosen: Mapping[str, Sequence[str]] | None = None, added: Sequence[Path] = ()
+) -> list[GroupOption]:
     """Every option of every group, in alphabetical order; Hydra's own groups are left out.
 
     Args:
         conf: The folder of config.yaml and the groups.
         chosen: Names of the chosen options by group; None reads the defaults list of config.yaml.
+        added: Folders with more options; of two with one name the first counts, as for Hydra.
     """
     picked = default_choices(conf) if chosen is None else chosen
-    options = []
-    for path in sorted(conf.rglob("*.yaml"), key=lambda path: (path.parent, path.stem)):
-        group = path.parent.relative_to(conf).as_posix()
+    options, files = [], dict[tuple[str, str], Path]()
+    for folder in (conf, *added):
+        for path in folder.rglob("*.yaml"):
+            files.setdefault((path.parent.relative_to(folder).as_posix(), path.stem), path)
+    for (group, _), path in sorted(files.items()):
         if group != "." and group.split("/")[0] != "hydra":
             options.append(
                 GroupOption(group, path.stem, headline(path.read_text()), path.stem in picked.get(group, ()))

@@ -13,6 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from tunelab.cli.config_comments import ConfigKey, default_choices, group_options, top_level_keys
 from tunelab.config import resolvers
+from tunelab.config.override_text import config_folders, primary_config
 
 WIDTH = 100  # columns of the printed page
 MAX_NAME_WIDTH = 30  # a longer name pushes its explanation to the next line
@@ -26,21 +27,26 @@ def render_help(conf: Path, overrides: Sequence[str] = ()) -> str:
     Raises:
         hydra.errors.HydraException: If the overrides name an option or a key that does not exist.
     """
-    register_help_resolvers(conf)
+    words = [word for word in overrides if not word.startswith("-")]
+    register_help_resolvers(conf, config_folders(words, conf)[1:])
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(conf.absolute()), version_base="1.3"):
-        config = compose("config", overrides=list(overrides), return_hydra_config=True)
+        config = compose(primary_config(overrides), overrides=words, return_hydra_config=True)
         return Template(config.hydra.help.template).substitute()
 
 
-def register_help_resolvers(conf: Path) -> None:
+def register_help_resolvers(conf: Path, added: Sequence[Path] = ()) -> None:
     """Register `${help_groups:}` and `${help_keys:}`, the two tables that conf/hydra/help/tunelab.yaml prints.
 
     Both follow the rest of the command line: `--help optimizer=sgd` shows the default `lr` of SGD.
+
+    Args:
+        conf: The folder of config.yaml and the groups.
+        added: Folders of the search path, which may hold more options.
     """
 
     def help_groups(*, _root_: DictConfig) -> str:
-        return _escape_dollars(groups_table(conf, {**default_choices(conf), **_composed_choices(_root_)}))
+        return _escape_dollars(groups_table(conf, {**default_choices(conf), **_composed_choices(_root_)}, added))
 
     def help_keys(*, _root_: DictConfig) -> str:
         return _escape_dollars(keys_table(conf, _composed_values(_root_, top_level_keys(conf))))
@@ -50,14 +56,15 @@ def register_help_resolvers(conf: Path) -> None:
     OmegaConf.register_new_resolver("help_keys", help_keys, replace=True)
 
 
-def groups_table(conf: Path, chosen: Mapping[str, Sequence[str]] | None = None) -> str:
+def groups_table(conf: Path, chosen: Mapping[str, Sequence[str]] | None = None, added: Sequence[Path] = ()) -> str:
     """The groups as a table: group, option (a star marks what is in force), what it is for.
 
     Args:
         conf: The folder of config.yaml and the groups.
         chosen: Names of the chosen options by group; None reads the defaults list of config.yaml.
+        added: Folders with more options.
     """
-    listed = group_options(conf, chosen)
+    listed = group_options(conf, chosen, added)
     left = _column_width([option.group for option in listed])
     middle = _column_width([option.name for option in listed])
     lines: list[str] = []

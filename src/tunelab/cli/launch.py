@@ -25,7 +25,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from tunelab.cli import help_page
-from tunelab.config.overrides import complete_overrides, error_reason, override_faults, strip_flags
+from tunelab.config.overrides import complete_overrides, error_reason, override_faults
 from tunelab.config.resource_paths import conf_directory
 from tunelab.errors import ConfigError, TuneLabError
 
@@ -64,7 +64,7 @@ def launch(main: Callable[[], None]) -> None:
     try:
         sys.argv[1:] = complete_overrides(sys.argv[1:])
         if {"-h", "--help"} & set(sys.argv[1:]):  # Hydra prints the same page, but takes twice as long
-            print(help_page.render_help(conf_directory(), strip_flags(sys.argv[1:])))
+            print(help_page.render_help(conf_directory(), sys.argv[1:]))
             return
         main()
     except KeyboardInterrupt:

@@ -12,8 +12,9 @@ from pathlib import PurePath
 
 import hydra._internal.hydra
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra._internal.config_repository import IConfigRepository
+from hydra._internal.config_repository import CachingConfigRepository, IConfigRepository
 from hydra.core.default_element import GroupDefault, ResultDefault
+from hydra.core.override_parser.types import Override
 from hydra.plugins.config_source import ConfigResult
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -24,7 +25,7 @@ from tunelab.errors import ConfigError
 OWN_PROVIDERS = ("hydra", "schema")  # files that Hydra's package brings
 SWEEP_KEYS = ("hydra.mode", "hydra.sweeper.params", "hydra.sweep.dir", "hydra.sweep.subdir")
 STARTING_KEYS = ("search.executor_options", "search.storage")  # what starts processes elsewhere, or opens a database
-EXPERIMENT_KEYS = (*SWEEP_KEYS, "hydra.run.dir")  # what files of conf/ may set besides
+EXPERIMENT_KEYS = (*SWEEP_KEYS, "hydra.run.dir", "hydra.searchpath")  # what files of conf/ may set besides
 EXECUTED_KEYS = ("_target_", "()", "class")  # names of what Hydra and logging.config call
 HARMLESS_TARGETS = (
     *("hydra._internal.core_plugins.basic_launcher.BasicLauncher", "hydra_plugins.tunelab_sweeper.TuneLabSweeper"),
@@ -55,15 +56,22 @@ class CheckedConfigLoader(ConfigLoaderImpl):
             raise ConfigError.listing(faults)
         return config
 
+    def _process_config_searchpath(
+        self, config_name: str | None, parsed_overrides: list[Override], repo: CachingConfigRepository
+    ) -> None:
+        super()._process_config_searchpath(config_name, parsed_overrides, repo)
+        repo.cache.clear()  # the primary config was looked for before the search path was known
+
     def _load_single_config(self, default: ResultDefault, repo: IConfigRepository) -> ConfigResult:
         loaded = super()._load_single_config(default, repo)
         root, place = loaded.path.partition("://")[2], str(default.config_path)
         file = os.path.normpath(os.path.join(root, place))
         inside = loaded.provider == "main" and PurePath(file).is_relative_to(root)
-        trusted = default.primary or place.startswith("hydra/")
+        trusted = default.primary or place == "config" or place.startswith("hydra/")
         if loaded.provider in OWN_PROVIDERS or (inside and trusted):
             return loaded
-        if faults := file_faults(loaded, f"{file}.yaml".replace(".yaml.yaml", ".yaml"), inside=inside):
+        named = inside or default.primary  # on the command line, by --config-name
+        if faults := file_faults(loaded, f"{file}.yaml".replace(".yaml.yaml", ".yaml"), inside=named):
             raise ConfigError.listing(faults)
         return loaded
 
@@ -74,7 +82,7 @@ def file_faults(loaded: ConfigResult, file: str, *, inside: bool) -> list[str]:
     Args:
         loaded: The file, its content at the place where its package puts it.
         file: Its name, for the messages.
-        inside: Whether it lies in our conf/.
+        inside: Whether it lies in our conf/, or is the primary config that the command line names.
     """
     allowed = EXPERIMENT_KEYS if inside else SWEEP_KEYS
     reason = f"which is Hydra's own: of that a yaml may set {', '.join(allowed)}; type the rest if you mean it"

@@ -3,6 +3,7 @@
 import re
 import shlex
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -11,6 +12,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 
 from tunelab.config.quoting import path_text, path_word, quote_hydra
+from tunelab.errors import ConfigError
 
 
 def override_words(settings: Mapping[str, object], *, choices: bool = False) -> list[str]:
@@ -179,11 +181,77 @@ def search_path_word(words: Sequence[str], folders: Sequence[str | Path]) -> str
 
 
 def searchpath_overrides(hydra: DictConfig) -> list[str]:
-    """The override of Hydra's search path that a process needs to find the same options; none for conf/ alone.
+    """The words that a process needs to compose from the same files: search path, primary config; none for conf/ alone.
 
     Args:
         hydra: Hydra's own part of a composed config; it knows of `--config-dir` too.
     """
     typed = [str(word) for word in hydra.overrides.hydra if str(word).startswith("hydra.searchpath=")]
     folders = [source.path for source in hydra.runtime.config_sources if source.provider == "command-line"]
-    return [search_path_word(typed, folders)] if typed or folders else []
+    name = str(hydra.job.config_name)
+    flag = [f"{NAME_FLAG}={name}"] if name != PRIMARY_CONFIG else []
+    return [*flag, *([search_path_word(typed, folders)] if typed or folders else [])]
+
+
+PRIMARY_CONFIG = "config"  # conf/config.yaml, unless --config-name names another
+NAME_FLAG = "--config-name"
+
+
+def primary_config(words: Sequence[str]) -> str:
+    """The name of the primary config that a completed command line composes from."""
+    named = [word.partition("=")[2] for word in words if word.startswith(f"{NAME_FLAG}=")]
+    return named[-1] if named else PRIMARY_CONFIG
+
+
+def config_folders(words: Sequence[str], conf: Path) -> list[Path]:
+    """The folders that options are looked for in: conf/, then those of a word `hydra.searchpath=[...]`.
+
+    Folders inside packages (`pkg://`) are found without importing the package.
+    """
+    folders = [conf]
+    for word in words:
+        if word.startswith("hydra.searchpath=") and readable(word):
+            value = OverridesParser.create().parse_override(word).value()
+            for place in value if isinstance(value, list) else [value]:
+                text = str(place.text if isinstance(place, QuotedString) else place)
+                folders += package_folders(text) if text.startswith("pkg://") else [Path(text.removeprefix("file://"))]
+    return [folder for folder in folders if folder.is_dir()]
+
+
+def package_folders(place: str) -> list[Path]:
+    """The folders of `pkg://NAME.inner`; none where the package is not installed."""
+    name, _, inner = place.removeprefix("pkg://").replace("/", ".").partition(".")
+    spec = find_spec(name) if name.isidentifier() else None
+    roots = spec.submodule_search_locations or [] if spec is not None else []
+    return [Path(root, *inner.split(".")) if inner else Path(root) for root in roots]
+
+
+def gather_flags(words: Sequence[str]) -> list[str]:
+    """A command line whose flags on configs are words: one search path, and the name as `--config-name=NAME`.
+
+    A file of settings by itself (`tunelab train FILE.yaml`) is an experiment.
+
+    Raises:
+        ConfigError: If a folder does not exist, or a flag has no value.
+    """
+    folders, names, paths, rest = list[str](), list[str](), list[str](), list[str]()
+    following = iter(words)
+    for word in following:
+        flag, equals, value = word.partition("=")
+        if flag in ("--config-dir", "-cd", NAME_FLAG, "-cn"):
+            value = value if equals else next(following, "")
+            if not value:
+                raise ConfigError(f"{flag} has no value; give a name or a folder behind it")
+            (names if flag in (NAME_FLAG, "-cn") else folders).append(value)
+        elif word.startswith("hydra.searchpath="):
+            paths.append(word)
+        elif word.endswith((".yaml", ".yml")) and "=" not in word:
+            rest.append(f"experiment={word}")
+        else:
+            rest.append(word)
+    if missing := [folder for folder in folders if not Path(folder).expanduser().is_dir()]:
+        raise ConfigError(f"--config-dir {missing[0]}: there is no such folder")
+    places = [Path(folder).expanduser().absolute() for folder in folders]
+    path = [search_path_word(paths, places)] if paths or places else []
+    name = [f"{NAME_FLAG}={names[-1].removesuffix('.yaml')}"] if names else []
+    return [*name, *path, *rest]

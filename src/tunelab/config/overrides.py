@@ -1,5 +1,6 @@
 """Overrides of a command line: what they imply, and what is wrong with them."""
 
+import os
 import re
 from collections.abc import Sequence
 from contextlib import suppress
@@ -12,10 +13,21 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from tunelab.config.hydra_loader import check_configs
 from tunelab.config.other_frameworks import answer_other_name
-from tunelab.config.override_text import plain_text, quote_typed, search_path_word, unreadable_reason
+from tunelab.config.override_text import (
+    NAME_FLAG,
+    PRIMARY_CONFIG,
+    config_folders,
+    gather_flags,
+    plain_text,
+    primary_config,
+    quote_typed,
+    search_path_word,
+    unreadable_reason,
+)
 from tunelab.config.plugins import allow_plugins
 from tunelab.config.quoting import path_word
 from tunelab.config.renames import rename_overrides
@@ -41,23 +53,24 @@ def complete_overrides(arguments: Sequence[str]) -> list[str]:
     `model.path=X` alone means `model=pretrained model.path=X`: the settings of the built-in model (its size class)
     do not fit another one.  `experiment=STUDY/best` is a file that a search left.  `cv.folds=5` has a folder named
     after the words themselves, so that the same command goes on there.  `resume=DIR` goes on in that very folder, with
-    its own settings.  `plugins=[PACKAGE]` is taken out: it holds for this process.  `-m` comes first: argparse does not
-    take words on both sides of a flag.
+    its own settings.  `plugins=[PACKAGE]` is taken out: it holds for this process.  `--config-dir DIR` becomes a search
+    path, which processes of a search need too.  Flags come first: argparse does not take words on both sides of one.
 
     Raises:
         ConfigError: If there is no run to go on with, or a flag would read settings past every check.
     """
     refuse_flags(arguments)
     refuse_hyphens(arguments)
-    arguments = [quote_typed(word) for word in rename_overrides(allow_plugins(arguments))]
+    arguments = [quote_typed(word) for word in rename_overrides(allow_plugins(gather_flags(arguments)))]
     many = [argument for argument in arguments if argument in ("-m", "--multirun")]
-    completed = [argument for argument in arguments if argument not in many]
+    name = [argument for argument in arguments if argument.startswith(f"{NAME_FLAG}=")]
+    completed = [argument for argument in arguments if argument not in (*many, *name)]
     keys = {override_key(argument) for argument in completed if "=" in argument}
     if "model.path" in keys and "model" not in keys:
         completed.insert(0, "model=pretrained")
     for index, argument in enumerate(list(completed)):
-        name = plain_text(argument) if override_key(argument) == "experiment" else None
-        if name is not None and (elsewhere := locate_experiment(name)) is not None:
+        file = plain_text(argument) if override_key(argument) == "experiment" else None
+        if file is not None and (elsewhere := locate_experiment(file)) is not None:
             completed[index] = path_word("experiment", elsewhere[0])
             beside = [word for word in completed if word.startswith("hydra.searchpath=")]
             completed = [word for word in completed if word not in beside]
@@ -73,7 +86,7 @@ def complete_overrides(arguments: Sequence[str]) -> list[str]:
             find_config_file(Path(folder))  # before Hydra makes the folder
             if "hydra.run.dir" not in keys:
                 completed.insert(0, path_word("hydra.run.dir", folder))
-    return [*many[:1], *completed]
+    return [*many[:1], *name, *completed]
 
 
 def refuse_hyphens(arguments: Sequence[str]) -> None:
@@ -116,17 +129,64 @@ def refuse_flags(arguments: Sequence[str]) -> None:
 def locate_experiment(value: str) -> tuple[str, Path] | None:
     """An experiment file that lies outside conf/, or a study with one: its name, and where Hydra must look.
 
-    Hydra finds it in a folder named experiment; a link to the file is made there.
+    Hydra finds it in a folder named experiment; a link to the file is made there.  A plain file of settings, which has
+    no line `# @package _global_`, is written with that line into the user's cache.
     """
     named = (Path(f"{value}.yaml"), Path(value), Path(value) / "best.yaml")  # the last: a study by itself
     file = next((path for path in named if path.suffix == ".yaml" and path.is_file()), None)
     if file is None or ("/" not in value and (conf_directory() / "experiment" / f"{value}.yaml").is_file()):
         return None
     linked = file.parent / "experiment" / file.name
+    if not is_hydra_file(file) or not (linked.exists() or os.access(file.parent, os.W_OK)):
+        return file.stem, write_experiment(file)
     if not linked.exists():
         linked.parent.mkdir(exist_ok=True)
         linked.symlink_to(Path("..") / file.name)
     return file.stem, file.parent.absolute()
+
+
+def is_hydra_file(file: Path) -> bool:
+    """Whether a yaml says by a line `# @package` where its settings belong."""
+    return re.search(r"^\s*#\s*@package", file.read_text(encoding="utf-8"), flags=re.MULTILINE) is not None
+
+
+def write_experiment(file: Path) -> Path:
+    """Write a plain yaml of settings as an experiment into the user's cache; returns the folder for the search path.
+
+    Its keys are those of the command line: a text beside the name of a group (`model: minilm`) chooses an option.
+
+    Raises:
+        ConfigError: If the file holds no settings.
+    """
+    text = file.read_text(encoding="utf-8")
+    if not is_hydra_file(file):
+        try:
+            loaded = OmegaConf.create(text)  # it reads 3e-5 as a number, which YAML by itself takes for a text
+            settings = OmegaConf.to_container(loaded, resolve=False)
+        except (YAMLError, OmegaConfBaseException) as fault:
+            raise ConfigError(f"{file} cannot be read: {' '.join(str(fault).split())}") from fault
+        if not isinstance(settings, dict):
+            raise ConfigError(f"{file} holds no settings: it must be lines of key: value")
+        groups = {path.name for path in conf_directory().iterdir() if path.is_dir()}
+        chosen = {key: settings.pop(key) for key in list(settings) if key in groups and names_options(settings[key])}
+        defaults = [*settings.pop("defaults", []), *({f"override /{key}": value} for key, value in chosen.items())]
+        plain = OmegaConf.to_yaml(OmegaConf.create({"defaults": [*defaults, "_self_"], **settings}))
+        text = f"# @package _global_\n# {file.absolute()}\n{plain}"
+    digest = blake2b(f"{file.absolute()}\0{text}".encode(), digest_size=8).hexdigest()
+    place = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tunelab" / "experiments" / digest
+    target = place / "experiment" / file.name
+    if not target.is_file():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part = target.with_name(f"{file.stem}.{os.getpid()}.part")
+        part.write_text(text, encoding="utf-8")
+        part.replace(target)
+    return place
+
+
+def names_options(value: object) -> bool:
+    """Whether a value beside the name of a group chooses an option, or several."""
+    texts = value if isinstance(value, list) else [value]
+    return bool(texts) and all(isinstance(text, str) for text in texts)
 
 
 def strip_flags(arguments: Sequence[str]) -> list[str]:
@@ -148,7 +208,8 @@ def override_faults(arguments: Sequence[str], conf: Path) -> list[str]:
     """
     overrides = [override for override in strip_flags(arguments) if not sets_hydra_key(override)]
     unread = [word for word in strip_flags(arguments) if unreadable_reason(word)]
-    faults, good = separate_faulty(overrides, conf)
+    primary = primary_config(arguments)
+    faults, good = separate_faulty(overrides, conf, primary)
     faults += [f"{word}: {unreadable_reason(word)}" for word in unread if word not in overrides]
     if not faults:
         return []
@@ -156,7 +217,7 @@ def override_faults(arguments: Sequence[str], conf: Path) -> list[str]:
 
     with initialize_config_dir(str(conf), version_base="1.3"):
         try:
-            validate_config(compose("config", overrides=good))
+            validate_config(compose(primary, overrides=good))
         except ConfigError as fault:
             others = [line.removeprefix("  - ") for line in str(fault).splitlines()[1:]]
             lost = {override_key(word) for word in overrides} - {override_key(word) for word in good}
@@ -169,14 +230,16 @@ def sets_hydra_key(override: str) -> bool:
     return override_key(override).startswith("hydra") and override_key(override) != "hydra.searchpath"
 
 
-def separate_faulty(overrides: Sequence[str], conf: Path) -> tuple[list[str], list[str]]:
+def separate_faulty(overrides: Sequence[str], conf: Path, primary: str = PRIMARY_CONFIG) -> tuple[list[str], list[str]]:
     """Faults of the overrides that do not compose, and the overrides that do.
 
     Args:
-        overrides: Of the task, none of Hydra's own.
+        overrides: Of the task, none of Hydra's own but its search path.
         conf: The folder of config.yaml and the groups.
+        primary: Name of the config that all others join.
     """
-    groups = [override for override in overrides if (conf / override_key(override)).is_dir()]
+    folders = config_folders(overrides, conf)
+    groups = [override for override in overrides if any((one / override_key(override)).is_dir() for one in folders)]
     GlobalHydra.instance().clear()
     good = [override for override in overrides if override_key(override) == "hydra.searchpath"]
     unread = {override: reason for override in overrides if (reason := unreadable_reason(override))}
@@ -184,34 +247,34 @@ def separate_faulty(overrides: Sequence[str], conf: Path) -> tuple[list[str], li
     groups, overrides = ([word for word in words if word not in unread] for words in (groups, overrides))
     with initialize_config_dir(str(conf), version_base="1.3"):
         with suppress(HydraException, OmegaConfBaseException):
-            compose("config", overrides=list(overrides))
+            compose(primary, overrides=list(overrides))
             return faults, list(overrides)  # all is well: no need to look at each by itself, which takes seconds
         # blocks first: whether a key exists depends on the block that was chosen
         for override in [*groups, *(other for other in overrides if other not in groups and other not in good)]:
             try:
-                compose("config", overrides=[*good, override])
+                compose(primary, overrides=[*good, override])
                 good.append(override)
             except (HydraException, OmegaConfBaseException) as fault:
                 elsewhere = override in groups and not isinstance(fault, MissingConfigException)
-                hint = None if elsewhere else suggest_override(override, conf, compose("config", good))
+                hint = None if elsewhere else suggest_override(override, folders, compose(primary, good))
                 faults.append(f"{override}: {hint or error_reason(fault)}")
     return faults, good
 
 
-def suggest_override(override: str, conf: Path, config: DictConfig) -> str | None:
+def suggest_override(override: str, folders: Sequence[Path], config: DictConfig) -> str | None:
     """The key or option that a misspelt override may mean; None where it is well spelt.
 
     Args:
         override: As it was typed.
-        conf: The folder of config.yaml and the groups.
+        folders: Those that options are looked for in.
         config: What the rest of the command line composes to.
     """
     key, _, value = override.lstrip("+~").partition("=")
     is_known = OmegaConf.select(config, key, default=MISSING_KEY, throw_on_missing=False) is not MISSING_KEY
     if not is_known and (answer := answer_other_name(key, value)) is not None:
         return f"'{key}' is no setting; {answer}"
-    if (conf / key).is_dir():
-        options = sorted(path.stem for path in (conf / key).glob("*.yaml"))
+    if any((folder / key).is_dir() for folder in folders):
+        options = sorted({path.stem for folder in folders for path in (folder / key).glob("*.yaml")})
         wrong = next((name for name in re.findall(r"[\w.-]+", value) if name not in options), value)  # of a list: one
         near = get_close_matches(wrong, options, 1)
         known = f"there are {', '.join(options)}"
@@ -221,10 +284,9 @@ def suggest_override(override: str, conf: Path, config: DictConfig) -> str | Non
     if parent and not isinstance(block, DictConfig):
         whole = f"{parent}={{{name}: {value}}}"
         whole_block = f"'{parent}' holds no settings of its own here; give it whole, in quotes: '{whole}'"
-        return suggest_override(whole, conf, config) or whole_block
-    names = sorted(
-        {str(other) for other in block} | ({p.name for p in conf.iterdir() if p.is_dir()} if not parent else set())
-    )
+        return suggest_override(whole, folders, config) or whole_block
+    groups = {path.name for folder in folders for path in folder.iterdir() if path.is_dir()} if not parent else set()
+    names = sorted({str(other) for other in block} | groups)
     if name in names:
         return None
     if parent == "callbacks" and "_target_" in value:

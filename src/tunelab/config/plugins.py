@@ -77,6 +77,8 @@ def is_process_key(override: str) -> bool:
     key = override.lstrip("+~ ").partition("=")[0]
     if key == "hydra.searchpath":  # where more yaml files lie, which are read as values
         return "pkg://" in override
+    if key == "--config-name":  # which of them all others join
+        return "/" in override
     return key.startswith("-") or key.replace("/", ".").replace("@", ".").split(".")[0] in ("hydra", KEY)
 
 

@@ -11,8 +11,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from tunelab.config.blocks import JsonBlock
-from tunelab.config.override_text import searchpath_overrides
-from tunelab.config.overrides import override_key, separate_faulty
+from tunelab.config.override_text import primary_config, searchpath_overrides
+from tunelab.config.overrides import override_key, separate_faulty, strip_flags
 from tunelab.config.schema import PrunerName, SearchConfig, value_fault
 from tunelab.errors import ConfigError
 from tunelab.search.samplers import resolve_sampler
@@ -283,9 +283,10 @@ def validate_space(config: DictConfig, request: SearchRequest) -> None:
     """
     sources = config.hydra.runtime.config_sources
     conf = next(Path(source.path) for source in sources if source.provider == "main")
+    places = searchpath_overrides(config.hydra)
     fixed = [
         override
-        for override in (*searchpath_overrides(config.hydra), *request.fixed_overrides)
+        for override in strip_flags([*places, *request.fixed_overrides])
         if override_key(override) == "hydra.searchpath"
         or not override_key(override).startswith(("hydra", "experiment"))
     ]
@@ -294,7 +295,7 @@ def validate_space(config: DictConfig, request: SearchRequest) -> None:
         for text in texts_to_try(dimension):
             met = [c for c in request.space.conditions if c.key == key and dimension.text(c.value) == text]
             conditional = [f"{k}={texts_to_try(d)[0]}" for condition in met for k, d in condition.dimensions.items()]
-            faults += separate_faulty([*fixed, f"{key}={text}", *conditional], conf)[0]
+            faults += separate_faulty([*fixed, f"{key}={text}", *conditional], conf, primary_config(places))[0]
     if faults:
         raise ConfigError.listing(list(dict.fromkeys(faults)))
 
