@@ -15,6 +15,7 @@ TRAIN = "train"  # takes the words of Hydra instead of options
 # Name to the sentence of --help.  The module NAME_command holds `add_arguments` and `run`.
 COMMANDS = {
     TRAIN: "train a model, or with -m search for good settings: the same as python train.py",
+    "init": "a small project of one's own: settings, a package with a callback and a metric, a test",
     "preview": "see records as the model will: tokens learned, tokens masked, lengths, duplicates, leaks",
     "inspect": "a run before it is trained: size, work, memory, learning rate, time, health of the first signals",
     "chat": "talk with a trained run, a model folder or an adapter",
