@@ -27,10 +27,31 @@ def test_a_file_where_the_run_folder_should_be_is_told_without_a_traceback(
         assert f"cannot use {place}: " in (told := capsys.readouterr().err) and "hydra.run.dir=DIR" in told
 
 
-@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.ENAMETOOLONG, errno.ENOSPC])
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.ENAMETOOLONG])
 def test_a_place_that_takes_no_files_is_the_users_to_change(number: int) -> None:
     with pytest.raises(SystemExit, match="2"):
         exit_with_os_error(OSError(number, "no", "/some/where"))
+
+
+@pytest.mark.parametrize(
+    ("number", "reason"),
+    [(errno.ENOSPC, "the disk is full"), (errno.EDQUOT, "disk quota exceeded"), (errno.EFBIG, "ulimit -f")],
+)
+@pytest.mark.parametrize("place", [(), ("", "/no/such/folder/curves.csv")], ids=["unnamed", "named"])
+def test_a_full_disk_a_quota_and_a_limit_are_called_what_they_are(
+    number: int, reason: str, place: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="1"):
+        exit_with_os_error(OSError(number, "no", *place[1:]))
+
+    message = capsys.readouterr().err
+    assert reason in message and message.count("\n") == 1 and (place or ("", ""))[1] in message
+
+
+def test_a_folder_that_the_system_makes_itself_takes_no_run(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        exit_with_os_error(FileNotFoundError(errno.ENOENT, "No such file or directory", "/proc/x"))
+    assert "cannot use /proc/x" in capsys.readouterr().err
 
 
 def test_an_error_of_the_system_that_names_no_place_keeps_its_traceback() -> None:

@@ -1,6 +1,9 @@
 """A run that was stopped and resumed ends exactly as one that was not."""
 
+import os
+import signal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import lightning as L
@@ -12,6 +15,7 @@ from support.resumed_runs import CASES, STEPS, Watch, again, curves, overrides, 
 from support.tiny_runs import config, settings
 from tunelab.config.resume import resume_config
 from tunelab.config.validate import validate_config
+from tunelab.errors import TuneLabError
 from tunelab.runs.checkpoint import read_checkpoint
 from tunelab.runs.run_dir import RunDirectory
 from tunelab.training.run import fine_tune
@@ -117,6 +121,95 @@ def test_a_resumed_run_refuses_data_that_changed_since(tmp_path: Path) -> None:
 
     with pytest.raises(DataError, match=r"cannot resume .*instructions\.jsonl changed since the run began"):
         fine_tune(again(tmp_path / "run"), tmp_path / "run")
+
+
+def test_a_damaged_last_checkpoint_costs_steps_and_no_exactness(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = overrides(tmp_path)
+    watch, one = whole(tmp_path, given)
+    with pytest.raises(SystemExit):
+        fine_tune(settings(*given), tmp_path / "parts", callbacks=[Watch(8)])
+    folder = RunDirectory(tmp_path / "parts")
+    folder.last.write_bytes(folder.last.read_bytes()[:100])
+
+    last = Watch()
+    fine_tune(again(folder.root), folder.root, callbacks=[last])
+
+    assert "WARNING" in capsys.readouterr().err
+    assert folder.read_manifest()["resumed_at"] == 2 * STEPS and "of step 6" in folder.read_manifest()["recovered"]
+    assert last.seen == watch.seen[-len(last.seen) :]
+    assert all(torch.equal(weight, weights(folder.root)[name]) for name, weight in weights(one).items())
+    assert curves(one) == curves(folder.root)
+
+
+def test_how_a_step_is_computed_may_change_half_way(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = overrides(tmp_path, "regularization.dropout=0")
+    watch, one = whole(tmp_path, given)
+    with pytest.raises(SystemExit):
+        fine_tune(settings(*given), tmp_path / "parts", callbacks=[Watch(4)])
+    changed = [f"resume={tmp_path / 'parts'}", "micro_tokens=60", "data.workers=1"]
+
+    last = Watch()
+    fine_tune(validate_config(resume_config(config(*changed), changed)), tmp_path / "parts", callbacks=[last])
+
+    assert "note: micro_tokens was 100: each step learns from the same rows" in capsys.readouterr().err
+    steps = [
+        [sorted(entry[1]) for entry in seen if entry[0] != "val"] for seen in (watch.seen[-len(last.seen) :], last.seen)
+    ]
+    assert steps[0] == steps[1]
+    for name, weight in weights(one).items():
+        torch.testing.assert_close(weights(tmp_path / "parts")[name], weight, rtol=1e-5, atol=1e-6)
+
+
+def test_a_second_ctrl_c_ends_at_once_and_says_which_checkpoint_stands(tmp_path: Path) -> None:
+    class Impatient(Watch):
+        def on_train_batch_end(self, trainer: L.Trainer, *rest: Any) -> None:
+            if trainer.global_step == 4:
+                os.kill(os.getpid(), signal.SIGINT)
+                os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(SystemExit) as left:
+        fine_tune(settings(*overrides(tmp_path)), tmp_path / "run", callbacks=[Impatient()])
+
+    manifest = RunDirectory(tmp_path / "run").read_manifest()
+    assert left.value.code == 130 and manifest["status"] == "pre-empted"
+    assert f"checkpoints/last.ckpt of step {STEPS} stands" in manifest["reason"]
+    assert read_checkpoint(RunDirectory(tmp_path / "run").last)["global_step"] == STEPS
+
+
+def test_a_run_that_is_killed_before_it_has_a_model_can_be_resumed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        """Stands for SIGKILL: nothing is written after it."""
+
+    def die(*_: Any) -> None:
+        raise Killed
+
+    given = overrides(tmp_path, "max_epochs=1")
+    _, one = whole(tmp_path, given)
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        patched.setattr("tunelab.training.run.build_components", die)
+        patched.setattr("tunelab.training.run.close_session", lambda *_: None)
+        fine_tune(settings(*given), tmp_path / "parts")
+    assert RunDirectory(tmp_path / "parts").read_manifest()["status"] == "running"
+
+    fine_tune(again(tmp_path / "parts"), tmp_path / "parts")
+
+    assert all(torch.equal(weight, weights(tmp_path / "parts")[name]) for name, weight in weights(one).items())
+    assert RunDirectory(tmp_path / "parts").read_manifest()["status"] == "finished"
+
+
+def test_the_disk_is_measured_before_a_run_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tunelab.training.lifecycle.shutil.disk_usage", lambda _: SimpleNamespace(free=300_000))
+    watch = Watch()
+
+    with pytest.raises(TuneLabError, match="the disk is too full for this run: 300,000 bytes are free") as refused:
+        fine_tune(settings(*overrides(tmp_path)), tmp_path / "run", callbacks=[watch])
+
+    assert refused.value.exit_status == 1 and not watch.seen
+    assert RunDirectory(tmp_path / "run").read_manifest()["status"] == "failed"
 
 
 def test_a_resumed_run_refuses_settings_that_change_what_is_learned(tmp_path: Path) -> None:

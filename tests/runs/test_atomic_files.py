@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from tunelab.errors import ConfigError, TuneLabError
+from tunelab.runs import atomic_files
 from tunelab.runs.atomic_files import (
     open_unlinked,
     partial_path,
@@ -171,3 +172,44 @@ def test_removing_a_link_to_a_folder_leaves_the_folder(tmp_path: Path) -> None:
     remove_tree(tmp_path / ".export.old")
 
     assert (tmp_path / "precious" / "inner").is_dir() and not (tmp_path / ".export.old").is_symlink()
+
+
+@pytest.mark.parametrize(
+    ("size", "limit", "reason"),
+    [
+        (10**18, None, "the disk is full: .* needs 1,000,000,000,000,000,000 bytes"),
+        (5000, 4096, "4,096 bytes .ulimit -f"),
+    ],
+)
+def test_what_does_not_fit_is_said_before_anything_is_written(
+    size: int, limit: int | None, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(atomic_files, "file_size_limit", lambda: limit)
+    (tmp_path / "last.ckpt").write_text("old")
+
+    with pytest.raises(TuneLabError, match=reason) as refused:
+        write_atomically(tmp_path / "last.ckpt", lambda file: pytest.fail("written"), size)
+
+    assert refused.value.exit_status == 1
+    assert names(tmp_path) == {"last.ckpt"} and (tmp_path / "last.ckpt").read_text() == "old"
+
+
+def test_a_quota_is_not_called_a_full_disk(tmp_path: Path) -> None:
+    def fill(_: object) -> None:
+        raise OSError(errno.EDQUOT, "Disk quota exceeded")
+
+    with pytest.raises(TuneLabError, match="disk quota exceeded") as refused:
+        write_atomically(tmp_path / "a", fill)
+    assert refused.value.exit_status == 1 and not names(tmp_path)
+
+
+def test_a_limit_on_file_size_leaves_nothing_torn(tmp_path: Path) -> None:
+    code = (
+        "import resource, sys\nfrom pathlib import Path\nfrom tunelab.runs.atomic_files import write_atomically\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
+        "write_atomically(Path(sys.argv[1]), lambda file: file.write(bytes(9000)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "a")], capture_output=True, text=True)
+
+    assert "the limit on the size of a file is 4,096 bytes (ulimit -f" in done.stderr
+    assert not names(tmp_path)

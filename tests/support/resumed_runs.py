@@ -98,6 +98,8 @@ CASES = {
         ["trainer.val_check_interval=2", "trainer.check_val_every_n_epoch=null"],
     ),
     "by Ctrl-C": ([Watch(7, signal.SIGINT)], []),
+    "by a queue that takes the machine away": ([Watch(4, signal.SIGUSR1)], []),
+    "by a terminal that closes": ([Watch(8, signal.SIGHUP)], []),
     "before early stopping": ([Watch(5)], ["callbacks.patience=1", "lr=0.5", "max_epochs=8"]),
     "with a sum of steps": ([Watch(5)], ["max_steps=8"]),
 }  # fmt: skip

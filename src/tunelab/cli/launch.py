@@ -14,6 +14,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
@@ -28,10 +29,11 @@ from tunelab.cli import help_page
 from tunelab.config.overrides import complete_overrides, error_reason, override_faults
 from tunelab.config.resource_paths import conf_directory
 from tunelab.errors import ConfigError, TuneLabError
+from tunelab.runs.atomic_files import DISK_FULL_ERRNOS, full_reason
+from tunelab.runs.stop_signals import handle_stop_signals
 
 UNWRITABLE_ERRNOS = (  # the system's answers for a place that can hold no file or folder
     *(errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG),
-    *(errno.ENOSPC, errno.EDQUOT),
 )
 
 
@@ -53,15 +55,20 @@ def run_config(config: DictConfig) -> float | None:
 def launch(main: Callable[[], None]) -> None:
     """Run Hydra's `main` and leave with the promised exit status.
 
-    0 done; 2 the config or the data is at fault; 143 and 130 after SIGTERM and SIGINT; 1 anything else.
+    0 done; 2 the config or the data is at fault; 128 + N after signal N (143 SIGTERM, 130 Ctrl-C, 138 SIGUSR1, 129
+    SIGHUP); 1 anything else.
     """
     if sys.flags.safe_path:
         os.environ["PYTHONSAFEPATH"] = "1"  # for the processes of further devices, which Lightning starts without -P
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach us as exceptions, and we write the message
-    signal.signal(signal.SIGTERM, exit_on_signal)
+    handle_stop_signals(exit_on_signal, ctrl_c=False)
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # as train.py has it while packages load
         signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
+        if any(word.partition("=")[2].strip("'\"") == "auto" for word in sys.argv[1:]):
+            from tunelab.cli.auto_resume import name_run_to_resume  # few need it
+
+            sys.argv[1:] = name_run_to_resume(sys.argv[1:])
         sys.argv[1:] = complete_overrides(sys.argv[1:])
         if {"-h", "--help"} & set(sys.argv[1:]):  # Hydra prints the same page, but takes twice as long
             print(help_page.render_help(conf_directory(), sys.argv[1:]))
@@ -95,9 +102,15 @@ def exit_on_user_error() -> Iterator[None]:
 
 def exit_with_os_error(fault: OSError) -> NoReturn:
     """Print why a file or folder cannot be written there, and leave; raise any other error again."""
-    if fault.errno not in UNWRITABLE_ERRNOS or not fault.filename:
+    if fault.errno in DISK_FULL_ERRNOS:
+        place = Path(fault.filename or ".").absolute()
+        folder = next(above for above in (place, *place.parents) if above.is_dir())
+        reason = full_reason(fault.errno, folder)
+        exit_with_error(TuneLabError(f"{reason}, for {place}; make room, then resume=DIR goes on"))
+    special = fault.errno == errno.ENOENT and str(fault.filename).startswith(("/proc/", "/sys/"))
+    if not (fault.errno in UNWRITABLE_ERRNOS or special) or not fault.filename:
         raise fault
-    reason = "there is a file of that name" if fault.errno == errno.EEXIST else os.strerror(fault.errno).lower()
+    reason = "there is a file of that name" if fault.errno == errno.EEXIST else os.strerror(fault.errno or 0).lower()
     exit_with_error(
         ConfigError(
             f"cannot use {fault.filename}: {reason}; name a place that this user may write to "

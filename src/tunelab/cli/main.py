@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -55,9 +54,10 @@ def run_command(arguments: Sequence[str] | None) -> int:
         exit_with_error,
         exit_with_os_error,
     )
+    from tunelab.runs.stop_signals import handle_stop_signals
 
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    signal.signal(signal.SIGTERM, exit_on_signal)
+    handle_stop_signals(exit_on_signal, ctrl_c=False)
     words = list(sys.argv[1:] if arguments is None else arguments)
     if words[:1] == [TRAIN]:
         # a process whose module is known can be started again: by a search, or by Lightning for each device

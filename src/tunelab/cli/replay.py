@@ -5,7 +5,6 @@
 
 import json
 import os
-import signal
 import sys
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from tunelab.cli.launch import exit_on_signal, exit_with_error, exit_with_os_err
 from tunelab.config.validate import validate_config
 from tunelab.errors import TuneLabError
 from tunelab.runs.reproduction import training_stages
+from tunelab.runs.stop_signals import handle_stop_signals
 from tunelab.training.callbacks.checkpointing import StopAtStep
 from tunelab.training.run import fine_tune
 
@@ -36,7 +36,7 @@ def replay_stage(file: Path, number: int, folder: Path) -> None:
 
 if __name__ == "__main__":
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    signal.signal(signal.SIGTERM, exit_on_signal)
+    handle_stop_signals(exit_on_signal, ctrl_c=False)
     try:
         replay_stage(Path(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]))
     except TuneLabError as fault:

@@ -28,8 +28,8 @@ def ignore_signals(worker: int) -> None:
     """Ignore signals in a loader worker: one sent to the group must not kill it under a main process that
     wants to finish its step.
     """
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
 
 
 class BatchLoader:

@@ -4,6 +4,7 @@ import errno
 import json
 import math
 import os
+import resource
 import shutil
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import pairwise
@@ -33,9 +34,12 @@ def write_atomically(
         lasting: False skips the sync to disk: faster, for files that can be regenerated.
 
     Raises:
-        TuneLabError: If the file cannot be written; names the file, the bytes needed and the bytes free.
+        TuneLabError: If the file cannot be written; names the file, the bytes needed and the bytes free.  Where the
+            size is known that is said before anything is written.
     """
     part = partial_path(path)
+    if size is not None:
+        check_space(path, size)
     try:
         part.unlink(missing_ok=True)  # of a process that had this number; a link goes, what it points to stays
         with os.fdopen(open_unlinked(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as file:
@@ -162,11 +166,42 @@ def write_error(path: Path, fault: OSError, need: str) -> TuneLabError:
             f"cannot write {path}: {fault.strerror or fault}; what was there before is unchanged. Name a place "
             "that this user may write to"
         )
-    free = shutil.disk_usage(path.parent).free
     return TuneLabError(
-        f"the disk is full: {path} needs {need} bytes, {free:,} bytes are free; what was there before is unchanged. "
-        "Make room, then go on with resume=DIR, or start again under another hydra.run.dir"
+        f"{full_reason(fault.errno, path.parent)}: {path} needs {need} bytes, {shutil.disk_usage(path.parent).free:,} "
+        "bytes are free; what was there before is unchanged. Make room, then go on with resume=DIR, or start again "
+        "under another hydra.run.dir"
     )
+
+
+def full_reason(number: int | None, folder: Path) -> str:
+    """Why no more can be written to a folder, by the number of the system's error: disk, quota, or limit of a file."""
+    if number == errno.EDQUOT:
+        return "disk quota exceeded, as this user's share of the disk is used up"
+    if number == errno.EFBIG:
+        return f"the limit on the size of a file is {file_size_limit() or 0:,} bytes (ulimit -f unlimited lifts it)"
+    usage = os.statvfs(folder)
+    if usage.f_bavail and usage.f_files and not usage.f_favail:
+        return "the disk is full: it has room for no further file, only for bytes (df -i)"
+    return "the disk is full"
+
+
+def file_size_limit() -> int | None:
+    """The most bytes that a file of this process may have (`ulimit -f`); None without a limit."""
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+    return None if limit == resource.RLIM_INFINITY else limit
+
+
+def check_space(path: Path, size: int) -> None:
+    """Check that a file of that size can be written, before it is begun.
+
+    Raises:
+        TuneLabError: If the disk has less room, or the system allows no file of that size.
+    """
+    limit = file_size_limit()
+    if limit is not None and size > limit:
+        raise write_error(path, OSError(errno.EFBIG, "File too large"), f"{size:,}")
+    if size > shutil.disk_usage(path.parent).free:
+        raise write_error(path, OSError(errno.ENOSPC, "No space left on device"), f"{size:,}")
 
 
 Row = dict[str, Any]

@@ -28,7 +28,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     ) -> None:
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(target, partial(torch.save, checkpoint))
+        write_atomically(target, partial(torch.save, checkpoint), stored_bytes(checkpoint))
 
     @override
     def load_checkpoint(
@@ -37,26 +37,78 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         return read_checkpoint(Path(path), map_location)
 
 
+class DamagedCheckpoint(ConfigError):
+    """A checkpoint is cut short, has a flipped bit, or is gone."""
+
+
 def read_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
     """The content of a checkpoint of plain types.
 
     Raises:
-        ConfigError: If the file is missing, cut short, has a flipped bit or holds anything but plain types.
+        ConfigError: If it holds anything but plain types.
+        DamagedCheckpoint: If the file is missing, cut short or has a flipped bit.
     """
     if not path.is_file():
-        raise ConfigError(f"no checkpoint at {path}")
+        raise DamagedCheckpoint(f"no checkpoint at {path}")
     try:
         with zipfile.ZipFile(path) as archive:
             if damaged := archive.testzip():  # torch stores a checksum per tensor but never compares it
-                raise ConfigError(f"{path} is damaged: the checksum of '{damaged}' does not match its content")
+                raise DamagedCheckpoint(f"{path} is damaged: the checksum of '{damaged}' does not match its content")
         checkpoint: dict[str, Any] = torch.load(path, map_location=map_location, weights_only=True)
     except (zipfile.BadZipFile, EOFError, RuntimeError, zipfile.LargeZipFile) as fault:
-        raise ConfigError(f"{path} is not a whole checkpoint ({fault}); it may have been cut short") from fault
+        raise DamagedCheckpoint(f"{path} is not a whole checkpoint ({fault}); it may have been cut short") from fault
     except Exception as fault:
         if type(fault).__name__ != "UnpicklingError":
             raise
         raise ConfigError(f"{path} holds more than plain tensors and values, so it is not loaded: {fault}") from fault
     return checkpoint
+
+
+def stored_bytes(value: Any, seen: set[int] | None = None) -> int:
+    """Bytes of the tensors in a checkpoint, at least; memory that several share is stored once."""
+    seen = set() if seen is None else seen
+    if isinstance(value, torch.Tensor):
+        storage = value.untyped_storage()
+        known = storage.data_ptr() in seen
+        seen.add(storage.data_ptr())
+        return 0 if known else storage.nbytes()
+    parts = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
+    return sum(stored_bytes(part, seen) for part in parts)
+
+
+def keep_previous(last: Path, previous: Path) -> None:
+    """Keep the last checkpoint as the previous one before a new last is written, unless that would fill the disk."""
+    if not last.is_file():
+        return
+    if shutil.disk_usage(last.parent).free > 2.1 * last.stat().st_size:
+        copy_checkpoint(last, previous)
+    else:
+        previous.unlink(missing_ok=True)
+
+
+def restore_previous(folder: RunDirectory, reason: str) -> str:
+    """Put the checkpoint before the last in its place, where the last is damaged; returns what was done, a sentence.
+
+    The damaged file stays beside it, as `last.ckpt.damaged`.
+
+    Args:
+        folder: Of the run, held by this process.
+        reason: What is wrong with the last checkpoint.
+
+    Raises:
+        DamagedCheckpoint: If there is no earlier one that is whole.
+    """
+    try:
+        steps = int(read_checkpoint(folder.previous)["global_step"])
+    except ConfigError as fault:
+        raise DamagedCheckpoint(
+            f"{reason}; and there is no earlier one to fall back to ({fault}). Take them from a backup, or remove "
+            "both: resume then starts from the beginning"
+        ) from fault
+    if os.path.lexists(folder.last):
+        os.replace(folder.last, folder.last.with_name(f"{folder.last.name}.damaged"))
+    copy_checkpoint(folder.previous, folder.last)
+    return f"{reason}; the run goes on from the checkpoint before it, of step {steps}"
 
 
 def weights_sha256(state: Mapping[str, Any]) -> str:

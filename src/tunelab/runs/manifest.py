@@ -19,7 +19,14 @@ from tunelab.runs.run_status import RUN_STATUSES
 WEIGHT_FILES = ("*.safetensors", "*.safetensors.index.json", "config.json")
 TOKENIZER_FILES = ("tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json", "*.model", "*.jinja")
 
-SESSION_SETTINGS = ("max_epochs", "max_steps", "callbacks", "trainer", "eval")  # what may change when a run goes on
+SESSION_SETTINGS = (
+    "max_epochs",
+    "max_steps",
+    "micro_tokens",
+    "callbacks",
+    "trainer",
+    "eval",
+)  # what may change when a run goes on
 
 Manifest = dict[str, Any]
 

@@ -93,6 +93,11 @@ class RunDirectory:
         return self.checkpoints / "last.ckpt"
 
     @property
+    def previous(self) -> Path:
+        """The checkpoint before the last, to fall back to where that one is damaged."""
+        return self.checkpoints / "previous.ckpt"
+
+    @property
     def export(self) -> Path:
         """The best model, as plain transformers loads it."""
         return self.root / "export"

@@ -25,6 +25,7 @@ from tunelab.config.schema import CrossValidationConfig, LoggerConfig, SearchCon
 from tunelab.errors import ConfigError, TuneLabError
 from tunelab.runs import console
 from tunelab.runs.locks import exclusive_lock
+from tunelab.runs.stop_signals import handle_stop_signals
 from tunelab.runs.study_folder import StudyFolder
 from tunelab.search.engine import Engine, Proposer
 from tunelab.search.executors import make_executor
@@ -81,7 +82,7 @@ def run_search(config: DictConfig, arguments: Sequence[str], train: TrainFunctio
     Raises:
         ConfigError: If the configuration has faults; nothing was started.
         TuneLabError: If the search could not finish.
-        SystemExit: 143 or 130 after a signal; the same command resumes the search.
+        SystemExit: 128 + N after stop signal N; the same command resumes the search.
     """
     prepared = prepare(config, arguments)
     study, finished = run(prepared, train)
@@ -326,19 +327,19 @@ def plain_block(config: Any) -> dict[str, Any]:
 
 @contextmanager
 def stop_on_signals(engine: Engine) -> Iterator[list[int]]:
-    """Within it, SIGTERM and SIGINT stop the engine; yields the list of received signals."""
+    """Within it, a stop signal stops the engine; yields the list of received signals."""
     received: list[int] = []
 
     def stop(number: int, frame: FrameType | None) -> None:
         received.append(number)
         engine.stop()
 
-    handlers = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    replaced = handle_stop_signals(stop)
     try:
         yield received
     finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
+        for number, handler in replaced.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]  # what it was before
 
 
 def evaluate_best_trial(

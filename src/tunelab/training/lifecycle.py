@@ -1,6 +1,8 @@
 """Beginning and end of a run: its manifest, what is printed before training, its status, results and export."""
 
 import shlex
+import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -29,14 +31,15 @@ from tunelab.optim.factory import averaging_notes, schedule_notes
 from tunelab.optim.param_groups import describe_learning_rates
 from tunelab.regularization.model_support import regularization_notes
 from tunelab.runs import console, resource_usage
-from tunelab.runs.atomic_files import write_json
-from tunelab.runs.checkpoint import read_checkpoint
+from tunelab.runs.atomic_files import check_space, file_size_limit, write_json
+from tunelab.runs.checkpoint import DamagedCheckpoint, read_checkpoint, restore_previous
 from tunelab.runs.manifest import TOKENIZER_FILES, finish_manifest, sha256_file, sha256_folder, start_manifest
 from tunelab.runs.run_dir import RunDirectory
 from tunelab.runs.run_status import PREEMPTED, RunStatus
+from tunelab.runs.stop_signals import STOP_EXITS
 from tunelab.tasks.base import Task
 from tunelab.tasks.causal import CausalTask
-from tunelab.training.callbacks.checkpointing import BestCheckpoint
+from tunelab.training.callbacks.checkpointing import BestCheckpoint, LastCheckpoint
 from tunelab.training.callbacks.early_stopping import EarlyStopping
 from tunelab.training.callbacks.search_trial import Pruning
 from tunelab.training.components import EncodedData, RunComponents, build_adapter, count_planned_steps
@@ -171,17 +174,71 @@ def build_data_report(encoded: EncodedData) -> dict[str, Any]:
     )
 
 
-def read_resume_step(folder: RunDirectory) -> int | None:
-    """Optimizer steps in the checkpoint to go on from; None where the run never reached one."""
-    if not folder.last.exists():
+def read_resume_step(folder: RunDirectory, *, is_main: bool = True) -> tuple[int | None, str | None]:
+    """Optimizer steps in the checkpoint to go on from, None where the run never reached one; and what was damaged.
+
+    A last checkpoint that is damaged gives way to the one before it, with a warning; only the main process moves files.
+    """
+    if not folder.last.exists() and not folder.previous.exists():
         console.say(f"{folder.root} has no checkpoint yet: starting from the beginning")
-        return None
-    steps = int(read_checkpoint(folder.last)["global_step"])
+        return None, None
+    recovered: str | None = None
+    try:
+        steps = int(read_checkpoint(folder.last)["global_step"])
+    except DamagedCheckpoint as fault:
+        if is_main:
+            recovered = restore_previous(folder, str(fault))
+            print(f"WARNING: {recovered}", file=sys.stderr)
+        steps = int(read_checkpoint(folder.previous)["global_step"])
     console.say(f"going on after step {steps}")
-    return steps
+    return steps, recovered
 
 
-SIGNAL_EXITS = {143: "SIGTERM", 130: "SIGINT"}  # exit status of a run that left at a safe point, and why
+def check_run_space(components: RunComponents, folder: RunDirectory) -> None:
+    """Check that the files of a run fit on the disk, before it trains; what a resumed one replaces counts as room.
+
+    Raises:
+        TuneLabError: Naming what is needed and what is there.
+    """
+    settings, trained = components.settings, components.model.parameters()
+    weights = sum(weight.nbytes for weight in trained if weight.requires_grad)
+    last = weights * (3 if "adam" in settings.optimizer.target.lower() else 1)  # with two moments of each weight
+    export = sum(weight.nbytes for weight in components.model.parameters()) if settings.save else 0
+    limit = file_size_limit()
+    if limit is not None and last > limit:
+        check_space(folder.last, last)
+    there = sum(file.stat().st_size for file in (folder.last, folder.best) if file.is_file())
+    needed, free = max(2 * last + weights + export - there, last), shutil.disk_usage(folder.root).free
+    if needed > free:
+        raise TuneLabError(
+            f"the disk is too full for this run: {free:,} bytes are free in {folder.root}, and its files need at least "
+            f"{needed:,}: last.ckpt, twice while it is replaced ({last:,} each), best.ckpt ({weights:,})"
+            f"{f', the export ({export:,})' if export else ''}. Make room, or name another place by hydra.run.dir=DIR"
+        )
+
+
+class LeftAtOnce(SystemExit):
+    """Ctrl-C came a second time: the run ends in mid-step, with the checkpoint that is there.
+
+    Attributes:
+        checkpoint: Which one that is, a sentence.
+    """
+
+    def __init__(self, checkpoint: str) -> None:
+        super().__init__(128 + signal.SIGINT)
+        self.checkpoint = checkpoint
+
+
+def left_at_once(fault: BaseException, trainer: L.Trainer | None) -> LeftAtOnce | None:
+    """The end of a run by a second Ctrl-C, where Lightning ended it with status 1; None for any other end."""
+    interrupted = isinstance(fault, SystemExit) and isinstance(fault.__context__, KeyboardInterrupt)
+    callbacks = trainer_callbacks(trainer) if trainer and interrupted else []
+    last = next((callback for callback in callbacks if isinstance(callback, LastCheckpoint)), None)
+    if last is None:
+        return None
+    if last.saved_step is None:
+        return LeftAtOnce("no checkpoint was written yet, so resume starts from the beginning")
+    return LeftAtOnce(f"checkpoints/last.ckpt of step {last.saved_step} stands, and resume goes on from there")
 
 
 def completed_status(trainer: L.Trainer, outcome: EvalOutcome, monitor: str) -> RunStatus:
@@ -210,8 +267,10 @@ def failure_status(fault: BaseException) -> RunStatus:
     """The status of a run that an exception ended."""
     if isinstance(fault, Diverged | Pruned):
         return RunStatus("diverged" if isinstance(fault, Diverged) else "pruned", str(fault))
-    if isinstance(fault, SystemExit) and fault.code in SIGNAL_EXITS:
-        return RunStatus(PREEMPTED, f"{SIGNAL_EXITS[fault.code]}; resume goes on from checkpoints/last.ckpt")
+    if isinstance(fault, LeftAtOnce):
+        return RunStatus(PREEMPTED, f"interrupted twice, so it ended at once; {fault.checkpoint}")
+    if isinstance(fault, SystemExit) and fault.code in STOP_EXITS:
+        return RunStatus(PREEMPTED, f"{STOP_EXITS[fault.code]}; resume goes on from checkpoints/last.ckpt")
     if isinstance(fault, KeyboardInterrupt):
         return RunStatus(PREEMPTED, "interrupted; resume goes on from checkpoints/last.ckpt")
     reason = str(fault) if isinstance(fault, TuneLabError) else f"{type(fault).__name__}: {fault}"

@@ -36,9 +36,12 @@ from tunelab.training.final_results import answer_group_tables, log_results
 from tunelab.training.finders.run_finder import run_finder
 from tunelab.training.generation_eval import make_generation_evaluator
 from tunelab.training.lifecycle import (
+    LeftAtOnce,
+    check_run_space,
     completed_status,
     failure_status,
     first_session_overrides,
+    left_at_once,
     minimal_manifest,
     print_run_summary,
     raise_if_pruned,
@@ -91,7 +94,7 @@ def fine_tune(
     Raises:
         ConfigError, DataError: If the settings or the data are at fault; nothing was trained.
         Diverged: If the loss or a weight became NaN or Inf.
-        SystemExit: 143 or 130 after a signal, with a `last.ckpt` to go on from.
+        SystemExit: 128 + N after stop signal N, with a `last.ckpt` to go on from.
     """
     started, meter = time.monotonic(), EnergyMeter().start()
     resource_usage.reset_peak_memory()
@@ -105,7 +108,11 @@ def fine_tune(
         train_and_evaluate(session, callbacks)
     except BaseException as fault:
         explained = explain_out_of_memory(fault, settings) if is_out_of_memory(fault) else fault
+        explained = left_at_once(explained, session.trainer) or explained
         session.status = failure_status(explained)
+        session.leaves_at_once = isinstance(explained, LeftAtOnce)
+        if is_main and session.leaves_at_once:
+            console.say(str(session.status.reason))
         if explained is fault:
             raise
         raise explained from fault
@@ -127,6 +134,7 @@ class RunSession:
         components: Task, data and model; None before they are built.
         outcome: The final scores.
         status: How the run ended.
+        leaves_at_once: Whether a second Ctrl-C ended it, so that nothing more is worked out.
     """
 
     settings: RunConfig
@@ -139,29 +147,34 @@ class RunSession:
     trainer: L.Trainer | None = None
     outcome: EvalOutcome = field(default_factory=EvalOutcome)
     status: RunStatus = field(default_factory=lambda: RunStatus("failed", "it never started"))
+    leaves_at_once: bool = False
 
 
 def train_and_evaluate(session: RunSession, callbacks: Sequence[Callback]) -> None:
     """Build everything, train, evaluate the best checkpoint, write scores and export."""
     settings, folder = session.settings, session.folder
     if session.is_main:
-        console.show_config(settings.as_dict(), session.overrides)
         if not settings.resume:  # one that goes on is checked first: a refused one is left as it was
             write_settings(session)
+        if not folder.exists():  # from here on a run that is killed can be resumed
+            folder.write_manifest(minimal_manifest(settings, session.overrides))
+        console.show_config(settings.as_dict(), session.overrides)
     components = build_components(settings)
     validation_sources = [part.name for part in components.portions.get("validation", ())]
     monitor, mode = resolve_monitor(settings, components.task, validation_sources)
+    resumed_at, recovered = prepare_resume(session)  # first: a damaged checkpoint gives way to the one before it
     notes = check_resume(components, folder) if settings.resume else []
     if session.is_main and settings.save:
         rehearse_export(components)
     session.components = components
-    resumed_at = prepare_resume(session)
     if session.is_main:
         if settings.resume:
             write_settings(session)
         components.adapter.notes.extend(notes)
         session.manifest = write_start_manifest(components, folder, session.overrides, resumed_at)
+        session.manifest["recovered"] = recovered
         print_run_summary(components, folder)
+        check_run_space(components, folder)
     session.loggers = build_loggers(
         settings.logger,
         folder=folder.root,
@@ -215,12 +228,14 @@ def write_settings(session: RunSession) -> None:
     session.folder.write_config(OmegaConf.to_yaml(OmegaConf.create(redact(settings))))
 
 
-def prepare_resume(session: RunSession) -> int | None:
-    """Optimizer steps in the checkpoint to resume from; None for a run from the beginning."""
+def prepare_resume(session: RunSession) -> tuple[int | None, str | None]:
+    """Optimizer steps in the checkpoint to resume from, None for a run from the beginning; and what was damaged."""
     parent = session.settings.trial.parent
     if session.is_main and parent is not None:
         copy_parent_checkpoints(Path(str(parent)), session.folder)
-    return read_resume_step(session.folder) if session.settings.resume or parent is not None else None
+    if not session.settings.resume and parent is None:
+        return None, None
+    return read_resume_step(session.folder, is_main=session.is_main)
 
 
 def close_session(session: RunSession, started: float, meter: EnergyMeter) -> None:
@@ -238,7 +253,7 @@ def close_session(session: RunSession, started: float, meter: EnergyMeter) -> No
         if session.manifest:
             seconds, energy = time.monotonic() - started, meter.stop()
             write_final_manifest(folder, session.manifest, session.status, session.trainer, outcome, seconds, energy)
-            if settings.callbacks.doctor:
+            if settings.callbacks.doctor and not session.leaves_at_once:
                 diagnose_finished_run(folder)
     try:
         # with a closed manifest, which a report of the run reads

@@ -7,11 +7,12 @@ from io import TextIOWrapper
 from pathlib import Path
 
 from tunelab.errors import TuneLabError
+from tunelab.runs.stop_signals import STOP_SIGNALS
 from tunelab.search.trial_outcome import open_log
 from tunelab.search.trial_process import Job
 
 TrainFunction = Callable[[Sequence[str], Path], object]
-STOP_STATUSES = {128 + number: number for number in (signal.SIGTERM, signal.SIGINT)}
+STOP_STATUSES = {128 + number: number for number in STOP_SIGNALS}
 
 
 class InlineJob:

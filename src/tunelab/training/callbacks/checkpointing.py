@@ -13,6 +13,9 @@ from lightning.pytorch.callbacks import Callback, Checkpoint
 from typing_extensions import override
 
 from tunelab.optim.schedules import warmup_steps
+from tunelab.runs.checkpoint import keep_previous
+from tunelab.runs.console import is_main_process
+from tunelab.runs.stop_signals import STOP_SIGNALS, handle_stop_signals
 
 
 class BestCheckpoint(Checkpoint):
@@ -65,9 +68,6 @@ class BestCheckpoint(Checkpoint):
             self.score, self.step, self.scores = state_dict["score"], state_dict["step"], state_dict["scores"]
 
 
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
-
-
 class LastCheckpoint(Checkpoint):
     """Saves `last.ckpt` at every validation and epoch end and every `every` steps; on a signal it saves and exits.
 
@@ -84,6 +84,7 @@ class LastCheckpoint(Checkpoint):
     def __init__(self, path: Path, every: int = 0, *, validates: bool = True) -> None:
         self.path, self.every, self.validates = path, every, validates
         self.signal_received = 0  # its number; 0 without one
+        self.saved_step: int | None = None  # optimizer steps in the file; None without one
         self.exit_status = 0  # once the checkpoint to resume from is written
         self.is_epoch_end = False  # whether the step just taken was its epoch's last
 
@@ -91,13 +92,15 @@ class LastCheckpoint(Checkpoint):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if threading.current_thread() is not threading.main_thread():
             return  # signals reach the main thread alone: one that calls a training from another handles them itself
-        for number in STOP_SIGNALS:  # here, not earlier: Lightning's own handlers deadlock with several ranks
-            signal.signal(number, self._receive_signal)
+        self.saved_step = trainer.global_step or None  # what a resumed run goes on from
+        handle_stop_signals(self._receive_signal)  # not earlier: Lightning's own deadlock with several ranks
 
     def _receive_signal(self, number: int, frame: FrameType | None) -> None:
         if self.signal_received == signal.SIGINT == number:  # a second Ctrl-C means now
             raise KeyboardInterrupt
-        self.signal_received = number
+        if number == signal.SIGINT and is_main_process():
+            os.write(2, b"\nstopping at the next safe point; Ctrl-C once more ends at once\n")  # print may be at work
+        self.signal_received = self.signal_received or number
 
     @override
     def on_train_batch_end(
@@ -128,10 +131,17 @@ class LastCheckpoint(Checkpoint):
         # any rank's signal counts, and every rank learns of it at the same step
         leave = trainer.strategy.reduce_boolean_decision(bool(self.signal_received), all=False)
         if due or leave:
+            if trainer.is_global_zero:
+                keep_previous(self.path, self.path.with_name("previous.ckpt"))
             trainer.save_checkpoint(self.path, weights_only=False)  # optimizer and loops too
+            self.saved_step = trainer.global_step
         if leave:
-            interrupted = trainer.strategy.reduce_boolean_decision(self.signal_received == signal.SIGINT, all=False)
-            self.exit_status = 128 + (signal.SIGINT if interrupted else signal.SIGTERM)
+            received = [
+                number
+                for number in STOP_SIGNALS
+                if trainer.strategy.reduce_boolean_decision(self.signal_received == number, all=False)
+            ]
+            self.exit_status = 128 + received[0]
 
     def _exit_if_requested(self, trainer: L.Trainer) -> None:
         """Exit on all ranks together; not where the file was saved, but at the next hook: what the step logged
