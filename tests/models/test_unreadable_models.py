@@ -1,10 +1,14 @@
 """A model's folder that cannot be read: what it lacks is reported, and nothing starts at random in silence."""
 
 import json
+import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 import tunelab.starter
 from tunelab.config.schema import PretrainedModelConfig
@@ -58,3 +62,30 @@ def test_a_folder_without_weights_or_tokenizer_says_which_is_missing(folder: Pat
 def test_a_misspelt_folder_is_told_with_the_one_beside_it_and_a_file_with_its_folder(folder: Path) -> None:
     assert f"did you mean '{folder}'?" in not_loadable_message("model", f"{folder}l", OSError("no connection"))
     assert f"it lies in, {folder}." in not_loadable_message("model", str(folder / "config.json"), OSError("not JSON"))
+
+
+class Payload:
+    """Makes a folder where it is unpickled."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.target),)
+
+
+def test_a_model_folder_runs_no_code_and_opens_no_pickle(folder: Path, tmp_path: Path) -> None:
+    (folder / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nclass Evil: pass\n")
+    own = {"AutoConfig": "evil.Evil", "AutoModelForCausalLM": "evil.Evil", "AutoTokenizer": ["evil.Evil", "evil.Evil"]}
+    for name in ("config.json", "tokenizer_config.json"):
+        values = json.loads((folder / name).read_text())
+        (folder / name).write_text(json.dumps(values | {"auto_map": own, "tokenizer_class": "Evil"}))
+    with suppress(ConfigError):
+        load(folder)
+    assert not (tmp_path / "ran").exists()
+
+    (folder / "model.safetensors").unlink()
+    torch.save({"weight": Payload(tmp_path / "ran")}, folder / "pytorch_model.bin")
+    with pytest.raises(ConfigError):
+        load(folder)
+    assert not (tmp_path / "ran").exists()

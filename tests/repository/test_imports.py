@@ -31,7 +31,7 @@ PURE = [
 ]
 COMMANDS = {module for module in MODULES if module.startswith("cli/")}  # each of them is a way in
 MAY_IMPORT_HYDRA = {
-    *(f"cli/{name}.py" for name in ("launch", "help_page", "compose_config")),
+    *(f"cli/{name}.py" for name in ("auto_resume", "launch", "help_page", "compose_config")),
     *(f"config/{name}.py" for name in ("hydra_loader", "instantiate", "override_text", "overrides")),
     *(
         f"search/{name}.py" for name in ("space", "search_config", "initial_trials")

@@ -8,6 +8,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from tunelab.config.flatten import flatten
+from tunelab.config.override_text import primary_config
 from tunelab.config.overrides import complete_overrides, override_key
 from tunelab.config.resource_paths import conf_directory
 from tunelab.config.resume import CHANGEABLE_KEYS, COMPUTED_KEYS
@@ -62,7 +63,7 @@ def compose_with_folder(overrides: Sequence[str]) -> tuple[DictConfig, Path]:
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(conf_directory()), version_base="1.3"):
         words = [word for word in overrides if not word.startswith("-")]
-        config = compose("config", overrides=words, return_hydra_config=True)
+        config = compose(primary_config(overrides), overrides=words, return_hydra_config=True)
     place = Path(str(config.hydra.run.dir))
     return OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"]), place
 
