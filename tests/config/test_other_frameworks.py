@@ -1,10 +1,13 @@
 """First words of users of other frameworks: each is answered with a setting that exists here."""
 
 import re
+from pathlib import Path
 
 import pytest
 
+from support.paths import ROOT
 from support.tiny_runs import CONF, config
+from tunelab.cli.compose_config import compose_run
 from tunelab.config.flatten import flatten
 from tunelab.config.other_frameworks import ANSWERS
 from tunelab.config.overrides import complete_overrides, override_faults
@@ -75,3 +78,26 @@ def test_settings_as_flags_are_refused_with_the_way_out() -> None:
     assert "eval.batch_size=2" in message
     assert "${args_no_hyphens}" in message
     assert complete_overrides(["--multirun", "--config-dir=conf", "lr=1"])[0] == "--multirun"
+
+
+def test_the_translated_config_of_the_page_composes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (ROOT / "docs" / "migrate.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```yaml\n(.*?)```", page, flags=re.DOTALL)
+    (tmp_path / "sft.yaml").write_text(block)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+    run = compose_run(["sft.yaml"]).settings
+
+    assert (run.lr, run.batch_size, run.max_epochs, run.adapter.kind) == (1e-4, 32, 3, "lora")
+    assert (run.model.kind, run.model.path) == ("pretrained", "my_model")
+    assert (run.data.train, run.data.max_tokens) == ("my.jsonl", 2048)
+
+
+def test_every_word_of_ours_on_the_page_is_a_setting(known: set[str]) -> None:
+    page = (ROOT / "docs" / "migrate.md").read_text(encoding="utf-8")
+    first_cells = [line.split("|")[1] for line in page.splitlines() if line.startswith("| `")]
+    words = [word for cell in first_cells for word in re.findall(r"`([a-z_.]+)(?:=[^`]*)?`", cell)]
+
+    assert len(words) > 20
+    assert [word for word in words if word not in known and word not in GROUPS and word != "preference"] == []

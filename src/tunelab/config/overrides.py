@@ -153,7 +153,8 @@ def is_hydra_file(file: Path) -> bool:
 def write_experiment(file: Path) -> Path:
     """Write a plain yaml of settings as an experiment into the user's cache; returns the folder for the search path.
 
-    Its keys are those of the command line: a text beside the name of a group (`model: minilm`) chooses an option.
+    Its keys are those of the command line: a text beside the name of a group (`model: minilm`) chooses an option, and
+    `data.train: my.jsonl` stands for a block.
 
     Raises:
         ConfigError: If the file holds no settings.
@@ -169,8 +170,13 @@ def write_experiment(file: Path) -> Path:
             raise ConfigError(f"{file} holds no settings: it must be lines of key: value")
         groups = {path.name for path in conf_directory().iterdir() if path.is_dir()}
         chosen = {key: settings.pop(key) for key in list(settings) if key in groups and names_options(settings[key])}
+        if "model.path" in settings and "model" not in (*chosen, *settings):
+            chosen["model"] = "pretrained"  # as on the command line
         defaults = [*settings.pop("defaults", []), *({f"override /{key}": value} for key, value in chosen.items())]
-        plain = OmegaConf.to_yaml(OmegaConf.create({"defaults": [*defaults, "_self_"], **settings}))
+        nested = OmegaConf.create({"defaults": [*defaults, "_self_"]})
+        for key, value in settings.items():
+            OmegaConf.update(nested, str(key), value, force_add=True)
+        plain = OmegaConf.to_yaml(nested)
         text = f"# @package _global_\n# {file.absolute()}\n{plain}"
     digest = blake2b(f"{file.absolute()}\0{text}".encode(), digest_size=8).hexdigest()
     place = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tunelab" / "experiments" / digest
