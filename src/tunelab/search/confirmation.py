@@ -18,6 +18,7 @@ from tunelab.errors import ConfigError, TuneLabError
 from tunelab.runs.atomic_files import read_json_lines
 from tunelab.runs.run_dir import RunDirectory
 from tunelab.runs.study_folder import StudyFolder
+from tunelab.search.study_config import changed_data
 from tunelab.search.trial_outcome import TrialOutcome, read_outcome
 from tunelab.search.trial_process import Job, LocalExecutor
 
@@ -58,6 +59,14 @@ def plan_reruns(study: StudyFolder, top: int, seeds: int) -> tuple[list[Rerun], 
     if config.get("stages"):
         raise ConfigError(
             f"{study.root} searched for a schedule that changes within a run, so it has no configuration to confirm"
+        )
+    if changed := changed_data(study):
+        raise ConfigError.listing(
+            [
+                *changed,
+                "new trainings could not be compared with those of the search; put the former data back, or search "
+                "anew",
+            ]
         )
     complete = [trial for trial in trials if trial["state"] == "complete" and max(trial["excess"] or [0.0]) <= 0]
     if not complete:

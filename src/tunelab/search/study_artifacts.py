@@ -1,5 +1,6 @@
 """The artifacts of a finished search: its report, the effect plot of one setting, and the study's run in W&B."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -169,9 +170,11 @@ REPORT_JOB_TYPE = "study"  # the job type of the run that holds the report
 
 def tracker_overrides(config: DictConfig, folder: StudyFolder) -> list[str]:
     """Overrides that put all trials of a study into one group of the tracker, if it has groups."""
-    if "group" not in config.logger or config.logger.group is not None:
+    wandb = config.logger.kind == "wandb"
+    if "group" not in config.logger or config.logger.group is not None or (wandb and os.environ.get("WANDB_RUN_GROUP")):
         return []
-    job_type = ["logger.job_type=trial"] if "job_type" in config.logger else []
+    named = not wandb or config.logger.job_type is not None or os.environ.get("WANDB_JOB_TYPE")
+    job_type = [] if named or "job_type" not in config.logger else ["logger.job_type=trial"]
     return [f"logger.group={path_text(folder.root.name)}", *job_type]
 
 
@@ -193,7 +196,12 @@ def log_study_report(logger: LoggerConfig, folder: StudyFolder, page: Path, scor
     from tunelab.tracking.wandb_start import start_wandb
 
     name = folder.root.name
-    of_study = replace(logger, group=logger.group or name, job_type=REPORT_JOB_TYPE, name=f"{name}/report")
+    of_study = replace(
+        logger,
+        group=logger.group or os.environ.get("WANDB_RUN_GROUP") or name,
+        job_type=REPORT_JOB_TYPE,
+        name=f"{name}/report",
+    )
     with exclusive_lock(folder.test_lock):  # engines that end together log one after the other
         run = start_wandb(
             of_study,

@@ -2,15 +2,19 @@
 later command is compatible with it.
 """
 
+import hashlib
+import json
 import shlex
 import uuid
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import optuna
 
 from tunelab.config.quoting import path_text
 from tunelab.config.renames import rename_key, rename_overrides
+from tunelab.config.resource_paths import expand_home, resolve_path
 from tunelab.config.schema import SearchConfig
 from tunelab.errors import ConfigError
 from tunelab.runs.atomic_files import write_json
@@ -60,7 +64,7 @@ def check_compatible(
             "of one study must share its folder too, or give a hydra.sweep.dir whose last name is new"
         )
     now = make_study_config(folder, study.study_name, search, request, objectives, modes)
-    faults = incompatibilities(before, now)
+    faults = [*incompatibilities(before, now), *changed_data(folder)]
     if faults:
         raise ConfigError.listing(
             [
@@ -72,6 +76,27 @@ def check_compatible(
     write_json(folder.study_config, {"token": token, **now})
     if recorded_token is None:
         study.set_user_attr("folder", token)
+
+
+def changed_data(folder: StudyFolder) -> list[str]:
+    """The data files that changed since a trial of the study was trained: its scores and later ones do not compare."""
+    digests, faults = dict[Path, str](), dict[str, str]()
+    for file in sorted(folder.root.glob("*/run.json")):
+        try:
+            manifest = json.loads(file.read_text(encoding="utf-8"))
+            files, directory = dict(manifest["data"].get("files") or {}), Path(str(manifest["directory"]))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            continue  # a trial that never began to train
+        for name, digest in files.items():
+            place = resolve_path(name) if name.startswith(("package:", "generated:")) else directory / expand_home(name)
+            if place is None or not place.is_file():
+                continue
+            if place not in digests:
+                with place.open("rb") as data:
+                    digests[place] = hashlib.file_digest(data, "sha256").hexdigest()
+            if digests[place] != digest:
+                faults.setdefault(name, f"{name} changed since {file.parent.name} of this study was trained")
+    return list(faults.values())
 
 
 def read_recorded_config(folder: StudyFolder) -> dict[str, Any]:

@@ -29,6 +29,7 @@ LAUNCHER_VARIABLES = (
     "MASTER_ADDR",
     "MASTER_PORT",
     "PL_GLOBAL_SEED",
+    "WANDB_RUN_ID",  # of one run: trials would be merged into it
 )
 
 

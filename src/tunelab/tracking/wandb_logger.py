@@ -70,9 +70,10 @@ class WandbRun(FaultTolerantLogger):
         """Start the run: offline if no server answers, and not at all if wandb cannot start."""
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
         self._data_folder_before = os.environ.get("WANDB_DATA_DIR")
-        data = self.folder / "wandb" / "data"  # else tables wait for upload in the home folder and get lost
-        data.mkdir(parents=True, exist_ok=True)
-        os.environ["WANDB_DATA_DIR"] = str(data)
+        if not self._data_folder_before:
+            data = self.folder / "wandb" / "data"  # else tables wait for upload in the home folder and get lost
+            data.mkdir(parents=True, exist_ok=True)
+            os.environ["WANDB_DATA_DIR"] = str(data)
         modes: list[Literal["online", "offline"]] = ["online", "offline"] if self.mode == "online" else ["offline"]
         for mode in modes:
             try:
@@ -94,7 +95,9 @@ class WandbRun(FaultTolerantLogger):
             finish_timeout=_FINISH_SECONDS,
             x_disable_meta=redact(sys.argv) != sys.argv,  # the metadata hold the command line
         )
-        run = wandb.init(mode=mode, dir=str(self.folder), settings=settings, resume="allow", **self._init_arguments)
+        place = Path(os.environ.get("WANDB_DIR") or self.folder)
+        place.mkdir(parents=True, exist_ok=True)  # W&B takes a temporary folder instead of one that is not there
+        run = wandb.init(mode=mode, dir=str(place), settings=settings, resume="allow", **self._init_arguments)
         run.define_metric(STEP_METRIC)
         run.define_metric("*", step_metric=STEP_METRIC, step_sync=True)
         run.define_metric(self._monitor, step_metric=STEP_METRIC, step_sync=True, summary=self._monitor_mode)

@@ -6,7 +6,7 @@ Left alone, wandb prompts for a key on a terminal, raises without one, and waits
 import os
 import secrets
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -115,7 +115,7 @@ def start_wandb(
 
     Args:
         config: The logger block: mode, project, entity, group, job_type, tags, notes.
-        folder: The run directory; everything goes to `wandb` in it.
+        folder: The run directory; everything goes to `wandb` in it, or in the folder that WANDB_DIR names.
         run_config: The resolved config of the run; secrets are taken out.
         name: Name of the run unless `config` has one.
         monitor: The score that the best checkpoint follows; the run's summary keeps its best value.
@@ -133,14 +133,8 @@ def start_wandb(
     if choice.mode == "disabled" or not is_main_process():
         return None
     arguments = {
-        "project": config.project or os.environ.get("WANDB_PROJECT") or "tunelab",
-        "entity": config.entity,
-        "group": config.group,
-        "job_type": config.job_type,
-        "tags": _tags(config.tags),
-        "notes": config.notes,
-        "name": config.name or name,
-        "id": _wandb_run_id(folder, keep=resume_from_step is not None),
+        **describe_run(os.environ, config, name),
+        "id": _wandb_run_id(folder, keep=resume_from_step is not None, given=given_run_id(os.environ, config)),
         "config": redact(run_config),
     }
     arguments = {
@@ -149,8 +143,39 @@ def start_wandb(
     run = WandbRun(folder, mode=choice.mode, init_arguments=arguments, monitor=monitor, monitor_mode=mode)
     run.start()
     if run.mode == "offline" and run.experiment is not None:
-        tell(_offline_hint(choice, folder / "wandb"))
+        tell(_offline_hint(choice, wandb_folder(os.environ, folder) / "wandb"))
     return run
+
+
+def describe_run(env: Mapping[str, str], config: LoggerConfig, name: str) -> dict[str, Any]:
+    """Project, name and the like of a run: as set, else as the environment has it, else ours.
+
+    Args:
+        env: Environment variables.
+        config: The logger block; what it leaves at null is not set.
+        name: The run's name where neither says one.
+    """
+    tags = [config.tags] if isinstance(config.tags, str) else [str(tag) for tag in config.tags]
+    from_env = [tag.strip() for tag in env.get("WANDB_TAGS", "").split(",") if tag.strip()]
+    return {
+        "project": config.project or env.get("WANDB_PROJECT") or "tunelab",
+        "entity": config.entity or env.get("WANDB_ENTITY"),
+        "group": config.group or env.get("WANDB_RUN_GROUP"),
+        "job_type": config.job_type or env.get("WANDB_JOB_TYPE") or "train",
+        "tags": [tag for tag in tags if tag] or from_env or None,
+        "notes": config.notes or env.get("WANDB_NOTES"),
+        "name": config.name or env.get("WANDB_NAME") or name,
+    }
+
+
+def wandb_folder(env: Mapping[str, str], folder: Path) -> Path:
+    """The folder in which W&B makes its own: the run's, unless WANDB_DIR names another."""
+    return Path(env["WANDB_DIR"]) if env.get("WANDB_DIR") else folder
+
+
+def given_run_id(env: Mapping[str, str], config: LoggerConfig) -> str | None:
+    """The id that the environment gives to this run, as `wandb agent` does; trials and folds have their own."""
+    return None if config.job_type in ("trial", "fold", "study") else env.get("WANDB_RUN_ID") or None
 
 
 def _offline_hint(choice: ModeChoice, folder: Path) -> str:
@@ -178,18 +203,12 @@ def _login_hosts() -> tuple[str, ...]:
     return tuple(dict.fromkeys(urlsplit(address).netloc for address in servers))
 
 
-def _wandb_run_id(folder: Path, *, keep: bool) -> str:
-    """The W&B id of this run directory: a new one, or its former one when the run is resumed."""
+def _wandb_run_id(folder: Path, *, keep: bool, given: str | None = None) -> str:
+    """The W&B id of this run directory: its former one when the run is resumed, else the given or a new one."""
     note = folder / "wandb" / "id.txt"
     if keep and note.is_file() and (known := note.read_text(encoding="utf-8").strip()):
         return known
-    fresh = secrets.token_hex(4)  # from the system: the seeded generators stay untouched
+    fresh = given or secrets.token_hex(4)  # from the system: the seeded generators stay untouched
     note.parent.mkdir(parents=True, exist_ok=True)
     note.write_text(fresh + "\n", encoding="utf-8")
     return fresh
-
-
-def _tags(value: str | Sequence[str] | None) -> list[str] | None:
-    if not value:
-        return None
-    return [value] if isinstance(value, str) else [str(tag) for tag in value]
