@@ -11,7 +11,7 @@ from support.tiny_runs import config
 from tunelab.config.schema import LoggerConfig
 from tunelab.runs.study_folder import StudyFolder
 from tunelab.search.study_artifacts import tracker_overrides
-from tunelab.tracking.wandb_start import describe_run, given_run_id, start_wandb, wandb_folder
+from tunelab.tracking.wandb_start import agent_run_id, describe_run, start_wandb, wandb_folder
 
 ENVIRONMENT = {
     "WANDB_PROJECT": "my-sentiment",
@@ -51,8 +51,8 @@ def test_the_shipped_settings_leave_room_for_the_environment() -> None:
 
 def test_an_agent_gives_a_run_its_id_and_no_trial() -> None:
     environment = {"WANDB_RUN_ID": "abc"}
-    assert given_run_id(environment, LoggerConfig(kind="wandb")) == "abc"
-    assert given_run_id(environment, LoggerConfig(kind="wandb", job_type="trial")) is None
+    assert agent_run_id(environment, LoggerConfig(kind="wandb")) == "abc"
+    assert agent_run_id(environment, LoggerConfig(kind="wandb", job_type="trial")) is None
 
 
 def test_a_search_keeps_the_group_of_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

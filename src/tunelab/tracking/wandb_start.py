@@ -134,7 +134,7 @@ def start_wandb(
         return None
     arguments = {
         **describe_run(os.environ, config, name),
-        "id": _wandb_run_id(folder, keep=resume_from_step is not None, given=given_run_id(os.environ, config)),
+        "id": _wandb_run_id(folder, keep=resume_from_step is not None, agent_id=agent_run_id(os.environ, config)),
         "config": redact(run_config),
     }
     arguments = {
@@ -173,7 +173,7 @@ def wandb_folder(env: Mapping[str, str], folder: Path) -> Path:
     return Path(env["WANDB_DIR"]) if env.get("WANDB_DIR") else folder
 
 
-def given_run_id(env: Mapping[str, str], config: LoggerConfig) -> str | None:
+def agent_run_id(env: Mapping[str, str], config: LoggerConfig) -> str | None:
     """The id that the environment gives to this run, as `wandb agent` does; trials and folds have their own."""
     return None if config.job_type in ("trial", "fold", "study") else env.get("WANDB_RUN_ID") or None
 
@@ -203,12 +203,12 @@ def _login_hosts() -> tuple[str, ...]:
     return tuple(dict.fromkeys(urlsplit(address).netloc for address in servers))
 
 
-def _wandb_run_id(folder: Path, *, keep: bool, given: str | None = None) -> str:
+def _wandb_run_id(folder: Path, *, keep: bool, agent_id: str | None = None) -> str:
     """The W&B id of this run directory: its former one when the run is resumed, else the given or a new one."""
     note = folder / "wandb" / "id.txt"
     if keep and note.is_file() and (known := note.read_text(encoding="utf-8").strip()):
         return known
-    fresh = given or secrets.token_hex(4)  # from the system: the seeded generators stay untouched
+    fresh = agent_id or secrets.token_hex(4)  # from the system: the seeded generators stay untouched
     note.parent.mkdir(parents=True, exist_ok=True)
     note.write_text(fresh + "\n", encoding="utf-8")
     return fresh
