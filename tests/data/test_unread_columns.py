@@ -142,6 +142,25 @@ def test_a_file_of_any_kind_says_which_text_is_not_read(kind: str, tmp_path: Pat
     assert use == ColumnUse(["instruction", "output", "context", "system", "history"], {"topic": 10}, [])
 
 
+@pytest.mark.parametrize("kind", ["csv", "tsv"])
+def test_turns_in_a_table_are_json_text(kind: str, tmp_path: Path) -> None:
+    sources = splits(write(tmp_path, kind, TURNS), "data=instruction")
+
+    rows = sources.splits["train"].rows
+    assert {turns(to_conversation(row, "messages"))[1][1] for row in rows} <= set(TOWNS)
+    assert turns(read_question(rows[0], "messages"))[0][0] == "user"
+
+
+def test_pairs_of_turns_in_a_table_are_json_text_and_an_answer_that_is_a_list_stays_one() -> None:
+    question = [{"role": "user", "content": "Lamp?"}]
+    answers = {side: [{"role": "assistant", "content": side}] for side in ("chosen", "rejected")}
+    as_text = {name: json.dumps(value) for name, value in {"prompt": question, **answers}.items()}
+
+    assert to_preference_pair(as_text) == to_preference_pair({"prompt": question, **answers})
+    pair = to_preference_pair({"prompt": "Lamp?", "chosen": '["a"]', "rejected": "[]"})
+    assert pair.chosen.messages[-1].content == '["a"]'
+
+
 REFUSED = [
     ("instruction", with_column(TURNS, "context", "In Lorn."), "data.columns.input=context|write it into 'messages'"),
     ("instruction", with_column(PROMPTS, "context", "In Lorn."), "data.columns.input=context has it read"),

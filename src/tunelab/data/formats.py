@@ -146,13 +146,14 @@ def _round_texts(entry: Any, name: str) -> tuple[Any, Any]:
     )
 
 
-def _parse_json_list(text: str) -> Any:
-    """The list that a text holds as JSON; the text itself where it is none."""
+def _parse_json_list(value: Any) -> Any:
+    """The list that a text holds as JSON, as the cell of a table does; the value itself where it is none."""
+    if not isinstance(value, str) or not value.lstrip().startswith("["):
+        return value
     try:
-        value = json.loads(text)
+        return json.loads(value)
     except JSON_ERRORS:
-        return text
-    return value if isinstance(value, list) else text
+        return value
 
 
 ROLE_NAMES: Final = {role: role for role in ROLES} | {"developer": "system"}
@@ -173,8 +174,14 @@ REASONING_KEYS: Final = ("reasoning_content", "reasoning", "thinking")  # names 
 TEXT_PARTS: Final = ("text", "input_text", "output_text")  # types of a part of a content that is text
 
 
+def parse_turns(value: Any) -> Any:
+    """The turns that a text holds as JSON, as the cell of a table does; the value itself where it holds none."""
+    turns = _parse_json_list(value)
+    return turns if turns and all(isinstance(turn, Mapping) and "role" in turn for turn in turns) else value
+
+
 def _require_turns(row: ColumnView, ours: str) -> list[Any]:
-    turns, name = row.value(ours), row.user_name(ours)
+    turns, name = _parse_json_list(row.value(ours)), row.user_name(ours)
     if not row.has(ours):
         row.text(ours, NO_ANSWER_MESSAGE)  # raises, and lists the columns
     if not isinstance(turns, list | tuple) or not turns:
@@ -495,7 +502,7 @@ def with_placeholder_answer(row: ColumnView, form: RecordFormat) -> dict[str, An
     if form.turn_keys is None:
         return record
     speaker, text = form.turn_keys
-    turns = row.value(form.prompt)
+    turns = _parse_json_list(row.value(form.prompt))
     if isinstance(turns, list | tuple) and turns:
         last = turns[-1].get(speaker) if isinstance(turns[-1], Mapping) else None
         if SHAREGPT_ROLES.get(str(last)) != "assistant":

@@ -183,13 +183,10 @@ def find_near_duplicates(
     return pairs, len(crowded)
 
 
-MAX_NEIGHBOURS = 64  # texts of one bucket that a text is compared with, those beside it
-
-
 def near_duplicate_clusters(texts: Sequence[str], *, threshold: float) -> list[int]:
     """The cluster of each text: texts share one if they are at least `threshold` alike, or linked by others that are.
 
-    Where a bucket holds more than `MAX_NEIGHBOURS` texts that are not linked yet, some pairs are not compared.
+    A text is compared with the `MAX_CANDIDATES` beside it in a bucket, and no more once so many were not alike.
 
     Example:
         >>> near_duplicate_clusters(["a b c d e f", "x y z", "a b c d e g"], threshold=0.5)
@@ -199,7 +196,7 @@ def near_duplicate_clusters(texts: Sequence[str], *, threshold: float) -> list[i
         return []
     hashes, starts = hash_shingles(texts)
     signed, sets = minhash_signatures(hashes, starts), _ShingleSets(hashes, starts)
-    above = np.arange(len(texts))
+    above, unlike = np.arange(len(texts)), [0] * len(texts)
 
     def top(text: int) -> int:
         while above[text] != text:
@@ -210,7 +207,7 @@ def near_duplicate_clusters(texts: Sequence[str], *, threshold: float) -> list[i
     spread = (threshold * (1 - threshold) / HASH_FUNCTIONS) ** 0.5
     for key in band_keys(signed, threshold):
         order = np.argsort(key, kind="stable")
-        for step in range(1, min(MAX_NEIGHBOURS, len(texts) - 1) + 1):
+        for step in range(1, min(MAX_CANDIDATES, len(texts) - 1) + 1):
             same = np.flatnonzero(key[order[step:]] == key[order[:-step]])
             if not len(same):
                 break
@@ -218,8 +215,12 @@ def near_duplicate_clusters(texts: Sequence[str], *, threshold: float) -> list[i
             likely = (signed[left] == signed[right]).mean(axis=1) >= threshold - ESTIMATE_TOLERANCE * spread
             for one, other in zip(left[likely].tolist(), right[likely].tolist(), strict=True):
                 first, second = top(one), top(other)
-                if first != second and sets.jaccard(one, other) >= threshold:
+                if first == second or max(unlike[one], unlike[other]) >= MAX_CANDIDATES:
+                    continue
+                if sets.jaccard(one, other) >= threshold:
                     above[max(first, second)] = min(first, second)
+                else:
+                    unlike[one], unlike[other] = unlike[one] + 1, unlike[other] + 1
     numbers: dict[int, int] = {}
     return [numbers.setdefault(top(text), len(numbers)) for text in range(len(texts))]
 

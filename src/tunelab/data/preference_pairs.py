@@ -16,6 +16,7 @@ from tunelab.data.formats import (
     NO_RENAMES,
     RecordFormat,
     named_input,
+    parse_turns,
     prompt_with_input,
     to_conversation,
 )
@@ -74,7 +75,7 @@ def to_preference_pair(record: Mapping[str, Any], columns: Mapping[str, str] = N
 
 def _prompt_turns(row: ColumnView) -> list[Any] | None:
     """The turns of the prompt column; None where there is none."""
-    prompt = row.value("prompt")
+    prompt = parse_turns(row.value("prompt"))
     if prompt is None:
         return None
     if isinstance(prompt, list | tuple):
@@ -87,7 +88,7 @@ def _prompt_turns(row: ColumnView) -> list[Any] | None:
 
 def _read_side(row: ColumnView, side: str, prompt: list[Any] | None) -> Conversation:
     """One whole conversation: the answer after its prompt, unless it brings the prompt along."""
-    name, answer = row.user_name(side), row.value(side)
+    name, answer = row.user_name(side), parse_turns(row.value(side))
     if isinstance(answer, list | tuple):
         turns = list(answer)
         if not turns:
