@@ -177,7 +177,9 @@ TEXT_PARTS: Final = ("text", "input_text", "output_text")  # types of a part of 
 def parse_turns(value: Any) -> Any:
     """The turns that a text holds as JSON, as the cell of a table does; the value itself where it holds none."""
     turns = _parse_json_list(value)
-    return turns if turns and all(isinstance(turn, Mapping) and "role" in turn for turn in turns) else value
+    if not isinstance(turns, list) or not turns:
+        return value
+    return turns if all(isinstance(turn, Mapping) and "role" in turn for turn in turns) else value
 
 
 def _require_turns(row: ColumnView, ours: str) -> list[Any]:
