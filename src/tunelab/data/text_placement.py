@@ -16,7 +16,10 @@ from tunelab.data.conversation import END_OF_REASONING
 
 STAND_IN: Final = re.compile(r"zqv(\d{5})kx", re.IGNORECASE)  # a word that no template writes by itself
 # Kept as they are in a twin: what templates look for inside texts.
-TAG: Final = re.compile(r"<[^\s<>]{1,40}>|\[/?[A-Z_]{2,20}\]|/(?:no_?)?think\b|/system_override\b")
+REASONING_TAG: Final = re.compile(r"</?(?:think|thinking|thought|reason|reasoning|seed:think)>|\[/?THINK\]|◁/?think▷")
+TAG: Final = re.compile(
+    rf"{REASONING_TAG.pattern}|</?(?:tool_call|tool_response|tools|observation)>|/(?:no_?)?think\b|/system_override\b"
+)
 
 TemplateMessage = dict[str, Any]
 
@@ -106,17 +109,32 @@ def _twin_value(twin: Twin, number: int, role: str, key: str, value: Any, contro
 
 
 def _twin_content(twin: Twin, number: int, role: str, content: str, control: re.Pattern[str]) -> Iterator[str]:
-    """The content with a stand-in for each stretch between tags."""
-    ends = [match.end() for match in END_OF_REASONING.finditer(content)] if role == "assistant" else []
+    """The content with a stand-in for each stretch between tags; reasoning and answer each have one at least."""
+    if role != "assistant":
+        yield from _twin_stretch(twin, RecordText(number, "content", content), control)
+        return
+    ends = [match.end() for match in END_OF_REASONING.finditer(content)]
     answer, done = ends[-1] if ends else 0, 0
-    for match in TAG.finditer(content):
-        if control.search(match.group()):
-            continue
+    for match in REASONING_TAG.finditer(content):
         part = "reasoning" if match.end() <= answer else "content"
-        yield _stand_in(twin, RecordText(number, part, content[done : match.start()]))
+        yield from _twin_stretch(twin, RecordText(number, part, content[done : match.start()]), control)
         yield match.group()
         done = match.end()
-    yield _stand_in(twin, RecordText(number, "content", content[done:]))
+    yield from _twin_stretch(twin, RecordText(number, "content", content[done:]), control)
+
+
+def _twin_stretch(twin: Twin, entry: RecordText, control: re.Pattern[str]) -> Iterator[str]:
+    """A text with a stand-in for each stretch between tags; for all of it where it is nothing but tags."""
+    text = entry.text
+    tags = [match.span() for match in TAG.finditer(text) if not control.search(match.group())]
+    starts, ends = [0, *(end for _, end in tags)], [*(start for start, _ in tags), len(text)]
+    if not any(text[start:end].strip() for start, end in zip(starts, ends, strict=True)):
+        yield _stand_in(twin, entry)
+        return
+    for place, (start, end) in enumerate(zip(starts, ends, strict=True)):
+        yield _stand_in(twin, entry._replace(text=text[start:end]))
+        if place < len(tags):
+            yield text[slice(*tags[place])]
 
 
 def _stand_in(twin: Twin, entry: RecordText) -> str:
