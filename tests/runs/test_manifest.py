@@ -14,7 +14,7 @@ import torch
 
 from tunelab.errors import ConfigError
 from tunelab.runs.environment import DIFF_LIMIT, code_revision, code_sha256
-from tunelab.runs.manifest import finish_manifest, sha256_file, sha256_folder, start_manifest
+from tunelab.runs.manifest import finish_manifest, read_template_date, sha256_file, sha256_folder, start_manifest
 from tunelab.runs.run_dir import RunDirectory
 from tunelab.runs.run_status import RUN_STATUSES
 
@@ -221,3 +221,21 @@ def test_the_sha256_of_a_model_follows_weights_config_and_names_only(tmp_path: P
 def test_a_folder_without_a_model_has_no_sha256(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="is it a model"):
         sha256_folder(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "day"),
+    [
+        ('{"data": {"template_date": "2024-02-03"}}', "2024-02-03"),
+        ('{"data": {}}', None),
+        ('{"data": 3}', None),
+        ("[]", None),
+        ("{", None),
+        (None, None),
+    ],
+)
+def test_the_day_of_a_template_is_read_from_any_manifest(text: str | None, day: str | None, tmp_path: Path) -> None:
+    if text is not None:
+        (tmp_path / "run.json").write_text(text, encoding="utf-8")
+
+    assert read_template_date(tmp_path) == day

@@ -41,6 +41,14 @@ def test_a_run_in_one_go_is_one_training_that_no_tracker_and_no_search_hears_of(
     assert stage.config["save"] is False
 
 
+def test_the_day_that_a_template_wrote_is_written_again() -> None:
+    settings = {**SETTINGS, "data": {"train": "f.jsonl", "template_date": None}}
+
+    (stage,) = training_stages(card(config=settings, data={"files": {}, "template_date": "2024-02-03"}))
+
+    assert stage.config["data"] == {"train": "f.jsonl", "template_date": "2024-02-03"}
+
+
 def test_a_run_that_was_stopped_and_resumed_alike_is_one_training() -> None:
     assert [stage.stop_at for stage in training_stages(card(sessions=[session(None), session(3)], resumed_at=5))] == [
         None

@@ -130,9 +130,10 @@ def record_milestones() -> list[Milestone]:
         return isinstance(moment.value, dict) and MARK in str(moment.value.get("output"))
 
     def is_encoded(moment: Moment) -> bool:
-        if not isinstance(moment.value, Example) or MARK not in repr(moment.arguments):
+        examples = moment.value if isinstance(moment.value, list) else [moment.value]
+        if not any(isinstance(example, Example) for example in examples) or MARK not in repr(moment.arguments):
             return False
-        ids.extend(moment.value.ids)
+        ids.extend(examples[0].ids)
         return True
 
     def carries_ids(batch: Any) -> bool:

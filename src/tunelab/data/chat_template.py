@@ -5,7 +5,7 @@ an end-of-turn token; every text of a record is in what the model sees.
 """
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import date
 from itertools import takewhile
 from typing import Any, Final, NamedTuple, get_args
@@ -15,7 +15,6 @@ from transformers import PreTrainedTokenizerBase
 from tunelab.config.schema import TrainOn
 from tunelab.data.conversation import END_OF_REASONING, Conversation, after_reasoning
 from tunelab.data.examples import IGNORE
-from tunelab.data.literal_text import REASONING_NAMES, LiteralTextEncoder, Span
 from tunelab.data.template_rendering import (
     PROBE_EXCHANGE,
     PROBE_TOOL,
@@ -31,7 +30,14 @@ from tunelab.data.template_rendering import (
     without_generation_blocks,
     writes_date,
 )
-from tunelab.data.text_placement import written_forms
+from tunelab.data.text_placement import (
+    MATCH_NOTHING,
+    REASONING_MARK,
+    REASONING_NAMES,
+    Span,
+    find_spans,
+    written_forms,
+)
 from tunelab.data.truncation import LabelledIds
 from tunelab.data.turn_writer import OPEN_REASONING, PROMPT_WAYS, SWITCHES, TurnWriter, WrittenTurns, check_texts
 from tunelab.errors import ConfigError, DataError
@@ -104,7 +110,7 @@ class ChatTemplate:
         if writes_date(source) and (day is not None or fixed_date(source) is None):
             source = fix_date(source, day or date.today())  # as the clock of the template would say
         self._plain = LiteralTextEncoder(tokenizer)
-        self._writer = TurnWriter(tokenizer, source, self._plain)
+        self._writer = TurnWriter(tokenizer, source)
         self._tools_seen: bool | None = None
         added = tokenizer.added_tokens_decoder.items()
         self._reasoning_ends = {token for token, entry in added if END_OF_REASONING.fullmatch(entry.content)}
@@ -120,6 +126,7 @@ class ChatTemplate:
                 "|".join(re.escape(str(tokenizer.convert_ids_to_tokens(token))) for token in self.stop_ids)
             )
             self._plain.protect(self.stop_ids + self._frame_ids())
+            self._writer.control = self._plain.control
             self._has_blocks = has_generation_blocks(source)
             self._blocks = self._has_blocks and self._blocks_start_where_prompts_end()
             self.encode(PROBE_EXCHANGE)
@@ -340,7 +347,7 @@ class ChatTemplate:
         if missing != ["reasoning"] or not opened or turns[last].get("tool_calls"):
             return None
         body = open_answer(turns[last], opened.group(1))  # the prompt opens a thought that the template never writes
-        return body + written.text[span[1] :], self._plain.literal_spans(body)
+        return body + written.text[span[1] :], find_spans(self._plain.control, body)
 
     def _whole(self, turns: list[TemplateMessage], tools: Any, learned: Sequence[int]) -> LabelledIds:
         """A whole conversation of which all is learned but the answers that are marked as not learned."""
@@ -432,7 +439,7 @@ class ChatTemplate:
         if self.tokenizer.eos_token_id is None:
             raise DataError("the tokenizer has no end-of-sequence token, so texts would run into each other")
         begin = [] if self.bos is None else [self.bos]
-        return [*begin, *self._plain.ids(text, self._plain.literal_spans(text)), self.tokenizer.eos_token_id]
+        return [*begin, *self._plain.ids(text, find_spans(self._plain.control, text)), self.tokenizer.eos_token_id]
 
     def _turns(self, conversation: Conversation) -> list[TemplateMessage]:
         return to_template_messages(conversation)
@@ -576,3 +583,83 @@ def find_answer_end(
         return inside[-1] + 1 if all(map(is_blank, ids[inside[-1] + 1 : end])) else None
     after = end + sum(1 for _ in takewhile(is_blank, ids[end:]))
     return after + 1 if after < len(ids) and ids[after] in stops else None
+
+
+class LiteralTextEncoder:
+    """Text to ids, with control tokens that a user has spelled out as ordinary text.
+
+    "</s>" in a text about tokenizers would end the turn half-way, and a second begin token would confuse the model.
+    The text is the template's, untouched; where a record spells out such a token, the caller says so, and that stretch
+    is encoded as the characters it is made of.
+
+    Marks of reasoning ("<think>") are not protected, special or not: in an answer they are what is to be learned.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        """No token is protected yet."""
+        self.tokenizer = tokenizer
+        self.control = MATCH_NOTHING  # matches every protected token
+        self._newline: list[int] = []
+
+    def protect(self, tokens: Iterable[int]) -> None:
+        """Treat these ids (and begin and end of sequence) as control tokens from now on."""
+        added = self.tokenizer.added_tokens_decoder
+        spelled = {self.tokenizer.bos_token, self.tokenizer.eos_token} - {None}
+        spelled |= {added[token].content for token in tokens if token in added}
+        longest_first = sorted((str(t) for t in spelled if not REASONING_MARK.fullmatch(str(t))), key=len, reverse=True)
+        if longest_first:
+            self.control = re.compile("|".join(map(re.escape, longest_first)))
+        self._newline = self._encode("\n")
+
+    def ids(self, text: str, literal: Sequence[Span] = ()) -> list[int]:
+        """Ids of a text, without begin or end tokens of the tokenizer's own.
+
+        Args:
+            text: What is encoded.
+            literal: Stretches of it that are ordinary text whatever they spell, in their order; those beyond the end
+                of the text are left out.
+
+        Raises:
+            DataError: If the text is not valid Unicode, or such a stretch cannot be encoded as text.
+        """
+        inside = [span for span in literal if span[1] <= len(text)]
+        if not inside:
+            return self._encode(text)
+        ids: list[int] = []
+        done = 0
+        for start, end in inside:
+            if start > done:
+                ids += self._encode_after(text[done:start]) if done else self._encode(text[:start])
+            ids += self._encode_literal(text[start:end])
+            done = end
+        return ids + self._encode_after(text[done:]) if done < len(text) else ids
+
+    def _encode_literal(self, token: str) -> list[int]:
+        own = self.tokenizer.convert_tokens_to_ids(token)
+        ids = self._encode_after(token, literal=True)
+        if own in ids:  # an added token that is not special is matched all the same: cut it apart
+            ids = [*self._encode_after(token[:1], literal=True), *self._encode_after(token[1:], literal=True)]
+        if own in ids:
+            raise DataError(f"{token!r} in a text would be read as a control token; take it out, or drop the record")
+        return ids
+
+    def _encode_after(self, piece: str, *, literal: bool = False) -> list[int]:
+        """Encode what follows other text: after a newline, or some tokenizers put a space before it."""
+        ids = self._encode("\n" + piece, literal=literal)
+        if ids[: len(self._newline)] == self._newline:
+            return ids[len(self._newline) :]
+        return self._encode(piece, literal=literal)
+
+    def _encode(self, text: str, *, literal: bool = False) -> list[int]:
+        try:
+            encoding = self.tokenizer(
+                text,
+                add_special_tokens=False,
+                return_attention_mask=False,
+                return_token_type_ids=False,
+                verbose=False,
+                split_special_tokens=literal,
+            )
+        except (UnicodeError, TypeError) as fault:
+            raise DataError(f"a text is not valid Unicode ({fault}); repair its encoding or drop the record") from None
+        return list(encoding["input_ids"])

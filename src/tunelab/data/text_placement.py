@@ -15,13 +15,16 @@ from typing import Any, Final, NamedTuple
 from tunelab.data.conversation import END_OF_REASONING
 
 STAND_IN: Final = re.compile(r"zqv(\d{5})kx", re.IGNORECASE)  # a word that no template writes by itself
+MATCH_NOTHING: Final = re.compile(r"(?!)")
+REASONING_NAMES: Final = "think|thinking|thought|reason|reasoning|seed:think"
+REASONING_MARK: Final = re.compile(rf"<[/|]{{0,2}}(?:{REASONING_NAMES})[|]?>|\[/?THINK\]|◁/?think▷")
 # Kept as they are in a twin: what templates look for inside texts.
-REASONING_TAG: Final = re.compile(r"</?(?:think|thinking|thought|reason|reasoning|seed:think)>|\[/?THINK\]|◁/?think▷")
 TAG: Final = re.compile(
-    rf"{REASONING_TAG.pattern}|</?(?:tool_call|tool_response|tools|observation)>|/(?:no_?)?think\b|/system_override\b"
+    rf"{REASONING_MARK.pattern}|</?(?:tool_call|tool_response|tools|observation)>|/(?:no_?)?think\b|/system_override\b"
 )
 
 TemplateMessage = dict[str, Any]
+Span = tuple[int, int]  # characters of a text, first and one past the last
 
 
 class RecordText(NamedTuple):
@@ -115,7 +118,7 @@ def _twin_content(twin: Twin, number: int, role: str, content: str, control: re.
         return
     ends = [match.end() for match in END_OF_REASONING.finditer(content)]
     answer, done = ends[-1] if ends else 0, 0
-    for match in REASONING_TAG.finditer(content):
+    for match in REASONING_MARK.finditer(content):
         part = "reasoning" if match.end() <= answer else "content"
         yield from _twin_stretch(twin, RecordText(number, part, content[done : match.start()]), control)
         yield match.group()
@@ -245,6 +248,11 @@ def moved_turn(places: Sequence[Place], twin: Twin) -> int | None:
             return turn
         latest = turn
     return None
+
+
+def find_spans(pattern: re.Pattern[str], text: str, start: int = 0, end: int | None = None) -> list[Span]:
+    """Where a pattern matches in a stretch of a text."""
+    return [match.span() for match in pattern.finditer(text, start, len(text) if end is None else end)]
 
 
 def written_forms(text: str) -> Iterator[str]:

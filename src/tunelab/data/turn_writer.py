@@ -9,12 +9,15 @@ from typing import Any, Final
 
 from transformers import PreTrainedTokenizerBase
 
-from tunelab.data.literal_text import MATCH_NOTHING, REASONING_MARK, LiteralTextEncoder, Span
 from tunelab.data.template_rendering import RenderedText, TemplateMessage, render_conversation
 from tunelab.data.text_placement import (
+    MATCH_NOTHING,
+    REASONING_MARK,
     STAND_IN,
     Place,
+    Span,
     Twin,
+    find_spans,
     make_twin,
     moved_turn,
     place_texts,
@@ -84,11 +87,13 @@ class TurnWriter:
         parts: Whether it takes contents as lists of parts.
         closing: What ends an answer where the template leaves the end to the turn after it; `closing_call` ends calls.
         turn_end: Matches the tokens that end answers.
+        control: Matches the control tokens that a record must not write.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, source: str, encoder: LiteralTextEncoder) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, source: str) -> None:
         """Nothing is rendered yet."""
-        self.tokenizer, self.source, self.encoder = tokenizer, source, encoder
+        self.tokenizer, self.source = tokenizer, source
+        self.control = MATCH_NOTHING
         self.parts = False
         self.arguments_as_text = False
         self.closing = self.closing_call = ""
@@ -166,7 +171,7 @@ class TurnWriter:
             DataError: If the template does not accept them, or no place can be told for a control token in a text.
         """
         written = self.render(turns, tools, reply=reply, blocks=blocks, **variables)
-        twin = make_twin(turns, tools, self.encoder.control)
+        twin = make_twin(turns, tools, self.control)
         twin_text = self._twin_text(twin, lambda: self.render(twin.turns, twin.tools, reply=reply, **variables).text,
                                     (reply, *variables.items()))  # fmt: skip
         seen = seen_texts(twin_text)
@@ -176,7 +181,7 @@ class TurnWriter:
         places, lost = search_texts(written.text, seen, twin)
         for number in sorted(seen):
             entry = twin.texts[number]
-            if spelled := self.encoder.control.search(entry.text):
+            if spelled := self.control.search(entry.text):
                 raise DataError(
                     f"{of_turn(entry.turn)} spells out {spelled.group()!r}, and the template takes that text apart, so "
                     "the token cannot be kept apart from those of the template; take it out of the text, or drop the "
@@ -186,11 +191,11 @@ class TurnWriter:
 
     def literal_spans(self, written: WrittenTurns) -> list[Span]:
         """Where the record, not the template, spells out a control token."""
-        if not any(self.encoder.control.search(entry.text) for entry in written.twin.texts):
+        if not any(self.control.search(entry.text) for entry in written.twin.texts):
             return []
         spans: set[Span] = set()
         for _, start, end in written.places:
-            spans.update(self.encoder.literal_spans(written.text, start, end))
+            spans.update(find_spans(self.control, written.text, start, end))
         return sorted(spans)
 
     def added_spans(

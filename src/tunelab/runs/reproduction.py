@@ -47,7 +47,7 @@ def training_stages(manifest: Manifest) -> list[TrainingStage]:
     learning rate of every step before it follows from them.
     """
     base = repeated_settings(manifest["config"])
-    if day := manifest["data"].get("template_date"):
+    if day := (manifest.get("data") or {}).get("template_date"):
         base["data"] = {**base["data"], "template_date": day}
     sessions = [*manifest["sessions"], {"resumed_at": manifest.get("resumed_at"), "settings": None}]
     starts = [index for index, session in enumerate(sessions) if session.get("resumed_at") is None]
