@@ -41,7 +41,7 @@ def test_every_kind_of_search_fills_its_study(tmp_path: Path, kind: str) -> None
     assert found[0]["origin"] == "default" and "trial 0 (default): val/loss" in told
     assert len({json.dumps(line["params"], sort_keys=True) for line in found}) == 5
     assert summary(study)["best_value"] == min(line["value"] for line in found if line["state"] == "complete")
-    assert (study / "report" / "report.html").is_file() and "tunelab confirm" in told
+    assert (study / "report" / "report.html").is_file() and ("tunelab confirm" in told or "nothing better" in told)
 
 
 def test_several_objectives_within_limits_leave_a_front(tmp_path: Path) -> None:

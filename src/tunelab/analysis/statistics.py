@@ -15,6 +15,8 @@ from tunelab.analysis.row_scores import NO_VALUES, FloatArray, RowIndices, RowSc
 CONFIDENCE = 0.95
 BOOTSTRAP_DRAWS = 2000
 GAIN_DRAWS = 500  # of them for the bias of a gain
+MIN_DRAWS = 60  # of a score on very many rows, whose bias is small and whose error needs no second digit
+RESAMPLED_ROWS = 2_000_000  # in all draws of an interval, at which that begins
 MIN_SKEWNESS = 1e-6  # of values; below it there is nothing to correct, and the formula divides by it
 MAX_REPEATS = 100  # times that a row is repeated to weigh it against pseudo-rows
 MAX_CORRELATION = 1 - 1e-12
@@ -113,6 +115,7 @@ def bias_corrected_interval(
     that of the double bootstrap (Hall and Martin 1988); being a guess itself, half of it adds to the error.
     """
     dice, factor = np.random.default_rng(seed), max(1, min(MAX_REPEATS, RESAMPLED_AT_ONCE // (8 * score.rows)))
+    draws = min(draws, max(MIN_DRAWS, RESAMPLED_ROWS // score.rows))
     weights = np.concatenate([np.ones(score.rows), score.pseudo_weights])
     centre = score.score_rows(np.repeat(np.arange(len(weights)), np.rint(weights * factor).astype(np.int64)))
     once, twice = np.empty(draws), np.empty(draws)
