@@ -8,6 +8,8 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
 from support.tiny_runs import MODEL, QUIET, WORDS, instructions, labelled, settings, write
 from tunelab.runs.run_dir import RunDirectory
@@ -46,6 +48,16 @@ class Leak(Callback):
 
     def on_train_batch_end(self, *_: Any) -> None:
         self.held.append(torch.ones(2**24))
+
+
+def few_words(folder: Path) -> Path:
+    """A tokenizer that knows most of the words of our texts, and no number."""
+    vocabulary = {word: number for number, word in enumerate(["[PAD]", "[UNK]", *WORDS])}
+    backend = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    backend.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="[UNK]", pad_token="[PAD]")
+    tokenizer.save_pretrained(folder / "few_words")
+    return folder / "few_words"
 
 
 def faint(model: Any) -> None:

@@ -14,6 +14,7 @@ from support.failing_runs import (
     alike,
     asked,
     faint,
+    few_words,
     first_word,
     kill,
     loud,
@@ -67,6 +68,7 @@ PROVOKED: dict[str, Callable[[Path], Made]] = {
     "dead_units": lambda tmp: (asked(tmp, "model.activation=relu", "lr=1e-6"), [Spoil(kill, 0)]),
     "leaked_rows": lambda tmp: (first_word(tmp, f"data.validation={labelled(tmp, 120)}", "max_epochs=1"), []),
     "cut_rows": lambda tmp: (first_word(tmp, "data.max_tokens=3", "max_epochs=1"), []),
+    "unknown_text": lambda tmp: (first_word(tmp, f"model.tokenizer={few_words(tmp)}", "max_epochs=1"), []),
     "padding": lambda tmp: (told(tmp, uneven(64, 60), "max_epochs=1"), []),
     "memory_leak": lambda tmp: (asked(tmp, "max_epochs=8", *LONG), [Leak()]),
 }

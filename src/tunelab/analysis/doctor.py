@@ -288,6 +288,7 @@ IMBALANCE_RATIO = 10.0  # rows of the commonest label for each of the rarest
 EVEN_RECALL_RATIO = 0.95  # macro recall over accuracy, from which rare labels fare like common ones
 LEAKED_SHARE = 0.05  # share of validation or test rows
 CUT_SHARE = 0.1  # share of training rows
+UNKNOWN_SHARE = 0.05  # share of the training text
 PADDED_SHARE = 0.4  # share of positions
 MIN_MEMORY_POINTS = 8  # of memory, over which growth is assessed
 MEMORY_GROWTH_RATIO = 1.3  # memory now over memory once everything was loaded
@@ -333,6 +334,15 @@ def cut_rows(run: RunSignals) -> Iterator[Finding]:
         says = f"{counts.get('truncated', 0):,} training rows are cut and {counts.get('dropped', 0):,} are dropped"
         cure = "raise data.max_tokens or model.context, or split long records; tunelab preview shows which"
         yield Finding("cut_rows", says, "share of training rows", share, CUT_SHARE, cure)
+
+
+def unknown_text(run: RunSignals) -> Iterator[Finding]:
+    """Much of the training text is unknown to the tokenizer, so that different texts look the same."""
+    share = run.data.get("unknown_tokens", {}).get("train", 0.0)
+    if share >= UNKNOWN_SHARE:
+        says = f"the tokenizer does not know {share:.0%} of the training text: to the model it is all the same"
+        cure = "take a model for that language or script, a multilingual one, or one whose tokens are bytes"
+        yield Finding("unknown_text", says, "share of the training text", share, UNKNOWN_SHARE, cure)
 
 
 def excess_padding(run: RunSignals) -> Iterator[Finding]:
@@ -384,6 +394,7 @@ DOCTOR_CHECKS: dict[str, Callable[[RunSignals], Iterator[Finding]]] = {
     "under_trained": under_trained,
     "noisy_validation": noisy_validation,
     "cut_rows": cut_rows,
+    "unknown_text": unknown_text,
     "padding": excess_padding,
     "memory_leak": memory_leak,
 }
