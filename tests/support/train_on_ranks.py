@@ -13,6 +13,7 @@ from lightning.pytorch.callbacks import Callback
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from support.uneven_rows import tiny_model, uneven_examples
 from tunelab.data.examples import Example
+from tunelab.regularization.loss_penalties import LossPenalties
 from tunelab.tasks.instruction import Instruction
 from tunelab.training.datamodule import BatchDataModule
 from tunelab.training.module import FineTuner
@@ -22,14 +23,16 @@ logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
 
 
 class Watch(Callback):
-    """Keeps the loss of every step and the number of tokens that were scored."""
+    """Keeps the loss and the penalty of every step and the number of tokens that were scored."""
 
     def __init__(self) -> None:
         self.losses: list[float] = []
+        self.penalties: list[float] = []
         self.tokens = 0.0
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, *_: Any) -> None:
         self.losses.append(float(trainer.callback_metrics["train/loss"]))
+        self.penalties.append(float(trainer.callback_metrics["train/penalty_norms"]))
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         self.tokens = float(pl_module.val_scores.count.compute())
@@ -47,7 +50,10 @@ def main(devices: int, target: Path) -> None:
         {"train": uneven_examples()[:19], "validation": scored, "test": []},
         task, batch_size=9, eval_batch_size=8, micro_tokens=60, seed=1, packed=False, workers=0,
     )  # fmt: skip
-    module = FineTuner(tiny_model(), task, optimizer=lambda p: torch.optim.SGD(p, 0.1), schedule=lambda step: 1.0)
+    shrink = LossPenalties({"norms": lambda model, _: 0.1 * sum(w.norm() for w in model.parameters())}, 3)
+    module = FineTuner(
+        tiny_model(), task, optimizer=lambda p: torch.optim.SGD(p, 0.1), schedule=lambda step: 1.0, penalties=shrink
+    )
     trainer = L.Trainer(
         accelerator="cpu", devices=devices, max_epochs=1, callbacks=[watch], logger=False, num_sanity_val_steps=0,
         enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
@@ -57,7 +63,8 @@ def main(devices: int, target: Path) -> None:
     if trainer.is_global_zero:
         weights = {name: weight.detach() for name, weight in module.model.state_dict().items()}
         val = float(trainer.callback_metrics["val/loss"])
-        torch.save({"losses": watch.losses, "val": val, "counted": watch.tokens, "weights": weights}, target)
+        curves = {"losses": watch.losses, "penalties": watch.penalties, "val": val, "counted": watch.tokens}
+        torch.save({**curves, "weights": weights}, target)
 
 
 if __name__ == "__main__":

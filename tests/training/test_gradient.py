@@ -19,6 +19,7 @@ from tunelab.data.examples import IGNORE, Batch, Example
 from tunelab.data.loader import BatchLoader
 from tunelab.models.packing_support import supports_packing
 from tunelab.models.unpadded_attention import DOCUMENT_KERNEL
+from tunelab.regularization.loss_penalties import LossPenalties
 from tunelab.tasks.instruction import Instruction
 from tunelab.training.module import FineTuner
 
@@ -41,12 +42,16 @@ def gradients(model: nn.Module) -> dict[str, Tensor]:
     return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
 
-def ours(model: PreTrainedModel, step: Batch, *, packed: bool, smoothing: float = 0.0) -> dict[str, Tensor]:
+def ours(
+    model: PreTrainedModel, step: Batch, *, packed: bool, smoothing: float = 0.0, penalties: LossPenalties | None = None
+) -> dict[str, Tensor]:
     """The module's gradient of one step, before clipping, outside a trainer."""
     model.zero_grad()
     task = Instruction(label_smoothing=smoothing)
     task.packed = packed
-    module = FineTuner(model, task, optimizer=lambda p: torch.optim.SGD(p, 0.1), schedule=lambda step: 1.0, clip=0)
+    module = FineTuner(
+        model, task, optimizer=lambda p: torch.optim.SGD(p, 0.1), schedule=lambda step: 1.0, clip=0, penalties=penalties
+    )
     module._trainer = SimpleNamespace(
         strategy=SimpleNamespace(reduce=lambda value, **_: value), world_size=1, global_step=0, global_rank=0
     )  # type: ignore[assignment]
@@ -84,6 +89,24 @@ def test_the_gradient_does_not_depend_on_how_a_step_is_cut(packed: bool, micro_t
             model.set_attn_implementation("documents")
         for name, gradient in wanted.items():
             torch.testing.assert_close(found[name], gradient, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("micro_tokens", [1, 60, 10**6])
+def test_a_penalty_counts_once_for_a_step_however_it_is_cut(micro_tokens: int) -> None:
+    # Given the gradient of every row by itself, and that of a penalty alone
+    model, examples = tiny_model(), uneven_examples()
+    penalties = LossPenalties({"square": lambda model, _: 0.5 * sum(w.square().sum() for w in model.parameters())})
+    step = next(iter(loader(False, micro_tokens, 8)))
+    rows = [row for micro in step.micro_batches for row in micro.row_indices.tolist()]
+    right = {
+        name: gradient + model.get_parameter(name).detach()
+        for name, gradient in reference(model, [examples[row] for row in rows]).items()
+    }
+
+    with_penalty = ours(model, step, packed=False, penalties=penalties)
+
+    for name, gradient in right.items():
+        torch.testing.assert_close(with_penalty[name], gradient, rtol=1e-5, atol=1e-6)
 
 
 def test_a_mean_of_micro_batch_means_would_be_caught() -> None:
@@ -155,6 +178,7 @@ def test_two_processes_take_the_same_steps_as_one(tmp_path: Path) -> None:
 
     # Then losses, weights and the score of 37 rows agree
     assert one["losses"] == pytest.approx(two["losses"], rel=1e-6)
+    assert one["penalties"] == pytest.approx(two["penalties"], rel=1e-6) and one["penalties"][0] > one["penalties"][-1]
     assert one["counted"] == two["counted"] == 37
     assert one["val"] == pytest.approx(two["val"], rel=1e-6)
     for name, weight in one["weights"].items():

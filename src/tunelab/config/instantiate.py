@@ -4,7 +4,7 @@ A config may come from a run directory somebody else made, so free import paths 
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from difflib import get_close_matches
 from functools import partial
 from importlib.util import find_spec
@@ -23,31 +23,45 @@ ALLOWED_TARGETS = (
     "lightning.pytorch.callbacks.",
     "bitsandbytes.optim.",
 )
+ALLOWED_IN_BLOCK: Mapping[str, tuple[str, ...]] = {  # by block: what may stand there and nowhere else
+    "module": ("tunelab.training.module.",),
+}
 OPTIONAL_PACKAGES = {"bitsandbytes"}  # packages that need not be there until a run trains with them
-RUNTIME_ARGUMENTS = {"params", "step", "total", "hidden"}  # arguments that the code passes, never the config
+RUNTIME_ARGUMENTS: Mapping[str, Collection[str]] = {  # by block: arguments that the code passes, never the config
+    "optimizer": ("params", "hidden"),
+    "scheduler": ("step", "total"),
+    "regularization": ("model", "progress"),
+}
 
 
-def allowed_prefixes() -> tuple[str, ...]:
-    """The prefixes that the dotted name of a target may have."""
-    return (*ALLOWED_TARGETS, *(f"{package}." for package in plugins.plugin_packages()))
+def allowed_prefixes(block: str = "") -> tuple[str, ...]:
+    """The prefixes that the dotted name of a target may have in a block."""
+    own = (f"{package}." for package in plugins.plugin_packages())
+    return (*ALLOWED_TARGETS, *ALLOWED_IN_BLOCK.get(block, ()), *own)
 
 
-def is_allowed_target(target: str) -> bool:
+def is_allowed_target(target: str, block: str = "") -> bool:
     """Whether a target lies under an allowed name and is written as plain dotted words."""
     plain_words = all(part.isidentifier() and not part.startswith("_") for part in target.split("."))
-    return plain_words and target.startswith(allowed_prefixes())
+    return plain_words and target.startswith(allowed_prefixes(block))
 
 
-def import_target(target: str) -> Callable[..., object]:
+def import_target(target: str, block: str = "") -> Callable[..., object]:
     """The function or class behind an allowed dotted name.
+
+    Args:
+        target: The name.
+        block: The block it stands in; some may hold what others may not.
 
     Raises:
         ConfigError: If the name is not allowed or names nothing that can be called.
     """
-    if not is_allowed_target(target):
+    if not is_allowed_target(target, block):
+        home = target.partition(".")[0]
         raise ConfigError(
-            f"_target_ '{target}' is not allowed; targets must lie under {', '.join(allowed_prefixes())}. A package of "
-            f"your own is named on the command line: plugins=[{target.partition('.')[0]}]"
+            f"_target_ '{target}' is not allowed; targets must lie under {', '.join(allowed_prefixes(block))}. A "
+            f"package of your own is named on the command line, plugins=[{home}], or in the environment, "
+            f"{plugins.VARIABLE}={home}"
         )
     if package := missing_package(target):
         raise ConfigError(
@@ -58,7 +72,7 @@ def import_target(target: str) -> Callable[..., object]:
     except Exception as fault:
         raise ConfigError(f"_target_ '{target}' does not exist ({first_line(fault)})") from fault
     home = getattr(imported, "__module__", "") or ""
-    if not f"{home}.".startswith(allowed_prefixes()):  # torch.optim.adamw.torch.load only passes through
+    if not f"{home}.".startswith(allowed_prefixes(block)):  # torch.optim.adamw.torch.load only passes through
         raise ConfigError(
             f"_target_ '{target}' only borrows its name: it is {home}.{getattr(imported, '__name__', imported)}"
         )
@@ -71,30 +85,33 @@ def missing_package(target: str) -> str | None:
     return home if home in OPTIONAL_PACKAGES and find_spec(home) is None else None
 
 
-def target_faults(config: TargetConfig, where: str) -> list[str]:
+def target_faults(config: TargetConfig, where: str, runtime: Collection[str] | None = None) -> list[str]:
     """Faults of a target: unknown, or with unknown, misspelt or empty arguments.
 
     A target in a package that is not installed is none: a trained run is read where its optimizer is not needed.
 
     Args:
         config: The target and its arguments.
-        where: The block it stands in, for the messages.
+        where: The block it stands in and its name there, for the messages.
+        runtime: The arguments that the code passes; None takes those of the block.
     """
     if missing_package(config.target):
         return []
+    block = where.partition(".")[0]
+    filled_in = RUNTIME_ARGUMENTS.get(block, ()) if runtime is None else runtime
     try:
-        target = import_target(config.target)
+        target = import_target(config.target, block)
     except ConfigError as fault:
         return [f"{where}: {fault}"]
     parameters = inspect.signature(target).parameters
     if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
         return []
     faults = []
-    settable = parameters.keys() - RUNTIME_ARGUMENTS
+    settable = parameters.keys() - set(filled_in)
     for name in config.arguments.keys() - settable:
         near = get_close_matches(name, settable, 1)
-        hint = f"did you mean '{near[0]}'?" if near else f"it takes {', '.join(sorted(settable))}"
-        reason = "is filled in by the run" if name in RUNTIME_ARGUMENTS else f"is unknown to {config.target}"
+        hint = f"did you mean '{near[0]}'?" if near else f"it takes {', '.join(sorted(settable)) or 'none'}"
+        reason = "is filled in by the run" if name in filled_in else f"is unknown to {config.target}"
         faults.append(f"{where}.{name} {reason}; {hint}")
     for name in sorted(config.arguments.keys() & settable):
         if config.arguments[name] is None and (usual := parameters[name].default) is not None:

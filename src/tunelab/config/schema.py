@@ -33,6 +33,7 @@ PrunerName = Literal["none", "median", "hyperband", "asha", "auto"]
 SOURCE_NAME = re.compile(r"[^\s/=,:]+")  # of a data mixture; a part of a score's name: val/NAME/loss
 LOW_RANK_KINDS = ("lora", "dora", "rslora", "qlora")
 KEEP_TOGETHER_LIKENESS = 0.8  # of near duplicates that data.near_duplicates=keep_together never parts
+OUR_MODULE = "tunelab.training.module.FineTuner"  # the training step, unless `module` names a subclass
 
 Count = Annotated[int, Range(1, 2**20)]
 Share = Annotated[float, Range(0, 1)]
@@ -385,8 +386,48 @@ class RegressionDataConfig(LabelledDataConfig, names=["regression"]):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RegularizationConfig(Block):
-    """The block `regularization`; every default is neutral, and so is null."""
+class ExtensibleBlock(Block):
+    """A block that holds parts of one's own beside its keys.
+
+    Attributes:
+        targets: Every further key NAME with a value `{_target_: package.Class, ...}`, in their order.
+    """
+
+    targets: Mapping[str, TargetConfig] = field(default_factory=dict)
+
+    @classmethod
+    def take_unknown(
+        cls, key: str, value: JsonValue, prefix: str, parsed: dict[str, object], faults: list[str]
+    ) -> bool:
+        """Keep a part of one's own under its name; one that stands in the block itself has none."""
+        if key == "_target_":
+            group = prefix.rstrip(".")
+            faults.append(
+                f"{prefix}_target_={value} has no name: in a yaml of {group} it stands under one, such as mine: "
+                f"{{_target_: {value}}}; a yaml of one part alone is added by +{group}@{group}.mine=FILE"
+            )
+            return True
+        if not isinstance(value, Mapping) or "_target_" not in value:
+            return False
+        before = parsed.get("targets")
+        target = TargetConfig.parse(value, f"{prefix}{key}", faults)
+        parsed["targets"] = {**(before if isinstance(before, dict) else {}), key: target}
+        return True
+
+    def as_dict(self) -> dict[str, JsonValue]:
+        """The block as plain values, the parts of one's own under their names."""
+        values = super().as_dict()
+        values.pop("targets", None)
+        return values | {name: target.as_dict() for name, target in self.targets.items()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegularizationConfig(ExtensibleBlock):
+    """The block `regularization`; every default is neutral, and so is null.
+
+    Attributes:
+        targets: Penalties of one's own: functions of the model whose value is added to the loss.
+    """
 
     weight_decay: Annotated[float, Range(0, 10), NullIsDefault()] = 0.0
     l1: Annotated[float, Range(0, 10**6), NullIsDefault()] = 0.0
@@ -448,12 +489,8 @@ class TrainerConfig(Block):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CallbacksConfig(Block):
-    """The block `callbacks`: what watches a run, and callbacks of one's own.
-
-    Attributes:
-        targets: Every further key NAME with a value `{_target_: package.Class, ...}`, in their order.
-    """
+class CallbacksConfig(ExtensibleBlock):
+    """The block `callbacks`: what watches a run, and callbacks of one's own."""
 
     early_stopping: bool = True
     patience: Annotated[int, Range(1, 10**6)] = 3
@@ -471,32 +508,6 @@ class CallbacksConfig(Block):
     activations: bool = False
     doctor: bool = False
     gap_rows: Annotated[int, Range(0, 10**9)] = 0
-    targets: Mapping[str, TargetConfig] = field(default_factory=dict)
-
-    @classmethod
-    def take_unknown(
-        cls, key: str, value: JsonValue, prefix: str, parsed: dict[str, object], faults: list[str]
-    ) -> bool:
-        """Keep a callback of one's own under its name; one that stands in the block itself has none."""
-        if key == "_target_":
-            faults.append(
-                f"{prefix}_target_={value} has no name: in a yaml of callbacks it stands under one, such as mine: "
-                f"{{_target_: {value}}}, below defaults: [default]; a yaml of one callback alone is added by "
-                "+callbacks@callbacks.mine=FILE"
-            )
-            return True
-        if not isinstance(value, Mapping) or "_target_" not in value:
-            return False
-        before = parsed.get("targets")
-        target = TargetConfig.parse(value, f"{prefix}{key}", faults)
-        parsed["targets"] = {**(before if isinstance(before, dict) else {}), key: target}
-        return True
-
-    def as_dict(self) -> dict[str, JsonValue]:
-        """The block as plain values, the callbacks of one's own under their names."""
-        values = super().as_dict()
-        values.pop("targets", None)
-        return values | {name: target.as_dict() for name, target in self.targets.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -603,6 +614,7 @@ class RunConfig(Block):
     eval: EvalConfig = EvalConfig()
     model: ModelConfig
     data: DataConfig
+    module: TargetConfig = TargetConfig(target=OUR_MODULE)
     optimizer: TargetConfig
     scheduler: TargetConfig
     regularization: RegularizationConfig = RegularizationConfig()

@@ -104,8 +104,13 @@ def target_faults(run: RunConfig, known_faults: list[str]) -> list[str]:
         reported = instantiate.target_faults(target, name) if target.target else []
         unusable = [fault for fault in reported if not any(same_key(fault, known) for known in known_faults)]
         faults += unusable or (instantiate.own_faults(target, run) if target.target else [])
-    for name, callback in run.callbacks.targets.items():
-        faults += instantiate.target_faults(callback, f"callbacks.{name}") if callback.target else []
+    parts = {
+        f"{block}.{name}": target
+        for block, targets in (("callbacks", run.callbacks.targets), ("regularization", run.regularization.targets))
+        for name, target in targets.items()
+    }
+    for name, target in parts.items():
+        faults += instantiate.target_faults(target, name) if target.target else []
     if run.optimizer.target and not any(
         "optimizer" in fault or fault.startswith("lr") for fault in [*known_faults, *faults]
     ):

@@ -2,19 +2,20 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from inspect import signature
+from inspect import isclass, signature
 from math import ceil
 from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from tunelab.config.schema import CausalDataConfig, DataConfig, RunConfig
+from tunelab.config import instantiate
+from tunelab.config.schema import OUR_MODULE, CausalDataConfig, DataConfig, RunConfig, TargetConfig
 from tunelab.data.batching import SourceRange
 from tunelab.data.data_sources import DataSplits, encode_splits, import_formats, map_records, read_splits
 from tunelab.data.examples import Example
 from tunelab.data.folds import FoldSpec
 from tunelab.data.unknown_tokens import UnknownShare
-from tunelab.errors import ConfigError
+from tunelab.errors import ConfigError, first_line
 from tunelab.models.adapters import AdaptedModel, adapter_disabled, check_adapter_requirements, is_partial_checkpoint
 from tunelab.models.architecture import check_layer_settings, sequence_limit
 from tunelab.models.device_placement import TrainingPlacement, select_training_device
@@ -23,6 +24,7 @@ from tunelab.models.packing_support import available_kernels, enable_packing
 from tunelab.models.soft_prompt import prepend_soft_prompt, soft_prompt_ids
 from tunelab.optim.factory import build_schedule, check_optimizer_requirements, optimizer_builder
 from tunelab.optim.param_groups import frozen_at_step, unfreezing_steps
+from tunelab.regularization.loss_penalties import LossPenalties
 from tunelab.regularization.model_support import check_model_support
 from tunelab.regularization.regularizer import Regularizer
 from tunelab.runs import console
@@ -234,7 +236,8 @@ def build_module(components: RunComponents, model: PreTrainedModel) -> FineTuner
     regularization = settings.regularization
     check_model_support(model, regularization, head=components.task.head)
     regularizer = Regularizer(model, regularization, total)
-    return FineTuner(
+    return make_module(
+        settings.module,
         model,
         task,
         optimizer=optimizer_builder(model, settings),
@@ -250,8 +253,39 @@ def build_module(components: RunComponents, model: PreTrainedModel) -> FineTuner
         frozen_at_step=frozen_at_step(model, unfreezing_steps(model, settings, total)),
         loss=TrainingLoss(task, model, regularization),
         regularizer=regularizer,
+        penalties=LossPenalties.from_config(regularization, model, total),
         guard=NonFiniteGuard.from_config(settings.callbacks, model, regularizer, report=console.say),
     )
+
+
+def module_faults(config: TargetConfig) -> list[str]:
+    """Faults of the block `module`: no subclass of ours, or arguments that it does not take."""
+    if faults := instantiate.target_faults(config, "module", runtime=signature(FineTuner).parameters):
+        return faults
+    kind = instantiate.import_target(config.target, "module")
+    if not isclass(kind) or not issubclass(kind, FineTuner):
+        return [
+            f"module._target_={config.target} is no subclass of {OUR_MODULE}, whose steps, checkpoints and scores a "
+            "run is made of; derive it from that class, and hand on to it what its __init__ does not know"
+        ]
+    return []
+
+
+def make_module(config: TargetConfig, model: PreTrainedModel, task: Task, **runtime: object) -> FineTuner:
+    """The training step that the block `module` names.
+
+    Raises:
+        ConfigError: If its class does not take what it is called with.
+    """
+    try:
+        made = instantiate.import_target(config.target, "module")(model, task, **runtime, **config.arguments)
+    except TypeError as fault:
+        raise ConfigError(
+            f"module: {config.target} cannot be made: {first_line(fault)}; its __init__ must take *args and **kwargs, "
+            "and hand them on to super().__init__"
+        ) from fault
+    assert isinstance(made, FineTuner)  # module_faults has seen to it
+    return made
 
 
 def count_planned_steps(settings: RunConfig, rows: int) -> int:

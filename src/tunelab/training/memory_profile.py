@@ -229,7 +229,7 @@ def measure_peak(module: FineTuner, micros: Sequence[MicroBatch], after: MicroBa
 
     def run(micro: MicroBatch) -> None:
         torch.clear_autocast_cache()  # each step begins without copies of the weights in another precision
-        _logits, loss = module.training_loss(
+        _logits, loss = module.compute_loss(
             micro_to_device(micro, model.device)
         )  # both stand to the end, as in training
         loss.backward()

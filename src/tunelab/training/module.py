@@ -20,10 +20,11 @@ from transformers import PreTrainedModel
 from typing_extensions import override
 
 from tunelab.data.batching import mix_seeds
-from tunelab.data.examples import Batch
+from tunelab.data.examples import Batch, MicroBatch
 from tunelab.models.freezing import load_trainable_state, trainable_state
 from tunelab.optim.lbfgs import closure_with_first_loss
 from tunelab.regularization.averaging import checkpoint_weights, swap_averaged_weights
+from tunelab.regularization.loss_penalties import LossPenalties
 from tunelab.regularization.regularizer import Regularizer
 from tunelab.tasks.base import SourceScores, Task
 from tunelab.training.evaluate import EvalModule
@@ -51,6 +52,7 @@ class FineTuner(EvalModule):
         frozen_at_step: The parameters that do not learn yet, from the optimizer step.
         loss: The training loss of a micro-batch; None is the task's own, without noise.
         regularizer: What follows each optimizer step; None changes nothing.
+        penalties: What is added to the loss of each step; None adds nothing.
         by_source: With several sources, the scores of each in `validation` and `test`.
         guard: What happens to a step whose loss or gradient is NaN or Inf; None ends the run.
 
@@ -72,6 +74,7 @@ class FineTuner(EvalModule):
         frozen_at_step: Callable[[int], Sequence[nn.Parameter]] = lambda step: (),
         loss: TrainingLoss | None = None,
         regularizer: Regularizer | None = None,
+        penalties: LossPenalties | None = None,
         by_source: Mapping[str, SourceScores] = MappingProxyType({}),
         guard: NonFiniteGuard | None = None,
     ) -> None:
@@ -81,6 +84,7 @@ class FineTuner(EvalModule):
         self.clip, self.seed, self.partial, self.frozen_at_step = clip, seed, partial, frozen_at_step
         self.training_loss = loss or TrainingLoss(task, model)
         self.regularizer = regularizer or Regularizer(model)
+        self.penalties = penalties or LossPenalties()
         self.guard = guard or NonFiniteGuard(model, self.regularizer)
         self.step_loss = self.step_norm = float("nan")
         # double: float32 cannot count past 16.7 million tokens; persistent: a mid-epoch resume keeps the epoch's mean
@@ -99,12 +103,15 @@ class FineTuner(EvalModule):
             return self._skip_step(optimizer)
         self.log("train/lr", optimizer.param_groups[0]["lr"])
         scores = self.step_scores.compute() if self.step_scores is not None else {}
+        penalties = {f"train/penalty_{name}": value for name, value in self.penalties.values.items()}
         if getattr(optimizer, "needs_closure", False):
-            closure = closure_with_first_loss(mean_loss, lambda: self._recompute_gradient(batch))
+            first_loss = mean_loss + self.penalties.total()
+            closure = closure_with_first_loss(first_loss, lambda: self._recompute_gradient(batch))
             optimizer.step(cast(Callable[[], float], closure))
         else:
             optimizer.step()
         self.log_dict(self.regularizer.after_optimizer_step(optimizer))
+        self.log_dict(penalties)
         optimizer.zero_grad()
         cast(LambdaLR, self.lr_schedulers()).step()
         self.guard.last_loss = self.step_loss
@@ -115,6 +122,13 @@ class FineTuner(EvalModule):
         if self.step_scores is not None:
             self.step_scores.reset()
             self.log_dict({f"train/{name}": value for name, value in scores.items() if name != "loss"})
+
+    def compute_loss(self, micro: MicroBatch) -> tuple[Tensor, Tensor]:
+        """Logits of a micro-batch, and its training loss summed over it, a float32 scalar with a graph.
+
+        What a subclass changes to learn by another loss: the step divides the sum by the loss weight of the batch.
+        """
+        return self.training_loss(micro)
 
     def _compute_gradient(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Leave the gradient of a batch in the parameters; its norm before clipping, and the mean loss over all ranks.
@@ -127,9 +141,12 @@ class FineTuner(EvalModule):
         scale = self.trainer.world_size / max(batch.loss_weight, 1e-12)  # gradients are averaged over ranks: undo it
         total = torch.zeros((), device=self.device)
         for number, micro in enumerate(batch.micro_batches, 1):
-            with nullcontext() if number == len(batch.micro_batches) else no_sync():
-                logits, loss = self.training_loss(micro)
-                self.manual_backward(loss * scale)
+            is_last = number == len(batch.micro_batches)
+            with nullcontext() if is_last else no_sync():
+                logits, loss = self.compute_loss(micro)
+                # once per step and, unlike a sum over rows, the same on every rank: their mean is the penalty itself
+                penalty = self.penalties.compute(self.model, self.global_step) if is_last else 0
+                self.manual_backward(loss * scale + penalty)
             if self.step_scores is not None:
                 self.step_scores.update(logits.detach(), micro)
             total += loss.detach()
@@ -144,7 +161,7 @@ class FineTuner(EvalModule):
         """Leave the gradient of the same batch at other weights in the parameters, with the same dropout; its loss."""
         self.zero_grad()
         _, mean_loss = self._compute_gradient(batch)
-        return mean_loss
+        return mean_loss + self.penalties.total()
 
     def _skip_step(self, optimizer: Optimizer) -> None:
         """Leave out a step whose loss or gradient is NaN or Inf, or end the run."""

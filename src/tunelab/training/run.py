@@ -28,7 +28,13 @@ from tunelab.runs.run_dir import RunDirectory
 from tunelab.runs.run_status import COMPLETE_STATUSES, RunStatus
 from tunelab.runs.study_folder import StudyFolder
 from tunelab.tracking.loggers import build_loggers, finish_loggers, logger_faults, run_title
-from tunelab.training.components import RunComponents, build_components, build_datamodule, build_module
+from tunelab.training.components import (
+    RunComponents,
+    build_components,
+    build_datamodule,
+    build_module,
+    module_faults,
+)
 from tunelab.training.cross_validation import cross_validate
 from tunelab.training.evaluate import make_train_sample
 from tunelab.training.evaluate_run import EvalOutcome, evaluate_best_checkpoint
@@ -99,7 +105,8 @@ def fine_tune(
     started, meter = time.monotonic(), EnergyMeter().start()
     resource_usage.reset_peak_memory()
     silence_libraries()
-    if faults := [*logger_faults(settings.logger), *device_faults(settings.trainer)]:
+    faults = [*logger_faults(settings.logger), *device_faults(settings.trainer), *module_faults(settings.module)]
+    if faults:
         raise ConfigError.listing(faults)
     is_main = console.is_main_process()
     folder = open_run_directory(root, resume=bool(settings.resume)) if is_main else RunDirectory(root)

@@ -160,7 +160,7 @@ def inspect_run(components: RunComponents) -> RunInspection:
 def mean_loss(module: FineTuner, loader: BatchLoader, rows: Sequence[int]) -> Tensor:
     """The training loss of rows, divided by their loss weight."""
     micro = micro_to_device(collate_rows(loader, rows), module.model.device)
-    return module.training_loss(micro)[1] / max(sum(loader.loss_weights[row] for row in rows), 1e-12)
+    return module.compute_loss(micro)[1] / max(sum(loader.loss_weights[row] for row in rows), 1e-12)
 
 
 def measure_memory(

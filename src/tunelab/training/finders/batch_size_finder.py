@@ -169,7 +169,7 @@ def add_piece_gradient(
     for micro in split_micro_batches(
         sorted_rows, loader.lengths, micro_tokens=loader.micro_tokens, packed=loader.packed
     ):
-        module.training_loss(micro_to_device(collate_rows(loader, micro), model.device))[1].backward()
+        module.compute_loss(micro_to_device(collate_rows(loader, micro), model.device))[1].backward()
     for weight in module.frozen_at_step(0):
         weight.grad = None
     learns = [weight for weight in model.parameters() if weight.requires_grad]
