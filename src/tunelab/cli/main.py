@@ -48,12 +48,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def run_command(arguments: Sequence[str] | None) -> int:
-    """Run one command and return its exit status; a user's mistake is printed here."""
+    """Run one command and return its exit status; a user's mistake is printed here.
+
+    `plugins=[PACKAGE]` may stand among its words.
+    """
     from tunelab.cli.launch import (  # takes Hydra, and Ctrl-C may come meanwhile
         exit_on_signal,
         exit_with_error,
         exit_with_os_error,
     )
+    from tunelab.config.plugins import allow_plugins
     from tunelab.runs.stop_signals import handle_stop_signals
 
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -63,8 +67,8 @@ def run_command(arguments: Sequence[str] | None) -> int:
         # a process whose module is known can be started again: by a search, or by Lightning for each device
         sys.stdout.flush()
         os.execv(sys.executable, [sys.executable, "-P", "-m", "tunelab.cli.launch", *words[1:]])
-    parsed = parse_arguments(words)
     try:
+        parsed = parse_arguments(allow_plugins(words))
         status = load_command(parsed.command).run(parsed)
         sys.stdout.flush()
     except TuneLabError as fault:

@@ -165,7 +165,8 @@ class Block:
     @classmethod
     def unknown_key(cls, key: str, prefix: str, values: JsonBlock) -> UnknownKeyFault:
         """The fault of a key that is no field here."""
-        legal = [name for name, entry in block_fields(cls).items() if applies(entry, values.get("kind"))]
+        kind = values.get("kind")
+        legal = [name for name, entry in block_fields(cls).items() if applies(entry, (kind,) if kind else ())]
         near = get_close_matches(key, legal, 1)
         where = f"{prefix}{key}" if prefix else f"'{key}'"
         if (answer := answer_other_name(f"{prefix}{key}", str(values.get(key)))) is not None:
@@ -176,15 +177,20 @@ class Block:
 
     def inapplicable_keys(self) -> list[str]:
         """The keys it was read from that belong to other kinds of this block."""
-        known, kind = block_fields(type(self)), getattr(self, "kind", None)
-        return [key for key in self.key_order if key in known and not applies(known[key], kind)]
+        known = block_fields(type(self))
+        return [key for key in self.key_order if key in known and not applies(known[key], self.chosen_kinds())]
+
+    def chosen_kinds(self) -> Sequence[str]:
+        """The kinds that this block is of; empty where it has none."""
+        kind = getattr(self, "kind", None)
+        return (kind,) if kind is not None else ()
 
     def as_dict(self) -> dict[str, JsonValue]:
         """The block as plain values: the keys it was read from in their order, then what was changed since."""
         known = block_fields(type(self))
         order = [key for key in self.key_order if key in known] or list(known)
         order += [key for key in known if key not in order and getattr(self, key) != default_of(known[key])]
-        order = [key for key in order if applies(known[key], getattr(self, "kind", None))]
+        order = [key for key in order if applies(known[key], self.chosen_kinds())]
         values = {key: plain(getattr(self, key)) for key in order}
         nulls = [key for key in self.null_keys if key in values and getattr(self, key) == default_of(known[key])]
         return values | dict.fromkeys(nulls)
@@ -211,10 +217,10 @@ def default_of(entry: "Field[object]") -> object:
     return entry.default if entry.default_factory is MISSING else entry.default_factory()
 
 
-def applies(entry: "Field[object]", kind: object) -> bool:
-    """Whether a block of that kind has this field."""
+def applies(entry: "Field[object]", kinds: Sequence[object]) -> bool:
+    """Whether a block of these kinds has this field: one of them is enough."""
     limits = [note for note in get_args(entry.type)[1:] if isinstance(note, OnlyFor)]
-    return kind is None or all(kind in limit.kinds for limit in limits)
+    return not kinds or all(any(kind in limit.kinds for kind in kinds) for limit in limits)
 
 
 def convert(hint: object, value: JsonValue, name: str, faults: list[str], default: object = MISSING) -> object:

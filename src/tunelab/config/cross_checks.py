@@ -38,13 +38,14 @@ def cross_faults(run: RunConfig) -> list[str]:
         *fold_faults(run.cv, run.data.group, is_trial=run.trial.id is not None),
         *regularization_faults(run),
         *finder_faults(run),
-        *kind_faults("adapter", run.adapter.kind, run.adapter),
-        *kind_faults("logger", run.logger.kind, run.logger),
+        *kind_faults("adapter", run.adapter),
+        *kind_faults("logger", run.logger),
     ]
 
 
-def kind_faults(name: str, kind: str, block: Block) -> list[str]:
+def kind_faults(name: str, block: Block) -> list[str]:
     """Keys of a block that another kind of it has."""
+    kind = ",".join(block.chosen_kinds())
     return [
         f"{name}.{key} means nothing with {name}.kind={kind}; leave it out, or take another {name}=NAME"
         for key in block.inapplicable_keys()

@@ -25,6 +25,7 @@ ALLOWED_TARGETS = (
 )
 ALLOWED_IN_BLOCK: Mapping[str, tuple[str, ...]] = {  # by block: what may stand there and nowhere else
     "module": ("tunelab.training.module.",),
+    "metrics": ("torchmetrics.classification.", "torchmetrics.regression.", "torchmetrics.text."),
 }
 OPTIONAL_PACKAGES = {"bitsandbytes"}  # packages that need not be there until a run trains with them
 RUNTIME_ARGUMENTS: Mapping[str, Collection[str]] = {  # by block: arguments that the code passes, never the config

@@ -38,6 +38,7 @@ from tunelab.errors import ConfigError
 check_configs()
 
 MISSING_KEY = object()
+OWN_LOGGER_WORD = "logger._target_="
 HYDRA_FLAGS = frozenset(  # flags of Hydra that take no value with an equals sign, and those that do
     (
         "--help --hydra-help --version --cfg --resolve --package --run --multirun --shell-completion --config-path "
@@ -62,6 +63,8 @@ def complete_overrides(arguments: Sequence[str]) -> list[str]:
     refuse_flags(arguments)
     refuse_hyphens(arguments)
     arguments = [quote_typed(word) for word in rename_overrides(allow_plugins(gather_flags(arguments)))]
+    # a block that names no class may be given one
+    arguments = [f"++{word}" if word.startswith(OWN_LOGGER_WORD) else word for word in arguments]
     many = [argument for argument in arguments if argument in ("-m", "--multirun")]
     name = [argument for argument in arguments if argument.startswith(f"{NAME_FLAG}=")]
     completed = [argument for argument in arguments if argument not in (*many, *name)]

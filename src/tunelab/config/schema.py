@@ -11,6 +11,8 @@ from functools import cache
 from pathlib import PurePath
 from typing import Annotated, Literal, Self
 
+from typing_extensions import override
+
 from tunelab.config.blocks import (
     NOT_SET,
     Block,
@@ -21,6 +23,7 @@ from tunelab.config.blocks import (
     OnlyFor,
     OrTarget,
     Range,
+    UnknownKeyFault,
     block_fields,
     convert,
     missing_fault,
@@ -31,6 +34,11 @@ from tunelab.config.blocks import (
 
 PrunerName = Literal["none", "median", "hyperband", "asha", "auto"]
 SOURCE_NAME = re.compile(r"[^\s/=,:]+")  # of a data mixture; a part of a score's name: val/NAME/loss
+SamplerName = (
+    Literal["grid", "random", "qmc", "tpe", "gp", "bayes", "cmaes", "evolution", "pbt", "auto"] | str
+)  # or a class of Optuna's samplers by its dotted name
+TrackerName = Literal["csv", "none", "tensorboard", "trackio", "wandb"]
+OWN_LOGGER = "own"  # name of a logger of one's own that the block `logger` names by itself
 LOW_RANK_KINDS = ("lora", "dora", "rslora", "qlora")
 KEEP_TOGETHER_LIKENESS = 0.8  # of near duplicates that data.near_duplicates=keep_together never parts
 OUR_MODULE = "tunelab.training.module.FineTuner"  # the training step, unless `module` names a subclass
@@ -385,6 +393,11 @@ class RegressionDataConfig(LabelledDataConfig, names=["regression"]):
     standardise: bool = True
 
 
+def is_target(value: JsonValue) -> bool:
+    """Whether a value names a function or class: a block with the key `_target_`."""
+    return isinstance(value, Mapping) and "_target_" in value
+
+
 @dataclass(frozen=True, kw_only=True)
 class ExtensibleBlock(Block):
     """A block that holds parts of one's own beside its keys.
@@ -407,7 +420,7 @@ class ExtensibleBlock(Block):
                 f"{{_target_: {value}}}; a yaml of one part alone is added by +{group}@{group}.mine=FILE"
             )
             return True
-        if not isinstance(value, Mapping) or "_target_" not in value:
+        if not is_target(value) or not isinstance(value, Mapping):
             return False
         before = parsed.get("targets")
         target = TargetConfig.parse(value, f"{prefix}{key}", faults)
@@ -511,10 +524,17 @@ class CallbacksConfig(ExtensibleBlock):
 
 
 @dataclass(frozen=True, kw_only=True)
-class LoggerConfig(Block):
-    """The block `logger`.  Some keys belong to some trackers only."""
+class LoggerConfig(ExtensibleBlock):
+    """The block `logger`.  Some keys belong to some trackers only.
 
-    kind: Literal["csv", "none", "tensorboard", "trackio", "wandb"] = "csv"
+    Attributes:
+        kind: The tracker beside metrics.csv; of several that a list chooses, the last one.
+        kinds: Those that a list chooses: each yaml of the group says true for its own.
+        targets: Lightning loggers of one's own, by name.
+    """
+
+    kind: TrackerName = "csv"
+    kinds: Mapping[str, bool] = field(default_factory=dict)
     mode: Literal["auto", "online", "offline", "disabled"] | None = None  # of any kind: debug=fast sets it
     project: Annotated[str | None, OnlyFor(("trackio", "wandb"))] = None
     entity: Annotated[str | None, OnlyFor(("wandb",))] = None
@@ -526,6 +546,36 @@ class LoggerConfig(Block):
     rows: Annotated[int, Range(0, 10**9), NullIsDefault(), OnlyFor(("tensorboard", "trackio", "wandb"))] = 0
     gradients: Annotated[int, Range(0, 10**9), NullIsDefault(), OnlyFor(("tensorboard", "wandb"))] = 0
     artifacts: Annotated[Sequence[Literal["report", "export"]], NullIsDefault(), OnlyFor(("wandb",))] = ()
+
+    @classmethod
+    def parse(cls, values: JsonBlock, name: str, faults: list[str]) -> Self:
+        """The block; a `_target_` in it is a logger of one's own, with the keys that are none of ours as arguments.
+
+        Without `kind` all keys but `mode` are arguments: the block is that of the logger alone.
+        """
+        target = values.get("_target_")
+        if target is None:
+            return super().parse({key: value for key, value in values.items() if key != "_target_"}, name, faults)
+        known = block_fields(cls) if "kind" in values else ("mode",)
+        ours = {key: value for key, value in values.items() if key in known or is_target(value)}
+        rest = {key: value for key, value in values.items() if key not in ours}
+        return super().parse({**ours, OWN_LOGGER: rest}, name, faults)
+
+    @override
+    def chosen_kinds(self) -> Sequence[str]:
+        several = [name for name, chosen in self.kinds.items() if chosen]
+        return several if self.kind in several else (self.kind,)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetricsConfig(ExtensibleBlock):
+    """The block `metrics`: metrics of one's own by name, beside those of the task."""
+
+    @classmethod
+    @override
+    def unknown_key(cls, key: str, prefix: str, values: JsonBlock) -> UnknownKeyFault:
+        advice = f"a metric names its class: +{prefix}{key}={{_target_: package.Class}}"
+        return UnknownKeyFault(f"{prefix}{key}", advice)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -548,7 +598,7 @@ class SpaceConfig(Block):
 class SearchConfig(Block):
     """The block `search`: how to search."""
 
-    sampler: Literal["grid", "random", "qmc", "tpe", "gp", "bayes", "cmaes", "evolution", "pbt", "auto"] = "grid"
+    sampler: Annotated[SamplerName, OrTarget()] = "grid"
     sampler_options: Annotated[Mapping[str, JsonValue], NullIsDefault()] = field(default_factory=dict)
     pruner: PrunerName = "none"
     pruner_options: Annotated[Mapping[str, JsonValue], NullIsDefault()] = field(default_factory=dict)
@@ -617,6 +667,7 @@ class RunConfig(Block):
     module: TargetConfig = TargetConfig(target=OUR_MODULE)
     optimizer: TargetConfig
     scheduler: TargetConfig
+    metrics: MetricsConfig = MetricsConfig()
     regularization: RegularizationConfig = RegularizationConfig()
     adapter: AdapterConfig = AdapterConfig()
     trainer: TrainerConfig = TrainerConfig()

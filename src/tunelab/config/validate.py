@@ -106,7 +106,12 @@ def target_faults(run: RunConfig, known_faults: list[str]) -> list[str]:
         faults += unusable or (instantiate.own_faults(target, run) if target.target else [])
     parts = {
         f"{block}.{name}": target
-        for block, targets in (("callbacks", run.callbacks.targets), ("regularization", run.regularization.targets))
+        for block, targets in (
+            ("callbacks", run.callbacks.targets),
+            ("regularization", run.regularization.targets),
+            ("logger", run.logger.targets),
+            ("metrics", run.metrics.targets),
+        )
         for name, target in targets.items()
     }
     for name, target in parts.items():

@@ -37,6 +37,7 @@ from tunelab.generation.prediction import InputRecords, Prediction, batch_by_len
 from tunelab.models.unpadded_attention import micro_to_device
 from tunelab.runs.run_dir import RunDirectory
 from tunelab.tasks.base import Task
+from tunelab.tasks.metrics.own_metrics import attach_metrics
 from tunelab.tasks.sequence import SequenceTask
 from tunelab.training.components import build_task
 from tunelab.training.evaluate import EvalResult, ModelOutputs, OutputCollector, evaluate
@@ -202,7 +203,10 @@ def evaluate_ensemble(ensemble: LoadedEnsemble, split: Split) -> EvalResult:
 
     Raises:
         DataError: Naming every record that cannot be used.
+        ConfigError: If a metric of the runs' own cannot be had.
     """
+    for task in (ensemble.task, ensemble.members[0].task):
+        attach_metrics(task, ensemble.settings.metrics)
     _, counts = encode_split(split, ensemble.members[0].task)
     result = combined_evaluation(ensemble, split)
     scores = {name: float(value) for name, value in result.scores.items()}

@@ -36,6 +36,7 @@ from tunelab.ensemble.ensemble_members import MemberSource, check_same_rows, che
 from tunelab.ensemble.ensemble_scores import EnsembleResult, index_of_best, paired_gains, primary_score
 from tunelab.tasks.base import Task
 from tunelab.tasks.classification import Classification
+from tunelab.tasks.metrics.own_metrics import full_scores
 from tunelab.tasks.regression import Regression
 from tunelab.training.evaluate import EvalResult, ModelOutputs
 from tunelab.training.evaluate_run import model_outputs
@@ -125,7 +126,7 @@ def as_micro_batch(outputs: ModelOutputs) -> MicroBatch:
 
 def score_outputs(task: Task, logits: FloatArray, outputs: ModelOutputs) -> tuple[dict[str, float], dict[str, Any]]:
     """The scores and tables of training's own test pass for combined outputs."""
-    scores = task.scores()
+    scores = full_scores(task)
     scores.update(torch.from_numpy(logits), as_micro_batch(outputs))
     return {name: float(value) for name, value in scores.compute().items()}, scores.report()
 

@@ -5,6 +5,7 @@ trials for model-based samplers.
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from inspect import isclass, signature
 from math import isfinite, sqrt
 from statistics import NormalDist, mean, median
 from typing import Any
@@ -16,6 +17,9 @@ from optuna.samplers import BaseSampler, GPSampler, RandomSampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from tunelab.config.instantiate import import_target, target_faults
+from tunelab.config.schema import TargetConfig
+from tunelab.errors import ConfigError, first_line
 from tunelab.search.space import Choice, Dimension, Params, Scalar, Space
 
 GP_MAX_DIMENSIONS = 6  # settings up to which a Gaussian process is chosen
@@ -43,12 +47,14 @@ def make_samplers(name: str, space: Space, *, seed: int, trials: int | None, opt
     """The samplers of `search.sampler`.
 
     Args:
-        name: As in `search.sampler`.
+        name: As in `search.sampler`, or the dotted name of a class.
         space: The settings that vary; `bayes` and `auto` choose by it.
         seed: Seed of this engine; two engines on one study need two seeds, or they suggest the same.
         trials: The budget; None if it is not known.
         options: More arguments of the sampler; a wrong one raises TypeError.
     """
+    if "." in name:
+        return SamplerPair(make_own_sampler(name, seed, options))
     resolved = resolve_sampler(name, space, trials)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
@@ -73,6 +79,32 @@ def resolve_sampler(name: str, space: Space, trials: int | None) -> str:
     numeric = not any(isinstance(dimension, Choice) for dimension in dimensions)
     few = len(dimensions) <= GP_MAX_DIMENSIONS and (trials is None or trials <= GP_MAX_TRIALS)
     return "gp" if numeric and not space.conditions and few else "tpe"
+
+
+def own_sampler_faults(name: str, options: Mapping[str, Any]) -> list[str]:
+    """Faults of a sampler that `search.sampler` names by its dotted name, and of its arguments."""
+    if faults := target_faults(TargetConfig(target=name, arguments=options), "search.sampler"):
+        return faults
+    kind = import_target(name)
+    if not isclass(kind) or not issubclass(kind, BaseSampler):
+        return [f"search.sampler={name} is no sampler; derive it from optuna.samplers.BaseSampler"]
+    return []
+
+
+def make_own_sampler(name: str, seed: int, options: Mapping[str, Any]) -> BaseSampler:
+    """A sampler of a package outside, with the seed of this engine where its class takes one.
+
+    Raises:
+        ConfigError: If it refuses its arguments.
+    """
+    kind = import_target(name)
+    seeds = {"seed": seed} if "seed" in signature(kind).parameters else {}
+    try:
+        sampler = kind(**{**seeds, **options})
+    except (TypeError, ValueError) as fault:
+        raise ConfigError(f"search.sampler={name} refuses search.sampler_options: {first_line(fault)}") from fault
+    assert isinstance(sampler, BaseSampler)  # own_sampler_faults has seen to it
+    return sampler
 
 
 def make_random(seed: int, trials: int | None, options: dict[str, Any], conditional: bool) -> BaseSampler:

@@ -13,9 +13,9 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from tunelab.config.blocks import JsonBlock
 from tunelab.config.override_text import primary_config, searchpath_overrides
 from tunelab.config.overrides import override_key, separate_faulty, strip_flags
-from tunelab.config.schema import PrunerName, SearchConfig, value_fault
+from tunelab.config.schema import MetricsConfig, PrunerName, SearchConfig, value_fault
 from tunelab.errors import ConfigError
-from tunelab.search.samplers import resolve_sampler
+from tunelab.search.samplers import own_sampler_faults, resolve_sampler
 from tunelab.search.space import Choice, Dimension, Space, build_space
 from tunelab.tasks.metrics.directions import metric_direction
 from tunelab.tasks.registry import describe_task
@@ -44,17 +44,29 @@ def resolve_objectives(config: DictConfig, search: SearchConfig) -> tuple[list[s
     Raises:
         ConfigError: If nothing says which way a score is better.
     """
+    faults = list[str]()
+    metrics = MetricsConfig.parse(plain_metrics(config), "metrics", faults)
+    if faults:
+        raise ConfigError.listing(faults)
+
+    def direction(name: str) -> str | None:
+        if not metrics.targets:
+            return metric_direction(name)
+        from tunelab.tasks.metrics.own_metrics import own_direction  # torch, which a search does without
+
+        return own_direction(metrics, name)
+
     if not search.objectives:
         task = describe_task(str(config.data.task))  # a class from outside makes the directions of its metrics known
         name = task.monitor if config.monitor == "auto" else str(config.monitor)
-        mode = metric_direction(name) if config.mode == "auto" else str(config.mode)
+        mode = direction(name) if config.mode == "auto" else str(config.mode)
         if mode is None:
             raise ConfigError(f"monitor={name}: nothing says which way this score is better; set mode=min or mode=max")
         return [name], [mode]
-    names, modes, faults = list[str](), list[str](), list[str]()
+    names, modes = list[str](), list[str]()
     for objective in search.objectives:
         prefix, colon, name = map(str.strip, objective.rpartition(":"))
-        mode = prefix if colon else metric_direction(name)
+        mode = prefix if colon else direction(name)
         if not name or (colon and prefix not in ("min", "max")):
             faults.append(
                 f"search.objectives: {objective!r} is no score; write its name, or min:NAME or max:NAME, such as "
@@ -70,6 +82,13 @@ def resolve_objectives(config: DictConfig, search: SearchConfig) -> tuple[list[s
     if faults:
         raise ConfigError.listing(faults)
     return names, modes
+
+
+def plain_metrics(config: DictConfig) -> JsonBlock:
+    """The block `metrics` as plain values; empty where the config has none."""
+    block = OmegaConf.to_container(config.metrics, resolve=True) if config.get("metrics") else {}
+    assert isinstance(block, dict)
+    return {str(name): value for name, value in block.items()}
 
 
 SPACE_PREFIX = "search.space.params."
@@ -223,7 +242,9 @@ SAMPLERS_WITHOUT_PRUNING = ("cmaes", "evolution")  # they leave a pruned trial o
 
 def search_faults(config: SearchConfig) -> list[str]:
     """Keys of the block `search` that contradict each other."""
-    faults, count = [], len(config.objectives)
+    faults, count = list[str](), len(config.objectives)
+    if "." in config.sampler:
+        faults += own_sampler_faults(config.sampler, config.sampler_options)
     if count > 1 and config.pruner not in ("none", "auto"):
         faults.append(
             f"search.pruner={config.pruner} compares one score and search.objectives names {count}; set "

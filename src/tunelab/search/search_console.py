@@ -56,7 +56,8 @@ def announce_search(folder: StudyFolder, search: SearchConfig, request: SearchRe
     """Print budget, sampler, pruner and space of a search that starts."""
     budget = f"{search.trials} trials" if search.trials is not None else f"trials for {search.hours:g} hours"
     pruner = "" if search.pruner == "none" else f"; pruned by {PRUNER_TEXTS.get(search.pruner, search.pruner)}"
-    sampler = SAMPLER_TEXTS[resolve_sampler(search.sampler, request.space, search.trials)]
+    resolved = resolve_sampler(search.sampler, request.space, search.trials)
+    sampler = SAMPLER_TEXTS.get(resolved, f"suggested by {resolved}")
     console.say(f"search: {budget}, {sampler}, {search.parallel_trials} at a time{pruner}")
     for line in [*repairs, *request.notes]:
         console.say(f"  {line}")

@@ -190,7 +190,7 @@ def log_study_report(logger: LoggerConfig, folder: StudyFolder, page: Path, scor
         page: The report, one HTML file.
         scores: Entries of the summary: the best value of each objective, the number of trials.
     """
-    if logger.kind != "wandb" or "report" not in logger.artifacts:
+    if "wandb" not in logger.chosen_kinds() or "report" not in logger.artifacts:
         return
     from tunelab.tracking.base import RunResults
     from tunelab.tracking.wandb_start import start_wandb

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -47,6 +47,33 @@ class Scores(nn.Module, ABC):
         return {}
 
 
+class MetricInputs(NamedTuple):
+    """What metrics of one's own are updated with, for N rows.
+
+    Attributes:
+        predictions: Class indices (N,), 0 or 1 for each label (N, C), numbers in the user's units (N,) or (N, C),
+            rewards of the chosen answers (N,), or generated texts.
+        targets: What is right, in the same form; the rewards of the rejected answers; reference texts.
+        probabilities: Of each class or label, (N, C); None where there are none.
+    """
+
+    predictions: Any
+    targets: Any
+    probabilities: Any = None
+
+
+class OwnScores(Protocol):
+    """Scores of metrics of one's own, by the names in `score_names`."""
+
+    score_names: Sequence[str]
+
+    def compute(self, inputs: MetricInputs) -> dict[str, float]:
+        """Every score over some rows."""
+
+    def compute_answers(self, answers: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+        """Every score of generated answers: lines of predictions.jsonl."""
+
+
 class Task(ABC):
     """One kind of work.  Made once per run, fitted on the training split, then only read.
 
@@ -67,6 +94,9 @@ class Task(ABC):
     scores_untrained: ClassVar[bool] = False  # whether scores of the model before training say something
     limit: int | None = None  # longest sequence in tokens
     too_long: str = "drop"  # what happens to a longer one; "truncate_prompt" shortens it
+    own_metrics: OwnScores | None = None  # scores of metrics of one's own, see `metrics.own_metrics`
+    metrics_of_answers: ClassVar[bool] = False  # whether these score generated answers rather than logits
+    metric_inputs_text: ClassVar[str] = "nothing: it has no `metric_inputs`"  # what they are updated with, in words
     truncated_count: int = 0  # records shortened since this was last set to 0, for the data report
 
     def fit(self, train: Sequence[Record]) -> None:
@@ -201,6 +231,26 @@ class Task(ABC):
     @abstractmethod
     def scores(self) -> Scores:
         """Fresh scores for one split."""
+
+    def metric_inputs(self, logits: Tensor, micro: MicroBatch) -> MetricInputs:
+        """Predictions and targets of the records in a micro-batch, as metrics of one's own take them.
+
+        Raises:
+            ConfigError: If this task does not say.
+        """
+        raise ConfigError(f"metrics of one's own need `metric_inputs` of the class data.task={self.name}")
+
+    def metric_example(self) -> MetricInputs:
+        """Made-up rows of the same form, on which a metric is tried before anything is trained.
+
+        Raises:
+            ConfigError: If this task does not say.
+        """
+        raise ConfigError(f"metrics of one's own need `metric_example` of the class data.task={self.name}")
+
+    def metric_arguments(self) -> Mapping[str, Any]:
+        """Arguments that metrics of one's own get where their class takes them: the number of classes, ..."""
+        return {}
 
     def step_scores(self) -> Scores | None:
         """Fresh scores for one training step, where they cost next to nothing."""

@@ -22,7 +22,7 @@ from tunelab.data.examples import Example, MicroBatch
 from tunelab.data.leakage import label_conflicts
 from tunelab.data.protocols import Record
 from tunelab.errors import ConfigError, DataError
-from tunelab.tasks.base import Scores
+from tunelab.tasks.base import MetricInputs, Scores
 from tunelab.tasks.metrics.label_metrics import MulticlassScores, MultilabelScores
 from tunelab.tasks.registry import DESCRIPTIONS, TaskDescription
 from tunelab.tasks.sequence import SequenceTask, column_value
@@ -39,6 +39,10 @@ class Classification(SequenceTask):
     name: ClassVar[str] = "classification"
     description: ClassVar[TaskDescription] = DESCRIPTIONS["classification"]
     data_config: ClassVar[type[DataConfig]] = ClassificationDataConfig
+    metric_inputs_text: ClassVar[str] = (
+        "(predictions, targets): class indices (N,), with data.multilabel 0 or 1 (N, C); with takes = 'probabilities' "
+        "in its class, and for classes of torchmetrics, probabilities (N, C) in place of the first"
+    )
 
     def __init__(
         self,
@@ -186,6 +190,31 @@ class Classification(SequenceTask):
             if self.multilabel
             else MulticlassScores(self.label_names)
         )
+
+    @override
+    def metric_inputs(self, logits: Tensor, micro: MicroBatch) -> MetricInputs:
+        is_record = micro.row_indices >= 0
+        scores, targets = logits[is_record], micro.targets[is_record]
+        if self.multilabel:
+            chosen = scores.float().sigmoid() >= self.threshold  # float32, as the predictions are decided
+            return MetricInputs(chosen.long(), targets.long(), scores.double().sigmoid())
+        return MetricInputs(scores.double().argmax(dim=-1), targets, scores.double().softmax(dim=-1))
+
+    @override
+    def metric_example(self) -> MetricInputs:
+        width = len(self.label_names)
+        if self.multilabel:
+            true = torch.arange(4 * width).reshape(4, width) % 2
+            return MetricInputs(true, true, 0.25 + true.double() / 2)
+        true = torch.arange(2 * width) % width
+        return MetricInputs(true, true, F.one_hot(true, width).double())
+
+    @override
+    def metric_arguments(self) -> Mapping[str, Any]:
+        count = len(self.label_names)
+        if self.multilabel:
+            return {"task": "multilabel", "num_labels": count, "threshold": self.threshold}
+        return {"task": "multiclass", "num_classes": count}
 
     @override
     def predictions(

@@ -18,7 +18,7 @@ from tunelab.data.formats import detect_format, to_conversation
 from tunelab.data.protocols import Record
 from tunelab.data.truncation import LabelledIds, count_supervised, truncate_example
 from tunelab.errors import DataError
-from tunelab.tasks.base import Scores
+from tunelab.tasks.base import MetricInputs, Scores
 from tunelab.tasks.causal import CausalTask, conversation_texts
 from tunelab.tasks.metrics.answer_metrics import AnswerTotals, collect_answer_classes, read_choices, score_answer
 from tunelab.tasks.metrics.directions import TOKEN_METRICS
@@ -46,6 +46,8 @@ class Instruction(CausalTask):
     description: ClassVar[TaskDescription] = DESCRIPTIONS["instruction"]
     data_config: ClassVar[type[DataConfig]] = InstructionDataConfig
     score_names: Sequence[str] = tuple(TOKEN_METRICS)
+    metrics_of_answers: ClassVar[bool] = True
+    metric_inputs_text: ClassVar[str] = "(predictions, targets): a list of generated texts and one of reference texts"
 
     def __init__(
         self,
@@ -204,6 +206,11 @@ class Instruction(CausalTask):
             for (row, conversation), (_, answer) in zip(conversations.items(), answers, strict=True)
         }
         return [predictions.get(row, {"row": row}) for row in rows]  # plain text has no prompt
+
+    @override
+    def metric_example(self) -> MetricInputs:
+        texts = ["one two three four five", "red blue green", "yes"]
+        return MetricInputs(texts, [texts[0], "red blue gold", "no"])
 
     @override
     def summary(self, predictions: Sequence[Mapping[str, Any]]) -> dict[str, float]:

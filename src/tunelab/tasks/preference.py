@@ -22,7 +22,7 @@ from tunelab.data.token_store import map_examples, padded_lengths
 from tunelab.data.truncation import truncate_pair
 from tunelab.errors import ConfigError, DataError
 from tunelab.models.unpadded_attention import micro_to_device
-from tunelab.tasks.base import Scores
+from tunelab.tasks.base import MetricInputs, Scores
 from tunelab.tasks.causal import CausalTask, conversation_texts
 from tunelab.tasks.metrics.directions import PREFERENCE_METRICS
 from tunelab.tasks.metrics.preference_metrics import PreferenceScores, log_ratios
@@ -47,6 +47,7 @@ class Preference(CausalTask):
     data_config: ClassVar[type[DataConfig]] = PreferenceDataConfig
     needs_reference: ClassVar[bool] = True
     score_names: Sequence[str] = tuple(PREFERENCE_METRICS)
+    metric_inputs_text: ClassVar[str] = "(chosen, rejected): the rewards of both answers of each pair, (N,) each"
 
     def __init__(
         self,
@@ -156,6 +157,16 @@ class Preference(CausalTask):
     @override
     def step_scores(self) -> Scores:
         return PreferenceScores(self.loss)
+
+    @override
+    def metric_inputs(self, logits: Tensor, micro: MicroBatch) -> MetricInputs:
+        rewards = self.loss.rewards(log_ratios(logits, micro))[micro.row_indices >= 0].double()
+        return MetricInputs(rewards[:, 0], rewards[:, 1])
+
+    @override
+    def metric_example(self) -> MetricInputs:
+        chosen = torch.linspace(-1.0, 1.0, 8, dtype=torch.float64)
+        return MetricInputs(chosen, chosen.square() - 0.5)
 
     @override
     def predictions(

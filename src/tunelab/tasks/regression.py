@@ -17,7 +17,7 @@ from tunelab.data.protocols import Record
 from tunelab.data.summary import quantiles
 from tunelab.errors import ConfigError, DataError
 from tunelab.models.heads import fold_target_scaling
-from tunelab.tasks.base import Scores
+from tunelab.tasks.base import MetricInputs, Scores
 from tunelab.tasks.metrics.directions import REGRESSION_METRICS
 from tunelab.tasks.metrics.regression_metrics import RegressionScores
 from tunelab.tasks.registry import DESCRIPTIONS, TaskDescription
@@ -63,6 +63,7 @@ class Regression(SequenceTask):
     name: ClassVar[str] = "regression"
     description: ClassVar[TaskDescription] = DESCRIPTIONS["regression"]
     data_config: ClassVar[type[DataConfig]] = RegressionDataConfig
+    metric_inputs_text: ClassVar[str] = "(predictions, targets): numbers in your units, (N,), of several targets (N, C)"
     score_names = tuple(REGRESSION_METRICS)
 
     def __init__(
@@ -179,6 +180,30 @@ class Regression(SequenceTask):
     @override
     def scores(self) -> Scores:
         return RegressionScores(self.targets, self.mean, self.std)
+
+    @override
+    def metric_inputs(self, logits: Tensor, micro: MicroBatch) -> MetricInputs:
+        is_record = micro.row_indices >= 0
+        std, mean = (
+            torch.tensor(numbers, dtype=torch.float64, device=logits.device) for numbers in (self.std, self.mean)
+        )
+        predicted, true = (part[is_record].double() * std + mean for part in (logits, micro.targets))
+        return (
+            MetricInputs(predicted.squeeze(1), true.squeeze(1))
+            if len(self.targets) == 1
+            else MetricInputs(predicted, true)
+        )
+
+    @override
+    def metric_example(self) -> MetricInputs:
+        true = torch.arange(1.0, 9.0, dtype=torch.float64)
+        if len(self.targets) > 1:
+            true = true[:, None].repeat(1, len(self.targets))
+        return MetricInputs(true + 0.5 * true.cos(), true)
+
+    @override
+    def metric_arguments(self) -> Mapping[str, Any]:
+        return {"num_outputs": len(self.targets)}
 
     @override
     def predictions(

@@ -8,9 +8,11 @@ from typing import Any
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
-from tunelab.config.schema import LoggerConfig
-from tunelab.errors import ConfigError
+from tunelab.config.instantiate import make_factory
+from tunelab.config.schema import LoggerConfig, TargetConfig
+from tunelab.errors import ConfigError, first_line
 from tunelab.runs.console import is_main_process
+from tunelab.runs.redact import redact
 from tunelab.tracking.csv_logger import CurveLogger
 from tunelab.tracking.trackio_logger import TrackioRun
 from tunelab.tracking.wandb_logger import WandbRun
@@ -21,10 +23,11 @@ OPTIONAL_KINDS = ("tensorboard", "trackio")  # kinds that need a package of thei
 
 def logger_faults(config: LoggerConfig) -> list[str]:
     """Requirements of a tracker that this machine lacks, with a way out; imports no tracker."""
-    kind = config.kind
-    if kind in OPTIONAL_KINDS and find_spec(kind) is None:
-        return [f"logger={kind} needs the package {kind}; pip install {kind}, or use logger=csv"]
-    return []
+    return [
+        f"logger={kind} needs the package {kind}; pip install {kind}, or use logger=csv"
+        for kind in config.chosen_kinds()
+        if kind in OPTIONAL_KINDS and find_spec(kind) is None
+    ]
 
 
 def build_loggers(
@@ -51,7 +54,7 @@ def build_loggers(
         tell: Receives lines for the user.
 
     Returns:
-        The CSV logger first, then at most one other.  Close them with `finish_loggers`.
+        The CSV logger first, then the trackers, then loggers of one's own.  Close them with `finish_loggers`.
 
     Raises:
         ConfigError: If the block has a fault.
@@ -59,12 +62,12 @@ def build_loggers(
     if faults := logger_faults(config):
         raise ConfigError.listing(faults)
     loggers: list[Logger] = [CurveLogger(folder, resume_from_step=resume_from_step)]
-    kind = config.kind
-    if kind == "tensorboard":
+    kinds = config.chosen_kinds()
+    if "tensorboard" in kinds:
         from tunelab.tracking.tensorboard_logger import TensorBoard  # imports an extra
 
         loggers.append(TensorBoard(str(folder), run_config=run_config, resume_from_step=resume_from_step))
-    if kind == "trackio" and is_main_process():
+    if "trackio" in kinds and is_main_process():
         loggers.append(
             TrackioRun(
                 project=config.project or "tunelab",
@@ -75,7 +78,7 @@ def build_loggers(
                 tell=tell,
             )
         )
-    if kind == "wandb":
+    if "wandb" in kinds:
         run = start_wandb(
             config,
             folder=folder,
@@ -88,7 +91,24 @@ def build_loggers(
         )
         if run is not None:
             loggers.append(run)
-    return loggers
+    return loggers + [build_own_logger(name, target, run_config) for name, target in config.targets.items()]
+
+
+def build_own_logger(name: str, target: TargetConfig, run_config: Mapping[str, Any]) -> Logger:
+    """A logger of one's own, which gets the settings of the run as Lightning's loggers do: by `log_hyperparams`.
+
+    Raises:
+        ConfigError: If it refuses its arguments, or is no logger.
+    """
+    try:
+        logger = make_factory(target)()
+    except (TypeError, ValueError, ImportError) as fault:
+        raise ConfigError(f"logger.{name}: {target.target} refuses its arguments: {first_line(fault)}") from fault
+    if not isinstance(logger, Logger):
+        raise ConfigError(f"logger.{name}: {target.target} is no Lightning logger (lightning.pytorch.loggers.Logger)")
+    if is_main_process():
+        logger.log_hyperparams(redact(dict(run_config)))
+    return logger
 
 
 @rank_zero_only

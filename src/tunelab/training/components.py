@@ -31,6 +31,7 @@ from tunelab.runs import console
 from tunelab.runs.manifest import read_template_date
 from tunelab.tasks.base import SourceScores, Task
 from tunelab.tasks.causal import CausalTask
+from tunelab.tasks.metrics.own_metrics import attach_metrics
 from tunelab.tasks.registry import import_task
 from tunelab.training.datamodule import BatchDataModule
 from tunelab.training.loss import TrainingLoss
@@ -109,6 +110,7 @@ def encode_data(settings: RunConfig) -> EncodedData:
     task.fit(sources.splits["train"].rows)
     if settings.resume:
         task.keep_date(read_template_date(settings.resume))
+    attach_metrics(task, settings.metrics)
     tokenizer = load_tokenizer(settings.model)
     longest = sequence_limit(settings.model, settings.adapter, tokenizer, max_tokens=settings.data.max_tokens)
     task.set_tokenizer(tokenizer, longest)

@@ -243,7 +243,8 @@ def start_fold(
     if where.manifest.exists() and where.read_manifest().get("model"):  # one that ended before it had one starts anew
         return executor.start([*train, path_word("resume", where.root), place], where.root, {})
     tracked = []
-    if settings.logger.kind == "wandb" and settings.logger.group is None and not os.environ.get("WANDB_RUN_GROUP"):
+    wandb = "wandb" in settings.logger.chosen_kinds()
+    if wandb and settings.logger.group is None and not os.environ.get("WANDB_RUN_GROUP"):
         tracked = [path_word("logger.group", where.root.parent.name)]
         tracked += [] if settings.logger.job_type or os.environ.get("WANDB_JOB_TYPE") else ["logger.job_type=fold"]
     own = ["test=false", f"cv.fold={number}", place]

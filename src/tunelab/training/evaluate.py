@@ -25,6 +25,7 @@ from tunelab.data.protocols import Record
 from tunelab.errors import Diverged
 from tunelab.tasks.base import Scores, SourceScores, Task
 from tunelab.tasks.metrics.answer_metrics import GenerationEvaluator
+from tunelab.tasks.metrics.own_metrics import answer_metric_scores, full_scores
 
 
 class LogitsObserver(Protocol):
@@ -144,7 +145,8 @@ def summarize_predictions(
     task: Task, predictions: Sequence[Mapping[str, Any]]
 ) -> tuple[dict[str, float], dict[str, Any]]:
     """The scores and the tables that need all predictions of a split, such as exact match over generated answers."""
-    return {name: float(value) for name, value in task.summary(predictions).items()}, task.tables(predictions)
+    scores = {**task.summary(predictions), **answer_metric_scores(task, predictions)}
+    return {name: float(value) for name, value in scores.items()}, task.tables(predictions)
 
 
 class EvalModule(L.LightningModule):
@@ -166,7 +168,7 @@ class EvalModule(L.LightningModule):
     def __init__(self, model: PreTrainedModel, task: Task, by_source: Mapping[str, SourceScores]) -> None:
         super().__init__()
         self.model, self.task = model, task
-        self.val_scores, self.test_scores = task.scores(), task.scores()
+        self.val_scores, self.test_scores = full_scores(task), full_scores(task)
         self.val_sources, self.test_sources = (
             by_source.get(split, SourceScores(task.scores)) for split in ("validation", "test")
         )

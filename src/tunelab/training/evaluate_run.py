@@ -24,6 +24,7 @@ from tunelab.models.unpadded_attention import micro_to_device
 from tunelab.runs.atomic_files import Row, read_json_lines, write_json_lines
 from tunelab.runs.checkpoint import read_checkpoint, weights_sha256
 from tunelab.runs.run_dir import RunDirectory
+from tunelab.tasks.metrics.own_metrics import attach_metrics, full_scores
 from tunelab.training.components import (
     RunComponents,
     add_reference_logprobs,
@@ -172,11 +173,13 @@ def evaluate_split(trained: TrainedRun, split: Split) -> EvalResult:
 
     Raises:
         DataError: Naming every record that cannot be used.
+        ConfigError: If a metric of the run's own cannot be had.
     """
     task, model = trained.task, trained.model
+    attach_metrics(task, trained.settings.metrics)
     examples, counts = encode_examples(trained, split)
     components = components_with_test_split(trained, split, examples)
-    scores = task.scores().to(model.device)
+    scores = full_scores(task).to(model.device)
     collector = PredictionCollector(task, model, split.rows, generated_test_rows(components))
     with trained.inference():
         evaluate(eval_micro_batches(trained, components), partial(task.logits, model), scores, collector)

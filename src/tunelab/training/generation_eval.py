@@ -51,7 +51,8 @@ def generated_test_rows(components: RunComponents) -> frozenset[int] | None:
 
 def monitors_generation(settings: RunConfig, task: Task) -> bool:
     """Whether the best checkpoint is picked by a score of generated answers."""
-    return settings.monitor.removeprefix("val/") in {*task.answer_names} - {*task.score_names}
+    own = task.own_metrics.score_names if task.own_metrics is not None and task.metrics_of_answers else ()
+    return settings.monitor.removeprefix("val/") in {*task.answer_names, *own} - {*task.score_names}
 
 
 def generates_in_validation(components: RunComponents) -> bool:

@@ -42,8 +42,11 @@ def resolve_monitor(settings: RunConfig, task: Task, sources: Sequence[str] = ()
     Raises:
         ConfigError: If no such score will be logged.
     """
-    answers = [f"val/{name}" for name in task.answer_names if name not in task.score_names]
-    known = [f"val/{name}" for name in task.score_names] + [f"val/{name}/loss" for name in sources] + answers
+    own = task.own_metrics.score_names if task.own_metrics is not None else ()
+    of_answers = [*task.answer_names, *(own if task.metrics_of_answers else ())]
+    answers = [f"val/{name}" for name in of_answers if name not in task.score_names]
+    of_rows = [*task.score_names, *(() if task.metrics_of_answers else own)]
+    known = [f"val/{name}" for name in of_rows] + [f"val/{name}/loss" for name in sources] + answers
     monitor = task.description.monitor if settings.monitor == "auto" else settings.monitor
     if monitor not in known:
         raise ConfigError(f"monitor={monitor}: no such score is logged in validation; choose one of {', '.join(known)}")

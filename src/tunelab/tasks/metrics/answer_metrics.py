@@ -21,6 +21,7 @@ from tunelab.generation.decode import GeneratedAnswer
 from tunelab.tasks.base import Task
 from tunelab.tasks.metrics.directions import CHOICE_METRICS, TEXT_METRICS
 from tunelab.tasks.metrics.label_metrics import macro_scores, per_class_metrics
+from tunelab.tasks.metrics.own_metrics import answer_metric_scores, gather_objects
 from tunelab.tasks.metrics.text_overlap import exact_match, rouge_l, token_f1
 from tunelab.tasks.multiple_choice import AnswerClasses, Choices, normalize_answer
 
@@ -258,17 +259,26 @@ class GenerationEvaluator(nn.Module):
         super().__init__()
         self.task, self.totals, self.records, self.rows = task, totals, records, rows
         self.sums = SummedVector(totals.width)
+        self.answers = list[Prediction]()  # kept for metrics of one's own alone
 
     def update(self, model: PreTrainedModel, step: Batch) -> None:
         """Have those rows of a step answered that belong to the sample."""
         rows = [row for micro in step.micro_batches for row in micro.predicted_rows() if row in self.rows]
         predictions = self.task.generate_predictions(model, rows, [self.records[row] for row in rows]) if rows else []
         self.sums.update(torch.tensor(self.totals.sum_vectors(predictions), dtype=torch.float64))
+        if self.task.own_metrics is not None:
+            self.answers += predictions
 
     def compute(self) -> dict[str, float]:
         """Every score by its bare name, over all ranks."""
-        return self.totals.to_metrics(self.sums.compute().tolist())
+        scores = self.totals.to_metrics(self.sums.compute().tolist())
+        if self.task.own_metrics is None:
+            return scores
+        return scores | answer_metric_scores(
+            self.task, [line for rank in gather_objects(self.answers) for line in rank]
+        )
 
     def reset(self) -> None:
         """Forget everything."""
         self.sums.reset()
+        self.answers = []

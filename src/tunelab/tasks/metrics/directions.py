@@ -26,14 +26,14 @@ RUN_METRICS: Mapping[str, bool] = {  # of the training itself; neither way is be
     "samples_per_second": True, "tokens_per_second": True, "mfu": True,
 }  # fmt: skip
 
-_HIGHER_IS_BETTER: dict[str, bool] = {
+_HIGHER_IS_BETTER: dict[str, bool | None] = {
     **TOKEN_METRICS, **TEXT_METRICS, **CHOICE_METRICS, **LABEL_METRICS, **REGRESSION_METRICS, **PREFERENCE_METRICS,
     **RUN_METRICS,
 }  # fmt: skip
 
 
-def register_directions(higher_is_better: Mapping[str, bool]) -> None:
-    """Make the directions of further metrics known, by their bare names."""
+def register_directions(higher_is_better: Mapping[str, bool | None]) -> None:
+    """Make the directions of further metrics known, by their bare names; None for one that has none."""
     _HIGHER_IS_BETTER.update(higher_is_better)
 
 
