@@ -32,6 +32,8 @@ ELSEWHERE = {
     "sbatch ": "needs a cluster",
     "executor=submitit": "tests/search/executors/test_executors.py",
     "srun ": "needs a cluster",
+    "[mylab]": "tests/end_to_end/test_extend_page.py",
+    "--input reviews.csv": "tests/end_to_end/test_extend_page.py",
 }
 
 
