@@ -1,4 +1,4 @@
-"""docs/extend.md: every block is a file of a package and a conf folder of one's own, and every command works with it."""
+"""docs/extend.md: every block is a file of a package and a conf folder of your own; every command works with it."""
 
 import json
 import os
@@ -74,7 +74,8 @@ def start(words: list[str], place: Path) -> subprocess.CompletedProcess[str]:
     """A command of the page, as it stands there or without the words that allow the package."""
     ours = ["-c", "from tunelab.cli.main import main; main()"] if words[0] == "tunelab" else []
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
-    environment.pop(plugins.VARIABLE, None)
+    for name in (plugins.VARIABLE, plugins.FOLDER_VARIABLE):
+        environment.pop(name, None)
     return subprocess.run(
         [sys.executable, *ours, *words[1:]], cwd=place, capture_output=True, text=True, timeout=600, env=environment
     )

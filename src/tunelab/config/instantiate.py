@@ -71,7 +71,7 @@ def import_target(target: str, block: str = "") -> Callable[..., object]:
     try:
         imported: Callable[..., object] = get_method(target)
     except Exception as fault:
-        raise ConfigError(f"_target_ '{target}' does not exist ({first_line(fault)})") from fault
+        raise ConfigError(f"_target_ '{target}' does not exist ({first_line(fault.__cause__ or fault)})") from fault
     home = getattr(imported, "__module__", "") or ""
     if not f"{home}.".startswith(allowed_prefixes(block)):  # torch.optim.adamw.torch.load only passes through
         raise ConfigError(

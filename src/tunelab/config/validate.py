@@ -13,7 +13,7 @@ from tunelab.config.blocks import NOT_SET, JsonValue, UnknownKeyFault, missing_f
 from tunelab.config.cross_checks import cross_faults
 from tunelab.config.flatten import flatten
 from tunelab.config.renames import rename_old_names
-from tunelab.config.schema import DataConfig, RunConfig
+from tunelab.config.schema import OUR_MODULE, DataConfig, RunConfig
 from tunelab.errors import ConfigError, first_line
 
 resolvers.register_resolvers()
@@ -114,6 +114,8 @@ def target_faults(run: RunConfig, known_faults: list[str]) -> list[str]:
         )
         for name, target in targets.items()
     }
+    if run.module.target != OUR_MODULE:
+        parts["module"] = run.module
     for name, target in parts.items():
         faults += instantiate.target_faults(target, name) if target.target else []
     if run.optimizer.target and not any(
