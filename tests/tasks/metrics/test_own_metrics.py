@@ -86,7 +86,7 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def close(value: float) -> Any:
     """A value in single precision, in which torchmetrics counts."""
-    return pytest.approx(value, rel=1e-5)
+    return pytest.approx(value, rel=1e-5, abs=1e-6)
 
 
 def labels(*names: str, multilabel: bool = False, threshold: float = 0.5) -> Classification:
