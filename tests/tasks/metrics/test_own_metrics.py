@@ -22,6 +22,7 @@ from tunelab.search.search_config import parse_search_config, resolve_objectives
 from tunelab.tasks.base import Task
 from tunelab.tasks.classification import Classification
 from tunelab.tasks.instruction import Instruction
+from tunelab.tasks.metrics import directions
 from tunelab.tasks.metrics.answer_metrics import GenerationEvaluator
 from tunelab.tasks.metrics.directions import metric_direction
 from tunelab.tasks.metrics.own_metrics import attach_metrics, full_scores
@@ -81,6 +82,7 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "metriclab.py").write_text(LAB)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr(plugins, "_packages", ["metriclab"])
+    monkeypatch.setattr(directions, "_HIGHER_IS_BETTER", dict(directions._HIGHER_IS_BETTER))
     monkeypatch.delitem(sys.modules, "metriclab", raising=False)
 
 
@@ -276,12 +278,12 @@ def test_a_search_knows_the_direction_of_a_metric_without_data() -> None:
         "+metrics.c={_target_: metriclab.Undecided}", "+metrics.d={_target_: metriclab.Kappa}",
     ]  # fmt: skip
 
-    def directions(*objectives: str) -> list[str]:
+    def modes(*objectives: str) -> list[str]:
         return resolve_objectives(config(*words), parse_search_config({"objectives": list(objectives)}))[1]
 
-    assert directions("val/a", "val/b", "val/d", "val/f1", "max:val/c") == ["min", "max", "max", "max", "max"]
+    assert modes("val/a", "val/b", "val/d", "val/f1", "max:val/c") == ["min", "max", "max", "max", "max"]
     with pytest.raises(ConfigError, match="nothing says which way val/c is better; write min:val/c or max:val/c"):
-        directions("val/c")
+        modes("val/c")
 
 
 def test_a_block_of_metrics_holds_classes_only() -> None:
