@@ -170,11 +170,11 @@ REPORT_JOB_TYPE = "study"  # the job type of the run that holds the report
 
 def tracker_overrides(config: DictConfig, folder: StudyFolder) -> list[str]:
     """Overrides that put all trials of a study into one group of the tracker, if it has groups."""
-    wandb = config.logger.kind == "wandb"
+    wandb = "job_type" in config.logger  # its own key, in a list of trackers too
     if "group" not in config.logger or config.logger.group is not None or (wandb and os.environ.get("WANDB_RUN_GROUP")):
         return []
     named = not wandb or config.logger.job_type is not None or os.environ.get("WANDB_JOB_TYPE")
-    job_type = [] if named or "job_type" not in config.logger else ["logger.job_type=trial"]
+    job_type = [] if named else ["logger.job_type=trial"]
     return [f"logger.group={path_text(folder.root.name)}", *job_type]
 
 
