@@ -44,9 +44,13 @@ def test_weights_are_kept_where_a_finite_score_is_better_than_all_before(
     assert set(best.scores) == ({"val/pearson"} if steps else set())
 
 
-def test_a_resumed_run_remembers_what_it_must_beat() -> None:
+def test_a_resumed_run_remembers_what_it_must_beat_as_long_as_it_has_the_weights(tmp_path: Path) -> None:
     _, before = kept([0.5], "max")
-    after = BestCheckpoint(Path("best.ckpt"), monitor="val/pearson", mode="max")
+    after = BestCheckpoint(tmp_path / "best.ckpt", monitor="val/pearson", mode="max")
+    after.load_state_dict(before.state_dict())
+    assert after.score is None
+
+    (tmp_path / "best.ckpt").touch()
     after.load_state_dict(before.state_dict())
 
     assert (after.score, after.step, after.scores) == (0.5, 1, {"val/pearson": 0.5})
