@@ -13,9 +13,11 @@ import pytest
 from support.template_families import TEMPLATES, family_tokenizer
 from tunelab.data.chat_template import ChatTemplate
 from tunelab.data.conversation import Conversation, Message
+from tunelab.data.data_sources import DataSplits, Split, encode_splits
 from tunelab.data.examples import IGNORE
 from tunelab.data.formats import to_conversation
 from tunelab.errors import DataError
+from tunelab.tasks.instruction import Instruction
 
 EARLIER_STRIPPED = "strips earlier thinking, splits on the end mark"
 OPENED, NEVER = "opens a thought in its prompt", "never shows thinking, opens a thought in its prompt"
@@ -332,3 +334,41 @@ def test_two_thousand_random_conversations_reach_the_model_whole_or_are_refused(
     print(taken)
     assert len(taken) >= 15
     assert all(n > 0 for n, _ in taken.values())
+
+
+def test_a_few_rows_that_the_template_cannot_take_are_left_out_on_request_and_named() -> None:
+    # Given 2 of 300 rows with a call too many, both in the small split
+    good = [
+        {"messages": [{"role": "user", "content": f"Q{n}"}, {"role": "assistant", "content": "A"}]} for n in range(300)
+    ]
+    calls = [{"name": "look", "arguments": {"n": "one"}}, {"name": "look", "arguments": {"n": "two"}}]
+    bad = {"messages": [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "", "tool_calls": calls}]}
+    task = Instruction(format="messages")
+    task.set_tokenizer(family_tokenizer("writes the first call only"), None)
+    train, small = Split(good[:280]), Split([*good[280:298], bad, bad], [f"f line {n}" for n in range(1, 21)])
+    splits = DataSplits({"train": train, "validation": small}, {}, [])
+
+    encoded = encode_splits(splits, task, task.tokenizer, 1.0, skip_bad=True)
+
+    assert len(encoded.examples["validation"]) == 18
+    assert [note[:18] for note in encoded.notes[:2]] == ["skipped: f line 19", "skipped: f line 20"]
+    assert all("tool calls (turn 2)" in note for note in encoded.notes[:2])
+    with pytest.raises(DataError, match="2 unusable records"):
+        encode_splits(splits, task, task.tokenizer, 1.0)
+    few = DataSplits({"train": Split(good[:100]), "validation": small}, {}, [])
+    with pytest.raises(DataError, match="2 unusable records of 120, and data.on_bad=skip stops above 1%"):
+        encode_splits(few, task, task.tokenizer, 1.0, skip_bad=True)
+
+
+def test_a_row_of_several_sequences_is_predicted_once() -> None:
+    task = Instruction(format="messages")
+    task.set_tokenizer(family_tokenizer(EARLIER_STRIPPED), None)
+    turns = [{"role": "user", "content": "2+2?"}, {"role": "assistant", "content": THOUGHT}]
+
+    examples = task.encode_all({"messages": turns * 2}, 7)
+    micro = task.collate(examples)
+
+    assert [example.predicts for example in examples] == [False, True]
+    assert micro.row_indices.tolist() == [7, 7] and micro.predicted_rows() == [7]
+    with pytest.raises(DataError, match="2 sequences and not one"):
+        task.encode({"messages": turns * 2}, 7)

@@ -347,13 +347,16 @@ def record_contents(split: Split, task: RecordTask) -> Sequence[str]:
     return texts.finish()
 
 
-def map_records(action: Callable[[Record], T], split: Split, *, skipped: list[str] | None = None) -> list[T]:
+def map_records(
+    action: Callable[[Record], T], split: Split, *, skipped: list[str] | None = None, of_rows: int | None = None
+) -> list[T]:
     """The results of `action` for every record; the faults of all records make one error, with their locations.
 
     Args:
         action: Raises DataError for a record that cannot be used.
         split: The records.
-        skipped: Takes the faults, as long as they are few (`MAX_SKIPPED_SHARE`); None refuses the first.
+        skipped: Takes the faults, as long as all in it are few (`MAX_SKIPPED_SHARE`); None refuses the first.
+        of_rows: What their share is taken of; None for the rows of this split.
     """
     results: list[T] = []
     faults: dict[str, list[str]] = {}  # what is wrong, and where: a fault of the whole file is listed once
@@ -363,7 +366,8 @@ def map_records(action: Callable[[Record], T], split: Split, *, skipped: list[st
         except DataError as fault:
             faults.setdefault(str(fault), []).append(split.locations[number])
     total = sum(map(len, faults.values()))
-    if skipped is not None and total <= MAX_SKIPPED_SHARE * len(split.rows):
+    rows = len(split.rows) if of_rows is None else of_rows
+    if skipped is not None and len(skipped) + total <= MAX_SKIPPED_SHARE * rows:
         skipped += [f"{place}: {message}" for message, places in faults.items() for place in places]
     elif faults:
         lines = [
@@ -373,7 +377,8 @@ def map_records(action: Callable[[Record], T], split: Split, *, skipped: list[st
         more = f"\n  ... and {len(lines) - MAX_FAULTS_LISTED} more" if len(lines) > MAX_FAULTS_LISTED else ""
         count = f"{total} unusable records"
         if skipped is not None:
-            count += f" of {len(split.rows)}, and data.on_bad=skip stops above {MAX_SKIPPED_SHARE:.0%}"
+            count = f"{len(skipped) + total} unusable records of {rows}"
+            count += f", and data.on_bad=skip stops above {MAX_SKIPPED_SHARE:.0%}"
         raise DataError(f"{count}:\n  " + "\n  ".join(lines[:MAX_FAULTS_LISTED]) + more)
     return results
 
@@ -606,7 +611,10 @@ def encode_splits(
             epoch sees nothing of its source.
     """
     bad: list[str] | None = [] if skip_bad else None
-    encoded = {name: encode_split(split, task, name, skipped=bad) for name, split in sources.splits.items()}
+    rows = sum(len(split.rows) for split in sources.splits.values())
+    encoded = {
+        name: encode_split(split, task, name, skipped=bad, of_rows=rows) for name, split in sources.splits.items()
+    }
     examples = {name: split_examples for name, (split_examples, _) in encoded.items()}
     counts = {name: row for name, (_, row) in encoded.items()}
     texts = {
@@ -643,7 +651,12 @@ def source_portions(sources: DataSplits, examples: Mapping[str, Sequence[Example
 
 
 def encode_split(
-    split: Split, task: EncodingTask, name: str = "the data", *, skipped: list[str] | None = None
+    split: Split,
+    task: EncodingTask,
+    name: str = "the data",
+    *,
+    skipped: list[str] | None = None,
+    of_rows: int | None = None,
 ) -> tuple[Sequence[Example], dict[str, int | float]]:
     """Examples of a split and its line of the data report; where the records are on disk, so are the examples.
 
@@ -652,6 +665,7 @@ def encode_split(
         task: Fitted, with its tokenizer.
         name: What the split is called in messages.
         skipped: Takes the faults of records that cannot be used, which are left out; None refuses them.
+        of_rows: Rows of all splits, of which few may be left out.
 
     Returns:
         The examples, and the counts: rows, kept, dropped, truncated, tokens, supervised, longest.
@@ -675,7 +689,7 @@ def encode_split(
             longest = max(longest, example.max_sequence_length)
             (store or kept).append(example)
 
-    map_records(keep, split, skipped=skipped)
+    map_records(keep, split, skipped=skipped, of_rows=of_rows)
     examples: Sequence[Example] = store.finish() if store else kept
     if split.rows and not examples:
         ways = ["raise data.max_tokens", "set data.too_long=truncate_prompt", "give more rows"]
