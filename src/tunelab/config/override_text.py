@@ -180,6 +180,17 @@ def search_path_word(words: Sequence[str], folders: Sequence[str | Path]) -> str
     return f"hydra.searchpath=[{','.join(map(path_text, dict.fromkeys(places)))}]"
 
 
+def search_path_folders(words: Sequence[str]) -> list[Path]:
+    """The folders that words `hydra.searchpath=[...]` name."""
+    folders = []
+    for word in words:
+        value = OverridesParser.create().parse_override(word).value()
+        for place in value if isinstance(value, list) else [value]:
+            text = str(place.text if isinstance(place, QuotedString) else place)
+            folders += [Path(text.removeprefix("file://"))] if not text.startswith("pkg://") else []
+    return folders
+
+
 def searchpath_overrides(hydra: DictConfig) -> list[str]:
     """The words that a process needs to compose from the same files: search path, primary config; none for conf/ alone.
 

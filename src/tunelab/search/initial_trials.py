@@ -13,6 +13,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import QuotedString
 
 from tunelab.config.flatten import flatten
+from tunelab.config.override_text import plain_text
+from tunelab.config.resource_paths import conf_directory
 from tunelab.config.schema import SearchConfig
 from tunelab.errors import ConfigError
 from tunelab.runs.atomic_files import read_json_lines
@@ -91,19 +93,24 @@ def flatten_config(values: Mapping[str, Any]) -> dict[str, Any]:
 EXCLUDED_BLOCKS = ("trial", "search", "hydra", "resume")  # blocks that belong to the search, not to the configuration
 
 
-def experiment_text(note: str, overrides: Sequence[str], groups: Collection[str]) -> str:
+def experiment_text(note: str, overrides: Sequence[str], groups: Collection[str], folders: Sequence[Path] = ()) -> str:
     """The text of an experiment file that is equivalent to overrides.
 
     Args:
         note: Its first line, a sentence.
         overrides: As on the command line; a later one wins over an earlier.
         groups: Keys that choose an option of a config group rather than set a value.
+        folders: Where options lie besides conf/; an experiment cannot name another one, so what one of them sets is
+            written out.
     """
     choices: dict[str, Any] = {}
     values: dict[str, Any] = {}
+    for override in overrides:
+        if override.startswith("experiment=") and (name := plain_text(override)):
+            add_experiment(name, [*folders, conf_directory()], choices, values)
     for override in OverridesParser.create().parse_overrides(list(overrides)):
         key = override.key_or_group
-        if key.partition(".")[0].partition("/")[0] in EXCLUDED_BLOCKS:
+        if key.partition(".")[0].partition("/")[0] in (*EXCLUDED_BLOCKS, "experiment"):
             continue
         if override.is_delete():
             delete_nested(values, key.split("."))
@@ -114,6 +121,34 @@ def experiment_text(note: str, overrides: Sequence[str], groups: Collection[str]
     defaults = {"defaults": [{f"override /{key}": value} for key, value in choices.items()]} if choices else {}
     text: str = yaml.safe_dump({**defaults, **values}, sort_keys=False)
     return f"# @package _global_\n# {note}\n{text}"
+
+
+def add_experiment(name: str, folders: Sequence[Path], choices: dict[str, Any], values: dict[str, Any]) -> None:
+    """Add the choices and values of an experiment file.
+
+    Args:
+        name: As chosen, such as `mine` or `recipes/bert`.
+        folders: Where it may lie, in a folder `experiment`; the first one that has it counts.
+        choices: Receives the options of config groups.
+        values: Receives the other settings.
+    """
+    file = next((path for folder in folders if (path := folder / "experiment" / f"{name}.yaml").is_file()), None)
+    text = yaml.safe_load(file.read_text(encoding="utf-8")) if file is not None else None
+    for key, value in (text if isinstance(text, dict) else {}).items():
+        if key == "defaults":
+            entries = [entry for entry in value if isinstance(entry, dict)]
+            choices |= {k.removeprefix("override /"): v for entry in entries for k, v in entry.items()}
+        elif key not in EXCLUDED_BLOCKS:
+            merge_nested(values, key, value)
+
+
+def merge_nested(block: dict[str, Any], key: str, value: Any) -> None:
+    """Set a value, a mapping key by key."""
+    if isinstance(value, dict) and isinstance(block.get(key), dict):
+        for name, inner in value.items():
+            merge_nested(block[key], name, inner)
+    else:
+        block[key] = value
 
 
 def set_nested(block: dict[str, Any], names: Sequence[str], value: Any) -> None:

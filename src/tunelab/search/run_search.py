@@ -18,7 +18,7 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial
 
 from tunelab.config.cross_checks import fold_faults
-from tunelab.config.override_text import searchpath_overrides
+from tunelab.config.override_text import search_path_folders, searchpath_overrides
 from tunelab.config.quoting import path_word
 from tunelab.config.renames import rename_old_names
 from tunelab.config.schema import CrossValidationConfig, LoggerConfig, SearchConfig
@@ -315,7 +315,8 @@ class StudyRecorder:
         if GENERATION in trial.user_attrs:
             note += "  Its last stage only; study.json has the whole schedule."
         overrides = [*request.fixed_overrides, *request.space.overrides(trial.params)]
-        return experiment_text(note, overrides, self.prepared.config_groups)
+        folders = search_path_folders([word for word in request.arguments if word.startswith("hydra.searchpath=")])
+        return experiment_text(note, overrides, self.prepared.config_groups, folders)
 
 
 def plain_block(config: Any) -> dict[str, Any]:
