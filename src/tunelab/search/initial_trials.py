@@ -105,8 +105,8 @@ def experiment_text(note: str, overrides: Sequence[str], groups: Collection[str]
     """
     choices: dict[str, Any] = {}
     values: dict[str, Any] = {}
-    for override in overrides:
-        if override.startswith("experiment=") and (name := plain_text(override)):
+    for word in overrides:
+        if word.startswith("experiment=") and (name := plain_text(word)):
             add_experiment(name, [*folders, conf_directory()], choices, values)
     for override in OverridesParser.create().parse_overrides(list(overrides)):
         key = override.key_or_group
