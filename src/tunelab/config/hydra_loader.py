@@ -111,19 +111,25 @@ def leads_out(path: str) -> bool:
 
 def target_faults(config: DictConfig) -> list[str]:
     """Faults of what stands in `hydra` and names a class, a function or an object to import."""
-    from tunelab.config.instantiate import is_allowed_target  # it takes the schema, which --help does without
-
     faults = list[str]()
     for key, value in leaves({"hydra": OmegaConf.to_container(config.hydra, resolve=False)}):
         if is_below(key, ("hydra.sweeper.params", "hydra.overrides", "hydra.help", "hydra.hydra_help")):
             continue
         name = key.rpartition(".")[2]
         text = str(value)
-        if name in EXECUTED_KEYS and value is not None and text not in HARMLESS_TARGETS and not is_allowed_target(text):
+        executed = name in EXECUTED_KEYS and value is not None
+        if executed and text not in HARMLESS_TARGETS and not is_allowed(text):
             faults.append(f"{key}={text} is not allowed: Hydra would execute it; leave it out")
         elif text.startswith(("ext://", "cfg://")) and text not in HARMLESS_STREAMS:
             faults.append(f"{key}={text} is not allowed: it would be imported; take {' or '.join(HARMLESS_STREAMS)}")
     return faults
+
+
+def is_allowed(target: str) -> bool:
+    """Whether a class or function is one that the settings of a run may name too."""
+    from tunelab.config.instantiate import is_allowed_target  # it takes the schema, which --help does without
+
+    return is_allowed_target(target)
 
 
 def folder_name_faults(config: DictConfig) -> list[str]:
