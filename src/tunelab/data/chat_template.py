@@ -585,6 +585,9 @@ def find_answer_end(
     return after + 1 if after < len(ids) and ids[after] in stops else None
 
 
+MAX_RECENT_TEXTS: Final = 8  # whose ids are kept
+
+
 class LiteralTextEncoder:
     """Text to ids, with control tokens that a user has spelled out as ordinary text.
 
@@ -600,6 +603,7 @@ class LiteralTextEncoder:
         self.tokenizer = tokenizer
         self.control = MATCH_NOTHING  # matches every protected token
         self._newline: list[int] = []
+        self._recent: dict[str, list[int]] = {}  # of the record at hand: text and prompt are needed more than once
 
     def protect(self, tokens: Iterable[int]) -> None:
         """Treat these ids (and begin and end of sequence) as control tokens from now on."""
@@ -624,7 +628,11 @@ class LiteralTextEncoder:
         """
         inside = [span for span in literal if span[1] <= len(text)]
         if not inside:
-            return self._encode(text)
+            if text not in self._recent:
+                if len(self._recent) >= MAX_RECENT_TEXTS:
+                    self._recent.clear()
+                self._recent[text] = self._encode(text)
+            return list(self._recent[text])
         ids: list[int] = []
         done = 0
         for start, end in inside:
