@@ -50,21 +50,26 @@ def run(arguments: Any) -> int:
     from tunelab.data.columns import without_columns
     from tunelab.data.data_sources import unread_column_notes
     from tunelab.data.readers import read_records
-    from tunelab.ensemble.ensemble_inference import answer_records, load_ensemble
     from tunelab.errors import ConfigError, DataError
     from tunelab.generation import prediction
     from tunelab.generation.prediction_files import PartialPredictions, check_output_path, write_predictions
     from tunelab.runs import console  # torch, which --help does without
     from tunelab.runs.base_weights import allow_changed_base
+    from tunelab.runs.run_dir import RunDirectory
     from tunelab.training.load_run import load_run
 
     console.silence_libraries()
     allow_changed_base(arguments.allow_changed_base)
     target = check_output_path(Path(arguments.output), overwrite=arguments.overwrite)
-    ensemble = load_ensemble(arguments.run)
+    ensemble, predict = None, None
+    if RunDirectory(Path(arguments.run).expanduser()).ensemble.is_file():
+        from tunelab.ensemble.ensemble_inference import answer_records, load_ensemble  # SciPy, which a run does without
+
+        ensemble = load_ensemble(arguments.run)
+        predict = partial(answer_records, ensemble) if ensemble else None
     members = ensemble.members if ensemble else [load_run(arguments.run)]
     trained = ensemble or members[0]
-    predict = partial(answer_records, ensemble) if ensemble else partial(prediction.predict_window, members[0])
+    predict = predict or partial(prediction.predict_window, members[0])
     if trained.note:
         console.say(trained.note)
     settings = trained.settings

@@ -98,6 +98,11 @@ class RunDirectory:
         return self.checkpoints / "previous.ckpt"
 
     @property
+    def ensemble(self) -> Path:
+        """The members of an ensemble and how they are combined; only an ensemble has it."""
+        return self.root / "ensemble.json"
+
+    @property
     def export(self) -> Path:
         """The best model, as plain transformers loads it."""
         return self.root / "export"
