@@ -20,7 +20,7 @@ PROGRAM = Path(sys.executable).with_name("transformers")
 LACKING = [name for name in ("fastapi", "uvicorn", "openai") if find_spec(name) is None]
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(bool(LACKING), reason=f"pip install 'tunelab[serve]': there is no {', '.join(LACKING)}"),
+    pytest.mark.skipif(bool(LACKING), reason=f"pip install -e '.[serve]': there is no {', '.join(LACKING)}"),
 ]
 
 

@@ -49,7 +49,7 @@ class RayExecutor:
         try:
             import ray
         except ImportError as fault:
-            raise ConfigError("search.executor=ray needs the package ray; pip install 'tunelab[ray]'") from fault
+            raise ConfigError("search.executor=ray needs the package ray; pip install -e '.[ray]'") from fault
         try:
             if not ray.is_initialized():
                 ray.init(**{"include_dashboard": False, "log_to_driver": False, "configure_logging": False, **options})

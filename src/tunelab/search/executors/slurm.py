@@ -61,7 +61,7 @@ class SubmititExecutor:
             import submitit
         except ImportError as fault:
             raise ConfigError(
-                "search.executor=submitit needs the package submitit; install it by pip install 'tunelab[cluster]'"
+                "search.executor=submitit needs the package submitit; install it by pip install -e '.[cluster]'"
             ) from fault
         parameters = dict(options)
         self.logs, self.package = logs, submitit
