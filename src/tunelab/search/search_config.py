@@ -308,8 +308,7 @@ def validate_space(config: DictConfig, request: SearchRequest) -> None:
     fixed = [
         override
         for override in strip_flags([*places, *request.fixed_overrides])
-        if override_key(override) == "hydra.searchpath"
-        or not override_key(override).startswith(("hydra", "experiment"))
+        if override_key(override) == "hydra.searchpath" or not override_key(override).startswith("hydra")
     ]
     faults: list[str] = []
     for key, dimension in request.space.unconditional.items():
