@@ -1,6 +1,16 @@
 """Errors that a user can cause or meet.  Each message says what is wrong, the value, why it matters and what to try."""
 
+import re
 from collections.abc import Sequence
+
+# What moves a cursor, colours, turns round or cannot be written at all: control characters, the marks that reverse the
+# direction of text, separators of lines that are no line feed, and halves of surrogate pairs.
+_UNPRINTABLE = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def visible_text(text: str) -> str:
+    """A text in which nothing acts on the terminal: the escape character of a file is spelt out."""
+    return _UNPRINTABLE.sub(lambda match: ascii(match[0])[1:-1], text.replace("\r\n", "\n"))
 
 
 def first_line(fault: BaseException) -> str:

@@ -209,14 +209,3 @@ def test_the_heading_of_the_next_search_says_what_is_done(document: Document) ->
         if isinstance(one, Command) and " -m " in one.text
     )
     assert says == "The same search, moved to where the best points:"
-
-
-def test_a_grid_whose_best_is_the_default_has_nothing_to_confirm(tmp_path: Path) -> None:
-    root = study(tmp_path / "grid", trials=12)
-    facts = json.loads((root / "search.json").read_text())
-    best = read_study_results(root).best
-    assert best is not None
-    for default, command in ((dict(best.params), False), ({"lr": 1e-4}, True)):
-        (root / "search.json").write_text(json.dumps(facts | {"default": default}))
-        blocks = section(build_study_report(read_study_results(root)), "What to run next").blocks
-        assert any(isinstance(one, Command) and "tunelab confirm" in one.text for one in blocks) == command

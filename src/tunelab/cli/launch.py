@@ -12,7 +12,8 @@ if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_
 import errno
 import os
 import sys
-from collections.abc import Callable, Iterator
+import traceback
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -28,10 +29,12 @@ from omegaconf.errors import OmegaConfBaseException
 from tunelab.cli import help_page
 from tunelab.config.overrides import complete_overrides, error_reason, override_faults
 from tunelab.config.resource_paths import conf_directory
-from tunelab.errors import ConfigError, TuneLabError
+from tunelab.errors import ConfigError, TuneLabError, first_line, visible_text
 from tunelab.runs.atomic_files import DISK_FULL_ERRNOS, full_reason
+from tunelab.runs.redact import guard_streams, redact
 from tunelab.runs.stop_signals import handle_stop_signals
 
+DEBUG_FLAG, DEBUG_VARIABLE = "--debug", "TUNELAB_DEBUG"
 UNWRITABLE_ERRNOS = (  # the system's answers for a place that can hold no file or folder
     *(errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG),
 )
@@ -65,6 +68,8 @@ def launch(main: Callable[[], None]) -> None:
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # as train.py has it while packages load
         signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
+        guard_streams()
+        sys.argv[1:] = take_debug_flag(sys.argv[1:])
         if any(word.partition("=")[2].strip("'\"") == "auto" for word in sys.argv[1:]):
             from tunelab.cli.auto_resume import name_run_to_resume  # few need it
 
@@ -82,6 +87,15 @@ def launch(main: Callable[[], None]) -> None:
         exit_with_error(fault)
     except OSError as fault:
         exit_with_os_error(fault)
+    except Exception as fault:
+        exit_with_unforeseen_error(fault)
+
+
+def take_debug_flag(words: Sequence[str]) -> list[str]:
+    """The words without `--debug`, which makes every message of this process and of those it starts show its origin."""
+    if DEBUG_FLAG in words:
+        os.environ[DEBUG_VARIABLE] = "1"
+    return [word for word in words if word != DEBUG_FLAG]
 
 
 def exit_on_signal(number: int, frame: FrameType | None) -> None:
@@ -101,7 +115,7 @@ def exit_on_user_error() -> Iterator[None]:
 
 
 def exit_with_os_error(fault: OSError) -> NoReturn:
-    """Print why a file or folder cannot be written there, and leave; raise any other error again."""
+    """Print why a file or folder cannot be written there, or what else the system said, and leave."""
     if fault.errno in DISK_FULL_ERRNOS:
         place = Path(fault.filename or ".").absolute()
         folder = next(above for above in (place, *place.parents) if above.is_dir())
@@ -109,7 +123,7 @@ def exit_with_os_error(fault: OSError) -> NoReturn:
         exit_with_error(TuneLabError(f"{reason}, for {place}; make room, then resume=DIR goes on"))
     special = fault.errno == errno.ENOENT and str(fault.filename).startswith(("/proc/", "/sys/"))
     if not (fault.errno in UNWRITABLE_ERRNOS or special) or not fault.filename:
-        raise fault
+        exit_with_unforeseen_error(fault)
     reason = "there is a file of that name" if fault.errno == errno.EEXIST else os.strerror(fault.errno or 0).lower()
     exit_with_error(
         ConfigError(
@@ -121,8 +135,29 @@ def exit_with_os_error(fault: OSError) -> NoReturn:
 
 def exit_with_error(fault: TuneLabError) -> NoReturn:
     """Print the message and leave with its exit status."""
-    print(f"{type(fault).__name__}: {fault}", file=sys.stderr)
+    print_origin(fault)
+    print_message(f"{type(fault).__name__}: {fault}")
     sys.exit(fault.exit_status)
+
+
+def exit_with_unforeseen_error(fault: Exception) -> NoReturn:
+    """Print what went wrong in one line, and where the rest is, and leave with exit status 1."""
+    print_origin(fault)
+    notes = getattr(fault, "__notes__", [])  # where the traceback was kept
+    hint = "nobody foresaw this: the same command with --debug shows where it happened"
+    print_message("\n".join([f"{type(fault).__name__}: {first_line(fault)}", *(notes[-1:] or [hint])]))
+    sys.exit(1)
+
+
+def print_origin(fault: BaseException) -> None:
+    """Print the traceback of an error, where `--debug` or TUNELAB_DEBUG=1 asks for it."""
+    if os.environ.get(DEBUG_VARIABLE, "") not in ("", "0"):
+        print_message("".join(traceback.format_exception(fault)))
+
+
+def print_message(text: str) -> None:
+    """Print to standard error what may hold anything: no escape sequence and no secret gets through."""
+    print(redact(visible_text(text)), file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,8 @@ from importlib import import_module
 from typing import Any, Protocol, cast
 
 from tunelab import __version__
-from tunelab.errors import TuneLabError
+from tunelab.errors import TuneLabError, visible_text
+from tunelab.runs.redact import guard_streams
 
 TRAIN = "train"  # takes the words of Hydra instead of options
 # Name to the sentence of --help.  The module NAME_command holds `add_arguments` and `run`.
@@ -27,6 +28,13 @@ COMMANDS = {
     "report": "one page on a run or a search: curves, errors, effects, what to run next",
     "confirm": "the best trials of a search against the default, over fresh seeds",
 }
+
+
+class CommandParser(argparse.ArgumentParser):
+    """A parser of options whose messages may repeat any word without it acting on the terminal."""
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        super()._print_message(visible_text(message), file)
 
 
 class Command(Protocol):
@@ -56,17 +64,20 @@ def run_command(arguments: Sequence[str] | None) -> int:
         exit_on_signal,
         exit_with_error,
         exit_with_os_error,
+        exit_with_unforeseen_error,
+        take_debug_flag,
     )
     from tunelab.config.plugins import allow_plugins
     from tunelab.runs.stop_signals import handle_stop_signals
 
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     handle_stop_signals(exit_on_signal, ctrl_c=False)
-    words = list(sys.argv[1:] if arguments is None else arguments)
+    words = take_debug_flag(sys.argv[1:] if arguments is None else arguments)
     if words[:1] == [TRAIN]:
         # a process whose module is known can be started again: by a search, or by Lightning for each device
         sys.stdout.flush()
         os.execv(sys.executable, [sys.executable, "-P", "-m", "tunelab.cli.launch", *words[1:]])
+    guard_streams()
     try:
         parsed = parse_arguments(allow_plugins(words))
         status = load_command(parsed.command).run(parsed)
@@ -78,6 +89,8 @@ def run_command(arguments: Sequence[str] | None) -> int:
         return 0
     except OSError as fault:
         exit_with_os_error(fault)
+    except Exception as fault:
+        exit_with_unforeseen_error(fault)
     return status
 
 
@@ -86,8 +99,9 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
 
     Options and other words of a command may stand in any order.
     """
-    parser = argparse.ArgumentParser(prog="tunelab", description="TuneLab: everything before and after training.")
+    parser = CommandParser(prog="tunelab", description="TuneLab: everything before and after training.")
     chosen = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    parser.add_argument("--debug", action="store_true", help="print a traceback with every error message")
     parser.add_argument("--version", action="version", version=f"tunelab {__version__}")
     own = {
         name: chosen.add_parser(

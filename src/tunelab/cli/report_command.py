@@ -20,6 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Write the report and print its path."""
+    from tunelab.config.stored_files import shape_faults_explained
     from tunelab.errors import ConfigError
     from tunelab.report.compose import compose_report
     from tunelab.report.render import write_report
@@ -32,5 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
     target = Path(arguments.output) if arguments.output else default
     if target.exists() and not target.is_dir():
         raise ConfigError(f"--output={target} is a file; a report is several files, so name a folder")
-    console.show_paths(write_report(compose_report(paths), target))
+    with shape_faults_explained(f"a file of {' or '.join(map(str, paths))}"):
+        document = compose_report(paths)
+    console.show_paths(write_report(document, target))
     return 0

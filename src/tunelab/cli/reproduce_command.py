@@ -28,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Compare the circumstances, train again, compare the results."""
     from tunelab.config.resource_paths import expand_home
+    from tunelab.config.stored_files import shape_faults_explained
     from tunelab.errors import ConfigError
     from tunelab.runs import console  # torch, which --help does without
     from tunelab.runs.reproduction import (
@@ -43,8 +44,10 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConfigError(f"--seeds={arguments.seeds} must be at least 0")
     source = expand_home(arguments.run)
     manifest = read_run_manifest(source)
-    check_reproducible(manifest, arguments.run)
-    changed = circumstance_changes(manifest, current_circumstances(manifest))
+    with shape_faults_explained(source):
+        check_reproducible(manifest, arguments.run)
+        changed = circumstance_changes(manifest, current_circumstances(manifest))
+        training_stages(manifest)
     console.show_lines("since then", changed or ["nothing that the manifest records has changed"])
     if arguments.check:
         return 3 if changed else 0

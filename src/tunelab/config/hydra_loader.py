@@ -15,12 +15,16 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.config_repository import CachingConfigRepository, IConfigRepository
 from hydra.core.default_element import GroupDefault, ResultDefault
 from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
 from hydra.plugins.config_source import ConfigResult
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from tunelab.config.plugins import is_process_key
-from tunelab.errors import ConfigError
+from tunelab.config.stored_files import SHAPE_FAULTS, error_on_one_line
+from tunelab.errors import ConfigError, TuneLabError
 
 OWN_PROVIDERS = ("hydra", "schema")  # files that Hydra's package brings
 SWEEP_KEYS = ("hydra.mode", "hydra.sweeper.params", "hydra.sweep.dir", "hydra.sweep.subdir")
@@ -51,7 +55,12 @@ class CheckedConfigLoader(ConfigLoaderImpl):
         from_shell: bool = True,
         validate_sweep_overrides: bool = True,
     ) -> DictConfig:
-        config = super().load_configuration(config_name, overrides, run_mode, from_shell, validate_sweep_overrides)
+        try:
+            config = super().load_configuration(config_name, overrides, run_mode, from_shell, validate_sweep_overrides)
+        except (HydraException, OmegaConfBaseException, TuneLabError):
+            raise
+        except (YAMLError, *SHAPE_FAULTS, OSError) as fault:  # of a yaml whose defaults list is of another shape
+            raise ConfigError(f"a yaml of this command cannot be used: {error_on_one_line(fault)}") from fault
         if faults := [*target_faults(config), *folder_name_faults(config)]:
             raise ConfigError.listing(faults)
         return config

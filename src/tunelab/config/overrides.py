@@ -8,6 +8,7 @@ from difflib import get_close_matches
 from hashlib import blake2b
 from pathlib import Path
 
+import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException, MissingConfigException
@@ -33,6 +34,7 @@ from tunelab.config.quoting import path_word
 from tunelab.config.renames import rename_overrides
 from tunelab.config.resource_paths import conf_directory
 from tunelab.config.resume import find_config_file
+from tunelab.config.stored_files import error_on_one_line, read_stored_yaml
 from tunelab.errors import ConfigError
 
 check_configs()
@@ -139,6 +141,7 @@ def locate_experiment(value: str) -> tuple[str, Path] | None:
     file = next((path for path in named if path.suffix == ".yaml" and path.is_file()), None)
     if file is None or ("/" not in value and (conf_directory() / "experiment" / f"{value}.yaml").is_file()):
         return None
+    check_yaml(file)
     linked = file.parent / "experiment" / file.name
     if not is_hydra_file(file) or not (linked.exists() or os.access(file.parent, os.W_OK)):
         return file.stem, write_experiment(file)
@@ -146,6 +149,21 @@ def locate_experiment(value: str) -> tuple[str, Path] | None:
         linked.parent.mkdir(exist_ok=True)
         linked.symlink_to(Path("..") / file.name)
     return file.stem, file.parent.absolute()
+
+
+def check_yaml(file: Path) -> None:
+    """Check that a yaml from elsewhere can be read, before Hydra does.
+
+    Raises:
+        ConfigError: If it is damaged, holds no settings, or would fill the memory.
+    """
+    advice = "give the yaml that a search wrote, or one with the keys of docs/reference.md"
+    try:
+        values = yaml.safe_load(read_stored_yaml(file, advice))
+    except (yaml.YAMLError, RecursionError) as fault:
+        raise ConfigError(f"{file} is no yaml: {error_on_one_line(fault)}; {advice}") from fault
+    if not isinstance(values, dict):
+        raise ConfigError(f"{file} holds no settings by name; {advice}")
 
 
 def is_hydra_file(file: Path) -> bool:

@@ -7,9 +7,11 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from tunelab.config.renames import rename_old_names
+from tunelab.config.stored_files import SHAPE_FAULTS, UnreadableFileError, error_on_one_line, read_stored_yaml
 from tunelab.errors import ConfigError
 
 CHANGEABLE_KEYS = (
@@ -53,9 +55,21 @@ def find_config_file(folder: Path) -> Path:
     raise ConfigError(f"resume={folder}: there is no run ({lost}); {hint}")
 
 
-def error_on_one_line(fault: Exception) -> str:
-    """An error on one line."""
-    return " ".join(str(fault).split())
+def read_settings(file: Path) -> DictConfig:
+    """The settings of a run from its config.yaml.
+
+    Raises:
+        ConfigError: If the file is not there, or not as the run wrote it.
+    """
+    try:
+        settings = OmegaConf.create(read_stored_yaml(file, DAMAGED_CONFIG_HINT))
+    except UnreadableFileError:
+        raise
+    except (YAMLError, OSError, OmegaConfBaseException, *SHAPE_FAULTS) as fault:
+        raise ConfigError(f"{file} cannot be read: {error_on_one_line(fault)}; {DAMAGED_CONFIG_HINT}") from fault
+    if not isinstance(settings, DictConfig) or not isinstance(settings.get("data"), DictConfig):
+        raise ConfigError(f"{file} holds no settings of a run; {DAMAGED_CONFIG_HINT}")
+    return settings
 
 
 def resume_config(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
@@ -70,13 +84,7 @@ def resume_config(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
     """
     folder = Path(str(config.resume))
     stored = find_config_file(folder)
-    try:
-        resumed = OmegaConf.load(stored)
-    except (YAMLError, UnicodeDecodeError, OSError) as fault:
-        raise ConfigError(f"{stored} cannot be read: {error_on_one_line(fault)}; {DAMAGED_CONFIG_HINT}") from fault
-    if not isinstance(resumed, DictConfig) or "data" not in resumed:
-        raise ConfigError(f"{stored} holds no settings of a run; {DAMAGED_CONFIG_HINT}")
-    resumed = rename_old_names(resumed)
+    resumed = rename_old_names(read_settings(stored))
     faults = []
     for override in overrides:
         key = override.lstrip("+~").partition("=")[0]

@@ -5,8 +5,10 @@ JSON, CSV and TSV have modules of their own; parquet files and hub data sets are
 
 import json
 import re
+import shlex
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import partial
@@ -18,6 +20,7 @@ from typing import Any, get_args
 
 from tunelab.config.resource_paths import PACKAGE_PREFIX, expand_home, resolve_path
 from tunelab.config.schema import OnBad, Quoting
+from tunelab.config.stored_files import no_file_reason
 from tunelab.data.bad_rows import (
     RowDict,
     RowFault,
@@ -130,6 +133,7 @@ def read_records(
         return f"{unit} {starts[number - 1] if starts and unit == 'line' else number}"
 
     try:
+        check_content(source, path)
         with path.open("rb") as raw:
             digest = file_digest(raw, "sha256").hexdigest()
         size, schema = path.stat().st_size, None
@@ -229,11 +233,51 @@ def find_file(source: str) -> Path | None:
         inside = sorted(child.name for child in path.iterdir() if child.suffix.lower() in READABLE_SUFFIXES)
         held = ", ".join(inside[:8]) or "it holds none that can be read"
         raise DataError(f"{source} is a folder; name one file in it: {held}")
+    if reason := no_file_reason(path):
+        raise DataError(f"{source} {reason}; name a file on disk")
     if path.suffix.lower() not in READABLE_SUFFIXES:
         raise DataError(
             f"{source}: no format goes by the suffix '{path.suffix}'; there are {', '.join(READABLE_SUFFIXES)}"
         )
     return path
+
+
+CONTENT_MARKS = {  # first bytes of a file, to what it is and how it is made one that can be read
+    b"\x1f\x8b": ("compressed by gzip", "gunzip"),
+    b"PK\x03\x04": ("a zip archive", "unzip"),
+    b"PK\x05\x06": ("an empty zip archive", "unzip"),
+    b"\xfd7zXZ\x00": ("compressed by xz", "unxz"),
+    b"BZh": ("compressed by bzip2", "bunzip2"),
+    b"\x28\xb5\x2f\xfd": ("compressed by zstd", "unzstd"),
+    b"\x04\x22\x4d\x18": ("compressed by lz4", "unlz4"),
+    b"7z\xbc\xaf\x27\x1c": ("a 7-Zip archive", "7z x"),
+    b"PAR1": ("a parquet file", ""),
+    b"ARROW1": ("an Arrow file", ""),
+    b"SQLite format 3\x00": ("an SQLite database", ""),
+    b"%PDF-": ("a PDF", ""),
+    b"\x7fELF": ("a program", ""),
+    b"\x80\x04\x95": ("a pickle, which can hold code", ""),
+}
+
+
+def check_content(source: str, path: Path) -> None:
+    """Check that a file is not plainly of another kind than its suffix says.
+
+    Raises:
+        DataError: Naming what it is and what to do.
+    """
+    with path.open("rb") as file:
+        head = file.read(16)
+    suffix = path.suffix.lower()
+    for mark, (kind, tool) in CONTENT_MARKS.items():
+        if not head.startswith(mark) or (suffix == ".parquet" and mark == b"PAR1"):
+            continue
+        if mark == b"BZh" and head[4:10] != b"1AY&SY":
+            continue
+        advice = f"unpack it first: {tool} {shlex.quote(source)}" if tool else "give the records as text"
+        if mark == b"PAR1":
+            advice = f"name it {Path(source).with_suffix('.parquet').name}"
+        raise DataError(f"{source} is {kind}, not {suffix.lstrip('.')}; {advice}")
 
 
 def looks_like_path(text: str) -> bool:
@@ -244,6 +288,9 @@ def looks_like_path(text: str) -> bool:
 
 def missing_file_message(source: str) -> str:
     """No such file, and what stands beside it under a similar name."""
+    with suppress(OSError, RuntimeError, ValueError):
+        if reason := no_file_reason(expand_home(source)):
+            return f"{source} {reason}; make the link anew, or name the file itself"
     try:
         path = expand_home(source)
         beside = sorted(child.name for child in path.parent.iterdir())

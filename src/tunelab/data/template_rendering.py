@@ -14,8 +14,12 @@ from transformers import PreTrainedTokenizerBase
 from transformers.utils.chat_template_utils import render_jinja_template
 
 from tunelab.config.resource_paths import expand_home
+from tunelab.config.stored_files import SHAPE_FAULTS, read_stored_text
 from tunelab.data.conversation import Conversation, Message
+from tunelab.data.template_limits import TemplateTooCostly, bound_templates, limited_rendering
 from tunelab.errors import ConfigError, DataError
+
+bound_templates()
 
 TemplateMessage = dict[str, Any]
 
@@ -71,7 +75,7 @@ def load_template(tokenizer: PreTrainedTokenizerBase, name: str | None) -> Templ
             f"data.template is {name!r}, which is neither a name nor a .jinja file; "
             f"known: auto, {', '.join(SHIPPED_TEMPLATES)}, or the path of a file that ends in .jinja"
         )
-    return TemplateSource(path.read_text(encoding="utf-8"), f"the file {path}")
+    return TemplateSource(read_stored_text(path, "give a .jinja file in UTF-8"), f"the file {path}")
 
 
 def _load_shipped_template(tokenizer: PreTrainedTokenizerBase, name: str) -> str:
@@ -166,14 +170,19 @@ def render_conversation(
     variables: dict[str, Any] = {"tools": tools, **tokenizer.special_tokens_map, **more}
     rendered: Any  # annotated as text in transformers, and is a pair
     try:
-        rendered = render_jinja_template(
-            conversations=[list(turns)],
-            chat_template=source,
-            return_assistant_tokens_mask=blocks,
-            add_generation_prompt=reply,
-            **variables,
-        )
-    except (TemplateError, TypeError, ValueError, LookupError, AttributeError, RecursionError) as fault:
+        with limited_rendering():
+            rendered = render_jinja_template(
+                conversations=[list(turns)],
+                chat_template=source,
+                return_assistant_tokens_mask=blocks,
+                add_generation_prompt=reply,
+                **variables,
+            )
+    except TemplateTooCostly as fault:
+        raise ConfigError(
+            f"the chat template is stopped: {fault}, which no conversation needs; try data.template=chatml"
+        ) from None
+    except (TemplateError, MemoryError, *SHAPE_FAULTS) as fault:
         raise DataError(
             f"the chat template does not accept this conversation ({type(fault).__name__}: {fault}); "
             "drop the record, or try data.template=chatml"

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from tunelab.errors import ConfigError, DataError
 
+# Codecs of host names, of source code, of escapes; and rot13, which turns text into other text.
+CODECS_OF_NO_TEXT = ("idna", "punycode", "raw-unicode-escape", "unicode-escape", "undefined", "rot13", "unicode_escape")
 CHUNK_BYTES = 2**20  # bytes read at once
 # Codecs whose pieces decode as the whole does; the others (utf-7, punycode) need all bytes at once.
 INCREMENTAL_CODECS = re.compile(
@@ -115,10 +117,13 @@ def check_encoding(encoding: str) -> str:
         ConfigError: If Python knows no text encoding of that name.
     """
     try:
+        name = codecs.lookup(encoding).name
         "".encode(encoding)  # refuses bytes-to-bytes codecs such as hex, which `lookup` alone lets through
         b"".decode(encoding)
-        return codecs.lookup(encoding).name
-    except (LookupError, ValueError) as error:
+        if name in CODECS_OF_NO_TEXT:
+            raise LookupError(name)
+        return name
+    except (LookupError, ValueError, TypeError) as error:
         raise ConfigError(f"data.encoding={encoding!r} is no text encoding; try utf-8, gb18030 or utf-16") from error
 
 

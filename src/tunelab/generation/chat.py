@@ -1,6 +1,5 @@
 """Chat with a run, a model folder or an adapter folder: the loaded model and its streamed answer."""
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +17,11 @@ from tunelab.config.schema import PretrainedModelConfig
 from tunelab.data.chat_template import ChatTemplate
 from tunelab.data.conversation import Conversation, Message
 from tunelab.errors import ConfigError, DataError
-from tunelab.models.architecture import context_limit
+from tunelab.models.architecture import context_limit, pretrained_place
 from tunelab.models.load_model import load_model, load_tokenizer
 from tunelab.models.soft_prompt import soft_prompt_ids
 from tunelab.models.unpadded_attention import PlainAttention
+from tunelab.runs.stored_json import read_stored_json
 
 MIN_ANSWER_TOKENS = 8  # tokens of the context that an answer must have to itself
 
@@ -164,8 +164,12 @@ def chat_model_of_adapter(root: Path) -> ChatModel:
         )
     own = (root / "tokenizer_config.json").is_file()
     tokenizer = load_tokenizer(PretrainedModelConfig(path=str(root if own else base)))
-    adapted: Any = PeftModel.from_pretrained(_load_causal_model(base, tokenizer), str(root))
-    merged = adapted.merge_and_unload() if hasattr(adapted.base_model, "merge_and_unload") else adapted
+    if not (root / "adapter_model.safetensors").is_file():
+        raise ConfigError(f"{root} has no adapter_model.safetensors, the weights of the adapter; copy the whole folder")
+    model = _load_causal_model(base, tokenizer)
+    with pretrained_place("adapter", str(root)) as place:
+        adapted: Any = PeftModel.from_pretrained(model, str(place))
+        merged = adapted.merge_and_unload() if hasattr(adapted.base_model, "merge_and_unload") else adapted
     return _make_chat_model(merged, tokenizer)
 
 
@@ -180,10 +184,7 @@ def _make_chat_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase)
 
 
 def _read_json_object(path: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except ValueError as fault:
-        raise ConfigError(f"{path} is no JSON object: {fault}") from fault
+    return read_stored_json(path, "take it from where the model came from")
 
 
 REPLACEMENT_CHAR = "\ufffd"  # what bytes decode to while the rest of their character is still to come

@@ -2,18 +2,19 @@
 cannot be read.
 """
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Final
 
-from safetensors import SafetensorError
+import torch
 from transformers import AutoConfig, PretrainedConfig, PreTrainedTokenizerBase
 
 from tunelab.config.resource_paths import resolve_path
 from tunelab.config.schema import AdapterConfig, ModelConfig, PretrainedModelConfig, ScratchModelConfig
-from tunelab.errors import ConfigError, first_line
+from tunelab.errors import ConfigError, TuneLabError, first_line
 from tunelab.models.pretrained_layers import layer_faults
 from tunelab.models.scratch import scratch_config
 
@@ -56,7 +57,11 @@ def pretrained_place(what: str, source: str) -> Iterator[Path | str]:
     """
     try:
         yield resolve_path(source) or source
-    except (OSError, ValueError, ImportError, SafetensorError) as fault:
+    except TuneLabError:
+        raise
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as fault:  # loaders raise errors of every kind for a file that is not as they wrote it
         raise ConfigError(not_loadable_message(what, source, fault)) from fault
 
 
@@ -70,9 +75,42 @@ def read_pretrained_config(source: str) -> PretrainedConfig:
         if isinstance(place, Path) and (place / "adapter_config.json").is_file():
             raise ConfigError(adapter_beside_model_message(source))
         config: PretrainedConfig = AutoConfig.from_pretrained(place, trust_remote_code=False)
+        text_config = config.get_text_config()
+    if faults := size_faults(text_config):
+        raise ConfigError.listing([f"model.path={source}: config.json has {fault}" for fault in faults])
     if config.is_encoder_decoder:
         raise ConfigError(f"model.path={source}: {config.model_type} {ENCODER_DECODER_MESSAGE}")
     return config
+
+
+LARGEST_SIZES: Final = {  # name of a size to more than any model has: beyond it building one would never end
+    **{"num_hidden_layers": 2_000, "num_attention_heads": 4_096, "num_key_value_heads": 4_096, "head_dim": 65_536},
+    **{"hidden_size": 1_000_000, "intermediate_size": 10_000_000, "vocab_size": 10_000_000, "type_vocab_size": 100_000},
+    "max_position_embeddings": 100_000_000,
+}
+
+
+def size_faults(config: PretrainedConfig) -> list[str]:
+    """Sizes and rates of an architecture that no model can have, such as no heads or a negative width."""
+    faults = list[str]()
+    for name, largest in LARGEST_SIZES.items():
+        size = getattr(config, name, None)
+        if size is None or isinstance(size, list | tuple):  # of families with a size for each layer
+            continue
+        if isinstance(size, bool) or not isinstance(size, int):
+            faults.append(f"{name}={size!r}, which is no whole number")
+        elif not 1 <= size <= largest:
+            faults.append(f"{name}={size:,}; models have 1 to {largest:,}")
+    for name, value in config.to_dict().items():
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            continue
+        if ("dropout" in name or name.endswith("pdrop")) and not 0 <= value < 1:
+            faults.append(f"{name}={value}; a rate of dropout is at least 0 and below 1")
+        elif name.endswith(("_eps", "_epsilon")) and not 0 < value < 1:
+            faults.append(f"{name}={value}; it must be above 0 and below 1")
+        elif not math.isfinite(value):
+            faults.append(f"{name}={value}, which is no finite number")
+    return faults
 
 
 def adapter_beside_model_message(source: str) -> str:

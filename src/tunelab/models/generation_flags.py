@@ -10,6 +10,8 @@ from typing import Any
 
 from transformers import GenerationConfig, PreTrainedModel
 
+from tunelab.config.stored_files import read_stored_text
+
 MODE_FLAGS = ("do_sample", "num_beams", "return_dict_in_generate")  # which others make sense follows from these
 
 
@@ -35,8 +37,8 @@ def read_sound_flags(file: Path) -> tuple[GenerationConfig | None, str | None]:
         None and None where all of them go together, or there are none.
     """
     try:
-        flags = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        flags = json.loads(read_stored_text(file))
+    except (OSError, ValueError, RecursionError):
         return None, None  # transformers takes the model's config instead
     if not isinstance(flags, dict):
         return GenerationConfig(), f"{file.name} of the base is no JSON object, so the export has none of it"

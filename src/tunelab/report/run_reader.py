@@ -1,6 +1,5 @@
 """Run folders read for a report, and checks of its paths: a missing or broken file becomes a sentence, no error."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -8,9 +7,11 @@ from pathlib import Path
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from tunelab.config.stored_files import SHAPE_FAULTS
 from tunelab.errors import ConfigError, TuneLabError, first_line
 from tunelab.runs.atomic_files import Row, read_json_lines
 from tunelab.runs.run_dir import RunDirectory
+from tunelab.runs.stored_json import read_stored_json
 from tunelab.runs.study_folder import StudyFolder
 from tunelab.tasks.metrics.directions import metric_direction
 from tunelab.tasks.registry import DESCRIPTIONS, TaskDescription, describe_task
@@ -157,7 +158,7 @@ def read_run_results(root: Path) -> RunResults:
     def read(what: str, path: Path, load: Callable[[], T], empty: T, expected_type: type, *, needed: bool = True) -> T:
         try:
             value = load()
-        except (OSError, ValueError, TypeError, KeyError, AttributeError, TuneLabError) as fault:
+        except (OSError, TuneLabError, *SHAPE_FAULTS) as fault:
             if path.exists():
                 missing.append(f"{path.name} cannot be read ({short_fault(fault)}), so this report lacks {what}")
             elif needed:
@@ -183,7 +184,7 @@ def read_run_results(root: Path) -> RunResults:
         read(
             "the doctor's findings",
             doctor,
-            lambda: dict(json.loads(doctor.read_text("utf-8"))),
+            lambda: read_stored_json(doctor),
             nothing,
             dict,
             needed=False,

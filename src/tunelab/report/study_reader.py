@@ -1,6 +1,5 @@
 """Study folders, and sets of runs, read as trials for a report."""
 
-import json
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -14,7 +13,6 @@ from tunelab.analysis.configurations import (
     Configuration,
     Setting,
     Trial,
-    configuration_key,
     group_by_configuration,
     is_number,
     seed_noise,
@@ -22,10 +20,12 @@ from tunelab.analysis.configurations import (
     setting_from_trials,
 )
 from tunelab.config.flatten import flatten
+from tunelab.config.stored_files import STUDY_FILE_ADVICE
 from tunelab.report.formatting import format_count
 from tunelab.report.run_reader import RunResults, short_fault
 from tunelab.runs.atomic_files import read_json_lines
 from tunelab.runs.run_status import COMPLETE_STATUSES
+from tunelab.runs.stored_json import read_stored_json
 from tunelab.runs.study_folder import StudyFolder
 from tunelab.tasks.metrics.directions import metric_direction
 
@@ -49,7 +49,6 @@ class StudyResults:
         runs: The folder of each trial.
         objectives: All of them; the report follows the first.
         read_faults: What cannot be read, in sentences.
-        default: The default configuration; None where it is not known or lies outside the space.
     """
 
     root: Path
@@ -66,7 +65,6 @@ class StudyResults:
     runs: Mapping[int, Path] = field(default_factory=dict)
     objectives: tuple[str, ...] = ()
     read_faults: tuple[str, ...] = ()
-    default: Mapping[str, Any] | None = None
 
     @property
     def is_search(self) -> bool:
@@ -100,11 +98,8 @@ class StudyResults:
     @property
     def default_is_best(self) -> bool:
         """Whether the best configuration is the default, which a search runs first."""
-        if self.best is None:
-            return False
-        if self.default and configuration_key(self.best.params) == configuration_key(self.default):
-            return True
-        return any(self.trial(number).origin == "default" for number in self.best.trial_numbers)
+        numbers = self.best.trial_numbers if self.best else ()
+        return any(self.trial(number).origin == "default" for number in numbers)
 
     def cost_to_score(self, cost: float) -> float:
         """The score of a cost: its negative where higher is better."""
@@ -121,14 +116,13 @@ def read_study_results(root: Path) -> StudyResults:
 
     def read(path: Path, what: str, *, needed: bool = True) -> dict[str, Any]:
         try:
-            value = json.loads(path.read_text(encoding="utf-8"))
+            return read_stored_json(path, STUDY_FILE_ADVICE)
         except (OSError, ValueError) as fault:
             if path.exists():
                 missing.append(f"{path.name} cannot be read ({short_fault(fault)}), so this report lacks {what}")
             elif needed:
                 missing.append(f"{path.name} is missing, so this report lacks {what}")
             return {}
-        return value if isinstance(value, dict) else {}
 
     summary = read(folder.summary, "how the search was set up")
     request = read(folder.study_config, "its search space: boundaries are those of what was tried")
@@ -161,7 +155,6 @@ def read_study_results(root: Path) -> StudyResults:
         {trial.number: root / str(trial.number) for trial in trials if (root / str(trial.number)).is_dir()},
         objectives,
         tuple(missing),
-        request.get("default"),
     )
 
 

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from tunelab.errors import ConfigError, TuneLabError
+from tunelab.runs.redact import redact, redact_row
+from tunelab.runs.stored_json import read_stored_rows
 
 PARTIAL_SUFFIX = ".part"  # ending of a file that is still being written; safe to delete when no process writes
 LINK_ERRNOS = (errno.ELOOP, errno.EMLINK, errno.EEXIST)  # the answers of systems to a link that is not followed
@@ -97,14 +99,14 @@ def remove_tree(path: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace `path` by `text`, as UTF-8; see `write_atomically`."""
-    content = text.encode()
+    """Replace `path` by `text`, as UTF-8, secrets redacted; see `write_atomically`."""
+    content = str(redact(text)).encode()
     write_atomically(path, lambda file: file.write(content), len(content))
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Replace `path` by `value` as indented JSON; see `write_atomically` and `to_plain`."""
-    write_text(path, json_text(value))
+    """Replace `path` by `value` as indented JSON, secrets redacted; see `write_atomically` and `to_plain`."""
+    write_text(path, json_text(redact(value)))
 
 
 def json_text(value: Any) -> str:
@@ -114,7 +116,7 @@ def json_text(value: Any) -> str:
 
 def write_text_if_changed(path: Path, text: str) -> None:
     """Like `write_text`, but fast, for a file that is derived from others: unchanged content is not written."""
-    content = text.encode()
+    content = str(redact(text)).encode()
     try:
         if path.stat().st_size == len(content) and path.read_bytes() == content:
             return
@@ -212,15 +214,14 @@ def write_json_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
 
     def fill(file: IO[bytes]) -> None:
         for row in rows:
-            file.write(_json_line(row))
+            file.write(_json_line(redact_row(row)))
 
     write_atomically(path, fill)
 
 
 def read_json_lines(path: Path) -> list[Row]:
-    """The rows of a file.  Lines end at a line feed only: text may hold any other separator of Unicode."""
-    with path.open(encoding="utf-8", newline="\n") as file:
-        return [json.loads(line) for line in file]
+    """The rows of a file; see `read_stored_rows`."""
+    return read_stored_rows(path)
 
 
 def join_rank_shares(shares: Sequence[Sequence[Row]], expected: int | Collection[int]) -> list[Row]:

@@ -12,12 +12,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console, RenderableType
-from rich.control import strip_control_codes
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.padding import Padding
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
+
+from tunelab.errors import visible_text
+from tunelab.runs.redact import redact
 
 _PLAIN_WIDTH = 400  # columns where there is no terminal: no line of ours is cut or wrapped
 _LONGEST_VALUE = 100  # characters of one config value in the tree
@@ -60,8 +63,8 @@ def is_notebook() -> bool:
 
 
 def say(text: str) -> None:
-    """Print text, with line breaks and without control characters."""
-    _print(Text(strip_control_codes(_without_escapes(text))))
+    """Print text, with its line breaks; control characters are spelt out."""
+    _print(Text(visible_text(text)))
 
 
 def show_config(cfg: Mapping[str, Any], overrides: Sequence[str] = ()) -> None:
@@ -113,7 +116,7 @@ def show_record(title: str, parts: Sequence[Sequence[tuple[str, str]]], names: S
     for place, part in enumerate(parts):
         if names:
             _print(Text(names[place], style="cyan"))
-        _print(Text.assemble(*((_without_escapes(text), _TOKEN_STYLES[kind]) for text, kind in part)))
+        _print(Text.assemble(*((visible_text(text), _TOKEN_STYLES[kind]) for text, kind in part)))
 
 
 def show_scores(table: Mapping[str, Mapping[str, float]]) -> None:
@@ -160,9 +163,9 @@ def _print(*parts: RenderableType) -> None:
     )
     with console.capture() as captured:
         for part in parts:
-            console.print(part, soft_wrap=isinstance(part, Text))
-    lines = captured.get().splitlines()
-    sys.stdout.write("\n".join(line.rstrip() for line in lines) + "\n")
+            console.print(_Cleaned(part), soft_wrap=isinstance(part, Text))
+    lines = str(redact(captured.get())).split("\n")
+    sys.stdout.write("\n".join(line.rstrip() for line in lines[: -1 if not lines[-1] else None]) + "\n")
     sys.stdout.flush()
 
 
@@ -213,12 +216,19 @@ def _format_number(value: Any) -> str:
 
 
 def _single_line(text: str, limit: int) -> str:
-    flat = strip_control_codes(_without_escapes(text)).replace("\n", " ")
+    flat = visible_text(str(redact(text))).replace("\n", " ")
     return flat if len(flat) <= limit else flat[: limit - 3] + "..."
 
 
-def _without_escapes(text: str) -> str:
-    return "".join(letter for letter in text if letter in "\n\t" or letter.isprintable())
+class _Cleaned:
+    """What another object draws, without what its texts would do to the terminal."""
+
+    def __init__(self, part: RenderableType) -> None:
+        self.part = part
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for segment in console.render(self.part, options):
+            yield segment if segment.control else Segment(visible_text(segment.text), segment.style)
 
 
 _SILENCED_LOGGERS = (

@@ -154,7 +154,7 @@ def _parse_holder(content: bytes) -> dict[str, Any] | None:
     """The holder that a lock file names; None where the file is new or was torn by a power cut."""
     try:
         holder = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     complete = isinstance(holder, dict) and {"pid", "host", "since", "who"} <= holder.keys()
     return holder if complete and str(holder["pid"]).isdigit() else None

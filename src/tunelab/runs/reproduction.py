@@ -1,6 +1,5 @@
 """Reproduce a run from its manifest alone: its training stages, each in a process with the settings of the run."""
 
-import json
 import os
 import shlex
 import subprocess
@@ -19,8 +18,9 @@ from tunelab.runs.checkpoint import read_checkpoint
 from tunelab.runs.environment import code_revision, code_sha256, hardware_info, installed_packages, numeric_switches
 from tunelab.runs.manifest import SESSION_SETTINGS, sha256_file, sha256_folder
 from tunelab.runs.redact import REDACTED
-from tunelab.runs.run_dir import RunDirectory
+from tunelab.runs.run_dir import MANIFEST_SHAPE, RunDirectory
 from tunelab.runs.run_status import COMPLETE_STATUSES, PREEMPTED
+from tunelab.runs.stored_json import read_stored_json
 
 Manifest = Mapping[str, Any]
 REPRODUCIBLE_STATUSES = (*COMPLETE_STATUSES, "diverged")
@@ -117,6 +117,7 @@ def redacted_settings(value: Any, name: str = "") -> Iterator[str]:
         yield name
 
 
+MANIFEST_ADVICE = "give a run folder or its run.json"
 STOPPED_STATUS = 143  # exit status of a stage that was stopped for the next one
 NUMERIC_VARIABLES = (
     "CUBLAS_WORKSPACE_CONFIG",
@@ -135,14 +136,9 @@ def read_run_manifest(path: Path) -> dict[str, Any]:
     """
     file = RunDirectory(path).manifest if path.is_dir() else path
     try:
-        manifest = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as fault:
-        raise ConfigError(
-            f"{path} is no run: {file} cannot be read ({fault}); give a run folder or its run.json"
-        ) from fault
-    if not isinstance(manifest, dict) or not {"config", "sessions"} <= manifest.keys():
-        raise ConfigError(f"{file} is no manifest: it has no config and sessions; give a run folder or its run.json")
-    return manifest
+        return read_stored_json(file, MANIFEST_ADVICE, shape=MANIFEST_SHAPE, required=("config", "sessions"))
+    except OSError as fault:
+        raise ConfigError(f"{path} is no run: there is no {file}; {MANIFEST_ADVICE}") from fault
 
 
 def current_circumstances(manifest: Manifest) -> dict[str, Any]:
@@ -196,7 +192,7 @@ def reproduce_run(manifest: Manifest, folder: Path, *, seed: int | None = None) 
     folder.mkdir(parents=True, exist_ok=True)
     file = (folder / "again.json").absolute()  # kept beside the result
     write_json(file, {**manifest, "config": config})
-    for number, stage in enumerate(training_stages(json.loads(file.read_text(encoding="utf-8")))):
+    for number, stage in enumerate(training_stages(read_run_manifest(file))):
         command = [sys.executable, "-m", "tunelab.cli.replay", str(file), str(number), str(folder.absolute())]
         done = subprocess.run(command, cwd=directory, env=child_environment(manifest), check=False)
         if stage.stop_at is not None and done.returncode in (0, STOPPED_STATUS):

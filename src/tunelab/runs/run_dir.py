@@ -1,7 +1,6 @@
 """The run directory: the one place that knows its files."""
 
 import csv
-import json
 import math
 import os
 import re
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from tunelab.config.quoting import path_word
+from tunelab.config.stored_files import read_stored_text, shape_faults_explained
 from tunelab.errors import ConfigError
 from tunelab.runs.atomic_files import (
     PARTIAL_SUFFIX,
@@ -28,11 +28,22 @@ from tunelab.runs.atomic_files import (
 )
 from tunelab.runs.locks import FolderLock
 from tunelab.runs.redact import redact
+from tunelab.runs.stored_json import Shape, read_stored_json
 
 RUN_FILES = (  # all that a run writes beside its checkpoints and the folders of trackers
     *("config.yaml", "run.json", "metrics.json", "metrics.csv", "predictions.jsonl", "base_predictions.jsonl"),
-    *("export", "data_report.json", "task.json", "looks.jsonl", "scores.json", "doctor.json"),
+    *("export", "data_report.json", "task.json", "looks.jsonl", "scores.json", "doctor.json", "error.log"),
 )
+NUMBER_OR_NONE = (int, float, type(None))
+OBJECT_OR_NONE = (dict, type(None))
+MANIFEST_SHAPE: Shape = {  # what a manifest holds, as far as it holds it: those of older versions lack some
+    **dict.fromkeys(("id", "status", "command", "directory", "started", "python", "platform"), (str,)),
+    **dict.fromkeys(("reason", "ended"), (str, type(None))),
+    **dict.fromkeys(("seconds", "resumed_at"), NUMBER_OR_NONE),
+    **dict.fromkeys(("energy", "memory", "best", "scores", "results", "git"), OBJECT_OR_NONE),
+    **dict.fromkeys(("config", "data", "model", "seeds", "hardware", "numerics", "packages"), (dict,)),
+    **dict.fromkeys(("overrides", "sessions"), (list,)),
+}
 RANK_SHARE = re.compile(r"\.predictions\.rank\d+\.jsonl\.\d+\.part")
 
 
@@ -132,6 +143,11 @@ class RunDirectory:
         """Findings of the doctor."""
         return self.root / "doctor.json"
 
+    @property
+    def traceback(self) -> Path:
+        """Where the code was when an error that nobody foresaw ended the run."""
+        return self.root / "error.log"
+
     @classmethod
     def create(cls, root: Path) -> Self:
         """The directory of a new run, made and locked.
@@ -197,13 +213,17 @@ class RunDirectory:
         """Write the resolved config, secrets of the environment redacted; those under secret names already are."""
         write_text(self.config, str(redact(text)))
 
+    def write_traceback(self, text: str) -> None:
+        """Write the traceback of an error, secrets redacted."""
+        write_text(self.traceback, text)
+
     def write_manifest(self, manifest: Mapping[str, Any]) -> None:
         """Write the manifest, secrets redacted."""
         write_json(self.manifest, redact(to_plain(manifest)))
 
     def read_manifest(self) -> dict[str, Any]:
         """The manifest of the run."""
-        return dict(_read_json(self.manifest))
+        return _read_json(self.manifest, MANIFEST_SHAPE)
 
     def write_scores(self, flat: Mapping[str, float]) -> None:
         """Write the final scores by name (`test/loss`); a number that is not finite becomes null."""
@@ -211,7 +231,9 @@ class RunDirectory:
 
     def read_scores(self) -> dict[str, float]:
         """The final scores by name; null is read as nan."""
-        return {name: math.nan if value is None else float(value) for name, value in _read_json(self.metrics).items()}
+        with shape_faults_explained(self.metrics):
+            flat = _read_json(self.metrics).items()
+            return {name: math.nan if value is None else float(value) for name, value in flat}
 
     def write_data_report(self, report: Mapping[str, Any]) -> None:
         """Write the summary of the data."""
@@ -219,7 +241,7 @@ class RunDirectory:
 
     def read_data_report(self) -> dict[str, Any]:
         """The summary of the data."""
-        return dict(_read_json(self.data_report))
+        return _read_json(self.data_report)
 
     def write_score_tables(self, tables: Mapping[str, Any]) -> None:
         """Write confusion matrix and per-class scores, by split."""
@@ -227,13 +249,15 @@ class RunDirectory:
 
     def read_score_tables(self) -> dict[str, Any]:
         """Confusion matrix and per-class scores, by split."""
-        return dict(_read_json(self.score_tables))
+        return _read_json(self.score_tables)
 
     def read_curves(self) -> list[dict[str, float]]:
         """One row per logged step, without the scores it lacks; a line still being written is left out."""
-        text = self.curves.read_text(encoding="utf-8")
+        text = read_stored_text(self.curves)
         whole = text[: text.rfind("\n") + 1]
-        return [{name: float(cell) for name, cell in row.items() if cell} for row in csv.DictReader(whole.splitlines())]
+        with shape_faults_explained(self.curves):
+            rows = list(csv.DictReader(whole.splitlines(), strict=True))
+            return [{name: float(cell) for name, cell in row.items() if cell} for row in rows]
 
     def write_predictions(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Write one JSON object per line."""
@@ -314,13 +338,13 @@ def remove_leftover(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _read_json(path: Path) -> Any:
-    """The JSON value of a file of the run.
+def _read_json(path: Path, shape: Shape | None = None) -> dict[str, Any]:
+    """The JSON object of a file of the run.
 
     Raises:
-        ConfigError: If the run has no such file.
+        ConfigError: If the run has no such file, or one that is damaged or of another shape.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return read_stored_json(path, shape=shape)
     except FileNotFoundError:
         raise ConfigError(f"{path.parent} has no {path.name}; the run did not get that far, resume it first") from None

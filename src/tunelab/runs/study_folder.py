@@ -1,10 +1,18 @@
 """The files of a study folder.  Without Optuna: every trial reads some of them."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tunelab.config.stored_files import STUDY_FILE_ADVICE
+from tunelab.runs.stored_json import Shape, read_stored_json
+
+STUDY_SHAPE: Shape = {  # search.json
+    **dict.fromkeys(("objectives", "modes", "fixed", "arguments"), (list,)),
+    **dict.fromkeys(("constraints", "space", "dimensions", "pruner_options"), (dict,)),
+    **dict.fromkeys(("storage", "name", "pruner", "token"), (str, type(None))),
+    **dict.fromkeys(("default",), (dict, type(None))),
+}
 JOURNAL_FILE = "journal.log"
 
 
@@ -68,10 +76,10 @@ class StudyFolder:
         """The configuration of the study.
 
         Raises:
-            OSError, ValueError: If there is no such file, or it is not JSON.
+            OSError: If there is no such file.
+            ConfigError: If it is damaged, or not as a search writes it.
         """
-        config: dict[str, Any] = json.loads(self.study_config.read_text(encoding="utf-8"))
-        return config
+        return read_stored_json(self.study_config, STUDY_FILE_ADVICE, shape=STUDY_SHAPE)
 
     def trial_folder(self, number: int) -> Path:
         """The run directory of a trial."""

@@ -6,7 +6,6 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,6 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from tunelab.analysis.configurations import configuration_key
 from tunelab.analysis.number_format import format_duration
 from tunelab.config.quoting import path_word
 from tunelab.config.schema import SearchConfig
@@ -119,19 +117,10 @@ def announce_results(
     else:
         best_settings = shlex.quote(path_word("experiment", relative_path(folder.root)))
         console.say(f"run it again with: {console.train_command()} {best_settings}")
-        if len(names) == 1 and not is_default(best[0], folder):
+        if len(names) == 1 and best[0].user_attrs.get("origin") != "default":
             console.say(f"was it luck? tunelab confirm {shlex.quote(relative_path(folder.root))}")
     if not finished:
         raise TuneLabError("the search is not finished; the same command goes on")
-
-
-def is_default(trial: FrozenTrial, folder: StudyFolder) -> bool:
-    """Whether a trial has the default configuration, which a grid runs without saying so."""
-    default = None
-    with suppress(OSError, ValueError):
-        default = folder.read_study_config().get("default")
-    same = default is not None and configuration_key(trial.params) == configuration_key(default)
-    return same or trial.user_attrs.get("origin") == "default"
 
 
 def outcome_counts(trials: Sequence[FrozenTrial]) -> list[str]:

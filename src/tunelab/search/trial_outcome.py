@@ -1,6 +1,5 @@
 """The outcome of a trial, read from the files of its run directory and its exit status."""
 
-import json
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -8,10 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from tunelab.config.stored_files import UnreadableFileError
 from tunelab.runs.atomic_files import open_unlinked
 from tunelab.runs.run_dir import RunDirectory
 from tunelab.runs.run_status import COMPLETE_STATUSES, PREEMPTED
 from tunelab.runs.stop_signals import STOP_EXITS, STOP_SIGNALS
+from tunelab.runs.stored_json import read_stored_json
 
 OUT_OF_MEMORY_TEXTS = ("out of memory", "outofmemory", "cannot allocate memory", "bad_alloc")
 DISK_FULL_TEXTS = ("disk is full", "no space left on device", "disk quota exceeded", "ulimit -f")
@@ -127,10 +128,9 @@ def objective_value(name: str, manifest: Mapping[str, Any], scores: Mapping[str,
 def read_json_object(path: Path) -> dict[str, Any]:
     """The JSON object of a file; empty where the file is missing or incomplete."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return read_stored_json(path)
+    except (OSError, UnreadableFileError):
         return {}
-    return value if isinstance(value, dict) else {}
 
 
 def open_log(folder: Path) -> IO[bytes]:

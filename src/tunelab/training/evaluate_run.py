@@ -12,6 +12,7 @@ import torch
 from transformers import PreTrainedModel
 
 from tunelab.config.schema import RunConfig
+from tunelab.config.stored_files import shape_faults_explained
 from tunelab.data.columns import without_columns
 from tunelab.data.data_sources import DataSplits, Split, encode_split
 from tunelab.data.examples import Example, MicroBatch
@@ -228,16 +229,18 @@ def record_evaluation(folder: RunDirectory, records: Records) -> list[str]:
     A file that is looked at until a score pleases no longer tests anything.
     """
     manifest = folder.read_manifest()
-    config = manifest["config"]["data"]
-    shas = manifest["data"]["files"]
-    uses = [
-        why for name, why in SPLIT_USES.items() if config.get(name) and shas.get(str(config[name])) == records.sha256
-    ]
+    with shape_faults_explained(folder.manifest):
+        config, shas = manifest["config"]["data"], manifest["data"]["files"]
+        uses = [
+            why
+            for name, why in SPLIT_USES.items()
+            if config.get(name) and shas.get(str(config[name])) == records.sha256
+        ]
     notes = [f"the run used this very file for {' and '.join(uses)}"] if uses else []
     past = read_json_lines(folder.evaluations_log) if folder.evaluations_log.is_file() else []
     time = datetime.now(UTC).isoformat(timespec="seconds")
     now: Row = {"time": time, "sha256": records.sha256, "data": records.source}
-    count = 1 + sum(look["sha256"] == records.sha256 for look in past)
+    count = 1 + sum(look.get("sha256") == records.sha256 for look in past)
     try:
         write_json_lines(folder.evaluations_log, [*past, now])
     except TuneLabError as fault:

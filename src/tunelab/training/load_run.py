@@ -1,7 +1,6 @@
 """A trained model out of its run directory, ready to be used; the training data is not needed, it may have moved."""
 
 import hashlib
-import json
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,11 +11,12 @@ from typing import Any
 
 import torch
 from lightning.fabric import Fabric
-from omegaconf import DictConfig, OmegaConf
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tunelab.config.resource_paths import expand_home
+from tunelab.config.resume import read_settings
 from tunelab.config.schema import PretrainedModelConfig, RunConfig
+from tunelab.config.stored_files import shape_faults_explained
 from tunelab.config.validate import validate_config
 from tunelab.errors import ConfigError, first_line
 from tunelab.models.adapters import AdaptedModel
@@ -28,6 +28,7 @@ from tunelab.runs.base_weights import check_base_weights
 from tunelab.runs.checkpoint import read_checkpoint
 from tunelab.runs.manifest import sha256_folder
 from tunelab.runs.run_dir import RunDirectory
+from tunelab.runs.stored_json import read_stored_json
 from tunelab.tasks.base import Task
 from tunelab.training.components import build_adapter, build_task, choose_packing
 
@@ -88,7 +89,7 @@ def load_run(path: str | Path, checkpoint: Path | None = None) -> TrainedRun:
     try:
         if not source.is_file():
             raise ConfigError(f"there is no {source.relative_to(folder.root)}")
-        task.restore(_read_json_object(folder.task_state))
+        restore_task(task, _read_json_object(folder.task_state), folder.task_state)
         tokenizer = load_tokenizer(settings.model)
         longest = sequence_limit(settings.model, settings.adapter, tokenizer, max_tokens=settings.data.max_tokens)
         task.set_tokenizer(tokenizer, longest)
@@ -139,7 +140,7 @@ def load_from_export(
     state, config = _read_json_object(folder.task_state), _read_json_object(folder.export / "config.json")
     # of regression: an export whose head holds the scale has none left to apply
     state |= {name: config[f"target_{name}"] for name in ("mean", "std") if f"target_{name}" in config}
-    task.restore(state)
+    restore_task(task, state, folder.task_state)
     old = settings.model  # the export has the layers that were kept, and all weights in one
     model_config = PretrainedModelConfig(
         path=str(folder.export), size=old.size, attention=old.attention, freeze=old.freeze
@@ -171,9 +172,17 @@ def find_run(path: str | Path) -> RunDirectory:
 
 def read_run_config(folder: RunDirectory) -> RunConfig:
     """The settings a run was made with."""
-    config = OmegaConf.load(folder.config)
-    assert isinstance(config, DictConfig)
-    return validate_config(config, for_training=False)
+    return validate_config(read_settings(folder.config), for_training=False)
+
+
+def restore_task(task: Task, state: dict[str, Any], file: Path) -> None:
+    """Put a task into the state that its run wrote down.
+
+    Raises:
+        ConfigError: If the values are of another kind than a run writes; names the file.
+    """
+    with shape_faults_explained(file):
+        task.restore(state)
 
 
 def build_fabric(settings: RunConfig) -> Fabric:
@@ -198,9 +207,9 @@ def _read_json_object(path: Path) -> dict[str, Any]:
     """The JSON object in a file of the run.
 
     Raises:
-        ConfigError: If it is not there.
+        ConfigError: If it is not there, or damaged.
     """
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
+        return read_stored_json(path)
     except FileNotFoundError:
         raise ConfigError(f"{path.parent} has no {path.name}: the run never began to train") from None

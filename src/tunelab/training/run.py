@@ -2,7 +2,9 @@
 
 import shlex
 import time
+import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from math import isfinite
 from pathlib import Path
@@ -18,7 +20,7 @@ from tunelab.config.override_text import searchpath_overrides
 from tunelab.config.resume import resume_config
 from tunelab.config.schema import RunConfig
 from tunelab.config.validate import validate_config
-from tunelab.errors import ConfigError, Diverged
+from tunelab.errors import ConfigError, Diverged, TuneLabError
 from tunelab.runs import console, resource_usage
 from tunelab.runs.checkpoint import copy_parent_checkpoints
 from tunelab.runs.console import silence_libraries
@@ -120,6 +122,8 @@ def fine_tune(
         session.leaves_at_once = isinstance(explained, LeftAtOnce)
         if is_main and session.leaves_at_once:
             console.say(str(session.status.reason))
+        if is_main and is_unforeseen(explained):
+            keep_traceback(folder, explained)
         if explained is fault:
             raise
         raise explained from fault
@@ -128,6 +132,18 @@ def fine_tune(
     if is_main:
         print_results(folder, session.outcome)
     return session.status.score
+
+
+def is_unforeseen(fault: BaseException) -> bool:
+    """Whether an error says nothing to a user without its traceback."""
+    return isinstance(fault, Exception) and not isinstance(fault, TuneLabError)
+
+
+def keep_traceback(folder: RunDirectory, fault: BaseException) -> None:
+    """Write the traceback of an error into the run folder, as another training may take as long to fail again."""
+    with suppress(TuneLabError, OSError):
+        folder.write_traceback("".join(traceback.format_exception(fault)))
+        fault.add_note(f"where it happened is in {folder.traceback}; --debug prints it as well")
 
 
 @dataclass

@@ -5,6 +5,7 @@ from typing import Any
 
 from tunelab.analysis.doctor import DOCTOR_CHECKS, format_findings, run_doctor
 from tunelab.analysis.run_signals import Finding, RunSignals
+from tunelab.config.stored_files import shape_faults_explained
 from tunelab.runs import console
 from tunelab.runs.atomic_files import write_json
 from tunelab.runs.run_dir import RunDirectory
@@ -28,8 +29,9 @@ def read_run_signals(folder: RunDirectory) -> RunSignals:
 
 def diagnose_run(folder: RunDirectory, *, write: bool) -> list[Finding]:
     """Every finding on a run; with `write` they are left in `doctor.json` too."""
-    run = read_run_signals(folder)
-    findings = run_doctor(run)
+    with shape_faults_explained(f"{folder.root}: what its run.json, data_report.json or metrics.csv holds"):
+        run = read_run_signals(folder)
+        findings = run_doctor(run)
     if write:
         write_findings(folder, run, findings)
     return findings
