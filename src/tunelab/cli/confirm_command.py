@@ -29,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Train again and compare; print a table and a verdict for each configuration."""
+    from tunelab.config.stored_files import STUDY_FILE_ADVICE, shape_faults_explained
     from tunelab.errors import ConfigError
     from tunelab.runs import console
     from tunelab.runs.atomic_files import write_json
@@ -53,7 +54,8 @@ def run(arguments: argparse.Namespace) -> int:
     if faults:
         raise ConfigError.listing(faults)
     study = StudyFolder(Path(arguments.study).absolute())
-    reruns, request = plan_reruns(study, arguments.top, arguments.seeds)
+    with shape_faults_explained(f"{study.root}: its search.json or trials.jsonl", STUDY_FILE_ADVICE):
+        reruns, request = plan_reruns(study, arguments.top, arguments.seeds)
     if not reruns:
         console.say(
             "the best configuration of this study is the default itself, so there is nothing to confirm; search a "

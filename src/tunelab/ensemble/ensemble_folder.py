@@ -70,7 +70,7 @@ def write_ensemble_folder(
         manifest["ensemble"] = facts
         folder.write_manifest(manifest)
         folder.write_config(OmegaConf.to_yaml(OmegaConf.create(redact(settings.as_dict()))))
-        write_json(folder.task_state, result.task.state())
+        write_json(folder.task_state, result.task.state(), exact=True)
         folder.write_scores(scores)
         folder.write_score_tables({"test": result.test.tables})
         folder.write_predictions(result.test.predictions)

@@ -4,7 +4,6 @@ Shape letters: N rows, C classes or targets.
 """
 
 import hashlib
-import json
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ import numpy as np
 import torch
 
 from tunelab.config.schema import RunConfig
+from tunelab.config.stored_files import read_stored_text, shape_faults_explained
 from tunelab.data.data_sources import Split, encode_split
 from tunelab.data.examples import Example
 from tunelab.ensemble.combination import StackingModel
@@ -36,13 +36,14 @@ from tunelab.generation.decode import use_sampling
 from tunelab.generation.prediction import InputRecords, Prediction, batch_by_length, encode_prompts, predict_window
 from tunelab.models.unpadded_attention import micro_to_device
 from tunelab.runs.run_dir import RunDirectory
+from tunelab.runs.stored_json import read_stored_json
 from tunelab.tasks.base import Task
 from tunelab.tasks.metrics.own_metrics import attach_metrics
 from tunelab.tasks.sequence import SequenceTask
 from tunelab.training.components import build_task
 from tunelab.training.evaluate import EvalResult, ModelOutputs, OutputCollector, evaluate
 from tunelab.training.evaluate_run import model_outputs
-from tunelab.training.load_run import TrainedRun, find_run, read_run_config, weights_hash
+from tunelab.training.load_run import TrainedRun, find_run, read_run_config, restore_task, weights_hash
 
 
 @dataclass
@@ -86,24 +87,21 @@ def load_ensemble(path: str | Path) -> LoadedEnsemble | None:
     folder = find_run(path)
     if not (folder.root / ENSEMBLE_FILE).is_file() or (folder.export / "config.json").is_file():
         return None
-    text = (folder.root / ENSEMBLE_FILE).read_text(encoding="utf-8")
-    facts = json.loads(text)
-    members = load_ensemble_members(folder.root, facts["members"])
+    file = folder.root / ENSEMBLE_FILE
+    advice = "combine the runs anew with tunelab ensemble"
+    facts = read_stored_json(file, advice, required=("members",))
+    with shape_faults_explained(file, advice):
+        members = load_ensemble_members(folder.root, facts["members"])
+        weights = [entry["weight"] for entry in facts["members"]]
+        top = facts.get("stack")
+        stack = None if top is None else StackingModel(np.array(top["weights"]), np.array(top["bias"]), top["strength"])
+        sampling = VoteSampling(**facts.get("sampling", {}))
+        numbers = None if None in weights else [float(weight) for weight in weights]
     settings = read_run_config(folder)
     task = build_task(settings)
-    task.restore(json.loads(folder.task_state.read_text(encoding="utf-8")))
-    weights = [entry["weight"] for entry in facts["members"]]
-    top = facts.get("stack")
-    return LoadedEnsemble(
-        folder=folder,
-        settings=settings,
-        task=task,
-        members=members,
-        weights=None if None in weights else [float(weight) for weight in weights],
-        stack=None if top is None else StackingModel(np.array(top["weights"]), np.array(top["bias"]), top["strength"]),
-        sampling=VoteSampling(**facts.get("sampling", {})),
-        digest=hashlib.sha256(text.encode()).hexdigest(),
-    )
+    restore_task(task, read_stored_json(folder.task_state), folder.task_state)
+    digest = hashlib.sha256(read_stored_text(file).encode()).hexdigest()
+    return LoadedEnsemble(folder, settings, task, members, numbers, stack, sampling, digest)
 
 
 def load_ensemble_members(root: Path, entries: list[dict[str, Any]]) -> list[TrainedRun]:

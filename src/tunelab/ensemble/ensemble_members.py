@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tunelab.config.stored_files import STUDY_FILE_ADVICE, shape_faults_explained
 from tunelab.data.data_sources import DataSplits, Split, read_splits
 from tunelab.errors import ConfigError, DataError
 from tunelab.runs.atomic_files import read_json_lines
@@ -84,9 +85,11 @@ def best_study_runs(study: Path, most: int | None) -> list[str]:
         raise ConfigError(
             f"--from={study} is no study ({fault}); give the study folder that a search printed"
         ) from fault
-    sign = 1 if request["modes"][0] == "min" else -1
-    whole = sorted((line for line in lines if line["state"] == "complete"), key=lambda line: sign * line["values"][0])
-    kept = [str(folder.trial_folder(line["number"])) for line in whole]
+    with shape_faults_explained(f"{study}: its search.json or trials.jsonl", STUDY_FILE_ADVICE):
+        sign = 1 if request["modes"][0] == "min" else -1
+        whole = [line for line in lines if line["state"] == "complete"]
+        whole.sort(key=lambda line: sign * line["values"][0])
+        kept = [str(folder.trial_folder(int(line["number"]))) for line in whole]
     kept = [path for path in kept if RunDirectory(Path(path)).best.is_file()]
     if len(kept) < 2:
         raise ConfigError(
@@ -139,7 +142,8 @@ def read_run_splits(trained: TrainedRun) -> DataSplits:
         DataError: If a file has changed since, or there is no validation or no test split.
     """
     sources = read_splits(trained.settings.data, trained.task, seed=trained.settings.seed)
-    known = trained.folder.read_manifest()["data"]["files"]
+    with shape_faults_explained(trained.folder.manifest):
+        known = dict(trained.folder.read_manifest()["data"]["files"])
     root, faults = trained.folder.root, list[str]()
     faults += [
         f"{root}: {name} has changed since training, so its rows may be others"

@@ -104,9 +104,17 @@ def write_text(path: Path, text: str) -> None:
     write_atomically(path, lambda file: file.write(content), len(content))
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Replace `path` by `value` as indented JSON, secrets redacted; see `write_atomically` and `to_plain`."""
-    write_text(path, json_text(redact(value)))
+def write_json(path: Path, value: Any, *, exact: bool = False) -> None:
+    """Replace `path` by `value` as indented JSON, secrets redacted; see `write_atomically` and `to_plain`.
+
+    Args:
+        path: The file.
+        value: Plain values.
+        exact: For what is read back and must not change, such as a chat template: only known values and shapes of keys
+            are redacted, not what merely stands under the name of a secret.
+    """
+    content = json_text(redact_row(value) if exact else redact(value)).encode()
+    write_atomically(path, lambda file: file.write(content), len(content))
 
 
 def json_text(value: Any) -> str:

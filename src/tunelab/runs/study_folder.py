@@ -10,7 +10,7 @@ from tunelab.runs.stored_json import Shape, read_stored_json
 STUDY_SHAPE: Shape = {  # search.json
     **dict.fromkeys(("objectives", "modes", "fixed", "arguments"), (list,)),
     **dict.fromkeys(("constraints", "space", "dimensions", "pruner_options"), (dict,)),
-    **dict.fromkeys(("storage", "name", "pruner", "token"), (str, type(None))),
+    **dict.fromkeys(("storage", "name", "pruner", "token", "folder_id"), (str, type(None))),
     **dict.fromkeys(("default",), (dict, type(None))),
 }
 JOURNAL_FILE = "journal.log"

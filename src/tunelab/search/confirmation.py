@@ -16,6 +16,7 @@ from tunelab.config.plugins import refuse_process_keys
 from tunelab.config.quoting import path_word
 from tunelab.errors import ConfigError, TuneLabError
 from tunelab.runs.atomic_files import read_json_lines
+from tunelab.runs.redact import REDACTED
 from tunelab.runs.run_dir import RunDirectory
 from tunelab.runs.study_folder import StudyFolder
 from tunelab.search.study_config import changed_data
@@ -79,13 +80,29 @@ def plan_reruns(study: StudyFolder, top: int, seeds: int) -> tuple[list[Rerun], 
     configurations |= {f"trial {trial['number']}": trial["overrides"] for trial in candidates}
     # where the options of a folder of the user's own lie, which the fixed overrides may name
     beside = [word for word in config.get("arguments", []) if word.startswith("hydra.searchpath=")]
-    reruns = []
+    fixed, reruns = without_secrets(config["fixed"], study), []
     for number in range(seeds):
         for label, overrides in configurations.items():
             seed = FIRST_SEED + number
             folder = study.confirmation.parent / label.replace(" ", "_") / str(seed)
-            reruns.append(Rerun(label, seed, (*beside, *config["fixed"], *overrides), folder))
+            reruns.append(Rerun(label, seed, (*beside, *fixed, *overrides), folder))
     return reruns, config
+
+
+def without_secrets(fixed: Sequence[str], study: StudyFolder) -> list[str]:
+    """The overrides of a study without those of loggers whose value was blacked out, which change no score.
+
+    Raises:
+        ConfigError: If another one was: without its value the trainings would be others.
+    """
+    lost = [word for word in fixed if REDACTED in word and not word.lstrip("+").startswith("logger")]
+    if lost:
+        names = ", ".join(word.partition("=")[0] for word in lost)
+        raise ConfigError(
+            f"{study.study_config} does not hold the value of {names}, which was blacked out as a secret; without it "
+            "the trainings would be others. Give it by an environment variable of another name, and search again"
+        )
+    return [word for word in fixed if REDACTED not in word]
 
 
 def rank_configurations(

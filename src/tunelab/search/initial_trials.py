@@ -3,7 +3,6 @@
 Initial trials are the default configuration and the best configurations of earlier studies (`search.warm_start`).
 """
 
-import json
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,17 @@ from tunelab.config.flatten import flatten
 from tunelab.config.override_text import plain_text
 from tunelab.config.resource_paths import conf_directory
 from tunelab.config.schema import SearchConfig
+from tunelab.config.stored_files import (
+    SHAPE_FAULTS,
+    STUDY_FILE_ADVICE,
+    UnreadableFileError,
+    no_file_reason,
+    read_stored_yaml,
+)
 from tunelab.errors import ConfigError
 from tunelab.runs.atomic_files import read_json_lines
+from tunelab.runs.redact import redact
+from tunelab.runs.stored_json import read_stored_json
 from tunelab.runs.study_folder import StudyFolder
 from tunelab.search.search_config import SearchRequest
 from tunelab.search.space import Params, Space
@@ -58,17 +66,21 @@ def earlier_configurations(source: Path, space: Space, default_values: Mapping[s
         space: The settings that vary now.
         default_values: Values of settings that did not vary then.
     """
+    if (reason := no_file_reason(source)) and not source.is_dir():
+        raise ConfigError(f"search.warm_start: {source} {reason}; give the folder of a study, or a best.yaml")
     try:
         if source.is_file():
-            candidates = [flatten_config(yaml.safe_load(source.read_text(encoding="utf-8")))]
+            candidates = [flatten_config(yaml.safe_load(read_stored_yaml(source)))]
         else:
             study = StudyFolder(source)
             trials = [trial for trial in read_json_lines(study.trials) if trial["value"] is not None]
-            lower = json.loads(study.summary.read_text(encoding="utf-8"))["directions"][0] == "minimize"
+            lower = read_stored_json(study.summary, STUDY_FILE_ADVICE)["directions"][0] == "minimize"
             trials.sort(key=lambda trial: trial["value"] if lower else -trial["value"])
-            best = flatten_config(yaml.safe_load(study.best.read_text(encoding="utf-8")))
+            best = flatten_config(yaml.safe_load(read_stored_yaml(study.best)))
             candidates = [best | trial["params"] for trial in trials]
-    except (OSError, ValueError, KeyError, yaml.YAMLError):
+    except UnreadableFileError as fault:
+        raise ConfigError(f"search.warm_start: {fault}") from fault
+    except (OSError, yaml.YAMLError, *SHAPE_FAULTS):
         return []
     fitting = []
     for values in candidates:
@@ -108,6 +120,7 @@ def experiment_text(note: str, overrides: Sequence[str], groups: Collection[str]
     for word in overrides:
         if word.startswith("experiment=") and (name := plain_text(word)):
             add_experiment(name, [*folders, conf_directory()], choices, values)
+    secret = list[str]()
     for override in OverridesParser.create().parse_overrides(list(overrides)):
         key = override.key_or_group
         if key.partition(".")[0].partition("/")[0] in (*EXCLUDED_BLOCKS, "experiment"):
@@ -117,10 +130,15 @@ def experiment_text(note: str, overrides: Sequence[str], groups: Collection[str]
         elif key in groups:
             choices[key] = plain_value(override.value())
         else:
-            set_nested(values, key.split("."), plain_value(override.value()))
+            name, value = key.rpartition(".")[2], plain_value(override.value())
+            if redact({name: value}) != {name: value}:
+                secret.append(key)
+            else:
+                set_nested(values, key.split("."), value)
     defaults = {"defaults": [{f"override /{key}": value} for key, value in choices.items()]} if choices else {}
     text: str = yaml.safe_dump({**defaults, **values}, sort_keys=False)
-    return f"# @package _global_\n# {note}\n{text}"
+    left_out = f"# Left out, as it held a secret: {', '.join(secret)}; type it beside this file.\n" if secret else ""
+    return f"# @package _global_\n# {note}\n{left_out}{text}"
 
 
 def add_experiment(name: str, folders: Sequence[Path], choices: dict[str, Any], values: dict[str, Any]) -> None:

@@ -16,8 +16,10 @@ from tunelab.config.quoting import path_text
 from tunelab.config.renames import rename_key, rename_overrides
 from tunelab.config.resource_paths import expand_home, resolve_path
 from tunelab.config.schema import SearchConfig
+from tunelab.config.stored_files import STUDY_FILE_ADVICE, shape_faults_explained
 from tunelab.errors import ConfigError
 from tunelab.runs.atomic_files import write_json
+from tunelab.runs.redact import redact
 from tunelab.runs.study_folder import StudyFolder
 from tunelab.search.search_config import SearchRequest
 from tunelab.search.space import space_as_dict
@@ -57,7 +59,8 @@ def check_compatible(
         ConfigError: If they differ in what makes trials comparable, or the database belongs to another folder.
     """
     before = read_recorded_config(folder)
-    token, recorded_token = before.get("token") or uuid.uuid4().hex, study.user_attrs.get("folder")
+    known = before.get("folder_id") or before.get("token")  # the second is its old name
+    token, recorded_token = known or uuid.uuid4().hex, study.user_attrs.get("folder")
     if recorded_token not in (None, token):
         raise ConfigError(
             f"the study '{study.study_name}' of search.storage belongs to another folder than {folder.root}; engines "
@@ -65,6 +68,9 @@ def check_compatible(
         )
     now = make_study_config(folder, study.study_name, search, request, objectives, modes)
     faults = [*incompatibilities(before, now), *changed_data(folder)]
+    now = redact(make_study_config(folder, study.study_name, search, request, objectives, modes))
+    with shape_faults_explained(folder.study_config, STUDY_FILE_ADVICE):
+        faults = incompatibilities(redact(before), now)
     if faults:
         raise ConfigError.listing(
             [
@@ -73,7 +79,7 @@ def check_compatible(
                 f"{shlex.quote(f'search.warm_start=[{path_text(folder.root)}]')}",
             ]
         )
-    write_json(folder.study_config, {"token": token, **now})
+    write_json(folder.study_config, {"folder_id": token, **now})
     if recorded_token is None:
         study.set_user_attr("folder", token)
 
@@ -100,12 +106,15 @@ def changed_data(folder: StudyFolder) -> list[str]:
 
 
 def read_recorded_config(folder: StudyFolder) -> dict[str, Any]:
-    """The recorded configuration; empty for a new study."""
+    """The recorded configuration; empty for a new study.
+
+    Raises:
+        ConfigError: If the file is damaged: trials of another configuration would be mixed with those of this one.
+    """
     try:
-        config = folder.read_study_config()
-    except (OSError, ValueError):
+        return folder.read_study_config()
+    except FileNotFoundError:
         return {}
-    return config if isinstance(config, dict) else {}
 
 
 def make_study_config(

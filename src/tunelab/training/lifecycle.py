@@ -83,7 +83,7 @@ def write_start_manifest(
         resumed_at=resumed_at,
     )
     folder.write_manifest(manifest)
-    write_json(folder.task_state, components.task.state())
+    write_json(folder.task_state, components.task.state(), exact=True)
     return manifest
 
 
