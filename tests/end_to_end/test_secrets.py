@@ -19,8 +19,8 @@ SHAPES = ("sk-CANARY0123456789abcdef", "hf_CANARYabcdefghijklmnopqrstuv", "AKIAC
 TYPED = " ".join([*CANARIES.values(), *SHAPES])
 WORDS = (
     "data=instruction data.train=train.jsonl data.validation=val.jsonl data.test=test.jsonl eval.generate=false "
-    "model=scratch model.depth=1 model.width=32 model.heads=2 batch_size=16 lr=0.003 trainer.accelerator=cpu max_steps=2 "
-    "save=false"
+    "model=scratch model.depth=1 model.width=32 model.heads=2 batch_size=16 lr=0.003 trainer.accelerator=cpu "
+    "max_steps=2 save=false"
 ).split()
 TRACKERS = {
     "csv": ["logger=csv"],
@@ -109,7 +109,8 @@ def test_no_file_of_a_cross_validation_or_of_a_crash_holds_a_secret(tmp_path: Pa
     plugin.parent.mkdir(exist_ok=True)
     plugin.write_text(
         "import os\nfrom lightning.pytorch.callbacks import Callback\nclass Crash(Callback):\n"
-        "    def on_train_start(self, trainer, module):\n        raise RuntimeError('bad key ' + os.environ['OPENAI_KEY'])\n"
+        "    def on_train_start(self, trainer, module):\n"
+        "        raise RuntimeError('bad key ' + os.environ['OPENAI_KEY'])\n"
     )
     os.environ["PYTHONPATH"] = f"{plugin.parent}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
     crash = run(

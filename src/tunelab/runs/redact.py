@@ -16,7 +16,7 @@ REDACTED = "[redacted]"
 
 # Environment variables with such names hold secrets; generous, because only their values are looked for.
 _SECRET_VARIABLE = re.compile(
-    r"api_?key|token|secret|passw|passphrase|credential|private|webhook|_dsn$|(?:^|_)(?:key|key_?id|pat|pwd|auth)s?$",
+    r"api_?key|token|secret|passw|passphrase|credential|private|webhook|_dsn$|(?:^|_)(?:key|key_?id|pat|auth)s?$|_pwd$",
     re.IGNORECASE,
 )
 # Config keys: the secret word must end the key, or `micro_tokens`, `tokenizer` and `token_accuracy` would vanish.
@@ -36,12 +36,12 @@ _SHAPES = re.compile(
     r"-----BEGIN [A-Z ]*PRIVATE KEY(?: BLOCK)?-----(?:(?:(?!-----BEGIN).)*?-----END [A-Z ]*PRIVATE KEY(?: BLOCK)?-----"
     r"|[A-Za-z0-9+/=\\\s]*)"
     r"|(?<![A-Za-z0-9])(?:"
-    r"sk-(?=[A-Za-z_\-]*\d)[A-Za-z0-9_\-]{16,}|(?:sk|rk|pk)_(?:live|test)_[A-Za-z0-9]{16,}|hf_[A-Za-z0-9]{20,}"
+    r"sk-(?=[A-Za-z_\-]{0,100}\d)[A-Za-z0-9_\-]{16,}|(?:sk|rk|pk)_(?:live|test)_[A-Za-z0-9]{16,}|hf_[A-Za-z0-9]{20,}"
     r"|A(?:KIA|SIA)[A-Z0-9]{16}(?![A-Za-z0-9])|gh[pousr]_[A-Za-z0-9]{20,}|github_pat_[A-Za-z0-9_]{20,}"
     r"|glpat-[A-Za-z0-9_\-]{16,}|xox[a-z]-[A-Za-z0-9\-]{10,}|xapp-[A-Za-z0-9\-]{10,}|AIza[A-Za-z0-9_\-]{30,}"
     r"|npm_[A-Za-z0-9]{30,}|pypi-[A-Za-z0-9_\-]{40,}|dckr_pat_[A-Za-z0-9_\-]{16,}|wandb_v1_[A-Za-z0-9_]{16,}"
-    r"|SG\.[A-Za-z0-9_\-]{16,}\.[A-Za-z0-9_\-]{16,}"
-    r"|eyJ[A-Za-z0-9_\-]{8,}\.eyJ[A-Za-z0-9_\-]{8,}(?:\.[A-Za-z0-9_\-]*)?)",
+    r"|SG\.[A-Za-z0-9_\-]{16,100}\.[A-Za-z0-9_\-]{16,}"
+    r"|eyJ[A-Za-z0-9_\-]{8,2000}\.eyJ[A-Za-z0-9_\-]{8,}(?:\.[A-Za-z0-9_\-]*)?)",
     re.DOTALL,
 )
 _BEARER = re.compile(r"(?<=[Bb]earer )[A-Za-z0-9._~+/\-]{12,}=*")

@@ -66,11 +66,9 @@ def check_compatible(
             f"the study '{study.study_name}' of search.storage belongs to another folder than {folder.root}; engines "
             "of one study must share its folder too, or give a hydra.sweep.dir whose last name is new"
         )
-    now = make_study_config(folder, study.study_name, search, request, objectives, modes)
-    faults = [*incompatibilities(before, now), *changed_data(folder)]
     now = redact(make_study_config(folder, study.study_name, search, request, objectives, modes))
     with shape_faults_explained(folder.study_config, STUDY_FILE_ADVICE):
-        faults = incompatibilities(redact(before), now)
+        faults = [*incompatibilities(redact(before), now), *changed_data(folder)]
     if faults:
         raise ConfigError.listing(
             [
