@@ -17,7 +17,7 @@ TESTS ?=
 WORKERS ?= 2
 PYTEST = OMP_NUM_THREADS=1 $(PY) -m pytest --numprocesses=$(WORKERS) --dist=loadfile
 
-.PHONY: help train test test-slow starter reference walks lint types format clean
+.PHONY: help train test test-slow soak fuzz starter reference walks lint types format clean
 
 help: ## Print this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,6 +30,12 @@ test: $(VENV)/.installed-test ## Run the fast tests; TESTS="tests/data -k split"
 
 test-slow: $(VENV)/.installed-notebooks ## Run the tests that train for longer, those that the fast suite leaves out.
 	$(PYTEST) -m slow $(TESTS)
+
+soak: $(VENV)/.installed-train ## Kill trainings and a search at random for 30 minutes, each must end as undisturbed; ARGS="--minutes 5".
+	$(PY) bench/soak/run.py $(ARGS)
+
+fuzz: $(VENV)/.installed-train ## Damage files of runs, studies, models and data at random for 10 minutes; ARGS="--minutes 2 --seed 3".
+	$(PY) bench/fuzz/run.py $(ARGS)
 
 starter: $(VENV)/.installed-train ## Pre-train the built-in base model anew (about 15 minutes); its export lands in outputs/.
 	$(PY) train.py experiment=starter_readings

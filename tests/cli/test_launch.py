@@ -54,9 +54,18 @@ def test_a_folder_that_the_system_makes_itself_takes_no_run(capsys: pytest.Captu
     assert "cannot use /proc/x" in capsys.readouterr().err
 
 
-def test_an_error_of_the_system_that_names_no_place_keeps_its_traceback() -> None:
-    with pytest.raises(BrokenPipeError):
+def test_an_error_of_the_system_that_names_no_place_is_a_line_and_its_traceback_is_shown_on_request(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(SystemExit, match="1"):
         exit_with_os_error(BrokenPipeError(errno.EPIPE, "broken"))
+    line = capsys.readouterr().err
+    assert "BrokenPipeError: [Errno 32] broken" in line and "--debug" in line and "Traceback" not in line
+
+    monkeypatch.setenv("TUNELAB_DEBUG", "1")
+    with pytest.raises(SystemExit, match="1"):
+        exit_with_os_error(BrokenPipeError(errno.EPIPE, "broken"))
+    assert "BrokenPipeError" in capsys.readouterr().err
 
 
 def test_going_on_with_a_run_that_is_not_there_makes_no_folder_and_names_one_like_it(tmp_path: Path) -> None:
