@@ -20,6 +20,7 @@ OURS = [command for command in COMMANDS if command.startswith(("python train.py"
 # Programs of others, and ours that take minutes; each has a test of its own or needs what no test has.
 ELSEWHERE = {
     "experiment=effect_": "tests/end_to_end/test_experiments.py",
+    "file://labconf": "tests/end_to_end/test_extend_page.py and test_data_sets_page.py",
     "experiment=recipes/": "tests/end_to_end/test_recipes.py",
     "make ": "tests/repository/test_readme.py",
     "python bench/": "benchmarks are run by hand; their replays are tested beside them",

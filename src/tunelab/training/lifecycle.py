@@ -150,6 +150,7 @@ def print_run_summary(components: RunComponents, folder: RunDirectory) -> None:
     of_averages = averaging_notes(settings.optimizer, settings.regularization)
     of_weights = regularization_notes(model, settings.regularization, settings.optimizer)
     for note in [
+        *demo_model_notes(settings),
         *components.adapter.notes,
         *components.sources.notes,
         *of_rate,
@@ -159,6 +160,20 @@ def print_run_summary(components: RunComponents, folder: RunDirectory) -> None:
     ]:
         console.say(f"  {note}")
     folder.write_data_report(report)
+
+
+BUILT_IN = "package:tunelab.starter/"  # paths of the model and the data that come with this package
+
+
+def demo_model_notes(settings: RunConfig) -> list[str]:
+    """A warning where the small built-in model is trained on the user's own data, which it is too small for."""
+    sources = settings.data.mix or settings.data.train
+    if settings.model.path != f"{BUILT_IN}model" or str(sources).startswith((BUILT_IN, "generated:starter/")):
+        return []
+    return [
+        "model=starter is a demonstration of one million parameters that knows a small made-up world in English; for "
+        "data of your own name a model: model.path=FOLDER_OR_HUB_ID, or model=minilm, smollm2_135m, qwen3_0_6b"
+    ]
 
 
 def build_data_report(encoded: EncodedData) -> dict[str, Any]:
