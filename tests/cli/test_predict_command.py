@@ -274,8 +274,7 @@ def test_half_made_answers_to_another_question_are_not_mixed_in(
     words = ("predict", classification.root, "--input", file, "--output", tmp_path / "out.jsonl")
     real, calls = prediction.predict_window, iter(range(9))
     monkeypatch.setattr(prediction, "predict_window", lambda *given: real(*given) if next(calls) < 1 else 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        tunelab(*words)
+    assert tunelab(*words)[0] == 1
     monkeypatch.setattr(prediction, "predict_window", real)
     before = (tmp_path / "out.jsonl.partial").read_bytes()
 

@@ -57,7 +57,7 @@ def stand_in(name: str, folder: Path) -> Path:
     if FAMILIES[name] == "bert":
         vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *CHARACTERS, *"0123456789", *"abcdefgilmov"]
         (folder / "vocab.txt").write_text("\n".join(dict.fromkeys([*vocabulary, *(f"##{c}" for c in "abcdefgilmov")])))
-        tokenizer: Any = BertTokenizerFast(vocab_file=str(folder / "vocab.txt"))
+        tokenizer: Any = BertTokenizerFast(vocab=str(folder / "vocab.txt"))
         AutoModel.from_config(AutoConfig.for_model("bert", vocab_size=len(tokenizer), **SIZES)).save_pretrained(folder)
     else:
         tokenizer = load_tokenizer(PretrainedModelConfig(path="package:tunelab.starter/model"))

@@ -234,8 +234,7 @@ def test_an_ensemble_that_was_cut_off_goes_on_and_gives_the_same(
     real, calls = prediction.encode_prompts, iter(range(99))
     monkeypatch.setattr(prediction, "encode_prompts", lambda *given: real(*given) if next(calls) < 6 else 1 / 0)
     monkeypatch.setattr("tunelab.ensemble.ensemble_inference.encode_prompts", prediction.encode_prompts)
-    with pytest.raises(ZeroDivisionError):
-        tunelab(*words)
+    assert tunelab(*words)[0] == 1
     assert not out.exists()
 
     # When the last line that it left is torn, and it is started again

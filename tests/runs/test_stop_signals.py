@@ -12,6 +12,8 @@ from tunelab.runs.stop_signals import STOP_EXITS, STOP_SIGNALS, handle_stop_sign
 def handlers() -> Iterator[None]:
     """The handlers of before, put back."""
     before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+    for number in STOP_SIGNALS:
+        signal.signal(number, signal.SIG_DFL)  # nohup, if these tests run under it, ignores one
     yield
     for number, handler in before.items():
         signal.signal(number, handler)

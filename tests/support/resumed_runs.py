@@ -72,7 +72,9 @@ def whole(tmp_path: Path, given: list[str]) -> tuple[Watch, Path]:
 def stopped_and_resumed(tmp_path: Path, given: list[str], stops: list[Watch]) -> tuple[list[Any], Path]:
     """Stop at each watch's step, resume each time, and join what they saw."""
     folder, seen = tmp_path / "parts", []
-    for watch in stops:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup, if these tests run under it, would let it be ignored
+    for stop in stops:
+        watch = Watch(stop.stop_at, stop.number, validating=stop.validating)  # those of a case serve several tests
         with pytest.raises(SystemExit) as leave:
             fine_tune(settings(*given) if not seen else again(folder), folder, callbacks=[watch])
         assert leave.value.code == 128 + watch.number

@@ -305,7 +305,8 @@ def imbalanced_classes(run: RunSignals) -> Iterator[Finding]:
     ):
         return
     recall, right = run.values("val/recall"), run.values("val/accuracy")
-    if recall and right and recall[-1] > EVEN_RECALL_RATIO * right[-1]:
+    validated = run.data.get("labels", {}).get("validation", {})  # recall is a mean over labels that occur there
+    if counts.keys() <= validated.keys() and recall and right and recall[-1] > EVEN_RECALL_RATIO * right[-1]:
         return  # labels are found equally often, the rare ones too
     common, rare = (pick(counts, key=lambda name: counts[name]) for pick in (max, min))
     ratio = counts[common] / max(1, counts[rare])

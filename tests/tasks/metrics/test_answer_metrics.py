@@ -29,6 +29,9 @@ def predictions(count: int = 30) -> list[dict[str, Any]]:
 class Echo:
     """A task whose answers are the records themselves."""
 
+    own_metrics = None
+    metrics_of_answers = False
+
     def __init__(self) -> None:
         self.asked: list[int] = []
 
