@@ -101,7 +101,7 @@ def test_a_plain_yaml_of_settings_is_trained_as_it_stands(lab: Path) -> None:
     for text, word in (
         ("optimzer: x\n", "did you mean 'optimizer'"),
         ("- a\n", "no settings"),
-        ("a: [\n", "cannot be read"),
+        ("a: [\n", "is no yaml"),
     ):
         (lab / "sft.yaml").write_text(text)
         with pytest.raises(ConfigError, match=word):
