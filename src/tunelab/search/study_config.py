@@ -99,7 +99,7 @@ def changed_data(folder: StudyFolder) -> list[str]:
                 with place.open("rb") as data:
                     digests[place] = hashlib.file_digest(data, "sha256").hexdigest()
             if digests[place] != digest:
-                faults.setdefault(name, f"{name} changed since {file.parent.name} of this study was trained")
+                faults.setdefault(name, f"{name} changed since trial {file.parent.name} of this study was trained")
     return list(faults.values())
 
 
