@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Quote, QuotedString
+from hydra.core.override_parser.types import QuotedString
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 
@@ -67,11 +67,10 @@ def value_text(value: object) -> str:
         return "{" + ", ".join(f"{name}: {value_text(inner)}" for name, inner in value.items()) + "}"
     if isinstance(value, list | tuple):
         return "[" + ", ".join(map(value_text, value)) + "]"
-    if isinstance(value, str | Path):
-        text = str(value)
-        if re.fullmatch(r"[A-Za-z_][\w./-]*", text) and text.lower() not in ("true", "false", "null", "nan", "inf"):
-            return text
-        return QuotedString(text, Quote.single).with_quotes()
+    if isinstance(value, Path):
+        return path_text(value)
+    if isinstance(value, str):
+        return quote_hydra(value)
     if isinstance(value, int | float):
         return repr(value)
     return value_text(value.item()) if hasattr(value, "item") else value_text(str(value))  # numbers of numpy and torch
@@ -172,23 +171,20 @@ def unreadable_reason(word: str) -> str | None:
 
 def search_path_word(words: Sequence[str], folders: Sequence[str | Path]) -> str:
     """One word `hydra.searchpath=[...]` for the places that other such words name, and more folders before them."""
-    places = [f"file://{folder}" for folder in folders]
-    for word in words:
-        value = OverridesParser.create().parse_override(word).value()
-        for place in value if isinstance(value, list) else [value]:
-            places.append(str(place.text if isinstance(place, QuotedString) else place))
+    places = [*(f"file://{folder}" for folder in folders), *search_places(words)]
     return f"hydra.searchpath=[{','.join(map(path_text, dict.fromkeys(places)))}]"
 
 
 def search_path_folders(words: Sequence[str]) -> list[Path]:
     """The folders that words `hydra.searchpath=[...]` name."""
-    folders = []
-    for word in words:
-        value = OverridesParser.create().parse_override(word).value()
-        for place in value if isinstance(value, list) else [value]:
-            text = str(place.text if isinstance(place, QuotedString) else place)
-            folders += [Path(text.removeprefix("file://"))] if not text.startswith("pkg://") else []
-    return folders
+    return [Path(place.removeprefix("file://")) for place in search_places(words) if not place.startswith("pkg://")]
+
+
+def search_places(words: Sequence[str]) -> list[str]:
+    """The places that words `hydra.searchpath=[...]` name, as they are written there."""
+    values = [OverridesParser.create().parse_override(word).value() for word in words]
+    places = [place for value in values for place in (value if isinstance(value, list) else [value])]
+    return [str(place.text if isinstance(place, QuotedString) else place) for place in places]
 
 
 def searchpath_overrides(hydra: DictConfig) -> list[str]:
@@ -220,12 +216,8 @@ def config_folders(words: Sequence[str], conf: Path) -> list[Path]:
     Folders inside packages (`pkg://`) are found without importing the package.
     """
     folders = [conf]
-    for word in words:
-        if word.startswith("hydra.searchpath=") and readable(word):
-            value = OverridesParser.create().parse_override(word).value()
-            for place in value if isinstance(value, list) else [value]:
-                text = str(place.text if isinstance(place, QuotedString) else place)
-                folders += package_folders(text) if text.startswith("pkg://") else [Path(text.removeprefix("file://"))]
+    for place in search_places([word for word in words if word.startswith("hydra.searchpath=") and readable(word)]):
+        folders += package_folders(place) if place.startswith("pkg://") else [Path(place.removeprefix("file://"))]
     return [folder for folder in folders if folder.is_dir()]
 
 

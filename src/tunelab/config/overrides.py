@@ -32,7 +32,7 @@ from tunelab.config.override_text import (
 from tunelab.config.plugins import allow_plugins
 from tunelab.config.quoting import path_word
 from tunelab.config.renames import rename_overrides
-from tunelab.config.resource_paths import conf_directory
+from tunelab.config.resource_paths import cache_directory, conf_directory
 from tunelab.config.resume import find_config_file
 from tunelab.config.stored_files import error_on_one_line, read_stored_yaml
 from tunelab.errors import ConfigError
@@ -200,7 +200,7 @@ def write_experiment(file: Path) -> Path:
         plain = OmegaConf.to_yaml(nested)
         text = f"# @package _global_\n# {file.absolute()}\n{plain}"
     digest = blake2b(f"{file.absolute()}\0{text}".encode(), digest_size=8).hexdigest()
-    place = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tunelab" / "experiments" / digest
+    place = cache_directory() / "experiments" / digest
     target = place / "experiment" / file.name
     if not target.is_file():
         target.parent.mkdir(parents=True, exist_ok=True)

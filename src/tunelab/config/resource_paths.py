@@ -65,6 +65,11 @@ def expand_home(text: str | Path) -> Path:
         return Path(text)
 
 
+def cache_directory() -> Path:
+    """The folder of the user's cache in which files lie that this package can write anew."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tunelab"
+
+
 def generated_path(name: str) -> Path:
     """A text of the built-in small world, written into the user's cache unless it lies there already.
 
@@ -74,7 +79,7 @@ def generated_path(name: str) -> Path:
     from tunelab import __version__
     from tunelab.starter import build  # it needs the tokenizer's libraries, which --help must not load
 
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tunelab"
+    cache = cache_directory()
     folder = cache / f"starter-{__version__}-{build.code_fingerprint()}"
     if not folder.is_dir():
         part = folder.with_name(f"{folder.name}.{os.getpid()}.part")
