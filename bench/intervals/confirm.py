@@ -7,10 +7,10 @@ in coarse steps, trainings that fail for some seeds.  `--write` renews the table
 
 import argparse
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from readme_table import renew_table
 
 from tunelab.search.confirmation import compare_with_default
 
@@ -69,10 +69,7 @@ def main() -> None:
         table.append(f"| {name} | {cells} |")
         print(table[-1], flush=True)
     if arguments.write:
-        readme = Path(__file__).with_name("README.md")
-        head, _, rest = readme.read_text(encoding="utf-8").partition(TABLE_MARK)
-        tail = rest.partition(TABLE_MARK)[2]
-        readme.write_text(f"{head}{TABLE_MARK}\n" + "\n".join(table) + f"\n{TABLE_MARK}{tail}", encoding="utf-8")
+        renew_table(TABLE_MARK, table)
 
 
 if __name__ == "__main__":

@@ -8,10 +8,10 @@ data are needed.  `--write` renews the table of README.md.
 import argparse
 from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from readme_table import renew_table
 
 from tunelab.analysis.row_scores import (
     FloatArray,
@@ -178,10 +178,7 @@ def main() -> None:
             table.append(f"| {score} | {name} | {' | '.join(texts)} |")
             print(table[-1], flush=True)
     if arguments.write:
-        readme = Path(__file__).with_name("README.md")
-        head, _, rest = readme.read_text(encoding="utf-8").partition(TABLE_MARK)
-        tail = rest.partition(TABLE_MARK)[2]
-        readme.write_text(f"{head}{TABLE_MARK}\n" + "\n".join(table) + f"\n{TABLE_MARK}{tail}", encoding="utf-8")
+        renew_table(TABLE_MARK, table)
 
 
 if __name__ == "__main__":

@@ -153,29 +153,30 @@ def _stand_in(twin: Twin, entry: RecordText) -> str:
 
 def _twin_call(twin: Twin, number: int, value: Any, control: re.Pattern[str]) -> Any:
     """A name or the arguments of a call, with a stand-in for each text in them."""
-    if isinstance(value, str):
-        return _stand_in(twin, RecordText(number, "call", value))
-    if isinstance(value, Mapping):
-        return {
-            _hide_tokens(twin, number, key, control): _twin_call(twin, number, inner, control)
-            for key, inner in value.items()
-        }
-    if isinstance(value, list | tuple):
-        return [_twin_call(twin, number, inner, control) for inner in value]
-    return value
+    return _replace_texts(
+        value,
+        lambda text: _stand_in(twin, RecordText(number, "call", text)),
+        lambda key: _hide_tokens(twin, number, key, control),
+    )
 
 
 def _hide_tokens(twin: Twin, number: int, value: Any, control: re.Pattern[str]) -> Any:
     """The same value with a stand-in for each control token spelled out in it."""
+
+    def hide(text: str) -> str:
+        return control.sub(lambda match: _stand_in(twin, RecordText(number, "token", match.group())), text)
+
+    return _replace_texts(value, hide, lambda key: hide(key) if isinstance(key, str) else key)
+
+
+def _replace_texts(value: Any, of_text: Callable[[str], str], of_key: Callable[[Any], Any]) -> Any:
+    """The same value with every text in it replaced, and every key of its mappings, in the order of the value."""
     if isinstance(value, str):
-        return control.sub(lambda match: _stand_in(twin, RecordText(number, "token", match.group())), value)
+        return of_text(value)
     if isinstance(value, Mapping):
-        return {
-            _hide_tokens(twin, number, key, control): _hide_tokens(twin, number, inner, control)
-            for key, inner in value.items()
-        }
+        return {of_key(key): _replace_texts(inner, of_text, of_key) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_hide_tokens(twin, number, inner, control) for inner in value]
+        return [_replace_texts(inner, of_text, of_key) for inner in value]
     return value
 
 
