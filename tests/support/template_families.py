@@ -32,30 +32,22 @@ TAKEN_APART = (  # the reasoning from its own key, else from before the mark in 
     "{% set thought = content.split('</think>')[0].split('<think>')[-1].strip('\\n') %}"
     "{% set content = content.split('</think>')[-1].lstrip('\\n') %}{% endif %}"
 )
+THINKING_AFTER_LAST_USER = (  # every turn; the reasoning of answers behind the last question only
+    LAST_USER
+    + EACH
+    + OPEN
+    + "{% if m.role == 'assistant' %}"
+    + TAKEN_APART
+    + "{% if loop.index0 > ns.user %}{{ '<think>\\n' + thought + '\\n</think>\\n\\n' }}{% endif %}{{ content }}"
+    + CALLS
+    + "{% else %}{{ m.content }}{% endif %}"
+    + CLOSE
+)
 TEMPLATES: dict[str, str] = {
     "chatml": TOOLS + EACH + OPEN + "{{ m.content or '' }}" + CALLS + CLOSE + "{% endfor %}" + ASK,
-    "strips earlier thinking, splits on the end mark": TOOLS
-    + LAST_USER
-    + EACH
-    + OPEN
-    + "{% if m.role == 'assistant' %}"
-    + TAKEN_APART
-    + "{% if loop.index0 > ns.user %}{{ '<think>\\n' + thought + '\\n</think>\\n\\n' }}{% endif %}{{ content }}"
-    + CALLS
-    + "{% else %}{{ m.content }}{% endif %}"
-    + CLOSE
-    + "{% endfor %}"
-    + ASK,
+    "strips earlier thinking, splits on the end mark": TOOLS + THINKING_AFTER_LAST_USER + "{% endfor %}" + ASK,
     "opens a thought in its prompt": TOOLS
-    + LAST_USER
-    + EACH
-    + OPEN
-    + "{% if m.role == 'assistant' %}"
-    + TAKEN_APART
-    + "{% if loop.index0 > ns.user %}{{ '<think>\\n' + thought + '\\n</think>\\n\\n' }}{% endif %}{{ content }}"
-    + CALLS
-    + "{% else %}{{ m.content }}{% endif %}"
-    + CLOSE
+    + THINKING_AFTER_LAST_USER
     + "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n<think>\\n' }}"
     "{% if enable_thinking is defined and not enable_thinking %}{{ '\\n</think>\\n\\n' }}{% endif %}{% endif %}",
     "never shows thinking, opens a thought in its prompt": EACH
