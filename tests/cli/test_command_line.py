@@ -82,6 +82,21 @@ def test_help_and_cfg_never_import_torch() -> None:
         assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize(
+    "command", [["train.py", "--help"], ["-c", "import sys; from tunelab.cli.main import main; main()", "--help"]]
+)
+def test_a_reader_that_closes_the_pipe_early_is_no_fault(command: list[str]) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)  # as `head` does once it has its lines
+
+    done = subprocess.run(
+        [sys.executable, *command], cwd=ROOT, stdout=writing, stderr=subprocess.PIPE, text=True, timeout=60
+    )
+
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_a_run_on_a_file_loads_nothing_that_only_a_hub_or_a_report_needs(tmp_path: Path) -> None:
     words = ["data=instruction", f"data.train={instructions(tmp_path)}", *QUIET, f"hydra.run.dir={tmp_path / 'run'}"]
     code = (

@@ -115,6 +115,16 @@ def test_a_flag_that_reads_settings_past_the_checks_is_refused(flag: str) -> Non
         complete_overrides([flag, "/tmp/x"])
 
 
+def test_a_primary_config_has_no_package_searched_for_yamls(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("defaults: [config, _self_]\nhydra: {searchpath: ['pkg://this']}\n")
+
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(tmp_path), version_base="1.3"), pytest.raises(ConfigError, match=r"pkg://this"):
+        compose("mine")
+
+    assert "this" not in sys.modules
+
+
 def test_names_of_folders_lead_nowhere_else() -> None:
     keys = ["name", "hydra.output_subdir", "hydra.sweep.subdir", "hydra.job.name"]
 

@@ -14,7 +14,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -27,6 +27,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from tunelab.cli import help_page
+from tunelab.cli.main import flush_output
 from tunelab.config.overrides import complete_overrides, error_reason, override_faults
 from tunelab.config.resource_paths import conf_directory
 from tunelab.errors import ConfigError, TuneLabError, first_line, visible_text
@@ -76,7 +77,8 @@ def launch(main: Callable[[], None]) -> None:
             sys.argv[1:] = name_run_to_resume(sys.argv[1:])
         sys.argv[1:] = complete_overrides(sys.argv[1:])
         if {"-h", "--help"} & set(sys.argv[1:]):  # Hydra prints the same page, but takes twice as long
-            print(help_page.render_help(conf_directory(), sys.argv[1:]))
+            with suppress(BrokenPipeError):  # `head` has its lines
+                print(help_page.render_help(conf_directory(), sys.argv[1:]))
             return
         main()
     except KeyboardInterrupt:
@@ -89,6 +91,8 @@ def launch(main: Callable[[], None]) -> None:
         exit_with_os_error(fault)
     except Exception as fault:
         exit_with_unforeseen_error(fault)
+    finally:
+        flush_output()
 
 
 def take_debug_flag(words: Sequence[str]) -> list[str]:

@@ -53,6 +53,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(run_command(arguments))
     except KeyboardInterrupt:
         sys.exit(130)
+    finally:
+        flush_output()
+
+
+def flush_output() -> None:
+    """Write out what standard output still holds; nothing where its reader, such as `head`, has closed the pipe."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def run_command(arguments: Sequence[str] | None) -> int:
@@ -81,11 +91,9 @@ def run_command(arguments: Sequence[str] | None) -> int:
     try:
         parsed = parse_arguments(allow_plugins(words))
         status = load_command(parsed.command).run(parsed)
-        sys.stdout.flush()
     except TuneLabError as fault:
         exit_with_error(fault)
-    except BrokenPipeError:  # the reader, such as `head`, closed the pipe
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # the reader, such as `head`, closed the pipe: what is left is not written
         return 0
     except OSError as fault:
         exit_with_os_error(fault)

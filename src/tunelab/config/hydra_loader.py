@@ -68,6 +68,13 @@ class CheckedConfigLoader(ConfigLoaderImpl):
     def _process_config_searchpath(
         self, config_name: str | None, parsed_overrides: list[Override], repo: CachingConfigRepository
     ) -> None:
+        primary = repo.load_config(config_name) if config_name is not None else None
+        places = OmegaConf.select(primary.config, "hydra.searchpath") if primary is not None else None
+        if "pkg://" in str(places):  # looking into a package imports it
+            raise ConfigError(
+                f"{config_name}.yaml sets hydra.searchpath to {places}: of pkg://PACKAGE the package would be imported, "
+                "and a yaml may not name what is executed; type hydra.searchpath=[...] if you mean it"
+            )
         super()._process_config_searchpath(config_name, parsed_overrides, repo)
         repo.cache.clear()  # the primary config was looked for before the search path was known
 

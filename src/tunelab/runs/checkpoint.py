@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import shutil
 import zipfile
 from collections.abc import Mapping
@@ -60,8 +61,18 @@ def read_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
     except Exception as fault:
         if type(fault).__name__ != "UnpicklingError":
             raise
-        raise ConfigError(f"{path} holds more than plain tensors and values, so it is not loaded: {fault}") from fault
+        raise ConfigError(
+            f"{path} holds more than plain tensors and values{refused_object(fault)}; an object of that kind can run "
+            "code when it is read, so the file is not loaded. Take the checkpoint from a source that you trust, or train "
+            "again"
+        ) from fault
     return checkpoint
+
+
+def refused_object(fault: Exception) -> str:
+    """What torch refused to read, as a bracket; without torch's advice to read it all the same."""
+    name = re.search(r"GLOBAL ([\w.]+)", str(fault))
+    return f" ({name[1]})" if name else ""
 
 
 def stored_bytes(value: Any, seen: set[int] | None = None) -> int:

@@ -48,9 +48,19 @@ from tunelab.training.generation_eval import SMALL_MODEL_PARAMETERS, generation_
 
 
 def write_start_manifest(
-    components: RunComponents, folder: RunDirectory, overrides: Sequence[str], resumed_at: int | None = None
+    components: RunComponents,
+    folder: RunDirectory,
+    overrides: Sequence[str],
+    *,
+    resumed_at: int | None = None,
+    recovered: str | None = None,
 ) -> dict[str, Any]:
-    """Write the manifest of a run that starts, so that even a killed one says what it was."""
+    """Write the manifest of a run that starts, so that even a killed one says what it was.
+
+    Args:
+        resumed_at: Optimizer step of the checkpoint that it goes on from.
+        recovered: What was done about a damaged last checkpoint, a sentence.
+    """
     settings = components.settings
     place = resolve_path(settings.model.path)
     words = resolve_path(settings.model.tokenizer or settings.model.path)
@@ -82,6 +92,7 @@ def write_start_manifest(
         earlier=earlier,
         resumed_at=resumed_at,
     )
+    manifest["recovered"] = recovered
     folder.write_manifest(manifest)
     write_json(folder.task_state, components.task.state(), exact=True)
     return manifest

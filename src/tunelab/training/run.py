@@ -194,8 +194,9 @@ def train_and_evaluate(session: RunSession, callbacks: Sequence[Callback]) -> No
         if settings.resume:
             write_settings(session)
         components.adapter.notes.extend(notes)
-        session.manifest = write_start_manifest(components, folder, session.overrides, resumed_at)
-        session.manifest["recovered"] = recovered
+        session.manifest = write_start_manifest(
+            components, folder, session.overrides, resumed_at=resumed_at, recovered=recovered
+        )
         print_run_summary(components, folder)
         check_run_space(components, folder)
     session.loggers = build_loggers(
