@@ -72,7 +72,7 @@ class CheckedConfigLoader(ConfigLoaderImpl):
         places = OmegaConf.select(primary.config, "hydra.searchpath") if primary is not None else None
         if "pkg://" in str(places):  # looking into a package imports it
             raise ConfigError(
-                f"{config_name}.yaml sets hydra.searchpath to {places}: of pkg://PACKAGE the package would be imported, "
+                f"{config_name}.yaml sets hydra.searchpath to {places}: of pkg://PACKAGE that would be imported, "
                 "and a yaml may not name what is executed; type hydra.searchpath=[...] if you mean it"
             )
         super()._process_config_searchpath(config_name, parsed_overrides, repo)

@@ -63,7 +63,7 @@ def read_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
             raise
         raise ConfigError(
             f"{path} holds more than plain tensors and values{refused_object(fault)}; an object of that kind can run "
-            "code when it is read, so the file is not loaded. Take the checkpoint from a source that you trust, or train "
+            "code when it is read, so the file is not loaded. Take one from a source that you trust, or train "
             "again"
         ) from fault
     return checkpoint
