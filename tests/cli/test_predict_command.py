@@ -230,6 +230,7 @@ def test_a_folder_that_is_no_run_is_told_with_what_was_looked_for(tunelab: Any, 
         assert status == 2 and told in err
 
 
+@pytest.mark.slow
 def test_a_killed_prediction_goes_on_without_losing_or_doubling_a_row(
     instruction: RunDirectory, tunelab: Any, tmp_path: Path
 ) -> None:

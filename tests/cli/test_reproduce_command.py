@@ -35,6 +35,7 @@ def gone_on(place: Path, tmp_path: Path) -> RunDirectory:
     return RunDirectory(folder)
 
 
+@pytest.mark.slow
 def test_a_resumed_run_is_made_again_bit_for_bit_from_its_card_alone(
     gone_on: RunDirectory, tmp_path: Path, tunelab: Talk
 ) -> None:

@@ -27,6 +27,7 @@ def test_every_experiment_is_tried_here() -> None:
     assert sorted(path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml")) == sorted(ORDER + EFFECTS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ORDER)
 def test_an_experiment_runs(name: str, place: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     done = subprocess.run(
@@ -40,9 +41,8 @@ def test_an_experiment_runs(name: str, place: Path, tmp_path_factory: pytest.Tem
     assert any(f"python train.py experiment={name}" in line for line in head)
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=() if name == "effect_lr" else pytest.mark.slow) for name in EFFECTS]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", EFFECTS)
 def test_an_effect_is_measured_and_drawn(name: str, place: Path, tmp_path: Path) -> None:
     # Given the command in its head, shortened: two trainings of two steps
     short = [override for override in SHORT if "data.limit" not in override or name != "effect_pretrained"]

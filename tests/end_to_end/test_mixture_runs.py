@@ -200,6 +200,7 @@ def test_a_micro_batch_of_two_sources_is_refused() -> None:
         scores.update(torch.zeros(2, 3), micro)
 
 
+@pytest.mark.slow
 def test_two_processes_find_the_losses_that_one_finds(tmp_path: Path) -> None:
     given = mixed(tmp_path, None, "eval.batch_size=5")
     for devices in (1, 2):

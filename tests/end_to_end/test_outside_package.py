@@ -156,12 +156,14 @@ def test_a_task_a_metric_an_optimizer_a_schedule_and_a_callback_of_a_package_out
     assert (tmp_path / "alone.txt").read_text() == (tmp_path / "steps.txt").read_text()
 
 
+@pytest.mark.slow
 def test_an_optimizer_of_a_package_outside_refuses_settings_itself(package: Path, tmp_path: Path) -> None:
     parts = ["~optimizer", "+optimizer={_target_: mylab.training.SignSGD}"]
     result = train(package, *voting(tmp_path), *parts, "lr=1e-3", "batch_size=1")
     assert result.returncode == 2 and "SignSGD takes steps of one length" in result.stderr
 
 
+@pytest.mark.slow
 def test_a_data_format_of_a_package_outside_is_read(package: Path, tmp_path: Path) -> None:
     rows = write(tmp_path / "talks.jsonl", [{"ask": f"say {i}", "reply": f"{i} {i}"} for i in range(24)])
     words = [f"data.train={rows}", "data.validation=null", "data.test=null", "data.format=mylab.formats.dialogue"]

@@ -44,7 +44,7 @@ def wait_for_training(process: subprocess.Popen[str], tmp_path: Path) -> None:
     [
         (signal.SIGTERM, 143, 1, False),
         (signal.SIGINT, 130, 1, True),
-        (signal.SIGTERM, 143, 2, True),
+        pytest.param(signal.SIGTERM, 143, 2, True, marks=pytest.mark.slow),  # two interpreters import everything
     ],
     ids=["term", "ctrl-c", "term-to-two-ranks"],
 )

@@ -178,6 +178,7 @@ def test_the_names_of_the_classes_travel_with_the_model(exports: dict[str, Expor
     assert exports["bert"].loaded["config"]["id2label"] == {"0": "cold", "1": "warm", "2": "hot"}
 
 
+@pytest.mark.slow
 def test_an_export_of_other_weights_or_of_another_shape_is_refused(
     tokenizer: PreTrainedTokenizerFast, tmp_path: Path
 ) -> None:

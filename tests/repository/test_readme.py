@@ -32,7 +32,7 @@ def test_the_readme_shows_commands() -> None:
     assert len(TRAIN) >= 6
 
 
-FAST = 6  # trainings of the page that the fast suite tries; the slow one tries all others
+FAST = 1  # trainings of the page that the fast suite tries; the slow one tries all others
 
 
 @pytest.mark.parametrize(
@@ -57,6 +57,7 @@ def test_a_training_command_runs(command: str, place: Path, tmp_path: Path) -> N
         assert list(tmp_path.glob("run/**/metrics.json"))
 
 
+@pytest.mark.slow
 def test_the_resume_command_goes_on(place: Path, tmp_path: Path) -> None:
     (command,) = [line for line in TRAIN if "resume=" in line]
     first = run("python train.py", place, *SHORT, f"hydra.run.dir={tmp_path / 'run'}")

@@ -50,7 +50,7 @@ def run(folder: Path, address: str, *command: str) -> str:
     return done.stdout
 
 
-@pytest.fixture(scope="module", params=["online", "offline, synced later"])
+@pytest.fixture(scope="module", params=[pytest.param("online", marks=pytest.mark.slow), "offline, synced later"])
 def told(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Told]:
     """All that the stand-in heard of one run, sent while it went or by `wandb sync` afterwards."""
     folder = tmp_path_factory.mktemp("wire")

@@ -191,6 +191,7 @@ def test_families_and_sources_have_tables_for_the_base_and_the_tuned_model(
     assert "test answers by family" in told and "test answers by source" in told and "base exact_match" in told
 
 
+@pytest.mark.slow
 def test_two_processes_score_the_answers_of_one_whatever_the_batch(tmp_path: Path) -> None:
     script, found = SUPPORT / "validate_answers_on_ranks.py", {}
     for devices, size in ((1, 64), (1, 3), (2, 8)):
