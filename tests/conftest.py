@@ -11,6 +11,7 @@ from support.paths import ROOT
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a test that reaches for a hub fails at once instead of waiting
 os.environ.setdefault("WANDB_MODE", "disabled")
+os.environ["TUNELAB_LANG"] = "en"  # tests read messages, whatever language the system speaks
 
 # a busy machine is slow, not wrong
 hypothesis_settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])

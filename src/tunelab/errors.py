@@ -3,6 +3,8 @@
 import re
 from collections.abc import Sequence
 
+from tunelab.language.translation import translate
+
 # What moves a cursor, colours, turns round or cannot be written at all: control characters, the marks that reverse the
 # direction of text, separators of lines that are no line feed, and halves of surrogate pairs.
 _UNPRINTABLE = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -36,7 +38,7 @@ class ConfigError(TuneLabError):
     @classmethod
     def listing(cls, faults: Sequence[str]) -> "ConfigError":
         """One error that names every fault at once, a line each."""
-        return cls("cannot run this:\n" + "\n".join(f"  - {fault}" for fault in faults))
+        return cls(translate("cannot run this:") + "\n" + "\n".join(f"  - {fault}" for fault in faults))
 
 
 class DataError(TuneLabError):
@@ -47,7 +49,7 @@ class DataError(TuneLabError):
     @classmethod
     def listing(cls, faults: Sequence[str]) -> "DataError":
         """One error that names every fault at once, a line each."""
-        return cls("cannot use these data:\n" + "\n".join(f"  - {fault}" for fault in faults))
+        return cls(translate("cannot use these data:") + "\n" + "\n".join(f"  - {fault}" for fault in faults))
 
 
 class Pruned(TuneLabError):

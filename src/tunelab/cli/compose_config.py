@@ -19,6 +19,7 @@ from tunelab.config.resume import resume_config
 from tunelab.config.schema import RunConfig
 from tunelab.config.validate import validate_config
 from tunelab.errors import ConfigError
+from tunelab.language.translation import configure_language
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ def compose_run(overrides: Sequence[str]) -> ComposedRun:
         folder, task = Path(str(config.hydra.run.dir)), list(config.hydra.overrides.task)
         with open_dict(config):
             del config["hydra"]
+        configure_language(config.get("lang"))
         settings = validate_config(resume_config(config, task) if config.resume else config)
     return ComposedRun(settings, folder, task)
 

@@ -31,11 +31,13 @@ from tunelab.cli.main import flush_output
 from tunelab.config.overrides import complete_overrides, error_reason, override_faults
 from tunelab.config.resource_paths import conf_directory
 from tunelab.errors import ConfigError, TuneLabError, first_line, visible_text
+from tunelab.language.translation import LANGUAGE_VARIABLE, LANGUAGES
 from tunelab.runs.atomic_files import DISK_FULL_ERRNOS, full_reason
 from tunelab.runs.redact import guard_streams, redact
 from tunelab.runs.stop_signals import handle_stop_signals
 
 DEBUG_FLAG, DEBUG_VARIABLE = "--debug", "TUNELAB_DEBUG"
+LANGUAGE_OPTION, LANGUAGE_KEY = "--lang", "lang"
 UNWRITABLE_ERRNOS = (  # the system's answers for a place that can hold no file or folder
     *(errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG),
 )
@@ -70,7 +72,7 @@ def launch(main: Callable[[], None]) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         guard_streams()
-        sys.argv[1:] = take_debug_flag(sys.argv[1:])
+        sys.argv[1:] = take_language(take_debug_flag(sys.argv[1:]))
         if any(word.partition("=")[2].strip("'\"") == "auto" for word in sys.argv[1:]):
             from tunelab.cli.auto_resume import name_run_to_resume  # few need it
 
@@ -100,6 +102,33 @@ def take_debug_flag(words: Sequence[str]) -> list[str]:
     if DEBUG_FLAG in words:
         os.environ[DEBUG_VARIABLE] = "1"
     return [word for word in words if word != DEBUG_FLAG]
+
+
+def take_language(words: Sequence[str]) -> list[str]:
+    """The words of a command line without `--lang NAME`; that or `lang=NAME` holds for this process and its children.
+
+    Raises:
+        ConfigError: If there is no such language.
+    """
+    rest: list[str] = []
+    names: list[tuple[str, str]] = []  # how it was written, and what it names
+    waiting = iter(words)
+    for word in waiting:
+        key, sign, value = word.partition("=")
+        if key == LANGUAGE_OPTION:
+            value = value if sign else next(waiting, "")
+            names.append((f"{LANGUAGE_OPTION} {value}", value))
+            continue
+        if sign and key.lstrip("+") == LANGUAGE_KEY and value != "null":
+            names.append((word, value.strip("'\"")))
+        rest.append(word)
+    if not names and os.environ.get(LANGUAGE_VARIABLE):
+        names = [(f"{LANGUAGE_VARIABLE}={os.environ[LANGUAGE_VARIABLE]}", os.environ[LANGUAGE_VARIABLE])]
+    for written, name in names:
+        if name not in LANGUAGES:
+            raise ConfigError(f"{written}: there is no such language; choose one of {', '.join(LANGUAGES)}")
+        os.environ[LANGUAGE_VARIABLE] = name
+    return rest
 
 
 def exit_on_signal(number: int, frame: FrameType | None) -> None:

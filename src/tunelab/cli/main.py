@@ -9,6 +9,7 @@ from typing import Any, Protocol, cast
 
 from tunelab import __version__
 from tunelab.errors import TuneLabError, visible_text
+from tunelab.language.translation import LANGUAGES
 from tunelab.runs.redact import guard_streams
 
 TRAIN = "train"  # takes the words of Hydra instead of options
@@ -76,6 +77,7 @@ def run_command(arguments: Sequence[str] | None) -> int:
         exit_with_os_error,
         exit_with_unforeseen_error,
         take_debug_flag,
+        take_language,
     )
     from tunelab.config.plugins import allow_plugins
     from tunelab.runs.stop_signals import handle_stop_signals
@@ -83,6 +85,10 @@ def run_command(arguments: Sequence[str] | None) -> int:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     handle_stop_signals(exit_on_signal, ctrl_c=False)
     words = take_debug_flag(sys.argv[1:] if arguments is None else arguments)
+    try:
+        words = take_language(words)
+    except TuneLabError as fault:
+        exit_with_error(fault)
     if words[:1] == [TRAIN]:
         # a process whose module is known can be started again: by a search, or by Lightning for each device
         sys.stdout.flush()
@@ -110,6 +116,7 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser = CommandParser(prog="tunelab", description="TuneLab: everything before and after training.")
     chosen = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     parser.add_argument("--debug", action="store_true", help="print a traceback with every error message")
+    parser.add_argument("--lang", choices=LANGUAGES, help="language of messages and pages (that of the system)")
     parser.add_argument("--version", action="version", version=f"tunelab {__version__}")
     own = {
         name: chosen.add_parser(

@@ -83,7 +83,8 @@ def complete_overrides(arguments: Sequence[str]) -> list[str]:
             break
     folds = [argument.partition("=")[2] for argument in arguments if override_key(argument) == "cv.folds"]
     if folds and folds[-1] not in ("", "null") and not keys & {"cv.fold", "hydra.run.dir"} and not many:
-        digest = blake2b("\0".join(arguments).encode("utf-8", "surrogateescape"), digest_size=4).hexdigest()
+        words = [word for word in arguments if override_key(word) != "lang"]
+        digest = blake2b("\0".join(words).encode("utf-8", "surrogateescape"), digest_size=4).hexdigest()
         completed.insert(0, f"hydra.run.dir=outputs/${{name}}/cv_{digest}")
     for argument in arguments:
         folder = plain_text(argument) if override_key(argument) == "resume" else None

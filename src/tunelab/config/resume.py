@@ -26,6 +26,7 @@ CHANGEABLE_KEYS = (
         "save",
         "eval",
         "name",
+        "lang",
     ),
     *("trial", "search", "hydra"),  # what a search adds, and Hydra's own
 )

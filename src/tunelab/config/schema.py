@@ -656,6 +656,7 @@ class RunConfig(Block):
     monitor: str
     mode: Literal["auto", "min", "max"]
     name: str
+    lang: Literal["en", "zh"] | None = None
     resume: str | None = None
     allow_changed_base: bool = False
     find: Literal["lr", "micro_tokens", "batch_size"] | None = None

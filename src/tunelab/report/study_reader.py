@@ -195,6 +195,7 @@ IGNORED_SETTINGS = (
     "hydra",
     "logger",
     "name",
+    "lang",
     "resume",
     "save",
     "search",

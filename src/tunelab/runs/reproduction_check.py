@@ -248,6 +248,7 @@ def gpu_names(hardware: Mapping[str, Any]) -> list[Any] | None:
 IGNORED_SETTINGS = (
     "seed",
     "name",
+    "lang",
     "logger",
     "trial",
     "resume",

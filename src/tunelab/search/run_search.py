@@ -23,6 +23,7 @@ from tunelab.config.quoting import path_word
 from tunelab.config.renames import rename_old_names
 from tunelab.config.schema import CrossValidationConfig, LoggerConfig, SearchConfig
 from tunelab.errors import ConfigError, TuneLabError
+from tunelab.language.translation import configure_language
 from tunelab.runs import console
 from tunelab.runs.locks import exclusive_lock
 from tunelab.runs.stop_signals import handle_stop_signals
@@ -84,6 +85,7 @@ def run_search(config: DictConfig, arguments: Sequence[str], train: TrainFunctio
         TuneLabError: If the search could not finish.
         SystemExit: 128 + N after stop signal N; the same command resumes the search.
     """
+    configure_language(config.get("lang"))
     prepared = prepare(config, arguments)
     study, finished = run(prepared, train)
     conclude(prepared, study, finished)

@@ -27,6 +27,7 @@ from tunelab.search.space import space_as_dict
 IGNORED_OVERRIDES = (
     "logger",
     "name",
+    "lang",
     "hydra",
     "callbacks.save_every",
     "callbacks.throughput",

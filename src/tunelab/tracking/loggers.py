@@ -136,6 +136,7 @@ _UNINFORMATIVE_PREFIXES = (
     "search",
     "callbacks",
     "name=",
+    "lang=",
     "save=",
     "resume=",
     "test=",

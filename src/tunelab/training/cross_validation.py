@@ -161,7 +161,7 @@ def setting_value(settings: RunConfig, name: str) -> object:
     return value
 
 
-UNCOMPARED_BLOCKS = ("logger", "callbacks", "eval", "test", "save", "resume", "name", "trial", "search")
+UNCOMPARED_BLOCKS = ("logger", "callbacks", "eval", "test", "save", "resume", "name", "lang", "trial", "search")
 
 
 POLL_SECONDS = 0.05  # seconds between two looks at a training

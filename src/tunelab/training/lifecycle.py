@@ -388,7 +388,7 @@ def write_export(
             "files": components.sources.file_hashes,
             "splits": components.counts,
         },
-        settings={key: value for key, value in settings.as_dict().items() if key not in {"data", "logger"}},
+        settings={key: value for key, value in settings.as_dict().items() if key not in {"data", "logger", "lang"}},
         scores=outcome.scores,
         command=shlex.join(["python", "train.py", *overrides]),
     )

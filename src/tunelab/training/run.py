@@ -21,6 +21,7 @@ from tunelab.config.resume import resume_config
 from tunelab.config.schema import RunConfig
 from tunelab.config.validate import validate_config
 from tunelab.errors import ConfigError, Diverged, TuneLabError
+from tunelab.language.translation import configure_language
 from tunelab.runs import console, resource_usage
 from tunelab.runs.checkpoint import copy_parent_checkpoints
 from tunelab.runs.console import silence_libraries
@@ -74,6 +75,7 @@ def run(config: DictConfig) -> float | None:
     """
     hydra = HydraConfig.get()
     overrides = list(hydra.overrides.task)
+    configure_language(config.get("lang"))
     settings = validate_config(resume_config(config, overrides) if config.resume else config)
     folder = Path(hydra.runtime.output_dir)
     if settings.find is not None:

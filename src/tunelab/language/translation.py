@@ -1,0 +1,60 @@
+"""Messages in the language of this process.  The English text is the key of its translation; loads no torch.
+
+`zh.toml` beside this holds the Chinese texts.  It is read when the first message is needed in Chinese.
+"""
+
+import os
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+
+LANGUAGES = ("en", "zh")
+LANGUAGE_VARIABLE = "TUNELAB_LANG"  # set by the option --lang, so that it holds for processes of a run too
+SYSTEM_VARIABLES = ("LC_ALL", "LC_MESSAGES", "LANG")  # the first that is set names the language of the system
+
+_configured: list[str] = []  # the language of the config at hand; empty where it names none
+
+
+def translate(text: str, /, **values: object) -> str:
+    """A message in the language of this process, its named placeholders filled in.
+
+    Args:
+        text: The English message, with placeholders such as `{steps:,}`.  A literal, so that the test of the
+            catalogues finds it; or what `message` marked where a constant was made.
+        values: By the names of the placeholders.
+
+    Example:
+        >>> translate("step {done}/{total}", done=3, total=10)
+        'step 3/10'
+    """
+    local = catalogue(current_language()).get(text, text)
+    return local.format(**values) if values else local
+
+
+def message(text: str, /) -> str:
+    """The text itself, marked as a message that is translated later, where it is used."""
+    return text
+
+
+def current_language() -> str:
+    """`en` or `zh`: by the option --lang or TUNELAB_LANG, else by the config, else as the system is set."""
+    chosen = os.environ.get(LANGUAGE_VARIABLE) or (_configured[0] if _configured else "")
+    if chosen in LANGUAGES:
+        return chosen
+    system = next((value for name in SYSTEM_VARIABLES if (value := os.environ.get(name))), "")
+    return "zh" if system.lower().startswith("zh") else "en"
+
+
+def configure_language(name: str | None) -> None:
+    """Make the `lang` of a config hold in this process; None leaves the language to the environment."""
+    _configured[:] = [name] if name else []
+
+
+@cache
+def catalogue(name: str) -> Mapping[str, str]:
+    """The messages of a language by their English text; empty for English, which needs none."""
+    if name == "en":
+        return {}
+    import tomllib  # 3 ms that English does without
+
+    return tomllib.loads((Path(__file__).parent / f"{name}.toml").read_text(encoding="utf-8"))

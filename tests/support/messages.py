@@ -1,0 +1,58 @@
+"""The messages of the source that are translated: calls of `translate` and `message`, and `_()` in templates."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from jinja2 import Environment
+from jinja2.ext import extract_from_ast
+
+from support.paths import ROOT
+
+PACKAGE = ROOT / "src" / "tunelab"
+MARKS = ("translate", "message")
+
+
+class Message(NamedTuple):
+    """A message and its place in the source; without a text where the argument is no literal."""
+
+    text: str | None
+    place: str
+
+
+def messages() -> list[Message]:
+    """Every message of modules and templates."""
+    modules = [found for path in sorted(PACKAGE.rglob("*.py")) for found in messages_of_module(path)]
+    return [*modules, *(found for path in sorted(PACKAGE.rglob("*.html")) for found in messages_of_template(path))]
+
+
+def messages_of_module(path: Path) -> Iterator[Message]:
+    """Messages of a Python file; `translate` of a name is left out, as its constant is marked by `message`."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        name = getattr(node, "func", None)
+        if not isinstance(node, ast.Call) or not isinstance(name, ast.Name) or name.id not in MARKS:
+            continue
+        where = f"{path.relative_to(ROOT)}:{node.lineno}"
+        texts = list(literal_texts(node.args[0])) if node.args else [None]
+        yield from (Message(text, where) for text in texts)
+
+
+def literal_texts(node: ast.expr) -> Iterator[str | None]:
+    """The texts that an argument may be: a literal, or a choice of literals; None for a text that is put together."""
+    match node:
+        case ast.Constant(value=str(text)):
+            yield text
+        case ast.IfExp():
+            yield from [*literal_texts(node.body), *literal_texts(node.orelse)]
+        case ast.Name() | ast.Attribute() | ast.Subscript():
+            pass
+        case _:
+            yield None
+
+
+def messages_of_template(path: Path) -> Iterator[Message]:
+    """Messages of a template: `{{ _("...") }}`."""
+    tree = Environment().parse(path.read_text(encoding="utf-8"))
+    for line, _, text in extract_from_ast(tree, gettext_functions=("_",)):
+        yield Message(text if isinstance(text, str) else None, f"{path.relative_to(ROOT)}:{line}")
