@@ -27,13 +27,12 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from tunelab.cli import help_page
-from tunelab.cli.main import flush_output
 from tunelab.config.overrides import complete_overrides, error_reason, override_faults
 from tunelab.config.resource_paths import conf_directory
 from tunelab.errors import ConfigError, TuneLabError, first_line, visible_text
 from tunelab.language.translation import LANGUAGE_VARIABLE, LANGUAGES
 from tunelab.runs.atomic_files import DISK_FULL_ERRNOS, full_reason
-from tunelab.runs.redact import guard_streams, redact
+from tunelab.runs.redact import flush_output, guard_streams, redact
 from tunelab.runs.stop_signals import handle_stop_signals
 
 DEBUG_FLAG, DEBUG_VARIABLE = "--debug", "TUNELAB_DEBUG"

@@ -10,7 +10,7 @@ from typing import Any, Protocol, cast
 from tunelab import __version__
 from tunelab.errors import TuneLabError, visible_text
 from tunelab.language.translation import LANGUAGES
-from tunelab.runs.redact import guard_streams
+from tunelab.runs.redact import flush_output, guard_streams
 
 TRAIN = "train"  # takes the words of Hydra instead of options
 # Name to the sentence of --help.  The module NAME_command holds `add_arguments` and `run`.
@@ -56,14 +56,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(130)
     finally:
         flush_output()
-
-
-def flush_output() -> None:
-    """Write out what standard output still holds; nothing where its reader, such as `head`, has closed the pipe."""
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def run_command(arguments: Sequence[str] | None) -> int:

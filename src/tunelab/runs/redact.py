@@ -183,3 +183,11 @@ def guard_streams() -> None:
     if not isinstance(sys.stdout, RedactingStream):
         sys.stdout = cast(TextIO, RedactingStream(sys.stdout))
         sys.stderr = cast(TextIO, RedactingStream(sys.stderr))
+
+
+def flush_output() -> None:
+    """Write out what standard output still holds; nothing where its reader, such as `head`, has closed the pipe."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
