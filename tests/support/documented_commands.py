@@ -37,6 +37,8 @@ def furnish(folder: Path) -> Path:
     tokenizer.save_pretrained(folder / "my_model")
     records = [{"instruction": f"say {i}", "input": "", "output": f"it is {i}"} for i in range(60)]
     write(folder / "my.jsonl", records)
+    chinese = [{"instruction": f"第{i}题：{i}加一等于几？", "input": "", "output": f"答：{i + 1}"} for i in range(60)]
+    write(folder / "wenda.jsonl", chinese)
     pairs = [{"prompt": r["instruction"], "chosen": r["output"], "rejected": "no"} for r in records]
     write(folder / "pairs.jsonl", pairs)
     rows = [json.loads(line) for line in labelled(folder).read_text().splitlines()]
