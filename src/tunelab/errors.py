@@ -20,6 +20,10 @@ def first_line(fault: BaseException) -> str:
     return (str(fault).strip() or type(fault).__name__).splitlines()[0]
 
 
+class WarningNote(str):
+    """A note on a run that needs attention; the terminal prints it as a warning."""
+
+
 class TuneLabError(Exception):
     """An error that is printed as one message, without a traceback.
 

@@ -1,6 +1,5 @@
 """Output of a search on its trials, while it runs and at its end."""
 
-import io
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +7,6 @@ import optuna
 import pytest
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
-from rich.console import Console
 
 from tunelab.search.search_console import (
     ProgressDisplay,
@@ -85,16 +83,42 @@ def test_several_objectives_have_a_front_and_no_best(capsys: pytest.CaptureFixtu
     assert third.endswith("[3 of 3]") and "best" not in first + second + third
 
 
-def test_the_table_shows_the_newest_score_of_a_running_trial() -> None:
-    watch = ProgressDisplay(3, ["val/loss"], DOWN)
+def test_the_live_table_says_what_runs_what_is_best_and_how_the_others_rank() -> None:
+    watch = ProgressDisplay(5, ["val/loss"], DOWN)
+    done = [trial(0, "COMPLETE", [1.5], sessions=[[0.0, 60.0]]), trial(2, "COMPLETE", [1.25], sessions=[[0.0, 60.0]])]
     running = trial(1, "RUNNING", curve={1: 3.0, 2: 2.25})
-    screen = Console(file=io.StringIO(), width=100)
-    screen.print(watch.table([trial(0, "COMPLETE", [1.5], {1: 1.5}), running]))
 
-    title, _, first, second = screen.file.getvalue().splitlines()  # type: ignore[attr-defined]
-    assert title.split(": ")[-1].rstrip() == "1 complete, 1 running"
-    assert first.split()[:4] == ["1", "running", "2", "2.25"]
-    assert second.split()[:4] == ["0", "complete", "1", "1.5"]
+    head, best, now, titles, *rows = watch.live_lines([*done, running], 100, 40)
+
+    assert head.startswith("search: 2 of 5 trials ended  2 complete  1 running  about 3 min left, ends about ")
+    assert best == "best so far: trial 2  val/loss 1.25  lr=0.01235"
+    assert now.split("  ") == ["running: trial 1", "0 s", "validation 2", "val/loss 2.25", "lr=0.01235"]
+    assert titles.split() == ["rank", "trial", "val/loss", "time", "settings"]
+    assert [row.split() for row in rows] == [
+        ["1", "2", "1.25", "60", "s", "lr=0.01235"],
+        ["2", "0", "1.5", "60", "s", "lr=0.01235"],
+    ]
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 100, 160])
+@pytest.mark.parametrize("height", [5, 12, 40])
+def test_the_live_table_fits_the_terminal_and_cuts_no_word(width: int, height: int) -> None:
+    params = {"optimizer.weight_decay": 0.01, "regularization": "dropout", "lr": 1e-3, "batch_size": 32}
+    spread = {name: optuna.distributions.CategoricalDistribution([value]) for name, value in params.items()}
+    trials = []
+    for number in range(12):
+        made = create_trial(state=TrialState.COMPLETE, values=[1 / (number + 1)], params=params, distributions=spread)
+        made.number = number
+        trials.append(made)
+
+    lines = ProgressDisplay(30, ["val/exact_match"], [StudyDirection.MAXIMIZE]).live_lines(trials, width, height)
+
+    assert len(lines) < height and max(map(len, lines)) <= width
+    words = {f"{name}={value:.4g}" if isinstance(value, float) else f"{name}={value}" for name, value in params.items()}
+    assert {word for line in lines for word in line.split() if "=" in word} <= words
+    if height == 40 and width >= 60:
+        assert sum("optimizer.weight_decay=0.01" in line for line in lines) == 9  # the best, and eight ranks
+        assert lines[-1] == "4 more in study.json"
 
 
 def test_the_time_that_is_left_knows_slots_and_what_has_run_already() -> None:
@@ -138,7 +162,7 @@ def test_the_best_stands_beside_the_default() -> None:
     (told,) = best_trial_lines([other, default], [default, other], ["val/loss"])
     assert told == "best: trial 1, val/loss 1; the default configuration, trial 0: val/loss 2"
     (told,) = best_trial_lines([default, other], [default, other], ["val/loss"])
-    assert told == "best: trial 0, val/loss 2; that is the default configuration: the search found nothing better"
+    assert told == "best is trial 0, the default configuration, val/loss 2: the search found nothing better"
 
 
 def test_a_path_is_told_as_one_would_type_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

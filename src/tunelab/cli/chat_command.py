@@ -1,15 +1,24 @@
 """`tunelab chat`: a conversation with a trained model on the terminal."""
 
 import argparse
+import re
 import sys
 
 from tunelab.cli.base_option import add_base_option
 
 EPILOG = """
-One line is one message.  /reset starts a new conversation, /exit or the end of input leaves, Ctrl-C stops an answer.
+One line is one message.  Ctrl-C stops an answer, the end of input (Ctrl-D) leaves.  Commands:
+  /help    print the commands
+  /reset   start a new conversation
+  /exit    leave
+  //TEXT   send a message that begins with /
 Through a pipe only the answers are printed:
   printf 'Who is older, Ann or Bob?\\n' | tunelab chat RUN
 """
+
+
+COMMAND_HELP = "/reset starts a new conversation, /exit leaves, /help prints this, //TEXT sends a message that begins with /"
+SLASH_COMMAND = re.compile(r"/[A-Za-z]+")  # a word that can only be meant as a command
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -54,6 +63,8 @@ def run(arguments: argparse.Namespace) -> int:
     interactive = sys.stdin.isatty()
     if model.note:
         print(model.note, file=sys.stderr)
+    if interactive:
+        print(f"chat with {arguments.model}: one line is one message; {COMMAND_HELP}", file=sys.stderr)
     initial = [Message("system", arguments.system)] if arguments.system else []
     messages = list(initial)
     while (line := read_message(interactive)) is not None:
@@ -65,6 +76,14 @@ def run(arguments: argparse.Namespace) -> int:
             case "/reset":
                 messages = list(initial)
                 print("(new conversation)", file=sys.stderr)
+                continue
+            case "/help":
+                print(f"({COMMAND_HELP})", file=sys.stderr)
+                continue
+            case word if word.startswith("//"):
+                line = line.replace("//", "/", 1)
+            case word if SLASH_COMMAND.fullmatch(word):
+                print(f"({word} is no command; {COMMAND_HELP})", file=sys.stderr)
                 continue
         messages.append(Message("user", line))
         try:

@@ -14,8 +14,10 @@ from omegaconf.errors import OmegaConfBaseException
 from tunelab.cli.config_comments import ConfigKey, default_choices, group_options, top_level_keys
 from tunelab.config import resolvers
 from tunelab.config.override_text import config_folders, primary_config
+from tunelab.runs.terminal import terminal_width, wrap_words
 
-WIDTH = 100  # columns of the printed page
+WIDTH = 100  # columns of the printed page where there is no terminal
+WIDEST = 120  # columns of the page on a terminal that is wider
 MAX_NAME_WIDTH = 30  # a longer name pushes its explanation to the next line
 
 
@@ -32,7 +34,7 @@ def render_help(conf: Path, overrides: Sequence[str] = ()) -> str:
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(conf.absolute()), version_base="1.3"):
         config = compose(primary_config(overrides), overrides=words, return_hydra_config=True)
-        return Template(config.hydra.help.template).substitute()
+        return wrap_words(Template(config.hydra.help.template).substitute(), terminal_width())
 
 
 def register_help_resolvers(conf: Path, added: Sequence[Path] = ()) -> None:
@@ -123,12 +125,18 @@ def _column_width(words: Sequence[str]) -> int:
 
 def _table_row(head: str, note: str) -> list[str]:
     """The lines of one table row; a long note continues below its first line."""
-    beside = len(head) <= WIDTH // 2  # else the note starts on a line of its own
+    width = page_width()
+    beside = len(head) <= width // 2  # else the note starts on a line of its own
     indent = len(head) + 2 if beside else 8
-    lines = wrap(note, WIDTH - indent, break_on_hyphens=False) or [""]
+    lines = wrap(note, width - indent, break_on_hyphens=False, break_long_words=False) or [""]
     if not beside:
         lines.insert(0, "")
     return [f"{head}  {lines[0]}".rstrip(), *(" " * indent + line for line in lines[1:])]
+
+
+def page_width() -> int:
+    """Columns of the page: those of the terminal where there is one."""
+    return min(terminal_width() or WIDTH, WIDEST)
 
 
 def _escape_dollars(text: str) -> str:

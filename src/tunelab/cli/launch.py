@@ -34,6 +34,7 @@ from tunelab.language.translation import LANGUAGE_VARIABLE, LANGUAGES
 from tunelab.runs.atomic_files import DISK_FULL_ERRNOS, full_reason
 from tunelab.runs.redact import flush_output, guard_streams, redact
 from tunelab.runs.stop_signals import handle_stop_signals
+from tunelab.runs.terminal import VERBOSE_FLAGS, VERBOSE_VARIABLE, has_colours, terminal_width, wrap_words
 
 DEBUG_FLAG, DEBUG_VARIABLE = "--debug", "TUNELAB_DEBUG"
 LANGUAGE_OPTION, LANGUAGE_KEY = "--lang", "lang"
@@ -71,7 +72,7 @@ def launch(main: Callable[[], None]) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         guard_streams()
-        sys.argv[1:] = take_language(take_debug_flag(sys.argv[1:]))
+        sys.argv[1:] = take_language(take_verbose_flag(take_debug_flag(sys.argv[1:])))
         if any(word.partition("=")[2].strip("'\"") == "auto" for word in sys.argv[1:]):
             from tunelab.cli.auto_resume import name_run_to_resume  # few need it
 
@@ -130,6 +131,13 @@ def take_language(words: Sequence[str]) -> list[str]:
     return rest
 
 
+def take_verbose_flag(words: Sequence[str]) -> list[str]:
+    """The words without `-v`, which makes a run print every setting and every count before it trains."""
+    if set(VERBOSE_FLAGS).intersection(words):
+        os.environ[VERBOSE_VARIABLE] = "1"
+    return [word for word in words if word not in VERBOSE_FLAGS]
+
+
 def exit_on_signal(number: int, frame: FrameType | None) -> None:
     """Leave at once on a signal outside training; during training `LastCheckpoint` handles it."""
     sys.exit(128 + number)
@@ -168,7 +176,7 @@ def exit_with_os_error(fault: OSError) -> NoReturn:
 def exit_with_error(fault: TuneLabError) -> NoReturn:
     """Print the message and leave with its exit status."""
     print_origin(fault)
-    print_message(f"{type(fault).__name__}: {fault}")
+    print_error(f"{type(fault).__name__}: {fault}")
     sys.exit(fault.exit_status)
 
 
@@ -176,8 +184,8 @@ def exit_with_unforeseen_error(fault: Exception) -> NoReturn:
     """Print what went wrong in one line, and where the rest is, and leave with exit status 1."""
     print_origin(fault)
     notes = getattr(fault, "__notes__", [])  # where the traceback was kept
-    hint = "nobody foresaw this: the same command with --debug shows where it happened"
-    print_message("\n".join([f"{type(fault).__name__}: {first_line(fault)}", *(notes[-1:] or [hint])]))
+    hint = "this is an error that TuneLab does not know: the same command with --debug prints the traceback"
+    print_error("\n".join([f"{type(fault).__name__}: {first_line(fault)}", *(notes[-1:] or [hint])]))
     sys.exit(1)
 
 
@@ -185,6 +193,13 @@ def print_origin(fault: BaseException) -> None:
     """Print the traceback of an error, where `--debug` or TUNELAB_DEBUG=1 asks for it."""
     if os.environ.get(DEBUG_VARIABLE, "") not in ("", "0"):
         print_message("".join(traceback.format_exception(fault)))
+
+
+def print_error(text: str) -> None:
+    """Print an error to standard error, wrapped at words to a terminal, its name in red."""
+    kind, colon, rest = wrap_words(visible_text(str(redact(text))), terminal_width(sys.stderr)).partition(":")
+    named = f"\x1b[1;31m{kind}\x1b[0m" if has_colours(sys.stderr) else kind
+    print(f"{named}{colon}{rest}", file=sys.stderr, flush=True)
 
 
 def print_message(text: str) -> None:

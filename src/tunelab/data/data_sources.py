@@ -49,7 +49,7 @@ from tunelab.data.unknown_tokens import (
     count_unknown,
     unknown_token_messages,
 )
-from tunelab.errors import ConfigError, DataError
+from tunelab.errors import ConfigError, DataError, WarningNote
 
 SPLITS = ("train", "validation", "test")
 MAX_FAULTS_LISTED = 10  # faults listed in one message
@@ -565,7 +565,7 @@ def duplicate_notes(duplicates: Sequence[Duplicate]) -> list[str]:
     """One line for each pair of splits that share a text."""
     pairs = Counter(tuple(duplicate.rows_by_split) for duplicate in duplicates if duplicate.crosses_splits)
     return [
-        f"{count} texts occur in both {' and '.join(pair)}: a score there measures memory too"
+        WarningNote(f"{count} texts occur in both {' and '.join(pair)}: a score there measures memory too")
         for pair, count in pairs.items()
     ]
 
@@ -628,7 +628,7 @@ def encode_splits(
     faults, warnings = unknown_token_messages(unknown, texts, tokenizer, max_unknown)
     if faults:
         raise DataError.listing(faults)
-    notes = [f"skipped: {fault}" for fault in bad or ()]
+    notes: list[str] = [WarningNote(f"skipped: {fault}") for fault in bad or ()]
     notes += [*dropped_notes(counts, task), *sequence_notes(counts, examples), *warnings]
     return EncodedSplits(examples, counts, source_portions(sources, examples), unknown, notes)
 
@@ -668,22 +668,26 @@ def encode_split(
         of_rows: Rows of all splits, of which few may be left out.
 
     Returns:
-        The examples, and the counts: rows, kept, dropped, truncated, tokens, supervised, longest.
+        The examples, and the counts: rows, kept, dropped and why (too_long, no_target, unusable: only those that are
+        not 0), truncated, tokens, supervised, longest.
 
     Raises:
         DataError: Naming every record that cannot be used, or a split in which none is left.
     """
-    task.truncated_count = 0
+    task.truncated_count = task.too_long_count = 0
+    unusable_before = len(skipped or ())
     numbers = iter(range(len(split.rows)))
     store = TokenWriter(split.scratch) if split.scratch else None
     kept: list[Example] = []
-    tokens = longest = rows_kept = 0
+    tokens = longest = rows_kept = too_long = 0
     supervised: float = 0
 
     def keep(record: Record) -> None:
-        nonlocal tokens, longest, supervised, rows_kept
+        nonlocal tokens, longest, supervised, rows_kept, too_long
+        too_long_before = task.too_long_count
         examples = task.encode_all(record, next(numbers))
         rows_kept += bool(examples)
+        too_long += not examples and task.too_long_count > too_long_before
         for example in examples:
             tokens, supervised = tokens + len(example.ids), supervised + example.loss_weight
             longest = max(longest, example.max_sequence_length)
@@ -698,12 +702,16 @@ def encode_split(
         elif task.too_long == "truncate_prompt":
             ways.pop(1)
         raise DataError(f"{name}: none of {len(split.rows)} rows is left: {drop_reason(task)}; {', or '.join(ways)}")
+    dropped, unusable = len(split.rows) - rows_kept, len(skipped or ()) - unusable_before
+    reasons = {"too_long": too_long, "no_target": dropped - too_long - unusable, "unusable": unusable}
     counts: dict[str, int | float] = {
         "rows": len(split.rows),
-        "dropped": len(split.rows) - rows_kept,
+        "kept": rows_kept,
+        "dropped": dropped,
+        **{reason: count for reason, count in reasons.items() if count},
         "truncated": task.truncated_count,
         "tokens": tokens,
-        "supervised": supervised,
+        "supervised": int(supervised) if supervised == int(supervised) else supervised,
         "longest": longest,
     }
     return examples, counts
@@ -712,10 +720,26 @@ def encode_split(
 def dropped_notes(counts: Mapping[str, Mapping[str, int | float]], task: EncodingTask) -> list[str]:
     """One line for each split that rows were left out of."""
     return [
-        f"{name}: {row['dropped']:,} of {row['rows']:,} rows are left out: {drop_reason(task)}"
+        WarningNote(f"{name}: dropped {row['dropped']:,} of {row['rows']:,} rows: {drop_counts(row, task)}")
         for name, row in counts.items()
         if row["dropped"]
     ]
+
+
+def drop_counts(row: Mapping[str, int | float], task: EncodingTask) -> str:
+    """How many rows of a split were dropped for each reason.
+
+    Args:
+        row: The counts of the split, as `encode_split` gives them.
+        task: Knows the limit, and what happens to a longer row.
+    """
+    alone = " by its answers alone" if task.too_long == "truncate_prompt" else ""
+    texts = {
+        "too_long": f"longer than {task.limit or 0:,} tokens{alone}",
+        "no_target": "without target tokens",
+        "unusable": "unusable (data.on_bad=skip)",
+    }
+    return ", ".join(f"{row[reason]:,} {text}" for reason, text in texts.items() if reason in row)
 
 
 def sequence_notes(
@@ -735,4 +759,4 @@ def drop_reason(task: EncodingTask) -> str:
     """The reason why rows are dropped, for a message."""
     alone = " by its answers alone" if task.too_long == "truncate_prompt" else ""
     long = "" if task.limit is None else f"is longer than {task.limit:,} tokens{alone}, or "
-    return f"each {long}has nothing to learn in it"
+    return f"each {long}has no target tokens"

@@ -50,11 +50,13 @@ class EncodingTask(RecordTask, Protocol):
         limit: Longest sequence in tokens, or None.
         too_long: What happens to a longer one: "drop" or "truncate_prompt".
         truncated_count: Records shortened since this was last set to 0.
+        too_long_count: Sequences left out since then as they are longer than `limit`.
     """
 
     limit: int | None
     too_long: str
     truncated_count: int
+    too_long_count: int
 
     def encode_all(self, record: Record, row: int) -> Sequence[Example]:
         """The examples of a record; none drops it."""

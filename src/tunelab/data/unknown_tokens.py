@@ -13,6 +13,7 @@ from unicodedata import category, name
 from transformers import PreTrainedTokenizerBase
 
 from tunelab.data.examples import IGNORE, Example
+from tunelab.errors import WarningNote
 
 MIN_SHARE_SAID = 0.05  # share of unknown tokens from which a reader is warned
 MAX_ROWS_LOOKED_AT = 200  # rows of a split whose letters are looked at one by one
@@ -128,7 +129,7 @@ def unknown_token_messages(
                 f"data.max_unknown=1 trains on it anyway"
             )
         else:
-            warnings.append(f"{says}; {model} would know it")
+            warnings.append(WarningNote(f"{says}; {model} would know it"))
     return faults, warnings
 
 

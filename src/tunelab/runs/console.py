@@ -1,10 +1,12 @@
-"""Terminal output of a run; through a pipe the same text comes as plain lines without control characters.
+"""Terminal output of a run: words wrapped to the terminal, colours where they mean something.
 
+Through a pipe the same text comes as plain lines without control characters, none of them wrapped or cut.
 It also silences tips, banners and progress bars of other packages.  Loads no torch.
 """
 
 import logging
 import os
+import re
 import shlex
 import sys
 import warnings
@@ -12,25 +14,26 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
-from rich.padding import Padding
-from rich.segment import Segment
-from rich.table import Table
+from rich.console import Console
 from rich.text import Text
-from rich.tree import Tree
 
-from tunelab.errors import visible_text
+from tunelab.errors import WarningNote, visible_text
+from tunelab.runs import terminal
 from tunelab.runs.redact import redact
+from tunelab.runs.terminal import line_breaks, text_width
 
 _PLAIN_WIDTH = 400  # columns where there is no terminal: no line of ours is cut or wrapped
-_LONGEST_VALUE = 100  # characters of one config value in the tree
+_LONGEST_VALUE = 100  # characters of one config value
+_LONGEST_LINE = 4096  # characters of one fact
 _TOKEN_STYLES = {
     "trained": "bold green",
     "masked": "dim",
     "trained special": "reverse green",
     "masked special": "magenta",
 }
+_MARK_STYLES = {"good": "green", "note": "bold", "warning": "bold yellow", "problem": "bold red"}
 _RANK_VARIABLES = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
+_SHELL_WORD = re.compile(r"""(?:'[^']*'|"(?:\\.|[^"\\])*"|\\.|[^\s'"\\])+""")  # what a shell takes as one word
 
 
 def is_main_process() -> bool:
@@ -53,7 +56,7 @@ def train_command() -> str:
 
 def is_terminal() -> bool:
     """Whether standard output is a terminal that can move its cursor."""
-    return sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+    return terminal.is_terminal()
 
 
 def is_notebook() -> bool:
@@ -62,46 +65,101 @@ def is_notebook() -> bool:
     return ipython is not None and hasattr(ipython.get_ipython(), "kernel")
 
 
-def say(text: str) -> None:
-    """Print text, with its line breaks; control characters are spelt out."""
-    _print(Text(visible_text(text)))
+def say(text: str, *, good: str = "") -> None:
+    """Print text, with its line breaks; control characters are spelt out.
+
+    Args:
+        text: What to print.
+        good: Words in it that are printed in green.
+    """
+    lines = [Text(line) for line in visible_text(text).split("\n")]
+    for line in lines:
+        line.highlight_words([good] if good else [], "green")
+    _print(*lines)
+
+
+def say_marked(mark: str, text: str) -> None:
+    """Print a sentence after its mark: good, note, warning or problem."""
+    lines = visible_text(text).split("\n")
+    _print(Text.assemble((f"{mark}: ", _MARK_STYLES[mark]), lines[0]), *(Text(f"  {line}") for line in lines[1:]))
+
+
+def say_note(text: str) -> None:
+    """Print a note on a run, as a warning where it is one."""
+    say_marked("warning" if isinstance(text, WarningNote) else "note", text)
+
+
+def show_command(label: str, words: str) -> None:
+    """Print a command to type, and what it is for; one that is too long for the terminal can be pasted all the same.
+
+    Args:
+        label: What it is for.
+        words: The command, quoted for a shell.
+    """
+    width, command = terminal.terminal_width(), visible_text(str(redact(words)))
+    if width is None or "\n" in command or text_width(label) + 2 + text_width(command) <= width:
+        _print(*(Text(line) for line in f"{label}: {command}".split("\n")), wraps=False)
+        return
+    lines: list[str] = []
+    for word in _SHELL_WORD.findall(command):
+        if lines and text_width(lines[-1]) + 1 + text_width(word) <= width - 2:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(f"{' ' * (4 if lines else 2)}{word}")
+    _print(*(Text(line) for line in (f"{label}:", *(f"{line} \\" for line in lines[:-1]), lines[-1])), wraps=False)
+
+
+def show_facts(facts: Mapping[str, str], marked: Mapping[str, str] | None = None) -> None:
+    """Print facts by name, a line each, continued under their texts where the terminal is too narrow.
+
+    Args:
+        facts: Name to text.
+        marked: Name to a mark, such as "warning", in whose colour its text is printed.
+    """
+    widest = max(map(len, facts), default=0)
+    for name, text in facts.items():
+        style = _MARK_STYLES[marked[name]].removeprefix("bold ") if marked and name in marked else ""
+        line = Text.assemble((f"{name:<{widest}}  ", "dim"), (_single_line(text, _LONGEST_LINE), style))
+        _print(line, indent=widest + 2)
 
 
 def show_config(cfg: Mapping[str, Any], overrides: Sequence[str] = ()) -> None:
-    """Print the settings as a tree, lowest level inline, with the overrides of the command line on top."""
-    tree = Tree(Text("settings", style="bold"), guide_style="dim")
+    """Print the settings, a line for each block, with the overrides of the command line on top."""
+    lines = [Text("settings", style="bold")]
     if overrides:
-        tree.add(Text.assemble(("changed  ", "yellow"), _single_line(" ".join(overrides), 10 * _LONGEST_VALUE)))
+        lines.append(Text(f"  changed  {_single_line(' '.join(overrides), 10 * _LONGEST_VALUE)}"))
     scalars = {key: value for key, value in cfg.items() if not isinstance(value, Mapping)}
     if scalars:
-        tree.add(_inline_pairs(scalars))
+        lines.append(Text(f"  {_inline_pairs(scalars)}"))
     for key, value in cfg.items():
         if isinstance(value, Mapping) and value:
-            _add_block(tree, str(key), value)
-    _print(tree)
+            lines += _block_lines(str(key), value, 1)
+    _print(*lines)
 
 
 def show_model(summary: Mapping[str, Any]) -> None:
     """Print facts of the model, a line each; integers with thousands separators."""
-    _print(
-        Text("model", style="bold"), _aligned_lines({str(key): _format_number(value) for key, value in summary.items()})
-    )
+    values = {str(key): _format_number(value) for key, value in summary.items()}
+    _print(Text("model", style="bold"), *_aligned_lines(values))
 
 
 def show_data(report: Mapping[str, Mapping[str, int | float]], facts: Mapping[str, str] | None = None) -> None:
-    """Print a row per split and a column per count (rows, dropped, truncated, supervised tokens, padding).
+    """Print a row per split and a column per count (rows, kept, dropped, truncated, supervised tokens).
 
     Args:
         report: Split to name of a count to its value.
         facts: Further facts of the data by name, a line each.
     """
-    lines = {name: _single_line(text, 4096) for name, text in (facts or {}).items()}
-    _print(_table("data", "split", report), *([_aligned_lines(lines)] if lines else []))
+    lines = {name: _single_line(text, _LONGEST_LINE) for name, text in (facts or {}).items()}
+    _print(*_table("data", "split", report), *_aligned_lines(lines))
 
 
 def show_lines(title: str, lines: Sequence[str]) -> None:
     """Print lines under a title."""
-    _print(Text(_single_line(title, 4096), style="bold"), *(Text(f"  {_single_line(line, 4096)}") for line in lines))
+    _print(
+        Text(_single_line(title, _LONGEST_LINE), style="bold"),
+        *(Text(f"  {_single_line(line, _LONGEST_LINE)}") for line in lines),
+    )
 
 
 def show_record(title: str, parts: Sequence[Sequence[tuple[str, str]]], names: Sequence[str] = ()) -> None:
@@ -112,97 +170,173 @@ def show_record(title: str, parts: Sequence[Sequence[tuple[str, str]]], names: S
         parts: Its sequences, each as texts with their kind: "trained", "masked", either with " special" after it.
         names: Name of each sequence, where there are several.
     """
-    _print(Text(_single_line(title, 4096), style="cyan"))
+    _print(Text(_single_line(title, _LONGEST_LINE), style="bold"))
     for place, part in enumerate(parts):
         if names:
-            _print(Text(names[place], style="cyan"))
-        _print(Text.assemble(*((visible_text(text), _TOKEN_STYLES[kind]) for text, kind in part)))
+            _print(Text(names[place], style="bold"))
+        text = Text.assemble(*((visible_text(text), _TOKEN_STYLES[kind]) for text, kind in part))
+        _print(*text.split("\n", allow_blank=True), indent=0)
 
 
-def show_scores(table: Mapping[str, Mapping[str, float]]) -> None:
+def show_scores(table: Mapping[str, Mapping[str, float]], title: str = "scores", corner: str = "score") -> None:
     """Print the final scores: a row per score, a column per stage.
 
     Args:
         table: Stage (`base`, `val`, `test`, in the order of the columns) to bare score name to value; a stage
             may lack scores.
+        title: What they are the scores of.
+        corner: Head of the column of names.
     """
     names = dict.fromkeys(name for scores in table.values() for name in scores)
-    rows = {name: {stage: scores[name] for stage, scores in table.items() if name in scores} for name in names}
-    _print(_table("scores", "score", rows, columns=list(table)))
+    rows = {
+        SCORE_LABELS.get(name, name): {stage: scores[name] for stage, scores in table.items() if name in scores}
+        for name in names
+    }
+    _print(*_table(title, corner, rows, columns=list(table)))
+
+
+def scores_by_split(scores: Mapping[str, float]) -> dict[str, dict[str, float]]:
+    """`split/score` names as a table: split, then score."""
+    table: dict[str, dict[str, float]] = {}
+    for name, value in scores.items():
+        split, _, bare = name.partition("/")
+        if split == "last":  # in metrics.json: a column for one number would say little
+            continue
+        table.setdefault(split, {})[bare] = value
+    return table
+
+
+# What a score is called in a table, where its name in metrics.json needs an explanation.
+SCORE_LABELS = {"plain_loss": "loss in eval mode", "unfinished": "share of answers cut"}
 
 
 def show_folds(rows: Mapping[str, Mapping[str, float]]) -> None:
     """Print a row per score: mean and spread over the folds of a cross-validation, then each fold."""
-    _print(_table("scores over the folds", "score", rows))
+    _print(*_table("scores over the folds", "score", rows))
 
 
 def show_groups(title: str, rows: Mapping[str, Mapping[str, float]]) -> None:
     """Print a row per group (task family, source) and a column per score."""
-    _print(_table(_single_line(title, 4096), "group", {_single_line(name, 60): row for name, row in rows.items()}))
+    labelled = {_single_line(name, 60): row for name, row in rows.items()}
+    _print(*_table(_single_line(title, _LONGEST_LINE), "group", labelled))
 
 
 def show_paths(paths: Mapping[str, Path | str]) -> None:
-    """Print paths by name, a line each, never wrapped."""
-    _print(
-        Text("files", style="bold"),
-        _aligned_lines({name: _single_line(str(path), 4096) for name, path in paths.items()}),
-    )
+    """Print paths by name, a line each, never wrapped: relative ones where they lie in the working directory."""
+    texts = {name: _single_line(short_path(path), _LONGEST_LINE) for name, path in paths.items()}
+    widest, width = max(map(len, texts), default=0), terminal.terminal_width()
+    lines = [Text("files", style="bold")]
+    for name, text in texts.items():
+        if width is None or widest + 4 + text_width(text) <= width:
+            lines.append(Text.assemble((f"  {name:<{widest}}  ", "dim"), text))
+        else:
+            lines += [Text(f"  {name}", style="dim"), Text(f"    {text}")]
+    _print(*lines, wraps=False)
 
 
-def _print(*parts: RenderableType) -> None:
+def short_path(path: Path | str) -> str:
+    """A path relative to the working directory where it lies below it."""
+    text = str(path)
+    inside = Path(text).is_absolute() and Path(text).is_relative_to(Path.cwd())
+    return str(Path(text).relative_to(Path.cwd())) if inside and Path(text) != Path.cwd() else text
+
+
+def _print(*lines: Text, indent: int | None = None, wraps: bool = True) -> None:
+    """Print lines, wrapped at words to the terminal where there is one.
+
+    Args:
+        lines: Without line breaks in them.
+        indent: Columns by which continuations are indented; None takes two more than their line has.
+        wraps: Whether a line that is too long is wrapped at all.
+    """
     if not is_main_process():
         return
-    terminal = is_terminal()
+    coloured = is_terminal() and not os.environ.get("NO_COLOR")
     console = Console(
         file=sys.stdout,
-        force_terminal=terminal,  # explicit: FORCE_COLOR must not put escapes into a log file
-        no_color=True if not terminal else None,
-        width=None if terminal else _PLAIN_WIDTH,
+        force_terminal=coloured,  # explicit: FORCE_COLOR must not put escapes into a log file
+        color_system="standard" if coloured else None,
+        width=_PLAIN_WIDTH,
         highlight=False,
         soft_wrap=True,
     )
+    width = terminal.terminal_width() if wraps else None
     with console.capture() as captured:
-        for part in parts:
-            console.print(_Cleaned(part), soft_wrap=isinstance(part, Text))
-    lines = str(redact(captured.get())).split("\n")
-    sys.stdout.write("\n".join(line.rstrip() for line in lines[: -1 if not lines[-1] else None]) + "\n")
+        for line in lines:
+            for part in _wrapped(line, width, indent):
+                console.print(part, soft_wrap=True)
+    output = str(redact(captured.get())).split("\n")
+    sys.stdout.write("\n".join(line.rstrip() for line in output[: -1 if not output[-1] else None]) + "\n")
     sys.stdout.flush()
 
 
-def _add_block(tree: Tree, label: str, block: Mapping[str, Any]) -> None:
+def _wrapped(line: Text, width: int | None, indent: int | None) -> list[Text]:
+    plain = line.plain
+    if width is None or text_width(plain) <= width:
+        return [line]
+    own = len(plain) - len(plain.lstrip(" "))
+    hang = min(own + 2 if indent is None else indent, width // 2)
+    first, *rest = line.divide(line_breaks(plain, width, hang))
+    return [first, *(Text.assemble(" " * hang, part) for part in rest)]
+
+
+def _block_lines(label: str, block: Mapping[str, Any], depth: int) -> list[Text]:
     scalars = {key: value for key, value in block.items() if not isinstance(value, Mapping)}
-    branch = tree.add(Text.assemble((label, "cyan"), "  ", _inline_pairs(scalars)))
+    lines = [Text.assemble("  " * depth, (label, "bold"), "  ", _inline_pairs(scalars))]
     for key, value in block.items():
         if isinstance(value, Mapping) and value:
-            _add_block(branch, str(key), value)
+            lines += _block_lines(str(key), value, depth + 1)
+    return lines
 
 
-def _inline_pairs(scalars: Mapping[str, Any]) -> Text:
-    parts = [
-        Text.assemble((f"{key}=", "dim"), _single_line("null" if value is None else str(value), _LONGEST_VALUE))
+def _inline_pairs(scalars: Mapping[str, Any]) -> str:
+    return "  ".join(
+        f"{key}={_single_line('null' if value is None else str(value), _LONGEST_VALUE)}"
         for key, value in scalars.items()
-    ]
-    return Text("  ").join(parts)
+    )
 
 
-def _aligned_lines(values: Mapping[str, str]) -> RenderableType:
+def _aligned_lines(values: Mapping[str, str]) -> list[Text]:
     widest = max((len(name) for name in values), default=0)
-    lines = [Text.assemble((f"{name:<{widest}}  ", "dim"), value) for name, value in values.items()]
-    return Padding(Text("\n").join(lines), (0, 0, 0, 2))
+    return [Text.assemble((f"  {name:<{widest}}  ", "dim"), value) for name, value in values.items()]
 
 
 def _table(
     title: str, corner: str, rows: Mapping[str, Mapping[str, float]], columns: Sequence[str] | None = None
-) -> Table:
+) -> list[Text]:
+    """A table as lines; one that is too wide for the terminal goes on below, with its first column again."""
     if columns is None:
         columns = list(dict.fromkeys(name for row in rows.values() for name in row))
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column(corner, style="cyan", no_wrap=True)
-    for name in columns:
-        table.add_column(name, justify="right")
-    for label, row in rows.items():
-        table.add_row(label, *(_format_number(row[name]) if name in row else "-" for name in columns))
-    return table
+    cells = {name: [_format_number(row[name]) if name in row else "-" for row in rows.values()] for name in columns}
+    left = max(map(text_width, (corner, *rows)), default=0)
+    lines = [Text(title, style="bold")]
+    for block in _column_blocks(cells, left, terminal.terminal_width()):
+        widths = {name: max(map(text_width, (name, *cells[name]))) for name in block}
+        heads = "".join(f"  {_padded(name, width, right=True)}" for name, width in widths.items())
+        lines.append(Text(f"{_padded(corner, left)}{heads}", style="bold"))
+        for place, label in enumerate(rows):
+            values = "".join(f"  {_padded(cells[name][place], width, right=True)}" for name, width in widths.items())
+            lines.append(Text(f"{_padded(label, left)}{values}"))
+    return lines
+
+
+def _column_blocks(cells: Mapping[str, Sequence[str]], left: int, width: int | None) -> list[list[str]]:
+    """The columns of a table, in as many blocks as the width needs."""
+    blocks: list[list[str]] = [[]]
+    room = left
+    for name, texts in cells.items():
+        needed = 2 + max(map(text_width, (name, *texts)))
+        if blocks[-1] and width is not None and room + needed > width:
+            blocks.append([])
+            room = left
+        blocks[-1].append(name)
+        room += needed
+    return blocks
+
+
+def _padded(text: str, width: int, *, right: bool = False) -> str:
+    blanks = " " * (width - text_width(text))
+    return blanks + text if right else text + blanks
 
 
 def _format_number(value: Any) -> str:
@@ -212,23 +346,12 @@ def _format_number(value: Any) -> str:
         return f"{value:,}"
     if isinstance(value, float):
         return f"{value:.4g}" if abs(value) < 1000 else f"{value:,.0f}"  # four digits either way
-    return _single_line(str(value), 4096)
+    return _single_line(str(value), _LONGEST_LINE)
 
 
 def _single_line(text: str, limit: int) -> str:
     flat = visible_text(str(redact(text))).replace("\n", " ")
     return flat if len(flat) <= limit else flat[: limit - 3] + "..."
-
-
-class _Cleaned:
-    """What another object draws, without what its texts would do to the terminal."""
-
-    def __init__(self, part: RenderableType) -> None:
-        self.part = part
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        for segment in console.render(self.part, options):
-            yield segment if segment.control else Segment(visible_text(segment.text), segment.style)
 
 
 _SILENCED_LOGGERS = (

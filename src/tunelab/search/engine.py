@@ -7,7 +7,7 @@ checkpoint.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -98,8 +98,9 @@ class Engine:
                     return not self.stopping and (self.exhausted or self._budget_spent(self.trials()))
             if self.stopping and not self.stop_announced:  # not in `stop`: a signal may arrive in the middle of a line
                 self.stop_announced = True
-                names = " and ".join(f"trial {running.number}" for running in self.pool.running)
-                self.say(f"stopping as soon as {names} reached a safe point; a second signal ends that at once")
+                names, several = join_names(self.pool.numbers), len(self.pool.running) > 1
+                saved, killed = ("save their checkpoints", "them") if several else ("saves a checkpoint", "it")
+                self.say(f"stopping after {names} {saved}; press Ctrl-C again to kill {killed}")
             self.on_poll(self)
             time.sleep(self._pause())
 
@@ -181,17 +182,19 @@ class Engine:
             for number, host in remote_hosts(stale).items():
                 if number not in self.announced_remote:
                     self.announced_remote.add(number)
-                    self.say(f"trial {number} may still run on {host}: it is taken over once its folder falls silent")
+                    self.say(
+                        f"trial {number} may still run on {host}: it is taken over once its folder no longer changes"
+                    )
             return False
         number = takeover.trial.number
         if takeover.outcome is not None:
             self._finish(number, takeover.outcome)
         elif takeover.job is not None:
-            self.say(f"trial {number} still runs without its engine: watching it")
+            self.say(f"watching trial {number}, which still runs (its search process had stopped)")
             self.pool.adopt(number, takeover.job, takeover.trial.user_attrs.get("devices"))
         else:
-            how = "resuming it from its last checkpoint" if takeover.resumes else "starting it again"
-            self.say(f"trial {number} was left by its engine: {how}")
+            how = "resuming" if takeover.resumes else "starting again"
+            self.say(f"{how} trial {number} (its search process had stopped)")
             self._start(number, resumes=takeover.resumes)
         return True
 
@@ -241,6 +244,12 @@ class Engine:
         self.fault = fault
         self.stopping = True
         self.pool.stop()
+
+
+def join_names(numbers: Collection[int]) -> str:
+    """Trials by number, as part of a sentence."""
+    names = [f"trial {number}" for number in sorted(numbers)]
+    return " and ".join([*([", ".join(names[:-1])] if names[1:] else []), *names[-1:]])
 
 
 MAX_INITIAL_FAILURES = 3  # first trials that may all fail by their settings before the search aborts

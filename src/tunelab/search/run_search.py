@@ -52,7 +52,7 @@ from tunelab.search.search_config import (
     with_budget,
     with_default_space,
 )
-from tunelab.search.search_console import ProgressDisplay, announce_results, announce_search, resume_hint
+from tunelab.search.search_console import ProgressDisplay, announce_results, announce_search, resume_command
 from tunelab.search.space import Params
 from tunelab.search.study_artifacts import (
     EffectPlot,
@@ -223,7 +223,7 @@ def run(prepared: PreparedSearch, train: TrainFunction) -> tuple[optuna.Study, b
             finished = engine.run()
             recorder.record(engine)
         if received:
-            console.say(f"stopped; {resume_hint(folder, prepared.request.arguments)}")
+            console.show_command("stopped; continue with", resume_command(folder, prepared.request.arguments))
             raise SystemExit(128 + received[0])
         best = rank_trials(engine.trials(), study.directions)
         if finished and best and search.test_best:
@@ -359,7 +359,7 @@ def evaluate_best_trial(
     study.set_user_attr("looks", evaluations)  # before it starts: one that fails half-way counts too
     run_dir = folder.trial_folder(best.number)
     log_file = run_dir / TRIAL_LOG
-    say(f"scoring trial {best.number}, and only it, on the test split")
+    say(f"evaluating trial {best.number}, the best, on the test split")
     overrides = [path_word("resume", run_dir), path_word("hydra.run.dir", run_dir), "test=true", "save=true"]
     with open_log(run_dir) as log:
         done = subprocess.run([*command, *overrides], stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False)
@@ -375,8 +375,8 @@ def evaluate_best_trial(
     }
     study.set_user_attr("test", {"trial": best.number, "scores": scores})
     if not scores:
-        say("there is no test split, so the best score is one that the search itself has chosen: too good to be true")
+        say("there is no test split, so the best score is the one that the search selected by: it is too optimistic")
         return
-    say(", ".join(f"{name} {value:.5g}" for name, value in scores.items()))
+    console.show_scores(console.scores_by_split(scores), title=f"test scores of trial {best.number}")
     if evaluations > 1:
-        say(f"the test split was looked at {evaluations} times by now; each further look makes the score less honest")
+        say(f"evaluation {evaluations} on this test split; a score that was selected among several is too optimistic")

@@ -2,7 +2,7 @@
 
 import os
 import shlex
-import sys
+import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -12,16 +12,14 @@ from typing import Any
 import optuna
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
-from rich.console import Console
-from rich.live import Live
-from rich.table import Table
 
 from tunelab.analysis.number_format import format_duration
 from tunelab.config.quoting import path_word
 from tunelab.config.schema import SearchConfig
-from tunelab.errors import TuneLabError
+from tunelab.errors import TuneLabError, visible_text
 from tunelab.runs import console
 from tunelab.runs.study_folder import StudyFolder
+from tunelab.runs.terminal import LiveLines, has_colours, join_fields, terminal_width, text_width
 from tunelab.search.pbt import GENERATION
 from tunelab.search.samplers import resolve_sampler
 from tunelab.search.search_config import SearchRequest
@@ -62,13 +60,12 @@ def announce_search(folder: StudyFolder, search: SearchConfig, request: SearchRe
     if request.defaults_outside_space and search.default_trial and search.sampler != "grid":
         outside = ", ".join(request.defaults_outside_space)
         console.say(f"  the default configuration is no trial, as it lies outside the space: {outside}")
-    console.say(f"study folder: {folder.root}")
+    console.say(f"study folder: {console.short_path(folder.root)}")
 
 
-def resume_hint(folder: StudyFolder, arguments: Sequence[str]) -> str:
+def resume_command(folder: StudyFolder, arguments: Sequence[str]) -> str:
     """The command that resumes the search."""
-    words = shlex.join([*arguments, path_word("hydra.sweep.dir", folder.root)])
-    return f"go on with: {console.train_command()} -m {words}"
+    return f"{console.train_command()} -m {shlex.join([*arguments, path_word('hydra.sweep.dir', folder.root)])}"
 
 
 def announce_results(
@@ -116,9 +113,10 @@ def announce_results(
         console.say("its settings changed from stage to stage (schedule in study.json); the result is that run itself")
     else:
         best_settings = shlex.quote(path_word("experiment", relative_path(folder.root)))
-        console.say(f"run it again with: {console.train_command()} {best_settings}")
+        console.show_command("train the best settings again", f"{console.train_command()} {best_settings}")
         if len(names) == 1 and best[0].user_attrs.get("origin") != "default":
-            console.say(f"was it luck? tunelab confirm {shlex.quote(relative_path(folder.root))}")
+            confirm = f"tunelab confirm {shlex.quote(relative_path(folder.root))}"
+            console.show_command("re-run the best with new seeds", confirm)
     if not finished:
         raise TuneLabError("the search is not finished; the same command goes on")
 
@@ -154,8 +152,12 @@ def best_trial_lines(best: Sequence[FrozenTrial], trials: Sequence[FrozenTrial],
     compared = f"; the default configuration, trial {default.number}: {scores(default)}" if default is not None else ""
     if len(names) == 1:
         same = default is not None and default.number == best[0].number
-        note = "; that is the default configuration: the search found nothing better" if same else compared
-        return [f"best: trial {best[0].number}, {scores(best[0])}{note}"]
+        if same:
+            return [
+                f"best is trial {best[0].number}, the default configuration, {scores(best[0])}: the search found "
+                "nothing better"
+            ]
+        return [f"best: trial {best[0].number}, {scores(best[0])}{compared}"]
     more = f" and {len(best) - MAX_FRONT_TRIALS} more, see study.json" if len(best) > MAX_FRONT_TRIALS else ""
     return [
         f"the Pareto front, {len(best)} of {len(trials)} trials{compared}",
@@ -173,6 +175,7 @@ def relative_path(path: Path) -> str:
 
 MAX_TABLE_TRIALS = 8  # finished trials in the live table
 REFRESH_SECONDS = 2.0  # seconds between two updates of the live table
+LEAST_SETTINGS_WIDTH = 24  # columns; where less is left beside the scores, the settings stand on lines of their own
 
 
 class ProgressDisplay:
@@ -200,25 +203,21 @@ class ProgressDisplay:
         self.objectives, self.directions, self.limits = objectives, directions, limits
         self.announced: set[int] | None = None
         self.drawn_at = float("-inf")
-        # bound now: a training in this process redirects sys.stdout, and the table must not end up in its log
-        terminal = Console(file=sys.stdout) if console.is_terminal() else None
-        self.live = Live(console=terminal, refresh_per_second=2, transient=True) if terminal is not None else None
+        self.live = LiveLines() if console.is_terminal() else None
+        self.lines: list[str] = []  # of the live table as it stands
 
     def __enter__(self) -> "ProgressDisplay":
-        if self.live is not None:
-            self.live.start()
         return self
 
     def __exit__(self, *fault: object) -> None:
         if self.live is not None:
-            self.live.stop()
+            self.live.close()
 
-    def say(self, text: str) -> None:
-        """Print a line above the live table."""
-        if self.live is not None:
-            self.live.console.print(text, markup=False, highlight=False)
-        else:
-            console.say(text)
+    def say(self, text: str, *, good: str = "") -> None:
+        """Print a line, above the live table where there is one."""
+        console.say(text, good=good)
+        if self.live is not None and self.lines:
+            self.live.draw(self.lines)
 
     def refresh(self, trials: Callable[[], Sequence[FrozenTrial]]) -> None:
         """Update the live table, if there is one and `REFRESH_SECONDS` have passed."""
@@ -234,7 +233,8 @@ class ProgressDisplay:
             if trial.number not in self.announced:
                 self.announced.add(trial.number)
                 line = trial_line(trial, self.objectives, self.limits)
-                self.say(f"{line}  [{self.progress(trials)}]{self._best_mark(trial, ended)}")
+                mark = self._best_mark(trial, ended)
+                self.say(f"{line}  [{self.progress(trials)}]{mark}", good=mark.strip())
         if self.live is not None:
             self._draw(trials)
 
@@ -242,6 +242,12 @@ class ProgressDisplay:
         """Number of ended trials, and the estimated time left."""
         ended = [trial for trial in counted_trials(trials) if trial.state.is_finished()]
         done = f"{len(ended)} done" if self.target_trials is None else f"{len(ended)} of {self.target_trials}"
+        seconds = self.seconds_left(trials)
+        return done + (f", about {format_duration(seconds, 2)} left" if seconds > 0 else "")
+
+    def seconds_left(self, trials: Sequence[FrozenTrial]) -> float:
+        """Estimated seconds until the search ends; 0 where nothing is known yet, or nothing is left."""
+        ended = [trial for trial in counted_trials(trials) if trial.state.is_finished()]
         estimates = list[float]()
         if self.target_trials is not None:
             ages = [trial_seconds(trial) for trial in trials if trial.state is TrialState.RUNNING]
@@ -250,37 +256,116 @@ class ProgressDisplay:
         if self.hours is not None:
             spent = elapsed_time(work_intervals(trials, time.time(), lambda trial: True))
             estimates.append(3600 * self.hours - spent)
-        seconds = min(estimates, default=0.0)
-        return done + (f", about {format_duration(seconds, 2)} left" if seconds > 0 else "")
+        return min(estimates, default=0.0)
 
-    def table(self, trials: Sequence[FrozenTrial]) -> Table:
-        """The live table: the running trials, then the best ones."""
+    def live_lines(self, trials: Sequence[FrozenTrial], width: int, height: int) -> list[str]:
+        """The live table: how far the search is and when it ends, the best so far, what runs, the ranked trials.
+
+        Args:
+            trials: Every trial of the study.
+            width: Columns of the terminal.
+            height: Rows of the terminal; trials at the end of the ranking give way.
+        """
         best = rank_trials(trials, self.directions)
-        states = Counter(STATE_WORDS.get(trial.state, trial.state.name.lower()) for trial in counted_trials(trials))
-        counts = ", ".join(f"{count} {word}" for word, count in states.items())
-        title = f"{self.progress(trials)}: {counts}" if counts else self.progress(trials)
-        grid = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
-        for name in ("trial", "state", "validations", " ".join(self.objectives), "time", "settings"):
-            grid.add_column(name, overflow="fold", no_wrap=name in ("trial", "time"))
         running = [trial for trial in trials if trial.state is TrialState.RUNNING]
-        for trial in [*running, *best[:MAX_TABLE_TRIALS]]:
-            curve = trial.intermediate_values
-            score = scores_text(trial.values) if trial.values is not None else scores_text(list(curve.values())[-1:])
-            state, validations = STATE_WORDS.get(trial.state, "running"), str(len(curve) or "")
-            time_text, params = format_duration(trial_seconds(trial), 2), params_text(trial.params)
-            grid.add_row(str(trial.number), state, validations, score, time_text, params)
-        return grid
+        lines = join_fields(self._headline(trials), width)
+        if best:
+            which = "best so far" if len(self.directions) == 1 else f"front, best {self.objectives[0]}"
+            scores = zip(self.objectives, best[0].values, strict=True)
+            values = [f"{name} {value:.5g}" for name, value in scores]
+            lines += _hanging([f"{which}: trial {best[0].number}", *values, *settings_texts(best[0].params)], width)
+        for trial in running:
+            lines += _hanging([f"running: trial {trial.number}", *self._running_fields(trial)], width)
+        rows = trial_rows(best[:MAX_TABLE_TRIALS], self.objectives, width, front=len(self.directions) > 1)
+        while len(rows) > 1 and sum(map(len, rows)) + len(lines) > height - 1:
+            rows.pop()
+        hidden = len(best) - (len(rows) - 1)
+        more = [f"{hidden} more in study.json"] if rows and hidden else []
+        return [*lines, *(line for row in rows for line in row), *more][: max(1, height - 1)]
+
+    def _headline(self, trials: Sequence[FrozenTrial]) -> list[str]:
+        states = Counter(STATE_WORDS.get(trial.state, trial.state.name.lower()) for trial in counted_trials(trials))
+        ended = sum(trial.state.is_finished() for trial in counted_trials(trials))
+        done = (
+            f"{ended} trials ended" if self.target_trials is None else f"{ended} of {self.target_trials} trials ended"
+        )
+        seconds = self.seconds_left(trials)
+        end = time.strftime("%H:%M" if seconds < 43_200 else "%d %b %H:%M", time.localtime(time.time() + seconds))
+        left = f"about {format_duration(seconds, 2)} left, ends about {end}" if seconds > 0 else ""
+        unknown = "time left: known once a trial has ended" if not left and not ended else ""
+        return [
+            f"search: {done}",
+            *(f"{count} {word}" for word, count in states.items()),
+            *filter(None, [left, unknown]),
+        ]
+
+    def _running_fields(self, trial: FrozenTrial) -> list[str]:
+        curve = trial.intermediate_values
+        newest = [f"validation {max(curve)}", f"{self.objectives[0]} {curve[max(curve)]:.5g}"] if curve else []
+        return [format_duration(trial_seconds(trial), 2), *newest, *settings_texts(trial.params)]
 
     def _draw(self, trials: Sequence[FrozenTrial]) -> None:
         assert self.live is not None
         self.drawn_at = time.monotonic()
-        self.live.update(self.table(trials))
+        width, height = (terminal_width() or 80) - 1, shutil.get_terminal_size().lines
+        self.lines = [visible_text(line)[:width] for line in self.live_lines(trials, width, height)]
+        if has_colours():
+            self.lines = [line.replace("best so far:", "\x1b[32mbest so far\x1b[0m:") for line in self.lines]
+        self.live.draw(self.lines)
 
     def _best_mark(self, trial: FrozenTrial, ended: Sequence[FrozenTrial]) -> str:
         best = [other.number for other in rank_trials(ended, self.directions)]
         if len(self.directions) > 1:
             return "  on the front" if trial.number in best else ""
         return "  best so far" if best[:1] == [trial.number] else ""
+
+
+def trial_rows(
+    ranked: Sequence[FrozenTrial], objectives: Sequence[str], width: int, *, front: bool = False
+) -> list[list[str]]:
+    """The head of a table of trials and its rows, each as lines no wider than `width`; nothing without trials.
+
+    Args:
+        ranked: The best first.
+        objectives: Names of their scores.
+        width: Columns.
+        front: Whether they are a Pareto front, of which none is better than another.
+    """
+    if not ranked:
+        return []
+    heads = ["front" if front else "rank", "trial", *objectives, "time"]
+    cells = [
+        [
+            "*" if front else str(place),
+            str(trial.number),
+            *(f"{value:.5g}" for value in trial.values),
+            format_duration(trial_seconds(trial), 2),
+        ]
+        for place, trial in enumerate(ranked, 1)
+    ]
+    widths = [max(map(text_width, column)) for column in zip(heads, *cells, strict=True)]
+    left = sum(widths) + 2 * len(widths)
+    longest = max((text_width(text) for trial in ranked for text in settings_texts(trial.params)), default=0)
+    beside = width - left >= max(LEAST_SETTINGS_WIDTH, longest)
+    rows = [["  ".join(f"{head:>{wide}}" for head, wide in zip(heads, widths, strict=True)) + "  settings" * beside]]
+    for row, trial in zip(cells, ranked, strict=True):
+        line = "  ".join(f"{cell:>{wide}}" for cell, wide in zip(row, widths, strict=True))
+        indent = left if beside else 4
+        settings = join_fields(settings_texts(trial.params), width - indent) or [""]
+        first = [f"{line}  {settings[0]}"] if beside else [line, f"{' ' * indent}{settings[0]}"]
+        rows.append([*first, *(" " * indent + more for more in settings[1:])])
+    return rows
+
+
+def settings_texts(params: Mapping[str, Any]) -> list[str]:
+    """The settings of a configuration, numbers with four digits."""
+    return [f"{name}={value:.4g}" if isinstance(value, float) else f"{name}={value}" for name, value in params.items()]
+
+
+def _hanging(fields: Sequence[str], width: int) -> list[str]:
+    """Fields on as many lines as they take, all but the first indented."""
+    first, *rest = join_fields(fields, width - 2)
+    return [first, *(f"  {line}" for line in rest)]
 
 
 def trial_seconds(trial: FrozenTrial) -> float:
@@ -345,9 +430,4 @@ def outcome_text(trial: FrozenTrial, objectives: Sequence[str], limits: Sequence
 
 def params_text(params: Mapping[str, Any]) -> str:
     """A configuration on one line, numbers with four digits."""
-    return "  ".join(f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}" for k, v in params.items())
-
-
-def scores_text(scores: Sequence[float]) -> str:
-    """Scores on one line."""
-    return " ".join(f"{value:.5g}" for value in scores)
+    return "  ".join(settings_texts(params))

@@ -98,6 +98,7 @@ class Task(ABC):
     metrics_of_answers: ClassVar[bool] = False  # whether these score generated answers rather than logits
     metric_inputs_text: ClassVar[str] = "nothing: it has no `metric_inputs`"  # what they are updated with, in words
     truncated_count: int = 0  # records shortened since this was last set to 0, for the data report
+    too_long_count: int = 0  # sequences left out as they are longer than `limit`, likewise
 
     def fit(self, train: Sequence[Record]) -> None:
         """Learn what must be known from the training split alone: label names, weights, target scale."""

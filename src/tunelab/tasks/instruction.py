@@ -154,6 +154,7 @@ class Instruction(CausalTask):
         bos = self.tokenizer.bos_token_id
         short = truncate_example(*sequence, limit=self.limit, too_long=self.too_long, bos=bos)
         if short is None:
+            self.too_long_count += self.limit is not None and len(sequence[0]) > self.limit
             return None
         self.truncated_count += len(short[0]) < len(sequence[0])
         return Example(*short, loss_weight=count_supervised(short[1]), row=row, predicts=last)

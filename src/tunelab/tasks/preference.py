@@ -106,6 +106,8 @@ class Preference(CausalTask):
         bos = self.tokenizer.bos_token_id
         short = truncate_pair(chosen, rejected, limit=self.limit, too_long=self.too_long, bos=bos)
         if short is None:
+            longest = max(len(chosen[0]), len(rejected[0]))
+            self.too_long_count += self.limit is not None and longest > self.limit
             return None
         self.truncated_count += short != (chosen, rejected)
         (ids, labels), (more_ids, more_labels) = short

@@ -88,26 +88,34 @@ def make_generation_evaluator(components: RunComponents) -> GenerationEvaluator 
     return None
 
 
-def generation_notes(components: RunComponents) -> list[str]:
-    """Notes on generated answers, before training: which sample is answered, which prompts do not fit."""
-    limit, notes = context_limit(components.model.config), []
-    if not isinstance(components.task, Instruction):
-        return []
+def generation_samples(components: RunComponents) -> list[str]:
+    """How many rows of each split are answered by generation, where not all are."""
     limits = components.settings.eval
-    for split, key, count in (
-        ("validation", "generate_rows", limits.generate_rows),
-        ("test", "test_rows", limits.test_rows),
-    ):
-        examples = components.examples[split]
-        if not (generates_in_validation(components) if split == "validation" else components.settings.test):
+    counts = {"validation": ("generate_rows", limits.generate_rows), "test": ("test_rows", limits.test_rows)}
+    return [
+        f"{split}: answers to {count} of {len(components.examples[split])} rows, a fixed sample (eval.{key})"
+        for split, (key, count) in counts.items()
+        if answers_split(components, split) and count is not None and count < len(components.examples[split])
+    ]
+
+
+def generation_notes(components: RunComponents) -> list[str]:
+    """Notes on prompts that leave no room for an answer, before training."""
+    limit, notes = context_limit(components.model.config), list[str]()
+    for split in ("validation", "test"):
+        if limit is None or not answers_split(components, split):
             continue
-        if count is not None and count < len(examples):
-            notes.append(f"{split}: answers to {count} of {len(examples)} rows, a fixed sample (eval.{key})")
-        if limit is not None and (
-            long := sum(prompt_fills_context(components, split, example, limit) for example in examples)
-        ):
+        examples = components.examples[split]
+        if long := sum(prompt_fills_context(components, split, example, limit) for example in examples):
             notes.append(f"{split}: {long} prompts fill the context of {limit} tokens alone; they lose their oldest")
     return notes
+
+
+def answers_split(components: RunComponents, split: str) -> bool:
+    """Whether rows of a split are answered by generation."""
+    if not isinstance(components.task, Instruction):
+        return False
+    return generates_in_validation(components) if split == "validation" else components.settings.test
 
 
 def prompt_fills_context(components: RunComponents, split: str, example: Example, limit: int) -> bool:

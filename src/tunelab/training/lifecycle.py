@@ -19,17 +19,12 @@ from tunelab.config.resource_paths import resolve_path
 from tunelab.config.schema import LOW_RANK_KINDS, CausalDataConfig, DataConfig, RunConfig
 from tunelab.data.mixture import list_sources
 from tunelab.data.summary import summarize_data
-from tunelab.data.summary_text import summary_lines
-from tunelab.errors import ConfigError, Diverged, Pruned, TuneLabError, first_line
+from tunelab.errors import ConfigError, Diverged, Pruned, TuneLabError, WarningNote, first_line
 from tunelab.export.model_card import render_model_card
 from tunelab.export.transformers_export import export_model, write_model_files
 from tunelab.models.adapter_export import MergedModel, merge_adapter_weights, write_peft_adapter
 from tunelab.models.adapters import AdaptedModel
-from tunelab.models.architecture import describe_dropout
 from tunelab.models.freezing import load_trainable_state, trainable_state
-from tunelab.optim.factory import averaging_notes, schedule_notes
-from tunelab.optim.param_groups import describe_learning_rates
-from tunelab.regularization.model_support import regularization_notes
 from tunelab.runs import console, resource_usage
 from tunelab.runs.atomic_files import check_space, file_size_limit, write_json
 from tunelab.runs.checkpoint import DamagedCheckpoint, read_checkpoint, restore_previous
@@ -42,9 +37,9 @@ from tunelab.tasks.causal import CausalTask
 from tunelab.training.callbacks.checkpointing import BestCheckpoint, LastCheckpoint
 from tunelab.training.callbacks.early_stopping import EarlyStopping
 from tunelab.training.callbacks.search_trial import Pruning
-from tunelab.training.components import EncodedData, RunComponents, build_adapter, count_planned_steps
+from tunelab.training.components import EncodedData, RunComponents, build_adapter
 from tunelab.training.evaluate_run import EvalOutcome
-from tunelab.training.generation_eval import SMALL_MODEL_PARAMETERS, generation_notes
+from tunelab.training.generation_eval import SMALL_MODEL_PARAMETERS
 
 
 def write_start_manifest(
@@ -136,43 +131,6 @@ def template_date_entry(task: Task) -> dict[str, str]:
     return {} if day is None else {"template_date": day}
 
 
-def print_run_summary(components: RunComponents, folder: RunDirectory) -> None:
-    """Print model, data and notes before training, and write the data report."""
-    model = components.model
-    sizes = {
-        "parameters": sum(p.numel() for p in model.parameters()),
-        "trainable": sum(p.numel() for p in model.parameters() if p.requires_grad),
-        "depth": getattr(model.config, "num_hidden_layers", None),
-        "width": getattr(model.config, "hidden_size", None),
-        "heads": getattr(model.config, "num_attention_heads", None),
-        "vocabulary": model.config.get_text_config().vocab_size,
-        "rows": "packed" if components.packed else "padded, sorted by length",
-    }
-    settings = components.settings
-    steps = count_planned_steps(settings, components.epoch_rows)
-    ways = describe_learning_rates(model, settings, steps)
-    if settings.regularization.dropout is not None or settings.regularization.attention_dropout is not None:
-        ways["dropout"] = describe_dropout(model.config)
-    name = {"name": settings.model.path, "family": model.config.model_type}
-    console.show_model({**name, **sizes, "adapter": settings.adapter.kind, **ways})
-    report = build_data_report(components)
-    console.show_data(components.counts, summary_lines(report))
-    of_rate = schedule_notes(settings.optimizer, settings.scheduler, steps)
-    of_averages = averaging_notes(settings.optimizer, settings.regularization)
-    of_weights = regularization_notes(model, settings.regularization, settings.optimizer)
-    for note in [
-        *demo_model_notes(settings),
-        *components.adapter.notes,
-        *components.sources.notes,
-        *of_rate,
-        *of_averages,
-        *of_weights,
-        *generation_notes(components),
-    ]:
-        console.say(f"  {note}")
-    folder.write_data_report(report)
-
-
 BUILT_IN = "package:tunelab.starter/"  # paths of the model and the data that come with this package
 
 
@@ -182,8 +140,10 @@ def demo_model_notes(settings: RunConfig) -> list[str]:
     if settings.model.path != f"{BUILT_IN}model" or str(sources).startswith((BUILT_IN, "generated:starter/")):
         return []
     return [
-        "model=starter is a demonstration of one million parameters that knows a small made-up world in English; for "
-        "data of your own name a model: model.path=FOLDER_OR_HUB_ID, or model=minilm, smollm2_135m, qwen3_0_6b"
+        WarningNote(
+            "model=starter is a demonstration of one million parameters that knows a small made-up world in English; "
+            "for data of your own name a model: model.path=FOLDER_OR_HUB_ID, or model=minilm, smollm2_135m, qwen3_0_6b"
+        )
     ]
 
 
@@ -460,14 +420,3 @@ def base_model_location(settings: RunConfig) -> str:
     """The location of the base model, as a path or hub id that other programs understand."""
     place = resolve_path(settings.model.path)
     return str(place.absolute() if place else settings.model.path)
-
-
-def scores_by_split(scores: Mapping[str, float]) -> dict[str, dict[str, float]]:
-    """`split/score` names as a table: split, then score."""
-    table: dict[str, dict[str, float]] = {}
-    for name, value in scores.items():
-        split, _, bare = name.partition("/")
-        if split == "last":  # in metrics.json: a column for one number would say little
-            continue
-        table.setdefault(split, {})[bare] = value
-    return table

@@ -52,11 +52,9 @@ from tunelab.training.lifecycle import (
     first_session_overrides,
     left_at_once,
     minimal_manifest,
-    print_run_summary,
     raise_if_pruned,
     read_resume_step,
     rehearse_export,
-    scores_by_split,
     write_final_manifest,
     write_results,
     write_start_manifest,
@@ -64,6 +62,7 @@ from tunelab.training.lifecycle import (
 from tunelab.training.out_of_memory import explain_out_of_memory, is_out_of_memory
 from tunelab.training.resume_checks import check_resume
 from tunelab.training.run_diagnosis import diagnose_finished_run
+from tunelab.training.run_header import print_run_header
 from tunelab.training.trainer import build_callbacks, build_trainer, device_faults, resolve_monitor
 
 
@@ -183,7 +182,6 @@ def train_and_evaluate(session: RunSession, callbacks: Sequence[Callback]) -> No
             write_settings(session)
         if not folder.exists():  # from here on a run that is killed can be resumed
             folder.write_manifest(minimal_manifest(settings, session.overrides))
-        console.show_config(settings.as_dict(), session.overrides)
     components = build_components(settings)
     validation_sources = [part.name for part in components.portions.get("validation", ())]
     monitor, mode = resolve_monitor(settings, components.task, validation_sources)
@@ -199,7 +197,7 @@ def train_and_evaluate(session: RunSession, callbacks: Sequence[Callback]) -> No
         session.manifest = write_start_manifest(
             components, folder, session.overrides, resumed_at=resumed_at, recovered=recovered
         )
-        print_run_summary(components, folder)
+        print_run_header(components, folder, session.overrides)
         check_run_space(components, folder)
     session.loggers = build_loggers(
         settings.logger,
@@ -293,11 +291,12 @@ def close_session(session: RunSession, started: float, meter: EnergyMeter) -> No
 
 def print_results(folder: RunDirectory, outcome: EvalOutcome) -> None:
     """Print the final scores, and where the files of the run lie."""
-    console.show_scores(scores_by_split(outcome.scores))
+    console.show_scores(console.scores_by_split(outcome.scores))
     for title, rows in answer_group_tables(outcome.tables).items():
         console.show_groups(title, rows)
-    console.show_paths({"run folder": folder.root, "scores": folder.metrics, "export": folder.export})
-    console.say(f"what it learned, as a page: tunelab report {shlex.quote(str(folder.root))}")
+    files = {"scores": folder.metrics, "predictions": folder.predictions, "export": folder.export}
+    console.show_paths({"run folder": folder.root} | {name: path for name, path in files.items() if path.exists()})
+    console.show_command("HTML report", f"tunelab report {shlex.quote(console.short_path(folder.root))}")
 
 
 def tracker_name(settings: RunConfig, root: Path, overrides: Sequence[str]) -> str:

@@ -72,7 +72,7 @@ def build_callbacks(
     config = settings.callbacks
     callbacks: list[Callback] = []
     if settings.trainer.enable_progress_bar:
-        callbacks.append(progress_callback())
+        callbacks.append(progress_callback(monitor if validates else None))
     if config.throughput:
         callbacks.append(Throughput())
     if every := settings.logger.gradients:

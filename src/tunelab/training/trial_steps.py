@@ -113,7 +113,8 @@ def device_name(device: torch.device) -> str:
     """A device in words."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"{device.type}, {torch.get_num_threads()} threads" if device.type == "cpu" else device.type
+    threads = torch.get_num_threads()
+    return f"cpu, {threads} thread{'s' * (threads != 1)}" if device.type == "cpu" else device.type
 
 
 def run_trial_steps(

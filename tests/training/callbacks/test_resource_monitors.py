@@ -158,5 +158,5 @@ def test_plain_progress_prints_few_lines_and_every_validation(
     assert "validation at step 3  val/loss 2" in lines
     steps = [line for line in lines if line.startswith("step ")]
     assert 1 <= len(steps) <= 4
-    assert steps[-1].startswith("step 6/6  epoch 1  train/loss 1  train/tokens_per_second")
-    assert steps[-1].endswith("eta 0:00")
+    assert steps[-1].startswith("step 6/6  epoch 1/1  loss 1  lr ")
+    assert "tokens/s" in steps[-1] and steps[-1].endswith("0:00 left")

@@ -16,6 +16,7 @@ from tunelab.optim.schedules import warmup_steps
 from tunelab.runs.checkpoint import keep_previous
 from tunelab.runs.console import is_main_process
 from tunelab.runs.stop_signals import STOP_SIGNALS, handle_stop_signals
+from tunelab.runs.terminal import LiveLines
 
 
 class BestCheckpoint(Checkpoint):
@@ -99,7 +100,10 @@ class LastCheckpoint(Checkpoint):
         if self.signal_received == signal.SIGINT == number:  # a second Ctrl-C means now
             raise KeyboardInterrupt
         if number == signal.SIGINT and is_main_process():
-            os.write(2, b"\nstopping at the next safe point; Ctrl-C once more ends at once\n")  # print may be at work
+            if LiveLines.shown is not None:
+                LiveLines.shown.leave()
+            # print may be at work
+            os.write(2, b"\nstopping after the next checkpoint is saved; press Ctrl-C again to stop at once\n")
         self.signal_received = self.signal_received or number
 
     @override

@@ -1,0 +1,139 @@
+"""What a run prints before it trains: six lines and its warnings; every setting and every count with -v."""
+
+import shlex
+from collections.abc import Sequence
+
+from tunelab.analysis.number_format import format_bytes, format_number
+from tunelab.data.data_sources import drop_counts, dropped_notes
+from tunelab.data.summary_text import summary_lines
+from tunelab.errors import WarningNote
+from tunelab.models.architecture import describe_dropout
+from tunelab.models.device_placement import TrainingPlacement
+from tunelab.optim.factory import averaging_notes, schedule_notes
+from tunelab.optim.param_groups import describe_learning_rates
+from tunelab.optim.schedules import warmup_steps
+from tunelab.regularization.model_support import regularization_notes
+from tunelab.runs import console
+from tunelab.runs.run_dir import RunDirectory
+from tunelab.runs.terminal import is_verbose
+from tunelab.training.components import RunComponents, count_planned_steps
+from tunelab.training.generation_eval import generation_notes, generation_samples
+from tunelab.training.lifecycle import build_data_report, demo_model_notes
+from tunelab.training.memory_profile import free_bytes
+from tunelab.training.trial_steps import device_name
+
+MAX_NOTES = 12  # notes that are printed; data_report.json has those on the data
+
+
+def print_run_header(components: RunComponents, folder: RunDirectory, overrides: Sequence[str]) -> None:
+    """Print what is about to be trained, on what and where, with its warnings, and write the data report."""
+    steps = count_planned_steps(components.settings, components.epoch_rows)
+    report = build_data_report(components)
+    if is_verbose():
+        console.show_config(components.settings.as_dict(), overrides)
+        console.show_model(model_facts(components, steps))
+        console.show_data(components.counts, summary_lines(report))
+    dropped = dropped_notes(components.counts, components.task)
+    lines = {
+        "changed": shlex.join(overrides) or "nothing: every setting is its default (-v prints them)",
+        "model": model_line(components),
+        "data": data_line(components, [*report["lengths"].values()]),
+        "rate": rate_line(components, steps),
+        "device": device_line(components),
+        "folder": console.short_path(folder.root),
+    }
+    console.show_facts(lines, {"data": "warning"} if dropped else {})
+    notes = [note for note in run_notes(components, steps) if note not in dropped]
+    if is_verbose():
+        notes += generation_samples(components)
+    for note in notes[:MAX_NOTES]:
+        console.say_note(note)
+    if more := notes[MAX_NOTES:]:
+        console.say_note(f"{len(more)} more notes are in run.json and data_report.json")
+    folder.write_data_report(report)
+
+
+def model_line(components: RunComponents) -> str:
+    """The model, its size, and how much of it learns."""
+    model, settings = components.model, components.settings
+    size = sum(p.numel() for p in model.parameters())
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    share = "all trained" if trained == size else f"{trained:,} of them trained ({trained / size:.2%})"
+    kind = "" if settings.adapter.kind == "full" else f", adapter {settings.adapter.kind}"
+    return f"{settings.model.path} ({model.config.model_type}), {size:,} parameters, {share}{kind}"
+
+
+def data_line(components: RunComponents, lengths: Sequence[dict[str, object]]) -> str:
+    """Rows of each split that are kept, those that are dropped by reason, the lengths of training rows, packing."""
+    counts = {name: row for name, row in components.counts.items() if row["rows"]}
+    kept = ", ".join(f"{name} {row['kept']:,}" for name, row in counts.items())
+    dropped = [
+        f"{name} {row['dropped']:,} of {row['rows']:,} ({drop_counts(row, components.task)})"
+        for name, row in counts.items()
+        if row["dropped"]
+    ]
+    cut = [f"{name} {row['truncated']:,}" for name, row in counts.items() if row["truncated"]]
+    parts = [f"{kept} rows", f"dropped: {', '.join(dropped) or 'none'}"]
+    parts += [f"truncated: {', '.join(cut)}"] * bool(cut)
+    spread = lengths[0].get("quantiles") if lengths else None
+    if isinstance(spread, dict):
+        least, median, most = (format_number(spread[name]) for name in ("least", "median", "most"))
+        parts.append(f"length: min {least}, median {median}, max {most} tokens")
+    return "; ".join([*parts, f"packing: {'on' if components.packed else 'off'}"])
+
+
+def rate_line(components: RunComponents, steps: int) -> str:
+    """Learning rate, optimizer, schedule, batch size, epochs and steps."""
+    settings = components.settings
+    rise = warmup_steps(settings.scheduler.number("warmup"), steps)
+    schedule = settings.scheduler.name.replace("_", " ")
+    rate = f"lr {settings.lr:.3g}, {settings.optimizer.name}, {schedule} schedule"
+    warmup = f" with {rise:,} warm-up steps" if rise else ""
+    epochs = format_number(steps * settings.batch_size / components.epoch_rows)
+    return f"{rate}{warmup}; batch {settings.batch_size}, {steps:,} steps, {epochs} epoch{'s' * (epochs != '1')}"
+
+
+def device_line(components: RunComponents) -> str:
+    """Device, precision and memory."""
+    trainer = components.settings.trainer
+    placement = TrainingPlacement.from_config(trainer)
+    several = f"{trainer.devices} x " if trainer.devices not in (1, "1", "auto") else ""
+    free = free_bytes(placement.device)
+    memory = "" if free is None else f"; memory: {format_bytes(free)} available"
+    return f"{several}{device_name(placement.device)}, precision {placement.precision}{memory}"
+
+
+def model_facts(components: RunComponents, steps: int) -> dict[str, object]:
+    """Facts of the model by name."""
+    model, settings = components.model, components.settings
+    facts: dict[str, object] = {
+        "name": settings.model.path,
+        "family": model.config.model_type,
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "trainable": sum(p.numel() for p in model.parameters() if p.requires_grad),
+        "depth": getattr(model.config, "num_hidden_layers", None),
+        "width": getattr(model.config, "hidden_size", None),
+        "heads": getattr(model.config, "num_attention_heads", None),
+        "vocabulary": model.config.get_text_config().vocab_size,
+        "packing": "on" if components.packed else "off: rows are padded, sorted by length",
+        "adapter": settings.adapter.kind,
+        **describe_learning_rates(model, settings, steps),
+    }
+    if settings.regularization.dropout is not None or settings.regularization.attention_dropout is not None:
+        facts["dropout"] = describe_dropout(model.config)
+    return facts
+
+
+def run_notes(components: RunComponents, steps: int) -> list[str]:
+    """What a reader should know of a run before it trains, warnings first."""
+    model, settings = components.model, components.settings
+    notes = [
+        *demo_model_notes(settings),
+        *components.adapter.notes,
+        *components.sources.notes,
+        *schedule_notes(settings.optimizer, settings.scheduler, steps),
+        *averaging_notes(settings.optimizer, settings.regularization),
+        *regularization_notes(model, settings.regularization, settings.optimizer),
+        *generation_notes(components),
+    ]
+    return sorted(notes, key=lambda note: not isinstance(note, WarningNote))
