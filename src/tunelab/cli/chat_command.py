@@ -17,7 +17,9 @@ Through a pipe only the answers are printed:
 """
 
 
-COMMAND_HELP = "/reset starts a new conversation, /exit leaves, /help prints this, //TEXT sends a message that begins with /"
+COMMAND_HELP = (
+    "/reset starts a new conversation, /exit leaves, /help prints this, //TEXT sends a message that begins with /"
+)
 SLASH_COMMAND = re.compile(r"/[A-Za-z]+")  # a word that can only be meant as a command
 
 

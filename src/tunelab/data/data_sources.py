@@ -759,4 +759,4 @@ def drop_reason(task: EncodingTask) -> str:
     """The reason why rows are dropped, for a message."""
     alone = " by its answers alone" if task.too_long == "truncate_prompt" else ""
     long = "" if task.limit is None else f"is longer than {task.limit:,} tokens{alone}, or "
-    return f"each {long}has no target tokens"
+    return f"each {long}has nothing to learn (no target tokens)"

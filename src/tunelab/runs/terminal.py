@@ -118,7 +118,7 @@ class LiveLines:
     so they cost nothing between two calls of `draw`.
     """
 
-    shown: ClassVar["LiveLines | None"] = None  # only one can stand at the end of a terminal
+    current: ClassVar["LiveLines | None"] = None  # only one can stand at the end of a terminal
 
     def __init__(self) -> None:
         self._stream = sys.stdout
@@ -129,7 +129,7 @@ class LiveLines:
     def draw(self, lines: Sequence[str]) -> None:
         """Show these lines in place of the last ones; each must fit the width of the terminal."""
         if self._streams is None:
-            LiveLines.shown = self
+            LiveLines.current = self
             self._stream = sys.stdout
             self._streams = sys.stdout, sys.stderr
             sys.stdout = cast(TextIO, _StreamAbove(sys.stdout, self))
@@ -158,7 +158,7 @@ class LiveLines:
                 sys.stdout = self._streams[0]
             if isinstance(sys.stderr, _StreamAbove):
                 sys.stderr = self._streams[1]
-        self._streams = LiveLines.shown = None
+        self._streams = LiveLines.current = None
 
     def _to_first_row(self) -> str:
         return "\r" + (f"\x1b[{self._rows - 1}A" if self._rows > 1 else "")

@@ -261,7 +261,7 @@ def wait_for_fold(job: Job, folder: CrossValidationFolder, overrides: Sequence[s
         while job.poll() is None:
             time.sleep(POLL_SECONDS)
         again = shlex.join([*overrides, path_word("hydra.run.dir", folder.root)])
-        console.say(f"stopped; go on with: {console.train_command()} {again}")
+        console.show_command("stopped; continue with", f"{console.train_command()} {again}")
         raise
     return status
 

@@ -100,8 +100,8 @@ class LastCheckpoint(Checkpoint):
         if self.signal_received == signal.SIGINT == number:  # a second Ctrl-C means now
             raise KeyboardInterrupt
         if number == signal.SIGINT and is_main_process():
-            if LiveLines.shown is not None:
-                LiveLines.shown.leave()
+            if LiveLines.current is not None:
+                LiveLines.current.leave()
             # print may be at work
             os.write(2, b"\nstopping after the next checkpoint is saved; press Ctrl-C again to stop at once\n")
         self.signal_received = self.signal_received or number

@@ -327,7 +327,7 @@ def bar_lines(share: float | None, fields: Sequence[str], width: int, *, coloure
 
     Example:
         >>> bar_lines(0.5, ["step 1/2", "loss 0.5"], 40)
-        ['━━━━━━━━━━───────────  step 1/2  loss 0.5']
+        ['━━━━━━━━━━──────────  step 1/2  loss 0.5']
     """
     rest, count = [visible_text(field) for field in fields], 1
     room = width - (0 if share is None else _NARROWEST_BAR + 2)
