@@ -22,7 +22,7 @@ def test_a_report_is_made_of_a_run_of_every_kind(
     assert (status, complained) == (0, "")
     assert f"{tmp_path}/out/report.html" in said
     assert "cannot be told" not in text and "is missing" not in text
-    for title in ("In short", "Curves", "Worst errors", "Data", "How it came to be"):
+    for title in ("Verdict", "Curves", "Scores", "Worst errors", "Data", "Provenance"):
         assert f"## {title}" in text
     assert len(page) < 1_000_000
 

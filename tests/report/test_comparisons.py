@@ -35,7 +35,7 @@ def test_the_better_of_two_runs_is_named_with_how_sure_that_is(tmp_path: Path) -
     row = dict(zip(grid(document, "paired").columns, grid(document, "paired").rows[0], strict=True))
 
     assert row["score"] == "accuracy" and float(row["low"] or 0) > 0 and float(row["McNemar p"] or 0) < 0.01
-    assert "accuracy: B is better than A" in render_markdown(document)
+    assert "accuracy: B (good) is better than A (weak)" in render_markdown(document)
     assert [list(one) for one in grid(document, "settings").rows] == [["lr", 1e-4, 1e-3]]
     assert "only B is right" in render_markdown(document)
 
@@ -45,7 +45,11 @@ def test_a_run_against_its_twin_is_told_equal(tmp_path: Path) -> None:
 
     text = render_markdown(compose_report([one.root, twin.root]))
 
-    assert "A and B are equal" in text and "Both have the same settings" in text and "is better than" not in text
+    assert (
+        "A (one) and B (twin) are equal" in text
+        and "Both have the same settings" in text
+        and "is better than" not in text
+    )
 
 
 def test_runs_on_other_test_data_are_not_compared_row_by_row(tmp_path: Path) -> None:
@@ -58,7 +62,7 @@ def test_lower_errors_are_better(tmp_path: Path) -> None:
     one, other = numbers_run(tmp_path / "one"), numbers_run(tmp_path / "other")
     other.write_predictions([row | {"prediction": row["target"]} for row in one.read_predictions()])
 
-    assert "mse: B is better than A" in render_markdown(compose_report([one.root, other.root]))
+    assert "mse: B (other) is better than A (one)" in render_markdown(compose_report([one.root, other.root]))
 
 
 def test_a_set_of_runs_is_ranked_by_what_differs(tmp_path: Path) -> None:
@@ -112,3 +116,40 @@ def test_a_run_that_diverged_counts_as_a_failed_trial(tmp_path: Path) -> None:
     broken.write_manifest(card(config=settings(1.0), status="diverged", best=None, reason="loss is not finite"))
 
     assert "1 of 4 trials left no score (1 diverged)" in render_markdown(compose_report([*roots, broken.root]))
+
+
+def trial_of(root: Path, number: int, value: float, **more: object) -> Path:
+    """A trial of a study: validated, never tested."""
+    folder = labelled_run(root / str(number), best=best_of(value), config=settings(10.0**-number), **more)
+    folder.predictions.unlink()
+    folder.write_scores({"val/loss": value, "val/accuracy": 1 - value, **({"train/spikes": 1.0} if number else {})})
+    return folder.root
+
+
+def test_two_trials_are_compared_by_validation_and_what_is_not_known_is_said(tmp_path: Path) -> None:
+    root = study(tmp_path / "study", 4)
+
+    document = compose_report([trial_of(root, 0, 0.5), trial_of(root, 1, 0.4)])
+    text = render_markdown(document)
+
+    assert "val/loss: B (1) is better than A (0), 0.4 against 0.5 (by 0.1). Not proven" in text
+    assert "Seed variance unknown" in text and "tunelab confirm" in text and "no interval over rows is known" in text
+    assert all(
+        None not in row for row in grid(document, "scores").rows
+    ) and "Only B (1) has train/spikes" in text.replace("\\", "")
+
+
+def test_two_trials_of_a_study_with_seeds_are_measured_by_their_noise(tmp_path: Path) -> None:
+    root = study(tmp_path / "study", 4, seeds=3)
+
+    assert "times what two seeds differ by" in render_markdown(
+        compose_report([trial_of(root, 0, 0.5), trial_of(root, 1, 0.1)])
+    )
+
+
+def test_trials_with_other_validation_data_are_not_compared(tmp_path: Path) -> None:
+    root = study(tmp_path / "study", 4)
+    one = trial_of(root, 0, 0.5, data={"files": {"a": "1"}})
+    other = trial_of(root, 1, 0.4, data={"files": {"b": "2"}})
+
+    assert "of different validation data" in render_markdown(compose_report([one, other]))

@@ -6,7 +6,7 @@ import pytest
 
 from tunelab.report import prediction_sections
 from tunelab.report.document import Table
-from tunelab.report.example_sections import answer_quality, worst_errors_section
+from tunelab.report.example_sections import answer_quality, mark_differences, worst_errors_section
 
 
 @pytest.mark.parametrize(("shift", "way"), [(2.0, "above"), (-2.0, "below")])
@@ -47,3 +47,20 @@ def test_the_answers_least_alike_stand_first() -> None:
 
     grid = next(block for block in section.blocks if isinstance(block, Table))
     assert [row[0] for row in grid.rows] == [1, 3, 0, 2]
+
+
+@pytest.mark.parametrize(
+    ("text", "reference", "marked"),
+    [
+        ("two red cows", "two cows", ["red "]),
+        ("the price is 12.5", "the price is 12", [".5"]),
+        ("我在北京", "我在上海", ["北京"]),
+        ("", "something", []),
+        ("same", "same", []),
+    ],
+)
+def test_what_differs_from_the_reference_is_marked(text: str, reference: str, marked: list[str]) -> None:
+    pieces = mark_differences(text, reference)
+
+    assert "".join(piece for piece, _ in pieces) == text
+    assert [piece for piece, right in pieces if not right] == marked

@@ -5,6 +5,7 @@ import csv
 import hashlib
 import json
 import re
+from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -13,7 +14,18 @@ import pytest
 from support.made_up_runs import NASTY, answered_run, card, labelled_run, numbers_run
 from tunelab.errors import ConfigError
 from tunelab.report import run_reader
-from tunelab.report.document import BulletList, Cards, Command, Document, Examples, Table
+from tunelab.report.baselines import trivial_baseline
+from tunelab.report.document import (
+    BulletList,
+    Chart,
+    Command,
+    Document,
+    Examples,
+    Fold,
+    Table,
+    Verdict,
+    walk_blocks,
+)
 from tunelab.report.render import render_html, render_markdown, write_report
 from tunelab.report.run_reader import check_report_paths, read_run_results
 from tunelab.report.run_report import build_run_report
@@ -44,8 +56,16 @@ def titles(document: Document) -> list[str]:
 
 def told(document: Document) -> str:
     """Every verdict."""
-    blocks = [block for section in document.sections for block in section.blocks]
-    return "\n".join(line.text for block in blocks if isinstance(block, BulletList) for line in block.lines)
+    lines: list[str] = []
+    for block in document.walk():
+        lines += [block.text] if isinstance(block, Verdict) else []
+        lines += [line.text for line in block.lines] if isinstance(block, BulletList) else []
+    return "\n".join(lines)
+
+
+def verdicts(document: Document) -> list[tuple[str, str]]:
+    """The large sentences at the top, with their tones."""
+    return [(block.tone, block.text) for block in document.sections[0].blocks if isinstance(block, Verdict)]
 
 
 def grid(document: Document, name: str) -> Table:
@@ -56,7 +76,7 @@ def grid(document: Document, name: str) -> Table:
 def test_labels_get_classes_worst_errors_and_calibration(tmp_path: Path) -> None:
     document = report(labelled_run(tmp_path / "run"))
 
-    assert titles(document) == ["In short", "Curves", "Classes", "Worst errors", "Calibration", "How it came to be"]
+    assert titles(document) == ["Verdict", "Curves", "Scores", "Classes", "Worst errors", "Calibration", "Provenance"]
     worst = grid(document, "worst_errors").rows
     assert all(row[1] != row[2] for row in worst)
     assert [row[3] for row in worst] == sorted((row[3] for row in worst), reverse=True), "the surest mistake first"
@@ -67,20 +87,18 @@ def test_answers_are_shown_before_and_after_training(tmp_path: Path) -> None:
     document = report(answered_run(tmp_path / "run"))
 
     answers = next(b for s in document.sections for b in s.blocks if isinstance(b, Examples) and b.name == "answers")
-    assert [name for name, _ in answers.examples[0].fields] == [
-        "question",
-        "reference",
-        "before training",
-        "after training",
-    ]
+    assert [name for name, _ in answers.examples[0].fields] == ["question", "reference"]
+    assert [answer.name for answer in answers.examples[0].answers] == ["before training", "after training"]
     assert {sample.tone for sample in answers.examples} == {"good", "bad"}, "right and wrong ones"
-    assert "Training took test exact_match from 0 to 0.6667." in told(document)
+    wrong = next(sample for sample in answers.examples if sample.tone == "bad").answers[1]
+    assert wrong.pieces == [("it is ", True), ("no", False)], "what differs from the reference is marked"
+    assert "0 for the model before training" in told(document)
 
 
 def test_numbers_that_play_safe_are_told(tmp_path: Path) -> None:
     document = report(numbers_run(tmp_path / "run"))
 
-    assert "Predictions spread only 0.33 times as far as the truth" in told(document)
+    assert "Predictions vary 0.33 times as much as the true values" in told(document)
     assert "Curves" in titles(document), "it says that there are none"
     assert "metrics.csv is missing" in told(document)
 
@@ -103,7 +121,7 @@ def test_a_file_that_is_gone_or_torn_is_told_and_the_rest_stands(tmp_path: Path,
 
     # Then there is a page
     assert len(render_html(document)) > 10_000
-    assert "In short" in titles(document)
+    assert "Verdict" in titles(document)
     if how == "missing" and lost != "scores.json":
         assert f"{lost} is missing" in told(document)
 
@@ -121,10 +139,11 @@ def test_scores_that_are_no_numbers_are_gaps(tmp_path: Path) -> None:
 
     document = report(folder)
 
-    assert "nan" not in render_markdown(document).lower().replace("nancy", "")
+    assert "nan" not in render_markdown(document).lower().replace("provenance", "")
     write_report(document, tmp_path / "out")
     lines = list(csv.reader((tmp_path / "out" / "scores.csv").open()))
-    assert ["loss", "", "1.5"] in [line[:3] for line in lines] or ["accuracy", "", ""] in [line[:3] for line in lines]
+    table = {line[0]: dict(zip(lines[0], line, strict=True)) for line in lines[1:]}
+    assert (table["loss"]["test"], table["loss"]["val"], table["accuracy"]["test"]) == ("1.5", "", "")
 
 
 def test_text_of_the_data_cannot_act(tmp_path: Path) -> None:
@@ -154,7 +173,7 @@ def test_every_table_is_a_file_and_every_drawing_too(tmp_path: Path) -> None:
     write_report(document, tmp_path / "out")
 
     names = [one.name for one in [*document.tables(), *document.charts()]]
-    assert len(set(names)) == len(names) - 1, "only the confusion is both a table and a drawing"
+    assert len(set(names)) == len(names)
     for one in document.tables():
         rows = list(csv.reader((tmp_path / "out" / f"{one.name}.csv").open(encoding="utf-8")))
         assert len(rows) == len(one.rows) + 1
@@ -253,10 +272,8 @@ def test_a_task_brings_its_sections_and_its_scores_of_rows(tmp_path: Path, monke
     document = report(folder)
 
     # Then they take the place of the sections that go by columns
-    assert titles(document) == ["In short", "Curves", "Ranks", "How it came to be"]
-    cards = document.sections[0].blocks[0]
-    assert isinstance(cards, Cards)
-    assert (cards.cards[0].name, cards.cards[0].note) == ("test half", "95 %: 0.4119 to 0.5881 over 120 rows")
+    assert titles(document) == ["Verdict", "Curves", "Scores", "Ranks", "Provenance"]
+    assert interval_beside(document, "half") == "0.4119 to 0.5881"
 
 
 def test_a_run_whose_task_is_not_here_is_reported_on_by_its_columns(tmp_path: Path) -> None:
@@ -266,9 +283,10 @@ def test_a_run_whose_task_is_not_here_is_reported_on_by_its_columns(tmp_path: Pa
 
 
 def interval_beside(document: Document, name: str) -> str:
-    """What stands under the card of a score."""
-    cards = next(block for block in document.sections[0].blocks if isinstance(block, Cards)).cards
-    return next(card.note for card in cards if card.name == f"test {name}")
+    """What stands beside a test score in the column of intervals."""
+    table = grid(document, "scores")
+    place = next(at for at, column in enumerate(table.columns) if column.startswith("95 % interval"))
+    return str(next(row[place] for row in table.rows if row[0] == name))
 
 
 def test_a_score_stands_in_its_interval_or_the_reason_stands_there_instead(tmp_path: Path) -> None:
@@ -281,8 +299,8 @@ def test_a_score_stands_in_its_interval_or_the_reason_stands_there_instead(tmp_p
         notes[rows] = interval_beside(report(folder), "f1")
 
     # Then the first has its interval with the score inside, and the second says why it has none
-    low, high = map(float, re.findall(r"[\d.]+", notes[120].removeprefix("95 %:"))[:2])
-    assert low < RunDirectory(tmp_path / "120").read_scores()["test/f1"] < high and "over 120 rows" in notes[120]
+    low, high = map(float, re.findall(r"[\d.]+", notes[120])[:2])
+    assert low < RunDirectory(tmp_path / "120").read_scores()["test/f1"] < high
     assert notes[8].startswith("no interval: 8 rows of 4 classes are too few")
 
 
@@ -290,3 +308,123 @@ def test_a_score_that_its_predictions_do_not_give_has_no_interval(tmp_path: Path
     folder = labelled_run(tmp_path / "run")
     folder.write_scores(folder.read_scores() | {"test/f1": 0.123})
     assert interval_beside(report(folder), "f1").startswith("no interval: the predictions give 0.")
+
+
+def test_the_verdict_names_the_baseline_that_scikit_learn_gives(tmp_path: Path) -> None:
+    from sklearn.dummy import DummyClassifier
+    from sklearn.metrics import accuracy_score, f1_score
+
+    folder = labelled_run(tmp_path / "run")
+    rows = folder.read_predictions()
+    folder.write_scores(folder.read_scores() | {"test/f1": 0.8})
+    folder.write_data_report(minimal_data_report(["ham"] * 5 + ["spam"] * 3 + [row["label"] for row in rows[:2]]))
+    truth = [row["label"] for row in rows]
+    always = DummyClassifier(strategy="most_frequent").fit([[0]] * 2, ["ham", "ham"]).predict([[0]] * len(truth))
+
+    row = dict(zip(grid(report(folder), "scores").columns, next(
+        row for row in grid(report(folder), "scores").rows if row[0] == "accuracy"), strict=True))  # fmt: skip
+    baseline = trivial_baseline(read_run_results(folder.root), "test")
+
+    assert baseline is not None and row["majority class (ham)"] == pytest.approx(accuracy_score(truth, always))
+    assert baseline.scores["f1"] == pytest.approx(f1_score(truth, always, average="macro", zero_division=0))
+
+
+def minimal_data_report(labels: list[str]) -> dict[str, object]:
+    """A data report with counts of training labels."""
+    counts = {name: labels.count(name) for name in dict.fromkeys(labels)}
+    return {
+        "splits": {"train": {"rows": len(labels), "dropped": 4, "truncated": 0}}, "labels": {"train": counts},
+        "duplicates": {}, "leaks": {"exact": [{"splits": ["train", "test"], "rows": 2, "of": 9, "examples": []}],
+        "near": None}, "files": {}, "notes": [], "lengths": {}, "unknown_tokens": {"train": 0.66},
+    }  # fmt: skip
+
+
+def test_a_model_that_is_no_better_than_a_constant_is_not_called_good(tmp_path: Path) -> None:
+    folder = labelled_run(tmp_path / "run", skill=0.0)
+    rows = [row | {"prediction": "ham"} for row in folder.read_predictions()]
+    folder.write_predictions(rows)
+    folder.write_scores({"test/accuracy": sum(row["label"] == "ham" for row in rows) / len(rows)})
+
+    ((tone, text),) = verdicts(report(folder))
+
+    assert tone in ("warn", "bad") and text.startswith(("Not proven", "Not good")) and "majority class (ham)" in text
+
+
+def test_a_gain_within_noise_is_not_called_good(tmp_path: Path) -> None:
+    folder = labelled_run(tmp_path / "run")
+    rows = [row | {"prediction": "ham" if at > 3 else row["label"]} for at, row in enumerate(folder.read_predictions())]
+    folder.write_predictions(rows[:16])
+    folder.write_scores({"test/accuracy": sum(row["label"] == row["prediction"] for row in rows[:16]) / 16})
+
+    ((tone, text),) = verdicts(report(folder))
+
+    assert tone == "warn" and "is within noise (95 % of the difference:" in text
+
+
+@pytest.mark.parametrize(
+    ("make", "name", "value"),
+    [(answered_run, "copy of the input", None), (numbers_run, "mean of the test targets", 8.25)],
+)
+def test_answers_and_numbers_have_their_own_baseline(
+    tmp_path: Path, make: Callable[[Path], RunDirectory], name: str, value: float | None
+) -> None:
+    folder = make(tmp_path / "run")
+    document = report(folder)
+
+    ((tone, text),) = verdicts(document)
+
+    assert tone == "good" and name in text
+    table = grid(document, "scores")
+    assert name in table.columns
+    if value is not None:
+        assert next(row for row in table.rows if row[0] == "mse")[table.columns.index(name)] == pytest.approx(value)
+
+
+def test_every_warning_stands_at_the_top_and_nowhere_else(tmp_path: Path) -> None:
+    folder = labelled_run(tmp_path / "run")
+    folder.write_data_report(minimal_data_report(["ham", "spam"]))
+    tables = folder.read_score_tables()
+    tables["test"]["per_class"][1]["recall"] = 0.0
+    tables["test"]["confusion"] = [[sum(row), 0, 0, 0] for row in tables["test"]["confusion"]]
+    folder.write_score_tables(tables)
+
+    document = report(folder)
+    lists = [block for block in document.sections[0].blocks if isinstance(block, BulletList)]
+    top = "\n".join(line.text for block in lists for line in block.lines)
+
+    assert "Classes never predicted: spam" in top and "it over-fits from there on" in top
+    assert "4 of 6 rows of train dropped" in top and "train 66.0%" in top and "Leaks: 2 of 9 test rows" in top
+    below = [b for section in document.sections[1:] for b in walk_blocks(section.blocks) if isinstance(b, BulletList)]
+    assert [line.text for block in below for line in block.lines if line.tone in ("warn", "bad")] == []
+    assert lists[0].lines[0].tone == "bad", "the gravest first"
+
+
+def test_the_confusion_is_one_matrix_with_counts_and_shares(tmp_path: Path) -> None:
+    page = render_html(report(labelled_run(tmp_path / "run")))
+
+    assert page.count('class="matrix"') == 1 and page.count("number diagonal") == 4
+    cells = re.findall(r'<td class="number[^"]*" data-v="(\d+)"[^>]*>\d+ <small>([\d.]+)', page)
+    assert cells and all(float(share) == pytest.approx(100 * int(count) / 30, abs=0.06) for count, share in cells)
+
+
+def test_loss_and_the_monitored_score_stand_open_and_other_curves_are_folded(tmp_path: Path) -> None:
+    document = report(labelled_run(tmp_path / "run"))
+    blocks = next(section for section in document.sections if section.title == "Curves").blocks
+
+    assert [block.name for block in blocks if isinstance(block, Chart)] == ["curve_val_loss", "curve_val_accuracy"]
+    (fold,) = [block for block in blocks if isinstance(block, Fold)]
+    assert [block.name for block in fold.blocks if isinstance(block, Chart)] == [
+        "curve_train_lr",
+        "curve_train_grad_norm",
+    ]
+
+
+def test_test_and_validation_are_the_first_columns_of_scores(tmp_path: Path) -> None:
+    folder = labelled_run(tmp_path / "run")
+    scores = {"train/loss": 0.1, "last/loss": 0.7, "val/loss": 0.5, "base/loss": 3.0, "test/loss": 0.6}
+    folder.write_scores(scores)
+
+    columns = grid(report(folder), "scores").columns
+
+    assert [name for name in columns if name in ("test", "val", "train")] == ["test", "val", "train"]
+    assert columns[1] == "test" and columns[-1] == "train"

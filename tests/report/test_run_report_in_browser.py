@@ -38,6 +38,7 @@ def test_nothing_complains_and_nothing_is_loaded(browser: Browser) -> None:
 
 
 def test_a_table_sorts_by_number_and_turns_round(browser: Browser) -> None:
+    browser.run("document.querySelector('#t-worst_errors').closest('.grid').querySelector('.more button').click()")
     head = "[...document.querySelectorAll('#t-worst_errors th')].find(h => h.textContent === 'p(true)')"
     column = f"{ROWS}.map(row => Number(row.cells[{head}.cellIndex].dataset.v))"
 
@@ -86,7 +87,9 @@ def test_the_page_fits_the_screen_and_its_drawings_are_not_blank(
     browser.look(width=width, dark=dark)
 
     assert browser.run("document.documentElement.scrollWidth") <= width
-    assert browser.run("[...document.querySelectorAll('figure svg')].every(s => s.getBoundingClientRect().height > 80)")
+    visible = "[...document.querySelectorAll('figure svg')].filter(s => s.checkVisibility())"
+    assert browser.run(f"{visible}.length") > 3
+    assert browser.run(f"{visible}.every(s => s.getBoundingClientRect().height > 80)")
     assert browser.run("getComputedStyle(document.body).backgroundColor") == (
         "rgb(18, 22, 27)" if dark else "rgb(255, 255, 255)"
     )

@@ -22,8 +22,8 @@ from tunelab.search.space import NumericRange, parse_dimension
 from tunelab.search.study_artifacts import write_study_report
 
 TITLES = [
-    "In short", "What to run next", "Ranked", "History", "Effect of each setting", "Importance", "All settings at once",
-    "Checks", "Time and cost", "Trials", "How it came to be",
+    "Summary", "Effect of each setting", "Importance", "What to run next", "Ranks", "History", "Checks",
+    "Time and cost", "Trials", "Provenance",
 ]  # fmt: skip
 
 
@@ -82,7 +82,7 @@ def test_the_rate_matters_most_and_its_border_is_told_with_what_to_do(document: 
     steps = {str(row[0]): row[1] for row in grid(document, "next").rows}
 
     assert max(rows, key=lambda name: float(rows[name][2] or 0)) == "lr"
-    assert "stands at the high border of what was searched" in render_markdown(document)
+    assert "stands at the high boundary of what was searched" in render_markdown(document)
     assert steps["lr"] == "widen" and "widen" not in (steps["regularization.dropout"], steps["optimizer"])
 
 
@@ -128,7 +128,7 @@ def test_a_study_without_its_request_or_with_torn_files_is_told_as_far_as_it_goe
     root = study(tmp_path / "old")
     (root / "search.json").unlink()
     text = render_markdown(build_study_report(read_study_results(root)))
-    assert "boundaries are those of what was tried" in text and "high border of what was tried" in text
+    assert "boundaries are those of what was tried" in text and "high boundary of what was tried" in text
 
     (root / "study.json").write_text("{")
     (root / "trials.jsonl").write_text("")

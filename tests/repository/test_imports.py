@@ -60,7 +60,10 @@ LAYERS = {  # package -> packages of ours that it may import, beside `language`,
         "search report export tracking tasks generation regularization optim models data analysis config runs errors"
     ),
     "ensemble": "training search tasks generation models data analysis config runs errors",
-    "cli": ("ensemble training search report export tracking tasks generation models data analysis config runs errors"),
+    "board": "report tasks config runs errors",
+    "cli": (
+        "board ensemble training search report export tracking tasks generation models data analysis config runs errors"
+    ),
     "api": "cli training search report generation data config runs errors",  # the way in from Python
 }
 AGAINST_THE_LAYERS = {  # (module, package that it may not import): why it does

@@ -352,8 +352,7 @@ def narrow_range(
     good = [one for one in stretches if not is_clearly_worse(one, best, noise)]
     low = 0.0 if good[0] is stretches[0] else setting.to_unit(good[0].start)
     high = 1.0 if good[-1] is stretches[-1] else setting.to_unit(good[-1].end)
-    reasons = [f"{one.label} is worse beyond noise" for one in stretches if setting.to_unit(one.place) < low]
-    reasons += [f"{one.label} is worse beyond noise" for one in stretches if setting.to_unit(one.place) > high]
+    reasons = []
     for cliff in at_cliffs:
         low = max(low, setting.to_unit(cliff.limit)) if cliff.side == "below" else low
         high = min(high, setting.to_unit(cliff.limit)) if cliff.side == "above" else high
@@ -363,6 +362,8 @@ def narrow_range(
         low, high = middle - MIN_KEPT_RANGE / 2, middle + MIN_KEPT_RANGE / 2
     low, high = round_range(setting, *(setting.from_unit(min(1.0, max(0.0, unit))) for unit in (low, high)))
     low, high = max(setting.low, min(low, value)), min(setting.high, max(high, value))
+    left_out = [one.label for one in stretches if not low <= one.place <= high]
+    reasons = [f"{label} is worse beyond noise" for label in left_out] + reasons
     if not reasons or (low, high) == (setting.low, setting.high) or not low < high:
         return SettingChange(setting, setting, value, "no end of its range is worse beyond noise", "keep")
     return SettingChange(setting, replace(setting, low=low, high=high), value, ", ".join(reasons), "narrow")

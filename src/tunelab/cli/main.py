@@ -27,6 +27,7 @@ COMMANDS = {
     "ensemble": "several trained models combined, and the gain over the best single one",
     "reproduce": "a run again from its manifest alone, and whether the results are identical",
     "report": "one page on a run or a search: curves, errors, effects, what to run next",
+    "board": "a live page of all runs and searches of a folder: filter, compare, open reports, watch what is running",
     "confirm": "the best trials of a search against the default, over fresh seeds",
 }
 

@@ -1,20 +1,27 @@
 """The blocks of a report, without markup: paragraphs, tables, charts, sections, documents."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal, TypeVar
 
 CellValue = str | int | float | None  # a cell; None and nan are shown as a dash
 Tone = Literal["plain", "soft", "good", "warn", "bad"]
-TONE_LABELS: dict[Tone, str] = {"plain": "", "soft": "", "good": "ok", "warn": "look", "bad": "fault"}
+TONE_LABELS: dict[Tone, str] = {
+    "plain": "note",
+    "soft": "note",
+    "good": "good",
+    "warn": "warning",
+    "bad": "problem",
+}  # the one scale of every badge
 
 
 @dataclass(frozen=True)
 class Paragraph:
-    """A paragraph with its tone."""
+    """A paragraph with its tone, and the title of the section that holds more on it."""
 
     text: str
     tone: Tone = "plain"
+    section: str = ""
 
 
 @dataclass(frozen=True)
@@ -22,6 +29,14 @@ class BulletList:
     """Verdicts as a list, each with its tone."""
 
     lines: Sequence[Paragraph]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The answer to the first question of a reader, large, with its tone."""
+
+    text: str
+    tone: Tone
 
 
 @dataclass(frozen=True)
@@ -49,14 +64,12 @@ class Chart:
         svg: The drawing.
         caption: What to read in it.
         title: What it shows, for readers without it.
-        full_width: Whether it takes the whole width of the page.
     """
 
     name: str
     svg: str
     caption: str = ""
     title: str = ""
-    full_width: bool = False
 
 
 @dataclass(frozen=True)
@@ -87,6 +100,30 @@ class Table:
 
 
 @dataclass(frozen=True)
+class Matrix:
+    """Counts of true against predicted labels: one matrix with count and share in each cell, its diagonal marked.
+
+    Attributes:
+        name: Of its file, without an ending.
+        labels: Of rows and columns.
+        counts: A row for each true label, a column for each predicted one.
+        caption: What to read in it.
+        shown_labels: Places of the labels on the page, in their order; the file holds all.
+    """
+
+    name: str
+    labels: Sequence[str]
+    counts: Sequence[Sequence[int]]
+    caption: str = ""
+    shown_labels: Sequence[int] = ()
+
+    def as_table(self) -> Table:
+        """The counts as a table, a row for each true label."""
+        rows: list[list[CellValue]] = [[name, *row] for name, row in zip(self.labels, self.counts, strict=True)]
+        return Table(self.name, ["true", *self.labels], rows, self.caption)
+
+
+@dataclass(frozen=True)
 class Command:
     """A command to paste, and its description."""
 
@@ -95,12 +132,26 @@ class Command:
 
 
 @dataclass(frozen=True)
+class Answer:
+    """One of several answers to a question: whose it is, and its text in pieces, each with whether it is right."""
+
+    name: str
+    pieces: Sequence[tuple[str, bool]]
+
+    @property
+    def text(self) -> str:
+        """The text, without marks."""
+        return "".join(text for text, _ in self.pieces)
+
+
+@dataclass(frozen=True)
 class Example:
-    """One record: a title, its fields by name, and a tone."""
+    """One record: a title, its fields by name, a tone, and answers to set side by side."""
 
     title: str
     fields: Sequence[tuple[str, str]]
     tone: Tone = "plain"
+    answers: Sequence[Answer] = ()
 
 
 @dataclass(frozen=True)
@@ -112,7 +163,24 @@ class Examples:
     introduction: str = ""
 
 
-Block = Paragraph | BulletList | Cards | Chart | Table | Command | Examples
+@dataclass(frozen=True)
+class Fold:
+    """Blocks that the page shows when their summary is clicked; paper and Markdown show them."""
+
+    summary: str
+    blocks: "Sequence[Block]"
+
+
+Block = Paragraph | BulletList | Verdict | Cards | Chart | Table | Matrix | Command | Examples | Fold
+
+
+def walk_blocks(blocks: Sequence[Block]) -> Iterator[Block]:
+    """Every block in order, those in folds too."""
+    for block in blocks:
+        if isinstance(block, Fold):
+            yield from walk_blocks(block.blocks)
+        else:
+            yield block
 
 
 @dataclass(frozen=True)
@@ -132,13 +200,19 @@ class Document:
     subtitle: str
     sections: Sequence[Section]
 
+    def walk(self) -> Iterator[Block]:
+        """Every block in order, those in folds too."""
+        for section in self.sections:
+            yield from walk_blocks(section.blocks)
+
     def tables(self) -> list[Table]:
-        """Every table, in order."""
-        return [block for section in self.sections for block in section.blocks if isinstance(block, Table)]
+        """Every table, in order; matrices as tables."""
+        tables = [block.as_table() if isinstance(block, Matrix) else block for block in self.walk()]
+        return [block for block in tables if isinstance(block, Table)]
 
     def charts(self) -> list[Chart]:
         """Every chart, in order."""
-        return [block for section in self.sections for block in section.blocks if isinstance(block, Chart)]
+        return [block for block in self.walk() if isinstance(block, Chart)]
 
 
 Source = TypeVar("Source")
@@ -153,3 +227,43 @@ def build_section(title: str, part: Callable[[Source], Section | list[Section]],
         words = f"This part cannot be shown: a file has unexpected content ({type(fault).__name__}: {fault})."
         return [Section(title, [Paragraph(words, "bad")])]
     return sections if isinstance(sections, list) else [sections]
+
+
+LIFTED_TONES = ("bad", "warn")  # lines of these tones stand at the top of the page, and nowhere else
+
+
+def lift_warnings(sections: list[Section]) -> list[Section]:
+    """Sections with every warning and problem of theirs in the list of the first one, and what led to it below."""
+    lifted: list[Paragraph] = []
+    rest: list[Section] = []
+    for section in sections[1:]:
+        blocks: list[Block] = []
+        for block in section.blocks:
+            if not isinstance(block, BulletList):
+                blocks.append(block)
+                continue
+            grave = [line for line in block.lines if line.tone in LIFTED_TONES]
+            lifted += [replace(line, section=line.section or section.title) for line in grave]
+            kept = [line for line in block.lines if line.tone not in LIFTED_TONES]
+            blocks += [BulletList(kept)] if kept else []
+        rest += [replace(section, blocks=blocks)] if blocks else []
+    titles = {section.title for section in rest}
+    first = [
+        BulletList([
+            replace(line, section=line.section if line.section in titles else "")
+            for line in warnings_first([*block.lines, *lifted])
+        ])
+        if isinstance(block, BulletList)
+        else block
+        for block in sections[0].blocks
+    ]  # fmt: skip
+    if lifted and not any(isinstance(block, BulletList) for block in first):
+        first.append(BulletList(warnings_first(lifted)))
+    full = [block for block in first if not isinstance(block, BulletList) or block.lines]
+    return [replace(sections[0], blocks=full), *rest]
+
+
+def warnings_first(lines: Sequence[Paragraph]) -> list[Paragraph]:
+    """Lines ordered by how grave they are."""
+    order: list[Tone] = ["bad", "warn", "plain", "soft", "good"]
+    return sorted(lines, key=lambda line: order.index(line.tone))

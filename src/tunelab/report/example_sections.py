@@ -1,14 +1,15 @@
 """Sections with test rows to read: answers before and after training, and the worst errors.  Pure."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
+from difflib import SequenceMatcher
 
 from tunelab.report.charts.bars import Bars, bar_chart
-from tunelab.report.document import Block, CellValue, Chart, Example, Examples, Paragraph, Section, Table, Tone
+from tunelab.report.document import Answer, Block, CellValue, Chart, Example, Examples, Section, Table, Tone
 from tunelab.report.formatting import format_cell, truncate
 from tunelab.report.run_reader import RunResults
 from tunelab.runs.atomic_files import Row
-from tunelab.tasks.metrics.directions import metric_direction
 
 LISTED_ANSWERS = 8  # answers to read
 GROUP_KEYS = ("family", "source")
@@ -21,12 +22,8 @@ def answers_section(run: RunResults) -> list[Section]:
     if not rows:
         return []
     before = {row["row"]: row for row in run.base_predictions}
-    lead = "Answers of the test split, spread over what there is"
-    note = (
-        "; before training and after."
-        if before
-        else ". The answers of the base model were not kept (eval.base=true keeps them)."
-    )
+    lead = "Answers to test questions, some of each kind; words that differ from the reference are marked"
+    note = "." if before else ". Answers before training were not kept (eval.base=true keeps them)."
     picked = pick_diverse_rows(rows)
     blocks: list[Block] = [
         Examples("answers", [answer_example(row, before.get(row["row"])) for row in picked], lead + note)
@@ -56,15 +53,43 @@ def answer_quality(row: Row) -> float:
 
 
 def answer_example(row: Row, before: Row | None) -> Example:
-    """One question with its reference and answers."""
-    parts = [("question", truncate(str(row.get("prompt", "")))), ("reference", truncate(row["reference"]))]
-    if before is not None:
-        parts.append(("before training", truncate(str(before.get("prediction", "")))))
-    parts.append(("after training", truncate(str(row.get("prediction", "")))))
+    """One question with its reference, and the answers before and after training with their differences from it."""
+    reference = truncate(row["reference"])
+    parts = [("question", truncate(str(row.get("prompt", "")))), ("reference", reference)]
+    answers = [] if before is None else [marked_answer("before training", before, reference)]
+    answers.append(marked_answer("after training", row, reference))
     tone: Tone = "good" if row.get("exact_match") == 1 else "bad" if answer_quality(row) < 0.5 else "plain"
     group = next((f"{row[name]}, " for name in GROUP_KEYS if row.get(name)), "")
     scores = ", ".join(f"{name} {format_cell(row[name])}" for name in ANSWER_SCORES[:3] if row.get(name) is not None)
-    return Example(f"{group}row {row['row']}: {scores}", parts, tone)
+    return Example(f"{group}row {row['row']}: {scores}", parts, tone, answers)
+
+
+def marked_answer(name: str, row: Row, reference: str) -> Answer:
+    """A prediction in pieces, each with whether the reference has it at that place."""
+    return Answer(name, mark_differences(truncate(str(row.get("prediction", ""))), reference))
+
+
+WORDS = re.compile(r"\s+|[^\W\d_]+|\d+|.", re.DOTALL)
+SPACELESS = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
+
+
+def mark_differences(text: str, reference: str) -> list[tuple[str, bool]]:
+    """A text in pieces, each with whether the reference has the same words there.
+
+    Example:
+        >>> mark_differences("two red cows", "two cows")
+        [('two ', True), ('red ', False), ('cows', True)]
+    """
+    ours, theirs = split_words(text), split_words(reference)
+    matcher = SequenceMatcher(None, ours, theirs, autojunk=False)
+    return [
+        ("".join(ours[start:end]), kind == "equal") for kind, start, end, _, _ in matcher.get_opcodes() if start < end
+    ]
+
+
+def split_words(text: str) -> list[str]:
+    """Words, numbers, spaces and single signs; letters one by one in scripts without spaces."""
+    return [part for word in WORDS.findall(text) for part in (word if SPACELESS.search(word) else [word])]
 
 
 def group_blocks(run: RunResults) -> list[Block]:
@@ -78,7 +103,7 @@ def group_blocks(run: RunResults) -> list[Block]:
         names = sorted(after, key=lambda name: (-after[name].get("rows", 0), name))
         columns = [name for name in ANSWER_SCORES if any(name in after[one] for one in names)]
         rows = [[name, *group_cells(after[name], before.get(name, {}) if before else None, columns)] for name in names]
-        heads = [group, "rows", *(["base exact_match"] if before else []), *columns]
+        heads = [group, "rows", *(["exact_match before"] if before else []), *columns]
         score = next((name for name in ANSWER_SCORES if name in columns), "")
         if score and len(names) <= 24:
             bars = [Bars("after training", [float(after[name].get(score, "nan")) for name in names])]
@@ -106,23 +131,7 @@ def group_table(tables: Mapping[str, object], split: str, name: str) -> dict[str
     return {str(k): v for k, v in inner.items() if isinstance(v, Mapping)} if isinstance(inner, Mapping) else {}
 
 
-def training_gain(run: RunResults) -> list[Paragraph]:
-    """A sentence on the gain over the base model; none where that was not evaluated."""
-    lines = []
-    for score in (*run.description.headline_scores, "loss"):
-        before, after = run.scores.get(f"base/{score}"), run.scores.get(f"test/{score}")
-        if before is not None and after is not None:
-            better = after < before if metric_direction(score) == "min" else after > before
-            tone: Tone = "good" if better else "warn"
-            lines.append(
-                Paragraph(f"Training took test {score} from {format_cell(before)} to {format_cell(after)}.", tone)
-            )
-            break
-    return lines
-
-
 LISTED_ERRORS = 50  # rows of the table
-ERRORS_TO_READ = 6  # answers to read
 
 
 def worst_errors_section(run: RunResults) -> list[Section]:
@@ -137,20 +146,14 @@ def worst_errors_section(run: RunResults) -> list[Section]:
     )
     if not rows:
         return []
-    before = {row["row"]: row for row in run.base_predictions}
     wrong = [row for row in rows if row.get("exact_match") != 1]
-    blocks: list[Block] = [
-        Examples("worst", [answer_example(row, before.get(row["row"])) for row in wrong[:ERRORS_TO_READ]])
-    ]
-    blocks.append(
-        Table(
-            "worst_errors",
-            ["row", "token_f1", "rougeL", "question", "reference", "answer"],
-            [[row["row"], row.get("token_f1"), row.get("rougeL"), *answer_texts(row)] for row in wrong[:LISTED_ERRORS]],
-            f"{len(wrong):,} of {len(rows):,} answers differ from the reference; the least alike first.",
-        )
+    table = Table(
+        "worst_errors",
+        ["row", "token_f1", "rougeL", "question", "reference", "answer"],
+        [[row["row"], row.get("token_f1"), row.get("rougeL"), *answer_texts(row)] for row in wrong[:LISTED_ERRORS]],
+        f"{len(wrong):,} of {len(rows):,} answers differ from the reference; the least alike first.",
     )
-    return [Section("Worst errors", blocks, "Look here for mislabelled records as well as for weak spots.")]
+    return [Section("Worst errors", [table], "Look here for mislabelled records as well as for weak spots.")]
 
 
 def answer_texts(row: Row) -> list[CellValue]:
@@ -177,7 +180,7 @@ def worst_labels(rows: Sequence[Row]) -> Table | None:
          row["probabilities"].get(row["label"]), *input_text(row)]
         for row in wrong[:LISTED_ERRORS]
     ]  # fmt: skip
-    words = f"{len(wrong):,} of {len(known):,} rows got a wrong label; those it was surest of first."
+    words = f"{len(wrong):,} of {len(known):,} rows got a wrong label; sorted by confidence."
     return Table("worst_errors", ["row", "true", "predicted", "p(predicted)", "p(true)", "text"], cells, words)
 
 
@@ -191,7 +194,7 @@ def worst_label_sets(rows: Sequence[Row]) -> Table | None:
         [row["row"], ", ".join(map(str, row["label"])), ", ".join(map(str, row["prediction"])), loss, *input_text(row)]
         for loss, row in lost[:LISTED_ERRORS]
     ]
-    words = "Rows whose labels the model held for least likely, by their loss in nats."
+    words = "Rows sorted by loss, in nats."
     return Table("worst_errors", ["row", "true", "predicted", "loss", "text"], cells, words)
 
 
@@ -220,8 +223,8 @@ def worst_numbers(rows: Sequence[Row]) -> Table | None:
         [row["row"], number_cell(row["target"]), number_cell(row["prediction"]), off, *input_text(row)]
         for off, row in known[:LISTED_ERRORS]
     ]
-    words = f"The {min(LISTED_ERRORS, len(known))} of {len(known):,} rows that are furthest off."
-    return Table("worst_errors", ["row", "true", "predicted", "off by", "text"], cells, words)
+    words = f"The {min(LISTED_ERRORS, len(known))} of {len(known):,} rows with the largest error."
+    return Table("worst_errors", ["row", "true", "predicted", "error", "text"], cells, words)
 
 
 def number_cell(value: object) -> CellValue:

@@ -20,7 +20,7 @@ from tunelab.report.charts.axes import Series
 from tunelab.report.charts.bars import Bars, bar_chart
 from tunelab.report.charts.lines import line_chart
 from tunelab.report.charts.matrices import Axis, heat_map, number_ticks, parallel_coordinates
-from tunelab.report.document import Block, CellValue, Chart, Paragraph, Section, Table, Tone
+from tunelab.report.document import Block, BulletList, CellValue, Chart, Fold, Paragraph, Section, Table, Tone
 from tunelab.report.formatting import format_cell, format_count, format_percent
 from tunelab.report.prediction_sections import file_slug
 from tunelab.report.study_reader import StudyResults
@@ -94,23 +94,25 @@ def effects_section(analysis: ImportanceAnalysis) -> list[Section]:
     order = sorted(
         range(len(analysis.settings)), key=lambda at: -analysis.total_shares.get(analysis.settings[at].name, 0.0)
     )
+    averages: list[Block] = []
     for at in order[:CHARTED_SETTINGS]:
         setting = analysis.settings[at]
         blocks.append(isolation_chart(study, setting, isolate_setting(setting, study.configurations)))
         if analysis.surrogate is not None and analysis.explained_variance > 0:
-            blocks.append(partial_dependence_chart(study, setting, at, analysis.surrogate))
-    blocks.append(effects_table(study, analysis.settings))
+            averages.append(partial_dependence_chart(study, setting, at, analysis.surrogate))
+    averages.append(effects_table(study, analysis.settings))
+    charts = " and their averages over the other settings" if len(averages) > 1 else ""
+    blocks.append(Fold(f"the numbers{charts}", averages))
     lead = (
-        "Points are trials, the best is ringed, and the axis is as wide as what was searched. At their best: at each "
-        "value all other settings stand where they did best, and the band is where that best would lie for other "
-        "trials as many (90 %). On average: over all values of the others, from a fitted surface."
+        "Points are trials, the best is ringed, crosses are trials without a score, and the axis is the range that was "
+        "searched. The line is the best score found with each value, its band the 90 % bootstrap of that best score."
     )
     return [Section("Effect of each setting", blocks, lead)]
 
 
 def isolation_chart(study: StudyResults, setting: Setting, stretches: list[ValueRange]) -> Chart:
     """The isolation plot of a setting: every trial as a point, and a line through the best of each value or stretch."""
-    title = f"{setting.name}: each value at its best"
+    title = f"{setting.name}: best score with each value"
     best = min(stretches, key=lambda one: one.best)
     where = format_value(best.point.params.get(setting.name, ABSENT))
     words = f"Best at {where}, {study.score} {format_cell(study.cost_to_score(best.best))}"
@@ -130,7 +132,7 @@ def isolation_chart(study: StudyResults, setting: Setting, stretches: list[Value
         return Chart(name, bar_chart(rows, [bars], title=title, value_label=study.score, level=True), words, title)
     if setting.is_range and len(study.configurations) < MIN_DRAWN:
         stretches, values, low, high = [], [], [], []
-        words += " Too few trials for a line: points are trials."
+        words += " Too few trials for a line."
     series = Series(
         study.score,
         [float(one.point.params[setting.name]) for one in stretches],
@@ -204,9 +206,9 @@ def partial_dependence_chart(study: StudyResults, setting: Setting, at: int, sur
         [v + h for v, h in zip(values, halves, strict=True)],
     )
     name = f"average_{file_slug(setting.name)}"
-    words = "Band: 95 % of what the fitted surface does not know. " if enough else "Too few trials for a band. "
+    words = "Band: 95 % uncertainty of the surrogate model. " if enough else "Too few trials for a band. "
     explained = format_percent(max(0.0, surface.explained))
-    words += f"The surface explains {explained} of the variance of trials it was not shown."
+    words += f"The model explains {explained} of the variance of held-out trials."
     labels = surface.input_columns.labels[at]
     if labels:
         points = [scores_at(study, setting, label) for label in labels]
@@ -232,7 +234,7 @@ def effects_table(study: StudyResults, settings: list[Setting]) -> Table:
             ends = sorted((study.cost_to_score(one.low), study.cost_to_score(one.high)))
             rows.append([setting.name, one.label, study.cost_to_score(one.best), *ends, one.count, beside])
     columns = ["setting", "value", study.score, "low", "high", "configurations", "where the others stood"]
-    return Table("effects", columns, rows, "The numbers behind the drawings of values at their best.")
+    return Table("effects", columns, rows, "The best score found with each value.")
 
 
 TRUSTED_SHARE = 0.3  # share of the variance that a surface must explain to be drawn
@@ -254,14 +256,13 @@ def importance_section(analysis: ImportanceAnalysis) -> list[Section]:
         "important, one that was chosen well makes it look like nothing, and trials that broke or were ended early do "
         "not count."
     )
-    blocks.append(Paragraph(warn, "warn"))
+    blocks.append(Paragraph(warn, "soft"))
     if analysis.variance_shares is not None and analysis.surrogate is not None:
         sure = analysis.explained_variance
         tone: Tone = "good" if sure >= TRUSTED_SHARE else "warn"
-        text = (
-            f"The fitted surface explains {format_percent(max(0.0, sure))} of the variance of trials it was not shown"
-        )
-        blocks.append(Paragraph(f"{text}." if sure >= TRUSTED_SHARE else f"{text}: read its shares as a guess.", tone))
+        text = f"The surrogate model explains {format_percent(max(0.0, sure))} of the variance of held-out trials"
+        line = f"{text}." if sure >= TRUSTED_SHARE else f"{text}: the shares of fANOVA are a guess."
+        blocks.append(BulletList([Paragraph(line, tone)]))
         bars = [
             Bars("alone", [100 * x for x in analysis.variance_shares.first_order]),
             Bars("with others", [100 * x for x in analysis.variance_shares.total]),
@@ -295,8 +296,8 @@ def importance_section(analysis: ImportanceAnalysis) -> list[Section]:
         ]
         for at, name in enumerate(names)
     ]
-    blocks.append(Table("importance", ["setting", "fANOVA alone", "fANOVA with others", "PED-ANOVA"], rows))
-    blocks += interaction_chart(analysis, names)
+    table = Table("importance", ["setting", "fANOVA alone", "fANOVA with others", "PED-ANOVA"], rows)
+    blocks += [*interaction_chart(analysis, names), Fold("the numbers", [table])]
     return [Section("Importance", blocks)]
 
 
@@ -309,7 +310,7 @@ def interaction_chart(analysis: ImportanceAnalysis, names: list[str]) -> list[Bl
         [100 * pairs[(min(a, b), max(a, b))] if a != b else math.nan for b in range(len(names))]
         for a in range(len(names))
     ]
-    title = "Interactions: per cent of the variance that two settings explain only together"
+    title = "Interactions: variance explained only together, in per cent"
     (a, b), most = max(pairs.items(), key=lambda item: item[1])
     words = (
         f"Strongest: {names[a]} with {names[b]}, {format_percent(most)}: the best value of one depends on the "
@@ -320,8 +321,8 @@ def interaction_chart(analysis: ImportanceAnalysis, names: list[str]) -> list[Bl
     return [Chart("interactions", heat_map(names, names, values, title=title), words, title)]
 
 
-def parallel_coordinates_section(analysis: ImportanceAnalysis) -> list[Section]:
-    """The section with parallel coordinates."""
+def parallel_coordinates_charts(analysis: ImportanceAnalysis) -> list[Block]:
+    """All settings at once, as parallel coordinates."""
     study, settings = analysis.study, analysis.settings[:10]
     if len(study.configurations) < 3 or not settings:
         return []
@@ -344,10 +345,10 @@ def parallel_coordinates_section(analysis: ImportanceAnalysis) -> list[Section]:
         axes, worth, [str(p.trial_numbers[0]) for p in study.configurations], tooltips, title=title
     )
     words = (
-        "Filter the table of configurations above, and the lines that do not fit fade. "
-        "The worst quarter ends at the end of its axis."
+        "A filter of the ranks fades the lines that do not match. "
+        "Scores of the worst quarter are drawn at the end of their axis."
     )
-    return [Section("All settings at once", [Chart("parallel", svg, words, title)])]
+    return [Chart("parallel", svg, words, title)]
 
 
 def parallel_axis(setting: Setting, analysis: ImportanceAnalysis) -> Axis:

@@ -9,14 +9,12 @@ from tunelab.analysis.number_format import format_number
 from tunelab.report.charts.axes import Series
 from tunelab.report.charts.bars import Bars, bar_chart
 from tunelab.report.charts.lines import line_chart, scatter
-from tunelab.report.charts.matrices import heat_map
-from tunelab.report.document import Block, BulletList, CellValue, Chart, Paragraph, Section, Table
-from tunelab.report.formatting import format_count, format_percent
+from tunelab.report.document import Block, BulletList, CellValue, Chart, Matrix, Paragraph, Section, Table
+from tunelab.report.formatting import format_count, format_percent, join_names
 from tunelab.report.run_reader import RunResults
 from tunelab.runs.atomic_files import Row
 
-CHARTED_CLASSES = 16  # classes that a drawing has room for
-LISTED_CONFUSIONS = 12  # confusions listed
+SHOWN_CLASSES = 20  # classes that a matrix has room for
 RARE_CLASS_ROWS = 20  # rows of a class below which its scores are mostly luck
 
 
@@ -27,25 +25,33 @@ def classes_section(run: RunResults) -> list[Section]:
         return []
     classes = [row for row in table["per_class"] if isinstance(row, Mapping) and "label" in row]
     labels, counts = list(map(str, table.get("labels", ()))), table.get("confusion") or []
-    blocks: list[Block] = [BulletList(class_verdicts(classes))]
-    single = bool(counts) and len(counts) == len(labels) and all(len(row) == len(labels) for row in counts)
-    if single and isinstance(counts[0][0], int | float):
-        blocks += confusion_blocks(labels, counts)
-    blocks += [per_class_chart(classes), per_class_table(classes)]
+    square = bool(counts) and len(counts) == len(labels) and all(len(row) == len(labels) for row in counts)
+    single = square and isinstance(counts[0][0], int | float)
+    predicted = {name: sum(row[at] for row in counts) for at, name in enumerate(labels)} if single else {}
+    blocks: list[Block] = [BulletList(class_verdicts(classes, predicted))]
+    blocks += confusion_blocks(labels, counts) if single else []
+    blocks.append(per_class_table(classes))
     return [Section("Classes", blocks, "On the test split, at the best checkpoint.")]
 
 
-def class_verdicts(classes: Sequence[Mapping[str, Any]]) -> list[Paragraph]:
-    """The weakest classes, and those too rare to say anything of."""
+def class_verdicts(classes: Sequence[Mapping[str, Any]], predicted: Mapping[str, int]) -> list[Paragraph]:
+    """The weakest classes, those never predicted, and those too rare to say anything of.
+
+    Args:
+        classes: Scores of each class.
+        predicted: How often each class was predicted; empty where that is unknown.
+    """
     known = [row for row in classes if row["support"]]
     weak = sorted(known, key=lambda row: row["f1"])[:3]
     lines = []
     if known:
         named = ", ".join(f"{row['label']} ({row['f1']:.2f}, {row['support']} rows)" for row in weak)
         lines.append(Paragraph(f"Weakest by F1: {named}."))
-    never = [str(row["label"]) for row in known if not row["recall"]]
-    if never:
-        lines.append(Paragraph(f"Never found: {', '.join(never[:8])}{' ...' if len(never) > 8 else ''}.", "warn"))
+    missed = [str(row["label"]) for row in known if not row["recall"]]
+    never = [name for name in missed if not predicted.get(name, 1)]
+    wrong = [name for name in missed if name not in never]
+    lines += [Paragraph(f"Classes never predicted: {join_names(never, 8)}.", "warn")] if never else []
+    lines += [Paragraph(f"Classes never predicted correctly: {join_names(wrong, 8)}.", "warn")] if wrong else []
     rare = sum(0 < row["support"] < RARE_CLASS_ROWS for row in classes)
     if rare:
         lines.append(
@@ -59,7 +65,7 @@ def class_verdicts(classes: Sequence[Mapping[str, Any]]) -> list[Paragraph]:
 
 
 def confusion_blocks(labels: Sequence[str], counts: Sequence[Sequence[int]]) -> list[Block]:
-    """The confusion matrix, of the most confused classes where there are many, and the most confused pairs."""
+    """The confusion matrix, of the most confused classes where there are many, and then the most confused pairs."""
     pairs = [
         (counts[real][guess], real, guess)
         for real in range(len(labels))
@@ -67,48 +73,25 @@ def confusion_blocks(labels: Sequence[str], counts: Sequence[Sequence[int]]) -> 
         if real != guess and counts[real][guess]
     ]
     pairs.sort(key=lambda pair: (-pair[0], pair[1:]))
-    kept = list(range(len(labels)))
-    words = "Rows are true classes, columns predicted ones; each row adds up to 1. Off the diagonal are the mistakes."
-    if len(labels) > CHARTED_CLASSES:
-        wrong = [sum(n for n, real, guess in pairs if at in (real, guess)) for at in kept]
-        kept = sorted(sorted(kept, key=lambda at: -wrong[at])[:CHARTED_CLASSES])
-        words = f"The {CHARTED_CLASSES} of {len(labels)} classes with most mistakes. {words}"
-    shares = [[counts[real][guess] / max(1, sum(counts[real])) for guess in kept] for real in kept]
-    names = [labels[at] for at in kept]
-    svg = heat_map(names, names, shares, title="Confusion", x_label="predicted", y_label="true")
+    caption = "Rows are true classes, columns predicted ones; the share is of the true class. "
+    if pairs:
+        n, real, guess = pairs[0]
+        share = format_percent(n / max(1, sum(counts[real])))
+        caption += f"Most often, {labels[real]} is taken for {labels[guess]} ({format_count(n, 'row')}, {share})."
+    else:
+        caption += "No row has a wrong label."
+    if len(labels) <= SHOWN_CLASSES:
+        return [Matrix("confusion", labels, counts, caption)]
+    wrong = [sum(n for n, real, guess in pairs if at in (real, guess)) for at in range(len(labels))]
+    kept = sorted(sorted(range(len(labels)), key=lambda at: -wrong[at])[:SHOWN_CLASSES])
     rows: list[list[CellValue]] = [
         [labels[real], labels[guess], n, n / max(1, sum(counts[real]))] for n, real, guess in pairs
     ]
-    caption = "No row has a wrong label."
-    for n, real, guess in pairs[:1]:
-        share = format_percent(n / max(1, sum(counts[real])))
-        caption = f"Most often, {labels[real]} is taken for {labels[guess]} ({format_count(n, 'row')}, {share})."
-    whole_rows: list[list[CellValue]] = [[labels[at], *counts[at]] for at in range(len(labels))]
-    whole = Table("confusion", ["true", *labels], whole_rows, "Counts.")
-    mixed = Table(
-        "confused_pairs", ["true", "predicted", "rows", "share of true"], rows, caption, page_rows=LISTED_CONFUSIONS
-    )
+    columns = ["true", "predicted", "rows", "share of true"]
     return [
-        Chart("confusion", svg, words, "Confusion matrix"),
-        mixed,
-        *([whole] if len(labels) <= CHARTED_CLASSES else []),
+        Matrix("confusion", labels, counts, caption, kept),
+        Table("confused_pairs", columns, rows, "Pairs of classes, the most confused first."),
     ]
-
-
-def per_class_chart(classes: Sequence[Mapping[str, Any]]) -> Chart:
-    """F1 of each class, the weakest where there are many."""
-    weakest = sorted(classes, key=lambda row: row["f1"])[:CHARTED_CLASSES]
-    title = "F1 by class" + (
-        f", the {CHARTED_CLASSES} weakest of {len(classes)}" if len(classes) > CHARTED_CLASSES else ""
-    )
-    svg = bar_chart(
-        [str(row["label"]) for row in weakest],
-        [Bars("", [row["f1"] for row in weakest])],
-        title=title,
-        value_label="F1",
-        level=True,
-    )
-    return Chart("f1_by_class", svg, "", title)
 
 
 def per_class_table(classes: Sequence[Mapping[str, Any]]) -> Table:
@@ -179,7 +162,7 @@ def calibration_verdict(bins: Sequence[ReliabilityBin], error: float) -> Paragra
         f" {error:.3f}"
     )
     if error <= GOOD_CALIBRATION_ERROR:
-        return Paragraph(f"Confidences can be taken at their word: {figures}.", "good")
+        return Paragraph(f"Confidences are calibrated: {figures}.", "good")
     way = "over-confident" if confidence > accuracy else "under-confident"
     return Paragraph(
         f"The model is {way}: {figures}. One temperature, fitted on validation, usually mends that.", "warn"
@@ -191,19 +174,19 @@ def calibration_charts(bins: Sequence[ReliabilityBin], *, several: bool) -> list
     names = [f"{one.rows:,} rows" for one in bins]
     series = [
         Series("measured", [one.confidence for one in bins], [one.accuracy for one in bins], tooltip_names=names),
-        Series("perfect", [0.0, 1.0], [0.0, 1.0]),
+        Series("perfect", [0.0, 1.0], [0.0, 1.0], marked=False),
     ]
     title = "Confidence and accuracy"
     svg = line_chart(series, title=title, x_label="confidence", y_label="accuracy")
     counts = bar_chart(
         [f"{one.low:.2f} to {one.high:.2f}" for one in bins],
         [Bars("", [float(one.rows) for one in bins])],
-        title="How sure the model is",
+        title="Confidence of the predictions",
         value_label="decisions" if several else "rows",
         level=True,
     )
-    below = "Below the diagonal: surer than it should be."
-    return [Chart("reliability", svg, below, title), Chart("confidence", counts, "", "How sure the model is")]
+    below = "Below the diagonal: over-confident."
+    return [Chart("reliability", svg, below, title), Chart("confidence", counts, "", "Confidence of the predictions")]
 
 
 def reliability_table(bins: Sequence[ReliabilityBin]) -> Table:
@@ -229,7 +212,7 @@ def predicted_numbers_section(run: RunResults) -> list[Section]:
         step = -(-len(pairs) // SCATTER_POINTS)
         kept = pairs[::step]
         ends = [min(true for true, _ in pairs), max(true for true, _ in pairs)]
-        rows, perfect = Series("rows", *zip(*kept, strict=True)), Series("perfect", ends, ends)
+        rows, perfect = Series("rows", *zip(*kept, strict=True)), Series("perfect", ends, ends, marked=False)
         svg = scatter([rows], title=title, x_label="true", y_label="predicted", lines=[perfect])
         words = f"Every {step}th of {len(pairs):,} rows." if step > 1 else ""
         blocks.append(Chart(f"predicted_and_true{name and '_'}{file_slug(name)}", svg, words, title))
@@ -266,7 +249,7 @@ def regression_verdicts(name: str, pairs: Sequence[tuple[float, float]]) -> list
         share = stdev(predicted_values) / stdev(true_values)
         lines.append(
             Paragraph(
-                f"Predictions{of} spread only {share:.2f} times as far as the truth: it plays safe.",
+                f"Predictions{of} vary {share:.2f} times as much as the true values: the model stays near the mean.",
                 "warn",
             )
         )

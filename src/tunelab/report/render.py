@@ -8,6 +8,7 @@ import itertools
 import math
 import re
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +25,13 @@ from tunelab.report.document import (
     Command,
     Document,
     Examples,
+    Fold,
+    Matrix,
     Paragraph,
     Table,
+    Verdict,
 )
-from tunelab.report.formatting import format_cell, truncate
+from tunelab.report.formatting import format_cell, format_percent, truncate
 from tunelab.runs.atomic_files import write_text
 
 FORMULA_PREFIXES = ("=", "+", "-", "@", "\t", "\r")  # how a cell begins that a spreadsheet would run as a formula
@@ -70,27 +74,37 @@ def csv_cell(value: CellValue) -> str:
 TEMPLATES = Path(__file__).parent / "templates"
 MIN_FILTERED_ROWS = 10  # rows from which on a table gets a field to filter it
 HTML_CELL_LENGTH = 160  # characters of a cell
+LONG_TABLE, OPEN_ROWS = 20, 15  # rows from which on a table opens with fewer, and with how many
+NARROW_MATRIX = 5  # labels up to which a matrix stands beside its scores
+HALF_TABLE_WIDTH = 80  # characters of a row up to which a table stands beside a chart
 BREAKABLE_DOT = ".\u200b"  # where the name of a setting may be broken on paper
 MAX_UNBROKEN_WORD = 24  # characters of a word that is kept whole on paper
 
 
-def render_html(document: Document, *, interactive: bool = True) -> str:
+def render_html(document: Document, *, interactive: bool = True, home: str = "") -> str:
     """A document as one page; only the drawings of `tunelab.report.charts` are taken as they are.
 
     Args:
         document: The report.
         interactive: Whether tables sort and filter and a bar leads to the sections; else the page holds no script.
+        home: Address of the page with all runs, where this one is served beside it.
     """
     return render_page(
         "document.html",
         document.title,
+        scripts=("script.js",) if interactive else (),
         interactive=interactive,
+        home=home,
         document=document,
         tone_labels=TONE_LABELS,
         cell_length=HTML_CELL_LENGTH,
         min_filtered_rows=MIN_FILTERED_ROWS,
+        long_table=LONG_TABLE,
+        open_rows=OPEN_ROWS,
         drawing=drawing_html,
-        chart_runs=chart_runs,
+        layout_runs=layout_runs,
+        section_anchors={section.title: f"s{place}" for place, section in reversed([*enumerate(document.sections)])},
+        matrix_rows=matrix_rows,
         kind_of=lambda block: type(block).__name__,
         column_kinds=column_kinds,
         describe=describe_table,
@@ -107,11 +121,11 @@ def render_page(
     template: str,
     title: str,
     *,
-    interactive: bool = False,
+    scripts: Sequence[str] = (),
     printable: Callable[[str], str] = replace_invalid,
     **context: Any,
 ) -> str:
-    """One HTML page from a template below `templates/`, with the one style sheet and, if interactive, the one script.
+    """One HTML page from a template below `templates/`, with the one style sheet and its scripts.
 
     All text is escaped.  The content policy lets nothing load and only this page's own script run, so text of a data
     set cannot act even if an escape were forgotten.
@@ -119,7 +133,7 @@ def render_page(
     Args:
         template: Its file name.
         title: Of the page.
-        interactive: Whether the page holds the script.
+        scripts: Names of the scripts that the page holds; one named board.js may ask the page's own server.
         printable: Applied to every text of the context before it is escaped.
         context: The names that the template uses.
     """
@@ -132,17 +146,19 @@ def render_page(
         keep_trailing_newline=True,
         finalize=lambda value: printable(value) if type(value) is str else value,  # markup is a subclass of str
     )
-    script = (TEMPLATES / "script.js").read_text(encoding="utf-8") if interactive else ""
+    script = "".join((TEMPLATES / name).read_text(encoding="utf-8") for name in scripts)
     policy = "default-src 'none'; style-src 'unsafe-inline'"
     if script:
         digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-        policy += f"; img-src data:; script-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+        own = "'self'" if "board.js" in scripts else "'none'"
+        policy += (
+            f"; img-src data:; script-src 'sha256-{digest}'; base-uri 'none'; form-action {own}; connect-src {own}"
+        )
     return environment.get_template(template).render(
         title=title,
         policy=policy,
         style=(TEMPLATES / "style.css").read_text(encoding="utf-8") + CHART_CSS,
         script=script,
-        interactive=interactive,
         **context,
     )
 
@@ -152,19 +168,51 @@ def drawing_html(chart: Chart) -> str:
     return chart.svg.replace(f"<style>{CHART_CSS}</style>", "")
 
 
-def chart_runs(blocks: Sequence[Block]) -> Iterator[tuple[bool, list[Block]]]:
-    """Blocks in their order, charts that follow each other together: whether they are charts, and the blocks."""
-    for charts, run in itertools.groupby(blocks, lambda block: isinstance(block, Chart)):
-        yield charts, list(run)
+def layout_runs(blocks: Sequence[Block]) -> Iterator[tuple[bool, list[Block]]]:
+    """Blocks in their order, those that may stand side by side together: whether they may, and the blocks."""
+    for narrow, run in itertools.groupby(blocks, is_narrow):
+        yield narrow, list(run)
+
+
+def is_narrow(block: Block) -> bool:
+    """Whether a block is a chart, or a table no wider than one."""
+    if isinstance(block, Matrix):
+        return len(block.shown_labels or block.labels) <= NARROW_MATRIX
+    if not isinstance(block, Table):
+        return isinstance(block, Chart)
+    widths = [
+        max(len(str(name)), *(min(HTML_CELL_LENGTH, len(format_cell(row[at]))) for row in block.rows), 0) + 3
+        for at, name in enumerate(block.columns)
+    ]
+    return sum(widths) <= HALF_TABLE_WIDTH
+
+
+@dataclass(frozen=True)
+class MatrixRow:
+    """A row of a matrix on the page: its label, how many rows are truly of it, and its cells with count and share."""
+
+    label: str
+    total: int
+    cells: Sequence[tuple[int, str, float, bool]]  # count, share as text, share, whether on the diagonal
+
+
+def matrix_rows(matrix: Matrix) -> list[MatrixRow]:
+    """The rows of a matrix that the page shows."""
+    places = matrix.shown_labels or range(len(matrix.labels))
+    rows = []
+    for true in places:
+        total = sum(matrix.counts[true])
+        shares = [(at, matrix.counts[true][at] / total if total else 0.0) for at in places]
+        cells = [(matrix.counts[true][at], format_percent(share), share, at == true) for at, share in shares]
+        rows.append(MatrixRow(str(matrix.labels[true]), total, cells))
+    return rows
 
 
 def describe_table(table: Table) -> str:
     """The caption of a table, and what the page leaves out of it."""
     lines = [table.caption] if table.caption else []
     if len(table.rows) > table.page_rows:
-        lines.append(
-            f"The page shows the first {table.page_rows:,} of {len(table.rows):,} rows; {table.name}.csv holds all."
-        )
+        lines.append(f"Here are the first {table.page_rows:,} of {len(table.rows):,} rows; {table.name}.csv holds all.")
     return " ".join(lines)
 
 
@@ -205,17 +253,23 @@ def escape_markdown(text: str) -> str:
 def block_markdown(block: Block) -> Iterator[str]:
     """One block as lines of Markdown."""
     match block:
-        case Paragraph(text, _):
+        case Paragraph(text):
             yield escape_markdown(text)
+        case Verdict(text, tone):
+            yield f"**{TONE_LABELS[tone]}** {escape_markdown(text)}"
+        case Fold(_, blocks):
+            for inner in blocks:
+                yield from [*block_markdown(inner), ""]
+        case Matrix():
+            yield from table_markdown(block.as_table())
         case BulletList(lines):
             for line in lines:
-                mark = TONE_LABELS[line.tone]
-                yield f"- **{mark}** {escape_markdown(line.text)}" if mark else f"- {escape_markdown(line.text)}"
+                yield f"- **{TONE_LABELS[line.tone]}** {escape_markdown(line.text)}"
         case Cards(cards):
             for card in cards:
                 note = f" ({escape_markdown(card.note)})" if card.note else ""
                 yield f"- {escape_markdown(card.name)}: **{escape_markdown(card.value)}**{note}"
-        case Chart(name, _, words, title, _):
+        case Chart(name, _, words, title):
             yield f"![{escape_markdown(title)}](figures/{name}.svg)"
             yield from ["", escape_markdown(words)] if words else []
         case Table():
@@ -231,6 +285,10 @@ def block_markdown(block: Block) -> Iterator[str]:
                 yield from (
                     f"  - {escape_markdown(name)}: {escape_markdown(truncate(text))}" for name, text in sample.fields
                 )
+                for answer in sample.answers:
+                    marked = [escape_markdown(text) if right else f"**{escape_markdown(text)}**"
+                              for text, right in answer.pieces]  # fmt: skip
+                    yield f"  - {escape_markdown(answer.name)}: {' '.join(filter(None, marked))}"
 
 
 def table_markdown(grid: Table) -> Iterator[str]:

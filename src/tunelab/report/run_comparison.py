@@ -1,8 +1,10 @@
 """The report on two runs over the same test rows, and the section that compares runs with the best.  Pure."""
 
 import math
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from tunelab.analysis.row_scores import RowScore, scores_of_predictions
 from tunelab.analysis.statistics import (
@@ -26,13 +28,16 @@ from tunelab.report.document import (
     Section,
     Table,
     Tone,
+    Verdict,
     build_section,
 )
-from tunelab.report.formatting import format_cell, format_count, format_percent, to_cell, truncate
-from tunelab.report.run_reader import RunResults
-from tunelab.report.study_reader import scalar_settings
+from tunelab.report.example_sections import marked_answer
+from tunelab.report.formatting import format_cell, format_count, format_percent, join_names, to_cell, truncate
+from tunelab.report.run_reader import RunResults, is_study_folder
+from tunelab.report.study_reader import read_study_results, scalar_settings
 from tunelab.report.training_sections import choose_scale, curve_points
 from tunelab.runs.atomic_files import Row
+from tunelab.tasks.metrics.directions import metric_direction
 
 EXAMPLES_TO_READ = 8  # rows on which two runs differ, to read
 MAX_COMPARED_RUNS = 20  # runs of a set that are compared with its best
@@ -43,40 +48,43 @@ RunPair = tuple[RunResults, RunResults]
 def build_run_comparison(first: RunResults, second: RunResults) -> Document:
     """The report on two runs."""
     parts = (
-        ("In short", comparison_summary),
-        ("Scores", score_differences),
-        ("Curves", overlaid_curves),
+        ("Verdict", comparison_summary),
         ("Settings", setting_differences),
+        ("Curves", overlaid_curves),
+        ("Scores", score_differences),
         ("Rows", differing_rows),
     )
     pair = (first, second)
     sections = [section for title, part in parts for section in build_section(title, part, pair)]
-    return Document(f"{first.name} against {second.name}", f"{first.root} is A, {second.root} is B", sections)
+    names = pair_names(pair)
+    title = f"{names[0]} against {names[1]}"
+    return Document(title, f"A is {first.root}, B is {second.root}", sections)
+
+
+def pair_names(pair: RunPair) -> tuple[str, str]:
+    """The letters of both runs with what tells them apart: the end of their paths that differs."""
+    one, other = (run.root.absolute().parts for run in pair)
+    length = next((n for n in range(1, min(len(one), len(other))) if one[-n] != other[-n]), 1)
+    return f"A ({'/'.join(one[-length:])})", f"B ({'/'.join(other[-length:])})"
 
 
 def comparison_summary(pair: RunPair) -> list[Section]:
-    """The section with the comparison in sentences and numbers."""
+    """The section with the comparison in sentences and numbers, over test rows or else by validation scores."""
     one, other, note = shared_rows(*pair)
     if not one:
-        reason = f"The two cannot be compared row by row: {note}. Their final scores stand below."
-        return [Section("In short", [Paragraph(reason, "warn")])]
+        return [Section("Verdict", [validation_verdict(pair), BulletList(unknown_lines(pair, note))])]
     comparisons = compare_rows(one, other, row_scores=pair[0].row_scores)
-    lines = [
-        Paragraph(comparison_sentence(score, "A", "B"), "good" if score.paired.differs else "plain")
-        for score in comparisons
+    names = pair_names(pair)
+    first, *rest = [
+        (comparison_sentence(score, *names), "good" if score.paired.differs else "plain") for score in comparisons
     ]
-    lines += [Paragraph(f"{text}") for score in comparisons[:1] if (text := agreement_sentence(score))]
+    lines = [Paragraph(text) for text, _ in rest]
+    lines += [Paragraph(text) for score in comparisons[:1] if (text := agreement_sentence(score))]
     lines += [Paragraph(f"Mind that {note}.", "warn")] if note else []
-    lines.append(
-        Paragraph(
-            "This is about these two trainings on rows like these. Whether the settings differ takes several seeds of "
-            "each: tunelab confirm."
-        )
-    )
+    lines.append(Paragraph(f"This is about these two trainings on rows like these. {seed_sentence(pair)}"))
     columns = [
         "score",
-        "A",
-        "B",
+        *names,
         "B minus A",
         "low",
         "high",
@@ -96,21 +104,112 @@ def comparison_summary(pair: RunPair) -> list[Section]:
         f"Paired bootstrap over {len(one):,} test rows: the same sample of rows for both, "
         "95 % of the differences between low and high."
     )
-    return [Section("In short", [BulletList(lines), Table("paired", columns, rows, words)])]
+    verdict = Verdict(first[0], "good" if first[1] == "good" else "plain")
+    return [Section("Verdict", [verdict, BulletList(lines), Table("paired", columns, rows, words)])]
+
+
+def validation_verdict(pair: RunPair) -> Verdict:
+    """Which of two runs without shared test rows is better on validation, by how much, or why nobody can say."""
+    names = pair_names(pair)
+    score = shared_validation_score(pair)
+    if not score:
+        return Verdict("The two cannot be compared: they have no validation score in common.", "warn")
+    if not same_validation_data(pair):
+        return Verdict(f"The two cannot be compared: their {score} is of different validation data.", "warn")
+    first, second = (validation_value(run, score) for run in pair)
+    if first == second:
+        return Verdict(f"{score}: {names[0]} and {names[1]} are equal, {format_cell(first)}.", "plain")
+    lower = pair[0].lower_is_better if score == pair[0].monitor else metric_direction(score) == "min"
+    ahead, behind = (0, 1) if (first < second) == lower else (1, 0)
+    values = (first, second)
+    text = f"{score}: {names[ahead]} is better than {names[behind]}, {format_cell(values[ahead])} against"
+    text += f" {format_cell(values[behind])} (by {format_cell(abs(first - second))})"
+    noise = shared_seed_noise(pair)
+    if math.isnan(noise):
+        return Verdict(f"{text}. Not proven: one validation score each.", "warn")
+    clear = abs(first - second) > 2 * math.sqrt(2) * noise
+    ratio = f"{abs(first - second) / noise:.2g} times what two seeds differ by" if noise else "seeds do not differ"
+    return Verdict(f"{text}, {ratio}.", "good" if clear else "warn")
+
+
+def unknown_lines(pair: RunPair, note: str) -> list[Paragraph]:
+    """What a comparison by validation scores does not know."""
+    tested = [name for name, run in zip(pair_names(pair), pair, strict=True) if run.predictions]
+    if tested:
+        lines = [Paragraph(f"Test rows are not compared: {note}.", "warn")]
+    else:
+        text = "Neither was evaluated on test rows, as trials of a search are not: no interval over rows is known."
+        lines = [Paragraph(text)]
+    return [*lines, Paragraph(seed_sentence(pair))]
+
+
+def seed_sentence(pair: RunPair) -> str:
+    """What is known of the seeds' share in the difference."""
+    noise = shared_seed_noise(pair)
+    if not math.isnan(noise):
+        return f"Two seeds of one configuration of this study differ by {format_cell(noise)} (standard deviation)."
+    study = shared_study(pair)
+    command = f"tunelab confirm {shlex.quote(str(study))}" if study else "the same command with seed=1, 2, 3 for each"
+    return f"Seed variance unknown: each configuration ran once. To know it: {command}."
+
+
+def shared_study(pair: RunPair) -> Path | None:
+    """The study that both are trials of; None where they are not."""
+    one, other = (run.root.absolute().parent for run in pair)
+    return pair[0].root.parent if one == other and is_study_folder(one) else None
+
+
+def shared_seed_noise(pair: RunPair) -> float:
+    """The standard deviation over seeds in the study of both; nan where it is unknown."""
+    study = shared_study(pair)
+    return read_study_results(study).seed_noise if study else math.nan
+
+
+def shared_validation_score(pair: RunPair) -> str:
+    """The validation score that both have: the monitored one, else the first headline score; empty without any."""
+    heads = [f"val/{name}" for name in pair[0].description.headline_scores]
+    monitors = [pair[0].monitor] if pair[0].monitor == pair[1].monitor and pair[0].monitor else []
+    names = [*monitors, *heads, "val/loss"]
+    return next((n for n in names if all(math.isfinite(validation_value(run, n)) for run in pair)), "")
+
+
+def validation_value(run: RunResults, score: str) -> float:
+    """A validation score at the best checkpoint; nan where the run has none."""
+    value = run.best.get("value") if score == run.monitor else run.scores.get(score)
+    return float(value) if isinstance(value, int | float) else math.nan
+
+
+def same_validation_data(pair: RunPair) -> bool:
+    """Whether nothing that is recorded says that both were validated on different files."""
+    files = [(run.manifest.get("data") or {}).get("files") or {} for run in pair]
+    named = [(run.config.get("data") or {}).get("validation") for run in pair]
+    hashes = [held.get(str(name)) for held, name in zip(files, named, strict=True)]
+    if all(hashes):
+        return bool(hashes[0] == hashes[1])
+    return not all(files) or bool({*files[0].values()} & {*files[1].values()})
 
 
 def score_differences(pair: RunPair) -> Section:
-    """The section with every final score of both."""
+    """The section with the final scores that both have, and the names of those that only one has."""
     first, second = pair
-    names = list(dict.fromkeys([*first.scores, *second.scores]))
-    rows: list[list[CellValue]] = []
-    for name in names:
-        a, b = first.scores.get(name), second.scores.get(name)
-        rows.append([name, a, b, b - a if a is not None and b is not None else None])
-    return Section(
-        "Scores",
-        [Table("scores", ["score", "A", "B", "B minus A"], rows, "Final scores of the best checkpoint of each.")],
-    )
+    names = pair_names(pair)
+    both = [name for name in first.scores if name in second.scores]
+    both.sort(key=lambda name: (SPLIT_RANK.get(name.partition("/")[0], len(SPLIT_RANK)), first.scores[name] is None))
+    rows: list[list[CellValue]] = [
+        [name, first.scores[name], second.scores[name], second.scores[name] - first.scores[name]] for name in both
+    ]
+    blocks: list[Block] = []
+    if rows:
+        words = "Final scores of the best checkpoint of each."
+        blocks.append(Table("scores", ["score", *names, "B minus A"], rows, words))
+    for name, run, other in zip(names, pair, reversed(pair), strict=True):
+        alone = [score for score in run.scores if score not in other.scores]
+        if alone:
+            blocks.append(Paragraph(f"Only {name} has {join_names(alone, 8)}.", "soft"))
+    return Section("Scores", blocks or [Paragraph("Neither run left final scores.", "soft")])
+
+
+SPLIT_RANK = {name: place for place, name in enumerate(("test", "val", "base", "last", "train"))}
 
 
 def overlaid_curves(pair: RunPair) -> list[Section]:
@@ -118,10 +217,11 @@ def overlaid_curves(pair: RunPair) -> list[Section]:
     blocks: list[Block] = []
     known = [{name for row in run.curves for name in row} for run in pair]
     for name in sorted((known[0] & known[1]) - {"step", "epoch", "train/lr"}):
-        series = [Series(letter, *curve_points(run.curves, name)) for letter, run in zip("AB", pair, strict=True)]
+        names = pair_names(pair)
+        series = [Series(label, *curve_points(run.curves, name)) for label, run in zip(names, pair, strict=True)]
         if len(blocks) < 8 and any(len(one.xs) > 1 for one in series) and name.startswith(("train/loss", "val/")):
             scale = choose_scale([value for one in series for value in one.ys])
-            svg = line_chart(series, title=name, x_label="optimizer steps", y_label=name, y_scale=scale)
+            svg = line_chart(series, title=name, x_label="optimizer steps", y_label="", y_scale=scale)
             blocks.append(Chart("curve_" + name.replace("/", "_"), svg, "", name))
     return [Section("Curves", blocks)] if blocks else []
 
@@ -133,7 +233,7 @@ def setting_differences(pair: RunPair) -> Section:
     rows: list[list[CellValue]] = [[name, to_cell(one.get(name)), to_cell(other.get(name))] for name in apart]
     if not rows:
         return Section("Settings", [Paragraph("Both have the same settings.", "plain")])
-    return Section("Settings", [Table("settings", ["setting", "A", "B"], rows, "Settings that differ.")])
+    return Section("Settings", [Table("settings", ["setting", *pair_names(pair)], rows, "Settings that differ.")])
 
 
 def differing_rows(pair: RunPair) -> list[Section]:
@@ -145,9 +245,9 @@ def differing_rows(pair: RunPair) -> list[Section]:
         if right[0] != right[1] and ("label" in a or "reference" in a) and len(samples) < EXAMPLES_TO_READ:
             tone: Tone = "good" if right[1] else "bad"
             title = f"Row {a['row']}: only {'B' if right[1] else 'A'} is right"
-            samples.append(
-                Example(title, [*example_input(a), ("A", predicted_text(a)), ("B", predicted_text(b))], tone)
-            )
+            truth = str(a.get("label", a.get("reference")))
+            answers = [marked_answer(name, row, truth) for name, row in zip(pair_names(pair), (a, b), strict=True)]
+            samples.append(Example(title, example_input(a), tone, answers))
     return [Section("Rows on which they differ", [Examples("apart", samples)])] if samples else []
 
 
@@ -155,11 +255,6 @@ def example_input(row: Row) -> list[tuple[str, str]]:
     """The input and the true answer of a row, by name."""
     parts = [(name, truncate(str(row[name]))) for name in ("text", "text_pair", "prompt") if row.get(name)]
     return [*parts, ("true", truncate(str(row.get("label", row.get("reference")))))]
-
-
-def predicted_text(row: Row) -> str:
-    """The prediction of a row as text."""
-    return truncate(str(row.get("prediction")))
 
 
 def compare_with_best(runs: Sequence[RunResults], best: int) -> list[Section]:

@@ -133,6 +133,11 @@ class RunResults:
         scores: dict[str, RowScore] = resolve_name(self.description.row_scores)(rows)
         return scores
 
+    @cached_property
+    def test_row_scores(self) -> dict[str, "RowScore"]:
+        """Scores of the test predictions, by bare name; empty without predictions."""
+        return self.row_scores(self.predictions)
+
     @property
     def best(self) -> Mapping[str, Any]:
         """Step, monitored score and its value at the best checkpoint; empty without one."""

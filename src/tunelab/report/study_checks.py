@@ -47,17 +47,17 @@ def boundary_paragraphs(study: StudyResults) -> list[Paragraph]:
     """Verdicts on the boundaries; by how much to widen stands under what to run next."""
     hits = study_boundary_hits(study)
     if len(study.configurations) < 4:
-        return [Paragraph("Too few configurations to tell whether the best stands at a border.")]
+        return [Paragraph("Too few configurations to tell whether the best stands at a boundary.")]
     lines = [
         Paragraph(
-            f"{one.setting.name}: the best value {format_value(one.value)} stands at the {one.side} border of what was"
-            f" {'searched' if one.setting.from_search_space else 'tried'} ({format_value(one.setting.low)} to"
+            f"{one.setting.name}: the best value {format_value(one.value)} stands at the {one.side} boundary of what"
+            f" was {'searched' if one.setting.from_search_space else 'tried'} ({format_value(one.setting.low)} to"
             f" {format_value(one.setting.high)}): a better one may lie beyond.",
             "warn",
         )
         for one in hits
     ]
-    return lines or [Paragraph("No setting's best value stands at a border of its range.", "good")]
+    return lines or [Paragraph("No setting's best value stands at a boundary of its range.", "good")]
 
 
 def failure_limit_paragraphs(study: StudyResults) -> list[Paragraph]:
@@ -89,8 +89,7 @@ def failed_trial_paragraphs(study: StudyResults) -> list[Paragraph]:
 def seed_noise_paragraphs(study: StudyResults) -> list[Paragraph]:
     """Verdicts on the noise between seeds against the differences between configurations."""
     if math.isnan(study.seed_noise):
-        text = "No configuration was run with two seeds, so it is not known how far luck goes; tunelab confirm tells."
-        return [Paragraph(text, "warn")]
+        return []  # the summary says that it is unknown
     gaps = [point.cost - study.configurations[0].cost for point in study.configurations]
     alike = (
         sum(
@@ -164,7 +163,7 @@ def best_curve_blocks(study: StudyResults) -> list[Block]:
         rows.append([trial.name, trial.value, len(values), judged.shape, " ".join(text for _, text in judged.verdicts)])
         if len(values) > 1:
             series.append(Series(trial.name, steps, values))
-    blocks: list[Block] = [curve_verdict([str(row[3]) for row in rows])]
+    blocks: list[Block] = [BulletList([curve_verdict([str(row[3]) for row in rows])])]
     if series:
         title = "Learning curves of the best"
         blocks.append(

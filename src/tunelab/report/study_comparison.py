@@ -27,7 +27,7 @@ from tunelab.report.study_report import format_setting_range
 def build_study_comparison(studies: Sequence[StudyResults]) -> Document:
     """The report on several studies."""
     parts = (
-        ("In short", study_summary),
+        ("Summary", study_summary),
         ("Best of n", expected_best_section),
         ("Best configurations", best_configurations_section),
         ("Spaces", spaces_section),
@@ -57,7 +57,7 @@ def study_summary(studies: Sequence[StudyResults]) -> Section:
         if one not in known
     ]
     if len(known) < 2:
-        return Section("In short", [BulletList([*lines, Paragraph("Fewer than two studies can be compared.", "bad")])])
+        return Section("Summary", [BulletList([*lines, Paragraph("Fewer than two studies can be compared.", "bad")])])
     ordered = sorted(known, key=lambda one: one.configurations[0].cost)
     first, second = ordered[0], ordered[1]
     gap, noise = second.configurations[0].cost - first.configurations[0].cost, largest_seed_noise(known)
@@ -66,7 +66,7 @@ def study_summary(studies: Sequence[StudyResults]) -> Section:
     if math.isnan(noise):
         lines.append(
             Paragraph(
-                f"{text}. No configuration was run with two seeds, so the gap of {format_cell(gap)} may be luck.",
+                f"{text}. Seed variance unknown, so the gap of {format_cell(gap)} is not proven.",
                 "warn",
             )
         )
@@ -110,7 +110,7 @@ def study_summary(studies: Sequence[StudyResults]) -> Section:
         "seed noise",
         "time",
     ]
-    return Section("In short", [BulletList(lines), Table("studies", columns, rows)])
+    return Section("Summary", [BulletList(lines), Table("studies", columns, rows)])
 
 
 def largest_seed_noise(studies: Sequence[StudyResults]) -> float:

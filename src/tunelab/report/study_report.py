@@ -18,23 +18,25 @@ from tunelab.report.charts.lines import line_chart, scatter
 from tunelab.report.document import (
     Block,
     BulletList,
-    Card,
-    Cards,
     CellValue,
     Chart,
     Command,
     Document,
+    Fold,
     Paragraph,
     Section,
     Table,
+    Verdict,
     build_section,
+    lift_warnings,
 )
 from tunelab.report.formatting import format_cell, format_count, format_percent, join_names, to_cell
 from tunelab.report.importance_sections import (
+    TRUSTED_SHARE,
     ImportanceAnalysis,
     effects_section,
     importance_section,
-    parallel_coordinates_section,
+    parallel_coordinates_charts,
 )
 from tunelab.report.study_checks import budget_verdict, checks_section, study_boundary_hits, study_failure_limits
 from tunelab.report.study_reader import StudyResults
@@ -90,7 +92,7 @@ def next_search_section(analysis: ImportanceAnalysis) -> list[Section]:
             blocks.append(
                 Command(
                     f"tunelab confirm {root} --top 3 --seeds 5",
-                    "Then prove it: the best and the default again, with fresh seeds:",
+                    "Re-run the best and the default with new seeds:",
                 )
             )
         best = StudyFolder(study.root).best
@@ -122,23 +124,20 @@ def suggestion_reasons(analysis: ImportanceAnalysis, steps: Sequence[SettingChan
     """The reasons for each change, the weightiest first."""
     study = analysis.study
     lines = [
-        Paragraph(f"{step.setting.name}: {step.reason}. Try {format_setting_range(step.new_setting)}.", "warn")
+        Paragraph(f"{step.setting.name}: {step.reason}. Try {format_setting_range(step.new_setting)}.")
         for step in steps
         if step.action == "widen" and step.new_setting
     ]
     lines += [Paragraph(f"{step.setting.name}: {step.reason}.") for step in steps if step.action == "bound"]
-    if not lines and len(study.configurations) >= MIN_JUDGED:
-        text, tone = budget_verdict(study)
-        lines.append(Paragraph(text, tone))
     fixed = [f"{step.setting.name}={format_value(step.value)}" for step in steps if step.action == "fix"]
     if fixed:
         lines.append(Paragraph(f"Fix {', '.join(fixed)}: the score hardly depends on it here."))
     lines += confirmation_verdicts(study)
     if study.default_is_best:
         lines.append(Paragraph("The default configuration is the best: the search found nothing better to confirm."))
-    elif math.isnan(study.seed_noise) and not study.confirmation and study.is_search:
-        lines.append(Paragraph("Before the best is believed, it must win with other seeds too.", "warn"))
-    return lines or [Paragraph("Too few configurations to point anywhere: run more of them.")]
+    if len(study.configurations) < 4:
+        lines.append(Paragraph("Too few configurations to point anywhere: run more of them."))
+    return lines or [Paragraph("Nothing points beyond the space that was searched.")]
 
 
 def confirmation_verdicts(study: StudyResults) -> list[Paragraph]:
@@ -251,64 +250,76 @@ NOISE_DRAWS = 4000  # of noise, for the chance of being the best
 Z_95 = 1.96
 
 
-def study_overview(study: StudyResults) -> Section:
-    """The first section: the best configuration in numbers and verdicts."""
-    done = [trial for trial in study.trials if trial.done]
+def study_overview(analysis: ImportanceAnalysis) -> Section:
+    """The first section: whether the search was worth it, and what mattered."""
+    study = analysis.study
     states = Counter(trial.state for trial in study.trials)
-    kind = "trial" if study.is_search else "run"
     seconds = [trial.seconds for trial in study.trials if trial.seconds is not None]
-    cards = []
-    if study.best:
-        of = study.trial(study.best.trial_numbers[0]).name
-        cards.append(Card(f"best {study.score}", format_cell(study.cost_to_score(study.best.cost)), of))
-    note = ", ".join(f"{many} {state}" for state, many in states.items())
-    cards.append(Card(f"{kind}s", f"{len(study.trials):,}", note))
-    cards.append(Card("configurations", f"{len(study.configurations):,}", "seeds counted once"))
-    cards.append(
-        Card(
-            "settings that varied",
-            str(len(study.varied_settings)),
-            join_names([one.name for one in study.varied_settings], 3),
-        )
-    )
-    if seconds:
-        cards.append(
-            Card("training time", format_duration(sum(seconds)), f"{format_duration(sum(seconds) / len(seconds))} each")
-        )
-    lines: list[Paragraph] = []
-    if study.best and study.best.params:
-        at = ", ".join(f"{name}={format_value(value)}" for name, value in study.best.params.items())
-        lines.append(Paragraph(f"Best of {format_count(len(study.configurations), 'configuration')}: {at}.", "good"))
-    lines += gain_over_default(study)
+    kind = "trial" if study.is_search else "run"
+    facts = [
+        f"{format_count(len(study.trials), kind)} ({', '.join(f'{many} {state}' for state, many in states.items())})"
+    ]
+    facts.append(f"{format_count(len(study.configurations), 'configuration')}, seeds counted once")
+    facts += [f"{format_duration(sum(seconds))} of training"] if seconds else []
+    lines = [Paragraph(f"{what_mattered(analysis)}.", section="Importance")]
     lines += test_verdict(study)
     if len(study.objectives) > 1:
-        lines.append(
-            Paragraph(
-                f"The search has {len(study.objectives)} objectives; this report follows the first, {study.score}.",
-                "warn",
-            )
-        )
-    if not done:
-        lines.append(Paragraph("No trial left a score; the reasons are in the table of trials.", "bad"))
+        text = f"The search has {len(study.objectives)} objectives; this report follows the first, {study.score}."
+        lines.append(Paragraph(text, "warn"))
     lines += [Paragraph(f"{text}.", "warn") for text in study.read_faults]
-    return Section("In short", [Cards(cards), BulletList(lines)])
+    return Section("Summary", [study_verdict(study), BulletList(lines), Paragraph(f"{'; '.join(facts)}.", "soft")])
 
 
-def gain_over_default(study: StudyResults) -> list[Paragraph]:
-    """A verdict on the gain over the default configuration."""
+def what_mattered(analysis: ImportanceAnalysis) -> str:
+    """The settings by their importance, in a sentence without its full stop."""
+    shares = analysis.total_shares if analysis.explained_variance >= TRUSTED_SHARE else {}
+    known = shares or analysis.ped_anova
+    if len(analysis.settings) == 1:
+        return f"Only {analysis.settings[0].name} varied"
+    if not known:
+        return "Which setting mattered is not known: too few trials, or too noisy ones"
+    of = "the variance between trials" if shares else "what sets the best tenth apart"
+    ordered = sorted(known, key=lambda name: -known[name])
+    named = [f"{name} ({format_percent(known[name])})" for name in ordered if known[name] >= SMALL_SHARE]
+    rest = [name for name in ordered if known[name] < SMALL_SHARE]
+    text = f"What mattered: {join_names(named)} of {of}" if named else "No setting stands out"
+    return text + (f"; {join_names(rest)} hardly" if rest else "")
+
+
+SMALL_SHARE = 0.05  # importance below which a setting is said to matter hardly
+
+
+def study_verdict(study: StudyResults) -> Verdict:
+    """The best configuration, and whether it beats the default beyond noise."""
+    best = study.best
+    if best is None:
+        return Verdict("No trial left a score; the reasons are in the table of trials.", "bad")
+    at = ", ".join(f"{name}={format_value(value)}" for name, value in best.params.items())
+    who = study.trial(best.trial_numbers[0]).name
+    value = f"{study.score} {format_cell(study.cost_to_score(best.cost))}"
+    text = (
+        f"Best of {format_count(len(study.configurations), 'configuration')}: {who}, {value}{f' ({at})' if at else ''}"
+    )
     default = next((t for t in study.trials if t.origin == "default" and t.done), None)
-    if default is None or study.best is None:
-        return []
-    gain = (default.value or 0.0) * (1 if study.lower_is_better else -1) - study.best.cost
-    if default.number in study.best.trial_numbers:
-        return [Paragraph("Nothing beat the configuration that was there without a search.", "warn")]
-    text = f"It is {format_cell(gain)} better than the configuration without a search (trial {default.number})"
-    if math.isnan(study.seed_noise):
-        return [Paragraph(f"{text}; how much two seeds differ is not known, so that may be luck.", "warn")]
+    if study.default_is_best:
+        return Verdict(f"{text}. It is the default: the search found nothing better.", "warn")
+    unknown = math.isnan(study.seed_noise)
+    advice = "seed variance unknown: each configuration ran once"
+    if study.is_search:
+        advice += f" (tunelab confirm {shlex.quote(study_path(study))} re-runs the best with new seeds)"
+    if default is None:
+        return Verdict(
+            f"{text}.{f' Whether it is better than the others is not proven: {advice}.' if unknown else ''}", "plain"
+        )
+    gain = (default.value or 0.0) * (1 if study.lower_is_better else -1) - best.cost
+    text += f", {format_cell(gain)} better than the default (trial {default.number}, {format_cell(default.value)})"
+    if unknown:
+        return Verdict(f"{text}. Not proven: {advice}.", "warn")
     clear = gain > 2 * math.sqrt(2) * study.seed_noise
-    return [
-        Paragraph(f"{text}, {gain / study.seed_noise:.2g} times what two seeds differ by.", "good" if clear else "warn")
-    ]
+    ratio = (
+        f"{gain / study.seed_noise:.2g} times what two seeds differ by" if study.seed_noise else "seeds do not differ"
+    )
+    return Verdict(f"{text}: {ratio}.", "good" if clear else "warn")
 
 
 def test_verdict(study: StudyResults) -> list[Paragraph]:
@@ -321,11 +332,9 @@ def test_verdict(study: StudyResults) -> list[Paragraph]:
         f"{name.removeprefix('test/')} {format_cell(value)}" for name, value in list(test_scores.items())[:5]
     )
     looks = int(study.summary.get("test_looks") or 0)
-    lines = [Paragraph(f"On the test split the winner reaches {told_of}.", "plain")]
+    lines = [Paragraph(f"Test scores of the best: {told_of}.", "plain")]
     if looks > 1:
-        lines.append(
-            Paragraph(f"The test split was looked at {looks} times: its scores are that much less honest.", "warn")
-        )
+        lines.append(Paragraph(f"The test split was evaluated {looks} times: its scores are optimistic.", "warn"))
     return lines
 
 
@@ -333,14 +342,14 @@ def ranking_section(study: StudyResults) -> Section:
     """The section with the ranked configurations and the confidence in each rank."""
     names = [one.name for one in study.varied_settings]
     chances = probability_best(study.configurations, study.seed_noise)
+    known = not math.isnan(study.seed_noise)
     rows: list[list[CellValue]] = []
     for place, point in enumerate(study.configurations):
         half = Z_95 * study.seed_noise / math.sqrt(len(point.costs))
         ends = sorted((study.cost_to_score(point.cost - half), study.cost_to_score(point.cost + half)))
-        known = not math.isnan(study.seed_noise)
+        noise = [len(point.costs), *ends, chances[place]] if known else []
         rows.append(
-            [place + 1, ", ".join(map(str, point.trial_numbers)), study.cost_to_score(point.cost), len(point.costs),
-             ends[0] if known else None, ends[1] if known else None, chances[place],
+            [place + 1, ", ".join(map(str, point.trial_numbers)), study.cost_to_score(point.cost), *noise,
              *(to_cell(point.params.get(name)) for name in names)]
         )  # fmt: skip
     words = "Configurations, the best first; over several seeds the mean."
@@ -348,12 +357,12 @@ def ranking_section(study: StudyResults) -> Section:
         " The 95 % interval and the chance to be the best come from how much seeds differ"
         f" ({format_cell(study.seed_noise)})."
         if not math.isnan(study.seed_noise)
-        else " No configuration was run with two seeds, so nothing tells how far luck goes."
+        else " Seed variance unknown: each configuration ran once."
     )
-    columns = ["rank", "trial", study.score, "seeds", "low", "high", "p(best)", *names]
+    columns = ["rank", "trial", study.score, *(["seeds", "low", "high", "p(best)"] if known else []), *names]
     keys = [str(point.trial_numbers[0]) for point in study.configurations]
     grid = Table("ranked", columns, rows, words, row_keys=keys, highlighted_rows=frozenset({0} if rows else ()))
-    return Section("Ranked", [grid], "Rows within the noise of the first are as good as it, for all that is known.")
+    return Section("Ranks", [grid], "Rows within the noise of the first cannot be told from it.")
 
 
 def probability_best(configurations: Sequence[Configuration], noise: float) -> list[float | None]:
@@ -385,13 +394,18 @@ def trials_section(study: StudyResults) -> Section:
     ]
     columns = ["number", "name", "state", study.score, "seconds", "kind", "reason", *names]
     keys = [str(trial.number) for trial in study.trials]
-    return Section(
-        "Trials", [Table("trials", columns, rows, "Every trial in the order it was started.", row_keys=keys)]
-    )
+    table = Table("trials", columns, rows, "Every trial in the order it was started.", row_keys=keys)
+    return Section("Trials", [Fold(f"every trial ({len(rows)}), with its state and reason", [table])])
 
 
-def history_section(study: StudyResults) -> list[Section]:
-    """The section with the best score so far, trial by trial."""
+def history_section(analysis: ImportanceAnalysis) -> list[Section]:
+    """The section with the best score so far, trial by trial, and all settings at once."""
+    charts = [*history_charts(analysis.study), *parallel_coordinates_charts(analysis)]
+    return [Section("History", charts)] if charts else []
+
+
+def history_charts(study: StudyResults) -> list[Block]:
+    """The best score so far, with every trial as a point that tells its settings."""
     done = [trial for trial in study.trials if trial.done]
     if len(done) < 2:
         return []
@@ -400,15 +414,28 @@ def history_section(study: StudyResults) -> list[Section]:
         best = min(best, (trial.value or 0.0) * (1 if study.lower_is_better else -1))
         so_far.append(study.cost_to_score(best))
     xs = [float(trial.number) for trial in done]
-    every = [(float(trial.number), float(trial.value or 0.0)) for trial in drop_outliers(study, done)]
-    series = [Series("best so far", xs, so_far, points=every)]
-    title = "History"
-    svg = line_chart(series, title=title, x_label="trial", y_label=study.score)
+    kept = drop_outliers(study, done)
+    points = [(float(trial.number), float(trial.value or 0.0)) for trial in kept]
+    numbers = study.best.trial_numbers if study.best else ()
+    ringed = next((at for at, trial in enumerate(kept) if trial.number in numbers), -1)
+    series = [Series("best so far", xs, so_far, points=points, point_names=list(map(trial_words, kept)), best=ringed)]
+    title = f"{study.score} by trial"
+    svg = line_chart(series, title=title, x_label="trial", y_label="")
     last = next(x for x, value in zip(xs, so_far, strict=True) if value == so_far[-1])
-    hidden = len(done) - len(every)
-    words = f"Each ring is a trial. The best came at trial {last:g} of {xs[-1]:g}."
-    words += f" {format_count(hidden, 'trial')} far off are left out." * bool(hidden)
-    return [Section("History", [Chart("history", svg, words, title)])]
+    hidden = len(done) - len(kept)
+    words = f"Points are trials, the line is the best so far. The best came at trial {last:g} of {xs[-1]:g}."
+    words += f" Left out as outliers: {format_count(hidden, 'trial')}." * bool(hidden)
+    return [Chart("history", svg, words, title)]
+
+
+def trial_words(trial: Trial) -> str:
+    """A trial with its score and its settings, for the pointer."""
+    settings = ", ".join(f"{name}={format_value(value)}" for name, value in trial.params.items())
+    return (
+        f"{trial.name}: {format_cell(trial.value)}; {settings}"
+        if settings
+        else f"{trial.name}: {format_cell(trial.value)}"
+    )
 
 
 def drop_outliers(study: StudyResults, done: Sequence[Trial]) -> list[Trial]:
@@ -451,7 +478,7 @@ def cost_section(study: StudyResults) -> list[Section]:
                 "trials",
                 [t.seconds or 0.0 for t in done],
                 [t.value or 0.0 for t in done],
-                tooltip_names=[t.name for t in done],
+                tooltip_names=list(map(trial_words, done)),
             )
         ]
         best = (
@@ -473,7 +500,7 @@ def origin_section(study: StudyResults) -> list[Section]:
         blocks.append(
             Command(
                 f"{console.train_command()} -m {shlex.join([*typed, folder])}",
-                "The command; given again, the search goes on:",
+                "The command; the same again continues the search:",
             )
         )
     rows: list[list[CellValue]] = [
@@ -493,21 +520,20 @@ def origin_section(study: StudyResults) -> list[Section]:
         ["fixed", " ".join(study.fixed_overrides) or None],
     ]
     blocks.append(Table("study", ["what", "value"], [row for row in facts if row[1] is not None]))
-    return [Section("How it came to be", blocks)]
+    return [Section("Provenance", blocks)]
 
 
 STUDY_SECTIONS: Sequence[tuple[str, Callable[[ImportanceAnalysis], Section | list[Section]]]] = (
-    ("In short", lambda analysis: study_overview(analysis.study)),
-    ("What to run next", next_search_section),
-    ("Ranked", lambda analysis: ranking_section(analysis.study)),
-    ("History", lambda analysis: history_section(analysis.study)),
+    ("Summary", study_overview),
     ("Effect of each setting", effects_section),
     ("Importance", importance_section),
-    ("All settings at once", parallel_coordinates_section),
+    ("What to run next", next_search_section),
+    ("Ranks", lambda analysis: ranking_section(analysis.study)),
+    ("History", history_section),
     ("Checks", checks_section),
     ("Time and cost", lambda analysis: cost_section(analysis.study)),
     ("Trials", lambda analysis: trials_section(analysis.study)),
-    ("How it came to be", lambda analysis: origin_section(analysis.study)),
+    ("Provenance", lambda analysis: origin_section(analysis.study)),
 )
 
 
@@ -520,12 +546,12 @@ def build_study_report(study: StudyResults, more: Sequence[Section] = ()) -> Doc
     """
     analysis = ImportanceAnalysis(study)
     sections = [section for title, part in STUDY_SECTIONS for section in build_section(title, part, analysis)]
-    last = [section for section in sections if section.title == "How it came to be"]
+    last = [section for section in sections if section.title == "Provenance"]
     body = [section for section in sections if section not in last]
     kind = "Study" if study.is_search else "Set of runs"
     name = "/".join(study.root.absolute().parts[-2:])
     return Document(
         f"{kind} {name}",
         f"{study.score}, {'lower' if study.lower_is_better else 'higher'} is better, {study.root}",
-        [*body, *more, *last],
+        lift_warnings([*body, *more, *last]),
     )

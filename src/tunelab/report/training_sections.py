@@ -18,13 +18,12 @@ from tunelab.data.summary_text import (
 from tunelab.report.charts.axes import ReferenceLine, ScaleKind, Series
 from tunelab.report.charts.bars import Bars, bar_chart
 from tunelab.report.charts.lines import line_chart
-from tunelab.report.document import Block, BulletList, CellValue, Chart, Command, Paragraph, Section, Table
+from tunelab.report.document import Block, BulletList, CellValue, Chart, Command, Fold, Paragraph, Section, Table
 from tunelab.report.formatting import format_count, to_cell
 from tunelab.report.run_reader import RunResults
 
 CurvePoints = tuple[list[float], list[float]]  # steps done, values
 LOG_SCALE_RATIO = 20.0  # ratio of the largest to the smallest value from which on a log scale shows more
-THROUGHPUT_SCORES = ("train/tokens_per_second", "train/samples_per_second")
 
 
 def curve_points(rows: Sequence[Mapping[str, float]], name: str) -> CurvePoints:
@@ -34,31 +33,42 @@ def curve_points(rows: Sequence[Mapping[str, float]], name: str) -> CurvePoints:
 
 
 def curves_section(run: RunResults) -> Section:
-    """The section with the learning curves."""
+    """The section with the learning curves: loss and the monitored score large, the others folded."""
     if not run.curves:
-        return Section("Curves", [Paragraph("The run left no curves: metrics.csv is missing or empty.", "soft")])
+        text = "The run left no curves: metrics.csv is missing or empty. It is written from the first logged step on."
+        return Section("Curves", [Paragraph(text, "soft")])
     names = list(dict.fromkeys(name for row in run.curves for name in row if name not in ("step", "epoch")))
     best = [ReferenceLine(float(run.best["step"]), "best")] if run.best.get("step") else []
-    blocks: list[Block] = []
-    blocks += train_and_validation_chart(run, "loss", best)
     scores = sorted({name.partition("/")[2] for name in names if name.startswith("val/")} - {"loss"})
-    for score in scores:
-        blocks += train_and_validation_chart(run, score, best)
-    for name, words in (
-        ("train/lr", "The learning rate that the schedule gave at each step."),
-        ("train/grad_norm", "Length of the gradient before clipping: spikes and growth announce divergence."),
-        *(
-            (speed, "Dips tell of waiting for data, or of another program on the machine.")
-            for speed in THROUGHPUT_SCORES
-        ),
-    ):
-        xs, ys = curve_points(run.curves, name)
-        if xs:
-            blocks.append(curve_chart(name, [Series(name, xs, ys)], words, best if name == "train/grad_norm" else ()))
-    return Section("Curves", blocks)
+    charts = [chart for score in ["loss", *scores] for chart in train_and_validation_chart(run, score, best)]
+    charts += [
+        curve_chart(name, [Series(name, *points)], words, best if name == "train/grad_norm" else ())
+        for name, words in OTHER_CURVES
+        if (points := curve_points(run.curves, name))[0]
+    ]
+    heads = ["loss", run.monitor.rpartition("/")[2], *run.description.headline_scores]
+    first = next((name for name in heads[1:] if name != "loss" and name in scores), "")
+    large = [one for one in charts if one.name in ("curve_val_loss", f"curve_val_{first}")]
+    large += [one for one in charts if one not in large][: max(0, MIN_LARGE - len(large))]
+    rest = [one for one in charts if one not in large]
+    named = ", ".join(one.title for one in rest)
+    return Section(
+        "Curves", [*large, *([Fold(f"{format_count(len(rest), 'other curve')}: {named}", rest)] if rest else [])]
+    )
 
 
-def train_and_validation_chart(run: RunResults, score: str, best: Sequence[ReferenceLine]) -> list[Block]:
+MIN_LARGE = 2  # charts that stand open
+OTHER_CURVES = (
+    ("train/lr", "The learning rate that the schedule gave at each step."),
+    ("train/grad_norm", "Norm of the gradient before clipping: spikes and growth announce divergence."),
+    *(
+        (speed, "Dips tell of waiting for data, or of another program on the machine.")
+        for speed in ("train/tokens_per_second", "train/samples_per_second")
+    ),
+)
+
+
+def train_and_validation_chart(run: RunResults, score: str, best: Sequence[ReferenceLine]) -> list[Chart]:
     """Training and validation values of a score in one chart; none where neither was logged."""
     curves = [(name, curve_points(run.curves, name)) for name in (f"train/{score}", f"val/{score}")]
     series = [Series(name, xs, ys) for name, (xs, ys) in curves if xs]
@@ -67,10 +77,9 @@ def train_and_validation_chart(run: RunResults, score: str, best: Sequence[Refer
 
 def curve_chart(name: str, series: Sequence[Series], words: str, marks: Sequence[ReferenceLine]) -> Chart:
     """A chart over the steps."""
-    title = " and ".join(line.name for line in series)
+    title = name.rpartition("/")[2] if len(series) > 1 else series[0].name
     scale = choose_scale([value for line in series for value in line.ys])
-    label = name.rpartition("/")[2]
-    svg = line_chart(series, title=title, x_label="optimizer steps", y_label=label, y_scale=scale, marks=marks)
+    svg = line_chart(series, title=title, x_label="optimizer steps", y_label="", y_scale=scale, marks=marks)
     return Chart("curve_" + name.replace("/", "_"), svg, words, title)
 
 
@@ -154,15 +163,14 @@ def data_verdicts(report: Mapping[str, Any]) -> list[Paragraph]:
     copies = bool(held["exact"])
     alike = bool(held["near"] and held["near"]["pairs"])
     lines.append(Paragraph(f"Leaks: {leaked}.", "bad" if copies else "warn" if alike else "good"))
-    dropped = sum(row.get("dropped", 0) for row in report["splits"].values())
-    cut = sum(row.get("truncated", 0) for row in report["splits"].values())
-    if dropped or cut:
-        lines.append(
-            Paragraph(
-                f"{format_count(dropped, 'row')} dropped and {format_count(cut, 'row')} cut to the longest length.",
-                "warn",
-            )
-        )
+    lost = [
+        f"{row[what]:,} of {row.get('rows', 0) + (row['dropped'] if what == 'dropped' else 0):,} rows of {split} {what}"
+        for split, row in report["splits"].items()
+        for what in ("dropped", "truncated")
+        if row.get(what)
+    ]
+    if lost:
+        lines.append(Paragraph(f"{'; '.join(lost)} (max_tokens, or nothing to learn in them).", "warn"))
     return lines
 
 
@@ -216,17 +224,17 @@ def provenance_section(run: RunResults) -> list[Section]:
         return []
     blocks: list[Block] = []
     if command := card.get("command"):
-        blocks.append(Command(str(command), "The command, as it was given:"))
-    blocks.append(
-        Command(f"tunelab reproduce {shlex.quote(str(run.root))}", "To run it again and compare every number:")
-    )
-    blocks += [Paragraph(text, "warn") for text in reproducibility_warnings(card)]
+        blocks.append(Command(str(command), "The command that started it:"))
+    blocks.append(Command(f"tunelab reproduce {shlex.quote(str(run.root))}", "To re-run it and compare every number:"))
+    if doubts := [Paragraph(text, "plain") for text in reproducibility_warnings(card)]:
+        blocks.append(BulletList(doubts))
     rows: list[list[CellValue]] = [
         [name, value] for name, value in provenance_facts(card).items() if value not in (None, "")
     ]
+    settings = settings_table(run)
     blocks.append(Table("provenance", ["what", "value"], rows))
-    blocks.append(settings_table(run))
-    return [Section("How it came to be", blocks)]
+    blocks.append(Fold(f"every setting ({len(settings.rows)})", [settings]))
+    return [Section("Provenance", blocks)]
 
 
 def reproducibility_warnings(card: Mapping[str, Any]) -> list[str]:

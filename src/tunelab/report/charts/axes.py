@@ -148,6 +148,7 @@ class Series:
         point_names: What each of `points` is called under the pointer; empty or as many as they.
         best: Which of `points` is ringed; -1 for none.
         missing: Where on the x axis a cross stands for a value that there is none of, such as a failed trial.
+        marked: Whether its points have markers; a line of reference has none.
     """
 
     name: str
@@ -160,6 +161,7 @@ class Series:
     point_names: Sequence[str] = ()
     best: int = field(default=-1, kw_only=True)
     missing: Sequence[float] = ()
+    marked: bool = field(default=True, kw_only=True)
 
     def __post_init__(self) -> None:
         if len(self.xs) != len(self.ys):
@@ -330,7 +332,7 @@ def draw_reference_lines(area: PlotArea, marks: Sequence[ReferenceLine]) -> list
         spot, wide = scale.position(mark.value), text_width(mark.label)
         if mark.axis == "x":
             ahead = spot + 6 + wide <= area.x.end + 8
-            start, foot = (spot + 5 if ahead else spot - 5 - wide), area.y.end + 14
+            start, foot = (spot + 5 if ahead else spot - 5 - wide), area.y.end - 5
             drawn.append(line_element(spot, area.y.start, spot, area.y.end, "mark", "3 3"))
         else:
             ahead, start, foot = False, area.x.end - wide, spot - 5

@@ -15,6 +15,7 @@ from tunelab.report.charts.axes import (
     unbroken_pieces,
 )
 from tunelab.report.charts.svg import (
+    LINE_HEIGHT,
     chart_heading,
     chart_legend,
     chart_notes,
@@ -52,7 +53,8 @@ def line_chart(
     is left out, and a note says so.
     """
     named, foot = chart_heading(title, y_label)
-    keys, foot = chart_legend([one.name for one in series], foot)
+    keys, foot = chart_legend([one.name for one in series], foot, unmarked=unmarked_places(series))
+    foot += LINE_HEIGHT if any(mark.axis == "x" for mark in marks) else 0  # their words stand above the lines
     area = fit_plot_area(series, marks, x_scale, y_scale, foot + 10, x_range)
     frame, foot = draw_axes(area, x_label)
     bands = [piece for place, one in enumerate(series) for piece in band_paths(one, place, area)]
@@ -62,7 +64,8 @@ def line_chart(
     ]
     notes, foot = chart_notes(omission_notes(series, x_scale, y_scale), foot)
     body = [*named, *keys, *frame, *bands, *lines, *draw_reference_lines(area, marks), *notes]
-    return svg_document(body, foot, title, f"{y_label} over {x_label}: {', '.join(one.name for one in series)}")
+    names = ", ".join(one.name for one in series)
+    return svg_document(body, foot, title, f"{y_label or title} over {x_label}: {names}")
 
 
 def band_paths(series: Series, place: int, area: PlotArea) -> Iterator[str]:
@@ -99,10 +102,16 @@ def curve_elements(series: Series, place: int, area: PlotArea) -> Iterator[str]:
         ink = f'fill="none" stroke="currentColor" stroke-width="{wide}" stroke-linejoin="round" stroke-linecap="round"'
         alone = [*spots, *spots] if len(spots) == 1 else spots  # a line to itself is a dot
         inside.append(f'<path d="{path_data(thin_points(alone) if len(spots) > 1 else alone)}" {ink}{dashes}/>')
-    marked = {
-        all_at[at]
-        for at in even_indices(len(all_at), len(all_at) if len(all_at) <= ALL_MARKERS_UP_TO else SPARSE_MARKERS, place)
-    }
+    marked = (
+        set()
+        if not series.marked
+        else {
+            all_at[at]
+            for at in even_indices(
+                len(all_at), len(all_at) if len(all_at) <= ALL_MARKERS_UP_TO else SPARSE_MARKERS, place
+            )
+        }
+    )
     for at in sorted(marked | {all_at[at] for at in even_indices(len(all_at), MAX_TOOLTIPS)}):
         x, y = area.x.position(series.xs[at]), area.y.position(series.ys[at])
         inside.append(
@@ -131,6 +140,11 @@ def single_points(series: Series, area: PlotArea) -> Iterator[str]:
         if is_drawable(x, area.x.kind):
             d = f"M{coordinate(area.x.position(x))} {coordinate(area.y.start)}m-3.5 -3.5l7 7m0 -7l-7 7"
             yield f'<path d="{d}" stroke="currentColor" stroke-width="1.3"/>'
+
+
+def unmarked_places(series: Sequence[Series]) -> frozenset[int]:
+    """Places of the series that are lines without markers."""
+    return frozenset(place for place, one in enumerate(series) if not one.marked)
 
 
 def hidden_marker(x: float, y: float, tooltip: str) -> str:
@@ -174,7 +188,8 @@ def scatter(
     Lines through the cloud, such as where points would lie that are right, are drawn below it.
     """
     named, foot = chart_heading(title, y_label)
-    keys, foot = chart_legend([one.name for one in [*series, *lines]], foot, "dot", len(lines))
+    every = [*series, *lines]
+    keys, foot = chart_legend([one.name for one in every], foot, "dot", len(lines), unmarked_places(every))
     area = fit_plot_area([*series, *lines], marks, x_scale, y_scale, foot + 10)
     frame, foot = draw_axes(area, x_label)
     under = [piece for place, one in enumerate(lines, len(series)) for piece in curve_elements(one, place, area)]

@@ -6,7 +6,7 @@ that each has a contrast of 3 to 1 or more.  No CSS variables here: viewers of s
 
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from html import escape
 
 FONT_SIZE = (
@@ -162,13 +162,14 @@ def marker_element(x: float, y: float, place: int, tooltip: str = "", radius: fl
     return f'<path transform="{where} scale({radius})" d="{MARKER_PATHS[shape]}" {ink}>{title}</path>'
 
 
-def line_key(x: float, y: float, place: int) -> str:
+def line_key(x: float, y: float, place: int, *, marked: bool = True) -> str:
     """The legend entry of a line."""
     dashes = f' stroke-dasharray="{dash_pattern(place)}"' if dash_pattern(place) else ""
     stroke = (
         f'<path d="M{coordinate(x)} {coordinate(y)}h28" stroke="currentColor" stroke-width="2" fill="none"{dashes}/>'
     )
-    return f'<g class="{colour_class(place)}">{stroke}{marker_element(x + 14, y, place)}</g>'
+    marker = marker_element(x + 14, y, place) if marked else ""
+    return f'<g class="{colour_class(place)}">{stroke}{marker}</g>'
 
 
 def bar_key(x: float, y: float, place: int) -> str:
@@ -194,7 +195,9 @@ def chart_heading(title: str, y_label: str = "") -> tuple[list[str], float]:
     return drawn, foot + LINE_HEIGHT * len(named) + (4 if named else 0)
 
 
-def chart_legend(names: Sequence[str], top: float, kind: str = "line", lines: int = 0) -> tuple[list[str], float]:
+def chart_legend(
+    names: Sequence[str], top: float, kind: str = "line", lines: int = 0, unmarked: Container[int] = ()
+) -> tuple[list[str], float]:
     """The legend, in as many rows as it takes; nothing for a single series.
 
     Args:
@@ -202,6 +205,7 @@ def chart_legend(names: Sequence[str], top: float, kind: str = "line", lines: in
         top: Where it begins.
         kind: What stands for a series: a line, a bar or a dot.
         lines: How many of the last ones are lines, whatever the kind.
+        unmarked: Places of lines without markers.
     """
     if len(names) < 2:
         return [], top
@@ -212,8 +216,11 @@ def chart_legend(names: Sequence[str], top: float, kind: str = "line", lines: in
         if x > MARGIN and x + taken > CHART_WIDTH - MARGIN:
             x, y = MARGIN, y + LINE_HEIGHT
         name_lines = wrap_text(name, CHART_WIDTH - MARGIN - x - 36) or [""]
-        draw = {"line": line_key, "bar": bar_key, "dot": marker_key}[kinds[place]]
-        drawn += [draw(x, y - 4, place), text_element(x + 34, y, name_lines[0])]
+        if kinds[place] == "line":
+            drawn.append(line_key(x, y - 4, place, marked=place not in unmarked))
+        else:
+            drawn.append((bar_key if kinds[place] == "bar" else marker_key)(x, y - 4, place))
+        drawn += [text_element(x + 34, y, name_lines[0])]
         for more in name_lines[1:]:
             y += LINE_HEIGHT
             drawn.append(text_element(x + 34, y, more))

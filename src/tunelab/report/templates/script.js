@@ -17,6 +17,21 @@ function sort(head) {
   const rows = [...body.rows].map(row => [valueOf(row.cells[at]), row]);
   rows.sort(([a], [b]) => (down && a !== null && b !== null ? -1 : 1) * compare(a, b));
   body.append(...rows.map(([, row]) => row));
+  show(table);
+}
+
+// which rows stand open: those that pass the filter, of a long table the first ones until its button is clicked
+function show(table) {
+  const rows = [...table.tBodies[0].rows], most = Number(table.dataset.open || rows.length);
+  const left = rows.filter(row => row.dataset.out === undefined);
+  rows.forEach(row => { row.hidden = true; });
+  left.slice(0, most).forEach(row => { row.hidden = false; });
+  const note = table.noteBelow;
+  if (note) {
+    note.firstChild.textContent = `${Math.min(most, left.length)} of ${rows.length} rows `;
+    note.lastChild.hidden = left.length <= most;
+  }
+  return [left, rows];
 }
 
 function condition(word, names) {
@@ -36,9 +51,11 @@ function filter(field) {
   const table = document.getElementById(field.dataset.for), rows = [...table.tBodies[0].rows];
   const names = all("thead th", table).map(head => head.textContent.toLowerCase());
   const tests = field.value.toLowerCase().split(/\s+/).filter(Boolean).map(word => condition(word, names));
-  rows.forEach(row => { row.hidden = !tests.every(test => test(row)); });
-  const left = rows.filter(row => !row.hidden);
-  field.parentElement.querySelector("output").value = tests.length ? `${left.length} of ${rows.length}` : "";
+  rows.forEach(row => {
+    if (tests.every(test => test(row))) delete row.dataset.out; else row.dataset.out = "";
+  });
+  const [left] = show(table);
+  field.parentElement.querySelector("output").value = tests.length ? `${left.length} of ${rows.length} match` : "";
   const keys = new Set(left.map(row => row.dataset.key));
   if (rows.some(row => row.dataset.key)) {
     all("svg [data-key]").forEach(mark => mark.classList.toggle("off", !keys.has(mark.dataset.key)));
@@ -71,10 +88,27 @@ function copy(code, button) {
 }
 
 // the browser's own tip comes late and not at all on a phone: ours takes over its words
-all("svg.tl").forEach(svg => all("title", svg).forEach(title => {
-  if (title.parentElement !== svg) title.parentElement.setAttribute("aria-label", title.textContent);
-  title.remove();
-}));
+function names() {
+  all("svg.tl").forEach(svg => all("title", svg).forEach(title => {
+    if (title.parentElement !== svg) title.parentElement.setAttribute("aria-label", title.textContent);
+    title.remove();
+  }));
+}
+
+names();
+all("table[data-open]").forEach(table => {
+  const note = Object.assign(document.createElement("p"), { className: "more soft" });
+  const button = Object.assign(document.createElement("button"), { type: "button", textContent: "show all" });
+  button.addEventListener("click", () => {
+    delete table.dataset.open;
+    table.parentElement.classList.add("tall");
+    show(table);
+  });
+  note.append("", button);
+  table.parentElement.after(note);
+  table.noteBelow = note;
+  show(table);
+});
 all("th button").forEach(button => button.addEventListener("click", () => sort(button.parentElement)));
 all(".filter input").forEach(field => field.addEventListener("input", () => filter(field)));
 document.addEventListener("pointermove", point);

@@ -1,0 +1,45 @@
+"""`tunelab board`: a live page of the runs and searches of a folder, on this machine only."""
+
+import argparse
+from pathlib import Path
+
+EPILOG = """
+The page lists every run and search below the folder, filters, compares, opens each report, and draws what is running.
+It is served to browsers of this machine only (127.0.0.1), writes nothing and follows no links; Ctrl-C ends it.  From
+another machine: ssh -L 8765:127.0.0.1:8765 HOST
+"""
+DEFAULT_PORT = 8765
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `tunelab board`."""
+    parser.epilog = EPILOG
+    parser.add_argument("folder", nargs="?", default="outputs", metavar="OUTPUTS", help="folder of runs (outputs)")
+    parser.add_argument("--port", type=int, metavar="N", help=f"port to listen on ({DEFAULT_PORT}); 0 takes a free one")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Serve the page until Ctrl-C."""
+    from tunelab.board.server import BoardServer
+    from tunelab.errors import ConfigError
+    from tunelab.runs import console
+
+    folder = Path(arguments.folder)
+    if not folder.is_dir():
+        what = "is a file" if folder.exists() else "is not there"
+        raise ConfigError(f"{folder} {what}; give the folder that holds your runs: tunelab board FOLDER")
+    port = DEFAULT_PORT if arguments.port is None else arguments.port
+    if not 0 <= port < 2**16:
+        raise ConfigError(f"--port={port} is no port; give a number from 0 to 65535")
+    try:
+        server = BoardServer(folder, port)
+    except OSError as fault:
+        reason = (fault.strerror or str(fault)).lower()
+        raise ConfigError(f"--port={port} cannot be used: {reason}; --port 0 takes one that is free") from fault
+    with server:
+        console.say(f"board of {folder}: {server.address} (Ctrl-C ends it)")
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            console.say("")
+    return 0

@@ -1,0 +1,180 @@
+"""The verdict on a run: good or not, against what, and its final scores in one table.  Pure."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from tunelab.analysis.row_scores import RowScore
+from tunelab.analysis.statistics import paired_bootstrap, score_interval
+from tunelab.report.baselines import Baseline, trivial_baseline
+from tunelab.report.document import CellValue, Table, Tone, Verdict
+from tunelab.report.formatting import format_cell, format_count
+from tunelab.report.run_reader import RunResults
+from tunelab.runs.atomic_files import Row
+from tunelab.runs.run_status import PREEMPTED
+from tunelab.tasks.metrics.directions import metric_direction
+
+STATUS_TONES: dict[str, Tone] = {
+    "finished": "good", "early-stopped": "good", "running": "plain", "pruned": "plain", PREEMPTED: "warn",
+    "diverged": "bad", "failed": "bad", "unknown": "warn",
+}  # fmt: skip
+BOOTSTRAP_DRAWS = 500  # enough for two digits of an interval
+SAME_SCORE = 1e-3  # how far a recorded score may be from that of its predictions, which are rounded
+ROW_SCORE_NAMES = {"reward_accuracy": "accuracy", "reward_margin": "margin"}  # as predictions give them
+SPLIT_ORDER = ("test", "val", "base", "last", "train")  # in which the table has them, the others after these
+SPLIT_WORDS = {"base": "before training (test)", "last": "last checkpoint (val)"}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The score that a run is judged by, beside that of one baseline.
+
+    Attributes:
+        against: The baseline, as in a sentence.
+        value: The score of the baseline.
+        gain: By how much the run is better; below 0 where it is worse.
+        known: Whether the noise of the rows is known.
+        clear: Whether the difference is beyond that noise.
+        low, high: The 95 % interval of the gain; nan where it is unknown.
+    """
+
+    against: str
+    value: float
+    gain: float
+    known: bool = False
+    clear: bool = False
+    low: float = math.nan
+    high: float = math.nan
+
+
+def judged_split(run: RunResults) -> str:
+    """The split whose scores the verdict is on: test, or validation where nothing was tested."""
+    return "test" if any(name.startswith("test/") for name in run.scores) else "val"
+
+
+def baselines(run: RunResults) -> list[Baseline]:
+    """What the run is compared with: the model before training where it was evaluated, and the task's trivial one."""
+    base = {
+        name.removeprefix("base/"): value
+        for name, value in run.scores.items()
+        if name.startswith("base/") and math.isfinite(value)
+    }
+    known = [Baseline("model before training", base, run.base_predictions)] if base else []
+    try:
+        trivial = trivial_baseline(run, judged_split(run))
+    except (KeyError, TypeError, ValueError, ArithmeticError):  # predictions of another shape
+        trivial = None
+    return [*known, *([trivial] if trivial else [])]
+
+
+def judged_score(run: RunResults, others: Sequence[Baseline]) -> str:
+    """The bare name of the score that decides: the first headline score that a baseline has too; empty without any."""
+    split = judged_split(run)
+    names = [*run.description.headline_scores, run.monitor.rpartition("/")[2]]
+    scored = [name for name in names if math.isfinite(run.scores.get(f"{split}/{name}", math.nan))]
+    shared = [name for name in scored if any(name in other.scores for other in others)]
+    return next(iter([*shared, *scored]), "")
+
+
+def compare_with(run: RunResults, name: str, baseline: Baseline) -> Comparison:
+    """The run beside one baseline by one score, over the rows of both where they are known."""
+    value, other = run.scores[f"{judged_split(run)}/{name}"], baseline.scores[name]
+    sign = -1 if metric_direction(name) == "min" else 1
+    gain = sign * (value - other)
+    ours, theirs = score_pair(run, name, baseline.rows) if judged_split(run) == "test" else (None, None)
+    if ours is None or theirs is None or ours.rows < 2:
+        return Comparison(baseline.phrase, other, gain)
+    paired = paired_bootstrap(theirs, ours, draws=BOOTSTRAP_DRAWS)
+    ends = sorted((sign * paired.low, sign * paired.high))
+    return Comparison(baseline.phrase, other, gain, known=True, clear=paired.differs, low=ends[0], high=ends[1])
+
+
+def score_pair(run: RunResults, name: str, rows: Sequence[Row]) -> tuple[RowScore | None, RowScore | None]:
+    """One score of the run and of other predictions over the rows that both have; None where it cannot be computed."""
+    others = {row["row"]: row for row in rows}
+    shared = [row for row in run.predictions if row["row"] in others]
+    bare = ROW_SCORE_NAMES.get(name, name)
+    ours = run.row_scores(shared).get(bare) if shared else None
+    theirs = run.row_scores([others[row["row"]] for row in shared]).get(bare) if shared else None
+    return ours, theirs
+
+
+def run_verdicts(run: RunResults) -> Iterator[Verdict]:
+    """How the run ended where that is no good end, and whether its model is good."""
+    reason = f": {run.manifest['reason']}" if run.manifest.get("reason") else ""
+    steps = format_count(int(run.curves[-1].get("step", 0)) + 1, "step") if run.curves else "no logged step"
+    tone = STATUS_TONES.get(run.status, "warn")
+    if tone != "good" or reason:
+        yield Verdict(f"The run is {run.status} after {steps}{reason}.", "plain" if tone == "good" else tone)
+    yield model_verdict(run)
+
+
+def model_verdict(run: RunResults) -> Verdict:
+    """Whether the model is good, against what."""
+    others = baselines(run)
+    name = judged_score(run, others)
+    if not name:
+        return Verdict("Nothing says whether the model is good: the run left no final score.", "warn")
+    split = judged_split(run)
+    interval = confidence_interval_text(run, name)
+    value = f"{split} {name} {format_cell(run.scores[f'{split}/{name}'])}"
+    value += f" ({interval})" if interval.startswith("95") else ""
+    compared = [compare_with(run, name, other) for other in others if name in other.scores]
+    if not compared:
+        advice = "eval.base=true evaluates the model before training"
+        return Verdict(f"Not judged: {value}, and no baseline to compare it with ({advice}).", "plain")
+    listed = " and ".join(f"{format_cell(one.value)} for {one.against}" for one in compared)
+    hardest = min(compared, key=lambda one: one.gain)
+    if hardest.gain < 0 or (not hardest.gain and not hardest.known):
+        how = "worse than" if hardest.gain else "no better than"
+        return Verdict(f"Not good: {value} is {how} {hardest.against}: {listed}.", "bad")
+    if hardest.known and not hardest.clear:
+        ends = f"95 % of the difference: {format_cell(hardest.low)} to {format_cell(hardest.high)}"
+        text = f"Not proven: {value}, against {listed}. The gain over {hardest.against} is within noise ({ends})."
+        return Verdict(text, "warn")
+    unknown = "" if hardest.known else " Whether that is beyond noise is not known: the rows of both are needed."
+    return Verdict(f"{value[:1].upper()}{value[1:]}, against {listed}.{unknown}", "good")
+
+
+def confidence_interval_text(run: RunResults, name: str) -> str:
+    """The 95 % interval of a test score, or why it has none; empty where its rows are not known."""
+    score = run.test_row_scores.get(ROW_SCORE_NAMES.get(name, name))
+    known = run.scores.get(f"test/{name}")
+    if score is None or known is None or score.rows < 2:
+        return ""
+    if not math.isclose(score.value, known, rel_tol=SAME_SCORE, abs_tol=SAME_SCORE):
+        return f"no interval: the predictions give {format_cell(score.value)}"
+    interval = score_interval(score, draws=BOOTSTRAP_DRAWS)
+    if interval.reason:
+        return f"no interval: {interval.reason}"
+    return f"95 %: {format_cell(interval.low)} to {format_cell(interval.high)} over {score.rows:,} rows"
+
+
+def scores_table(run: RunResults) -> Table:
+    """Every final score: a row each, test and validation first, the trivial baseline beside them."""
+    names = list(dict.fromkeys(name.rpartition("/")[2] for name in run.scores))
+    heads = [*run.description.headline_scores, run.monitor.rpartition("/")[2], "loss"]
+    names.sort(key=lambda name: heads.index(name) if name in heads else len(heads))
+    found = list(dict.fromkeys(name.rpartition("/")[0] for name in run.scores))
+    splits = [*(split for split in SPLIT_ORDER if split in found), *(one for one in found if one not in SPLIT_ORDER)]
+    trivial = next((one for one in baselines(run) if one.name != "model before training"), None)
+    intervals = {name: confidence_interval_text(run, name) for name in names} if "test" in splits else {}
+    heading: list[str] = ["score"]
+    columns: list[dict[str, CellValue]] = []
+    for split in splits:
+        heading.append(SPLIT_WORDS.get(split, split))
+        columns.append({name: run.scores.get(f"{split}/{name}") for name in names})
+        if split == "test" and any(intervals.values()):
+            rows_word = f" over {format_count(len(run.predictions), 'row')}"
+            heading.append(f"95 % interval{rows_word}")
+            cells = {name: text.removeprefix("95 %: ").removesuffix(rows_word) for name, text in intervals.items()}
+            columns.append({name: cell or None for name, cell in cells.items()})
+        if split == judged_split(run) and trivial:
+            heading.append(trivial.name)
+            columns.append(dict(trivial.scores))
+    rows: list[list[CellValue]] = [[name, *(column.get(name) for column in columns)] for name in names]
+    judged = judged_score(run, baselines(run))
+    strong = frozenset(at for at, name in enumerate(names) if name == judged)
+    words = "Final scores of the best checkpoint."
+    words += " The score of the verdict is marked." if judged else ""
+    return Table("scores", heading, rows, words, highlighted_rows=strong)
