@@ -192,8 +192,8 @@ class Board:
         name = path.relative_to(self.root).as_posix()
         if link := linked_file(path):
             return [BoardEntry(name, "search" if study else "run", "refused", fault=f"{link} is a link")]
-        stamp = tuple(file_stamp(path / file) for file in ("run.json", "metrics.json", "run.lock", *STUDY_FILES[:3]))
-        stamp = (*stamp, is_beating(path) if study else is_held(path))
+        files = [path / file for file in ("run.json", "metrics.json", "run.lock", *STUDY_FILES[:3])]
+        stamp = (*map(file_stamp, files), is_beating(path) if study else is_held(path))
         if len(self._known) > 4 * MAX_ENTRIES:  # of folders that are gone
             self._known.clear()
         known = self._known.get(name)
@@ -220,19 +220,19 @@ def linked_file(folder: Path) -> str:
 def file_size(path: Path) -> int:
     """The bytes of a file; 0 where there is none."""
     try:
-        found = path.lstat()
+        status = path.lstat()
     except OSError:
         return 0
-    return found.st_size if stat.S_ISREG(found.st_mode) else 0
+    return status.st_size if stat.S_ISREG(status.st_mode) else 0
 
 
 def file_stamp(path: Path) -> tuple[int, int, int] | None:
     """What changes when a file does; None where there is none."""
     try:
-        found = path.lstat()
+        status = path.lstat()
     except OSError:
         return None
-    return found.st_ino, found.st_mtime_ns, found.st_size
+    return status.st_ino, status.st_mtime_ns, status.st_size
 
 
 def is_held(path: Path) -> bool:

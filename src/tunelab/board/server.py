@@ -189,12 +189,12 @@ def respond(server: BoardServer, target: str) -> Answer:
     """
     address = split_address(target)
     try:
-        asked = parse_qs(address.query, errors="strict", max_num_fields=MAX_ENTRIES)
+        query = parse_qs(address.query, errors="strict", max_num_fields=MAX_ENTRIES)
     except ValueError:  # bytes of no text, or thousands of fields
         raise LookupError(address.query) from None
     pages: dict[str, Callable[[], str]] = {
-        "/": lambda: board_page(server.board, asked.get("in", [""])[0]),
-        "/report": lambda: report_page(server, asked.get("path", [])),
+        "/": lambda: board_page(server.board, query.get("in", [""])[0]),
+        "/report": lambda: report_page(server, query.get("path", [])),
     }
     if address.path not in pages:
         raise LookupError(address.path)

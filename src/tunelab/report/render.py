@@ -73,9 +73,9 @@ def csv_cell(value: CellValue) -> str:
 
 TEMPLATES = Path(__file__).parent / "templates"
 MIN_FILTERED_ROWS = 10  # rows from which on a table gets a field to filter it
-HTML_CELL_LENGTH = 160  # characters of a cell
+HTML_CELL_LENGTH = 300  # characters of a cell
 LONG_TABLE, OPEN_ROWS = 20, 15  # rows from which on a table opens with fewer, and with how many
-NARROW_MATRIX = 5  # labels up to which a matrix stands beside its scores
+NARROW_MATRIX = 10  # labels up to which a matrix stands beside its scores
 HALF_TABLE_WIDTH = 80  # characters of a row up to which a table stands beside a chart
 BREAKABLE_DOT = ".\u200b"  # where the name of a setting may be broken on paper
 MAX_UNBROKEN_WORD = 24  # characters of a word that is kept whole on paper

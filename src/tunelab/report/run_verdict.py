@@ -123,17 +123,37 @@ def model_verdict(run: RunResults) -> Verdict:
     if not compared:
         advice = "eval.base=true evaluates the model before training"
         return Verdict(f"Not judged: {value}, and no baseline to compare it with ({advice}).", "plain")
-    listed = " and ".join(f"{format_cell(one.value)} for {one.against}" for one in compared)
     hardest = min(compared, key=lambda one: one.gain)
     if hardest.gain < 0 or (not hardest.gain and not hardest.known):
         how = "worse than" if hardest.gain else "no better than"
-        return Verdict(f"Not good: {value} is {how} {hardest.against}: {listed}.", "bad")
+        easier = "".join(f"; {against(one)}" for one in compared if one is not hardest)
+        return Verdict(f"Not good: {value} is {how} {against(hardest)}{easier}.", "bad")
+    value += f", against {' and '.join(f'{format_cell(one.value)} for {one.against}' for one in compared)}"
     if hardest.known and not hardest.clear:
         ends = f"95 % of the difference: {format_cell(hardest.low)} to {format_cell(hardest.high)}"
-        text = f"Not proven: {value}, against {listed}. The gain over {hardest.against} is within noise ({ends})."
-        return Verdict(text, "warn")
+        return Verdict(f"Not proven: {value}. The gain over {hardest.against} is within noise ({ends}).", "warn")
+    if worse := worse_scores(run, name, others):
+        return Verdict(f"Mixed: {value}; but {' and '.join(worse)}.", "warn")
     unknown = "" if hardest.known else " Whether that is beyond noise is not known: the rows of both are needed."
-    return Verdict(f"{value[:1].upper()}{value[1:]}, against {listed}.{unknown}", "good")
+    return Verdict(f"{value[:1].upper()}{value[1:]}.{unknown}", "good")
+
+
+def against(comparison: Comparison) -> str:
+    """A baseline with its score, in words."""
+    return f"{comparison.against} ({format_cell(comparison.value)})"
+
+
+def worse_scores(run: RunResults, judged: str, others: Sequence[Baseline]) -> list[str]:
+    """The other headline scores by which a baseline is better, in words."""
+    split, lines = judged_split(run), []
+    for name in run.description.headline_scores:
+        value = run.scores.get(f"{split}/{name}", math.nan)
+        compared = [compare_with(run, name, other) for other in others if name in other.scores]
+        if name != judged and math.isfinite(value) and compared:
+            hardest = min(compared, key=lambda one: one.gain)
+            if hardest.gain < 0:
+                lines.append(f"{name} {format_cell(value)} is worse than {against(hardest)}")
+    return lines
 
 
 def confidence_interval_text(run: RunResults, name: str) -> str:
@@ -155,8 +175,11 @@ def scores_table(run: RunResults) -> Table:
     names = list(dict.fromkeys(name.rpartition("/")[2] for name in run.scores))
     heads = [*run.description.headline_scores, run.monitor.rpartition("/")[2], "loss"]
     names.sort(key=lambda name: heads.index(name) if name in heads else len(heads))
-    found = list(dict.fromkeys(name.rpartition("/")[0] for name in run.scores))
-    splits = [*(split for split in SPLIT_ORDER if split in found), *(one for one in found if one not in SPLIT_ORDER)]
+    recorded = list(dict.fromkeys(name.rpartition("/")[0] for name in run.scores))
+    splits = [
+        *(split for split in SPLIT_ORDER if split in recorded),
+        *(one for one in recorded if one not in SPLIT_ORDER),
+    ]
     trivial = next((one for one in baselines(run) if one.name != "model before training"), None)
     intervals = {name: confidence_interval_text(run, name) for name in names} if "test" in splits else {}
     heading: list[str] = ["score"]

@@ -119,8 +119,9 @@ def doctor_section(run: RunResults) -> list[Section]:
 def finding_paragraph(entry: Mapping[str, Any]) -> Paragraph:
     """One finding as a sentence: name, observation, remedy."""
     name, says, attempt = (str(entry.get(key) or "").strip() for key in ("verdict", "says", "attempt"))
+    name = name.replace("_", " ")
     text = f"{name}: {says}" if name and says else name or says
-    return Paragraph(f"{text.rstrip('.')}. {attempt}".strip(), "warn")
+    return Paragraph(f"{text.rstrip('.')}. {attempt[:1].upper()}{attempt[1:]}".strip(), "warn")
 
 
 SOME_UNKNOWN, MANY_UNKNOWN = 0.05, 0.5  # shares of unknown tokens that are worth a warning, that spoil the data
