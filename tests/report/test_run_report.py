@@ -333,7 +333,8 @@ def minimal_data_report(labels: list[str]) -> dict[str, object]:
     """A data report with counts of training labels."""
     counts = {name: labels.count(name) for name in dict.fromkeys(labels)}
     return {
-        "splits": {"train": {"rows": len(labels), "dropped": 4, "truncated": 0}}, "labels": {"train": counts},
+        "splits": {"train": {"rows": 9, "dropped": 4, "too_long": 3, "no_target": 1, "truncated": 2}},
+        "labels": {"train": counts},
         "duplicates": {}, "leaks": {"exact": [{"splits": ["train", "test"], "rows": 2, "of": 9, "examples": []}],
         "near": None}, "files": {}, "notes": [], "lengths": {}, "unknown_tokens": {"train": 0.66},
     }  # fmt: skip
@@ -393,7 +394,8 @@ def test_every_warning_stands_at_the_top_and_nowhere_else(tmp_path: Path) -> Non
     top = "\n".join(line.text for block in lists for line in block.lines)
 
     assert "Classes never predicted: spam" in top and "it over-fits from there on" in top
-    assert "4 of 6 rows of train dropped" in top and "train 66.0%" in top and "Leaks: 2 of 9 test rows" in top
+    assert "train: dropped 4 of 9 rows (3 too long, 1 without target tokens)" in top and "train: cut 2 of 9 rows" in top
+    assert "train 66.0%" in top and "Leaks: 2 of 9 test rows" in top
     below = [b for section in document.sections[1:] for b in walk_blocks(section.blocks) if isinstance(b, BulletList)]
     assert [line.text for block in below for line in block.lines if line.tone in ("warn", "bad")] == []
     assert lists[0].lines[0].tone == "bad", "the gravest first"
@@ -428,3 +430,14 @@ def test_test_and_validation_are_the_first_columns_of_scores(tmp_path: Path) -> 
 
     assert [name for name in columns if name in ("test", "val", "train")] == ["test", "val", "train"]
     assert columns[1] == "test" and columns[-1] == "train"
+
+
+def test_a_model_that_a_baseline_beats_by_another_headline_score_is_mixed(tmp_path: Path) -> None:
+    folder = labelled_run(tmp_path / "run")
+    rows = folder.read_predictions()
+    f1 = read_run_results(folder.root).row_scores(rows)["f1"].value
+    folder.write_scores({"test/f1": f1, "test/accuracy": 0.2})
+
+    ((tone, text),) = verdicts(report(folder))
+
+    assert tone == "warn" and "accuracy 0.2 is worse than the majority class (ham) (0.25)" in text

@@ -61,7 +61,8 @@ def run_facts(run: RunResults) -> str:
     if model.get("parameters"):
         trained = format_cell(float(model.get("trainable", 0)))
         facts.append(f"{format_cell(float(model['parameters']))} parameters, {trained} of them trained")
-    rows = (run.data_report.get("splits") or {}).get("train", {}).get("rows")
+    counts = (run.data_report.get("splits") or {}).get("train", {})
+    rows = counts.get("kept", counts.get("rows"))
     facts += [format_count(int(rows), "training row")] if rows else []
     if run.curves:
         facts.append(format_count(int(run.curves[-1].get("step", 0)) + 1, "step"))

@@ -148,9 +148,9 @@ def worse_scores(run: RunResults, judged: str, others: Sequence[Baseline]) -> li
     split, lines = judged_split(run), []
     for name in run.description.headline_scores:
         value = run.scores.get(f"{split}/{name}", math.nan)
-        compared = [compare_with(run, name, other) for other in others if name in other.scores]
-        if name != judged and math.isfinite(value) and compared:
-            hardest = min(compared, key=lambda one: one.gain)
+        known = [other for other in others if name in other.scores] if math.isfinite(value) else []
+        if name != judged and known:
+            hardest = min((compare_with(run, name, other) for other in known), key=lambda one: one.gain)
             if hardest.gain < 0:
                 lines.append(f"{name} {format_cell(value)} is worse than {against(hardest)}")
     return lines

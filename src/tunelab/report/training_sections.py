@@ -164,14 +164,22 @@ def data_verdicts(report: Mapping[str, Any]) -> list[Paragraph]:
     copies = bool(held["exact"])
     alike = bool(held["near"] and held["near"]["pairs"])
     lines.append(Paragraph(f"Leaks: {leaked}.", "bad" if copies else "warn" if alike else "good"))
-    lost = [
-        f"{row[what]:,} of {row.get('rows', 0) + (row['dropped'] if what == 'dropped' else 0):,} rows of {split} {what}"
-        for split, row in report["splits"].items()
-        for what in ("dropped", "truncated")
-        if row.get(what)
-    ]
-    if lost:
-        lines.append(Paragraph(f"{'; '.join(lost)} (max_tokens, or nothing to learn in them).", "warn"))
+    lines += [Paragraph(f"{text}.", "warn") for text in lost_rows(report["splits"])]
+    return lines
+
+
+DROP_REASONS = {"too_long": "too long", "no_target": "without target tokens", "unusable": "unusable"}
+
+
+def lost_rows(splits: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """How many rows of each split were dropped, and why, or cut; nothing of the splits that are whole."""
+    lines = []
+    for split, row in splits.items():
+        why = ", ".join(f"{row[name]:,} {words}" for name, words in DROP_REASONS.items() if row.get(name))
+        if row.get("dropped"):
+            lines.append(f"{split}: dropped {row['dropped']:,} of {row['rows']:,} rows{f' ({why})' if why else ''}")
+        if row.get("truncated"):
+            lines.append(f"{split}: cut {row['truncated']:,} of {row['rows']:,} rows to data.max_tokens")
     return lines
 
 
