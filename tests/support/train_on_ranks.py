@@ -1,4 +1,4 @@
-"""Three steps and a validation of 37 rows on one or two processes.  Started by tests: DEVICES FILE."""
+"""Three steps and a validation of 37 rows on one or two processes.  Started by tests: DEVICES FILE [fsdp]."""
 
 import logging
 import sys
@@ -12,11 +12,14 @@ from lightning.pytorch.callbacks import Callback
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from support.uneven_rows import tiny_model, uneven_examples
+from tunelab.config.schema import FsdpConfig
 from tunelab.data.examples import Example
+from tunelab.models.sharding import gather_tree
 from tunelab.regularization.loss_penalties import LossPenalties
 from tunelab.tasks.instruction import Instruction
 from tunelab.training.datamodule import BatchDataModule
 from tunelab.training.module import FineTuner
+from tunelab.training.sharded_strategy import ShardedStrategy, share_model
 
 warnings.filterwarnings("ignore")
 logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
@@ -38,7 +41,7 @@ class Watch(Callback):
         self.tokens = float(pl_module.val_scores.count.compute())
 
 
-def main(devices: int, target: Path) -> None:
+def main(devices: int, target: Path, sharded: bool) -> None:
     """Train, and leave losses, scores and weights in `target`."""
     task, watch = Instruction(), Watch()
     # each of 37 rows is scored on one token, so that the count of tokens is the count of rows
@@ -51,21 +54,23 @@ def main(devices: int, target: Path) -> None:
         task, batch_size=9, eval_batch_size=8, micro_tokens=60, seed=1, packed=False, workers=0,
     )  # fmt: skip
     shrink = LossPenalties({"norms": lambda model, _: 0.1 * sum(w.norm() for w in model.parameters())}, 3)
-    module = FineTuner(
-        tiny_model(), task, optimizer=lambda p: torch.optim.SGD(p, 0.1), schedule=lambda step: 1.0, penalties=shrink
-    )
     trainer = L.Trainer(
         accelerator="cpu", devices=devices, max_epochs=1, callbacks=[watch], logger=False, num_sanity_val_steps=0,
         enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
-        use_distributed_sampler=False,
+        use_distributed_sampler=False, strategy=ShardedStrategy(FsdpConfig()) if sharded else "auto",
     )  # fmt: skip
+    model = tiny_model()
+    share_model(trainer, model)
+    module = FineTuner(
+        model, task, optimizer=lambda p: torch.optim.SGD(p, 0.1), schedule=lambda step: 1.0, penalties=shrink
+    )
     trainer.fit(module, datamodule=data)
+    weights = gather_tree(dict(module.model.state_dict()), keep=True)
     if trainer.is_global_zero:
-        weights = {name: weight.detach() for name, weight in module.model.state_dict().items()}
         val = float(trainer.callback_metrics["val/loss"])
         curves = {"losses": watch.losses, "penalties": watch.penalties, "val": val, "counted": watch.tokens}
         torch.save({**curves, "weights": weights}, target)
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), Path(sys.argv[2]))
+    main(int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:] == ["fsdp"])

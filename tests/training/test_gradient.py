@@ -165,12 +165,13 @@ def test_ranks_get_nearly_equal_numbers_of_tokens() -> None:
     assert abs(share(0) - share(1)) <= 1
 
 
-def test_two_processes_take_the_same_steps_as_one(tmp_path: Path) -> None:
-    # Given one run of three steps, and the same run shared by two gloo processes
+@pytest.mark.parametrize("strategy", [(), ("fsdp",)], ids=["ddp", "fsdp"])
+def test_two_processes_take_the_same_steps_as_one(tmp_path: Path, strategy: tuple[str, ...]) -> None:
+    # Given one run of three steps, and the same run shared by two gloo processes, which each hold all or half the model
     script = SUPPORT / "train_on_ranks.py"
     for devices in (1, 2):
         done = run(
-            [sys.executable, str(script), str(devices), str(tmp_path / f"{devices}.pt")],
+            [sys.executable, str(script), str(devices), str(tmp_path / f"{devices}.pt"), *strategy[: devices - 1]],
             capture_output=True, text=True, timeout=200,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr[-2000:]

@@ -38,6 +38,7 @@ def cross_faults(run: RunConfig) -> list[str]:
         *fold_faults(run.cv, run.data.group, is_trial=run.trial.id is not None),
         *regularization_faults(run),
         *finder_faults(run),
+        *sharding_faults(run),
         *kind_faults("adapter", run.adapter),
         *kind_faults("logger", run.logger),
     ]
@@ -226,6 +227,43 @@ def finder_faults(run: RunConfig) -> list[str]:
         faults.append(f"find={run.find} looks at a run before it starts, so it cannot go with resume; leave one out")
     if run.trial.id is not None:
         faults.append(f"find={run.find} trains nothing that a search could compare; leave out -m or find")
+    return faults
+
+
+WHOLE_MATRIX_OPTIMIZERS = {  # by class: what they need of a matrix that no process has as a whole
+    "Muon": "turns whole matrices",
+    "Adafactor": "keeps means of whole rows and columns",
+    "LBFGS": "lays all weights in one line",
+    "AdamW8bit": "packs blocks of a whole weight",
+}
+
+
+def sharding_faults(run: RunConfig) -> list[str]:
+    """Settings that need whole weights, which `trainer.strategy=fsdp` spreads over processes."""
+    if run.trainer.strategy != "fsdp":
+        return []
+    faults, instead = [], "take trainer=ddp, where each device has the whole model"
+    if reason := WHOLE_MATRIX_OPTIMIZERS.get(run.optimizer.name):
+        faults.append(f"optimizer {run.optimizer.name} {reason}, and trainer.strategy=fsdp spreads them; {instead}")
+    if run.regularization.mixout:
+        faults.append(
+            f"regularization.mixout={run.regularization.mixout:g} mixes whole weights, and trainer.strategy=fsdp "
+            f"spreads them; {instead}"
+        )
+    if run.adapter.kind == "qlora":
+        faults.append(
+            "adapter=qlora packs weights in 4 bit, and trainer.strategy=fsdp spreads whole ones; take adapter=lora, or "
+            "trainer=ddp"
+        )
+    if run.callbacks.on_nonfinite == "rollback":
+        faults.append(
+            "callbacks.on_nonfinite=rollback keeps a second state, which trainer.strategy=fsdp does not spread; take "
+            "callbacks.on_nonfinite=skip"
+        )
+    if run.find is not None:
+        faults.append(
+            f"find={run.find} measures one device that has the whole model; {instead}, or find with trainer=cpu"
+        )
     return faults
 
 

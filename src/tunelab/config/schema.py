@@ -480,8 +480,19 @@ class AdapterConfig(Block):
 
 
 @dataclass(frozen=True, kw_only=True)
+class FsdpConfig(Block):
+    """The block `trainer.fsdp`: how a model is spread over devices with `trainer.strategy=fsdp`."""
+
+    reshard_after_forward: bool = True
+    activation_checkpointing: bool = False
+    cpu_offload: bool = False
+    gather_dtype: Literal["float32", "bfloat16"] = "float32"
+    reduce_dtype: Literal["float32", "bfloat16"] = "float32"
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainerConfig(Block):
-    """The block `trainer`: arguments of Lightning's trainer."""
+    """The block `trainer`: arguments of Lightning's trainer, and the block `fsdp`."""
 
     accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps", "tpu"] = "auto"
     devices: int | str | Sequence[int] = 1
@@ -499,6 +510,7 @@ class TrainerConfig(Block):
     benchmark: bool | None = None
     detect_anomaly: bool = False
     profiler: Literal["simple", "advanced", "pytorch"] | None = None
+    fsdp: FsdpConfig = field(default_factory=FsdpConfig)
 
 
 @dataclass(frozen=True, kw_only=True)

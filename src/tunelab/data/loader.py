@@ -51,6 +51,8 @@ class BatchLoader:
         rank: This process among the `world_size`.
         world_size: Processes that share each step.
         pass_cost: Pads that take as long as one pass more, see `split_micro_batches`.
+        equal_passes: Whether every rank gets as many micro-batches in a step; a rank with fewer of its own is given
+            the filler.
     """
 
     def __init__(
@@ -69,7 +71,9 @@ class BatchLoader:
         rank: int = 0,
         world_size: int = 1,
         pass_cost: int | None = None,
+        equal_passes: bool = False,
     ) -> None:
+        self.equal_passes = equal_passes and world_size > 1
         self.examples, self.collate, self.filler = examples, collate, filler
         self.lengths, self.loss_weights = padded_lengths(examples, packed=packed), loss_weights_of(examples)
         self.batch_size, self.micro_tokens, self.packed = batch_size, micro_tokens, packed
@@ -128,13 +132,22 @@ class BatchLoader:
         return [self._plan(order, start) for start in range(0, len(order), self.batch_size)]
 
     def _plan(self, order: "array[int]", start: int) -> BatchPlan:
+        plan = self._plan_of_rank(order, start, self.rank)
+        if not self.equal_passes:
+            return plan
+        ranks = range(self.world_size)
+        passes = max(len(self._plan_of_rank(order, start, rank).micro_batches) for rank in ranks)
+        fillers: list[list[int]] = [[] for _ in range(passes - len(plan.micro_batches))]
+        return plan._replace(micro_batches=[*plan.micro_batches, *fillers])
+
+    def _plan_of_rank(self, order: "array[int]", start: int, rank: int) -> BatchPlan:
         plan = plan_batch(
             order[start : start + self.batch_size],
             self.lengths,
             self.loss_weights,
             micro_tokens=self.micro_tokens,
             packed=self.packed,
-            rank=self.rank,
+            rank=rank,
             world_size=self.world_size,
             pass_cost=self.pass_cost,
         )
@@ -145,7 +158,8 @@ class BatchLoader:
         )
 
     def _collate_batch(self, plan: BatchPlan) -> Batch:  # runs in the workers
-        rows = [[self.examples[index] for index in micro] for micro in plan.micro_batches] or [[self.filler]]
+        fillers = [self.filler]
+        rows = [[self.examples[index] for index in micro] or fillers for micro in plan.micro_batches] or [fillers]
         return Batch([self.collate(row) for row in rows], plan.loss_weight)
 
     def __iter__(self) -> Iterator[Batch]:

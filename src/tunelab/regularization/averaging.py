@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import Parameter
+
+from tunelab.models.sharding import shard_like
 
 AverageShare = Callable[
     [int, int], float | None
@@ -98,7 +100,7 @@ class WeightAverage:
         self.seen_steps, self.averaged_steps, self.average_values = (
             int(state["seen"]),
             int(state["counted"]),
-            dict(state["values"]),
+            {name: shard_like(value, self.named[name]) for name, value in state["values"].items()},
         )
 
 
@@ -135,19 +137,21 @@ def swap_averaged_weights(optimizers: Iterable[object], *, averages: bool) -> No
 
 
 def checkpoint_weights(
-    optimizers: Iterable[object], weights: Mapping[str, Tensor], *, averages: bool
+    optimizers: Iterable[object], weights: Mapping[str, Tensor], module: nn.Module, *, averages: bool
 ) -> dict[str, Tensor]:
     """Weights as a checkpoint needs them, whichever are in the model: averages to be used, trained ones to go on from.
 
     Args:
         optimizers: All of them, and averages kept beside them.
-        weights: Of a model, by name; they share their memory with its parameters.
+        weights: Of the module, by name.
+        module: Has the parameters, each under all its names.
         averages: Which of the two.
     """
     values = {
-        weight.data_ptr(): value
+        id(weight): value
         for optimizer in optimizers
         if isinstance(optimizer, WeightAverager)
         for weight, value in (optimizer.averages() if averages else optimizer.trained_weights())
     }
-    return {name: values.get(weight.data_ptr(), weight) for name, weight in weights.items()}
+    own = dict(module.named_parameters(remove_duplicate=False))
+    return {name: values.get(id(own.get(name)), weight) for name, weight in weights.items()}

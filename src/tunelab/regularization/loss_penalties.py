@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 from tunelab.config.instantiate import import_target
 from tunelab.config.schema import RegularizationConfig, TargetConfig
 from tunelab.errors import ConfigError, first_line
+from tunelab.models.sharding import gather_full, reshard
 
 PenaltyFunction = Callable[[PreTrainedModel, float], object]  # of the model and the share of the run that is done
 
@@ -57,9 +58,12 @@ class LossPenalties:
             ConfigError: If one gives no number.
         """
         sum_of_all: Tensor | float = 0.0
+        if self.functions:
+            reshard(model)
         with torch.autocast(model.device.type, enabled=False):  # weights are compared in their own precision
             for name, function in self.functions.items():
                 value = function(model, step / max(self.total_steps, 1))
+                value = gather_full(value) if isinstance(value, Tensor) else value
                 if isinstance(value, int | float):
                     value = torch.tensor(float(value), device=model.device)
                 if not isinstance(value, Tensor) or value.numel() != 1:

@@ -42,8 +42,13 @@ class DamagedCheckpoint(ConfigError):
     """A checkpoint is cut short, has a flipped bit, or is gone."""
 
 
-def read_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
+def read_checkpoint(path: Path, map_location: Any = "cpu", *, mapped: bool = False) -> dict[str, Any]:
     """The content of a checkpoint of plain types.
+
+    Args:
+        path: The file.
+        map_location: Where its tensors go.
+        mapped: Whether tensors stay in the file until they are used, so that they take no memory of their own.
 
     Raises:
         ConfigError: If it holds anything but plain types.
@@ -55,7 +60,7 @@ def read_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
         with zipfile.ZipFile(path) as archive:
             if damaged := archive.testzip():  # torch stores a checksum per tensor but never compares it
                 raise DamagedCheckpoint(f"{path} is damaged: the checksum of '{damaged}' does not match its content")
-        checkpoint: dict[str, Any] = torch.load(path, map_location=map_location, weights_only=True)
+        checkpoint: dict[str, Any] = torch.load(path, map_location=map_location, weights_only=True, mmap=mapped)
     except (zipfile.BadZipFile, EOFError, RuntimeError, zipfile.LargeZipFile) as fault:
         raise DamagedCheckpoint(f"{path} is not a whole checkpoint ({fault}); it may have been cut short") from fault
     except Exception as fault:

@@ -366,6 +366,8 @@ _SILENCED_LOGGERS = (
     "bitsandbytes.backends.cpu.ops",  # which PEFT loads where it is installed
 )
 _SILENCED_MESSAGES = (  # parts of log lines on which a user cannot act
+    "Initializing distributed: ",
+    "All distributed processes registered",
     "litlogger",
     "litmodels",
     "GPU available:",
@@ -392,6 +394,7 @@ _SILENCED_WARNINGS = (  # beginnings (regular expressions) of warnings that do n
     r".*number of training batches .* is smaller than the logging interval.*",
     r".*Checkpoint directory .* exists and is not empty.*",
     r".*isinstance\(treespec, LeafSpec\).*",
+    r".*It is recommended to use `self.log\(.*sync_dist=True.*",  # what is logged is the sum over all ranks already
     r"FLOPs not found for .*",  # then the peak is measured
     r".*anonymous setting has no effect.*",
 )

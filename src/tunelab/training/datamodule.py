@@ -65,6 +65,7 @@ class BatchDataModule(L.LightningDataModule):
             rank=rank,
             world_size=world_size,
             pass_cost=self.pass_cost,
+            equal_passes=self.trainer is not None and getattr(self.trainer.strategy, "needs_equal_passes", False),
         )
 
     @override

@@ -23,6 +23,7 @@ from tunelab.data.lazy_sequences import evenly_spaced, select_items
 from tunelab.data.loader import BatchLoader
 from tunelab.data.protocols import Record
 from tunelab.errors import Diverged
+from tunelab.models.sharding import is_sharded, passes_in_step
 from tunelab.tasks.base import Scores, SourceScores, Task
 from tunelab.tasks.metrics.answer_metrics import GenerationEvaluator
 from tunelab.tasks.metrics.own_metrics import answer_metric_scores, full_scores
@@ -78,13 +79,12 @@ class PredictionCollector:
         """Predict the rows of a micro-batch."""
         generated = self.generated_rows
         rows = [row for row in micro.predicted_rows() if generated is None or row in generated]
-        if not rows:
-            return
         records = [self.records[row] for row in rows]
-        if generated is None:
-            self.predictions += self.task.predictions(self.model, micro, logits, records)
-        else:
-            self.predictions += self.task.generate_predictions(self.model, rows, records)
+        with passes_in_step(self.model):
+            if rows and generated is None:
+                self.predictions += self.task.predictions(self.model, micro, logits, records)
+            elif rows:
+                self.predictions += self.task.generate_predictions(self.model, rows, records)
 
 
 @dataclass(frozen=True)
@@ -265,6 +265,7 @@ class TrainSample(nn.Module):
             shuffle=False,
             rank=rank,
             world_size=world_size,
+            equal_passes=is_sharded(model),
         )
         micro_batches = (micro for batch in loader for micro in to_device(batch).micro_batches)
         evaluate(micro_batches, partial(self.task.logits, model), self.scores)

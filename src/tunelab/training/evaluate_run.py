@@ -20,6 +20,7 @@ from tunelab.data.readers import Records, read_records
 from tunelab.data.token_store import row_indices
 from tunelab.errors import TuneLabError
 from tunelab.models.device_placement import TrainingPlacement
+from tunelab.models.sharding import is_sharded
 from tunelab.models.soft_prompt import prepend_soft_prompt, soft_prompt_ids
 from tunelab.models.unpadded_attention import micro_to_device
 from tunelab.runs.atomic_files import Row, read_json_lines, write_json_lines
@@ -46,6 +47,7 @@ from tunelab.training.evaluate import (
 from tunelab.training.generation_eval import SMALL_MODEL_PARAMETERS, generated_test_rows
 from tunelab.training.load_run import TrainedRun
 from tunelab.training.module import FineTuner
+from tunelab.training.sharded_strategy import share_model
 
 
 @dataclass
@@ -71,7 +73,7 @@ def evaluate_best_checkpoint(
     Nothing here is logged as a curve: these are single numbers, not steps.
     """
     outcome = EvalOutcome()
-    best = read_checkpoint(folder.best)
+    best = read_checkpoint(folder.best, mapped=is_sharded(module.model))
     module.load_state_dict(best["state_dict"])
     if trainer.is_global_zero:
         outcome.weight_hashes["weights_sha256"] = weights_sha256(best["state_dict"])
@@ -81,9 +83,11 @@ def evaluate_best_checkpoint(
     if components.examples["test"] and components.settings.test:
         if evaluates_base(components.settings.eval.base, components, module.model):
             settings, task = components.settings, components.task
-            base = build_module(components, build_model(settings, task, components.tokenizer))
+            base_model = build_model(settings, task, components.tokenizer)
             # both read the same rows, so both need the same attention
-            base.model.set_attn_implementation(module.model.config._attn_implementation)
+            base_model.set_attn_implementation(module.model.config._attn_implementation)
+            share_model(trainer, base_model)
+            base = build_module(components, base_model)
             base.test_prefix = "base"
             evaluate_test_split(components, base, data, trainer, folder, outcome)
         evaluate_test_split(components, module, data, trainer, folder, outcome)

@@ -25,6 +25,7 @@ from tunelab.export.transformers_export import export_model, write_model_files
 from tunelab.models.adapter_export import MergedModel, merge_adapter_weights, write_peft_adapter
 from tunelab.models.adapters import AdaptedModel
 from tunelab.models.freezing import load_trainable_state, trainable_state
+from tunelab.models.sharding import is_sharded
 from tunelab.runs import console, resource_usage
 from tunelab.runs.atomic_files import check_space, file_size_limit, write_json
 from tunelab.runs.checkpoint import DamagedCheckpoint, read_checkpoint, restore_previous
@@ -40,6 +41,7 @@ from tunelab.training.callbacks.search_trial import Pruning
 from tunelab.training.components import EncodedData, RunComponents, build_adapter
 from tunelab.training.evaluate_run import EvalOutcome
 from tunelab.training.generation_eval import SMALL_MODEL_PARAMETERS
+from tunelab.training.load_run import load_checkpoint_weights
 
 
 def write_start_manifest(
@@ -339,6 +341,9 @@ def write_export(
 ) -> None:
     """Leave the best model as plain transformers loads it, in the run's `export/` unless a target is given."""
     settings, task = components.settings, components.task
+    if is_sharded(components.model):  # no process has the whole of it: this one builds it, from the checkpoint
+        components = replace(components, adapter=build_adapter(settings, task, components.tokenizer))
+        load_checkpoint_weights(components.model, folder.best)
     text = render_model_card(
         name=f"{settings.name}-{folder.root.name}",
         task=task.name,

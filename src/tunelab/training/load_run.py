@@ -125,7 +125,7 @@ def load_checkpoint_weights(model: PreTrainedModel, path: Path) -> None:
     Raises:
         ConfigError: If they do not fit.
     """
-    state = read_checkpoint(path)["state_dict"]
+    state = read_checkpoint(path, mapped=True)["state_dict"]
     own = "model."  # the name of the network inside `FineTuner`
     try:
         load_trainable_state(model, {name.removeprefix(own): state[name] for name in state if name.startswith(own)})

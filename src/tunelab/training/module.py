@@ -22,6 +22,7 @@ from typing_extensions import override
 from tunelab.data.batching import mix_seeds
 from tunelab.data.examples import Batch, MicroBatch
 from tunelab.models.freezing import load_trainable_state, trainable_state
+from tunelab.models.sharding import gather_full, reshard, shard_state
 from tunelab.optim.lbfgs import closure_with_first_loss
 from tunelab.regularization.averaging import checkpoint_weights, swap_averaged_weights
 from tunelab.regularization.loss_penalties import LossPenalties
@@ -153,7 +154,7 @@ class FineTuner(EvalModule):
         for parameter in self.frozen_at_step(self.global_step):
             parameter.grad = None  # neither step, decay nor momentum moves a parameter without a gradient
         max_norm = self.clip if self.clip > 0 else float("inf")
-        norm = nn.utils.clip_grad_norm_([p for p in self.model.parameters() if p.grad is not None], max_norm)
+        norm = clip_gradients([p for p in self.model.parameters() if p.grad is not None], max_norm)
         sum_over_ranks = cast(Tensor, self.trainer.strategy.reduce(total, reduce_op="sum"))
         return norm, sum_over_ranks / max(batch.loss_weight, 1e-12)
 
@@ -189,6 +190,7 @@ class FineTuner(EvalModule):
 
     @override
     def on_validation_end(self) -> None:  # checkpoints have been written by now
+        reshard(self.model)  # weights gathered in evaluation are averages
         swap_averaged_weights(self._weight_averages(), averages=False)
 
     @override
@@ -198,12 +200,14 @@ class FineTuner(EvalModule):
 
     @override
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> None:
-        load_trainable_state(self, state_dict)
+        load_trainable_state(self, shard_state(self, state_dict))
 
     @override
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         fresh = "optimizer_states" not in checkpoint  # weights to be used, not to go on from
-        checkpoint["state_dict"] = checkpoint_weights(self._weight_averages(), checkpoint["state_dict"], averages=fresh)
+        checkpoint["state_dict"] = checkpoint_weights(
+            self._weight_averages(), checkpoint["state_dict"], self, averages=fresh
+        )
         if not fresh:
             checkpoint |= {"regularizer": self.regularizer.state(), "guard": self.guard.state()}
         if self.partial:
@@ -221,6 +225,13 @@ class FineTuner(EvalModule):
         """Keepers of an average of the weights: those of the block `regularization`, else the optimizer's own."""
         begun: list[object] = [average for average in self.regularizer.averages if average.averaged_steps]
         return begun or list(self.trainer.optimizers)
+
+
+def clip_gradients(parameters: Sequence[nn.Parameter], max_norm: float) -> Tensor:
+    """The norm of all gradients together, which are then scaled down to `max_norm` where it is larger."""
+    norm = gather_full(nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None]))
+    nn.utils.clip_grads_with_norm_(parameters, max_norm, norm)
+    return norm
 
 
 def task_state(task: Task) -> Mapping[str, Any]:

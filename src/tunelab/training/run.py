@@ -60,9 +60,11 @@ from tunelab.training.lifecycle import (
     write_start_manifest,
 )
 from tunelab.training.out_of_memory import explain_out_of_memory, is_out_of_memory
+from tunelab.training.processes import agree_on_folder, launcher_faults
 from tunelab.training.resume_checks import check_resume
 from tunelab.training.run_diagnosis import diagnose_finished_run
 from tunelab.training.run_header import print_run_header
+from tunelab.training.sharded_strategy import share_model
 from tunelab.training.trainer import build_callbacks, build_trainer, device_faults, resolve_monitor
 
 
@@ -76,7 +78,7 @@ def run(config: DictConfig) -> float | None:
     overrides = list(hydra.overrides.task)
     configure_language(config.get("lang"))
     settings = validate_config(resume_config(config, overrides) if config.resume else config)
-    folder = Path(hydra.runtime.output_dir)
+    folder = agree_on_folder(Path(hydra.runtime.output_dir))
     if settings.find is not None:
         run_finder(settings, folder)
         return None
@@ -108,7 +110,12 @@ def fine_tune(
     started, meter = time.monotonic(), EnergyMeter().start()
     resource_usage.reset_peak_memory()
     silence_libraries()
-    faults = [*logger_faults(settings.logger), *device_faults(settings.trainer), *module_faults(settings.module)]
+    faults = [
+        *logger_faults(settings.logger),
+        *device_faults(settings.trainer),
+        *launcher_faults(settings.trainer),
+        *module_faults(settings.module),
+    ]
     if faults:
         raise ConfigError.listing(faults)
     is_main = console.is_main_process()
@@ -212,6 +219,7 @@ def train_and_evaluate(session: RunSession, callbacks: Sequence[Callback]) -> No
     validates = bool(components.examples["validation"])
     own_callbacks = build_callbacks(settings, folder, monitor, mode, validates=validates)
     session.trainer = trainer = build_trainer(settings, folder.root, [*callbacks, *own_callbacks], session.loggers)
+    share_model(trainer, components.model)
     module, data = build_module(components, components.model), build_datamodule(components)
     module.generation_check = make_generation_evaluator(components)
     module.train_sample = make_train_sample(settings, components.task, components.examples, packed=components.packed)

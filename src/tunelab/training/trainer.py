@@ -29,6 +29,7 @@ from tunelab.training.callbacks.progress import progress_callback
 from tunelab.training.callbacks.reduce_on_plateau import ReduceOnPlateau
 from tunelab.training.callbacks.resource_monitors import MemoryMonitor, Throughput
 from tunelab.training.callbacks.search_trial import KeepOptimizerSettings, Pruning, ScoreReporter, StopAtStageEnd
+from tunelab.training.sharded_strategy import ShardedStrategy
 
 
 def resolve_monitor(settings: RunConfig, task: Task, sources: Sequence[str] = ()) -> tuple[str, str]:
@@ -152,10 +153,12 @@ def build_trainer(
     checkpoints: bool | None = None,
 ) -> L.Trainer:
     """Lightning's trainer, its own clipping, samplers and checkpoints switched off: ours replace them."""
-    own = {"gradient_clip_val", "precision", "enable_progress_bar"}
+    own = {"gradient_clip_val", "precision", "enable_progress_bar", "fsdp"}
     arguments: dict[str, Any] = {
         key: value for key, value in settings.trainer.as_dict().items() if key not in own and value is not None
     }
+    if settings.trainer.strategy == "fsdp":
+        arguments["strategy"] = ShardedStrategy(settings.trainer.fsdp)
     if settings.trainer.check_val_every_n_epoch is None:
         arguments["check_val_every_n_epoch"] = None  # null means something here: the interval counts across epochs
     try:

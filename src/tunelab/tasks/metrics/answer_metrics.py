@@ -18,6 +18,7 @@ from tunelab.data.examples import Batch
 from tunelab.data.protocols import Record
 from tunelab.errors import DataError
 from tunelab.generation.decode import GeneratedAnswer
+from tunelab.models.sharding import passes_in_step
 from tunelab.tasks.base import Task
 from tunelab.tasks.metrics.directions import CHOICE_METRICS, TEXT_METRICS
 from tunelab.tasks.metrics.label_metrics import macro_scores, per_class_metrics
@@ -264,7 +265,9 @@ class GenerationEvaluator(nn.Module):
     def update(self, model: PreTrainedModel, step: Batch) -> None:
         """Have those rows of a step answered that belong to the sample."""
         rows = [row for micro in step.micro_batches for row in micro.predicted_rows() if row in self.rows]
-        predictions = self.task.generate_predictions(model, rows, [self.records[row] for row in rows]) if rows else []
+        records = [self.records[row] for row in rows]
+        with passes_in_step(model):
+            predictions = self.task.generate_predictions(model, rows, records) if rows else []
         self.sums.update(torch.tensor(self.totals.sum_vectors(predictions), dtype=torch.float64))
         if self.task.own_metrics is not None:
             self.answers += predictions

@@ -14,6 +14,7 @@ from transformers import activations as named
 from typing_extensions import override
 
 from tunelab.models.freezing import ParameterDepths, layer_stack, parameter_depths
+from tunelab.models.sharding import is_sharded, local_part, norm_over_processes
 from tunelab.tracking.base import HistogramLogger
 from tunelab.training.callbacks.resource_monitors import is_log_step
 
@@ -34,11 +35,13 @@ class LayerMonitor(Callback):
         self.groups: dict[str, list[nn.Parameter]] = {}
         self.before: dict[str, list[Tensor]] = {}
         self.norms: dict[str, Tensor] = {}
+        self.is_sharded = False  # whether each process has a part of every weight
 
     @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         model = next(part for part in pl_module.modules() if isinstance(part, PreTrainedModel))
         self.groups = parameters_by_layer(model)
+        self.is_sharded = is_sharded(model)
 
     @override
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
@@ -72,7 +75,8 @@ class LayerMonitor(Callback):
             )
             size[name] = joint_norm(self.before[name])
         rows = [torch.stack([part[name] for name in self.groups]) for part in (moved, size, self.norms) if part]
-        norms = torch.stack(rows).double().tolist()  # one wait for the device
+        stacked = torch.stack(rows).double()
+        norms = (norm_over_processes(stacked) if self.is_sharded else stacked).tolist()  # one wait for the device
         statistics = {"train/update_ratio": safe_ratio(root_sum_square(norms[0]), root_sum_square(norms[1]))}
         for name, change, before in zip(self.groups, norms[0], norms[1], strict=True):
             statistics[f"layers/{name}/update_ratio"] = safe_ratio(change, before)
@@ -102,16 +106,16 @@ def layer_label(depths: ParameterDepths, depth: int) -> str:
 
 
 def sample_entries(weight: Tensor) -> Tensor:
-    """A flat sample of a weight's entries: all of them, or evenly spaced ones."""
-    flat = weight.detach().flatten()
+    """A flat sample of a weight's entries, as far as this process has them: all of them, or evenly spaced ones."""
+    flat = local_part(weight.detach()).flatten()
     return (
         flat if flat.numel() <= MAX_WHOLE_COPY else flat[:: (flat.numel() // MIN_SAMPLE_SIZE) | 1]
     )  # odd: not one column of a matrix
 
 
 def gradient_norm(weights: Sequence[nn.Parameter]) -> Tensor:
-    """Norm of the gradient; of frozen weights it is 0."""
-    gradients = [weight.grad for weight in weights if weight.grad is not None]
+    """Norm of the gradient, as far as this process has it; of frozen weights it is 0."""
+    gradients = [local_part(weight.grad) for weight in weights if weight.grad is not None]
     return joint_norm(gradients) if gradients else torch.zeros((), device=weights[0].device)
 
 

@@ -1,0 +1,163 @@
+"""A model whose weights are spread over processes (FSDP2): sharded, gathered, and run in step with the others.
+
+Each process keeps one part of every weight, gradient and optimizer state.  A layer is gathered for as long as it
+computes (Zhao et al. 2023, PyTorch FSDP; Rajbhandari et al. 2020, ZeRO stage 3).  Every pass is thus a conversation:
+all processes must run the same number of passes.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, TypeVar, cast
+
+import torch
+from torch import Tensor, distributed, nn
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.fsdp import (
+    CPUOffloadPolicy,
+    FSDPModule,
+    MixedPrecisionPolicy,
+    OffloadPolicy,
+    fully_shard,
+)
+from torch.distributed.tensor import DTensor, distribute_tensor
+from transformers import PreTrainedModel
+
+from tunelab.config.schema import FsdpConfig
+from tunelab.models.freezing import layer_stack
+from tunelab.models.heads import pools_last_token
+from tunelab.models.unpadded_attention import PlainAttention
+
+_Tree = TypeVar("_Tree")
+
+
+def shard_model(model: PreTrainedModel, mesh: DeviceMesh, config: FsdpConfig) -> None:
+    """Spread the weights of a model over the processes of a mesh, layer by layer; each keeps its own part.
+
+    Args:
+        model: Whole, and the same on every process; changed in place.  Its parameters are new objects afterwards.
+        mesh: The processes that share it.
+        config: The block `trainer.fsdp`.
+    """
+    if config.activation_checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    numbers = {"float32": None, "bfloat16": torch.bfloat16}
+    gathered, reduced = numbers[config.gather_dtype], numbers[config.reduce_dtype]
+    half = gathered is not None
+    options: dict[str, Any] = {
+        "mesh": mesh,
+        "reshard_after_forward": config.reshard_after_forward,
+        "mp_policy": MixedPrecisionPolicy(
+            param_dtype=gathered,
+            reduce_dtype=reduced or torch.float32 if half or reduced else None,
+            output_dtype=torch.float32 if half else None,
+        ),
+        "offload_policy": CPUOffloadPolicy(pin_memory=mesh.device_type != "cpu")
+        if config.cpu_offload
+        else OffloadPolicy(),
+    }
+    stack, _ = layer_stack(model)
+    for layer in cast(nn.ModuleList, model.get_submodule(stack)) if stack else ():
+        fully_shard(layer, **options)
+    if pools_last_token(model):  # backbone and head are called one after the other, the whole never
+        fully_shard(model.get_submodule("score"), **options)
+        fully_shard(model.get_submodule(model.base_model_prefix), **options)
+    else:
+        fully_shard(model, **options)
+    left = [name for name, weight in model.named_parameters() if not isinstance(weight, DTensor)]
+    assert not left, f"outside every shard: {left[:3]}"
+
+
+def is_sharded(model: nn.Module) -> bool:
+    """Whether the weights of a model are spread over processes."""
+    return any(isinstance(weight, DTensor) for weight in model.parameters())
+
+
+def reshard(module: nn.Module) -> None:
+    """Let go of the weights that are still gathered, so that every parameter is this process's part again."""
+    for part in module.modules():
+        if isinstance(part, FSDPModule):
+            part.reshard()
+
+
+def shard_like(value: Tensor, parameter: Tensor) -> Tensor:
+    """This process's part of a whole tensor, spread as a parameter is; the tensor itself beside a whole parameter."""
+    if not isinstance(parameter, DTensor) or isinstance(value, DTensor) or value.shape != parameter.shape:
+        return value
+    return distribute_tensor(
+        value.to(parameter.to_local().device), parameter.device_mesh, parameter.placements, src_data_rank=None
+    )
+
+
+def shard_state(module: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A state of whole tensors, each spread as the weight of that name in the module is."""
+    reshard(module)
+    own = dict(module.named_parameters(remove_duplicate=False))
+    return {name: shard_like(value, own[name]) if name in own else value for name, value in state.items()}
+
+
+def local_part(value: Tensor) -> Tensor:
+    """The part of a tensor that this process has; all of one that is not spread."""
+    return value.to_local() if isinstance(value, DTensor) else value
+
+
+def norm_over_processes(norms: Tensor) -> Tensor:
+    """Norms of whole tensors, from those of the part that each process has; all of them must call it."""
+    squares = norms.square()
+    distributed.all_reduce(squares)
+    return squares.sqrt()
+
+
+def gather_full(value: Tensor) -> Tensor:
+    """A whole tensor, of one that is spread over processes; all of them must call it."""
+    if not isinstance(value, DTensor):
+        return value
+    whole: Tensor = cast(Any, value).full_tensor()
+    return whole
+
+
+def gather_tree(tree: _Tree, *, keep: bool) -> _Tree:
+    """A nest of dicts and lists with every spread tensor whole, on the CPU; all processes must call it.
+
+    Args:
+        tree: In the same order on every process.
+        keep: Whether this process needs the tensors; else they are empty in what it gets.
+    """
+    if isinstance(tree, DTensor):
+        whole = tree.detach().full_tensor()
+        return cast(_Tree, whole.cpu() if keep else whole.new_empty(0, device="cpu"))
+    if isinstance(tree, Mapping):
+        return cast(_Tree, type(tree)((key, gather_tree(value, keep=keep)) for key, value in tree.items()))  # type: ignore[call-arg]
+    if isinstance(tree, list | tuple):
+        return cast(_Tree, type(tree)(gather_tree(value, keep=keep) for value in tree))
+    return tree
+
+
+@contextmanager
+def passes_in_step(model: PreTrainedModel) -> Iterator[None]:
+    """Within this block each process may run as many passes as it likes, without gradients.
+
+    Before each pass it waits for the others; one that has left the block runs passes over a single token until all
+    have.  All processes must enter it.  For a model that is not spread over processes it does nothing.
+    """
+    if not is_sharded(model) or distributed.get_world_size() == 1:
+        yield
+        return
+    root = next(module for module in model.modules() if isinstance(module, FSDPModule))
+
+    def count_busy(busy: bool) -> int:
+        count = torch.tensor(int(busy), device=model.device)
+        distributed.all_reduce(count)
+        return int(count)
+
+    def wait_for_others(module: nn.Module, inputs: object) -> None:
+        count_busy(busy=True)
+
+    hook = root.register_forward_pre_hook(wait_for_others, prepend=True)
+    try:
+        yield
+    finally:
+        hook.remove()
+    token = torch.zeros(1, 1, dtype=torch.long, device=model.device)
+    with torch.no_grad(), PlainAttention(model):
+        while count_busy(busy=False):
+            root(input_ids=token, use_cache=False)

@@ -1,0 +1,80 @@
+"""Processes that torchrun or srun started: whether they are those that the run needs, and the folder they share."""
+
+import os
+from functools import cache
+from pathlib import Path
+
+from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+from torch import distributed
+from torch.distributed import Store
+from torch.distributed.rendezvous import rendezvous
+
+from tunelab.config.schema import TrainerConfig
+from tunelab.errors import ConfigError
+
+
+@cache
+def launched_by() -> ClusterEnvironment | None:
+    """What started several processes of this run, as Lightning sees it; None where the run starts its own."""
+    for kind in (TorchElasticEnvironment, SLURMEnvironment):
+        if kind.detect() and (environment := kind()).world_size() > 1:
+            return environment
+    return None
+
+
+def launcher_faults(trainer: TrainerConfig) -> list[str]:
+    """Fault of devices and nodes that are not those that torchrun or srun has started."""
+    environment = launched_by()
+    if environment is None or not isinstance(trainer.devices, int):
+        return []
+    torchrun = isinstance(environment, TorchElasticEnvironment)
+    started, default = environment.world_size(), str(trainer.devices)
+    local = int(os.environ.get("LOCAL_WORLD_SIZE" if torchrun else "SLURM_NTASKS_PER_NODE", default))
+    nodes = started // local
+    if (trainer.devices, trainer.num_nodes) == (local, nodes):
+        return []
+    return [
+        f"trainer.devices={trainer.devices} with trainer.num_nodes={trainer.num_nodes}, and "
+        f"{'torchrun' if torchrun else 'srun'} started {local} processes on each of {nodes} machines; set "
+        f"trainer.devices={local} trainer.num_nodes={nodes}"
+    ]
+
+
+def agree_on_folder(folder: Path) -> Path:
+    """The run folder of the main process, on every process: one named after the time differs between them.
+
+    Args:
+        folder: What this process would take.
+
+    Raises:
+        ConfigError: If the processes do not meet.
+    """
+    environment = launched_by()
+    if environment is None:
+        return folder
+    key = f"tunelab/folder/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
+    try:
+        store = meeting_place(environment)
+        if environment.global_rank() == 0:
+            store.set(key, str(folder))
+        shared = Path(store.get(key).decode())
+    except (distributed.DistError, RuntimeError, ValueError, OSError) as fault:
+        place = f"{environment.main_address}:{environment.main_port}"
+        raise ConfigError(f"the processes of this run did not meet at {place}: {fault}") from fault
+    if shared != folder and folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()  # Hydra has made it, for a run that is none
+    return shared
+
+
+_STORES: list[Store] = []  # one that is let go of would close under the others
+
+
+def meeting_place(environment: ClusterEnvironment) -> Store:
+    """Where the processes exchange their first words, before they form a group."""
+    if not _STORES:
+        os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"] = environment.main_address, str(environment.main_port)
+        store, _, _ = next(iter(rendezvous("env://", environment.global_rank(), environment.world_size())))
+        _STORES.append(store)
+    return _STORES[0]

@@ -1,0 +1,143 @@
+"""`trainer.strategy=fsdp`: Lightning's strategy of a model that is spread over processes (FSDP2).
+
+A checkpoint holds whole tensors under the names and in the order of a run on one process, so any number of processes,
+with or without this strategy, goes on from it, and every command reads it.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.fabric.utilities.optimizer import _optimizers_to_device
+from lightning.pytorch.strategies import ModelParallelStrategy, Strategy
+from lightning.pytorch.trainer.states import TrainerFn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.optim import Optimizer
+from transformers import PreTrainedModel
+from typing_extensions import override
+
+from tunelab.config.schema import FsdpConfig
+from tunelab.models.sharding import gather_tree, shard_like, shard_model
+from tunelab.runs.checkpoint import read_checkpoint
+
+
+class ShardedStrategy(ModelParallelStrategy):
+    """Each process keeps a part of every weight, gradient and optimizer state.
+
+    Processes meet before the module is built, in `share_model`: what is built around a model then knows the
+    parameters that it has once it is sharded.
+
+    Args:
+        config: The block `trainer.fsdp`.
+    """
+
+    needs_equal_passes = True  # in every pass all processes gather the weights together
+
+    def __init__(self, config: FsdpConfig) -> None:
+        super().__init__(save_distributed_checkpoint=False)
+        self.config = config
+
+    @property
+    def has_met(self) -> bool:
+        """Whether the processes know each other."""
+        return self._device_mesh is not None
+
+    @override
+    def setup_environment(self) -> None:
+        if not self.has_met:
+            self._data_parallel_size, self._tensor_parallel_size = self.num_nodes * self.num_processes, 1
+            assert self.accelerator is not None
+            self.accelerator.setup_device(self.root_device)
+            self._setup_distributed()
+            self._device_mesh = init_device_mesh(
+                self.root_device.type, (self.world_size,), mesh_dim_names=("data_parallel",)
+            )
+
+    @override
+    def setup(self, trainer: L.Trainer) -> None:
+        assert self.accelerator is not None and self.model is not None
+        self.accelerator.setup(trainer)
+        self.model = self.precision_plugin.convert_module(self.model)
+        self.model_to_device()
+        self.barrier()
+        fits = trainer.state.fn == TrainerFn.FITTING
+        if fits:
+            self.setup_optimizers(trainer)
+        self.setup_precision_plugin()
+        if fits and not self.config.cpu_offload:
+            _optimizers_to_device(self.optimizers, self.root_device)
+
+    @override
+    def model_to_device(self) -> None:
+        assert self.lightning_module is not None
+        for name, part in self.lightning_module.named_children():
+            if name != "model" or not self.config.cpu_offload:
+                part.to(self.root_device)
+
+    @property
+    @override
+    def lightning_restore_optimizer(self) -> bool:
+        return True
+
+    @override
+    def lightning_module_state_dict(self) -> dict[str, Any]:
+        return Strategy.lightning_module_state_dict(self)
+
+    @override
+    def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
+        return Strategy.optimizer_state(self, optimizer)
+
+    @override
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], filepath: str | Path, storage_options: Any | None = None
+    ) -> None:
+        whole = gather_tree(checkpoint, keep=self.is_global_zero)
+        Strategy.save_checkpoint(self, whole, filepath, storage_options)
+
+    @override
+    def load_checkpoint(self, checkpoint_path: str | Path, weights_only: bool | None = None) -> dict[str, Any]:
+        return read_checkpoint(Path(checkpoint_path), mapped=True)
+
+    @override
+    def load_model_state_dict(self, checkpoint: Mapping[str, Any], strict: bool = True) -> None:
+        Strategy.load_model_state_dict(self, checkpoint, strict)
+
+    @override
+    def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
+        for optimizer, state in zip(self.optimizers, checkpoint["optimizer_states"], strict=True):
+            optimizer.load_state_dict(shard_optimizer_state(optimizer, state))
+
+
+def shard_optimizer_state(optimizer: Optimizer, state: Mapping[str, Any]) -> dict[str, Any]:
+    """The state of an optimizer in whole tensors, each spread as the parameter it belongs to."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    numbers = [number for group in state["param_groups"] for number in group["params"]]
+    by_number = dict(zip(numbers, parameters, strict=True))
+    spread = {
+        number: {
+            key: shard_like(value, by_number[number]) if isinstance(value, torch.Tensor) else value
+            for key, value in entry.items()
+        }
+        for number, entry in state["state"].items()
+    }
+    return {**state, "state": spread}
+
+
+def share_model(trainer: L.Trainer, model: PreTrainedModel) -> None:
+    """Spread a model over the processes of a trainer, where its strategy asks for it; starts them the first time.
+
+    Args:
+        trainer: Of the run.
+        model: Whole, and the same on every process; changed in place.
+    """
+    strategy = trainer.strategy
+    if not isinstance(strategy, ShardedStrategy):
+        return
+    if not strategy.has_met:
+        if strategy.launcher is None:  # this process was started by another, or by torchrun
+            strategy.setup_environment()
+        else:
+            strategy.launcher.launch(strategy.setup_environment)
+    shard_model(model, strategy.device_mesh, strategy.config)
