@@ -123,7 +123,7 @@ def gather_tree(tree: _Tree, *, keep: bool) -> _Tree:
         keep: Whether this process needs the tensors; else they are empty in what it gets.
     """
     if isinstance(tree, DTensor):
-        whole = tree.detach().full_tensor()
+        whole = gather_full(tree.detach())
         return cast(_Tree, whole.cpu() if keep else whole.new_empty(0, device="cpu"))
     if isinstance(tree, Mapping):
         return cast(_Tree, type(tree)((key, gather_tree(value, keep=keep)) for key, value in tree.items()))  # type: ignore[call-arg]

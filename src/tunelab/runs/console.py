@@ -360,6 +360,7 @@ _SILENCED_LOGGERS = (
     "lightning_utilities.core.rank_zero",
     "lightning.pytorch",
     "lightning.fabric",
+    "lightning.fabric.utilities.distributed",
     "lightning.pytorch.accelerators.cuda",
     "lightning.fabric.accelerators.cuda",
     "transformers.distributed.tensor_parallel",
