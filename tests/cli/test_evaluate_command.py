@@ -58,8 +58,8 @@ def test_looks_at_a_file_are_counted(classification: RunDirectory, tunelab: Any,
 
     told = [tunelab("evaluate", classification.root, "--data", file)[1] for file in (one, two, one)]
 
-    assert ["look 1 at" in text for text in told] == [True, True, False]
-    assert "look 2 at" in told[2]
+    assert ["evaluation 1 of" in text for text in told] == [True, True, False]
+    assert "evaluation 2 of" in told[2]
     assert not any("very file" in text for text in told)
 
 

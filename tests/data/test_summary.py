@@ -67,9 +67,9 @@ def test_repeats_copies_and_lookalikes_are_counted_with_their_places(tmp_path: P
     assert near["examples"][0]["places"] == ["train.jsonl line 11", "test.jsonl line 1"]
     assert near["examples"][0]["likeness"] == round(20 / 22, 3)  # 22 words: 20 triples, the last of them differs
     told = summary_lines(report)
-    assert told["duplicates"] == "2 rows of train repeat another"
-    assert "1 of 2 validation and 2 of 3 test rows are copies from train; 1 of 3 test rows" in told["leaks"]
-    assert "1 of 3 test rows resemble train (0.8 or more alike)" in told["leaks"]
+    assert told["duplicates"] == "2 duplicate rows in train"
+    assert "1 of 2 validation and 2 of 3 test rows are exact duplicates of train rows; 1 of 3" in told["leaks"]
+    assert "1 of 3 test rows are near-duplicates of train rows (similarity 0.8 or more)" in told["leaks"]
 
 
 def test_near_duplicates_are_not_looked_for_where_nobody_asks(tmp_path: Path) -> None:
@@ -78,7 +78,7 @@ def test_near_duplicates_are_not_looked_for_where_nobody_asks(tmp_path: Path) ->
     report = report_on(encoded, encoded.settings.data.near_duplicates)
 
     assert report["leaks"]["near"] is None
-    assert "not looked for" in summary_lines(report)["leaks"]
+    assert "not searched" in summary_lines(report)["leaks"]
 
 
 def test_what_was_searched_in_part_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,7 +135,7 @@ def test_labels_are_counted_and_texts_with_two_labels_are_told(tmp_path: Path) -
     assert report["labels"] == {"train": {"down": 3, "up": 2}}
     assert report["conflicts"]["texts"] == 1
     assert report["conflicts"]["examples"][0]["places"] == ["classes.jsonl line 1: up", "classes.jsonl line 4: down"]
-    assert "1 equal texts carry different labels" in summary_lines(report)["duplicates"]
+    assert "1 duplicate text with different labels" in summary_lines(report)["duplicates"]
     assert "trained" not in report
 
 
@@ -178,8 +178,8 @@ def test_a_run_opens_with_the_report_and_keeps_it(tmp_path: Path, capsys: pytest
     fine_tune(settings(*MODEL, *QUIET, *given, "max_steps=1"), tmp_path / "run")
 
     said = capsys.readouterr().out
-    assert re.search(r"duplicates +1 rows of train repeat another", said)
-    assert re.search(r"leaks +1 of 2 test rows are copies from train", said)
+    assert re.search(r"duplicates +1 duplicate row in train", said)
+    assert re.search(r"leaks +1 of 2 test rows are exact duplicates of train rows", said)
     kept = json.loads(RunDirectory(tmp_path / "run").data_report.read_text())
     assert {"splits", "notes", "files", "lengths", "sources", "leaks", "trained"} <= set(kept)
     assert kept["sources"]["train"] == {"train.jsonl": 11}

@@ -208,7 +208,7 @@ def test_evaluate_on_the_test_rows_gives_the_scores_of_the_ensemble(
     known = {name.removeprefix("test/"): value for name, value in folder.read_scores().items() if "test/" in name}
     assert len(scores) >= 3 and set(scores) <= set(known)
     assert scores == pytest.approx({name: known[name] for name in scores}, rel=1e-5)
-    assert "look 1 at this file" in out
+    assert "evaluation 1 of this run on this file" in out
 
 
 def test_rows(ensemble: Any) -> list[dict[str, Any]]:

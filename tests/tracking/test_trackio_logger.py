@@ -64,4 +64,4 @@ def test_curves_settings_and_tables_are_in_the_store(store: tuple[Path, str]) ->
 
 
 def test_its_banner_gives_way_to_one_line_of_ours(store: tuple[Path, str]) -> None:
-    assert store[1].strip() == "['Trackio: look with: trackio show --project demo']"
+    assert store[1].strip() == "['Trackio: open with: trackio show --project demo']"

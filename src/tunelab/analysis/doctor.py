@@ -19,7 +19,7 @@ def loss_spikes(run: RunSignals) -> Iterator[Finding]:
     if counts and counts[-1] >= MIN_SPIKES:
         says = f"{counts[-1]:.0f} loss spikes, the highest {max(heights, default=0):.3g} times the losses before it"
         cure = (
-            "look at the rows of those steps, lower trainer.gradient_clip_val or lr, raise batch_size; "
+            "inspect the rows of those steps, lower trainer.gradient_clip_val or lr, raise batch_size; "
             "optimizer.betas=[0.9,0.95] forgets a spike sooner"
         )
         yield Finding("loss_spikes", says, "train/spikes", counts[-1], MIN_SPIKES, cure)
@@ -32,7 +32,7 @@ def non_finite_steps(run: RunSignals) -> Iterator[Finding]:
     if run.status == "diverged":
         yield Finding("non_finite", run.reason.split(". ")[0], "steps that were not finite", 1.0, 1.0, cure)
     elif skipped and skipped[-1] > 0:
-        says = f"{skipped[-1]:.0f} steps were left out because loss or gradient was not finite"
+        says = f"{skipped[-1]:.0f} steps were skipped because loss or gradient was not finite"
         yield Finding("non_finite", says, "train/skipped_steps", skipped[-1], 1.0, cure)
 
 
@@ -51,7 +51,7 @@ def vanishing_gradients(run: RunSignals) -> Iterator[Finding]:
         lowest = min(faint, key=lambda part: faint[part])
         named = ", ".join(faint)
         says = (
-            f"the gradient of layer {named} is next to nothing: in layer {lowest} it is {faint[lowest]:.1e} of that "
+            f"the gradient of layer {named} is close to zero: in layer {lowest} it is {faint[lowest]:.1e} of that "
             "of the part with most"
         )
         cure = (
@@ -84,7 +84,7 @@ def dead_units(run: RunSignals) -> Iterator[Finding]:
     }
     worst = max(shares, key=lambda part: shares[part], default=None)
     if worst is not None and shares[worst] > DEAD_SHARE:
-        says = f"{shares[worst]:.0%} of the units of {layer_name(worst)} are never on"
+        says = f"{shares[worst]:.0%} of the units of {layer_name(worst)} are never active"
         cure = "lower lr or lengthen scheduler.warmup, model.activation=silu instead of relu, a smaller weight_decay"
         yield Finding("dead_units", says, f"layers/{worst}/dead_units", shares[worst], DEAD_SHARE, cure)
 
@@ -159,9 +159,7 @@ def under_trained(run: RunSignals) -> Iterator[Finding]:
     newest = val_losses[-1 - max(1, len(val_losses) // 5)] - val_losses[-1]
     gained = max(losses[0], val_losses[0]) - val_losses[-1]
     if gained > 0 and newest / gained > STEEP_GAIN_SHARE and newest > WORTHWHILE_GAIN * val_losses[-1]:
-        says = (
-            f"the last fifth of validations brought {newest / gained:.0%} of all gained (val/loss {val_losses[-1]:.3g})"
-        )
+        says = f"the last fifth of validations brought {newest / gained:.0%} of the whole improvement (val/loss {val_losses[-1]:.3g})"
         cure = "raise max_epochs, or lr if the first epochs are slow too"
         yield Finding(
             "under_trained", says, "share of the gain in the last fifth", newest / gained, STEEP_GAIN_SHARE, cure
@@ -322,7 +320,7 @@ def leaked_rows(run: RunSignals) -> Iterator[Finding]:
         earlier, later = leak["splits"]
         share = leak["rows"] / max(1, leak["of"])
         if earlier == "train" and share > LEAKED_SHARE:
-            says = f"{leak['rows']:,} of {leak['of']:,} {later} rows stand in train too, so {later} scores flatter"
+            says = f"{leak['rows']:,} of {leak['of']:,} {later} rows are in train too, so {later} scores are too optimistic"
             cure = f"take these rows out of train, or let the {later} split be made from the training file"
             yield Finding("leaked_rows", says, f"share of {later} rows", share, LEAKED_SHARE, cure)
 
@@ -351,9 +349,7 @@ def excess_padding(run: RunSignals) -> Iterator[Finding]:
     shares = run.values("train/padding_fraction")
     if shares and (share := median(shares)) > PADDED_SHARE:
         says = f"{share:.0%} of all positions are padding"
-        cure = (
-            "lower micro_tokens, so that rows of like length share a pass, or a model that takes rows laid end to end"
-        )
+        cure = "lower micro_tokens, so that rows of similar length share a pass, or a model that supports packing"
         yield Finding("padding", says, "median of train/padding_fraction", share, PADDED_SHARE, cure)
 
 
@@ -410,4 +406,4 @@ def format_findings(findings: Sequence[Finding]) -> list[str]:
     """Findings in two lines each: the observation, and the remedy."""
     return [
         line for finding in findings for line in (f"{finding.verdict}: {finding.message}", f"    try: {finding.remedy}")
-    ] or ["nothing is wrong that these checks know of"]
+    ] or ["no problem found"]

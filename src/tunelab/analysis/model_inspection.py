@@ -169,8 +169,8 @@ class SignalVerdict:
 def assess_signals(signals: LayerSignals) -> SignalVerdict:
     """The verdict on what was measured."""
     ways = {
-        "the signal": [value for value in signals.forward],
-        "the gradient": [value for value in reversed(signals.backward) if not math.isnan(value)],
+        "activation RMS": [value for value in signals.forward],
+        "gradient RMS": [value for value in reversed(signals.backward) if not math.isnan(value)],
     }
     faults: list[tuple[SignalHealth, str]] = []
     sentences = []
@@ -195,15 +195,15 @@ def assess_signals(signals: LayerSignals) -> SignalVerdict:
 
 def assess_direction(what: str, values: Sequence[float]) -> tuple[SignalHealth, str]:
     """The verdict on one way through the layers, and the sentence for it."""
-    direction = "up" if what == "the signal" else "down"
+    ends = "last over first layer" if what == "activation RMS" else "first over last layer"
     if any(not math.isfinite(value) for value in values):
         return "exploding", f"{what} is not finite"
     if len(values) < 2:
-        return "healthy", f"{what} passes fewer than two layers"
+        return "healthy", f"{what} is known in fewer than two layers"
     if not all(values):
         return "vanishing", f"{what} is 0 in {sum(not value for value in values)} of {len(values)} places"
     ratio, each = values[-1] / values[0], growth_per_layer(values)
-    sentence = f"{what} is multiplied by {ratio:.3g} on its way {direction}, {each:.3g} per layer"
+    sentence = f"{what}, {ends}: {ratio:.3g} ({each:.3g} per layer)"
     if ratio > MAX_RATIO or (ratio > SUSPECT_RATIO and each > STEEP_FACTOR):
         return "exploding", sentence
     if ratio < 1 / MAX_RATIO or (ratio < 1 / SUSPECT_RATIO and each < 1 / STEEP_FACTOR):

@@ -84,7 +84,7 @@ def run(arguments: argparse.Namespace) -> int:
         console.say("the default was the only finished trial; there is nothing to compare it with")
     if verdicts and not any(verdict.adopt for verdict in verdicts.values()):
         more = max(2 * len(seeds), MIN_SEEDS)
-        console.say(f"keep the default, or look closer: --seeds {more} keeps the runs that are done")
+        console.say(f"keep the default, or add seeds: --seeds {more} keeps the runs that are done")
     out = study.confirmation
     facts = {label: asdict(verdict) | {"scores": scores[label]} for label, verdict in verdicts.items()}
     write_json(

@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
     records, split = read_eval_split(trained.settings, arguments.data, arguments.on_bad)
     result = ensemble_inference.evaluate_ensemble(ensemble, split) if ensemble else evaluate_split(members[0], split)
     console.show_data({Path(arguments.data).name: result.counts})
-    console.show_scores({"score": result.scores})
+    console.show_scores({"value": result.scores})
     task = members[0].task
     of_data = [*records.notes, *unread_column_notes(split.rows, task), *unknown_token_notes(task, split.rows)]
     for line in [*of_data, *record_evaluation(trained.folder, records)]:

@@ -41,7 +41,8 @@ def run(arguments: argparse.Namespace) -> int:
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(text, encoding="utf-8")
     console.say(f"a project of your own: {folder}")
-    console.say(f"next: cd {folder} && tunelab train --config-dir conf plugins=[{name}] experiment=first")
+    words = f"cd {folder} && tunelab train --config-dir conf plugins=[{name}] experiment=first"
+    console.show_command("next", words)
     return 0
 
 

@@ -151,6 +151,10 @@ def exit_on_user_error() -> Iterator[None]:
     except TuneLabError as fault:
         if HydraConfig.get().mode is RunMode.MULTIRUN:
             raise
+        folder = Path(HydraConfig.get().runtime.output_dir)
+        for made in (folder, folder.parent):  # by Hydra: they go again, unless something is in them
+            with suppress(OSError):
+                made.rmdir()
         exit_with_error(fault)
 
 

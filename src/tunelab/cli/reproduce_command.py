@@ -1,4 +1,4 @@
-"""`tunelab reproduce`: a run trained again from its manifest alone, and what differs."""
+"""`tunelab reproduce`: re-run from run.json, and what differs."""
 
 import argparse
 from pathlib import Path
@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
         check_reproducible(manifest, arguments.run)
         changed = circumstance_changes(manifest, current_circumstances(manifest))
         training_stages(manifest)
-    console.show_lines("since then", changed or ["nothing that the manifest records has changed"])
+    console.show_lines("changes since the run", changed or ["no change in code, data, versions or hardware"])
     if arguments.check:
         return 3 if changed else 0
     folder = Path(arguments.output) if arguments.output else unused_folder(source)
@@ -99,12 +99,12 @@ def print_verdict(verdict: "ReproductionResult", changed: list[str], name: str) 
         return
     console.show_lines("not identical", verdict.differences)
     console.show_lines(
-        "what differs from then", changed or ["nothing that the manifests record; GPUs add in any order"]
+        "changes since the run", changed or ["none that run.json records; sums on a GPU have no fixed order"]
     )
     console.show_lines("scores", difference_lines(verdict) or ["every score is the same"])
     if any(line.within_seed_interval is None for line in verdict.scores if not line.same):
         console.say(
-            f"too few seeds are known to estimate how far chance moves a score: tunelab reproduce {name} --seeds 4"
+            f"seed variance unknown: too few seeds of this run; estimate it with tunelab reproduce {name} --seeds 4"
         )
 
 

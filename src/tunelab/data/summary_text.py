@@ -68,23 +68,28 @@ def list_counts(table: Mapping[str, int], most: int) -> str:
     return ", ".join([*listed, *([f"{len(rest)} others {sum(rest):,}"] if rest else [])])
 
 
+def count_rows(count: int, noun: str = "row") -> str:
+    """A count with its noun, in the singular for one."""
+    return f"{count:,} {noun}{'s' * (count != 1)}"
+
+
 def describe_duplicates(report: Mapping[str, Any]) -> str:
     """Repeated rows of each split, and texts with two labels."""
     held = report["duplicates"]
-    parts = [f"{entry['repeats']:,} rows of {name} repeat another" for name, entry in held.items()]
+    parts = [f"{count_rows(entry['repeats'], 'duplicate row')} in {name}" for name, entry in held.items()]
     if same := report.get("token_duplicates", {}).get("rows"):
         across = report["token_duplicates"]["across_splits"]
-        parts.append(f"{same:,} rows differ as text and are the same tokens")
+        parts.append(f"{count_rows(same)} differ as text but have the same tokens")
         parts[-1] += f", {across:,} of them across splits" * bool(across)
     if texts := report.get("conflicts", {}).get("texts"):
-        parts.append(f"{texts:,} equal texts carry different labels")
+        parts.append(f"{count_rows(texts, 'duplicate text')} with different labels")
     return "; ".join(parts) or "none"
 
 
 def describe_near_empty(report: Mapping[str, Any]) -> str:
     """Rows with a text that says nothing; empty where there are none."""
     return "; ".join(
-        f"{entry['rows']:,} rows of {name} have a text without a letter or digit"
+        f"{count_rows(entry['rows'])} of {name} with a text without a letter or digit"
         for name, entry in report.get("near_empty", {}).items()
     )
 
@@ -95,13 +100,13 @@ def describe_unknown(report: Mapping[str, Any]) -> str:
 
 
 def describe_leaks(report: Mapping[str, Any]) -> str:
-    """Rows of one split that stand in another, exactly or nearly."""
+    """Exact and near-duplicate leakage between splits."""
     exact, near = report["leaks"]["exact"], report["leaks"]["near"]
-    parts = describe_leaking_pairs(exact, "are copies from")
+    parts = describe_leaking_pairs(exact, "are exact duplicates of")
     if near is None:
-        return "; ".join([*parts, "near ones not looked for (data.near_duplicates=null)"])
-    if alike := describe_leaking_pairs(near["pairs"], "resemble"):
-        parts += [*alike[:-1], f"{alike[-1]} ({near['threshold']:g} or more alike)"]
+        return "; ".join([*parts, "near-duplicates were not searched (data.near_duplicates=null)"])
+    if alike := describe_leaking_pairs(near["pairs"], "are near-duplicates of"):
+        parts += [*alike[:-1], f"{alike[-1]} (similarity {near['threshold']:g} or more)"]
     return "; ".join([*(parts or ["none"]), *describe_search_limits(near)])
 
 
@@ -111,7 +116,7 @@ def describe_leaking_pairs(entries: Sequence[Mapping[str, Any]], how: str) -> li
     for entry in entries:
         earlier, later = entry["splits"]
         by_earlier.setdefault(earlier, []).append(f"{entry['rows']:,} of {entry['of']:,} {later}")
-    return [f"{' and '.join(counts)} rows {how} {earlier}" for earlier, counts in by_earlier.items()]
+    return [f"{' and '.join(counts)} rows {how} {earlier} rows" for earlier, counts in by_earlier.items()]
 
 
 def describe_search_limits(near: Mapping[str, Any]) -> list[str]:
@@ -122,7 +127,7 @@ def describe_search_limits(near: Mapping[str, Any]) -> list[str]:
         if looked < rows
     ]
     if near["crowded"]:
-        limits.append(f"{near['crowded']:,} rows have more lookalikes than were compared")
+        limits.append(f"{near['crowded']:,} rows have more near-duplicate candidates than were compared")
     return limits
 
 

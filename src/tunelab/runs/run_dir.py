@@ -6,6 +6,7 @@ import os
 import re
 import shlex
 from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -198,6 +199,16 @@ class RunDirectory:
     def close(self) -> None:
         """Release the lock, if this process holds it."""
         self._lock.release()
+
+    def discard(self) -> None:
+        """Delete the folder of a run that was refused before it trained, unless more is in it; releases the lock."""
+        for path in (self.config, self.manifest):
+            path.unlink(missing_ok=True)
+        self.close()
+        with suppress(OSError):  # there is more in it: a log, files of the user
+            self.checkpoints.rmdir()
+            self._lock.path.unlink(missing_ok=True)
+            self.root.rmdir()
 
     def is_held(self) -> bool:
         """Whether a live process writes here, as far as this machine can see."""

@@ -275,7 +275,7 @@ def abort_reason(trials: Sequence[FrozenTrial], folder: StudyFolder) -> TuneLabE
     if len(ended) == MAX_INITIAL_FAILURES and all(trial.user_attrs.get("kind") == "config" for trial in first):
         last = first[-1]
         return TuneLabError(
-            f"the first {MAX_INITIAL_FAILURES} trials could not start, so no other will; the last one said: "
+            f"the first {MAX_INITIAL_FAILURES} trials could not start, so no other will; the last one reported: "
             f"{last.user_attrs.get('reason')}\nIts output is in {folder.trial_folder(last.number)}/trial.log"
         )
     return None

@@ -110,7 +110,7 @@ def announce_results(
     )
     log_report(page, {**dict(zip(names, best[0].values, strict=True)), "trials": len(trials)})
     if GENERATION in best[0].user_attrs:
-        console.say("its settings changed from stage to stage (schedule in study.json); the result is that run itself")
+        console.say("its settings changed between stages (schedule in study.json); the result is that run itself")
     else:
         best_settings = shlex.quote(path_word("experiment", relative_path(folder.root)))
         console.show_command("train the best settings again", f"{console.train_command()} {best_settings}")
@@ -163,7 +163,7 @@ def best_trial_lines(best: Sequence[FrozenTrial], trials: Sequence[FrozenTrial],
         f"the Pareto front, {len(best)} of {len(trials)} trials{compared}",
         *(f"  trial {trial.number}: {scores(trial)}  {params_text(trial.params)}" for trial in best[:MAX_FRONT_TRIALS]),
         *([more.strip()] if more else []),
-        f"the files are about trial {best[0].number}, the one with the best {names[0]}",
+        f"the files are of trial {best[0].number}, which has the best {names[0]}",
     ]
 
 

@@ -86,6 +86,15 @@ class RunResults:
     files: Mapping[str, Path] = field(default_factory=dict)
 
 
+FINAL_PREFIXES = ("base/", "test/", "last/")  # of scores that a run has once, at its end: numbers, no curves
+
+
+def split_final_scores(metrics: Mapping[str, float]) -> tuple[dict[str, float], dict[str, float]]:
+    """Metrics that are points of curves, and scores that a run has once."""
+    final = {name: value for name, value in metrics.items() if name.startswith(FINAL_PREFIXES)}
+    return {name: value for name, value in metrics.items() if name not in final}, final
+
+
 @runtime_checkable
 class ResultsLogger(Protocol):
     """A logger that takes final results."""

@@ -11,7 +11,7 @@ from typing_extensions import override
 
 from tunelab.config.flatten import flatten
 from tunelab.runs.redact import redact
-from tunelab.tracking.base import RunResults, confusion_tables, markdown_table, records_table
+from tunelab.tracking.base import RunResults, confusion_tables, markdown_table, records_table, split_final_scores
 
 PlainValue = str | float | int | bool
 
@@ -38,6 +38,12 @@ class TensorBoard(TensorBoardLogger):
     def log_hyperparams(self, params: Any, metrics: Any = None, step: int | None = None) -> None:
         pass  # `log_results` writes them beside the scores
 
+    @override
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        curves, _ = split_final_scores(metrics)  # `log_results` writes the final scores, as the HParams page needs them
+        super().log_metrics(curves, step)
+
     @rank_zero_only
     def log_histograms(self, values: Mapping[str, Tensor], step: int) -> None:
         """Log a histogram of each tensor, by name of parameter."""
@@ -49,9 +55,10 @@ class TensorBoard(TensorBoardLogger):
     def log_results(self, results: RunResults) -> None:
         """Write settings and scores for the HParams page, confusion matrix and predictions as texts."""
         writer: Any = self.experiment
-        for summary in as_hyper_parameters(self._settings, dict.fromkeys(results.scores, 0.0)):
+        scores = {name: value for name, value in results.scores.items() if not name.startswith(("base/", "last/"))}
+        for summary in as_hyper_parameters(self._settings, dict.fromkeys(scores, 0.0)):
             writer.file_writer.add_summary(summary)
-        for name, value in results.scores.items():
+        for name, value in scores.items():
             writer.add_scalar(name, value, 0)
         for name, (columns, lines) in confusion_tables(results).items():
             writer.add_text(name, markdown_table(columns, lines))

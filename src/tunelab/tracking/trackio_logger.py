@@ -49,7 +49,7 @@ class TrackioRun(FaultTolerantLogger):
                 auto_log_gpu=False,  # train/memory has it at the steps that it belongs to
                 auto_log_cpu=False,
             )
-        tell(f"Trackio: look with: trackio show --project {redact(project)}")
+        tell(f"Trackio: open with: trackio show --project {redact(project)}")
 
     @override
     @rank_zero_only

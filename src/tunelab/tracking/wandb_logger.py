@@ -15,7 +15,13 @@ from typing_extensions import override
 
 from tunelab.runs.redact import redact
 from tunelab.tasks.metrics.directions import metric_direction
-from tunelab.tracking.base import FaultTolerantLogger, RunResults, records_table, redacted_first_line
+from tunelab.tracking.base import (
+    FaultTolerantLogger,
+    RunResults,
+    records_table,
+    redacted_first_line,
+    split_final_scores,
+)
 
 STEP_METRIC = "trainer/global_step"  # the metric on every x axis: wandb's own step restarts at 0 when a run is resumed
 _FAILED_STATUSES = ("failed", "crashed", "preempted", "interrupted")
@@ -100,6 +106,7 @@ class WandbRun(FaultTolerantLogger):
         run = wandb.init(mode=mode, dir=str(place), settings=settings, resume="allow", **self._init_arguments)
         run.define_metric(STEP_METRIC)
         run.define_metric("*", step_metric=STEP_METRIC, step_sync=True)
+        run.define_metric("layers/*", step_metric=STEP_METRIC, step_sync=True, hidden=True)  # dozens of charts
         run.define_metric(self._monitor, step_metric=STEP_METRIC, step_sync=True, summary=self._monitor_mode)
         self._defined = {self._monitor}
         return run
@@ -108,6 +115,11 @@ class WandbRun(FaultTolerantLogger):
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         if self._run is not None:
+            metrics, final = split_final_scores(metrics)
+            if final:  # as charts they would be single points, and the first that a reader sees
+                self.attempt("summary", lambda: self._run.summary.update(final))
+            if not metrics:
+                return
             for name in metrics.keys() - self._defined:
                 self._defined.add(name)
                 if name.startswith("val/"):  # the summary keeps each validation score's best, not its last

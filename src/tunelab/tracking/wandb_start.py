@@ -179,7 +179,7 @@ def agent_run_id(env: Mapping[str, str], config: LoggerConfig) -> str | None:
 
 
 def _offline_hint(choice: ModeChoice, folder: Path) -> str:
-    look = f"look with: wandb leet {folder}"
+    look = f"open with: wandb leet {folder}"
     if choice.is_explicit and choice.mode == "offline":
         return f"W&B is offline; {look}"
     reason = choice.reason if choice.mode == "offline" else "no answer from the server"

@@ -230,7 +230,7 @@ def read_eval_split(settings: RunConfig, source: str, on_bad: str | None = None)
 def record_evaluation(folder: RunDirectory, records: Records) -> list[str]:
     """Count an evaluation of the run on a file; notes on whether the run used the file, and how often it was evaluated.
 
-    A file that is looked at until a score pleases no longer tests anything.
+    Once a model is selected by its score on a file, that score is too optimistic.
     """
     manifest = folder.read_manifest()
     with shape_faults_explained(folder.manifest):
@@ -248,5 +248,6 @@ def record_evaluation(folder: RunDirectory, records: Records) -> list[str]:
     try:
         write_json_lines(folder.evaluations_log, [*past, now])
     except TuneLabError as fault:
-        notes.append(f"this look is not counted: {fault}")
-    return [*notes, f"look {count} at this file with this run; a choice made by it needs another file to be tested"]
+        notes.append(f"this evaluation could not be recorded: {fault}")
+    advice = "if you select a model by it, report the final score on another file"
+    return [*notes, f"evaluation {count} of this run on this file; {advice}"]

@@ -35,6 +35,7 @@ from tunelab.runs.run_status import PREEMPTED, RunStatus
 from tunelab.runs.stop_signals import STOP_EXITS
 from tunelab.tasks.base import Task
 from tunelab.tasks.causal import CausalTask
+from tunelab.tracking.base import split_final_scores
 from tunelab.training.callbacks.checkpointing import BestCheckpoint, LastCheckpoint
 from tunelab.training.callbacks.early_stopping import EarlyStopping
 from tunelab.training.callbacks.search_trial import Pruning
@@ -226,7 +227,7 @@ def left_at_once(fault: BaseException, trainer: L.Trainer | None) -> LeftAtOnce 
         return None
     if last.saved_step is None:
         return LeftAtOnce("no checkpoint was written yet, so resume starts from the beginning")
-    return LeftAtOnce(f"checkpoints/last.ckpt of step {last.saved_step} stands, and resume goes on from there")
+    return LeftAtOnce(f"checkpoints/last.ckpt of step {last.saved_step} is saved, and resume continues from there")
 
 
 def completed_status(trainer: L.Trainer, outcome: EvalOutcome, monitor: str) -> RunStatus:
@@ -324,10 +325,9 @@ def write_results(
     outcome.scores = {name: last[0] for name, last in ends.items() if last} | outcome.scores
     folder.write_scores(outcome.scores)
     folder.write_score_tables(outcome.tables)
-    for logger in loggers[1:]:  # not the curves: these scores belong to no step
-        logger.log_metrics(
-            {name: value for name, value in outcome.scores.items() if value == value}, trainer.global_step
-        )
+    final = {name: value for name, value in split_final_scores(outcome.scores)[1].items() if value == value}
+    for logger in loggers[1:] if final else ():  # not the curves: these scores belong to no step
+        logger.log_metrics(final, trainer.global_step)
     if components.settings.save:
         write_export(components, folder, outcome, overrides)
 
@@ -401,7 +401,7 @@ def rehearse_export(components: RunComponents) -> None:
                     adapter, plain.model, Path(place) / "adapter", base_model_location(components.settings)
                 )
     except OSError as fault:  # no room in the folder for temporary files says nothing of the run's own
-        console.say(f"  the export could not be tried before training: {fault}")
+        console.say_marked("warning", f"the export could not be tried before training: {fault}")
     except (
         Exception
     ) as fault:  # of transformers, of PEFT, of the tokenizer: at the end it would cost the whole training

@@ -171,7 +171,7 @@ class FineTuner(EvalModule):
         self.guard.skip_step(
             f"step {self.global_step}: loss {self.step_loss:.4g}, gradient norm {self.step_norm:.4g}. A step from here "
             f"would spoil the weights. Lower lr (now {optimizer.param_groups[0]['lr']:.3g}), lengthen "
-            "scheduler.warmup, or look at the rows of this step",
+            "scheduler.warmup, or inspect the rows of this step",
             optimizer,
             cast(LambdaLR, self.lr_schedulers()),
         )

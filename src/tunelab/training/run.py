@@ -20,7 +20,7 @@ from tunelab.config.override_text import searchpath_overrides
 from tunelab.config.resume import resume_config
 from tunelab.config.schema import RunConfig
 from tunelab.config.validate import validate_config
-from tunelab.errors import ConfigError, Diverged, TuneLabError
+from tunelab.errors import ConfigError, DataError, Diverged, TuneLabError
 from tunelab.language.translation import configure_language
 from tunelab.runs import console, resource_usage
 from tunelab.runs.checkpoint import copy_parent_checkpoints
@@ -128,6 +128,7 @@ def fine_tune(
         explained = left_at_once(explained, session.trainer) or explained
         session.status = failure_status(explained)
         session.leaves_at_once = isinstance(explained, LeftAtOnce)
+        session.refused = is_refused(explained, session)
         if is_main and session.leaves_at_once:
             console.say(str(session.status.reason))
         if is_main and is_unforeseen(explained):
@@ -138,8 +139,19 @@ def fine_tune(
     finally:
         close_session(session, started, meter)
     if is_main:
-        print_results(folder, session.outcome)
+        print_results(folder, session.outcome, session.hints)
     return session.status.score
+
+
+def is_refused(fault: BaseException, session: "RunSession") -> bool:
+    """Whether a new run ends before it trains by a mistake of the user: then it leaves no folder.
+
+    A trial or a fold keeps its own, in which the command that started it reads why.
+    """
+    settings = session.settings
+    started_by_another = settings.trial.id is not None or settings.cv.fold is not None
+    mistake = isinstance(fault, ConfigError | DataError)
+    return mistake and session.trainer is None and not settings.resume and not started_by_another
 
 
 def is_unforeseen(fault: BaseException) -> bool:
@@ -166,6 +178,8 @@ class RunSession:
         outcome: The final scores.
         status: How the run ended.
         leaves_at_once: Whether a second Ctrl-C ended it, so that nothing more is worked out.
+        refused: Whether a mistake of the user ended it before it trained.
+        hints: How to open what the trackers keep.
     """
 
     settings: RunConfig
@@ -179,6 +193,8 @@ class RunSession:
     outcome: EvalOutcome = field(default_factory=EvalOutcome)
     status: RunStatus = field(default_factory=lambda: RunStatus("failed", "it never started"))
     leaves_at_once: bool = False
+    refused: bool = False
+    hints: list[str] = field(default_factory=list)
 
 
 def train_and_evaluate(session: RunSession, callbacks: Sequence[Callback]) -> None:
@@ -214,7 +230,7 @@ def train_and_evaluate(session: RunSession, callbacks: Sequence[Callback]) -> No
         monitor=monitor,
         mode=mode,
         resume_from_step=resumed_at,
-        tell=console.say,
+        tell=session.hints.append,
     )
     validates = bool(components.examples["validation"])
     own_callbacks = build_callbacks(settings, folder, monitor, mode, validates=validates)
@@ -279,6 +295,9 @@ def close_session(session: RunSession, started: float, meter: EnergyMeter) -> No
         meter: Of its energy.
     """
     folder, settings, outcome = session.folder, session.settings, session.outcome
+    if session.refused:
+        finish_loggers(session.loggers, session.status.logger_status)
+        return folder.discard() if session.is_main else None
     if session.is_main:
         if not session.manifest and not settings.resume:  # a manifest that is there already says more
             session.manifest = minimal_manifest(settings, session.overrides)
@@ -297,13 +316,15 @@ def close_session(session: RunSession, started: float, meter: EnergyMeter) -> No
             folder.close()
 
 
-def print_results(folder: RunDirectory, outcome: EvalOutcome) -> None:
-    """Print the final scores, and where the files of the run lie."""
+def print_results(folder: RunDirectory, outcome: EvalOutcome, hints: Sequence[str] = ()) -> None:
+    """Print the final scores, the files of the run, and how to open what trackers keep of it."""
     console.show_scores(console.scores_by_split(outcome.scores))
     for title, rows in answer_group_tables(outcome.tables).items():
         console.show_groups(title, rows)
     files = {"scores": folder.metrics, "predictions": folder.predictions, "export": folder.export}
     console.show_paths({"run folder": folder.root} | {name: path for name, path in files.items() if path.exists()})
+    for hint in hints:
+        console.say(hint)
     console.show_command("HTML report", f"tunelab report {shlex.quote(console.short_path(folder.root))}")
 
 
