@@ -159,7 +159,10 @@ def under_trained(run: RunSignals) -> Iterator[Finding]:
     newest = val_losses[-1 - max(1, len(val_losses) // 5)] - val_losses[-1]
     gained = max(losses[0], val_losses[0]) - val_losses[-1]
     if gained > 0 and newest / gained > STEEP_GAIN_SHARE and newest > WORTHWHILE_GAIN * val_losses[-1]:
-        says = f"the last fifth of validations brought {newest / gained:.0%} of the whole improvement (val/loss {val_losses[-1]:.3g})"
+        says = (
+            f"the last fifth of validations brought {newest / gained:.0%} of the whole improvement "
+            f"(val/loss {val_losses[-1]:.3g})"
+        )
         cure = "raise max_epochs, or lr if the first epochs are slow too"
         yield Finding(
             "under_trained", says, "share of the gain in the last fifth", newest / gained, STEEP_GAIN_SHARE, cure
@@ -320,7 +323,9 @@ def leaked_rows(run: RunSignals) -> Iterator[Finding]:
         earlier, later = leak["splits"]
         share = leak["rows"] / max(1, leak["of"])
         if earlier == "train" and share > LEAKED_SHARE:
-            says = f"{leak['rows']:,} of {leak['of']:,} {later} rows are in train too, so {later} scores are too optimistic"
+            says = (
+                f"{leak['rows']:,} of {leak['of']:,} {later} rows are in train too, so {later} scores are too optimistic"
+            )
             cure = f"take these rows out of train, or let the {later} split be made from the training file"
             yield Finding("leaked_rows", says, f"share of {later} rows", share, LEAKED_SHARE, cure)
 
