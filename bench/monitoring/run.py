@@ -30,7 +30,7 @@ KINDS = {
     "all": ["callbacks.activations=true"],
 }
 BASE = ["model=starter", "data=starter", "logger=none", "trainer.enable_progress_bar=false", "test=false", "save=false"]
-BASE += ["eval.base=false", "eval.generate=false", "max_epochs=1", "max_steps=60", "callbacks.gap_rows=0"]
+BASE += ["eval.base=false", "eval.generate=false", "max_epochs=1", "max_steps=60", "callbacks.train_eval_rows=0"]
 ROUNDS = 5
 
 

@@ -61,7 +61,7 @@ def main() -> None:
     words = [
         "model=minilm", "data=classification", f"data.train={file}", f"data.text={text}", f"data.label={label}",
         "batch_size=32", f"max_steps={LAST}", "logger=none", "test=false", "save=false", "trainer.limit_val_batches=1",
-        "trainer.enable_progress_bar=false", "trainer.accelerator=cpu", "callbacks.gap_rows=0",
+        "trainer.enable_progress_bar=false", "trainer.accelerator=cpu", "callbacks.train_eval_rows=0",
     ]  # fmt: skip
     ratios = []
     for turn in range(ROUNDS):

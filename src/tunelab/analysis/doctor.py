@@ -323,9 +323,8 @@ def leaked_rows(run: RunSignals) -> Iterator[Finding]:
         earlier, later = leak["splits"]
         share = leak["rows"] / max(1, leak["of"])
         if earlier == "train" and share > LEAKED_SHARE:
-            says = (
-                f"{leak['rows']:,} of {leak['of']:,} {later} rows are in train too, so {later} scores are too optimistic"
-            )
+            rows = f"{leak['rows']:,} of {leak['of']:,} {later} rows"
+            says = f"{rows} are in train too, so {later} scores are too optimistic"
             cure = f"take these rows out of train, or let the {later} split be made from the training file"
             yield Finding("leaked_rows", says, f"share of {later} rows", share, LEAKED_SHARE, cure)
 

@@ -7,9 +7,9 @@ PED-ANOVA (Watanabe et al. 2023), as Optuna computes it, compares where the best
 needs no model, and it knows only the space that was searched: a setting whose range was chosen well looks
 unimportant.
 
-Isolation plots: at each value, or stretch of values, the other settings stand where they are best (Deep Learning
-Tuning Playbook, Godbole et al. 2023, "Extracting insight from experiment results").  The band shows how far luck in
-which trials were drawn moves that best: the bootstrap of the trials within the stretch.
+Isolation plots: at each value, or stretch of values, the best score found with it (Deep Learning Tuning Playbook,
+Godbole et al. 2023, "Extracting insight from experiment results").  The band is the bootstrap of that best score over
+the trials within the stretch.
 """
 
 import logging

@@ -144,7 +144,7 @@ class BoardHandler(BaseHTTPRequestHandler):
             status, page = HTTPStatus.NOT_FOUND, refusal_page("Not found", text)
         except TuneLabError as fault:
             status, page = HTTPStatus.UNPROCESSABLE_ENTITY, refusal_page("Cannot be shown", visible_text(str(fault)))
-        except (Exception, RecursionError) as fault:  # a file that nobody foresaw; the next request is answered
+        except (Exception, RecursionError) as fault:  # an unexpected fault of a file; the next request is answered
             text = f"{type(fault).__name__}: {visible_text(first_line(fault))}"
             status, page = HTTPStatus.INTERNAL_SERVER_ERROR, refusal_page("Cannot be shown", text)
         self._send(status, page, body=body)

@@ -11,6 +11,7 @@ from tunelab.config.blocks import JsonValue
 RENAMED_KEYS: Mapping[str, str] = {
     "own_lr": "default_lr",
     "scheduler.floor": "scheduler.min_lr_ratio",
+    "callbacks.gap_rows": "callbacks.train_eval_rows",
     "search.slots": "search.parallel_trials",
     "search.judge": "search.test_best",
     "search.sampler_options.replaced": "search.sampler_options.replaced_fraction",

@@ -532,7 +532,7 @@ class CallbacksConfig(ExtensibleBlock):
     dead_units: bool = False
     activations: bool = False
     doctor: bool = False
-    gap_rows: Annotated[int, Range(0, 10**9)] = 0
+    train_eval_rows: Annotated[int, Range(0, 10**9)] = 0
 
 
 @dataclass(frozen=True, kw_only=True)

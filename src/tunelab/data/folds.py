@@ -20,7 +20,7 @@ class FoldSpec:
     Attributes:
         index: Which fold, from 0.
         count: How many folds there are.
-        group: Column whose equal values stay in one fold; None where rows stand alone.
+        group: Column whose equal values stay in one fold; None: no grouping.
     """
 
     index: int

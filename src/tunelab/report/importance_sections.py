@@ -145,7 +145,7 @@ def isolation_chart(study: StudyResults, setting: Setting, stretches: list[Value
 
 
 def best_bands(study: StudyResults, stretches: list[ValueRange]) -> tuple[list[float], list[float]]:
-    """Where the best of each stretch would lie for other trials as many; nan where they are too few to tell."""
+    """The 90 % bootstrap band of the best score of each stretch; nan where there are too few trials."""
     bands = [
         sorted((study.cost_to_score(one.low), study.cost_to_score(one.high)))
         if one.count >= TRIALS_PER_STRETCH

@@ -172,7 +172,7 @@ def memory_lines(inspection: RunInspection) -> list[tuple[str, int, str]]:
         ("averages", needs.averages, "copies of the weights that regularization keeps"),
         ("activations", needs.activations, "of the heaviest forward and backward pass under micro_tokens"),
         ("workspace", needs.workspace, "of matrix products, from the first one on"),
-        ("optimizer's step", needs.step_buffers, "in passing, while no activations stand"),
+        ("optimizer's step", needs.step_buffers, "temporary, after activations are freed"),
     ]
     return [line for line in lines if line[1] or line[0] in ("optimizer", "gradients")]
 
@@ -180,20 +180,20 @@ def memory_lines(inspection: RunInspection) -> list[tuple[str, int, str]]:
 def memory_fit_lines(inspection: RunInspection) -> list[str]:
     """Sentences on the peak memory, and whether it fits."""
     needs, available, lines = inspection.memory, inspection.available_memory, list[str]()
-    lines.append(f"peak {format_bytes(needs.peak)}: not all of it stands at the same time")
+    lines.append(f"peak {format_bytes(needs.peak)}: not all parts are needed at the same time")
     if needs.passes.share < 1:
         lines.append(
             f"activations are scaled up from {needs.passes.share:.0%} of the heaviest micro-batch, which does not fit"
         )
     if available is not None and needs.peak > available:
         lines.append(
-            f"{format_bytes(available)} are there, so this will not fit: lower micro_tokens (python train.py "
-            "find=micro_tokens finds the largest that fits), or take adapter=lora"
+            f"needs {format_bytes(needs.peak)}, {format_bytes(available)} available: does not fit; lower micro_tokens "
+            "(python train.py find=micro_tokens finds the largest that fits), or take adapter=lora"
         )
     elif available is not None:
-        lines.append(f"{format_bytes(available)} are there, so it fits")
+        lines.append(f"needs {format_bytes(needs.peak)}, {format_bytes(available)} available: fits")
     if inspection.speed.memory is not None:
-        lines.append(f"the steps that were tried took {format_bytes(inspection.speed.memory)} at most")
+        lines.append(f"the trial steps took {format_bytes(inspection.speed.memory)} at most")
     return lines
 
 

@@ -72,7 +72,7 @@ class RunResults:
 
     Attributes:
         root: Its folder.
-        manifest: How it came to be and how it ended.
+        manifest: Its provenance, and how it ended.
         scores: Final scores by flat name.
         curves: Scores over steps, a row each; `step` counts from 0.
         predictions: One for each row of the test split.

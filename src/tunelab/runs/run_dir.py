@@ -66,7 +66,7 @@ class RunDirectory:
 
     @property
     def manifest(self) -> Path:
-        """The manifest of the run: how it came to be, and how it ended."""
+        """The manifest of the run: its provenance, and how it ended."""
         return self.root / "run.json"
 
     @property
@@ -146,7 +146,7 @@ class RunDirectory:
 
     @property
     def traceback(self) -> Path:
-        """Where the code was when an error that nobody foresaw ended the run."""
+        """The traceback of an unexpected error that ended the run."""
         return self.root / "error.log"
 
     @classmethod

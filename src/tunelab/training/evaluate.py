@@ -277,8 +277,8 @@ class TrainSample(nn.Module):
 def make_train_sample(
     settings: RunConfig, task: Task, examples: Mapping[str, Sequence[Example]], *, packed: bool
 ) -> TrainSample | None:
-    """As many training rows as there are validation rows, at most `callbacks.gap_rows`, evenly spaced; or None."""
-    rows = min(settings.callbacks.gap_rows, len(examples["validation"]))
+    """As many training rows as validation rows, at most `callbacks.train_eval_rows`, evenly spaced; or None."""
+    rows = min(settings.callbacks.train_eval_rows, len(examples["validation"]))
     if not rows:
         return None
     return TrainSample(

@@ -80,7 +80,10 @@ def test_a_gradient_is_measured_before_it_is_clipped(tmp_path: Path) -> None:
 
 
 def test_watching_changes_no_weight(tmp_path: Path) -> None:
-    one, other = overrides(tmp_path, "callbacks.activations=true"), overrides(tmp_path, *OFF, "callbacks.gap_rows=0")
+    one, other = (
+        overrides(tmp_path, "callbacks.activations=true"),
+        overrides(tmp_path, *OFF, "callbacks.train_eval_rows=0"),
+    )
     fine_tune(settings(*one), tmp_path / "one")
     fine_tune(settings(*other), tmp_path / "other")
 

@@ -1,4 +1,4 @@
-"""`find=NAME`: runs a finder and leaves its result on the terminal, as a page and as numbers."""
+"""`find=NAME`: runs a finder and leaves its result on the terminal, in find.html and in find.json."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
