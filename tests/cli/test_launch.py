@@ -1,11 +1,14 @@
 """Places that cannot be written to, and runs that are not there, are reported in one message with exit status 2."""
 
 import errno
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from support.tiny_runs import config
+from support.paths import ROOT
+from support.tiny_runs import QUIET, config
 from tunelab.cli.launch import exit_with_os_error
 from tunelab.config.overrides import complete_overrides
 from tunelab.config.resume import find_config_file, resume_config
@@ -86,3 +89,11 @@ def test_settings_that_are_damaged_are_told_with_a_way_out(content: str, tmp_pat
 
     with pytest.raises(ConfigError, match=r"config\.yaml (cannot be read|holds no settings).*backup"):
         resume_config(config(f"resume={tmp_path}"), [])
+
+
+@pytest.mark.parametrize("fault", ["batch_size=0", "data.train=missing.jsonl", "monitor=val/nothing"])
+def test_a_refused_run_leaves_no_folder_behind(fault: str, tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "train.py"), "data=instruction", "data.train=missing.jsonl", *QUIET, fault]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2
+    assert not list(tmp_path.glob("outputs/*"))

@@ -178,8 +178,8 @@ def test_a_run_opens_with_the_report_and_keeps_it(tmp_path: Path, capsys: pytest
     fine_tune(settings(*MODEL, *QUIET, *given, "max_steps=1"), tmp_path / "run")
 
     said = capsys.readouterr().out
-    assert re.search(r"duplicates +1 duplicate row in train", said)
-    assert re.search(r"leaks +1 of 2 test rows are exact duplicates of train rows", said)
+    assert re.search(r"duplicates: 1 duplicate row in train", said)
+    assert re.search(r"warning: leakage: 1 of 2 test rows are exact duplicates of train rows", said)
     kept = json.loads(RunDirectory(tmp_path / "run").data_report.read_text())
     assert {"splits", "notes", "files", "lengths", "sources", "leaks", "trained"} <= set(kept)
     assert kept["sources"]["train"] == {"train.jsonl": 11}

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -151,11 +151,22 @@ def exit_on_user_error() -> Iterator[None]:
     except TuneLabError as fault:
         if HydraConfig.get().mode is RunMode.MULTIRUN:
             raise
-        folder = Path(HydraConfig.get().runtime.output_dir)
-        for made in (folder, folder.parent):  # by Hydra: they go again, unless something is in them
-            with suppress(OSError):
-                made.rmdir()
+        if fault.exit_status == ConfigError.exit_status:
+            remove_refused_folder(HydraConfig.get())
         exit_with_error(fault)
+
+
+def remove_refused_folder(hydra: Any) -> None:
+    """Delete the folder that Hydra made for a run which was refused; one that the command line names stays."""
+    from tunelab.runs.run_dir import RunDirectory
+
+    folder = Path(hydra.runtime.output_dir)
+    named = any(word.lstrip("+").startswith("hydra.run.dir=") for word in hydra.overrides.hydra)
+    if not named:
+        RunDirectory(folder).discard()
+    for made in (folder, folder.parent):
+        with suppress(OSError):  # something is in it
+            made.rmdir()
 
 
 def exit_with_os_error(fault: OSError) -> NoReturn:

@@ -201,14 +201,16 @@ class RunDirectory:
         self._lock.release()
 
     def discard(self) -> None:
-        """Delete the folder of a run that was refused before it trained, unless more is in it; releases the lock."""
-        for path in (self.config, self.manifest):
+        """Delete the folder of a run that was refused before it trained; one with more in it stays as it is."""
+        refusal = {self.config, self.manifest, self._lock.path}
+        left = set(self.root.iterdir()) - refusal if self.root.is_dir() else set()
+        if left - {self.checkpoints} or any(self.checkpoints.glob("*")) or self.is_held():
+            return
+        for path in refusal:
             path.unlink(missing_ok=True)
-        self.close()
-        with suppress(OSError):  # there is more in it: a log, files of the user
-            self.checkpoints.rmdir()
-            self._lock.path.unlink(missing_ok=True)
-            self.root.rmdir()
+        for folder in (self.checkpoints, self.root):
+            with suppress(OSError):
+                folder.rmdir()
 
     def is_held(self) -> bool:
         """Whether a live process writes here, as far as this machine can see."""

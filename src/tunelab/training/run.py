@@ -20,7 +20,7 @@ from tunelab.config.override_text import searchpath_overrides
 from tunelab.config.resume import resume_config
 from tunelab.config.schema import RunConfig
 from tunelab.config.validate import validate_config
-from tunelab.errors import ConfigError, DataError, Diverged, TuneLabError
+from tunelab.errors import ConfigError, Diverged, TuneLabError
 from tunelab.language.translation import configure_language
 from tunelab.runs import console, resource_usage
 from tunelab.runs.checkpoint import copy_parent_checkpoints
@@ -128,7 +128,6 @@ def fine_tune(
         explained = left_at_once(explained, session.trainer) or explained
         session.status = failure_status(explained)
         session.leaves_at_once = isinstance(explained, LeftAtOnce)
-        session.refused = is_refused(explained, session)
         if is_main and session.leaves_at_once:
             console.say(str(session.status.reason))
         if is_main and is_unforeseen(explained):
@@ -141,17 +140,6 @@ def fine_tune(
     if is_main:
         print_results(folder, session.outcome, session.hints)
     return session.status.score
-
-
-def is_refused(fault: BaseException, session: "RunSession") -> bool:
-    """Whether a new run ends before it trains by a mistake of the user: then it leaves no folder.
-
-    A trial or a fold keeps its own, in which the command that started it reads why.
-    """
-    settings = session.settings
-    started_by_another = settings.trial.id is not None or settings.cv.fold is not None
-    mistake = isinstance(fault, ConfigError | DataError)
-    return mistake and session.trainer is None and not settings.resume and not started_by_another
 
 
 def is_unforeseen(fault: BaseException) -> bool:
@@ -178,7 +166,6 @@ class RunSession:
         outcome: The final scores.
         status: How the run ended.
         leaves_at_once: Whether a second Ctrl-C ended it, so that nothing more is worked out.
-        refused: Whether a mistake of the user ended it before it trained.
         hints: How to open what the trackers keep.
     """
 
@@ -193,7 +180,6 @@ class RunSession:
     outcome: EvalOutcome = field(default_factory=EvalOutcome)
     status: RunStatus = field(default_factory=lambda: RunStatus("failed", "it never started"))
     leaves_at_once: bool = False
-    refused: bool = False
     hints: list[str] = field(default_factory=list)
 
 
@@ -295,9 +281,6 @@ def close_session(session: RunSession, started: float, meter: EnergyMeter) -> No
         meter: Of its energy.
     """
     folder, settings, outcome = session.folder, session.settings, session.outcome
-    if session.refused:
-        finish_loggers(session.loggers, session.status.logger_status)
-        return folder.discard() if session.is_main else None
     if session.is_main:
         if not session.manifest and not settings.resume:  # a manifest that is there already says more
             session.manifest = minimal_manifest(settings, session.overrides)

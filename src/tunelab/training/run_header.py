@@ -1,11 +1,12 @@
 """What a run prints before it trains: six lines and its warnings; every setting and every count with -v."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from tunelab.analysis.number_format import format_bytes, format_number
-from tunelab.data.data_sources import drop_counts, dropped_notes
-from tunelab.data.summary_text import summary_lines
+from tunelab.data.data_sources import drop_counts, dropped_notes, duplicate_notes
+from tunelab.data.summary_text import describe_duplicates, describe_leaks, summary_lines
 from tunelab.errors import WarningNote
 from tunelab.models.architecture import describe_dropout
 from tunelab.models.device_placement import TrainingPlacement
@@ -43,7 +44,9 @@ def print_run_header(components: RunComponents, folder: RunDirectory, overrides:
         "folder": console.short_path(folder.root),
     }
     console.show_facts(lines, {"data": "warning"} if dropped else {})
-    notes = [note for note in run_notes(components, steps) if note not in dropped]
+    said = [*dropped, *duplicate_notes(components.sources.duplicates)]  # of these the lines and the report say more
+    notes = [*duplicates_note(report), *(note for note in run_notes(components, steps) if note not in said)]
+    notes.sort(key=lambda note: not isinstance(note, WarningNote))
     if is_verbose():
         notes += generation_samples(components)
     for note in notes[:MAX_NOTES]:
@@ -125,9 +128,9 @@ def model_facts(components: RunComponents, steps: int) -> dict[str, object]:
 
 
 def run_notes(components: RunComponents, steps: int) -> list[str]:
-    """What a reader should know of a run before it trains, warnings first."""
+    """What a reader should know of a run before it trains."""
     model, settings = components.model, components.settings
-    notes = [
+    return [
         *demo_model_notes(settings),
         *components.adapter.notes,
         *components.sources.notes,
@@ -136,4 +139,13 @@ def run_notes(components: RunComponents, steps: int) -> list[str]:
         *regularization_notes(model, settings.regularization, settings.optimizer),
         *generation_notes(components),
     ]
-    return sorted(notes, key=lambda note: not isinstance(note, WarningNote))
+
+
+def duplicates_note(report: Mapping[str, Any]) -> list[str]:
+    """A sentence on duplicates and leakage, a warning where rows of one split are in another; none without any."""
+    near = report["leaks"]["near"]
+    leaks = [describe_leaks(report)] if report["leaks"]["exact"] or (near and near["pairs"]) else []
+    duplicates = describe_duplicates(report)
+    parts = [f"leakage: {text}" for text in leaks] + [f"duplicates: {duplicates}"] * (duplicates != "none")
+    kind = WarningNote if report["leaks"]["exact"] else str
+    return [kind("; ".join(parts))] if parts else []
