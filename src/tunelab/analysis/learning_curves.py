@@ -69,7 +69,8 @@ def diagnose_curve(
             "unknown", math.nan, (("bad", f"{name} was not finite at {count} of {len(known)} validations."),)
         )
     if len(good) < MIN_VALIDATIONS:
-        text = f"{name} was taken at {len(good)} validations: too few to judge the curve"
+        times = f"{len(good)} validation{'s' * (len(good) != 1)}"
+        text = f"{name} was taken at {times}: too few to judge the curve"
         return CurveDiagnosis("unknown", math.nan, (("plain", f"{text}; trainer.val_check_interval=0.25 gives more."),))
     costs = [cost for _, cost in good]
     place = min(range(len(costs)), key=costs.__getitem__)

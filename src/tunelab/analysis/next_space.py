@@ -242,6 +242,12 @@ def widen_range(
     return SettingChange(setting, new, value, why, "widen")
 
 
+def is_legal_end(setting: Setting, side: str, legal: tuple[float, float] | None) -> bool:
+    """Whether no legal value lies beyond an end of a setting's range."""
+    least, most = legal or (-math.inf, math.inf)
+    return setting.low <= max(least, floor_of(setting)) if side == "low" else setting.high >= most
+
+
 def floor_of(setting: Setting) -> float:
     """The number below which a setting is hardly meant to go: 1 for whole numbers that start there, 0 for others."""
     if setting.low < 0:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from difflib import SequenceMatcher
 
 from tunelab.report.charts.bars import Bars, bar_chart
-from tunelab.report.document import Answer, Block, CellValue, Chart, Example, Examples, Section, Table, Tone
+from tunelab.report.document import Answer, Block, CellValue, Chart, Example, Examples, Fold, Section, Table, Tone
 from tunelab.report.formatting import format_cell, truncate
 from tunelab.report.run_reader import RunResults
 from tunelab.runs.atomic_files import Row
@@ -28,7 +28,7 @@ def answers_section(run: RunResults) -> list[Section]:
     blocks: list[Block] = [
         Examples("answers", [answer_example(row, before.get(row["row"])) for row in picked], lead + note)
     ]
-    return [Section("Answers", [*group_blocks(run), *blocks])]
+    return [Section("Answers", [*blocks, *group_blocks(run)])]
 
 
 def pick_diverse_rows(rows: Sequence[Row], most: int = LISTED_ANSWERS) -> list[Row]:
@@ -112,7 +112,8 @@ def group_blocks(run: RunResults) -> list[Block]:
             title = f"{score} by {group}"
             svg = bar_chart(names, bars, title=title, value_label=score, level=True)
             blocks.append(Chart(f"by_{group}", svg, "", title))
-        blocks.append(Table(f"by_{group}", heads, rows, "Test answers of the best checkpoint."))
+        table = Table(f"by_{group}", heads, rows, "Test answers of the best checkpoint.")
+        blocks.append(Fold(f"every score by {group}", [table]) if blocks else table)
     return blocks
 
 

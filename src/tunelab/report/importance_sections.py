@@ -1,6 +1,7 @@
 """Importance of a study's settings, computed once, and its sections: effects, importance, parallel axes.  Pure."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -310,7 +311,7 @@ def interaction_chart(analysis: ImportanceAnalysis, names: list[str]) -> list[Bl
         [100 * pairs[(min(a, b), max(a, b))] if a != b else math.nan for b in range(len(names))]
         for a in range(len(names))
     ]
-    title = "Interactions: variance explained only together, in per cent"
+    title = "Interactions: per cent explained only together"
     (a, b), most = max(pairs.items(), key=lambda item: item[1])
     words = (
         f"Strongest: {names[a]} with {names[b]}, {format_percent(most)}: the best value of one depends on the "
@@ -318,7 +319,8 @@ def interaction_chart(analysis: ImportanceAnalysis, names: list[str]) -> list[Bl
         if most > 0.03
         else "No pair matters much beyond its parts: settings may be tuned one by one."
     )
-    return [Chart("interactions", heat_map(names, names, values, title=title), words, title)]
+    short = [short_name(one, analysis.settings) for one in analysis.settings]
+    return [Chart("interactions", heat_map(short, short, values, title=title), words, title)]
 
 
 def parallel_coordinates_charts(analysis: ImportanceAnalysis) -> list[Block]:
@@ -330,7 +332,7 @@ def parallel_coordinates_charts(analysis: ImportanceAnalysis) -> list[Block]:
     middle = sorted(costs)[(3 * len(costs)) // 4]
     span = max(middle - costs[0], 1e-300)
     worth = [max(0.0, 1 - (cost - costs[0]) / span / 1.3) for cost in costs]
-    axes = [parallel_axis(one, analysis) for one in settings]
+    axes = [replace(parallel_axis(one, analysis), name=short_name(one, settings)) for one in settings]
     values = [study.cost_to_score(min(cost, middle)) for cost in costs]
     low, high = min(values), max(values)
     places = [(v - low) / (high - low) if high > low else 0.5 for v in values]
@@ -349,6 +351,12 @@ def parallel_coordinates_charts(analysis: ImportanceAnalysis) -> list[Block]:
         "Scores of the worst quarter are drawn at the end of their axis."
     )
     return [Chart("parallel", svg, words, title)]
+
+
+def short_name(setting: Setting, settings: Sequence[Setting]) -> str:
+    """The last part of a setting's name, where no other setting ends in it."""
+    last = setting.name.rpartition(".")[2]
+    return last if sum(one.name.rpartition(".")[2] == last for one in settings) == 1 else setting.name
 
 
 def parallel_axis(setting: Setting, analysis: ImportanceAnalysis) -> Axis:

@@ -30,21 +30,23 @@ def inspection_page(title: str, inspection: RunInspection) -> str:
                 )
             ],
         ),
-        Section("Model", [Table("model", ("what", "value"), list(architecture_lines(inspection).items()))]),
         Section(
-            "Work",
+            "Model and work",
             [
-                Paragraph(f"{what[:1].upper()}{what[1:]}: {words}.")
-                for what, words in workload_lines(inspection).items()
+                Table("model", ("model", "value"), list(architecture_lines(inspection).items())),
+                Table("work", ("work", "amount"), list(workload_lines(inspection).items())),
+                Chart("learning_rate", rate_chart(inspection), rate_text(inspection)),
             ],
         ),
-        Section("Learning rate", [Chart("learning_rate", rate_chart(inspection), rate_text(inspection))]),
         Section(
             "Memory",
             [
                 Chart("memory", memory_chart(inspection), join_sentences(memory_fit_lines(inspection))),
-                Table("memory", ("what", "size"), [(what, format_bytes(size)) for what, size, _ in memory]),
-                Paragraph("; ".join(f"{what}: {why}" for what, _, why in memory) + "."),
+                Table(
+                    "memory",
+                    ("part", "size", "what it is"),
+                    [(what, format_bytes(size), why) for what, size, why in memory],
+                ),
             ],
         ),
         Section(
@@ -73,7 +75,7 @@ def rate_chart(inspection: RunInspection) -> str:
         else []
     )
     series = Series("learning rate", curve.steps, curve.rates)
-    return line_chart([series], title="Learning rate", x_label="optimizer step", y_label="learning rate", marks=marks)
+    return line_chart([series], title="Learning rate", x_label="optimizer step", y_label="", marks=marks)
 
 
 def memory_chart(inspection: RunInspection) -> str:

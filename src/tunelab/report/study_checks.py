@@ -5,8 +5,15 @@ from collections import Counter
 
 from tunelab.analysis.configurations import format_value
 from tunelab.analysis.learning_curves import diagnose_curve
-from tunelab.analysis.next_space import BoundaryHit, FailureLimit, find_boundary_hits, find_failure_limits
+from tunelab.analysis.next_space import (
+    BoundaryHit,
+    FailureLimit,
+    find_boundary_hits,
+    find_failure_limits,
+    is_legal_end,
+)
 from tunelab.analysis.statistics import expected_best
+from tunelab.config.schema import legal_ranges
 from tunelab.report.charts.axes import Series
 from tunelab.report.charts.lines import line_chart
 from tunelab.report.document import Block, BulletList, CellValue, Chart, Paragraph, Section, Table, Tone
@@ -48,16 +55,19 @@ def boundary_paragraphs(study: StudyResults) -> list[Paragraph]:
     hits = study_boundary_hits(study)
     if len(study.configurations) < 4:
         return [Paragraph("Too few configurations to tell whether the best stands at a boundary.")]
-    lines = [
-        Paragraph(
-            f"{one.setting.name}: the best value {format_value(one.value)} stands at the {one.side} boundary of what"
-            f" was {'searched' if one.setting.from_search_space else 'tried'} ({format_value(one.setting.low)} to"
-            f" {format_value(one.setting.high)}): a better one may lie beyond.",
-            "warn",
-        )
-        for one in hits
-    ]
+    lines = [boundary_paragraph(one) for one in hits]
     return lines or [Paragraph("No setting's best value stands at a boundary of its range.", "good")]
+
+
+def boundary_paragraph(hit: BoundaryHit) -> Paragraph:
+    """The verdict on one boundary; beyond the end of what is legal there is nothing to look for."""
+    setting = hit.setting
+    text = f"{setting.name}: the best value {format_value(hit.value)} stands at the {hit.side} boundary of what was"
+    text += f" {'searched' if setting.from_search_space else 'tried'}"
+    text += f" ({format_value(setting.low)} to {format_value(setting.high)})"
+    if is_legal_end(setting, hit.side, legal_ranges().get(setting.name)):
+        return Paragraph(f"{text}, where what is legal ends.")
+    return Paragraph(f"{text}: a better one may lie beyond.", "warn")
 
 
 def failure_limit_paragraphs(study: StudyResults) -> list[Paragraph]:

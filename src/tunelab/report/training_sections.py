@@ -44,10 +44,13 @@ def curves_section(run: RunResults) -> Section:
     charts += [
         curve_chart(name, [Series(name, *points)], words, best if name == "train/grad_norm" else ())
         for name, words in OTHER_CURVES
-        if (points := curve_points(run.curves, name))[0]
+        if len((points := curve_points(run.curves, name))[0]) > 1
     ]
     heads = ["loss", run.monitor.rpartition("/")[2], *run.description.headline_scores]
     first = next((name for name in heads[1:] if name != "loss" and name in scores), "")
+    if not charts:
+        text = "No score was logged twice, so there is no curve; trainer.log_every_n_steps=1 logs every step."
+        return Section("Curves", [Paragraph(text, "soft")])
     large = [one for one in charts if one.name in ("curve_val_loss", f"curve_val_{first}")]
     large += [one for one in charts if one not in large][: max(0, MIN_LARGE - len(large))]
     rest = [one for one in charts if one not in large]
@@ -69,10 +72,11 @@ OTHER_CURVES = (
 
 
 def train_and_validation_chart(run: RunResults, score: str, best: Sequence[ReferenceLine]) -> list[Chart]:
-    """Training and validation values of a score in one chart; none where neither was logged."""
+    """Training and validation values of a score in one chart; none where neither was logged twice."""
     curves = [(name, curve_points(run.curves, name)) for name in (f"train/{score}", f"val/{score}")]
     series = [Series(name, xs, ys) for name, (xs, ys) in curves if xs]
-    return [curve_chart(f"val/{score}", series, "", best)] if series else []
+    drawn = any(len(one.xs) > 1 for one in series)  # a single value stands in the table of scores
+    return [curve_chart(f"val/{score}", series, "", best)] if drawn else []
 
 
 def curve_chart(name: str, series: Sequence[Series], words: str, marks: Sequence[ReferenceLine]) -> Chart:

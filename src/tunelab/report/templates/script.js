@@ -90,7 +90,8 @@ function copy(code, button) {
 // the browser's own tip comes late and not at all on a phone: ours takes over its words
 function names() {
   all("svg.tl").forEach(svg => all("title", svg).forEach(title => {
-    if (title.parentElement !== svg) title.parentElement.setAttribute("aria-label", title.textContent);
+    const mark = title.parentElement;
+    if (mark !== svg) { mark.setAttribute("role", "img"); mark.setAttribute("aria-label", title.textContent); }
     title.remove();
   }));
 }
