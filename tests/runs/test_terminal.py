@@ -1,12 +1,11 @@
 """Words are wrapped to the terminal and never cut; live lines give way to what else is printed."""
 
-import io
 import sys
 from typing import TextIO, cast
 
 import pytest
 
-from support.terminal_screen import Screen
+from support.terminal_screen import Screen, take_terminal
 from tunelab.runs import console, terminal
 from tunelab.runs.terminal import LiveLines, join_fields, line_breaks, wrap_words
 
@@ -14,24 +13,6 @@ TEXT = (
     "  validation: 12 texts occur in both train and test, a score there measures memory too; the path is "
     "/a/long/folder/that/no/narrow/terminal/holds/in/one/line/of/its/own and stays whole"
 )
-
-
-class FakeTerminal(io.StringIO):
-    """A terminal that keeps what is written to it."""
-
-    def isatty(self) -> bool:
-        return True
-
-
-def take_terminal(monkeypatch: pytest.MonkeyPatch, width: int = 60) -> FakeTerminal:
-    """Standard output and error of a test as one terminal; call it in the test, as pytest sets them between phases."""
-    stream = FakeTerminal()
-    for name, value in (("TERM", "xterm"), ("COLUMNS", str(width))):
-        monkeypatch.setenv(name, value)
-    monkeypatch.delenv("NO_COLOR", raising=False)
-    monkeypatch.setattr(sys, "stdout", cast(TextIO, stream))
-    monkeypatch.setattr(sys, "stderr", cast(TextIO, stream))
-    return stream
 
 
 @pytest.mark.parametrize("width", [20, 60, 80, 100, 160])

@@ -1,15 +1,20 @@
 """Commands in a pseudo-terminal, and the screen that their output makes: enough of a terminal for what we print."""
 
 import fcntl
+import io
 import os
 import pty
 import re
 import select
 import struct
+import sys
 import termios
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TextIO, cast
+
+import pytest
 
 from tunelab.runs.terminal import text_width
 
@@ -59,6 +64,24 @@ class Screen:
             line = self.rows[self.row].ljust(self.column)
             self.rows[self.row] = line[: self.column] + letter + line[self.column + 1 :]
             self.column += 1
+
+
+class FakeTerminal(io.StringIO):
+    """A terminal that keeps what is written to it."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def take_terminal(monkeypatch: pytest.MonkeyPatch, width: int = 60) -> FakeTerminal:
+    """Standard output and error of a test as one terminal; call it in the test, as pytest sets them between phases."""
+    stream = FakeTerminal()
+    for name, value in (("TERM", "xterm"), ("COLUMNS", str(width))):
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setattr(sys, "stdout", cast(TextIO, stream))
+    monkeypatch.setattr(sys, "stderr", cast(TextIO, stream))
+    return stream
 
 
 def run_in_terminal(

@@ -47,6 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
     from tunelab.runs.base_weights import allow_changed_base
     from tunelab.runs.console import silence_libraries
     from tunelab.runs.run_dir import RunDirectory
+    from tunelab.runs.terminal import terminal_width, wrap_words
     from tunelab.training.load_run import load_run
 
     faults = []
@@ -66,7 +67,8 @@ def run(arguments: argparse.Namespace) -> int:
     if model.note:
         print(model.note, file=sys.stderr)
     if interactive:
-        print(f"chat with {arguments.model}: one line is one message; {COMMAND_HELP}", file=sys.stderr)
+        banner = f"chat with {arguments.model}: one line is one message; {COMMAND_HELP}"
+        print(wrap_words(banner, terminal_width(sys.stderr), 2), file=sys.stderr)
     initial = [Message("system", arguments.system)] if arguments.system else []
     messages = list(initial)
     while (line := read_message(interactive)) is not None:

@@ -11,6 +11,7 @@ from tunelab import __version__
 from tunelab.errors import TuneLabError, visible_text
 from tunelab.language.translation import LANGUAGES
 from tunelab.runs.redact import flush_output, guard_streams
+from tunelab.runs.terminal import terminal_width, wrap_words
 
 TRAIN = "train"  # takes the words of Hydra instead of options
 # Name to the sentence of --help.  The module NAME_command holds `add_arguments` and `run`.
@@ -37,6 +38,23 @@ class CommandParser(argparse.ArgumentParser):
 
     def _print_message(self, message: str, file: Any = None) -> None:
         super()._print_message(visible_text(message), file)
+
+
+class WrappedHelp(argparse.HelpFormatter):
+    """Help whose paragraphs are wrapped to the terminal; indented lines, such as examples, stay as they are."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        columns = terminal_width()
+        paragraphs: list[str] = []
+        for line in text.strip("\n").splitlines():
+            joins = columns is not None and paragraphs and line.strip() and not line.startswith(" ")
+            if joins and paragraphs[-1].strip() and not paragraphs[-1].startswith(" "):
+                paragraphs[-1] += f" {line}"
+            else:
+                paragraphs.append(line)
+        return "\n".join(
+            wrap_words(indent + line, columns, 0 if not line.startswith(" ") else None) for line in paragraphs
+        )
 
 
 class Command(Protocol):
@@ -112,9 +130,7 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--lang", choices=LANGUAGES, help="language of messages and pages (that of the system)")
     parser.add_argument("--version", action="version", version=f"tunelab {__version__}")
     own = {
-        name: chosen.add_parser(
-            name, help=sentence, description=sentence, formatter_class=argparse.RawDescriptionHelpFormatter
-        )
+        name: chosen.add_parser(name, help=sentence, description=sentence, formatter_class=WrappedHelp)
         for name, sentence in COMMANDS.items()
     }
     if not arguments or arguments[0] not in COMMANDS:

@@ -234,6 +234,21 @@ def show_paths(paths: Mapping[str, Path | str]) -> None:
     _print(*lines, wraps=False)
 
 
+def show_folder(title: str, folder: Path, files: Mapping[Path, str]) -> None:
+    """Print a folder, and what files in it are.
+
+    Args:
+        title: What the folder is.
+        folder: The folder.
+        files: Path to a description; a folder's name is printed with a slash.
+    """
+    names = [f"{path.relative_to(folder)}{'/' * path.is_dir()}" for path in files]
+    widest = max(map(len, names), default=0)
+    lines = [f"  {name:<{widest}}  {what}" for name, what in zip(names, files.values(), strict=True)]
+    _print(Text.assemble((f"{title}  ", "bold"), _single_line(short_path(folder), _LONGEST_LINE)), wraps=False)
+    _print(*map(Text, lines))
+
+
 def short_path(path: Path | str) -> str:
     """A path relative to the working directory where it lies below it."""
     text = str(path)
@@ -276,7 +291,9 @@ def _wrapped(line: Text, width: int | None, indent: int | None) -> list[Text]:
         return [line]
     own = len(plain) - len(plain.lstrip(" "))
     hang = min(own + 2 if indent is None else indent, width // 2)
-    first, *rest = line.divide(line_breaks(plain, width, hang))
+    first, *rest = parts = line.divide(line_breaks(plain, width, hang))
+    for part in parts:
+        part.rstrip()
     return [first, *(Text.assemble(" " * hang, part) for part in rest)]
 
 

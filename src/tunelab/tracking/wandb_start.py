@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from tunelab.config.schema import LoggerConfig
 from tunelab.errors import ConfigError
-from tunelab.runs.console import is_main_process
+from tunelab.runs.console import is_main_process, short_path
 from tunelab.runs.redact import redact
 from tunelab.tracking.wandb_logger import WandbRun
 
@@ -179,11 +179,12 @@ def agent_run_id(env: Mapping[str, str], config: LoggerConfig) -> str | None:
 
 
 def _offline_hint(choice: ModeChoice, folder: Path) -> str:
-    look = f"open with: wandb leet {folder}"
+    place = short_path(folder)
+    look = f"open with: wandb leet {place}"
     if choice.is_explicit and choice.mode == "offline":
         return f"W&B is offline; {look}"
     reason = choice.reason if choice.mode == "offline" else "no answer from the server"
-    return f"W&B is offline ({reason}); {look} | upload with: wandb login && wandb sync {folder}/offline-run-*"
+    return f"W&B is offline ({reason}); {look} | upload with: wandb login && wandb sync {place}/offline-run-*"
 
 
 def _login_hosts() -> tuple[str, ...]:

@@ -304,8 +304,12 @@ def print_results(folder: RunDirectory, outcome: EvalOutcome, hints: Sequence[st
     console.show_scores(console.scores_by_split(outcome.scores))
     for title, rows in answer_group_tables(outcome.tables).items():
         console.show_groups(title, rows)
-    files = {"scores": folder.metrics, "predictions": folder.predictions, "export": folder.export}
-    console.show_paths({"run folder": folder.root} | {name: path for name, path in files.items() if path.exists()})
+    files = {
+        folder.metrics: "scores of the best checkpoint",
+        folder.predictions: "predictions on the test split",
+        folder.export: "the model for transformers",
+    }
+    console.show_folder("run folder", folder.root, {path: what for path, what in files.items() if path.exists()})
     for hint in hints:
         console.say(hint)
     console.show_command("HTML report", f"tunelab report {shlex.quote(console.short_path(folder.root))}")

@@ -93,7 +93,8 @@ def rate_line(components: RunComponents, steps: int) -> str:
     rate = f"lr {settings.lr:.3g}, {settings.optimizer.name}, {schedule} schedule"
     warmup = f" with {rise:,} warm-up steps" if rise else ""
     epochs = format_number(steps * settings.batch_size / components.epoch_rows)
-    return f"{rate}{warmup}; batch {settings.batch_size}, {steps:,} steps, {epochs} epoch{'s' * (epochs != '1')}"
+    length = f"{steps:,} step{'s' * (steps != 1)}, {epochs} epoch{'s' * (epochs != '1')}"
+    return f"{rate}{warmup}; batch {settings.batch_size}, {length}"
 
 
 def device_line(components: RunComponents) -> str:
