@@ -2,10 +2,12 @@
 
 from html.parser import HTMLParser
 
+import pytest
+
 from tunelab.report.charts.axes import Series
 from tunelab.report.charts.lines import line_chart
-from tunelab.report.document import Block, Chart, Document, Paragraph, Section, Table
-from tunelab.report.render import render_html
+from tunelab.report.document import Block, BulletList, Chart, Document, Paragraph, Section, Table, Verdict
+from tunelab.report.render import render_html, render_markdown
 
 VOID = {"meta"}
 
@@ -54,3 +56,16 @@ def test_text_of_a_page_is_escaped() -> None:
 
     assert "<i>" not in text
     assert text.count("&lt;i&gt;") == 8
+
+
+def test_a_page_is_in_the_language_of_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TUNELAB_LANG", "zh")
+    blocks = [BulletList([Paragraph("p", "warn")]), Verdict("v", "good")]
+    document = Document("t", "", [Section("Verdict", blocks)])
+
+    text = render_html(document)
+
+    assert '<html lang="zh-CN">' in text and "<h2>结论</h2>" in text and "警告" in text and "全部显示" in text
+    assert "## 结论" in render_markdown(document) and "**良好** v" in render_markdown(document)
+    monkeypatch.setenv("TUNELAB_LANG", "en")
+    assert '<html lang="en">' in render_html(document) and "data-words" not in render_html(document)

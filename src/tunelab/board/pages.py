@@ -19,6 +19,7 @@ STATUS_CLASSES = {
     **dict.fromkeys(("pre-empted", "stopped", "refused", "unknown"), "warn"),
 }
 REFRESH_SECONDS = 5
+OPEN_ROWS = 100  # rows that a long table opens with
 
 
 def board_page(board: Board, inside: str = "") -> str:
@@ -41,6 +42,7 @@ def board_page(board: Board, inside: str = "") -> str:
         counts=status_counts(scan.entries),
         curves=curves,
         refresh=REFRESH_SECONDS,
+        open_rows=OPEN_ROWS,
         link=lambda path, **more: "?" + urlencode({"path": path, **more}),
         within=lambda path: "/?" + urlencode({"in": path}),
         status_classes=STATUS_CLASSES,

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
 
+from tunelab.language.translation import translate
 from tunelab.report.run_reader import RunResults
 from tunelab.runs.atomic_files import Row
 from tunelab.tasks.metrics.text_overlap import exact_match, token_f1
@@ -20,20 +21,15 @@ class Baseline:
 
     Attributes:
         name: What it does.
+        phrase: The same within a sentence.
         scores: Its scores by bare name.
         rows: What it would have predicted for the test rows; empty where they are unknown.
-        article: Before its name in a sentence.
     """
 
     name: str
+    phrase: str
     scores: Mapping[str, float]
     rows: Sequence[Row] = field(default=())
-    article: str = "the"
-
-    @property
-    def phrase(self) -> str:
-        """Its name in a sentence."""
-        return f"{self.article} {self.name}"
 
 
 def trivial_baseline(run: RunResults, split: str) -> Baseline | None:
@@ -47,12 +43,13 @@ def trivial_baseline(run: RunResults, split: str) -> Baseline | None:
     first = rows[0] if rows else {}
     if "reference" in first:
         return copied_input(rows)
-    if isinstance(first.get("target"), int | float):
+    if isinstance(first.get("target"), int | float | dict):
         return mean_target(rows)
     if isinstance(first.get("label"), list):
         return most_frequent_set(rows)
     if "margin" in first or run.task == "preference":
-        return Baseline("coin toss", {"reward_accuracy": 0.5, "reward_margin": 0.0}, untrained_pairs(rows), "a")
+        scores = {"reward_accuracy": 0.5, "reward_margin": 0.0}
+        return Baseline("coin toss", translate("a coin toss"), scores, untrained_pairs(rows))
     if "probabilities" in first or run.task == "classification":
         return majority_class(run, split, rows)
     return None
@@ -79,7 +76,8 @@ def majority_class(run: RunResults, split: str, rows: Sequence[Row]) -> Baseline
         every = sum(training.values())
         scores["loss"] = -sum(n * math.log(training[name] / every) for name, n in held_out.items()) / total
     answers = [dict(row) | {"prediction": majority} for row in rows]
-    return Baseline(f"majority class ({majority})", scores, answers)
+    phrase = translate("the majority class ({label})", label=majority)
+    return Baseline(f"majority class ({majority})", phrase, scores, answers)
 
 
 SPLIT_NAMES = {"val": "validation", "test": "test"}
@@ -97,17 +95,20 @@ def most_frequent_set(rows: Sequence[Row]) -> Baseline:
     """Always the most frequent set of labels of these rows."""
     ((labels, count),) = Counter(tuple(sorted(map(str, row["label"]))) for row in rows).most_common(1)
     answers = [dict(row) | {"prediction": list(labels)} for row in rows]
-    name = f"most frequent labels ({', '.join(labels) or 'none'})"
-    return Baseline(name, {"accuracy": count / len(rows)}, answers)
+    named = ", ".join(labels) or "none"
+    phrase = translate("the most frequent labels ({labels})", labels=named)
+    return Baseline(f"most frequent labels ({named})", phrase, {"accuracy": count / len(rows)}, answers)
 
 
 def mean_target(rows: Sequence[Row]) -> Baseline:
-    """Always the mean of these rows, the best constant there is."""
-    targets = [float(row["target"]) for row in rows]
-    mean = fmean(targets)
-    errors = [abs(target - mean) for target in targets]
+    """Always the mean of these rows, the best constant there is; the scores of several targets are means over them."""
+    single = not isinstance(rows[0]["target"], dict)
+    targets = [{"": float(row["target"])} if single else dict(row["target"]) for row in rows]
+    means = {name: fmean(float(row[name]) for row in targets) for name in targets[0]}
+    errors = [abs(float(row[name]) - mean) for row in targets for name, mean in means.items()]
     scores = {"mse": fmean(error**2 for error in errors), "mae": fmean(errors), "r2": 0.0}
-    return Baseline("mean of the test targets", scores, [dict(row) | {"prediction": mean} for row in rows])
+    answers = [dict(row) | {"prediction": means[""] if single else means} for row in rows]
+    return Baseline("mean of the test targets", translate("the mean of the test targets"), scores, answers)
 
 
 def copied_input(rows: Sequence[Row]) -> Baseline | None:
@@ -119,4 +120,4 @@ def copied_input(rows: Sequence[Row]) -> Baseline | None:
         scores = {"exact_match": exact_match(prompt, reference), "token_f1": token_f1(prompt, reference)}
         answers.append({"row": row["row"], "reference": reference, "prediction": prompt, **scores})
     means = {name: fmean(float(row[name]) for row in answers) for name in ("exact_match", "token_f1")}
-    return Baseline("copy of the input", means, answers, "a")
+    return Baseline("copy of the input", translate("a copy of the input"), means, answers)

@@ -4,15 +4,24 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypeVar
 
+from tunelab.language.translation import message
+
 CellValue = str | int | float | None  # a cell; None and nan are shown as a dash
 Tone = Literal["plain", "soft", "good", "warn", "bad"]
-TONE_LABELS: dict[Tone, str] = {
-    "plain": "note",
-    "soft": "note",
-    "good": "good",
-    "warn": "warning",
-    "bad": "problem",
-}  # the one scale of every badge
+TONE_LABELS: dict[Tone, str] = {  # the one scale of every badge
+    "plain": message("note"),
+    "soft": message("note"),
+    "good": message("good"),
+    "warn": message("warning"),
+    "bad": message("problem"),
+}
+SECTION_TITLES = (  # those of this package, which a page translates
+    *(message("Verdict"), message("Curves"), message("Scores"), message("Classes"), message("Answers")),
+    *(message("Predicted numbers"), message("Worst errors"), message("Calibration"), message("Doctor")),
+    *(message("Data"), message("Provenance"), message("Summary"), message("Effect of each setting")),
+    *(message("Importance"), message("What to run next"), message("Ranks"), message("History"), message("Checks")),
+    *(message("Time and cost"), message("Trials"), message("Settings"), message("Rows on which they differ")),
+)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ import csv
 import hashlib
 import io
 import itertools
+import json
 import math
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -14,6 +15,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from tunelab.language.translation import current_language, message, translate
 from tunelab.report.charts.svg import CHART_CSS, replace_invalid
 from tunelab.report.document import (
     TONE_LABELS,
@@ -155,13 +157,30 @@ def render_page(
         policy += (
             f"; img-src data:; script-src 'sha256-{digest}'; base-uri 'none'; form-action {own}; connect-src {own}"
         )
+    environment.globals["_"] = environment.globals["translated"] = translate
+    chinese = current_language() == "zh"
     return environment.get_template(template).render(
         title=title,
+        page_language="zh-CN" if chinese else "en",
+        script_words=json.dumps({text: translate(text) for text in SCRIPT_WORDS}, ensure_ascii=False)
+        if chinese and script
+        else "",
         policy=policy,
         style=(TEMPLATES / "style.css").read_text(encoding="utf-8") + CHART_CSS,
         script=script,
         **context,
     )
+
+
+SCRIPT_WORDS = (  # what the scripts write into a page
+    message("show all"),
+    message("{shown} of {all} rows"),
+    message("{left} of {all} match"),
+    message("copy"),
+    message("copied"),
+    message("selected"),
+    message("Not refreshed: the board does not answer ({reason})."),
+)
 
 
 def drawing_html(chart: Chart) -> str:
@@ -239,7 +258,7 @@ def render_markdown(document: Document) -> str:
     """A document as Markdown."""
     lines = [f"# {escape_markdown(document.title)}", "", escape_markdown(document.subtitle), ""]
     for section in document.sections:
-        lines += [f"## {escape_markdown(section.title)}", ""]
+        lines += [f"## {escape_markdown(translate(section.title))}", ""]
         lines += [escape_markdown(section.introduction), ""] if section.introduction else []
         for block in section.blocks:
             lines += [*block_markdown(block), ""]
@@ -257,7 +276,7 @@ def block_markdown(block: Block) -> Iterator[str]:
         case Paragraph(text):
             yield escape_markdown(text)
         case Verdict(text, tone):
-            yield f"**{TONE_LABELS[tone]}** {escape_markdown(text)}"
+            yield f"**{translate(TONE_LABELS[tone])}** {escape_markdown(text)}"
         case Fold(_, blocks):
             for inner in blocks:
                 yield from [*block_markdown(inner), ""]
@@ -265,7 +284,7 @@ def block_markdown(block: Block) -> Iterator[str]:
             yield from table_markdown(block.as_table())
         case BulletList(lines):
             for line in lines:
-                yield f"- **{TONE_LABELS[line.tone]}** {escape_markdown(line.text)}"
+                yield f"- **{translate(TONE_LABELS[line.tone])}** {escape_markdown(line.text)}"
         case Cards(cards):
             for card in cards:
                 note = f" ({escape_markdown(card.note)})" if card.note else ""

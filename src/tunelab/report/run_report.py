@@ -12,6 +12,7 @@ from tunelab.report.document import (
     Document,
     Paragraph,
     Section,
+    Tone,
     build_section,
     lift_warnings,
 )
@@ -35,7 +36,8 @@ def verdict_section(run: RunResults) -> Section:
     lines: list[Paragraph] = []
     if run.curves:
         lines += [Paragraph(text, tone, "Curves") for tone, text in diagnose_run_curve(run).verdicts]
-    lines += [Paragraph(f"{text}.", "warn") for text in run.read_faults]
+    tone: Tone = "plain" if run.status == "running" else "warn"  # what is not there yet is no fault
+    lines += [Paragraph(f"{text}.", tone) for text in run.read_faults]
     if is_demo_model(run):
         text = "The built-in model is a demonstration that knows a small made-up world; model.path=... names another."
         lines.append(Paragraph(text, "warn", "Provenance"))

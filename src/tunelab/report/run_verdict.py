@@ -5,7 +5,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from tunelab.analysis.row_scores import RowScore
-from tunelab.analysis.statistics import paired_bootstrap, score_interval
+from tunelab.analysis.statistics import ScoreInterval, paired_bootstrap, score_interval
+from tunelab.language.translation import translate
 from tunelab.report.baselines import Baseline, trivial_baseline
 from tunelab.report.document import CellValue, Table, Tone, Verdict
 from tunelab.report.formatting import format_cell, format_count
@@ -59,7 +60,8 @@ def baselines(run: RunResults) -> list[Baseline]:
         for name, value in run.scores.items()
         if name.startswith("base/") and math.isfinite(value)
     }
-    known = [Baseline("model before training", base, run.base_predictions)] if base else []
+    phrase = translate("the model before training")
+    known = [Baseline("model before training", phrase, base, run.base_predictions)] if base else []
     try:
         trivial = trivial_baseline(run, judged_split(run))
     except (KeyError, TypeError, ValueError, ArithmeticError):  # predictions of another shape
@@ -102,10 +104,14 @@ def score_pair(run: RunResults, name: str, rows: Sequence[Row]) -> tuple[RowScor
 def run_verdicts(run: RunResults) -> Iterator[Verdict]:
     """How the run ended where that is no good end, and whether its model is good."""
     reason = f": {run.manifest['reason']}" if run.manifest.get("reason") else ""
-    steps = format_count(int(run.curves[-1].get("step", 0)) + 1, "step") if run.curves else "no logged step"
+    count = int(run.curves[-1].get("step", 0)) + 1 if run.curves else 0
+    steps = translate("1 step") if count == 1 else translate("{count:,} steps", count=count)
     tone = STATUS_TONES.get(run.status, "warn")
-    if tone != "good" or reason:
-        yield Verdict(f"The run is {run.status} after {steps}{reason}.", "plain" if tone == "good" else tone)
+    if run.status == "unknown":
+        yield Verdict(translate("How the run ended is not recorded; it logged {steps}.", steps=steps), tone)
+    elif tone != "good" or reason:
+        text = translate("The run is {status} after {steps}{reason}.", status=run.status, steps=steps, reason=reason)
+        yield Verdict(text, "plain" if tone == "good" else tone)
     yield model_verdict(run)
 
 
@@ -113,29 +119,63 @@ def model_verdict(run: RunResults) -> Verdict:
     """Whether the model is good, against what."""
     others = baselines(run)
     name = judged_score(run, others)
+    if not name and run.status == "running":
+        return Verdict(translate("Not judged yet: final scores are computed when training ends."), "plain")
     if not name:
-        return Verdict("Nothing says whether the model is good: the run left no final score.", "warn")
-    split = judged_split(run)
-    interval = confidence_interval_text(run, name)
-    value = f"{split} {name} {format_cell(run.scores[f'{split}/{name}'])}"
-    value += f" ({interval})" if interval.startswith("95") else ""
+        return Verdict(translate("Nothing says whether the model is good: the run left no final score."), "warn")
+    value = score_phrase(run, name)
     compared = [compare_with(run, name, other) for other in others if name in other.scores]
     if not compared:
-        advice = "eval.base=true evaluates the model before training"
-        return Verdict(f"Not judged: {value}, and no baseline to compare it with ({advice}).", "plain")
+        text = translate(
+            "Not judged: {value}, and no baseline to compare it with (eval.base=true evaluates the model before "
+            "training).",
+            value=value,
+        )
+        return Verdict(text, "plain")
     hardest = min(compared, key=lambda one: one.gain)
     if hardest.gain < 0 or (not hardest.gain and not hardest.known):
-        how = "worse than" if hardest.gain else "no better than"
-        easier = "".join(f"; {against(one)}" for one in compared if one is not hardest)
-        return Verdict(f"Not good: {value} is {how} {against(hardest)}{easier}.", "bad")
-    value += f", against {' and '.join(f'{format_cell(one.value)} for {one.against}' for one in compared)}"
+        listed = "; ".join(against(one) for one in sorted(compared, key=lambda one: one.gain))
+        if hardest.gain:
+            return Verdict(
+                translate("Not good: {value} is worse than {baselines}.", value=value, baselines=listed), "bad"
+            )
+        return Verdict(
+            translate("Not good: {value} is no better than {baselines}.", value=value, baselines=listed), "bad"
+        )
+    listed = translate(" and ").join(
+        translate("{score} for {baseline}", score=format_cell(one.value), baseline=one.against) for one in compared
+    )
+    value = translate("{value}, against {baselines}", value=value, baselines=listed)
     if hardest.known and not hardest.clear:
-        ends = f"95 % of the difference: {format_cell(hardest.low)} to {format_cell(hardest.high)}"
-        return Verdict(f"Not proven: {value}. The gain over {hardest.against} is within noise ({ends}).", "warn")
+        text = translate(
+            "Not proven: {value}. The gain over {baseline} is within noise (95 % of the difference: {low} to {high}).",
+            value=value,
+            baseline=hardest.against,
+            low=format_cell(hardest.low),
+            high=format_cell(hardest.high),
+        )
+        return Verdict(text, "warn")
     if worse := worse_scores(run, name, others):
-        return Verdict(f"Mixed: {value}; but {' and '.join(worse)}.", "warn")
-    unknown = "" if hardest.known else " Whether that is beyond noise is not known: the rows of both are needed."
-    return Verdict(f"{value[:1].upper()}{value[1:]}.{unknown}", "good")
+        return Verdict(
+            translate("Mixed: {value}; but {worse}.", value=value, worse=translate(" and ").join(worse)), "warn"
+        )
+    value = translate("{value}.", value=value[:1].upper() + value[1:])
+    if not hardest.known:
+        value += " " + translate("Whether that is beyond noise is not known: the rows of both are needed.")
+    return Verdict(value, "good")
+
+
+def score_phrase(run: RunResults, name: str) -> str:
+    """A score of the judged split with its interval, where it has one."""
+    split = judged_split(run)
+    value = f"{split} {name} {format_cell(run.scores[f'{split}/{name}'])}"
+    interval, _ = confidence_interval(run, name) if split == "test" else (None, "")
+    if interval is None:
+        return value
+    ends = {"low": format_cell(interval.low), "high": format_cell(interval.high)}
+    return translate(
+        "{value} (95 %: {low} to {high} over {rows:,} rows)", value=value, rows=len(run.predictions), **ends
+    )
 
 
 def against(comparison: Comparison) -> str:
@@ -152,22 +192,27 @@ def worse_scores(run: RunResults, judged: str, others: Sequence[Baseline]) -> li
         if name != judged and known:
             hardest = min((compare_with(run, name, other) for other in known), key=lambda one: one.gain)
             if hardest.gain < 0:
-                lines.append(f"{name} {format_cell(value)} is worse than {against(hardest)}")
+                score = f"{name} {format_cell(value)}"
+                lines.append(translate("{score} is worse than {baseline}", score=score, baseline=against(hardest)))
     return lines
 
 
-def confidence_interval_text(run: RunResults, name: str) -> str:
-    """The 95 % interval of a test score, or why it has none; empty where its rows are not known."""
+def confidence_interval(run: RunResults, name: str) -> tuple[ScoreInterval | None, str]:
+    """The 95 % interval of a test score, or why it has none; neither where its rows are not known."""
     score = run.test_row_scores.get(ROW_SCORE_NAMES.get(name, name))
     known = run.scores.get(f"test/{name}")
     if score is None or known is None or score.rows < 2:
-        return ""
+        return None, ""
     if not math.isclose(score.value, known, rel_tol=SAME_SCORE, abs_tol=SAME_SCORE):
-        return f"no interval: the predictions give {format_cell(score.value)}"
+        return None, f"no interval: the predictions give {format_cell(score.value)}"
     interval = score_interval(score, draws=BOOTSTRAP_DRAWS)
-    if interval.reason:
-        return f"no interval: {interval.reason}"
-    return f"95 %: {format_cell(interval.low)} to {format_cell(interval.high)} over {score.rows:,} rows"
+    return (None, f"no interval: {interval.reason}") if interval.reason else (interval, "")
+
+
+def interval_cell(run: RunResults, name: str) -> str:
+    """The interval of a test score as the cell of a table, or the reason why it has none."""
+    interval, reason = confidence_interval(run, name)
+    return reason if interval is None else f"{format_cell(interval.low)} to {format_cell(interval.high)}"
 
 
 def scores_table(run: RunResults) -> Table:
@@ -181,17 +226,15 @@ def scores_table(run: RunResults) -> Table:
         *(one for one in recorded if one not in SPLIT_ORDER),
     ]
     trivial = next((one for one in baselines(run) if one.name != "model before training"), None)
-    intervals = {name: confidence_interval_text(run, name) for name in names} if "test" in splits else {}
+    intervals = {name: interval_cell(run, name) for name in names} if "test" in splits else {}
     heading: list[str] = ["score"]
     columns: list[dict[str, CellValue]] = []
     for split in splits:
         heading.append(SPLIT_WORDS.get(split, split))
         columns.append({name: run.scores.get(f"{split}/{name}") for name in names})
         if split == "test" and any(intervals.values()):
-            rows_word = f" over {format_count(len(run.predictions), 'row')}"
-            heading.append(f"95 % interval{rows_word}")
-            cells = {name: text.removeprefix("95 %: ").removesuffix(rows_word) for name, text in intervals.items()}
-            columns.append({name: cell or None for name, cell in cells.items()})
+            heading.append(f"95 % interval over {format_count(len(run.predictions), 'row')}")
+            columns.append({name: text or None for name, text in intervals.items()})
         if split == judged_split(run) and trivial:
             heading.append(trivial.name)
             columns.append(dict(trivial.scores))

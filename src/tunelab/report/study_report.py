@@ -13,6 +13,7 @@ from tunelab.analysis.next_space import SettingChange, suggest_next_space
 from tunelab.analysis.number_format import format_duration
 from tunelab.config.quoting import path_text, path_word
 from tunelab.config.schema import legal_ranges
+from tunelab.language.translation import translate
 from tunelab.report.charts.axes import ReferenceLine, Series
 from tunelab.report.charts.lines import line_chart, scatter
 from tunelab.report.document import (
@@ -293,33 +294,43 @@ def study_verdict(study: StudyResults) -> Verdict:
     """The best configuration, and whether it beats the default beyond noise."""
     best = study.best
     if best is None:
-        return Verdict("No trial left a score; the reasons are in the table of trials.", "bad")
-    at = ", ".join(f"{name}={format_value(value)}" for name, value in best.params.items())
-    who = study.trial(best.trial_numbers[0]).name
-    value = f"{study.score} {format_cell(study.cost_to_score(best.cost))}"
-    text = (
-        f"Best of {format_count(len(study.configurations), 'configuration')}: {who}, {value}{f' ({at})' if at else ''}"
+        return Verdict(translate("No trial left a score; the reasons are in the table of trials."), "bad")
+    settings = ", ".join(f"{name}={format_value(value)}" for name, value in best.params.items())
+    text = translate(
+        "Best of {count:,} configurations: {trial}, {score} {value}",
+        count=len(study.configurations),
+        trial=study.trial(best.trial_numbers[0]).name,
+        score=study.score,
+        value=format_cell(study.cost_to_score(best.cost)),
     )
-    default = next((t for t in study.trials if t.origin == "default" and t.done), None)
+    text += f" ({settings})" if settings else ""
     if study.default_is_best:
-        return Verdict(f"{text}. It is the default: the search found nothing better.", "warn")
-    unknown = math.isnan(study.seed_noise)
-    advice = "seed variance unknown: each configuration ran once"
+        return Verdict(translate("{best}. It is the default: the search found nothing better.", best=text), "warn")
+    unknown = translate("Not proven: seed variance unknown, as each configuration ran once.")
     if study.is_search:
-        advice += f" (tunelab confirm {shlex.quote(study_path(study))} re-runs the best with new seeds)"
+        command = f"tunelab confirm {shlex.quote(study_path(study))}"
+        unknown += " " + translate("{command} re-runs the best with new seeds.", command=command)
+    default = next((t for t in study.trials if t.origin == "default" and t.done), None)
     if default is None:
-        return Verdict(
-            f"{text}.{f' Whether it is better than the others is not proven: {advice}.' if unknown else ''}", "plain"
-        )
+        return Verdict(f"{text}. {unknown}" if math.isnan(study.seed_noise) else f"{text}.", "plain")
     gain = (default.value or 0.0) * (1 if study.lower_is_better else -1) - best.cost
-    text += f", {format_cell(gain)} better than the default (trial {default.number}, {format_cell(default.value)})"
-    if unknown:
-        return Verdict(f"{text}. Not proven: {advice}.", "warn")
-    clear = gain > 2 * math.sqrt(2) * study.seed_noise
-    ratio = (
-        f"{gain / study.seed_noise:.2g} times what two seeds differ by" if study.seed_noise else "seeds do not differ"
+    text = translate(
+        "{best}, {gain} better than the default (trial {number}, {value})",
+        best=text,
+        gain=format_cell(gain),
+        number=default.number,
+        value=format_cell(default.value),
     )
-    return Verdict(f"{text}: {ratio}.", "good" if clear else "warn")
+    if math.isnan(study.seed_noise):
+        return Verdict(f"{text}. {unknown}", "warn")
+    if not study.seed_noise:
+        return Verdict(f"{text}.", "good")
+    clear = gain > 2 * math.sqrt(2) * study.seed_noise
+    ratio = f"{gain / study.seed_noise:.2g}"
+    return Verdict(
+        translate("{best}: {ratio} times what two seeds differ by.", best=text, ratio=ratio),
+        "good" if clear else "warn",
+    )
 
 
 def test_verdict(study: StudyResults) -> list[Paragraph]:

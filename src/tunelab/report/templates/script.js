@@ -1,5 +1,7 @@
 "use strict";
 // Sorting, filtering, words under the pointer, copying.  Without this script the page shows the same.
+const words = JSON.parse(document.body.dataset.words || "{}"); // in the language of the page, English ones as they are
+const say = (text, values = {}) => (words[text] || text).replace(/\{(\w+)\}/g, (_, name) => values[name]);
 const all = (query, from = document) => [...from.querySelectorAll(query)];
 const valueOf = cell => cell === undefined ? null : cell.dataset.v !== undefined ? Number(cell.dataset.v)
   : cell.classList.contains("number") ? null : cell.textContent.toLowerCase();
@@ -28,7 +30,7 @@ function show(table) {
   left.slice(0, most).forEach(row => { row.hidden = false; });
   const note = table.noteBelow;
   if (note) {
-    note.firstChild.textContent = `${Math.min(most, left.length)} of ${rows.length} rows `;
+    note.firstChild.textContent = say("{shown} of {all} rows", { shown: Math.min(most, left.length), all: rows.length }) + " ";
     note.lastChild.hidden = left.length <= most;
   }
   return [left, rows];
@@ -55,7 +57,7 @@ function filter(field) {
     if (tests.every(test => test(row))) delete row.dataset.out; else row.dataset.out = "";
   });
   const [left] = show(table);
-  field.parentElement.querySelector("output").value = tests.length ? `${left.length} of ${rows.length} match` : "";
+  field.parentElement.querySelector("output").value = tests.length ? say("{left} of {all} match", { left: left.length, all: rows.length }) : "";
   const keys = new Set(left.map(row => row.dataset.key));
   if (rows.some(row => row.dataset.key)) {
     all("svg [data-key]").forEach(mark => mark.classList.toggle("off", !keys.has(mark.dataset.key)));
@@ -82,9 +84,9 @@ function copy(code, button) {
   range.selectNodeContents(code);
   getSelection().removeAllRanges();
   getSelection().addRange(range);
-  const done = words => { button.textContent = words; setTimeout(() => { button.textContent = "copy"; }, 1500); };
-  if (!navigator.clipboard) { done("selected"); return; }
-  navigator.clipboard.writeText(code.textContent).then(() => done("copied"), () => done("selected"));
+  const done = words => { button.textContent = words; setTimeout(() => { button.textContent = say("copy"); }, 1500); };
+  if (!navigator.clipboard) { done(say("selected")); return; }
+  navigator.clipboard.writeText(code.textContent).then(() => done(say("copied")), () => done(say("selected")));
 }
 
 // the browser's own tip comes late and not at all on a phone: ours takes over its words
@@ -99,7 +101,7 @@ function names() {
 names();
 all("table[data-open]").forEach(table => {
   const note = Object.assign(document.createElement("p"), { className: "more soft" });
-  const button = Object.assign(document.createElement("button"), { type: "button", textContent: "show all" });
+  const button = Object.assign(document.createElement("button"), { type: "button", textContent: say("show all") });
   button.addEventListener("click", () => {
     delete table.dataset.open;
     table.parentElement.classList.add("tall");
@@ -116,7 +118,7 @@ document.addEventListener("pointermove", point);
 document.addEventListener("pointerdown", point);
 document.addEventListener("scroll", () => { tip.hidden = true; }, { passive: true });
 all(".command pre").forEach(pre => {
-  const button = Object.assign(document.createElement("button"), { type: "button", textContent: "copy" });
+  const button = Object.assign(document.createElement("button"), { type: "button", textContent: say("copy") });
   button.addEventListener("click", () => copy(pre, button));
   pre.after(button);
 });
