@@ -370,6 +370,7 @@ class LabelledDataConfig(DataConfig):
 
     text: Column
     text_pair: str | None = None
+    packing: Literal["auto", True, False] = "auto"
 
 
 @dataclass(frozen=True, kw_only=True)

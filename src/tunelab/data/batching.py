@@ -128,6 +128,20 @@ def pack_examples(examples: Sequence[Example]) -> MicroBatch:
     return MicroBatch(ids, lengths, targets, rows, positions, starts, predicts=predicts_of(examples))
 
 
+def pack_texts(examples: Sequence[Example]) -> MicroBatch:
+    """Pack texts with one target each in one row: ids (1, T), with positions and starts of texts; targets (B, ...)."""
+    lengths, rows = lengths_and_rows(examples)
+    kind = torch.int64 if isinstance(examples[0].target, int) else torch.float32
+    return MicroBatch(
+        torch.tensor([[token for example in examples for token in example.ids]]),
+        lengths,
+        torch.tensor([example.target for example in examples], dtype=kind),
+        rows,
+        torch.cat([torch.arange(len(example.ids)) for example in examples])[None],
+        torch.tensor([0, *lengths.tolist()]).cumsum(0),
+    )
+
+
 def split_pairs(examples: Sequence[Example]) -> list[Example]:
     """The sequences of pairs one by one: chosen, rejected, chosen, rejected, ..."""
     sequences = []

@@ -27,6 +27,10 @@ class PromptTask(Protocol):
 
     tokenizer: PreTrainedTokenizerBase
 
+    @property
+    def packs_prompts(self) -> bool:
+        """Whether prompts that are answered together have no pads."""
+
     def encode_prompt(self, record: Mapping[str, Any], row: int) -> Example:
         """The prompt of a record; raises DataError if it cannot be used."""
 
@@ -80,7 +84,7 @@ def predict_window(trained: Predictor, records: InputRecords, batch_tokens: int,
     """
     prompts, predictions = encode_prompts(trained, records)
     with trained.inference():
-        for batch in batch_by_length(prompts, batch_tokens):
+        for batch in batch_by_length(prompts, batch_tokens, packed=trained.task.packs_prompts):
             answering = trained.model if model is None else model
             for example, prediction in zip(batch, trained.task.answer_prompts(answering, batch), strict=True):
                 predictions[example.row] = prediction
@@ -115,9 +119,9 @@ def encode_prompts(trained: Predictor, records: InputRecords) -> tuple[list[Exam
     return prompts, predictions
 
 
-def batch_by_length(prompts: Sequence[Example], batch_tokens: int) -> Iterator[list[Example]]:
-    """Prompts in batches of one forward pass, longest first."""
+def batch_by_length(prompts: Sequence[Example], batch_tokens: int, *, packed: bool = False) -> Iterator[list[Example]]:
+    """Prompts in batches of one forward pass, longest first; `packed` ones have no pads that count."""
     lengths = [len(example.ids) for example in prompts]
     order = longest_first(range(len(prompts)), lengths)
-    for micro in split_micro_batches(order, lengths, micro_tokens=batch_tokens, packed=False):
+    for micro in split_micro_batches(order, lengths, micro_tokens=batch_tokens, packed=packed):
         yield [prompts[index] for index in micro]

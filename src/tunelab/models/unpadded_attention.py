@@ -4,7 +4,9 @@ Shape letters: T tokens.  On a processor without variable-length kernels this is
 and no quadratic mask over the whole row.
 """
 
-from typing import Any
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +15,7 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 
 from tunelab.data.examples import MicroBatch
 
-DOCUMENT_KERNEL, VARLEN_KERNEL = "documents", "varlen"  # as registered with transformers
+DOCUMENT_KERNEL, VARLEN_KERNEL, TEXT_KERNEL = "documents", "varlen", "texts"  # as registered with transformers
 
 
 def document_attention(
@@ -118,7 +120,189 @@ def varlen_attention(
     return mixed.view(rows, length, *mixed.shape[1:]), None  # type: ignore[union-attr]
 
 
-for name, attention in ((DOCUMENT_KERNEL, document_attention), (VARLEN_KERNEL, varlen_attention)):
+MOST_PADS = 0.2  # share of its longest text that the shortest of a group may lack
+
+
+class TextGroup(NamedTuple):
+    """Texts of like length, whose attention is one product.
+
+    Attributes:
+        texts: N.
+        length: Tokens of the longest, L.
+        mask: Added to the scores, (N, 1, L) or (N, L, L): minus infinity where a token is not seen; None if all are.
+    """
+
+    texts: int
+    length: int
+    mask: Tensor | None
+
+
+class TextGroups(NamedTuple):
+    """The texts of a row in groups, and where each row (token, head) stands in them.
+
+    Attributes:
+        groups: Longest texts first.
+        grouped: For each place of the groups its row, (sum of N x heads x L,); a pad takes its text's last token.
+        flat: For each row its place in the groups, (T x heads,).
+        pads: The places that are pads.
+    """
+
+    groups: list[TextGroup]
+    grouped: Tensor
+    flat: Tensor
+    pads: Tensor
+
+
+@lru_cache(maxsize=16)
+def group_texts(lengths: tuple[int, ...], heads: int, window: int | None, device: torch.device) -> TextGroups:
+    """The texts of a row in groups of like length.
+
+    Args:
+        lengths: Tokens of each text.
+        heads: Of the attention.
+        window: Tokens from one position to the furthest it sees, itself included; None sees the whole text.
+        device: Where the tensors are needed.
+    """
+    starts = torch.tensor([0, *lengths]).cumsum(0)
+    groups, grouped, pads = list[TextGroup](), list[Tensor](), list[Tensor]()
+    flat = torch.empty(int(starts[-1]), heads, dtype=torch.int64)
+    size = 0
+    for texts in texts_of_like_length(lengths):
+        own = torch.tensor([lengths[text] for text in texts])
+        places = torch.arange(int(own.max()))
+        tokens = starts[texts][:, None] + torch.minimum(places, own[:, None] - 1)  # (N, L)
+        there = torch.arange(len(texts) * heads * len(places)).view(len(texts), heads, -1) + size  # (N, heads, L)
+        real = places < own[:, None]
+        flat[tokens[real]] = there.transpose(1, 2)[real]
+        pads.append(there.transpose(1, 2)[~real].flatten())
+        grouped.append((tokens[:, None] * heads + torch.arange(heads)[:, None]).flatten())
+        seen = real[:, None]
+        if window is not None and window <= len(places) - 1:
+            seen = seen & ((places - places[:, None]).abs() < window)
+        mask = torch.zeros(seen.shape).masked_fill_(~seen, float("-inf"))
+        groups.append(TextGroup(len(texts), len(places), None if seen.all() else mask.to(device)))
+        size += there.numel()
+    return TextGroups(groups, torch.cat(grouped).to(device), flat.flatten().to(device), torch.cat(pads).to(device))
+
+
+def texts_of_like_length(lengths: Sequence[int]) -> list[list[int]]:
+    """Texts in groups, longest first: none lacks more than `MOST_PADS` of the longest of its group."""
+    groups: list[list[int]] = []
+    for text in sorted(range(len(lengths)), key=lambda text: -lengths[text]):
+        if groups and lengths[text] >= (1 - MOST_PADS) * lengths[groups[-1][0]]:
+            groups[-1].append(text)
+        else:
+            groups.append([text])
+    return groups
+
+
+class IntoGroups(torch.autograd.Function):
+    """Rows (T x heads, dimension) at their places in groups; the way back drops pads, whose gradient is zero."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, places: TextGroups) -> Tensor:
+        """The rows in groups."""
+        ctx.places = places
+        return rows.index_select(0, places.grouped)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        """The gradient of the rows."""
+        return grads[0].index_select(0, ctx.places.flat), None
+
+
+class OutOfGroups(torch.autograd.Function):
+    """The rows (T x heads, dimension) of what stands in groups, without pads."""
+
+    @staticmethod
+    def forward(ctx: Any, grouped: Tensor, places: TextGroups) -> Tensor:
+        """The rows."""
+        ctx.places = places
+        return grouped.index_select(0, places.flat)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        """The gradient of what stands in groups: nothing comes from a pad."""
+        return grads[0].index_select(0, ctx.places.grouped).index_fill_(0, ctx.places.pads, 0), None
+
+
+def text_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    sliding_window: int | None = None,
+    cu_seq_lens_q: Tensor | None = None,
+    **other: Any,
+) -> tuple[Tensor, None]:
+    """Attention in both directions inside each text of a packed row, texts of like length in one product.
+
+    Args:
+        module: As in `document_attention`, like everything not named here.
+        query: (1, heads, T, dimension).
+        key: As `query`.
+        value: As `query`.
+        attention_mask: Always None.
+        dropout: Probability of dropping an attention weight.
+        scaling: Factor on the scores.
+        sliding_window: Tokens from one position to the furthest it sees, itself included.
+        cu_seq_lens_q: Where each text starts, (texts + 1,).
+        **other: As in `document_attention`.
+
+    Returns:
+        The mixed values, (1, T, heads, dimension), and no weights.
+
+    Raises:
+        ValueError: If the model needs more than plain scaled dot products, or the bounds are missing.
+    """
+    if other.get("softcap") is not None or other.get("s_aux") is not None or key.shape != query.shape:
+        raise ValueError("this model caps its attention scores, has sinks or shares keys: use padded rows")
+    if cu_seq_lens_q is None:
+        raise ValueError("texts that lie end to end need their bounds")
+    _, heads, tokens, size = query.shape
+    places = group_texts(tuple(cu_seq_lens_q.diff().tolist()), heads, sliding_window, query.device)
+    scale = size**-0.5 if scaling is None else scaling
+    bounds = [group.texts * heads * group.length for group in places.groups]
+    q, k, v = (
+        IntoGroups.apply(part.transpose(1, 2).reshape(tokens * heads, size), places).split(bounds)
+        for part in (query, key, value)
+    )
+    mixed = [
+        group_attention(group, *(part.view(group.texts * heads, group.length, size) for part in parts), scale, dropout)
+        for group, *parts in zip(places.groups, q, k, v, strict=True)
+    ]
+    rows: Tensor = OutOfGroups.apply(torch.cat([part.reshape(-1, size) for part in mixed]), places)
+    return rows.view(1, tokens, heads, size), None
+
+
+def group_attention(
+    group: TextGroup, query: Tensor, key: Tensor, value: Tensor, scale: float, dropout: float
+) -> Tensor:
+    """The mixed values of a group, (N x heads, L, dimension), as the three are.
+
+    PyTorch's kernel for processors has no dropout, and what it falls back to takes three passes more over the scores.
+    """
+    heads = len(query) // group.texts
+    if not dropout:
+        q, k, v = (part.view(group.texts, heads, *part.shape[1:]) for part in (query, key, value))
+        mask = None if group.mask is None else group.mask[:, None].to(q.dtype)
+        return functional.scaled_dot_product_attention(q, k, v, mask, scale=scale)
+    if group.mask is None:
+        scores = torch.bmm(query * scale, key.transpose(1, 2))
+    else:
+        hidden = group.mask.to(query.dtype).repeat_interleave(heads, 0)
+        scores = torch.baddbmm(hidden, query, key.transpose(1, 2), alpha=scale)
+    return torch.bmm(functional.dropout(scores.softmax(-1), dropout).to(value.dtype), value)
+
+
+for name, attention in (
+    (DOCUMENT_KERNEL, document_attention),
+    (VARLEN_KERNEL, varlen_attention),
+    (TEXT_KERNEL, text_attention),
+):
     AttentionInterface.register(name, attention)
     AttentionMaskInterface.register(name, lambda *_, **__: None)
 

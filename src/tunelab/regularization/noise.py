@@ -90,8 +90,14 @@ def _skip_hook(probability: float, micro: MicroBatch) -> Any:
             return None
         before: Tensor = args[0] if args else named["hidden_states"]
         after: Tensor = output[0] if isinstance(output, tuple) else output
+        if before.shape != after.shape:  # from the last layer on an encoder hands on one token of each packed text
+            assert micro.document_starts is not None
+            before = before[0, micro.document_starts[:-1]][:, None]
         keep = torch.full(micro.lengths.shape, 1 - probability, device=after.device)
-        scale = broadcast_per_sequence(keep.bernoulli() / (1 - probability), micro).to(after.dtype)
+        factor = keep.bernoulli() / (1 - probability)
+        scale = (factor[:, None, None] if len(after) == len(factor) else broadcast_per_sequence(factor, micro)).to(
+            after.dtype
+        )
         mixed = before + scale * (after - before)
         return (mixed, *output[1:]) if isinstance(output, tuple) else mixed
 

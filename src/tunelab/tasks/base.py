@@ -100,6 +100,11 @@ class Task(ABC):
     truncated_count: int = 0  # records shortened since this was last set to 0, for the data report
     too_long_count: int = 0  # sequences left out as they are longer than `limit`, likewise
 
+    @property
+    def packs_prompts(self) -> bool:
+        """Whether prompts that are answered together lie end to end, so that no pads count."""
+        return False
+
     def fit(self, train: Sequence[Record]) -> None:
         """Learn what must be known from the training split alone: label names, weights, target scale."""
 

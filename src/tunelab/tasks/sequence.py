@@ -4,18 +4,21 @@ from abc import abstractmethod
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from typing_extensions import override
 
+from tunelab.data.batching import pack_texts
 from tunelab.data.columns import NEEDED_NAMES
 from tunelab.data.examples import Example, MicroBatch
 from tunelab.data.protocols import Record
 from tunelab.errors import ConfigError, DataError
 from tunelab.models.heads import pair_token_types, sequence_logits
 from tunelab.models.unpadded_attention import micro_to_device
+from tunelab.models.unpadded_texts import UnpaddedTexts
 from tunelab.tasks.base import Task
 
 
@@ -43,7 +46,12 @@ def column_text(record: Record, name: str) -> str:
 
 
 class SequenceTask(Task):
-    """A task that maps one text, or two, to one row of logits."""
+    """A task that maps one text, or two, to one row of logits.
+
+    Attributes:
+        packed: Whether `collate` lays texts end to end; set once the model is known to take them.
+        unpadded: How each model computes them so.
+    """
 
     head: ClassVar[str] = "sequence"
 
@@ -53,6 +61,18 @@ class SequenceTask(Task):
         self.text_pair = text_pair
         self.max_tokens = max_tokens
         self.separator: int | None = None
+        self.packed = False
+        self.unpadded: WeakKeyDictionary[PreTrainedModel, UnpaddedTexts] = WeakKeyDictionary()
+
+    @property
+    @override
+    def packs_prompts(self) -> bool:
+        return self.packed
+
+    @classmethod
+    def can_pack(cls) -> bool:
+        """Whether rows may lie end to end: not where a task of one's own lays out or reads them in another way."""
+        return cls.collate is SequenceTask.collate and cls.logits is SequenceTask.logits
 
     @override
     def set_tokenizer(self, tokenizer: PreTrainedTokenizerBase, limit: int | None) -> None:
@@ -136,6 +156,8 @@ class SequenceTask(Task):
 
     @override
     def collate(self, examples: Sequence[Example]) -> MicroBatch:
+        if self.packed:
+            return pack_texts(examples)
         lengths = torch.tensor([len(example.ids) for example in examples])
         ids = torch.full((len(examples), int(lengths.max())), int(self.tokenizer.pad_token_id), dtype=torch.int64)
         for place, example in enumerate(examples):
@@ -146,4 +168,8 @@ class SequenceTask(Task):
 
     @override
     def logits(self, model: PreTrainedModel, micro: MicroBatch) -> Tensor:
-        return sequence_logits(model, micro, separator=self.separator)
+        if micro.document_starts is None:
+            return sequence_logits(model, micro, separator=self.separator)
+        if model not in self.unpadded:
+            self.unpadded[model] = UnpaddedTexts(model)
+        return self.unpadded[model].logits(model, micro, separator=self.separator)

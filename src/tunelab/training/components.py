@@ -9,7 +9,14 @@ from typing import Any
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tunelab.config import instantiate
-from tunelab.config.schema import OUR_MODULE, CausalDataConfig, DataConfig, RunConfig, TargetConfig
+from tunelab.config.schema import (
+    OUR_MODULE,
+    CausalDataConfig,
+    DataConfig,
+    LabelledDataConfig,
+    RunConfig,
+    TargetConfig,
+)
 from tunelab.data.batching import SourceRange
 from tunelab.data.data_sources import DataSplits, encode_splits, import_formats, map_records, read_splits
 from tunelab.data.examples import Example
@@ -22,6 +29,7 @@ from tunelab.models.device_placement import TrainingPlacement, select_training_d
 from tunelab.models.load_model import load_adapted_model, load_tokenizer
 from tunelab.models.packing_support import available_kernels, enable_packing
 from tunelab.models.soft_prompt import prepend_soft_prompt, soft_prompt_ids
+from tunelab.models.unpadded_texts import enable_unpadded_texts
 from tunelab.optim.factory import build_schedule, check_optimizer_requirements, optimizer_builder
 from tunelab.optim.param_groups import frozen_at_step, unfreezing_steps
 from tunelab.regularization.loss_penalties import LossPenalties
@@ -33,6 +41,7 @@ from tunelab.tasks.base import SourceScores, Task
 from tunelab.tasks.causal import CausalTask
 from tunelab.tasks.metrics.own_metrics import attach_metrics
 from tunelab.tasks.registry import import_task
+from tunelab.tasks.sequence import SequenceTask
 from tunelab.training.datamodule import BatchDataModule
 from tunelab.training.loss import TrainingLoss
 from tunelab.training.module import FineTuner
@@ -154,21 +163,46 @@ def build_components(settings: RunConfig) -> RunComponents:
 def choose_packing(
     placement: TrainingPlacement, task: Task, model: PreTrainedModel, data: DataConfig, attention: str
 ) -> None:
-    """Choose the rows of a causal task, and give the model the attention they need; other tasks pad.
+    """Choose the rows of a task, and give the model the attention they need.
 
     Raises:
         ConfigError: If the settings demand what this model cannot do.
     """
+    packing = data.packing if isinstance(data, CausalDataConfig | LabelledDataConfig) else "auto"
+    kind = placement.device.type
+    if isinstance(task, SequenceTask) and task.can_pack():
+        texts = enable_unpadded_texts(model, packing=packing, attention=attention, saves=kind == "cpu")
+        task.packed = texts is not None
+        if texts is not None:
+            task.unpadded[model] = texts
     if isinstance(task, CausalTask):
-        kind = placement.device.type
         task.packed = enable_packing(
             model,
-            packing=data.packing if isinstance(data, CausalDataConfig) else "auto",
+            packing=packing,
             attention=attention,
             kernels=available_kernels(kind, half=placement.precision.startswith("bf16")),
             loops=kind != "cuda",
             at_work=lambda: placement.hold(model),
         )
+
+
+def describe_packing(components: RunComponents) -> str:
+    """Whether rows are packed; if they are padded, why."""
+    if components.packed:
+        return "on"
+    settings, task = components.settings, components.task
+    chosen = getattr(settings.data, "packing", None)
+    if chosen is None or (isinstance(task, SequenceTask) and not task.can_pack()):
+        reason = f"data.task={task.name} lays out its own rows"
+    elif chosen is False:
+        reason = "data.packing=false"
+    elif settings.model.attention != "auto":
+        reason = f"model.attention={settings.model.attention}"
+    elif select_training_device(settings.trainer.accelerator).type != "cpu":
+        reason = "no attention on this device is exact for it and saves time"
+    else:
+        reason = f"it would not be exact with {components.model.config.model_type}"
+    return f"off, rows are padded: {reason}"
 
 
 def add_reference_logprobs(

@@ -17,7 +17,7 @@ from tunelab.regularization.model_support import regularization_notes
 from tunelab.runs import console
 from tunelab.runs.run_dir import RunDirectory
 from tunelab.runs.terminal import is_verbose
-from tunelab.training.components import RunComponents, count_planned_steps
+from tunelab.training.components import RunComponents, count_planned_steps, describe_packing
 from tunelab.training.generation_eval import generation_notes, generation_samples
 from tunelab.training.lifecycle import build_data_report, demo_model_notes
 from tunelab.training.memory_profile import free_bytes
@@ -82,7 +82,7 @@ def data_line(components: RunComponents, lengths: Sequence[dict[str, object]]) -
     if isinstance(spread, dict):
         least, median, most = (format_number(spread[name]) for name in ("least", "median", "most"))
         parts.append(f"length: min {least}, median {median}, max {most} tokens")
-    return "; ".join([*parts, f"packing: {'on' if components.packed else 'off'}"])
+    return "; ".join([*parts, f"packing: {describe_packing(components)}"])
 
 
 def rate_line(components: RunComponents, steps: int) -> str:
@@ -119,7 +119,7 @@ def model_facts(components: RunComponents, steps: int) -> dict[str, object]:
         "width": getattr(model.config, "hidden_size", None),
         "heads": getattr(model.config, "num_attention_heads", None),
         "vocabulary": model.config.get_text_config().vocab_size,
-        "packing": "on" if components.packed else "off: rows are padded, sorted by length",
+        "packing": describe_packing(components),
         "adapter": settings.adapter.kind,
         **describe_learning_rates(model, settings, steps),
     }
