@@ -130,7 +130,7 @@ def test_attention_weights_are_dropped_as_often_as_in_padded_rows() -> None:
     def spread(logits: Callable[[], Tensor]) -> tuple[Tensor, Tensor]:
         torch.manual_seed(1)
         with torch.no_grad():
-            draws = torch.stack([logits() for _ in range(1500)])
+            draws = torch.stack([logits() for _ in range(400)])
         return draws.mean(0), draws.std(0)
 
     mean, std = spread(lambda: sequence_logits(model, padded(examples)))
@@ -139,8 +139,8 @@ def test_attention_weights_are_dropped_as_often_as_in_padded_rows() -> None:
 
     assert unpadded.exact and model.training
     assert std.min() > 0.01
-    assert ((own_mean - mean).abs() < 5 * std * (2 / 1500) ** 0.5).all()
-    assert (own_std / std - 1).abs().max() < 0.15
+    assert ((own_mean - mean).abs() < 5 * std * (2 / 400) ** 0.5).all()
+    assert (own_std / std - 1).abs().max() < 0.25
 
 
 @pytest.mark.parametrize("family", ["bert", "roberta", "distilbert", "modernbert mean", "llama"])

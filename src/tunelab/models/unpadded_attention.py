@@ -226,6 +226,18 @@ class OutOfGroups(torch.autograd.Function):
         return grads[0].index_select(0, ctx.places.grouped).index_fill_(0, ctx.places.pads, 0), None
 
 
+def into_groups(rows: Tensor, places: TextGroups) -> Tensor:
+    """Rows (T x heads, dimension) at their places in groups."""
+    grouped: Tensor = IntoGroups.apply(rows, places)  # type: ignore[no-untyped-call]
+    return grouped
+
+
+def out_of_groups(grouped: Tensor, places: TextGroups) -> Tensor:
+    """The rows (T x heads, dimension) of what stands in groups."""
+    rows: Tensor = OutOfGroups.apply(grouped, places)  # type: ignore[no-untyped-call]
+    return rows
+
+
 def text_attention(
     module: nn.Module,
     query: Tensor,
@@ -266,16 +278,15 @@ def text_attention(
     places = group_texts(tuple(cu_seq_lens_q.diff().tolist()), heads, sliding_window, query.device)
     scale = size**-0.5 if scaling is None else scaling
     bounds = [group.texts * heads * group.length for group in places.groups]
-    q, k, v = (
-        IntoGroups.apply(part.transpose(1, 2).reshape(tokens * heads, size), places).split(bounds)
+    queries, keys, values = (
+        into_groups(part.transpose(1, 2).reshape(tokens * heads, size), places).split(bounds)
         for part in (query, key, value)
     )
-    mixed = [
-        group_attention(group, *(part.view(group.texts * heads, group.length, size) for part in parts), scale, dropout)
-        for group, *parts in zip(places.groups, q, k, v, strict=True)
-    ]
-    rows: Tensor = OutOfGroups.apply(torch.cat([part.reshape(-1, size) for part in mixed]), places)
-    return rows.view(1, tokens, heads, size), None
+    mixed = []
+    for group, *rows in zip(places.groups, queries, keys, values, strict=True):
+        q, k, v = (part.view(group.texts * heads, group.length, size) for part in rows)
+        mixed.append(group_attention(group, q, k, v, scale, dropout).reshape(-1, size))
+    return out_of_groups(torch.cat(mixed), places).view(1, tokens, heads, size), None
 
 
 def group_attention(

@@ -18,8 +18,14 @@ from tunelab.data.batching import pack_texts
 from tunelab.data.examples import Example, MicroBatch
 from tunelab.errors import ConfigError
 from tunelab.models.freezing import layer_stack
-from tunelab.models.heads import pools_last_token, sequence_logits, unwrap_peft
-from tunelab.models.packing_support import PROBE_ERRORS, WINDOW_ATTRIBUTES, logit_tolerance, set_attention
+from tunelab.models.heads import input_embeddings, pools_last_token, sequence_logits, unwrap_peft
+from tunelab.models.packing_support import (
+    PROBE_ERRORS,
+    WINDOW_ATTRIBUTES,
+    logit_tolerance,
+    narrowed_windows,
+    set_attention,
+)
 from tunelab.models.unpadded_attention import DOCUMENT_KERNEL, TEXT_KERNEL, causal_inputs, micro_to_device
 
 AFTER_ATTENTION = ("attention.output", "sa_layer_norm")  # in a layer: what gets the mixed values of every token
@@ -59,7 +65,6 @@ class UnpaddedTexts:
                 return
             for handle in handles:
                 handle.remove()
-        set_attention(inner, before) if inner.config._attn_implementation != before else None
 
     def logits(self, model: PreTrainedModel, micro: MicroBatch, *, separator: int | None = None) -> Tensor:
         """Logits (B, C) of packed texts.
@@ -131,9 +136,15 @@ class UnpaddedTexts:
     def _agrees_with_padded_rows(self, model: PreTrainedModel, attention: str, kernel: str) -> bool:
         """Whether texts end to end give what padded rows give, and none notices that another one changed."""
         inner = unwrap_peft(model)
+        if self.pools_last:  # what a decoder sees is narrowed, as for causal models
+            with narrowed_windows(inner):
+                return self._agrees(model, attention, kernel, (12, 11, 1, 5, 6))
         lengths = probe_lengths(inner)
-        if lengths is None:
-            return False
+        return lengths is not None and self._agrees(model, attention, kernel, lengths)
+
+    def _agrees(self, model: PreTrainedModel, attention: str, kernel: str, lengths: tuple[int, ...]) -> bool:
+        """The same for texts of these lengths."""
+        inner = unwrap_peft(model)
         draw = torch.Generator().manual_seed(0)
         texts = [probe_text(inner, length, draw) for length in lengths]
         others = [*(probe_text(inner, length, draw) for length in lengths[:-1]), texts[-1]]
@@ -248,8 +259,9 @@ def probe_lengths(model: PreTrainedModel) -> tuple[int, ...] | None:
 
 def probe_text(model: PreTrainedModel, length: int, draw: torch.Generator) -> list[int]:
     """A text of random tokens."""
-    size = int(model.get_input_embeddings().weight.shape[0])  # type: ignore[arg-type]
-    return torch.randint(size, (length,), generator=draw).tolist()
+    size = input_embeddings(model).shape[0]
+    ids: list[int] = torch.randint(size, (length,), generator=draw).tolist()
+    return ids
 
 
 def probe_examples(texts: list[list[int]]) -> list[Example]:
