@@ -2,9 +2,9 @@
 
     python bench/encoders/run.py [ROUNDS]
 
-Made-up texts of uneven length (mean 31 tokens, longest 110 words), four classes, batches of 32, MiniLM with 22.7 million
-parameters and its own dropout, one thread.  The three take turns in one process, a fresh training each; processor time
-between two steps leaves out what other processes take.  Needs the extra `minilm`.
+Made-up texts of uneven length (mean 31 tokens, longest 110 words), four classes, batches of 32, MiniLM with 22.7
+million parameters and its own dropout, one thread.  The three take turns in one process, a fresh training each;
+processor time between two steps leaves out what other processes take.  Needs the extra `minilm`.
 """
 
 import contextlib

@@ -48,8 +48,8 @@ def test_a_run_learns_scores_and_predicts_the_same_end_to_end(
         headers.append(" ".join(capsys.readouterr().out.split()))
     (padded, plain), (weights, scores) = map(weights_and_scores, runs)
 
-    assert "padded, sorted by length (data.packing=false)" in headers[0]
-    assert "rows packed" in headers[1]
+    assert "packing: off, rows are padded: data.packing=false" in headers[0]
+    assert "packing: on" in headers[1]
     for name in ("val/loss", "test/loss"):
         assert scores[name] == pytest.approx(plain[name], rel=1e-4), name
     for name, weight in padded.items():
@@ -76,7 +76,7 @@ def test_every_noise_of_the_forward_pass_works_on_texts_end_to_end(tmp_path: Pat
 
 def test_the_header_says_why_rows_are_padded(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     trained(tmp_path, *LABELS, "model.attention=sdpa", "test=false", "save=false")
-    assert "padded, sorted by length (model.attention=sdpa)" in " ".join(capsys.readouterr().out.split())
+    assert "packing: off, rows are padded: model.attention=sdpa" in " ".join(capsys.readouterr().out.split())
 
 
 def test_a_task_that_lays_out_its_own_rows_gets_them_padded() -> None:
