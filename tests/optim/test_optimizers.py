@@ -15,7 +15,7 @@ from support.tiny_runs import CONF, settings
 from tunelab.config import instantiate
 from tunelab.config.schema import TargetConfig
 from tunelab.errors import ConfigError
-from tunelab.optim.factory import check_optimizer_requirements
+from tunelab.optim.factory import check_optimizer_requirements, takes_one_kernel
 from tunelab.optim.lbfgs import LBFGS
 from tunelab.optim.lion import Lion
 from tunelab.optim.muon import Muon
@@ -61,6 +61,20 @@ def test_a_file_of_conf_takes_the_steps_of_torch(name: str) -> None:
     expected = trained(lambda parameters: TORCH[name](weight_decay_groups(parameters, DECAY)))
     for mine, theirs in zip(trained(ours(name)), expected, strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw"])
+def test_adam_on_a_processor_goes_through_one_kernel_and_takes_the_same_steps(name: str) -> None:
+    assert takes_one_kernel(block(name), weights())
+    fused = trained(lambda own: instantiate.make_factory(block(name), fused=True)(weight_decay_groups(own, DECAY)))
+    for mine, theirs in zip(fused, trained(ours(name)), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-6, atol=1e-7)
+
+
+def test_other_optimizers_and_a_choice_of_the_user_are_left_alone() -> None:
+    assert not any(takes_one_kernel(block(name), weights()) for name in NAMES if name not in ("adam", "adamw"))
+    assert not takes_one_kernel(settings("optimizer=adamw", "+optimizer.fused=false").optimizer, weights())
+    assert not takes_one_kernel(block("adamw"), [Parameter(weight.to("meta")) for weight in weights()])
 
 
 def test_every_file_has_a_counterpart_here_or_below() -> None:

@@ -15,6 +15,7 @@ from tunelab.config import instantiate
 from tunelab.config.schema import RunConfig
 from tunelab.models.freezing import parameter_depths
 from tunelab.models.mup import hidden_matrices
+from tunelab.optim.factory import takes_one_kernel
 from tunelab.optim.param_groups import build_param_groups, trainable_parameters
 from tunelab.training.memory_profile import peak_bytes
 
@@ -62,6 +63,8 @@ def measure_optimizer_memory(model: PreTrainedModel, settings: RunConfig, device
     ]
     if hidden:
         arguments["hidden"] = [stand_in for (*_, inside), stand_in in stand_ins.items() if inside]
+    if takes_one_kernel(settings.optimizer, list(stand_ins.values())):
+        arguments["fused"] = True
     optimizer = cast(Optimizer, instantiate.make_factory(settings.optimizer, **arguments)(stand_in_groups))
     reevaluates_loss = bool(getattr(optimizer, "needs_closure", False))
     for _ in range(SETTLING_STEPS + max(int(group.get("history_size", 0)) for group in optimizer.param_groups)):
