@@ -89,8 +89,9 @@ def time_trainer(rows: list[dict[str, Any]], folder: Path) -> float:
             clock.tick(state.global_step)
 
     arguments = transformers.TrainingArguments(
-        output_dir=str(folder), per_device_train_batch_size=BATCH, max_steps=LAST, learning_rate=5e-5,
-        remove_unused_columns=False, save_strategy="no", report_to="none", disable_tqdm=True, use_cpu=True, dataloader_pin_memory=False,
+        output_dir=str(folder), per_device_train_batch_size=BATCH, max_steps=LAST, learning_rate=5e-5, use_cpu=True,
+        remove_unused_columns=False, save_strategy="no", report_to="none", disable_tqdm=True,
+        dataloader_pin_memory=False,
     )  # fmt: skip
     pad = transformers.DataCollatorWithPadding(tokenizer)
 
