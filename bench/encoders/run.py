@@ -121,7 +121,7 @@ def time_ours(rows: list[dict[str, Any]], folder: Path, packing: str) -> float:
         "model=minilm", "data=classification", f"data.train={file}", "data.text=text", "data.label=label",
         "data.max_tokens=128", f"data.packing={packing}", f"batch_size={BATCH}", "lr=5e-5", f"max_steps={LAST}",
         "logger=none", "test=false", "save=false", "trainer.limit_val_batches=1", "trainer.accelerator=cpu",
-        "trainer.enable_progress_bar=false", "callbacks.gap_rows=0", "data.near_duplicates=null",
+        "trainer.enable_progress_bar=false", "callbacks.train_eval_rows=0", "data.near_duplicates=null",
     ]  # fmt: skip
     fine_tune(settings(*words), folder / "run", callbacks=[Ticks()])
     return clock.seconds

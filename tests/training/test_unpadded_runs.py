@@ -20,7 +20,7 @@ from tunelab.training.run import fine_tune
 
 LABELS = ["data=classification", "data.label=label"]
 NUMBERS = ["data=regression", "data.target=number"]
-QUIET = ["logger=none", "trainer.enable_progress_bar=false", "callbacks.gap_rows=0"]
+QUIET = ["logger=none", "trainer.enable_progress_bar=false", "callbacks.train_eval_rows=0"]
 STILL = "regularization=dropout", "regularization.dropout=0"  # nothing is dropped, so both must agree
 
 
