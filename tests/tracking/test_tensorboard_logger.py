@@ -1,5 +1,6 @@
 """TensorBoard: read back with its own reader."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ def events(tmp_path: Path) -> Any:
         resume_from_step=None,
     )
     for logger in loggers:
-        logger.log_metrics({"train/loss": 0.5}, 3)
+        logger.log_metrics({"train/loss": 0.5, "epoch": 0}, 3)
     board: Any = loggers[1]
     board.log_histograms({"weight": torch.tensor([1.0, float("nan")])}, 3)
     rows = [{"row": 0, "label": "a|b", "prediction": "c"}]
@@ -38,10 +39,21 @@ def events(tmp_path: Path) -> Any:
     return found
 
 
-def test_curves_and_final_scores_are_scalars_under_their_own_names(events: Any) -> None:
+def test_scalars_are_curves_under_their_own_names_and_no_chart_has_one_point(events: Any) -> None:
+    assert events.Tags()["scalars"] == ["train/loss"]  # no final score, no epoch, no placeholder
     assert [(event.step, event.value) for event in events.Scalars("train/loss")] == [(3, 0.5)]
-    assert [event.value for event in events.Scalars("test/f1")] == [0.75]
-    assert "hp_metric" not in events.Tags()["scalars"]
+
+
+def test_custom_scalars_open_on_loss_and_monitored_score_with_layers_last(events: Any) -> None:
+    from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
+
+    layout = Layout.FromString(events.Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0])
+    first, *_, last = layout.category
+    assert [chart.title for chart in first.chart] == ["loss", "val/f1"]
+    assert last.title == "layers"
+    patterns, names = first.chart[0].multiline.tag, ("train/loss", "train/loss_epoch", "val/loss", "base/loss")
+    shown = [name for name in names if any(re.match(pattern, name) for pattern in patterns)]
+    assert shown == ["train/loss", "val/loss"]
 
 
 def test_the_hparams_page_gets_settings_beside_scores_and_no_secret(events: Any) -> None:
@@ -54,7 +66,8 @@ def test_the_hparams_page_gets_settings_beside_scores_and_no_secret(events: Any)
     assert settings["resume"].string_value == "None"
     assert settings["hub_token"].string_value == "[redacted]"
     experiment = HParamsPluginData.FromString(parts["_hparams_/experiment"].plugin_data.content)
-    assert [info.name.tag for info in experiment.experiment.metric_infos] == ["test/f1"]
+    assert settings["test/f1"].number_value == 0.75  # a column, not a curve
+    assert [info.name.tag for info in experiment.experiment.metric_infos] == ["val/f1", "val/loss"]
 
 
 def test_histograms_and_tables_are_there(events: Any) -> None:
@@ -64,5 +77,6 @@ def test_histograms_and_tables_are_there(events: Any) -> None:
         for tag in events.Tags()["tensors"]
         if "text" in tag
     }
+    assert "| f1 | 0.75 |" in texts["scores/text_summary"]
     assert "| a | 3 | 1 |" in texts["test/confusion/text_summary"]
     assert "a\\|b" in texts["test/predictions/text_summary"]

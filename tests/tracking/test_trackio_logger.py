@@ -57,6 +57,8 @@ def test_curves_settings_and_tables_are_in_the_store(store: tuple[Path, str]) ->
         configs = [json.loads(text) for (text,) in base.execute("select config from configs")]
     assert [(step, line["val/f1"]) for step, line in lines if "val/f1" in line] == [(0, 0.0), (1, 0.25), (2, 0.5)]
     shown = next(line for _, line in lines if "test/predictions" in line)
+    assert shown["scores"]["_value"] == [{"score": "f1", "test": 0.5}]
+    assert not [name for _, line in lines for name in line if name == "test/f1"]
     assert shown["test/predictions"]["_value"] == [{"row": 0, "label": "a", "prediction": "b"}]
     assert configs[0]["optimizer"] == {"lr": 0.1}
     assert configs[0]["_Group"] == "study"

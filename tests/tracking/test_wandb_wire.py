@@ -34,7 +34,7 @@ tracker = loggers[1]
 tracker.log_histograms({'weight': torch.tensor([1.0, 2.0, float('nan')])}, 2)
 row = {'row': 0, 'text': 'tea', 'label': 'good', 'prediction': 'bad', 'probabilities': {'good': 0.25, 'bad': 0.75}}
 confusion, files = {'test': [[3, 1], [0, 2]]}, {'export': folder / 'export'}
-tracker.log_results(RunResults({'test/f1': 0.5}, ['good', 'bad'], confusion, [row], files))
+tracker.log_results(RunResults({'test/f1': 0.5, 'val/f1': 0.7}, ['good', 'bad'], confusion, [row], files))
 finish_loggers(loggers, 'success')
 print(tracker.mode)
 """
@@ -88,6 +88,7 @@ def test_curves_and_histograms_arrive_with_their_steps(told: Told) -> None:
         (1, 0.75),
         (2, 0.5),
     ]
+    assert not [line for line in lines if "test/f1" in line]
     (drawn,) = [line["gradients/weight"] for line in lines if "gradients/weight" in line]
     assert sum(drawn["values"]) == 2  # the number that is none is left out
 
@@ -96,6 +97,7 @@ def test_the_summary_holds_the_best_value_of_each_validation_score_by_its_own_di
     summary = json.loads(uploads(told, "wandb-summary.json")[-1])
     assert summary["val/f1"] == {"max": 0.75}
     assert summary["val/loss"] == {"min": 0.25}
+    assert summary["test/f1"] == 0.5  # in the summary only: a chart of one point says nothing
     assert summary["status"] == "success"
 
 

@@ -214,6 +214,7 @@ def log_study_report(logger: LoggerConfig, folder: StudyFolder, page: Path, scor
             tell=console.say,
         )
         if run is not None:
-            run.log_metrics({f"study/{name}": value for name, value in scores.items()})
-            run.log_results(RunResults(scores=scores, files={"report": page}))
+            entries = {f"study/{name}": value for name, value in scores.items()}
+            run.log_metrics(entries)
+            run.log_results(RunResults(scores=entries, files={"report": page}))
             run.finish("success")

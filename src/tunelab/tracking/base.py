@@ -120,6 +120,16 @@ def records_table(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[li
     return columns, [[_table_cell(row.get(name)) for name in columns] for row in rows]
 
 
+def scores_table(scores: Mapping[str, float]) -> tuple[list[str], list[list[TableCell]]]:
+    """Columns and lines of a table of final scores, one line for each name, test first and base last."""
+    order = ("test", "val", "last", "train")
+    splits = dict.fromkeys(name.rpartition("/")[0] for name in scores)
+    columns = sorted(splits, key=lambda split: order.index(split) if split in order else len(order))
+    names = dict.fromkeys(name.rpartition("/")[2] for name in scores)
+    lines: list[list[TableCell]] = [[name, *(scores.get(f"{split}/{name}") for split in columns)] for name in names]
+    return ["score", *columns], lines
+
+
 def confusion_tables(results: RunResults) -> dict[str, tuple[list[str], list[list[Any]]]]:
     """Columns and lines of each confusion matrix, one line for each true class, by table name."""
     return {

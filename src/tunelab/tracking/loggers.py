@@ -66,7 +66,9 @@ def build_loggers(
     if "tensorboard" in kinds:
         from tunelab.tracking.tensorboard_logger import TensorBoard  # imports an extra
 
-        loggers.append(TensorBoard(str(folder), run_config=run_config, resume_from_step=resume_from_step))
+        loggers.append(
+            TensorBoard(str(folder), run_config=run_config, monitor=monitor, resume_from_step=resume_from_step)
+        )
     if "trackio" in kinds and is_main_process():
         loggers.append(
             TrackioRun(

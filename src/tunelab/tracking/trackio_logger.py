@@ -9,7 +9,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from typing_extensions import override
 
 from tunelab.runs.redact import redact
-from tunelab.tracking.base import FaultTolerantLogger, RunResults, confusion_tables, records_table
+from tunelab.tracking.base import FaultTolerantLogger, RunResults, confusion_tables, records_table, scores_table
 
 
 class TrackioRun(FaultTolerantLogger):
@@ -59,10 +59,11 @@ class TrackioRun(FaultTolerantLogger):
 
     @rank_zero_only
     def log_results(self, results: RunResults) -> None:
-        """Log predictions and confusion matrices as tables; Trackio has no chart for the latter."""
+        """Log final scores, confusion matrices and predictions as tables: a curve of one point says nothing."""
         import trackio  # as above
 
-        tables = confusion_tables(results)
+        tables = {"scores": scores_table(results.scores)} if results.scores else {}
+        tables |= confusion_tables(results)
         if results.predictions:
             columns, rows = records_table(redact(list(results.predictions)))
             tables["test/predictions"] = columns, [list(row) for row in rows]

@@ -139,8 +139,11 @@ class WandbRun(FaultTolerantLogger):
 
     @rank_zero_only
     def log_results(self, results: RunResults) -> None:
-        """Upload confusion matrices, predictions and files."""
+        """Keep the final scores in the summary; upload confusion matrices, predictions and files."""
         if self._run is not None:
+            # a curve has its own place in the summary; a chart of one point says nothing
+            single = {name: value for name, value in results.scores.items() if name not in self._defined}
+            self.attempt("summary", lambda: self._run.summary.update(single))
             self.attempt("log results", lambda: upload_results(self._run, results, name=self.folder.name))
 
     @rank_zero_only

@@ -35,7 +35,7 @@ from tunelab.runs.run_status import PREEMPTED, RunStatus
 from tunelab.runs.stop_signals import STOP_EXITS
 from tunelab.tasks.base import Task
 from tunelab.tasks.causal import CausalTask
-from tunelab.tracking.base import split_final_scores
+from tunelab.tracking.base import ResultsLogger, split_final_scores
 from tunelab.training.callbacks.checkpointing import BestCheckpoint, LastCheckpoint
 from tunelab.training.callbacks.early_stopping import EarlyStopping
 from tunelab.training.callbacks.search_trial import Pruning
@@ -326,8 +326,9 @@ def write_results(
     folder.write_scores(outcome.scores)
     folder.write_score_tables(outcome.tables)
     final = {name: value for name, value in split_final_scores(outcome.scores)[1].items() if value == value}
-    for logger in loggers[1:] if final else ():  # not the curves: these scores belong to no step
-        logger.log_metrics(final, trainer.global_step)
+    for logger in loggers[1:]:  # not the curves: these scores belong to no step
+        if not isinstance(logger, ResultsLogger):  # those get them with all other results, to be kept beside the curves
+            logger.log_metrics(final, trainer.global_step)
     if components.settings.save:
         write_export(components, folder, outcome, overrides)
 
