@@ -28,6 +28,7 @@ ELSEWHERE = {
     "wandb ": "tests/tracking/test_wandb_wire.py",
     "tensorboard ": "tests/tracking/test_tensorboard_logger.py",
     "trackio ": "tests/tracking/test_trackio_logger.py",
+    "optuna-dashboard ": "tests/search/test_optuna_dashboard.py",
     "transformers serve": "tests/cli/test_transformers_serve.py",
     "pip install": "installs from the network",
     "sbatch ": "needs a cluster",
