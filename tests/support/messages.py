@@ -28,7 +28,7 @@ def messages() -> list[Message]:
 
 
 def messages_of_module(path: Path) -> Iterator[Message]:
-    """Messages of a Python file; `translate` of a name is left out, as its constant is marked by `message`."""
+    """Messages of a Python file; a look-up by name or in a table is left out, as its texts are marked by `message`."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         name = getattr(node, "func", None)
         if not isinstance(node, ast.Call) or not isinstance(name, ast.Name) or name.id not in MARKS:
@@ -45,9 +45,7 @@ def literal_texts(node: ast.expr) -> Iterator[str | None]:
             yield text
         case ast.IfExp():
             yield from [*literal_texts(node.body), *literal_texts(node.orelse)]
-        case ast.Name() | ast.Attribute() | ast.Subscript():
-            pass
-        case _:
+        case ast.JoinedStr() | ast.BinOp():
             yield None
 
 

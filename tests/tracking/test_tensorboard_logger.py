@@ -32,6 +32,7 @@ def events(tmp_path: Path) -> Any:
     board: Any = loggers[1]
     board.log_histograms({"weight": torch.tensor([1.0, float("nan")])}, 3)
     rows = [{"row": 0, "label": "a|b", "prediction": "c"}]
+    board.finalize("success")  # as Lightning does after each of its loops
     board.log_results(RunResults({"test/f1": 0.75}, ["a", "b"], {"test": [[3, 1], [0, 2]]}, rows))
     finish_loggers(loggers, "success")
     found = EventAccumulator(str(tmp_path / "tensorboard"))

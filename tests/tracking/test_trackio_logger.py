@@ -24,7 +24,7 @@ loggers = build_loggers(LoggerConfig(kind='trackio', project='demo', group='stud
     mode='max', resume_from_step=None, tell=said.append)
 for step in range(3):
     for logger in loggers:
-        logger.log_metrics({'val/f1': step / 4}, step)
+        logger.log_metrics({'val/f1': step / 4, 'epoch': 0, 'layers/1/grad_norm': 2.0}, step)
 row = {'row': 0, 'label': 'a', 'prediction': 'b'}
 loggers[1].log_results(RunResults({'test/f1': 0.5}, ['a'], {'test': [[1]]}, [row]))
 finish_loggers(loggers, 'success')
@@ -56,9 +56,11 @@ def test_curves_settings_and_tables_are_in_the_store(store: tuple[Path, str]) ->
         ]
         configs = [json.loads(text) for (text,) in base.execute("select config from configs")]
     assert [(step, line["val/f1"]) for step, line in lines if "val/f1" in line] == [(0, 0.0), (1, 0.25), (2, 0.5)]
+    named = {name for _, line in lines for name in line}
+    assert "train/layers/1/grad_norm" in named  # below the losses; the page orders groups by name
+    assert not named & {"layers/1/grad_norm", "epoch", "test/f1"}
     shown = next(line for _, line in lines if "test/predictions" in line)
     assert shown["scores"]["_value"] == [{"score": "f1", "test": 0.5}]
-    assert not [name for _, line in lines for name in line if name == "test/f1"]
     assert shown["test/predictions"]["_value"] == [{"row": 0, "label": "a", "prediction": "b"}]
     assert configs[0]["optimizer"] == {"lr": 0.1}
     assert configs[0]["_Group"] == "study"

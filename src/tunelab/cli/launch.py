@@ -30,7 +30,7 @@ from tunelab.cli import help_page
 from tunelab.config.overrides import complete_overrides, error_reason, override_faults
 from tunelab.config.resource_paths import conf_directory
 from tunelab.errors import ConfigError, TuneLabError, first_line, visible_text
-from tunelab.language.translation import LANGUAGE_VARIABLE, LANGUAGES
+from tunelab.language.translation import LANGUAGE_VARIABLE, LANGUAGES, translate
 from tunelab.runs.atomic_files import DISK_FULL_ERRNOS, full_reason
 from tunelab.runs.redact import flush_output, guard_streams, redact
 from tunelab.runs.stop_signals import handle_stop_signals
@@ -126,7 +126,11 @@ def take_language(words: Sequence[str]) -> list[str]:
         names = [(f"{LANGUAGE_VARIABLE}={os.environ[LANGUAGE_VARIABLE]}", os.environ[LANGUAGE_VARIABLE])]
     for written, name in names:
         if name not in LANGUAGES:
-            raise ConfigError(f"{written}: there is no such language; choose one of {', '.join(LANGUAGES)}")
+            choices = ", ".join(LANGUAGES)
+            text = translate(
+                "{word}: there is no such language; choose one of {choices}", word=written, choices=choices
+            )
+            raise ConfigError(text)
         os.environ[LANGUAGE_VARIABLE] = name
     return rest
 
@@ -175,15 +179,21 @@ def exit_with_os_error(fault: OSError) -> NoReturn:
         place = Path(fault.filename or ".").absolute()
         folder = next(above for above in (place, *place.parents) if above.is_dir())
         reason = full_reason(fault.errno, folder)
-        exit_with_error(TuneLabError(f"{reason}, for {place}; make room, then resume=DIR goes on"))
+        text = translate("{reason}, for {place}; make room, then resume=DIR goes on", reason=reason, place=place)
+        exit_with_error(TuneLabError(text))
     special = fault.errno == errno.ENOENT and str(fault.filename).startswith(("/proc/", "/sys/"))
     if not (fault.errno in UNWRITABLE_ERRNOS or special) or not fault.filename:
         exit_with_unforeseen_error(fault)
-    reason = "there is a file of that name" if fault.errno == errno.EEXIST else os.strerror(fault.errno or 0).lower()
+    taken = translate("there is a file of that name")
+    reason = taken if fault.errno == errno.EEXIST else os.strerror(fault.errno or 0).lower()
     exit_with_error(
         ConfigError(
-            f"cannot use {fault.filename}: {reason}; name a place that this user may write to "
-            "(hydra.run.dir=DIR for a training, --output for a command)"
+            translate(
+                "cannot use {path}: {reason}; name a place that this user may write to (hydra.run.dir=DIR for a "
+                "training, --output for a command)",
+                path=fault.filename,
+                reason=reason,
+            )
         )
     )
 
@@ -199,7 +209,7 @@ def exit_with_unforeseen_error(fault: Exception) -> NoReturn:
     """Print what went wrong in one line, and where the rest is, and leave with exit status 1."""
     print_origin(fault)
     notes = getattr(fault, "__notes__", [])  # where the traceback was kept
-    hint = "this is an error that TuneLab does not know: the same command with --debug prints the traceback"
+    hint = translate("this is an error that TuneLab does not know: the same command with --debug prints the traceback")
     print_error("\n".join([f"{type(fault).__name__}: {first_line(fault)}", *(notes[-1:] or [hint])]))
     sys.exit(1)
 

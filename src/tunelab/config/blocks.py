@@ -9,6 +9,7 @@ from types import NoneType, UnionType
 from typing import Annotated, ClassVar, Literal, Self, TypeAlias, TypeVar, Union, cast, get_args, get_origin
 
 from tunelab.config.other_frameworks import answer_other_name
+from tunelab.language.translation import translate
 
 JsonValue: TypeAlias = "str | int | float | bool | Sequence[JsonValue] | Mapping[str, JsonValue] | None"
 JsonBlock: TypeAlias = Mapping[str, JsonValue]
@@ -27,7 +28,7 @@ class UnknownKeyFault(str):
 
     def __new__(cls, key: str, advice: str) -> Self:
         """A fault that ends in some advice."""
-        fault = super().__new__(cls, f"{key} is no setting; {advice}")
+        fault = super().__new__(cls, translate("{key} is no setting; {advice}", key=key, advice=advice))
         fault.key = key
         return fault
 
@@ -50,8 +51,15 @@ class Range:
         """The fault of a number; None if it has none."""
         if self.low <= value <= self.high and not (self.above_low and value <= self.low):
             return None
-        least = f"above {self.low:.15g}" if self.above_low else f"at least {self.low:.15g}"
-        return f"{name}={value} is out of range; it must be {least} and at most {self.high:.15g}"
+        return translate(
+            "{name}={value} is out of range; it must be above {low:.15g} and at most {high:.15g}"
+            if self.above_low
+            else "{name}={value} is out of range; it must be at least {low:.15g} and at most {high:.15g}",
+            name=name,
+            value=value,
+            low=self.low,
+            high=self.high,
+        )
 
 
 @dataclass(frozen=True)
@@ -172,8 +180,9 @@ class Block:
         if (answer := answer_other_name(f"{prefix}{key}", str(values.get(key)))) is not None:
             return UnknownKeyFault(where, answer)
         if near:
-            return UnknownKeyFault(where, f"did you mean '{near[0]}'?")
-        return UnknownKeyFault(where, f"there are {', '.join(legal)}" if prefix else "see --help")
+            return UnknownKeyFault(where, translate("did you mean '{name}'?", name=near[0]))
+        choices = translate("there are {names}", names=", ".join(legal))
+        return UnknownKeyFault(where, choices if prefix else translate("see --help"))
 
     def inapplicable_keys(self) -> list[str]:
         """The keys it was read from that belong to other kinds of this block."""
@@ -236,8 +245,12 @@ def convert(hint: object, value: JsonValue, name: str, faults: list[str], defaul
         if any(isinstance(note, NullIsDefault) for note in notes):
             return default
         if not accepts_null(base):
-            usual = "" if default is MISSING or isinstance(default, Block) else f", such as {yaml_text(plain(default))}"
-            faults.append(f"{name}=null: it needs a value{usual}")
+            known = default is not MISSING and not isinstance(default, Block)
+            faults.append(
+                translate("{name}=null: it needs a value, such as {value}", name=name, value=yaml_text(plain(default)))
+                if known
+                else translate("{name}=null: it needs a value", name=name)
+            )
         return None
     if base is JsonValue:
         return value
@@ -264,13 +277,13 @@ def convert_one(hint: object, value: JsonValue, name: str, faults: list[str]) ->
     if hint is bool:
         if isinstance(value, bool) or value in (0, 1):
             return bool(value)
-        faults.append(f"{name}={yaml_text(value)} is neither true nor false")
+        faults.append(translate("{name}={value} is neither true nor false", name=name, value=yaml_text(value)))
     elif hint is int or hint is float:
         return convert_number(hint is int, value, name, faults)
     elif hint is str:
         if not isinstance(value, Mapping | list | tuple):
             return str(value)
-        faults.append(f"{name}={yaml_text(value)} is no text")
+        faults.append(translate("{name}={value} is no text", name=name, value=yaml_text(value)))
     elif get_origin(hint) is Literal:
         legal = get_args(hint)
         if not any(value == choice and type(value) is type(choice) for choice in legal):
@@ -280,12 +293,12 @@ def convert_one(hint: object, value: JsonValue, name: str, faults: list[str]) ->
     elif isinstance(hint, type) and issubclass(hint, Block):
         if isinstance(value, Mapping):
             return hint.parse(value, name, faults)
-        faults.append(f"{name}={yaml_text(value)} is no block of settings")
+        faults.append(translate("{name}={value} is no block of settings", name=name, value=yaml_text(value)))
     elif get_origin(hint) is Sequence:
         if isinstance(value, list | tuple):
             [inner] = get_args(hint)
             return [convert(inner, entry, name, faults) for entry in value]
-        faults.append(f"{name}={yaml_text(value)} is no list; write [{yaml_text(value)}]")
+        faults.append(translate("{name}={value} is no list; write [{value}]", name=name, value=yaml_text(value)))
     elif get_origin(hint) is Mapping:
         if isinstance(value, Mapping):
             _, inner = get_args(hint)
@@ -302,9 +315,9 @@ def convert_number(whole: bool, value: JsonValue, name: str, faults: list[str]) 
         with suppress(ValueError):
             value = int(value) if value.lstrip("-").isdigit() else float(value)
     if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
-        faults.append(f"{name}={yaml_text(value)} is not a number")
+        faults.append(translate("{name}={value} is not a number", name=name, value=yaml_text(value)))
     elif whole and value != int(value):
-        faults.append(f"{name}={value} counts, so it must be a whole number")
+        faults.append(translate("{name}={value} counts, so it must be a whole number", name=name, value=value))
     else:
         return int(value) if whole else value
     return None
@@ -339,8 +352,9 @@ def choice_fault(name: str, value: object, legal: Sequence[JsonValue]) -> str:
     """The fault of a value that is none of the choices."""
     texts = [yaml_text(choice) for choice in legal]
     near = get_close_matches(yaml_text(value), texts, 1)
-    hint = f"did you mean '{near[0]}'?" if near else f"choose one of {', '.join(texts)}"
-    return f"{name}={yaml_text(value)} is unknown; {hint}"
+    guess = translate("did you mean '{name}'?", name=near[0]) if near else ""
+    hint = guess or translate("choose one of {names}", names=", ".join(texts))
+    return translate("{name}={value} is unknown; {hint}", name=name, value=yaml_text(value), hint=hint)
 
 
 def placeholder(hint: object) -> object:
@@ -356,8 +370,10 @@ def placeholder(hint: object) -> object:
 def missing_fault(name: str, hint: object = None) -> str:
     """The fault of a setting that has no value and no default."""
     advice = next((note.advice for note in unwrap(hint)[1] if isinstance(note, IfMissing)), "")
-    way_out = f"; {advice.format(name=name)}" if advice else f" and has no default; give {name}=VALUE"
-    return f"{name} is not set{way_out}"
+    if advice:
+        way_out = translate(advice).format(name=name)
+        return translate("{name} is not set; {advice}", name=name, advice=way_out)
+    return translate("{name} is not set and has no default; give {name}=VALUE", name=name)
 
 
 def yaml_text(value: object) -> str:

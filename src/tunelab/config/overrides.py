@@ -36,6 +36,7 @@ from tunelab.config.resource_paths import cache_directory, conf_directory
 from tunelab.config.resume import find_config_file
 from tunelab.config.stored_files import error_on_one_line, read_stored_yaml
 from tunelab.errors import ConfigError
+from tunelab.language.translation import translate
 
 check_configs()
 
@@ -300,13 +301,16 @@ def suggest_override(override: str, folders: Sequence[Path], config: DictConfig)
     key, _, value = override.lstrip("+~").partition("=")
     is_known = OmegaConf.select(config, key, default=MISSING_KEY, throw_on_missing=False) is not MISSING_KEY
     if not is_known and (answer := answer_other_name(key, value)) is not None:
-        return f"'{key}' is no setting; {answer}"
+        return translate("'{key}' is no setting; {advice}", key=key, advice=answer)
     if any((folder / key).is_dir() for folder in folders):
         options = sorted({path.stem for folder in folders for path in (folder / key).glob("*.yaml")})
         wrong = next((name for name in re.findall(r"[\w.-]+", value) if name not in options), value)  # of a list: one
         near = get_close_matches(wrong, options, 1)
-        known = f"there are {', '.join(options)}"
-        return f"{key} has no option '{wrong}'; " + (f"did you mean '{near[0]}'? ({known})" if near else known)
+        known = translate("there are {names}", names=", ".join(options))
+        facts = {"key": key, "option": wrong, "known": known}
+        if near:
+            return translate("{key} has no option '{option}'; did you mean '{name}'? ({known})", name=near[0], **facts)
+        return translate("{key} has no option '{option}'; {known}", **facts)
     parent, _, name = key.rpartition(".")
     block = OmegaConf.select(config, parent) if parent else config
     if parent and not isinstance(block, DictConfig):
@@ -321,9 +325,9 @@ def suggest_override(override: str, folders: Sequence[Path], config: DictConfig)
         return f"'{key}' is a callback that nothing else names yet; add it by +{key}={value}"
     near = get_close_matches(name, names, 1)
     there = f"{parent}." if parent else ""
-    return f"'{key}' is no setting; " + (
-        f"did you mean '{there}{near[0]}'?" if near else f"there are {', '.join(names)}"
-    )
+    guess = translate("did you mean '{name}'?", name=f"{there}{near[0]}") if near else ""
+    advice = guess or translate("there are {names}", names=", ".join(names))
+    return translate("'{key}' is no setting; {advice}", key=key, advice=advice)
 
 
 def error_reason(fault: BaseException) -> str:

@@ -31,6 +31,7 @@ from tunelab.config.blocks import (
     plain,
     unwrap,
 )
+from tunelab.language.translation import message
 
 PrunerName = Literal["none", "median", "hyperband", "asha", "auto"]
 SOURCE_NAME = re.compile(r"[^\s/=,:]+")  # of a data mixture; a part of a score's name: val/NAME/loss
@@ -51,9 +52,9 @@ TooLong = Literal["drop", "truncate_prompt", "truncate_answer", "error"]
 TrainOn = Literal["answers", "last_answer", "all"]
 RecordFormatName = Literal["auto", "alpaca", "messages", "sharegpt", "prompt_completion", "text"] | str
 TRAIN_FILE = Annotated[
-    str | None, IfMissing("name the file to learn from: {name}=FILE (json, jsonl, csv, tsv, parquet)")
+    str | None, IfMissing(message("name the file to learn from: {name}=FILE (json, jsonl, csv, tsv, parquet)"))
 ]
-Column = Annotated[str, IfMissing("name the column of your file that holds it: {name}=COLUMN")]
+Column = Annotated[str, IfMissing(message("name the column of your file that holds it: {name}=COLUMN"))]
 
 
 ARGUMENT_TYPES: Mapping[str, object] = {  # of optimizers and schedules, whatever their class

@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.text import Text
 
 from tunelab.errors import WarningNote, visible_text
+from tunelab.language.translation import message, translate
 from tunelab.runs import terminal
 from tunelab.runs.redact import redact
 from tunelab.runs.terminal import line_breaks, text_width
@@ -81,7 +82,8 @@ def say(text: str, *, good: str = "") -> None:
 def say_marked(mark: str, text: str) -> None:
     """Print a sentence after its mark: good, note, warning or problem."""
     lines = visible_text(text).split("\n")
-    _print(Text.assemble((f"{mark}: ", _MARK_STYLES[mark]), lines[0]), *(Text(f"  {line}") for line in lines[1:]))
+    label = translate("{mark}: ", mark=translate(mark))
+    _print(Text.assemble((label, _MARK_STYLES[mark]), lines[0]), *(Text(f"  {line}") for line in lines[1:]))
 
 
 def say_note(text: str) -> None:
@@ -116,18 +118,18 @@ def show_facts(facts: Mapping[str, str], marked: Mapping[str, str] | None = None
         facts: Name to text.
         marked: Name to a mark, such as "warning", in whose colour its text is printed.
     """
-    widest = max(map(len, facts), default=0)
+    widest = max(map(text_width, facts), default=0)
     for name, text in facts.items():
         style = _MARK_STYLES[marked[name]].removeprefix("bold ") if marked and name in marked else ""
-        line = Text.assemble((f"{name:<{widest}}  ", "dim"), (_single_line(text, _LONGEST_LINE), style))
+        line = Text.assemble((f"{_padded(name, widest)}  ", "dim"), (_single_line(text, _LONGEST_LINE), style))
         _print(line, indent=widest + 2)
 
 
 def show_config(cfg: Mapping[str, Any], overrides: Sequence[str] = ()) -> None:
     """Print the settings, a line for each block, with the overrides of the command line on top."""
-    lines = [Text("settings", style="bold")]
+    lines = [Text(translate("settings"), style="bold")]
     if overrides:
-        lines.append(Text(f"  changed  {_single_line(' '.join(overrides), 10 * _LONGEST_VALUE)}"))
+        lines.append(Text(f"  {translate('changed')}  {_single_line(' '.join(overrides), 10 * _LONGEST_VALUE)}"))
     scalars = {key: value for key, value in cfg.items() if not isinstance(value, Mapping)}
     if scalars:
         lines.append(Text(f"  {_inline_pairs(scalars)}"))
@@ -140,7 +142,7 @@ def show_config(cfg: Mapping[str, Any], overrides: Sequence[str] = ()) -> None:
 def show_model(summary: Mapping[str, Any]) -> None:
     """Print facts of the model, a line each; integers with thousands separators."""
     values = {str(key): _format_number(value) for key, value in summary.items()}
-    _print(Text("model", style="bold"), *_aligned_lines(values))
+    _print(Text(translate("model"), style="bold"), *_aligned_lines(values))
 
 
 def show_data(report: Mapping[str, Mapping[str, int | float]], facts: Mapping[str, str] | None = None) -> None:
@@ -151,7 +153,7 @@ def show_data(report: Mapping[str, Mapping[str, int | float]], facts: Mapping[st
         facts: Further facts of the data by name, a line each.
     """
     lines = {name: _single_line(text, _LONGEST_LINE) for name, text in (facts or {}).items()}
-    _print(*_table("data", "split", report), *_aligned_lines(lines))
+    _print(*_table(translate("data"), translate("split"), report), *_aligned_lines(lines))
 
 
 def show_lines(title: str, lines: Sequence[str]) -> None:
@@ -178,21 +180,23 @@ def show_record(title: str, parts: Sequence[Sequence[tuple[str, str]]], names: S
         _print(*text.split("\n", allow_blank=True), indent=0)
 
 
-def show_scores(table: Mapping[str, Mapping[str, float]], title: str = "scores", corner: str = "score") -> None:
+def show_scores(table: Mapping[str, Mapping[str, float]], title: str = "", corner: str = "") -> None:
     """Print the final scores: a row per score, a column per stage.
 
     Args:
         table: Stage (`base`, `val`, `test`, in the order of the columns) to bare score name to value; a stage
             may lack scores.
-        title: What they are the scores of.
-        corner: Head of the column of names.
+        title: What they are the scores of; empty for the final scores.
+        corner: Head of the column of names; empty for that of scores.
     """
     names = dict.fromkeys(name for scores in table.values() for name in scores)
     rows = {
-        SCORE_LABELS.get(name, name): {stage: scores[name] for stage, scores in table.items() if name in scores}
+        translate(SCORE_LABELS.get(name, name)): {
+            stage: scores[name] for stage, scores in table.items() if name in scores
+        }
         for name in names
     }
-    _print(*_table(title, corner, rows, columns=list(table)))
+    _print(*_table(title or translate("scores"), corner or translate("score"), rows, columns=list(table)))
 
 
 def scores_by_split(scores: Mapping[str, float]) -> dict[str, dict[str, float]]:
@@ -207,28 +211,34 @@ def scores_by_split(scores: Mapping[str, float]) -> dict[str, dict[str, float]]:
 
 
 # What a score is called in a table, where its name in metrics.json needs an explanation.
-SCORE_LABELS = {"plain_loss": "loss in eval mode", "unfinished": "share of answers cut"}
+SCORE_LABELS = {"plain_loss": message("loss in eval mode"), "unfinished": message("share of answers cut")}
+# Heads of columns and marks that are translated where they are printed; names of scores and splits never are.
+COLUMN_HEADS = (
+    *(message("rows"), message("kept"), message("dropped"), message("truncated"), message("tokens")),
+    *(message("supervised"), message("longest"), message("mean"), message("std")),
+)
+MARKS = (message("good"), message("note"), message("warning"), message("problem"))
 
 
 def show_folds(rows: Mapping[str, Mapping[str, float]]) -> None:
     """Print a row per score: mean and spread over the folds of a cross-validation, then each fold."""
-    _print(*_table("scores over the folds", "score", rows))
+    _print(*_table(translate("scores over the folds"), translate("score"), rows))
 
 
 def show_groups(title: str, rows: Mapping[str, Mapping[str, float]]) -> None:
     """Print a row per group (task family, source) and a column per score."""
     labelled = {_single_line(name, 60): row for name, row in rows.items()}
-    _print(*_table(_single_line(title, _LONGEST_LINE), "group", labelled))
+    _print(*_table(_single_line(title, _LONGEST_LINE), translate("group"), labelled))
 
 
 def show_paths(paths: Mapping[str, Path | str]) -> None:
     """Print paths by name, a line each, never wrapped: relative ones where they lie in the working directory."""
     texts = {name: _single_line(short_path(path), _LONGEST_LINE) for name, path in paths.items()}
-    widest, width = max(map(len, texts), default=0), terminal.terminal_width()
-    lines = [Text("files", style="bold")]
+    widest, width = max(map(text_width, texts), default=0), terminal.terminal_width()
+    lines = [Text(translate("files"), style="bold")]
     for name, text in texts.items():
         if width is None or widest + 4 + text_width(text) <= width:
-            lines.append(Text.assemble((f"  {name:<{widest}}  ", "dim"), text))
+            lines.append(Text.assemble((f"  {_padded(name, widest)}  ", "dim"), text))
         else:
             lines += [Text(f"  {name}", style="dim"), Text(f"    {text}")]
     _print(*lines, wraps=False)
@@ -314,8 +324,8 @@ def _inline_pairs(scalars: Mapping[str, Any]) -> str:
 
 
 def _aligned_lines(values: Mapping[str, str]) -> list[Text]:
-    widest = max((len(name) for name in values), default=0)
-    return [Text.assemble((f"  {name:<{widest}}  ", "dim"), value) for name, value in values.items()]
+    widest = max(map(text_width, values), default=0)
+    return [Text.assemble((f"  {_padded(name, widest)}  ", "dim"), value) for name, value in values.items()]
 
 
 def _table(
@@ -325,12 +335,13 @@ def _table(
     if columns is None:
         columns = list(dict.fromkeys(name for row in rows.values() for name in row))
     cells = {name: [_format_number(row[name]) if name in row else "-" for row in rows.values()] for name in columns}
+    heads = {name: translate(name) for name in columns}
     left = max(map(text_width, (corner, *rows)), default=0)
     lines = [Text(title, style="bold")]
     for block in _column_blocks(cells, left, terminal.terminal_width()):
-        widths = {name: max(map(text_width, (name, *cells[name]))) for name in block}
-        heads = "".join(f"  {_padded(name, width, right=True)}" for name, width in widths.items())
-        lines.append(Text(f"{_padded(corner, left)}{heads}", style="bold"))
+        widths = {name: max(map(text_width, (heads[name], *cells[name]))) for name in block}
+        line = "".join(f"  {_padded(heads[name], width, right=True)}" for name, width in widths.items())
+        lines.append(Text(f"{_padded(corner, left)}{line}", style="bold"))
         for place, label in enumerate(rows):
             values = "".join(f"  {_padded(cells[name][place], width, right=True)}" for name, width in widths.items())
             lines.append(Text(f"{_padded(label, left)}{values}"))
@@ -342,7 +353,7 @@ def _column_blocks(cells: Mapping[str, Sequence[str]], left: int, width: int | N
     blocks: list[list[str]] = [[]]
     room = left
     for name, texts in cells.items():
-        needed = 2 + max(map(text_width, (name, *texts)))
+        needed = 2 + max(map(text_width, (translate(name), *texts)))
         if blocks[-1] and width is not None and room + needed > width:
             blocks.append([])
             room = left

@@ -16,6 +16,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from tunelab.config.quoting import path_word
 from tunelab.config.schema import SearchConfig
 from tunelab.errors import ConfigError, TuneLabError
+from tunelab.language.translation import translate
 from tunelab.runs.locks import exclusive_lock
 from tunelab.runs.study_folder import StudyFolder
 from tunelab.search.space import Params, Space
@@ -86,7 +87,7 @@ class Engine:
             with exclusive_lock(self.pool.folder.engine_lock):
                 retried = requeue_failed(self.pool.store.study, self.trials())
             if retried:
-                self.say(f"retrying failed trials: {', '.join(map(str, retried))}")
+                self.say(translate("retrying failed trials: {numbers}", numbers=", ".join(map(str, retried))))
         while True:
             self._collect_ended()
             if not self.stopping:
@@ -98,9 +99,15 @@ class Engine:
                     return not self.stopping and (self.exhausted or self._budget_spent(self.trials()))
             if self.stopping and not self.stop_announced:  # not in `stop`: a signal may arrive in the middle of a line
                 self.stop_announced = True
-                names, several = join_names(self.pool.numbers), len(self.pool.running) > 1
-                saved, killed = ("save their checkpoints", "them") if several else ("saves a checkpoint", "it")
-                self.say(f"stopping after {names} {saved}; press Ctrl-C again to kill {killed}")
+                several = len(self.pool.running) > 1
+                self.say(
+                    translate(
+                        "stopping after {trials} save their checkpoints; press Ctrl-C again to kill them"
+                        if several
+                        else "stopping after {trials} saves a checkpoint; press Ctrl-C again to kill it",
+                        trials=join_names(self.pool.numbers),
+                    )
+                )
             self.on_poll(self)
             time.sleep(self._pause())
 
@@ -182,19 +189,30 @@ class Engine:
             for number, host in remote_hosts(stale).items():
                 if number not in self.announced_remote:
                     self.announced_remote.add(number)
-                    self.say(
-                        f"trial {number} may still run on {host}: it is taken over once its folder no longer changes"
+                    text = translate(
+                        "trial {number} may still run on {host}: it is taken over once its folder no longer changes",
+                        number=number,
+                        host=host,
                     )
+                    self.say(text)
             return False
         number = takeover.trial.number
         if takeover.outcome is not None:
             self._finish(number, takeover.outcome)
         elif takeover.job is not None:
-            self.say(f"watching trial {number}, which still runs (its search process had stopped)")
+            self.say(
+                translate("watching trial {number}, which still runs (its search process had stopped)", number=number)
+            )
             self.pool.adopt(number, takeover.job, takeover.trial.user_attrs.get("devices"))
         else:
-            how = "resuming" if takeover.resumes else "starting again"
-            self.say(f"{how} trial {number} (its search process had stopped)")
+            self.say(
+                translate(
+                    "resuming trial {number} (its search process had stopped)"
+                    if takeover.resumes
+                    else "starting again trial {number} (its search process had stopped)",
+                    number=number,
+                )
+            )
             self._start(number, resumes=takeover.resumes)
         return True
 
@@ -227,7 +245,8 @@ class Engine:
         if preemptions > MAX_PREEMPTIONS:
             return False
         self.pool.store.set_facts(number, preempted=preemptions)
-        self.say(f"trial {number} was preempted ({outcome.reason}): resuming it")
+        text = translate("trial {number} was preempted ({reason}): resuming it", number=number, reason=outcome.reason)
+        self.say(text)
         with exclusive_lock(self.pool.folder.engine_lock):
             self._start(number, resumes=(self.pool.folder.trial_folder(number) / "run.json").is_file())
         return True

@@ -23,7 +23,7 @@ from tunelab.config.quoting import path_word
 from tunelab.config.renames import rename_old_names
 from tunelab.config.schema import CrossValidationConfig, LoggerConfig, SearchConfig
 from tunelab.errors import ConfigError, TuneLabError
-from tunelab.language.translation import configure_language
+from tunelab.language.translation import configure_language, translate
 from tunelab.runs import console
 from tunelab.runs.locks import exclusive_lock
 from tunelab.runs.stop_signals import handle_stop_signals
@@ -223,7 +223,9 @@ def run(prepared: PreparedSearch, train: TrainFunction) -> tuple[optuna.Study, b
             finished = engine.run()
             recorder.record(engine)
         if received:
-            console.show_command("stopped; continue with", resume_command(folder, prepared.request.arguments))
+            console.show_command(
+                translate("stopped; continue with"), resume_command(folder, prepared.request.arguments)
+            )
             raise SystemExit(128 + received[0])
         best = rank_trials(engine.trials(), study.directions)
         if finished and best and search.test_best:
@@ -244,7 +246,7 @@ def conclude(prepared: PreparedSearch, study: optuna.Study, finished: bool) -> N
         command = f"{console.train_command()} -m {shlex.join(prepared.request.arguments)}"
         lower = prepared.modes[0] == "min"
         console.say(write_effect_plot(folder, prepared.effect, objectives[0], lower=lower, command=command))
-        console.show_paths({"drawing": folder.root / "effect.html"})
+        console.show_paths({translate("drawing"): folder.root / "effect.html"})
     log_report = partial(log_study_report, prepared.logger, folder)
     announce_results(folder, study, objectives, finished, log_report)
 
@@ -359,7 +361,7 @@ def evaluate_best_trial(
     study.set_user_attr("looks", evaluations)  # before it starts: one that fails half-way counts too
     run_dir = folder.trial_folder(best.number)
     log_file = run_dir / TRIAL_LOG
-    say(f"evaluating trial {best.number}, the best, on the test split")
+    say(translate("evaluating trial {number}, the best, on the test split", number=best.number))
     overrides = [path_word("resume", run_dir), path_word("hydra.run.dir", run_dir), "test=true", "save=true"]
     with open_log(run_dir) as log:
         done = subprocess.run([*command, *overrides], stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False)
@@ -375,8 +377,18 @@ def evaluate_best_trial(
     }
     study.set_user_attr("test", {"trial": best.number, "scores": scores})
     if not scores:
-        say("there is no test split, so the best score is the one that the search selected by: it is too optimistic")
+        say(
+            translate(
+                "there is no test split, so the best score is the one that the search selected by: it is too optimistic"
+            )
+        )
         return
-    console.show_scores(console.scores_by_split(scores), title=f"test scores of trial {best.number}")
+    title = translate("test scores of trial {number}", number=best.number)
+    console.show_scores(console.scores_by_split(scores), title=title)
     if evaluations > 1:
-        say(f"evaluation {evaluations} on this test split; a score that was selected among several is too optimistic")
+        say(
+            translate(
+                "evaluation {count} on this test split; a score that was selected among several is too optimistic",
+                count=evaluations,
+            )
+        )

@@ -17,6 +17,7 @@ from tunelab.analysis.number_format import format_duration
 from tunelab.config.quoting import path_word
 from tunelab.config.schema import SearchConfig
 from tunelab.errors import TuneLabError, visible_text
+from tunelab.language.translation import message, translate
 from tunelab.runs import console
 from tunelab.runs.study_folder import StudyFolder
 from tunelab.runs.terminal import LiveLines, has_colours, join_fields, terminal_width, text_width
@@ -28,39 +29,51 @@ from tunelab.search.study_results import STATE_WORDS, elapsed_time, median_durat
 from tunelab.search.suggest import counted_trials
 
 SAMPLER_TEXTS = {
-    "grid": "one for each combination",
-    "random": "drawn at random",
-    "qmc": "quasi-random (Sobol)",
-    "tpe": "suggested by TPE",
-    "gp": "suggested by a Gaussian process",
-    "cmaes": "suggested by CMA-ES",
-    "evolution": "suggested by NSGA-II",
-    "pbt": "the stages of a population",
+    "grid": message("one for each combination"),
+    "random": message("drawn at random"),
+    "qmc": message("quasi-random (Sobol)"),
+    "tpe": message("suggested by TPE"),
+    "gp": message("suggested by a Gaussian process"),
+    "cmaes": message("suggested by CMA-ES"),
+    "evolution": message("suggested by NSGA-II"),
+    "pbt": message("the stages of a population"),
 }
-PRUNER_TEXTS = {"median": "the median rule", "hyperband": "Hyperband", "asha": "asynchronous halving"}
+PRUNER_TEXTS = {"median": message("the median rule"), "hyperband": "Hyperband", "asha": message("asynchronous halving")}
 FAILURE_HINTS = {
-    "timeout": "search.trial_timeout=SECONDS gives each more time",
-    "memory": "a lower micro_tokens or batch_size takes less memory",
-    "diverged": "lower the upper end of lr",
-    "killed": "somebody or the system killed them; watch the memory of the machine",
-    "config": "their settings do not go together; narrow the space",
+    "timeout": message("search.trial_timeout=SECONDS gives each more time"),
+    "memory": message("a lower micro_tokens or batch_size takes less memory"),
+    "diverged": message("lower the upper end of lr"),
+    "killed": message("somebody or the system killed them; watch the memory of the machine"),
+    "config": message("their settings do not go together; narrow the space"),
 }
 MAX_FRONT_TRIALS = 5  # trials of a Pareto front that are printed
 
 
 def announce_search(folder: StudyFolder, search: SearchConfig, request: SearchRequest, repairs: Sequence[str]) -> None:
     """Print budget, sampler, pruner and space of a search that starts."""
-    budget = f"{search.trials} trials" if search.trials is not None else f"trials for {search.hours:g} hours"
-    pruner = "" if search.pruner == "none" else f"; pruned by {PRUNER_TEXTS.get(search.pruner, search.pruner)}"
+    budget = (
+        translate("{count} trials", count=search.trials)
+        if search.trials is not None
+        else translate("trials for {hours:g} hours", hours=search.hours)
+    )
     resolved = resolve_sampler(search.sampler, request.space, search.trials)
-    sampler = SAMPLER_TEXTS.get(resolved, f"suggested by {resolved}")
-    console.say(f"search: {budget}, {sampler}, {search.parallel_trials} at a time{pruner}")
+    sampler = SAMPLER_TEXTS.get(resolved)
+    how = translate("suggested by {sampler}", sampler=resolved) if sampler is None else translate(sampler)
+    words = {"budget": budget, "how": how, "parallel": search.parallel_trials}
+    line = translate("search: {budget}, {how}, {parallel} at a time", **words)
+    if search.pruner != "none":
+        rule = translate(PRUNER_TEXTS.get(search.pruner, search.pruner))
+        line = translate("{line}; pruned by {rule}", line=line, rule=rule)
+    console.say(line)
     for line in [*repairs, *request.notes]:
         console.say(f"  {line}")
     if request.defaults_outside_space and search.default_trial and search.sampler != "grid":
         outside = ", ".join(request.defaults_outside_space)
-        console.say(f"  the default configuration is no trial, as it lies outside the space: {outside}")
-    console.say(f"study folder: {console.short_path(folder.root)}")
+        text = translate(
+            "the default configuration is no trial, as it lies outside the space: {settings}", settings=outside
+        )
+        console.say(f"  {text}")
+    console.say(translate("study folder: {path}", path=console.short_path(folder.root)))
 
 
 def resume_command(folder: StudyFolder, arguments: Sequence[str]) -> str:
@@ -101,22 +114,24 @@ def announce_results(
     page = write_study_report(folder)
     console.show_paths(
         {
-            "study": folder.summary,
-            "trials": folder.trials,
-            "best settings": folder.best,
-            "best run": folder.trial_folder(best[0].number),
-            "report": page,
+            translate("study"): folder.summary,
+            translate("trials"): folder.trials,
+            translate("best settings"): folder.best,
+            translate("best run"): folder.trial_folder(best[0].number),
+            translate("report"): page,
         }
     )
     log_report(page, {**dict(zip(names, best[0].values, strict=True)), "trials": len(trials)})
     if GENERATION in best[0].user_attrs:
-        console.say("its settings changed between stages (schedule in study.json); the result is that run itself")
+        console.say(
+            translate("its settings changed between stages (schedule in study.json); the result is that run itself")
+        )
     else:
         best_settings = shlex.quote(path_word("experiment", relative_path(folder.root)))
-        console.show_command("train the best settings again", f"{console.train_command()} {best_settings}")
+        console.show_command(translate("train the best settings again"), f"{console.train_command()} {best_settings}")
         if len(names) == 1 and best[0].user_attrs.get("origin") != "default":
             confirm = f"tunelab confirm {shlex.quote(relative_path(folder.root))}"
-            console.show_command("re-run the best with new seeds", confirm)
+            console.show_command(translate("re-run the best with new seeds"), confirm)
     if not finished:
         raise TuneLabError("the search is not finished; the same command goes on")
 
@@ -125,13 +140,16 @@ def outcome_counts(trials: Sequence[FrozenTrial]) -> list[str]:
     """Lines with the number of trials by state, and a hint for each kind of failure."""
     states = Counter(STATE_WORDS[trial.state] for trial in trials if trial.state.is_finished())
     above = sum(t.state is TrialState.COMPLETE and max(t.user_attrs.get("excess") or [0.0]) > 0 for t in trials)
-    lines = [f"{sum(states.values())} trials: " + ", ".join(f"{count} {word}" for word, count in states.items())]
+    counts = ", ".join(f"{count} {translate(word)}" for word, count in states.items())
+    lines = [translate("{count} trials: {states}", count=sum(states.values()), states=counts)]
     if above:
-        lines.append(f"  {above} complete above a limit of search.constraints, so never best")
+        text = translate("{count} complete above a limit of search.constraints, so never best", count=above)
+        lines.append(f"  {text}")
     kinds = Counter(str(trial.user_attrs.get("kind")) for trial in trials if trial.state is TrialState.FAIL)
     for kind, count in kinds.most_common():
-        hint = f"; {FAILURE_HINTS[kind]}" if kind in FAILURE_HINTS else ""
-        lines.append(f"  {count} failed ({kind}){hint}")
+        text = translate("{count} failed ({kind})", count=count, kind=kind)
+        hint = [translate(FAILURE_HINTS[kind])] if kind in FAILURE_HINTS else []
+        lines.append(f"  {translate('; ').join([text, *hint])}")
     return lines
 
 
@@ -149,22 +167,39 @@ def best_trial_lines(best: Sequence[FrozenTrial], trials: Sequence[FrozenTrial],
 
     complete = [trial for trial in trials if trial.values is not None and GENERATION not in trial.user_attrs]
     default = next((trial for trial in complete if trial.user_attrs.get("origin") == "default"), None)
-    compared = f"; the default configuration, trial {default.number}: {scores(default)}" if default is not None else ""
+    compared = ""
+    if default is not None:
+        facts = {"number": default.number, "scores": scores(default)}
+        compared = translate("; the default configuration, trial {number}: {scores}", **facts)
     if len(names) == 1:
         same = default is not None and default.number == best[0].number
         if same:
             return [
-                f"best is trial {best[0].number}, the default configuration, {scores(best[0])}: the search found "
-                "nothing better"
+                translate(
+                    "best is trial {number}, the default configuration, {scores}: the search found nothing better",
+                    number=best[0].number,
+                    scores=scores(best[0]),
+                )
             ]
-        return [f"best: trial {best[0].number}, {scores(best[0])}{compared}"]
-    more = f" and {len(best) - MAX_FRONT_TRIALS} more, see study.json" if len(best) > MAX_FRONT_TRIALS else ""
+        first = translate("best: trial {number}, {scores}", number=best[0].number, scores=scores(best[0]))
+        return [first + compared]
+    more = len(best) - MAX_FRONT_TRIALS
     return [
-        f"the Pareto front, {len(best)} of {len(trials)} trials{compared}",
-        *(f"  trial {trial.number}: {scores(trial)}  {params_text(trial.params)}" for trial in best[:MAX_FRONT_TRIALS]),
-        *([more.strip()] if more else []),
-        f"the files are of trial {best[0].number}, which has the best {names[0]}",
+        translate("the Pareto front, {count} of {trials} trials", count=len(best), trials=len(trials)) + compared,
+        *(
+            f"  {trial_label(trial.number)}: {scores(trial)}  {params_text(trial.params)}"
+            for trial in best[:MAX_FRONT_TRIALS]
+        ),
+        *([translate("and {count} more, see study.json", count=more)] if more > 0 else []),
+        translate(
+            "the files are of trial {number}, which has the best {score}", number=best[0].number, score=names[0]
+        ),
     ]
+
+
+def trial_label(number: int) -> str:
+    """A trial by its number, in words."""
+    return translate("trial {number}", number=number)
 
 
 def relative_path(path: Path) -> str:
@@ -241,9 +276,14 @@ class ProgressDisplay:
     def progress(self, trials: Sequence[FrozenTrial]) -> str:
         """Number of ended trials, and the estimated time left."""
         ended = [trial for trial in counted_trials(trials) if trial.state.is_finished()]
-        done = f"{len(ended)} done" if self.target_trials is None else f"{len(ended)} of {self.target_trials}"
+        done = (
+            translate("{count} done", count=len(ended))
+            if self.target_trials is None
+            else translate("{count} of {total}", count=len(ended), total=self.target_trials)
+        )
         seconds = self.seconds_left(trials)
-        return done + (f", about {format_duration(seconds, 2)} left" if seconds > 0 else "")
+        left = translate("about {time} left", time=format_duration(seconds, 2))
+        return translate("{done}, {left}", done=done, left=left) if seconds > 0 else done
 
     def seconds_left(self, trials: Sequence[FrozenTrial]) -> float:
         """Estimated seconds until the search ends; 0 where nothing is known yet, or nothing is left."""
@@ -270,38 +310,56 @@ class ProgressDisplay:
         running = [trial for trial in trials if trial.state is TrialState.RUNNING]
         lines = join_fields(self._headline(trials), width)
         if best:
-            which = "best so far" if len(self.directions) == 1 else f"front, best {self.objectives[0]}"
+            which = (
+                translate("best so far")
+                if len(self.directions) == 1
+                else translate("front, best {score}", score=self.objectives[0])
+            )
             scores = zip(self.objectives, best[0].values, strict=True)
             values = [f"{name} {value:.5g}" for name, value in scores]
-            lines += _hanging([f"{which}: trial {best[0].number}", *values, *settings_texts(best[0].params)], width)
+            lines += _hanging(
+                [f"{which}: {trial_label(best[0].number)}", *values, *settings_texts(best[0].params)], width
+            )
         for trial in running:
-            lines += _hanging([f"running: trial {trial.number}", *self._running_fields(trial)], width)
+            lines += _hanging(
+                [translate("running: trial {number}", number=trial.number), *self._running_fields(trial)], width
+            )
         rows = trial_rows(best[:MAX_TABLE_TRIALS], self.objectives, width, front=len(self.directions) > 1)
         while len(rows) > 1 and sum(map(len, rows)) + len(lines) > height - 1:
             rows.pop()
         hidden = len(best) - (len(rows) - 1)
-        more = [f"{hidden} more in study.json"] if rows and hidden else []
+        more = [translate("{count} more in study.json", count=hidden)] if rows and hidden else []
         return [*lines, *(line for row in rows for line in row), *more][: max(1, height - 1)]
 
     def _headline(self, trials: Sequence[FrozenTrial]) -> list[str]:
         states = Counter(STATE_WORDS.get(trial.state, trial.state.name.lower()) for trial in counted_trials(trials))
         ended = sum(trial.state.is_finished() for trial in counted_trials(trials))
         done = (
-            f"{ended} trials ended" if self.target_trials is None else f"{ended} of {self.target_trials} trials ended"
+            translate("{count} trials ended", count=ended)
+            if self.target_trials is None
+            else translate("{count} of {total} trials ended", count=ended, total=self.target_trials)
         )
         seconds = self.seconds_left(trials)
         end = time.strftime("%H:%M" if seconds < 43_200 else "%d %b %H:%M", time.localtime(time.time() + seconds))
-        left = f"about {format_duration(seconds, 2)} left, ends about {end}" if seconds > 0 else ""
-        unknown = "time left: known once a trial has ended" if not left and not ended else ""
+        left = (
+            translate("about {time} left, ends about {end}", time=format_duration(seconds, 2), end=end)
+            if seconds > 0
+            else ""
+        )
+        unknown = translate("time left: known once a trial has ended") if not left and not ended else ""
         return [
-            f"search: {done}",
-            *(f"{count} {word}" for word, count in states.items()),
+            translate("search: {done}", done=done),
+            *(f"{count} {translate(word)}" for word, count in states.items()),
             *filter(None, [left, unknown]),
         ]
 
     def _running_fields(self, trial: FrozenTrial) -> list[str]:
         curve = trial.intermediate_values
-        newest = [f"validation {max(curve)}", f"{self.objectives[0]} {curve[max(curve)]:.5g}"] if curve else []
+        newest = (
+            [translate("validation {number}", number=max(curve)), f"{self.objectives[0]} {curve[max(curve)]:.5g}"]
+            if curve
+            else []
+        )
         return [format_duration(trial_seconds(trial), 2), *newest, *settings_texts(trial.params)]
 
     def _draw(self, trials: Sequence[FrozenTrial]) -> None:
@@ -310,14 +368,15 @@ class ProgressDisplay:
         width, height = (terminal_width() or 80) - 1, shutil.get_terminal_size().lines
         self.lines = [visible_text(line)[:width] for line in self.live_lines(trials, width, height)]
         if has_colours():
-            self.lines = [line.replace("best so far:", "\x1b[32mbest so far\x1b[0m:") for line in self.lines]
+            words = translate("best so far")
+            self.lines = [line.replace(f"{words}:", f"\x1b[32m{words}\x1b[0m:") for line in self.lines]
         self.live.draw(self.lines)
 
     def _best_mark(self, trial: FrozenTrial, ended: Sequence[FrozenTrial]) -> str:
         best = [other.number for other in rank_trials(ended, self.directions)]
         if len(self.directions) > 1:
-            return "  on the front" if trial.number in best else ""
-        return "  best so far" if best[:1] == [trial.number] else ""
+            return f"  {translate('on the front')}" if trial.number in best else ""
+        return f"  {translate('best so far')}" if best[:1] == [trial.number] else ""
 
 
 def trial_rows(
@@ -333,7 +392,7 @@ def trial_rows(
     """
     if not ranked:
         return []
-    heads = ["front" if front else "rank", "trial", *objectives, "time"]
+    heads = [translate("front" if front else "rank"), translate("trial"), *objectives, translate("time")]
     cells = [
         [
             "*" if front else str(place),
@@ -347,7 +406,8 @@ def trial_rows(
     left = sum(widths) + 2 * len(widths)
     longest = max((text_width(text) for trial in ranked for text in settings_texts(trial.params)), default=0)
     beside = width - left >= max(LEAST_SETTINGS_WIDTH, longest)
-    rows = [["  ".join(f"{head:>{wide}}" for head, wide in zip(heads, widths, strict=True)) + "  settings" * beside]]
+    head = "  ".join(" " * (wide - text_width(head)) + head for head, wide in zip(heads, widths, strict=True))
+    rows = [[head + f"  {translate('settings')}" * beside]]
     for row, trial in zip(cells, ranked, strict=True):
         line = "  ".join(f"{cell:>{wide}}" for cell, wide in zip(row, widths, strict=True))
         indent = left if beside else 4
@@ -407,7 +467,7 @@ def trial_line(trial: FrozenTrial, objectives: Sequence[str], limits: Sequence[s
         limits: Names of the scores with a limit.
     """
     origin = str(trial.user_attrs.get("origin", "sampler"))
-    label = f"trial {trial.number}" if origin in USUAL_ORIGINS else f"trial {trial.number} ({origin})"
+    label = trial_label(trial.number) if origin in USUAL_ORIGINS else f"{trial_label(trial.number)} ({origin})"
     return f"{label}: {outcome_text(trial, objectives, limits)}  {params_text(trial.params)}"
 
 
@@ -417,15 +477,18 @@ def outcome_text(trial: FrozenTrial, objectives: Sequence[str], limits: Sequence
         excess = trial.user_attrs.get("excess") or []
         exceeded = [name for name, amount in zip(limits, excess, strict=False) if amount > 0]
         scores = "  ".join(f"{name} {value:.5g}" for name, value in zip(objectives, trial.values, strict=True))
-        return scores + (f"  above the limit of {', '.join(exceeded)}" if exceeded else "")
+        above = translate("above the limit of {scores}", scores=", ".join(exceeded))
+        return f"{scores}  {above}" if exceeded else scores
     if trial.state is TrialState.PRUNED:
         curve = trial.intermediate_values
-        at = f" after validation {max(curve)} at {curve[max(curve)]:.5g}" if curve else ""
-        return f"pruned{at}"
+        if not curve:
+            return translate("pruned")
+        newest = max(curve)
+        return translate("pruned after validation {number} at {score:.5g}", number=newest, score=curve[newest])
     kind = trial.user_attrs.get("kind")
     reason = (str(trial.user_attrs.get("reason", "")).splitlines() or [""])[0]
     short = reason if len(reason) <= MAX_REASON_LENGTH else reason[: MAX_REASON_LENGTH - 3] + "..."
-    return STATE_WORDS[trial.state] + (f" ({kind}: {short})" if kind else "")
+    return translate(STATE_WORDS[trial.state]) + (f" ({kind}: {short})" if kind else "")
 
 
 def params_text(params: Mapping[str, Any]) -> str:

@@ -13,13 +13,18 @@ from typing import Any
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from tunelab.language.translation import message
 from tunelab.runs.atomic_files import json_text, write_text_if_changed
 from tunelab.runs.run_dir import RunDirectory
 from tunelab.runs.study_folder import StudyFolder
 from tunelab.search.pbt import GENERATION
 from tunelab.search.suggest import counted_trials, was_tried
 
-STATE_WORDS = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
+STATE_WORDS = {  # as in trials.jsonl; translated where they are printed
+    TrialState.COMPLETE: message("complete"),
+    TrialState.PRUNED: message("pruned"),
+    TrialState.FAIL: message("failed"),
+}
 
 
 def trial_record(trial: FrozenTrial) -> dict[str, Any]:

@@ -73,14 +73,14 @@ class TensorBoard(TensorBoardLogger):
     def log_results(self, results: RunResults) -> None:
         """Write scores and settings for the HParams page; scores, confusion matrix and predictions as texts."""
         writer: Any = self.experiment
-        curves = dict.fromkeys(dict.fromkeys([self._monitor, "val/loss"]), 0.0)
-        for summary in as_hyper_parameters({**results.scores, **self._settings}, curves):
-            writer.file_writer.add_summary(summary)
         tables = {"scores": scores_table(results.scores), **confusion_tables(results)}
         for name, (columns, lines) in tables.items():
             writer.add_text(name, markdown_table(columns, lines))
         if results.predictions:
             writer.add_text("test/predictions", markdown_table(*records_table(redact(list(results.predictions)))))
+        curves = dict.fromkeys(dict.fromkeys([self._monitor, "val/loss"]), 0.0)
+        for summary in as_hyper_parameters({**results.scores, **self._settings}, curves):
+            writer.file_writer.add_summary(summary)  # open since the first text: Lightning closes it after each loop
         writer.flush()
 
 

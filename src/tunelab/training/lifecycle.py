@@ -22,6 +22,7 @@ from tunelab.data.summary import summarize_data
 from tunelab.errors import ConfigError, Diverged, Pruned, TuneLabError, WarningNote, first_line
 from tunelab.export.model_card import render_model_card
 from tunelab.export.transformers_export import export_model, write_model_files
+from tunelab.language.translation import translate
 from tunelab.models.adapter_export import MergedModel, merge_adapter_weights, write_peft_adapter
 from tunelab.models.adapters import AdaptedModel
 from tunelab.models.freezing import load_trainable_state, trainable_state
@@ -169,7 +170,7 @@ def read_resume_step(folder: RunDirectory, *, is_main: bool = True) -> tuple[int
     A last checkpoint that is damaged gives way to the one before it, with a warning; only the main process moves files.
     """
     if not folder.last.exists() and not folder.previous.exists():
-        console.say(f"{folder.root} has no checkpoint yet: starting from the beginning")
+        console.say(translate("{folder} has no checkpoint yet: starting from the beginning", folder=folder.root))
         return None, None
     recovered: str | None = None
     try:
@@ -179,7 +180,7 @@ def read_resume_step(folder: RunDirectory, *, is_main: bool = True) -> tuple[int
             recovered = restore_previous(folder, str(fault))
             print(f"WARNING: {recovered}", file=sys.stderr)
         steps = int(read_checkpoint(folder.previous)["global_step"])
-    console.say(f"going on after step {steps}")
+    console.say(translate("going on after step {step}", step=steps))
     return steps, recovered
 
 

@@ -21,7 +21,7 @@ from tunelab.config.resume import resume_config
 from tunelab.config.schema import RunConfig
 from tunelab.config.validate import validate_config
 from tunelab.errors import ConfigError, Diverged, TuneLabError
-from tunelab.language.translation import configure_language
+from tunelab.language.translation import configure_language, translate
 from tunelab.runs import console, resource_usage
 from tunelab.runs.checkpoint import copy_parent_checkpoints
 from tunelab.runs.console import silence_libraries
@@ -305,14 +305,15 @@ def print_results(folder: RunDirectory, outcome: EvalOutcome, hints: Sequence[st
     for title, rows in answer_group_tables(outcome.tables).items():
         console.show_groups(title, rows)
     files = {
-        folder.metrics: "scores of the best checkpoint",
-        folder.predictions: "predictions on the test split",
-        folder.export: "the model for transformers",
+        folder.metrics: translate("scores of the best checkpoint"),
+        folder.predictions: translate("predictions on the test split"),
+        folder.export: translate("the model for transformers"),
     }
-    console.show_folder("run folder", folder.root, {path: what for path, what in files.items() if path.exists()})
+    listed = {path: what for path, what in files.items() if path.exists()}
+    console.show_folder(translate("run folder"), folder.root, listed)
     for hint in hints:
         console.say(hint)
-    console.show_command("HTML report", f"tunelab report {shlex.quote(console.short_path(folder.root))}")
+    console.show_command(translate("HTML report"), f"tunelab report {shlex.quote(console.short_path(folder.root))}")
 
 
 def tracker_name(settings: RunConfig, root: Path, overrides: Sequence[str]) -> str:

@@ -8,6 +8,7 @@ from tunelab.analysis.number_format import format_bytes, format_number
 from tunelab.data.data_sources import drop_counts, dropped_notes, duplicate_notes
 from tunelab.data.summary_text import describe_duplicates, describe_leaks, summary_lines
 from tunelab.errors import WarningNote
+from tunelab.language.translation import translate
 from tunelab.models.architecture import describe_dropout
 from tunelab.models.device_placement import TrainingPlacement
 from tunelab.optim.factory import averaging_notes, schedule_notes
@@ -36,14 +37,15 @@ def print_run_header(components: RunComponents, folder: RunDirectory, overrides:
         console.show_data(components.counts, summary_lines(report))
     dropped = dropped_notes(components.counts, components.task)
     lines = {
-        "changed": shlex.join(overrides) or "nothing: every setting is its default (-v prints them)",
-        "model": model_line(components),
-        "data": data_line(components, [*report["lengths"].values()]),
-        "rate": rate_line(components, steps),
-        "device": device_line(components),
-        "folder": console.short_path(folder.root),
+        translate("changed"): shlex.join(overrides)
+        or translate("nothing: every setting is its default (-v prints them)"),
+        translate("model"): model_line(components),
+        translate("data"): data_line(components, [*report["lengths"].values()]),
+        translate("rate"): rate_line(components, steps),
+        translate("device"): device_line(components),
+        translate("folder"): console.short_path(folder.root),
     }
-    console.show_facts(lines, {"data": "warning"} if dropped else {})
+    console.show_facts(lines, {translate("data"): "warning"} if dropped else {})
     said = [*dropped, *duplicate_notes(components.sources.duplicates)]  # of these the lines and the report say more
     notes = [*duplicates_note(report), *(note for note in run_notes(components, steps) if note not in said)]
     notes.sort(key=lambda note: not isinstance(note, WarningNote))
@@ -52,7 +54,7 @@ def print_run_header(components: RunComponents, folder: RunDirectory, overrides:
     for note in notes[:MAX_NOTES]:
         console.say_note(note)
     if more := notes[MAX_NOTES:]:
-        console.say_note(f"{len(more)} more notes are in run.json and data_report.json")
+        console.say_note(translate("{count} more notes are in run.json and data_report.json", count=len(more)))
     folder.write_data_report(report)
 
 
@@ -61,9 +63,18 @@ def model_line(components: RunComponents) -> str:
     model, settings = components.model, components.settings
     size = sum(p.numel() for p in model.parameters())
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    share = "all trained" if trained == size else f"{trained:,} of them trained ({trained / size:.2%})"
-    kind = "" if settings.adapter.kind == "full" else f", adapter {settings.adapter.kind}"
-    return f"{settings.model.path} ({model.config.model_type}), {size:,} parameters, {share}{kind}"
+    share = translate("all trained")
+    if trained != size:
+        share = translate("{trained:,} of them trained ({share:.2%})", trained=trained, share=trained / size)
+    adapter = settings.adapter.kind
+    return translate(
+        "{path} ({family}), {size:,} parameters, {share}{adapter}",
+        path=settings.model.path,
+        family=model.config.model_type,
+        size=size,
+        share=share,
+        adapter="" if adapter == "full" else translate(", adapter {kind}", kind=adapter),
+    )
 
 
 def data_line(components: RunComponents, lengths: Sequence[dict[str, object]]) -> str:
@@ -71,18 +82,29 @@ def data_line(components: RunComponents, lengths: Sequence[dict[str, object]]) -
     counts = {name: row for name, row in components.counts.items() if row["rows"]}
     kept = ", ".join(f"{name} {row['kept']:,}" for name, row in counts.items())
     dropped = [
-        f"{name} {row['dropped']:,} of {row['rows']:,} ({drop_counts(row, components.task)})"
+        translate(
+            "{split} {dropped:,} of {rows:,} ({reasons})",
+            split=name,
+            dropped=row["dropped"],
+            rows=row["rows"],
+            reasons=drop_counts(row, components.task),
+        )
         for name, row in counts.items()
         if row["dropped"]
     ]
     cut = [f"{name} {row['truncated']:,}" for name, row in counts.items() if row["truncated"]]
-    parts = [f"{kept} rows", f"dropped: {', '.join(dropped) or 'none'}"]
-    parts += [f"truncated: {', '.join(cut)}"] * bool(cut)
+    parts = [
+        translate("{kept} rows", kept=kept),
+        translate("dropped: {splits}", splits=", ".join(dropped) or translate("none")),
+    ]
+    parts += [translate("truncated: {splits}", splits=", ".join(cut))] * bool(cut)
     spread = lengths[0].get("quantiles") if lengths else None
     if isinstance(spread, dict):
         least, median, most = (format_number(spread[name]) for name in ("least", "median", "most"))
-        parts.append(f"length: min {least}, median {median}, max {most} tokens")
-    return "; ".join([*parts, f"packing: {describe_packing(components)}"])
+        parts.append(
+            translate("length: min {least}, median {median}, max {most} tokens", least=least, median=median, most=most)
+        )
+    return translate("; ").join([*parts, translate("packing: {state}", state=describe_packing(components))])
 
 
 def rate_line(components: RunComponents, steps: int) -> str:
@@ -90,11 +112,20 @@ def rate_line(components: RunComponents, steps: int) -> str:
     settings = components.settings
     rise = warmup_steps(settings.scheduler.number("warmup"), steps)
     schedule = settings.scheduler.name.replace("_", " ")
-    rate = f"lr {settings.lr:.3g}, {settings.optimizer.name}, {schedule} schedule"
-    warmup = f" with {rise:,} warm-up steps" if rise else ""
     epochs = format_number(steps * settings.batch_size / components.epoch_rows)
-    length = f"{steps:,} step{'s' * (steps != 1)}, {epochs} epoch{'s' * (epochs != '1')}"
-    return f"{rate}{warmup}; batch {settings.batch_size}, {length}"
+    facts = {"lr": settings.lr, "optimizer": settings.optimizer.name, "schedule": schedule}
+    rate = (
+        translate("lr {lr:.3g}, {optimizer}, {schedule} schedule with {rise:,} warm-up steps", rise=rise, **facts)
+        if rise
+        else translate("lr {lr:.3g}, {optimizer}, {schedule} schedule", **facts)
+    )
+    size = translate(
+        "batch {batch}, {steps:,} step" if steps == 1 else "batch {batch}, {steps:,} steps",
+        batch=settings.batch_size,
+        steps=steps,
+    )
+    length = translate("{epochs} epoch" if epochs == "1" else "{epochs} epochs", epochs=epochs)
+    return translate("{rate}; {size}, {length}", rate=rate, size=size, length=length)
 
 
 def device_line(components: RunComponents) -> str:
@@ -103,8 +134,10 @@ def device_line(components: RunComponents) -> str:
     placement = TrainingPlacement.from_config(trainer)
     several = f"{trainer.devices} x " if trainer.devices not in (1, "1", "auto") else ""
     free = free_bytes(placement.device)
-    memory = "" if free is None else f"; memory: {format_bytes(free)} available"
-    return f"{several}{device_name(placement.device)}, precision {placement.precision}{memory}"
+    device = f"{several}{device_name(placement.device)}"
+    line = translate("{device}, precision {precision}", device=device, precision=placement.precision)
+    memory = [] if free is None else [translate("memory: {size} available", size=format_bytes(free))]
+    return translate("; ").join([line, *memory])
 
 
 def model_facts(components: RunComponents, steps: int) -> dict[str, object]:

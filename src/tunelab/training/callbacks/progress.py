@@ -10,6 +10,7 @@ from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 from typing_extensions import override
 
 from tunelab.errors import visible_text
+from tunelab.language.translation import message, translate
 from tunelab.runs.console import is_main_process, is_notebook, is_terminal, say
 from tunelab.runs.terminal import LiveLines, has_colours, join_fields, terminal_width, text_width
 from tunelab.training.callbacks.checkpointing import BestCheckpoint
@@ -18,7 +19,7 @@ _LINE_SHARE = 0.1  # of the run between two lines ...
 _LINE_SECONDS = 10.0  # ... but neither farther apart than this nor closer than a tenth of it
 _BAR_SECONDS = 0.2  # between two drawings of a bar
 _NARROWEST_BAR = 10  # columns of the bar itself
-BEST_SO_FAR = "best so far"
+BEST_SO_FAR = message("best so far")
 _GREEN, _PLAIN = "\x1b[32m", "\x1b[0m"
 
 
@@ -134,21 +135,22 @@ class PlainProgress(Callback):
     def fields(self, trainer: Trainer, module: LightningModule) -> list[str]:
         """Where a run stands: step, epoch, loss, rate, speed, the monitored score and its best, the time left."""
         done, total = _steps_done(trainer), self._clock.total
-        step = f"step {done:,}/{total:,}" if total else f"step {done:,}"
+        step = translate("step {step}", step=f"{done:,}/{total:,}" if total else f"{done:,}")
         seconds = self._clock.seconds_left(done)
-        time_left = [] if seconds is None else [f"{_format_duration(seconds)} left"]
+        time_left = [] if seconds is None else [translate("{time} left", time=_format_duration(seconds))]
         return [step, *self.learning_fields(trainer, module), *time_left]
 
     def learning_fields(self, trainer: Trainer, module: LightningModule) -> list[str]:
         """Epoch, loss, learning rate, tokens per second, the monitored score and its best so far."""
         epoch, epochs = trainer.current_epoch + 1, self._epochs(trainer)
-        fields = [f"epoch {min(epoch, epochs)}/{epochs}" if epochs else f"epoch {epoch}"]
+        number = f"{min(epoch, epochs)}/{epochs}" if epochs else str(epoch)
+        fields = [translate("epoch {epoch}", epoch=number)]
         fields += step_fields(trainer, module)
         if self._last_score is not None:
             fields.append(f"{self._monitor} {_format_number(self._last_score)}")
         best = _best_checkpoint(trainer)
         if best is not None and best.score is not None:
-            fields.append(f"best {_format_number(best.score)}")
+            fields.append(translate("best {score}", score=_format_number(best.score)))
         return fields
 
     def _epochs(self, trainer: Trainer) -> int:
@@ -187,8 +189,8 @@ class TerminalProgress(PlainProgress):
         dataloader_idx: int = 0,
     ) -> None:
         if not trainer.sanity_checking:
-            of_best = "best checkpoint on the validation split"
-            what, status = ("validation", self._status) if trainer.state.fn == "fit" else (of_best, [])
+            of_best = translate("best checkpoint on the validation split")
+            what, status = (translate("validation"), self._status) if trainer.state.fn == "fit" else (of_best, [])
             self._draw_evaluation(what, batch_idx + 1, sum(trainer.num_val_batches), status)
 
     @override
@@ -202,7 +204,7 @@ class TerminalProgress(PlainProgress):
         dataloader_idx: int = 0,
     ) -> None:
         is_base = getattr(pl_module, "test_prefix", "test") == "base"
-        what = "model before training on the test split" if is_base else "best checkpoint on the test split"
+        what = translate("model before training on the test split" if is_base else "best checkpoint on the test split")
         self._draw_evaluation(what, batch_idx + 1, sum(trainer.num_test_batches))
 
     @override
@@ -215,7 +217,7 @@ class TerminalProgress(PlainProgress):
                 line.append("...")  # the others are in metrics.csv
                 break
             line.append(field)
-        say("  ".join(line), good=BEST_SO_FAR)
+        say("  ".join(line), good=translate(BEST_SO_FAR))
 
     @override
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -239,7 +241,8 @@ class TerminalProgress(PlainProgress):
     def _draw_evaluation(self, what: str, done: int, total: float, status: Sequence[str] = ()) -> None:
         if time.monotonic() - self._drawn_at >= _BAR_SECONDS or done == 1:
             of = f"/{int(total):,}" if isfinite(total) else ""
-            self._draw(done / total if total else None, [f"{what}: batch {done:,}{of}", *status])
+            batch = translate("{what}: batch {batch}", what=what, batch=f"{done:,}{of}")
+            self._draw(done / total if total else None, [batch, *status])
 
     def _draw(self, share: float | None, fields: Sequence[str]) -> None:
         self._drawn_at = time.monotonic()
@@ -289,7 +292,7 @@ def step_fields(trainer: Trainer, module: LightningModule) -> list[str]:
     known = {**trainer.logged_metrics, **trainer.callback_metrics}
     loss = getattr(module, "step_loss", None)  # a plain number by now; a logged one may still be on the device
     loss = float(known["train/loss"]) if loss is None and "train/loss" in known else loss
-    fields = [] if loss is None else [f"loss {_format_number(loss)}"]
+    fields = [] if loss is None else [translate("loss {loss}", loss=_format_number(loss))]
     if trainer.optimizers:
         fields.append(f"lr {float(trainer.optimizers[0].param_groups[0]['lr']):.3g}")
     speed = known.get("train/tokens_per_second")
@@ -304,15 +307,16 @@ def validation_fields(trainer: Trainer, scores: Mapping[str, float], best: BestC
         scores: By name.
         best: The best checkpoint before this validation; None where none is kept.
     """
-    fields = [f"validation at step {trainer.global_step:,}"]
+    fields = [translate("validation at step {step:,}", step=trainer.global_step)]
     monitor = best.monitor if best is not None else ""
     if best is not None and monitor in scores:
         value = scores[monitor]
         fields.append(f"{monitor} {_format_number(value)}")
         if isfinite(value) and (best.score is None or best.is_better(value, best.score)):
-            fields.append(BEST_SO_FAR)
+            fields.append(translate(BEST_SO_FAR))
         elif best.score is not None:
-            fields.append(f"best {_format_number(best.score)} at step {best.step:,}")
+            known = _format_number(best.score)
+            fields.append(translate("best {score} at step {step:,}", score=known, step=best.step))
     return [*fields, *(f"{name} {_format_number(value)}" for name, value in scores.items() if name != monitor)]
 
 
