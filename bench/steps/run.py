@@ -1,6 +1,6 @@
 """What the tuning steps bring one after another, on the built-in model and data, as the tuning guide draws it.
 
-    python bench/steps/run.py            # five short trainings, some minutes on one core
+    python bench/steps/run.py            # six short trainings, some minutes on one core
     python bench/steps/run.py --draw     # draws the figure from results.csv again
 
 Each step keeps what the steps before it have set.  Writes `results.csv` beside this file (a line a step: its name, the
@@ -29,6 +29,7 @@ STEPS = {  # name of a bar: the words that the step adds to those before it
     "4 learning rate": ["lr=2e-3"],
     "5 batch size, rate again": ["batch_size=8", "lr=1e-3"],
     "6 epochs": ["max_epochs=6"],
+    "7 schedule": ["scheduler=cosine", "scheduler.warmup=0.05"],
 }
 
 

@@ -18,7 +18,7 @@ CHINESE_ONLY = {
     "experiment=recipes/": "tests/end_to_end/test_recipes.py",
     "data.train=wenda.jsonl": "below",
 }
-DECIMAL = re.compile(r"(?<![\w.-])\d+\.\d+(?![\w.])")
+DECIMAL = re.compile(r"(?<![\w.-])\d+\.\d+(?!\w|\.\d)")
 
 
 def plain(page: Path) -> set[str]:

@@ -191,9 +191,7 @@ def best_trial_lines(best: Sequence[FrozenTrial], trials: Sequence[FrozenTrial],
             for trial in best[:MAX_FRONT_TRIALS]
         ),
         *([translate("and {count} more, see study.json", count=more)] if more > 0 else []),
-        translate(
-            "the files are of trial {number}, which has the best {score}", number=best[0].number, score=names[0]
-        ),
+        translate("the files are of trial {number}, which has the best {score}", number=best[0].number, score=names[0]),
     ]
 
 
