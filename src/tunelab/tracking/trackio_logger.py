@@ -56,8 +56,8 @@ class TrackioRun(FaultTolerantLogger):
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         if self._run is not None:
             # its page orders groups by name: without the epoch, and with layers inside `train`, the losses come first
-            shown = {name: value for name, value in metrics.items() if name != "epoch"}
-            named = {f"train/{name}" if name.startswith("layers/") else name: value for name, value in shown.items()}
+            curves = {name: value for name, value in metrics.items() if name != "epoch"}
+            named = {f"train/{name}" if name.startswith("layers/") else name: value for name, value in curves.items()}
             self.attempt("log", lambda: self._run.log(named, step=step))
 
     @rank_zero_only
