@@ -1,6 +1,6 @@
 """The doctor: every check on a run, the gravest first, each with its threshold and a remedy.  Pure."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from statistics import mean, median
 
@@ -401,13 +401,9 @@ DOCTOR_CHECKS: dict[str, Callable[[RunSignals], Iterator[Finding]]] = {
 }
 
 
+FATAL_CHECKS = ("non_finite",)  # problems that end a run or take steps from it; the others are warnings
+
+
 def run_doctor(run: RunSignals) -> list[Finding]:
     """Every finding on a run, in the order of `DOCTOR_CHECKS`."""
     return [finding for check in DOCTOR_CHECKS.values() for finding in check(run)]
-
-
-def format_findings(findings: Sequence[Finding]) -> list[str]:
-    """Findings in two lines each: the observation, and the remedy."""
-    return [
-        line for finding in findings for line in (f"{finding.verdict}: {finding.message}", f"    try: {finding.remedy}")
-    ] or ["no problem found"]

@@ -3,8 +3,8 @@
 import argparse
 
 EPILOG = """
-Works on a run that is still training, on one that is over, and on one that failed.  Each verdict, its figure and its
-threshold stand in docs/doctor.md.  Exit status 0 in any case; --strict makes it 3 where there is a problem.
+Works on a run that is still training, on one that is over, and on one that failed.  docs/doctor.md has the evidence
+and the threshold of each verdict.  Exit status 0 in any case; --strict makes it 3 where there is a problem.
 """
 
 
@@ -19,14 +19,12 @@ def run(arguments: argparse.Namespace) -> int:
     """Diagnose the run and print each problem, the figure behind it and what to try."""
     from pathlib import Path
 
-    from tunelab.analysis.doctor import format_findings
-    from tunelab.runs import console
     from tunelab.runs.run_dir import RunDirectory
-    from tunelab.training.run_diagnosis import diagnose_run
+    from tunelab.training.run_diagnosis import diagnose_run, say_findings
 
     folder = RunDirectory.open(Path(arguments.run))
     problems = diagnose_run(
         folder, write=folder.read_manifest().get("status") != "running"
     )  # else the run writes its own
-    console.show_lines("doctor", format_findings(problems))
+    say_findings("doctor", problems)
     return 3 if problems and arguments.strict else 0

@@ -153,7 +153,15 @@ def show_data(report: Mapping[str, Mapping[str, int | float]], facts: Mapping[st
         facts: Further facts of the data by name, a line each.
     """
     lines = {name: _single_line(text, _LONGEST_LINE) for name, text in (facts or {}).items()}
-    _print(*_table(translate("data"), translate("split"), report), *_aligned_lines(lines))
+    names = dict.fromkeys(name for row in report.values() for name in row)
+    columns = [
+        *(name for name in _FIRST_COUNTS if name in names),
+        *(name for name in names if name not in _FIRST_COUNTS),
+    ]
+    _print(*_table(translate("data"), translate("split"), report, columns), *_aligned_lines(lines))
+
+
+_FIRST_COUNTS = ("rows", "kept", "dropped", "too_long", "no_target", "unusable")  # others follow
 
 
 def show_lines(title: str, lines: Sequence[str]) -> None:

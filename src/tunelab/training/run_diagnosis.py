@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from tunelab.analysis.doctor import DOCTOR_CHECKS, format_findings, run_doctor
+from tunelab.analysis.doctor import DOCTOR_CHECKS, FATAL_CHECKS, run_doctor
 from tunelab.analysis.run_signals import Finding, RunSignals
 from tunelab.config.stored_files import shape_faults_explained
 from tunelab.runs import console
@@ -40,7 +40,16 @@ def diagnose_run(folder: RunDirectory, *, write: bool) -> list[Finding]:
 def diagnose_finished_run(folder: RunDirectory) -> None:
     """Say what is wrong with a run that has ended, however it did, and leave it in `doctor.json`."""
     if folder.curves.is_file() or folder.read_manifest().get("status") == "diverged":
-        console.show_lines("doctor", format_findings(diagnose_run(folder, write=True)))
+        say_findings("doctor", diagnose_run(folder, write=True))
+
+
+def say_findings(title: str, findings: Sequence[Finding]) -> None:
+    """Print findings under a title, each with its remedy; one good line where there are none."""
+    if not findings:
+        console.say_marked("good", f"{title}: no problem found")
+    for finding in findings:
+        mark = "problem" if finding.verdict in FATAL_CHECKS else "warning"
+        console.say_marked(mark, f"{title}: {finding.verdict}: {finding.message}\ntry: {finding.remedy}")
 
 
 def write_findings(folder: RunDirectory, run: RunSignals, findings: Sequence[Finding]) -> None:

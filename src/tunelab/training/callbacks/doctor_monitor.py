@@ -3,10 +3,9 @@
 from lightning import Callback, LightningModule, Trainer
 from typing_extensions import override
 
-from tunelab.analysis.doctor import format_findings, run_doctor
-from tunelab.runs import console
+from tunelab.analysis.doctor import run_doctor
 from tunelab.runs.run_dir import RunDirectory
-from tunelab.training.run_diagnosis import read_run_signals
+from tunelab.training.run_diagnosis import read_run_signals, say_findings
 
 
 class DoctorCallback(Callback):
@@ -28,4 +27,4 @@ class DoctorCallback(Callback):
         fresh = [finding for finding in findings if finding.verdict not in self.reported_verdicts]
         self.reported_verdicts |= {finding.verdict for finding in fresh}
         if fresh:
-            console.show_lines(f"doctor at step {trainer.global_step}", format_findings(fresh))
+            say_findings(f"doctor at step {trainer.global_step}", fresh)
