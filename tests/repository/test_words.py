@@ -39,10 +39,11 @@ PHRASES = {
     r"lets? rows stand alone|rows stand alone": "null: no grouping",
     r"throw-away": "temporary",
     r"too good to be true": "too optimistic",
-    r"known by heart|by heart in a": "memorized",
+    r"\bby heart\b": "memorized, overfit",
     r"nobody foresaw": "unexpected error",
     r"is told (once|before)|\bare told before\b": "is reported",
     r"meets? the test split": "is evaluated on the test split",
+    r"halves of letters": "unpaired surrogates",
     r"score +score": "score, value",
 }
 # File to phrases that it may hold, with the reason.

@@ -58,7 +58,7 @@ class RowRepair:
 
 
 def clean_row(row: RowDict) -> RowDict:
-    r"""A row whose texts, at any depth, hold no control characters and no halves of letters.
+    r"""A row whose texts, at any depth, hold no control characters and no unpaired surrogates.
 
     Example:
         >>> clean_row({"a": ["x\x00y", 7]})

@@ -98,7 +98,7 @@ def read_records(
             its format: .json (an array, or an object holding one), .jsonl, .ndjson, .csv, .tsv or .parquet.
         encoding: Of text files.  A byte order mark of UTF-8 is taken off.
         on_bad: "error" refuses a file with a bad line; "skip" leaves bad lines out, up to 1 % of the file; "clean"
-            takes control characters and halves of letters out of texts, and refuses what is bad otherwise.
+            takes control characters and unpaired surrogates out of texts, and refuses what is bad otherwise.
         quoting: CSV and TSV: "minimal" (quotes group a cell), "none" (quotes are plain characters) or "auto".
         header: CSV and TSV: column names of a file that does not begin with them.
         max_line_bytes: Longest record, in bytes of UTF-8.

@@ -156,7 +156,7 @@ def squared_loss(outputs: Tensor, targets: Tensor) -> Tensor:
 def fit_stacking(inputs: FloatArray, targets: NDArray[np.generic], loss: LossFunction) -> StackingModel:
     """Fit on validation rows (Wolpert 1992), pulled towards the plain mean as strongly as cross-validation says.
 
-    Without the pull a few hundred rows would be learned by heart.
+    Without the pull a few hundred rows would be memorized.
 
     Args:
         inputs: Log-probabilities, logits or standardised numbers, (K, N, C).
