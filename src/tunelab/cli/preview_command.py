@@ -51,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
     for title, lines in detail_sections(report):
         console.show_lines(title, lines)
     of = f"{len(records)} of {len(split.rows):,} records of {arguments.split}"
-    console.show_lines(f"{of}; trained tokens are in ⟦ ⟧" if encoded.task.head == "causal" else of, [])
+    console.show_lines(f"{of}; trained tokens stand between ⟦ and ⟧" if encoded.task.head == "causal" else of, [])
     for record in records:
         console.show_record(record.title, [mark_trained(part) for part in record.sequences], record.names)
         if record.target:
