@@ -1,6 +1,7 @@
 """`tunelab board`: a live page of the runs and searches of a folder, on this machine only."""
 
 import argparse
+from contextlib import suppress
 from pathlib import Path
 
 EPILOG = """
@@ -36,10 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
     except OSError as fault:
         reason = (fault.strerror or str(fault)).lower()
         raise ConfigError(f"--port={port} cannot be used: {reason}; --port 0 takes one that is free") from fault
-    with server:
+    with suppress(KeyboardInterrupt), server:
         console.say(f"board of {folder}: {server.address} (Ctrl-C ends it)")
-        try:
-            server.serve_forever()
-        except KeyboardInterrupt:
-            console.say("")
+        server.serve_forever()
     return 0

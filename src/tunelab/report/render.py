@@ -78,8 +78,9 @@ MIN_FILTERED_ROWS = 10  # rows from which on a table gets a field to filter it
 HTML_CELL_LENGTH = 300  # characters of a cell
 LONG_TABLE, OPEN_ROWS = 20, 15  # rows from which on a table opens with fewer, and with how many
 NARROW_MATRIX = 10  # labels up to which a matrix stands beside its scores
-LETTER_PIXELS, CELL_PADDING_PIXELS, MAX_CELL_LINE = 8.5, 24, 48  # what the width of a table is estimated by
-COLUMN_PIXELS = 620  # up to this width a table stands beside a chart
+LETTER_PIXELS, CELL_PADDING_PIXELS = 8.5, 24  # what the width of a table is estimated by
+WRAPPED_TEXT = 28  # characters of a cell from which on it may wrap
+COLUMN_PIXELS = 560  # up to this width a table stands beside a chart
 BREAKABLE_DOT = ".\u200b"  # where the name of a setting may be broken on paper
 MAX_UNBROKEN_WORD = 24  # characters of a word that is kept whole on paper
 
@@ -201,10 +202,15 @@ def is_narrow(block: Block) -> bool:
     if not isinstance(block, Table):
         return isinstance(block, Chart)
     lengths = [
-        max(len(str(name)), *(min(MAX_CELL_LINE, len(format_cell(row[at]))) for row in block.rows), 0)
+        max(len(str(name)), *(narrowest(format_cell(row[at])) for row in block.rows), 0)
         for at, name in enumerate(block.columns)
     ]
     return sum(LETTER_PIXELS * length + CELL_PADDING_PIXELS for length in lengths) <= COLUMN_PIXELS
+
+
+def narrowest(text: str) -> int:
+    """The fewest characters that a line of a cell holds: those of its longest word, or of a few words."""
+    return max(min(WRAPPED_TEXT, len(text)), *map(len, text.split()), 0)
 
 
 @dataclass(frozen=True)

@@ -245,7 +245,7 @@ def provenance_section(run: RunResults) -> list[Section]:
         [name, value] for name, value in provenance_facts(card).items() if value not in (None, "")
     ]
     settings = settings_table(run)
-    blocks.append(Table("provenance", ["what", "value"], rows))
+    blocks.append(Fold("machine and versions", [Table("provenance", ["what", "value"], rows)]))
     blocks.append(Fold(f"every setting ({len(settings.rows)})", [settings]))
     return [Section("Provenance", blocks)]
 
