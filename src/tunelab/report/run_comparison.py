@@ -24,6 +24,7 @@ from tunelab.report.document import (
     Document,
     Example,
     Examples,
+    Fold,
     Paragraph,
     Section,
     Table,
@@ -135,8 +136,10 @@ def validation_verdict(pair: RunPair) -> Verdict:
 def unknown_lines(pair: RunPair, note: str) -> list[Paragraph]:
     """What a comparison by validation scores does not know."""
     tested = [name for name, run in zip(pair_names(pair), pair, strict=True) if run.predictions]
-    if tested:
+    if len(tested) == 2:
         lines = [Paragraph(f"Test rows are not compared: {note}.", "warn")]
+    elif tested:
+        lines = [Paragraph(f"Only {tested[0]} was evaluated on test rows, so these are not compared.")]
     else:
         text = "Neither was evaluated on test rows, as trials of a search are not: no interval over rows is known."
         lines = [Paragraph(text)]
@@ -223,7 +226,13 @@ def overlaid_curves(pair: RunPair) -> list[Section]:
             scale = choose_scale([value for one in series for value in one.ys])
             svg = line_chart(series, title=name, x_label="optimizer steps", y_label="", y_scale=scale)
             blocks.append(Chart("curve_" + name.replace("/", "_"), svg, "", name))
-    return [Section("Curves", blocks)] if blocks else []
+    heads = dict.fromkeys((shared_validation_score(pair), "val/loss", "train/loss"))
+    charts = [f"curve_{name.replace('/', '_')}" for name in heads]
+    large = [block for name in charts for block in blocks if isinstance(block, Chart) and block.name == name][:2]
+    rest = [block for block in blocks if block not in large]
+    named = ", ".join(block.title for block in rest if isinstance(block, Chart))
+    fold: list[Block] = [Fold(f"{format_count(len(rest), 'other curve')}: {named}", rest)] if rest else []
+    return [Section("Curves", [*large, *fold])] if blocks else []
 
 
 def setting_differences(pair: RunPair) -> Section:
