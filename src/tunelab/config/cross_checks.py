@@ -250,6 +250,13 @@ def sharding_faults(run: RunConfig) -> list[str]:
             f"regularization.mixout={run.regularization.mixout:g} mixes whole weights, and trainer.strategy=fsdp "
             f"spreads them; {instead}"
         )
+    if run.trainer.fsdp.tensor_parallel > 1:
+        faults.append(
+            f"trainer.fsdp.tensor_parallel={run.trainer.fsdp.tensor_parallel}: no single layer is split over devices, "
+            "as the head that sees supervised positions only and packed rows need each layer in one piece; "
+            "trainer=fsdp spreads the weights of a layer over all devices and gathers them while it computes: set "
+            "trainer.fsdp.tensor_parallel=1"
+        )
     if run.adapter.kind == "qlora":
         faults.append(
             "adapter=qlora packs weights in 4 bit, and trainer.strategy=fsdp spreads whole ones; take adapter=lora, or "

@@ -490,6 +490,8 @@ class FsdpConfig(Block):
     cpu_offload: bool = False
     gather_dtype: Literal["float32", "bfloat16"] = "float32"
     reduce_dtype: Literal["float32", "bfloat16"] = "float32"
+    sharded_checkpoints: bool = False
+    tensor_parallel: Annotated[int, Range(1, 10**6)] = 1
 
 
 @dataclass(frozen=True, kw_only=True)

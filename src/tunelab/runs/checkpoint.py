@@ -9,15 +9,18 @@ from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
 from lightning.fabric.plugins.io import TorchCheckpointIO
+from torch.distributed.device_mesh import DeviceMesh
 from typing_extensions import override
 
 from tunelab.errors import ConfigError
 from tunelab.runs.atomic_files import partial_path, write_atomically
 from tunelab.runs.run_dir import RunDirectory
+from tunelab.runs.sharded_checkpoint import PARTS_KEY, parts_fault, parts_folder, read_parts
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -42,13 +45,24 @@ class DamagedCheckpoint(ConfigError):
     """A checkpoint is cut short, has a flipped bit, or is gone."""
 
 
-def read_checkpoint(path: Path, map_location: Any = "cpu", *, mapped: bool = False) -> dict[str, Any]:
+def read_checkpoint(
+    path: Path,
+    map_location: Any = "cpu",
+    *,
+    mapped: bool = False,
+    values_only: bool = False,
+    mesh: DeviceMesh | None = None,
+    targets: Mapping[str, torch.Tensor] = MappingProxyType({}),
+) -> dict[str, Any]:
     """The content of a checkpoint of plain types.
 
     Args:
         path: The file.
         map_location: Where its tensors go.
         mapped: Whether tensors stay in the file until they are used, so that they take no memory of their own.
+        values_only: Whether numbers and texts are all that is needed; tensors of one in parts are then left out.
+        mesh: Processes that share the tensors of one in parts, and all call this; None reads them whole.
+        targets: Tensors that weights of these names in one in parts are read into.
 
     Raises:
         ConfigError: If it holds anything but plain types.
@@ -71,7 +85,24 @@ def read_checkpoint(path: Path, map_location: Any = "cpu", *, mapped: bool = Fal
             "code when it is read, so the file is not loaded. Take one from a source that you trust, or train "
             "again"
         ) from fault
-    return checkpoint
+    if PARTS_KEY not in checkpoint:
+        return checkpoint
+    try:
+        folder = parts_folder(checkpoint, path)
+        fault_of_parts = parts_fault(checkpoint, folder)
+        if fault_of_parts is None:
+            return checkpoint if values_only else read_parts(checkpoint, folder, mesh, targets)
+    except (TypeError, KeyError, ValueError, AttributeError) as fault:
+        raise ConfigError(f"{path} is no checkpoint in parts that a run has written: {fault}") from fault
+    raise DamagedCheckpoint(f"{path} is damaged: {fault_of_parts}")
+
+
+def named_parts(path: Path) -> Path | None:
+    """The folder with the tensors of a checkpoint file; None for one in one piece, or one that cannot be read."""
+    with suppress(Exception):
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        return parts_folder(checkpoint, path) if PARTS_KEY in checkpoint else None
+    return None
 
 
 def refused_object(fault: Exception) -> str:
@@ -115,7 +146,7 @@ def restore_previous(folder: RunDirectory, reason: str) -> str:
         DamagedCheckpoint: If there is no earlier one that is whole.
     """
     try:
-        steps = int(read_checkpoint(folder.previous)["global_step"])
+        steps = int(read_checkpoint(folder.previous, values_only=True)["global_step"])
     except ConfigError as fault:
         raise DamagedCheckpoint(
             f"{reason}; and there is no earlier one to fall back to ({fault}). Take them from a backup, or remove "
@@ -131,7 +162,10 @@ def weights_sha256(state: Mapping[str, Any]) -> str:
     """One sha256 over names, types, shapes and bytes of weights: equal if, and only if, all bits are."""
     digest = hashlib.sha256()
     for name in sorted(state):
-        weight: torch.Tensor = state[name].detach().cpu().contiguous()
+        whole = state[name].detach()
+        if hasattr(whole, "full_tensor"):  # spread over processes, which all call this
+            whole = whole.full_tensor()
+        weight: torch.Tensor = whole.cpu().contiguous()
         digest.update(f"{name} {weight.dtype} {tuple(weight.shape)}\n".encode())
         digest.update(weight.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
@@ -157,6 +191,11 @@ def copy_parent_checkpoints(parent: Path, folder: RunDirectory) -> None:
 
 def copy_checkpoint(old: Path, new: Path) -> None:
     """Copy a checkpoint atomically; on one disk as a hard link, as no file of a checkpoint is ever changed."""
+    if new.parent != old.parent and (folder := named_parts(old)) is not None:
+        for file in folder.iterdir():
+            (new.parent / folder.name).mkdir(parents=True, exist_ok=True)
+            if not (new.parent / folder.name / file.name).exists():
+                copy_checkpoint(file, new.parent / folder.name / file.name)
     part = partial_path(new)
     part.unlink(missing_ok=True)
     try:

@@ -211,7 +211,7 @@ def check_stage_step(folder: Path, stop_at: int) -> None:
     Raises:
         TuneLabError: If it was stopped from outside, or ended before.
     """
-    step = int(read_checkpoint(RunDirectory(folder).last)["global_step"])
+    step = int(read_checkpoint(RunDirectory(folder).last, values_only=True)["global_step"])
     if step != stop_at:
         raise TuneLabError(
             f"the reproduction stopped at step {step} where the run was resumed at step {stop_at}; it was stopped "

@@ -73,9 +73,10 @@ def evaluate_best_checkpoint(
     Nothing here is logged as a curve: these are single numbers, not steps.
     """
     outcome = EvalOutcome()
-    best = read_checkpoint(folder.best, mapped=is_sharded(module.model))
+    shared = is_sharded(module.model)
+    best = trainer.strategy.load_checkpoint(folder.best) if shared else read_checkpoint(folder.best)
     module.load_state_dict(best["state_dict"])
-    if trainer.is_global_zero:
+    if trainer.is_global_zero or shared:
         outcome.weight_hashes["weights_sha256"] = weights_sha256(best["state_dict"])
     loggers, trainer.loggers = trainer.loggers, []
     if components.examples["validation"]:

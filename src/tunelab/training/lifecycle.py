@@ -174,12 +174,12 @@ def read_resume_step(folder: RunDirectory, *, is_main: bool = True) -> tuple[int
         return None, None
     recovered: str | None = None
     try:
-        steps = int(read_checkpoint(folder.last)["global_step"])
+        steps = int(read_checkpoint(folder.last, values_only=True)["global_step"])
     except DamagedCheckpoint as fault:
         if is_main:
             recovered = restore_previous(folder, str(fault))
             print(f"WARNING: {recovered}", file=sys.stderr)
-        steps = int(read_checkpoint(folder.previous)["global_step"])
+        steps = int(read_checkpoint(folder.previous, values_only=True)["global_step"])
     console.say(translate("going on after step {step}", step=steps))
     return steps, recovered
 

@@ -125,8 +125,9 @@ def load_checkpoint_weights(model: PreTrainedModel, path: Path) -> None:
     Raises:
         ConfigError: If they do not fit.
     """
-    state = read_checkpoint(path, mapped=True)["state_dict"]
     own = "model."  # the name of the network inside `FineTuner`
+    targets = {f"{own}{name}": weight for name, weight in model.state_dict().items()}
+    state = read_checkpoint(path, mapped=True, targets=targets)["state_dict"]
     try:
         load_trainable_state(model, {name.removeprefix(own): state[name] for name in state if name.startswith(own)})
     except RuntimeError as fault:

@@ -35,7 +35,7 @@ def check_resume(components: RunComponents, folder: RunDirectory) -> list[str]:
             )
         notes.append(f"the base weights in {path} changed since the run began ({change})")
     if folder.last.exists():
-        checkpoint = read_checkpoint(folder.last)
+        checkpoint = read_checkpoint(folder.last, values_only=True)
         check_length(settings, checkpoint, folder)
         notes += length_notes(components, manifest)
         notes += lost_best_notes(checkpoint, folder)

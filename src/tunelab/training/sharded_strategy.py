@@ -1,7 +1,8 @@
 """`trainer.strategy=fsdp`: Lightning's strategy of a model that is spread over processes (FSDP2).
 
-A checkpoint holds whole tensors under the names and in the order of a run on one process, so any number of processes,
-with or without this strategy, goes on from it, and every command reads it.
+A checkpoint has tensors under the names and in the order of a run on one process, whole or in parts
+(`trainer.fsdp.sharded_checkpoints`), so any number of processes, with or without this strategy, goes on from it, and
+every command reads it.
 """
 
 from collections.abc import Mapping
@@ -20,7 +21,8 @@ from typing_extensions import override
 
 from tunelab.config.schema import FsdpConfig
 from tunelab.models.sharding import gather_tree, shard_like, shard_model
-from tunelab.runs.checkpoint import read_checkpoint
+from tunelab.runs.checkpoint import named_parts, read_checkpoint
+from tunelab.runs.sharded_checkpoint import remove_unused_parts, write_parts
 
 
 class ShardedStrategy(ModelParallelStrategy):
@@ -93,12 +95,18 @@ class ShardedStrategy(ModelParallelStrategy):
     def save_checkpoint(
         self, checkpoint: dict[str, Any], filepath: str | Path, storage_options: Any | None = None
     ) -> None:
-        whole = gather_tree(checkpoint, keep=self.is_global_zero)
-        Strategy.save_checkpoint(self, whole, filepath, storage_options)
+        path = Path(filepath)
+        if self.config.sharded_checkpoints:
+            write_parts(checkpoint, path, lambda values: self.checkpoint_io.save_checkpoint(values, path))
+        else:
+            whole = gather_tree(checkpoint, keep=self.is_global_zero)
+            Strategy.save_checkpoint(self, whole, filepath, storage_options)
+        if self.is_global_zero:
+            remove_unused_parts(path.parent, named_parts)
 
     @override
     def load_checkpoint(self, checkpoint_path: str | Path, weights_only: bool | None = None) -> dict[str, Any]:
-        return read_checkpoint(Path(checkpoint_path), mapped=True)
+        return read_checkpoint(Path(checkpoint_path), mapped=True, mesh=self.device_mesh)
 
     @override
     def load_model_state_dict(self, checkpoint: Mapping[str, Any], strict: bool = True) -> None:
