@@ -11,6 +11,8 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
+from tunelab.models.sharding import gather_full, shard_like
+
 
 @dataclass(frozen=True)
 class LinearWeight:
@@ -89,4 +91,9 @@ def apply_max_norm(layers: Sequence[LinearWeight], longest: float, bring: Weight
     """
     for layer in layers:
         if layer.weight.grad is not None:
-            bring(layer.weight, partial(torch.renorm, p=2, dim=layer.units, maxnorm=longest))
+            bring(layer.weight, partial(bound_rows, units=layer.units, longest=longest))
+
+
+def bound_rows(weight: Tensor, *, units: int, longest: float) -> Tensor:
+    """A matrix with no row of a unit longer than `longest`; a spread one is gathered for it."""
+    return shard_like(torch.renorm(gather_full(weight), p=2, dim=units, maxnorm=longest), weight)
