@@ -37,6 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
         memory_lines,
         rate_text,
         sparkline,
+        strategy_lines,
         workload_lines,
     )
     from tunelab.runs.atomic_files import write_text
@@ -48,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
     console.show_lines("work", align_columns(workload_lines(inspection)))
     console.show_lines("learning rate", [sparkline(inspection.learning_rates.rates), rate_text(inspection)])
     sizes = {what: f"{format_bytes(size):>12}  {why}" for what, size, why in memory_lines(inspection)}
-    console.show_lines("memory", [*align_columns(sizes), *memory_fit_lines(inspection)])
+    console.show_lines("memory", [*align_columns(sizes), *memory_fit_lines(inspection), *strategy_lines(inspection)])
     signals = {"signal": inspection.signals.forward, "gradient": inspection.signals.backward}
     plots = align_columns({name: f"{sparkline(values, log=True)}  (log)" for name, values in signals.items()})
     console.show_lines(

@@ -20,6 +20,7 @@ def inspection_page(title: str, inspection: RunInspection) -> str:
     )
     layer_columns = ("part", "parameters", "trainable", "signal", "share added", "gradient")
     memory = memory_lines(inspection)
+    fit = join_sentences([*memory_fit_lines(inspection), *strategy_lines(inspection)])
     sections = [
         Section(
             "",
@@ -41,7 +42,7 @@ def inspection_page(title: str, inspection: RunInspection) -> str:
         Section(
             "Memory",
             [
-                Chart("memory", memory_chart(inspection), join_sentences(memory_fit_lines(inspection))),
+                Chart("memory", memory_chart(inspection), fit),
                 Table(
                     "memory",
                     ("part", "size", "what it is"),
@@ -197,6 +198,15 @@ def memory_fit_lines(inspection: RunInspection) -> list[str]:
     if inspection.speed.memory is not None:
         lines.append(f"the trial steps took {format_bytes(inspection.speed.memory)} at most")
     return lines
+
+
+def strategy_lines(inspection: RunInspection) -> list[str]:
+    """What each device takes and sends in a step, of several that share the run."""
+    return [
+        f"trainer={cost.strategy} on {cost.devices} devices: {format_bytes(cost.memory)} on each, which sends "
+        f"{format_bytes(cost.traffic)} a step"
+        for cost in inspection.strategies
+    ]
 
 
 def rate_text(inspection: RunInspection) -> str:

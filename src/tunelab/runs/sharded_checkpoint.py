@@ -15,8 +15,8 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, distributed
-from torch.distributed import checkpoint as distributed_checkpoint
-from torch.distributed.checkpoint import HuggingFaceStorageReader, HuggingFaceStorageWriter
+from torch.distributed.checkpoint import state_dict_loader, state_dict_saver
+from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor, Shard, empty
 
@@ -56,7 +56,7 @@ def write_parts(checkpoint: Mapping[str, Any], path: Path, write_file: Callable[
         folder.mkdir(parents=True)
     distributed.barrier()
     writer = HuggingFaceStorageWriter(str(folder), save_distributed=True)
-    distributed_checkpoint.save(tensors, storage_writer=writer)
+    state_dict_saver.save(tensors, storage_writer=writer)
     own = {file.name: file_checksum(file) for file in sorted(folder.glob(f"shard-{rank + 1:05d}-*"))}
     gathered: list[dict[str, tuple[int, int]]] = [{} for _ in range(distributed.get_world_size())]
     distributed.all_gather_object(gathered, own)
@@ -152,7 +152,7 @@ def read_parts(
     reader = HuggingFaceStorageReader(str(folder))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "torch.distributed is disabled")  # one process alone is a legal reader
-        distributed_checkpoint.load(tensors, storage_reader=reader, no_dist=mesh is None)
+        state_dict_loader.load(tensors, storage_reader=reader, no_dist=mesh is None)
     return cast(dict[str, Any], filled)
 
 

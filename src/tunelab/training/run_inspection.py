@@ -35,6 +35,7 @@ from tunelab.training.memory_profile import (
 )
 from tunelab.training.module import FineTuner
 from tunelab.training.optimizer_memory import measure_optimizer_memory
+from tunelab.training.strategy_costs import StrategyCost, strategy_costs
 from tunelab.training.trial_steps import TrainingSpeed, device_name, measure_speed, preserve_model
 
 CURVE_POINTS = 300  # of a curve; every step where there are fewer
@@ -91,6 +92,7 @@ class RunInspection:
         signals: Sizes along the depth, at the first weights.
         signal_verdict: On these signals.
         speed: Measured on a few steps.
+        strategies: What several devices would take.
     """
 
     architecture: Mapping[str, str | int | None]
@@ -104,6 +106,7 @@ class RunInspection:
     signals: LayerSignals
     signal_verdict: SignalVerdict
     speed: TrainingSpeed
+    strategies: Sequence[StrategyCost]
 
     @property
     def flops_per_token(self) -> float:
@@ -154,6 +157,7 @@ def inspect_run(components: RunComponents) -> RunInspection:
             signals,
             assess_signals(signals),
             speed,
+            strategy_costs(model, settings.trainer, memory, work.passes / max(1, work.steps)),
         )
 
 

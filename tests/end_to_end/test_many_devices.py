@@ -1,0 +1,117 @@
+"""Runs that several processes share: spread models, resuming on another number of them, torchrun and srun."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from support.paths import ROOT
+from support.tiny_runs import MODEL, QUIET, instructions
+from tunelab.runs.checkpoint import read_checkpoint
+from tunelab.runs.run_dir import RunDirectory
+
+TRAINING = [
+    "data=instruction", *MODEL, *QUIET, "batch_size=6", "scheduler=constant", "trainer.log_every_n_steps=1",
+    "max_epochs=4", "micro_tokens=60", "eval.generate_rows=4", "test=false",
+]  # fmt: skip
+
+
+def train(*words: str) -> None:
+    """Train in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "train.py", *words], cwd=ROOT, capture_output=True, text=True, timeout=400,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def last_weights(folder: Path) -> dict[str, torch.Tensor]:
+    """The weights of the last checkpoint."""
+    state = read_checkpoint(RunDirectory(folder).last)["state_dict"]
+    return {name: weight for name, weight in state.items() if name.startswith("model.")}
+
+
+def largest_difference(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:
+    """The largest difference between weights of the same names."""
+    assert one.keys() == other.keys()
+    return max(float((weight - other[name]).abs().max()) for name, weight in one.items())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("parts", ["false", "true"])
+def test_a_spread_run_resumes_bit_equal_and_on_one_process_to_rounding(tmp_path: Path, parts: str) -> None:
+    # Given a model on two processes that is trained through, and one on one process
+    spread = [*TRAINING, "trainer=fsdp_cpu", f"trainer.fsdp.sharded_checkpoints={parts}"]
+    data = f"data.train={instructions(tmp_path)}"
+    train(*spread, data, "max_steps=6", f"hydra.run.dir={tmp_path / 'whole'}")
+    train(*TRAINING, data, "max_steps=6", "trainer=cpu", f"hydra.run.dir={tmp_path / 'alone'}")
+
+    # When others stop after three steps and go on, on two processes or on one
+    for name, more in (("same", ()), ("other", ("trainer=cpu",))):
+        train(*spread, data, "max_steps=3", f"hydra.run.dir={tmp_path / name}")
+        train(f"resume={tmp_path / name}", "max_steps=6", *more)
+
+    # Then weights are the same bits on two, and the same to rounding on one; so are the exports
+    whole = last_weights(tmp_path / "whole")
+    assert largest_difference(whole, last_weights(tmp_path / "same")) == 0
+    for name in ("alone", "other"):
+        assert largest_difference(whole, last_weights(tmp_path / name)) < 2e-6
+    one, two = (load_file(RunDirectory(tmp_path / name).export / "model.safetensors") for name in ("whole", "alone"))
+    assert largest_difference(one, two) < 2e-6
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["torchrun", "srun"])
+def test_two_machines_share_one_run_folder(tmp_path: Path, launcher: str) -> None:
+    # Given two agents of torchrun on the loopback address, or two tasks with the variables that srun sets
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    words = [
+        "train.py", *TRAINING, f"data.train={instructions(tmp_path)}", "trainer=fsdp_cpu", "trainer.devices=1",
+        "trainer.num_nodes=2", "max_steps=3", "save=false",
+        f"hydra.run.dir={tmp_path}/runs/${{now:%H-%M-%S-%f}}",
+    ]  # fmt: skip
+    agent = ["-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1", "--master-addr=127.0.0.1"]
+    processes = []
+    for node in range(2):
+        torchrun = [*agent, f"--node-rank={node}", f"--master-port={port}"] if launcher == "torchrun" else []
+        slurm = {
+            "SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "1", "SLURM_NNODES": "2", "SLURM_PROCID": str(node),
+            "SLURM_LOCALID": "0", "SLURM_NODEID": str(node), "SLURM_JOB_ID": "7", "SLURM_JOB_NAME": "train",
+            "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port,
+        }  # fmt: skip
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", **({} if torchrun else slurm)}
+        command = [sys.executable, *torchrun, *words]
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+        processes.append(subprocess.Popen(command, cwd=ROOT, env=environment, **quiet))  # type: ignore[call-overload]
+
+    # When both have ended
+    errors = [process.communicate(timeout=400)[1] for process in processes]
+
+    # Then they have trained in one folder
+    assert [process.returncode for process in processes] == [0, 0], errors[0][-1500:] + errors[1][-1500:]
+    [folder] = (tmp_path / "runs").iterdir()
+    assert read_checkpoint(RunDirectory(folder).last)["global_step"] == 3
+
+
+def test_devices_that_torchrun_has_not_started_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    from support.tiny_runs import settings
+    from tunelab.training import processes
+
+    monkeypatch.setattr(processes.TorchElasticEnvironment, "detect", staticmethod(lambda: True))
+    for name, value in {"WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0"}.items():
+        monkeypatch.setenv(name, value)
+    processes.launched_by.cache_clear()
+    try:
+        assert processes.launcher_faults(settings("trainer=ddp_cpu", "trainer.num_nodes=2").trainer) == []
+        [fault] = processes.launcher_faults(settings("trainer=ddp_cpu").trainer)
+    finally:
+        processes.launched_by.cache_clear()
+
+    assert "2 processes on each of 2 machines" in fault and "trainer.devices=2 trainer.num_nodes=2" in fault
