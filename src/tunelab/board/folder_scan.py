@@ -84,7 +84,7 @@ class Board:
 
     def __init__(self, root: Path) -> None:
         """Take a folder; its own path may hold links, nothing below it may."""
-        self.root = Path(os.path.realpath(root))
+        self.root, self.typed = Path(os.path.realpath(root)), str(root)
         self._known: dict[str, tuple[tuple[Any, ...], BoardEntry]] = {}
 
     def scan(self, inside: str = "") -> FolderScan:

@@ -35,7 +35,7 @@ def board_page(board: Board, inside: str = "") -> str:
         "board.html",
         f"Board of {title}",
         scripts=("script.js", "board.js"),
-        root=str(board.root),
+        root=board.typed,
         inside=inside,
         entries=scan.entries,
         notes=scan.notes,
