@@ -363,7 +363,7 @@ class ProgressDisplay:
     def _draw(self, trials: Sequence[FrozenTrial]) -> None:
         assert self.live is not None
         self.drawn_at = time.monotonic()
-        width, height = (terminal_width() or 80) - 1, shutil.get_terminal_size().lines
+        width, height = (terminal_width() or 80) - 3, shutil.get_terminal_size().lines
         self.lines = [visible_text(line)[:width] for line in self.live_lines(trials, width, height)]
         if has_colours():
             words = translate("best so far")

@@ -17,6 +17,7 @@ from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 
 from tunelab.config.override_text import searchpath_overrides
+from tunelab.config.quoting import path_word
 from tunelab.config.resume import resume_config
 from tunelab.config.schema import RunConfig
 from tunelab.config.validate import validate_config
@@ -28,7 +29,7 @@ from tunelab.runs.console import silence_libraries
 from tunelab.runs.redact import redact
 from tunelab.runs.resource_usage import EnergyMeter
 from tunelab.runs.run_dir import RunDirectory
-from tunelab.runs.run_status import COMPLETE_STATUSES, RunStatus
+from tunelab.runs.run_status import COMPLETE_STATUSES, PREEMPTED, RunStatus
 from tunelab.runs.study_folder import StudyFolder
 from tunelab.tracking.loggers import build_loggers, finish_loggers, logger_faults, run_title
 from tunelab.training.components import (
@@ -130,6 +131,9 @@ def fine_tune(
         session.leaves_at_once = isinstance(explained, LeftAtOnce)
         if is_main and session.leaves_at_once:
             console.say(str(session.status.reason))
+        if is_main and session.status.status == PREEMPTED and not is_started_by_another(settings):
+            words = path_word("resume", console.short_path(folder.root))
+            console.show_command(translate("stopped; continue with"), f"{console.train_command()} {shlex.quote(words)}")
         if is_main and is_unforeseen(explained):
             keep_traceback(folder, explained)
         if explained is fault:
@@ -140,6 +144,11 @@ def fine_tune(
     if is_main:
         print_results(folder, session.outcome, session.hints)
     return session.status.score
+
+
+def is_started_by_another(settings: RunConfig) -> bool:
+    """Whether a run is a trial or a fold, which the command that started it resumes."""
+    return settings.trial.id is not None or settings.cv.fold is not None
 
 
 def is_unforeseen(fault: BaseException) -> bool:

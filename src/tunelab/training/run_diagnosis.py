@@ -6,6 +6,7 @@ from typing import Any
 from tunelab.analysis.doctor import DOCTOR_CHECKS, FATAL_CHECKS, run_doctor
 from tunelab.analysis.run_signals import Finding, RunSignals
 from tunelab.config.stored_files import shape_faults_explained
+from tunelab.language.translation import translate
 from tunelab.runs import console
 from tunelab.runs.atomic_files import write_json
 from tunelab.runs.run_dir import RunDirectory
@@ -46,7 +47,7 @@ def diagnose_finished_run(folder: RunDirectory) -> None:
 def say_findings(title: str, findings: Sequence[Finding]) -> None:
     """Print findings under a title, each with its remedy; one good line where there are none."""
     if not findings:
-        console.say_marked("good", f"{title}: no problem found")
+        console.say_marked("good", translate("{title}: no problem found", title=title))
     for finding in findings:
         mark = "problem" if finding.verdict in FATAL_CHECKS else "warning"
         console.say_marked(mark, f"{title}: {finding.verdict}: {finding.message}\ntry: {finding.remedy}")

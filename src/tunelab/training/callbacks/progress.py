@@ -18,6 +18,7 @@ from tunelab.training.callbacks.checkpointing import BestCheckpoint
 _LINE_SHARE = 0.1  # of the run between two lines ...
 _LINE_SECONDS = 10.0  # ... but neither farther apart than this nor closer than a tenth of it
 _BAR_SECONDS = 0.2  # between two drawings of a bar
+ECHO_WIDTH = 3  # columns left free at the end of a live line: the terminal echoes ^C there
 _NARROWEST_BAR = 10  # columns of the bar itself
 BEST_SO_FAR = message("best so far")
 _GREEN, _PLAIN = "\x1b[32m", "\x1b[0m"
@@ -247,7 +248,7 @@ class TerminalProgress(PlainProgress):
     def _draw(self, share: float | None, fields: Sequence[str]) -> None:
         self._drawn_at = time.monotonic()
         if is_main_process():
-            self._live.draw(bar_lines(share, fields, (terminal_width() or 80) - 1, coloured=has_colours()))
+            self._live.draw(bar_lines(share, fields, (terminal_width() or 80) - ECHO_WIDTH, coloured=has_colours()))
 
 
 class NotebookProgress(PlainProgress):
