@@ -5,6 +5,7 @@ from itertools import pairwise
 from statistics import mean, median
 
 from tunelab.analysis.run_signals import Finding, RunSignals, early_median, late_median, layer_name, noise_level
+from tunelab.language.translation import translate
 
 MIN_SPIKES = 2  # one may be one bad row
 MIN_LAYER_POINTS = 3  # logged steps before a layer is assessed
@@ -17,8 +18,12 @@ def loss_spikes(run: RunSignals) -> Iterator[Finding]:
     """Single steps whose loss stands far above its surroundings."""
     counts, heights = run.values("train/spikes"), run.values("train/spike_height")
     if counts and counts[-1] >= MIN_SPIKES:
-        says = f"{counts[-1]:.0f} loss spikes, the highest {max(heights, default=0):.3g} times the losses before it"
-        cure = (
+        says = translate(
+            "{count:.0f} loss spikes, the highest {height:.3g} times the losses before it",
+            count=counts[-1],
+            height=max(heights, default=0),
+        )
+        cure = translate(
             "inspect the rows of those steps, lower trainer.gradient_clip_val or lr, raise batch_size; "
             "optimizer.betas=[0.9,0.95] forgets a spike sooner"
         )
@@ -28,11 +33,13 @@ def loss_spikes(run: RunSignals) -> Iterator[Finding]:
 def non_finite_steps(run: RunSignals) -> Iterator[Finding]:
     """Steps that were left out, or one that ended the run."""
     skipped = run.values("train/skipped_steps")
-    cure = "lower lr, lengthen scheduler.warmup, look for broken rows, and train in 32 bit (trainer.precision=32-true)"
+    cure = translate(
+        "lower lr, lengthen scheduler.warmup, look for broken rows, and train in 32 bit (trainer.precision=32-true)"
+    )
     if run.status == "diverged":
         yield Finding("non_finite", run.reason.split(". ")[0], "steps that were not finite", 1.0, 1.0, cure)
     elif skipped and skipped[-1] > 0:
-        says = f"{skipped[-1]:.0f} steps were skipped because loss or gradient was not finite"
+        says = translate("{count:.0f} steps were skipped because loss or gradient was not finite", count=skipped[-1])
         yield Finding("non_finite", says, "train/skipped_steps", skipped[-1], 1.0, cure)
 
 
@@ -50,11 +57,14 @@ def vanishing_gradients(run: RunSignals) -> Iterator[Finding]:
     if faint:
         lowest = min(faint, key=lambda part: faint[part])
         named = ", ".join(faint)
-        says = (
-            f"the gradient of layer {named} is close to zero: in layer {lowest} it is {faint[lowest]:.1e} of that "
-            "of the part with most"
+        says = translate(
+            "the gradient of layer {layers} is close to zero: in layer {lowest} it is {share:.1e} of that of the part "
+            "with most",
+            layers=named,
+            lowest=lowest,
+            share=faint[lowest],
         )
-        cure = (
+        cure = translate(
             "normalise and keep residual paths (model.normalisation), take another model.activation than sigmoid or "
             "tanh, a larger model.initial_std, or fewer layers; optimizer=adamw makes up for some of it"
         )
@@ -69,9 +79,14 @@ def exploding_gradients(run: RunSignals) -> Iterator[Finding]:
     if len(whole) < MIN_LAYER_POINTS or median(whole) <= EXPLODING_NORM:
         return
     norms = {part: median(values) for part, values in run.layer_values("grad_norm").items() if values}
-    where = f", most of it in {layer_name(max(norms, key=lambda part: norms[part]))}" if norms else ""
-    says = f"the gradient norm is {median(whole):.3g}{where}; clipping leaves its direction only"
-    cure = "a smaller model.initial_std, normalisation, a lower lr with a longer scheduler.warmup"
+    says = translate("the gradient norm is {norm:.3g}; clipping leaves its direction only", norm=median(whole))
+    if norms:
+        says = translate(
+            "the gradient norm is {norm:.3g}, most of it in {layer}; clipping leaves its direction only",
+            norm=median(whole),
+            layer=layer_name(max(norms, key=lambda part: norms[part])),
+        )
+    cure = translate("a smaller model.initial_std, normalisation, a lower lr with a longer scheduler.warmup")
     yield Finding("exploding_gradients", says, "median of train/grad_norm", median(whole), EXPLODING_NORM, cure)
 
 
@@ -84,8 +99,11 @@ def dead_units(run: RunSignals) -> Iterator[Finding]:
     }
     worst = max(shares, key=lambda part: shares[part], default=None)
     if worst is not None and shares[worst] > DEAD_SHARE:
-        says = f"{shares[worst]:.0%} of the units of {layer_name(worst)} are never active"
-        cure = "lower lr or lengthen scheduler.warmup, model.activation=silu instead of relu, a smaller weight_decay"
+        layer = layer_name(worst)
+        says = translate("{share:.0%} of the units of {layer} are never active", share=shares[worst], layer=layer)
+        cure = translate(
+            "lower lr or lengthen scheduler.warmup, model.activation=silu instead of relu, a smaller weight_decay"
+        )
         yield Finding("dead_units", says, f"layers/{worst}/dead_units", shares[worst], DEAD_SHARE, cure)
 
 
@@ -110,13 +128,15 @@ def learning_rate_too_high(run: RunSignals) -> Iterator[Finding]:
     losses, moves = run.values("train/loss"), run.values("train/update_ratio")
     if len(losses) < MIN_CURVE_POINTS:
         return
-    cure = "lower lr to a third or a tenth; then a longer scheduler.warmup and a lower trainer.gradient_clip_val"
+    cure = translate(
+        "lower lr to a third or a tenth; then a longer scheduler.warmup and a lower trainer.gradient_clip_val"
+    )
     if moves and median(moves) < TINY_UPDATE:
         return  # weights that stand still are not moved too far
     first, last = early_median(losses), late_median(losses)
     tenth, fifth, long = len(losses) // 10, len(losses) // 5, len(losses) >= MIN_TREND_POINTS
     if long and last > RISEN_LOSS_RATIO * first and exceeds_noise(last - first, losses, tenth, fifth):
-        says = f"the training loss rose from {first:.3g} to {last:.3g}"
+        says = translate("the training loss rose from {first:.3g} to {last:.3g}", first=first, last=last)
         yield Finding(
             "rate_too_high", says, "loss at the end over loss at the start", last / first, RISEN_LOSS_RATIO, cure
         )
@@ -126,12 +146,15 @@ def learning_rate_too_high(run: RunSignals) -> Iterator[Finding]:
         and exceeds_noise(last - best, losses, fifth, fifth)
         and (back := (last - best) / (first - best)) > LOST_GAIN_SHARE
     ):
-        says = f"the training loss fell from {first:.3g} to {best:.3g} and came back to {last:.3g}"
+        values = {"first": first, "best": best, "last": last}
+        says = translate("the training loss fell from {first:.3g} to {best:.3g} and came back to {last:.3g}", **values)
         yield Finding("rate_too_high", says, "share of the gain that was lost again", back, LOST_GAIN_SHARE, cure)
     elif moves and (move := max(moves)) > (
         far := LARGE_UPDATE if run.config_value("adapter.kind") in WHOLE_MODEL_KINDS else LARGE_ADAPTER_UPDATE
     ):
-        says = f"a single step changed the weights by {move:.0%} of their size, where 0.1 % is usual"
+        says = translate(
+            "a single step changed the weights by {share:.0%} of their size, where 0.1 % is usual", share=move
+        )
         yield Finding("rate_too_high", says, "largest train/update_ratio", move, far, cure)
 
 
@@ -146,8 +169,12 @@ def learning_rate_too_low(run: RunSignals) -> Iterator[Finding]:
     if move < TINY_UPDATE and (
         abs(fallen) < FALLEN_LOSS_SHARE or not exceeds_noise(abs(first - last), losses, half, half)
     ):
-        says = f"a step changes the weights by {move:.1e} of their size, and the loss fell by {fallen:.1%}"
-        cure = "raise lr tenfold, until the loss falls within the first epoch"
+        says = translate(
+            "a step changes the weights by {share:.1e} of their size, and the loss fell by {fallen:.1%}",
+            share=move,
+            fallen=fallen,
+        )
+        cure = translate("raise lr tenfold, until the loss falls within the first epoch")
         yield Finding("rate_too_low", says, "median of train/update_ratio", move, TINY_UPDATE, cure)
 
 
@@ -159,11 +186,12 @@ def under_trained(run: RunSignals) -> Iterator[Finding]:
     newest = val_losses[-1 - max(1, len(val_losses) // 5)] - val_losses[-1]
     gained = max(losses[0], val_losses[0]) - val_losses[-1]
     if gained > 0 and newest / gained > STEEP_GAIN_SHARE and newest > WORTHWHILE_GAIN * val_losses[-1]:
-        says = (
-            f"the last fifth of validations brought {newest / gained:.0%} of the whole improvement "
-            f"(val/loss {val_losses[-1]:.3g})"
+        says = translate(
+            "the last fifth of validations brought {share:.0%} of the whole improvement (val/loss {loss:.3g})",
+            share=newest / gained,
+            loss=val_losses[-1],
         )
-        cure = "raise max_epochs, or lr if the first epochs are slow too"
+        cure = translate("raise max_epochs, or lr if the first epochs are slow too")
         yield Finding(
             "under_trained", says, "share of the gain in the last fifth", newest / gained, STEEP_GAIN_SHARE, cure
         )
@@ -176,8 +204,11 @@ def warm_up_unfinished(run: RunSignals) -> Iterator[Finding]:
         return
     rising = sum(later > earlier for earlier, later in pairwise(rates)) / (len(rates) - 1)
     if rising == 1.0:
-        says = f"the rate was still rising at the last step, to {rates[-1]:.3g}: the warm-up is longer than the run"
-        cure = "shorten scheduler.warmup to a twentieth of the run (scheduler.warmup=0.05), or train longer"
+        says = translate(
+            "the rate was still rising at the last step, to {rate:.3g}: the warm-up is longer than the run",
+            rate=rates[-1],
+        )
+        cure = translate("shorten scheduler.warmup to a twentieth of the run (scheduler.warmup=0.05), or train longer")
         yield Finding("warm_up_unfinished", says, "share of logged steps with a rising rate", rising, 1.0, cure)
 
 
@@ -219,11 +250,14 @@ def over_fitted(run: RunSignals) -> Iterator[Finding]:
         and falls
         and step < val_points[-2][0]
     ):
-        says = (
-            f"over-fitted since epoch {run.epoch(step)}: val/loss was {best:.3g} there and is {last:.3g} now, "
-            "while the loss of the training rows went on falling"
+        says = translate(
+            "over-fitted since epoch {epoch}: val/loss was {best:.3g} there and is {last:.3g} now, while the loss of "
+            "the training rows went on falling",
+            epoch=run.epoch(step),
+            best=best,
+            last=last,
         )
-        cure = (
+        cure = translate(
             "fewer epochs or early stopping, more rows, regularization=strong, adapter=lora, a lower lr; "
             "the best checkpoint is from before where monitor=val/loss"
         )
@@ -239,11 +273,18 @@ def noisy_validation(run: RunSignals) -> Iterator[Finding]:
     gain = abs(mean(values[half:]) - mean(values[:half]))
     if jumps > gain and jumps > WIDE_NOISE * abs(mean(values)):
         rows = run.data.get("splits", {}).get("validation", {}).get("rows")
-        says = (
-            f"{run.monitor} jumps by {jumps:.3g} from one validation to the next, and between the first and the second "
-            f"half of training it moved by {gain:.3g}" + (f"; it is taken on {rows:,} rows" if rows else "")
+        says = translate(
+            "{score} jumps by {jumps:.3g} from one validation to the next, and between the first and the second half "
+            "of training it moved by {gain:.3g}",
+            score=run.monitor,
+            jumps=jumps,
+            gain=gain,
         )
-        cure = "more validation rows, monitor=val/loss (steadier than shares), several seeds before any comparison"
+        if rows:
+            says = translate("{text}; it is taken on {rows:,} rows", text=says, rows=rows)
+        cure = translate(
+            "more validation rows, monitor=val/loss (steadier than shares), several seeds before any comparison"
+        )
         yield Finding("noisy_validation", says, "difference over the noise", gain / jumps, 1.0, cure)
 
 
@@ -252,14 +293,14 @@ def majority_class(run: RunSignals) -> Iterator[Finding]:
     labels = run.data.get("labels", {})
     counts = labels.get("validation", {})
     recall, right = run.values("val/recall"), run.values("val/accuracy")
-    cure = (
+    cure = translate(
         "raise or lower lr tenfold, data.class_weights=balanced, more epochs; check that data.text is the right "
         "column and that data.label can be predicted from it"
     )
     if run.config_value("data.multilabel"):
         if len(recall) >= 2 and max(recall[-2:]) == 0:
-            says = "no label is right for any text: macro recall is 0"
-            tried = f"{cure}; or a lower data.threshold"
+            says = translate("no label is right for any text: macro recall is 0")
+            tried = translate("{cure}; or a lower data.threshold", cure=cure)
             yield Finding("majority_class", says, "macro recall", 0.0, 0.0, tried)
         return
     if len(counts) < 2 or len(recall) < 2 or len(right) < 2:
@@ -268,8 +309,11 @@ def majority_class(run: RunSignals) -> Iterator[Finding]:
     shares = {name: count / sum(counts.values()) for name, count in counts.items()}
     label = min(shares, key=lambda name: abs(shares[name] - right[-1]))
     if max(recall[-2:]) <= bound and abs(shares[label] - right[-1]) < CHANCE_TOLERANCE:
-        says = (
-            f"stuck at one class: accuracy {right[-1]:.1%} is the share of {label!r}, recall {recall[-1]:.3g} of chance"
+        says = translate(
+            "stuck at one class: accuracy {accuracy:.1%} is the share of {label!r}, recall {recall:.3g} of chance",
+            accuracy=right[-1],
+            label=label,
+            recall=recall[-1],
         )
         yield Finding("majority_class", says, "macro recall", recall[-1], bound, cure)
 
@@ -278,8 +322,11 @@ def mean_only(run: RunSignals) -> Iterator[Finding]:
     """The predicted numbers explain nothing: their mean would do as well."""
     values = run.values("val/r2")
     if len(values) >= 2 and max(values[-2:]) < MIN_R2:
-        says = f"val/r2 is {values[-1]:.3g}: predicting the mean of the training rows for everything does as well"
-        cure = (
+        says = translate(
+            "val/r2 is {value:.3g}: predicting the mean of the training rows for everything does as well",
+            value=values[-1],
+        )
+        cure = translate(
             "raise lr (or lower it, if the loss rises), more epochs; check that data.text says anything of data.target"
         )
         yield Finding("mean_only", says, "val/r2", values[-1], MIN_R2, cure)
@@ -312,8 +359,17 @@ def imbalanced_classes(run: RunSignals) -> Iterator[Finding]:
     common, rare = (pick(counts, key=lambda name: counts[name]) for pick in (max, min))
     ratio = counts[common] / max(1, counts[rare])
     if ratio >= IMBALANCE_RATIO:
-        says = f"{counts[common]:,} training rows of {common!r} and {counts[rare]:,} of {rare!r}: {ratio:.3g} to 1"
-        cure = "data.class_weights=balanced, monitor=val/f1 rather than accuracy, more rows of the rare labels"
+        says = translate(
+            "{most:,} training rows of {common!r} and {least:,} of {rare!r}: {ratio:.3g} to 1",
+            most=counts[common],
+            common=common,
+            least=counts[rare],
+            rare=rare,
+            ratio=ratio,
+        )
+        cure = translate(
+            "data.class_weights=balanced, monitor=val/f1 rather than accuracy, more rows of the rare labels"
+        )
         yield Finding("imbalanced_classes", says, "commonest over rarest label", ratio, IMBALANCE_RATIO, cure)
 
 
@@ -323,9 +379,15 @@ def leaked_rows(run: RunSignals) -> Iterator[Finding]:
         earlier, later = leak["splits"]
         share = leak["rows"] / max(1, leak["of"])
         if earlier == "train" and share > LEAKED_SHARE:
-            rows = f"{leak['rows']:,} of {leak['of']:,} {later} rows"
-            says = f"{rows} are in train too, so {later} scores are too optimistic"
-            cure = f"take these rows out of train, or let the {later} split be made from the training file"
+            says = translate(
+                "{rows:,} of {total:,} {split} rows are in train too, so {split} scores are too optimistic",
+                rows=leak["rows"],
+                total=leak["of"],
+                split=later,
+            )
+            cure = translate(
+                "take these rows out of train, or let the {split} split be made from the training file", split=later
+            )
             yield Finding("leaked_rows", says, f"share of {later} rows", share, LEAKED_SHARE, cure)
 
 
@@ -334,8 +396,12 @@ def cut_rows(run: RunSignals) -> Iterator[Finding]:
     counts = run.data.get("splits", {}).get("train", {})
     lost = counts.get("truncated", 0) + counts.get("dropped", 0)
     if counts.get("rows") and (share := lost / (counts["rows"] + counts.get("dropped", 0))) > CUT_SHARE:
-        says = f"{counts.get('truncated', 0):,} training rows are cut and {counts.get('dropped', 0):,} are dropped"
-        cure = "raise data.max_tokens or model.context, or split long records; tunelab preview shows which"
+        says = translate(
+            "{cut:,} training rows are cut and {dropped:,} are dropped",
+            cut=counts.get("truncated", 0),
+            dropped=counts.get("dropped", 0),
+        )
+        cure = translate("raise data.max_tokens or model.context, or split long records; tunelab preview shows which")
         yield Finding("cut_rows", says, "share of training rows", share, CUT_SHARE, cure)
 
 
@@ -343,8 +409,10 @@ def unknown_text(run: RunSignals) -> Iterator[Finding]:
     """Much of the training text is unknown to the tokenizer, so that different texts look the same."""
     share = run.data.get("unknown_tokens", {}).get("train", 0.0)
     if share >= UNKNOWN_SHARE:
-        says = f"the tokenizer does not know {share:.0%} of the training text: to the model it is all the same"
-        cure = "take a model for that language or script, a multilingual one, or one whose tokens are bytes"
+        says = translate(
+            "the tokenizer does not know {share:.0%} of the training text: to the model it is all the same", share=share
+        )
+        cure = translate("take a model for that language or script, a multilingual one, or one whose tokens are bytes")
         yield Finding("unknown_text", says, "share of the training text", share, UNKNOWN_SHARE, cure)
 
 
@@ -352,8 +420,10 @@ def excess_padding(run: RunSignals) -> Iterator[Finding]:
     """A large share of the computation is spent on padding."""
     shares = run.values("train/padding_fraction")
     if shares and (share := median(shares)) > PADDED_SHARE:
-        says = f"{share:.0%} of all positions are padding"
-        cure = "lower micro_tokens, so that rows of similar length share a pass, or a model that supports packing"
+        says = translate("{share:.0%} of all positions are padding", share=share)
+        cure = translate(
+            "lower micro_tokens, so that rows of similar length share a pass, or a model that supports packing"
+        )
         yield Finding("padding", says, "median of train/padding_fraction", share, PADDED_SHARE, cure)
 
 
@@ -366,8 +436,12 @@ def memory_leak(run: RunSignals) -> Iterator[Finding]:
     parts = [median(held[place * quarter : (place + 1) * quarter]) for place in range(4)]
     grows = parts[0] < parts[1] < parts[2] < parts[3]
     if grows and parts[3] > MEMORY_GROWTH_RATIO * parts[1] and parts[3] - parts[1] > MEMORY_GROWTH_MB:
-        says = f"the process grew from {parts[1]:,.0f} to {parts[3]:,.0f} MB, and in every quarter of the run"
-        cure = "look for a callback of your own that keeps tensors; lower data.in_memory and data.workers"
+        says = translate(
+            "the process grew from {before:,.0f} to {after:,.0f} MB, and in every quarter of the run",
+            before=parts[1],
+            after=parts[3],
+        )
+        cure = translate("look for a callback of your own that keeps tensors; lower data.in_memory and data.workers")
         yield Finding(
             "memory_leak",
             says,

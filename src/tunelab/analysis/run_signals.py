@@ -7,6 +7,8 @@ from math import isfinite
 from statistics import mean, median
 from typing import Any
 
+from tunelab.language.translation import translate
+
 CurvePoint = tuple[int, float]  # optimizer step, value
 
 
@@ -100,7 +102,9 @@ def layer_order(part: str) -> tuple[int, int]:
 
 def layer_name(part: str) -> str:
     """A part of the network in words."""
-    return f"layer {part}" if part.isdigit() else f"the {part.replace('_', ' ')}"
+    if part.isdigit():
+        return translate("layer {number}", number=part)
+    return translate("the {part}", part=part.replace("_", " "))
 
 
 def noise_level(values: Sequence[float]) -> float:

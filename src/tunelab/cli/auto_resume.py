@@ -13,6 +13,7 @@ from tunelab.config.overrides import complete_overrides, override_key
 from tunelab.config.resource_paths import conf_directory
 from tunelab.config.resume import CHANGEABLE_KEYS, COMPUTED_KEYS
 from tunelab.errors import ConfigError, TuneLabError
+from tunelab.language.translation import translate
 from tunelab.runs.redact import redact
 from tunelab.runs.run_dir import RunDirectory
 from tunelab.runs.run_status import PREEMPTED
@@ -43,9 +44,13 @@ def name_run_to_resume(arguments: Sequence[str]) -> list[str]:
     run = newest_resumable(config, [place] if named else list(place.parent.glob("*")))
     if run is None:
         where = place if named else place.parent
-        print(f"resume=auto: no run of this configuration to go on with in {where}; starting a new one")
+        print(
+            translate(
+                "resume=auto: no run of this configuration to go on with in {folder}; starting a new one", folder=where
+            )
+        )
         return others
-    print(f"resume=auto: going on with {run}")
+    print(translate("resume=auto: going on with {folder}", folder=run))
     kept = [word for word in others if word.startswith("-") or may_change(override_key(word))]
     return [f"resume='{run}'", *(word for word in kept if override_key(word) != "hydra.run.dir")]
 

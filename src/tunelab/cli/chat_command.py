@@ -5,6 +5,7 @@ import re
 import sys
 
 from tunelab.cli.base_option import add_base_option
+from tunelab.language.translation import message, translate
 
 EPILOG = """
 One line is one message.  Ctrl-C stops an answer, the end of input (Ctrl-D) leaves.  Commands:
@@ -17,7 +18,7 @@ Through a pipe only the answers are printed:
 """
 
 
-COMMAND_HELP = (
+COMMAND_HELP = message(
     "/reset starts a new conversation, /exit leaves, /help prints this, //TEXT sends a message that begins with /"
 )
 SLASH_COMMAND = re.compile(r"/[A-Za-z]+")  # a word that can only be meant as a command
@@ -67,7 +68,8 @@ def run(arguments: argparse.Namespace) -> int:
     if model.note:
         print(model.note, file=sys.stderr)
     if interactive:
-        banner = f"chat with {arguments.model}: one line is one message; {COMMAND_HELP}"
+        commands = translate(COMMAND_HELP)
+        banner = translate("chat with {model}: one line is one message; {help}", model=arguments.model, help=commands)
         print(wrap_words(banner, terminal_width(sys.stderr), 2), file=sys.stderr)
     initial = [Message("system", arguments.system)] if arguments.system else []
     messages = list(initial)
@@ -79,15 +81,16 @@ def run(arguments: argparse.Namespace) -> int:
                 break
             case "/reset":
                 messages = list(initial)
-                print("(new conversation)", file=sys.stderr)
+                print(translate("(new conversation)"), file=sys.stderr)
                 continue
             case "/help":
-                print(f"({COMMAND_HELP})", file=sys.stderr)
+                print(f"({translate(COMMAND_HELP)})", file=sys.stderr)
                 continue
             case word if word.startswith("//"):
                 line = line.replace("//", "/", 1)
             case word if SLASH_COMMAND.fullmatch(word):
-                print(f"({word} is no command; {COMMAND_HELP})", file=sys.stderr)
+                commands = translate(COMMAND_HELP)
+                print(translate("({word} is no command; {help})", word=word, help=commands), file=sys.stderr)
                 continue
         messages.append(Message("user", line))
         try:
@@ -96,7 +99,9 @@ def run(arguments: argparse.Namespace) -> int:
                 max_new_tokens=arguments.max_new_tokens,
                 temperature=arguments.temperature,
                 on_text=print_piece,
-                on_messages_dropped=lambda count: print(f"({count} old messages no longer fit)", file=sys.stderr),
+                on_messages_dropped=lambda count: print(
+                    translate("({count} old messages no longer fit)", count=count), file=sys.stderr
+                ),
             )
         except DataError as fault:
             messages.pop()
@@ -106,7 +111,7 @@ def run(arguments: argparse.Namespace) -> int:
             if not interactive:
                 raise
             messages.pop()
-            print("\n(stopped)", file=sys.stderr)
+            print("\n" + translate("(stopped)"), file=sys.stderr)
             continue
         print_piece("\n")
         messages.append(Message("assistant", answer))

@@ -7,6 +7,8 @@ from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tunelab.language.translation import translate
+
 if TYPE_CHECKING:
     from tunelab.search.confirmation import Comparison
 
@@ -58,8 +60,10 @@ def run(arguments: argparse.Namespace) -> int:
         reruns, request = plan_reruns(study, arguments.top, arguments.seeds)
     if not reruns:
         console.say(
-            "the best configuration of this study is the default itself, so there is nothing to confirm; search a "
-            "wider space, or another one (the report says where to look), or keep the default"
+            translate(
+                "the best configuration of this study is the default itself, so there is nothing to confirm; search a "
+                "wider space, or another one (the report says where to look), or keep the default"
+            )
         )
         return 0
     slots = slot_environments(arguments.parallel_trials, 1, os.environ)
@@ -77,33 +81,45 @@ def run(arguments: argparse.Namespace) -> int:
     table = {label: {"mean": line.mean, "low": line.low, "high": line.high} for label, line in intervals.items()}
     for label, verdict in verdicts.items():
         table[label] |= {"gain": verdict.gain, "gain low": verdict.low, "gain high": verdict.high, "p": verdict.p}
-    console.show_groups(f"{name} over {len(seeds)} fresh seeds, with 95 % intervals", table)
+    title = translate("{score} over {count} fresh seeds, with 95 % intervals", score=name, count=len(seeds))
+    console.show_groups(title, table)
     for label, verdict in verdicts.items():
         console.say(f"{label}: {describe_comparison(verdict)}")
     if not verdicts:
-        console.say("the default was the only finished trial; there is nothing to compare it with")
+        console.say(translate("the default was the only finished trial; there is nothing to compare it with"))
     if verdicts and not any(verdict.adopt for verdict in verdicts.values()):
         more = max(2 * len(seeds), MIN_SEEDS)
-        console.say(f"keep the default, or add seeds: --seeds {more} keeps the runs that are done")
+        text = translate("keep the default, or add seeds: --seeds {count} keeps the runs that are done", count=more)
+        console.say(text)
     out = study.confirmation
     facts = {label: asdict(verdict) | {"scores": scores[label]} for label, verdict in verdicts.items()}
     write_json(
         out, {"objective": name, "mode": mode, "seeds": seeds, "default": scores[DEFAULT_LABEL], "verdicts": facts}
     )
-    console.show_paths({"figures": out})
+    console.show_paths({translate("figures"): out})
     return 0
 
 
 def describe_comparison(verdict: "Comparison") -> str:
     """The verdict on one configuration as a sentence: adopt it or not, and why."""
-    gain = f"gain over the default {verdict.gain:.4g} ({verdict.low:.4g} to {verdict.high:.4g})"
+    gain = translate(
+        "gain over the default {gain:.4g} ({low:.4g} to {high:.4g})",
+        gain=verdict.gain,
+        low=verdict.low,
+        high=verdict.high,
+    )
     if verdict.adopt:
-        return f"adopt; {gain}"
+        return translate("adopt; {gain}", gain=gain)
     if verdict.gain <= 0:
-        return f"not proven; it is no better than the default: {gain}"
+        return translate("not proven; it is no better than the default: {gain}", gain=gain)
     if verdict.provable == inf:
-        return f"not proven; {gain}: two seeds are too few to tell, their gains agree by chance too often"
-    return (
-        f"not proven; {gain}, and p over all comparisons is {verdict.corrected:.2g}, where 0.05 would prove it; with "
-        f"these seeds and their spread a gain of {verdict.provable:.2g} would be"
+        return translate(
+            "not proven; {gain}: two seeds are too few to tell, their gains agree by chance too often", gain=gain
+        )
+    return translate(
+        "not proven; {gain}, and p over all comparisons is {p:.2g}, where 0.05 would prove it; with these seeds and "
+        "their spread a gain of {provable:.2g} would be",
+        gain=gain,
+        p=verdict.corrected,
+        provable=verdict.provable,
     )

@@ -2,6 +2,8 @@
 
 import argparse
 
+from tunelab.language.translation import translate
+
 EPILOG = """
 Works on a run that is still training, on one that is over, and on one that failed.  docs/doctor.md has the evidence
 and the threshold of each verdict.  Exit status 0 in any case; --strict makes it 3 where there is a problem.
@@ -26,5 +28,5 @@ def run(arguments: argparse.Namespace) -> int:
     problems = diagnose_run(
         folder, write=folder.read_manifest().get("status") != "running"
     )  # else the run writes its own
-    say_findings("doctor", problems)
+    say_findings(translate("doctor"), problems)
     return 3 if problems and arguments.strict else 0

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from tunelab.cli.base_option import add_base_option
 from tunelab.cli.predict_command import add_on_bad_argument
+from tunelab.language.translation import translate
 
 EPILOG = """
 The scores are those of training's own test pass: the same rows give the same numbers.  The file needs the columns that
@@ -48,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
     records, split = read_eval_split(trained.settings, arguments.data, arguments.on_bad)
     result = ensemble_inference.evaluate_ensemble(ensemble, split) if ensemble else evaluate_split(members[0], split)
     console.show_data({Path(arguments.data).name: result.counts})
-    console.show_scores({"value": result.scores})
+    console.show_scores({translate("value"): result.scores})
     task = members[0].task
     of_data = [*records.notes, *unread_column_notes(split.rows, task), *unknown_token_notes(task, split.rows)]
     for line in [*of_data, *record_evaluation(trained.folder, records)]:
@@ -56,5 +57,5 @@ def run(arguments: argparse.Namespace) -> int:
     if output is not None:
         names = {"run": str(trained.folder.root), "data": records.source, "sha256": records.sha256}
         write_json(output, {**names, "counts": result.counts, "scores": result.scores, "tables": result.tables})
-        console.show_paths({"scores": output})
+        console.show_paths({translate("scores"): output})
     return 0

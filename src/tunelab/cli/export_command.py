@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from tunelab.cli.base_option import add_base_option
+from tunelab.language.translation import translate
 
 EPILOG = """
   merged   a folder that plain transformers loads and serves, any adapter folded into the weights
@@ -43,7 +44,10 @@ def run(arguments: argparse.Namespace) -> int:
     probe = probe_trained_model(trained)
     probe.request["scale"] = export_run(trained, target, arguments.format)
     if not arguments.no_check:
-        console.say(f"loaded in a clean process: outputs differ by {check_export(target, probe):.1e} at most")
+        difference = check_export(target, probe)
+        console.say(
+            translate("loaded in a clean process: outputs differ by {difference:.1e} at most", difference=difference)
+        )
     console.show_paths({arguments.format: target})
     return 0
 

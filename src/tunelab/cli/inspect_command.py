@@ -5,6 +5,7 @@ from pathlib import Path
 
 from tunelab.cli.compose_config import compose_settings
 from tunelab.errors import ConfigError
+from tunelab.language.translation import message, translate
 from tunelab.runs import console
 
 EPILOG = """examples:
@@ -46,14 +47,18 @@ def run(arguments: argparse.Namespace) -> int:
 
     inspection = inspect_run(build_components(settings))
     console.show_model(architecture_lines(inspection))
-    console.show_lines("work", align_columns(workload_lines(inspection)))
-    console.show_lines("learning rate", [sparkline(inspection.learning_rates.rates), rate_text(inspection)])
+    console.show_lines(translate("work"), align_columns(workload_lines(inspection)))
+    console.show_lines(translate("learning rate"), [sparkline(inspection.learning_rates.rates), rate_text(inspection)])
     sizes = {what: f"{format_bytes(size):>12}  {why}" for what, size, why in memory_lines(inspection)}
-    console.show_lines("memory", [*align_columns(sizes), *memory_fit_lines(inspection), *strategy_lines(inspection)])
-    signals = {"signal": inspection.signals.forward, "gradient": inspection.signals.backward}
+    console.show_lines(translate("memory"), [*align_columns(sizes), *memory_fit_lines(inspection), *strategy_lines(inspection)])
+    signals = {
+        translate("signal"): inspection.signals.forward,
+        translate("gradient"): inspection.signals.backward,
+    }
     plots = align_columns({name: f"{sparkline(values, log=True)}  (log)" for name, values in signals.items()})
     console.show_lines(
-        f"signals, bottom to top: {inspection.signal_verdict.health}", [*plots, *health_lines(inspection)]
+        translate("signals, bottom to top: {health}", health=translate(inspection.signal_verdict.health)),
+        [*plots, *health_lines(inspection)],
     )
     path = arguments.output or Path("outputs", "inspect", f"{settings.name}.html")
     try:
@@ -61,11 +66,16 @@ def run(arguments: argparse.Namespace) -> int:
         write_text(path, inspection_page(f"{settings.data.task} with {settings.model.path}", inspection))
     except OSError as fault:
         raise ConfigError(f"--output {path} cannot be written: {fault.strerror or fault}") from fault
-    console.show_paths({"page": path})
+    console.show_paths({translate("page"): path})
     return 0
+
+
+HEALTH = (message("healthy"), message("vanishing"), message("exploding"))  # as the inspection calls them
 
 
 def align_columns(lines: dict[str, str]) -> list[str]:
     """Names and texts in two columns."""
-    widest = max(map(len, lines), default=0)
-    return [f"{name:<{widest}}  {words}" for name, words in lines.items()]
+    from tunelab.runs.terminal import text_width
+
+    widest = max(map(text_width, lines), default=0)
+    return [f"{name}{' ' * (widest - text_width(name))}  {words}" for name, words in lines.items()]

@@ -9,27 +9,31 @@ from typing import Any, Protocol, cast
 
 from tunelab import __version__
 from tunelab.errors import TuneLabError, visible_text
-from tunelab.language.translation import LANGUAGES
+from tunelab.language.translation import LANGUAGES, message, translate
 from tunelab.runs.redact import flush_output, guard_streams
 from tunelab.runs.terminal import terminal_width, wrap_words
 
 TRAIN = "train"  # takes the words of Hydra instead of options
 # Name to the sentence of --help.  The module NAME_command holds `add_arguments` and `run`.
 COMMANDS = {
-    TRAIN: "train a model, or with -m search for good settings: the same as python train.py",
-    "init": "a small project of one's own: settings, a package with a callback and a metric, a test",
-    "preview": "the data as the model will see it: trained and masked tokens, lengths, duplicates, leakage",
-    "inspect": "a run before training: parameters, FLOPs, memory, learning rate, time, activations and gradients",
-    "chat": "talk with a trained run, a model folder or an adapter",
-    "predict": "answers, labels or numbers for a file of records",
-    "evaluate": "scores of a trained run on another file",
-    "doctor": "problems of a run, while it trains or afterwards, each with its evidence and what to try",
-    "export": "the best model of a run as a folder for plain transformers",
-    "ensemble": "several trained models combined, and the gain over the best single one",
-    "reproduce": "re-run from run.json, and whether the results are identical",
-    "report": "HTML report of a run or a search: curves, errors, effects, what to run next",
-    "board": "a live page of all runs and searches of a folder: filter, compare, open reports, watch what is running",
-    "confirm": "the best trials of a search against the default, over fresh seeds",
+    TRAIN: message("train a model, or with -m search for good settings: the same as python train.py"),
+    "init": message("a small project of one's own: settings, a package with a callback and a metric, a test"),
+    "preview": message("the data as the model will see it: trained and masked tokens, lengths, duplicates, leakage"),
+    "inspect": message(
+        "a run before training: parameters, FLOPs, memory, learning rate, time, activations and gradients"
+    ),
+    "chat": message("talk with a trained run, a model folder or an adapter"),
+    "predict": message("answers, labels or numbers for a file of records"),
+    "evaluate": message("scores of a trained run on another file"),
+    "doctor": message("problems of a run, while it trains or afterwards, each with its evidence and what to try"),
+    "export": message("the best model of a run as a folder for plain transformers"),
+    "ensemble": message("several trained models combined, and the gain over the best single one"),
+    "reproduce": message("re-run from run.json, and whether the results are identical"),
+    "report": message("HTML report of a run or a search: curves, errors, effects, what to run next"),
+    "board": message(
+        "a live page of all runs and searches of a folder: filter, compare, open reports, watch what is running"
+    ),
+    "confirm": message("the best trials of a search against the default, over fresh seeds"),
 }
 
 
@@ -130,7 +134,9 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--lang", choices=LANGUAGES, help="language of messages and pages (that of the system)")
     parser.add_argument("--version", action="version", version=f"tunelab {__version__}")
     own = {
-        name: chosen.add_parser(name, help=sentence, description=sentence, formatter_class=WrappedHelp)
+        name: chosen.add_parser(
+            name, help=translate(sentence), description=translate(sentence), formatter_class=WrappedHelp
+        )
         for name, sentence in COMMANDS.items()
     }
     if not arguments or arguments[0] not in COMMANDS:

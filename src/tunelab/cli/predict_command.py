@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tunelab.cli.base_option import add_base_option
+from tunelab.language.translation import translate
 
 EPILOG = """
 Reads json, jsonl, csv, tsv or parquet with the columns that the run learned from; labels and answers need not be
@@ -97,14 +98,16 @@ def run(arguments: Any) -> int:
     identity = {"input": records.sha256, "model": trained.identity(), "--max-new-tokens": longest}
     with PartialPredictions(target.with_name(f"{target.name}.partial"), identity) as partial_predictions:
         if partial_predictions.predictions:
-            console.say(f"continuing after row {len(partial_predictions.predictions)} of {len(records.rows)}")
+            done = {"row": len(partial_predictions.predictions), "total": len(records.rows)}
+            console.say(translate("continuing after row {row} of {total}", **done))
         last_printed = time.monotonic()
         for window in prediction.predict_windows(
             lambda rows: predict(rows, batch_tokens), questions, len(partial_predictions.predictions)
         ):
             partial_predictions.add(window)
             if time.monotonic() - last_printed > PROGRESS_SECONDS:
-                console.say(f"row {len(partial_predictions.predictions)} of {len(records.rows)}")
+                done = {"row": len(partial_predictions.predictions), "total": len(records.rows)}
+                console.say(translate("row {row} of {total}", **done))
                 last_printed = time.monotonic()
         bad = [place for place, answer in enumerate(partial_predictions.predictions) if "error" in answer]
         if len(bad) < len(records.rows):
@@ -114,10 +117,13 @@ def run(arguments: Any) -> int:
         f"{records.location(place)}: {partial_predictions.predictions[place]['error']}" for place in bad[:5]
     ]
     if len(bad) == len(records.rows):
-        raise DataError(f"none of {len(bad)} rows can be used, so there is no output:\n  " + "\n  ".join(first_errors))
+        text = translate("none of {count} rows can be used, so there is no output:", count=len(bad))
+        raise DataError("\n  ".join([text, *first_errors]))
     if bad:
-        console.say(f"{len(bad)} rows could not be used, see their `error`:\n  " + "\n  ".join(first_errors))
-    console.say(f"{len(records.rows) - len(bad)} of {len(records.rows)} rows predicted: {target}")
+        text = translate("{count} rows could not be used, see their `error`:", count=len(bad))
+        console.say("\n  ".join([text, *first_errors]))
+    counts = {"count": len(records.rows) - len(bad), "total": len(records.rows)}
+    console.say(translate("{count} of {total} rows predicted: {path}", path=target, **counts))
     return 0
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from tunelab.cli.compose_config import compose_settings
 from tunelab.errors import ConfigError
+from tunelab.language.translation import translate
 from tunelab.runs import console
 
 EPILOG = """examples:
@@ -50,8 +51,13 @@ def run(arguments: argparse.Namespace) -> int:
     console.show_data(encoded.counts)
     for title, lines in detail_sections(report):
         console.show_lines(title, lines)
-    of = f"{len(records)} of {len(split.rows):,} records of {arguments.split}"
-    console.show_lines(f"{of}; trained tokens stand between ⟦ and ⟧" if encoded.task.head == "causal" else of, [])
+    counts = {"count": len(records), "total": len(split.rows), "split": arguments.split}
+    console.show_lines(
+        translate("{count} of {total:,} records of {split}; trained tokens stand between ⟦ and ⟧", **counts)
+        if encoded.task.head == "causal"
+        else translate("{count} of {total:,} records of {split}", **counts),
+        [],
+    )
     for record in records:
         console.show_record(record.title, [mark_trained(part) for part in record.sequences], record.names)
         if record.target:

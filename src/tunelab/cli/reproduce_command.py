@@ -4,6 +4,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tunelab.language.translation import translate
+
 if TYPE_CHECKING:
     from tunelab.runs.reproduction_check import ReproductionResult
 
@@ -48,13 +50,17 @@ def run(arguments: argparse.Namespace) -> int:
         check_reproducible(manifest, arguments.run)
         changed = circumstance_changes(manifest, current_circumstances(manifest))
         training_stages(manifest)
-    console.show_lines("changes since the run", changed or ["no change in code, data, versions or hardware"])
+    unchanged = translate("no change in code, data, versions or hardware")
+    console.show_lines(translate("changes since the run"), changed or [unchanged])
     if arguments.check:
         return 3 if changed else 0
     folder = Path(arguments.output) if arguments.output else unused_folder(source)
     if len(training_stages(manifest)) > 1:
         console.say(
-            f"the run was resumed with other settings: {len(training_stages(manifest))} trainings one after another"
+            translate(
+                "the run was resumed with other settings: {count} trainings one after another",
+                count=len(training_stages(manifest)),
+            )
         )
     now = reproduce_run(manifest, folder)
     changed = circumstance_changes(manifest, now)
@@ -64,7 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
         others.append(reproduce_run(manifest, folder.with_name(f"{folder.name}_seed_{seed}"), seed=seed))
     verdict = compare_runs(manifest, now, others)
     write_comparison(folder, source, verdict, changed)
-    console.show_paths({"repetition": folder, "comparison": folder / "reproduction.json"})
+    console.show_paths({translate("repetition"): folder, translate("comparison"): folder / "reproduction.json"})
     print_verdict(verdict, changed, arguments.run)
     return 0 if verdict.identical else 3
 
@@ -95,16 +101,18 @@ def print_verdict(verdict: "ReproductionResult", changed: list[str], name: str) 
     from tunelab.runs.reproduction_check import difference_lines
 
     if verdict.identical:
-        console.say("identical")
+        console.say(translate("identical"))
         return
-    console.show_lines("not identical", verdict.differences)
-    console.show_lines(
-        "changes since the run", changed or ["none that run.json records; sums on a GPU have no fixed order"]
-    )
-    console.show_lines("scores", difference_lines(verdict) or ["every score is the same"])
+    console.show_lines(translate("not identical"), verdict.differences)
+    nothing = translate("none that run.json records; sums on a GPU have no fixed order")
+    console.show_lines(translate("changes since the run"), changed or [nothing])
+    console.show_lines(translate("scores"), difference_lines(verdict) or [translate("every score is the same")])
     if any(line.within_seed_interval is None for line in verdict.scores if not line.same):
         console.say(
-            f"seed variance unknown: too few seeds of this run; estimate it with tunelab reproduce {name} --seeds 4"
+            translate(
+                "seed variance unknown: too few seeds of this run; estimate it with tunelab reproduce {run} --seeds 4",
+                run=name,
+            )
         )
 
 

@@ -23,6 +23,7 @@ from tunelab.data.examples import Example
 from tunelab.data.folds import FoldSpec
 from tunelab.data.unknown_tokens import UnknownShare
 from tunelab.errors import ConfigError, first_line
+from tunelab.language.translation import translate
 from tunelab.models.adapters import AdaptedModel, adapter_disabled, check_adapter_requirements, is_partial_checkpoint
 from tunelab.models.architecture import check_layer_settings, sequence_limit
 from tunelab.models.device_placement import TrainingPlacement, select_training_device
@@ -189,20 +190,20 @@ def choose_packing(
 def describe_packing(components: RunComponents) -> str:
     """Whether rows are packed; if they are padded, why."""
     if components.packed:
-        return "on"
+        return translate("on")
     settings, task = components.settings, components.task
     chosen = getattr(settings.data, "packing", None)
     if chosen is None or (isinstance(task, SequenceTask) and not task.can_pack()):
-        reason = f"data.task={task.name} lays out its own rows"
+        reason = translate("data.task={task} lays out its own rows", task=task.name)
     elif chosen is False:
         reason = "data.packing=false"
     elif settings.model.attention != "auto":
         reason = f"model.attention={settings.model.attention}"
     elif select_training_device(settings.trainer.accelerator).type != "cpu":
-        reason = "no attention on this device is exact for it and saves time"
+        reason = translate("no attention on this device is exact for it and saves time")
     else:
-        reason = f"it would not be exact with {components.model.config.model_type}"
-    return f"off, rows are padded: {reason}"
+        reason = translate("it would not be exact with {family}", family=components.model.config.model_type)
+    return translate("off, rows are padded: {reason}", reason=reason)
 
 
 def add_reference_logprobs(

@@ -7,6 +7,7 @@ from typing import Any
 
 from lightning.pytorch.loggers import Logger
 
+from tunelab.language.translation import translate
 from tunelab.runs.run_dir import RunDirectory
 from tunelab.tracking.base import ResultsLogger, RunResults, worst_predictions
 from tunelab.training.components import RunComponents
@@ -77,7 +78,9 @@ def answer_group_tables(tables: Mapping[str, Any]) -> dict[str, GroupRows]:
         largest = sorted(tuned, key=lambda name: (-tuned[name]["rows"], name))
         rest = len(largest) - LISTED_GROUPS
         if tuned:
-            title = f"test answers by {key}" + (f" ({rest} smaller ones are in scores.json)" if rest > 0 else "")
+            title = translate("test answers by family" if key == "family" else "test answers by source")
+            if rest > 0:
+                title = translate("{title} ({count} smaller ones are in scores.json)", title=title, count=rest)
             groups[title] = {name: group_columns(tuned[name], before.get(name, {})) for name in largest[:LISTED_GROUPS]}
     return groups
 

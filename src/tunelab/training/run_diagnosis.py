@@ -41,7 +41,7 @@ def diagnose_run(folder: RunDirectory, *, write: bool) -> list[Finding]:
 def diagnose_finished_run(folder: RunDirectory) -> None:
     """Say what is wrong with a run that has ended, however it did, and leave it in `doctor.json`."""
     if folder.curves.is_file() or folder.read_manifest().get("status") == "diverged":
-        say_findings("doctor", diagnose_run(folder, write=True))
+        say_findings(translate("doctor"), diagnose_run(folder, write=True))
 
 
 def say_findings(title: str, findings: Sequence[Finding]) -> None:
@@ -50,7 +50,8 @@ def say_findings(title: str, findings: Sequence[Finding]) -> None:
         console.say_marked("good", translate("{title}: no problem found", title=title))
     for finding in findings:
         mark = "problem" if finding.verdict in FATAL_CHECKS else "warning"
-        console.say_marked(mark, f"{title}: {finding.verdict}: {finding.message}\ntry: {finding.remedy}")
+        remedy = translate("try: {remedy}", remedy=finding.remedy)
+        console.say_marked(mark, f"{title}: {finding.verdict}: {finding.message}\n{remedy}")
 
 
 def write_findings(folder: RunDirectory, run: RunSignals, findings: Sequence[Finding]) -> None:

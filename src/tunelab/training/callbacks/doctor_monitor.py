@@ -4,6 +4,7 @@ from lightning import Callback, LightningModule, Trainer
 from typing_extensions import override
 
 from tunelab.analysis.doctor import run_doctor
+from tunelab.language.translation import translate
 from tunelab.runs.run_dir import RunDirectory
 from tunelab.training.run_diagnosis import read_run_signals, say_findings
 
@@ -27,4 +28,4 @@ class DoctorCallback(Callback):
         fresh = [finding for finding in findings if finding.verdict not in self.reported_verdicts]
         self.reported_verdicts |= {finding.verdict for finding in fresh}
         if fresh:
-            say_findings(f"doctor at step {trainer.global_step}", fresh)
+            say_findings(translate("doctor at step {step}", step=trainer.global_step), fresh)
