@@ -50,7 +50,9 @@ def run(arguments: argparse.Namespace) -> int:
     console.show_lines(translate("work"), align_columns(workload_lines(inspection)))
     console.show_lines(translate("learning rate"), [sparkline(inspection.learning_rates.rates), rate_text(inspection)])
     sizes = {what: f"{format_bytes(size):>12}  {why}" for what, size, why in memory_lines(inspection)}
-    console.show_lines(translate("memory"), [*align_columns(sizes), *memory_fit_lines(inspection), *strategy_lines(inspection)])
+    console.show_lines(
+        translate("memory"), [*align_columns(sizes), *memory_fit_lines(inspection), *strategy_lines(inspection)]
+    )
     signals = {
         translate("signal"): inspection.signals.forward,
         translate("gradient"): inspection.signals.backward,
