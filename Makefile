@@ -17,7 +17,7 @@ TESTS ?=
 WORKERS ?= 2
 PYTEST = OMP_NUM_THREADS=1 $(PY) -m pytest --numprocesses=$(WORKERS) --dist=loadfile
 
-.PHONY: help train test test-slow soak fuzz starter reference walks lint types format clean
+.PHONY: help train test test-slow bench bench-quick soak fuzz starter reference walks lint types format clean
 
 help: ## Print this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,6 +30,12 @@ test: $(VENV)/.installed-test ## Run the fast tests; TESTS="tests/data -k split"
 
 test-slow: $(VENV)/.installed-notebooks ## Run the tests that train for longer, those that the fast suite leaves out.
 	$(PYTEST) -m slow $(TESTS)
+
+bench: $(VENV)/.installed-test ## Train the same rows with TuneLab and its peers, in turn: an hour; ARGS="--only m2 --rounds 5".
+	$(PY) bench/peers/run.py $(ARGS)
+
+bench-quick: $(VENV)/.installed-test ## The ratios of speed that are promised, in about five minutes; fails where one is not reached.
+	$(PY) bench/peers/run.py --quick $(ARGS)
 
 soak: $(VENV)/.installed-train ## Kill trainings and a search at random for 30 minutes, each must end as undisturbed; ARGS="--minutes 5".
 	$(PY) bench/soak/run.py $(ARGS)
