@@ -37,6 +37,7 @@ class Probe:
 
     def __init__(self, arguments: argparse.Namespace) -> None:
         import torch
+        from torch.optim.optimizer import register_optimizer_step_post_hook
 
         self.arguments = arguments
         self.began = time.perf_counter() - seconds_since_start()
@@ -51,7 +52,7 @@ class Probe:
             return plain(self, ids)
 
         torch.nn.Embedding.forward = forward  # type: ignore[method-assign]
-        torch.optim.optimizer.register_optimizer_step_post_hook(self.end_step)
+        register_optimizer_step_post_hook(self.end_step)
 
     def end_step(self, *of_the_hook: Any) -> None:
         """Note the end of a step; the last one ends the process."""

@@ -34,7 +34,8 @@ W1_WORDS = (
     "data.template=plain eval.base=false"
 )
 W2_WORDS = (
-    "data=classification data.train={data} model.path={model} batch_size=32 lr=5e-5 data.max_tokens=128 eval.base=false"
+    "data=classification data.train={data} data.text=text data.label=label model.path={model} batch_size=32 lr=5e-5 "
+    "data.max_tokens=128 eval.base=false"
 )
 
 
