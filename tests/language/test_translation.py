@@ -104,3 +104,13 @@ def test_english_reads_no_catalogue() -> None:
     code = "import sys; from tunelab import errors; errors.ConfigError.listing([]); print('tomllib' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert done.stdout.strip() == "False"
+
+
+def test_an_output_without_chinese_letters_gets_their_numbers_instead_of_an_error() -> None:
+    code = "from tunelab.cli.main import main; main(['--lang', 'zh', '--help'])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT,
+        env={**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONPATH": str(ROOT / "src")},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "\\u8bad\\u7ec3" in done.stdout

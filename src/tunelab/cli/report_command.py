@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from tunelab.language.translation import translate
+
 EPILOG = """
 One path gives the report on that run or study; several compare them.  report.html is one file that loads nothing, for a
 browser, a phone and print; report.md holds the same as text, and each table is a CSV file beside them.
@@ -35,5 +37,5 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConfigError(f"--output={target} is a file; a report is several files, so name a folder")
     with shape_faults_explained(f"a file of {' or '.join(map(str, paths))}"):
         document = compose_report(paths)
-    console.show_paths(write_report(document, target))
+    console.show_paths({translate(name): path for name, path in write_report(document, target).items()})
     return 0

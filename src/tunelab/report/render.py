@@ -52,7 +52,11 @@ def write_report(document: Document, target: Path) -> dict[str, Path]:
         write_text(target / f"{grid.name}.csv", render_csv(grid))
     for chart in document.charts():
         write_text(target / "figures" / f"{chart.name}.svg", chart.svg)
-    return {"report": target / "report.html", "as text": target / "report.md", "tables": target / "*.csv"}
+    return {
+        message("report"): target / "report.html",
+        message("as text"): target / "report.md",
+        message("tables"): target / "*.csv",
+    }
 
 
 def render_csv(grid: Table) -> str:

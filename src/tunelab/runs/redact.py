@@ -4,6 +4,7 @@ A secret is known by its place (a setting or an environment variable whose name 
 it stands), or by its shape (a key of a known service, a private key, a login in an address).
 """
 
+import io
 import os
 import re
 import sys
@@ -181,6 +182,8 @@ class RedactingStream:
 def guard_streams() -> None:
     """Let no secret through standard output and standard error of this process from now on."""
     if not isinstance(sys.stdout, RedactingStream):
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")  # as standard error: its encoding may lack a letter
         sys.stdout = cast(TextIO, RedactingStream(sys.stdout))
         sys.stderr = cast(TextIO, RedactingStream(sys.stderr))
 
