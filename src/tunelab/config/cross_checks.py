@@ -250,6 +250,7 @@ def sharding_faults(run: RunConfig) -> list[str]:
             f"regularization.mixout={run.regularization.mixout:g} mixes whole weights, and trainer.strategy=fsdp "
             f"spreads them; {instead}"
         )
+    faults += slice_faults(run) if run.trainer.fsdp.load == "slices" else []
     if run.trainer.fsdp.tensor_parallel > 1:
         faults.append(
             f"trainer.fsdp.tensor_parallel={run.trainer.fsdp.tensor_parallel}: no single layer is split over devices, "
@@ -272,6 +273,20 @@ def sharding_faults(run: RunConfig) -> list[str]:
             f"find={run.find} measures one device that has the whole model; {instead}, or find with trainer=cpu"
         )
     return faults
+
+
+def slice_faults(run: RunConfig) -> list[str]:
+    """Settings that need the values of the base model before `trainer.fsdp.load=slices` has read them."""
+    model, faults = run.model, []
+    if not isinstance(model, PretrainedModelConfig) or model.weights == "random" or model.depth or model.reinit_top:
+        faults.append("a pretrained model that stays as it is (model=pretrained, no depth, no reinit_top)")
+    if run.data.task != "instruction":
+        faults.append(f"a task without weights of its own (data.task=instruction, not {run.data.task})")
+    if run.adapter.kind not in ("full", "top_layers", "head"):
+        faults.append(f"no new weights (adapter=full, top_layers or head, not {run.adapter.kind})")
+    if run.regularization.l1 or run.regularization.max_norm:
+        faults.append("no bound on single weights (regularization.l1=0 and max_norm=0)")
+    return [f"trainer.fsdp.load=slices needs {fault}; or take trainer.fsdp.load=whole" for fault in faults]
 
 
 def fold_faults(cv: CrossValidationConfig, data_group: str | None = None, *, is_trial: bool) -> list[str]:

@@ -490,6 +490,7 @@ class FsdpConfig(Block):
     cpu_offload: bool = False
     gather_dtype: Literal["float32", "bfloat16"] = "float32"
     reduce_dtype: Literal["float32", "bfloat16"] = "float32"
+    load: Literal["whole", "slices"] = "whole"
     sharded_checkpoints: bool = False
     tensor_parallel: Annotated[int, Range(1, 10**6)] = 1
 

@@ -39,6 +39,7 @@ from tunelab.models.heads import ensure_pad_token, input_embeddings
 from tunelab.models.packing_support import is_bidirectional
 from tunelab.models.pretrained_layers import reinitialize_top_layers, select_layers, truncate_config, truncate_model
 from tunelab.models.scratch import initialize_layers
+from tunelab.models.sharding import parameters_without_memory
 from tunelab.models.vocabulary import vocabulary_size
 
 AUTO_CLASSES = {"causal": AutoModelForCausalLM, "sequence": AutoModelForSequenceClassification}
@@ -65,6 +66,7 @@ def load_adapted_model(
     head: str,
     options: Mapping[str, Any],
     seed: int,
+    without_values: bool = False,
 ) -> AdaptedModel:
     """The model as it is before training, and what trains in it; the same weights at every call.
 
@@ -76,6 +78,7 @@ def load_adapted_model(
         head: "causal" or "sequence".
         options: What the task requires of the head.
         seed: Of new weights.
+        without_values: Whether weights are shapes only, to be read once they are spread over processes.
     """
     seed_everything(seed, verbose=False)  # before the model: a new head starts from random weights
     notes = list[str]()
@@ -88,6 +91,7 @@ def load_adapted_model(
         attention_dropout=regularization.attention_dropout,
         four_bit=adapter.kind == "qlora",
         notes=notes,
+        without_values=without_values,
     )
     known = load_architecture(settings, tokenizer).get_text_config().vocab_size
     new_tokens = range(known, input_embeddings(model).shape[0])
@@ -109,6 +113,7 @@ def load_model(
     attention_dropout: float | None = None,
     four_bit: bool = False,
     notes: list[str] | None = None,
+    without_values: bool = False,
 ) -> PreTrainedModel:
     """The network in float32, whatever type its file has: low-precision masters lose small updates.
 
@@ -121,6 +126,7 @@ def load_model(
         attention_dropout: Replaces those on attention weights; None leaves them to `dropout`.
         four_bit: Whether the linear layers stay packed, 4 bits a weight, on the GPU (QLoRA).
         notes: Receives what the user should know of the way it was loaded.
+        without_values: Whether its weights are shapes only.
 
     Raises:
         ConfigError: If the weights cannot be loaded, or the architecture has no dropout to set.
@@ -144,6 +150,11 @@ def load_model(
         elif isinstance(settings, PretrainedModelConfig) and settings.weights == "random":
             small = truncate_config(config, kept) if kept else config
             model = auto.from_config(small, dtype=torch.float32, attn_implementation=attention)
+        elif without_values:
+            with parameters_without_memory():
+                model = auto.from_config(config, dtype=torch.float32, attn_implementation=attention)
+            if isinstance(place, Path) and (generation := read_sound_flags(place / "generation_config.json")[0]):
+                model.generation_config = generation
         else:
             if "id2label" in options and base.rows_for(Head.from_config(config)) is not None:
                 config.num_labels = len(base.labels)  # with all rows of the base, of which some or all are taken below
@@ -156,18 +167,36 @@ def load_model(
             model = truncate_model(model, auto, kept) if kept else model
             if isinstance(settings, PretrainedModelConfig) and settings.reinit_top:
                 reinitialize_top_layers(model, settings.reinit_top)
-    if head == "causal" and is_bidirectional(model):
+    if head == "causal" and is_bidirectional(small_likeness(model) if without_values else model):
         raise ConfigError(
             f"model.path={source}: {config.model_type} looks both ways, so it would see each token that it is to "
             "predict and learn nothing; pick a decoder (GPT-like), or data=classification or regression"
         )
     rows = model.get_input_embeddings().weight.shape[0]
+    if vocabulary_size(tokenizer) > rows and without_values:
+        raise ConfigError(
+            f"trainer.fsdp.load=slices: the tokenizer has {vocabulary_size(tokenizer)} tokens, the model {rows}, and "
+            "new ones are made in a whole model only; take trainer.fsdp.load=whole"
+        )
     if vocabulary_size(tokenizer) > rows:
         model.resize_token_embeddings(vocabulary_size(tokenizer), mean_resizing=False)
     if model.can_generate() and (note := settle_generation_flags(model)):
         notes.append(note)
     network: PreTrainedModel = model
     return network
+
+
+def small_likeness(model: PreTrainedModel) -> PreTrainedModel:
+    """A model of the same architecture with two layers at most and random weights, for what a model without values
+    cannot be tried on.
+    """
+    layers = model.config.get_text_config().num_hidden_layers
+    small = truncate_config(model.config, range(min(2, layers)))
+    with torch.random.fork_rng(devices=[]):
+        likeness: PreTrainedModel = type(model)._from_config(
+            small, dtype=torch.float32, attn_implementation=model.config._attn_implementation
+        )
+    return likeness
 
 
 def layers_to_keep(config: PretrainedConfig, settings: ModelConfig) -> list[int]:

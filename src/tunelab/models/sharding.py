@@ -7,10 +7,14 @@ all processes must run the same number of passes.
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, distributed, nn
+from torch.distributed.checkpoint import state_dict_loader
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import (
     CPUOffloadPolicy,
@@ -23,6 +27,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from transformers import PreTrainedModel
 
 from tunelab.config.schema import FsdpConfig
+from tunelab.errors import ConfigError, first_line
 from tunelab.models.freezing import layer_stack
 from tunelab.models.heads import pools_last_token
 from tunelab.models.unpadded_attention import PlainAttention
@@ -65,6 +70,54 @@ def shard_model(model: PreTrainedModel, mesh: DeviceMesh, config: FsdpConfig) ->
         fully_shard(model, **options)
     left = [name for name, weight in model.named_parameters() if not isinstance(weight, DTensor)]
     assert not left, f"outside every shard: {left[:3]}"
+
+
+@contextmanager
+def parameters_without_memory() -> Iterator[None]:
+    """Within this block the parameters of new modules have a shape and no values; buffers are there as always."""
+    register = nn.Module.register_parameter
+
+    def register_shape(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
+        register(module, name, parameter)
+        if parameter is not None and not parameter.is_meta:
+            shape = nn.Parameter(parameter.to("meta"), requires_grad=parameter.requires_grad)
+            module._parameters[name] = shape
+
+    nn.Module.register_parameter = register_shape  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        nn.Module.register_parameter = register  # type: ignore[method-assign]
+
+
+def has_values(model: nn.Module) -> bool:
+    """Whether the parameters of a model are more than shapes."""
+    return not any(parameter.is_meta for parameter in model.parameters())
+
+
+def read_slices(model: PreTrainedModel, folder: Path, device: torch.device) -> None:
+    """Give a sharded model without values those of a folder of safetensors; each process reads its own part alone.
+
+    Raises:
+        ConfigError: If the folder does not hold every weight under the name that the model gives it.
+    """
+    buffers = {
+        (module, name): buffer
+        for module in model.modules()
+        for name, buffer in module.named_buffers(recurse=False)
+        if buffer is not None
+    }
+    model.to_empty(device=device)
+    for (module, name), buffer in buffers.items():
+        module._buffers[name] = buffer.to(device)
+    state: dict[str, Any] = {name: parameter.detach() for name, parameter in model.named_parameters()}
+    try:
+        state_dict_loader.load(state, storage_reader=HuggingFaceStorageReader(str(folder)))
+    except (CheckpointException, OSError, ValueError, KeyError) as fault:
+        raise ConfigError(
+            f"trainer.fsdp.load=slices: {folder} does not hold the weights of this model as safetensors under its own "
+            f"names ({first_line(fault)}); take trainer.fsdp.load=whole"
+        ) from fault
 
 
 def is_sharded(model: nn.Module) -> bool:

@@ -27,8 +27,9 @@ from tunelab.language.translation import translate
 from tunelab.models.adapters import AdaptedModel, adapter_disabled, check_adapter_requirements, is_partial_checkpoint
 from tunelab.models.architecture import check_layer_settings, sequence_limit
 from tunelab.models.device_placement import TrainingPlacement, select_training_device
-from tunelab.models.load_model import load_adapted_model, load_tokenizer
+from tunelab.models.load_model import load_adapted_model, load_tokenizer, small_likeness
 from tunelab.models.packing_support import available_kernels, enable_packing
+from tunelab.models.sharding import has_values
 from tunelab.models.soft_prompt import prepend_soft_prompt, soft_prompt_ids
 from tunelab.models.unpadded_texts import enable_unpadded_texts
 from tunelab.optim.factory import build_schedule, check_optimizer_requirements, optimizer_builder
@@ -151,7 +152,7 @@ def build_components(settings: RunConfig) -> RunComponents:
     check_layer_settings(settings.model)
     encoded = encode_data(settings)
     task = encoded.task
-    adapter = build_adapter(settings, task, encoded.tokenizer)
+    adapter = build_adapter(settings, task, encoded.tokenizer, without_values=reads_slices(settings))
     model = adapter.model
     placement = TrainingPlacement.from_config(settings.trainer)
     choose_packing(placement, task, model, settings.data, settings.model.attention)
@@ -177,14 +178,17 @@ def choose_packing(
         if texts is not None:
             task.unpadded[model] = texts
     if isinstance(task, CausalTask):
+        likeness = model if has_values(model) else small_likeness(model)
         task.packed = enable_packing(
-            model,
+            likeness,
             packing=packing,
             attention=attention,
             kernels=available_kernels(kind, half=placement.precision.startswith("bf16")),
             loops=kind != "cuda",
-            at_work=lambda: placement.hold(model),
+            at_work=lambda: placement.hold(likeness),
         )
+        if likeness is not model:
+            model.set_attn_implementation(likeness.config._attn_implementation)
 
 
 def describe_packing(components: RunComponents) -> str:
@@ -226,12 +230,19 @@ def add_reference_logprobs(
         }
 
 
+def reads_slices(settings: RunConfig) -> bool:
+    """Whether each process of a run reads its own part of the weights, and none ever holds the whole model."""
+    return settings.trainer.strategy == "fsdp" and settings.trainer.fsdp.load == "slices"
+
+
 def build_model(settings: RunConfig, task: Task, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
-    """The model as it is before training, a new adapter in it; the same weights at every call."""
-    return build_adapter(settings, task, tokenizer).model
+    """The model as a run has it before training, a new adapter in it; the same weights at every call."""
+    return build_adapter(settings, task, tokenizer, without_values=reads_slices(settings)).model
 
 
-def build_adapter(settings: RunConfig, task: Task, tokenizer: PreTrainedTokenizerBase) -> AdaptedModel:
+def build_adapter(
+    settings: RunConfig, task: Task, tokenizer: PreTrainedTokenizerBase, *, without_values: bool = False
+) -> AdaptedModel:
     """The model as it is before training, and what trains in it; the same weights at every call."""
     return load_adapted_model(
         settings.model,
@@ -241,6 +252,7 @@ def build_adapter(settings: RunConfig, task: Task, tokenizer: PreTrainedTokenize
         head=task.head,
         options=task.head_options(),
         seed=settings.seed,
+        without_values=without_values,
     )
 
 

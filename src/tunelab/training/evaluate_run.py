@@ -11,6 +11,7 @@ import lightning as L
 import torch
 from transformers import PreTrainedModel
 
+from tunelab.config.resource_paths import resolve_path
 from tunelab.config.schema import RunConfig
 from tunelab.config.stored_files import shape_faults_explained
 from tunelab.data.columns import without_columns
@@ -87,7 +88,7 @@ def evaluate_best_checkpoint(
             base_model = build_model(settings, task, components.tokenizer)
             # both read the same rows, so both need the same attention
             base_model.set_attn_implementation(module.model.config._attn_implementation)
-            share_model(trainer, base_model)
+            share_model(trainer, base_model, resolve_path(settings.model.path))
             base = build_module(components, base_model)
             base.test_prefix = "base"
             evaluate_test_split(components, base, data, trainer, folder, outcome)

@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from tunelab.config.override_text import searchpath_overrides
 from tunelab.config.quoting import path_word
+from tunelab.config.resource_paths import resolve_path
 from tunelab.config.resume import resume_config
 from tunelab.config.schema import RunConfig
 from tunelab.config.validate import validate_config
@@ -230,7 +231,7 @@ def train_and_evaluate(session: RunSession, callbacks: Sequence[Callback]) -> No
     validates = bool(components.examples["validation"])
     own_callbacks = build_callbacks(settings, folder, monitor, mode, validates=validates)
     session.trainer = trainer = build_trainer(settings, folder.root, [*callbacks, *own_callbacks], session.loggers)
-    share_model(trainer, components.model)
+    share_model(trainer, components.model, resolve_path(settings.model.path))
     module, data = build_module(components, components.model), build_datamodule(components)
     module.generation_check = make_generation_evaluator(components)
     module.train_sample = make_train_sample(settings, components.task, components.examples, packed=components.packed)

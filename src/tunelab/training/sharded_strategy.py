@@ -20,7 +20,7 @@ from transformers import PreTrainedModel
 from typing_extensions import override
 
 from tunelab.config.schema import FsdpConfig
-from tunelab.models.sharding import gather_tree, shard_like, shard_model
+from tunelab.models.sharding import gather_tree, has_values, read_slices, shard_like, shard_model
 from tunelab.runs.checkpoint import named_parts, read_checkpoint
 from tunelab.runs.sharded_checkpoint import remove_unused_parts, write_parts
 
@@ -133,12 +133,13 @@ def shard_optimizer_state(optimizer: Optimizer, state: Mapping[str, Any]) -> dic
     return {**state, "state": spread}
 
 
-def share_model(trainer: L.Trainer, model: PreTrainedModel) -> None:
+def share_model(trainer: L.Trainer, model: PreTrainedModel, folder: Path | None = None) -> None:
     """Spread a model over the processes of a trainer, where its strategy asks for it; starts them the first time.
 
     Args:
         trainer: Of the run.
         model: Whole, and the same on every process; changed in place.
+        folder: Of the weights, where the model has no values yet.
     """
     strategy = trainer.strategy
     if not isinstance(strategy, ShardedStrategy):
@@ -149,3 +150,6 @@ def share_model(trainer: L.Trainer, model: PreTrainedModel) -> None:
         else:
             strategy.launcher.launch(strategy.setup_environment)
     shard_model(model, strategy.device_mesh, strategy.config)
+    if not has_values(model):
+        assert folder is not None
+        read_slices(model, folder, torch.device("cpu") if strategy.config.cpu_offload else strategy.root_device)
