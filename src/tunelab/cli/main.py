@@ -47,6 +47,10 @@ class CommandParser(argparse.ArgumentParser):
 class WrappedHelp(argparse.HelpFormatter):
     """Help whose paragraphs are wrapped to the terminal; indented lines, such as examples, stay as they are."""
 
+    def __init__(self, prog: str) -> None:
+        columns = terminal_width()
+        super().__init__(prog, width=None if columns is None else columns - 2)
+
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         columns = terminal_width()
         paragraphs: list[str] = []

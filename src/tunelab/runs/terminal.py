@@ -44,7 +44,20 @@ def terminal_width(stream: TextIO | None = None) -> int | None:
     """Columns of the terminal that a stream writes to, standard output by default; None where there is none."""
     if not (stream or sys.stdout).isatty():
         return None
-    return max(NARROWEST, shutil.get_terminal_size().columns)
+    return max(NARROWEST, terminal_size(stream).columns)
+
+
+def terminal_size(stream: TextIO | None = None) -> os.terminal_size:
+    """Columns and lines of a terminal: what it says itself, or COLUMNS and LINES where these are less.
+
+    A shell may have exported them before the window was made narrower, and a harness may set nothing else.
+    """
+    said = shutil.get_terminal_size()
+    try:
+        real = os.get_terminal_size((stream or sys.stdout).fileno())
+    except (OSError, ValueError):  # a stream without a terminal behind it, or a closed one
+        return said
+    return os.terminal_size(min(one or other, other) for one, other in zip(real, said, strict=True))
 
 
 def text_width(text: str) -> int:

@@ -2,7 +2,6 @@
 
 import os
 import shlex
-import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +19,7 @@ from tunelab.errors import TuneLabError, visible_text
 from tunelab.language.translation import message, translate
 from tunelab.runs import console
 from tunelab.runs.study_folder import StudyFolder
-from tunelab.runs.terminal import LiveLines, has_colours, join_fields, terminal_width, text_width
+from tunelab.runs.terminal import LiveLines, has_colours, join_fields, terminal_size, terminal_width, text_width
 from tunelab.search.pbt import GENERATION
 from tunelab.search.samplers import resolve_sampler
 from tunelab.search.search_config import SearchRequest
@@ -363,7 +362,7 @@ class ProgressDisplay:
     def _draw(self, trials: Sequence[FrozenTrial]) -> None:
         assert self.live is not None
         self.drawn_at = time.monotonic()
-        width, height = (terminal_width() or 80) - 3, shutil.get_terminal_size().lines
+        width, height = (terminal_width() or 80) - 3, terminal_size().lines
         self.lines = [visible_text(line)[:width] for line in self.live_lines(trials, width, height)]
         if has_colours():
             words = translate("best so far")
