@@ -18,7 +18,7 @@ from tunelab.runs.run_dir import RUN_FILES
 LOOPBACK = "127.0.0.1"
 HOST_NAMES = ("127.0.0.1", "localhost", "::1")  # a page elsewhere whose name was turned to this machine has another
 MAX_COMPARED = 30  # runs of one report
-MAX_THREADS = 16  # requests at the same time
+MAX_THREADS = 64  # connections at the same time; a browser keeps some open for each tab
 KEPT_REPORTS = 16  # reports that are kept until a file of theirs changes
 HEADERS = {
     "Content-Type": "text/html; charset=utf-8",
