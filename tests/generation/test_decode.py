@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, PreTrainedModel
 
-from tunelab.generation.decode import batch_prompts, decode
+from tunelab.generation.decode import batch_prompts, can_refill, decode, decode_refilled, use_sampling
 from tunelab.models.unpadded_attention import DOCUMENT_KERNEL
 
 SIZE = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}
@@ -128,3 +128,44 @@ def test_generation_disturbs_neither_the_mode_nor_the_random_numbers_nor_the_att
 
 def test_nothing_asked_gives_nothing() -> None:
     assert decode(tiny("llama"), [], stop=STOP, max_new_tokens=NEW) == []
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama", "opt", "gpt_neox", "mistral", "gemma2", "bloom"])
+def test_a_row_that_is_done_gives_way_to_the_next_prompt_and_changes_no_answer(family: str) -> None:
+    # Given more prompts than rows, whose answers end at many lengths
+    model, asked = tiny(family), sorted(prompts(30), key=len, reverse=True)
+    expected = [alone(model, prompt) for prompt in asked]
+    passes = []
+    model.register_forward_pre_hook(lambda *_, **named: passes.append(1), with_kwargs=True)
+    assert can_refill(model)
+
+    with torch.no_grad():
+        rows = decode_refilled(model, asked, STOP, NEW, None, 6)
+
+    # Then each gets what it gets alone, in fewer passes than batch after batch
+    assert [[token for token in row if token not in STOP] for row in rows] == expected
+    taken, batches = len(passes), [asked[start : start + 6] for start in range(0, 30, 6)]
+    passes.clear()
+    with torch.no_grad():
+        for batch in batches:
+            decode_refilled(model, batch, STOP, NEW, None, 6)
+    assert taken < 2 * len(passes)  # each prompt that comes in costs a pass, and none waits for the others
+
+
+def test_long_answers_that_outlive_many_others_keep_their_past() -> None:
+    # Given one answer without an end among many short ones, so that columns are added, moved and left behind
+    model = tiny("llama")
+    draw = torch.Generator().manual_seed(4)
+    asked = [[1, *torch.randint(32, 300, (n,), generator=draw).tolist()] for n in (28, *range(27, 3, -1))]
+    expected = [alone(model, prompt, 90) for prompt in asked]
+    assert max(map(len, expected)) > 20 > min(map(len, expected))
+
+    answers = decode(model, asked, stop=STOP, max_new_tokens=90, budget=4 * 120)
+
+    assert [answer.ids for answer in answers] == expected
+
+
+def test_sampling_and_recurrent_layers_decode_batch_by_batch() -> None:
+    assert not can_refill(tiny("mamba"))
+    with use_sampling(1.0, 0):
+        assert not can_refill(tiny("llama"))

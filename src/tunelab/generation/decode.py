@@ -15,11 +15,20 @@ from torch import Tensor
 from transformers import Cache, DynamicCache, GenerationConfig, PreTrainedModel
 
 from tunelab.data.batching import longest_first, split_micro_batches
+from tunelab.generation.growing_cache import (
+    can_replace_rows,
+    growing_cache,
+    leave_behind,
+    padding_columns,
+    replace_rows,
+)
 from tunelab.models.architecture import context_limit
 from tunelab.models.soft_prompt import soft_prompt_ids
 from tunelab.models.unpadded_attention import PlainAttention
 
 MAX_BATCH_TOKENS = 16384  # tokens of one batch, pads and answers counted; bounds the cache
+ENOUGH_ROWS = 32  # of a batch, with which its passes are full
+REFILL_SHARE = 8  # of this many rows one must be done before prompts come in: each time costs a pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +78,17 @@ def decode(
         kept.append(fit_to_context(head, prompt[int(prompt[0] == bos) :], limit, max_new_tokens))
     answers: dict[int, GeneratedAnswer] = {}
     with eval_mode(model), PlainAttention(model):
-        for batch in batch_prompts(model, [len(prompt) for prompt in kept], max_new_tokens, budget):
+        lengths = [len(prompt) for prompt in kept]
+        refills = can_refill(model)
+        batches = batch_prompts(model, lengths, max_new_tokens, budget)
+        for batch in pool_prompts(lengths, max_new_tokens, budget) if refills else batches:
             rows = [kept[place] for place in batch]
-            generated = (decode_recurrent if model._is_stateful else decode_with_cache)(
-                model, rows, stop, max_new_tokens, limit
-            )
+            if refills:
+                slots = rows_within(budget, len(rows[0]) + max_new_tokens)
+                generated = decode_refilled(model, rows, stop, max_new_tokens, limit, slots)
+            else:
+                way = decode_recurrent if model._is_stateful else decode_with_cache
+                generated = way(model, rows, stop, max_new_tokens, limit)
             for place, ids in zip(batch, generated, strict=True):
                 ended = finish_reason(ids, stop, max_new_tokens)
                 answers[place] = GeneratedAnswer(
@@ -107,53 +122,175 @@ def batch_prompts(model: PreTrainedModel, lengths: Sequence[int], new: int, budg
     return [part for group in alike for part in split_micro_batches(group, full, micro_tokens=budget, packed=False)]
 
 
-def decode_with_cache(
-    model: PreTrainedModel, prompts: Sequence[Sequence[int]], stop: Sequence[int], new: int, limit: int | None
-) -> list[list[int]]:
-    """New tokens of each prompt, the ending one included, with the keys and values of the past kept.
+def rows_within(budget: int, tokens: int) -> int:
+    """The rows of so many tokens that fit in a budget, at least one."""
+    return max(1, budget // tokens)
 
-    Rows that are done leave the batch as soon as they are half of it.
+
+def pool_prompts(lengths: Sequence[int], new: int, budget: int) -> list[list[int]]:
+    """Places of prompts that take turns in the rows of one batch, longest first.
+
+    Long prompts bound the rows of all that take turns with them, so where these would be few, shorter ones have a batch
+    of their own.
     """
-    device, known = model.device, signature(model.forward).parameters
-    width = max(map(len, prompts))
-    ids = torch.tensor([[stop[0]] * (width - len(p)) + list(p) for p in prompts], device=device)  # (B, T)
-    mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=device)
-    positions = (mask.cumsum(1) - 1).clamp(min=0)
-    room = [new if limit is None else min(new, limit - len(prompt)) for prompt in prompts]
-    extra: dict[str, Any] = {"logits_to_keep": 1} if "logits_to_keep" in known else {}
-    cache = new_cache(model)
-    generated: list[list[int]] = [[] for _ in prompts]
-    alive = list(range(len(prompts)))  # prompt of each row of the batch; -1 once it is done
-    while True:
-        if "position_ids" in known:
-            extra["position_ids"] = positions
-        logits: Tensor = model(
-            input_ids=ids, attention_mask=mask, past_key_values=cache, use_cache=True, **extra
+    pools: list[list[int]] = []
+    for place in longest_first(range(len(lengths)), lengths):
+        rows = rows_within(budget, lengths[pools[-1][0]] + new) if pools else 0
+        if rows >= ENOUGH_ROWS or (rows and rows_within(budget, lengths[place] + new) < 2 * rows):
+            pools[-1].append(place)
+        else:
+            pools.append([place])
+    return pools
+
+
+def can_refill(model: PreTrainedModel) -> bool:
+    """Whether a row that is done can be given the next prompt.
+
+    Not with recurrent layers, whose state has no place for pads, nor inside `use_sampling`, whose draws follow the
+    batch.
+    """
+    return not model._is_stateful and _SAMPLING_RULE.get() is None and can_replace_rows(new_cache(model))
+
+
+@dataclass
+class RunningRows:
+    """The rows of a batch between two passes.
+
+    Attributes:
+        ids: The last token of each, (B, 1), which the model has not seen yet.
+        mask: 1 where a token stands, (B, T).
+        positions: Of the last token, (B, 1).
+        cache: What the model has seen.
+    """
+
+    ids: Tensor
+    mask: Tensor
+    positions: Tensor
+    cache: Cache
+
+
+class Pass:
+    """One forward pass of a model, and the next token of each row.
+
+    Args:
+        model: A causal language model.
+        limit: Positions that it has; None without a limit.
+    """
+
+    def __init__(self, model: PreTrainedModel, limit: int | None) -> None:
+        known = signature(model.forward).parameters
+        self.model, self.limit, self.takes_positions = model, limit, "position_ids" in known
+        self.extra: dict[str, Any] = {"logits_to_keep": 1} if "logits_to_keep" in known else {}
+
+    def read_prompts(self, prompts: Sequence[Sequence[int]], pad: int) -> RunningRows:
+        """Rows that have read their prompts, padded on the left, with the first token of each answer."""
+        device, width = self.model.device, max(map(len, prompts))
+        ids = torch.tensor([[pad] * (width - len(p)) + list(p) for p in prompts], device=device)  # (B, T)
+        mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=device)
+        rows = RunningRows(ids, mask, (mask.cumsum(1) - 1).clamp(min=0), new_cache(self.model))
+        self.advance(rows)
+        return rows
+
+    def advance(self, rows: RunningRows) -> None:
+        """Let the model see the last tokens, and take the next ones."""
+        positions = rows.positions if self.limit is None else rows.positions.clamp(max=self.limit - 1)
+        more = {"position_ids": positions, **self.extra} if self.takes_positions else self.extra
+        logits: Tensor = self.model(
+            input_ids=rows.ids, attention_mask=rows.mask, past_key_values=rows.cache, use_cache=True, **more
         ).logits[:, -1]
-        ids = next_tokens(logits)
-        for row, token in enumerate(ids[:, 0].tolist()):
+        rows.ids, rows.positions = next_tokens(logits), rows.positions[:, -1:] + 1
+        rows.mask = torch.cat([rows.mask, rows.mask.new_ones(len(rows.mask), 1)], 1)
+
+
+def decode_refilled(
+    model: PreTrainedModel,
+    prompts: Sequence[Sequence[int]],
+    stop: Sequence[int],
+    new: int,
+    limit: int | None,
+    slots: int,
+    leave_share: int = REFILL_SHARE,
+) -> list[list[int]]:
+    """New tokens of each prompt, the ending one included; a row that is done is given the next prompt.
+
+    Prompts come longest first, so that one that comes in is never wider than what is there.
+
+    Args:
+        model: A causal language model.
+        prompts: Longest first.
+        stop: Ids that end an answer.
+        new: Longest answer, in tokens.
+        limit: Positions of the model; None without a limit.
+        slots: Rows of the batch.
+        leave_share: Rows that are done leave once they are one in so many, and no prompt waits.
+    """
+    step = Pass(model, limit)
+    room = [new if limit is None else min(new, limit - len(prompt)) for prompt in prompts]
+    generated: list[list[int]] = [[] for _ in prompts]
+    alive, waiting = list(range(min(slots, len(prompts)))), slots  # prompt of each row, -1 once done; the next one
+
+    def note_tokens(places: Sequence[int], tokens: Sequence[int]) -> None:
+        for row, token in zip(places, tokens, strict=True):
             if (prompt := alive[row]) >= 0:
                 generated[prompt].append(token)
                 if token in stop or len(generated[prompt]) >= room[prompt]:
                     alive[row] = -1
+
+    rows = step.read_prompts([prompts[prompt] for prompt in alive], stop[0])
+    trims = can_replace_rows(rows.cache)
+    note_tokens(range(len(alive)), rows.ids[:, 0].tolist())
+    while True:
+        done = [row for row, prompt in enumerate(alive) if prompt < 0]
+        while waiting < len(prompts) and len(done) >= max(1, len(alive) // REFILL_SHARE):
+            free = done[: len(prompts) - waiting]
+            coming = range(waiting, waiting + len(free))
+            waiting += len(free)
+            fresh = step.read_prompts([prompts[prompt] for prompt in coming], stop[0])
+            take_rows_in(rows, torch.tensor(free, device=model.device), fresh)
+            for row, prompt in zip(free, coming, strict=True):
+                alive[row] = prompt
+            note_tokens(free, fresh.ids[:, 0].tolist())
+            done = [row for row, prompt in enumerate(alive) if prompt < 0]
         left = [row for row, prompt in enumerate(alive) if prompt >= 0]
         if not left:
             return generated
-        positions = positions[:, -1:] + 1
-        if 2 * len(left) <= len(alive):
-            chosen = torch.tensor(left, device=device)
-            cache.batch_select_indices(chosen)
-            ids, mask, positions = ids[chosen], mask[chosen], positions[chosen]
+        if waiting >= len(prompts) and leave_share * (len(alive) - len(left)) >= len(alive):
+            keep_rows(rows, torch.tensor(left, device=model.device))
             alive = [alive[row] for row in left]
-        if limit is not None:
-            positions = positions.clamp(max=limit - 1)  # of rows that are done and wait for the others
-        mask = torch.cat([mask, mask.new_ones(len(mask), 1)], 1)
+        if trims and done:
+            columns = padding_columns(rows.mask, [row for row, prompt in enumerate(alive) if prompt >= 0])
+            leave_behind(rows.cache, columns)
+            rows.mask = rows.mask[:, columns:]
+        step.advance(rows)
+        note_tokens(range(len(alive)), rows.ids[:, 0].tolist())
+
+
+def take_rows_in(rows: RunningRows, free: Tensor, fresh: RunningRows) -> None:
+    """Put rows that have just read their prompts in place of those that are done."""
+    replace_rows(rows.cache, free, fresh.cache)
+    rows.ids[free], rows.positions[free] = fresh.ids, fresh.positions
+    rows.mask[free] = 0
+    rows.mask[free, -fresh.mask.shape[1] :] = fresh.mask
+
+
+def keep_rows(rows: RunningRows, kept: Tensor) -> None:
+    """Keep some rows alone."""
+    cache: Any = rows.cache
+    cache.batch_select_indices(kept)
+    rows.ids, rows.mask, rows.positions = rows.ids[kept], rows.mask[kept], rows.positions[kept]
+
+
+def decode_with_cache(
+    model: PreTrainedModel, prompts: Sequence[Sequence[int]], stop: Sequence[int], new: int, limit: int | None
+) -> list[list[int]]:
+    """The same for one batch of prompts, in any order; rows that are done leave it as soon as they are half of it."""
+    return decode_refilled(model, prompts, stop, new, limit, len(prompts), 2)
 
 
 def new_cache(model: PreTrainedModel) -> Cache:
     """An empty key-value cache; a mixture of models brings its own."""
     own = getattr(model, "new_cache", None)
-    cache: Cache = DynamicCache(config=model.config.get_text_config()) if own is None else own()
+    cache: Cache = growing_cache(DynamicCache(config=model.config.get_text_config()) if own is None else own())
     return cache
 
 

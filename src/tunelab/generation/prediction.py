@@ -1,6 +1,6 @@
 """Predictions for many records: windows of rows, sorted by length inside, each row predicted or given its error."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from typing import Any, Protocol
 
@@ -30,6 +30,9 @@ class PromptTask(Protocol):
     @property
     def packs_prompts(self) -> bool:
         """Whether prompts that are answered together have no pads."""
+
+    def bound_generation(self, batch_tokens: int) -> bool:
+        """Take the most tokens of a pass; whether the task then batches prompts by itself."""
 
     def encode_prompt(self, record: Mapping[str, Any], row: int) -> Example:
         """The prompt of a record; raises DataError if it cannot be used."""
@@ -84,7 +87,8 @@ def predict_window(trained: Predictor, records: InputRecords, batch_tokens: int,
     """
     prompts, predictions = encode_prompts(trained, records)
     with trained.inference():
-        for batch in batch_by_length(prompts, batch_tokens, packed=trained.task.packs_prompts):
+        batches: Iterable[list[Example]] = batch_by_length(prompts, batch_tokens, packed=trained.task.packs_prompts)
+        for batch in [prompts] if trained.task.bound_generation(batch_tokens) else batches:
             answering = trained.model if model is None else model
             for example, prediction in zip(batch, trained.task.answer_prompts(answering, batch), strict=True):
                 predictions[example.row] = prediction

@@ -105,6 +105,10 @@ class Task(ABC):
         """Whether prompts that are answered together lie end to end, so that no pads count."""
         return False
 
+    def bound_generation(self, batch_tokens: int) -> bool:
+        """Take the most tokens of a pass in which prompts are answered; whether the task then batches them by itself."""
+        return False
+
     def fit(self, train: Sequence[Record]) -> None:
         """Learn what must be known from the training split alone: label names, weights, target scale."""
 

@@ -22,11 +22,12 @@ from tunelab.data.examples import IGNORE, Example, MicroBatch
 from tunelab.data.formats import FORMATS, RecordFormat, detect_format, read_question
 from tunelab.data.protocols import Record
 from tunelab.errors import ConfigError, DataError
-from tunelab.generation.decode import GeneratedAnswer, decode
+from tunelab.generation.decode import MAX_BATCH_TOKENS, GeneratedAnswer, decode
 from tunelab.models.heads import SupervisedHead
 from tunelab.models.unpadded_attention import causal_inputs
 from tunelab.tasks.base import Task
 
+PASSES_OF_TOKENS = 4  # a batch of answers may hold so many times the tokens of a pass: nothing is kept for a gradient
 PROMPT_NOTES: Final = {  # by the way that a model is asked
     "no thinking": "that the template has for enable_thinking=false",
     "thinking": "that the template has for enable_thinking=true",
@@ -80,6 +81,7 @@ class CausalTask(Task):
         self.reasons = True  # whether answers may begin with reasoning
         self.learned_template = ""  # of a model trained before, wherever it was read from then
         self.packed = False
+        self.generation_budget = MAX_BATCH_TOKENS  # tokens of a batch that is answered, answers counted
         self.template_origin = ""
         self._heads: WeakKeyDictionary[PreTrainedModel, SupervisedHead] = WeakKeyDictionary()
 
@@ -179,6 +181,11 @@ class CausalTask(Task):
         return Example(ids, [IGNORE] * len(ids), 0, row)
 
     @override
+    def bound_generation(self, batch_tokens: int) -> bool:
+        self.generation_budget = PASSES_OF_TOKENS * batch_tokens
+        return True
+
+    @override
     def answer_prompts(self, model: PreTrainedModel, examples: Sequence[Example]) -> list[dict[str, Any]]:
         prompts = [example.ids for example in examples]
         return [{"prediction": text} for text in self.generate_texts(model, prompts)]
@@ -193,7 +200,13 @@ class CausalTask(Task):
         """Greedy answers to prompts, blank ends removed, and how each came to its end."""
         if not prompts:  # a micro-batch of plain text has no prompts
             return []
-        answers = decode(model, prompts, stop=self.template.stop_ids, max_new_tokens=self.max_new_tokens)
+        answers = decode(
+            model,
+            prompts,
+            stop=self.template.stop_ids,
+            max_new_tokens=self.max_new_tokens,
+            budget=self.generation_budget,
+        )
         texts = self.tokenizer.batch_decode([answer.ids for answer in answers], skip_special_tokens=True)
         return [(str(text).strip(), answer) for text, answer in zip(texts, answers, strict=True)]
 
