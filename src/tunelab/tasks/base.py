@@ -106,7 +106,7 @@ class Task(ABC):
         return False
 
     def bound_generation(self, batch_tokens: int) -> bool:
-        """Take the most tokens of a pass in which prompts are answered; whether the task then batches them by itself."""
+        """Take the most tokens of a pass that answers prompts; whether the task then batches them by itself."""
         return False
 
     def fit(self, train: Sequence[Record]) -> None:
