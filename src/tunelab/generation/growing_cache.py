@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import Cache, DynamicCache
+from transformers import Cache
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 LEAST_ROOM = 64  # columns that are spare after each move of the past, at least
@@ -21,7 +21,7 @@ class GrowingLayer(DynamicLayer):
     """
 
     def __init__(self, **_: Any) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.room: list[Tensor] = []
         self.begin = self.end = 0
 
@@ -105,8 +105,8 @@ def leave_behind(cache: Cache, columns: int) -> None:
                 layer.keys, layer.values = layer.keys[:, :, spare:], layer.values[:, :, spare:]
 
 
-def caches_of(cache: Any) -> list[DynamicCache]:
-    """The caches of the members of a mixture; of a single model its own."""
+def caches_of(cache: Any) -> list[Any]:
+    """The caches of the members of a mixture; of a single model its own.  Their layers have no common type."""
     return list(getattr(cache, "caches", [cache]))
 
 
