@@ -14,9 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tunelab.data import json_reader, text_file
-from tunelab.data.arrow_store import JsonRowWriter
 from tunelab.data.memory_map import MemoryMap, ScratchDir
 from tunelab.data.readers import read_records
+from tunelab.data.text_store import JsonRowWriter
 from tunelab.errors import DataError, TuneLabError
 
 Write = Callable[[str, str | bytes], str]
@@ -171,7 +171,7 @@ def test_pages_are_handed_back_and_come_again(tmp_path: Path) -> None:
     rows = writer.finish()
 
     assert [row["i"] for row in rows] == list(range(3000))  # past the count of reads after which pages go
-    mapped = MemoryMap(next(tmp_path.glob("*/rows-*/rows.arrow")))
+    mapped = MemoryMap(next(tmp_path.glob("*/texts-*/text")))
     before = bytes(mapped.view())
     mapped.release_pages()
     assert bytes(mapped.view()) == before

@@ -214,6 +214,7 @@ class DataConfig(Block, selector="task"):
     ignore_columns: Sequence[str] | None = None
     in_memory: Annotated[float, Range(0, 10**9)] = 64
     cache: str | None = None
+    keep_prepared: bool = True
     limit: Annotated[int | None, Range(1, 2**40)] = None
     encoding: str = "utf-8"
     on_bad: OnBad = "error"

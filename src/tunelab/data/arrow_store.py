@@ -1,23 +1,20 @@
-"""Records of a large file: an Arrow file on disk, mapped into memory, of which one row at a time becomes a dict.
+"""Records of a large parquet file or hub set: an Arrow file on disk, mapped into memory, with the schema they have.
 
-JSON and tables are kept as one column of JSON text, since their rows need not agree on types.  Parquet and hub sets
-have a schema, and keep it.  Imports pyarrow, so it is imported only where a file is large.
+Rows become dicts on access.  Imports pyarrow, so it is imported only where it is needed.
 """
 
-import json
 from bisect import bisect_right
-from itertools import accumulate
+from collections.abc import Sequence
+from itertools import accumulate, groupby
 from typing import Any
 
 import pyarrow as pa
 
 from tunelab.data.bad_rows import RowDict, drop_nested_nulls
-from tunelab.data.lazy_sequences import LazySequence, MappedView
+from tunelab.data.lazy_sequences import LazySequence
 from tunelab.data.memory_map import MemoryMap, ScratchDir
 
-BATCH_CHARS = 2**20  # characters of text in one Arrow batch
 BATCH_ROWS = 1024  # rows with a schema in one Arrow batch
-TEXT_SCHEMA = pa.schema([pa.field("text", pa.large_utf8())])
 
 
 class _ArrowFile:
@@ -39,20 +36,6 @@ class _ArrowFile:
         return _ArrowFile, (self.mapped,)
 
 
-class ArrowTexts(LazySequence[str]):
-    """Texts of an Arrow file; each access reads one, and nothing is kept."""
-
-    def __init__(self, batches: _ArrowFile) -> None:
-        self.batches = batches
-
-    def __len__(self) -> int:
-        return self.batches.starts[-1]
-
-    def item(self, place: int) -> str:
-        batch, inner = self.batches.find(place)
-        return str(batch.column(0)[inner].as_py())
-
-
 class ArrowRows(LazySequence[RowDict]):
     """Rows of an Arrow file with a schema; each access reads one, and nothing is kept."""
 
@@ -65,6 +48,15 @@ class ArrowRows(LazySequence[RowDict]):
     def item(self, place: int) -> RowDict:
         batch, inner = self.batches.find(place)
         return drop_nested_nulls(dict(batch.slice(inner, 1).to_pylist()[0]))
+
+    def take(self, indices: Sequence[int]) -> list[RowDict]:
+        rows: list[RowDict] = []
+        starts = self.batches.starts
+        for part, of_part in groupby(indices, lambda index: bisect_right(starts, index) - 1):
+            inner = pa.array([index - starts[part] for index in of_part], pa.int64())
+            self.batches.mapped.count_access(len(inner))
+            rows += map(drop_nested_nulls, self.batches.batches[part].take(inner).to_pylist())
+        return rows
 
 
 class _ArrowWriter:
@@ -121,45 +113,3 @@ class SchemaRowWriter(_ArrowWriter):
     def finish(self) -> LazySequence[RowDict]:
         """The rows, once all are there."""
         return ArrowRows(self.close())
-
-
-class TextWriter(_ArrowWriter):
-    """Takes texts."""
-
-    def __init__(self, scratch: ScratchDir) -> None:
-        super().__init__(scratch, TEXT_SCHEMA)
-        self.waiting = 0
-
-    def batch(self) -> Any:
-        return pa.record_batch([pa.array(self.pending, pa.large_utf8())], schema=TEXT_SCHEMA)
-
-    def append(self, text: str) -> None:
-        """Keep one text."""
-        self.rows += 1
-        self.pending.append(text)
-        self.waiting += len(text)
-        if self.waiting >= BATCH_CHARS:
-            self.flush()
-            self.waiting = 0
-
-    def finish(self) -> LazySequence[str]:
-        """The texts, once all are there."""
-        return ArrowTexts(self.close())
-
-
-class JsonRowWriter:
-    """Takes rows that are plain JSON values, whatever their columns and types."""
-
-    def __init__(self, scratch: ScratchDir) -> None:
-        self.scratch, self.texts = scratch, TextWriter(scratch)
-
-    def __len__(self) -> int:
-        return len(self.texts)
-
-    def append(self, row: RowDict) -> None:
-        """Keep one row."""
-        self.texts.append(json.dumps(row, ensure_ascii=False, separators=(",", ":")))
-
-    def finish(self) -> LazySequence[RowDict]:
-        """The rows, once all are there."""
-        return MappedView(json.loads, self.texts.finish())

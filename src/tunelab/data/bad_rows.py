@@ -147,29 +147,46 @@ def separate_bad_rows(
     """
     numbers: MutableSequence[int] = [] if isinstance(rows, list) else array("q")
     bad: list[tuple[int, RowFault]] = []
-    spoilt = 0
     for number, outcome in outcomes:
         if isinstance(outcome, RowFault):
             bad.append((number, outcome))
-            spoilt += outcome.lines_lost
         else:
             rows.append(reduce(lambda row, repair: repair.apply(row, number), repairs, outcome))
             numbers.append(number)
+    return numbers, judge_bad_rows(name, bad, len(rows), on_bad=on_bad, place=place)
+
+
+def judge_bad_rows(
+    name: str, bad: Sequence[tuple[int, RowFault]], good: int, *, on_bad: str, place: Callable[[int], str]
+) -> list[str]:
+    """One message for each bad row that may be left out; arguments as of `separate_bad_rows`.
+
+    Args:
+        name: The file, as messages name it.
+        bad: Their numbers and faults.
+        good: How many rows are not bad.
+        on_bad: What becomes of a file with bad rows.
+        place: The place of a row by its number.
+
+    Raises:
+        DataError: If a row is bad, if too many are, or if no row is left.
+    """
+    spoilt = sum(fault.lines_lost for _, fault in bad)
     messages = [
         f"{name} {place(number)}" + (f", column {fault.column}" if fault.column else "") + f": {fault.message}"
         for number, fault in bad
     ]
     if bad and on_bad != "skip":
         raise DataError(summarize_messages(messages))
-    if spoilt > MAX_SKIPPED_SHARE * (len(rows) + spoilt):
-        share = f"{spoilt} of {len(rows) + spoilt} {place(1).partition(' ')[0]}s"
+    if spoilt > MAX_SKIPPED_SHARE * (good + spoilt):
+        share = f"{spoilt} of {good + spoilt} {place(1).partition(' ')[0]}s"
         raise DataError(
             f"{name}: {share} cannot be read, and data.on_bad=skip stops above {MAX_SKIPPED_SHARE:.0%}: so many point"
             f" to a fault of the whole file\n{summarize_messages(messages)}"
         )
-    if not rows:
+    if not good:
         raise DataError(f"{name} holds 0 records; there is nothing to learn from it")
-    return numbers, messages
+    return messages
 
 
 def excerpt(text: str, column: int = 1) -> str:

@@ -5,12 +5,13 @@ an end-of-turn token; every text of a record is in what the model sees.
 """
 
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import date
 from itertools import takewhile
 from typing import Any, Final, NamedTuple, get_args
 
-from transformers import PreTrainedTokenizerBase
+from transformers import AddedToken, PreTrainedTokenizerBase
 
 from tunelab.config.schema import TrainOn
 from tunelab.data.conversation import END_OF_REASONING, Conversation, after_reasoning
@@ -19,6 +20,7 @@ from tunelab.data.template_rendering import (
     PROBE_EXCHANGE,
     PROBE_TOOL,
     PROBE_WORD,
+    RenderedText,
     TemplateMessage,
     find_turn_ends,
     fix_date,
@@ -36,10 +38,21 @@ from tunelab.data.text_placement import (
     REASONING_NAMES,
     Span,
     find_spans,
+    make_twin,
     written_forms,
 )
 from tunelab.data.truncation import LabelledIds
-from tunelab.data.turn_writer import OPEN_REASONING, PROMPT_WAYS, SWITCHES, TurnWriter, WrittenTurns, check_texts
+from tunelab.data.turn_writer import (
+    MAX_CACHED_TWINS,
+    MAX_FILLED_CHARACTERS,
+    OPEN_REASONING,
+    PROMPT_WAYS,
+    SWITCHES,
+    TurnWriter,
+    WrittenShape,
+    WrittenTurns,
+    check_texts,
+)
 from tunelab.errors import ConfigError, DataError
 
 TRAIN_ON: Final[tuple[str, ...]] = get_args(TrainOn)
@@ -111,6 +124,7 @@ class ChatTemplate:
             source = fix_date(source, day or date.today())  # as the clock of the template would say
         self._plain = LiteralTextEncoder(tokenizer)
         self._writer = TurnWriter(tokenizer, source)
+        self._shapes: dict[tuple[Any, ...], tuple[WrittenShape, dict[int, Span]] | None] = {}
         self._tools_seen: bool | None = None
         added = tokenizer.added_tokens_decoder.items()
         self._reasoning_ends = {token for token, entry in added if END_OF_REASONING.fullmatch(entry.content)}
@@ -201,18 +215,103 @@ class ChatTemplate:
         Raises:
             DataError: If a promise of the class cannot be kept for this record.
         """
+        return self._sequences(conversation, train_on, self._learned_texts(conversation, train_on))
+
+    def sequences_of_many(
+        self, conversations: Sequence[Conversation | str], train_on: str = "answers"
+    ) -> list[list[LabelledIds] | DataError]:
+        """`sequences` of each record, or why it has none; the texts of all are tokenized together, on every core."""
+        marked: list[list[MarkedText] | DataError] = []
+        texts: dict[str, None] = {}
+        for conversation in conversations:
+            try:
+                learned = self._learned_texts(conversation, train_on)
+                marked.append(learned)
+            except DataError as fault:
+                marked.append(fault)
+                continue
+            for text in learned:
+                if not text.literal:
+                    texts[text.text] = None
+                    texts |= dict.fromkeys(self._plain.pieces_for_prefixes(text.text, self._cuts(text)))
+        outcomes: list[list[LabelledIds] | DataError] = []
+        with self._plain.together(list(texts)):
+            for conversation, known in zip(conversations, marked, strict=True):
+                try:
+                    outcomes.append(
+                        known if isinstance(known, DataError) else self._sequences(conversation, train_on, known)
+                    )
+                except DataError as fault:
+                    outcomes.append(fault)
+        return outcomes
+
+    def _learned_texts(self, conversation: Conversation | str, train_on: str) -> list[MarkedText]:
+        """The texts in which answers are learned; none of a record of which all is."""
         if train_on not in TRAIN_ON:
             raise ValueError(f"train_on is {train_on!r}; known: {', '.join(TRAIN_ON)}")
         if isinstance(conversation, str):
-            ids = self._text_ids(conversation)
-            return [(ids, list(ids))]
+            return []
         learned = conversation.trained_turns(train_on)
         if not learned:
             raise DataError("no assistant turn is learned; a record that teaches nothing is best dropped")
-        turns = self._turns(conversation)
         if train_on == "all":
-            return [self._whole(turns, conversation.tools, learned)]
-        return [self._answers(marked) for marked in self._marked_texts(turns, conversation.tools, learned)]
+            return []
+        turns = self._turns(conversation)
+        return self._known_shape(turns, conversation.tools, learned) or self._marked_texts(
+            turns, conversation.tools, learned
+        )
+
+    def _known_shape(
+        self, turns: list[TemplateMessage], tools: list[dict[str, Any]] | None, learned: list[int]
+    ) -> list[MarkedText] | None:
+        """The one text of a record whose shape was there before, written by a template that looks into no text.
+
+        Which answers a model would be asked for, and whether all texts are there, is the same for all records of a
+        shape; the first of them goes through every check.  None where that is not known.
+        """
+        writer = self._writer
+        several_prompts = writer.can_switch_thinking or writer.may_open_reasoning  # of which each text decides
+        if not writer.texts_untouched or writer.parts or tools or several_prompts:
+            return None
+        twin = make_twin(turns, tools, self._writer.control)
+        key = (twin.key, tuple(learned))
+        if key[0] is None or not twin.texts or sum(len(entry.text) for entry in twin.texts) > MAX_FILLED_CHARACTERS:
+            return None
+        if key not in self._shapes:
+            self._shapes[key] = None
+            texts = self._marked_texts(turns, tools, learned)
+            written = self._writer.write(turns, tools, blocks=self._has_blocks)
+            shape = WrittenShape.of(RenderedText(written.twin_text, []))
+            if len(texts) == 1 and self._writer.texts_untouched and texts[0].text == written.text:
+                spans = {
+                    turn: (shape.unmoved(start, written.places), shape.unmoved(end, written.places))
+                    for turn, (start, end) in texts[0].answers.items()
+                }
+                moved = {
+                    turn: (shape.moved(start, written.places), shape.moved(end, written.places))
+                    for turn, (start, end) in spans.items()
+                }
+                if moved == texts[0].answers:
+                    self._shapes[key] = shape, spans
+            if len(self._shapes) > MAX_CACHED_TWINS:
+                self._shapes.clear()
+            return texts
+        if (known := self._shapes[key]) is None:
+            return None
+        shape, spans = known
+        text, _, places = shape.fill(twin)
+        control = self._writer.control
+        literal = sorted({span for _, start, end in places for span in find_spans(control, text, start, end)})
+        answers = {turn: (shape.moved(a, places), shape.moved(b, places)) for turn, (a, b) in spans.items()}
+        return [MarkedText(text, literal, answers)]
+
+    def _sequences(self, conversation: Conversation | str, train_on: str, texts: list[MarkedText]) -> list[LabelledIds]:
+        if isinstance(conversation, str):
+            ids = self._text_ids(conversation)
+            return [(ids, list(ids))]
+        if train_on == "all":
+            return [self._whole(self._turns(conversation), conversation.tools, conversation.trained_turns(train_on))]
+        return [self._answers(marked) for marked in texts]
 
     def prompt_ids(self, conversation: Conversation) -> list[int]:
         """Ids a model is given to produce the last assistant turn: all before it, and the start of an answer.
@@ -381,7 +480,7 @@ class ChatTemplate:
             raise DataError("the text starts with two begin tokens; take the one out of the first turn")
         spans = {}
         for turn, (start, block_end) in marked.answers.items():
-            end = max(start, len(text[:block_end].rstrip()))
+            end = answer_end(text, start, block_end)
             before = self._prefix_length(marked, start, ids, f"the prompt of turn {turn + 1}")
             after = len(ids)
             if end < len(text):
@@ -394,6 +493,11 @@ class ChatTemplate:
                 )
             spans[turn] = before, stop
         return ids, spans
+
+    def _cuts(self, marked: MarkedText) -> list[int]:
+        """The ends of the prefixes that `_token_spans` encodes."""
+        ends = [answer_end(marked.text, start, block_end) for start, block_end in marked.answers.values()]
+        return [*(start for start, _ in marked.answers.values()), *(end for end in ends if end < len(marked.text))]
 
     def _fitting_span(self, text: str, spans: Sequence[Span]) -> Span:
         """The first span that starts where a token of the text does; the first of all where none does."""
@@ -428,7 +532,7 @@ class ChatTemplate:
         return None
 
     def _prefix_length(self, marked: MarkedText, end: int, ids: list[int], what: str) -> int:
-        prefix = self._plain.ids(marked.text[:end], marked.literal)
+        prefix = self._plain.prefix_ids(marked.text, end, ids, marked.literal)
         check_token_prefix(self.tokenizer, prefix, ids, what)
         return len(prefix)
 
@@ -509,6 +613,11 @@ class ChatTemplate:
         return len(spans) == 1 and text[: spans[0][0]] == self._writer.render(turns[:1], None, reply=True).text
 
 
+def answer_end(text: str, start: int, block_end: int) -> int:
+    """The end of an answer in a text, without the blanks before the end of its block."""
+    return max(start, len(text[:block_end].rstrip()))
+
+
 def prompting_template(source: str, way: str) -> str:
     """The template whose own prompt is one of `PROMPT_WAYS`."""
     if way in SWITCHES:
@@ -578,14 +687,16 @@ def find_answer_end(
         return token not in stops and not str(tokenizer.decode([token])).strip()
 
     start, end = stretch
-    inside = [t for t in range(start, end) if ids[t] in stops]
-    if inside:
-        return inside[-1] + 1 if all(map(is_blank, ids[inside[-1] + 1 : end])) else None
+    inside = next((t for t in range(end - 1, start - 1, -1) if ids[t] in stops), None)
+    if inside is not None:
+        return inside + 1 if all(map(is_blank, ids[inside + 1 : end])) else None
     after = end + sum(1 for _ in takewhile(is_blank, ids[end:]))
     return after + 1 if after < len(ids) and ids[after] in stops else None
 
 
 MAX_RECENT_TEXTS: Final = 8  # whose ids are kept
+MAX_TAILS: Final = 4096  # ends of prefixes whose ids are kept
+PREFIX_CHECKS: Final = 16  # prefixes that are encoded whole too, in case a tokenizer is another than all that are known
 
 
 class LiteralTextEncoder:
@@ -604,6 +715,10 @@ class LiteralTextEncoder:
         self.control = MATCH_NOTHING  # matches every protected token
         self._newline: list[int] = []
         self._recent: dict[str, list[int]] = {}  # of the record at hand: text and prompt are needed more than once
+        self._together: dict[str, list[int]] = {}  # of the records that are encoded together
+        self._tails: dict[str, list[int] | None] = {}  # what follows the last border of a prefix
+        self.borders: dict[str, int] = {}  # control tokens that no text is joined with, to their ids
+        self._checks_left = PREFIX_CHECKS
 
     def protect(self, tokens: Iterable[int]) -> None:
         """Treat these ids (and begin and end of sequence) as control tokens from now on."""
@@ -614,6 +729,78 @@ class LiteralTextEncoder:
         if longest_first:
             self.control = re.compile("|".join(map(re.escape, longest_first)))
         self._newline = self._encode("\n")
+        self.borders = {
+            added[token].content: token
+            for token in tokens
+            if token in added and self.tokenizer.is_fast and is_border(added[token])
+        }
+
+    def pieces_for_prefixes(self, text: str, ends: Iterable[int]) -> Iterator[str]:
+        """The texts that `prefix_ids` has to encode for some prefixes of a text, but for those that it knows."""
+        for end in ends:
+            start, border = self._last_border(text, end)
+            piece = text[start:end]
+            if not border:
+                yield piece
+            elif len(piece) > len(border) and piece not in self._tails:
+                yield piece
+
+    def prefix_ids(self, text: str, end: int, ids: list[int], literal: Sequence[Span] = ()) -> list[int]:
+        """Ids of the beginning of a text, as `ids` gives them.
+
+        A control token parts what stands before it from what follows, whatever that is.  So up to the last one the ids
+        are those of the whole text, and only the rest is encoded.
+
+        Args:
+            text: The whole text.
+            end: Where its beginning ends.
+            ids: The ids of the whole.
+            literal: As for `ids`.
+        """
+        start, border = self._last_border(text, end)
+        token = self.borders.get(border, -1)
+        if literal or not border or ids.count(token) != text.count(border):
+            return self.ids(text[:end], literal)
+        piece = text[start:end]
+        if piece not in self._tails:
+            if len(self._tails) >= MAX_TAILS:
+                self._tails.clear()
+            tail = self.ids(piece)
+            self._tails[piece] = tail[1:] if tail[:1] == [token] else None
+        tail_ids = self._tails[piece]
+        if tail_ids is None:
+            return self.ids(text[:end])
+        place = -1
+        for _ in range(text.count(border, 0, start + len(border))):
+            place = ids.index(token, place + 1)
+        prefix = [*ids[: place + 1], *tail_ids]
+        if self._checks_left:
+            self._checks_left -= 1
+            if prefix != self.ids(text[:end]):
+                self.borders = {}  # this tokenizer looks across
+                return self.ids(text[:end])
+        return prefix
+
+    def _last_border(self, text: str, end: int) -> tuple[int, str]:
+        """Where the last border before `end` starts, and which it is; 0 and an empty one where there is none."""
+        start, border = -1, ""
+        for content in self.borders:
+            place = text.rfind(content, 0, end)
+            if place > start:
+                start, border = place, content
+        return max(start, 0), border
+
+    @contextmanager
+    def together(self, texts: list[str]) -> Iterator[None]:
+        """Within it the ids of these texts are known."""
+        try:
+            self._together = dict(zip(texts, self._encode_many(texts), strict=True))
+        except (UnicodeError, TypeError, DataError):  # the record that it is will say so
+            self._together = {}
+        try:
+            yield
+        finally:
+            self._together = {}
 
     def ids(self, text: str, literal: Sequence[Span] = ()) -> list[int]:
         """Ids of a text, without begin or end tokens of the tokenizer's own.
@@ -628,6 +815,8 @@ class LiteralTextEncoder:
         """
         inside = [span for span in literal if span[1] <= len(text)]
         if not inside:
+            if text in self._together:
+                return list(self._together[text])
             if text not in self._recent:
                 if len(self._recent) >= MAX_RECENT_TEXTS:
                     self._recent.clear()
@@ -660,14 +849,27 @@ class LiteralTextEncoder:
 
     def _encode(self, text: str, *, literal: bool = False) -> list[int]:
         try:
-            encoding = self.tokenizer(
-                text,
-                add_special_tokens=False,
-                return_attention_mask=False,
-                return_token_type_ids=False,
-                verbose=False,
-                split_special_tokens=literal,
-            )
+            encoding = self.tokenizer(text, split_special_tokens=literal, **PLAIN_IDS)
         except (UnicodeError, TypeError) as fault:
             raise DataError(f"a text is not valid Unicode ({fault}); repair its encoding or drop the record") from None
         return list(encoding["input_ids"])
+
+    def _encode_many(self, texts: list[str]) -> list[list[int]]:
+        """Ids of each of many texts, which a tokenizer encodes on as many cores as it may."""
+        if not texts:
+            return []
+        ids: list[list[int]] = self.tokenizer(texts, split_special_tokens=False, **PLAIN_IDS)["input_ids"]
+        return ids
+
+
+PLAIN_IDS: Final[dict[str, Any]] = {  # arguments of a tokenizer for the ids of a text, and nothing else
+    "add_special_tokens": False,
+    "return_attention_mask": False,
+    "return_token_type_ids": False,
+    "verbose": False,
+}
+
+
+def is_border(token: AddedToken) -> bool:
+    """Whether an added token is told from the text around it whatever that is, and takes nothing of it along."""
+    return token.special and not (token.normalized or token.single_word or token.lstrip or token.rstrip)

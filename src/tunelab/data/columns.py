@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import partial
 from typing import Any, Final
+from unicodedata import category
 
 from tunelab.data.lazy_sequences import MappedView
 from tunelab.errors import DataError
@@ -34,6 +35,8 @@ class ColumnView:
 
     def has(self, ours: str) -> bool:
         """Whether the record has the column."""
+        if not self.columns:
+            return ours in self.record
         return lookup_path(self.record, self.user_name(ours)) is not MISSING
 
     def value(self, ours: str) -> Any:
@@ -64,6 +67,8 @@ def lookup_path(record: Mapping[str, Any], name: str) -> Any:
     """
     if name in record:
         return record[name]
+    if "." not in name:
+        return MISSING
     value: Any = record
     for part in name.split("."):
         if isinstance(value, Mapping) and part in value:
@@ -158,37 +163,80 @@ class ColumnUse:
         return {"read": self.read, "unread": self.unread, "ignored": self.ignored}
 
 
+class ColumnCounts:
+    """Which columns records have, and in how many of them which hold something, and text.
+
+    Attributes:
+        names: Every column, in order of first appearance.
+        patterns: Columns of a record, and of each whether it is `BLANK`, `FILLED` or `TEXT` -> number of records.
+    """
+
+    def __init__(self) -> None:
+        self.names: dict[str, None] = {}
+        self.patterns: Counter[tuple[tuple[str, ...], tuple[int, ...]]] = Counter()
+
+    def add(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Count some records."""
+        patterns = self.patterns
+        for row in rows:
+            patterns[tuple(row), tuple(map(cell_kind, row.values()))] += 1
+        for names, _ in patterns:
+            self.names |= dict.fromkeys(names)
+
+    def merge(self, later: "ColumnCounts") -> None:
+        """Add the counts of records that come after these."""
+        self.names |= later.names
+        for pattern, count in later.patterns.items():
+            self.patterns[pattern] += count
+
+    def use(
+        self, columns_read: Callable[[Collection[str]], Collection[str]], ignored: Sequence[str] = ()
+    ) -> "ColumnUse":
+        """The columns that are read, and those with text that are not.
+
+        Args:
+            columns_read: Gives the columns that are read of a record, by those that hold something.
+            ignored: Columns that were left out on purpose.
+        """
+        read, unread = set[str](), Counter[str]()
+        for (names, kinds), count in self.patterns.items():
+            cells = list(zip(names, kinds, strict=True))
+            used = frozenset(columns_read(frozenset(name for name, kind in cells if kind != BLANK)))
+            read |= used
+            for name in {name for name, kind in cells if kind == TEXT} - used:
+                unread[name] += count
+        return ColumnUse(
+            [name for name in self.names if name in read],
+            {name: unread[name] for name in self.names if unread[name]},
+            list(ignored),
+        )
+
+
 def survey_columns(
     rows: Iterable[Mapping[str, Any]],
     columns_read: Callable[[Collection[str]], Collection[str]],
     ignored: Sequence[str] = (),
 ) -> ColumnUse:
-    """The columns that are read, and those with text that are not.
-
-    Args:
-        rows: The records, the ignored columns no longer in them.
-        columns_read: Gives the columns that are read of a record, by those that hold something.
-        ignored: Columns that were left out on purpose.
+    """The columns that are read, and those with text that are not; arguments as of `ColumnCounts.use`.
 
     Example:
         >>> survey_columns([{"text": "a", "id": "7", "note": "b"}], lambda filled: {"text"}).unread
         {'note': 1}
     """
-    seen: dict[str, None] = {}
-    records: Counter[tuple[frozenset[str], frozenset[str]]] = Counter()  # by the columns that hold something, and text
-    for row in rows:
-        seen |= dict.fromkeys(row)
-        filled = frozenset(name for name, value in row.items() if not is_blank(value))
-        records[filled, frozenset(name for name in filled if holds_text(row[name]))] += 1
-    read, unread = set[str](), Counter[str]()
-    for (filled, texts), count in records.items():
-        used = frozenset(columns_read(filled))
-        read |= used
-        for name in texts - used:
-            unread[name] += count
-    return ColumnUse(
-        [name for name in seen if name in read], {name: unread[name] for name in seen if unread[name]}, list(ignored)
-    )
+    counts = ColumnCounts()
+    counts.add(rows)
+    return counts.use(columns_read, ignored)
+
+
+BLANK, FILLED, TEXT = range(3)
+NUMBER_LETTERS = "iInN"  # first letters of texts that are numbers: inf, nan
+
+
+def cell_kind(value: Any) -> int:
+    """Whether a cell holds nothing, something, or text that is no number."""
+    if isinstance(value, str) and value and value[0].isalpha() and value[0] not in NUMBER_LETTERS:
+        return TEXT
+    return BLANK if is_blank(value) else TEXT if holds_text(value) else FILLED
 
 
 def is_blank(value: Any) -> bool:
@@ -212,6 +260,29 @@ def holds_text(value: Any) -> bool:
     if isinstance(value, Mapping):
         return any(map(holds_text, value.values()))
     return isinstance(value, list | tuple) and any(map(holds_text, value))
+
+
+def plainly_says_something(record: Mapping[str, Any]) -> bool:
+    """Whether each cell of a record begins with a letter or digit, is empty, or is no text: no look at it is needed."""
+    return all(
+        (not value or value[0].isalnum()) if type(value) is str else value is None or type(value) in (int, float, bool)
+        for value in record.values()
+    )
+
+
+def empty_texts(texts: Mapping[str, str]) -> dict[str, str]:
+    """Those texts of a record that hold something, but nothing that says anything."""
+    return {kind: text for kind, text in texts.items() if text and not says_something(text)}
+
+
+def says_something(text: str) -> bool:
+    """Whether a text holds a letter, a digit or a symbol such as an emoji, in any script.
+
+    Example:
+        >>> says_something(" ...?! "), says_something("👍")
+        (False, True)
+    """
+    return any(character.isalnum() or category(character)[0] in "LNS" for character in text)
 
 
 def unread_column_faults(use: ColumnUse, advice: Callable[[str], str | None], file: str) -> list[str]:

@@ -1,12 +1,15 @@
 """From the `data` block of the config to splits of records, and from records to counted examples."""
 
-from collections import Counter
+import os
+from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import combinations, islice
-from typing import TypeVar
+from itertools import chain, combinations, islice
+from typing import NamedTuple, TypeVar
 
+import numpy as np
+import numpy.typing as npt
 from transformers import PreTrainedTokenizerBase
 
 from tunelab.config.instantiate import import_target
@@ -14,34 +17,45 @@ from tunelab.config.schema import KEEP_TOGETHER_LIKENESS, DataConfig, SplitConfi
 from tunelab.data.bad_rows import MAX_SKIPPED_SHARE
 from tunelab.data.batching import SourceRange, source_ranges
 from tunelab.data.columns import (
+    ColumnCounts,
     ColumnUse,
     drop_columns,
+    empty_texts,
     missing_column_faults,
+    plainly_says_something,
     survey_columns,
     unread_column_faults,
 )
 from tunelab.data.examples import Example
 from tunelab.data.folds import FoldSpec, assign_folds, number_groups
-from tunelab.data.formats import RecordFormat, format_columns, keep_columns, register_format, rename_columns
+from tunelab.data.formats import FORMATS, RecordFormat, format_columns, keep_columns, register_format, rename_columns
 from tunelab.data.grouped_splits import deal_splits
-from tunelab.data.lazy_sequences import MappedView, concatenate, select_items
+from tunelab.data.lazy_sequences import MappedView, SubsetView, concatenate, select_items
 from tunelab.data.memory_map import ScratchDir
 from tunelab.data.mixture import SourceConfig, list_sources
 from tunelab.data.near_duplicates import near_duplicate_clusters
+from tunelab.data.parallel import map_parts
 from tunelab.data.protocols import EncodingTask, Record, RecordTask
 from tunelab.data.readers import Records, read_records, short_name
 from tunelab.data.splits import (
     TEST,
     TRAIN,
     VALIDATION,
-    Duplicate,
+    DuplicateIndex,
+    HashedTexts,
     assign_splits,
-    find_duplicates,
+    concatenate_contents,
+    hash_of_compared,
     hash_position,
+    hash_positions,
+    index_duplicates,
     normalize_text,
+    position_of_compared,
+    select_contents,
     split_share_warnings,
 )
-from tunelab.data.token_store import TokenWriter, row_indices
+from tunelab.data.text_store import TextBlock, TextWriter
+from tunelab.data.token_store import TokenBlock, TokenWriter, row_indices
 from tunelab.data.unknown_tokens import (
     MAX_ROWS_LOOKED_AT,
     UnknownShare,
@@ -74,6 +88,8 @@ class Split:
 
     def select(self, kept: Sequence[int]) -> "Split":
         """The rows at some indices, as a split."""
+        if self.scratch is not None:
+            kept = array("q", kept)  # held once for all
         return Split(
             select_items(self.rows, kept),
             select_items(self.locations, kept),
@@ -174,12 +190,16 @@ def read_source(source: SourceConfig, task: RecordTask, *, seed: int) -> SourceS
     if source.name and source.columns:
         columns = {data.run_columns.get(ours) or ours: theirs for ours, theirs in source.columns.items()}
         part.change_rows(partial(rename_columns, columns=columns))
-    check_columns(part, task)
     if source.name and source.format:
+        looks = {name: look_at_rows(split) for name, split in part.splits.items()}
+        check_columns(part, task, looks)
         keep_format_columns(source, part)
-    if data.on_bad == "skip":
-        leave_out_unreadable(part, task)
-    part.contents = {name: record_contents(split, task) for name, split in part.splits.items()}
+        looks = {name: look_at_rows(split, task, seed) for name, split in part.splits.items()}
+    else:
+        looks = {name: look_at_rows(split, task, seed) for name, split in part.splits.items()}
+        check_columns(part, task, looks)
+    for name, look in looks.items():
+        take_contents(part, name, look, skip_bad=data.on_bad == "skip")
     shares = {"validation": data.split.validation, "test": data.split.test}
     shares = {name: 0.0 if files[name] else share for name, share in shares.items()}
     part.required_splits |= {name for name in SPLITS[1:] if files[name] or shares[name]}
@@ -188,26 +208,112 @@ def read_source(source: SourceConfig, task: RecordTask, *, seed: int) -> SourceS
     return part
 
 
-def leave_out_unreadable(part: SourceSplits, task: RecordTask) -> None:
-    """Leave out the records that the task cannot read, with a note for each.
+@dataclass
+class RowsLook:
+    """One look at every row of a split.
+
+    Attributes:
+        columns: What its columns hold.
+        contents: Of each row that can be read.
+        faults: Rows that cannot, by their index, and why.
+    """
+
+    columns: ColumnCounts = field(default_factory=ColumnCounts)
+    contents: Sequence[str] = field(default_factory=list)
+    faults: list[tuple[int, str]] = field(default_factory=list)
+
+
+def look_at_rows(split: Split, task: RecordTask | None = None, seed: int = 0) -> RowsLook:
+    """Look at every row of a split; with a task at their contents too, which are kept on disk where the rows are.
+
+    Args:
+        split: The records.
+        task: Says which text of a record is its content.
+        seed: Of the run, which decides with the content where a row goes.
+    """
+    look, store = RowsLook(), TextWriter(split.scratch) if split.scratch and task else None
+    contents: list[str] = []
+    hashes, positions = [np.empty(0, np.uint64)], [np.empty(0, np.float64)]
+    for block in map_rows(partial(look_at_block, task=task, seed=seed, on_disk=store is not None), split, task):
+        look.columns.merge(block.columns)
+        look.faults += block.faults
+        contents += block.contents
+        if store is not None:
+            store.extend(block.stored)
+            hashes.append(block.hashes)
+            positions.append(block.positions)
+    look.contents = HashedTexts(store.finish(), *map(np.concatenate, (hashes, positions))) if store is not None else contents
+    return look
+
+
+class BlockLook(NamedTuple):
+    """The look at some rows in a row; of rows on disk the contents come as they are stored, with their hashes."""
+
+    columns: ColumnCounts
+    contents: list[str]
+    stored: TextBlock
+    hashes: npt.NDArray[np.uint64]
+    positions: npt.NDArray[np.float64]
+    faults: list[tuple[int, str]]
+
+
+def look_at_block(rows: Sequence[Record], first: int, *, task: RecordTask | None, seed: int, on_disk: bool) -> BlockLook:
+    """The look at rows of which the first has a certain index."""
+    columns, contents, faults = ColumnCounts(), list[str](), list[tuple[int, str]]()
+    columns.add(rows)
+    if task:
+        for place, row in enumerate(rows, start=first):
+            try:
+                contents.append(task.content(row))
+            except DataError as fault:
+                faults.append((place, str(fault)))
+    if not on_disk:
+        return BlockLook(columns, contents, *NOTHING_STORED, faults)
+    compared = [normalize_text(content) for content in contents]
+    hashes = np.fromiter(map(hash_of_compared, compared), np.uint64, len(compared))
+    positions = np.fromiter((position_of_compared(text, seed) for text in compared), np.float64, len(compared))
+    return BlockLook(columns, [], TextBlock.of(contents), hashes, positions, faults)
+
+
+NOTHING_STORED = (TextBlock.of([]), np.empty(0, np.uint64), np.empty(0, np.float64))
+BLOCK_ROWS = 4096  # rows that a process works on at once
+
+
+def map_rows(
+    function: Callable[[Sequence[Record], int], T], split: Split, task: object = None
+) -> Iterator[T]:
+    """The results of a function for blocks of rows and the index of the first of each, in order.
+
+    Rows on disk are worked on by every core, unless the task or a format is of a package of the user's own, which may
+    do anything.
+    """
+
+    def of_block(first: int) -> T:
+        return function(split.rows[first : first + BLOCK_ROWS], first)
+
+    spread = split.scratch is not None and (task is None or is_own_code(task))
+    yield from map_parts(of_block, range(0, len(split.rows), BLOCK_ROWS), None if spread else 1)
+
+
+def is_own_code(task: object) -> bool:
+    """Whether a task and every format are of this package, so that it is known what they do."""
+    return type(task).__module__.startswith("tunelab.") and not any("." in name for name in FORMATS)
+
+
+def take_contents(part: SourceSplits, name: str, look: RowsLook, *, skip_bad: bool) -> None:
+    """Keep the contents of a split; rows without one are refused, or left out with a note for each.
 
     Raises:
-        DataError: If there are too many.
+        DataError: Naming them.
     """
-    for name, split in part.splits.items():
-        faults: list[str] = []
-        places = iter(range(len(split.rows)))
-        readable: list[int] = []
-
-        def read(record: Record, places: Iterator[int] = places, readable: list[int] = readable) -> None:
-            place = next(places)
-            task.content(record)
-            readable.append(place)
-
-        map_records(read, split, skipped=faults)
-        if faults:
-            part.splits[name] = split.select(readable)
-            part.notes += [f"skipped: {fault}" for fault in faults]
+    split = part.splits[name]
+    part.contents[name] = look.contents
+    if look.faults:
+        skipped: list[str] | None = [] if skip_bad else None
+        judge_faults(look.faults, split, skipped=skipped)
+        bad = {place for place, _ in look.faults}
+        part.splits[name] = split.select([place for place in range(len(split.rows)) if place not in bad])
+        part.notes += [f"skipped: {fault}" for fault in skipped or ()]
 
 
 def make_splits(part: SourceSplits, task: RecordTask, shares: Mapping[str, float], seed: int) -> None:
@@ -224,7 +330,7 @@ def make_splits(part: SourceSplits, task: RecordTask, shares: Mapping[str, float
     for name in SPLITS:
         if name == "train" or shares[name]:
             kept = [place for place, side in enumerate(sides) if side == name]
-            part.splits[name], part.contents[name] = whole.select(kept), select_items(texts, kept)
+            part.splits[name], part.contents[name] = whole.select(kept), select_contents(texts, kept)
             if name != "train":
                 part.notes.append(f"{name}: {len(kept)} of {len(sides)} rows of the training file, {way}")
     if data.group:
@@ -262,7 +368,7 @@ def deal_sets(
 
     Test is dealt first, so that its rows are the same whatever becomes of the others.
     """
-    order = [hash_position(text, seed) for text in texts]
+    order = hash_positions(texts, seed)
     sides, left = [TRAIN] * len(sets), 1.0
     for name in (TEST, VALIDATION):
         if share := shares.get(name, 0.0):
@@ -289,17 +395,17 @@ def shared_group_notes(part: SourceSplits, column: str) -> list[str]:
     ]
 
 
-def check_columns(part: SourceSplits, task: RecordTask) -> None:
+def check_columns(part: SourceSplits, task: RecordTask, looks: Mapping[str, RowsLook]) -> None:
     """Note which columns of a source are read, and refuse those whose text must not be lost, unless all may be.
 
     Raises:
         DataError: Naming them, each with a way out.
     """
-    rows = concatenate([split.rows for split in part.splits.values()])
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    format, data = part.source.format, part.source.data
-    part.columns = survey_columns(
-        rows,
+    counts = ColumnCounts()
+    for look in looks.values():
+        counts.merge(look.columns)
+    columns, format, data = list(counts.names), part.source.format, part.source.data
+    part.columns = counts.use(
         lambda filled: {*task.columns_read(columns, filled, format), *([data.group] if data.group else [])},
         ignored=data.ignored,
     )
@@ -330,49 +436,71 @@ def to_split(records: Records, limit: int | None, name: str | None = None) -> Sp
     """The first `limit` records as a split, all of them where it is None; `name` is their source, else the file."""
     count = len(records.rows) if limit is None else min(int(limit), len(records.rows))
     kept = range(count)
-    places: Sequence[str] = MappedView(records.location, kept)
+    places: Sequence[str] = records.locations if limit is None else SubsetView(records.locations, kept)
     small = records.scratch is None
     sources = [name or short_name(records.source)] * count
-    return Split(select_items(records.rows, kept), list(places) if small else places, sources, records.scratch)
+    rows = records.rows if limit is None else select_items(records.rows, kept)
+    return Split(rows, list(places) if small else places, sources, records.scratch)
 
 
-def record_contents(split: Split, task: RecordTask) -> Sequence[str]:
-    """The content of each record, by which duplicates are known; on disk where the records are."""
-    if split.scratch is None:
-        return map_records(task.content, split)
-    from tunelab.data.arrow_store import TextWriter  # slow to load, and most files are small
-
-    texts = TextWriter(split.scratch)
-    map_records(lambda record: texts.append(task.content(record)), split)
-    return texts.finish()
-
-
-def map_records(
-    action: Callable[[Record], T], split: Split, *, skipped: list[str] | None = None, of_rows: int | None = None
-) -> list[T]:
-    """The results of `action` for every record; the faults of all records make one error, with their locations.
+def map_records(action: Callable[[Record], T], split: Split) -> list[T]:
+    """The results of `action` for every record, in order.
 
     Args:
-        action: Raises DataError for a record that cannot be used.
+        action: Raises DataError for a record that cannot be used; depends on the record alone.
         split: The records.
-        skipped: Takes the faults, as long as all in it are few (`MAX_SKIPPED_SHARE`); None refuses the first.
-        of_rows: What their share is taken of; None for the rows of this split.
+
+    Raises:
+        DataError: Naming all records that cannot be used.
     """
-    results: list[T] = []
-    faults: dict[str, list[str]] = {}  # what is wrong, and where: a fault of the whole file is listed once
-    for number, row in enumerate(split.rows):
-        try:
-            results.append(action(row))
-        except DataError as fault:
-            faults.setdefault(str(fault), []).append(split.locations[number])
-    total = sum(map(len, faults.values()))
+
+    def act_on(rows: Sequence[Record], first: int) -> tuple[list[T], list[tuple[int, str]]]:
+        results, faults = list[T](), list[tuple[int, str]]()
+        for number, row in enumerate(rows, start=first):
+            try:
+                results.append(action(row))
+            except DataError as fault:
+                faults.append((number, str(fault)))
+        return share_equal_texts(results, {}), faults
+
+    results, faults, known = list[T](), list[tuple[int, str]](), dict[T, T]()
+    for of_block, bad in map_rows(act_on, split, getattr(action, "__self__", None)):
+        results += share_equal_texts(of_block, known)
+        faults += bad
+    judge_faults(faults, split)
+    return results
+
+
+def share_equal_texts(values: list[T], known: dict[T, T]) -> list[T]:
+    """The values, of equal texts one alone, so that a million labels take the memory of a few."""
+    return [known.setdefault(value, value) if isinstance(value, str) else value for value in values]
+
+
+def judge_faults(
+    faults: Sequence[tuple[int, str]], split: Split, *, skipped: list[str] | None = None, of_rows: int | None = None
+) -> None:
+    """Refuse records that cannot be used, or take their faults where they are few; arguments as of `map_records`.
+
+    Args:
+        faults: Indices of the records, and what is wrong with each.
+        split: Where they stand.
+        skipped: Takes the faults.
+        of_rows: What their share is taken of.
+
+    Raises:
+        DataError: Naming them, a fault of the whole file once.
+    """
+    by_message: dict[str, list[str]] = {}
+    for number, message in faults:
+        by_message.setdefault(message, []).append(split.locations[number])
+    total = len(faults)
     rows = len(split.rows) if of_rows is None else of_rows
     if skipped is not None and len(skipped) + total <= MAX_SKIPPED_SHARE * rows:
-        skipped += [f"{place}: {message}" for message, places in faults.items() for place in places]
+        skipped += [f"{place}: {message}" for message, places in by_message.items() for place in places]
     elif faults:
         lines = [
             places[0] + (f" and {len(places) - 1} more like it" if len(places) > 1 else "") + f": {message}"
-            for message, places in faults.items()
+            for message, places in by_message.items()
         ]
         more = f"\n  ... and {len(lines) - MAX_FAULTS_LISTED} more" if len(lines) > MAX_FAULTS_LISTED else ""
         count = f"{total} unusable records"
@@ -380,7 +508,6 @@ def map_records(
             count = f"{len(skipped) + total} unusable records of {rows}"
             count += f", and data.on_bad=skip stops above {MAX_SKIPPED_SHARE:.0%}"
         raise DataError(f"{count}:\n  " + "\n  ".join(lines[:MAX_FAULTS_LISTED]) + more)
-    return results
 
 
 def make_cv_split(part: SourceSplits, task: RecordTask, fold: FoldSpec, *, test: float, seed: int) -> None:
@@ -415,7 +542,7 @@ def make_cv_split(part: SourceSplits, task: RecordTask, fold: FoldSpec, *, test:
         strata = ["+".join(sorted(names)) or None for names in labels]
         part.notes += split_share_warnings(sides, strata, validation=0, test=test)
         held_out = [row for row, side in enumerate(sides) if side == TEST]
-        part.splits[TEST], part.contents[TEST] = whole.select(held_out), select_items(texts, held_out)
+        part.splits[TEST], part.contents[TEST] = whole.select(held_out), select_contents(texts, held_out)
         way = f"by hash of {column}" if groups else "by content hash"
         way = f"with {tie_words(data, column)} on one side" if dealt else way
         part.notes.append(f"test: {len(held_out)} of {len(sides)} rows, {way}")
@@ -433,7 +560,7 @@ def make_cv_split(part: SourceSplits, task: RecordTask, fold: FoldSpec, *, test:
     )
     for name, validates in (("validation", True), ("train", False)):
         kept = [row for row, index in zip(free, fold_of_row, strict=True) if (index == fold.index) is validates]
-        part.splits[name], part.contents[name] = whole.select(kept), select_items(texts, kept)
+        part.splits[name], part.contents[name] = whole.select(kept), select_contents(texts, kept)
     part.required_splits |= {"train", "validation"}
     ties = tie_words(data, column)
     ways = ["with equal shares of each label"] * any(labels) + [f"{ties} in one fold"] * bool(ties)
@@ -449,7 +576,7 @@ def pool_validation_rows(part: SourceSplits) -> tuple[Split, Sequence[str]]:
     if len(files) == 1:
         return files[0], part.contents["train"]
     part.notes.append(f"the {len(files[1].rows)} rows of the validation file take part in the folds")
-    return concat_splits(files), concatenate([part.contents["train"], part.contents["validation"]])
+    return concat_splits(files), concatenate_contents([part.contents["train"], part.contents["validation"]])
 
 
 def record_groups(split: Split, column: str, setting: str) -> list[str]:
@@ -479,14 +606,16 @@ class DataSplits:
         duplicates: Contents that stand more than once, within a split or across splits.
         weights: With `data.mix` how often an epoch sees the rows of each source; else empty.
         columns: Which columns each source has that are read, unread or left out; its name is empty without a mix.
+        contents: Of each split, what identifies each record; empty where the splits were not read from files.
     """
 
     splits: dict[str, Split]
     file_hashes: dict[str, str]
     notes: list[str]
-    duplicates: list[Duplicate] = field(default_factory=list)
+    duplicates: DuplicateIndex = field(default_factory=partial(index_duplicates, {}))
     weights: dict[str, float] = field(default_factory=dict)
     columns: dict[str, ColumnUse] = field(default_factory=dict)
+    contents: dict[str, Sequence[str]] = field(default_factory=dict)
 
 
 def read_splits(data: DataConfig, task: RecordTask, *, seed: int, fold: FoldSpec | None = None) -> DataSplits:
@@ -518,14 +647,15 @@ def read_splits(data: DataConfig, task: RecordTask, *, seed: int, fold: FoldSpec
                 f"the {name} split has no rows; give data.{name}=FILE or more rows to make it from, or set "
                 f"data.split.{name}=0 to go without"
             )
-    duplicates = find_duplicates({name: concatenate([part.contents[name] for part in parts]) for name in SPLITS})
+    contents = {name: concatenate_contents([part.contents[name] for part in parts]) for name in SPLITS}
+    duplicates = index_duplicates(contents)
     notes = [f"{part.source.name}: {note}" if mixed else note for part in parts for note in part.notes]
     notes += duplicate_notes(duplicates)
     notes += mixture_notes(parts) if mixed else []
     files = {name: digest for part in parts for name, digest in part.files.items()}
     weights = {source.name: source.weight for source in sources} if mixed else {}
     columns = {part.source.name: part.columns for part in parts}
-    return DataSplits(splits, files, notes, duplicates, weights, columns)
+    return DataSplits(splits, files, notes, duplicates, weights, columns, contents)
 
 
 def read_source_fold(source: SourceConfig, task: RecordTask, fold: FoldSpec, seed: int) -> SourceSplits:
@@ -554,19 +684,16 @@ def mixture_notes(parts: Sequence[SourceSplits]) -> list[str]:
         for part in parts
         if not part.splits[name].rows and any(other.splits[name].rows for other in parts)
     ]
-    contents = {part.source.name: concatenate([part.contents[name] for name in SPLITS]) for part in parts}
-    pairs = Counter(
-        tuple(duplicate.rows_by_split) for duplicate in find_duplicates(contents) if duplicate.crosses_splits
-    )
+    contents = {part.source.name: concatenate_contents([part.contents[name] for name in SPLITS]) for part in parts}
+    pairs = index_duplicates(contents).crossings()
     return notes + [f"{count} texts occur in the sources {' and '.join(pair)}" for pair, count in pairs.items()]
 
 
-def duplicate_notes(duplicates: Sequence[Duplicate]) -> list[str]:
+def duplicate_notes(duplicates: DuplicateIndex) -> list[str]:
     """One line for each pair of splits that share a text."""
-    pairs = Counter(tuple(duplicate.rows_by_split) for duplicate in duplicates if duplicate.crosses_splits)
     return [
         WarningNote(f"{count} texts occur in both {' and '.join(pair)}: a score there measures memory too")
-        for pair, count in pairs.items()
+        for pair, count in duplicates.crossings().items()
     ]
 
 
@@ -580,6 +707,7 @@ class EncodedSplits:
         portions: With `data.mix`, where the examples of each source stand in each split.
         unknown: How much of each split the tokenizer does not know; None where it has no token for that.
         notes: On rows that were left out or are several sequences, and on text that the tokenizer does not know.
+        near_empty: Rows of each split with a text that says nothing.
     """
 
     examples: dict[str, Sequence[Example]]
@@ -587,6 +715,7 @@ class EncodedSplits:
     portions: dict[str, list[SourceRange]]
     unknown: dict[str, UnknownShare | None]
     notes: list[str]
+    near_empty: dict[str, "array[int]"]
 
 
 def encode_splits(
@@ -612,8 +741,10 @@ def encode_splits(
     """
     bad: list[str] | None = [] if skip_bad else None
     rows = sum(len(split.rows) for split in sources.splits.values())
+    near_empty = {name: array("q") for name in sources.splits}
     encoded = {
-        name: encode_split(split, task, name, skipped=bad, of_rows=rows) for name, split in sources.splits.items()
+        name: encode_split(split, task, name, skipped=bad, of_rows=rows, near_empty=near_empty[name])
+        for name, split in sources.splits.items()
     }
     examples = {name: split_examples for name, (split_examples, _) in encoded.items()}
     counts = {name: row for name, (_, row) in encoded.items()}
@@ -630,7 +761,7 @@ def encode_splits(
         raise DataError.listing(faults)
     notes: list[str] = [WarningNote(f"skipped: {fault}") for fault in bad or ()]
     notes += [*dropped_notes(counts, task), *sequence_notes(counts, examples), *warnings]
-    return EncodedSplits(examples, counts, source_portions(sources, examples), unknown, notes)
+    return EncodedSplits(examples, counts, source_portions(sources, examples), unknown, notes, near_empty)
 
 
 def source_portions(sources: DataSplits, examples: Mapping[str, Sequence[Example]]) -> dict[str, list[SourceRange]]:
@@ -657,6 +788,7 @@ def encode_split(
     *,
     skipped: list[str] | None = None,
     of_rows: int | None = None,
+    near_empty: "array[int] | None" = None,
 ) -> tuple[Sequence[Example], dict[str, int | float]]:
     """Examples of a split and its line of the data report; where the records are on disk, so are the examples.
 
@@ -666,6 +798,7 @@ def encode_split(
         name: What the split is called in messages.
         skipped: Takes the faults of records that cannot be used, which are left out; None refuses them.
         of_rows: Rows of all splits, of which few may be left out.
+        near_empty: Takes the rows with a text that says nothing.
 
     Returns:
         The examples, and the counts: rows, kept, dropped and why (too_long, no_target, unusable: only those that are
@@ -676,24 +809,23 @@ def encode_split(
     """
     task.truncated_count = task.too_long_count = 0
     unusable_before = len(skipped or ())
-    numbers = iter(range(len(split.rows)))
     store = TokenWriter(split.scratch) if split.scratch else None
     kept: list[Example] = []
+    faults: list[tuple[int, str]] = []
     tokens = longest = rows_kept = too_long = 0
     supervised: float = 0
-
-    def keep(record: Record) -> None:
-        nonlocal tokens, longest, supervised, rows_kept, too_long
-        too_long_before = task.too_long_count
-        examples = task.encode_all(record, next(numbers))
-        rows_kept += bool(examples)
-        too_long += not examples and task.too_long_count > too_long_before
-        for example in examples:
-            tokens, supervised = tokens + len(example.ids), supervised + example.loss_weight
-            longest = max(longest, example.max_sequence_length)
-            (store or kept).append(example)
-
-    map_records(keep, split, skipped=skipped, of_rows=of_rows)
+    for block in map_rows(partial(encode_block, task=task, to_store=store is not None), split, task):
+        if store:
+            store.extend(block.stored)
+        kept += block.examples
+        faults += block.faults
+        if near_empty is not None:
+            near_empty.extend(block.near_empty)
+        tokens, supervised, rows_kept = tokens + block.tokens, supervised + block.supervised, rows_kept + block.rows
+        longest, too_long = max(longest, block.longest), too_long + block.too_long
+        if block.process != os.getpid():
+            task.add_tally(block.tally)
+    judge_faults(faults, split, skipped=skipped, of_rows=of_rows)
     examples: Sequence[Example] = store.finish() if store else kept
     if split.rows and not examples:
         ways = ["raise data.max_tokens", "set data.too_long=truncate_prompt", "give more rows"]
@@ -715,6 +847,62 @@ def encode_split(
         "longest": longest,
     }
     return examples, counts
+
+
+class EncodedBlock(NamedTuple):
+    """The examples of some rows in a row: as they are stored, or else as they are.
+
+    Attributes:
+        faults: Rows that cannot be used, and why.
+        near_empty: Rows with a text that says nothing.
+        rows: How many rows gave an example.
+        too_long: How many gave none as they are too long.
+        tally: What the task counted meanwhile.
+        process: In which process.
+    """
+
+    stored: TokenBlock
+    examples: list[Example]
+    faults: list[tuple[int, str]]
+    near_empty: list[int]
+    rows: int
+    tokens: int
+    supervised: float
+    longest: int
+    too_long: int
+    tally: tuple[int, ...]
+    process: int
+
+
+def encode_block(rows: Sequence[Record], first: int, *, task: EncodingTask, to_store: bool) -> EncodedBlock:
+    """The examples of rows of which the first has a certain index."""
+    before, own_code = task.tally(), is_own_code(task)
+    outcomes: list[Sequence[Example] | DataError] = []
+    too_long, longer = 0, task.too_long_count
+    for outcome in task.encode_many(rows, first):
+        too_long += not isinstance(outcome, DataError) and not outcome and task.too_long_count > longer
+        longer = task.too_long_count
+        outcomes.append(outcome)
+    faults = [(row, str(fault)) for row, fault in enumerate(outcomes, start=first) if isinstance(fault, DataError)]
+    good = [outcome for outcome in outcomes if not isinstance(outcome, DataError)]
+    examples = list(chain.from_iterable(good))
+    return EncodedBlock(
+        TokenBlock.of(examples if to_store else []),
+        [] if to_store else examples,
+        faults,
+        [
+            row
+            for row, record in enumerate(rows, start=first)
+            if not (own_code and plainly_says_something(record)) and empty_texts(task.record_texts(record))
+        ],
+        sum(map(bool, good)),
+        sum(len(example.ids) for example in examples),
+        sum(example.loss_weight for example in examples),
+        max((example.max_sequence_length for example in examples), default=0),
+        too_long,
+        tuple(after - earlier for after, earlier in zip(task.tally(), before, strict=True)),
+        os.getpid(),
+    )
 
 
 def dropped_notes(counts: Mapping[str, Mapping[str, int | float]], task: EncodingTask) -> list[str]:

@@ -86,6 +86,8 @@ def with_leading_turns(row: ColumnView, turns: list[Message]) -> list[Message]:
     Raises:
         DataError: If there are two system texts, or the history is no list of turns.
     """
+    if not (row.has("system") or row.has("history")):
+        return turns
     system, history = row.optional("system"), _read_history(row)
     own = turns[:1] if turns and turns[0].role == "system" and turns[0].content.strip() else []
     if own and system.strip() and own[0].content != system:
@@ -283,6 +285,8 @@ def _read_text(row: ColumnView) -> str:
 
 
 def _read_meta(row: ColumnView) -> dict[str, Any]:
+    if not row.columns:
+        return {name: row.record[name] for name in META_COLUMNS if name in row.record}
     return {name: row.value(name) for name in META_COLUMNS if row.has(name)}
 
 

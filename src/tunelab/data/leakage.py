@@ -2,17 +2,21 @@
 out.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
 from typing import Any
-from unicodedata import category
 
+import numpy as np
+import numpy.typing as npt
+
+from tunelab.data.columns import empty_texts
 from tunelab.data.data_sources import DataSplits
 from tunelab.data.examples import Example
-from tunelab.data.lazy_sequences import MappedView, evenly_spaced
+from tunelab.data.lazy_sequences import MappedView, evenly_spaced, take_items
 from tunelab.data.near_duplicates import SimilarPair, find_near_duplicates
 from tunelab.data.protocols import RecordTask
-from tunelab.data.splits import find_duplicates, normalize_text
+from tunelab.data.splits import RowArray, content_hashes, index_duplicates, normalize_text
+from tunelab.data.token_store import input_hashes, row_indices
 from tunelab.data.unknown_tokens import input_ids
 
 MAX_EXAMPLES_LISTED = 5  # places named for each finding
@@ -20,17 +24,20 @@ MAX_EXAMPLES_LISTED = 5  # places named for each finding
 
 def duplicates_within(sources: DataSplits) -> dict[str, dict[str, Any]]:
     """For each split, how many rows repeat the content of an earlier row of it, and where the first of them stand."""
-    by_split: dict[str, dict[str, Any]] = {}
-    for duplicate in sources.duplicates:
-        for name, rows in duplicate.rows_by_split.items():
-            if len(rows) > 1:
-                entry = by_split.setdefault(name, {"texts": 0, "repeats": 0, "examples": []})
-                entry["texts"] += 1
-                entry["repeats"] += len(rows) - 1
-                if len(entry["examples"]) < MAX_EXAMPLES_LISTED:
-                    places = [sources.splits[name].locations[row] for row in rows[:MAX_EXAMPLES_LISTED]]
-                    entry["examples"].append({"text": one_line(duplicate.content), "places": places})
-    return by_split
+    found: dict[str, tuple[int, dict[str, Any]]] = {}
+    held = sources.duplicates
+    for place, name in enumerate(held.names):
+        repeated = np.flatnonzero(held.counts[:, place] > 1)
+        if not len(repeated):
+            continue
+        locations = sources.splits[name].locations
+        examples = []
+        for index in repeated[:MAX_EXAMPLES_LISTED].tolist():
+            rows = held[index].rows_by_split[name][:MAX_EXAMPLES_LISTED]
+            examples.append({"text": one_line(held[index].content), "places": [locations[row] for row in rows]})
+        repeats = int((held.counts[repeated, place] - 1).sum())
+        found[name] = int(repeated[0]), {"texts": len(repeated), "repeats": repeats, "examples": examples}
+    return {name: found[name][1] for name in sorted(found, key=lambda name: found[name][0])}
 
 
 def token_duplicates(
@@ -40,13 +47,11 @@ def token_duplicates(
 
     A tokenizer that knows no case, or not the script of a text, makes the same of different texts.
     """
-
-    def tokens(example: Example) -> str:
-        return " ".join(map(str, input_ids(example)))
-
-    views: dict[str, Sequence[str]] = {name: MappedView(tokens, split) for name, split in examples.items()}
+    views = {name: MappedView(input_text, split) for name, split in examples.items()}
+    hashes = np.concatenate([np.empty(0, np.uint64), *map(input_hashes, examples.values())])
+    same = index_duplicates(views, hashes, among=other_contents(sources, examples))
     rows, across, listed = 0, 0, list[dict[str, Any]]()
-    for held in find_duplicates(views):
+    for held in same:
         places = [
             (name, examples[name][place].row) for name, rows_there in held.rows_by_split.items() for place in rows_there
         ]
@@ -65,30 +70,58 @@ def token_duplicates(
     return {"rows": rows, "across_splits": across, "examples": listed}
 
 
-def near_empty_texts(task: RecordTask, sources: DataSplits) -> dict[str, dict[str, Any]]:
-    """For each split, how many rows have a text without a letter, a digit or a symbol, and where the first stand."""
+def input_text(example: Example) -> str:
+    """The tokens that the model is given for an example, as text."""
+    return " ".join(map(str, input_ids(example)))
+
+
+def other_contents(
+    sources: DataSplits, examples: Mapping[str, Sequence[Example]]
+) -> Callable[[RowArray, RowArray], npt.NDArray[np.bool_]] | None:
+    """Tells of sets of examples which have different contents; None where the contents are not known.
+
+    The sets are given as examples counted over all splits, and as where each set starts among them.
+    """
+    if not all(name in sources.contents for name in examples):
+        return None
+    hashes = [
+        content_hashes(sources.contents[name])[np.asarray(row_indices(split), np.int64)]
+        for name, split in examples.items()
+    ]
+    whole = np.concatenate([np.empty(0, np.uint64), *hashes])
+
+    def differ(rows: RowArray, starts: RowArray) -> npt.NDArray[np.bool_]:
+        held = whole[rows]
+        marks: npt.NDArray[np.bool_] = np.minimum.reduceat(held, starts) != np.maximum.reduceat(held, starts)
+        return marks
+
+    return differ
+
+
+def near_empty_texts(
+    task: RecordTask, sources: DataSplits, known: Mapping[str, Sequence[int]] | None = None
+) -> dict[str, dict[str, Any]]:
+    """For each split, how many rows have a text without a letter, a digit or a symbol, and where the first stand.
+
+    Args:
+        task: Knows the texts of a record.
+        sources: The splits.
+        known: The rows with such a text, where they have been looked for.
+    """
     by_split: dict[str, dict[str, Any]] = {}
     for name, split in sources.splits.items():
-        for row, record in enumerate(split.rows):
-            empty = [kind for kind, text in task.record_texts(record).items() if text and not says_something(text)]
-            if empty:
-                entry = by_split.setdefault(name, {"rows": 0, "examples": []})
-                entry["rows"] += 1
-                if len(entry["examples"]) < MAX_EXAMPLES_LISTED:
-                    texts = task.record_texts(record)
-                    quoted = ", ".join(f"{kind} {texts[kind]!r}" for kind in empty)
-                    entry["examples"].append({"text": one_line(quoted), "places": [split.locations[row]]})
+        rows = (
+            known[name]
+            if known
+            else [row for row, record in enumerate(split.rows) if empty_texts(task.record_texts(record))]
+        )
+        if len(rows):
+            by_split[name] = {"rows": len(rows), "examples": []}
+            for row in rows[:MAX_EXAMPLES_LISTED]:
+                empty = empty_texts(task.record_texts(split.rows[row]))
+                quoted = ", ".join(f"{kind} {text!r}" for kind, text in empty.items())
+                by_split[name]["examples"].append({"text": one_line(quoted), "places": [split.locations[row]]})
     return by_split
-
-
-def says_something(text: str) -> bool:
-    """Whether a text holds a letter, a digit or a symbol such as an emoji, in any script.
-
-    Example:
-        >>> says_something(" ...?! "), says_something("👍")
-        (False, True)
-    """
-    return any(character.isalnum() or category(character)[0] in "LNS" for character in text)
 
 
 def label_conflicts(task: RecordTask, sources: DataSplits) -> dict[str, Any]:
@@ -112,7 +145,8 @@ def exact_leaks(sources: DataSplits) -> list[dict[str, Any]]:
     """For each pair of splits that share contents, how many rows of the later one stand in the earlier one too."""
     leaks = []
     for earlier, later in combinations(sources.splits, 2):
-        shared = [held for held in sources.duplicates if earlier in held.rows_by_split and later in held.rows_by_split]
+        both = sources.duplicates.shared(earlier, later) if sources.duplicates else ()
+        shared = [sources.duplicates[index] for index in both[:MAX_EXAMPLES_LISTED]]
         if shared:
             places = {name: sources.splits[name].locations for name in (earlier, later)}
             examples = [
@@ -120,9 +154,9 @@ def exact_leaks(sources: DataSplits) -> list[dict[str, Any]]:
                     "text": one_line(held.content),
                     "places": [places[name][held.rows_by_split[name][0]] for name in places],
                 }
-                for held in shared[:MAX_EXAMPLES_LISTED]
+                for held in shared
             ]
-            rows = sum(len(held.rows_by_split[later]) for held in shared)
+            rows = len(sources.duplicates.rows_in(later, both))
             leaks.append({"splits": [earlier, later], "rows": rows, "of": len(places[later]), "examples": examples})
     return leaks
 
@@ -149,7 +183,12 @@ def near_leaks(task: RecordTask, sources: DataSplits, threshold: float | None) -
     drawn, texts = dict[str, list[int]](), dict[str, list[str]]()
     for name, split in sources.splits.items():
         drawn[name] = evenly_spaced(len(split.rows), MAX_TRAIN_ROWS if name == "train" else MAX_EVAL_ROWS)
-        texts[name] = [task.content(split.rows[row]) for row in drawn[name]]
+        known = sources.contents.get(name)
+        texts[name] = (
+            list(map(task.content, take_items(split.rows, drawn[name])))
+            if known is None
+            else take_items(known, drawn[name])
+        )
         letters = sum(map(len, texts[name]))
         if letters > MAX_CHARACTERS:  # long texts: fewer of them
             kept = evenly_spaced(len(drawn[name]), max(1, len(drawn[name]) * MAX_CHARACTERS // letters))
@@ -176,9 +215,8 @@ def near_leaks(task: RecordTask, sources: DataSplits, threshold: float | None) -
 
 def not_copied(sources: DataSplits, earlier: str, later: str, drawn: Sequence[int]) -> list[int]:
     """Positions in `drawn` of rows of `later` that are no exact copy of one in `earlier`."""
-    copied = {
-        row for held in sources.duplicates if earlier in held.rows_by_split for row in held.rows_by_split.get(later, ())
-    }
+    held = sources.duplicates
+    copied = set(held.rows_in(later, held.shared(earlier)).tolist()) if held else set()
     return [at for at, row in enumerate(drawn) if row not in copied]
 
 

@@ -108,10 +108,11 @@ class MemoryMap:
         """The bytes of the file, not copied."""
         return memoryview(self.map if self.map is not None else b"")
 
-    def count_access(self) -> None:
-        """Note one access; every so often the pages go back."""
-        self.reads += 1
-        if self.reads % READS_BEFORE_DROP == 0:
+    def count_access(self, count: int = 1) -> None:
+        """Note one access, or several; every so often the pages go back."""
+        self.reads += count
+        if self.reads >= READS_BEFORE_DROP:
+            self.reads = 0
             self.release_pages()
 
     def release_pages(self) -> None:

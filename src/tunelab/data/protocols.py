@@ -3,10 +3,11 @@
 Tasks import data, never the other way round.  The summary has a protocol of its own, beside its reader.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from tunelab.data.examples import Example
+from tunelab.errors import DataError
 
 Record = Mapping[str, Any]
 
@@ -60,3 +61,12 @@ class EncodingTask(RecordTask, Protocol):
 
     def encode_all(self, record: Record, row: int) -> Sequence[Example]:
         """The examples of a record; none drops it."""
+
+    def encode_many(self, records: Sequence[Record], first: int) -> Iterable[Sequence[Example] | DataError]:
+        """The examples of each record, or why it cannot be used; the first has the index `first`."""
+
+    def tally(self) -> tuple[int, ...]:
+        """What was counted while records were encoded."""
+
+    def add_tally(self, more: tuple[int, ...]) -> None:
+        """Add what another process counted."""

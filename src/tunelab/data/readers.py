@@ -30,11 +30,15 @@ from tunelab.data.bad_rows import (
     clean_row,
     drop_nested_nulls,
     excerpt,
+    judge_bad_rows,
     separate_bad_rows,
 )
 from tunelab.data.json_reader import read_json_array, read_json_lines, unusable_text_reason
+from tunelab.data.line_reader import store_json_lines
+from tunelab.data.lazy_sequences import LazySequence
 from tunelab.data.memory_map import ScratchDir
 from tunelab.data.table_reader import read_table
+from tunelab.data.text_store import JsonRowWriter, stored_rows
 from tunelab.data.text_file import TableLines, TextFile, check_encoding
 from tunelab.errors import ConfigError, DataError, first_line
 
@@ -42,6 +46,7 @@ DELIMITERS = {".csv": ",", ".tsv": "\t"}
 READABLE_SUFFIXES = (".json", ".jsonl", ".ndjson", *DELIMITERS, ".parquet")
 ON_BAD_CHOICES: tuple[str, ...] = get_args(OnBad)
 QUOTING_CHOICES: tuple[str, ...] = get_args(Quoting)
+MEGABYTE = 10**6  # bytes
 DEFAULT_IN_MEMORY_MB = 64  # megabytes
 
 
@@ -73,11 +78,29 @@ class Records:
 
     def location(self, i: int) -> str:
         """The location of row `i`, as a message names it: "train.jsonl line 412"."""
-        return f"{short_name(self.source)} {self.line_unit} {self.lines[i]}"
+        return self.locations[i]
+
+    @property
+    def locations(self) -> "Locations":
+        """The location of each row."""
+        return Locations(short_name(self.source), self.line_unit, self.lines)
 
     def columns(self) -> list[str]:
         """Every key of every row, in order of first appearance."""
         return list(dict.fromkeys(key for row in self.rows for key in row))
+
+
+class Locations(LazySequence[str]):
+    """Where rows stand, as messages name it."""
+
+    def __init__(self, name: str, unit: str, lines: Sequence[int]) -> None:
+        self.name, self.unit, self.lines = name, unit, lines
+
+    def __len__(self) -> int:
+        return len(self.lines)
+
+    def item(self, index: int) -> str:
+        return f"{self.name} {self.unit} {self.lines[index]}"
 
 
 def read_records(
@@ -110,7 +133,7 @@ def read_records(
         ConfigError: If an argument is not legal or a package is not installed.
     """
     check_reader_options(encoding, on_bad, quoting, max_line_bytes)
-    path, name, bound = find_file(source), short_name(source), int(in_memory * 10**6)
+    path, name, bound = find_file(source), short_name(source), int(in_memory * MEGABYTE)
     store = partial(make_row_sink, cache=cache)
     clean = on_bad == "clean"
     repairs = [RowRepair(clean_row, "control characters are taken out of texts")] if clean else []
@@ -158,6 +181,13 @@ def read_records(
             elif suffix == ".json":
                 outcomes = read_json_array(name, text.pieces(), max_line_bytes, starts, clean=clean)
             else:
+                if size > bound and not clean and text.codec in ("utf-8", "utf-8-sig") and text.text is None:
+                    text.check_head()
+                    scratch = ScratchDir(cache)
+                    if stored := store_json_lines(path, scratch, max_line_bytes, keep_going=keep_going):
+                        skipped = judge_bad_rows(name, stored.bad, len(stored.rows), on_bad=on_bad, place=place)
+                        rows_on_disk = stored_rows(stored.rows.finish())
+                        return Records(rows_on_disk, stored.numbers, source, digest, skipped, scratch=scratch)
                 outcomes = read_json_lines(text.lines(), max_line_bytes, clean=clean)
         rows = store(schema) if size > bound else []
         lines, skipped = separate_bad_rows(name, outcomes, rows, on_bad=on_bad, place=place, repairs=repairs)
@@ -177,9 +207,11 @@ def shares_lines(starts: Sequence[int]) -> bool:
 
 def make_row_sink(schema: Any, cache: str | None) -> RowSink:
     """A writer of rows to a file of its own."""
-    from tunelab.data.arrow_store import JsonRowWriter, SchemaRowWriter  # slow to load, and most files are small
+    if schema is None:
+        return JsonRowWriter(ScratchDir(cache))
+    from tunelab.data.arrow_store import SchemaRowWriter  # slow to load, and few files have a schema
 
-    return JsonRowWriter(ScratchDir(cache)) if schema is None else SchemaRowWriter(ScratchDir(cache), schema)
+    return SchemaRowWriter(ScratchDir(cache), schema)
 
 
 def close_sink(rows: RowSink) -> Sequence[RowDict]:

@@ -4,18 +4,20 @@ A record's side is a function of its own content and the seed.  Adding, removing
 never moves it, so a model trained last month has not seen this month's test rows, and equal contents share a side.
 """
 
-from array import array
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from math import sqrt
 from unicodedata import normalize
 
-import torch
+import numpy as np
+import numpy.typing as npt
 
+from tunelab.data.lazy_sequences import ConcatView, LazySequence, concatenate, select_items, take_items
 from tunelab.errors import ConfigError
 
+RowArray = npt.NDArray[np.int64]
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
 MAX_DEVIATIONS = 3.0  # standard deviations of a fair draw above which a share is no accident
 MIN_RELATIVE_DEVIATION = 0.25  # and how far off, relative to the configured share, it must be to matter
@@ -58,23 +60,37 @@ def assign_splits(contents: Sequence[str], *, validation: float, test: float, se
         ['train', 'train', 'train']
     """
     check_split_fractions(validation, test)
-    sides = []
-    for content in contents:
-        place = hash_position(content, seed)
-        sides.append(TEST if place < test else VALIDATION if place < test + validation else TRAIN)
-    return sides
+    return [
+        TEST if place < test else VALIDATION if place < test + validation else TRAIN
+        for place in hash_positions(contents, seed)
+    ]
+
+
+def hash_positions(contents: Sequence[str], seed: int) -> list[float]:
+    """`hash_position` of each content."""
+    if isinstance(contents, HashedTexts):
+        return contents.positions.tolist()
+    return [hash_position(content, seed) for content in contents]
 
 
 def hash_position(content: str, seed: int) -> float:
     """A number in [0, 1), uniform over contents, the same on every machine."""
-    text = f"{seed}\0{normalize_text(content)}".encode("utf-8", "surrogatepass")
-    return (int.from_bytes(blake2b(text, digest_size=8).digest(), "big") >> 11) / 2**53  # 53 bits: exact in a float
+    return position_of_compared(normalize_text(content), seed)
+
+
+def position_of_compared(text: str, seed: int) -> float:
+    """`hash_position` of a content that is given as `normalize_text` gives it."""
+    return (hash_of_compared(f"{seed}\0{text}") >> 11) / 2**53  # 53 bits: exact in a float
 
 
 def content_hash(content: str) -> int:
     """64 bits that equal contents share, the same on every machine."""
-    text = normalize_text(content).encode("utf-8", "surrogatepass")
-    return int.from_bytes(blake2b(text, digest_size=8).digest(), "big")
+    return hash_of_compared(normalize_text(content))
+
+
+def hash_of_compared(text: str) -> int:
+    """`content_hash` of a content that is given as `normalize_text` gives it."""
+    return int.from_bytes(blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big")
 
 
 def check_split_fractions(validation: float, test: float) -> None:
@@ -153,20 +169,161 @@ class Duplicate:
         return sum(len(rows) - 1 for rows in self.rows_by_split.values())
 
 
-def repeated_hashes(hashes: Iterable["array[int]"]) -> set[int]:
-    """The numbers (64 bits each) that stand more than once, in one sequence or in several."""
-    whole = array("Q")
-    for part in hashes:
-        whole.extend(part)
-    if not whole:
-        return set()
-    ordered = torch.frombuffer(whole, dtype=torch.int64).sort().values  # signed, which equality does not mind
-    twice = ordered[1:][ordered[1:] == ordered[:-1]].unique()
-    return {number % 2**64 for number in twice.tolist()}
+@dataclass(frozen=True, slots=True, eq=False)
+class HashedTexts(LazySequence[str]):
+    """Contents with what is known of them from when they were first read.
+
+    Attributes:
+        texts: The contents.
+        hashes: `content_hash` of each.
+        positions: `hash_position` of each, with the seed of the run.
+    """
+
+    texts: Sequence[str]
+    hashes: npt.NDArray[np.uint64]
+    positions: npt.NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.hashes)
+
+    def item(self, index: int) -> str:
+        return self.texts[index]
+
+    def take(self, indices: Sequence[int]) -> list[str]:
+        return take_items(self.texts, indices)
+
+
+def select_contents(contents: Sequence[str], kept: Sequence[int]) -> Sequence[str]:
+    """The contents at some indices, with what is known of them."""
+    if not isinstance(contents, HashedTexts):
+        return select_items(contents, kept)
+    places = np.fromiter(kept, np.int64, len(kept))
+    texts = select_items(contents.texts, kept)
+    return HashedTexts(texts, contents.hashes[places], contents.positions[places])
+
+
+def concatenate_contents(parts: Sequence[Sequence[str]]) -> Sequence[str]:
+    """Contents one after another, with what is known of them where it is known of all."""
+    hashed = [part for part in parts if isinstance(part, HashedTexts)]
+    if len(hashed) < sum(map(bool, parts)) or not hashed:
+        return concatenate(parts)
+    return HashedTexts(
+        concatenate([part.texts for part in hashed]),
+        np.concatenate([part.hashes for part in hashed]),
+        np.concatenate([part.positions for part in hashed]),
+    )
+
+
+def content_hashes(contents: Sequence[str]) -> npt.NDArray[np.uint64]:
+    """`content_hash` of each content."""
+    if isinstance(contents, HashedTexts):
+        return contents.hashes
+    return np.fromiter(map(content_hash, contents), np.uint64, len(contents))
+
+
+class DuplicateIndex(LazySequence[Duplicate]):
+    """Contents that stand more than once, in order of first appearance; each is made on access.
+
+    Attributes:
+        names: The splits.
+        contents: Of each.
+        rows: Rows of the first such content, then of the second, and so on, in their order; counted over all splits.
+        starts: Where the rows of each begin, with the number of rows at the end.
+        counts: How many rows each has in each split, (contents, splits).
+    """
+
+    def __init__(self, contents: Mapping[str, Sequence[str]], rows: RowArray, starts: RowArray) -> None:
+        self.names, self.contents = list(contents), [*contents.values()]
+        self.rows, self.starts = rows, starts
+        self.first_rows = np.cumsum([0, *map(len, self.contents)])  # of each split
+        split_of_row = np.searchsorted(self.first_rows, rows, side="right") - 1
+        group_of_row = np.repeat(np.arange(len(self)), np.diff(starts))
+        self.counts = np.zeros((len(self), len(self.names)), np.int64)
+        np.add.at(self.counts, (group_of_row, split_of_row), 1)
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    def item(self, index: int) -> Duplicate:
+        held: dict[str, list[int]] = {}
+        rows = self.rows[self.starts[index] : self.starts[index + 1]]
+        for place, name in enumerate(self.names):
+            inside = rows[(rows >= self.first_rows[place]) & (rows < self.first_rows[place + 1])]
+            if len(inside):
+                held[name] = (inside - self.first_rows[place]).tolist()
+        split = next(iter(held))
+        return Duplicate(normalize_text(self.contents[self.names.index(split)][held[split][0]]), held)
+
+    def shared(self, *names: str) -> npt.NDArray[np.int64]:
+        """Which of the contents stand in all of some splits."""
+        columns = [self.names.index(name) for name in names]
+        return np.flatnonzero((self.counts[:, columns] > 0).all(axis=1))
+
+    def rows_in(self, name: str, chosen: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """The rows that some of the contents have in a split, counted within it."""
+        marked = np.zeros(len(self), bool)
+        marked[chosen] = True
+        place = self.names.index(name)
+        rows = self.rows[np.repeat(marked, np.diff(self.starts))] - self.first_rows[place]
+        return rows[(rows >= 0) & (rows < len(self.contents[place]))]
+
+    def crossings(self) -> Counter[tuple[str, ...]]:
+        """For each set of two splits or more, how many contents stand in just these."""
+        pairs = Counter(map(tuple, (self.counts > 0).tolist()))  # in order of first appearance
+        named = {
+            tuple(name for name, held in zip(self.names, marks, strict=True) if held): count
+            for marks, count in pairs.items()
+        }
+        return Counter({names: count for names, count in named.items() if len(names) > 1})
+
+
+def index_duplicates(
+    splits: Mapping[str, Sequence[str]],
+    hashes: npt.NDArray[np.uint64] | None = None,
+    among: Callable[[RowArray, RowArray], npt.NDArray[np.bool_]] | None = None,
+) -> DuplicateIndex:
+    """Contents that stand more than once, within a split or across splits, compared as `normalize_text` gives them.
+
+    Args:
+        splits: The contents of each split, by its name.
+        hashes: Of all contents, equal where these are; None computes them.
+        among: Tells which sets of rows with one hash are looked at, from the rows of all sets and where each starts.
+    """
+    if hashes is None:
+        hashes = np.concatenate([np.empty(0, np.uint64), *map(content_hashes, splits.values())])
+    order = np.argsort(hashes, kind="stable")
+    ordered = hashes[order]
+    repeated = np.zeros(len(order) + 1, bool)
+    repeated[1:-1] = ordered[1:] == ordered[:-1]
+    order, ordered = (part[repeated[1:] | repeated[:-1]] for part in (order, ordered))
+    starts = np.flatnonzero(np.concatenate([np.ones(min(1, len(order)), bool), ordered[1:] != ordered[:-1]]))
+    ends = np.append(starts, len(order))[1:]
+    chosen = among(order, starts) if among and len(starts) else np.ones(len(starts), bool)
+    whole = ConcatView([*splits.values()])
+    groups = [
+        part
+        for first, last in zip(starts[chosen].tolist(), ends[chosen].tolist(), strict=True)
+        for part in _equal_texts(whole, order[first:last])
+    ]
+    groups.sort(key=lambda group: int(group[0]))
+    sizes = np.fromiter(map(len, groups), np.int64, len(groups))
+    rows = np.concatenate([np.empty(0, np.int64), *groups])
+    return DuplicateIndex(splits, rows, np.concatenate([np.zeros(1, np.int64), sizes.cumsum()]))
+
+
+def _equal_texts(whole: LazySequence[str], rows: RowArray) -> list[RowArray]:
+    """Rows of one hash, parted by their texts, which decide; those that stand alone are left out."""
+    texts = [normalize_text(text) for text in whole.take(rows.tolist())]
+    if len(set(texts)) == 1:
+        return [rows]
+    by_text: dict[str, list[int]] = {}
+    for row, text in zip(rows.tolist(), texts, strict=True):
+        by_text.setdefault(text, []).append(row)
+    return [np.array(held) for held in by_text.values() if len(held) > 1]
 
 
 def find_duplicates(splits: Mapping[str, Sequence[str]]) -> list[Duplicate]:
-    """Contents that stand more than once, within a split or across splits, compared as `normalize_text` gives them.
+    """The contents of `index_duplicates` as a list.
 
     Args:
         splits: The contents of each split, by its name.
@@ -174,12 +331,4 @@ def find_duplicates(splits: Mapping[str, Sequence[str]]) -> list[Duplicate]:
     Returns:
         One entry per content, in order of first appearance.
     """
-    hashes = {split: array("Q", map(content_hash, contents)) for split, contents in splits.items()}
-    suspects = repeated_hashes(hashes.values())
-    places: dict[str, dict[str, list[int]]] = {}
-    for split, contents in splits.items():
-        for row, number in enumerate(hashes[split]):
-            if number in suspects:  # the texts themselves decide; of all others no text is held
-                places.setdefault(normalize_text(contents[row]), {}).setdefault(split, []).append(row)
-    repeated = (Duplicate(content, held) for content, held in places.items())
-    return [duplicate for duplicate in repeated if duplicate.crosses_splits or duplicate.extra_rows]
+    return list(index_duplicates(splits))

@@ -47,6 +47,7 @@ def summarize_data(
     *,
     threshold: float | None,
     unknown: Mapping[str, float] = NOTHING_UNKNOWN,
+    near_empty: Mapping[str, Sequence[int]] | None = None,
 ) -> dict[str, Any]:
     """The data report: everything known about the data before training.
 
@@ -57,6 +58,7 @@ def summarize_data(
         counts: Of each split, as `encode_split` gives them.
         threshold: Least likeness of near duplicates across splits, in (0, 1]; None does not look for them.
         unknown: Share of the text of each split that the tokenizer does not know, where it can tell.
+        near_empty: Rows of each split with a text that says nothing, where they have been looked for.
 
     Returns:
         JSON values.  `splits`, `columns`, `notes` and `files` say what was read; `lengths`, `sources`, `duplicates`,
@@ -72,7 +74,7 @@ def summarize_data(
         "sources": {name: dict(Counter(row_sources(split))) for name, split in filled.items()},
         "columns": {name: use.as_dict() for name, use in sources.columns.items()},
         "unknown_tokens": {name: round(share, 4) for name, share in unknown.items()},
-        "near_empty": near_empty_texts(task, sources),
+        "near_empty": near_empty_texts(task, sources, near_empty),
         "duplicates": duplicates_within(sources),
         "token_duplicates": token_duplicates(task, sources, examples),
         "leaks": {"exact": exact_leaks(sources), "near": near_leaks(task, sources, threshold)},

@@ -43,6 +43,11 @@ class TextFile:
     def _all(self) -> str:
         return decode_bytes(self.name, self.path.read_bytes(), self.encoding, keep_going=self.keep_going)
 
+    def check_head(self) -> None:
+        """Refuse a file that is plainly in another encoding than UTF-8."""
+        with self.path.open("rb") as file:
+            decode_bytes(self.name, file.read(SAMPLE_BYTES), self.encoding, keep_going=True)
+
     def pieces(self) -> Iterator[str]:
         """The text from its start, piece by piece."""
         if self.text is not None:
@@ -53,9 +58,7 @@ class TextFile:
             head = file.read(SAMPLE_BYTES)
             file.seek(0)
             if unicode:
-                decode_bytes(
-                    self.name, head, self.encoding, keep_going=True
-                )  # refuses a file that is plainly another one
+                self.check_head()
             elif head.startswith(codecs.BOM_UTF8):
                 decode_bytes(self.name, head, self.encoding)  # the mark alone contradicts the encoding
             elif codec in ("utf-16", "utf-32") and not head.startswith(tuple(mark for mark, _ in BYTE_ORDER_MARKS)):

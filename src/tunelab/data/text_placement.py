@@ -23,6 +23,8 @@ TAG: Final = re.compile(
     rf"{REASONING_MARK.pattern}|</?(?:tool_call|tool_response|tools|observation)>|/(?:no_?)?think\b|/system_override\b"
 )
 
+TAG_START: Final = re.compile(r"[<\[◁/]")  # without which a text holds no tag
+
 TemplateMessage = dict[str, Any]
 Span = tuple[int, int]  # characters of a text, first and one past the last
 
@@ -113,6 +115,9 @@ def _twin_value(twin: Twin, number: int, role: str, key: str, value: Any, contro
 
 def _twin_content(twin: Twin, number: int, role: str, content: str, control: re.Pattern[str]) -> Iterator[str]:
     """The content with a stand-in for each stretch between tags; reasoning and answer each have one at least."""
+    if not TAG_START.search(content):
+        yield _stand_in(twin, RecordText(number, "content", content))
+        return
     if role != "assistant":
         yield from _twin_stretch(twin, RecordText(number, "content", content), control)
         return
@@ -145,6 +150,9 @@ def _stand_in(twin: Twin, entry: RecordText) -> str:
     core = entry.text.strip()
     if not core:
         return entry.text
+    if len(core) == len(entry.text):
+        twin.texts.append(entry)
+        return f"Zqv{len(twin.texts) - 1:05d}kx"
     before = entry.text[: len(entry.text) - len(entry.text.lstrip())]
     after = entry.text[len(entry.text.rstrip()) :]
     twin.texts.append(entry._replace(text=core))

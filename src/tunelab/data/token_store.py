@@ -1,9 +1,11 @@
 """Encoded examples of a large split: token ids, labels and weights in memory-mapped files."""
 
 from array import array
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from hashlib import blake2b
-from typing import Any, Final
+from itertools import chain, islice
+from operator import ne
+from typing import Any, Final, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +13,7 @@ import numpy.typing as npt
 from tunelab.data.examples import IGNORE, Example
 from tunelab.data.lazy_sequences import LazySequence
 from tunelab.data.memory_map import MemoryMap, ScratchDir
+from tunelab.data.near_duplicates import splitmix64
 
 # How the target of an example is kept.
 TARGET_MASKED: Final = 0  # token labels, each the id or IGNORE: one bit each
@@ -25,6 +28,7 @@ ROW_DTYPE: Final = np.dtype(
     ]
 )  # fmt: skip
 NO_SECOND: Final = -1  # in `second`; nan in the two references
+EXAMPLES_AT_ONCE: Final = 1024  # stored together
 HASH_CHUNK: Final = 2**20  # token ids hashed at once
 
 
@@ -86,8 +90,64 @@ class TokenStore(LazySequence[Example]):
         return TokenStore, self.files
 
 
+class TokenBlock(NamedTuple):
+    """Examples as they are stored: the arguments of `TokenStore`, of these examples alone."""
+
+    ids: npt.NDArray[np.int32]
+    bits: npt.NDArray[np.uint8]
+    others: npt.NDArray[np.float64]
+    rows: npt.NDArray[Any]
+
+    @classmethod
+    def of(cls, examples: Sequence[Example]) -> Self:
+        """Examples as they are stored."""
+        lengths = np.fromiter((len(example.ids) for example in examples), np.int64, len(examples))
+        ids = np.fromiter(chain.from_iterable(example.ids for example in examples), np.int32, int(lengths.sum()))
+        rows = np.zeros(len(examples), ROW_DTYPE)
+        rows["length"], rows["start"] = lengths, lengths.cumsum() - lengths
+        rows["units"] = [example.loss_weight for example in examples]
+        rows["row"] = [example.row for example in examples]
+        rows["second"] = [NO_SECOND if example.second_start is None else example.second_start for example in examples]
+        nothing = (float("nan"), float("nan"))
+        references = [example.reference_logprobs or nothing for example in examples]
+        rows["chosen"], rows["rejected"] = np.array(references, np.float64).reshape(-1, 2).T
+        rows["predicts"] = [example.predicts for example in examples]
+        bits = pack_masks(examples, ids, lengths)
+        others = np.empty(0, np.float64)
+        if bits is None:
+            stored = [encode_target(example, np.array(example.ids, np.int32)) for example in examples]
+            bits = np.concatenate([bit for _, bit, _ in stored])
+            others = np.concatenate([other for _, _, other in stored])
+            rows["kind"] = [kind for kind, _, _ in stored]
+            mask_bytes, rows["other"] = ([len(entry[part]) for entry in stored] for part in (1, 2))
+        else:
+            mask_bytes = (lengths + 7) // 8
+        rows["mask"], rows["others"] = np.cumsum(mask_bytes) - mask_bytes, rows["other"].cumsum() - rows["other"]
+        return cls(ids, bits, others, rows)
+
+
+def pack_masks(
+    examples: Sequence[Example], ids: npt.NDArray[np.int32], lengths: npt.NDArray[np.int64]
+) -> npt.NDArray[np.uint8] | None:
+    """The bits of examples all of which are of kind `TARGET_MASKED`; None where one is not."""
+    targets = [example.target for example in examples if isinstance(example.target, list)]
+    if len(targets) < len(examples) or any(map(ne, map(len, targets), lengths.tolist())):
+        return None
+    if not set(map(type, chain.from_iterable(targets))) <= {int}:
+        return None
+    labels = np.fromiter(chain.from_iterable(targets), np.int64, len(ids))
+    learned = labels != IGNORE
+    if bool(((labels != ids) & learned).any()):
+        return None
+    sizes = (lengths + 7) // 8  # each example begins with a byte of its own
+    shift = 8 * (sizes.cumsum() - sizes) - (lengths.cumsum() - lengths)
+    spaced = np.zeros(8 * int(sizes.sum()), bool)
+    spaced[np.arange(len(ids)) + np.repeat(shift, lengths)] = learned
+    return np.packbits(spaced)
+
+
 class TokenWriter:
-    """Takes examples one by one and leaves them as a store.
+    """Takes examples and leaves them as a store.
 
     Args:
         scratch: Where the files are made.
@@ -105,21 +165,21 @@ class TokenWriter:
 
     def append(self, example: Example) -> None:
         """Keep one example."""
-        ids = np.array(example.ids, np.int32)
-        kind, bits, others = encode_target(example, ids)
-        reference = example.reference_logprobs or (float("nan"), float("nan"))
-        second = NO_SECOND if example.second_start is None else example.second_start
-        row = (
-            self.sizes[0], len(ids), self.sizes[1], self.sizes[2], len(others), kind, example.loss_weight, example.row,
-            second, *reference, int(example.predicts),
-        )  # fmt: skip
-        parts: tuple[npt.NDArray[Any], ...] = (ids, bits, others, np.array(row, ROW_DTYPE))
+        self.extend(TokenBlock.of([example]))
+
+    def extend(self, block: "TokenBlock") -> None:
+        """Keep many examples."""
+        rows = block.rows.copy()
+        for name, size in zip(("start", "mask", "others"), self.sizes, strict=True):
+            rows[name] += size
         try:
-            for file, part in zip(self.files, parts, strict=True):
+            for file, part in zip(self.files, (block.ids, block.bits, block.others, rows), strict=True):
                 file.write(part.tobytes())
         except OSError as fault:
             raise self.scratch.write_error(fault) from fault
-        self.sizes = [self.sizes[0] + len(ids), self.sizes[1] + len(bits), self.sizes[2] + len(others)]
+        self.sizes = [
+            size + len(part) for size, part in zip(self.sizes, (block.ids, block.bits, block.others), strict=True)
+        ]
 
     def finish(self) -> TokenStore:
         """The examples, once all are there."""
@@ -150,9 +210,9 @@ def encode_target(
 
 def store_examples(examples: Iterable[Example], scratch: ScratchDir) -> TokenStore:
     """Examples on disk."""
-    writer = TokenWriter(scratch)
-    for example in examples:
-        writer.append(example)
+    writer, rest = TokenWriter(scratch), iter(examples)
+    while block := list(islice(rest, EXAMPLES_AT_ONCE)):
+        writer.extend(TokenBlock.of(block))
     return writer.finish()
 
 
@@ -194,6 +254,67 @@ def sequence_lengths(examples: Sequence[Example]) -> Sequence[int]:
         if isinstance(examples, TokenStore)
         else [example.max_sequence_length for example in examples]
     )
+
+
+class TokenStretch(NamedTuple):
+    """The tokens of examples in a row, end to end.
+
+    Attributes:
+        ids: Token ids.
+        learned: Whether a loss is taken on each; nothing is learned of examples whose target is no list of labels.
+        rows: One `ROW_DTYPE` for each example.
+        starts: Where each example starts in `ids`.
+    """
+
+    ids: npt.NDArray[np.int32]
+    learned: npt.NDArray[np.bool_]
+    rows: npt.NDArray[Any]
+    starts: npt.NDArray[np.int64]
+
+
+def token_stretches(examples: Sequence[Example]) -> Iterator[TokenStretch]:
+    """The tokens of all examples, some thousand examples at a time."""
+    for first in range(0, len(examples), EXAMPLES_AT_ONCE * 8):
+        last = min(first + EXAMPLES_AT_ONCE * 8, len(examples))
+        if isinstance(examples, TokenStore):
+            rows, store = examples.rows[first:last], examples
+            begin, end = int(rows["start"][0]), int(rows["start"][-1] + rows["length"][-1])
+            block = TokenBlock(store.ids[begin:end], store.label_mask, store.other_targets, rows)
+        else:
+            block = TokenBlock.of([examples[place] for place in range(first, last)])
+            rows, begin = block.rows, 0
+        lengths, masked = rows["length"], rows["kind"] == TARGET_MASKED
+        learned = np.zeros(len(block.ids), bool)
+        if masked.any():
+            sizes = (lengths + 7) // 8 * masked
+            kept = block.bits[int(rows["mask"][0]) : int(rows["mask"][-1] + sizes[-1])]
+            spaced = np.unpackbits(kept).view(bool)
+            shift = 8 * (sizes.cumsum() - sizes) - (lengths.cumsum() - lengths)
+            places = np.arange(len(block.ids)) + np.repeat(shift, lengths)
+            of_masked = np.repeat(masked, lengths)
+            learned[of_masked] = spaced[places[of_masked]]
+        yield TokenStretch(block.ids, learned, rows, rows["start"] - begin)
+        if isinstance(examples, TokenStore):
+            for file in examples.files:
+                file.release_pages()
+
+
+def input_hashes(examples: Sequence[Example]) -> npt.NDArray[np.uint64]:
+    """64 bits for each example, equal where `unknown_tokens.input_ids` of two are equal."""
+    parts = [np.empty(0, np.uint64)]
+    for ids, learned, rows, starts in token_stretches(examples):
+        lengths, second = rows["length"], rows["second"]
+        place = np.arange(len(ids)) - np.repeat(starts, lengths)
+        ends = np.where(second == NO_SECOND, lengths, second)
+        learned = learned & (place < np.repeat(ends, lengths))
+        last_learned = np.maximum.reduceat(np.where(learned, place, -1), starts)
+        before = ~learned & (place < np.repeat(last_learned, lengths))
+        counts = np.maximum.reduceat(np.where(before, place, -1), starts) + 1
+        counts = np.where(counts == 0, ends, counts)
+        mixed = splitmix64(ids.astype(np.uint64) ^ splitmix64(place.astype(np.uint64)))
+        mixed[place >= np.repeat(counts, lengths)] = 0
+        parts.append(splitmix64(np.add.reduceat(mixed, starts) + counts.astype(np.uint64)))
+    return np.concatenate(parts)
 
 
 def token_fingerprint(examples: Sequence[Example]) -> int:

@@ -5,11 +5,17 @@ import re
 from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
 from itertools import takewhile
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from transformers import PreTrainedTokenizerBase
 
-from tunelab.data.template_rendering import RenderedText, TemplateMessage, render_conversation
+from tunelab.data.template_rendering import (
+    RenderedText,
+    TemplateMessage,
+    render_conversation,
+    without_generation_blocks,
+)
+from tunelab.data.template_texts import writes_texts_untouched
 from tunelab.data.text_placement import (
     MATCH_NOTHING,
     REASONING_MARK,
@@ -27,6 +33,8 @@ from tunelab.data.text_placement import (
 from tunelab.errors import DataError
 
 MAX_CACHED_TWINS: Final = 4096  # shapes of records
+MAX_FILLED_CHARACTERS: Final = 2**20  # of a record that is written without its template; longer ones are rendered
+STAND_IN_CHARACTERS: Final = 10
 OPEN_REASONING: Final = re.compile(  # at the end of a prompt: the model is to think next
     r"(<(?:think|thinking|thought|reason|reasoning|seed:think)>|\[THINK\]|◁think▷)\s*\Z"
 )
@@ -79,6 +87,60 @@ class WrittenTurns:
         return (min(spans)[0], max(end for _, end in spans)) if spans else None
 
 
+class WrittenShape(NamedTuple):
+    """What a template writes for every record of one shape, its texts aside.
+
+    Attributes:
+        text: The twin, as the template writes it.
+        literals: What stands before each text, and after the last.
+        numbers: The text at each place, by its number in the twin.
+        blocks: Characters of each generation block in `text`.
+        seen: The numbers of the texts that are written.
+    """
+
+    text: str
+    literals: list[str]
+    numbers: list[int]
+    blocks: list[Span]
+    seen: set[int]
+
+    @classmethod
+    def of(cls, rendered: RenderedText) -> "WrittenShape":
+        """The shape of the record whose twin was rendered."""
+        parts = STAND_IN.split(rendered.text)
+        numbers = [int(number) for number in parts[1::2]]
+        return cls(rendered.text, parts[::2], numbers, rendered.generation_spans, set(numbers))
+
+    def fill(self, twin: Twin) -> tuple[str, list[Span], list[Place]]:
+        """The text of a record of this shape, characters of each generation block, and where its texts stand."""
+        parts, places, done = [self.literals[0]], [], len(self.literals[0])
+        for number, literal in zip(self.numbers, self.literals[1:], strict=True):
+            text = twin.texts[number].text
+            places.append(Place(number, done, done + len(text)))
+            parts += (text, literal)
+            done += len(text) + len(literal)
+        return "".join(parts), [(self.moved(a, places), self.moved(b, places)) for a, b in self.blocks], places
+
+    def moved(self, position: int, places: Sequence[Place]) -> int:
+        """The place in a filled text that a place in `text` stands for."""
+        shift = passed = 0
+        for literal, (_, start, end) in zip(self.literals, places, strict=False):
+            passed += len(literal) + STAND_IN_CHARACTERS
+            if passed > position:
+                break
+            shift += end - start - STAND_IN_CHARACTERS
+        return position + shift
+
+    def unmoved(self, position: int, places: Sequence[Place]) -> int:
+        """The place in `text` that a place in a filled text stands for, which is in no text of the record."""
+        shift = 0
+        for _, start, end in places:
+            if end > position:
+                break
+            shift += end - start - STAND_IN_CHARACTERS
+        return position - shift
+
+
 class TurnWriter:
     """A template with its tokenizer's variables.
 
@@ -100,6 +162,8 @@ class TurnWriter:
         self.turn_end = MATCH_NOTHING
         self._twins: dict[tuple[Any, ...], str] = {}
         self._spans: dict[tuple[Any, ...], list[Span]] = {}
+        self._shapes: dict[tuple[Any, ...], WrittenShape] = {}
+        self.texts_untouched = writes_texts_untouched(without_generation_blocks(source))
 
     @property
     def can_switch_thinking(self) -> bool:
@@ -170,8 +234,14 @@ class TurnWriter:
         Raises:
             DataError: If the template does not accept them, or no place can be told for a control token in a text.
         """
-        written = self.render(turns, tools, reply=reply, blocks=blocks, **variables)
         twin = make_twin(turns, tools, self.control)
+        if (
+            self.texts_untouched
+            and not self.parts
+            and (filled := self._filled(turns, tools, twin, reply, blocks, variables))
+        ):
+            return filled
+        written = self.render(turns, tools, reply=reply, blocks=blocks, **variables)
         twin_text = self._twin_text(twin, lambda: self.render(twin.turns, twin.tools, reply=reply, **variables).text,
                                     (reply, *variables.items()))  # fmt: skip
         seen = seen_texts(twin_text)
@@ -189,6 +259,37 @@ class TurnWriter:
                 )
         return WrittenTurns(written.text, written.generation_spans, twin, twin_text, seen, places, lost, False)
 
+    def _filled(
+        self,
+        turns: Sequence[TemplateMessage],
+        tools: list[dict[str, Any]] | None,
+        twin: Twin,
+        reply: bool,
+        blocks: bool,
+        variables: dict[str, Any],
+    ) -> WrittenTurns | None:
+        """Turns of a shape that was rendered before: what was written then, with the texts of these.
+
+        The first record of a shape is rendered itself and compared; None where that differs, or the shape has no key.
+        """
+        key = twin.key
+        if key is None or not twin.texts or sum(len(entry.text) for entry in twin.texts) > MAX_FILLED_CHARACTERS:
+            return None
+        place = (key, reply, blocks, *variables.items(), self.closing, self.source)
+        if place not in self._shapes:
+            own = self.render(turns, tools, reply=reply, blocks=blocks, **variables)
+            rendered = self.render(twin.turns, tools, reply=reply, blocks=blocks, **variables)
+            shape = WrittenShape.of(rendered)
+            if shape.fill(twin)[:2] != own:
+                self.texts_untouched = False
+                return None
+            if len(self._shapes) >= MAX_CACHED_TWINS:
+                self._shapes.clear()
+            self._shapes[place] = shape
+        shape = self._shapes[place]
+        text, spans, places = shape.fill(twin)
+        return WrittenTurns(text, spans, twin, shape.text, shape.seen, places, [], True)
+
     def literal_spans(self, written: WrittenTurns) -> list[Span]:
         """Where the record, not the template, spells out a control token."""
         if not any(self.control.search(entry.text) for entry in written.twin.texts):
@@ -204,9 +305,10 @@ class TurnWriter:
         """Characters that an answer adds to each of its prompts with which the text begins; empty where a model is
         asked otherwise.
 
-        All but the last turn are looked up in the twin, whose renderings serve every record of its shape.
+        All but the last turn are looked up in the twin, whose renderings serve every record of its shape; the last one
+        too, where the template never looks into a text.
         """
-        if not written.exact or turn + 1 == len(turns):
+        if not written.exact or (turn + 1 == len(turns) and (self.parts or not self.texts_untouched)):
             return self._added_spans(written.text, turns, tools, turn)
         key = written.twin.key
         place = (key, turn, self.closing, self.source)

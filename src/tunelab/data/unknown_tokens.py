@@ -10,9 +10,11 @@ from itertools import chain
 from typing import Final
 from unicodedata import category, name
 
+import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from tunelab.data.examples import IGNORE, Example
+from tunelab.data.token_store import token_stretches
 from tunelab.errors import WarningNote
 
 MIN_SHARE_SAID = 0.05  # share of unknown tokens from which a reader is warned
@@ -61,7 +63,7 @@ def unknown_id(tokenizer: PreTrainedTokenizerBase) -> int | None:
     return None if token is None or token in others else int(token)
 
 
-def count_unknown(examples: Iterable[Example], tokenizer: PreTrainedTokenizerBase) -> UnknownShare | None:
+def count_unknown(examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase) -> UnknownShare | None:
     """Count the unknown tokens of a split; None where the tokenizer has no such token."""
     unknown = unknown_id(tokenizer)
     if unknown is None:
@@ -69,13 +71,10 @@ def count_unknown(examples: Iterable[Example], tokenizer: PreTrainedTokenizerBas
     bare = {int(tokenizer.get_vocab().get(token, unknown)) for token in BARE_SPACES}
     aside = frozenset({*tokenizer.all_special_ids, *bare} - {unknown})
     totals = [0, 0, 0, 0]
-    for example in examples:
-        totals[0] += example.ids.count(unknown)
-        totals[1] += len(example.ids) - sum(map(example.ids.count, aside.intersection(example.ids)))
-        if isinstance(example.target, list) and len(example.target) == len(example.ids):
-            labels = example.target
-            totals[2] += labels.count(unknown)
-            totals[3] += len(labels) - sum(map(labels.count, {*aside, IGNORE}.intersection(labels)))
+    for ids, learned, _, _ in token_stretches(examples):
+        is_unknown, is_text = ids == unknown, ~np.isin(ids, list(aside))
+        for place, counted in enumerate((is_unknown, is_text, is_unknown & learned, is_text & learned)):
+            totals[place] += int(counted.sum())
     return UnknownShare(*totals)
 
 

@@ -1,7 +1,7 @@
 """The interfaces of a task and of its running scores, and the scores of each source of a mixture."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 from torch import Tensor, nn
@@ -10,7 +10,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from tunelab.data.data_sources import DataSplits
 from tunelab.data.examples import Example, MicroBatch
 from tunelab.data.protocols import Record
-from tunelab.errors import ConfigError
+from tunelab.errors import ConfigError, DataError
 from tunelab.tasks.metrics.directions import register_directions
 from tunelab.tasks.registry import TaskDescription
 
@@ -198,6 +198,31 @@ class Task(ABC):
         """
         example = self.encode(record, row)
         return [] if example is None else [example]
+
+    def encode_many(self, records: Sequence[Record], first: int) -> Iterable[Sequence[Example] | DataError]:
+        """The examples of each record, or why it cannot be used; many at once may cost less than one by one.
+
+        A record is counted as truncated or too long when its examples are given, not before.
+
+        Args:
+            records: Rows of a split in their order.
+            first: Index of the first.
+        """
+        for row, record in enumerate(records, start=first):
+            try:
+                examples = self.encode_all(record, row)
+            except DataError as fault:
+                yield fault
+            else:
+                yield examples
+
+    def tally(self) -> tuple[int, ...]:
+        """What this task counts while it encodes, for the notes of a run."""
+        return self.truncated_count, self.too_long_count
+
+    def add_tally(self, more: tuple[int, ...]) -> None:
+        """Add what another process counted that encodes a part of the records."""
+        self.truncated_count, self.too_long_count = self.truncated_count + more[0], self.too_long_count + more[1]
 
     def keep_date(self, day: str | None) -> None:
         """Take the day that an earlier session of the run has fixed for its chat template, if any."""

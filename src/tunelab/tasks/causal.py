@@ -131,6 +131,15 @@ class CausalTask(Task):
         self.template_origin = self.template.origin
 
     @override
+    def tally(self) -> tuple[int, ...]:
+        return *super().tally(), self.template.tails_left_out
+
+    @override
+    def add_tally(self, more: tuple[int, ...]) -> None:
+        super().add_tally(more)
+        self.template.tails_left_out += more[-1]
+
+    @override
     def keep_date(self, day: str | None) -> None:
         self.template_date = self.template_date or day
 

@@ -3,7 +3,8 @@
 Shape letters: B sequences, T tokens, N supervised positions, V vocabulary.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any, ClassVar
 
 from torch import Tensor
@@ -12,9 +13,11 @@ from transformers import PreTrainedModel
 from typing_extensions import override
 
 from tunelab.config.schema import DataConfig, InstructionDataConfig
-from tunelab.data.conversation import Conversation
+from tunelab.data.conversation import END_OF_REASONING, Conversation
 from tunelab.data.examples import IGNORE, Example, MicroBatch
 from tunelab.data.formats import detect_format, to_conversation
+from tunelab.data.lazy_sequences import ITEMS_AT_ONCE, LazySequence
+from tunelab.data.parallel import map_parts
 from tunelab.data.protocols import Record
 from tunelab.data.truncation import LabelledIds, count_supervised, truncate_example
 from tunelab.errors import DataError
@@ -25,6 +28,35 @@ from tunelab.tasks.metrics.directions import TOKEN_METRICS
 from tunelab.tasks.metrics.token_metrics import TokenScores
 from tunelab.tasks.multiple_choice import AnswerClasses
 from tunelab.tasks.registry import DESCRIPTIONS, TaskDescription
+
+
+FLAT_FORMATS = ("alpaca", "prompt_completion")  # whose texts are cells as they are
+
+
+def survey_records(records: Sequence[Record]) -> tuple[list[str], list[int]]:
+    """Every column in order of first appearance, and the rows that may hold reasoning or more than plain texts."""
+    names: dict[str, None] = {}
+    telling: list[int] = []
+
+    def survey(start: int) -> tuple[dict[str, None], list[int]]:
+        rows = records[start : start + ITEMS_AT_ONCE * 8]
+        known = {tuple(record): None for record in rows}
+        return dict.fromkeys(chain.from_iterable(known)), [
+            row for row, record in enumerate(rows, start=start) if not all(map(is_plain_cell, record.values()))
+        ]
+
+    starts = range(0, len(records), ITEMS_AT_ONCE * 8)
+    for more, rows in map_parts(survey, starts, None if isinstance(records, LazySequence) else 1):
+        names |= more
+        telling += rows
+    return list(names), telling
+
+
+def is_plain_cell(value: Any) -> bool:
+    """Whether a cell is plainly one text without a mark of reasoning, or nothing."""
+    if type(value) is str:
+        return not value or (value[0] not in "[{" and not value[0].isspace() and not END_OF_REASONING.search(value))
+    return value is None or type(value) in (int, float, bool)
 
 
 class Instruction(CausalTask):
@@ -80,14 +112,21 @@ class Instruction(CausalTask):
 
     @override
     def fit(self, train: Sequence[Record]) -> None:
+        names, telling = survey_records(train)
         if self.format == "auto" and not self.mixed:
-            self.format = detect_format(list(dict.fromkeys(key for record in train for key in record)), self.columns)
+            self.format = detect_format(names, self.columns)
+        choices = {self.columns.get(name, name).partition(".")[0] for name in ("choices", "label")}
+        own_reader = type(self)._read is not Instruction._read
+        if own_reader or self.mixed or self.format not in FLAT_FORMATS or choices.intersection(names):
+            telling = range(len(train))
         self.reasons = False
-        self._set_answer_classes(collect_answer_classes(self._conversations(train)))
+        self._set_answer_classes(collect_answer_classes(self._conversations(train, telling)))
 
-    def _conversations(self, records: Sequence[Record]) -> Iterator[Conversation]:
-        """The records that are conversations; notes on the way whether an answer has reasoning."""
-        for record in records:
+    def _conversations(self, train: Sequence[Record], telling: Sequence[int]) -> Iterator[Conversation | None]:
+        """The records that are conversations, None for those not in `telling`; notes whether answers have reasoning."""
+        if len(telling) < len(train):
+            yield None
+        for record in train if len(telling) == len(train) else (train[row] for row in telling):
             read = self._read(record)
             if isinstance(read, Conversation):
                 self.reasons = self.reasons or read.reasons
@@ -135,7 +174,30 @@ class Instruction(CausalTask):
     @override
     def encode_all(self, record: Record, row: int) -> Sequence[Example]:
         read = self._read_to_learn(record)
-        sequences = [] if read is None else self.template.sequences(read, self.train_on)
+        return [] if read is None else self._examples(self.template.sequences(read, self.train_on), row)
+
+    @override
+    def encode_many(self, records: Sequence[Record], first: int) -> Iterable[Sequence[Example] | DataError]:
+        if type(self).encode_all is not Instruction.encode_all:  # a class of the user's own does otherwise
+            yield from super().encode_many(records, first)
+            return
+        read: list[Conversation | str | DataError | None] = []
+        for record in records:
+            try:
+                read.append(self._read_to_learn(record))
+            except DataError as fault:
+                read.append(fault)
+        learned = [entry for entry in read if isinstance(entry, Conversation | str)]
+        written = iter(self.template.sequences_of_many(learned, self.train_on))
+        for row, entry in enumerate(read, start=first):
+            outcome = next(written) if isinstance(entry, Conversation | str) else entry or []
+            try:
+                yield outcome if isinstance(outcome, DataError) else self._examples(outcome, row)
+            except DataError as fault:
+                yield fault
+
+    def _examples(self, sequences: Sequence[LabelledIds], row: int) -> list[Example]:
+        """The sequences of a record within the limit."""
         last = len(sequences) - 1
         examples = [self._example(sequence, row, last=place == last) for place, sequence in enumerate(sequences)]
         return [example for example in examples if example is not None]

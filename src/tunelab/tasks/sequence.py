@@ -1,7 +1,7 @@
 """The base of classification and regression: reading text columns, encoding, padding, running the sequence head."""
 
 from abc import abstractmethod
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 from weakref import WeakKeyDictionary
@@ -126,7 +126,7 @@ class SequenceTask(Task):
         texts = [column_text(record, self.text)]
         if self.text_pair is not None:
             texts.append(column_text(record, self.text_pair))
-        encoded = self.tokenizer(*texts, truncation=False, verbose=False)
+        encoded = self._together.get(tuple(texts)) or self.tokenizer(*texts, truncation=False, verbose=False)
         if self.limit is not None and len(encoded["input_ids"]) > self.limit:
             encoded = self.tokenizer(*texts, truncation=True, max_length=self.limit)
             self.truncated_count += 1
@@ -141,6 +141,18 @@ class SequenceTask(Task):
                     "so where the second one starts cannot be told; remove it from the data"
                 )
         return ids
+
+    @override
+    def encode_many(self, records: Sequence[Record], first: int) -> Iterable[Sequence[Example] | DataError]:
+        names = [name for _, name in SequenceTask.named_columns(self)]
+        columns = [[str(record.get(name) or "") for record in records] for name in names]
+        encoded = self.tokenizer(*columns, truncation=False, verbose=False) if records else {}
+        rows = [dict(zip(encoded, row, strict=True)) for row in zip(*encoded.values(), strict=True)]
+        self._together = dict(zip(zip(*columns, strict=True), rows, strict=True))
+        try:
+            yield from super().encode_many(records, first)
+        finally:
+            self._together = {}
 
     @override
     def encode_prompt(self, record: Record, row: int) -> Example:

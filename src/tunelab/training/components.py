@@ -1,9 +1,11 @@
 """The components of a run from its config: task, data, model, module."""
 
+from array import array
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from inspect import isclass, signature
 from math import ceil
+from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -44,6 +46,7 @@ from tunelab.tasks.causal import CausalTask
 from tunelab.tasks.metrics.own_metrics import attach_metrics
 from tunelab.tasks.registry import import_task
 from tunelab.tasks.sequence import SequenceTask
+from tunelab.training.data_cache import CacheEntry, entry_lock, find_entry, large_files, load_entry, store_entry
 from tunelab.training.datamodule import BatchDataModule
 from tunelab.training.loss import TrainingLoss
 from tunelab.training.module import FineTuner
@@ -63,6 +66,8 @@ class EncodedData:
         counts: One line of counts for each split.
         portions: With `data.mix`, where the examples of each source stand in each split.
         unknown: How much of each split the tokenizer does not know; None where it has no token for that.
+        near_empty: Rows of each split with a text that says nothing.
+        entry: Where the data of large files are kept for the next start.
     """
 
     settings: RunConfig
@@ -73,6 +78,8 @@ class EncodedData:
     counts: dict[str, dict[str, int | float]]
     portions: dict[str, list[SourceRange]] = field(default_factory=dict, kw_only=True)
     unknown: dict[str, UnknownShare | None] = field(default_factory=dict, kw_only=True)
+    near_empty: dict[str, "array[int]"] = field(default_factory=dict, kw_only=True)
+    entry: CacheEntry | None = field(default=None, kw_only=True)
 
     @property
     def epoch_rows(self) -> int:
@@ -109,18 +116,58 @@ def build_task(settings: RunConfig) -> Task:
 
 
 def encode_data(settings: RunConfig) -> EncodedData:
-    """Read the data and encode every split.
+    """Read the data and encode every split; those of large files are taken from the last start where they are the same.
 
     Raises:
         DataError: If records cannot be used.
         ConfigError: If the tokenizer or the architecture cannot be read.
     """
     task = build_task(settings)
-    sources = read_splits(settings.data, task, seed=settings.seed, fold=FoldSpec.from_config(settings.cv))
-    map_records(task.check_target, sources.splits["train"])
-    task.fit(sources.splits["train"].rows)
     if settings.resume:
         task.keep_date(read_template_date(settings.resume))
+    if not large_files(settings):
+        return prepare_data(settings, task)
+    tokenizer = load_tokenizer(settings.model)
+    longest = sequence_limit(settings.model, settings.adapter, tokenizer, max_tokens=settings.data.max_tokens)
+    entry = find_entry(settings, task, tokenizer, longest)
+    if entry is None:
+        return prepare_data(settings, task)
+    with entry_lock(entry):
+        if (kept := load_entry(entry)) is not None:
+            state, values = kept
+            if settings.data.mix is not None:
+                task.expect_mixture()
+            task.restore(state)
+            attach_metrics(task, settings.metrics)
+            task.set_tokenizer(tokenizer, longest)
+            return EncodedData(settings, task, tokenizer=tokenizer, **values, entry=entry)
+        encoded = prepare_data(settings, task, cache=entry.root)
+        names = ("sources", "examples", "counts", "portions", "unknown", "near_empty")
+        state = task.state()
+        if "template" in state:  # that of the tokenizer or the settings, found anew
+            state["template"] = ""
+        store_entry(entry, (state, {name: getattr(encoded, name) for name in names}))
+    encoded.entry = entry
+    return encoded
+
+
+def prepare_data(settings: RunConfig, task: Task, cache: Path | None = None) -> EncodedData:
+    """Read the data and encode every split.
+
+    Args:
+        settings: The run.
+        task: Not fitted yet.
+        cache: Folder for copies of large files, in place of that of the settings.
+
+    Raises:
+        DataError: If records cannot be used.
+        ConfigError: If the tokenizer or the architecture cannot be read.
+    """
+    data = settings.data if cache is None else replace(settings.data, cache=str(cache))
+    sources = read_splits(data, task, seed=settings.seed, fold=FoldSpec.from_config(settings.cv))
+    if type(task).check_target is not Task.check_target:
+        map_records(task.check_target, sources.splits["train"])
+    task.fit(sources.splits["train"].rows)
     attach_metrics(task, settings.metrics)
     tokenizer = load_tokenizer(settings.model)
     longest = sequence_limit(settings.model, settings.adapter, tokenizer, max_tokens=settings.data.max_tokens)
@@ -137,6 +184,7 @@ def encode_data(settings: RunConfig) -> EncodedData:
         encoded.counts,
         portions=encoded.portions,
         unknown=encoded.unknown,
+        near_empty=encoded.near_empty,
     )
 
 

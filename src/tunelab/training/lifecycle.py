@@ -153,15 +153,21 @@ def demo_model_notes(settings: RunConfig) -> list[str]:
 
 def build_data_report(encoded: EncodedData) -> dict[str, Any]:
     """The data report of a run or a preview."""
+    if encoded.entry is not None and encoded.entry.report is not None:
+        return encoded.entry.report
     shares = {name: known.share for name, known in encoded.unknown.items() if known is not None and known.tokens}
-    return summarize_data(
+    report = summarize_data(
         encoded.task,
         encoded.sources,
         encoded.examples,
         encoded.counts,
         threshold=encoded.settings.data.near_threshold,
         unknown=shares,
+        near_empty=encoded.near_empty or None,
     )
+    if encoded.entry is not None:
+        encoded.entry.keep_report(report)
+    return report
 
 
 def read_resume_step(folder: RunDirectory, *, is_main: bool = True) -> tuple[int | None, str | None]:

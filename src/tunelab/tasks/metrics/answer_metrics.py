@@ -184,16 +184,22 @@ def read_choices(conversation: Conversation, labels: Sequence[str]) -> Choices |
     return None
 
 
-def collect_answer_classes(conversations: Iterable[Conversation]) -> AnswerClasses:
+def collect_answer_classes(conversations: Iterable[Conversation | None]) -> AnswerClasses:
     """The classes of the answers of the training split.
 
     Where no record offers choices, labels serve, if every record has one and it is its answer: a column named
     `label` may as well hold something else.
+
+    Args:
+        conversations: The records; None for any number of those with neither choices nor a label.
     """
     first: tuple[str, ...] = ()
     closed, most = True, 0
     labels: dict[str, str] | None = {}  # as compared, and as written; None once a label was no answer
     for conversation in conversations:
+        if conversation is None:
+            labels = None
+            continue
         if texts := choice_texts(conversation):
             first = first or texts
             closed, most = closed and set(texts) == set(first), max(most, len(texts))
