@@ -12,11 +12,11 @@ from torch.distributed.tensor import Shard, distribute_tensor
 
 from tunelab.errors import ConfigError
 from tunelab.runs.checkpoint import (
-    AtomicCheckpointIO,
     DamagedCheckpoint,
     copy_checkpoint,
     named_parts,
     read_checkpoint,
+    write_checkpoint,
 )
 from tunelab.runs.sharded_checkpoint import PARTS_KEY, remove_unused_parts, write_parts
 
@@ -38,7 +38,7 @@ def save(path: Path, mesh: DeviceMesh, step: int = 1) -> dict[str, Any]:
     }
     weights = {"model.head": spread, "model.table": spread}
     values = {"global_step": step, "state_dict": weights, "optimizer_states": [optimizer]}
-    write_parts(values, path, lambda plain: AtomicCheckpointIO().save_checkpoint(plain, path))
+    write_parts(values, path, lambda plain: write_checkpoint(path, plain))
     return {"table": table, "moment": moment}
 
 

@@ -18,7 +18,7 @@ from tunelab.ensemble.text_ensemble import evaluate_mixture, rows_to_answer
 from tunelab.errors import ConfigError
 from tunelab.models.adapter_export import merge_adapter_weights
 from tunelab.models.adapters import AdaptedModel
-from tunelab.models.device_placement import TrainingPlacement
+from tunelab.models.device_placement import TrainingPlacement, place_model
 from tunelab.training.components import RunComponents, choose_packing
 from tunelab.training.evaluate import EvalResult
 from tunelab.training.evaluate_run import evaluate_split, model_outputs
@@ -74,7 +74,7 @@ def merge_adapter_into_base(trained: TrainedRun) -> TrainedRun:
         merged_settings.data,
         merged_settings.model.attention,
     )
-    trained.fabric.to_device(model.eval())
+    place_model(model.eval(), trained.placement.device)
     return replace(trained, settings=merged_settings, adapter=AdaptedModel(model, "full"))
 
 

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 import torch
-from lightning.fabric import Fabric
 from torch import Tensor
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.generation.streamers import BaseStreamer
@@ -18,6 +17,7 @@ from tunelab.data.chat_template import ChatTemplate
 from tunelab.data.conversation import Conversation, Message
 from tunelab.errors import ConfigError, DataError
 from tunelab.models.architecture import context_limit, pretrained_place
+from tunelab.models.device_placement import place_model, select_training_device
 from tunelab.models.load_model import load_model, load_tokenizer
 from tunelab.models.soft_prompt import soft_prompt_ids
 from tunelab.models.unpadded_attention import PlainAttention
@@ -179,8 +179,8 @@ def _load_causal_model(root: Path, tokenizer: PreTrainedTokenizerBase | None = N
 
 
 def _make_chat_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> ChatModel:
-    placed: Any = Fabric(accelerator="auto", devices=1).to_device(model.eval())
-    return ChatModel(placed, tokenizer, ChatTemplate(tokenizer), context_limit(model.config))
+    place_model(model.eval(), select_training_device("auto"))
+    return ChatModel(model, tokenizer, ChatTemplate(tokenizer), context_limit(model.config))
 
 
 def _read_json_object(path: Path) -> dict[str, Any]:

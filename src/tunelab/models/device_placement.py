@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import torch
-from lightning.pytorch.plugins.precision import DoublePrecision
 from transformers import PreTrainedModel
 
 from tunelab.config.schema import TrainerConfig
@@ -30,16 +29,19 @@ class TrainingPlacement:
         """The placement that the `trainer` block asks for, on this machine."""
         return cls(select_training_device(trainer.accelerator), str(resolve_precision(trainer.precision)))
 
+    def autocast(self) -> AbstractContextManager[object]:
+        """A block in which a model computes in this precision; one of 64 bits must have such weights."""
+        if self.precision.startswith("bf16"):
+            return torch.autocast(self.device.type, torch.bfloat16)
+        return double_numbers() if self.precision == "64-true" else nullcontext()
+
     @contextmanager
     def hold(self, model: PreTrainedModel) -> Iterator[None]:
         """Within this block a model is where it trains, in the precision it trains in."""
         training, home, kind = model.training, model.device, model.dtype
-        numbers: AbstractContextManager[object] = nullcontext()
-        if self.precision.startswith("bf16"):
-            numbers = torch.autocast(self.device.type, torch.bfloat16)
-        elif self.precision == "64-true":  # as Lightning does
+        numbers = self.autocast()
+        if self.precision == "64-true":
             model.double()
-            numbers = DoublePrecision().forward_context()
         moves = home.type != self.device.type  # one in 4 bit is there already, and must not be moved
         if moves:
             model.to(self.device)  # type: ignore[arg-type]  # transformers widens the signature
@@ -52,6 +54,23 @@ class TrainingPlacement:
                 model.to(kind)  # type: ignore[arg-type]  # transformers widens the signature
             if moves:
                 model.to(home)  # type: ignore[arg-type]
+
+
+@contextmanager
+def double_numbers() -> Iterator[None]:
+    """Within it new tensors are float64, as Lightning has it."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+def place_model(model: PreTrainedModel, device: torch.device) -> None:
+    """Bring a model to a device; one in 4 bit is there already, and must not be moved."""
+    if model.device.type != device.type:
+        model.to(device)  # type: ignore[arg-type]  # transformers widens the signature
 
 
 def select_training_device(accelerator: str) -> torch.device:

@@ -9,7 +9,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
-from lightning.fabric.utilities.throughput import get_available_flops
 from torch import nn
 from transformers import PreTrainedModel
 
@@ -87,8 +86,11 @@ def peak_flops(device: torch.device, dtype: torch.dtype) -> float | None:
 
     None for a device that is neither in Lightning's table nor can be probed.
     """
-    if device.type != "cpu" and (known := get_available_flops(device, dtype)) is not None:
-        return float(known)
+    if device.type != "cpu":
+        from lightning.fabric.utilities.throughput import get_available_flops  # all of Lightning, for a table
+
+        if (known := get_available_flops(device, dtype)) is not None:
+            return float(known)
     return _measure_peak(device, dtype) if device.type in _PROBE_SIZE else None
 
 

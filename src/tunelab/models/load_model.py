@@ -1,12 +1,14 @@
 """Network and tokenizer from the `model` block of the config."""
 
 import logging
+import os
+import random
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from lightning import seed_everything
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
@@ -57,6 +59,14 @@ def load_tokenizer(settings: ModelConfig) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
+def seed_process(seed: int) -> None:
+    """Seed every generator of random numbers of this process, as Lightning's `seed_everything` does."""
+    os.environ["PL_GLOBAL_SEED"], os.environ["PL_SEED_WORKERS"] = str(seed), "0"  # read by Lightning
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
 def load_adapted_model(
     settings: ModelConfig,
     adapter: AdapterConfig,
@@ -80,7 +90,7 @@ def load_adapted_model(
         seed: Of new weights.
         without_values: Whether weights are shapes only, to be read once they are spread over processes.
     """
-    seed_everything(seed, verbose=False)  # before the model: a new head starts from random weights
+    seed_process(seed)  # before the model: a new head starts from random weights
     notes = list[str]()
     model = load_model(
         settings,

@@ -13,9 +13,7 @@ from types import MappingProxyType
 from typing import Any
 
 import torch
-from lightning.fabric.plugins.io import TorchCheckpointIO
 from torch.distributed.device_mesh import DeviceMesh
-from typing_extensions import override
 
 from tunelab.errors import ConfigError
 from tunelab.runs.atomic_files import partial_path, write_atomically
@@ -23,22 +21,10 @@ from tunelab.runs.run_dir import RunDirectory
 from tunelab.runs.sharded_checkpoint import PARTS_KEY, parts_fault, parts_folder, read_parts
 
 
-class AtomicCheckpointIO(TorchCheckpointIO):
-    """Checkpoint files for Lightning: written atomically, read as plain types only and verified."""
-
-    @override
-    def save_checkpoint(
-        self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any = None
-    ) -> None:
-        target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(target, partial(torch.save, checkpoint), stored_bytes(checkpoint))
-
-    @override
-    def load_checkpoint(
-        self, path: str | os.PathLike[str], map_location: Any = "cpu", weights_only: bool | None = True
-    ) -> dict[str, Any]:
-        return read_checkpoint(Path(path), map_location)
+def write_checkpoint(path: Path, checkpoint: Mapping[str, Any]) -> None:
+    """Write a checkpoint, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, partial(torch.save, checkpoint), stored_bytes(checkpoint))
 
 
 class DamagedCheckpoint(ConfigError):

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from inspect import isclass, signature
 from math import ceil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -47,10 +47,12 @@ from tunelab.tasks.metrics.own_metrics import attach_metrics
 from tunelab.tasks.registry import import_task
 from tunelab.tasks.sequence import SequenceTask
 from tunelab.training.data_cache import CacheEntry, entry_lock, find_entry, large_files, load_entry, store_entry
-from tunelab.training.datamodule import BatchDataModule
 from tunelab.training.loss import TrainingLoss
-from tunelab.training.module import FineTuner
 from tunelab.training.nonfinite import NonFiniteGuard
+
+if TYPE_CHECKING:  # all of Lightning, which predicting does without
+    from tunelab.training.datamodule import BatchDataModule
+    from tunelab.training.module import FineTuner
 
 # Pads that take as long as one pass more.  Measured on a CPU with a small encoder: 50 tokens, both ways; a GPU
 # waits for the launches of a pass as long as it computes thousands of tokens, so there none is opened to save pads.
@@ -304,8 +306,10 @@ def build_adapter(
     )
 
 
-def build_datamodule(components: RunComponents) -> BatchDataModule:
+def build_datamodule(components: RunComponents) -> "BatchDataModule":
     """The loaders of a run."""
+    from tunelab.training.datamodule import BatchDataModule
+
     settings = components.settings
     return BatchDataModule(
         components.examples,
@@ -321,7 +325,7 @@ def build_datamodule(components: RunComponents) -> BatchDataModule:
     )
 
 
-def build_module(components: RunComponents, model: PreTrainedModel) -> FineTuner:
+def build_module(components: RunComponents, model: PreTrainedModel) -> "FineTuner":
     """The training step around a model.
 
     Raises:
@@ -357,6 +361,8 @@ def build_module(components: RunComponents, model: PreTrainedModel) -> FineTuner
 
 def module_faults(config: TargetConfig) -> list[str]:
     """Faults of the block `module`: no subclass of ours, or arguments that it does not take."""
+    from tunelab.training.module import FineTuner
+
     if faults := instantiate.target_faults(config, "module", runtime=signature(FineTuner).parameters):
         return faults
     kind = instantiate.import_target(config.target, "module")
@@ -368,12 +374,14 @@ def module_faults(config: TargetConfig) -> list[str]:
     return []
 
 
-def make_module(config: TargetConfig, model: PreTrainedModel, task: Task, **runtime: object) -> FineTuner:
+def make_module(config: TargetConfig, model: PreTrainedModel, task: Task, **runtime: object) -> "FineTuner":
     """The training step that the block `module` names.
 
     Raises:
         ConfigError: If its class does not take what it is called with.
     """
+    from tunelab.training.module import FineTuner
+
     try:
         made = instantiate.import_target(config.target, "module")(model, task, **runtime, **config.arguments)
     except TypeError as fault:

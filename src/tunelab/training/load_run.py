@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.fabric import Fabric
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tunelab.config.resource_paths import expand_home
@@ -21,7 +20,7 @@ from tunelab.config.validate import validate_config
 from tunelab.errors import ConfigError, first_line
 from tunelab.models.adapters import AdaptedModel
 from tunelab.models.architecture import sequence_limit
-from tunelab.models.device_placement import TrainingPlacement, resolve_precision
+from tunelab.models.device_placement import TrainingPlacement, place_model
 from tunelab.models.freezing import load_trainable_state
 from tunelab.models.load_model import load_model, load_tokenizer
 from tunelab.runs.base_weights import check_base_weights
@@ -48,7 +47,7 @@ class TrainedRun:
     task: Task
     tokenizer: PreTrainedTokenizerBase
     adapter: AdaptedModel
-    fabric: Fabric
+    placement: TrainingPlacement
     source: Path
     note: str | None = None
 
@@ -60,7 +59,7 @@ class TrainedRun:
     @contextmanager
     def inference(self) -> Iterator[None]:
         """Within this block the model computes as it did when it was scored: same precision, no gradient."""
-        with torch.inference_mode(), self.fabric.autocast():
+        with torch.inference_mode(), self.placement.autocast():
             yield
 
     def identity(self) -> str:
@@ -109,14 +108,12 @@ def load_run(path: str | Path, checkpoint: Path | None = None) -> TrainedRun:
         note = f"taken from {source}, since the checkpoint cannot be used: {first_line(fault)}"
         settings, tokenizer, adapter = load_from_export(settings, task, folder)
     model = adapter.model
-    choose_packing(
-        TrainingPlacement.from_config(settings.trainer), task, model, settings.data, settings.model.attention
-    )
+    placement = TrainingPlacement.from_config(settings.trainer)  # as far as this machine has what it was trained on
+    choose_packing(placement, task, model, settings.data, settings.model.attention)
     if settings.trainer.precision == "64-true":
         model.double()
-    fabric = build_fabric(settings)
-    fabric.to_device(model.eval())
-    return TrainedRun(folder, settings, task, tokenizer, adapter, fabric, source, note)
+    place_model(model.eval(), placement.device)
+    return TrainedRun(folder, settings, task, tokenizer, adapter, placement, source, note)
 
 
 def load_checkpoint_weights(model: PreTrainedModel, path: Path) -> None:
@@ -184,15 +181,6 @@ def restore_task(task: Task, state: dict[str, Any], file: Path) -> None:
     """
     with shape_faults_explained(file):
         task.restore(state)
-
-
-def build_fabric(settings: RunConfig) -> Fabric:
-    """Device and precision to use a model with: those it was trained with, as far as this machine has them."""
-    return Fabric(
-        accelerator="cpu" if settings.trainer.accelerator == "cpu" else "auto",
-        devices=1,
-        precision=resolve_precision(settings.trainer.precision),
-    )
 
 
 def weights_hash(source: Path) -> str:

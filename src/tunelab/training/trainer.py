@@ -1,5 +1,6 @@
 """Lightning's trainer of a run, its callbacks, and the score they follow."""
 
+import os
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -7,16 +8,18 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.fabric.plugins.io import TorchCheckpointIO
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, ProgressBar
 from lightning.pytorch.loggers import Logger
+from typing_extensions import override
 
 from tunelab.config import instantiate
 from tunelab.config.schema import CallbacksConfig, RunConfig, TrainerConfig, TrialConfig
 from tunelab.errors import ConfigError
 from tunelab.models.device_placement import resolve_precision
 from tunelab.optim.factory import follows_plateau
-from tunelab.runs.checkpoint import AtomicCheckpointIO
+from tunelab.runs.checkpoint import read_checkpoint, write_checkpoint
 from tunelab.runs.run_dir import RunDirectory
 from tunelab.tasks.base import Task
 from tunelab.tasks.metrics.directions import metric_direction
@@ -30,6 +33,23 @@ from tunelab.training.callbacks.reduce_on_plateau import ReduceOnPlateau
 from tunelab.training.callbacks.resource_monitors import MemoryMonitor, Throughput
 from tunelab.training.callbacks.search_trial import KeepOptimizerSettings, Pruning, ScoreReporter, StopAtStageEnd
 from tunelab.training.sharded_strategy import ShardedStrategy
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Checkpoint files for Lightning: written atomically, read as plain types only and verified."""
+
+    @override
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any = None
+    ) -> None:
+        write_checkpoint(Path(path), checkpoint)
+
+    @override
+    def load_checkpoint(
+        self, path: str | os.PathLike[str], map_location: Any = "cpu", weights_only: bool | None = True
+    ) -> dict[str, Any]:
+        return read_checkpoint(Path(path), map_location)
+
 
 
 def resolve_monitor(settings: RunConfig, task: Task, sources: Sequence[str] = ()) -> tuple[str, str]:
