@@ -740,9 +740,7 @@ class LiteralTextEncoder:
         for end in ends:
             start, border = self._last_border(text, end)
             piece = text[start:end]
-            if not border:
-                yield piece
-            elif len(piece) > len(border) and piece not in self._tails:
+            if not border or (len(piece) > len(border) and piece not in self._tails):
                 yield piece
 
     def prefix_ids(self, text: str, end: int, ids: list[int], literal: Sequence[Span] = ()) -> list[int]:

@@ -242,7 +242,11 @@ def look_at_rows(split: Split, task: RecordTask | None = None, seed: int = 0) ->
             store.extend(block.stored)
             hashes.append(block.hashes)
             positions.append(block.positions)
-    look.contents = HashedTexts(store.finish(), *map(np.concatenate, (hashes, positions))) if store is not None else contents
+    look.contents = (
+        HashedTexts(store.finish(), np.concatenate(hashes), np.concatenate(positions))
+        if store is not None
+        else contents
+    )
     return look
 
 
@@ -257,7 +261,9 @@ class BlockLook(NamedTuple):
     faults: list[tuple[int, str]]
 
 
-def look_at_block(rows: Sequence[Record], first: int, *, task: RecordTask | None, seed: int, on_disk: bool) -> BlockLook:
+def look_at_block(
+    rows: Sequence[Record], first: int, *, task: RecordTask | None, seed: int, on_disk: bool
+) -> BlockLook:
     """The look at rows of which the first has a certain index."""
     columns, contents, faults = ColumnCounts(), list[str](), list[tuple[int, str]]()
     columns.add(rows)
@@ -279,9 +285,7 @@ NOTHING_STORED = (TextBlock.of([]), np.empty(0, np.uint64), np.empty(0, np.float
 BLOCK_ROWS = 4096  # rows that a process works on at once
 
 
-def map_rows(
-    function: Callable[[Sequence[Record], int], T], split: Split, task: object = None
-) -> Iterator[T]:
+def map_rows(function: Callable[[Sequence[Record], int], T], split: Split, task: object = None) -> Iterator[T]:
     """The results of a function for blocks of rows and the index of the first of each, in order.
 
     Rows on disk are worked on by every core, unless the task or a format is of a package of the user's own, which may

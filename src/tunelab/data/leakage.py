@@ -145,7 +145,7 @@ def exact_leaks(sources: DataSplits) -> list[dict[str, Any]]:
     """For each pair of splits that share contents, how many rows of the later one stand in the earlier one too."""
     leaks = []
     for earlier, later in combinations(sources.splits, 2):
-        both = sources.duplicates.shared(earlier, later) if sources.duplicates else ()
+        both = sources.duplicates.shared(earlier, later)
         shared = [sources.duplicates[index] for index in both[:MAX_EXAMPLES_LISTED]]
         if shared:
             places = {name: sources.splits[name].locations for name in (earlier, later)}
@@ -216,7 +216,7 @@ def near_leaks(task: RecordTask, sources: DataSplits, threshold: float | None) -
 def not_copied(sources: DataSplits, earlier: str, later: str, drawn: Sequence[int]) -> list[int]:
     """Positions in `drawn` of rows of `later` that are no exact copy of one in `earlier`."""
     held = sources.duplicates
-    copied = set(held.rows_in(later, held.shared(earlier)).tolist()) if held else set()
+    copied = set(held.rows_in(later, held.shared(earlier)).tolist()) if len(held) else set()
     return [at for at, row in enumerate(drawn) if row not in copied]
 
 

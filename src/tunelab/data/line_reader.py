@@ -7,8 +7,9 @@ parser, which says what is wrong with it.
 import codecs
 import json
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -23,11 +24,12 @@ from tunelab.data.text_store import TextBlock, TextWriter
 
 PART_BYTES: Final = 2**22  # of the file that are read together
 ANY_SPACE: Final = " \t\r\n"
-_scan: Final = json.JSONDecoder(
+_decoder: Final = json.JSONDecoder(
     parse_int=STRICT_DECODER.parse_int,
     parse_float=STRICT_DECODER.parse_float,
     parse_constant=STRICT_DECODER.parse_constant,
-).scan_once
+)
+_scan: Final[Callable[[str, int], tuple[Any, int]]] = getattr(_decoder, "scan_once")  # noqa: B009  # unknown to typeshed
 
 
 class LinesOfPart(NamedTuple):
@@ -89,7 +91,7 @@ def part_borders(path: Path) -> list[tuple[int, int]]:
             file.seek(borders[-1] + PART_BYTES)
             file.readline()
             borders.append(min(file.tell(), size))
-    return list(zip(borders, borders[1:], strict=False))
+    return list(pairwise(borders))
 
 
 def read_part(path: Path, part: tuple[int, int], *, max_line_bytes: int, keep_going: bool) -> LinesOfPart | None:

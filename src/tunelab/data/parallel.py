@@ -1,7 +1,7 @@
 """A function over many parts of the data on every core: forked processes, results in order.
 
-Workers share what is loaded already, so that they start in milliseconds and take little memory of their own.  Where a
-process cannot be forked safely (other threads, other systems), or one core is all there is, the same function runs here.
+Workers share what is loaded already, so that they start in milliseconds and take little memory of their own.  Where no
+process can be forked safely (other threads, other systems), or one core is all there is, the same function runs here.
 """
 
 import os
@@ -79,14 +79,14 @@ class _Worker:
         self.source: BinaryIO = open(read_end, "rb", buffering=2**20)  # noqa: SIM115  # closed in `close`
 
     def result(self, function: Callable[[Any], Any], part: Any) -> Any:
-        """The next result.  Of a process that died on the way (the system was short of memory) the part is done here."""
+        """The next result.  Of a process that died on the way, as where memory is short, the part is done here."""
         head = self.source.read(HEADER.size)
         size = HEADER.unpack(head)[1] if len(head) == HEADER.size else 0
         body = self.source.read(size)
         if not size or len(body) < size:
             return function(part)
         try:
-            value = pickle.loads(body)  # noqa: S301  # from a process of our own
+            value = pickle.loads(body)  # from a process of our own
         except Exception:  # a fault that can be sent but not be made again
             return function(part)
         if HEADER.unpack(head)[0]:

@@ -34,12 +34,12 @@ from tunelab.data.bad_rows import (
     separate_bad_rows,
 )
 from tunelab.data.json_reader import read_json_array, read_json_lines, unusable_text_reason
-from tunelab.data.line_reader import store_json_lines
 from tunelab.data.lazy_sequences import LazySequence
+from tunelab.data.line_reader import store_json_lines
 from tunelab.data.memory_map import ScratchDir
 from tunelab.data.table_reader import read_table
-from tunelab.data.text_store import JsonRowWriter, stored_rows
 from tunelab.data.text_file import TableLines, TextFile, check_encoding
+from tunelab.data.text_store import JsonRowWriter, stored_rows
 from tunelab.errors import ConfigError, DataError, first_line
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}

@@ -69,7 +69,8 @@ def assign_splits(contents: Sequence[str], *, validation: float, test: float, se
 def hash_positions(contents: Sequence[str], seed: int) -> list[float]:
     """`hash_position` of each content."""
     if isinstance(contents, HashedTexts):
-        return contents.positions.tolist()
+        known: list[float] = contents.positions.tolist()
+        return known
     return [hash_position(content, seed) for content in contents]
 
 
@@ -256,6 +257,8 @@ class DuplicateIndex(LazySequence[Duplicate]):
 
     def shared(self, *names: str) -> npt.NDArray[np.int64]:
         """Which of the contents stand in all of some splits."""
+        if not len(self):
+            return np.empty(0, np.int64)
         columns = [self.names.index(name) for name in names]
         return np.flatnonzero((self.counts[:, columns] > 0).all(axis=1))
 
@@ -265,7 +268,8 @@ class DuplicateIndex(LazySequence[Duplicate]):
         marked[chosen] = True
         place = self.names.index(name)
         rows = self.rows[np.repeat(marked, np.diff(self.starts))] - self.first_rows[place]
-        return rows[(rows >= 0) & (rows < len(self.contents[place]))]
+        inside: RowArray = rows[(rows >= 0) & (rows < len(self.contents[place]))]
+        return inside
 
     def crossings(self) -> Counter[tuple[str, ...]]:
         """For each set of two splits or more, how many contents stand in just these."""
@@ -295,7 +299,8 @@ def index_duplicates(
     ordered = hashes[order]
     repeated = np.zeros(len(order) + 1, bool)
     repeated[1:-1] = ordered[1:] == ordered[:-1]
-    order, ordered = (part[repeated[1:] | repeated[:-1]] for part in (order, ordered))
+    alike = repeated[1:] | repeated[:-1]
+    order, ordered = order[alike], ordered[alike]
     starts = np.flatnonzero(np.concatenate([np.ones(min(1, len(order)), bool), ordered[1:] != ordered[:-1]]))
     ends = np.append(starts, len(order))[1:]
     chosen = among(order, starts) if among and len(starts) else np.ones(len(starts), bool)

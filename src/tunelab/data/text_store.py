@@ -1,7 +1,7 @@
 """Texts of a large file: their UTF-8 in one memory-mapped file, and in another where each of them ends."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -157,7 +157,8 @@ def stored_rows(texts: LazySequence[str]) -> LazySequence[RowDict]:
     return MappedView(load_row, texts)
 
 
-_scan = json.JSONDecoder().scan_once  # what `json.loads` does, without looking for blanks at either end
+# what `json.loads` does, without looking for blanks at either end; typeshed does not know it
+_scan: Callable[[str, int], tuple[Any, int]] = getattr(json.JSONDecoder(), "scan_once")  # noqa: B009
 
 
 def load_row(text: str) -> RowDict:

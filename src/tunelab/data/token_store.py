@@ -119,7 +119,8 @@ class TokenBlock(NamedTuple):
             bits = np.concatenate([bit for _, bit, _ in stored])
             others = np.concatenate([other for _, _, other in stored])
             rows["kind"] = [kind for kind, _, _ in stored]
-            mask_bytes, rows["other"] = ([len(entry[part]) for entry in stored] for part in (1, 2))
+            mask_bytes = np.array([len(bit) for _, bit, _ in stored], np.int64)
+            rows["other"] = [len(other) for _, _, other in stored]
         else:
             mask_bytes = (lengths + 7) // 8
         rows["mask"], rows["others"] = np.cumsum(mask_bytes) - mask_bytes, rows["other"].cumsum() - rows["other"]
@@ -173,13 +174,13 @@ class TokenWriter:
         for name, size in zip(("start", "mask", "others"), self.sizes, strict=True):
             rows[name] += size
         try:
-            for file, part in zip(self.files, (block.ids, block.bits, block.others, rows), strict=True):
+            parts: tuple[npt.NDArray[Any], ...] = (block.ids, block.bits, block.others, rows)
+            for file, part in zip(self.files, parts, strict=True):
                 file.write(part.tobytes())
         except OSError as fault:
             raise self.scratch.write_error(fault) from fault
-        self.sizes = [
-            size + len(part) for size, part in zip(self.sizes, (block.ids, block.bits, block.others), strict=True)
-        ]
+        grown = (len(block.ids), len(block.bits), len(block.others))
+        self.sizes = [size + more for size, more in zip(self.sizes, grown, strict=True)]
 
     def finish(self) -> TokenStore:
         """The examples, once all are there."""
@@ -306,9 +307,9 @@ def input_hashes(examples: Sequence[Example]) -> npt.NDArray[np.uint64]:
         lengths, second = rows["length"], rows["second"]
         place = np.arange(len(ids)) - np.repeat(starts, lengths)
         ends = np.where(second == NO_SECOND, lengths, second)
-        learned = learned & (place < np.repeat(ends, lengths))
-        last_learned = np.maximum.reduceat(np.where(learned, place, -1), starts)
-        before = ~learned & (place < np.repeat(last_learned, lengths))
+        taught = learned & (place < np.repeat(ends, lengths))
+        last_learned = np.maximum.reduceat(np.where(taught, place, -1), starts)
+        before = ~taught & (place < np.repeat(last_learned, lengths))
         counts = np.maximum.reduceat(np.where(before, place, -1), starts) + 1
         counts = np.where(counts == 0, ends, counts)
         mixed = splitmix64(ids.astype(np.uint64) ^ splitmix64(place.astype(np.uint64)))

@@ -29,7 +29,6 @@ from tunelab.tasks.metrics.token_metrics import TokenScores
 from tunelab.tasks.multiple_choice import AnswerClasses
 from tunelab.tasks.registry import DESCRIPTIONS, TaskDescription
 
-
 FLAT_FORMATS = ("alpaca", "prompt_completion")  # whose texts are cells as they are
 
 
@@ -118,7 +117,7 @@ class Instruction(CausalTask):
         choices = {self.columns.get(name, name).partition(".")[0] for name in ("choices", "label")}
         own_reader = type(self)._read is not Instruction._read
         if own_reader or self.mixed or self.format not in FLAT_FORMATS or choices.intersection(names):
-            telling = range(len(train))
+            telling = list(range(len(train)))
         self.reasons = False
         self._set_answer_classes(collect_answer_classes(self._conversations(train, telling)))
 

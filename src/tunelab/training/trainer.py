@@ -51,7 +51,6 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         return read_checkpoint(Path(path), map_location)
 
 
-
 def resolve_monitor(settings: RunConfig, task: Task, sources: Sequence[str] = ()) -> tuple[str, str]:
     """The score to follow and its better direction: as set, else the task's own.
 

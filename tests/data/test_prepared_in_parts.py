@@ -1,0 +1,237 @@
+"""Large files, read and encoded in parts on every core, give what one pass over them gives."""
+
+import json
+import os
+import random
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from transformers import PreTrainedTokenizerBase
+
+from support.tiny_runs import settings
+from tunelab.data import data_sources, line_reader, parallel
+from tunelab.data.examples import IGNORE, Example
+from tunelab.data.memory_map import ScratchDir
+from tunelab.data.parallel import map_parts
+from tunelab.data.readers import read_records
+from tunelab.data.template_texts import writes_texts_untouched
+from tunelab.data.text_store import TextWriter
+from tunelab.data.token_store import TokenBlock, encode_target, input_hashes, store_examples
+from tunelab.data.unknown_tokens import input_ids
+from tunelab.errors import DataError, TuneLabError
+from tunelab.models.load_model import load_tokenizer
+from tunelab.training.components import build_task
+
+LINES = [
+    '{"a": "plain", "b": 1}', '{"a" : "blank before a colon"}', '{"a": 1, "a": 2}', '{"a" :1,"a":2}',
+    '{"a": "quote \\": in a text"}', '{"a": {"a": 1, "a": 2}}', '{"a": {"b": []}}', '{"a": NaN}', '{"a": 1e999}',
+    '{"a": 99999999999999999999}', '{"a": "\\u0000"}', '{"a": "\\ud800"}', '{"a": "北京 \u2028 é"}', "", "  ",
+    "\ufeff{}", "{}", "[]", "7", '{"a": 1} x', '{"a": "cut', ' {"a": "led by a blank"} \r', '{"a": "\t"}', '{"a\\"": "key"}',
+]  # fmt: skip
+
+
+def outcome(file: Path, **how: Any) -> Any:
+    """What a reader gives, or its complaint."""
+    try:
+        found = read_records(str(file), **how)
+    except TuneLabError as fault:
+        return str(fault)
+    return list(found.rows), list(found.lines), found.skipped, [found.location(i) for i in range(len(found.rows))]
+
+
+@pytest.mark.parametrize("on_bad", ["error", "skip"])
+@pytest.mark.parametrize("part_bytes", [1, 40, 2**22])
+def test_any_mixture_of_lines_reads_as_the_strict_parser_reads_it(
+    tmp_path: Path, on_bad: str, part_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(line_reader, "PART_BYTES", part_bytes)
+    draw, file = random.Random(0), tmp_path / "odd.jsonl"
+    for trial in range(40):
+        ends = draw.choice(["\n", "\r\n"])
+        lines = [line for line in draw.choices(LINES, k=3) for _ in range(draw.choice([1, 2]))]
+        padding = ['{"a": "good"}'] * (300 if trial % 2 else 0)  # a few bad lines among many may be left out
+        text = ends.join([*lines, *padding]) + ends * (trial % 3)
+        file.write_bytes((b"\xef\xbb\xbf" if trial % 4 == 0 else b"") + text.encode())
+        assert outcome(file, on_bad=on_bad, in_memory=0) == outcome(file, on_bad=on_bad)
+
+
+def test_bytes_that_are_no_text_are_named_alike(tmp_path: Path) -> None:
+    file = tmp_path / "latin.jsonl"
+    file.write_bytes(b'{"a": "x"}\n' * 200 + b'{"a": "caf\xe9"}\n')
+
+    for on_bad in ("error", "skip"):
+        assert outcome(file, on_bad=on_bad, in_memory=0) == outcome(file, on_bad=on_bad)
+
+
+def test_texts_come_back_from_the_store_in_any_order_and_whatever_they_hold(tmp_path: Path) -> None:
+    texts = ["", "a\0b", "\0", "北京", "x" * 5000, "\udce9", *map(str, range(500))]
+    writer = TextWriter(ScratchDir(tmp_path))
+    for text in texts:
+        writer.append(text)
+    stored = writer.finish()
+
+    assert list(stored) == texts
+    for indices in ([5, 0, 3], [499, 7, 7], range(10, 60, 7), range(400, 500), []):
+        assert stored.take(indices) == [texts[index] for index in indices]
+
+
+def work(number: int) -> tuple[int, bool]:
+    """A result, and whether it was made in a process forked from the one of the tests."""
+    if number == 13:
+        raise DataError("part 13")
+    return number * number, True
+
+
+def test_parts_come_in_order_and_a_fault_comes_in_its_turn() -> None:
+    results = map_parts(work, range(20), workers=3)
+
+    assert [next(results)[0] for _ in range(13)] == [number * number for number in range(13)]
+    with pytest.raises(DataError, match="part 13"):
+        next(results)
+
+
+def test_the_part_of_a_process_that_was_killed_is_done_here() -> None:
+    parent = os.getpid()
+
+    def fragile(number: int) -> int:
+        if number == 2 and os.getpid() != parent:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return number + 1
+
+    assert list(map_parts(fragile, range(6), workers=2)) == [1, 2, 3, 4, 5, 6]
+
+
+def test_one_core_or_other_threads_leave_the_work_to_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert parallel.worker_count() == 1
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    monkeypatch.setattr("threading.active_count", lambda: 2)
+    assert parallel.worker_count() == 1
+
+
+UNTOUCHED = [
+    "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] | trim }}{% endfor %}",
+    "{% set first = messages[0].content if messages and messages[0].role == 'system' else '' %}{{ first }}",
+    "{% for m in messages[1:] %}{% if m.content %}{{ m.content + eos_token }}{% endif %}{% endfor %}",
+    "{% for m in messages %}{{ m.get('content').strip() }}{{ '\n' if not loop.last }}{% endfor %}",
+]
+LOOKED_INTO = [
+    "{% for m in messages %}{{ m.content | upper }}{% endfor %}",
+    "{% for m in messages %}{% if '</think>' in m.content %}{{ m.content[8:] }}{% endif %}{% endfor %}",
+    "{% for m in messages %}{% set c = m.content %}{% if c == 'x' %}y{% endif %}{% endfor %}",
+    "{{ messages | tojson }}",
+    "{% for m in messages %}{{ m }}{% endfor %}",
+    "{% for m in messages %}{{ m.content | length }}{% endfor %}",
+    "{% macro shout(t) %}{{ t | upper }}{% endmacro %}{% for m in messages %}{{ shout(m.content) }}{% endfor %}",
+    "{% for m in messages %}{{ m.content.strip('abc') }}{% endfor %}",
+    "{% for m in messages %}{{ m['con' + 'tent'] | upper }}{% endfor %}",
+    "{% set n = namespace(t='') %}{% for m in messages %}{% set n.t = m.content %}{% endfor %}{{ n.t | upper }}",
+    "{% for m in messages | reverse %}{{ m.content | upper }}{% endfor %}",
+    "{% for m in messages %}{{ loop.previtem.content | upper }}{% endfor %}",
+    "{% for m in messages %}{% set t = m.content and 'y' %}{{ t | upper }}{% endfor %}",
+]
+
+
+@pytest.mark.parametrize("source", UNTOUCHED)
+def test_a_template_that_only_puts_texts_in_their_places_is_known_as_such(source: str) -> None:
+    assert writes_texts_untouched(source)
+
+
+@pytest.mark.parametrize("source", LOOKED_INTO)
+def test_a_template_that_looks_into_a_text_is_never_taken_for_one_that_does_not(source: str) -> None:
+    assert not writes_texts_untouched(source)
+
+
+def odd_records() -> list[dict[str, Any]]:
+    """Instructions with all that templates and tokenizers trip over."""
+    words = "red blue green gold grey pink teal plum".split()
+    records: list[dict[str, Any]] = []
+    for i in range(120):
+        record: dict[str, Any] = {"instruction": f"say {words[i % 8]} {i}", "output": " ".join(words[: i % 7 + 1])}
+        changes: list[dict[str, Any]] = [
+            {}, {"output": "café 北京 \u2028"}, {"instruction": f"  padded \n {i} "}, {"output": "</s> <|end|> ends"},
+            {"input": "more / [context]"}, {"output": "..."}, {"system": "brief"}, {"output": ""}, {"output": 7},
+            {"history": [["hi", "ho"], ["a", "b"]]}, {"output": "x" * 900}, {"output": "<think>hm</think> so"},
+            {"output": "Zqv00000kx"},
+        ]  # fmt: skip
+        records.append(record | changes[i % len(changes)])
+    return records
+
+
+@pytest.mark.parametrize("template", ["auto", "chatml", "plain", "alpaca", "llama3"])
+def test_records_encoded_together_are_those_encoded_one_by_one(template: str) -> None:
+    run = settings("data=instruction", "data.train=x.jsonl", f"data.template={template}", "data.max_tokens=200")
+    tokenizer: PreTrainedTokenizerBase = load_tokenizer(run.model)
+    alone, together = build_task(run), build_task(run)
+    for task in (alone, together):
+        task.fit([{"instruction": "a", "output": "b"}])
+        task.set_tokenizer(tokenizer, 200)
+    alone.template._writer.texts_untouched = False  # type: ignore[attr-defined]  # each record is rendered
+    alone.template._plain.borders = {}  # type: ignore[attr-defined]  # each prefix is encoded
+
+    def one_by_one(record: dict[str, Any], row: int) -> Any:
+        try:
+            return alone.encode_all(record, row)
+        except DataError as fault:
+            return str(fault)
+
+    records = odd_records()
+    expected = [one_by_one(record, row) for row, record in enumerate(records)]
+    given = [str(out) if isinstance(out, DataError) else out for out in together.encode_many(records, 0)]
+    assert given == expected
+    assert together.tally() == alone.tally()
+    assert together.template._writer.texts_untouched  # type: ignore[attr-defined]
+
+
+def examples_of_every_kind() -> list[Example]:
+    """Examples with every kind of target, of uneven length."""
+    draw, examples = random.Random(1), list[Example]()
+    for row in range(60):
+        ids = [draw.randrange(50) for _ in range(draw.randrange(1, 20))]
+        labels = [token if draw.random() < 0.5 else IGNORE for token in ids]
+        second = len(ids) // 2 if row % 4 == 0 and len(ids) > 1 else None
+        examples.append(Example(ids, labels, 1, row, second_start=second))
+    return examples
+
+
+def test_examples_stored_together_are_those_stored_one_by_one(tmp_path: Path) -> None:
+    masked = examples_of_every_kind()
+    others = [
+        Example([1, 2], 3, 1.5, 0),
+        Example([4], [0.5, 0.25], 1, 1),
+        Example([4, 5], [1, 0], 1, 2, predicts=False),
+    ]
+    for examples in (masked, others, [*masked, *others], [masked[0]]):
+        stored = store_examples(examples, ScratchDir(tmp_path))
+        assert list(stored) == examples
+        block = TokenBlock.of(examples)
+        kinds = [encode_target(example, np.array(example.ids, np.int32))[0] for example in examples]
+        assert block.rows["kind"].tolist() == kinds
+
+
+def test_two_examples_have_one_hash_exactly_where_the_model_is_given_the_same(tmp_path: Path) -> None:
+    examples = [*examples_of_every_kind(), *examples_of_every_kind()[:20], Example([3, 4], 1, 1.0, 0)]
+    texts = [tuple(input_ids(example)) for example in examples]
+    for hashes in (input_hashes(examples), input_hashes(store_examples(examples, ScratchDir(tmp_path)))):
+        first = {text: number for text, number in zip(texts, hashes.tolist(), strict=True)}
+        assert [first[text] for text in texts] == hashes.tolist()
+        assert len(set(first.values())) == len(first)
+
+
+def test_blocks_of_rows_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "rows.jsonl"
+    good = [record for record in odd_records() if record["output"] not in ("", 7)]
+    file.write_text("".join(json.dumps(record) + "\n" for record in [*good, *good[:9]]), encoding="utf-8")
+    found = []
+    for in_memory, block in ((64, 4096), (0, 7), (0, 4096)):
+        monkeypatch.setattr(data_sources, "BLOCK_ROWS", block)
+        run = settings(
+            "data=instruction", f"data.train={file}", f"data.in_memory={in_memory}", "data.keep_prepared=false"
+        )
+        sources = data_sources.read_splits(run.data, build_task(run), seed=3)
+        splits = {name: (list(split.rows), list(split.locations)) for name, split in sources.splits.items()}
+        found.append((splits, sources.notes, list(sources.duplicates), sources.columns))
+    assert found[0] == found[1] == found[2]
