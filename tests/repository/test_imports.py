@@ -107,8 +107,8 @@ def our_modules(module: Path) -> set[str]:
     return found
 
 
-def test_a_pure_module_imports_torch_and_the_standard_library_only() -> None:
-    allowed = {"torch", "typing_extensions"}
+def test_a_pure_module_imports_torch_numpy_and_the_standard_library_only() -> None:
+    allowed = {"torch", "numpy", "typing_extensions"}
 
     assert not [(module, more) for module in PURE if (more := third_party(SRC / module) - allowed)]
 

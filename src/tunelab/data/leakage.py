@@ -24,7 +24,7 @@ MAX_EXAMPLES_LISTED = 5  # places named for each finding
 
 def duplicates_within(sources: DataSplits) -> dict[str, dict[str, Any]]:
     """For each split, how many rows repeat the content of an earlier row of it, and where the first of them stand."""
-    found: dict[str, tuple[int, dict[str, Any]]] = {}
+    by_name: dict[str, tuple[int, dict[str, Any]]] = {}
     held = sources.duplicates
     for place, name in enumerate(held.names):
         repeated = np.flatnonzero(held.counts[:, place] > 1)
@@ -36,8 +36,8 @@ def duplicates_within(sources: DataSplits) -> dict[str, dict[str, Any]]:
             rows = held[index].rows_by_split[name][:MAX_EXAMPLES_LISTED]
             examples.append({"text": one_line(held[index].content), "places": [locations[row] for row in rows]})
         repeats = int((held.counts[repeated, place] - 1).sum())
-        found[name] = int(repeated[0]), {"texts": len(repeated), "repeats": repeats, "examples": examples}
-    return {name: found[name][1] for name in sorted(found, key=lambda name: found[name][0])}
+        by_name[name] = int(repeated[0]), {"texts": len(repeated), "repeats": repeats, "examples": examples}
+    return {name: by_name[name][1] for name in sorted(by_name, key=lambda name: by_name[name][0])}
 
 
 def token_duplicates(
