@@ -3,6 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any, ClassVar
 from weakref import WeakKeyDictionary
 
@@ -54,6 +55,7 @@ class SequenceTask(Task):
     """
 
     head: ClassVar[str] = "sequence"
+    _together: Mapping[tuple[str, ...], Mapping[str, Any]] = MappingProxyType({})  # encoded with others, not yet given
 
     def __init__(self, text: str, text_pair: str | None, max_tokens: int | None) -> None:
         """Name the columns that hold the input, and the longest one allowed beside the model's own limit."""
