@@ -1,7 +1,7 @@
 """The base of classification and regression: reading text columns, encoding, padding, running the sequence head."""
 
 from abc import abstractmethod
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, ClassVar
