@@ -1,6 +1,7 @@
 """Texts end to end through a sequence head get the logits and the gradient of padded rows, or the model pads."""
 
 from collections.abc import Callable
+from copy import deepcopy
 from typing import Any
 
 import pytest
@@ -212,6 +213,19 @@ def test_padded_rows_are_never_computed_without_their_mask() -> None:
     assert model.config._attn_implementation == TEXT_KERNEL
     with pytest.raises(ValueError, match="bounds"):
         sequence_logits(model, padded(texts()))
+
+
+def test_a_second_model_that_was_given_the_attention_of_the_first_is_made_ready_too() -> None:
+    # Given the untrained twin of a model, as it is scored beside it, and a copy of the model itself
+    model, twin, examples = build("bert", SMALL), build("bert", SMALL), texts()
+    unpadded = UnpaddedTexts(model)
+    twin.set_attn_implementation(model.config._attn_implementation)
+    with torch.no_grad():
+        expected = unpadded.logits(model, pack_texts(examples))
+        for other in (twin, deepcopy(model)):
+            ready = UnpaddedTexts(other)
+            assert ready.exact
+            torch.testing.assert_close(ready.logits(other, pack_texts(examples)), expected, rtol=0, atol=1e-6)
 
 
 def test_texts_of_like_length_share_a_product() -> None:

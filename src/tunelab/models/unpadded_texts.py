@@ -52,6 +52,8 @@ class UnpaddedTexts:
         self.pad_position = None if self.pools_last else pad_position(inner)
         self.starts: Tensor | None = None  # of the texts that pass through the last layer
         before = inner.config._attn_implementation
+        if before in (DOCUMENT_KERNEL, TEXT_KERNEL):  # has been set already, and knows no padded rows
+            before = "sdpa" if inner._supports_sdpa else "eager"
         kernel = DOCUMENT_KERNEL if self.pools_last else TEXT_KERNEL
         self.exact = False
         for narrow in [lambda: []] if self.pools_last else self._ways_to_narrow(inner):

@@ -186,4 +186,5 @@ class SequenceTask(Task):
             return sequence_logits(model, micro, separator=self.separator)
         if model not in self.unpadded:
             self.unpadded[model] = UnpaddedTexts(model)
+            assert self.unpadded[model].exact, "rows are packed, and this model does not take them"
         return self.unpadded[model].logits(model, micro, separator=self.separator)
