@@ -48,13 +48,13 @@ def test_a_spread_run_resumes_bit_equal_and_on_one_process_to_rounding(tmp_path:
     # Given a model on two processes that is trained through, and one on one process
     spread = [*TRAINING, "trainer=fsdp_cpu", f"trainer.fsdp.sharded_checkpoints={parts}"]
     data = f"data.train={instructions(tmp_path)}"
-    train(*spread, data, "max_steps=6", f"hydra.run.dir={tmp_path / 'whole'}")
-    train(*TRAINING, data, "max_steps=6", "trainer=cpu", f"hydra.run.dir={tmp_path / 'alone'}")
+    train(*spread, data, "max_steps=8", f"hydra.run.dir={tmp_path / 'whole'}")
+    train(*TRAINING, data, "max_steps=8", "trainer=cpu", f"hydra.run.dir={tmp_path / 'alone'}")
 
-    # When others stop after three steps and go on, on two processes or on one
+    # When others stop after four steps, in mid-epoch, and go on, on two processes or on one
     for name, more in (("same", ()), ("other", ("trainer=cpu",))):
-        train(*spread, data, "max_steps=3", f"hydra.run.dir={tmp_path / name}")
-        train(f"resume={tmp_path / name}", "max_steps=6", *more)
+        train(*spread, data, "max_steps=4", f"hydra.run.dir={tmp_path / name}")
+        train(f"resume={tmp_path / name}", "max_steps=8", *more)
 
     # Then weights are the same bits on two, and the same to rounding on one; so are the exports
     whole = last_weights(tmp_path / "whole")
