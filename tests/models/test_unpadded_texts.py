@@ -13,7 +13,7 @@ from tunelab.data.batching import pack_texts
 from tunelab.data.examples import Example, MicroBatch
 from tunelab.errors import ConfigError
 from tunelab.models.heads import sequence_logits
-from tunelab.models.unpadded_attention import TEXT_KERNEL, texts_of_like_length
+from tunelab.models.unpadded_attention import texts_of_like_length
 from tunelab.models.unpadded_texts import UnpaddedTexts, enable_unpadded_texts
 
 PAD, SEPARATOR, SIZE = 1, 3, 60
@@ -207,12 +207,19 @@ def test_packing_and_an_attention_that_cannot_do_it_are_refused_together() -> No
         enable_unpadded_texts(build("bert", SMALL), packing=True, attention="eager", saves=True)
 
 
-def test_padded_rows_are_never_computed_without_their_mask() -> None:
-    model = build("bert", SMALL)
-    UnpaddedTexts(model)
-    assert model.config._attn_implementation == TEXT_KERNEL
-    with pytest.raises(ValueError, match="bounds"):
-        sequence_logits(model, padded(texts()))
+@pytest.mark.parametrize("family", ["bert", "distilbert", "modernbert", "llama"])
+def test_a_model_made_for_packed_texts_takes_padded_rows_as_ever(family: str) -> None:
+    # Given rows with pads, and without, as whoever takes the trained model in memory hands them over
+    examples, (alone, *_) = texts(), texts((30,))
+    model = build(family, FAMILIES[family])
+    with torch.no_grad():
+        expected = [sequence_logits(model, padded(rows)) for rows in (examples, [alone], [alone, alone])]
+
+        assert UnpaddedTexts(model).exact
+        logits = [sequence_logits(model, padded(rows)) for rows in (examples, [alone], [alone, alone])]
+
+    for got, right in zip(logits, expected, strict=True):
+        torch.testing.assert_close(got, right, rtol=0, atol=1e-5)
 
 
 def test_a_second_model_that_was_given_the_attention_of_the_first_is_made_ready_too() -> None:

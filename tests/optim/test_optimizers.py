@@ -169,7 +169,7 @@ def test_each_file_brings_two_rates_and_tells_its_memory(name: str) -> None:
     text = (CONF / "optimizer" / f"{name}.yaml").read_text()
     assert "  tiny: " in text
     assert "  base: " in text
-    assert "memory" in text.partition("\nlr:")[0]
+    assert "optimizer state" in text.partition("\nlr:")[0]
 
 
 def test_no_vector_decays_whatever_its_name() -> None:

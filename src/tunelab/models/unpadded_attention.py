@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers.masking_utils import sdpa_mask
 
 from tunelab.data.examples import MicroBatch
 
@@ -252,28 +253,30 @@ def text_attention(
 ) -> tuple[Tensor, None]:
     """Attention in both directions inside each text of a packed row, texts of like length in one product.
 
+    Rows that come without bounds are padded ones, as whoever takes the trained model hands it: PyTorch's attention.
+
     Args:
         module: As in `document_attention`, like everything not named here.
         query: (1, heads, T, dimension).
         key: As `query`.
         value: As `query`.
-        attention_mask: Always None.
+        attention_mask: Of padded rows, None where they have no pads; packed rows have none.
         dropout: Probability of dropping an attention weight.
         scaling: Factor on the scores.
         sliding_window: Tokens from one position to the furthest it sees, itself included.
-        cu_seq_lens_q: Where each text starts, (texts + 1,).
+        cu_seq_lens_q: Where each text starts, (texts + 1,); None for padded rows.
         **other: As in `document_attention`.
 
     Returns:
         The mixed values, (1, T, heads, dimension), and no weights.
 
     Raises:
-        ValueError: If the model needs more than plain scaled dot products, or the bounds are missing.
+        ValueError: If the model needs more than plain scaled dot products.
     """
     if other.get("softcap") is not None or other.get("s_aux") is not None or key.shape != query.shape:
         raise ValueError("this model caps its attention scores, has sinks or shares keys: use padded rows")
     if cu_seq_lens_q is None:
-        raise ValueError("texts that lie end to end need their bounds")
+        return attend_padded(query, key, value, attention_mask, dropout, scaling, sliding_window), None
     _, heads, tokens, size = query.shape
     places = group_texts(tuple(cu_seq_lens_q.diff().tolist()), heads, sliding_window, query.device)
     scale = size**-0.5 if scaling is None else scaling
@@ -287,6 +290,24 @@ def text_attention(
         q, k, v = (part.view(group.texts * heads, group.length, size) for part in rows)
         mixed.append(group_attention(group, q, k, v, scale, dropout).reshape(-1, size))
     return out_of_groups(torch.cat(mixed), places).view(1, tokens, heads, size), None
+
+
+def attend_padded(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None,
+    dropout: float,
+    scaling: float | None,
+    window: int | None,
+) -> Tensor:
+    """The mixed values of padded rows, (rows, T, heads, dimension); arguments as in `text_attention`."""
+    length = query.shape[2]
+    if mask is None and window is not None and window < length:
+        places = torch.arange(length, device=query.device)
+        mask = (places - places[:, None]).abs() < window
+    mixed = functional.scaled_dot_product_attention(query, key, value, mask, dropout, scale=scaling)
+    return mixed.transpose(1, 2).contiguous()
 
 
 def group_attention(
@@ -309,13 +330,25 @@ def group_attention(
     return torch.bmm(functional.dropout(scores.softmax(-1), dropout).to(value.dtype), value)
 
 
-for name, attention in (
-    (DOCUMENT_KERNEL, document_attention),
-    (VARLEN_KERNEL, varlen_attention),
-    (TEXT_KERNEL, text_attention),
+def no_mask(*_: Any, **__: Any) -> None:
+    """No mask: causality and the bounds of the documents say everything."""
+
+
+def padded_mask(*of_the_pass: Any, attention_mask: Tensor | None = None, **named: Any) -> Tensor | None:
+    """The mask of padded rows, as PyTorch's attention takes it; none for packed rows, which come without."""
+    if attention_mask is None:
+        return None
+    mask: Tensor | None = sdpa_mask(*of_the_pass, attention_mask=attention_mask, **named)
+    return mask
+
+
+for name, attention, masked in (
+    (DOCUMENT_KERNEL, document_attention, no_mask),
+    (VARLEN_KERNEL, varlen_attention, no_mask),
+    (TEXT_KERNEL, text_attention, padded_mask),
 ):
     AttentionInterface.register(name, attention)
-    AttentionMaskInterface.register(name, lambda *_, **__: None)
+    AttentionMaskInterface.register(name, masked)
 
 
 def causal_inputs(micro: MicroBatch) -> dict[str, Any]:
