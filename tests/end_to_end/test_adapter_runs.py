@@ -37,6 +37,12 @@ class Watch(Callback):
         self.moved.append({name for name, weight in now if not torch.equal(weight, self.before[name])})
 
 
+@pytest.fixture(autouse=True)
+def verbose(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every fact of the model is printed, as by -v."""
+    monkeypatch.setenv("TUNELAB_VERBOSE", "1")
+
+
 def answering(tmp_path: Path, *overrides: str) -> tuple[RunDirectory, Watch]:
     """A small run on instructions."""
     watch, root = Watch(), tmp_path / "run"

@@ -334,11 +334,11 @@ def no_mask(*_: Any, **__: Any) -> None:
     """No mask: causality and the bounds of the documents say everything."""
 
 
-def padded_mask(*of_the_pass: Any, attention_mask: Tensor | None = None, **named: Any) -> Tensor | None:
+def padded_mask(*, attention_mask: Tensor | None = None, **of_the_pass: Any) -> Tensor | None:
     """The mask of padded rows, as PyTorch's attention takes it; none for packed rows, which come without."""
     if attention_mask is None:
         return None
-    mask: Tensor | None = sdpa_mask(*of_the_pass, attention_mask=attention_mask, **named)
+    mask: Tensor | None = sdpa_mask(attention_mask=attention_mask, **of_the_pass)
     return mask
 
 
