@@ -41,15 +41,18 @@ def test_a_resumed_run_is_bit_equal_to_an_uninterrupted_one(case: str, tmp_path:
     assert curves(one) == curves(other)
 
 
+@pytest.mark.parametrize("done", [5, 2 * STEPS], ids=["within-an-epoch", "at-its-end"])
 @pytest.mark.parametrize("more", [[], ["data.split.validation=0"]], ids=["validated", "never-validated"])
-def test_a_finished_run_that_gets_more_steps_sees_the_rest_of_its_epoch(more: list[str], tmp_path: Path) -> None:
+def test_a_finished_run_that_gets_more_steps_sees_the_rest_of_its_epoch(
+    more: list[str], done: int, tmp_path: Path
+) -> None:
     # Given twelve steps with a rate that does not know how many there will be
     given = overrides(tmp_path, "scheduler=constant", "callbacks.early_stopping=false", *more)
     watch, one = whole(tmp_path, [*given, "max_steps=12"])
 
-    # When a run of five, which ends in its second epoch, is given seven more
+    # When a run that ends in or with its second epoch is given more
     first, last = Watch(), Watch()
-    fine_tune(settings(*given, "max_steps=5"), tmp_path / "parts", callbacks=[first])
+    fine_tune(settings(*given, f"max_steps={done}"), tmp_path / "parts", callbacks=[first])
     longer = [f"resume={tmp_path / 'parts'}", "max_steps=12"]
     fine_tune(validate_config(resume_config(config(*longer), longer)), tmp_path / "parts", callbacks=[last])
 
@@ -174,7 +177,7 @@ def test_a_second_ctrl_c_ends_at_once_and_says_which_checkpoint_stands(tmp_path:
 
     manifest = RunDirectory(tmp_path / "run").read_manifest()
     assert left.value.code == 130 and manifest["status"] == "pre-empted"
-    assert f"checkpoints/last.ckpt of step {STEPS} stands" in manifest["reason"]
+    assert f"checkpoints/last.ckpt of step {STEPS} is saved" in manifest["reason"]
     assert read_checkpoint(RunDirectory(tmp_path / "run").last)["global_step"] == STEPS
 
 

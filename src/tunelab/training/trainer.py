@@ -181,7 +181,7 @@ def build_trainer(
     if settings.trainer.check_val_every_n_epoch is None:
         arguments["check_val_every_n_epoch"] = None  # null means something here: the interval counts across epochs
     try:
-        return L.Trainer(
+        trainer = L.Trainer(
             **arguments,
             enable_checkpointing=checkpoints,
             precision=resolve_precision(settings.trainer.precision),
@@ -198,6 +198,10 @@ def build_trainer(
         )
     except (MisconfigurationException, ValueError, TypeError) as fault:
         raise ConfigError(f"trainer: Lightning refuses these settings: {fault}; see conf/trainer") from fault
+    # with max_steps Lightning takes a run that ended with its epoch for one that stopped within it: resumed, that would
+    # end the epoch a second time, count a step too many and see other rows
+    trainer.fit_loop._iteration_based_training = lambda: False  # type: ignore[method-assign]
+    return trainer
 
 
 def device_faults(trainer: TrainerConfig) -> list[str]:
