@@ -25,7 +25,7 @@ def test_a_short_row_opens_a_pass_of_its_own_where_pads_would_cost_more() -> Non
 
 
 def test_a_run_on_a_processor_has_few_pads_and_the_same_gradient(tmp_path: Path) -> None:
-    words = ["data=classification", "data.text=text", "data.label=label", "batch_size=32", "trainer.accelerator=cpu"]
+    words = ["data=classification", "data.text=text", "data.label=label", "batch_size=32", "data.packing=false"]
     rows = [{"text": " ".join(["red"] * (40 if i % 8 == 0 else 4)) + f" {i}", "label": i % 2} for i in range(64)]
     prepared = build_components(
         settings(*words, f"data.train={write(tmp_path / 'uneven.jsonl', rows)}", *MODEL, *QUIET)
