@@ -73,7 +73,8 @@ def test_a_primary_config_of_ones_own_is_composed_everywhere(lab: Path) -> None:
     assert "batch_size" in render_help(CONF, complete_overrides(words))
 
 
-@pytest.mark.parametrize("isolation", [pytest.param("inline", marks=pytest.mark.slow), "process"])
+@pytest.mark.slow
+@pytest.mark.parametrize("isolation", ["inline", "process"])
 def test_trials_of_a_search_find_what_the_command_line_found(lab: Path, isolation: str) -> None:
     words = [*FLAGS, "--config-name", "mine", "optimizer=slowsgd,adamw", "seed=0", "max_steps=1", "search.trials=1"]
     data = ["data=instruction", f"data.train={lab / 'instructions.jsonl'}", "search.test_best=false"]

@@ -88,7 +88,12 @@ def trained(place: Path) -> Path:
     return place / "trained"
 
 
-@pytest.mark.parametrize("command", USE)
+SLOW_USES = ("tunelab reproduce", "tunelab export")  # processes that import everything
+
+
+@pytest.mark.parametrize(
+    "command", [pytest.param(line, marks=[pytest.mark.slow] * line.startswith(SLOW_USES)) for line in USE]
+)
 def test_a_command_that_uses_a_run_does(
     command: str, trained: Path, place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -165,7 +165,9 @@ def test_ranks_get_nearly_equal_numbers_of_tokens() -> None:
     assert abs(share(0) - share(1)) <= 1
 
 
-@pytest.mark.parametrize("strategy", [(), ("fsdp",)], ids=["ddp", "fsdp"])
+@pytest.mark.parametrize(
+    "strategy", [pytest.param((), id="ddp"), pytest.param(("fsdp",), id="fsdp", marks=pytest.mark.slow)]
+)
 def test_two_processes_take_the_same_steps_as_one(tmp_path: Path, strategy: tuple[str, ...]) -> None:
     # Given one run of three steps, and the same run shared by two gloo processes, which each hold all or half the model
     script = SUPPORT / "train_on_ranks.py"

@@ -77,7 +77,7 @@ def estimate_and_reality(prepared: RunComponents) -> tuple[RunInspection, int]:
         return found, peak_bytes(lambda: run_trial_steps(prepared, module, 3, []), device)
 
 
-FEW = ("adamw", "several passes in a step", "lora", "64 bit")  # the others take the slow suite
+FEW = ("adamw", "several passes in a step")  # the others take the slow suite
 CASES = [
     pytest.param(name, marks=[] if name in FEW else pytest.mark.slow, id=name.replace(" ", "-")) for name in MEMORY
 ]
