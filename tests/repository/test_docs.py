@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -82,11 +83,13 @@ def names(place: Path) -> dict[str, str]:
     data = ["data=instruction", f"data.train={place / 'my.jsonl'}", "max_steps=2", *MODEL, *QUIET]
     for number in range(2):
         fine_tune(settings(*data, f"seed={number}"), place / f"run{number}", overrides=[*data, f"seed={number}"])
+    shutil.copytree(place / "run0", place / "outputs" / "first", dirs_exist_ok=True)  # as the page on reports names it
     study = place / "study"
     given = ["data=instruction", "data.train=my.jsonl", "model.path=my_model", *SHORT, f"hydra.sweep.dir={study}"]
     search = ["search=random", "search/space=lr_only", "search.trials=2", "search.isolation=inline", "search.keep=2"]
     made = run("python train.py -m", place, *given, *search)
     assert made.returncode == 0, made.stderr[-2000:]
+    shutil.copytree(study, place / "outputs" / "rates", dirs_exist_ok=True)
     together = f"tunelab ensemble {study / '0'} {study / '1'} --output {place / 'combined'}"
     made = run(together, place)
     assert made.returncode == 0, made.stderr[-2000:]
