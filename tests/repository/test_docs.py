@@ -35,6 +35,7 @@ ELSEWHERE = {
     "sbatch ": "needs a cluster",
     "executor=submitit": "tests/search/executors/test_executors.py",
     "srun ": "needs a cluster",
+    "tunelab board": "tests/board, as it serves until it is stopped",
     "torchrun ": "tests/end_to_end/test_many_devices.py",
     "[mylab]": "tests/end_to_end/test_extend_page.py",
     "--input reviews.csv": "tests/end_to_end/test_extend_page.py",
