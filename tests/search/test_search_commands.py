@@ -126,12 +126,12 @@ def test_on_a_terminal_a_table_shows_trials_at_work_and_stays_out_of_their_logs(
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
-    assert re.search(r"trial +state +validations +val/loss +time +settings", text)
-    assert re.search(r"1 +running .* lr=0\.01", text) and re.search(r"0 +complete +1 +\d", text)
+    assert re.search(r"rank +trial +val/loss +time +settings", text)
+    assert re.search(r"running: trial 1 .* lr=0\.01", text) and re.search(r"1 +0 +\d.* lr=0\.001", text)
     assert text.count("trial 0: val/loss") == 1 and "best: trial 1" in text
     for number in (0, 1):
         log = (study / str(number) / "trial.log").read_text()
-        assert "doctor" in log and not re.search(r"trial +state", log) and "\x1b" not in log
+        assert "doctor" in log and not re.search(r"rank +trial", log) and "\x1b" not in log
 
 
 def test_a_population_that_was_stopped_goes_on_as_one_that_never_was(tmp_path: Path) -> None:
