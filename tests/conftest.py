@@ -1,13 +1,18 @@
 """Fixtures of all tests: tiny models made on the spot, and the real data beside the checkout, where there is any."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 
 from support.paths import ROOT
+
+if TYPE_CHECKING:
+    from torch.distributed.device_mesh import DeviceMesh
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a test that reaches for a hub fails at once instead of waiting
 os.environ.setdefault("WANDB_MODE", "disabled")
@@ -25,3 +30,14 @@ def real() -> Path:
     if not found.is_dir():
         pytest.skip("real data and models are not beside this checkout")
     return found
+
+
+@pytest.fixture
+def mesh(tmp_path: Path) -> Iterator["DeviceMesh"]:
+    """A group of processes, of which this is the only one."""
+    from torch import distributed  # few tests need it
+    from torch.distributed.device_mesh import init_device_mesh
+
+    distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/meet", rank=0, world_size=1)
+    yield init_device_mesh("cpu", (1,))
+    distributed.destroy_process_group()

@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 
 import torch
-from loops import batches, load_causal
+from loops import add_training_arguments, batches, load_causal
 from safetensors.torch import load_file
 from torch.nn import functional as F
 
@@ -95,12 +95,7 @@ class Llama(torch.nn.Module):
 def main() -> None:
     """Train on the batches of the other loops."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", required=True)
-    parser.add_argument("--data", required=True)
-    parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--lr", type=float, default=1e-3)
-    parser.add_argument("--max-tokens", type=int, default=512)
-    parser.add_argument("--steps", type=int, default=200)
+    add_training_arguments(parser)
     arguments = parser.parse_args()
     _, rows = load_causal(arguments)
     model = Llama(Path(arguments.model), arguments.max_tokens).train()

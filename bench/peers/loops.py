@@ -17,6 +17,16 @@ IGNORED = -100  # label of a position without a loss
 Row = dict[str, Any]
 
 
+def add_training_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of every loop, `hand_written.py` too."""
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--max-tokens", type=int, default=512)
+    parser.add_argument("--steps", type=int, default=200)
+
+
 def read_rows(file: str) -> list[Row]:
     """The JSON lines of a file."""
     return [json.loads(line) for line in Path(file).read_text(encoding="utf-8").splitlines()]
@@ -226,12 +236,7 @@ def main() -> None:
     """Train as the peer does that the command line names."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("kind", choices=list(KINDS))
-    parser.add_argument("--model", required=True)
-    parser.add_argument("--data", required=True)
-    parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--lr", type=float, default=1e-3)
-    parser.add_argument("--max-tokens", type=int, default=512)
-    parser.add_argument("--steps", type=int, default=200)
+    add_training_arguments(parser)
     arguments = parser.parse_args(sys.argv[1:])
     KINDS[arguments.kind](arguments)
 

@@ -1,12 +1,10 @@
 """Models that are spread over processes (here one): built without memory, read in slices, gathered again."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
-from torch import distributed
-from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.device_mesh import DeviceMesh
 
 from support.uneven_rows import tiny_model
 from tunelab.config.schema import FsdpConfig
@@ -19,13 +17,6 @@ from tunelab.models.sharding import (
     read_slices,
     shard_model,
 )
-
-
-@pytest.fixture
-def mesh(tmp_path: Path) -> Iterator[DeviceMesh]:
-    distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/meet", rank=0, world_size=1)
-    yield init_device_mesh("cpu", (1,))
-    distributed.destroy_process_group()
 
 
 def test_a_model_without_values_reads_those_of_a_folder(tmp_path: Path, mesh: DeviceMesh) -> None:

@@ -1,13 +1,11 @@
 """Checkpoints in parts: written by a group of processes (here of one), read by anyone, damage named."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import distributed
-from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import Shard, distribute_tensor
 
 from tunelab.errors import ConfigError
@@ -19,13 +17,6 @@ from tunelab.runs.checkpoint import (
     write_checkpoint,
 )
 from tunelab.runs.sharded_checkpoint import PARTS_KEY, remove_unused_parts, write_parts
-
-
-@pytest.fixture
-def mesh(tmp_path: Path) -> Iterator[DeviceMesh]:
-    distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/meet", rank=0, world_size=1)
-    yield init_device_mesh("cpu", (1,))
-    distributed.destroy_process_group()
 
 
 def save(path: Path, mesh: DeviceMesh, step: int = 1) -> dict[str, Any]:

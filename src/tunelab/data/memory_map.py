@@ -5,9 +5,10 @@ import os
 import shutil
 import tempfile
 import weakref
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from tunelab.errors import DataError
 from tunelab.runs.locks import lock_handle
@@ -47,6 +48,14 @@ class ScratchDir:
         """A fresh folder inside."""
         try:
             return Path(tempfile.mkdtemp(prefix=f"{name}-", dir=self.path))
+        except OSError as fault:
+            raise self.write_error(fault) from fault
+
+    def open_files(self, folder: str, names: Sequence[str]) -> list[BinaryIO]:
+        """Files of these names in a fresh folder inside, open to be written; each knows its path as its `name`."""
+        place = self.make_folder(folder)
+        try:
+            return [(place / name).open("wb", buffering=2**20) for name in names]
         except OSError as fault:
             raise self.write_error(fault) from fault
 

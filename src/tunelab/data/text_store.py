@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -84,12 +85,8 @@ class TextWriter:
 
     def __init__(self, scratch: ScratchDir) -> None:
         self.scratch = scratch
-        folder = scratch.make_folder("texts")
-        self.paths = [folder / name for name in ("text", "ends")]
-        try:
-            self.files = [path.open("wb", buffering=2**20) for path in self.paths]
-        except OSError as fault:
-            raise scratch.write_error(fault) from fault
+        self.files = scratch.open_files("texts", ("text", "ends"))
+        self.paths = [Path(file.name) for file in self.files]
         self.pending: list[bytes] = []
         self.count, self.size = 0, 0
 

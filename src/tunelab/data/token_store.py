@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from hashlib import blake2b
 from itertools import chain, islice
 from operator import ne
+from pathlib import Path
 from typing import Any, Final, NamedTuple, Self
 
 import numpy as np
@@ -156,12 +157,8 @@ class TokenWriter:
 
     def __init__(self, scratch: ScratchDir) -> None:
         self.scratch = scratch
-        folder = scratch.make_folder("tokens")
-        self.paths = [folder / name for name in ("ids", "bits", "others", "rows")]
-        try:
-            self.files = [path.open("wb", buffering=2**20) for path in self.paths]
-        except OSError as fault:
-            raise scratch.write_error(fault) from fault
+        self.files = scratch.open_files("tokens", ("ids", "bits", "others", "rows"))
+        self.paths = [Path(file.name) for file in self.files]
         self.sizes = [0, 0, 0]
 
     def append(self, example: Example) -> None:

@@ -197,45 +197,31 @@ def texts_of_like_length(lengths: Sequence[int]) -> list[list[int]]:
     return groups
 
 
-class IntoGroups(torch.autograd.Function):
-    """Rows (T x heads, dimension) at their places in groups; the way back drops pads, whose gradient is zero."""
+class MoveRows(torch.autograd.Function):
+    """Rows, each at one or several places; the gradient moves back the same way, and nothing comes from a pad."""
 
     @staticmethod
-    def forward(ctx: Any, rows: Tensor, places: TextGroups) -> Tensor:
-        """The rows in groups."""
-        ctx.places = places
-        return rows.index_select(0, places.grouped)
+    def forward(ctx: Any, rows: Tensor, there: Tensor, back: Tensor, pads: Tensor | None) -> Tensor:
+        """The rows at `there`; of their gradient those at `back`, and zero at `pads`."""
+        ctx.back, ctx.pads = back, pads
+        return rows.index_select(0, there)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
         """The gradient of the rows."""
-        return grads[0].index_select(0, ctx.places.flat), None
-
-
-class OutOfGroups(torch.autograd.Function):
-    """The rows (T x heads, dimension) of what stands in groups, without pads."""
-
-    @staticmethod
-    def forward(ctx: Any, grouped: Tensor, places: TextGroups) -> Tensor:
-        """The rows."""
-        ctx.places = places
-        return grouped.index_select(0, places.flat)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        """The gradient of what stands in groups: nothing comes from a pad."""
-        return grads[0].index_select(0, ctx.places.grouped).index_fill_(0, ctx.places.pads, 0), None
+        moved = grads[0].index_select(0, ctx.back)
+        return moved if ctx.pads is None else moved.index_fill_(0, ctx.pads, 0), None, None, None
 
 
 def into_groups(rows: Tensor, places: TextGroups) -> Tensor:
     """Rows (T x heads, dimension) at their places in groups."""
-    grouped: Tensor = IntoGroups.apply(rows, places)  # type: ignore[no-untyped-call]
+    grouped: Tensor = MoveRows.apply(rows, places.grouped, places.flat, None)  # type: ignore[no-untyped-call]
     return grouped
 
 
 def out_of_groups(grouped: Tensor, places: TextGroups) -> Tensor:
     """The rows (T x heads, dimension) of what stands in groups."""
-    rows: Tensor = OutOfGroups.apply(grouped, places)  # type: ignore[no-untyped-call]
+    rows: Tensor = MoveRows.apply(grouped, places.flat, places.grouped, places.pads)  # type: ignore[no-untyped-call]
     return rows
 
 
