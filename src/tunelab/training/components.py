@@ -127,13 +127,13 @@ def encode_data(settings: RunConfig) -> EncodedData:
     task = build_task(settings)
     if settings.resume:
         task.keep_date(read_template_date(settings.resume))
-    if not large_files(settings):
+    files = large_files(settings)
+    if not files:
         return prepare_data(settings, task)
-    tokenizer = load_tokenizer(settings.model)
-    longest = sequence_limit(settings.model, settings.adapter, tokenizer, max_tokens=settings.data.max_tokens)
-    entry = find_entry(settings, task, tokenizer, longest)
+    tokenizer, longest = load_tokenizer_and_limit(settings)
+    entry = find_entry(settings, task, tokenizer, longest, files)
     if entry is None:
-        return prepare_data(settings, task)
+        return prepare_data(settings, task, tokenizer=(tokenizer, longest))
     with entry_lock(entry):
         if (kept := load_entry(entry)) is not None:
             state, values = kept
@@ -143,7 +143,7 @@ def encode_data(settings: RunConfig) -> EncodedData:
             attach_metrics(task, settings.metrics)
             task.set_tokenizer(tokenizer, longest)
             return EncodedData(settings, task, tokenizer=tokenizer, **values, entry=entry)
-        encoded = prepare_data(settings, task, cache=entry.root)
+        encoded = prepare_data(settings, task, cache=entry.root, tokenizer=(tokenizer, longest))
         names = ("sources", "examples", "counts", "portions", "unknown", "near_empty")
         state = task.state()
         if "template" in state:  # that of the tokenizer or the settings, found anew
@@ -153,13 +153,27 @@ def encode_data(settings: RunConfig) -> EncodedData:
     return encoded
 
 
-def prepare_data(settings: RunConfig, task: Task, cache: Path | None = None) -> EncodedData:
+def load_tokenizer_and_limit(settings: RunConfig) -> tuple[PreTrainedTokenizerBase, int | None]:
+    """The tokenizer of a run, and the tokens that a row may have; None without a limit."""
+    tokenizer = load_tokenizer(settings.model)
+    limit = sequence_limit(settings.model, settings.adapter, tokenizer, max_tokens=settings.data.max_tokens)
+    return tokenizer, limit
+
+
+def prepare_data(
+    settings: RunConfig,
+    task: Task,
+    *,
+    cache: Path | None = None,
+    tokenizer: tuple[PreTrainedTokenizerBase, int | None] | None = None,
+) -> EncodedData:
     """Read the data and encode every split.
 
     Args:
         settings: The run.
         task: Not fitted yet.
         cache: Folder for copies of large files, in place of that of the settings.
+        tokenizer: What `load_tokenizer_and_limit` gives, where that is known already.
 
     Raises:
         DataError: If records cannot be used.
@@ -171,17 +185,16 @@ def prepare_data(settings: RunConfig, task: Task, cache: Path | None = None) -> 
         map_records(task.check_target, sources.splits["train"])
     task.fit(sources.splits["train"].rows)
     attach_metrics(task, settings.metrics)
-    tokenizer = load_tokenizer(settings.model)
-    longest = sequence_limit(settings.model, settings.adapter, tokenizer, max_tokens=settings.data.max_tokens)
-    task.set_tokenizer(tokenizer, longest)
+    words, longest = tokenizer or load_tokenizer_and_limit(settings)
+    task.set_tokenizer(words, longest)
     skip_bad = settings.data.on_bad == "skip"
-    encoded = encode_splits(sources, task, tokenizer, settings.data.max_unknown, skip_bad=skip_bad)
+    encoded = encode_splits(sources, task, words, settings.data.max_unknown, skip_bad=skip_bad)
     sources.notes.extend([*encoded.notes, *task.encoding_notes()])
     return EncodedData(
         settings,
         task,
         sources,
-        tokenizer,
+        words,
         encoded.examples,
         encoded.counts,
         portions=encoded.portions,

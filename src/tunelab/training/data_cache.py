@@ -12,7 +12,7 @@ import os
 import pickle
 import platform
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import date
@@ -96,23 +96,23 @@ class CacheEntry:
 
 
 def find_entry(
-    settings: RunConfig, task: Task, tokenizer: PreTrainedTokenizerBase, limit: int | None
+    settings: RunConfig, task: Task, tokenizer: PreTrainedTokenizerBase, limit: int | None, files: Sequence[Path]
 ) -> CacheEntry | None:
     """The place of the prepared data of a run; None where they are not kept, with a word on it where they should be.
 
-    Kept are those of large local files that only code of this package reads and encodes.
+    Kept are those of large local files, as `large_files` finds them, that only code of this package reads and encodes.
     """
-    data, large = settings.data, large_files(settings)
-    if not data.keep_prepared or not large or not is_own_code(task) or not tokenizer.is_fast:
+    data = settings.data
+    if not data.keep_prepared or not is_own_code(task) or not tokenizer.is_fast:
         return None
     root = Path(data.cache).expanduser() if data.cache else cache_directory() / "data"
     try:
         root.mkdir(parents=True, exist_ok=True, mode=0o700)
-        needed, free = ROOM_NEEDED * sum(map(os.path.getsize, large)), shutil.disk_usage(root).free
+        needed, free = ROOM_NEEDED * sum(map(os.path.getsize, files)), shutil.disk_usage(root).free
         if free < needed:
             raise OSError(f"{free / MEGABYTE:,.0f} MB are free there, and they may take {needed / MEGABYTE:,.0f}")
         ScratchDir(root)  # can anything be made there?
-        return CacheEntry(root, entry_key(settings, task, tokenizer, limit))
+        return CacheEntry(root, entry_key(settings, task, tokenizer, limit, files))
     except (OSError, DataError) as fault:
         console.say(
             f"prepared data are not kept in {root}: {first_reason(fault)}. The next start prepares them anew; "
@@ -140,12 +140,14 @@ def large_files(settings: RunConfig) -> list[Path]:
     return files if any(path.stat().st_size > bound for path in files) else []
 
 
-def entry_key(settings: RunConfig, task: Task, tokenizer: PreTrainedTokenizerBase, limit: int | None) -> str:
+def entry_key(
+    settings: RunConfig, task: Task, tokenizer: PreTrainedTokenizerBase, limit: int | None, files: Sequence[Path]
+) -> str:
     """A hash of everything that decides what the prepared data are."""
     data = settings.data.as_dict()
     made_from: dict[str, Any] = {
         "data": {name: value for name, value in sorted(data.items()) if name not in UNUSED_KEYS},
-        "files": [sha256_file(path) for path in large_files(settings)],
+        "files": [sha256_file(path) for path in files],
         "seed": settings.seed,
         "fold": settings.cv.as_dict(),
         "limit": limit,
