@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tunelab.runs import console
+from tunelab.runs import console, terminal
 from tunelab.runs.console import silence_libraries
 
 CONFIG = {"lr": 1e-3, "seed": None, "model": {"path": "x" * 300, "inner": {"depth": 2}}, "tags": ["a"]}
@@ -73,7 +73,7 @@ def test_text_from_the_data_cannot_steer_the_terminal(capsys: pytest.CaptureFixt
 
 
 def test_a_terminal_gets_colours(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(console, "is_terminal", lambda: True)
+    monkeypatch.setattr(terminal, "is_terminal", lambda stream=None: True)
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.delenv("NO_COLOR", raising=False)
     everything()

@@ -82,7 +82,7 @@ def test_a_dumb_terminal_gets_wrapped_lines_without_control_characters(monkeypat
     fake_terminal = take_terminal(monkeypatch)
     monkeypatch.setenv("TERM", "dumb")
     console.say_marked("warning", TEXT)
-    assert not console.is_terminal()
+    assert not terminal.is_terminal()
     assert "\x1b" not in fake_terminal.getvalue() and len(fake_terminal.getvalue().splitlines()) > 2
 
 

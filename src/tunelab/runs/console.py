@@ -55,11 +55,6 @@ def train_command() -> str:
     return "python train.py" if Path("train.py").is_file() else "tunelab train"
 
 
-def is_terminal() -> bool:
-    """Whether standard output is a terminal that can move its cursor."""
-    return terminal.is_terminal()
-
-
 def is_notebook() -> bool:
     """Whether this process is the kernel of a notebook."""
     ipython = sys.modules.get("IPython")
@@ -284,7 +279,7 @@ def _print(*lines: Text, indent: int | None = None, wraps: bool = True) -> None:
     """
     if not is_main_process():
         return
-    coloured = is_terminal() and not os.environ.get("NO_COLOR")
+    coloured = terminal.has_colours()
     console = Console(
         file=sys.stdout,
         force_terminal=coloured,  # explicit: FORCE_COLOR must not put escapes into a log file
@@ -375,13 +370,18 @@ def _padded(text: str, width: int, *, right: bool = False) -> str:
     return blanks + text if right else text + blanks
 
 
+def format_score(value: float) -> str:
+    """A score with four digits, and without decimals from a thousand on."""
+    return f"{value:.4g}" if abs(value) < 1000 else f"{value:,.0f}"
+
+
 def _format_number(value: Any) -> str:
     if isinstance(value, bool) or value is None:
         return str(value)
     if isinstance(value, int):
         return f"{value:,}"
     if isinstance(value, float):
-        return f"{value:.4g}" if abs(value) < 1000 else f"{value:,.0f}"  # four digits either way
+        return format_score(value)
     return _single_line(str(value), _LONGEST_LINE)
 
 

@@ -19,7 +19,15 @@ from tunelab.errors import TuneLabError, visible_text
 from tunelab.language.translation import message, translate
 from tunelab.runs import console
 from tunelab.runs.study_folder import StudyFolder
-from tunelab.runs.terminal import LiveLines, has_colours, join_fields, terminal_size, terminal_width, text_width
+from tunelab.runs.terminal import (
+    LiveLines,
+    has_colours,
+    is_terminal,
+    join_fields,
+    terminal_size,
+    terminal_width,
+    text_width,
+)
 from tunelab.search.pbt import GENERATION
 from tunelab.search.samplers import resolve_sampler
 from tunelab.search.search_config import SearchRequest
@@ -235,7 +243,7 @@ class ProgressDisplay:
         self.objectives, self.directions, self.limits = objectives, directions, limits
         self.announced: set[int] | None = None
         self.drawn_at = float("-inf")
-        self.live = LiveLines() if console.is_terminal() else None
+        self.live = LiveLines() if is_terminal() else None
         self.lines: list[str] = []  # of the live table as it stands
 
     def __enter__(self) -> "ProgressDisplay":

@@ -11,8 +11,8 @@ from typing_extensions import override
 
 from tunelab.errors import visible_text
 from tunelab.language.translation import message, translate
-from tunelab.runs.console import is_main_process, is_notebook, is_terminal, say
-from tunelab.runs.terminal import LiveLines, has_colours, join_fields, terminal_width, text_width
+from tunelab.runs.console import format_score, is_main_process, is_notebook, say
+from tunelab.runs.terminal import LiveLines, has_colours, is_terminal, join_fields, terminal_width, text_width
 from tunelab.training.callbacks.checkpointing import BestCheckpoint
 
 _LINE_SHARE = 0.1  # of the run between two lines ...
@@ -148,10 +148,10 @@ class PlainProgress(Callback):
         fields = [translate("epoch {epoch}", epoch=number)]
         fields += step_fields(trainer, module)
         if self._last_score is not None:
-            fields.append(f"{self._monitor} {_format_number(self._last_score)}")
+            fields.append(f"{self._monitor} {format_score(self._last_score)}")
         best = _best_checkpoint(trainer)
         if best is not None and best.score is not None:
-            fields.append(translate("best {score}", score=_format_number(best.score)))
+            fields.append(translate("best {score}", score=format_score(best.score)))
         return fields
 
     def _epochs(self, trainer: Trainer) -> int:
@@ -293,11 +293,11 @@ def step_fields(trainer: Trainer, module: LightningModule) -> list[str]:
     known = {**trainer.logged_metrics, **trainer.callback_metrics}
     loss = getattr(module, "step_loss", None)  # a plain number by now; a logged one may still be on the device
     loss = float(known["train/loss"]) if loss is None and "train/loss" in known else loss
-    fields = [] if loss is None else [translate("loss {loss}", loss=_format_number(loss))]
+    fields = [] if loss is None else [translate("loss {loss}", loss=format_score(loss))]
     if trainer.optimizers:
         fields.append(f"lr {float(trainer.optimizers[0].param_groups[0]['lr']):.3g}")
     speed = known.get("train/tokens_per_second")
-    return [*fields, *([] if speed is None else [f"{_format_number(float(speed))} tokens/s"])]
+    return [*fields, *([] if speed is None else [f"{format_score(float(speed))} tokens/s"])]
 
 
 def validation_fields(trainer: Trainer, scores: Mapping[str, float], best: BestCheckpoint | None) -> list[str]:
@@ -312,13 +312,13 @@ def validation_fields(trainer: Trainer, scores: Mapping[str, float], best: BestC
     monitor = best.monitor if best is not None else ""
     if best is not None and monitor in scores:
         value = scores[monitor]
-        fields.append(f"{monitor} {_format_number(value)}")
+        fields.append(f"{monitor} {format_score(value)}")
         if isfinite(value) and (best.score is None or best.is_better(value, best.score)):
             fields.append(translate(BEST_SO_FAR))
         elif best.score is not None:
-            known = _format_number(best.score)
+            known = format_score(best.score)
             fields.append(translate("best {score} at step {step:,}", score=known, step=best.step))
-    return [*fields, *(f"{name} {_format_number(value)}" for name, value in scores.items() if name != monitor)]
+    return [*fields, *(f"{name} {format_score(value)}" for name, value in scores.items() if name != monitor)]
 
 
 def bar_lines(share: float | None, fields: Sequence[str], width: int, *, coloured: bool = False) -> list[str]:
@@ -371,10 +371,6 @@ def _validation_interval(trainer: Trainer) -> float:
     between, epochs = float(trainer.val_check_batch or 0), trainer.check_val_every_n_epoch
     steps = float(trainer.num_training_batches)
     return between if epochs is None or between < steps else steps * epochs
-
-
-def _format_number(value: float) -> str:
-    return f"{value:.4g}" if abs(value) < 1000 else f"{value:,.0f}"  # four digits either way
 
 
 def _format_duration(seconds: float) -> str:
