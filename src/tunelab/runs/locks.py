@@ -65,6 +65,17 @@ def exclusive_lock(path: Path) -> Iterator[None]:
         os.close(handle)
 
 
+def is_locked(path: Path) -> bool:
+    """Whether another process holds the lock on a path just now; False where nobody can tell."""
+    with suppress(OSError):
+        handle = os.open(path, os.O_RDWR)
+        try:
+            return not lock_handle(handle, wait=False)
+        finally:
+            os.close(handle)
+    return False
+
+
 class FolderLock:
     """The lock of a folder with one writer, for as long as a run takes.
 

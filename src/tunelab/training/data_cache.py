@@ -33,7 +33,7 @@ from tunelab.data.template_rendering import load_template, writes_date
 from tunelab.errors import DataError, TuneLabError
 from tunelab.runs import console
 from tunelab.runs.atomic_files import write_atomically, write_json
-from tunelab.runs.locks import exclusive_lock, lock_handle
+from tunelab.runs.locks import exclusive_lock, is_locked
 from tunelab.runs.manifest import sha256_file
 from tunelab.runs.stored_json import read_stored_json
 from tunelab.tasks.base import Task
@@ -177,24 +177,10 @@ def code_hash() -> str:
 def entry_lock(entry: CacheEntry) -> Iterator[None]:
     """Within it no other process prepares the same data; one that does is waited for."""
     place = entry.root / f"{PREFIX}{entry.key}.lock"
-    if is_held(place):
+    if is_locked(place):
         console.say("another process prepares the same data: waiting for it")
     with exclusive_lock(place):
         yield
-
-
-def is_held(lock: Path) -> bool:
-    """Whether another process holds a lock just now."""
-    try:
-        handle = os.open(lock, os.O_RDWR)
-    except OSError:
-        return False
-    try:
-        return not lock_handle(handle, wait=False)
-    except OSError:
-        return False
-    finally:
-        os.close(handle)
 
 
 def load_entry(entry: CacheEntry) -> Any:
