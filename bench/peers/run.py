@@ -67,7 +67,7 @@ WORKLOADS = {
     "m2": Workload("m2", "m2.jsonl", 4000, CAUSAL_PEERS, W1_WORDS, {LIMIT: 0.95, TRAINER: 2.6}),
     "m15": Workload("m15", "m15.jsonl", 16000, CAUSAL_PEERS, W1_WORDS, {LIMIT: 0.95, TRAINER: 2.6}, steps=18),
     "labels": Workload(
-        None, "labels.jsonl", 30522, ("labels_plain", "labels_trainer"), W2_WORDS, {"labels_trainer": 2.5}, steps=13
+        None, "labels.jsonl", 30522, ("labels_plain", "labels_trainer"), W2_WORDS, {"labels_trainer": 2.5}, steps=23
     ),
 }
 QUICK = {"m2": (LIMIT, TRAINER), "labels": ("labels_trainer",)}
