@@ -11,9 +11,13 @@ import numpy as np
 import pytest
 from transformers import PreTrainedTokenizerBase
 
+from support.template_families import TEMPLATES, family_tokenizer
 from support.tiny_runs import settings
 from tunelab.data import data_sources, line_reader, parallel
+from tunelab.data.conversation import Conversation
 from tunelab.data.examples import IGNORE, Example
+from tunelab.data.exchanges import Exchange, ExchangeColumns
+from tunelab.data.formats import detect_format, to_conversation
 from tunelab.data.memory_map import ScratchDir
 from tunelab.data.parallel import map_parts
 from tunelab.data.readers import read_records
@@ -21,8 +25,9 @@ from tunelab.data.template_texts import writes_texts_untouched
 from tunelab.data.text_store import TextWriter
 from tunelab.data.token_store import TokenBlock, encode_target, input_hashes, store_examples
 from tunelab.data.unknown_tokens import input_ids
-from tunelab.errors import DataError, TuneLabError
+from tunelab.errors import ConfigError, DataError, TuneLabError
 from tunelab.models.load_model import load_tokenizer
+from tunelab.tasks.instruction import Instruction
 from tunelab.training.components import build_task
 
 LINES = [
@@ -182,10 +187,72 @@ def test_records_encoded_together_are_those_encoded_one_by_one(template: str) ->
 
     records = odd_records()
     expected = [one_by_one(record, row) for row, record in enumerate(records)]
-    given = [str(out) if isinstance(out, DataError) else out for out in together.encode_many(records, 0)]
-    assert given == expected
-    assert together.tally() == alone.tally()
+    for time in (1, 2, 3):  # at first frames of exchanges are not known yet
+        given = [str(out) if isinstance(out, DataError) else out for out in together.encode_many(records, 0)]
+        assert given == expected
+        assert together.tally() == tuple(time * count for count in alone.tally())
     assert together.template._writer.texts_untouched  # type: ignore[attr-defined]
+
+
+def record_task(tokenizer: PreTrainedTokenizerBase, **how: Any) -> Instruction:
+    """A task whose template has seen so many records that it knows frames."""
+    task = Instruction(**how)
+    task.set_tokenizer(tokenizer, None)
+    list(task.encode_many([{"instruction": f"ask {i}", "output": f"say {i} times"} for i in range(40)], 0))
+    return task
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_exchanges_of_todays_templates_are_labelled_as_each_is_by_itself(name: str) -> None:
+    tokenizer = family_tokenizer(name)
+    try:
+        task = record_task(tokenizer, template_date="2026-11-28")
+    except ConfigError:
+        pytest.skip("this template cannot be learned from")
+    records = [record for record in odd_records() if set(record) == {"instruction", "output"}] * 2
+
+    def one_by_one(record: dict[str, Any], row: int) -> Any:
+        try:
+            return task.encode_all(record, row)
+        except DataError as fault:
+            return str(fault)
+
+    expected = [one_by_one(record, row) for row, record in enumerate(records)]
+    assert [str(out) if isinstance(out, DataError) else out for out in task.encode_many(records, 0)] == expected
+
+
+@pytest.mark.parametrize("name", ["auto", "chatml", "llama3", "plain", "alpaca"])
+def test_frames_are_known_for_the_templates_that_come_along(name: str) -> None:
+    task = record_task(load_tokenizer(settings("data=instruction", "data.train=x.jsonl").model), template=name)
+    known = task.template._exchange_frame("answers")  # type: ignore[attr-defined]
+    if name in ("plain", "alpaca"):
+        assert known is None, "no token parts their questions from their answers"
+        return
+    assert known is not None
+    if name == "auto":
+        assert known.fill(Exchange("what?", "this")) == "<|begin|><|user|>what?<|end|><|assistant|>this<|end|>"
+    for odd in (Exchange("what?", "<|end|>"), Exchange(" what?", "this"), Exchange("/no_think", "this")):
+        assert known.fill(odd) is None
+
+
+@pytest.mark.parametrize("format", ["auto", "alpaca", "prompt_completion"])
+@pytest.mark.parametrize("renamed", [{}, {"prompt": "question"}, {"output": "say"}, {"input": "note"}])
+def test_an_exchange_is_read_as_the_conversation_that_it_is(format: str, renamed: dict[str, str]) -> None:
+    values: list[Any] = ["a question", "", " ", None, 7, "two\nlines", [], ["x"], 0]
+    names = ["instruction", "output", "response", "input", "context", "system", "history", "choices", "label",
+             "prompt", "completion", "question", "say", "note", "id"]  # fmt: skip
+    draw, exchanges = random.Random(0), 0
+    for _ in range(2000):
+        record = {name: draw.choice(values[: draw.choice([1, 9])]) for name in draw.sample(names, draw.randrange(2, 7))}
+        columns = ExchangeColumns.of(list(record), format, renamed)
+        exchange = None if columns is None else columns.read(record)
+        if exchange is not None:
+            known = detect_format(list(record), renamed) if format == "auto" else format
+            read = to_conversation(record, known, renamed)
+            assert isinstance(read, Conversation) and read.messages == exchange.conversation().messages
+            assert read.tools is None and read.meta.get("choices") is None and read.meta.get("label") is None
+            exchanges += 1
+    assert exchanges > 5 or renamed
 
 
 def examples_of_every_kind() -> list[Example]:

@@ -16,6 +16,7 @@ from transformers import AddedToken, PreTrainedTokenizerBase
 from tunelab.config.schema import TrainOn
 from tunelab.data.conversation import END_OF_REASONING, Conversation, after_reasoning
 from tunelab.data.examples import IGNORE
+from tunelab.data.exchanges import Exchange, ExchangeFrame, TokenMark
 from tunelab.data.template_rendering import (
     PROBE_EXCHANGE,
     PROBE_TOOL,
@@ -36,6 +37,7 @@ from tunelab.data.text_placement import (
     MATCH_NOTHING,
     REASONING_MARK,
     REASONING_NAMES,
+    TAG_LETTERS,
     Span,
     find_spans,
     make_twin,
@@ -47,6 +49,7 @@ from tunelab.data.turn_writer import (
     MAX_FILLED_CHARACTERS,
     OPEN_REASONING,
     PROMPT_WAYS,
+    STAND_IN_CHARACTERS,
     SWITCHES,
     TurnWriter,
     WrittenShape,
@@ -218,14 +221,19 @@ class ChatTemplate:
         return self._sequences(conversation, train_on, self._learned_texts(conversation, train_on))
 
     def sequences_of_many(
-        self, conversations: Sequence[Conversation | str], train_on: str = "answers"
+        self, records: Sequence[Conversation | str | Exchange], train_on: str = "answers"
     ) -> list[list[LabelledIds] | DataError]:
         """`sequences` of each record, or why it has none; the texts of all are tokenized together, on every core."""
-        marked: list[list[MarkedText] | DataError] = []
+        frame = self._exchange_frame(train_on)
+        marked: list[str | list[MarkedText] | DataError] = []  # of an exchange in a known frame its text
         texts: dict[str, None] = {}
-        for conversation in conversations:
+        for record in records:
+            if isinstance(record, Exchange) and frame and (filled := frame.fill(record)):
+                marked.append(filled)
+                texts[filled] = None
+                continue
             try:
-                learned = self._learned_texts(conversation, train_on)
+                learned = self._learned_texts(as_conversation(record), train_on)
                 marked.append(learned)
             except DataError as fault:
                 marked.append(fault)
@@ -234,16 +242,59 @@ class ChatTemplate:
                 if not text.literal:
                     texts[text.text] = None
                     texts |= dict.fromkeys(self._plain.pieces_for_prefixes(text.text, self._cuts(text)))
-        outcomes: list[list[LabelledIds] | DataError] = []
         with self._plain.together(list(texts)):
-            for conversation, known in zip(conversations, marked, strict=True):
-                try:
-                    outcomes.append(
-                        known if isinstance(known, DataError) else self._sequences(conversation, train_on, known)
-                    )
-                except DataError as fault:
-                    outcomes.append(fault)
-        return outcomes
+            return [self._outcome(*pair, train_on, frame) for pair in zip(records, marked, strict=True)]
+
+    def _outcome(
+        self,
+        record: Conversation | str | Exchange,
+        known: str | list[MarkedText] | DataError,
+        train_on: str,
+        frame: ExchangeFrame | None,
+    ) -> list[LabelledIds] | DataError:
+        """The sequences of one of many records, or why it has none."""
+        if isinstance(known, DataError):
+            return known
+        try:
+            if isinstance(known, str):
+                labelled = frame.label(self._plain.ids(known)) if frame else None
+                return [labelled] if labelled else self.sequences(as_conversation(record), train_on)
+            return self._sequences(as_conversation(record), train_on, known)
+        except DataError as fault:
+            return fault
+
+    def _exchange_frame(self, train_on: str) -> ExchangeFrame | None:
+        """What is written around one question and its answer.
+
+        None until such records have gone through every check, and where what is learned depends on their texts.
+        """
+        if train_on == "all" or self._plain.checks_left or not self._writer.texts_untouched:
+            return None
+        question, answer = Exchange("q", "a")
+        twin = make_twin(self._turns(Exchange(question, answer).conversation()), None, self._writer.control)
+        shape, spans = self._shapes.get((twin.key, (1,))) or (None, {})
+        if shape is None or shape.numbers != [0, 1]:
+            return None
+        before, between, after = shape.literals
+        first = len(before) + len(question)  # character behind the question, then behind the answer
+        last = first + len(between) + len(answer)
+        text = f"{before}{question}{between}{answer}{after}"
+        start = spans[1][0] - STAND_IN_CHARACTERS + len(question)  # with the texts in place of their stand-ins
+        end = answer_end(text, start, spans[1][1] - 2 * STAND_IN_CHARACTERS + len(question) + len(answer))
+        opening = self._plain.mark(text, start, first)
+        closing = None if end == len(text) else self._plain.mark(text, end, last)
+        if opening is None or not first <= start <= last - len(answer) or (closing is None and end < len(text)):
+            return None
+        letters = "".join(sorted({*TAG_LETTERS, *(token[0] for token in self._plain.spelled)}))
+        return ExchangeFrame(
+            (before, between, after),
+            opening,
+            closing,
+            frozenset(self.stop_ids),
+            self.bos,
+            re.compile(f"[{re.escape(letters)}]"),
+            self._writer.control,
+        )
 
     def _learned_texts(self, conversation: Conversation | str, train_on: str) -> list[MarkedText]:
         """The texts in which answers are learned; none of a record of which all is."""
@@ -613,6 +664,11 @@ class ChatTemplate:
         return len(spans) == 1 and text[: spans[0][0]] == self._writer.render(turns[:1], None, reply=True).text
 
 
+def as_conversation(record: Conversation | str | Exchange) -> Conversation | str:
+    """A record as turns, or as plain text."""
+    return record.conversation() if isinstance(record, Exchange) else record
+
+
 def answer_end(text: str, start: int, block_end: int) -> int:
     """The end of an answer in a text, without the blanks before the end of its block."""
     return max(start, len(text[:block_end].rstrip()))
@@ -718,16 +774,18 @@ class LiteralTextEncoder:
         self._together: dict[str, list[int]] = {}  # of the records that are encoded together
         self._tails: dict[str, list[int] | None] = {}  # what follows the last border of a prefix
         self.borders: dict[str, int] = {}  # control tokens that no text is joined with, to their ids
-        self._checks_left = PREFIX_CHECKS
+        self.spelled: list[str] = []  # control tokens as text
+        self.checks_left = PREFIX_CHECKS
 
     def protect(self, tokens: Iterable[int]) -> None:
         """Treat these ids (and begin and end of sequence) as control tokens from now on."""
         added = self.tokenizer.added_tokens_decoder
         spelled = {self.tokenizer.bos_token, self.tokenizer.eos_token} - {None}
         spelled |= {added[token].content for token in tokens if token in added}
-        longest_first = sorted((str(t) for t in spelled if not REASONING_MARK.fullmatch(str(t))), key=len, reverse=True)
-        if longest_first:
-            self.control = re.compile("|".join(map(re.escape, longest_first)))
+        protected = (str(t) for t in spelled if not REASONING_MARK.fullmatch(str(t)))
+        self.spelled = sorted(protected, key=len, reverse=True)
+        if self.spelled:
+            self.control = re.compile("|".join(map(re.escape, self.spelled)))
         self._newline = self._encode("\n")
         self.borders = {
             added[token].content: token
@@ -772,12 +830,21 @@ class LiteralTextEncoder:
         for _ in range(text.count(border, 0, start + len(border))):
             place = ids.index(token, place + 1)
         prefix = [*ids[: place + 1], *tail_ids]
-        if self._checks_left:
-            self._checks_left -= 1
+        if self.checks_left:
+            self.checks_left -= 1
             if prefix != self.ids(text[:end]):
                 self.borders = {}  # this tokenizer looks across
                 return self.ids(text[:end])
         return prefix
+
+    def mark(self, text: str, place: int, first: int) -> TokenMark | None:
+        """A place in a text by its last border, which must not stand before `first`; None where there is none."""
+        start, border = self._last_border(text, place)
+        if not border or start < first:
+            return None
+        token, ids = self.borders[border], self.ids(text[start:place])
+        number = text.count(border, 0, start + len(border))
+        return TokenMark(token, number, text.count(border), ids[1:]) if ids[:1] == [token] else None
 
     def _last_border(self, text: str, end: int) -> tuple[int, str]:
         """Where the last border before `end` starts, and which it is; 0 and an empty one where there is none."""
@@ -856,10 +923,18 @@ class LiteralTextEncoder:
         """Ids of each of many texts, which a tokenizer encodes on as many cores as it may."""
         if not texts:
             return []
-        ids: list[list[int]] = self.tokenizer(texts, split_special_tokens=False, **PLAIN_IDS)["input_ids"]
+        ids: list[list[int]]
+        if self.tokenizer.is_fast and len(texts) > BATCH_CHECKS:  # without the wrapping that each text's ids get
+            some = self.tokenizer(texts[:BATCH_CHECKS], split_special_tokens=False, **PLAIN_IDS)["input_ids"]
+            core = self.tokenizer.backend_tokenizer  # as that call has set it
+            ids = [encoding.ids for encoding in core.encode_batch(texts, add_special_tokens=False)]
+            if ids[:BATCH_CHECKS] == some:
+                return ids
+        ids = self.tokenizer(texts, split_special_tokens=False, **PLAIN_IDS)["input_ids"]
         return ids
 
 
+BATCH_CHECKS: Final = 4  # texts that a tokenizer's core must encode as the tokenizer does
 PLAIN_IDS: Final[dict[str, Any]] = {  # arguments of a tokenizer for the ids of a text, and nothing else
     "add_special_tokens": False,
     "return_attention_mask": False,

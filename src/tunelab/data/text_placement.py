@@ -23,7 +23,8 @@ TAG: Final = re.compile(
     rf"{REASONING_MARK.pattern}|</?(?:tool_call|tool_response|tools|observation)>|/(?:no_?)?think\b|/system_override\b"
 )
 
-TAG_START: Final = re.compile(r"[<\[◁/]")  # without which a text holds no tag
+TAG_LETTERS: Final = "<[◁/"  # one of which a tag begins with
+TAG_START: Final = re.compile(f"[{re.escape(TAG_LETTERS)}]")
 
 TemplateMessage = dict[str, Any]
 Span = tuple[int, int]  # characters of a text, first and one past the last

@@ -12,7 +12,7 @@ from tunelab.data.lazy_sequences import evenly_spaced
 from tunelab.data.unknown_tokens import MAX_ROWS_LOOKED_AT, count_lost, count_unknown, unknown_token_messages
 from tunelab.errors import DataError
 
-WINDOW_ROWS = 128  # rows that are answered, and saved, together
+WINDOW_ROWS = 512  # rows that are answered, and saved, together: a batch is refilled from them some times
 
 Prediction = dict[str, Any]
 InputRecords = Sequence[Mapping[str, Any]]

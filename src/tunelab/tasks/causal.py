@@ -120,6 +120,7 @@ class CausalTask(Task):
     @override
     def set_tokenizer(self, tokenizer: PreTrainedTokenizerBase, limit: int | None) -> None:
         super().set_tokenizer(tokenizer, limit)
+        self.bos = tokenizer.bos_token_id  # looked up once: it takes as long as encoding some words
         if self.learned_template:
             tokenizer.chat_template = self.learned_template
         self.template = ChatTemplate(

@@ -15,6 +15,7 @@ from typing_extensions import override
 from tunelab.config.schema import DataConfig, InstructionDataConfig
 from tunelab.data.conversation import END_OF_REASONING, Conversation
 from tunelab.data.examples import IGNORE, Example, MicroBatch
+from tunelab.data.exchanges import Exchange, ExchangeColumns
 from tunelab.data.formats import detect_format, to_conversation
 from tunelab.data.lazy_sequences import ITEMS_AT_ONCE, LazySequence
 from tunelab.data.parallel import map_parts
@@ -97,6 +98,7 @@ class Instruction(CausalTask):
         self.format = format
         self.columns = {ours: theirs for ours, theirs in (columns or {}).items() if theirs}
         self.mixed = False  # whether each record shows its format by its own columns
+        self._exchange_columns: dict[tuple[str, tuple[str, ...]], ExchangeColumns | None] = {}
         self.train_on, self.too_long, self.max_new_tokens = train_on, too_long, max_new_tokens
         self._set_answer_classes(AnswerClasses())
 
@@ -151,8 +153,21 @@ class Instruction(CausalTask):
         format = detect_format(list(record), self.columns) if self.format == "auto" else self.format
         return to_conversation(record, format, self.columns)
 
+    def _read_exchange(self, record: Record) -> Exchange | None:
+        """A record that is plainly one question and one answer; None of any other."""
+        key = (self.format, tuple(record))
+        if key not in self._exchange_columns:
+            own = (
+                type(self)._read is not Instruction._read or type(self)._read_to_learn is not Instruction._read_to_learn
+            )
+            self._exchange_columns[key] = None if own else ExchangeColumns.of(key[1], self.format, self.columns)
+        columns = self._exchange_columns[key]
+        return None if columns is None else columns.read(record)
+
     @override
     def content(self, record: Record) -> str:
+        if exchange := self._read_exchange(record):
+            return exchange.question
         read = self._read(record)
         if isinstance(read, str):
             return read
@@ -180,16 +195,16 @@ class Instruction(CausalTask):
         if type(self).encode_all is not Instruction.encode_all:  # a class of the user's own does otherwise
             yield from super().encode_many(records, first)
             return
-        read: list[Conversation | str | DataError | None] = []
+        read: list[Conversation | str | Exchange | DataError | None] = []
         for record in records:
             try:
-                read.append(self._read_to_learn(record))
+                read.append(self._read_exchange(record) or self._read_to_learn(record))
             except DataError as fault:
                 read.append(fault)
-        learned = [entry for entry in read if isinstance(entry, Conversation | str)]
+        learned = [entry for entry in read if isinstance(entry, Conversation | str | Exchange)]
         written = iter(self.template.sequences_of_many(learned, self.train_on))
         for row, entry in enumerate(read, start=first):
-            outcome = next(written) if isinstance(entry, Conversation | str) else entry or []
+            outcome = next(written) if isinstance(entry, Conversation | str | Exchange) else entry or []
             try:
                 yield outcome if isinstance(outcome, DataError) else self._examples(outcome, row)
             except DataError as fault:
@@ -212,8 +227,7 @@ class Instruction(CausalTask):
 
     def _example(self, sequence: LabelledIds, row: int, *, last: bool) -> Example | None:
         """A sequence within the limit; `last` of those of its record."""
-        bos = self.tokenizer.bos_token_id
-        short = truncate_example(*sequence, limit=self.limit, too_long=self.too_long, bos=bos)
+        short = truncate_example(*sequence, limit=self.limit, too_long=self.too_long, bos=self.bos)
         if short is None:
             self.too_long_count += self.limit is not None and len(sequence[0]) > self.limit
             return None

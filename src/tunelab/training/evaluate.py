@@ -25,7 +25,8 @@ from tunelab.data.protocols import Record
 from tunelab.errors import Diverged
 from tunelab.models.sharding import is_sharded, passes_in_step
 from tunelab.tasks.base import Scores, SourceScores, Task
-from tunelab.tasks.metrics.answer_metrics import GenerationEvaluator
+from tunelab.tasks.instruction import Instruction
+from tunelab.tasks.metrics.answer_metrics import GenerationEvaluator, PromptedRows
 from tunelab.tasks.metrics.own_metrics import answer_metric_scores, full_scores
 
 
@@ -73,18 +74,26 @@ class PredictionCollector:
         generated_rows: Collection[int] | None = None,
     ) -> None:
         self.task, self.model, self.records, self.generated_rows = task, model, records, generated_rows
+        self.prompted = PromptedRows(task, records)
+        own = type(task).predictions is not Instruction.predictions  # else they are answers, which need no logits
+        self.uses_logits = generated_rows is None and own
         self.predictions: list[dict[str, Any]] = []
 
     def update(self, logits: Tensor, micro: MicroBatch) -> None:
-        """Predict the rows of a micro-batch."""
+        """Predict the rows of a micro-batch, or take them in to be answered together."""
         generated = self.generated_rows
         rows = [row for row in micro.predicted_rows() if generated is None or row in generated]
-        records = [self.records[row] for row in rows]
+        if not self.uses_logits:
+            self.predictions += self.prompted.add(self.model, rows)
+            return
         with passes_in_step(self.model):
-            if rows and generated is None:
+            if rows:
+                records = [self.records[row] for row in rows]
                 self.predictions += self.task.predictions(self.model, micro, logits, records)
-            elif rows:
-                self.predictions += self.task.generate_predictions(self.model, rows, records)
+
+    def finish(self) -> None:
+        """Have the rows answered that still wait, once all micro-batches are there."""
+        self.predictions += self.prompted.answer(self.model)
 
 
 @dataclass(frozen=True)
@@ -193,6 +202,8 @@ class EvalModule(L.LightningModule):
                 train_loss = self.train_sample.loss(self.model, to_device, self.global_rank, self.trainer.world_size)
             self.log_dict({"train/plain_loss": train_loss, "val/generalisation_gap": loss - train_loss})
         if self.generation_check is not None:
+            with self.trainer.precision_plugin.val_step_context():
+                self.generation_check.finish(self.model)
             self.log_dict({f"val/{name}": value for name, value in self.generation_check.compute().items()})
             self.generation_check.reset()
 
@@ -205,6 +216,9 @@ class EvalModule(L.LightningModule):
 
     @override
     def on_test_epoch_end(self) -> None:
+        if self.test_predictions is not None:
+            with self.trainer.precision_plugin.test_step_context():
+                self.test_predictions.finish()
         self.test_tables = self.test_scores.report()
         self._log_scores(self.test_prefix, self.test_scores, self.test_sources)
 

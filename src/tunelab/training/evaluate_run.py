@@ -190,6 +190,7 @@ def evaluate_split(trained: TrainedRun, split: Split) -> EvalResult:
     collector = PredictionCollector(task, model, split.rows, generated_test_rows(components))
     with trained.inference():
         evaluate(eval_micro_batches(trained, components), partial(task.logits, model), scores, collector)
+        collector.finish()
         values, tables = scores.compute(), scores.report()
     predictions = sorted(collector.predictions, key=lambda row: int(row["row"]))
     more_scores, more_tables = summarize_predictions(task, predictions)

@@ -60,6 +60,7 @@ def test_means_are_those_of_the_predictions_and_of_no_batch() -> None:
         check = GenerationEvaluator(Echo(), tally, rows, range(len(rows)))  # type: ignore[arg-type]
         for step in steps(list(range(len(rows))), size):
             check.update(torch.nn.Identity(), step)  # type: ignore[arg-type]
+        check.finish(torch.nn.Identity())  # type: ignore[arg-type]
         assert check.compute() == pytest.approx(wanted, rel=1e-12)
 
 
@@ -68,6 +69,7 @@ def test_only_the_chosen_rows_are_asked_and_only_sums_are_kept() -> None:
     check = GenerationEvaluator(task, AnswerTotals(AnswerClasses()), rows, {3, 5, 8})  # type: ignore[arg-type]
     for step in steps(list(range(40)), 8):
         check.update(torch.nn.Identity(), step)  # type: ignore[arg-type]
+    check.finish(torch.nn.Identity())  # type: ignore[arg-type]
 
     assert task.asked == [3, 5, 8]
     assert check.compute()["exact_match"] == pytest.approx(fmean(rows[i]["exact_match"] for i in (3, 5, 8)))
@@ -75,6 +77,7 @@ def test_only_the_chosen_rows_are_asked_and_only_sums_are_kept() -> None:
     assert check.state_dict() == {}, "a checkpoint would carry the sums"
     check.reset()
     check.update(torch.nn.Identity(), steps([1, 2], 2)[0])  # type: ignore[arg-type]
+    check.finish(torch.nn.Identity())  # type: ignore[arg-type]
     assert isnan(check.compute()["exact_match"])  # nothing was answered
 
 

@@ -18,7 +18,7 @@ from tunelab.data.examples import Batch
 from tunelab.data.protocols import Record
 from tunelab.errors import DataError
 from tunelab.generation.decode import GeneratedAnswer
-from tunelab.models.sharding import passes_in_step
+from tunelab.models.sharding import is_sharded, passes_in_step
 from tunelab.tasks.base import Task
 from tunelab.tasks.metrics.directions import CHOICE_METRICS, TEXT_METRICS
 from tunelab.tasks.metrics.label_metrics import macro_scores, per_class_metrics
@@ -30,6 +30,7 @@ COUNT_FIELDS = (
     4  # numbers that come before the scores of a vector: answers, those to choices, right ones, unmatched ones
 )
 GROUP_KEYS = ("family", "source")  # keys of a prediction by which there are tables
+ROWS_TOGETHER = 1024  # rows that are answered together: enough to keep a batch full, few enough to see progress
 
 Prediction = Mapping[str, Any]
 
@@ -252,6 +253,31 @@ class SummedVector(Metric):
         return self.sums
 
 
+class PromptedRows:
+    """Rows that are answered by generation, gathered over many steps so that they take turns in the rows of one batch.
+
+    Args:
+        task: Generates and scores the answers.
+        records: The split.
+    """
+
+    def __init__(self, task: Task, records: Sequence[Record]) -> None:
+        self.task, self.records = task, records
+        self.waiting: list[int] = []
+
+    def add(self, model: PreTrainedModel, rows: Iterable[int]) -> list[dict[str, Any]]:
+        """Take rows in; the predictions of all that wait, once they are many, else none yet."""
+        self.waiting += rows
+        # processes that share a model answer at one time, and each has another number of rows
+        return self.answer(model) if len(self.waiting) >= ROWS_TOGETHER and not is_sharded(model) else []
+
+    def answer(self, model: PreTrainedModel) -> list[dict[str, Any]]:
+        """The predictions of all rows that wait; every process must call it."""
+        rows, self.waiting = self.waiting, []
+        with passes_in_step(model):
+            return self.task.generate_predictions(model, rows, [self.records[row] for row in rows]) if rows else []
+
+
 class GenerationEvaluator(nn.Module):
     """Has a fixed sample of rows answered at every validation, and keeps sums of the scores.
 
@@ -264,16 +290,21 @@ class GenerationEvaluator(nn.Module):
 
     def __init__(self, task: Task, totals: AnswerTotals, records: Sequence[Record], rows: Collection[int]) -> None:
         super().__init__()
-        self.task, self.totals, self.records, self.rows = task, totals, records, rows
+        self.task, self.totals, self.rows = task, totals, rows
+        self.prompted = PromptedRows(task, records)
         self.sums = SummedVector(totals.width)
         self.answers = list[Prediction]()  # kept for metrics of one's own alone
 
     def update(self, model: PreTrainedModel, step: Batch) -> None:
-        """Have those rows of a step answered that belong to the sample."""
-        rows = [row for micro in step.micro_batches for row in micro.predicted_rows() if row in self.rows]
-        records = [self.records[row] for row in rows]
-        with passes_in_step(model):
-            predictions = self.task.generate_predictions(model, rows, records) if rows else []
+        """Take in those rows of a step that belong to the sample."""
+        rows = (row for micro in step.micro_batches for row in micro.predicted_rows() if row in self.rows)
+        self._count(self.prompted.add(model, rows))
+
+    def finish(self, model: PreTrainedModel) -> None:
+        """Have the rows answered that still wait, once all steps are there."""
+        self._count(self.prompted.answer(model))
+
+    def _count(self, predictions: Sequence[Prediction]) -> None:
         self.sums.update(torch.tensor(self.totals.sum_vectors(predictions), dtype=torch.float64))
         if self.task.own_metrics is not None:
             self.answers += predictions
@@ -291,3 +322,4 @@ class GenerationEvaluator(nn.Module):
         """Forget everything."""
         self.sums.reset()
         self.answers = []
+        self.prompted.waiting = []
