@@ -11,7 +11,8 @@ from jinja2.ext import extract_from_ast
 from support.paths import ROOT
 
 PACKAGE = ROOT / "src" / "tunelab"
-MARKS = ("translate", "message")
+MARKS = ("translate", "message", "messages")
+COUNTS = {"format_count": "{noun}s", "count_rows": "{noun}s", "count_phrase": "{noun}s that are"}  # and their plurals
 
 
 class Message(NamedTuple):
@@ -31,11 +32,22 @@ def messages_of_module(path: Path) -> Iterator[Message]:
     """Messages of a Python file; a look-up by name or in a table is left out, as its texts are marked by `message`."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         name = getattr(node, "func", None)
-        if not isinstance(node, ast.Call) or not isinstance(name, ast.Name) or name.id not in MARKS:
+        if not isinstance(node, ast.Call) or not isinstance(name, ast.Name):
             continue
         where = f"{path.relative_to(ROOT)}:{node.lineno}"
-        texts = list(literal_texts(node.args[0])) if node.args else [None]
-        yield from (Message(text, where) for text in texts)
+        if name.id in MARKS:
+            texts = [text for argument in node.args for text in literal_texts(argument)] if node.args else [None]
+            yield from (Message(text, where) for text in texts)
+        elif name.id in COUNTS:
+            yield from (Message(text, where) for text in counted_nouns(node, COUNTS[name.id]))
+
+
+def counted_nouns(call: ast.Call, plural: str) -> Iterator[str]:
+    """The two messages of a count with its noun: for one, and for several."""
+    nouns = [value.value for value in call.args[1:] if isinstance(value, ast.Constant)] or ["row"]
+    single = f"{nouns[0]} that is" if plural.endswith("that are") else nouns[0]
+    yield "{count:,} " + single
+    yield "{count:,} " + (nouns[1] if len(nouns) > 1 else plural.format(noun=nouns[0]))
 
 
 def literal_texts(node: ast.expr) -> Iterator[str | None]:
@@ -53,4 +65,5 @@ def messages_of_template(path: Path) -> Iterator[Message]:
     """Messages of a template: `{{ _("...") }}`."""
     tree = Environment().parse(path.read_text(encoding="utf-8"))
     for line, _, text in extract_from_ast(tree, gettext_functions=("_",)):
-        yield Message(text if isinstance(text, str) else None, f"{path.relative_to(ROOT)}:{line}")
+        literal = text[0] if isinstance(text, tuple) else text  # the others are values of its placeholders
+        yield Message(literal if isinstance(literal, str) else None, f"{path.relative_to(ROOT)}:{line}")

@@ -10,6 +10,8 @@ from itertools import pairwise
 from statistics import fmean, median
 from typing import Literal
 
+from tunelab.language.translation import translate
+
 VerdictTone = Literal["plain", "good", "warn", "bad"]
 MIN_VALIDATIONS = 3  # validations that make a curve
 CLEAR_CHANGE = 2.0  # a change counts from this many times the noise on
@@ -66,12 +68,33 @@ def diagnose_curve(
     if len(good) < len(known):
         count = len(known) - len(good)
         return CurveDiagnosis(
-            "unknown", math.nan, (("bad", f"{name} was not finite at {count} of {len(known)} validations."),)
+            "unknown",
+            math.nan,
+            (
+                (
+                    "bad",
+                    translate(
+                        "{name} was not finite at {count} of {total} validations.",
+                        name=name,
+                        count=count,
+                        total=len(known),
+                    ),
+                ),
+            ),
         )
     if len(good) < MIN_VALIDATIONS:
-        times = f"{len(good)} validation{'s' * (len(good) != 1)}"
-        text = f"{name} was taken at {times}: too few to judge the curve"
-        return CurveDiagnosis("unknown", math.nan, (("plain", f"{text}; trainer.val_check_interval=0.25 gives more."),))
+        text = (
+            translate("{name} was taken at 1 validation: too few to judge the curve", name=name)
+            if len(good) == 1
+            else translate(
+                "{name} was taken at {count} validations: too few to judge the curve", name=name, count=len(good)
+            )
+        )
+        return CurveDiagnosis(
+            "unknown",
+            math.nan,
+            (("plain", translate("{words}; trainer.val_check_interval=0.25 gives more.", words=text)),),
+        )
     costs = [cost for _, cost in good]
     place = min(range(len(costs)), key=costs.__getitem__)
     noise = curve_noise(costs)
@@ -80,35 +103,75 @@ def diagnose_curve(
     verdicts: list[tuple[VerdictTone, str]] = []
     if place == 0:
         kind = "never better"
-        verdicts.append(("warn", f"{name} was best at the first validation (step {at:g}): it never got better after."))
-    elif place < len(costs) - 1 and costs[-1] - costs[place] > clear:
-        falling = is_falling(train_steps, losses, at)
-        kind = "over-fitted" if falling else "worsened"
-        why = "while the training loss went on falling: it over-fits from there on" if falling else "afterwards"
         verdicts.append(
             (
                 "warn",
-                f"{name} was best at step {at:g} of {last:g} and got worse by {costs[-1] - costs[place]:.3g} {why}.",
+                translate(
+                    "{name} was best at the first validation (step {at:g}): it never got better after.",
+                    name=name,
+                    at=at,
+                ),
+            )
+        )
+    elif place < len(costs) - 1 and costs[-1] - costs[place] > clear:
+        falling = is_falling(train_steps, losses, at)
+        kind = "over-fitted" if falling else "worsened"
+        why = (
+            translate("while the training loss went on falling: it over-fits from there on")
+            if falling
+            else translate("afterwards")
+        )
+        verdicts.append(
+            (
+                "warn",
+                translate(
+                    "{name} was best at step {at:g} of {last:g} and got worse by {loss:.3g} {why}.",
+                    name=name,
+                    at=at,
+                    last=last,
+                    loss=costs[-1] - costs[place],
+                    why=why,
+                ),
             )
         )
     elif late_gain(costs) > clear / 2 and place >= len(costs) - 2:
         kind = "improving"
         verdicts.append(
-            ("warn", f"{name} was still getting better when the run ended at step {last:g}: more steps may pay.")
+            (
+                "warn",
+                translate(
+                    "{name} was still getting better when the run ended at step {last:g}: more steps may pay.",
+                    name=name,
+                    last=last,
+                ),
+            )
         )
     else:
         kind = "settled"
-        verdicts.append(("good", f"{name} has settled: best at step {at:g} of {last:g}, little change since."))
+        verdicts.append(
+            (
+                "good",
+                translate(
+                    "{name} has settled: best at step {at:g} of {last:g}, little change since.",
+                    name=name,
+                    at=at,
+                    last=last,
+                ),
+            )
+        )
     if place > 0 and at <= 0.1 * last:
         verdicts.append(
-            ("warn", "The best step is in the first tenth of the run: a lower rate would spoil less later.")
+            ("warn", translate("The best step is in the first tenth of the run: a lower rate would spoil less later."))
         )
         kind = "early"
     if not math.isnan(noise) and noise > 0.1 * (max(costs) - min(costs)) > 0:
         verdicts.append(
             (
                 "warn",
-                f"Single validations scatter by {noise:.2g} around their trend: smaller gaps mean nothing.",
+                translate(
+                    "Single validations scatter by {noise:.2g} around their trend: smaller gaps mean nothing.",
+                    noise=noise,
+                ),
             )
         )
     return CurveDiagnosis(kind, noise, tuple(verdicts))

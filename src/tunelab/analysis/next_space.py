@@ -13,6 +13,7 @@ from statistics import median
 
 from tunelab.analysis.configurations import Configuration, Setting, Trial, format_value, is_number
 from tunelab.analysis.importance import ValueRange, is_clearly_worse, isolate_setting
+from tunelab.language.translation import translate
 
 NEAR_BOUNDARY = 0.15  # of the range, from its border
 OUTER_QUARTER = 0.25  # of the range, from its border
@@ -194,7 +195,9 @@ def suggest_next_space(
             and weight.get(name, 1.0) < NEGLIGIBLE_IMPORTANCE
             and alike(setting, ranked, noise)
         ):
-            why = f"its importance is {100 * weight[name]:.2g} %; trials are better spent on others"
+            why = translate(
+                "its importance is {weight:.2g} %; trials are better spent on others", weight=100 * weight[name]
+            )
             steps.append(SettingChange(setting, None, value, why, "fix"))
         elif len(ranked) >= MIN_CONFIGURATIONS and setting.numeric and setting.is_range and is_number(value):
             wall = [cliff for cliff in at_cliffs if cliff.setting.name == name]
@@ -202,7 +205,7 @@ def suggest_next_space(
         elif setting.numeric and not side and is_number(value) and value in setting.values[1:-1]:
             steps.append(refine_values(setting, value, ranked, noise))
         else:
-            steps.append(SettingChange(setting, setting, value, "nothing speaks against its values", "keep"))
+            steps.append(SettingChange(setting, setting, value, translate("nothing speaks against its values"), "keep"))
     return steps
 
 
@@ -233,11 +236,18 @@ def widen_range(
     reached = new.low >= setting.low if side == "low" else new.high <= setting.high
     if reached or new.high <= new.low:
         return SettingChange(
-            setting, setting, value, f"the best is at {format_value(end)}, where what is legal ends", "bound"
+            setting,
+            setting,
+            value,
+            translate("the best is at {end}, where what is legal ends", end=format_value(end)),
+            "bound",
         )
-    why = (
-        f"the best ({format_value(value)}) is close to the {side} end ({format_value(end)}): a better one may lie"
-        " beyond"
+    why = translate(
+        "the best ({value}) is close to the low end ({end}): a better one may lie beyond"
+        if side == "low"
+        else "the best ({value}) is close to the high end ({end}): a better one may lie beyond",
+        value=format_value(value),
+        end=format_value(end),
     )
     return SettingChange(setting, new, value, why, "widen")
 
@@ -283,9 +293,13 @@ def extend_values(
     """
     known = [float(v) for v in setting.values]
     end, inner = (known[0], known[1]) if side == "low" else (known[-1], known[-2])
-    which = "lowest" if side == "low" else "highest"
+    which = translate("lowest" if side == "low" else "highest")
     if not trend and inner in good:
-        why = f"the best ({format_value(value)}) is the {which} value tried, but the next one is not worse beyond noise"
+        why = translate(
+            "the best ({value}) is the {which} value tried, but the next one is not worse beyond noise",
+            value=format_value(value),
+            which=which,
+        )
         return SettingChange(setting, setting, value, why, "keep")
     factors = setting.log or by_powers_of_two(setting)
     beyond = [end * (end / inner) ** n if factors else end + (end - inner) * n for n in (1, 2)]
@@ -296,14 +310,22 @@ def extend_values(
     kept = [v for v in dict.fromkeys(kept) if v not in known]
     if not kept:
         return SettingChange(
-            setting, setting, value, f"the best is {format_value(end)}, where what is legal ends", "bound"
+            setting,
+            setting,
+            value,
+            translate("the best is {end}, where what is legal ends", end=format_value(end)),
+            "bound",
         )
     texts_by_value = dict(zip(setting.values, setting.override_texts, strict=True))
     stay = [v for v in setting.values if float(v) == value or (not trend and float(v) in good)]
     values = sorted([*stay, *kept])
     texts = tuple(texts_by_value.get(v, repr(v)) for v in values)
     new = replace(setting, low=float(values[0]), high=float(values[-1]), values=tuple(values), override_texts=texts)
-    why = f"the best ({format_value(value)}) is the {which} value tried: a better one may lie beyond"
+    why = translate(
+        "the best ({value}) is the {which} value tried: a better one may lie beyond",
+        value=format_value(value),
+        which=which,
+    )
     return SettingChange(setting, new, value, why, "widen")
 
 
@@ -316,16 +338,20 @@ def refine_values(
     best = ranges[float(str(value))]
     beside = [ranges.get(float(v)) for v in (setting.values[at - 1], setting.values[at + 1])]
     if not all(one is not None and is_clearly_worse(one, best, noise) for one in beside):
-        return SettingChange(setting, setting, value, "its neighbours are not worse beyond noise", "keep")
+        return SettingChange(setting, setting, value, translate("its neighbours are not worse beyond noise"), "keep")
     left, middle, right = (float(v) for v in setting.values[at - 1 : at + 2])
     kept = [value_between(setting, a, b) for a, b in ((left, middle), (middle, right))]
     values = tuple(v for v in (kept[0], value, kept[1]) if v == value or (v is not None and v not in setting.values))
     if len(values) < 2:
-        return SettingChange(setting, setting, value, "nothing lies between the best and its neighbours", "keep")
+        return SettingChange(
+            setting, setting, value, translate("nothing lies between the best and its neighbours"), "keep"
+        )
     texts = tuple(setting.override_texts[at] if v == value else repr(v) for v in values)
     ends = float(str(values[0])), float(str(values[-1]))
     new = replace(setting, low=ends[0], high=ends[1], values=values, override_texts=texts)
-    return SettingChange(setting, new, value, "both neighbours of the best are worse: look closer around it", "narrow")
+    return SettingChange(
+        setting, new, value, translate("both neighbours of the best are worse: look closer around it"), "narrow"
+    )
 
 
 def value_between(setting: Setting, low: float, high: float) -> float | None:
@@ -362,16 +388,22 @@ def narrow_range(
     for cliff in at_cliffs:
         low = max(low, setting.to_unit(cliff.limit)) if cliff.side == "below" else low
         high = min(high, setting.to_unit(cliff.limit)) if cliff.side == "above" else high
-        reasons.append(f"all {cliff.failures} runs {cliff.side} {format_value(cliff.limit)} broke")
+        reasons.append(
+            translate("all {count} runs above {limit} broke", count=cliff.failures, limit=format_value(cliff.limit))
+            if cliff.side == "above"
+            else translate(
+                "all {count} runs below {limit} broke", count=cliff.failures, limit=format_value(cliff.limit)
+            )
+        )
     if high - low < MIN_KEPT_RANGE:
         middle = min(max((low + high) / 2, MIN_KEPT_RANGE / 2), 1 - MIN_KEPT_RANGE / 2)
         low, high = middle - MIN_KEPT_RANGE / 2, middle + MIN_KEPT_RANGE / 2
     low, high = round_range(setting, *(setting.from_unit(min(1.0, max(0.0, unit))) for unit in (low, high)))
     low, high = max(setting.low, min(low, value)), min(setting.high, max(high, value))
     left_out = [one.label for one in stretches if not low <= one.place <= high]
-    reasons = [f"{label} is worse beyond noise" for label in left_out] + reasons
+    reasons = [translate("{label} is worse beyond noise", label=label) for label in left_out] + reasons
     if not reasons or (low, high) == (setting.low, setting.high) or not low < high:
-        return SettingChange(setting, setting, value, "no end of its range is worse beyond noise", "keep")
+        return SettingChange(setting, setting, value, translate("no end of its range is worse beyond noise"), "keep")
     return SettingChange(setting, replace(setting, low=low, high=high), value, ", ".join(reasons), "narrow")
 
 

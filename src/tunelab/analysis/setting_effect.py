@@ -17,6 +17,8 @@ from typing import Any
 
 from scipy import stats
 
+from tunelab.language.translation import translate
+
 SEED = "seed"
 
 
@@ -136,7 +138,9 @@ def describe_effect(
     if by is None:
         return describe_series(of, score, next(iter(results_by_line.values()), []), lower=lower)
     each = [
-        f"With {by}={line}: {describe_series(of, score, results, lower=lower)}"
+        translate(
+            "With {by}={line}: {effect}", by=by, line=line, effect=describe_series(of, score, results, lower=lower)
+        )
         for line, results in results_by_line.items()
     ]
     return " ".join([*each, *compare_series(score, results_by_line, by, lower=lower)])
@@ -146,33 +150,52 @@ def describe_series(of: str, score: str, results: Sequence[ValueResult], *, lowe
     """The effect along one line of the chart, in words."""
     known = [result for result in results if result.scores]
     if not known:
-        return f"no trial came through, so nothing can be said of {of}."
+        return translate("no trial came through, so nothing can be said of {of}.", of=of)
     broken = failed_runs_text(results)
     if len(known) == 1:
         result = known[0]
-        return (
-            f"{score} is {format_mean(result)} at {of}={format_setting_value(result.value)}, the only value that came"
-            f" through.{broken}"
+        return translate(
+            "{score} is {result} at {of}={value}, the only value that came through.{broken}",
+            score=score,
+            result=format_mean(result),
+            of=of,
+            value=format_setting_value(result.value),
+            broken=broken,
         )
     judged = [result for result in known if len(result.scores) > 1]
     if len(judged) < 2:
         best, worst = best_and_worst(known, lower=lower)
-        return (
-            f"{score} runs from {format_mean(best)} at {of}={format_setting_value(best.value)} to {format_mean(worst)}"
-            f" at {format_setting_value(worst.value)}, but with one seed at a value effect and noise cannot be told"
-            f" apart.{broken}"
+        return translate(
+            "{score} runs from {best} at {of}={value} to {worst} at {other}, but with one seed "
+            "at a value effect and noise cannot be told apart.{broken}",
+            score=score,
+            best=format_mean(best),
+            of=of,
+            value=format_setting_value(best.value),
+            worst=format_mean(worst),
+            other=format_setting_value(worst.value),
+            broken=broken,
         )
     best, worst = best_and_worst(judged, lower=lower)
     few = [format_setting_value(result.value) for result in known if len(result.scores) == 1]
-    broken += f" One seed came through at {', '.join(few)}, too few to judge." if few else ""
+    broken += translate(" One seed came through at {names}, too few to judge.", names=", ".join(few)) if few else ""
     most = max(len(result.scores) for result in judged)
     least = min(len(result.scores) for result in judged)
-    seeds = f"{least}" if least == most else f"{least} to {most}"
+    seeds = f"{least}" if least == most else translate("{low} to {high}", low=least, high=most)
     if not differ_significantly(best, worst):
         gap = abs(best.mean - worst.mean)
-        return (
-            f"no effect of {of} on {score} beyond the seeds' noise: means run from {best.mean:.4g} to {worst.mean:.4g} "
-            f"(a gap of {gap:.2g}), the spread over {seeds} seeds is up to {largest_spread(judged):.2g}.{broken}"
+        return translate(
+            "no effect of {of} on {score} beyond the seeds' noise: means run from {mean:.4g} to "
+            "{high:.4g} (a gap of {gap:.2g}), the spread over {seeds} seeds is up to "
+            "{spread:.2g}.{broken}",
+            of=of,
+            score=score,
+            mean=best.mean,
+            high=worst.mean,
+            gap=gap,
+            seeds=seeds,
+            spread=largest_spread(judged),
+            broken=broken,
         )
     as_good = [
         format_setting_value(result.value)
@@ -180,27 +203,38 @@ def describe_series(of: str, score: str, results: Sequence[ValueResult], *, lowe
         if result is not best and not differ_significantly(best, result)
     ]
     rest = (
-        f"; {', '.join(as_good)} cannot be told from it" if as_good else "; every other value is worse beyond the noise"
+        translate("; {names} cannot be told from it", names=", ".join(as_good))
+        if as_good
+        else translate("; every other value is worse beyond the noise")
     )
-    return (
-        f"{score} is best at {of}={format_setting_value(best.value)},"
-        f" {format_mean(best)}{format_nuisances(best)}{rest}; {format_setting_value(worst.value)} is the worst,"
-        f" {format_mean(worst)}{format_nuisances(worst)}; {seeds} seeds each.{broken}{nuisance_border_text(of, judged)}"
+    text = translate(
+        "{score} is best at {of}={best}, {high}{rest}; {worst} is the worst, {low}; {seeds} seeds each.",
+        score=score,
+        of=of,
+        best=format_setting_value(best.value),
+        high=f"{format_mean(best)}{format_nuisances(best)}",
+        rest=rest,
+        worst=format_setting_value(worst.value),
+        low=f"{format_mean(worst)}{format_nuisances(worst)}",
+        seeds=seeds,
     )
+    return f"{text}{broken}{nuisance_border_text(of, judged)}"
 
 
 def failed_runs_text(results: Sequence[ValueResult]) -> str:
     """A sentence on values at which runs failed, all of them or some; empty without any."""
     gone = [
-        f"{format_setting_value(result.value)} ({result.failed_trials} lost)" for result in results if not result.scores
+        translate("{value} ({count} lost)", value=format_setting_value(result.value), count=result.failed_trials)
+        for result in results
+        if not result.scores
     ]
     some = [
         f"{format_setting_value(result.value)} ({result.failed_trials})"
         for result in results
         if result.scores and result.failed_trials
     ]
-    return (f" None came through at {', '.join(gone)}." if gone else "") + (
-        f" Some runs were lost at {', '.join(some)}." if some else ""
+    return (translate(" None came through at {names}.", names=", ".join(gone)) if gone else "") + (
+        translate(" Some runs were lost at {names}.", names=", ".join(some)) if some else ""
     )
 
 
@@ -211,7 +245,12 @@ def nuisance_border_text(of: str, known: Sequence[ValueResult]) -> str:
         for name in result.nuisances_at_border:
             close.setdefault(name, []).append(format_setting_value(result.value))
     return "".join(
-        f" The best {name} was an end of those tried at {of}={', '.join(values)}; a wider range may change this."
+        translate(
+            " The best {name} was an end of those tried at {of}={names}; a wider range may change this.",
+            name=name,
+            of=of,
+            names=", ".join(values),
+        )
         for name, values in close.items()
     )
 
@@ -232,8 +271,17 @@ def compare_series(
     apart = [(a, b) for a, b in pairs if differ_significantly(a, b)]
     ahead = sum((a.mean < b.mean) == lower for a, b in apart)
     return [
-        f"{by}={one} has the better {score} at {ahead} of {len(pairs)} values, {by}={other} at {len(apart) - ahead}, "
-        "beyond the noise."
+        translate(
+            "{by}={one} has the better {score} at {ahead} of {count} values, {by}={other} at "
+            "{behind}, beyond the noise.",
+            by=by,
+            one=one,
+            score=score,
+            ahead=ahead,
+            count=len(pairs),
+            other=other,
+            behind=len(apart) - ahead,
+        )
     ]
 
 
@@ -265,7 +313,12 @@ def format_mean(result: ValueResult) -> str:
 def format_nuisances(result: ValueResult) -> str:
     """The nuisance settings at a value as text in brackets; empty without any."""
     return (
-        f" (at {', '.join(f'{name}={format_setting_value(value)}' for name, value in result.nuisance_values.items())})"
+        translate(
+            " (at {settings})",
+            settings=", ".join(
+                f"{name}={format_setting_value(value)}" for name, value in result.nuisance_values.items()
+            ),
+        )
         if result.nuisance_values
         else ""
     )

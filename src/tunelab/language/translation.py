@@ -27,13 +27,29 @@ def translate(text: str, /, **values: object) -> str:
         >>> translate("step {done}/{total}", done=3, total=10)
         'step 3/10'
     """
-    local = catalogue(current_language()).get(text, text)
+    local = catalogue(current_language()).get(text) or str(text)
     return local.format(**values) if values else local
 
 
+class Message(str):
+    """A text that is translated where it is shown: in a file for programs it stays English."""
+
+    __slots__ = ()
+
+
 def message(text: str, /) -> str:
-    """The text itself, marked as a message that is translated later, where it is used."""
-    return text
+    """The text itself, marked as a message that is translated later, where it is shown."""
+    return Message(text)
+
+
+def messages(*texts: str) -> list[str]:
+    """Several messages, such as the columns of a table."""
+    return list(map(Message, texts))
+
+
+def localize(text: str) -> str:
+    """A marked message in the language of this process; any other text, such as the name of a setting, as it is."""
+    return translate(text) if isinstance(text, Message) else text
 
 
 def current_language() -> str:

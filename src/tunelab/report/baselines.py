@@ -49,7 +49,7 @@ def trivial_baseline(run: RunResults, split: str) -> Baseline | None:
         return most_frequent_set(rows)
     if "margin" in first or run.task == "preference":
         scores = {"reward_accuracy": 0.5, "reward_margin": 0.0}
-        return Baseline("coin toss", translate("a coin toss"), scores, untrained_pairs(rows))
+        return Baseline(translate("coin toss"), translate("a coin toss"), scores, untrained_pairs(rows))
     if "probabilities" in first or run.task == "classification":
         return majority_class(run, split, rows)
     return None
@@ -77,7 +77,7 @@ def majority_class(run: RunResults, split: str, rows: Sequence[Row]) -> Baseline
         scores["loss"] = -sum(n * math.log(training[name] / every) for name, n in held_out.items()) / total
     answers = [dict(row) | {"prediction": majority} for row in rows]
     phrase = translate("the majority class ({label})", label=majority)
-    return Baseline(f"majority class ({majority})", phrase, scores, answers)
+    return Baseline(translate("majority class ({majority})", majority=majority), phrase, scores, answers)
 
 
 SPLIT_NAMES = {"val": "validation", "test": "test"}
@@ -97,7 +97,9 @@ def most_frequent_set(rows: Sequence[Row]) -> Baseline:
     answers = [dict(row) | {"prediction": list(labels)} for row in rows]
     named = ", ".join(labels) or "none"
     phrase = translate("the most frequent labels ({labels})", labels=named)
-    return Baseline(f"most frequent labels ({named})", phrase, {"accuracy": count / len(rows)}, answers)
+    return Baseline(
+        translate("most frequent labels ({named})", named=named), phrase, {"accuracy": count / len(rows)}, answers
+    )
 
 
 def mean_target(rows: Sequence[Row]) -> Baseline:
@@ -108,7 +110,7 @@ def mean_target(rows: Sequence[Row]) -> Baseline:
     errors = [abs(float(row[name]) - mean) for row in targets for name, mean in means.items()]
     scores = {"mse": fmean(error**2 for error in errors), "mae": fmean(errors), "r2": 0.0}
     answers = [dict(row) | {"prediction": means[""] if single else means} for row in rows]
-    return Baseline("mean of the test targets", translate("the mean of the test targets"), scores, answers)
+    return Baseline(translate("mean of the test targets"), translate("the mean of the test targets"), scores, answers)
 
 
 def copied_input(rows: Sequence[Row]) -> Baseline | None:
@@ -120,4 +122,4 @@ def copied_input(rows: Sequence[Row]) -> Baseline | None:
         scores = {"exact_match": exact_match(prompt, reference), "token_f1": token_f1(prompt, reference)}
         answers.append({"row": row["row"], "reference": reference, "prediction": prompt, **scores})
     means = {name: fmean(float(row[name]) for row in answers) for name in ("exact_match", "token_f1")}
-    return Baseline("copy of the input", translate("a copy of the input"), means, answers)
+    return Baseline(translate("copy of the input"), translate("a copy of the input"), means, answers)

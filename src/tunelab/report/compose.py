@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tunelab.errors import ConfigError
+from tunelab.language.translation import translate
 from tunelab.report.document import Document
 from tunelab.report.run_comparison import build_run_comparison, compare_with_best
 from tunelab.report.run_reader import is_study_folder, read_run_results
@@ -21,8 +22,13 @@ def compose_report(paths: Sequence[Path]) -> Document:
     if studies and len(studies) < len(paths):
         runs = [path for path in paths if path not in studies]
         raise ConfigError(
-            f"{studies[0]} is a study and {runs[0]} is a run: the two are no pair. Compare runs with runs (the best of "
-            f"a study is {studies[0]}/NUMBER, named in its study.json) or studies with studies"
+            translate(
+                "{studies} is a study and {runs} is a run: the two are no pair. Compare runs with "
+                "runs (the best of a study is {studies}/NUMBER, named in its study.json) or studies "
+                "with studies",
+                studies=studies[0],
+                runs=runs[0],
+            )
         )
     runs_read = [] if studies else [read_run_results(path) for path in paths]
     if len(runs_read) == 1:

@@ -13,6 +13,7 @@ from tunelab.data.summary_text import (
     example_texts,
     min_median_max,
 )
+from tunelab.language.translation import translate
 from tunelab.report.render import render_page
 
 MAX_BARS = 30  # labels or sources with a bar
@@ -56,7 +57,10 @@ def length_histograms(lengths: Mapping[str, Mapping[str, Any]]) -> Iterator[dict
             yield {
                 "title": f"{name}: {min_median_max(spread['quantiles'])}",
                 "bars": [
-                    {"height": f"{100 * count / max(rows):.1f}%", "label": f"{low} to {last}: {count:,} rows"}
+                    {
+                        "height": f"{100 * count / max(rows):.1f}%",
+                        "label": translate("{low} to {last}: {count:,} rows", low=low, last=last, count=count),
+                    }
                     for count, low, last in zip(rows, edges, last_lengths, strict=False)
                 ],
                 "low": edges[0],
@@ -69,11 +73,17 @@ def finding_lists(report: Mapping[str, Any]) -> list[dict[str, Any]]:
     near = report["leaks"]["near"]
     within = list(report["duplicates"].items())
     if report.get("token_duplicates", {}).get("rows"):
-        within.append(("same tokens", report["token_duplicates"]))
+        within.append((translate("same tokens"), report["token_duplicates"]))
     if report.get("conflicts", {}).get("texts"):
-        within.append(("different labels", report["conflicts"]))
-    across = [(" and ".join(entry["splits"]) + ", copies", entry) for entry in report["leaks"]["exact"]]
-    across += [(" and ".join(entry["splits"]) + ", alike", entry) for entry in (near["pairs"] if near else ())]
+        within.append((translate("different labels"), report["conflicts"]))
+    across = [
+        (translate("{splits}, copies", splits=translate(" and ").join(entry["splits"])), entry)
+        for entry in report["leaks"]["exact"]
+    ]
+    across += [
+        (translate("{splits}, alike", splits=translate(" and ").join(entry["splits"])), entry)
+        for entry in (near["pairs"] if near else ())
+    ]
     return [
         {
             "title": title,
@@ -81,9 +91,9 @@ def finding_lists(report: Mapping[str, Any]) -> list[dict[str, Any]]:
             "panels": [(name, list(map(example_item, entry["examples"]))) for name, entry in entries],
         }
         for title, lines, entries in (
-            ("Duplicates within a split", describe_duplicates(report), within),
-            ("Leaks across splits", describe_leaks(report), across),
-            ("Near-empty texts", describe_near_empty(report), report.get("near_empty", {}).items()),
+            (translate("Duplicates within a split"), describe_duplicates(report), within),
+            (translate("Leaks across splits"), describe_leaks(report), across),
+            (translate("Near-empty texts"), describe_near_empty(report), report.get("near_empty", {}).items()),
         )
         if lines
     ]
@@ -91,7 +101,7 @@ def finding_lists(report: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def example_item(example: Mapping[str, Any]) -> dict[str, Any]:
     """One example of a finding: how alike the rows are and where they stand, and their texts."""
-    alike = f"{example['likeness']:.2f} alike: " if "likeness" in example else ""
+    alike = translate("{likeness:.2f} alike: ", likeness=example["likeness"]) if "likeness" in example else ""
     return {"head": alike + " | ".join(example["places"]), "texts": example_texts(example)}
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypeVar
 
-from tunelab.language.translation import message
+from tunelab.language.translation import message, translate
 
 CellValue = str | int | float | None  # a cell; None and nan are shown as a dash
 Tone = Literal["plain", "soft", "good", "warn", "bad"]
@@ -233,7 +233,11 @@ def build_section(title: str, part: Callable[[Source], Section | list[Section]],
     try:
         sections = part(facts)
     except CONTENT_ERRORS as fault:
-        words = f"This part cannot be shown: a file has unexpected content ({type(fault).__name__}: {fault})."
+        words = translate(
+            "This part cannot be shown: a file has unexpected content ({kind}: {fault}).",
+            kind=type(fault).__name__,
+            fault=fault,
+        )
         return [Section(title, [Paragraph(words, "bad")])]
     return sections if isinstance(sections, list) else [sections]
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tunelab.analysis.setting_effect import ValueResult, format_setting_value, is_number
+from tunelab.language.translation import translate
 from tunelab.report.charts.axes import ScaleKind, Series
 from tunelab.report.charts.bars import Bars, bar_chart
 from tunelab.report.charts.lines import line_chart
@@ -34,7 +35,8 @@ def effect_chart(
         lower: Whether a lower score is better.
         searched: Ends of the range that was searched, where it was one.
     """
-    title = f"{score} by {of}" + (f" and {by}" if by else "")
+    title = translate("{score} by {of}", score=score, of=of)
+    title = translate("{score} by {of} and {by}", score=score, of=of, by=by) if by else title
     every = [result for results in results_by_line.values() for result in results]
     if every and all(is_number(result.value) for result in every):
         return effect_line_chart(title, (of, score), results_by_line, by, lower=lower, searched=searched)

@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from difflib import SequenceMatcher
 
+from tunelab.language.translation import messages, translate
 from tunelab.report.charts.bars import Bars, bar_chart
 from tunelab.report.document import Answer, Block, CellValue, Chart, Example, Examples, Fold, Section, Table, Tone
 from tunelab.report.formatting import format_cell, truncate
@@ -22,8 +23,8 @@ def answers_section(run: RunResults) -> list[Section]:
     if not rows:
         return []
     before = {row["row"]: row for row in run.base_predictions}
-    lead = "Answers to test questions, some of each kind; words that differ from the reference are marked"
-    note = "." if before else ". Answers before training were not kept (eval.base=true keeps them)."
+    lead = translate("Answers to test questions, some of each kind; words that differ from the reference are marked")
+    note = "." if before else translate(". Answers before training were not kept (eval.base=true keeps them).")
     picked = pick_diverse_rows(rows)
     blocks: list[Block] = [
         Examples("answers", [answer_example(row, before.get(row["row"])) for row in picked], lead + note)
@@ -55,13 +56,15 @@ def answer_quality(row: Row) -> float:
 def answer_example(row: Row, before: Row | None) -> Example:
     """One question with its reference, and the answers before and after training with their differences from it."""
     reference = truncate(row["reference"])
-    parts = [("question", truncate(str(row.get("prompt", "")))), ("reference", reference)]
-    answers = [] if before is None else [marked_answer("before training", before, reference)]
-    answers.append(marked_answer("after training", row, reference))
+    parts = [(translate("question"), truncate(str(row.get("prompt", "")))), (translate("reference"), reference)]
+    answers = [] if before is None else [marked_answer(translate("before training"), before, reference)]
+    answers.append(marked_answer(translate("after training"), row, reference))
     tone: Tone = "good" if row.get("exact_match") == 1 else "bad" if answer_quality(row) < 0.5 else "plain"
     group = next((f"{row[name]}, " for name in GROUP_KEYS if row.get(name)), "")
     scores = ", ".join(f"{name} {format_cell(row[name])}" for name in ANSWER_SCORES[:3] if row.get(name) is not None)
-    return Example(f"{group}row {row['row']}: {scores}", parts, tone, answers)
+    return Example(
+        translate("{group}row {row}: {scores}", group=group, row=row["row"], scores=scores), parts, tone, answers
+    )
 
 
 def marked_answer(name: str, row: Row, reference: str) -> Answer:
@@ -103,17 +106,19 @@ def group_blocks(run: RunResults) -> list[Block]:
         names = sorted(after, key=lambda name: (-after[name].get("rows", 0), name))
         columns = [name for name in ANSWER_SCORES if any(name in after[one] for one in names)]
         rows = [[name, *group_cells(after[name], before.get(name, {}) if before else None, columns)] for name in names]
-        heads = [group, "rows", *(["exact_match before"] if before else []), *columns]
+        heads = [group, *messages("rows"), *(messages("exact_match before") if before else []), *columns]
         score = next((name for name in ANSWER_SCORES if name in columns), "")
         if score and len(names) <= 24:
-            bars = [Bars("after training", [float(after[name].get(score, "nan")) for name in names])]
+            bars = [Bars(translate("after training"), [float(after[name].get(score, "nan")) for name in names])]
             if before:
-                bars.insert(0, Bars("before", [float(before.get(name, {}).get(score, "nan")) for name in names]))
-            title = f"{score} by {group}"
+                bars.insert(
+                    0, Bars(translate("before"), [float(before.get(name, {}).get(score, "nan")) for name in names])
+                )
+            title = translate("{score} by {group}", score=score, group=group)
             svg = bar_chart(names, bars, title=title, value_label=score, level=True)
             blocks.append(Chart(f"by_{group}", svg, "", title))
-        table = Table(f"by_{group}", heads, rows, "Test answers of the best checkpoint.")
-        blocks.append(Fold(f"every score by {group}", [table]) if blocks else table)
+        table = Table(f"by_{group}", heads, rows, translate("Test answers of the best checkpoint."))
+        blocks.append(Fold(translate("every score by {group}", group=group), [table]) if blocks else table)
     return blocks
 
 
@@ -140,7 +145,11 @@ def worst_errors_section(run: RunResults) -> list[Section]:
     kinds = (worst_labels, worst_label_sets, worst_numbers, worst_pairs)
     for kind in kinds:
         if grid := kind(run.predictions):
-            return [Section("Worst errors", [grid], "Look here for mislabelled records as well as for weak spots.")]
+            return [
+                Section(
+                    "Worst errors", [grid], translate("Look here for mislabelled records as well as for weak spots.")
+                )
+            ]
     rows = sorted(
         (row for row in run.predictions if isinstance(row.get("reference"), str)),
         key=lambda row: (answer_quality(row), row["row"]),
@@ -150,11 +159,15 @@ def worst_errors_section(run: RunResults) -> list[Section]:
     wrong = [row for row in rows if row.get("exact_match") != 1]
     table = Table(
         "worst_errors",
-        ["row", "token_f1", "rougeL", "question", "reference", "answer"],
+        messages("row", "token_f1", "rougeL", "question", "reference", "answer"),
         [[row["row"], row.get("token_f1"), row.get("rougeL"), *answer_texts(row)] for row in wrong[:LISTED_ERRORS]],
-        f"{len(wrong):,} of {len(rows):,} answers differ from the reference; the least alike first.",
+        translate(
+            "{count:,} of {total:,} answers differ from the reference; the least alike first.",
+            count=len(wrong),
+            total=len(rows),
+        ),
     )
-    return [Section("Worst errors", [table], "Look here for mislabelled records as well as for weak spots.")]
+    return [Section("Worst errors", [table], translate("Look here for mislabelled records as well as for weak spots."))]
 
 
 def answer_texts(row: Row) -> list[CellValue]:
@@ -181,8 +194,10 @@ def worst_labels(rows: Sequence[Row]) -> Table | None:
          row["probabilities"].get(row["label"]), *input_text(row)]
         for row in wrong[:LISTED_ERRORS]
     ]  # fmt: skip
-    words = f"{len(wrong):,} of {len(known):,} rows got a wrong label; sorted by confidence."
-    return Table("worst_errors", ["row", "true", "predicted", "p(predicted)", "p(true)", "text"], cells, words)
+    words = translate(
+        "{count:,} of {total:,} rows got a wrong label; sorted by confidence.", count=len(wrong), total=len(known)
+    )
+    return Table("worst_errors", messages("row", "true", "predicted", "p(predicted)", "p(true)", "text"), cells, words)
 
 
 def worst_label_sets(rows: Sequence[Row]) -> Table | None:
@@ -195,8 +210,8 @@ def worst_label_sets(rows: Sequence[Row]) -> Table | None:
         [row["row"], ", ".join(map(str, row["label"])), ", ".join(map(str, row["prediction"])), loss, *input_text(row)]
         for loss, row in lost[:LISTED_ERRORS]
     ]
-    words = "Rows sorted by loss, in nats."
-    return Table("worst_errors", ["row", "true", "predicted", "loss", "text"], cells, words)
+    words = translate("Rows sorted by loss, in nats.")
+    return Table("worst_errors", messages("row", "true", "predicted", "loss", "text"), cells, words)
 
 
 def label_set_loss(row: Row) -> float:
@@ -224,8 +239,12 @@ def worst_numbers(rows: Sequence[Row]) -> Table | None:
         [row["row"], number_cell(row["target"]), number_cell(row["prediction"]), off, *input_text(row)]
         for off, row in known[:LISTED_ERRORS]
     ]
-    words = f"The {min(LISTED_ERRORS, len(known))} of {len(known):,} rows with the largest error."
-    return Table("worst_errors", ["row", "true", "predicted", "error", "text"], cells, words)
+    words = translate(
+        "The {listed} of {count:,} rows with the largest error.",
+        listed=min(LISTED_ERRORS, len(known)),
+        count=len(known),
+    )
+    return Table("worst_errors", messages("row", "true", "predicted", "error", "text"), cells, words)
 
 
 def number_cell(value: object) -> CellValue:
@@ -244,7 +263,11 @@ def worst_pairs(rows: Sequence[Row]) -> Table | None:
     known = sorted((row for row in rows if isinstance(row.get("margin"), int | float)), key=lambda row: row["margin"])
     if not known:
         return None
-    names = ["row", "margin", "chosen_reward", "rejected_reward"]
+    names = messages("row", "margin", "chosen_reward", "rejected_reward")
     wrong = sum(row["margin"] <= 0 for row in known)
-    words = f"{wrong:,} of {len(known):,} pairs prefer the rejected answer; the largest mistakes first."
+    words = translate(
+        "{wrong:,} of {count:,} pairs prefer the rejected answer; the largest mistakes first.",
+        wrong=wrong,
+        count=len(known),
+    )
     return Table("worst_errors", names, [[row.get(name) for name in names] for row in known[:LISTED_ERRORS]], words)

@@ -3,6 +3,7 @@
 import math
 
 from tunelab.analysis.number_format import format_number
+from tunelab.language.translation import localize, translate
 from tunelab.report.document import CellValue
 
 MAX_TEXT_LENGTH = 600  # characters of one text on a page
@@ -13,22 +14,27 @@ def format_cell(value: object) -> str:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return "-"
     if isinstance(value, bool):
-        return "yes" if value else "no"
+        return translate("yes") if value else translate("no")
     if isinstance(value, int):
         return f"{value:,}" if abs(value) >= 10_000 else str(value)
     if isinstance(value, float):
         return format_number(value, 4)
-    return str(value)
+    return localize(value) if isinstance(value, str) else str(value)
 
 
 def truncate(text: str, most: int = MAX_TEXT_LENGTH) -> str:
     """Text cut at a length, with how much is missing."""
-    return text if len(text) <= most else f"{text[:most].rstrip()} … ({len(text) - most:,} more characters)"
+    return (
+        text
+        if len(text) <= most
+        else translate("{start} … ({count:,} more characters)", start=text[:most].rstrip(), count=len(text) - most)
+    )
 
 
 def format_count(number: int, one: str, many: str = "") -> str:
     """A count with its noun: `1 run` or `1,234 runs`."""
-    return f"{number:,} {one if number == 1 else many or one + 's'}"
+    words = "{count:,} " + (one if number == 1 else many or one + "s")
+    return translate(words, count=number)
 
 
 def format_percent(share: float) -> str:
@@ -39,7 +45,8 @@ def format_percent(share: float) -> str:
 def join_names(names: list[str], most: int = 6) -> str:
     """Names joined by commas, the rest counted."""
     rest = len(names) - most
-    return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")
+    listed = translate(", ").join(names[:most])
+    return translate("{names} and {count} more", names=listed, count=rest) if rest > 0 else listed
 
 
 def to_cell(value: object) -> CellValue:

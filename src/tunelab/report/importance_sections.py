@@ -17,6 +17,7 @@ from tunelab.analysis.importance import (
     variance_shares,
 )
 from tunelab.analysis.surrogate import Surrogate, fit_surrogate, input_columns
+from tunelab.language.translation import messages, translate
 from tunelab.report.charts.axes import Series
 from tunelab.report.charts.bars import Bars, bar_chart
 from tunelab.report.charts.lines import line_chart
@@ -102,9 +103,13 @@ def effects_section(analysis: ImportanceAnalysis) -> list[Section]:
         if analysis.surrogate is not None and analysis.explained_variance > 0:
             averages.append(partial_dependence_chart(study, setting, at, analysis.surrogate))
     averages.append(effects_table(study, analysis.settings))
-    charts = " and their averages over the other settings" if len(averages) > 1 else ""
-    blocks.append(Fold(f"the numbers{charts}", averages))
-    lead = (
+    several = len(averages) > 1
+    blocks.append(
+        Fold(
+            translate("the numbers and their averages over the other settings" if several else "the numbers"), averages
+        )
+    )
+    lead = translate(
         "Points are trials, the best is ringed, crosses are trials without a score, and the axis is the range that was "
         "searched. The line is the best score found with each value, its band the 90 % bootstrap of that best score."
     )
@@ -113,15 +118,20 @@ def effects_section(analysis: ImportanceAnalysis) -> list[Section]:
 
 def isolation_chart(study: StudyResults, setting: Setting, stretches: list[ValueRange]) -> Chart:
     """The isolation plot of a setting: every trial as a point, and a line through the best of each value or stretch."""
-    title = f"{setting.name}: best score with each value"
+    title = translate("{name}: best score with each value", name=setting.name)
     best = min(stretches, key=lambda one: one.best)
     where = format_value(best.point.params.get(setting.name, ABSENT))
-    words = f"Best at {where}, {study.score} {format_cell(study.cost_to_score(best.best))}"
+    words = translate(
+        "Best at {where}, {score} {value}",
+        where=where,
+        score=study.score,
+        value=format_cell(study.cost_to_score(best.best)),
+    )
     apart = [one for one in stretches if is_clearly_worse(one, best, study.seed_noise)]
     words += (
-        f"; clearly worse at {', '.join(one.label for one in apart[:4])}."
+        translate("; clearly worse at {names}.", names=", ".join(one.label for one in apart[:4]))
         if apart
-        else "; no other value is clearly worse."
+        else translate("; no other value is clearly worse.")
     )
     low, high = best_bands(study, stretches)
     values = [study.cost_to_score(one.best) for one in stretches]
@@ -133,7 +143,7 @@ def isolation_chart(study: StudyResults, setting: Setting, stretches: list[Value
         return Chart(name, bar_chart(rows, [bars], title=title, value_label=study.score, level=True), words, title)
     if setting.is_range and len(study.configurations) < MIN_DRAWN:
         stretches, values, low, high = [], [], [], []
-        words += " Too few trials for a line."
+        words += translate(" Too few trials for a line.")
     series = Series(
         study.score,
         [float(one.point.params[setting.name]) for one in stretches],
@@ -192,12 +202,18 @@ def trials_chart(study: StudyResults, setting: Setting, line: Series, title: str
 def with_missing(words: str, study: StudyResults, setting: Setting) -> str:
     """A caption with what the crosses on the axis are, if there are any."""
     count = sum(not trial.done and is_number(trial.params.get(setting.name)) for trial in study.trials)
-    return f"{words} Crosses on the axis: {format_count(count, 'trial')} without a score." if count else words
+    return (
+        translate(
+            "{words} Crosses on the axis: {trials} without a score.", words=words, trials=format_count(count, "trial")
+        )
+        if count
+        else words
+    )
 
 
 def partial_dependence_chart(study: StudyResults, setting: Setting, at: int, surface: Surrogate) -> Chart:
     """The partial dependence plot of a setting, with every trial as a point."""
-    title = f"{setting.name}: on average over the others"
+    title = translate("{name}: on average over the others", name=setting.name)
     places, means, spreads = partial_dependence(surface, at)
     values = [study.cost_to_score(float(mean)) for mean in means]
     enough = len(study.configurations) >= MIN_DRAWN
@@ -207,9 +223,13 @@ def partial_dependence_chart(study: StudyResults, setting: Setting, at: int, sur
         [v + h for v, h in zip(values, halves, strict=True)],
     )
     name = f"average_{file_slug(setting.name)}"
-    words = "Band: 95 % uncertainty of the surrogate model. " if enough else "Too few trials for a band. "
+    words = (
+        translate("Band: 95 % uncertainty of the surrogate model. ")
+        if enough
+        else translate("Too few trials for a band. ")
+    )
     explained = format_percent(max(0.0, surface.explained))
-    words += f"The model explains {explained} of the variance of held-out trials."
+    words += translate("The model explains {share} of the variance of held-out trials.", share=explained)
     labels = surface.input_columns.labels[at]
     if labels:
         points = [scores_at(study, setting, label) for label in labels]
@@ -234,8 +254,12 @@ def effects_table(study: StudyResults, settings: list[Setting]) -> Table:
             beside = ", ".join(f"{k}={format_value(v)}" for k, v in one.point.params.items() if k != setting.name)
             ends = sorted((study.cost_to_score(one.low), study.cost_to_score(one.high)))
             rows.append([setting.name, one.label, study.cost_to_score(one.best), *ends, one.count, beside])
-    columns = ["setting", "value", study.score, "low", "high", "configurations", "where the others stood"]
-    return Table("effects", columns, rows, "The best score found with each value.")
+    columns = [
+        *messages("setting", "value"),
+        study.score,
+        *messages("low", "high", "configurations", "where the others stood"),
+    ]
+    return Table("effects", columns, rows, translate("The best score found with each value."))
 
 
 TRUSTED_SHARE = 0.3  # share of the variance that a surface must explain to be drawn
@@ -250,9 +274,9 @@ def importance_section(analysis: ImportanceAnalysis) -> list[Section]:
     top = analysis.ped_anova
     blocks: list[Block] = []
     if analysis.variance_shares is None and not top:
-        text = "Too few configurations to tell which setting mattered more: ten or more do."
+        text = translate("Too few configurations to tell which setting mattered more: ten or more do.")
         return [Section("Importance", [Paragraph(text, "soft")])]
-    warn = (
+    warn = translate(
         "Importance covers the space that was searched and nothing else: a range that is too wide makes a setting look "
         "important, one that was chosen well makes it look like nothing, and trials that broke or were ended early do "
         "not count."
@@ -261,32 +285,55 @@ def importance_section(analysis: ImportanceAnalysis) -> list[Section]:
     if analysis.variance_shares is not None and analysis.surrogate is not None:
         sure = analysis.explained_variance
         tone: Tone = "good" if sure >= TRUSTED_SHARE else "warn"
-        text = f"The surrogate model explains {format_percent(max(0.0, sure))} of the variance of held-out trials"
-        line = f"{text}." if sure >= TRUSTED_SHARE else f"{text}: the shares of fANOVA are a guess."
+        text = translate(
+            "The surrogate model explains {share} of the variance of held-out trials",
+            share=format_percent(max(0.0, sure)),
+        )
+        line = (
+            translate("{value}.", value=text)
+            if sure >= TRUSTED_SHARE
+            else translate("{words}: the shares of fANOVA are a guess.", words=text)
+        )
         blocks.append(BulletList([Paragraph(line, tone)]))
         bars = [
-            Bars("alone", [100 * x for x in analysis.variance_shares.first_order]),
-            Bars("with others", [100 * x for x in analysis.variance_shares.total]),
+            Bars(translate("alone"), [100 * x for x in analysis.variance_shares.first_order]),
+            Bars(translate("with others"), [100 * x for x in analysis.variance_shares.total]),
         ]
         order = sorted(range(len(names)), key=lambda at: -analysis.total_shares[names[at]])
         bars = [Bars(one.name, [one.values[at] for at in order]) for one in bars]
-        title = "Share of the variance over the whole space (fANOVA)"
+        title = translate("Share of the variance over the whole space (fANOVA)")
         svg = bar_chart(
-            [names[at] for at in order], bars, title=title, value_label="per cent of the variance", level=True
+            [names[at] for at in order],
+            bars,
+            title=title,
+            value_label=translate("per cent of the variance"),
+            level=True,
         )
         blocks.append(
             Chart(
-                "importance", svg, "What would stay unknown without a setting: alone, and together with others.", title
+                "importance",
+                svg,
+                translate("What would stay unknown without a setting: alone, and together with others."),
+                title,
             )
         )
     if top:
         order_top = sorted(top, key=lambda name: -top[name])
-        title = "For being among the best tenth (PED-ANOVA)"
+        title = translate("For being among the best tenth (PED-ANOVA)")
         svg = bar_chart(
-            order_top, [Bars("", [100 * top[n] for n in order_top])], title=title, value_label="per cent", level=True
+            order_top,
+            [Bars("", [100 * top[n] for n in order_top])],
+            title=title,
+            value_label=translate("per cent"),
+            level=True,
         )
         blocks.append(
-            Chart("importance_top", svg, "How far the best trials' values differ from all trials' values.", title)
+            Chart(
+                "importance_top",
+                svg,
+                translate("How far the best trials' values differ from all trials' values."),
+                title,
+            )
         )
     rows: list[list[CellValue]] = [
         [
@@ -297,8 +344,8 @@ def importance_section(analysis: ImportanceAnalysis) -> list[Section]:
         ]
         for at, name in enumerate(names)
     ]
-    table = Table("importance", ["setting", "fANOVA alone", "fANOVA with others", "PED-ANOVA"], rows)
-    blocks += [*interaction_chart(analysis, names), Fold("the numbers", [table])]
+    table = Table("importance", messages("setting", "fANOVA alone", "fANOVA with others", "PED-ANOVA"), rows)
+    blocks += [*interaction_chart(analysis, names), Fold(translate("the numbers"), [table])]
     return [Section("Importance", blocks)]
 
 
@@ -311,13 +358,18 @@ def interaction_chart(analysis: ImportanceAnalysis, names: list[str]) -> list[Bl
         [100 * pairs[(min(a, b), max(a, b))] if a != b else math.nan for b in range(len(names))]
         for a in range(len(names))
     ]
-    title = "Interactions: per cent explained only together"
+    title = translate("Interactions: per cent explained only together")
     (a, b), most = max(pairs.items(), key=lambda item: item[1])
     words = (
-        f"Strongest: {names[a]} with {names[b]}, {format_percent(most)}: the best value of one depends on the "
-        "other, so tune them together."
+        translate(
+            "Strongest: {names} with {names2}, {share}: the best value of one depends on the "
+            "other, so tune them together.",
+            names=names[a],
+            names2=names[b],
+            share=format_percent(most),
+        )
         if most > 0.03
-        else "No pair matters much beyond its parts: settings may be tuned one by one."
+        else translate("No pair matters much beyond its parts: settings may be tuned one by one.")
     )
     short = [short_name(one, analysis.settings) for one in analysis.settings]
     return [Chart("interactions", heat_map(short, short, values, title=title), words, title)]
@@ -338,17 +390,22 @@ def parallel_coordinates_charts(analysis: ImportanceAnalysis) -> list[Block]:
     places = [(v - low) / (high - low) if high > low else 0.5 for v in values]
     axes.append(Axis(study.score, places, number_ticks(low, high, log=False)))
     tooltips = [
-        f"trial {point.trial_numbers[0]}: {study.score} {format_cell(study.cost_to_score(point.cost))}; "
+        translate(
+            "trial {trial_numbers}: {score} {value}; ",
+            trial_numbers=point.trial_numbers[0],
+            score=study.score,
+            value=format_cell(study.cost_to_score(point.cost)),
+        )
         + ", ".join(f"{k}={format_value(v)}" for k, v in point.params.items())
         for point in study.configurations
     ]
-    title = "All settings at once"
+    title = translate("All settings at once")
     svg = parallel_coordinates(
         axes, worth, [str(p.trial_numbers[0]) for p in study.configurations], tooltips, title=title
     )
-    words = (
-        "A filter of the ranks fades the lines that do not match. "
-        "Scores of the worst quarter are drawn at the end of their axis."
+    words = translate(
+        "A filter of the ranks fades the lines that do not match. Scores of the worst "
+        "quarter are drawn at the end of their axis."
     )
     return [Chart("parallel", svg, words, title)]
 

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 
 from tunelab.analysis.number_format import MEBIBYTE, format_bytes, format_duration, format_number
+from tunelab.language.translation import message, messages, translate
 from tunelab.report.charts.axes import ReferenceLine, Series
 from tunelab.report.charts.bars import Bars, bar_chart
 from tunelab.report.charts.lines import line_chart
@@ -14,11 +15,11 @@ from tunelab.training.run_inspection import RunInspection
 
 def inspection_page(title: str, inspection: RunInspection) -> str:
     """The inspection as an HTML page."""
-    explanation = (
+    explanation = translate(
         "Root mean square of what leaves each layer, and of the loss's gradient there, at the first weights. "
         "A network learns best when neither changes its scale much from layer to layer (Glorot and Bengio, 2010)."
     )
-    layer_columns = ("part", "parameters", "trainable", "signal", "share added", "gradient")
+    layer_columns = messages("part", "parameters", "trainable", "signal", "share added", "gradient")
     memory = memory_lines(inspection)
     fit = join_sentences([*memory_fit_lines(inspection), *strategy_lines(inspection)])
     sections = [
@@ -26,32 +27,32 @@ def inspection_page(title: str, inspection: RunInspection) -> str:
             "",
             [
                 Paragraph(
-                    f"At the first weights: {inspection.signal_verdict.health}. "
+                    translate("At the first weights: {health}. ", health=translate(inspection.signal_verdict.health))
                     + join_sentences(health_lines(inspection))
                 )
             ],
         ),
         Section(
-            "Model and work",
+            message("Model and work"),
             [
-                Table("model", ("model", "value"), list(architecture_lines(inspection).items())),
-                Table("work", ("work", "amount"), list(workload_lines(inspection).items())),
+                Table("model", messages("model", "value"), list(architecture_lines(inspection).items())),
+                Table("work", messages("work", "amount"), list(workload_lines(inspection).items())),
                 Chart("learning_rate", rate_chart(inspection), rate_text(inspection)),
             ],
         ),
         Section(
-            "Memory",
+            message("Memory"),
             [
                 Chart("memory", memory_chart(inspection), fit),
                 Table(
                     "memory",
-                    ("part", "size", "what it is"),
+                    messages("part", "size", "what it is"),
                     [(what, format_bytes(size), why) for what, size, why in memory],
                 ),
             ],
         ),
         Section(
-            "Signals and gradients",
+            message("Signals and gradients"),
             [
                 Paragraph(explanation),
                 *signal_charts(inspection),
@@ -71,40 +72,47 @@ def rate_chart(inspection: RunInspection) -> str:
     """The learning rate over the steps."""
     curve = inspection.learning_rates
     marks = (
-        [ReferenceLine(curve.warmup, f"warm-up ends at {curve.warmup:,}")]
+        [ReferenceLine(curve.warmup, translate("warm-up ends at {step:,}", step=curve.warmup))]
         if 0 < curve.warmup < inspection.planned_steps
         else []
     )
-    series = Series("learning rate", curve.steps, curve.rates)
-    return line_chart([series], title="Learning rate", x_label="optimizer step", y_label="", marks=marks)
+    series = Series(translate("learning rate"), curve.steps, curve.rates)
+    return line_chart(
+        [series], title=translate("Learning rate"), x_label=translate("optimizer step"), y_label="", marks=marks
+    )
 
 
 def memory_chart(inspection: RunInspection) -> str:
     """The parts of the peak memory as bars."""
     lines = memory_lines(inspection)
     sizes = [size / MEBIBYTE for _, size, _ in lines] + [inspection.memory.peak / MEBIBYTE]
-    names = [what for what, _, _ in lines] + ["peak"]
-    return bar_chart(names, [Bars("MiB", sizes)], title="Memory on one device", value_label="MiB", level=True)
+    names = [what for what, _, _ in lines] + [translate("peak")]
+    return bar_chart(
+        names, [Bars("MiB", sizes)], title=translate("Memory on one device"), value_label="MiB", level=True
+    )
 
 
 def signal_charts(inspection: RunInspection) -> list[Block]:
     """Signals and gradients along the depth; a sentence where the model has no stack of layers."""
     seen = inspection.signals
     if len(seen.names) < 2:
-        return [Paragraph("No stack of layers was found in this model, so there is nothing to draw.")]
+        return [Paragraph(translate("No stack of layers was found in this model, so there is nothing to draw."))]
     places = list(range(len(seen.names)))
     pictures = [
         (
-            "Signal of each layer",
+            translate("Signal of each layer"),
             "signal",
             seen.forward,
-            f"growth per layer {format_number(inspection.signal_verdict.growth)}",
+            translate("growth per layer {growth}", growth=format_number(inspection.signal_verdict.growth)),
         ),
         (
-            "Gradient at each layer",
+            translate("Gradient at each layer"),
             "gradient",
             seen.backward,
-            f"growth per layer on the way down {format_number(inspection.signal_verdict.gradient_growth)}",
+            translate(
+                "growth per layer on the way down {gradient_growth}",
+                gradient_growth=format_number(inspection.signal_verdict.gradient_growth),
+            ),
         ),
     ]
     return [
@@ -113,8 +121,8 @@ def signal_charts(inspection: RunInspection) -> list[Block]:
             line_chart(
                 [Series(name, places, values, tooltip_names=seen.names)],
                 title=title,
-                x_label="layer (0: embeddings)",
-                y_label="root mean square",
+                x_label=translate("layer (0: embeddings)"),
+                y_label=translate("root mean square"),
                 y_scale="log",
             ),
             words,
@@ -141,41 +149,70 @@ def workload_lines(inspection: RunInspection) -> dict[str, str]:
     per_token = inspection.flops_per_token
     total = per_token * inspection.planned_tokens
     lines = {
-        "steps": f"{inspection.planned_steps:,}, of which {warmup:,} are warm-up; {load.steps:,} per epoch",
-        "rows per epoch": f"{load.rows:,}",
-        "tokens per epoch": f"{load.tokens:,}, {load.tokens / max(1, load.steps):,.0f} per step",
-        "passes per step": f"{load.passes / max(1, load.steps):.3g}; {load.padding:.1%} of their positions are padding",
-        "FLOPs per token": (f"{format_number(per_token)} forward and backward; {format_number(total)} in all"),
+        translate("steps"): translate(
+            "{planned_steps:,}, of which {warmup:,} are warm-up; {steps:,} per epoch",
+            planned_steps=inspection.planned_steps,
+            warmup=warmup,
+            steps=load.steps,
+        ),
+        translate("rows per epoch"): f"{load.rows:,}",
+        translate("tokens per epoch"): translate(
+            "{tokens:,}, {each:,.0f} per step", tokens=load.tokens, each=load.tokens / max(1, load.steps)
+        ),
+        translate("passes per step"): translate(
+            "{passes:.3g}; {padding:.1%} of their positions are padding",
+            passes=load.passes / max(1, load.steps),
+            padding=load.padding,
+        ),
+        translate("FLOPs per token"): (
+            translate(
+                "{per_token} forward and backward; {total} in all",
+                per_token=format_number(per_token),
+                total=format_number(total),
+            )
+        ),
     }
     if (per_second := inspection.speed.tokens_per_second) is not None:
-        lines["speed"] = (
-            f"{format_number(per_second)} tokens per second on {inspection.speed.device}, "
-            f"{format_number(per_second * per_token)} FLOPs per second"
+        lines[translate("speed")] = translate(
+            "{tokens} tokens per second on {device}, {flops} FLOPs per second",
+            tokens=format_number(per_second),
+            device=inspection.speed.device,
+            flops=format_number(per_second * per_token),
         )
-    lines["expected time"] = expected_time_text(inspection)
+    lines[translate("expected time")] = expected_time_text(inspection)
     return lines
 
 
 def expected_time_text(inspection: RunInspection) -> str:
     """The expected time of training, without validations."""
     if inspection.expected_seconds is None:
-        return f"unknown: {inspection.speed.fault or 'too few steps to tell'}"
+        return translate("unknown: {reason}", reason=inspection.speed.fault or translate("too few steps to tell"))
     mean, fast, slow = (format_duration(seconds, 2) for seconds in inspection.expected_seconds)
     steps = len(inspection.speed.seconds)
-    return f"{mean} of training ({fast} to {slow} by {steps} steps that were tried), without validations"
+    return translate(
+        "{mean} of training ({fast} to {slow} by {steps} steps that were tried), without validations",
+        mean=mean,
+        fast=fast,
+        slow=slow,
+        steps=steps,
+    )
 
 
 def memory_lines(inspection: RunInspection) -> list[tuple[str, int, str]]:
     """The parts of the memory: name, bytes, explanation."""
     needs = inspection.memory
     lines = [
-        ("weights", needs.weights, "parameters and buffers"),
-        ("gradients", needs.gradients, "of all that learns"),
-        ("optimizer", needs.optimizer_state, "its state, from the first step on"),
-        ("averages", needs.averages, "copies of the weights that regularization keeps"),
-        ("activations", needs.activations, "of the heaviest forward and backward pass under micro_tokens"),
-        ("workspace", needs.workspace, "of matrix products, from the first one on"),
-        ("optimizer's step", needs.step_buffers, "temporary, after activations are freed"),
+        (message("weights"), needs.weights, translate("parameters and buffers")),
+        (message("gradients"), needs.gradients, translate("of all that learns")),
+        (message("optimizer"), needs.optimizer_state, translate("its state, from the first step on")),
+        (message("averages"), needs.averages, translate("copies of the weights that regularization keeps")),
+        (
+            message("activations"),
+            needs.activations,
+            translate("of the heaviest forward and backward pass under micro_tokens"),
+        ),
+        (message("workspace"), needs.workspace, translate("of matrix products, from the first one on")),
+        (message("optimizer's step"), needs.step_buffers, translate("temporary, after activations are freed")),
     ]
     return [line for line in lines if line[1] or line[0] in ("optimizer", "gradients")]
 
@@ -183,28 +220,46 @@ def memory_lines(inspection: RunInspection) -> list[tuple[str, int, str]]:
 def memory_fit_lines(inspection: RunInspection) -> list[str]:
     """Sentences on the peak memory, and whether it fits."""
     needs, available, lines = inspection.memory, inspection.available_memory, list[str]()
-    lines.append(f"peak {format_bytes(needs.peak)}: not all parts are needed at the same time")
+    lines.append(translate("peak {peak}: not all parts are needed at the same time", peak=format_bytes(needs.peak)))
     if needs.passes.share < 1:
         lines.append(
-            f"activations are scaled up from {needs.passes.share:.0%} of the heaviest micro-batch, which does not fit"
+            translate(
+                "activations are scaled up from {share:.0%} of the heaviest micro-batch, which does not fit",
+                share=needs.passes.share,
+            )
         )
     if available is not None and needs.peak > available:
         lines.append(
-            f"needs {format_bytes(needs.peak)}, {format_bytes(available)} available: does not fit; lower micro_tokens "
-            "(python train.py find=micro_tokens finds the largest that fits), or take adapter=lora"
+            translate(
+                "needs {peak}, {available} available: does not fit; lower micro_tokens (python "
+                "train.py find=micro_tokens finds the largest that fits), or take adapter=lora",
+                peak=format_bytes(needs.peak),
+                available=format_bytes(available),
+            )
         )
     elif available is not None:
-        lines.append(f"needs {format_bytes(needs.peak)}, {format_bytes(available)} available: fits")
+        lines.append(
+            translate(
+                "needs {peak}, {available} available: fits",
+                peak=format_bytes(needs.peak),
+                available=format_bytes(available),
+            )
+        )
     if inspection.speed.memory is not None:
-        lines.append(f"the trial steps took {format_bytes(inspection.speed.memory)} at most")
+        lines.append(translate("the trial steps took {memory} at most", memory=format_bytes(inspection.speed.memory)))
     return lines
 
 
 def strategy_lines(inspection: RunInspection) -> list[str]:
     """What each device takes and sends in a step, of several that share the run."""
     return [
-        f"trainer={cost.strategy} on {cost.devices} devices: {format_bytes(cost.memory)} on each, which sends "
-        f"{format_bytes(cost.traffic)} a step"
+        translate(
+            "trainer={strategy} on {devices} devices: {memory} on each, which sends {traffic} a step",
+            strategy=cost.strategy,
+            devices=cost.devices,
+            memory=format_bytes(cost.memory),
+            traffic=format_bytes(cost.traffic),
+        )
         for cost in inspection.strategies
     ]
 
@@ -213,13 +268,15 @@ def rate_text(inspection: RunInspection) -> str:
     """The learning rate schedule in words."""
     curve = inspection.learning_rates
     if not curve.rates:
-        return "no step is planned"
+        return translate("no step is planned")
     peak = max(curve.rates)
-    rise = f"{curve.warmup:,} steps of warm-up, " if curve.warmup else ""
+    rise = translate("{warmup:,} steps of warm-up, ", warmup=curve.warmup) if curve.warmup else ""
     end = (
-        "then validations decide" if curve.follows_validation else f"{format_number(curve.rates[-1])} at the last step"
+        translate("then validations decide")
+        if curve.follows_validation
+        else translate("{rates} at the last step", rates=format_number(curve.rates[-1]))
     )
-    return f"{rise}peak {format_number(peak)}, {end}"
+    return translate("{rise}peak {peak}, {end}", rise=rise, peak=format_number(peak), end=end)
 
 
 def health_lines(inspection: RunInspection) -> list[str]:
@@ -227,12 +284,16 @@ def health_lines(inspection: RunInspection) -> list[str]:
     verdict = inspection.signal_verdict
     advice = {
         "vanishing": (
-            "nothing reaches the other end of the network: raise model.initial_std (null suits most), take "
-            "model.init=xavier, a normalisation, fewer layers, or another activation"
+            translate(
+                "nothing reaches the other end of the network: raise model.initial_std (null suits "
+                "most), take model.init=xavier, a normalisation, fewer layers, or another activation"
+            )
         ),
         "exploding": (
-            "the first steps will diverge or crawl: lower model.initial_std (null suits most), take "
-            "model.init=depth_scaled, a normalisation, or fewer layers"
+            translate(
+                "the first steps will diverge or crawl: lower model.initial_std (null suits most), "
+                "take model.init=depth_scaled, a normalisation, or fewer layers"
+            )
         ),
     }
     return [*verdict.reasons, *([advice[verdict.health]] if verdict.health in advice else [])]

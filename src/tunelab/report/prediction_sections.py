@@ -6,6 +6,7 @@ from typing import Any
 
 from tunelab.analysis.calibration import ReliabilityBin, brier_score, expected_calibration_error, reliability_bins
 from tunelab.analysis.number_format import format_number
+from tunelab.language.translation import messages, translate
 from tunelab.report.charts.axes import Series
 from tunelab.report.charts.bars import Bars, bar_chart
 from tunelab.report.charts.lines import line_chart, scatter
@@ -31,7 +32,7 @@ def classes_section(run: RunResults) -> list[Section]:
     blocks: list[Block] = [BulletList(class_verdicts(classes, predicted))]
     blocks += confusion_blocks(labels, counts) if single else []
     blocks.append(per_class_table(classes))
-    return [Section("Classes", blocks, "On the test split, at the best checkpoint.")]
+    return [Section("Classes", blocks, translate("On the test split, at the best checkpoint."))]
 
 
 def class_verdicts(classes: Sequence[Mapping[str, Any]], predicted: Mapping[str, int]) -> list[Paragraph]:
@@ -45,19 +46,32 @@ def class_verdicts(classes: Sequence[Mapping[str, Any]], predicted: Mapping[str,
     weak = sorted(known, key=lambda row: row["f1"])[:3]
     lines = []
     if known:
-        named = ", ".join(f"{row['label']} ({row['f1']:.2f}, {row['support']} rows)" for row in weak)
-        lines.append(Paragraph(f"Weakest by F1: {named}."))
+        named = ", ".join(
+            translate("{label} ({f1:.2f}, {support} rows)", label=row["label"], f1=row["f1"], support=row["support"])
+            for row in weak
+        )
+        lines.append(Paragraph(translate("Weakest by F1: {named}.", named=named)))
     missed = [str(row["label"]) for row in known if not row["recall"]]
     never = [name for name in missed if not predicted.get(name, 1)]
     wrong = [name for name in missed if name not in never]
-    lines += [Paragraph(f"Classes never predicted: {join_names(never, 8)}.", "warn")] if never else []
-    lines += [Paragraph(f"Classes never predicted correctly: {join_names(wrong, 8)}.", "warn")] if wrong else []
+    lines += (
+        [Paragraph(translate("Classes never predicted: {names}.", names=join_names(never, 8)), "warn")] if never else []
+    )
+    lines += (
+        [Paragraph(translate("Classes never predicted correctly: {names}.", names=join_names(wrong, 8)), "warn")]
+        if wrong
+        else []
+    )
     rare = sum(0 < row["support"] < RARE_CLASS_ROWS for row in classes)
     if rare:
         lines.append(
             Paragraph(
-                f"{rare} of {len(classes)} classes have fewer than {RARE_CLASS_ROWS} test rows: their scores are mostly"
-                " luck.",
+                translate(
+                    "{rare} of {count} classes have fewer than {least} test rows: their scores are mostly luck.",
+                    rare=rare,
+                    count=len(classes),
+                    least=RARE_CLASS_ROWS,
+                ),
                 "warn",
             )
         )
@@ -73,13 +87,19 @@ def confusion_blocks(labels: Sequence[str], counts: Sequence[Sequence[int]]) -> 
         if real != guess and counts[real][guess]
     ]
     pairs.sort(key=lambda pair: (-pair[0], pair[1:]))
-    caption = "Rows are true classes, columns predicted ones; the share is of the true class. "
+    caption = translate("Rows are true classes, columns predicted ones; the share is of the true class. ")
     if pairs:
         n, real, guess = pairs[0]
         share = format_percent(n / max(1, sum(counts[real])))
-        caption += f"Most often, {labels[real]} is taken for {labels[guess]} ({format_count(n, 'row')}, {share})."
+        caption += translate(
+            "Most often, {true} is taken for {predicted} ({rows}, {share}).",
+            true=labels[real],
+            predicted=labels[guess],
+            rows=format_count(n, "row"),
+            share=share,
+        )
     else:
-        caption += "No row has a wrong label."
+        caption += translate("No row has a wrong label.")
     if len(labels) <= SHOWN_CLASSES:
         return [Matrix("confusion", labels, counts, caption)]
     wrong = [sum(n for n, real, guess in pairs if at in (real, guess)) for at in range(len(labels))]
@@ -87,10 +107,10 @@ def confusion_blocks(labels: Sequence[str], counts: Sequence[Sequence[int]]) -> 
     rows: list[list[CellValue]] = [
         [labels[real], labels[guess], n, n / max(1, sum(counts[real]))] for n, real, guess in pairs
     ]
-    columns = ["true", "predicted", "rows", "share of true"]
+    columns = messages("true", "predicted", "rows", "share of true")
     return [
         Matrix("confusion", labels, counts, caption, kept),
-        Table("confused_pairs", columns, rows, "Pairs of classes, the most confused first."),
+        Table("confused_pairs", columns, rows, translate("Pairs of classes, the most confused first.")),
     ]
 
 
@@ -98,7 +118,9 @@ def per_class_table(classes: Sequence[Mapping[str, Any]]) -> Table:
     """Precision, recall and F1 of every class."""
     names = ["precision", "recall", "f1", "support"]
     return Table(
-        "per_class", ["label", *names], [[str(row["label"]), *(row.get(name) for name in names)] for row in classes]
+        "per_class",
+        [*messages("label", *names)],
+        [[str(row["label"]), *(row.get(name) for name in names)] for row in classes],
     )
 
 
@@ -125,12 +147,21 @@ def calibration_section(run: RunResults) -> list[Section]:
                 [names.index(row["label"]) for row in known],
             )
             blocks.append(
-                Paragraph(f"Brier score {score:.4g} over {len(known):,} rows (0 is perfect, lower is better).", "soft")
+                Paragraph(
+                    translate(
+                        "Brier score {score:.4g} over {count:,} rows (0 is perfect, lower is better).",
+                        score=score,
+                        count=len(known),
+                    ),
+                    "soft",
+                )
             )
-    what = "each decision for or against a label" if several else "the predicted label"
+    what = translate("each decision for or against a label") if several else translate("the predicted label")
     return [
         Section(
-            "Calibration", blocks, f"Over the test split, the probability of {what} against how often it was right."
+            "Calibration",
+            blocks,
+            translate("Over the test split, the probability of {what} against how often it was right.", what=what),
         )
     ]
 
@@ -157,42 +188,54 @@ def calibration_verdict(bins: Sequence[ReliabilityBin], error: float) -> Paragra
     rows = sum(one.rows for one in bins)
     confidence = sum(one.rows * one.confidence for one in bins) / rows
     accuracy = sum(one.rows * one.accuracy for one in bins) / rows
-    figures = (
-        f"mean confidence {format_percent(confidence)}, right {format_percent(accuracy)}; expected calibration error"
-        f" {error:.3f}"
+    figures = translate(
+        "mean confidence {confidence}, right {accuracy}; expected calibration error {error:.3f}",
+        confidence=format_percent(confidence),
+        accuracy=format_percent(accuracy),
+        error=error,
     )
     if error <= GOOD_CALIBRATION_ERROR:
-        return Paragraph(f"Confidences are calibrated: {figures}.", "good")
-    way = "over-confident" if confidence > accuracy else "under-confident"
+        return Paragraph(translate("Confidences are calibrated: {figures}.", figures=figures), "good")
+    way = translate("over-confident" if confidence > accuracy else "under-confident")
     return Paragraph(
-        f"The model is {way}: {figures}. One temperature, fitted on validation, usually mends that.", "warn"
+        translate(
+            "The model is {way}: {figures}. One temperature, fitted on validation, usually mends that.",
+            way=way,
+            figures=figures,
+        ),
+        "warn",
     )
 
 
 def calibration_charts(bins: Sequence[ReliabilityBin], *, several: bool) -> list[Block]:
     """The reliability diagram, and the histogram of confidences."""
-    names = [f"{one.rows:,} rows" for one in bins]
+    names = [translate("{rows:,} rows", rows=one.rows) for one in bins]
     series = [
-        Series("measured", [one.confidence for one in bins], [one.accuracy for one in bins], tooltip_names=names),
-        Series("perfect", [0.0, 1.0], [0.0, 1.0], marked=False),
+        Series(
+            translate("measured"), [one.confidence for one in bins], [one.accuracy for one in bins], tooltip_names=names
+        ),
+        Series(translate("perfect"), [0.0, 1.0], [0.0, 1.0], marked=False),
     ]
-    title = "Confidence and accuracy"
-    svg = line_chart(series, title=title, x_label="confidence", y_label="accuracy")
+    title = translate("Confidence and accuracy")
+    svg = line_chart(series, title=title, x_label=translate("confidence"), y_label=translate("accuracy"))
     counts = bar_chart(
-        [f"{one.low:.2f} to {one.high:.2f}" for one in bins],
+        [translate("{low:.2f} to {high:.2f}", low=one.low, high=one.high) for one in bins],
         [Bars("", [float(one.rows) for one in bins])],
-        title="Confidence of the predictions",
-        value_label="decisions" if several else "rows",
+        title=translate("Confidence of the predictions"),
+        value_label=translate("decisions" if several else "rows"),
         level=True,
     )
-    below = "Below the diagonal: over-confident."
-    return [Chart("reliability", svg, below, title), Chart("confidence", counts, "", "Confidence of the predictions")]
+    below = translate("Below the diagonal: over-confident.")
+    return [
+        Chart("reliability", svg, below, title),
+        Chart("confidence", counts, "", translate("Confidence of the predictions")),
+    ]
 
 
 def reliability_table(bins: Sequence[ReliabilityBin]) -> Table:
     """The reliability bins as a table."""
     rows = [[one.low, one.high, one.rows, one.confidence, one.accuracy, one.accuracy - one.confidence] for one in bins]
-    return Table("calibration", ["above", "up to", "rows", "confidence", "accuracy", "gap"], rows)
+    return Table("calibration", messages("above", "up to", "rows", "confidence", "accuracy", "gap"), rows)
 
 
 SCATTER_POINTS = 1000  # points of a drawing
@@ -208,16 +251,18 @@ def predicted_numbers_section(run: RunResults) -> list[Section]:
     for name, pairs in targets.items():
         lines = regression_verdicts(name, pairs)
         blocks += [BulletList(lines)] if lines else []
-        title = f"Predicted against true{f': {name}' * bool(name)}"
+        title = translate("Predicted against true")
+        title = translate("{title}: {name}", title=title, name=name) if name else title
         step = -(-len(pairs) // SCATTER_POINTS)
         kept = pairs[::step]
         ends = [min(true for true, _ in pairs), max(true for true, _ in pairs)]
-        rows, perfect = Series("rows", *zip(*kept, strict=True)), Series("perfect", ends, ends, marked=False)
-        svg = scatter([rows], title=title, x_label="true", y_label="predicted", lines=[perfect])
-        words = f"Every {step}th of {len(pairs):,} rows." if step > 1 else ""
+        rows = Series(translate("rows"), *zip(*kept, strict=True))
+        perfect = Series(translate("perfect"), ends, ends, marked=False)
+        svg = scatter([rows], title=title, x_label=translate("true"), y_label=translate("predicted"), lines=[perfect])
+        words = translate("Every {step}th of {count:,} rows.", step=step, count=len(pairs)) if step > 1 else ""
         blocks.append(Chart(f"predicted_and_true{name and '_'}{file_slug(name)}", svg, words, title))
         blocks.append(error_histogram(name, [predicted - true for true, predicted in pairs]))
-    return [Section("Predicted numbers", blocks, "Over the test split, in the units of the data.")]
+    return [Section("Predicted numbers", blocks, translate("Over the test split, in the units of the data."))]
 
 
 def target_prediction_pairs(rows: Sequence[Row]) -> dict[str, list[tuple[float, float]]]:
@@ -239,17 +284,31 @@ def regression_verdicts(name: str, pairs: Sequence[tuple[float, float]]) -> list
     if len(pairs) < 3:
         return []
     true_values, predicted_values = [true for true, _ in pairs], [predicted for _, predicted in pairs]
-    of = f" of {name}" if name else ""
+    of = translate(" of {name}", name=name) if name else ""
     lines = []
     shift, error = fmean(predicted_values) - fmean(true_values), stdev(predicted - true for true, predicted in pairs)
     if error and abs(shift) > 3 * error / len(pairs) ** 0.5 and abs(shift) > 0.1 * error:
-        way = "above" if shift > 0 else "below"
-        lines.append(Paragraph(f"Predictions{of} lie {format_number(abs(shift))} {way} the truth on average.", "warn"))
+        way = translate("above" if shift > 0 else "below")
+        lines.append(
+            Paragraph(
+                translate(
+                    "Predictions{of} lie {shift} {way} the truth on average.",
+                    of=of,
+                    shift=format_number(abs(shift)),
+                    way=way,
+                ),
+                "warn",
+            )
+        )
     if stdev(true_values) and stdev(predicted_values) < 0.5 * stdev(true_values):
         share = stdev(predicted_values) / stdev(true_values)
         lines.append(
             Paragraph(
-                f"Predictions{of} vary {share:.2f} times as much as the true values: the model stays near the mean.",
+                translate(
+                    "Predictions{of} vary {share:.2f} times as much as the true values: the model stays near the mean.",
+                    of=of,
+                    share=share,
+                ),
                 "warn",
             )
         )
@@ -264,11 +323,14 @@ def error_histogram(name: str, errors: Sequence[float]) -> Chart:
     for error in errors:
         counts[min(HISTOGRAM_BARS - 1, int((error - low) / wide))] += 1
     labels = [
-        f"{format_number(low + wide * at, 2)} to {format_number(low + wide * (at + 1), 2)}"
+        translate(
+            "{low} to {high}", low=format_number(low + wide * at, 2), high=format_number(low + wide * (at + 1), 2)
+        )
         for at in range(HISTOGRAM_BARS)
     ]
-    title = f"Errors{f': {name}' * bool(name)} (predicted minus true)"
-    svg = bar_chart(labels, [Bars("", counts)], title=title, value_label="rows", level=True)
+    title = translate("Errors (predicted minus true)")
+    title = translate("{title}: {name}", title=title, name=name) if name else title
+    svg = bar_chart(labels, [Bars("", counts)], title=title, value_label=translate("rows"), level=True)
     return Chart(f"errors{name and '_'}{file_slug(name)}", svg, "", title)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from tunelab.language.translation import current_language, message, translate
+from tunelab.language.translation import current_language, localize, message, translate
 from tunelab.report.charts.svg import CHART_CSS, replace_invalid
 from tunelab.report.document import (
     TONE_LABELS,
@@ -162,7 +162,7 @@ def render_page(
         policy += (
             f"; img-src data:; script-src 'sha256-{digest}'; base-uri 'none'; form-action {own}; connect-src {own}"
         )
-    environment.globals["_"] = environment.globals["translated"] = translate
+    environment.globals |= {"_": translate, "translated": translate, "localize": localize}
     chinese = current_language() == "zh"
     return environment.get_template(template).render(
         title=title,
@@ -242,7 +242,14 @@ def describe_table(table: Table) -> str:
     """The caption of a table, and what the page leaves out of it."""
     lines = [table.caption] if table.caption else []
     if len(table.rows) > table.page_rows:
-        lines.append(f"Here are the first {table.page_rows:,} of {len(table.rows):,} rows; {table.name}.csv holds all.")
+        lines.append(
+            translate(
+                "Here are the first {listed:,} of {count:,} rows; {name}.csv holds all.",
+                listed=table.page_rows,
+                count=len(table.rows),
+                name=table.name,
+            )
+        )
     return " ".join(lines)
 
 
@@ -324,7 +331,7 @@ def block_markdown(block: Block) -> Iterator[str]:
 def table_markdown(grid: Table) -> Iterator[str]:
     """The first rows as Markdown, and the name of the file with the others."""
     yield from [escape_markdown(grid.caption), ""] if grid.caption else []
-    yield "| " + " | ".join(map(escape_markdown, grid.columns)) + " |"
+    yield "| " + " | ".join(escape_markdown(localize(name)) for name in grid.columns) + " |"
     yield "|" + "---|" * len(grid.columns)
     for row in grid.rows[:MARKDOWN_ROWS]:
         yield (
@@ -333,4 +340,12 @@ def table_markdown(grid: Table) -> Iterator[str]:
             + " |"
         )
     if len(grid.rows) > MARKDOWN_ROWS:
-        yield from ["", f"The first {MARKDOWN_ROWS} of {len(grid.rows):,} rows; {grid.name}.csv holds all."]
+        yield from [
+            "",
+            translate(
+                "The first {listed} of {count:,} rows; {name}.csv holds all.",
+                listed=MARKDOWN_ROWS,
+                count=len(grid.rows),
+                name=grid.name,
+            ),
+        ]

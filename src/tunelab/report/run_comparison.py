@@ -14,6 +14,7 @@ from tunelab.analysis.statistics import (
     mcnemar_test,
     paired_bootstrap,
 )
+from tunelab.language.translation import message, messages, translate
 from tunelab.report.charts.axes import Series
 from tunelab.report.charts.lines import line_chart
 from tunelab.report.document import (
@@ -58,8 +59,8 @@ def build_run_comparison(first: RunResults, second: RunResults) -> Document:
     pair = (first, second)
     sections = [section for title, part in parts for section in build_section(title, part, pair)]
     names = pair_names(pair)
-    title = f"{names[0]} against {names[1]}"
-    return Document(title, f"A is {first.root}, B is {second.root}", sections)
+    title = translate("{names} against {names2}", names=names[0], names2=names[1])
+    return Document(title, translate("A is {root}, B is {root2}", root=first.root, root2=second.root), sections)
 
 
 def pair_names(pair: RunPair) -> tuple[str, str]:
@@ -81,19 +82,14 @@ def comparison_summary(pair: RunPair) -> list[Section]:
     ]
     lines = [Paragraph(text) for text, _ in rest]
     lines += [Paragraph(text) for score in comparisons[:1] if (text := agreement_sentence(score))]
-    lines += [Paragraph(f"Mind that {note}.", "warn")] if note else []
-    lines.append(Paragraph(f"This is about these two trainings on rows like these. {seed_sentence(pair)}"))
+    lines += [Paragraph(translate("Mind that {note}.", note=note), "warn")] if note else []
+    lines.append(
+        Paragraph(translate("This is about these two trainings on rows like these. {pair}", pair=seed_sentence(pair)))
+    )
     columns = [
-        "score",
+        *messages("score"),
         *names,
-        "B minus A",
-        "low",
-        "high",
-        "p",
-        "effect d",
-        "only A right",
-        "only B right",
-        "McNemar p",
+        *messages("B minus A", "low", "high", "p", "effect d", "only A right", "only B right", "McNemar p"),
     ]
     rows: list[list[CellValue]] = [
         [s.name, s.paired.first, s.paired.second, s.paired.gain, s.paired.low, s.paired.high, s.paired.p,
@@ -101,9 +97,10 @@ def comparison_summary(pair: RunPair) -> list[Section]:
          *((s.mcnemar.only_first, s.mcnemar.only_second, s.mcnemar.p) if s.mcnemar else (None, None, None))]
         for s in comparisons
     ]  # fmt: skip
-    words = (
-        f"Paired bootstrap over {len(one):,} test rows: the same sample of rows for both, "
-        "95 % of the differences between low and high."
+    words = translate(
+        "Paired bootstrap over {count:,} test rows: the same sample of rows for both, 95 % "
+        "of the differences between low and high.",
+        count=len(one),
     )
     verdict = Verdict(first[0], "good" if first[1] == "good" else "plain")
     return [Section("Verdict", [verdict, BulletList(lines), Table("paired", columns, rows, words)])]
@@ -114,22 +111,45 @@ def validation_verdict(pair: RunPair) -> Verdict:
     names = pair_names(pair)
     score = shared_validation_score(pair)
     if not score:
-        return Verdict("The two cannot be compared: they have no validation score in common.", "warn")
+        return Verdict(translate("The two cannot be compared: they have no validation score in common."), "warn")
     if not same_validation_data(pair):
-        return Verdict(f"The two cannot be compared: their {score} is of different validation data.", "warn")
+        return Verdict(
+            translate("The two cannot be compared: their {score} is of different validation data.", score=score), "warn"
+        )
     first, second = (validation_value(run, score) for run in pair)
     if first == second:
-        return Verdict(f"{score}: {names[0]} and {names[1]} are equal, {format_cell(first)}.", "plain")
+        return Verdict(
+            translate(
+                "{score}: {names} and {names2} are equal, {first}.",
+                score=score,
+                names=names[0],
+                names2=names[1],
+                first=format_cell(first),
+            ),
+            "plain",
+        )
     lower = pair[0].lower_is_better if score == pair[0].monitor else metric_direction(score) == "min"
     ahead, behind = (0, 1) if (first < second) == lower else (1, 0)
     values = (first, second)
-    text = f"{score}: {names[ahead]} is better than {names[behind]}, {format_cell(values[ahead])} against"
-    text += f" {format_cell(values[behind])} (by {format_cell(abs(first - second))})"
+    text = translate(
+        "{score}: {names} is better than {names2}, {values} against",
+        score=score,
+        names=names[ahead],
+        names2=names[behind],
+        values=format_cell(values[ahead]),
+    )
+    text += translate(
+        " {values} (by {first})", values=format_cell(values[behind]), first=format_cell(abs(first - second))
+    )
     noise = shared_seed_noise(pair)
     if math.isnan(noise):
-        return Verdict(f"{text}. Not proven: one validation score each.", "warn")
+        return Verdict(translate("{words}. Not proven: one validation score each.", words=text), "warn")
     clear = abs(first - second) > 2 * math.sqrt(2) * noise
-    ratio = f"{abs(first - second) / noise:.2g} times what two seeds differ by" if noise else "seeds do not differ"
+    ratio = (
+        translate("{first:.2g} times what two seeds differ by", first=abs(first - second) / noise)
+        if noise
+        else translate("seeds do not differ")
+    )
     return Verdict(f"{text}, {ratio}.", "good" if clear else "warn")
 
 
@@ -137,11 +157,17 @@ def unknown_lines(pair: RunPair, note: str) -> list[Paragraph]:
     """What a comparison by validation scores does not know."""
     tested = [name for name, run in zip(pair_names(pair), pair, strict=True) if run.predictions]
     if len(tested) == 2:
-        lines = [Paragraph(f"Test rows are not compared: {note}.", "warn")]
+        lines = [Paragraph(translate("Test rows are not compared: {note}.", note=note), "warn")]
     elif tested:
-        lines = [Paragraph(f"Only {tested[0]} was evaluated on test rows, so these are not compared.")]
+        lines = [
+            Paragraph(
+                translate("Only {tested} was evaluated on test rows, so these are not compared.", tested=tested[0])
+            )
+        ]
     else:
-        text = "Neither was evaluated on test rows, as trials of a search are not: no interval over rows is known."
+        text = translate(
+            "Neither was evaluated on test rows, as trials of a search are not: no interval over rows is known."
+        )
         lines = [Paragraph(text)]
     return [*lines, Paragraph(seed_sentence(pair))]
 
@@ -150,10 +176,17 @@ def seed_sentence(pair: RunPair) -> str:
     """What is known of the seeds' share in the difference."""
     noise = shared_seed_noise(pair)
     if not math.isnan(noise):
-        return f"Two seeds of one configuration of this study differ by {format_cell(noise)} (standard deviation)."
+        return translate(
+            "Two seeds of one configuration of this study differ by {noise} (standard deviation).",
+            noise=format_cell(noise),
+        )
     study = shared_study(pair)
-    command = f"tunelab confirm {shlex.quote(str(study))}" if study else "the same command with seed=1, 2, 3 for each"
-    return f"Seed variance unknown: each configuration ran once. To know it: {command}."
+    command = (
+        f"tunelab confirm {shlex.quote(str(study))}"
+        if study
+        else translate("the same command with seed=1, 2, 3 for each")
+    )
+    return translate("Seed variance unknown: each configuration ran once. To know it: {command}.", command=command)
 
 
 def shared_study(pair: RunPair) -> Path | None:
@@ -203,13 +236,15 @@ def score_differences(pair: RunPair) -> Section:
     ]
     blocks: list[Block] = []
     if rows:
-        words = "Final scores of the best checkpoint of each."
-        blocks.append(Table("scores", ["score", *names, "B minus A"], rows, words))
+        words = translate("Final scores of the best checkpoint of each.")
+        blocks.append(Table("scores", [*messages("score"), *names, *messages("B minus A")], rows, words))
     for name, run, other in zip(names, pair, reversed(pair), strict=True):
         alone = [score for score in run.scores if score not in other.scores]
         if alone:
-            blocks.append(Paragraph(f"Only {name} has {join_names(alone, 8)}.", "soft"))
-    return Section("Scores", blocks or [Paragraph("Neither run left final scores.", "soft")])
+            blocks.append(
+                Paragraph(translate("Only {name} has {names}.", name=name, names=join_names(alone, 8)), "soft")
+            )
+    return Section("Scores", blocks or [Paragraph(translate("Neither run left final scores."), "soft")])
 
 
 SPLIT_RANK = {name: place for place, name in enumerate(("test", "val", "base", "last", "train"))}
@@ -224,14 +259,18 @@ def overlaid_curves(pair: RunPair) -> list[Section]:
         series = [Series(label, *curve_points(run.curves, name)) for label, run in zip(names, pair, strict=True)]
         if len(blocks) < 8 and any(len(one.xs) > 1 for one in series) and name.startswith(("train/loss", "val/")):
             scale = choose_scale([value for one in series for value in one.ys])
-            svg = line_chart(series, title=name, x_label="optimizer steps", y_label="", y_scale=scale)
+            svg = line_chart(series, title=name, x_label=translate("optimizer steps"), y_label="", y_scale=scale)
             blocks.append(Chart("curve_" + name.replace("/", "_"), svg, "", name))
     heads = dict.fromkeys((shared_validation_score(pair), "val/loss", "train/loss"))
     charts = [f"curve_{name.replace('/', '_')}" for name in heads]
     large = [block for name in charts for block in blocks if isinstance(block, Chart) and block.name == name][:2]
     rest = [block for block in blocks if block not in large]
     named = ", ".join(block.title for block in rest if isinstance(block, Chart))
-    fold: list[Block] = [Fold(f"{format_count(len(rest), 'other curve')}: {named}", rest)] if rest else []
+    fold: list[Block] = (
+        [Fold(translate("{curves}: {names}", curves=format_count(len(rest), "other curve"), names=named), rest)]
+        if rest
+        else []
+    )
     return [Section("Curves", [*large, *fold])] if blocks else []
 
 
@@ -241,8 +280,11 @@ def setting_differences(pair: RunPair) -> Section:
     apart = [name for name in dict.fromkeys([*one, *other]) if one.get(name) != other.get(name)]
     rows: list[list[CellValue]] = [[name, to_cell(one.get(name)), to_cell(other.get(name))] for name in apart]
     if not rows:
-        return Section("Settings", [Paragraph("Both have the same settings.", "plain")])
-    return Section("Settings", [Table("settings", ["setting", *pair_names(pair)], rows, "Settings that differ.")])
+        return Section("Settings", [Paragraph(translate("Both have the same settings."), "plain")])
+    return Section(
+        "Settings",
+        [Table("settings", [*messages("setting"), *pair_names(pair)], rows, translate("Settings that differ."))],
+    )
 
 
 def differing_rows(pair: RunPair) -> list[Section]:
@@ -253,7 +295,7 @@ def differing_rows(pair: RunPair) -> list[Section]:
         right = [row.get("prediction") == row.get("label", row.get("reference")) for row in (a, b)]
         if right[0] != right[1] and ("label" in a or "reference" in a) and len(samples) < EXAMPLES_TO_READ:
             tone: Tone = "good" if right[1] else "bad"
-            title = f"Row {a['row']}: only {'B' if right[1] else 'A'} is right"
+            title = translate("Row {row}: only {value} is right", row=a["row"], value="B" if right[1] else "A")
             truth = str(a.get("label", a.get("reference")))
             answers = [marked_answer(name, row, truth) for name, row in zip(pair_names(pair), (a, b), strict=True)]
             samples.append(Example(title, example_input(a), tone, answers))
@@ -263,7 +305,7 @@ def differing_rows(pair: RunPair) -> list[Section]:
 def example_input(row: Row) -> list[tuple[str, str]]:
     """The input and the true answer of a row, by name."""
     parts = [(name, truncate(str(row[name]))) for name in ("text", "text_pair", "prompt") if row.get(name)]
-    return [*parts, ("true", truncate(str(row.get("label", row.get("reference")))))]
+    return [*parts, (translate("true"), truncate(str(row.get("label", row.get("reference")))))]
 
 
 def compare_with_best(runs: Sequence[RunResults], best: int) -> list[Section]:
@@ -274,7 +316,7 @@ def compare_with_best(runs: Sequence[RunResults], best: int) -> list[Section]:
         for score in compare_rows(one, other, row_scores=run.row_scores, draws=400)[:1] if one else []:
             paired = score.paired
             gain = -paired.gain if score.lower_is_better else paired.gain
-            verdict = "cannot be told apart" if not paired.differs else "worse" if gain < 0 else "better"
+            verdict = message("cannot be told apart" if not paired.differs else "worse" if gain < 0 else "better")
             rows.append(
                 [
                     run.name,
@@ -292,12 +334,13 @@ def compare_with_best(runs: Sequence[RunResults], best: int) -> list[Section]:
             break
     if not rows:
         return []
-    columns = ["run", "score", "value", "minus the best's", "low", "high", "p", "McNemar p", "verdict"]
-    words = (
-        f"Paired bootstrap on the test rows against {runs[best].name}, the best by the followed score; "
-        "p values are for one comparison each."
+    columns = messages("run", "score", "value", "minus the best's", "low", "high", "p", "McNemar p", "verdict")
+    words = translate(
+        "Paired bootstrap on the test rows against {name}, the best by the followed score; p "
+        "values are for one comparison each.",
+        name=runs[best].name,
     )
-    return [Section("Against the best, row by row", [Table("against_best", columns, rows, words)])]
+    return [Section(message("Against the best, row by row"), [Table("against_best", columns, rows, words)])]
 
 
 COMPARISON_DRAWS = 1000
@@ -326,17 +369,21 @@ def shared_rows(first: RunResults, second: RunResults) -> tuple[list[Row], list[
     others = {row["row"]: row for row in second.predictions}
     pairs = [(row, others[row["row"]]) for row in first.predictions if row["row"] in others]
     if not pairs:
-        return [], [], "they have no predictions of the same rows"
+        return [], [], translate("they have no predictions of the same rows")
     unlike = sum(any(one.get(name) != other.get(name) for name in TARGET_KEYS) for one, other in pairs)
     if unlike:
         return (
             [],
             [],
-            f"{unlike:,} of {len(pairs):,} rows have another right answer in each: they saw different test data",
+            translate(
+                "{unlike:,} of {count:,} rows have another right answer in each: they saw different test data",
+                unlike=unlike,
+                count=len(pairs),
+            ),
         )
     note = ""
     if len(pairs) < max(len(first.predictions), len(second.predictions)):
-        note = f"only the {len(pairs):,} rows that both predicted are compared"
+        note = translate("only the {count:,} rows that both predicted are compared", count=len(pairs))
     return [one for one, _ in pairs], [other for _, other in pairs], note
 
 
@@ -371,28 +418,57 @@ def comparison_sentence(comparison: ScoreComparison, first: str, second: str) ->
     paired = comparison.paired
     gain = -paired.gain if comparison.lower_is_better else paired.gain
     if not gain:
-        return (
-            f"{comparison.name}: {first} and {second} are equal, {format_cell(paired.first)}, on"
-            f" {format_count(paired.rows, 'row')}."
+        return translate(
+            "{name}: {first} and {second} are equal, {first2}, on {rows}.",
+            name=comparison.name,
+            first=first,
+            second=second,
+            first2=format_cell(paired.first),
+            rows=format_count(paired.rows, "row"),
         )
     ahead, behind = (second, first) if gain > 0 else (first, second)
     best, worst = (paired.second, paired.first) if gain > 0 else (paired.first, paired.second)
     ends = sorted((abs(paired.low), abs(paired.high)))
-    words = f"{comparison.name}: {ahead} is better than {behind} ({format_cell(best)} against {format_cell(worst)})"
+    words = translate(
+        "{name}: {ahead} is better than {behind} ({best} against {worst})",
+        name=comparison.name,
+        ahead=ahead,
+        behind=behind,
+        best=format_cell(best),
+        worst=format_cell(worst),
+    )
     if paired.differs:
-        words += ", and other rows of the same kind would hardly change that: 95 % of samples give "
-        words += f"{format_cell(ends[0])} to {format_cell(ends[1])} (p {format_cell(paired.p)})"
-    else:
-        words += (
-            f", but on {format_count(paired.rows, 'row')} that may be chance: 95 % of samples give a difference of "
+        words += translate(", and other rows of the same kind would hardly change that: 95 % of samples give ")
+        words += translate(
+            "{ends} to {ends2} (p {p})", ends=format_cell(ends[0]), ends2=format_cell(ends[1]), p=format_cell(paired.p)
         )
-        words += f"{format_cell(paired.low)} to {format_cell(paired.high)} (p {format_cell(paired.p)})"
+    else:
+        words += translate(
+            ", but on {rows} that may be chance: 95 % of samples give a difference of ",
+            rows=format_count(paired.rows, "row"),
+        )
+        words += translate(
+            "{low} to {high} (p {p})",
+            low=format_cell(paired.low),
+            high=format_cell(paired.high),
+            p=format_cell(paired.p),
+        )
     if paired.effect == paired.effect:
-        words += f"; the effect is {effect_size_name(paired.effect)} (d {format_cell(paired.effect)})"
+        words += translate(
+            "; the effect is {effect} (d {effect2})",
+            effect=effect_size_name(paired.effect),
+            effect2=format_cell(paired.effect),
+        )
     if comparison.mcnemar is not None:
         split = comparison.mcnemar
-        words += f". {second} alone is right on {split.only_second}, {first} alone on {split.only_first} "
-        words += f"(McNemar p {format_cell(split.p)})"
+        words += translate(
+            ". {second} alone is right on {only_second}, {first} alone on {only_first} ",
+            second=second,
+            only_second=split.only_second,
+            first=first,
+            only_first=split.only_first,
+        )
+        words += translate("(McNemar p {p})", p=format_cell(split.p))
     return words + "."
 
 
@@ -402,4 +478,4 @@ def agreement_sentence(comparison: ScoreComparison) -> str:
         return ""
     apart = comparison.mcnemar.only_first + comparison.mcnemar.only_second
     share = format_percent(1 - apart / max(1, comparison.paired.rows))
-    return f"They agree on being right or wrong for {share} of the rows."
+    return translate("They agree on being right or wrong for {share} of the rows.", share=share)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from tunelab.config.stored_files import SHAPE_FAULTS
 from tunelab.errors import ConfigError, TuneLabError, first_line
+from tunelab.language.translation import translate
 from tunelab.runs.atomic_files import Row, read_json_lines
 from tunelab.runs.run_dir import RunDirectory
 from tunelab.runs.stored_json import read_stored_json
@@ -43,24 +44,28 @@ def check_report_paths(paths: Sequence[Path]) -> None:
     """
     faults = [f"{path} {path_fault(path)}" for path in paths if not is_run_folder(path) and not is_study_folder(path)]
     if len(set(paths)) < len(paths):
-        faults.append("a path is there twice, and nothing differs from itself; give each once")
+        faults.append(translate("a path is there twice, and nothing differs from itself; give each once"))
     if faults:
-        raise ConfigError("cannot report on this:\n" + "\n".join(f"  - {fault}" for fault in faults))
+        raise ConfigError(translate("cannot report on this:\n") + "\n".join(f"  - {fault}" for fault in faults))
 
 
 def path_fault(path: Path) -> str:
     """The reason why a path cannot be reported on, and what to give instead."""
     if not path.exists():
-        return "does not exist; give a run folder or a study folder, as training and search print them"
+        return translate("does not exist; give a run folder or a study folder, as training and search print them")
     if not path.is_dir():
-        return f"is a file, not a folder; did you mean {path.parent}?"
+        return translate("is a file, not a folder; did you mean {parent}?", parent=path.parent)
     below = sorted(
         folder for folder in path.iterdir() if folder.is_dir() and (is_run_folder(folder) or is_study_folder(folder))
     )
     if below:
         named = " ".join(str(folder) for folder in below[:LISTED_FOLDERS])
-        return f"holds {len(below)} runs or studies but is none itself; give them one by one: {named}"
-    return "is neither a run (no run.json, metrics.json or metrics.csv) nor a study (no trials.jsonl)"
+        return translate(
+            "holds {count} runs or studies but is none itself; give them one by one: {named}",
+            count=len(below),
+            named=named,
+        )
+    return translate("is neither a run (no run.json, metrics.json or metrics.csv) nor a study (no trials.jsonl)")
 
 
 T = TypeVar("T")
@@ -165,29 +170,40 @@ def read_run_results(root: Path) -> RunResults:
             value = load()
         except (OSError, TuneLabError, *SHAPE_FAULTS) as fault:
             if path.exists():
-                missing.append(f"{path.name} cannot be read ({short_fault(fault)}), so this report lacks {what}")
+                missing.append(
+                    translate(
+                        "{name} cannot be read ({fault}), so this report lacks {what}",
+                        name=path.name,
+                        fault=short_fault(fault),
+                        what=what,
+                    )
+                )
             elif needed:
-                missing.append(f"{path.name} is missing, so this report lacks {what}")
+                missing.append(translate("{name} is missing, so this report lacks {what}", name=path.name, what=what))
             return empty
         return value if isinstance(value, expected_type) else empty
 
     base, doctor = folder.base_predictions, folder.doctor_findings
     nothing: dict[str, Any] = {}
     manifest: dict[str, Any] = read(
-        "settings, versions and how it ended", folder.manifest, folder.read_manifest, nothing, dict
+        translate("settings, versions and how it ended"), folder.manifest, folder.read_manifest, nothing, dict
     )
-    lines: list[Row] = read("worst errors and calibration", folder.predictions, folder.read_predictions, [], list)
+    lines: list[Row] = read(
+        translate("worst errors and calibration"), folder.predictions, folder.read_predictions, [], list
+    )
     return RunResults(
         root,
         manifest,
-        read("final scores", folder.metrics, folder.read_scores, nothing, dict),
+        read(translate("final scores"), folder.metrics, folder.read_scores, nothing, dict),
         read("curves", folder.curves, folder.read_curves, [], list),
         valid_rows(lines),
-        valid_rows(read("answers before training", base, lambda: read_json_lines(base), [], list, needed=False)),
+        valid_rows(
+            read(translate("answers before training"), base, lambda: read_json_lines(base), [], list, needed=False)
+        ),
         read("tables", folder.score_tables, folder.read_score_tables, nothing, dict, needed=False),
-        read("what the data holds", folder.data_report, folder.read_data_report, nothing, dict),
+        read(translate("what the data holds"), folder.data_report, folder.read_data_report, nothing, dict),
         read(
-            "the doctor's findings",
+            translate("the doctor's findings"),
             doctor,
             lambda: read_stored_json(doctor),
             nothing,

@@ -6,6 +6,7 @@ from pkgutil import resolve_name
 
 from tunelab.analysis.number_format import format_duration
 from tunelab.config.quoting import path_word
+from tunelab.language.translation import translate
 from tunelab.report.document import (
     BulletList,
     Command,
@@ -37,11 +38,16 @@ def verdict_section(run: RunResults) -> Section:
     if run.curves:
         lines += [Paragraph(text, tone, "Curves") for tone, text in diagnose_run_curve(run).verdicts]
     tone: Tone = "plain" if run.status == "running" else "warn"  # what is not there yet is no fault
-    lines += [Paragraph(f"{text}.", tone) for text in run.read_faults]
+    lines += [Paragraph(translate("{value}.", value=text), tone) for text in run.read_faults]
     if is_demo_model(run):
-        text = "The built-in model is a demonstration that knows a small made-up world; model.path=... names another."
+        text = translate(
+            "The built-in model is a demonstration that knows a small made-up world; model.path=... names another."
+        )
         lines.append(Paragraph(text, "warn", "Provenance"))
-    return Section("Verdict", [*run_verdicts(run), BulletList(lines), Paragraph(f"{run_facts(run)}.", "soft")])
+    return Section(
+        "Verdict",
+        [*run_verdicts(run), BulletList(lines), Paragraph(translate("{value}.", value=run_facts(run)), "soft")],
+    )
 
 
 BUILT_IN = ("package:tunelab.starter/", "generated:starter/")  # how paths of the built-in model and data begin
@@ -62,7 +68,13 @@ def run_facts(run: RunResults) -> str:
     facts = []
     if model.get("parameters"):
         trained = format_cell(float(model.get("trainable", 0)))
-        facts.append(f"{format_cell(float(model['parameters']))} parameters, {trained} of them trained")
+        facts.append(
+            translate(
+                "{parameters} parameters, {trained} of them trained",
+                parameters=format_cell(float(model["parameters"])),
+                trained=trained,
+            )
+        )
     counts = (run.data_report.get("splits") or {}).get("train", {})
     rows = counts.get("kept", counts.get("rows"))
     facts += [format_count(int(rows), "training row")] if rows else []
@@ -72,8 +84,15 @@ def run_facts(run: RunResults) -> str:
         facts.append(format_duration(run.manifest["seconds"]))
     if run.best:
         value = format_cell(run.best.get("value"))
-        facts.append(f"best checkpoint at step {run.best.get('step')} ({run.monitor} {value})")
-    return "; ".join(facts) or "Nothing is recorded of its size and time"
+        facts.append(
+            translate(
+                "best checkpoint at step {step} ({monitor} {value})",
+                step=run.best.get("step"),
+                monitor=run.monitor,
+                value=value,
+            )
+        )
+    return translate("; ").join(facts) or translate("Nothing is recorded of its size and time")
 
 
 def scores_section(run: RunResults) -> Section:
@@ -81,8 +100,8 @@ def scores_section(run: RunResults) -> Section:
     if run.scores:
         return Section("Scores", [scores_table(run)])
     resume = f"{console.train_command()} {shlex.quote(path_word('resume', run.root))}"
-    missing = Paragraph("The run left no final scores: it did not get that far.", "soft")
-    return Section("Scores", [missing, Command(resume, "To go on with it:")])
+    missing = Paragraph(translate("The run left no final scores: it did not get that far."), "soft")
+    return Section("Scores", [missing, Command(resume, translate("To go on with it:"))])
 
 
 def run_sections(run: RunResults) -> Iterator[tuple[str, RunSection]]:
@@ -103,4 +122,4 @@ def build_run_report(run: RunResults) -> Document:
     details = [str(run.config.get("name") or ""), run.task, str((run.manifest.get("model") or {}).get("path") or "")]
     subtitle = ", ".join([*filter(None, details), str(run.root)])
     sections = [section for title, part in run_sections(run) for section in build_section(title, part, run)]
-    return Document(f"Run {run.name}", subtitle, lift_warnings(sections))
+    return Document(translate("Run {name}", name=run.name), subtitle, lift_warnings(sections))

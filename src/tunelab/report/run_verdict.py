@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from tunelab.analysis.row_scores import RowScore
 from tunelab.analysis.statistics import ScoreInterval, paired_bootstrap, score_interval
-from tunelab.language.translation import translate
+from tunelab.language.translation import message, messages, translate
 from tunelab.report.baselines import Baseline, trivial_baseline
 from tunelab.report.document import CellValue, Table, Tone, Verdict
 from tunelab.report.formatting import format_cell, format_count
@@ -23,7 +23,7 @@ BOOTSTRAP_DRAWS = 500  # enough for two digits of an interval
 SAME_SCORE = 1e-3  # how far a recorded score may be from that of its predictions, which are rounded
 ROW_SCORE_NAMES = {"reward_accuracy": "accuracy", "reward_margin": "margin"}  # as predictions give them
 SPLIT_ORDER = ("test", "val", "base", "last", "train")  # in which the table has them, the others after these
-SPLIT_WORDS = {"base": "before training (test)", "last": "last checkpoint (val)"}
+SPLIT_WORDS = {"base": message("before training (test)"), "last": message("last checkpoint (val)")}
 
 
 @dataclass(frozen=True)
@@ -204,15 +204,19 @@ def confidence_interval(run: RunResults, name: str) -> tuple[ScoreInterval | Non
     if score is None or known is None or score.rows < 2:
         return None, ""
     if not math.isclose(score.value, known, rel_tol=SAME_SCORE, abs_tol=SAME_SCORE):
-        return None, f"no interval: the predictions give {format_cell(score.value)}"
+        return None, translate("no interval: the predictions give {value}", value=format_cell(score.value))
     interval = score_interval(score, draws=BOOTSTRAP_DRAWS)
-    return (None, f"no interval: {interval.reason}") if interval.reason else (interval, "")
+    return (None, translate("no interval: {reason}", reason=interval.reason)) if interval.reason else (interval, "")
 
 
 def interval_cell(run: RunResults, name: str) -> str:
     """The interval of a test score as the cell of a table, or the reason why it has none."""
     interval, reason = confidence_interval(run, name)
-    return reason if interval is None else f"{format_cell(interval.low)} to {format_cell(interval.high)}"
+    return (
+        reason
+        if interval is None
+        else translate("{low} to {high}", low=format_cell(interval.low), high=format_cell(interval.high))
+    )
 
 
 def scores_table(run: RunResults) -> Table:
@@ -227,13 +231,13 @@ def scores_table(run: RunResults) -> Table:
     ]
     trivial = next((one for one in baselines(run) if one.name != "model before training"), None)
     intervals = {name: interval_cell(run, name) for name in names} if "test" in splits else {}
-    heading: list[str] = ["score"]
+    heading = messages("score")
     columns: list[dict[str, CellValue]] = []
     for split in splits:
         heading.append(SPLIT_WORDS.get(split, split))
         columns.append({name: run.scores.get(f"{split}/{name}") for name in names})
         if split == "test" and any(intervals.values()):
-            heading.append(f"95 % interval over {format_count(len(run.predictions), 'row')}")
+            heading.append(translate("95 % interval over {rows}", rows=format_count(len(run.predictions), "row")))
             columns.append({name: text or None for name, text in intervals.items()})
         if split == judged_split(run) and trivial:
             heading.append(trivial.name)
@@ -241,6 +245,6 @@ def scores_table(run: RunResults) -> Table:
     rows: list[list[CellValue]] = [[name, *(column.get(name) for column in columns)] for name in names]
     judged = judged_score(run, baselines(run))
     strong = frozenset(at for at, name in enumerate(names) if name == judged)
-    words = "Final scores of the best checkpoint."
-    words += " The score of the verdict is marked." if judged else ""
+    words = translate("Final scores of the best checkpoint.")
+    words += translate(" The score of the verdict is marked.") if judged else ""
     return Table("scores", heading, rows, words, highlighted_rows=strong)

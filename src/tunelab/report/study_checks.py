@@ -14,6 +14,7 @@ from tunelab.analysis.next_space import (
 )
 from tunelab.analysis.statistics import expected_best
 from tunelab.config.schema import legal_ranges
+from tunelab.language.translation import message, messages, translate
 from tunelab.report.charts.axes import Series
 from tunelab.report.charts.lines import line_chart
 from tunelab.report.document import Block, BulletList, CellValue, Chart, Paragraph, Section, Table, Tone
@@ -37,7 +38,7 @@ def checks_section(analysis: ImportanceAnalysis) -> list[Section]:
         *seed_noise_paragraphs(study),
     ]
     blocks: list[Block] = [BulletList(lines), *budget_blocks(study), *best_curve_blocks(study)]
-    return [Section("Checks", blocks, "What to look at before believing the ranking.")]
+    return [Section("Checks", blocks, translate("What to look at before believing the ranking."))]
 
 
 def study_boundary_hits(study: StudyResults) -> list[BoundaryHit]:
@@ -54,29 +55,45 @@ def boundary_paragraphs(study: StudyResults) -> list[Paragraph]:
     """Verdicts on the boundaries; by how much to widen stands under what to run next."""
     hits = study_boundary_hits(study)
     if len(study.configurations) < 4:
-        return [Paragraph("Too few configurations to tell whether the best stands at a boundary.")]
+        return [Paragraph(translate("Too few configurations to tell whether the best stands at a boundary."))]
     lines = [boundary_paragraph(one) for one in hits]
-    return lines or [Paragraph("No setting's best value stands at a boundary of its range.", "good")]
+    return lines or [Paragraph(translate("No setting's best value stands at a boundary of its range."), "good")]
 
 
 def boundary_paragraph(hit: BoundaryHit) -> Paragraph:
     """The verdict on one boundary; beyond the end of what is legal there is nothing to look for."""
     setting = hit.setting
-    text = f"{setting.name}: the best value {format_value(hit.value)} stands at the {hit.side} boundary of what was"
-    text += f" {'searched' if setting.from_search_space else 'tried'}"
-    text += f" ({format_value(setting.low)} to {format_value(setting.high)})"
+    text = translate(
+        "{name}: the best value {value} stands at the {side} boundary of what was {seen} ({low} to {high})",
+        name=setting.name,
+        value=format_value(hit.value),
+        side=translate("low" if hit.side == "low" else "high"),
+        seen=translate("searched" if setting.from_search_space else "tried"),
+        low=format_value(setting.low),
+        high=format_value(setting.high),
+    )
     if is_legal_end(setting, hit.side, legal_ranges().get(setting.name)):
-        return Paragraph(f"{text}, where what is legal ends.")
-    return Paragraph(f"{text}: a better one may lie beyond.", "warn")
+        return Paragraph(translate("{words}, where what is legal ends.", words=text))
+    return Paragraph(translate("{words}: a better one may lie beyond.", words=text), "warn")
 
 
 def failure_limit_paragraphs(study: StudyResults) -> list[Paragraph]:
     """Verdicts on failures close to the best configuration."""
     return [
         Paragraph(
-            f"{one.setting.name}: all {one.failures} runs {one.side} {format_value(one.limit)} broke, and the best "
-            f"({format_value(one.value)}) is close to that. A longer warm-up (scheduler.warmup) or a lower "
-            "trainer.gradient_clip_val may move the limit; else stay clear of it.",
+            translate(
+                "{name}: all {failures} runs above {limit} broke, and the best ({value}) is close "
+                "to that. A longer warm-up (scheduler.warmup) or a lower trainer.gradient_clip_val "
+                "may move the limit; else stay clear of it."
+                if one.side == "above"
+                else "{name}: all {failures} runs below {limit} broke, and the best ({value}) is close "
+                "to that. A longer warm-up (scheduler.warmup) or a lower trainer.gradient_clip_val "
+                "may move the limit; else stay clear of it.",
+                name=one.setting.name,
+                failures=one.failures,
+                limit=format_value(one.limit),
+                value=format_value(one.value),
+            ),
             "warn",
         )
         for one in study_failure_limits(study)
@@ -88,12 +105,23 @@ def failed_trial_paragraphs(study: StudyResults) -> list[Paragraph]:
     failed = [trial for trial in study.trials if trial.state == "failed"]
     if not failed:
         return []
-    kinds = ", ".join(f"{many} {kind or 'failed'}" for kind, many in Counter(t.kind for t in failed).most_common())
+    kinds = ", ".join(
+        f"{many} {translate(kind or 'failed')}" for kind, many in Counter(t.kind for t in failed).most_common()
+    )
     share = len(failed) / len(study.trials)
-    text = f"{len(failed)} of {len(study.trials)} trials left no score ({kinds})"
+    text = translate(
+        "{count} of {total} trials left no score ({kinds})", count=len(failed), total=len(study.trials), kinds=kinds
+    )
     if share >= FAILED_SHARE:
-        return [Paragraph(f"{text}: part of the space cannot be trained, and the rankings know nothing of it.", "warn")]
-    return [Paragraph(f"{text}.")]
+        return [
+            Paragraph(
+                translate(
+                    "{words}: part of the space cannot be trained, and the rankings know nothing of it.", words=text
+                ),
+                "warn",
+            )
+        ]
+    return [Paragraph(translate("{value}.", value=text))]
 
 
 def seed_noise_paragraphs(study: StudyResults) -> list[Paragraph]:
@@ -108,30 +136,51 @@ def seed_noise_paragraphs(study: StudyResults) -> list[Paragraph]:
         )
         - 1
     )
-    text = f"Seeds of one configuration differ by {format_cell(study.seed_noise)} (standard deviation)"
+    text = translate(
+        "Seeds of one configuration differ by {seed_noise} (standard deviation)",
+        seed_noise=format_cell(study.seed_noise),
+    )
     if not alike:
-        return [Paragraph(f"{text}; the best is ahead of all others by more than that explains.", "good")]
-    return [Paragraph(f"{text}: {format_count(alike, 'configuration')} cannot be told from the best.", "warn")]
+        return [
+            Paragraph(
+                translate("{words}; the best is ahead of all others by more than that explains.", words=text), "good"
+            )
+        ]
+    return [
+        Paragraph(
+            translate(
+                "{words}: {configurations} cannot be told from the best.",
+                words=text,
+                configurations=format_count(alike, "configuration"),
+            ),
+            "warn",
+        )
+    ]
 
 
 def budget_blocks(study: StudyResults) -> list[Block]:
     """The expected best of n trials, with a verdict on the budget."""
     if len(study.configurations) < 6:
-        return [Paragraph("Too few configurations to tell whether more of them would pay.", "soft")]
+        return [Paragraph(translate("Too few configurations to tell whether more of them would pay."), "soft")]
     expected = expected_best([point.cost for point in study.configurations])
     text, tone = budget_verdict(study)
     values = [study.cost_to_score(value) for value in expected.mean]
     low, high = [study.cost_to_score(v) for v in expected.low], [study.cost_to_score(v) for v in expected.high]
-    title = "Best of n trials"
+    title = translate("Best of n trials")
     kept = [at for at in range(len(values)) if math.isfinite(values[at]) and (at or len(values) < 4)]
     series = Series(
-        "expected best", [float(expected.counts[at]) for at in kept], [values[at] for at in kept],
+        translate("expected best"), [float(expected.counts[at]) for at in kept], [values[at] for at in kept],
         [min(low[at], high[at]) for at in kept], [max(low[at], high[at]) for at in kept],
     )  # fmt: skip
-    svg = line_chart([series], title=title, x_label="configurations tried", y_label=f"best {study.score}")
-    words = (
-        "Expected, with the middle 90 %: what n of these trials, drawn at random, would have found. "
-        "A search that learns does better with its later ones."
+    svg = line_chart(
+        [series],
+        title=title,
+        x_label=translate("configurations tried"),
+        y_label=translate("best {score}", score=study.score),
+    )
+    words = translate(
+        "Expected, with the middle 90 %: what n of these trials, drawn at random, would have "
+        "found. A search that learns does better with its later ones."
     )
     return [BulletList([Paragraph(text, tone)]), Chart("best_of_n", svg, words, title)]
 
@@ -139,27 +188,38 @@ def budget_blocks(study: StudyResults) -> list[Block]:
 def budget_verdict(study: StudyResults) -> tuple[str, Tone]:
     """The verdict on the budget."""
     gain = expected_best([point.cost for point in study.configurations]).late_gain
-    text = (
-        f"The second half of the {len(study.configurations)} configurations is worth {format_cell(gain)} in expectation"
+    text = translate(
+        "The second half of the {count} configurations is worth {gain} in expectation",
+        count=len(study.configurations),
+        gain=format_cell(gain),
     )
     if gain == 0:
-        return f"{text}: the budget was enough for this space.", "good"
+        return translate("{words}: the budget was enough for this space.", words=text), "good"
     if math.isnan(study.seed_noise):
         costs = sorted(point.cost for point in study.configurations)
         middle = costs[len(costs) // 2] - costs[0]
         small = gain < 0.05 * middle
         share_text = (
-            f"{format_percent(gain / middle)} of the gap between the best and the middle one" if middle else "nothing"
+            translate("{share} of the gap between the best and the middle one", share=format_percent(gain / middle))
+            if middle
+            else translate("nothing")
         )
-        end = "more of them would find little" if small else "more of them may pay"
+        end = translate("more of them would find little") if small else translate("more of them may pay")
         return f"{text}, {share_text}: {end}.", "good" if small else "warn"
     if gain < study.seed_noise:
         return (
-            f"{text}, less than seeds differ by ({format_cell(study.seed_noise)}): the budget was enough for this"
-            " space.",
+            translate(
+                "{words}, less than seeds differ by ({seed_noise}): the budget was enough for this space.",
+                words=text,
+                seed_noise=format_cell(study.seed_noise),
+            ),
             "good",
         )
-    return f"{text}, more than seeds differ by ({format_cell(study.seed_noise)}): more of them may pay.", "warn"
+    return translate(
+        "{words}, more than seeds differ by ({seed_noise}): more of them may pay.",
+        words=text,
+        seed_noise=format_cell(study.seed_noise),
+    ), "warn"
 
 
 def best_curve_blocks(study: StudyResults) -> list[Block]:
@@ -170,22 +230,24 @@ def best_curve_blocks(study: StudyResults) -> list[Block]:
     for trial in best:
         steps, values = [step for step, _ in trial.curve], [value for _, value in trial.curve]
         judged = diagnose_curve(steps, values, lower=study.lower_is_better, name=study.score)
-        rows.append([trial.name, trial.value, len(values), judged.shape, " ".join(text for _, text in judged.verdicts)])
+        rows.append(
+            [trial.name, trial.value, len(values), message(judged.shape), " ".join(text for _, text in judged.verdicts)]
+        )
         if len(values) > 1:
             series.append(Series(trial.name, steps, values))
     blocks: list[Block] = [BulletList([curve_verdict([str(row[3]) for row in rows])])]
     if series:
-        title = "Learning curves of the best"
+        title = translate("Learning curves of the best")
         blocks.append(
             Chart(
                 "learning_curves",
-                line_chart(series, title=title, x_label="validation at", y_label=study.score),
+                line_chart(series, title=title, x_label=translate("validation at"), y_label=study.score),
                 "",
                 title,
             )
         )
-    columns = ["trial", study.score, "validations", "verdict", "in words"]
-    blocks.append(Table("learning", columns, rows, "Verdicts on the curves of the best."))
+    columns = [*messages("trial"), study.score, *messages("validations", "verdict", "in words")]
+    blocks.append(Table("learning", columns, rows, translate("Verdicts on the curves of the best.")))
     return blocks
 
 
@@ -194,19 +256,27 @@ def curve_verdict(kinds: list[str]) -> Paragraph:
     many, known = Counter(kinds), len(kinds) - kinds.count("unknown")
     if not known:
         return Paragraph(
-            "The best trials were validated too seldom to judge their curves: "
-            "trainer.val_check_interval=0.25 gives more.",
+            translate(
+                "The best trials were validated too seldom to judge their curves: "
+                "trainer.val_check_interval=0.25 gives more."
+            ),
             "warn",
         )
     if many["improving"] * 2 > known:
         return Paragraph(
-            f"{many['improving']} of the {known} best were still getting better at their end: longer runs may "
-            "pay (max_epochs).",
+            translate(
+                "{improving} of the {known} best were still getting better at their end: longer runs "
+                "may pay (max_epochs).",
+                improving=many["improving"],
+                known=known,
+            ),
             "warn",
         )
     if (many["over-fitted"] + many["worsened"] + many["early"]) * 2 > known:
         return Paragraph(
-            "Most of the best were past their best step at their end: shorter runs or more regularization would do.",
+            translate(
+                "Most of the best were past their best step at their end: shorter runs or more regularization would do."
+            ),
             "warn",
         )
-    return Paragraph("The best have settled: the length of the runs fits.", "good")
+    return Paragraph(translate("The best have settled: the length of the runs fits."), "good")

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from tunelab.analysis.configurations import format_value
 from tunelab.analysis.number_format import format_duration
 from tunelab.analysis.statistics import ExpectedBest, expected_best
+from tunelab.language.translation import message, messages, translate
 from tunelab.report.charts.axes import Series
 from tunelab.report.charts.lines import line_chart
 from tunelab.report.document import (
@@ -28,13 +29,15 @@ def build_study_comparison(studies: Sequence[StudyResults]) -> Document:
     """The report on several studies."""
     parts = (
         ("Summary", study_summary),
-        ("Best of n", expected_best_section),
-        ("Best configurations", best_configurations_section),
-        ("Spaces", spaces_section),
+        (message("Best of n"), expected_best_section),
+        (message("Best configurations"), best_configurations_section),
+        (message("Spaces"), spaces_section),
     )
     sections = [section for title, part in parts for section in build_section(title, part, studies)]
     names = [study.root.name for study in studies]
-    return Document(f"Studies {', '.join(names)}", ", ".join(str(study.root) for study in studies), sections)
+    return Document(
+        translate("Studies {names}", names=", ".join(names)), ", ".join(str(study.root) for study in studies), sections
+    )
 
 
 def comparable_studies(studies: Sequence[StudyResults]) -> list[StudyResults]:
@@ -51,29 +54,51 @@ def study_summary(studies: Sequence[StudyResults]) -> Section:
     known = comparable_studies(studies)
     lines = [
         Paragraph(
-            f"{one.root.name} follows {one.score}, not {studies[0].score}, or left no score: it is left out.", "warn"
+            translate(
+                "{name} follows {score}, not {score2}, or left no score: it is left out.",
+                name=one.root.name,
+                score=one.score,
+                score2=studies[0].score,
+            ),
+            "warn",
         )
         for one in studies
         if one not in known
     ]
     if len(known) < 2:
-        return Section("Summary", [BulletList([*lines, Paragraph("Fewer than two studies can be compared.", "bad")])])
+        return Section(
+            "Summary", [BulletList([*lines, Paragraph(translate("Fewer than two studies can be compared."), "bad")])]
+        )
     ordered = sorted(known, key=lambda one: one.configurations[0].cost)
     first, second = ordered[0], ordered[1]
     gap, noise = second.configurations[0].cost - first.configurations[0].cost, largest_seed_noise(known)
     reached = [format_cell(one.cost_to_score(one.configurations[0].cost)) for one in (first, second)]
-    text = f"{first.root.name} has the best {first.score}, {reached[0]}; {second.root.name} reaches {reached[1]}"
+    text = translate(
+        "{name} has the best {score}, {reached}; {name2} reaches {reached2}",
+        name=first.root.name,
+        score=first.score,
+        reached=reached[0],
+        name2=second.root.name,
+        reached2=reached[1],
+    )
     if math.isnan(noise):
         lines.append(
             Paragraph(
-                f"{text}. Seed variance unknown, so the gap of {format_cell(gap)} is not proven.",
+                translate(
+                    "{words}. Seed variance unknown, so the gap of {gap} is not proven.",
+                    words=text,
+                    gap=format_cell(gap),
+                ),
                 "warn",
             )
         )
     else:
         sure = gap > 2 * math.sqrt(2) * noise
         lines.append(
-            Paragraph(f"{text}: a gap of {gap / noise:.2g} times what seeds differ by.", "good" if sure else "warn")
+            Paragraph(
+                translate("{words}: a gap of {gap:.2g} times what seeds differ by.", words=text, gap=gap / noise),
+                "good" if sure else "warn",
+            )
         )
     least = min(len(one.configurations) for one in known)
     fair = sorted(known, key=lambda one: expected_best(configuration_costs(one)).mean[least - 1])
@@ -83,8 +108,12 @@ def study_summary(studies: Sequence[StudyResults]) -> Section:
     )
     lines.append(
         Paragraph(
-            f"For {format_count(least, 'configuration')} each, the expected best is: {values}. "
-            "That is the fair comparison of their spaces."
+            translate(
+                "For {configurations} each, the expected best is: {values}. That is the fair "
+                "comparison of their spaces.",
+                configurations=format_count(least, "configuration"),
+                values=values,
+            )
         )
     )
     rows: list[list[CellValue]] = [
@@ -101,14 +130,10 @@ def study_summary(studies: Sequence[StudyResults]) -> Section:
         for one in known
     ]
     columns = [
-        "study",
-        "sampler",
-        "trials",
-        "configurations",
-        f"best {studies[0].score}",
-        f"expected best of {least}",
-        "seed noise",
-        "time",
+        *messages("study", "sampler", "trials", "configurations"),
+        translate("best {score}", score=studies[0].score),
+        translate("expected best of {least}", least=least),
+        *messages("seed noise", "time"),
     ]
     return Section("Summary", [BulletList(lines), Table("studies", columns, rows)])
 
@@ -128,11 +153,13 @@ def expected_best_section(studies: Sequence[StudyResults]) -> list[Section]:
     known = comparable_studies(studies)
     if len(known) < 2 or max(len(one.configurations) for one in known) < 3:
         return []
-    title = "Expected best of n configurations"
+    title = translate("Expected best of n configurations")
     series = [expected_best_series(one, expected_best(configuration_costs(one))) for one in known]
-    svg = line_chart(series, title=title, x_label="configurations tried", y_label=known[0].score)
-    words = "With the middle 90 %. A study that is ahead everywhere has the better space, or the better sampler."
-    return [Section("For the same number of trials", [Chart("best_of_n", svg, words, title)])]
+    svg = line_chart(series, title=title, x_label=translate("configurations tried"), y_label=known[0].score)
+    words = translate(
+        "With the middle 90 %. A study that is ahead everywhere has the better space, or the better sampler."
+    )
+    return [Section(message("For the same number of trials"), [Chart("best_of_n", svg, words, title)])]
 
 
 def expected_best_series(study: StudyResults, expected: ExpectedBest) -> Series:
@@ -155,8 +182,8 @@ def best_configurations_section(studies: Sequence[StudyResults]) -> list[Section
     rows: list[list[CellValue]] = [
         [name, *(to_cell(one.configurations[0].params.get(name)) for one in known)] for name in names
     ]
-    columns = ["setting", *(one.root.name for one in known)]
-    return [Section("Best configurations", [Table("best_configurations", columns, rows)])] if rows else []
+    columns = [*messages("setting"), *(one.root.name for one in known)]
+    return [Section(message("Best configurations"), [Table("best_configurations", columns, rows)])] if rows else []
 
 
 def spaces_section(studies: Sequence[StudyResults]) -> list[Section]:
@@ -164,6 +191,10 @@ def spaces_section(studies: Sequence[StudyResults]) -> list[Section]:
     names = list(dict.fromkeys(setting.name for one in studies for setting in one.varied_settings))
     tables = [{setting.name: format_setting_range(setting) for setting in one.varied_settings} for one in studies]
     rows: list[list[CellValue]] = [[name, *(table.get(name) for table in tables)] for name in names]
-    blocks: list[Block] = [Table("spaces", ["setting", *(one.root.name for one in studies)], rows)]
+    blocks: list[Block] = [Table("spaces", [*messages("setting"), *(one.root.name for one in studies)], rows)]
     fixed = [f"{one.root.name}: {' '.join(one.fixed_overrides) or format_value(None)}" for one in studies]
-    return [Section("Spaces", [*blocks, Paragraph("Fixed: " + "; ".join(fixed) + ".", "soft")])]
+    return [
+        Section(
+            message("Spaces"), [*blocks, Paragraph(translate("Fixed: {settings}.", settings="; ".join(fixed)), "soft")]
+        )
+    ]

@@ -21,6 +21,7 @@ from tunelab.analysis.configurations import (
 )
 from tunelab.config.flatten import flatten
 from tunelab.config.stored_files import STUDY_FILE_ADVICE
+from tunelab.language.translation import translate
 from tunelab.report.formatting import format_count
 from tunelab.report.run_reader import RunResults, short_fault
 from tunelab.runs.atomic_files import read_json_lines
@@ -119,24 +120,38 @@ def read_study_results(root: Path) -> StudyResults:
             return read_stored_json(path, STUDY_FILE_ADVICE)
         except (OSError, ValueError) as fault:
             if path.exists():
-                missing.append(f"{path.name} cannot be read ({short_fault(fault)}), so this report lacks {what}")
+                missing.append(
+                    translate(
+                        "{name} cannot be read ({fault}), so this report lacks {what}",
+                        name=path.name,
+                        fault=short_fault(fault),
+                        what=what,
+                    )
+                )
             elif needed:
-                missing.append(f"{path.name} is missing, so this report lacks {what}")
+                missing.append(translate("{name} is missing, so this report lacks {what}", name=path.name, what=what))
             return {}
 
-    summary = read(folder.summary, "how the search was set up")
-    request = read(folder.study_config, "its search space: boundaries are those of what was tried")
+    summary = read(folder.summary, translate("how the search was set up"))
+    request = read(folder.study_config, translate("its search space: boundaries are those of what was tried"))
     try:
         lines = read_json_lines(folder.trials)
     except (OSError, ValueError) as fault:
-        missing.append(f"trials.jsonl cannot be read ({short_fault(fault)}), so this report has no trials")
+        missing.append(
+            translate("trials.jsonl cannot be read ({fault}), so this report has no trials", fault=short_fault(fault))
+        )
         lines = []
     trials = [parse_trial(line) for line in lines if isinstance(line, dict) and isinstance(line.get("number"), int)]
     objectives = tuple(map(str, summary.get("objectives") or request.get("objectives") or ("score",)))
     ways = [*(summary.get("directions") or ()), *(request.get("modes") or ())]
     way = str(ways[0]) if ways else metric_direction(objectives[0])
     if way is None:
-        missing.append(f"nothing says which way {objectives[0]} is better, so this report takes a lower one for better")
+        missing.append(
+            translate(
+                "nothing says which way {objectives} is better, so this report takes a lower one for better",
+                objectives=objectives[0],
+            )
+        )
     lower = way is None or way.startswith("min")
     blocks = request.get("dimensions") or {}
     over = [line["number"] for line in lines if max(line.get("excess") or [0.0]) > 0]
@@ -173,7 +188,7 @@ def parse_trial(line: Mapping[str, Any]) -> Trial:
         tuple(sorted(curve)),
         {name: float(value) for name, value in (line.get("scores") or {}).items() if is_number(value)},
         tuple(map(str, line.get("overrides") or ())),
-        f"trial {line['number']}",
+        translate("trial {number}", number=line["number"]),
         str(line.get("origin") or ""),
     )
 
@@ -213,7 +228,11 @@ def runs_as_study(runs: Sequence[RunResults]) -> StudyResults:
     others = [run.name for run in runs if run.monitor and run.monitor != score]
     if others:
         missing.append(
-            f"{format_count(len(others), 'run')} followed another score than {score} and cannot be ranked by it"
+            translate(
+                "{runs} followed another score than {score} and cannot be ranked by it",
+                runs=format_count(len(others), "run"),
+                score=score,
+            )
         )
     settings = [scalar_settings(run) for run in runs]
     varied = [

@@ -13,7 +13,7 @@ from tunelab.analysis.next_space import SettingChange, suggest_next_space
 from tunelab.analysis.number_format import format_duration
 from tunelab.config.quoting import path_text, path_word
 from tunelab.config.schema import legal_ranges
-from tunelab.language.translation import translate
+from tunelab.language.translation import message, messages, translate
 from tunelab.report.charts.axes import ReferenceLine, Series
 from tunelab.report.charts.lines import line_chart, scatter
 from tunelab.report.document import (
@@ -66,7 +66,7 @@ def next_search_section(analysis: ImportanceAnalysis) -> list[Section]:
     """The section on what to run next."""
     study = analysis.study
     if not study.configurations:
-        text = (
+        text = translate(
             "Nothing came through: read the reasons in the table of trials, and run one configuration by itself first."
         )
         return [Section("What to run next", [Paragraph(text, "bad")])]
@@ -79,21 +79,23 @@ def next_search_section(analysis: ImportanceAnalysis) -> list[Section]:
         rows: list[list[CellValue]] = [
             [
                 step.setting.name,
-                step.action,
+                message(step.action),
                 format_setting_range(step.setting),
                 format_setting_range(step.new_setting) if step.new_setting else format_value(step.value),
                 step.reason,
             ]
             for step in steps
         ]
-        blocks.append(Table("next", ["setting", "do", "now", "then", "why"], rows, "Setting by setting:"))
+        blocks.append(
+            Table("next", messages("setting", "do", "now", "then", "why"), rows, translate("Setting by setting:"))
+        )
     if study.is_search:
         root = shlex.quote(study_path(study))
         if not study.confirmation and not study.default_is_best:
             blocks.append(
                 Command(
                     f"tunelab confirm {root} --top 3 --seeds 5",
-                    "Re-run the best and the default with new seeds:",
+                    translate("Re-run the best and the default with new seeds:"),
                 )
             )
         best = StudyFolder(study.root).best
@@ -102,7 +104,7 @@ def next_search_section(analysis: ImportanceAnalysis) -> list[Section]:
             blocks.append(
                 Command(
                     f"{console.train_command()} {shlex.quote(path_word('experiment', name))}",
-                    "The best configuration by itself, scored on the test split and exported:",
+                    translate("The best configuration by itself, scored on the test split and exported:"),
                 )
             )
     return [Section("What to run next", blocks)]
@@ -111,34 +113,47 @@ def next_search_section(analysis: ImportanceAnalysis) -> list[Section]:
 def next_search_heading(study: StudyResults, actions: set[str]) -> str:
     """What the next search is, by what is done to its settings; empty where none would pay."""
     if "widen" in actions:
-        return "The same search, moved to where the best points:"
+        return translate("The same search, moved to where the best points:")
     if "narrow" in actions:
-        return "The same search, without what is worse beyond noise:"
+        return translate("The same search, without what is worse beyond noise:")
     if "fix" in actions:
-        return "The same search, with what hardly matters fixed:"
+        return translate("The same search, with what hardly matters fixed:")
     few = len(study.configurations) < MIN_JUDGED or budget_verdict(study)[1] == "warn"
     ranges = any(setting.is_range for setting in study.varied_settings)
-    return "The same space, with as many trials again:" if few and ranges else ""
+    return translate("The same space, with as many trials again:") if few and ranges else ""
 
 
 def suggestion_reasons(analysis: ImportanceAnalysis, steps: Sequence[SettingChange]) -> list[Paragraph]:
     """The reasons for each change, the weightiest first."""
     study = analysis.study
     lines = [
-        Paragraph(f"{step.setting.name}: {step.reason}. Try {format_setting_range(step.new_setting)}.")
+        Paragraph(
+            translate(
+                "{name}: {reason}. Try {new_setting}.",
+                name=step.setting.name,
+                reason=step.reason,
+                new_setting=format_setting_range(step.new_setting),
+            )
+        )
         for step in steps
         if step.action == "widen" and step.new_setting
     ]
-    lines += [Paragraph(f"{step.setting.name}: {step.reason}.") for step in steps if step.action == "bound"]
+    lines += [
+        Paragraph(translate("{name}: {reason}.", name=step.setting.name, reason=step.reason))
+        for step in steps
+        if step.action == "bound"
+    ]
     fixed = [f"{step.setting.name}={format_value(step.value)}" for step in steps if step.action == "fix"]
     if fixed:
-        lines.append(Paragraph(f"Fix {', '.join(fixed)}: the score hardly depends on it here."))
+        lines.append(Paragraph(translate("Fix {names}: the score hardly depends on it here.", names=", ".join(fixed))))
     lines += confirmation_verdicts(study)
     if study.default_is_best:
-        lines.append(Paragraph("The default configuration is the best: the search found nothing better to confirm."))
+        lines.append(
+            Paragraph(translate("The default configuration is the best: the search found nothing better to confirm."))
+        )
     if len(study.configurations) < 4:
-        lines.append(Paragraph("Too few configurations to point anywhere: run more of them."))
-    return lines or [Paragraph("Nothing points beyond the space that was searched.")]
+        lines.append(Paragraph(translate("Too few configurations to point anywhere: run more of them.")))
+    return lines or [Paragraph(translate("Nothing points beyond the space that was searched."))]
 
 
 def confirmation_verdicts(study: StudyResults) -> list[Paragraph]:
@@ -147,13 +162,20 @@ def confirmation_verdicts(study: StudyResults) -> list[Paragraph]:
     lines = []
     for label, verdict in verdicts.items():
         sure = bool(verdict.get("adopt"))
-        ends = (
-            f"{format_value(float(verdict['gain']))} ({format_value(float(verdict['low']))} to"
-            f" {format_value(float(verdict['high']))})"
+        ends = translate(
+            "{gain} ({low} to {high})",
+            gain=format_value(float(verdict["gain"])),
+            low=format_value(float(verdict["low"])),
+            high=format_value(float(verdict["high"])),
         )
-        word = "worth adopting" if sure else "not proven better than the default"
+        word = translate("worth adopting") if sure else translate("not proven better than the default")
         lines.append(
-            Paragraph(f"Confirmed with fresh seeds, {label} is {word}: gain {ends}.", "good" if sure else "warn")
+            Paragraph(
+                translate(
+                    "Confirmed with fresh seeds, {label} is {word}: gain {ends}.", label=label, word=word, ends=ends
+                ),
+                "good" if sure else "warn",
+            )
         )
     return lines
 
@@ -227,7 +249,7 @@ def format_setting_range(setting: Setting) -> str:
     """The range or values of a setting in words."""
     if not setting.is_range:
         return ", ".join(setting.override_texts)
-    return f"{format_value(setting.low)} to {format_value(setting.high)}"
+    return translate("{low} to {high}", low=format_value(setting.low), high=format_value(setting.high))
 
 
 def study_seeds(study: StudyResults) -> list[int]:
@@ -258,17 +280,34 @@ def study_overview(analysis: ImportanceAnalysis) -> Section:
     seconds = [trial.seconds for trial in study.trials if trial.seconds is not None]
     kind = "trial" if study.is_search else "run"
     facts = [
-        f"{format_count(len(study.trials), kind)} ({', '.join(f'{many} {state}' for state, many in states.items())})"
+        f"{format_count(len(study.trials), kind)} "
+        f"({', '.join(f'{many} {translate(state)}' for state, many in states.items())})"
     ]
-    facts.append(f"{format_count(len(study.configurations), 'configuration')}, seeds counted once")
-    facts += [f"{format_duration(sum(seconds))} of training"] if seconds else []
-    lines = [Paragraph(f"{what_mattered(analysis)}.", section="Importance")]
+    facts.append(
+        translate(
+            "{configurations}, seeds counted once",
+            configurations=format_count(len(study.configurations), "configuration"),
+        )
+    )
+    facts += [translate("{seconds} of training", seconds=format_duration(sum(seconds)))] if seconds else []
+    lines = [Paragraph(translate("{value}.", value=what_mattered(analysis)), section="Importance")]
     lines += test_verdict(study)
     if len(study.objectives) > 1:
-        text = f"The search has {len(study.objectives)} objectives; this report follows the first, {study.score}."
+        text = translate(
+            "The search has {count} objectives; this report follows the first, {score}.",
+            count=len(study.objectives),
+            score=study.score,
+        )
         lines.append(Paragraph(text, "warn"))
-    lines += [Paragraph(f"{text}.", "warn") for text in study.read_faults]
-    return Section("Summary", [study_verdict(study), BulletList(lines), Paragraph(f"{'; '.join(facts)}.", "soft")])
+    lines += [Paragraph(translate("{value}.", value=text), "warn") for text in study.read_faults]
+    return Section(
+        "Summary",
+        [
+            study_verdict(study),
+            BulletList(lines),
+            Paragraph(translate("{value}.", value=translate("; ").join(facts)), "soft"),
+        ],
+    )
 
 
 def what_mattered(analysis: ImportanceAnalysis) -> str:
@@ -276,15 +315,19 @@ def what_mattered(analysis: ImportanceAnalysis) -> str:
     shares = analysis.total_shares if analysis.explained_variance >= TRUSTED_SHARE else {}
     known = shares or analysis.ped_anova
     if len(analysis.settings) == 1:
-        return f"Only {analysis.settings[0].name} varied"
+        return translate("Only {name} varied", name=analysis.settings[0].name)
     if not known:
-        return "Which setting mattered is not known: too few trials, or too noisy ones"
-    of = "the variance between trials" if shares else "what sets the best tenth apart"
+        return translate("Which setting mattered is not known: too few trials, or too noisy ones")
+    of = translate("the variance between trials" if shares else "what sets the best tenth apart")
     ordered = sorted(known, key=lambda name: -known[name])
     named = [f"{name} ({format_percent(known[name])})" for name in ordered if known[name] >= SMALL_SHARE]
     rest = [name for name in ordered if known[name] < SMALL_SHARE]
-    text = f"What mattered: {join_names(named)} of {of}" if named else "No setting stands out"
-    return text + (f"; {join_names(rest)} hardly" if rest else "")
+    text = (
+        translate("What mattered: {names} of {of}", names=join_names(named), of=of)
+        if named
+        else translate("No setting stands out")
+    )
+    return text + (translate("; {names} hardly", names=join_names(rest)) if rest else "")
 
 
 SMALL_SHARE = 0.05  # importance below which a setting is said to matter hardly
@@ -312,7 +355,8 @@ def study_verdict(study: StudyResults) -> Verdict:
         unknown += " " + translate("{command} re-runs the best with new seeds.", command=command)
     default = next((t for t in study.trials if t.origin == "default" and t.done), None)
     if default is None:
-        return Verdict(f"{text}. {unknown}" if math.isnan(study.seed_noise) else f"{text}.", "plain")
+        stop = translate("{value}.", value=text)
+        return Verdict(f"{stop} {unknown}" if math.isnan(study.seed_noise) else stop, "plain")
     gain = (default.value or 0.0) * (1 if study.lower_is_better else -1) - best.cost
     text = translate(
         "{best}, {gain} better than the default (trial {number}, {value})",
@@ -322,9 +366,9 @@ def study_verdict(study: StudyResults) -> Verdict:
         value=format_cell(default.value),
     )
     if math.isnan(study.seed_noise):
-        return Verdict(f"{text}. {unknown}", "warn")
+        return Verdict(f"{translate('{value}.', value=text)} {unknown}", "warn")
     if not study.seed_noise:
-        return Verdict(f"{text}.", "good")
+        return Verdict(translate("{value}.", value=text), "good")
     clear = gain > 2 * math.sqrt(2) * study.seed_noise
     ratio = f"{gain / study.seed_noise:.2g}"
     return Verdict(
@@ -343,9 +387,13 @@ def test_verdict(study: StudyResults) -> list[Paragraph]:
         f"{name.removeprefix('test/')} {format_cell(value)}" for name, value in list(test_scores.items())[:5]
     )
     looks = int(study.summary.get("test_looks") or 0)
-    lines = [Paragraph(f"Test scores of the best: {told_of}.", "plain")]
+    lines = [Paragraph(translate("Test scores of the best: {told_of}.", told_of=told_of), "plain")]
     if looks > 1:
-        lines.append(Paragraph(f"The test split was evaluated {looks} times: its scores are optimistic.", "warn"))
+        lines.append(
+            Paragraph(
+                translate("The test split was evaluated {looks} times: its scores are optimistic.", looks=looks), "warn"
+            )
+        )
     return lines
 
 
@@ -363,17 +411,20 @@ def ranking_section(study: StudyResults) -> Section:
             [place + 1, ", ".join(map(str, point.trial_numbers)), study.cost_to_score(point.cost), *noise,
              *(to_cell(point.params.get(name)) for name in names)]
         )  # fmt: skip
-    words = "Configurations, the best first; over several seeds the mean."
+    words = translate("Configurations, the best first; over several seeds the mean.")
     words += (
-        " The 95 % interval and the chance to be the best come from how much seeds differ"
-        f" ({format_cell(study.seed_noise)})."
-        if not math.isnan(study.seed_noise)
-        else " Seed variance unknown: each configuration ran once."
+        translate(
+            " The 95 % interval and the chance to be the best come from how much seeds differ ({noise}).",
+            noise=format_cell(study.seed_noise),
+        )
+        if known
+        else translate(" Seed variance unknown: each configuration ran once.")
     )
-    columns = ["rank", "trial", study.score, *(["seeds", "low", "high", "p(best)"] if known else []), *names]
+    noise_columns = messages("seeds", "low", "high", "p(best)") if known else []
+    columns = [*messages("rank", "trial"), study.score, *noise_columns, *names]
     keys = [str(point.trial_numbers[0]) for point in study.configurations]
     grid = Table("ranked", columns, rows, words, row_keys=keys, highlighted_rows=frozenset({0} if rows else ()))
-    return Section("Ranks", [grid], "Rows within the noise of the first cannot be told from it.")
+    return Section("Ranks", [grid], translate("Rows within the noise of the first cannot be told from it."))
 
 
 def probability_best(configurations: Sequence[Configuration], noise: float) -> list[float | None]:
@@ -394,19 +445,26 @@ def trials_section(study: StudyResults) -> Section:
         [
             t.number,
             t.name,
-            t.state,
+            message(t.state),
             t.value,
             t.seconds,
-            t.kind or None,
+            message(t.kind) or None,
             t.reason or None,
             *(to_cell(t.params.get(n)) for n in names),
         ]
         for t in study.trials
     ]
-    columns = ["number", "name", "state", study.score, "seconds", "kind", "reason", *names]
+    columns = [
+        *messages("number", "name", "state"),
+        study.score,
+        *messages("seconds", "kind", "reason"),
+        *names,
+    ]
     keys = [str(trial.number) for trial in study.trials]
-    table = Table("trials", columns, rows, "Every trial in the order it was started.", row_keys=keys)
-    return Section("Trials", [Fold(f"every trial ({len(rows)}), with its state and reason", [table])])
+    table = Table("trials", columns, rows, translate("Every trial in the order it was started."), row_keys=keys)
+    return Section(
+        "Trials", [Fold(translate("every trial ({count}), with its state and reason", count=len(rows)), [table])]
+    )
 
 
 def history_section(analysis: ImportanceAnalysis) -> list[Section]:
@@ -429,13 +487,22 @@ def history_charts(study: StudyResults) -> list[Block]:
     points = [(float(trial.number), float(trial.value or 0.0)) for trial in kept]
     numbers = study.best.trial_numbers if study.best else ()
     ringed = next((at for at, trial in enumerate(kept) if trial.number in numbers), -1)
-    series = [Series("best so far", xs, so_far, points=points, point_names=list(map(trial_words, kept)), best=ringed)]
-    title = f"{study.score} by trial"
-    svg = line_chart(series, title=title, x_label="trial", y_label="")
+    series = [
+        Series(
+            translate("best so far"), xs, so_far, points=points, point_names=list(map(trial_words, kept)), best=ringed
+        )
+    ]
+    title = translate("{score} by trial", score=study.score)
+    svg = line_chart(series, title=title, x_label=translate("trial"), y_label="")
     last = next(x for x, value in zip(xs, so_far, strict=True) if value == so_far[-1])
     hidden = len(done) - len(kept)
-    words = f"Points are trials, the line is the best so far. The best came at trial {last:g} of {xs[-1]:g}."
-    words += f" Left out as outliers: {format_count(hidden, 'trial')}." * bool(hidden)
+    words = translate(
+        "Points are trials, the line is the best so far. The best came at trial {last:g} of {xs:g}.",
+        last=last,
+        xs=xs[-1],
+    )
+    if hidden:
+        words += translate(" Left out as outliers: {trials}.", trials=format_count(hidden, "trial"))
     return [Chart("history", svg, words, title)]
 
 
@@ -468,7 +535,7 @@ def cost_section(study: StudyResults) -> list[Section]:
         groups[trial.kind or trial.state].append(trial.seconds or 0.0)
     rows: list[list[CellValue]] = [
         [
-            how,
+            message(how),
             len(durations),
             sum(durations),
             sum(durations) / len(durations),
@@ -476,29 +543,36 @@ def cost_section(study: StudyResults) -> list[Section]:
         ]
         for how, durations in groups.items()
     ]
-    columns = ["how it ended", "trials", "seconds", "mean seconds", "share"]
+    columns = messages("how it ended", "trials", "seconds", "mean seconds", "share")
     lost = sum(sum(durations) for how, durations in groups.items() if how not in ("complete", "pruned"))
-    text = f"{format_count(len(timed), 'trial')} trained for {format_duration(whole)} in all"
-    text += f", {format_percent(lost / whole)} of it in trials that broke." if lost and whole else "."
-    blocks: list[Block] = [Paragraph(text), Table("cost", columns, rows, "Training time by how the trials ended.")]
+    text = translate(
+        "{trials} trained for {whole} in all", trials=format_count(len(timed), "trial"), whole=format_duration(whole)
+    )
+    if lost and whole:
+        text = translate("{time}, {share} of it in trials that broke", time=text, share=format_percent(lost / whole))
+    text = translate("{value}.", value=text)
+    blocks: list[Block] = [
+        Paragraph(text),
+        Table("cost", columns, rows, translate("Training time by how the trials ended.")),
+    ]
     done = [trial for trial in drop_outliers(study, [t for t in timed if t.done])] if any(t.done for t in timed) else []
     if len(done) > 2:
-        title = "Score against time"
+        title = translate("Score against time")
         series = [
             Series(
-                "trials",
+                translate("trials"),
                 [t.seconds or 0.0 for t in done],
                 [t.value or 0.0 for t in done],
                 tooltip_names=list(map(trial_words, done)),
             )
         ]
         best = (
-            [ReferenceLine(study.cost_to_score(study.configurations[0].cost), "best", "y")]
+            [ReferenceLine(study.cost_to_score(study.configurations[0].cost), translate("best"), "y")]
             if study.configurations
             else []
         )
-        svg = scatter(series, title=title, x_label="seconds", y_label=study.score, marks=best)
-        blocks.append(Chart("cost", svg, "Cheap trials near the best line are worth a look.", title))
+        svg = scatter(series, title=title, x_label=translate("seconds"), y_label=study.score, marks=best)
+        blocks.append(Chart("cost", svg, translate("Cheap trials near the best line are worth a look."), title))
     return [Section("Time and cost", blocks)]
 
 
@@ -511,26 +585,26 @@ def origin_section(study: StudyResults) -> list[Section]:
         blocks.append(
             Command(
                 f"{console.train_command()} -m {shlex.join([*typed, folder])}",
-                "The command; the same again continues the search:",
+                translate("The command; the same again continues the search:"),
             )
         )
     rows: list[list[CellValue]] = [
         [
             one.name,
             format_setting_range(one),
-            "log" if one.log else "even" if one.numeric else "choice",
-            "search space" if one.from_search_space else "seen in the trials",
+            message("log" if one.log else "even" if one.numeric else "choice"),
+            message("search space" if one.from_search_space else "seen in the trials"),
         ]
         for one in study.varied_settings
     ]
-    blocks.append(Table("space", ["setting", "values", "scale", "known from"], rows, "What varied:"))
+    blocks.append(Table("space", messages("setting", "values", "scale", "known from"), rows, translate("What varied:")))
     facts: list[list[CellValue]] = [
-        ["folder", str(study.root)],
-        ["sampler", study.sampler or None],
-        ["pruner", study.summary.get("pruner")],
-        ["fixed", " ".join(study.fixed_overrides) or None],
+        [message("folder"), str(study.root)],
+        [message("sampler"), study.sampler or None],
+        [message("pruner"), study.summary.get("pruner")],
+        [message("fixed"), " ".join(study.fixed_overrides) or None],
     ]
-    blocks.append(Table("study", ["what", "value"], [row for row in facts if row[1] is not None]))
+    blocks.append(Table("study", messages("what", "value"), [row for row in facts if row[1] is not None]))
     return [Section("Provenance", blocks)]
 
 
@@ -559,10 +633,15 @@ def build_study_report(study: StudyResults, more: Sequence[Section] = ()) -> Doc
     sections = [section for title, part in STUDY_SECTIONS for section in build_section(title, part, analysis)]
     last = [section for section in sections if section.title == "Provenance"]
     body = [section for section in sections if section not in last]
-    kind = "Study" if study.is_search else "Set of runs"
+    kind = translate("Study" if study.is_search else "Set of runs")
     name = "/".join(study.root.absolute().parts[-2:])
     return Document(
         f"{kind} {name}",
-        f"{study.score}, {'lower' if study.lower_is_better else 'higher'} is better, {study.root}",
+        translate(
+            "{score}, {way} is better, {root}",
+            score=study.score,
+            way=translate("lower" if study.lower_is_better else "higher"),
+            root=study.root,
+        ),
         lift_warnings([*body, *more, *last]),
     )

@@ -14,7 +14,9 @@ from tunelab.data.summary_text import (
     describe_leaks,
     describe_near_empty,
     describe_unknown,
+    has_duplicates,
 )
+from tunelab.language.translation import message, messages, translate
 from tunelab.report.charts.axes import ReferenceLine, ScaleKind, Series
 from tunelab.report.charts.bars import Bars, bar_chart
 from tunelab.report.charts.lines import line_chart
@@ -35,7 +37,9 @@ def curve_points(rows: Sequence[Mapping[str, float]], name: str) -> CurvePoints:
 def curves_section(run: RunResults) -> Section:
     """The section with the learning curves: loss and the monitored score large, the others folded."""
     if not run.curves:
-        text = "The run left no curves: metrics.csv is missing or empty. It is written from the first logged step on."
+        text = translate(
+            "The run left no curves: metrics.csv is missing or empty. It is written from the first logged step on."
+        )
         return Section("Curves", [Paragraph(text, "soft")])
     names = list(dict.fromkeys(name for row in run.curves for name in row if name not in ("step", "epoch")))
     best = [ReferenceLine(float(run.best["step"]), "best")] if run.best.get("step") else []
@@ -49,23 +53,33 @@ def curves_section(run: RunResults) -> Section:
     heads = ["loss", run.monitor.rpartition("/")[2], *run.description.headline_scores]
     first = next((name for name in heads[1:] if name != "loss" and name in scores), "")
     if not charts:
-        text = "No score was logged twice, so there is no curve; trainer.log_every_n_steps=1 logs every step."
+        text = translate(
+            "No score was logged twice, so there is no curve; trainer.log_every_n_steps=1 logs every step."
+        )
         return Section("Curves", [Paragraph(text, "soft")])
     large = [one for one in charts if one.name in ("curve_val_loss", f"curve_val_{first}")]
     large += [one for one in charts if one not in large][: max(0, MIN_LARGE - len(large))]
     rest = [one for one in charts if one not in large]
     named = ", ".join(one.title for one in rest)
     return Section(
-        "Curves", [*large, *([Fold(f"{format_count(len(rest), 'other curve')}: {named}", rest)] if rest else [])]
+        "Curves",
+        [
+            *large,
+            *(
+                [Fold(translate("{curves}: {names}", curves=format_count(len(rest), "other curve"), names=named), rest)]
+                if rest
+                else []
+            ),
+        ],
     )
 
 
 MIN_LARGE = 2  # charts that stand open
 OTHER_CURVES = (
-    ("train/lr", "The learning rate that the schedule gave at each step."),
-    ("train/grad_norm", "Norm of the gradient before clipping: spikes and growth announce divergence."),
+    ("train/lr", message("The learning rate that the schedule gave at each step.")),
+    ("train/grad_norm", message("Norm of the gradient before clipping: spikes and growth announce divergence.")),
     *(
-        (speed, "Dips tell of waiting for data, or of another program on the machine.")
+        (speed, message("Dips tell of waiting for data, or of another program on the machine."))
         for speed in ("train/tokens_per_second", "train/samples_per_second")
     ),
 )
@@ -83,7 +97,7 @@ def curve_chart(name: str, series: Sequence[Series], words: str, marks: Sequence
     """A chart over the steps."""
     title = name.rpartition("/")[2] if len(series) > 1 else series[0].name
     scale = choose_scale([value for line in series for value in line.ys])
-    svg = line_chart(series, title=title, x_label="optimizer steps", y_label="", y_scale=scale, marks=marks)
+    svg = line_chart(series, title=title, x_label=translate("optimizer steps"), y_label="", y_scale=scale, marks=marks)
     return Chart("curve_" + name.replace("/", "_"), svg, words, title)
 
 
@@ -115,9 +129,14 @@ def doctor_section(run: RunResults) -> list[Section]:
     )
     if not lines:
         looked = run.doctor_findings.get("looked_for")
-        many = f": {format_count(len(looked), 'ailment')} looked for" if isinstance(looked, list) else ""
-        lines = [Paragraph(f"The doctor watched this run and found nothing amiss{many}.", "good")]
-    return [Section("Doctor", [BulletList(lines)], "What was found while the run trained, and what to try.")]
+        text = translate("The doctor watched this run and found nothing amiss.")
+        if isinstance(looked, list):
+            text = translate(
+                "The doctor watched this run and found nothing amiss: {ailments} looked for.",
+                ailments=format_count(len(looked), "ailment"),
+            )
+        lines = [Paragraph(text, "good")]
+    return [Section("Doctor", [BulletList(lines)], translate("What was found while the run trained, and what to try."))]
 
 
 def finding_paragraph(entry: Mapping[str, Any]) -> Paragraph:
@@ -140,14 +159,19 @@ def data_section(run: RunResults) -> list[Section]:
     splits = report["splits"]
     names = list(dict.fromkeys(name for row in splits.values() for name in row))
     rows = [[split, *(row.get(name, 0) for name in names)] for split, row in splits.items()]
-    blocks: list[Block] = [BulletList(data_verdicts(report)), Table("data", ["split", *names], rows)]
+    blocks: list[Block] = [BulletList(data_verdicts(report)), Table("data", messages("split", *names), rows)]
     blocks += length_chart(report.get("lengths", {}))
     blocks += label_chart(report.get("labels", {}))
     files = [[name, str(digest)] for name, digest in report.get("files", {}).items()]
     blocks.append(
-        Table("data_files", ["file", "sha256"], files, "What was read; the sum proves that it is the same file.")
+        Table(
+            "data_files",
+            messages("file", "sha256"),
+            files,
+            translate("What was read; the sum proves that it is the same file."),
+        )
     )
-    blocks += [Paragraph(f"Columns: {line}.", "soft") for line in column_lines(report)]
+    blocks += [Paragraph(translate("Columns: {line}.", line=line), "soft") for line in column_lines(report)]
     blocks += [Paragraph(note, "soft") for note in report.get("notes", ())]
     return [Section("Data", blocks)]
 
@@ -155,35 +179,62 @@ def data_section(run: RunResults) -> list[Section]:
 def data_verdicts(report: Mapping[str, Any]) -> list[Paragraph]:
     """Verdicts on duplicates, leaks and dropped rows."""
     twice, leaked = describe_duplicates(report), describe_leaks(report)
-    lines = [Paragraph(f"Duplicates: {twice}.", "good" if twice == "none" else "warn")]
+    lines = [Paragraph(translate("Duplicates: {twice}.", twice=twice), "warn" if has_duplicates(report) else "good")]
     if shares := report.get("unknown_tokens"):
         most = max(shares.values())
         style: Literal["bad", "warn", "good"] = (
             "bad" if most >= MANY_UNKNOWN else "warn" if most >= SOME_UNKNOWN else "good"
         )
-        lines.append(Paragraph(f"Text that the tokenizer does not know: {describe_unknown(report)}.", style))
+        lines.append(
+            Paragraph(
+                translate("Text that the tokenizer does not know: {report}.", report=describe_unknown(report)), style
+            )
+        )
     if near_empty := describe_near_empty(report):
-        lines.append(Paragraph(f"{near_empty}.", "warn"))
+        lines.append(Paragraph(translate("{value}.", value=near_empty), "warn"))
     held = report["leaks"]
     copies = bool(held["exact"])
     alike = bool(held["near"] and held["near"]["pairs"])
-    lines.append(Paragraph(f"Leaks: {leaked}.", "bad" if copies else "warn" if alike else "good"))
-    lines += [Paragraph(f"{text}.", "warn") for text in lost_rows(report["splits"])]
+    lines.append(
+        Paragraph(translate("Leaks: {leaked}.", leaked=leaked), "bad" if copies else "warn" if alike else "good")
+    )
+    lines += [Paragraph(translate("{value}.", value=text), "warn") for text in lost_rows(report["splits"])]
     return lines
 
 
-DROP_REASONS = {"too_long": "too long", "no_target": "without target tokens", "unusable": "unusable"}
+DROP_REASONS = {
+    "too_long": message("too long"),
+    "no_target": message("without target tokens"),
+    "unusable": message("unusable"),
+}
 
 
 def lost_rows(splits: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """How many rows of each split were dropped, and why, or cut; nothing of the splits that are whole."""
     lines = []
     for split, row in splits.items():
-        why = ", ".join(f"{row[name]:,} {words}" for name, words in DROP_REASONS.items() if row.get(name))
+        why = translate(", ").join(
+            f"{row[name]:,} {translate(words)}" for name, words in DROP_REASONS.items() if row.get(name)
+        )
         if row.get("dropped"):
-            lines.append(f"{split}: dropped {row['dropped']:,} of {row['rows']:,} rows{f' ({why})' if why else ''}")
+            lines.append(
+                translate(
+                    "{split}: dropped {dropped:,} of {rows:,} rows{reasons}",
+                    split=split,
+                    dropped=row["dropped"],
+                    rows=row["rows"],
+                    reasons=translate(" ({why})", why=why) if why else "",
+                )
+            )
         if row.get("truncated"):
-            lines.append(f"{split}: cut {row['truncated']:,} of {row['rows']:,} rows to data.max_tokens")
+            lines.append(
+                translate(
+                    "{split}: cut {truncated:,} of {rows:,} rows to data.max_tokens",
+                    split=split,
+                    truncated=row["truncated"],
+                    rows=row["rows"],
+                )
+            )
     return lines
 
 
@@ -194,10 +245,15 @@ def length_chart(held: Mapping[str, Mapping[str, Any]]) -> list[Block]:
         return []
     edges, most = spread["edges"], spread["quantiles"]["most"]
     lasts = [min(edge - 1, most) for edge in edges[1:]]
-    groups = [f"{low:,}" if low == last else f"{low:,} to {last:,}" for low, last in zip(edges, lasts, strict=False)]
-    title = "Lengths of the training rows"
+    groups = [
+        f"{low:,}" if low == last else translate("{low:,} to {last:,}", low=low, last=last)
+        for low, last in zip(edges, lasts, strict=False)
+    ]
+    title = translate("Lengths of the training rows")
     counts = [float(rows) for rows in spread["rows"]]
-    svg = bar_chart(groups[: len(counts)], [Bars("", counts)], title=title, value_label="rows, by tokens", level=True)
+    svg = bar_chart(
+        groups[: len(counts)], [Bars("", counts)], title=title, value_label=translate("rows, by tokens"), level=True
+    )
     return [Chart("lengths", svg, "", title)]
 
 
@@ -207,12 +263,17 @@ def label_chart(held: Mapping[str, Mapping[str, int]]) -> list[Block]:
     if not table:
         return []
     names = sorted(table, key=lambda name: -table[name])
-    title = "Labels of the training rows" + (
+    title = translate("Labels of the training rows") + (
         f", the {CHARTED_LABELS} most frequent of {len(names)}" if len(names) > CHARTED_LABELS else ""
     )
     bars = [Bars("", [float(table[name]) for name in names[:CHARTED_LABELS]])]
     return [
-        Chart("labels", bar_chart(names[:CHARTED_LABELS], bars, title=title, value_label="rows", level=True), "", title)
+        Chart(
+            "labels",
+            bar_chart(names[:CHARTED_LABELS], bars, title=title, value_label=translate("rows"), level=True),
+            "",
+            title,
+        )
     ]
 
 
@@ -237,16 +298,21 @@ def provenance_section(run: RunResults) -> list[Section]:
         return []
     blocks: list[Block] = []
     if command := card.get("command"):
-        blocks.append(Command(str(command), "The command that started it:"))
-    blocks.append(Command(f"tunelab reproduce {shlex.quote(str(run.root))}", "To re-run it and compare every number:"))
+        blocks.append(Command(str(command), translate("The command that started it:")))
+    blocks.append(
+        Command(
+            f"tunelab reproduce {shlex.quote(str(run.root))}",
+            translate("To re-run it and compare every number:"),
+        )
+    )
     if doubts := [Paragraph(text, "plain") for text in reproducibility_warnings(card)]:
         blocks.append(BulletList(doubts))
     rows: list[list[CellValue]] = [
         [name, value] for name, value in provenance_facts(card).items() if value not in (None, "")
     ]
     settings = settings_table(run)
-    blocks.append(Fold("machine and versions", [Table("provenance", ["what", "value"], rows)]))
-    blocks.append(Fold(f"every setting ({len(settings.rows)})", [settings]))
+    blocks.append(Fold(translate("machine and versions"), [Table("provenance", messages("what", "value"), rows)]))
+    blocks.append(Fold(translate("every setting ({count})", count=len(settings.rows)), [settings]))
     return [Section("Provenance", blocks)]
 
 
@@ -256,17 +322,26 @@ def reproducibility_warnings(card: Mapping[str, Any]) -> list[str]:
     warnings = []
     if git.get("dirty"):
         warnings.append(
-            f"The code had changes that no commit holds ({git.get('diff_bytes', 0):,} bytes); run.json keeps them."
+            translate(
+                "The code had changes that no commit holds ({size:,} bytes); run.json keeps them.",
+                size=git.get("diff_bytes", 0),
+            )
         )
     if git.get("untracked"):
         warnings.append(
-            f"{len(git['untracked'])} files were not known to git, so the commit alone does not bring them back."
+            translate(
+                "{count} files were not known to git, so the commit alone does not bring them back.",
+                count=len(git["untracked"]),
+            )
         )
     if not git.get("commit"):
-        warnings.append("No commit is known: the code was run outside a git checkout.")
+        warnings.append(translate("No commit is known: the code was run outside a git checkout."))
     if len(card.get("sessions") or ()):
         warnings.append(
-            f"The run was resumed {format_count(len(card['sessions']), 'time')}; look at the commit of each session."
+            translate(
+                "The run was resumed {times}; look at the commit of each session.",
+                times=format_count(len(card["sessions"]), "time"),
+            )
         )
     return warnings
 
@@ -278,20 +353,24 @@ def provenance_facts(card: Mapping[str, Any]) -> dict[str, CellValue]:
     gpus = [str(gpu.get("name", gpu)) if isinstance(gpu, Mapping) else str(gpu) for gpu in machine.get("gpus") or ()]
     memory = machine.get("memory_bytes")
     facts: dict[str, CellValue] = {
-        "id": card.get("id"),
-        "started": card.get("started"),
-        "ended": card.get("ended"),
-        "time": format_duration(card.get("seconds")),
-        "commit": git.get("commit"),
-        "branch": git.get("branch"),
-        "base model": model.get("path"),
-        "weights sha256": model.get("sha256"),
-        "processor": f"{machine.get('processor')}, {machine.get('usable_cores')} cores" if machine else None,
-        "memory": format_bytes(memory) if memory else None,
-        "accelerators": ", ".join(gpus) or "none",
-        "Python": card.get("python"),
-        "system": card.get("platform"),
-        "seed": (card.get("seeds") or {}).get("global"),
+        message("id"): card.get("id"),
+        message("started"): card.get("started"),
+        message("ended"): card.get("ended"),
+        message("time"): format_duration(card.get("seconds")),
+        message("commit"): git.get("commit"),
+        message("branch"): git.get("branch"),
+        message("base model"): model.get("path"),
+        message("weights sha256"): model.get("sha256"),
+        message("processor"): translate(
+            "{processor}, {count} cores", processor=machine.get("processor"), count=machine.get("usable_cores")
+        )
+        if machine
+        else None,
+        message("memory"): format_bytes(memory) if memory else None,
+        message("accelerators"): ", ".join(gpus) or translate("none"),
+        message("Python"): card.get("python"),
+        message("system"): card.get("platform"),
+        message("seed"): (card.get("seeds") or {}).get("global"),
     }
     return facts | {name: versions[name] for name in LISTED_PACKAGES if name in versions}
 
@@ -300,10 +379,14 @@ def settings_table(run: RunResults) -> Table:
     """Every setting, with those of the command line highlighted."""
     changed = {str(word).lstrip("+~").partition("=")[0] for word in run.manifest.get("overrides") or ()}
     rows: list[list[CellValue]] = [
-        [name, to_cell(value), "changed" if name in changed or name.partition(".")[0] in changed else None]
+        [name, to_cell(value), message("changed") if {name, name.partition(".")[0]} & changed else None]
         for name, value in flatten(run.config).items()
     ]
     strong = frozenset(place for place, row in enumerate(rows) if row[2])
     return Table(
-        "settings", ["setting", "value", "command line"], rows, "Every setting of the run.", highlighted_rows=strong
+        "settings",
+        messages("setting", "value", "command line"),
+        rows,
+        translate("Every setting of the run."),
+        highlighted_rows=strong,
     )

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.text import Text
 
 from tunelab.errors import WarningNote, visible_text
-from tunelab.language.translation import message, translate
+from tunelab.language.translation import localize, message, translate
 from tunelab.runs import terminal
 from tunelab.runs.redact import redact
 from tunelab.runs.terminal import line_breaks, text_width
@@ -147,7 +147,7 @@ def show_data(report: Mapping[str, Mapping[str, int | float]], facts: Mapping[st
         report: Split to name of a count to its value.
         facts: Further facts of the data by name, a line each.
     """
-    lines = {name: _single_line(text, _LONGEST_LINE) for name, text in (facts or {}).items()}
+    lines = {localize(name): _single_line(text, _LONGEST_LINE) for name, text in (facts or {}).items()}
     names = dict.fromkeys(name for row in report.values() for name in row)
     columns = [
         *(name for name in _FIRST_COUNTS if name in names),
@@ -162,7 +162,7 @@ _FIRST_COUNTS = ("rows", "kept", "dropped", "too_long", "no_target", "unusable")
 def show_lines(title: str, lines: Sequence[str]) -> None:
     """Print lines under a title."""
     _print(
-        Text(_single_line(title, _LONGEST_LINE), style="bold"),
+        Text(_single_line(localize(title), _LONGEST_LINE), style="bold"),
         *(Text(f"  {_single_line(line, _LONGEST_LINE)}") for line in lines),
     )
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from tunelab.analysis.number_format import format_bytes, format_number
 from tunelab.data.data_sources import drop_counts, dropped_notes, duplicate_notes
-from tunelab.data.summary_text import describe_duplicates, describe_leaks, summary_lines
+from tunelab.data.summary_text import describe_duplicates, describe_leaks, has_duplicates, summary_lines
 from tunelab.errors import WarningNote
 from tunelab.language.translation import translate
 from tunelab.models.architecture import describe_dropout
@@ -179,7 +179,7 @@ def duplicates_note(report: Mapping[str, Any]) -> list[str]:
     """A sentence on duplicates and leakage, a warning where rows of one split are in another; none without any."""
     near = report["leaks"]["near"]
     leaks = [describe_leaks(report)] if report["leaks"]["exact"] or (near and near["pairs"]) else []
-    duplicates = describe_duplicates(report)
-    parts = [f"leakage: {text}" for text in leaks] + [f"duplicates: {duplicates}"] * (duplicates != "none")
+    parts = [translate("leakage: {found}", found=text) for text in leaks]
+    parts += [translate("duplicates: {found}", found=describe_duplicates(report))] * has_duplicates(report)
     kind = WarningNote if report["leaks"]["exact"] else str
-    return [kind("; ".join(parts))] if parts else []
+    return [kind(translate("; ").join(parts))] if parts else []

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from tunelab.analysis.number_format import format_number, format_ticks
+from tunelab.language.translation import translate
 from tunelab.report.charts.svg import (
     CHART_WIDTH,
     LINE_HEIGHT,
@@ -173,7 +174,11 @@ class Series:
 
     def tooltip(self, place: int) -> str:
         """The tooltip of a point."""
-        band = f" ({format_number(self.low[place])} to {format_number(self.high[place])})" if self.low else ""
+        band = (
+            translate(" ({low} to {high})", low=format_number(self.low[place]), high=format_number(self.high[place]))
+            if self.low
+            else ""
+        )
         name = self.tooltip_names[place] if self.tooltip_names else self.name
         return f"{name}: {format_number(self.xs[place], 5)}, {format_number(self.ys[place], 4)}{band}".removeprefix(
             ": "
@@ -212,17 +217,19 @@ def omission_notes(series: Sequence[Series], x_kind: ScaleKind, y_kind: ScaleKin
         if is_drawable(x, "linear") and is_drawable(y, "linear")
     )
     low = y_kind == "log" and any(is_drawable(value, "linear") and value <= 0 for one in series for value in one.low)
-    notes = [f"Not drawn: {count_phrase(odd, 'value')} not finite."] * bool(odd)
-    notes += [f"Not drawn: {count_phrase(below, 'point')} at or below 0, which a log scale has no place for."] * bool(
-        below
-    )
-    notes += ["The band goes down to 0 or below, where the log scale cuts it off."] * low
+    notes = [translate("Not drawn: {values} not finite.", values=count_phrase(odd, "value"))] * bool(odd)
+    points = count_phrase(below, "point")
+    notes += [
+        translate("Not drawn: {points} at or below 0, which a log scale has no place for.", points=points)
+    ] * bool(below)
+    notes += [translate("The band goes down to 0 or below, where the log scale cuts it off.")] * low
     return notes
 
 
 def count_phrase(number: int, noun: str) -> str:
     """`1 point` or `2 points`, with what they are."""
-    return f"{number} {noun} that is" if number == 1 else f"{number:,} {noun}s that are"
+    words = "{count:,} " + (f"{noun} that is" if number == 1 else f"{noun}s that are")
+    return translate(words, count=number)
 
 
 PLOT_HEIGHT = 230.0  # of the area itself
@@ -308,7 +315,7 @@ def draw_axes(area: PlotArea, x_label: str) -> tuple[list[str], float]:
     if area.x.kind == "linear" and area.y.kind == "linear" and area.y.low < 0 < area.y.high:
         drawn += [line_element(left, area.y.position(0), right, area.y.position(0), "axis")]
     kinds = [words for words, kind in (("x", area.x.kind), ("y", area.y.kind)) if kind == "log"]
-    logs = f" ({' and '.join(kinds)}: log scale)" if kinds else ""
+    logs = translate(" ({names}: log scale)", names=translate(" and ").join(kinds)) if kinds else ""
     drawn.append(
         text_element(
             (left + right) / 2,

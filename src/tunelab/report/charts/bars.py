@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 
 from tunelab.analysis.number_format import format_number, format_ticks
+from tunelab.language.translation import translate
 from tunelab.report.charts.axes import Scale, axis_ticks, fit_scale, is_drawable
 from tunelab.report.charts.svg import (
     CHART_WIDTH,
@@ -81,8 +82,16 @@ def bar_chart(
         for group, value in zip(groups, one.values, strict=True)
         if not is_drawable(value, "linear")
     ]
-    notes, foot = chart_notes([f"Not drawn: {'; '.join(odd)}."] * bool(odd) + ["no values"] * (not ends), foot)
-    return svg_document([*named, *keys, *body, *notes], foot, title, f"{value_label} of {', '.join(groups)}")
+    notes, foot = chart_notes(
+        [translate("Not drawn: {names}.", names="; ".join(odd))] * bool(odd) + [translate("no values")] * (not ends),
+        foot,
+    )
+    return svg_document(
+        [*named, *keys, *body, *notes],
+        foot,
+        title,
+        translate("{value_label} of {names}", value_label=value_label, names=", ".join(groups)),
+    )
 
 
 def vertical_bars(
@@ -161,7 +170,11 @@ def bar_elements(
     box = (low, start, size, thick) if lying else (start, low, thick, size)
     tooltip = f"{name}, {bars.name}: {format_number(value, 4)}".replace(", :", ":")
     ends = (scale.position(bars.low[at]), scale.position(bars.high[at])) if has_spread(bars, at) else ()
-    tooltip += f" ({format_number(bars.low[at])} to {format_number(bars.high[at])})" if ends else ""
+    tooltip += (
+        translate(" ({low} to {high})", low=format_number(bars.low[at]), high=format_number(bars.high[at]))
+        if ends
+        else ""
+    )
     x, y, wide, high = map(coordinate, box)
     yield (
         f'<rect class="{colour_class(place)}" x="{x}" y="{y}" width="{wide}" height="{high}" fill="currentColor"'

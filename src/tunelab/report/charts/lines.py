@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
+from tunelab.language.translation import translate
 from tunelab.report.charts.axes import (
     PlotArea,
     ReferenceLine,
@@ -60,12 +61,19 @@ def line_chart(
     bands = [piece for place, one in enumerate(series) for piece in band_paths(one, place, area)]
     lines = [piece for place, one in enumerate(series) for piece in curve_elements(one, place, area)]
     lines = lines or [
-        text_element((area.x.start + area.x.end) / 2, (area.y.start + area.y.end) / 2, "no values", "soft", "middle")
+        text_element(
+            (area.x.start + area.x.end) / 2, (area.y.start + area.y.end) / 2, translate("no values"), "soft", "middle"
+        )
     ]
     notes, foot = chart_notes(omission_notes(series, x_scale, y_scale), foot)
     body = [*named, *keys, *frame, *bands, *lines, *draw_reference_lines(area, marks), *notes]
     names = ", ".join(one.name for one in series)
-    return svg_document(body, foot, title, f"{y_label or title} over {x_label}: {names}")
+    return svg_document(
+        body,
+        foot,
+        title,
+        translate("{value} over {x_label}: {names}", value=y_label or title, x_label=x_label, names=names),
+    )
 
 
 def band_paths(series: Series, place: int, area: PlotArea) -> Iterator[str]:
@@ -203,8 +211,20 @@ def scatter(
         ]
         points += [f'<g class="{colour_class(place)}" fill-opacity=".75">{"".join(inside)}</g>'] * bool(inside)
     points = points or [
-        text_element((area.x.start + area.x.end) / 2, (area.y.start + area.y.end) / 2, "no values", "soft", "middle")
+        text_element(
+            (area.x.start + area.x.end) / 2, (area.y.start + area.y.end) / 2, translate("no values"), "soft", "middle"
+        )
     ]
     notes, foot = chart_notes(omission_notes(series, x_scale, y_scale), foot)
     body = [*named, *keys, *frame, *under, *points, *draw_reference_lines(area, marks), *notes]
-    return svg_document(body, foot, title, f"{y_label} against {x_label}: {', '.join(one.name for one in series)}")
+    return svg_document(
+        body,
+        foot,
+        title,
+        translate(
+            "{y_label} against {x_label}: {names}",
+            y_label=y_label,
+            x_label=x_label,
+            names=", ".join(one.name for one in series),
+        ),
+    )

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tunelab.analysis.number_format import format_number
+from tunelab.language.translation import translate
 from tunelab.report.charts.svg import (
     CHART_WIDTH,
     FONT_SIZE,
@@ -82,15 +83,26 @@ def heat_map(
         drawn.append(text_element((left + CHART_WIDTH - MARGIN) / 2, foot + LINE_HEIGHT, x_label, "soft", "middle"))
         foot += LINE_HEIGHT + 2
     span = (
-        f"From {format_number(min(finite))} (faint) to {format_number(max(finite))} (full)." if finite else "no values"
+        translate(
+            "From {low} (faint) to {high} (full).",
+            low=format_number(min(finite)),
+            high=format_number(max(finite)),
+        )
+        if finite
+        else translate("no values")
     )
     about = (
-        f"Blue above {format_number(centre)}, orange below, fuller with distance."
+        translate("Blue above {centre}, orange below, fuller with distance.", centre=format_number(centre))
         if centre is not None and finite
         else span
     )
     notes, foot = chart_notes([about], foot + 2)
-    return svg_document([*named, *drawn, *notes], foot, title, f"{len(rows)} rows and {len(columns)} columns")
+    return svg_document(
+        [*named, *drawn, *notes],
+        foot,
+        title,
+        translate("{count} rows and {width} columns", count=len(rows), width=len(columns)),
+    )
 
 
 def cell_elements(
@@ -199,10 +211,14 @@ def parallel_coordinates(
             y = bottom - AXIS_HEIGHT * place
             drawn.append(line_element(x - 3, y, x + 3, y, "axis"))
             drawn.append(text_element(x + 5, y + 4, truncate_text(words, max(38.0, gap - 8)), "soft small halo"))
-    notes = ["A line for each trial, fuller the better it is; the best is drawn thick."]
-    notes += [f"Drawn are the best {MAX_LINES} of {len(worth):,}."] * (len(worth) > MAX_LINES)
+    notes = [translate("A line for each trial, fuller the better it is; the best is drawn thick.")]
+    notes += [translate("Drawn are the best {most} of {count:,}.", most=MAX_LINES, count=len(worth))] * (
+        len(worth) > MAX_LINES
+    )
     below, end = chart_notes(notes, bottom + 6)
-    return svg_document([*named, *drawn, *below], end, title, f"axes: {', '.join(one.name for one in axes)}")
+    return svg_document(
+        [*named, *drawn, *below], end, title, translate("axes: {names}", names=", ".join(one.name for one in axes))
+    )
 
 
 def number_ticks(low: float, high: float, *, log: bool) -> list[tuple[float, str]]:
