@@ -16,6 +16,7 @@ _KEY = re.compile(
     re.VERBOSE,
 )
 _CHOICE = re.compile(r"\s*-\s+(?:(?:override|optional)\s+)*/?(?P<group>[\w/]+)(?:@[\w.]+)?:\s*(?P<names>[^#]*)")
+_INCLUDED = re.compile(r"\s*-\s+(?P<path>[\w/]+)\s*(?:#.*)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +63,24 @@ def group_options(
 
 def default_choices(conf: Path) -> dict[str, list[str]]:
     """Names of the options that the defaults list of config.yaml chooses, by group."""
-    _, _, rest = (conf / "config.yaml").read_text().partition("\ndefaults:")
-    block = re.split(r"\n(?=\w)", rest, maxsplit=1)[0]  # up to the next key that stands at the margin
-    choices = [match for line in block.splitlines() if (match := _CHOICE.match(line))]
+    return choices_in((conf / "config.yaml").read_text())
+
+
+def choices_in(text: str) -> dict[str, list[str]]:
+    """Names of the options that the defaults list of a config file chooses, by group."""
+    choices = [match for line in _defaults_list(text) if (match := _CHOICE.match(line))]
     return {match["group"]: re.findall(r"[\w.-]+", match["names"]) for match in choices}
+
+
+def included_in(text: str) -> list[str]:
+    """Files that the defaults list of a config file takes in whole, such as `base`, by their path beside it."""
+    lines = [match for line in _defaults_list(text) if (match := _INCLUDED.fullmatch(line))]
+    return [match["path"] for match in lines if match["path"] != "_self_"]
+
+
+def _defaults_list(text: str) -> list[str]:
+    _, _, rest = text.partition("\ndefaults:")
+    return re.split(r"\n(?=\w)", rest, maxsplit=1)[0].splitlines()  # up to the next key that stands at the margin
 
 
 def headline(text: str) -> str:

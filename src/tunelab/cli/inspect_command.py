@@ -3,7 +3,6 @@
 import argparse
 from pathlib import Path
 
-from tunelab.cli.compose_config import compose_settings
 from tunelab.errors import ConfigError
 from tunelab.language.translation import message, translate
 from tunelab.runs import console
@@ -26,6 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Build the run as training would, measure it, print a summary and write the page."""
+    from tunelab.cli.compose_config import compose_settings  # Hydra, which TAB does without
+
     settings = compose_settings(arguments.overrides)
 
     console.silence_libraries()

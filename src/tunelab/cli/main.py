@@ -14,6 +14,7 @@ from tunelab.runs.redact import flush_output, guard_streams
 from tunelab.runs.terminal import terminal_width, wrap_words
 
 TRAIN = "train"  # takes the words of Hydra instead of options
+COMPLETION = "completion"
 # Name to the sentence of --help.  The module NAME_command holds `add_arguments` and `run`.
 COMMANDS = {
     TRAIN: message("train a model, or with -m search for good settings: the same as python train.py"),
@@ -34,6 +35,7 @@ COMMANDS = {
         "a live page of all runs and searches of a folder: filter, compare, open reports, watch what is running"
     ),
     "confirm": message("the best trials of a search against the default, over fresh seeds"),
+    COMPLETION: message("what a shell needs so that TAB completes commands, options, settings and run folders"),
 }
 
 
@@ -90,6 +92,9 @@ def run_command(arguments: Sequence[str] | None) -> int:
 
     `plugins=[PACKAGE]` may stand among its words.
     """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words[:1] == [COMPLETION] and words[-1].startswith("--l"):  # at every TAB: it does without Hydra
+        return load_command(COMPLETION).run(parse_arguments(words))
     from tunelab.cli.launch import (  # takes Hydra, and Ctrl-C may come meanwhile
         exit_on_signal,
         exit_with_error,
@@ -103,7 +108,7 @@ def run_command(arguments: Sequence[str] | None) -> int:
 
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     handle_stop_signals(exit_on_signal, ctrl_c=False)
-    words = take_debug_flag(sys.argv[1:] if arguments is None else arguments)
+    words = take_debug_flag(words)
     try:
         words = take_language(words)
     except TuneLabError as fault:
@@ -132,23 +137,25 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
 
     Options and other words of a command may stand in any order.
     """
+    if arguments and arguments[0] in COMMANDS:
+        # not through subparsers: there the words between two options would be unknown
+        name = arguments[0]
+        return command_parser(name).parse_intermixed_args(arguments[1:], argparse.Namespace(command=name))
     parser = CommandParser(prog="tunelab", description="TuneLab: everything before and after training.")
     chosen = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     parser.add_argument("--debug", action="store_true", help="print a traceback with every error message")
     parser.add_argument("--lang", choices=LANGUAGES, help="language of messages and pages (that of the system)")
     parser.add_argument("--version", action="version", version=f"tunelab {__version__}")
-    own = {
-        name: chosen.add_parser(
-            name, help=translate(sentence), description=translate(sentence), formatter_class=WrappedHelp
-        )
-        for name, sentence in COMMANDS.items()
-    }
-    if not arguments or arguments[0] not in COMMANDS:
-        return parser.parse_args(arguments)
-    name = arguments[0]
-    load_command(name).add_arguments(own[name])  # the others need not be imported
-    # not through `parser`: there the words between two options would be unknown
-    return own[name].parse_intermixed_args(arguments[1:], argparse.Namespace(command=name))
+    for name, sentence in COMMANDS.items():
+        chosen.add_parser(name, help=translate(sentence), formatter_class=WrappedHelp)
+    return parser.parse_args(arguments)
+
+
+def command_parser(name: str) -> CommandParser:
+    """The parser of one command; the modules of the others are not imported."""
+    parser = CommandParser(prog=f"tunelab {name}", description=translate(COMMANDS[name]), formatter_class=WrappedHelp)
+    load_command(name).add_arguments(parser)
+    return parser
 
 
 def load_command(name: str) -> Command:

@@ -3,7 +3,6 @@
 import argparse
 from pathlib import Path
 
-from tunelab.cli.compose_config import compose_settings
 from tunelab.errors import ConfigError
 from tunelab.language.translation import translate
 from tunelab.runs import console
@@ -30,6 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Read and encode the data as a run would, print a summary and records, write the page."""
+    from tunelab.cli.compose_config import compose_settings  # Hydra, which TAB does without
+
     if arguments.rows < 0:
         raise ConfigError(f"--rows {arguments.rows} is below 0; give how many records to show")
     settings = compose_settings(arguments.overrides)

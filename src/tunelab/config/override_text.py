@@ -11,7 +11,7 @@ from hydra.core.override_parser.types import QuotedString
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 
-from tunelab.config.quoting import path_text, path_word, quote_hydra
+from tunelab.config.quoting import names_path, path_text, path_word, quote_hydra
 from tunelab.errors import ConfigError
 
 
@@ -86,10 +86,6 @@ def plain_text(word: str) -> str | None:
     return value if isinstance(value, str) else None
 
 
-# The last part of keys that name a file or a folder.
-PATH_NAMES = frozenset(
-    "train validation test path tokenizer template resume dir storage study parent experiment warm_start".split()
-)
 OUTSIDE_ASCII = re.compile(r"[^\x00-\x7f]")
 TOKEN = re.compile(
     r"'(?:\\.|[^'\\])*'|\"(?:\\.|[^\"\\])*\"|[^\[\]{}(),'\"]+|.", re.DOTALL
@@ -134,11 +130,6 @@ def quote_letters(word: str) -> str:
         else:
             parts.append(token)
     return f"{key}={''.join(parts)}"
-
-
-def names_path(key: str) -> bool:
-    """Whether a key names a file or a folder."""
-    return key.lstrip("+").rpartition(".")[2] in PATH_NAMES
 
 
 def exists(text: str) -> bool:

@@ -6,6 +6,9 @@ from pathlib import Path
 
 PLAIN = re.compile(r"[A-Za-z_/.@%|?*][A-Za-z0-9_/.@%:|?*+\-]*(?: +[A-Za-z0-9_/.@%:|?*+\-]+)*")  # read as it stands
 KEYWORDS = frozenset(("true", "false", "null"))  # in any capitals
+PATH_NAMES = frozenset(  # the last part of keys that name a file or a folder
+    "train validation test path tokenizer template resume dir storage study parent experiment warm_start".split()
+)
 
 
 def quote_hydra(text: str) -> str:
@@ -43,3 +46,8 @@ def path_word(key: str, path: str | Path) -> str:
         "hydra.run.dir='runs (new)'"
     """
     return f"{key}={path_text(path)}"
+
+
+def names_path(key: str) -> bool:
+    """Whether a key names a file or a folder."""
+    return key.lstrip("+").rpartition(".")[2] in PATH_NAMES

@@ -24,12 +24,15 @@ from tunelab.config.blocks import (
     OrTarget,
     Range,
     UnknownKeyFault,
+    accepts_null,
     block_fields,
     convert,
+    literals,
     missing_fault,
     options_of,
     plain,
     unwrap,
+    yaml_text,
 )
 from tunelab.language.translation import message
 
@@ -711,6 +714,17 @@ def value_fault(name: str, value: JsonValue) -> str | None:
             return None
         first = first or faults[0]
     return first
+
+
+def legal_values(name: str) -> list[str]:
+    """The values of the key at a dotted name as they are typed, in every kind of its block; none where any will do."""
+    values = list[str]()
+    for hint in key_types().get(name, ()):
+        base = unwrap(hint)[0]
+        choices = [choice for option in options_of(base) for choice in literals(option)]
+        choices += [True, False] if bool in options_of(base) else []
+        values += map(yaml_text, [*choices, None] if choices and accepts_null(base) else choices)
+    return list(dict.fromkeys(values))
 
 
 @cache
