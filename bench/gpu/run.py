@@ -1,249 +1,212 @@
-"""Training speed on a GPU: ours against a plain loop and transformers' Trainer, same rows, same model, same steps.
+"""Training speed and memory on a GPU: TuneLab beside transformers' Trainer, same rows, same model, packed.
 
-    python bench/gpu/run.py --model 135m --steps 30 --rounds 3
-    python bench/gpu/run.py --model 1b --batch 8 --steps 12
+    python bench/gpu/run.py    # 0.5B and 1B, full and LoRA, 4,096 tokens: at most 8 minutes on an H100 or H200
+    python bench/gpu/run.py --shapes 135m --methods full --words +optimizer.fused=true
+    python bench/gpu/run.py --device cpu --shapes tiny --block 256 --steps 4 --skip 1   # tries the script out, no more
 
-The peers take turns in one process.  A figure is the tokens of real text (pads left out) over the time from the end of
-step SKIP to the end of the last one, the GPU waited for at both ends.  All compute in bfloat16 over float32 weights and
-clip at 1; the others use the fused AdamW.  `--device cpu --model tiny` tries the script out, no more.
+Each line is a training in a process of its own, written as soon as it is there; none starts once the minutes are
+over, so that a cut run still tells.  Weights are random.  Both compute in bfloat16 over float32
+weights with the fused AdamW and clip at 1; the Trainer gets the same documents laid end to end in full blocks, so that it has no padding to compute.
+
+MFU is the arithmetic of PaLM (attention inside each document, the output head where a token is learned) over the best
+rate of a large matrix product here.  "Foretold" is the peak that `tunelab inspect` gives.
 """
 
 import argparse
 import json
+import os
 import random
+import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from statistics import median
 from typing import Any
 
-import lightning as L
-import torch
-import transformers
-from lightning.pytorch.callbacks import Callback
-from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainerCallback, TrainingArguments
-
-ROOT = Path(__file__).parents[2]
-sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "src")]
-
-from support.tiny_runs import settings  # noqa: E402  # the composer of the tests
-from tunelab.config.schema import PretrainedModelConfig  # noqa: E402
-from tunelab.data.examples import IGNORE, Example  # noqa: E402
-from tunelab.models.load_model import load_tokenizer  # noqa: E402
-from tunelab.runs.console import silence_libraries  # noqa: E402
-from tunelab.training.components import encode_data  # noqa: E402
-from tunelab.training.run import fine_tune  # noqa: E402
-
-SKIP = 5  # steps that warm up
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
 SHAPES = {  # layers, width, inner width, heads, key heads, vocabulary: of models that people fine-tune
     "tiny": (2, 64, 128, 2, 1, 1536),
     "135m": (30, 576, 1536, 9, 3, 49152),
+    "0.5b": (24, 896, 4864, 14, 2, 151936),
     "1b": (16, 2048, 8192, 32, 8, 128256),
 }
+WORDS = "red blue green gold grey pink teal plum sand rust".split()
+BARS = {"mfu": 0.50, "speed": 1.3, "memory": 0.7}  # at 1b, full
+TOKENS_PER_WORD = 3.15  # of WORDS, by the built-in tokenizer
+PROBE_SECONDS = 180  # most that the measurement of the device itself may take
+LEAST_SECONDS = 20  # with less time left no training is started
+OVER = {"failed": "not started, the minutes are over"}
 
 
-class Clock:
-    """Tokens and seconds between the end of one step and that of another."""
-
-    def __init__(self, device: str) -> None:
-        self.device, self.tokens, self.steps = device, 0, 0
-        self.since = self.seconds = 0.0
-        self.counted = 0
-
-    def step(self, tokens: int, last: bool) -> None:
-        """A step over so many tokens has been asked of the device."""
-        self.steps += 1
-        self.tokens += tokens
-        if self.steps == SKIP or last:
-            if self.device == "cuda":
-                torch.cuda.synchronize()
-            now = time.perf_counter()
-            if self.steps == SKIP:
-                self.since, self.counted = now, self.tokens
-            else:
-                self.seconds = now - self.since
-
-    def rate(self) -> float:
-        """Tokens a second."""
-        return (self.tokens - self.counted) / self.seconds
-
-
-def make_model(folder: Path, shape: str) -> None:
+def make_model(folder: Path, shape: str, block: int) -> None:
     """A model of random weights with the built-in tokenizer, as a pretrained one would lie there."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    from tunelab.config.schema import PretrainedModelConfig
+    from tunelab.models.load_model import load_tokenizer
+    from tunelab.runs.console import silence_libraries
+
+    silence_libraries()
     layers, width, inner, heads, keys, vocabulary = SHAPES[shape]
     tokenizer = load_tokenizer(PretrainedModelConfig(path="package:tunelab.starter/model"))
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=vocabulary, hidden_size=width, intermediate_size=inner, num_hidden_layers=layers,
-        num_attention_heads=heads, num_key_value_heads=keys, max_position_embeddings=2048, tie_word_embeddings=True,
-        bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
+        num_attention_heads=heads, num_key_value_heads=keys, max_position_embeddings=2 * block,
+        tie_word_embeddings=True, bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
     )  # fmt: skip
-    LlamaForCausalLM(config).save_pretrained(folder)
+    LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
 
-def make_rows(path: Path, rows: int, longest: int) -> None:
-    """Instructions whose lengths spread as real ones do: many short, few long."""
-    draw, words = random.Random(0), "red blue green gold grey pink teal plum sand rust".split()
+def make_rows(path: Path, tokens: float, longest: int) -> float:
+    """Write instructions of so many tokens, and return how many one has on average.
+
+    Lengths spread as real ones do, many short and few long; three quarters of each are the answer.
+    """
+    draw, lengths = random.Random(0), list[int]()
     with path.open("w", encoding="utf-8") as file:
-        for _ in range(rows):
-            asked, told = (max(4, min(longest // 4, int(draw.lognormvariate(3.5, 0.8)))) for _ in range(2))
-            record = {
-                "prompt": " ".join(draw.choices(words, k=asked)),
-                "completion": " ".join(draw.choices(words, k=told)),
-            }
-            file.write(json.dumps(record) + "\n")
+        while sum(lengths) * TOKENS_PER_WORD < tokens:
+            length = max(8, min(longest // 4, int(draw.lognormvariate(4.8, 0.8))))
+            prompt, answer = (" ".join(draw.choices(WORDS, k=part)) for part in (length // 4, length * 3 // 4))
+            file.write(json.dumps({"prompt": prompt, "completion": answer}) + "\n")
+            lengths.append(length)
+    return TOKENS_PER_WORD * sum(lengths) / len(lengths)
 
 
-def padded(rows: Sequence[Example], pad: int) -> dict[str, torch.Tensor]:
-    """A batch as everyone makes it: on the right, to the longest."""
-    longest = max(len(row.ids) for row in rows)
-    ids = torch.full((len(rows), longest), pad)
-    labels = torch.full((len(rows), longest), IGNORE)
-    mask = torch.zeros(len(rows), longest, dtype=torch.long)
-    for place, row in enumerate(rows):
-        ids[place, : len(row.ids)] = torch.tensor(list(row.ids))
-        labels[place, : len(row.ids)] = torch.tensor(list(row.target))
-        mask[place, : len(row.ids)] = 1
-    return {"input_ids": ids, "attention_mask": mask, "labels": labels}
-
-
-def plain(folder: Path, rows: Sequence[Example], given: argparse.Namespace) -> Clock:
-    """A loop without any framework."""
-    model = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32).to(given.device).train()
-    parameters = list(model.parameters())
-    optimizer = torch.optim.AdamW(parameters, lr=1e-4, fused=True)
-    clock = Clock(given.device)
-    for step in range(given.steps):
-        part = rows[step * given.batch : (step + 1) * given.batch]
-        batch = {name: tensor.to(given.device) for name, tensor in padded(part, 0).items()}
-        with torch.autocast(given.device, torch.bfloat16):
-            loss = model(**batch, use_cache=False).loss
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        clock.step(sum(len(row.ids) for row in part), step == given.steps - 1)
-    return clock
-
-
-class TrainerClock(TrainerCallback):
-    """Reads the clock at each step of transformers' Trainer."""
-
-    def __init__(self, clock: Clock, tokens: Sequence[int]) -> None:
-        self.clock, self.tokens = clock, tokens
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **other: Any) -> None:
-        self.clock.step(self.tokens[state.global_step - 1], state.global_step == len(self.tokens))
-
-
-def hf_trainer(folder: Path, rows: Sequence[Example], given: argparse.Namespace) -> Clock:
-    """The Trainer of transformers with a collator that pads."""
-    model = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32)
-    clock, size = Clock(given.device), given.batch
-    tokens = [sum(len(row.ids) for row in rows[step * size : (step + 1) * size]) for step in range(given.steps)]
-    with tempfile.TemporaryDirectory() as out:
-        arguments = TrainingArguments(
-            output_dir=out, per_device_train_batch_size=size, max_steps=given.steps, learning_rate=1e-4, bf16=True,
-            save_strategy="no", report_to="none", disable_tqdm=True, logging_steps=10, remove_unused_columns=False,
-            use_cpu=given.device == "cpu", optim="adamw_torch_fused", train_sampling_strategy="sequential",
+def measure(command: list[str], seconds: float) -> dict[str, Any]:
+    """The figures of one process; `failed`, with its last line, where it printed none."""
+    path = os.pathsep.join([str(ROOT / "src"), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "PYTHONPATH": path, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+    try:
+        done = subprocess.run(
+            [sys.executable, str(HERE / "measure.py"), *command],
+            env=environment, capture_output=True, text=True, timeout=max(1.0, seconds), check=False,
         )  # fmt: skip
-        trainer = Trainer(
-            model=model, args=arguments, train_dataset=list(rows),  # type: ignore[arg-type]
-            data_collator=lambda part: padded(part, 0), callbacks=[TrainerClock(clock, tokens)],
-        )  # fmt: skip
-        trainer.train()
-    return clock
+    except subprocess.TimeoutExpired:
+        return {"failed": f"cut after {seconds:.0f} s"}
+    lines = done.stdout.splitlines()
+    line = next((line for line in reversed(lines) if line.startswith("BENCH ")), "")
+    if line:
+        return dict(json.loads(line.removeprefix("BENCH ")))
+    return {"failed": (done.stderr.strip().splitlines() or lines or ["no output"])[-1][:300]}
 
 
-def ours(*words: str) -> Callable[[Path, Sequence[Example], argparse.Namespace], Clock]:
-    """`train.py` with these overrides."""
-
-    def train(folder: Path, rows: Sequence[Example], given: argparse.Namespace) -> Clock:
-        clock = Clock(given.device)
-        with tempfile.TemporaryDirectory() as out:
-            fine_tune(
-                settings(*base_words(folder, given), *words), Path(out) / "run", callbacks=[OurStep(clock, given)]
-            )
-        return clock
-
-    return train
+def describe(row: Mapping[str, Any], peak: float) -> str:
+    """One line of the table."""
+    head = f"{row['shape']:5} {row['method']:5} {row['peer']:8}"
+    if "failed" in row:
+        return f"{head} failed: {row['failed']}"
+    memory = "" if row["peak_gib"] is None else f"  {row['peak_gib']:6.2f} GiB"
+    foretold = f"  foretold {row['foretold_gib']:.2f} GiB" if "foretold_gib" in row else ""
+    return f"{head} {tokens_per_second(row):10,.0f} tokens/s  MFU {utilisation(row, peak):.3f}{memory}{foretold}"
 
 
-class OurStep(Callback):
-    """Reads the clock at each step of Lightning's Trainer."""
-
-    def __init__(self, clock: Clock, given: argparse.Namespace) -> None:
-        self.clock, self.steps = clock, given.steps
-
-    def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        if trainer.global_step <= self.steps:
-            tokens = sum(int(micro.lengths.sum()) for micro in batch.micro_batches)
-            self.clock.step(tokens, trainer.global_step == self.steps)
+def tokens_per_second(row: Mapping[str, Any]) -> float:
+    """Real tokens a second."""
+    return float(row["work"]["tokens"] / row["seconds"])
 
 
-def base_words(folder: Path, given: argparse.Namespace) -> list[str]:
-    """Overrides of the same work: batch, rate, precision, no validation in between."""
-    return [
-        "data=instruction", f"data.train={folder.parent}/rows.jsonl", "model=pretrained", f"model.path={folder}",
-        f"batch_size={given.batch}", f"micro_tokens={given.micro_tokens}", f"max_steps={given.steps}", "max_epochs=9",
-        "lr=1e-4", "scheduler=constant", "logger=none", "trainer.enable_progress_bar=false",
-        "trainer.precision=bf16-mixed", f"trainer.accelerator={'gpu' if given.device == 'cuda' else 'cpu'}",
-        "eval.base=false", "eval.generate=false", "test=false", "save=false", "data.template=plain",
-    ]  # fmt: skip
-
-
-PEERS = {
-    "plain loop": plain,
-    "transformers Trainer": hf_trainer,
-    "tunelab, padded": ours("data.packing=false"),
-    "tunelab": ours(),
-    "tunelab, fused AdamW": ours("+optimizer.fused=true"),
-}
-
-
-def main() -> None:
-    """Print a table."""
-    reader = argparse.ArgumentParser(description=__doc__)
-    reader.add_argument("--model", choices=SHAPES, default="135m")
-    reader.add_argument("--device", default="cuda")
-    for name, value in {"steps": 30, "rounds": 3, "batch": 32, "micro_tokens": 16384, "longest": 1024}.items():
-        reader.add_argument(f"--{name.replace('_', '-')}", type=int, default=value)
-    given = reader.parse_args()
-    silence_libraries()
-    transformers.logging.set_verbosity_error()
-    found: dict[str, list[float]] = {name: [] for name in PEERS}
-    with tempfile.TemporaryDirectory() as place:
-        folder = Path(place) / "model"
-        make_model(folder, given.model)
-        make_rows(Path(place) / "rows.jsonl", given.steps * given.batch * 3 // 2, given.longest)
-        rows = encode_data(settings(*base_words(folder, given))).examples["train"]
-        memory: dict[str, float] = {}
-        for turn in range(given.rounds):
-            names = [*PEERS]
-            for name in names[turn % len(names) :] + names[: turn % len(names)]:
-                torch.backends.cuda.enable_cudnn_sdp(True)  # as PyTorch has it, for those who leave it so
-                if given.device == "cuda":
-                    torch.cuda.empty_cache()
-                    torch.cuda.reset_peak_memory_stats()
-                found[name].append(PEERS[name](folder, rows, given).rate())
-                memory[name] = torch.cuda.max_memory_allocated() / 2**30 if given.device == "cuda" else 0.0
-                print(f"round {turn + 1}, {name}: {found[name][-1]:,.0f} tokens/s", flush=True)
-    lengths = sorted(len(row.ids) for row in rows)
-    where = torch.cuda.get_device_name() if given.device == "cuda" else "CPU"
-    print(
-        f"{where}, torch {torch.__version__}, {given.model}, batch {given.batch}, "
-        f"tokens a row: median {median(lengths):.0f}, longest {lengths[-1]}"
+def utilisation(row: Mapping[str, Any], peak: float) -> float:
+    """The useful arithmetic of the steps over what the device does in as long."""
+    work, cost = row["work"], row["flops"]
+    operations = sum(
+        cost[factor] * work[of]
+        for factor, of in (("per_token", "tokens"), ("per_pair", "pairs"), ("per_output", "outputs"))
     )
-    for name, rates in found.items():
-        ratios = [mine / other for mine, other in zip(rates, found["plain loop"], strict=True)]
-        print(
-            f"{name:22} {median(rates):10,.0f} tokens/s  {median(ratios):5.2f} x the plain loop "
-            f"({min(ratios):.2f} to {max(ratios):.2f})  {memory[name]:5.1f} GiB"
-        )
+    return float(operations / row["seconds"] / peak)
+
+
+def compare(ours: Mapping[str, Any], other: Mapping[str, Any], peak: float) -> str:
+    """The ratios of two trainings, and the bars beside those that have one."""
+    bars = BARS if (ours["shape"], ours["method"]) == ("1b", "full") else {}
+
+    def said(name: str, value: float) -> str:
+        return f"{value:.2f}" + (f" (bar {bars[name]})" if name in bars else "")
+
+    parts = [f"{said('speed', tokens_per_second(ours) / tokens_per_second(other))} x the Trainer's tokens/s"]
+    parts.append(f"MFU {said('mfu', utilisation(ours, peak))}")
+    if ours["peak_gib"]:
+        parts.append(f"{said('memory', ours['peak_gib'] / other['peak_gib'])} of its memory")
+        parts.append(f"foretold {ours['foretold_gib'] / ours['peak_gib']:.2f} of the memory taken")
+    return f"{ours['shape']} {ours['method']}: " + ", ".join(parts)
+
+
+def main() -> int:
+    """Train, print each line as it comes, then the ratios."""
+    reader = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    reader.add_argument("--shapes", nargs="+", choices=SHAPES, default=["1b", "0.5b"])
+    reader.add_argument("--methods", nargs="+", choices=("full", "lora"), default=["full", "lora"])
+    reader.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
+    reader.add_argument("--minutes", type=float, default=8.0, help="after which nothing is started, and all is cut")
+    reader.add_argument("--words", nargs="*", default=[], help="further overrides of TuneLab")
+    reader.add_argument("--output", type=Path, default=ROOT / "outputs" / "bench_gpu", help="folder of results.jsonl")
+    helps = {
+        "steps": (12, "of the optimizer"), "skip": (4, "steps before the clock starts"),
+        "block": (4096, "tokens of a packed row"), "blocks": (4, "packed rows of a pass"),
+        "accumulate": (2, "passes of a step"),
+    }  # fmt: skip
+    for name, (value, text) in helps.items():
+        reader.add_argument(f"--{name}", type=int, default=value, help=text)
+    given = reader.parse_args()
+    until = time.monotonic() + 60 * given.minutes
+    given.output.mkdir(parents=True, exist_ok=True)
+    first = measure(["peak", "--device", given.device], PROBE_SECONDS)
+    if "failed" in first:
+        print(f"no measurement of the device: {first['failed']}")
+        return 1
+    print(
+        f"{first['device']}, torch {first['torch']}, {first['peak_flops'] / 1e12:.1f} TFLOP/s in bfloat16", flush=True
+    )
+    return train_all(given, first, until)
+
+
+def train_all(given: argparse.Namespace, first: Mapping[str, Any], until: float) -> int:
+    """Every shape and method on both; 1 where nothing of ours came back."""
+    sys.path[:0] = [str(ROOT / "src")]
+    ours = list[dict[str, Any]]()
+    with tempfile.TemporaryDirectory() as place:
+        data, held_out = Path(place, "rows.jsonl"), Path(place, "held_out.jsonl")
+        step_tokens = given.block * given.blocks * given.accumulate
+        documents = max(1, round(step_tokens / make_rows(data, 1.5 * given.steps * step_tokens, given.block)))
+        make_rows(held_out, given.block, given.block)
+        shared = ["--data", str(data), "--held-out", str(held_out), "--documents", str(documents)]
+        shared += ["--device", given.device]
+        for name in ("steps", "skip", "block", "blocks", "accumulate"):
+            shared += [f"--{name}", str(getattr(given, name))]
+        for shape in given.shapes:
+            folder = Path(place, shape)
+            make_model(folder, shape, given.block)
+            for method in given.methods:
+                words = [*shared, "--model", str(folder), "--method", method]
+                ours.append(train_pair(given, first, {"shape": shape, "method": method}, words, until))
+    return 0 if any("failed" not in row for row in ours) else 1
+
+
+def train_pair(
+    given: argparse.Namespace, first: Mapping[str, Any], case: Mapping[str, str], words: list[str], until: float
+) -> dict[str, Any]:
+    """The figures of TuneLab's training; the Trainer's and their ratios are printed beside them, and all are kept."""
+    pair = list[dict[str, Any]]()
+    for peer, more in (("tunelab", given.words), ("trainer", [])):
+        left = until - time.monotonic()
+        row = {**case, "peer": peer, **(measure([peer, *more, *words], left) if left > LEAST_SECONDS else OVER)}
+        if pair and "failed" not in row:
+            row |= (
+                {"flops": pair[0]["flops"]} if "flops" in pair[0] else {"failed": "nothing of TuneLab's to set beside"}
+            )
+        pair.append(row)
+        with (given.output / "results.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps({**first, **row}) + "\n")
+        print(describe(row, first["peak_flops"]), flush=True)
+    if not any("failed" in row for row in pair):
+        print(compare(pair[0], pair[1], first["peak_flops"]), flush=True)
+    return pair[0]
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
