@@ -5,8 +5,9 @@
     python bench/gpu/run.py --device cpu --shapes tiny --block 256 --steps 4 --skip 1   # tries the script out, no more
 
 Each line is a training in a process of its own, written as soon as it is there; none starts once the minutes are
-over, so that a cut run still tells.  Weights are random.  Both compute in bfloat16 over float32
-weights with the fused AdamW and clip at 1; the Trainer gets the same documents laid end to end in full blocks, so that it has no padding to compute.
+over, so that a cut run still tells.  Weights are random.  Both compute in bfloat16 over float32 weights with the
+fused AdamW and clip at 1; the Trainer gets the same documents laid end to end in full blocks, so that it has no
+padding to compute.
 
 MFU is the arithmetic of PaLM (attention inside each document, the output head where a token is learned) over the best
 rate of a large matrix product here.  "Foretold" is the peak that `tunelab inspect` gives.
