@@ -39,6 +39,7 @@ def cross_faults(run: RunConfig) -> list[str]:
         *regularization_faults(run),
         *finder_faults(run),
         *sharding_faults(run),
+        *memory_faults(run),
         *kind_faults("adapter", run.adapter),
         *kind_faults("logger", run.logger),
     ]
@@ -271,6 +272,32 @@ def sharding_faults(run: RunConfig) -> list[str]:
     if run.find is not None:
         faults.append(
             f"find={run.find} measures one device that has the whole model; {instead}, or find with trainer=cpu"
+        )
+    return faults
+
+
+def whole_logits_reason(run: RunConfig) -> str | None:
+    """The setting that needs the logits of all positions at once, and why; None where there is none."""
+    if not isinstance(run.data, CausalDataConfig):
+        return f"data.task={run.data.task} has one row of logits for each text"
+    if run.regularization.rdrop:
+        return f"regularization.rdrop={run.regularization.rdrop:g} compares the logits of two passes"
+    if run.regularization.mixout:
+        return f"regularization.mixout={run.regularization.mixout:g} mixes the weights of the head for one pass"
+    if run.trainer.strategy == "fsdp":
+        return "trainer.strategy=fsdp gathers the head for the pass of the whole model alone"
+    return None
+
+
+def memory_faults(run: RunConfig) -> list[str]:
+    """Settings that the block `memory` does not allow."""
+    faults = []
+    if run.memory.chunked_loss is True and (reason := whole_logits_reason(run)):
+        faults.append(f"memory.chunked_loss=true: {reason}; take memory.chunked_loss=auto")
+    if run.checkpoints_activations and run.regularization.mixout:
+        faults.append(
+            f"memory.activation_checkpointing=true with regularization.mixout={run.regularization.mixout:g}: layers "
+            "that are computed once more would find other weights than those that were mixed; switch off one of them"
         )
     return faults
 

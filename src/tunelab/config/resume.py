@@ -30,7 +30,9 @@ CHANGEABLE_KEYS = (
     ),
     *("trial", "search", "hydra"),  # what a search adds, and Hydra's own
 )
-COMPUTED_KEYS = ("micro_tokens", "data.workers")  # how a step is computed, not what it learns
+COMPUTED_KEYS = (  # how a step is computed, not what it learns
+    *("micro_tokens", "memory.chunked_loss", "memory.activation_checkpointing", "data.workers"),
+)
 ROUNDING_NOTE = (
     "each step learns from the same rows as before, so results agree with those of an unchanged run to about 1e-6 and "
     "no longer to the last bit; dropout, where there is any, draws other masks"
@@ -100,7 +102,7 @@ def resume_config(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
         first = os.environ.get("LOCAL_RANK", "0") == "0"  # of several processes one says it
         if (
             first
-            and key in ("micro_tokens", "trainer.devices")
+            and key in ("micro_tokens", "memory.chunked_loss", "trainer.devices")
             and str(OmegaConf.select(resumed, key)) != str(OmegaConf.select(config, key))
         ):
             print(f"note: {key} was {OmegaConf.select(resumed, key)}: {ROUNDING_NOTE}", file=sys.stderr)

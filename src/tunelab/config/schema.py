@@ -141,6 +141,14 @@ class EvalConfig(Block):
 
 
 @dataclass(frozen=True, kw_only=True)
+class MemoryConfig(Block):
+    """The block `memory`: what makes room on a device without changing what is learned."""
+
+    chunked_loss: Literal["auto", True, False] = "auto"
+    activation_checkpointing: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelConfig(Block, selector="kind", default="pretrained"):
     """The block `model`: what every kind of model has."""
 
@@ -684,6 +692,7 @@ class RunConfig(Block):
     test: bool = True
     save: bool = True
     eval: EvalConfig = EvalConfig()
+    memory: MemoryConfig = MemoryConfig()
     model: ModelConfig
     data: DataConfig
     module: TargetConfig = TargetConfig(target=OUR_MODULE)
@@ -698,6 +707,12 @@ class RunConfig(Block):
     search: SearchConfig = SearchConfig()
     trial: TrialConfig = TrialConfig()
     cv: CrossValidationConfig = CrossValidationConfig()
+
+    @property
+    def checkpoints_activations(self) -> bool:
+        """Whether each layer is computed once more in the backward pass."""
+        sharded = self.trainer.strategy == "fsdp" and self.trainer.fsdp.activation_checkpointing
+        return self.memory.activation_checkpointing or sharded
 
     def as_dict(self) -> dict[str, JsonValue]:
         """Every setting as plain values, in the order of this class."""

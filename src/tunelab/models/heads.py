@@ -3,7 +3,7 @@
 Shape letters: B sequences, T tokens, N supervised positions, V vocabulary, C classes or targets, H hidden.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -12,7 +12,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tunelab.data.examples import MicroBatch
 from tunelab.errors import ConfigError
-from tunelab.models.packing_support import logits_agree
+from tunelab.models.chunked_logits import ChunkedLogits, find_scale, unscaled
+from tunelab.models.packing_support import PROBE_ERRORS, logits_agree
 from tunelab.models.vocabulary import add_special_words
 
 
@@ -24,12 +25,17 @@ class SupervisedHead:
 
     Args:
         model: A causal language model; it keeps working as before outside `logits`.
+
+    Attributes:
+        exact: Whether the head gives the same logits for chosen positions alone.
+        whole: Why the logits of all positions must stand at once, in words; empty where they come part by part too.
     """
 
     def __init__(self, model: PreTrainedModel) -> None:
         self.supervised_mask: Tensor | None = None
-        head = model.get_output_embeddings()
-        head.register_forward_pre_hook(self._select)
+        self.states: Tensor | None = None  # taken before the head; empty while they are asked for
+        self.head = model.get_output_embeddings()
+        self.head.register_forward_pre_hook(self._select)
         tokens = torch.arange(12, device=model.device).view(2, 6)
         keep = tokens % 5 < 2
         inputs: dict[str, Any] = {"input_ids": tokens, "use_cache": False}
@@ -37,9 +43,50 @@ class SupervisedHead:
         self.exact = logits_agree(
             model, lambda: model(**inputs).logits[keep], lambda: self.logits(model, keep, **inputs)
         )
+        self.scale: Callable[[Tensor], Tensor] = unscaled
+        self.whole = self._find_scale(model, keep, inputs)
+
+    def _find_scale(self, model: PreTrainedModel, keep: Tensor, inputs: dict[str, Any]) -> str:
+        """Find out what the model does with the output of its head; why logits cannot come part by part, else empty."""
+        if not self.exact:
+            return f"{model.config.model_type} needs all positions in its head"
+        try:
+            scale = find_scale(model, self.head)
+        except PROBE_ERRORS:
+            scale = None
+        if scale is not None:
+            self.scale = scale
+            if logits_agree(
+                model,
+                lambda: self.logits(model, keep, **inputs),
+                lambda: torch.cat([*self.chunked_logits(model, keep, **inputs).parts()]),
+            ):
+                return ""
+        return f"{model.config.model_type} does more to the output of its head than is known"
 
     def _select(self, module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
-        return None if self.supervised_mask is None else (args[0][self.supervised_mask], *args[1:])
+        if self.supervised_mask is None:
+            return None
+        chosen = args[0][self.supervised_mask]
+        if self.states is not None:
+            self.states, chosen = chosen, chosen[:0]
+        return chosen, *args[1:]
+
+    def whole_reason(self) -> str:
+        """Why the logits of all positions must stand at once now, in words; empty where they may come part by part."""
+        if any(isinstance(module, nn.Dropout) and module.p > 0 for module in self.head.modules()):
+            return "the head drops out units, and would draw others for each part"
+        return self.whole
+
+    def chunked_logits(self, model: PreTrainedModel, keep: Tensor, **inputs: Any) -> ChunkedLogits:
+        """The same logits, to be computed a part at a time; only where `whole_reason` gives none."""
+        self.states = keep.new_empty(0)
+        try:
+            logits = self.logits(model, keep, **inputs)
+            states = self.states
+        finally:
+            self.states = None
+        return ChunkedLogits(states, self.head, self.scale, logits.shape[-1])
 
     def logits(self, model: PreTrainedModel, keep: Tensor, **inputs: Any) -> Tensor:
         """Logits (N, V) at the positions where `supervised_mask` (B, T) holds."""

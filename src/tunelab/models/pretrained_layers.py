@@ -1,4 +1,4 @@
-"""Changes to the layers of a pretrained model: fewer of them, or the top ones initialized anew."""
+"""Changes to the layers of a pretrained model: fewer of them, the top ones initialized anew, activations not kept."""
 
 from collections.abc import Sequence
 from copy import deepcopy
@@ -151,3 +151,22 @@ def reinitialize_top_layers(model: PreTrainedModel, count: int) -> None:
 def innermost_first(part: nn.Module) -> list[nn.Module]:
     """A module and all within it, the innermost first: outer rules refine inner ones."""
     return [*(inner for child in part.children() for inner in innermost_first(child)), part]
+
+
+def checkpoint_activations(model: PreTrainedModel) -> None:
+    """Have each layer keep its inputs alone in training, and be computed once more in the backward pass.
+
+    Raises:
+        ConfigError: If the layers of this model cannot.
+    """
+    # the older name goes with transformers 6
+    enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+    try:
+        enable({"use_reentrant": False})
+    except ValueError as fault:
+        raise ConfigError(
+            f"memory.activation_checkpointing=true: {model.config.model_type} has no layers that can be computed once "
+            f"more ({first_line(fault)}); a smaller micro_tokens takes less memory too"
+        ) from fault
+    if hasattr(model, "_require_grads_hook"):
+        model.disable_input_require_grads()  # else frozen embeddings would have all layers computed backward

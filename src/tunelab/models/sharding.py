@@ -43,8 +43,6 @@ def shard_model(model: PreTrainedModel, mesh: DeviceMesh, config: FsdpConfig) ->
         mesh: The processes that share it.
         config: The block `trainer.fsdp`.
     """
-    if config.activation_checkpointing:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     numbers = {"float32": None, "bfloat16": torch.bfloat16}
     gathered, reduced = numbers[config.gather_dtype], numbers[config.reduce_dtype]
     half = gathered is not None

@@ -50,7 +50,7 @@ class UnpaddedTexts:
         inner = unwrap_peft(model)
         self.pools_last = pools_last_token(inner)
         self.pad_position = None if self.pools_last else pad_position(inner)
-        self.starts: Tensor | None = None  # of the texts that pass through the last layer
+        self.starts: Tensor | None = None  # of the texts that passed through the last layer
         before = inner.config._attn_implementation
         if before in (DOCUMENT_KERNEL, TEXT_KERNEL):  # has been set already, and knows no padded rows
             before = "sdpa" if inner._supports_sdpa else "eager"
@@ -112,14 +112,8 @@ class UnpaddedTexts:
         def select(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
             return None if self.starts is None else tuple(first_tokens(states, self.starts) for states in args)
 
-        def leave(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-            self.starts = None
-
-        return [
-            layer.register_forward_pre_hook(enter, with_kwargs=True),
-            after.register_forward_pre_hook(select),
-            layer.register_forward_hook(leave, always_call=True),
-        ]
+        # not forgotten behind the layer: where activations are checkpointed, its inside is computed once more
+        return [layer.register_forward_pre_hook(enter, with_kwargs=True), after.register_forward_pre_hook(select)]
 
     def _narrow_behind(self, model: PreTrainedModel, holder: str, *, mean: bool) -> list[RemovableHandle]:
         """Hand on the first token of each text, or the mean of its tokens, from behind the last layer on."""

@@ -232,7 +232,8 @@ def memory_fit_lines(inspection: RunInspection) -> list[str]:
         lines.append(
             translate(
                 "needs {peak}, {available} available: does not fit; lower micro_tokens (python "
-                "train.py find=micro_tokens finds the largest that fits), or take adapter=lora",
+                "train.py find=micro_tokens finds the largest that fits), set "
+                "memory.activation_checkpointing=true, or take adapter=lora",
                 peak=format_bytes(needs.peak),
                 available=format_bytes(available),
             )

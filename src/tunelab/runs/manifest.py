@@ -23,6 +23,7 @@ SESSION_SETTINGS = (
     "max_epochs",
     "max_steps",
     "micro_tokens",
+    "memory",
     "callbacks",
     "trainer",
     "eval",

@@ -1,7 +1,7 @@
 """The interfaces of a task and of its running scores, and the scores of each source of a mixture."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 from torch import Tensor, nn
@@ -254,6 +254,18 @@ class Task(ABC):
     @abstractmethod
     def logits(self, model: PreTrainedModel, micro: MicroBatch) -> Tensor:
         """Scores of the model for a micro-batch: (N, V) at the N supervised positions, or (B, C)."""
+
+    def logit_parts(self, model: PreTrainedModel, micro: MicroBatch) -> Iterator[tuple[Tensor, MicroBatch]]:
+        """The logits of a micro-batch, each time with what they belong to: all of it, or a part of its targets.
+
+        Of several parts the first alone has rows to predict.
+        """
+        yield self.logits(model, micro), micro
+
+    def logits_and_loss(self, model: PreTrainedModel, micro: MicroBatch) -> tuple[Tensor, Tensor]:
+        """The logits of a micro-batch and its training loss; no logits where the loss was computed part by part."""
+        logits = self.logits(model, micro)
+        return logits, self.loss_sum(logits, micro)
 
     @abstractmethod
     def loss_sum(self, logits: Tensor, micro: MicroBatch) -> Tensor:

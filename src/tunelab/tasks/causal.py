@@ -23,6 +23,7 @@ from tunelab.data.formats import FORMATS, RecordFormat, detect_format, read_ques
 from tunelab.data.protocols import Record
 from tunelab.errors import ConfigError, DataError
 from tunelab.generation.decode import MAX_BATCH_TOKENS, GeneratedAnswer, decode
+from tunelab.models.chunked_logits import LOGITS_BUDGET, ChunkedLogits
 from tunelab.models.heads import SupervisedHead
 from tunelab.models.unpadded_attention import causal_inputs
 from tunelab.tasks.base import Task
@@ -65,6 +66,7 @@ class CausalTask(Task):
         columns: Our name of a column -> the user's name of it.
         max_new_tokens: Longest generated answer.
         packed: Whether `collate` packs rows; set once the model is known to take them.
+        chunked_loss: Whether loss and scores take the logits a part at a time; "auto" where they are large.
         template_origin: Where the chat template came from, in words.
         template_date: The day that a template writes which reads the clock, as 2026-11-28; None for today.
         reasons: Whether answers may begin with reasoning; where none does, prompts ask for none.
@@ -81,6 +83,7 @@ class CausalTask(Task):
         self.reasons = True  # whether answers may begin with reasoning
         self.learned_template = ""  # of a model trained before, wherever it was read from then
         self.packed = False
+        self.chunked_loss: bool | str = "auto"
         self.generation_budget = MAX_BATCH_TOKENS  # tokens of a batch that is answered, answers counted
         self.template_origin = ""
         self._heads: WeakKeyDictionary[PreTrainedModel, SupervisedHead] = WeakKeyDictionary()
@@ -232,9 +235,21 @@ class CausalTask(Task):
 
     @override
     def logits(self, model: PreTrainedModel, micro: MicroBatch) -> Tensor:
+        return self.supervised_head(model).logits(model, micro.targets != IGNORE, **causal_inputs(micro))
+
+    def supervised_head(self, model: PreTrainedModel) -> SupervisedHead:
+        """The head of a model on supervised positions."""
         if model not in self._heads:
             self._heads[model] = SupervisedHead(model)
-        return self._heads[model].logits(model, micro.targets != IGNORE, **causal_inputs(micro))
+        return self._heads[model]
+
+    def chunked_logits(self, model: PreTrainedModel, micro: MicroBatch) -> ChunkedLogits | None:
+        """The logits of a micro-batch, to be computed a part at a time; None where they are computed as a whole."""
+        head, keep = self.supervised_head(model), micro.targets != IGNORE
+        size = 4 * int(keep.sum()) * model.config.get_text_config().vocab_size
+        if self.chunked_loss is False or (self.chunked_loss == "auto" and size <= LOGITS_BUDGET):
+            return None
+        return None if head.whole_reason() else head.chunked_logits(model, keep, **causal_inputs(micro))
 
     @override
     def export_options(self) -> dict[str, Any]:

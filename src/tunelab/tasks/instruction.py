@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 from transformers import PreTrainedModel
@@ -233,6 +234,35 @@ class Instruction(CausalTask):
             return None
         self.truncated_count += len(short[0]) < len(sequence[0])
         return Example(*short, loss_weight=count_supervised(short[1]), row=row, predicts=last)
+
+    @classmethod
+    def learns_by_position(cls) -> bool:
+        """Whether loss and scores are sums over positions, as here, so that parts of them add up."""
+        ours = ("logits", "loss_sum", "scores", "step_scores", "predictions")
+        return all(getattr(cls, name) is getattr(Instruction, name) for name in ours)
+
+    @override
+    def logit_parts(self, model: PreTrainedModel, micro: MicroBatch) -> Iterator[tuple[Tensor, MicroBatch]]:
+        chunked = self.chunked_logits(model, micro) if self.learns_by_position() else None
+        if chunked is None:
+            yield from super().logit_parts(model, micro)
+            return
+        places = (micro.targets != IGNORE).flatten().nonzero()[:, 0]
+        none = torch.zeros_like(micro.row_indices, dtype=torch.bool)
+        for number, (logits, own) in enumerate(zip(chunked.parts(), places.split(chunked.rows), strict=True)):
+            targets = torch.full_like(micro.targets, IGNORE).flatten()
+            targets[own] = micro.targets.flatten()[own]
+            part = micro._replace(targets=targets.view_as(micro.targets))
+            yield logits, part._replace(predicts=none) if number else part
+
+    @override
+    def logits_and_loss(self, model: PreTrainedModel, micro: MicroBatch) -> tuple[Tensor, Tensor]:
+        chunked = self.chunked_logits(model, micro) if self.learns_by_position() else None
+        if chunked is None:
+            logits = self.logits(model, micro)
+            return logits, self.loss_sum(logits, micro)
+        targets = micro.targets[micro.targets != IGNORE]
+        return chunked.hidden.new_empty(0, chunked.vocabulary), chunked.loss_sum(targets, self.label_smoothing)
 
     @override
     def loss_sum(self, logits: Tensor, micro: MicroBatch) -> Tensor:

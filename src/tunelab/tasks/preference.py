@@ -26,7 +26,7 @@ from tunelab.tasks.base import MetricInputs, Scores
 from tunelab.tasks.causal import CausalTask, conversation_texts
 from tunelab.tasks.metrics.directions import PREFERENCE_METRICS
 from tunelab.tasks.metrics.preference_metrics import PreferenceScores, log_ratios
-from tunelab.tasks.preference_loss import PreferenceLoss, answer_lengths, answer_log_probabilities
+from tunelab.tasks.preference_loss import PreferenceLoss, answer_lengths, answer_log_probabilities, sum_answers
 from tunelab.tasks.registry import DESCRIPTIONS, TaskDescription
 
 
@@ -145,6 +145,9 @@ class Preference(CausalTask):
     @override
     def logits(self, model: PreTrainedModel, micro: MicroBatch) -> Tensor:
         """Log-probabilities of the answers, (B, 2): all that the loss and every score need."""
+        chunked = self.chunked_logits(model, micro)
+        if chunked is not None:
+            return sum_answers(chunked.log_probabilities(micro.targets[micro.targets != IGNORE]), micro)
         return answer_log_probabilities(super().logits(model, micro), micro)
 
     @override

@@ -28,7 +28,13 @@ def answer_log_probabilities(logits: Tensor, micro: MicroBatch) -> Tensor:
         logits: At the supervised positions, (N, V), in the order of `micro.targets`.
         micro: The pairs.
     """
-    tokens = -functional.cross_entropy(logits.float(), micro.targets[micro.targets != IGNORE], reduction="none")
+    return sum_answers(
+        -functional.cross_entropy(logits.float(), micro.targets[micro.targets != IGNORE], reduction="none"), micro
+    )
+
+
+def sum_answers(tokens: Tensor, micro: MicroBatch) -> Tensor:
+    """Log-probability of each answer, (B, 2), from those of its tokens, (N,) in the order of `micro.targets`."""
     # parts are summed one by one: adding by index takes any order on a GPU, and a resumed run must be bit-equal
     parts = tokens.split(answer_lengths(micro).flatten().tolist())
     return torch.stack([part.sum() for part in parts]).view(-1, 2)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tunelab.config import instantiate
+from tunelab.config.cross_checks import whole_logits_reason
 from tunelab.config.schema import (
     OUR_MODULE,
     CausalDataConfig,
@@ -31,6 +32,7 @@ from tunelab.models.architecture import check_layer_settings, sequence_limit
 from tunelab.models.device_placement import TrainingPlacement, select_training_device
 from tunelab.models.load_model import load_adapted_model, load_tokenizer, small_likeness
 from tunelab.models.packing_support import available_kernels, enable_packing
+from tunelab.models.pretrained_layers import checkpoint_activations
 from tunelab.models.sharding import has_values
 from tunelab.models.soft_prompt import prepend_soft_prompt, soft_prompt_ids
 from tunelab.models.unpadded_texts import enable_unpadded_texts
@@ -43,6 +45,7 @@ from tunelab.runs import console
 from tunelab.runs.manifest import read_template_date
 from tunelab.tasks.base import SourceScores, Task
 from tunelab.tasks.causal import CausalTask
+from tunelab.tasks.instruction import Instruction
 from tunelab.tasks.metrics.own_metrics import attach_metrics
 from tunelab.tasks.registry import import_task
 from tunelab.tasks.sequence import SequenceTask
@@ -114,7 +117,10 @@ def build_task(settings: RunConfig) -> Task:
     values: dict[str, Any] = {**settings.data.as_dict(), "max_new_tokens": settings.eval.max_new_tokens}
     if smoothing := settings.regularization.label_smoothing:
         values["label_smoothing"] = smoothing
-    return kind(**{name: values[name] for name in signature(kind).parameters if name in values})
+    task = kind(**{name: values[name] for name in signature(kind).parameters if name in values})
+    if isinstance(task, CausalTask):
+        task.chunked_loss = settings.memory.chunked_loss if whole_logits_reason(settings) is None else False
+    return task
 
 
 def encode_data(settings: RunConfig) -> EncodedData:
@@ -219,6 +225,10 @@ def build_components(settings: RunConfig) -> RunComponents:
     model = adapter.model
     placement = TrainingPlacement.from_config(settings.trainer)
     choose_packing(placement, task, model, settings.data, settings.model.attention)
+    if settings.memory.chunked_loss is True and (reason := whole_loss_reason(settings, task, model)):
+        raise ConfigError(f"memory.chunked_loss=true: {reason}; take memory.chunked_loss=auto")
+    if settings.checkpoints_activations:
+        checkpoint_activations(model)
     encoded.examples = add_reference_logprobs(placement, task, model, encoded.examples, settings.micro_tokens)
     if lead := soft_prompt_ids(model):
         encoded.examples = {name: prepend_soft_prompt(examples, lead) for name, examples in encoded.examples.items()}
@@ -271,6 +281,25 @@ def describe_packing(components: RunComponents) -> str:
     else:
         reason = translate("it would not be exact with {family}", family=components.model.config.model_type)
     return translate("off, rows are padded: {reason}", reason=reason)
+
+
+def whole_loss_reason(settings: RunConfig, task: Task, model: PreTrainedModel) -> str | None:
+    """Why the logits of all positions stand at once where a run computes its loss; None where they come in parts."""
+    if not isinstance(task, CausalTask):
+        return whole_logits_reason(settings)
+    if isinstance(task, Instruction) and not task.learns_by_position():
+        return f"data.task={task.name} has a loss or scores of its own"
+    if not computes_own_loss(settings.module):
+        return f"module._target_={settings.module.target} has a loss of its own"
+    return whole_logits_reason(settings) or task.supervised_head(model).whole_reason() or None
+
+
+def computes_own_loss(config: TargetConfig) -> bool:
+    """Whether the training step that `module` names takes the loss as ours does, without a look at the logits."""
+    from tunelab.training.module import FineTuner
+
+    kind = instantiate.import_target(config.target, "module")
+    return getattr(kind, "compute_loss", None) is FineTuner.compute_loss
 
 
 def add_reference_logprobs(
@@ -365,7 +394,7 @@ def build_module(components: RunComponents, model: PreTrainedModel) -> "FineTune
         },
         partial=is_partial_checkpoint(model, settings.adapter.kind),
         frozen_at_step=frozen_at_step(model, unfreezing_steps(model, settings, total)),
-        loss=TrainingLoss(task, model, regularization),
+        loss=TrainingLoss(task, model, regularization, in_parts=computes_own_loss(settings.module)),
         regularizer=regularizer,
         penalties=LossPenalties.from_config(regularization, model, total),
         guard=NonFiniteGuard.from_config(settings.callbacks, model, regularizer, report=console.say),

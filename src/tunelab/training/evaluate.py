@@ -7,7 +7,6 @@ Shape letters: N rows, C classes or targets.
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, Protocol
 
 import lightning as L
@@ -51,6 +50,16 @@ def evaluate(
         logits = compute_logits(micro)
         for observer in observers:
             observer.update(logits, micro)
+
+
+def evaluate_task(
+    micro_batches: Iterable[MicroBatch], task: Task, model: PreTrainedModel, *observers: LogitsObserver
+) -> None:
+    """The same for a task and its model, whose logits come part by part where they are large."""
+    for micro in micro_batches:
+        for logits, part in task.logit_parts(model, micro):
+            for observer in observers:
+                observer.update(logits, part)
 
 
 class PredictionCollector:
@@ -189,7 +198,7 @@ class EvalModule(L.LightningModule):
 
     @override
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        evaluate(batch.micro_batches, partial(self.task.logits, self.model), self.val_scores, self.val_sources)
+        evaluate_task(batch.micro_batches, self.task, self.model, self.val_scores, self.val_sources)
         if self.generation_check is not None:
             self.generation_check.update(self.model, batch)
 
@@ -210,9 +219,7 @@ class EvalModule(L.LightningModule):
     @override
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         collectors = [] if self.test_predictions is None else [self.test_predictions]
-        evaluate(
-            batch.micro_batches, partial(self.task.logits, self.model), self.test_scores, self.test_sources, *collectors
-        )
+        evaluate_task(batch.micro_batches, self.task, self.model, self.test_scores, self.test_sources, *collectors)
 
     @override
     def on_test_epoch_end(self) -> None:
@@ -282,7 +289,7 @@ class TrainSample(nn.Module):
             equal_passes=is_sharded(model),
         )
         micro_batches = (micro for batch in loader for micro in to_device(batch).micro_batches)
-        evaluate(micro_batches, partial(self.task.logits, model), self.scores)
+        evaluate_task(micro_batches, self.task, model, self.scores)
         loss = self.scores.compute()["loss"]
         self.scores.reset()
         return loss

@@ -43,6 +43,7 @@ from tunelab.training.evaluate import (
     OutputCollector,
     PredictionCollector,
     evaluate,
+    evaluate_task,
     summarize_predictions,
 )
 from tunelab.training.generation_eval import SMALL_MODEL_PARAMETERS, generated_test_rows
@@ -189,7 +190,7 @@ def evaluate_split(trained: TrainedRun, split: Split) -> EvalResult:
     scores = full_scores(task).to(model.device)
     collector = PredictionCollector(task, model, split.rows, generated_test_rows(components))
     with trained.inference():
-        evaluate(eval_micro_batches(trained, components), partial(task.logits, model), scores, collector)
+        evaluate_task(eval_micro_batches(trained, components), task, model, scores, collector)
         collector.finish()
         values, tables = scores.compute(), scores.report()
     predictions = sorted(collector.predictions, key=lambda row: int(row["row"]))

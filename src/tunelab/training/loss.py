@@ -6,7 +6,8 @@ agree (Liang et al. 2021, R-Drop).
 Shape letters: N supervised positions, V vocabulary, B sequences, C classes.
 """
 
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 
 from torch import Tensor
 from transformers import PreTrainedModel
@@ -26,16 +27,30 @@ class TrainingLoss:
         task: Knows logits, loss and label smoothing.
         model: What is trained; as it is now it counts as pretrained.
         config: The block `regularization`.
+        in_parts: Whether the task may compute its loss part by part, so that no logits are there to be looked at.
     """
 
-    def __init__(self, task: Task, model: PreTrainedModel, config: RegularizationConfig = NO_REGULARIZATION) -> None:
-        self.task, self.model, self.config = task, model, config
+    def __init__(
+        self,
+        task: Task,
+        model: PreTrainedModel,
+        config: RegularizationConfig = NO_REGULARIZATION,
+        *,
+        in_parts: bool = True,
+    ) -> None:
+        self.task, self.model, self.config, self.in_parts = task, model, config, in_parts
         self.mixout = (
             Mixout(task.logits, model, mixout_weights(model, task.head), config.mixout) if config.mixout else None
         )
 
     def __call__(self, micro: MicroBatch) -> tuple[Tensor, Tensor]:
-        """Logits of a micro-batch, and its loss summed, a float32 scalar with a graph."""
+        """Logits of a micro-batch, and its loss summed, a float32 scalar with a graph.
+
+        Where the task computes its loss part by part, there are no logits.
+        """
+        if self.mixout is None and not self.config.rdrop and self.in_parts:
+            with self._noise(micro):
+                return self.task.logits_and_loss(self.model, micro)
         logits = self._logits(micro)
         loss = self.task.loss_sum(logits, micro)
         if not self.config.rdrop:
@@ -46,14 +61,20 @@ class TrainingLoss:
 
     def _logits(self, micro: MicroBatch) -> Tensor:
         """Logits of one forward pass, with noise drawn for it."""
+        with self._noise(micro):
+            if self.mixout is not None:
+                return self.mixout.logits(micro)
+            return self.task.logits(self.model, micro)
+
+    @contextmanager
+    def _noise(self, micro: MicroBatch) -> Iterator[None]:
+        """Within this block a pass of the model has the noise of training."""
         with ExitStack() as noise:
             if self.config.neftune:
                 noise.enter_context(noisy_embeddings(self.model, self.config.neftune, micro))
             if self.config.stochastic_depth:
                 noise.enter_context(skipped_layers(self.model, self.config.stochastic_depth, micro))
-            if self.mixout is not None:
-                return self.mixout.logits(micro)
-            return self.task.logits(self.model, micro)
+            yield
 
 
 def rdrop_divergence(task: Task, one: Tensor, other: Tensor, micro: MicroBatch) -> Tensor:

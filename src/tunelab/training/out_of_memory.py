@@ -26,6 +26,8 @@ def explain_out_of_memory(fault: BaseException, settings: RunConfig) -> TuneLabE
         f"eval.batch_size={max(1, int(settings.eval.batch_size) // 2)} (now {settings.eval.batch_size}), if it "
         "happened while answers were generated",
     ]
+    if not settings.checkpoints_activations:
+        tries.append("memory.activation_checkpointing=true, which keeps a fraction of the activations")
     if settings.adapter.kind == "full":
         tries.append("adapter=lora, which keeps no gradients and no optimizer state of the base")
     first = str(fault).strip().partition("\n")[0] or type(fault).__name__

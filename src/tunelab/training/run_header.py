@@ -10,6 +10,7 @@ from tunelab.data.summary_text import describe_duplicates, describe_leaks, has_d
 from tunelab.errors import WarningNote
 from tunelab.language.translation import translate
 from tunelab.models.architecture import describe_dropout
+from tunelab.models.chunked_logits import LOGITS_BUDGET
 from tunelab.models.device_placement import TrainingPlacement
 from tunelab.optim.factory import averaging_notes, schedule_notes
 from tunelab.optim.param_groups import describe_learning_rates
@@ -18,7 +19,8 @@ from tunelab.regularization.model_support import regularization_notes
 from tunelab.runs import console
 from tunelab.runs.run_dir import RunDirectory
 from tunelab.runs.terminal import is_verbose
-from tunelab.training.components import RunComponents, count_planned_steps, describe_packing
+from tunelab.tasks.causal import CausalTask
+from tunelab.training.components import RunComponents, count_planned_steps, describe_packing, whole_loss_reason
 from tunelab.training.generation_eval import generation_notes, generation_samples
 from tunelab.training.lifecycle import build_data_report, demo_model_notes
 from tunelab.training.memory_profile import free_bytes
@@ -172,6 +174,22 @@ def run_notes(components: RunComponents, steps: int) -> list[str]:
         *averaging_notes(settings.optimizer, settings.regularization),
         *regularization_notes(model, settings.regularization, settings.optimizer),
         *generation_notes(components),
+        *memory_notes(components),
+    ]
+
+
+def memory_notes(components: RunComponents) -> list[str]:
+    """A note where the loss holds the logits of all positions, large as they may be."""
+    settings, task = components.settings, components.task
+    if settings.memory.chunked_loss != "auto" or not isinstance(task, CausalTask):
+        return []
+    size = 4 * settings.micro_tokens * components.model.config.get_text_config().vocab_size
+    reason = whole_loss_reason(settings, task, components.model) if size > LOGITS_BUDGET else None
+    if reason is None:
+        return []
+    return [
+        f"the logits of a pass stand in memory as a whole, up to {format_bytes(size)} and three times that with their "
+        f"gradient: {reason}; a smaller micro_tokens takes less"
     ]
 
 
