@@ -32,6 +32,7 @@ from tunelab.config.resource_paths import conf_directory
 from tunelab.errors import ConfigError, TuneLabError, first_line, visible_text
 from tunelab.language.translation import LANGUAGE_VARIABLE, LANGUAGES, translate
 from tunelab.runs.atomic_files import DISK_FULL_ERRNOS, full_reason
+from tunelab.runs.garbage import mark_own_process, packages_loading
 from tunelab.runs.redact import flush_output, guard_streams, redact
 from tunelab.runs.stop_signals import handle_stop_signals
 from tunelab.runs.terminal import VERBOSE_FLAGS, VERBOSE_VARIABLE, has_colours, terminal_width, wrap_words
@@ -52,7 +53,8 @@ def main() -> None:
 @hydra.main(version_base="1.3", config_path=str(conf_directory()), config_name="config")
 def run_config(config: DictConfig) -> float | None:
     """The score that a search optimises, of the run that a composed config describes."""
-    from tunelab.training.run import run  # torch and transformers load here, so that --help stays instant
+    with packages_loading():
+        from tunelab.training.run import run  # torch and transformers load here, so that --help stays instant
 
     with exit_on_user_error():
         return run(config)
@@ -68,6 +70,7 @@ def launch(main: Callable[[], None]) -> None:
         os.environ["PYTHONSAFEPATH"] = "1"  # for the processes of further devices, which Lightning starts without -P
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach us as exceptions, and we write the message
     handle_stop_signals(exit_on_signal, ctrl_c=False)
+    mark_own_process()
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # as train.py has it while packages load
         signal.signal(signal.SIGINT, signal.default_int_handler)
     try:

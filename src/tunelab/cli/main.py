@@ -104,6 +104,7 @@ def run_command(arguments: Sequence[str] | None) -> int:
         take_language,
     )
     from tunelab.config.plugins import allow_plugins
+    from tunelab.runs.garbage import mark_own_process
     from tunelab.runs.stop_signals import handle_stop_signals
 
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -118,6 +119,7 @@ def run_command(arguments: Sequence[str] | None) -> int:
         sys.stdout.flush()
         os.execv(sys.executable, [sys.executable, "-P", "-m", "tunelab.cli.launch", *words[1:]])
     guard_streams()
+    mark_own_process()
     try:
         parsed = parse_arguments(allow_plugins(words))
         status = load_command(parsed.command).run(parsed)

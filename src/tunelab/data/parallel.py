@@ -4,7 +4,6 @@ Workers share what is loaded already, so that they start in milliseconds and tak
 process can be forked safely (other threads, other systems), or one core is all there is, the same function runs here.
 """
 
-import gc
 import os
 import pickle
 import signal
@@ -14,6 +13,8 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any, BinaryIO, Final, TypeVar
+
+from tunelab.runs.garbage import searches_paused
 
 T = TypeVar("T")
 S = TypeVar("S")
@@ -104,13 +105,8 @@ class _Worker:
 
 def _without_collections(function: Callable[[T], S], part: T) -> S:
     """The result for one part; the many small objects it makes on the way hold no cycles that are worth a search."""
-    searches = gc.isenabled()
-    gc.disable()
-    try:
+    with searches_paused():
         return function(part)
-    finally:
-        if searches:
-            gc.enable()
 
 
 def _send_results(function: Callable[[Any], Any], parts: Sequence[Any], sink: BinaryIO) -> None:
