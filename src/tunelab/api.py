@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 
 from tunelab.config.override_text import override_words
 from tunelab.errors import ConfigError, TuneLabError
+from tunelab.language.translation import translate
 from tunelab.runs.atomic_files import read_json_lines, to_plain, write_text_if_changed
 from tunelab.runs.run_dir import RunDirectory
 from tunelab.runs.study_folder import StudyFolder
@@ -59,7 +60,10 @@ def train(*overrides: str, callbacks: object = None, **settings: object) -> "Run
     composed = compose_run([*overrides, *override_words(keep_rows(settings))])
     if composed.settings.find is not None or composed.settings.cv.folds is not None:
         raise ConfigError(
-            "train() returns one run; find= and cv.folds= give none. Use `tunelab train` for them, on the command line"
+            translate(
+                "train() returns one run; find= and cv.folds= give none. Use `tunelab train` for "
+                "them, on the command line"
+            )
         )
     from tunelab.training.run import fine_tune
 
@@ -184,9 +188,16 @@ class Run:
         task = trained.task
         if max_new_tokens is not None:
             if not hasattr(task, "max_new_tokens"):
-                raise ConfigError(f"max_new_tokens: a {task.name} run gives labels or numbers, leave it out")
+                raise ConfigError(
+                    translate("max_new_tokens: a {name} run gives labels or numbers, leave it out", name=task.name)
+                )
             if max_new_tokens < 1:
-                raise ConfigError(f"max_new_tokens={max_new_tokens} is out of range; it must be at least 1")
+                raise ConfigError(
+                    translate(
+                        "max_new_tokens={max_new_tokens} is out of range; it must be at least 1",
+                        max_new_tokens=max_new_tokens,
+                    )
+                )
         usual = getattr(task, "max_new_tokens", None)
         try:
             if max_new_tokens is not None:
@@ -210,7 +221,10 @@ class Run:
         records = as_records(rows)
         if records is None:
             raise ConfigError(
-                f"predict() got a {type(rows).__name__}; give a list of dicts, a pandas frame or the path of a file"
+                translate(
+                    "predict() got a {kind}; give a list of dicts, a pandas frame or the path of a file",
+                    kind=type(rows).__name__,
+                )
             )
         return records
 
@@ -272,7 +286,7 @@ class Study:
         """
         number = self.summary.get("best_trial")
         if number is None:
-            raise TuneLabError(f"{self.path} has no trial with a result yet")
+            raise TuneLabError(translate("{path} has no trial with a result yet", path=self.path))
         return next(trial for trial in self.trials if trial.number == number)
 
     @property
@@ -372,7 +386,9 @@ def write_rows(rows: Sequence[Mapping[str, Any]]) -> Path:
     try:
         text = "".join(json.dumps(to_plain(row), ensure_ascii=False) + "\n" for row in rows)
     except (TypeError, ValueError) as fault:
-        raise ConfigError(f"the rows cannot be kept as JSON: {fault}; use texts, numbers, lists and dicts") from fault
+        raise ConfigError(
+            translate("the rows cannot be kept as JSON: {fault}; use texts, numbers, lists and dicts", fault=fault)
+        ) from fault
     path = DATA_FOLDER.absolute() / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.jsonl"
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text_if_changed(path, text)
@@ -390,7 +406,9 @@ def separate_callbacks(value: object) -> tuple[list["Callback"], object]:
     listed = list(value) if isinstance(value, list | tuple) else [value]
     objects = [one for one in listed if isinstance(one, Callback)]
     if objects and len(objects) < len(listed):
-        raise ConfigError("callbacks holds objects and settings; give the settings as words: train('callbacks=...')")
+        raise ConfigError(
+            translate("callbacks holds objects and settings; give the settings as words: train('callbacks=...')")
+        )
     return objects, None if objects else value
 
 

@@ -9,11 +9,20 @@ from string import Formatter
 
 import pytest
 
-from support.messages import PACKAGE, messages
+from support.messages import PACKAGE, messages, messages_with_values
 from support.paths import ROOT
 from tunelab.cli.launch import take_language
 from tunelab.errors import ConfigError
-from tunelab.language.translation import configure_language, current_language, translate
+from tunelab.language.translation import (
+    catalogue,
+    configure_language,
+    current_language,
+    labelled,
+    localize,
+    message,
+    translate,
+)
+from tunelab.search.trial_outcome import DISK_FULL_TEXTS, OUT_OF_MEMORY_TEXTS
 
 CATALOGUE = PACKAGE / "language" / "zh.toml"
 CHINESE = tomllib.loads(CATALOGUE.read_text(encoding="utf-8"))
@@ -48,6 +57,20 @@ def placeholders(text: str) -> set[str]:
 def test_placeholders_of_both_languages_agree() -> None:
     different = [text for text, chinese in CHINESE.items() if placeholders(text) != placeholders(chinese)]
     assert different == []
+
+
+def test_every_placeholder_of_a_message_gets_its_value_where_the_message_is_used() -> None:
+    unlike = [place for text, values, place in messages_with_values() if placeholders(text) != values]
+    assert unlike == []
+
+
+@pytest.mark.parametrize("sign", [*OUT_OF_MEMORY_TEXTS, *DISK_FULL_TEXTS])
+def test_the_signs_by_which_a_search_knows_a_failure_stand_in_both_languages(sign: str) -> None:
+    assert [text for text, chinese in CHINESE.items() if sign in text.lower() and sign not in chinese.lower()] == []
+
+
+def test_the_quick_reading_of_a_catalogue_gives_what_toml_says() -> None:
+    assert catalogue("zh") == CHINESE
 
 
 def test_chinese_texts_use_chinese_punctuation_between_chinese_words() -> None:
@@ -98,6 +121,15 @@ def test_an_unknown_language_is_refused_with_those_there_are(words: list[str]) -
 def test_an_unknown_message_and_one_without_values_stay_as_they_are() -> None:
     assert translate("a brace { stays") == "a brace { stays"
     assert translate("{count:,} rows", count=1200) == "1,200 rows"
+
+
+def test_a_marked_message_is_translated_where_it_is_shown_and_a_name_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TUNELAB_LANG", "zh")
+    assert [localize(message("rows")), localize("rows"), localize(3)] == ["行数", "rows", 3]
+    assert translate("{name} is missing, so this report lacks {what}", name="a", what=message("final scores")) == (
+        "缺少 a，因此报告缺少最终指标"
+    )
+    assert labelled("a", "b") == "a：b"
 
 
 def test_english_reads_no_catalogue() -> None:

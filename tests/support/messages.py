@@ -1,14 +1,16 @@
-"""The messages of the source that are translated: calls of `translate` and `message`, and `_()` in templates."""
+"""The messages that are translated: calls of `translate` and `message`, `_()` in templates, and what --help prints."""
 
 import ast
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import yaml
 from jinja2 import Environment
 from jinja2.ext import extract_from_ast
 
 from support.paths import ROOT
+from tunelab.cli.config_comments import group_options, top_level_keys
 
 PACKAGE = ROOT / "src" / "tunelab"
 MARKS = ("translate", "message", "messages")
@@ -25,7 +27,17 @@ class Message(NamedTuple):
 def messages() -> list[Message]:
     """Every message of modules and templates."""
     modules = [found for path in sorted(PACKAGE.rglob("*.py")) for found in messages_of_module(path)]
-    return [*modules, *(found for path in sorted(PACKAGE.rglob("*.html")) for found in messages_of_template(path))]
+    templates = [found for path in sorted(PACKAGE.rglob("*.html")) for found in messages_of_template(path)]
+    return [*modules, *templates, *messages_of_help()]
+
+
+def messages_of_help() -> Iterator[Message]:
+    """What `--help` prints of conf/: the first line of each option, the comment of each key, its head and its foot."""
+    conf = ROOT / "conf"
+    yield from (Message(one.note, f"conf/{one.group}/{one.name}.yaml") for one in group_options(conf))
+    yield from (Message(key.note, f"conf/config.yaml: {key.name}") for key in top_level_keys(conf))
+    page = yaml.safe_load((conf / "hydra" / "help" / "tunelab.yaml").read_text(encoding="utf-8"))
+    yield from (Message(page[part].strip(), "conf/hydra/help/tunelab.yaml") for part in ("header", "footer"))
 
 
 def messages_of_module(path: Path) -> Iterator[Message]:
@@ -40,6 +52,18 @@ def messages_of_module(path: Path) -> Iterator[Message]:
             yield from (Message(text, where) for text in texts)
         elif name.id in COUNTS:
             yield from (Message(text, where) for text in counted_nouns(node, COUNTS[name.id]))
+
+
+def messages_with_values() -> Iterator[tuple[str, set[str], str]]:
+    """Messages that are filled in where they are used: the text, the names of its values, and the place."""
+    for path in sorted(PACKAGE.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            name = getattr(node, "func", None)
+            if isinstance(node, ast.Call) and isinstance(name, ast.Name) and name.id == "translate" and node.keywords:
+                names = {keyword.arg or "" for keyword in node.keywords}
+                for text in filter(None, literal_texts(node.args[0])):
+                    if "" not in names:  # `**values`, whose names are known when it runs
+                        yield text, names, f"{path.relative_to(ROOT)}:{node.lineno}"
 
 
 def counted_nouns(call: ast.Call, plural: str) -> Iterator[str]:

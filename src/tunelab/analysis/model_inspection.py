@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from tunelab.language.translation import message, translate
 from tunelab.models.freezing import layer_stack, parameter_depths
 
 
@@ -56,17 +57,17 @@ def architecture_sizes(model: PreTrainedModel) -> Mapping[str, str | int | None]
     """The architecture in numbers, by name."""
     config = model.config.get_text_config()
     return {
-        "family": model.config.model_type,
-        "layers": getattr(config, "num_hidden_layers", None),
-        "width": getattr(config, "hidden_size", None),
-        "feed-forward": getattr(config, "intermediate_size", None) or getattr(config, "n_inner", None),
-        "heads": getattr(config, "num_attention_heads", None),
-        "key and value heads": getattr(config, "num_key_value_heads", None),
-        "context": getattr(config, "max_position_embeddings", None),
-        "vocabulary": config.vocab_size,
-        "attention": model.config._attn_implementation,
-        "parameters": sum(weight.numel() for weight in model.parameters()),
-        "trainable": sum(weight.numel() for weight in model.parameters() if weight.requires_grad),
+        message("family"): model.config.model_type,
+        message("layers"): getattr(config, "num_hidden_layers", None),
+        message("width"): getattr(config, "hidden_size", None),
+        message("feed-forward"): getattr(config, "intermediate_size", None) or getattr(config, "n_inner", None),
+        message("heads"): getattr(config, "num_attention_heads", None),
+        message("key and value heads"): getattr(config, "num_key_value_heads", None),
+        message("context"): getattr(config, "max_position_embeddings", None),
+        message("vocabulary"): config.vocab_size,
+        message("attention"): model.config._attn_implementation,
+        message("parameters"): sum(weight.numel() for weight in model.parameters()),
+        message("trainable"): sum(weight.numel() for weight in model.parameters() if weight.requires_grad),
     }
 
 
@@ -169,8 +170,8 @@ class SignalVerdict:
 def assess_signals(signals: LayerSignals) -> SignalVerdict:
     """The verdict on what was measured."""
     ways = {
-        "activation RMS": [value for value in signals.forward],
-        "gradient RMS": [value for value in reversed(signals.backward) if not math.isnan(value)],
+        translate("activation RMS"): [value for value in signals.forward],
+        translate("gradient RMS"): [value for value in reversed(signals.backward) if not math.isnan(value)],
     }
     faults: list[tuple[SignalHealth, str]] = []
     sentences = []
@@ -181,13 +182,24 @@ def assess_signals(signals: LayerSignals) -> SignalVerdict:
     changes = [value for value in signals.relative_change[1:] if not math.isnan(value)]
     if changes and not faults and any(changes) and median(changes) < MIN_LAYER_CHANGE:
         least = f"{median(changes):.1e}"
-        faults.append(("vanishing", f"half of the layers change what enters them by {least} of its size or less"))
+        faults.append(
+            (
+                "vanishing",
+                translate("half of the layers change what enters them by {least} of its size or less", least=least),
+            )
+        )
     elif any(changes) and not faults and sum(changes) < MIN_TOTAL_CHANGE:
         faults.append(
-            ("vanishing", f"all layers together change what enters them by {sum(changes):.1e} of its size or less")
+            (
+                "vanishing",
+                translate(
+                    "all layers together change what enters them by {changes:.1e} of its size or less",
+                    changes=sum(changes),
+                ),
+            )
         )
     elif changes and not any(changes):
-        sentences.append("every layer starts as the identity")
+        sentences.append(translate("every layer starts as the identity"))
     word = next((word for word, _ in faults if word == "exploding"), faults[0][0] if faults else "healthy")
     growths = [growth_per_layer(values) for values in ways.values()]
     return SignalVerdict(word, [sentence for _, sentence in faults] or sentences, *growths)
@@ -195,15 +207,26 @@ def assess_signals(signals: LayerSignals) -> SignalVerdict:
 
 def assess_direction(what: str, values: Sequence[float]) -> tuple[SignalHealth, str]:
     """The verdict on one way through the layers, and the sentence for it."""
-    ends = "last over first layer" if what == "activation RMS" else "first over last layer"
+    ends = (
+        translate("last over first layer")
+        if what == translate("activation RMS")
+        else translate("first over last layer")
+    )
     if any(not math.isfinite(value) for value in values):
-        return "exploding", f"{what} is not finite"
+        return "exploding", translate("{what} is not finite", what=what)
     if len(values) < 2:
-        return "healthy", f"{what} is known in fewer than two layers"
+        return "healthy", translate("{what} is known in fewer than two layers", what=what)
     if not all(values):
-        return "vanishing", f"{what} is 0 in {sum(not value for value in values)} of {len(values)} places"
+        return "vanishing", translate(
+            "{what} is 0 in {zeros} of {count} places",
+            what=what,
+            zeros=sum(not value for value in values),
+            count=len(values),
+        )
     ratio, each = values[-1] / values[0], growth_per_layer(values)
-    sentence = f"{what}, {ends}: {ratio:.3g} ({each:.3g} per layer)"
+    sentence = translate(
+        "{what}, {ends}: {ratio:.3g} ({each:.3g} per layer)", what=what, ends=ends, ratio=ratio, each=each
+    )
     if ratio > MAX_RATIO or (ratio > SUSPECT_RATIO and each > STEEP_FACTOR):
         return "exploding", sentence
     if ratio < 1 / MAX_RATIO or (ratio < 1 / SUSPECT_RATIO and each < 1 / STEEP_FACTOR):

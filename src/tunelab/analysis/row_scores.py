@@ -11,6 +11,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from tunelab.language.translation import translate
+
 RowIndices = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
 NO_VALUES: FloatArray = np.zeros(0)
@@ -89,7 +91,11 @@ def macro_f1_score(targets: RowIndices, predicted: RowIndices, names: int) -> Ro
 
     too_few = ""
     if len(targets) < MIN_ROWS_PER_CLASS * len(classes):
-        too_few = f"{len(targets)} rows of {len(classes)} classes are too few for an interval of macro F1"
+        too_few = translate(
+            "{count} rows of {classes} classes are too few for an interval of macro F1",
+            count=len(targets),
+            classes=len(classes),
+        )
     return RowScore(len(targets), macro_f1, pseudo_weights=weights, scale="share", no_interval=too_few)
 
 

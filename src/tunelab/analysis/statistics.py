@@ -11,6 +11,7 @@ from scipy import stats
 from scipy.special import gammaln
 
 from tunelab.analysis.row_scores import NO_VALUES, FloatArray, RowIndices, RowScore
+from tunelab.language.translation import translate
 
 CONFIDENCE = 0.95
 BOOTSTRAP_DRAWS = 2000
@@ -76,7 +77,7 @@ def score_interval(score: RowScore, *, draws: int = BOOTSTRAP_DRAWS, seed: int =
         draws: Bootstrap samples, for a score that is no mean of rows.
         seed: Of the samples: the same rows give the same interval.
     """
-    reason = score.no_interval or ("one row has no interval" if score.rows < 2 else "")
+    reason = score.no_interval or (translate("one row has no interval") if score.rows < 2 else "")
     if reason:
         return ScoreInterval(math.nan, math.nan, reason)
     if score.binary:

@@ -13,6 +13,7 @@ from typing import Any
 
 from tunelab.config.stored_files import SHAPE_FAULTS, STUDY_FILE_ADVICE
 from tunelab.errors import TuneLabError, first_line
+from tunelab.language.translation import translate
 from tunelab.report.run_reader import is_run_folder, is_study_folder
 from tunelab.runs.run_dir import MANIFEST_SHAPE, RUN_FILES, RunDirectory
 from tunelab.runs.stored_json import read_stored_json
@@ -98,7 +99,11 @@ class Board:
         for path in self._walk(start, MAX_DEPTH):
             left -= 1
             if left <= 0 or len(result.entries) >= MAX_ENTRIES:
-                result.notes.append(f"Only the first {len(result.entries):,} runs are listed; open a smaller folder.")
+                result.notes.append(
+                    translate(
+                        "Only the first {count:,} runs are listed; open a smaller folder.", count=len(result.entries)
+                    )
+                )
                 break
             if not (inside and path == start and is_study_folder(path)):
                 result.entries += self._entry(path)
@@ -137,11 +142,24 @@ class Board:
             raise LookupError(name)
         for folder in {path, path.parent} if path != self.root else {path}:
             if link := linked_file(folder):
-                raise TuneLabError(f"{name or '.'} is not opened: {link} is a link, which may lead outside the folder")
+                raise TuneLabError(
+                    translate(
+                        "{value} is not opened: {link} is a link, which may lead outside the folder",
+                        value=name or ".",
+                        link=link,
+                    )
+                )
         size = sum(file_size(path / file) for file in (*RUN_FILES, *STUDY_FILES))
         if size > MAX_REPORT_BYTES:
             command = f"tunelab report {path}"
-            raise TuneLabError(f"{name or '.'} has {size / 2**20:,.0f} MB of results, too much to open here; {command}")
+            raise TuneLabError(
+                translate(
+                    "{value} has {size:,.0f} MB of results, too much to open here; {command}",
+                    value=name or ".",
+                    size=size / 2**20,
+                    command=command,
+                )
+            )
         return path
 
     def running(self, scan: FolderScan) -> Iterator[tuple[str, list[dict[str, float]], str]]:
@@ -191,7 +209,11 @@ class Board:
             return []
         name = path.relative_to(self.root).as_posix()
         if link := linked_file(path):
-            return [BoardEntry(name, "search" if study else "run", "refused", fault=f"{link} is a link")]
+            return [
+                BoardEntry(
+                    name, "search" if study else "run", "refused", fault=translate("{link} is a link", link=link)
+                )
+            ]
         files = [path / file for file in ("run.json", "metrics.json", "run.lock", *STUDY_FILES[:3])]
         stamp = (*map(file_stamp, files), is_beating(path) if study else is_held(path))
         if len(self._known) > 4 * MAX_ENTRIES:  # of folders that are gone
@@ -266,7 +288,13 @@ def small_object(path: Path, **how: Any) -> dict[str, Any]:
     if not path.exists():
         return {}
     if file_size(path) > MAX_BYTES:
-        raise TuneLabError(f"{path.name} has {file_size(path) / 2**20:,.0f} MB, which no such file of ours has")
+        raise TuneLabError(
+            translate(
+                "{name} has {path:,.0f} MB, which no such file of ours has",
+                name=path.name,
+                path=file_size(path) / 2**20,
+            )
+        )
     return read_stored_json(path, **how)
 
 

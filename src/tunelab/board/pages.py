@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from urllib.parse import urlencode
 
 from tunelab.board.folder_scan import Board, BoardEntry
+from tunelab.language.translation import translate
 from tunelab.report.charts.axes import Series
 from tunelab.report.charts.lines import line_chart
 from tunelab.report.charts.svg import CHART_CSS
@@ -33,7 +34,7 @@ def board_page(board: Board, inside: str = "") -> str:
     title = f"{board.root.name}/{inside}" if inside else board.root.name or str(board.root)
     return render_page(
         "board.html",
-        f"Board of {title}",
+        translate("Board of {title}", title=title),
         scripts=("script.js", "board.js"),
         root=board.typed,
         inside=inside,
@@ -72,7 +73,7 @@ def running_charts(
             if series:
                 scale = choose_scale([value for one in series for value in one.ys])
                 title = "loss" if len(series) > 1 else series[0].name
-                svg = line_chart(series, title=title, x_label="optimizer steps", y_label="", y_scale=scale)
+                svg = line_chart(series, title=title, x_label=translate("optimizer steps"), y_label="", y_scale=scale)
                 drawn.append(svg.replace(f"<style>{CHART_CSS}</style>", ""))
         charts.append((path or board.root.name, drawn))
     return charts

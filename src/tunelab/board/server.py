@@ -12,6 +12,7 @@ from urllib.parse import SplitResult, parse_qs, urlsplit
 from tunelab.board.folder_scan import MAX_ENTRIES, Board, file_stamp
 from tunelab.board.pages import board_page, refusal_page
 from tunelab.errors import TuneLabError, first_line, visible_text
+from tunelab.language.translation import translate
 from tunelab.report.render import render_html
 from tunelab.runs.run_dir import RUN_FILES
 
@@ -118,7 +119,9 @@ class BoardHandler(BaseHTTPRequestHandler):
 
     def _refuse_method(self) -> None:
         self.close_connection = True
-        page = refusal_page("Not allowed", "This page is read-only: only GET and HEAD are answered.")
+        page = refusal_page(
+            translate("Not allowed"), translate("This page is read-only: only GET and HEAD are answered.")
+        )
         self._send(HTTPStatus.METHOD_NOT_ALLOWED, page, body=True, more={"Allow": "GET, HEAD"})
 
     def __getattr__(self, name: str) -> Any:
@@ -132,7 +135,7 @@ class BoardHandler(BaseHTTPRequestHandler):
 
     def _answer(self, *, body: bool) -> None:
         if host_name(self.headers.get("Host", "")) not in HOST_NAMES or len(self.headers.get_all("Host", [])) != 1:
-            text = (
+            text = translate(
                 "This page answers to 127.0.0.1 and localhost only, so that no web site can read it under its own name."
             )
             self._send(HTTPStatus.FORBIDDEN, refusal_page("Forbidden", text), body=body)
@@ -140,13 +143,16 @@ class BoardHandler(BaseHTTPRequestHandler):
         try:
             status, page = respond(self.server, self.path)
         except LookupError:
-            text = "There is no such run or search in this folder."
-            status, page = HTTPStatus.NOT_FOUND, refusal_page("Not found", text)
+            text = translate("There is no such run or search in this folder.")
+            status, page = HTTPStatus.NOT_FOUND, refusal_page(translate("Not found"), text)
         except TuneLabError as fault:
-            status, page = HTTPStatus.UNPROCESSABLE_ENTITY, refusal_page("Cannot be shown", visible_text(str(fault)))
+            status, page = (
+                HTTPStatus.UNPROCESSABLE_ENTITY,
+                refusal_page(translate("Cannot be shown"), visible_text(str(fault))),
+            )
         except (Exception, RecursionError) as fault:  # an unexpected fault of a file; the next request is answered
             text = f"{type(fault).__name__}: {visible_text(first_line(fault))}"
-            status, page = HTTPStatus.INTERNAL_SERVER_ERROR, refusal_page("Cannot be shown", text)
+            status, page = HTTPStatus.INTERNAL_SERVER_ERROR, refusal_page(translate("Cannot be shown"), text)
         self._send(status, page, body=body)
 
     def _send(self, status: HTTPStatus, page: str, *, body: bool, more: dict[str, str] | None = None) -> None:
@@ -210,7 +216,13 @@ def report_page(server: BoardServer, names: Sequence[str]) -> str:
     """
     chosen = list(dict.fromkeys(names))
     if not chosen:
-        raise TuneLabError("nothing is chosen: tick two runs or more in the table, then compare")
+        raise TuneLabError(translate("nothing is chosen: tick two runs or more in the table, then compare"))
     if len(chosen) > MAX_COMPARED:
-        raise TuneLabError(f"{len(chosen)} are chosen; a page compares {MAX_COMPARED} at most")
+        raise TuneLabError(
+            translate(
+                "{count} are chosen; a page compares {max_compared} at most",
+                count=len(chosen),
+                max_compared=MAX_COMPARED,
+            )
+        )
     return server.report(chosen)

@@ -37,7 +37,10 @@ def name_run_to_resume(arguments: Sequence[str]) -> list[str]:
     folds = [word for word in others if override_key(word) == "cv.folds" and word.partition("=")[2] != "null"]
     if folds or {"-m", "--multirun"} & set(others):
         raise ConfigError(
-            "resume=auto is for a single run; a search and a cross-validation go on when their command is given again"
+            translate(
+                "resume=auto is for a single run; a search and a cross-validation go on when their "
+                "command is given again"
+            )
         )
     config, place = compose_with_folder(complete_overrides(others))
     named = any(override_key(word) == "hydra.run.dir" for word in others)

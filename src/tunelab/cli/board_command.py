@@ -4,19 +4,28 @@ import argparse
 from contextlib import suppress
 from pathlib import Path
 
-EPILOG = """
+from tunelab.language.translation import message, translate
+
+EPILOG = message("""
 The page lists every run and search below the folder, filters, compares, opens each report, and draws what is running.
 It is served to browsers of this machine only (127.0.0.1), writes nothing and follows no links; Ctrl-C ends it.  From
 another machine: ssh -L 8765:127.0.0.1:8765 HOST
-"""
+""")
 DEFAULT_PORT = 8765
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `tunelab board`."""
-    parser.epilog = EPILOG
-    parser.add_argument("folder", nargs="?", default="outputs", metavar="OUTPUTS", help="folder of runs (outputs)")
-    parser.add_argument("--port", type=int, metavar="N", help=f"port to listen on ({DEFAULT_PORT}); 0 takes a free one")
+    parser.epilog = translate(EPILOG)
+    parser.add_argument(
+        "folder", nargs="?", default="outputs", metavar="OUTPUTS", help=translate("folder of runs (outputs)")
+    )
+    parser.add_argument(
+        "--port",
+        type=int,
+        metavar="N",
+        help=translate("port to listen on ({default_port}); 0 takes a free one", default_port=DEFAULT_PORT),
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -27,17 +36,25 @@ def run(arguments: argparse.Namespace) -> int:
 
     folder = Path(arguments.folder)
     if not folder.is_dir():
-        what = "is a file" if folder.exists() else "is not there"
-        raise ConfigError(f"{folder} {what}; give the folder that holds your runs: tunelab board FOLDER")
+        what = translate("is a file") if folder.exists() else translate("is not there")
+        raise ConfigError(
+            translate(
+                "{folder} {what}; give the folder that holds your runs: tunelab board FOLDER", folder=folder, what=what
+            )
+        )
     port = DEFAULT_PORT if arguments.port is None else arguments.port
     if not 0 <= port < 2**16:
-        raise ConfigError(f"--port={port} is no port; give a number from 0 to 65535")
+        raise ConfigError(translate("--port={port} is no port; give a number from 0 to 65535", port=port))
     try:
         server = BoardServer(folder, port)
     except OSError as fault:
         reason = (fault.strerror or str(fault)).lower()
-        raise ConfigError(f"--port={port} cannot be used: {reason}; --port 0 takes one that is free") from fault
+        raise ConfigError(
+            translate(
+                "--port={port} cannot be used: {reason}; --port 0 takes one that is free", port=port, reason=reason
+            )
+        ) from fault
     with suppress(KeyboardInterrupt), server:
-        console.say(f"board of {folder}: {server.address} (Ctrl-C ends it)")
+        console.say(translate("board of {folder}: {address} (Ctrl-C ends it)", folder=folder, address=server.address))
         server.serve_forever()
     return 0

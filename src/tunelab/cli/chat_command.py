@@ -7,7 +7,7 @@ import sys
 from tunelab.cli.base_option import add_base_option
 from tunelab.language.translation import message, translate
 
-EPILOG = """
+EPILOG = message("""
 One line is one message.  Ctrl-C stops an answer, the end of input (Ctrl-D) leaves.  Commands:
   /help    print the commands
   /reset   start a new conversation
@@ -15,7 +15,7 @@ One line is one message.  Ctrl-C stops an answer, the end of input (Ctrl-D) leav
   //TEXT   send a message that begins with /
 Through a pipe only the answers are printed:
   printf 'Who is older, Ann or Bob?\\n' | tunelab chat RUN
-"""
+""")
 
 
 COMMAND_HELP = message(
@@ -26,14 +26,20 @@ SLASH_COMMAND = re.compile(r"/[A-Za-z]+")  # a word that can only be meant as a 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `tunelab chat`."""
-    parser.epilog = EPILOG
-    parser.add_argument("model", metavar="RUN_OR_DIR", help="a run, a model folder, or an adapter folder of PEFT")
-    parser.add_argument("--system", metavar="TEXT", help="system message before the first message")
-    parser.add_argument("--max-new-tokens", type=int, default=256, metavar="N", help="longest answer (256)")
+    parser.epilog = translate(EPILOG)
     parser.add_argument(
-        "--temperature", type=float, default=0.0, metavar="X", help="0, the default, is greedy decoding; 1 samples"
+        "model", metavar="RUN_OR_DIR", help=translate("a run, a model folder, or an adapter folder of PEFT")
     )
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the sampling (0)")
+    parser.add_argument("--system", metavar="TEXT", help=translate("system message before the first message"))
+    parser.add_argument("--max-new-tokens", type=int, default=256, metavar="N", help=translate("longest answer (256)"))
+    parser.add_argument(
+        "--temperature",
+        type=float,
+        default=0.0,
+        metavar="X",
+        help=translate("0, the default, is greedy decoding; 1 samples"),
+    )
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help=translate("of the sampling (0)"))
     add_base_option(parser)
 
 
@@ -53,9 +59,19 @@ def run(arguments: argparse.Namespace) -> int:
 
     faults = []
     if arguments.max_new_tokens < 1:
-        faults.append(f"--max-new-tokens={arguments.max_new_tokens} is out of range; it must be at least 1")
+        faults.append(
+            translate(
+                "--max-new-tokens={max_new_tokens} is out of range; it must be at least 1",
+                max_new_tokens=arguments.max_new_tokens,
+            )
+        )
     if not 0 <= arguments.temperature <= 10:
-        faults.append(f"--temperature={arguments.temperature} is out of range; it must be from 0 to 10")
+        faults.append(
+            translate(
+                "--temperature={temperature} is out of range; it must be from 0 to 10",
+                temperature=arguments.temperature,
+            )
+        )
     if faults:
         raise ConfigError.listing(faults)
     silence_libraries()

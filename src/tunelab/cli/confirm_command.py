@@ -7,26 +7,26 @@ from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tunelab.language.translation import translate
+from tunelab.language.translation import message, translate
 
 if TYPE_CHECKING:
     from tunelab.search.confirmation import Comparison
 
-EPILOG = """
+EPILOG = message("""
 The best configurations and the default are trained with the same fresh seeds, so each seed is one fair pair.  A
 configuration is worth adopting where its gain over the default is proven at 5 % over all of them together; where it is
 not, the default is the safer choice.  Finished runs are kept: the same command goes on.
-"""
+""")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `tunelab confirm`."""
-    parser.epilog = EPILOG
-    parser.add_argument("study", metavar="STUDY", help="folder of a search")
-    parser.add_argument("--top", type=int, default=3, metavar="N", help="best configurations to confirm (3)")
-    parser.add_argument("--seeds", type=int, default=5, metavar="N", help="fresh seeds for each (5)")
+    parser.epilog = translate(EPILOG)
+    parser.add_argument("study", metavar="STUDY", help=translate("folder of a search"))
+    parser.add_argument("--top", type=int, default=3, metavar="N", help=translate("best configurations to confirm (3)"))
+    parser.add_argument("--seeds", type=int, default=5, metavar="N", help=translate("fresh seeds for each (5)"))
     at_a_time = ("--parallel-trials", "--slots")  # the second is its old name
-    parser.add_argument(*at_a_time, type=int, default=1, metavar="N", help="trainings at a time (1)")
+    parser.add_argument(*at_a_time, type=int, default=1, metavar="N", help=translate("trainings at a time (1)"))
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -49,14 +49,21 @@ def run(arguments: argparse.Namespace) -> int:
 
     least = {"top": 1, "seeds": 2, "parallel_trials": 1}
     faults = [
-        f"--{name.replace('_', '-')}={value} must be at least {least[name]}"
+        translate(
+            "--{option}={value} must be at least {least}",
+            option=name.replace("_", "-"),
+            value=value,
+            least=least[name],
+        )
         for name, value in vars(arguments).items()
         if name in least and value < least[name]
     ]
     if faults:
         raise ConfigError.listing(faults)
     study = StudyFolder(Path(arguments.study).absolute())
-    with shape_faults_explained(f"{study.root}: its search.json or trials.jsonl", STUDY_FILE_ADVICE):
+    with shape_faults_explained(
+        translate("{root}: its search.json or trials.jsonl", root=study.root), STUDY_FILE_ADVICE
+    ):
         reruns, request = plan_reruns(study, arguments.top, arguments.seeds)
     if not reruns:
         console.say(
@@ -80,7 +87,12 @@ def run(arguments: argparse.Namespace) -> int:
     )
     table = {label: {"mean": line.mean, "low": line.low, "high": line.high} for label, line in intervals.items()}
     for label, verdict in verdicts.items():
-        table[label] |= {"gain": verdict.gain, "gain low": verdict.low, "gain high": verdict.high, "p": verdict.p}
+        table[label] |= {
+            "gain": verdict.gain,
+            translate("gain low"): verdict.low,
+            translate("gain high"): verdict.high,
+            "p": verdict.p,
+        }
     title = translate("{score} over {count} fresh seeds, with 95 % intervals", score=name, count=len(seeds))
     console.show_groups(title, table)
     for label, verdict in verdicts.items():

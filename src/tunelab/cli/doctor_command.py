@@ -2,19 +2,19 @@
 
 import argparse
 
-from tunelab.language.translation import translate
+from tunelab.language.translation import message, translate
 
-EPILOG = """
+EPILOG = message("""
 Works on a run that is still training, on one that is over, and on one that failed.  docs/doctor.md has the evidence
 and the threshold of each verdict.  Exit status 0 in any case; --strict makes it 3 where there is a problem.
-"""
+""")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `tunelab doctor`."""
-    parser.epilog = EPILOG
-    parser.add_argument("run", metavar="RUN", help="folder of a run")
-    parser.add_argument("--strict", action="store_true", help="exit status 3 where there is a problem")
+    parser.epilog = translate(EPILOG)
+    parser.add_argument("run", metavar="RUN", help=translate("folder of a run"))
+    parser.add_argument("--strict", action="store_true", help=translate("exit status 3 where there is a problem"))
 
 
 def run(arguments: argparse.Namespace) -> int:

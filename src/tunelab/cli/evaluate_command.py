@@ -5,21 +5,23 @@ from pathlib import Path
 
 from tunelab.cli.base_option import add_base_option
 from tunelab.cli.predict_command import add_on_bad_argument
-from tunelab.language.translation import translate
+from tunelab.language.translation import message, translate
 
-EPILOG = """
+EPILOG = message("""
 The scores are those of training's own test pass: the same rows give the same numbers.  The file needs the columns that
 the run learned from, labels and answers too.
-"""
+""")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `tunelab evaluate`."""
-    parser.epilog = EPILOG
-    parser.add_argument("run", metavar="RUN", help="folder of a run, or of an ensemble")
-    parser.add_argument("--data", required=True, metavar="FILE", help="records: json, jsonl, csv, tsv or parquet")
-    parser.add_argument("--output", metavar="FILE", help="scores and tables as JSON")
-    add_on_bad_argument(parser, "the run's data.on_bad")
+    parser.epilog = translate(EPILOG)
+    parser.add_argument("run", metavar="RUN", help=translate("folder of a run, or of an ensemble"))
+    parser.add_argument(
+        "--data", required=True, metavar="FILE", help=translate("records: json, jsonl, csv, tsv or parquet")
+    )
+    parser.add_argument("--output", metavar="FILE", help=translate("scores and tables as JSON"))
+    add_on_bad_argument(parser, translate("the run's data.on_bad"))
     add_base_option(parser)
 
 
@@ -40,7 +42,11 @@ def run(arguments: argparse.Namespace) -> int:
     allow_changed_base(arguments.allow_changed_base)
     output = Path(arguments.output) if arguments.output else None
     if output is not None and not output.parent.is_dir():
-        raise ConfigError(f"--output={output}: there is no folder {output.parent}; make it first")
+        raise ConfigError(
+            translate(
+                "--output={output}: there is no folder {folder}; make it first", output=output, folder=output.parent
+            )
+        )
     ensemble = load_ensemble(arguments.run)
     members = ensemble.members if ensemble else [load_run(arguments.run)]
     trained = ensemble or members[0]

@@ -4,7 +4,6 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from string import Template
-from textwrap import wrap
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
@@ -14,10 +13,12 @@ from omegaconf.errors import OmegaConfBaseException
 from tunelab.cli.config_comments import ConfigKey, default_choices, group_options, top_level_keys
 from tunelab.config import resolvers
 from tunelab.config.override_text import config_folders, primary_config
+from tunelab.language.translation import message, translate
 from tunelab.runs.terminal import terminal_width, wrap_words
 
 WIDTH = 100  # columns of the printed page where there is no terminal
 WIDEST = 120  # columns of the page on a terminal that is wider
+HEADS = (message("CHOOSE   group=option       * is in force"), message("SET      key=value"))  # of both tables
 MAX_NAME_WIDTH = 30  # a longer name pushes its explanation to the next line
 
 
@@ -34,7 +35,10 @@ def render_help(conf: Path, overrides: Sequence[str] = ()) -> str:
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(conf.absolute()), version_base="1.3"):
         config = compose(primary_config(overrides), overrides=words, return_hydra_config=True)
-        return wrap_words(Template(config.hydra.help.template).substitute(), terminal_width())
+        page = str(config.hydra.help.template)
+        for part in (config.hydra.help.header, config.hydra.help.footer, *HEADS):
+            page = page.replace(part.strip(), translate(part.strip()))
+        return wrap_words(Template(page).substitute(), terminal_width())
 
 
 def register_help_resolvers(conf: Path, added: Sequence[Path] = ()) -> None:
@@ -74,7 +78,8 @@ def groups_table(conf: Path, chosen: Mapping[str, Sequence[str]] | None = None, 
     for option in listed:
         group = "" if option.group == previous else option.group
         previous = option.group
-        lines += _table_row(f"  {group:<{left}} {'*' if option.chosen else ' '} {option.name:<{middle}}", option.note)
+        head = f"  {group:<{left}} {'*' if option.chosen else ' '} {option.name:<{middle}}"
+        lines += _table_row(head, translate(option.note))
     return "\n".join(lines)
 
 
@@ -90,7 +95,7 @@ def keys_table(conf: Path, values: Mapping[str, str] | None = None) -> str:
     left, middle = _column_width([key.name for key in listed]), _column_width(printed)
     lines: list[str] = []
     for key, value in zip(listed, printed, strict=True):
-        lines += _table_row(f"  {key.name:<{left}} {value:<{middle}}", key.note)
+        lines += _table_row(f"  {key.name:<{left}} {value:<{middle}}", translate(key.note))
     return "\n".join(lines)
 
 
@@ -128,7 +133,7 @@ def _table_row(head: str, note: str) -> list[str]:
     width = page_width()
     beside = len(head) <= width // 2  # else the note starts on a line of its own
     indent = len(head) + 2 if beside else 8
-    lines = wrap(note, width - indent, break_on_hyphens=False, break_long_words=False) or [""]
+    lines = wrap_words(note, width - indent, 0).split("\n")
     if not beside:
         lines.insert(0, "")
     return [f"{head}  {lines[0]}".rstrip(), *(" " * indent + line for line in lines[1:])]

@@ -4,12 +4,14 @@ import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
-EPILOG = """
+from tunelab.language.translation import message, translate
+
+EPILOG = message("""
 Writes conf/ with an experiment, a package with a callback and a metric, records, a test, a Makefile and a README. Then
   cd DIR
   make train      or: tunelab train --config-dir conf plugins=[NAME] experiment=first
   make test
-"""
+""")
 TEMPLATE = Path(__file__).parent / "project_template"
 PLACEHOLDER = "PACKAGE"  # in the text of the files
 PACKAGE_FOLDER = "package"
@@ -20,9 +22,11 @@ THINGS = "film song book play game meal walk trip show talk".split()
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `tunelab init`."""
-    parser.epilog = EPILOG
-    parser.add_argument("folder", type=Path, metavar="DIR", help="where the project goes: a new or empty folder")
-    parser.add_argument("--package", metavar="NAME", help="name of the package in it (the name of DIR)")
+    parser.epilog = translate(EPILOG)
+    parser.add_argument(
+        "folder", type=Path, metavar="DIR", help=translate("where the project goes: a new or empty folder")
+    )
+    parser.add_argument("--package", metavar="NAME", help=translate("name of the package in it (the name of DIR)"))
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -33,14 +37,20 @@ def run(arguments: argparse.Namespace) -> int:
     folder: Path = arguments.folder
     name = arguments.package or folder.absolute().name.replace("-", "_").lower()
     if not name.isidentifier() or not name.islower() or name in ("tunelab", "tests", "conf", "data"):
-        raise ConfigError(f"'{name}' can be no package's name: take small letters, digits and _, as --package my_lab")
+        raise ConfigError(
+            translate(
+                "'{name}' can be no package's name: take small letters, digits and _, as --package my_lab", name=name
+            )
+        )
     if folder.is_dir() and any(folder.iterdir()):
-        raise ConfigError(f"{folder} is not empty, and nothing in it is to be replaced; give a new folder")
+        raise ConfigError(
+            translate("{folder} is not empty, and nothing in it is to be replaced; give a new folder", folder=folder)
+        )
     for path, text in project_files(name):
         target = folder / path
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(text, encoding="utf-8")
-    console.say(f"a project of your own: {folder}")
+    console.say(translate("a project of your own: {folder}", folder=folder))
     words = f"cd {folder} && tunelab train --config-dir conf plugins=[{name}] experiment=first"
     console.show_command("next", words)
     return 0

@@ -4,23 +4,23 @@ import argparse
 from pathlib import Path
 
 from tunelab.errors import ConfigError
-from tunelab.language.translation import message, translate
+from tunelab.language.translation import localize, message, translate
 from tunelab.runs import console
 
-EPILOG = """examples:
+EPILOG = message("""examples:
   tunelab inspect                                             the built-in model and data
   tunelab inspect adapter=lora lr=1e-3 scheduler.warmup=0.1
   tunelab inspect model=scratch model.depth=24 model.initial_std=0.02 --output look.html
 
 A few passes and steps are tried and thrown away; nothing is trained and no run folder is made.
-"""
+""")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `tunelab inspect`."""
-    parser.epilog = EPILOG
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings, as for train.py")
-    parser.add_argument("--output", type=Path, help="file to write the page to (outputs/inspect/NAME.html)")
+    parser.epilog = translate(EPILOG)
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help=translate("settings, as for train.py"))
+    parser.add_argument("--output", type=Path, help=translate("file to write the page to (outputs/inspect/NAME.html)"))
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -66,9 +66,16 @@ def run(arguments: argparse.Namespace) -> int:
     path = arguments.output or Path("outputs", "inspect", f"{settings.name}.html")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_text(path, inspection_page(f"{settings.data.task} with {settings.model.path}", inspection))
+        write_text(
+            path,
+            inspection_page(
+                translate("{task} with {path}", task=settings.data.task, path=settings.model.path), inspection
+            ),
+        )
     except OSError as fault:
-        raise ConfigError(f"--output {path} cannot be written: {fault.strerror or fault}") from fault
+        raise ConfigError(
+            translate("--output {path} cannot be written: {value}", path=path, value=fault.strerror or fault)
+        ) from fault
     console.show_paths({translate("page"): path})
     return 0
 
@@ -80,5 +87,6 @@ def align_columns(lines: dict[str, str]) -> list[str]:
     """Names and texts in two columns."""
     from tunelab.runs.terminal import text_width
 
-    widest = max(map(text_width, lines), default=0)
-    return [f"{name}{' ' * (widest - text_width(name))}  {words}" for name, words in lines.items()]
+    named = [(localize(name), words) for name, words in lines.items()]
+    widest = max((text_width(name) for name, _ in named), default=0)
+    return [f"{name}{' ' * (widest - text_width(name))}  {words}" for name, words in named]

@@ -46,12 +46,22 @@ class CommandParser(argparse.ArgumentParser):
         super()._print_message(visible_text(message), file)
 
 
+HEADINGS = (message("positional arguments"), message("options"))  # as argparse names its sections
+
+
 class WrappedHelp(argparse.HelpFormatter):
     """Help whose paragraphs are wrapped to the terminal; indented lines, such as examples, stay as they are."""
 
     def __init__(self, prog: str) -> None:
         columns = terminal_width()
         super().__init__(prog, width=None if columns is None else columns - 2)
+
+    def start_section(self, heading: str | None) -> None:
+        """Begin a section; argparse brings its heading in English."""
+        super().start_section(translate(heading) if heading else heading)
+
+    def _split_lines(self, text: str, width: int) -> list[str]:  # argparse takes an ideograph for one column
+        return wrap_words(" ".join(text.split()), width, 0).split("\n")
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         columns = terminal_width()
@@ -143,10 +153,16 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
         # not through subparsers: there the words between two options would be unknown
         name = arguments[0]
         return command_parser(name).parse_intermixed_args(arguments[1:], argparse.Namespace(command=name))
-    parser = CommandParser(prog="tunelab", description="TuneLab: everything before and after training.")
+    parser = CommandParser(
+        prog="tunelab",
+        description=translate("TuneLab: everything before and after training."),
+        formatter_class=WrappedHelp,
+    )
     chosen = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    parser.add_argument("--debug", action="store_true", help="print a traceback with every error message")
-    parser.add_argument("--lang", choices=LANGUAGES, help="language of messages and pages (that of the system)")
+    parser.add_argument("--debug", action="store_true", help=translate("print a traceback with every error message"))
+    parser.add_argument(
+        "--lang", choices=LANGUAGES, help=translate("language of messages and pages (that of the system)")
+    )
     parser.add_argument("--version", action="version", version=f"tunelab {__version__}")
     for name, sentence in COMMANDS.items():
         chosen.add_parser(name, help=translate(sentence), formatter_class=WrappedHelp)

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from tunelab.cli.base_option import add_base_option
-from tunelab.language.translation import translate
+from tunelab.language.translation import message, translate
 
-EPILOG = """
+EPILOG = message("""
 Reads json, jsonl, csv, tsv or parquet with the columns that the run learned from; labels and answers need not be
 there.  Writes jsonl or csv: every row, in order, with all its columns and
   prediction      the label, the list of labels, the number in your units, or the answer
@@ -18,22 +18,32 @@ there.  Writes jsonl or csv: every row, in order, with all its columns and
   agreement       share of the votes that fell on the answer (an ensemble of --method hard that writes)
   error           why a row could not be used; its prediction is then empty
 A run of this command that was killed goes on where it stopped when it is started again with the same arguments.
-"""
+""")
 ON_BAD_CHOICES = ("error", "clean")
 PROGRESS_SECONDS = 10.0  # seconds between two lines of progress
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `tunelab predict`."""
-    parser.epilog = EPILOG
-    parser.add_argument("run", metavar="RUN", help="folder of a run, or of an ensemble")
-    parser.add_argument("--input", required=True, metavar="FILE", help="records: json, jsonl, csv, tsv or parquet")
-    parser.add_argument("--output", required=True, metavar="FILE", help="where to: a name that ends in .jsonl or .csv")
-    parser.add_argument("--overwrite", action="store_true", help="replace an output that is there already")
-    parser.add_argument("--batch-tokens", type=int, metavar="N", help="most tokens at once; the run's micro_tokens")
-    parser.add_argument("--max-new-tokens", type=int, metavar="N", help="longest answer; the run's eval.max_new_tokens")
-    add_on_bad_argument(parser, "the run's, if that is clean, else error: every row must come back")
-    parser.add_argument("--header", metavar="A,B,C", help="column names of a csv or tsv file without a header line")
+    parser.epilog = translate(EPILOG)
+    parser.add_argument("run", metavar="RUN", help=translate("folder of a run, or of an ensemble"))
+    parser.add_argument(
+        "--input", required=True, metavar="FILE", help=translate("records: json, jsonl, csv, tsv or parquet")
+    )
+    parser.add_argument(
+        "--output", required=True, metavar="FILE", help=translate("where to: a name that ends in .jsonl or .csv")
+    )
+    parser.add_argument("--overwrite", action="store_true", help=translate("replace an output that is there already"))
+    parser.add_argument(
+        "--batch-tokens", type=int, metavar="N", help=translate("most tokens at once; the run's micro_tokens")
+    )
+    parser.add_argument(
+        "--max-new-tokens", type=int, metavar="N", help=translate("longest answer; the run's eval.max_new_tokens")
+    )
+    add_on_bad_argument(parser, translate("the run's, if that is clean, else error: every row must come back"))
+    parser.add_argument(
+        "--header", metavar="A,B,C", help=translate("column names of a csv or tsv file without a header line")
+    )
     add_base_option(parser)
 
 
@@ -42,7 +52,9 @@ def add_on_bad_argument(parser: argparse.ArgumentParser, usual: str) -> None:
     parser.add_argument(
         "--on-bad",
         choices=ON_BAD_CHOICES,
-        help=f"control characters in texts: error refuses the file, clean takes them out; {usual}",
+        help=translate(
+            "control characters in texts: error refuses the file, clean takes them out; {usual}", usual=usual
+        ),
     )
 
 
@@ -90,7 +102,11 @@ def run(arguments: Any) -> int:
     longest = getattr(trained.task, "max_new_tokens", None)
     if arguments.max_new_tokens is not None:
         if longest is None:
-            raise ConfigError(f"--max-new-tokens: a {trained.task.name} run gives labels or numbers, leave it out")
+            raise ConfigError(
+                translate(
+                    "--max-new-tokens: a {name} run gives labels or numbers, leave it out", name=trained.task.name
+                )
+            )
         longest = require_positive("--max-new-tokens", arguments.max_new_tokens)
         for member in members:
             setattr(member.task, "max_new_tokens", longest)  # noqa: B010  # only tasks that write have it
@@ -137,7 +153,11 @@ def refuse_reserved_columns(columns: Sequence[str]) -> None:
     from tunelab.generation.prediction_files import OUTPUT_COLUMNS
 
     if taken := [name for name in OUTPUT_COLUMNS if name in columns]:
-        raise DataError(f"the input has a column {', '.join(taken)} already, which the output would hide; rename it")
+        raise DataError(
+            translate(
+                "the input has a column {names} already, which the output would hide; rename it", names=", ".join(taken)
+            )
+        )
 
 
 def require_positive(name: str, value: int) -> int:
@@ -149,5 +169,5 @@ def require_positive(name: str, value: int) -> int:
     from tunelab.errors import ConfigError
 
     if value < 1:
-        raise ConfigError(f"{name}={value} is out of range; it must be at least 1")
+        raise ConfigError(translate("{name}={value} is out of range; it must be at least 1", name=name, value=value))
     return value

@@ -4,27 +4,30 @@ import argparse
 from pathlib import Path
 
 from tunelab.errors import ConfigError
-from tunelab.language.translation import translate
+from tunelab.language.translation import message, translate
 from tunelab.runs import console
 
-EPILOG = """examples:
+EPILOG = message("""examples:
   tunelab preview                                                        the built-in data
   tunelab preview data=instruction data.train=my.jsonl model.path=my_model
   tunelab preview data=preference data.train=pairs.jsonl --rows 10 --split test --output look.html
-"""
+""")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `tunelab preview`."""
-    parser.epilog = EPILOG
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings, as for train.py")
+    parser.epilog = translate(EPILOG)
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help=translate("settings, as for train.py"))
     parser.add_argument(
-        "--rows", type=int, default=3, help="records to show (%(default)s), evenly spaced over the split"
+        "--rows", type=int, default=3, help=translate("records to show (%(default)s), evenly spaced over the split")
     )
     parser.add_argument(
-        "--split", choices=("train", "validation", "test"), default="train", help="split to show (%(default)s)"
+        "--split",
+        choices=("train", "validation", "test"),
+        default="train",
+        help=translate("split to show (%(default)s)"),
     )
-    parser.add_argument("--output", type=Path, help="file to write the page to (outputs/preview/NAME.html)")
+    parser.add_argument("--output", type=Path, help=translate("file to write the page to (outputs/preview/NAME.html)"))
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -32,7 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
     from tunelab.cli.compose_config import compose_settings  # Hydra, which TAB does without
 
     if arguments.rows < 0:
-        raise ConfigError(f"--rows {arguments.rows} is below 0; give how many records to show")
+        raise ConfigError(translate("--rows {rows} is below 0; give how many records to show", rows=arguments.rows))
     settings = compose_settings(arguments.overrides)
 
     console.silence_libraries()
@@ -47,7 +50,9 @@ def run(arguments: argparse.Namespace) -> int:
     report = build_data_report(encoded)
     split = encoded.sources.splits[arguments.split]
     if not split.rows:
-        raise ConfigError(f"--split {arguments.split}: there is no such split; give data.{arguments.split}=FILE")
+        raise ConfigError(
+            translate("--split {split}: there is no such split; give data.{split}=FILE", split=arguments.split)
+        )
     records = preview_records(encoded.task, split, encoded.examples[arguments.split], encoded.tokenizer, arguments.rows)
     console.show_data(encoded.counts)
     for title, lines in detail_sections(report):
@@ -68,9 +73,16 @@ def run(arguments: argparse.Namespace) -> int:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_text(
             path,
-            render_data_page(f"{settings.data.task} data for {settings.model.path}", report, records, arguments.split),
+            render_data_page(
+                translate("{task} data for {path}", task=settings.data.task, path=settings.model.path),
+                report,
+                records,
+                arguments.split,
+            ),
         )
     except OSError as fault:
-        raise ConfigError(f"--output {path} cannot be written: {fault.strerror or fault}") from fault
+        raise ConfigError(
+            translate("--output {path} cannot be written: {value}", path=path, value=fault.strerror or fault)
+        ) from fault
     console.show_paths({"page": path})
     return 0

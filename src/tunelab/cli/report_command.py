@@ -3,20 +3,20 @@
 import argparse
 from pathlib import Path
 
-from tunelab.language.translation import translate
+from tunelab.language.translation import message, translate
 
-EPILOG = """
+EPILOG = message("""
 One path gives the report on that run or study; several compare them.  report.html is one file that loads nothing, for a
 browser, a phone and print; report.md holds the same as text, and each table is a CSV file beside them.
-"""
+""")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `tunelab report`."""
-    parser.epilog = EPILOG
-    parser.add_argument("paths", nargs="+", metavar="PATH", help="folder of a run or of a search")
+    parser.epilog = translate(EPILOG)
+    parser.add_argument("paths", nargs="+", metavar="PATH", help=translate("folder of a run or of a search"))
     parser.add_argument(
-        "--output", metavar="DIR", help="where the report goes (PATH/report; outputs/report for several)"
+        "--output", metavar="DIR", help=translate("where the report goes (PATH/report; outputs/report for several)")
     )
 
 
@@ -34,8 +34,10 @@ def run(arguments: argparse.Namespace) -> int:
     default = paths[0] / "report" if len(paths) == 1 else Path("outputs") / "report"
     target = Path(arguments.output) if arguments.output else default
     if target.exists() and not target.is_dir():
-        raise ConfigError(f"--output={target} is a file; a report is several files, so name a folder")
-    with shape_faults_explained(f"a file of {' or '.join(map(str, paths))}"):
+        raise ConfigError(
+            translate("--output={target} is a file; a report is several files, so name a folder", target=target)
+        )
+    with shape_faults_explained(translate("a file of {names}", names=" or ".join(map(str, paths)))):
         document = compose_report(paths)
     console.show_paths({translate(name): path for name, path in write_report(document, target).items()})
     return 0

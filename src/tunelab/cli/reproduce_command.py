@@ -4,27 +4,31 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tunelab.language.translation import translate
+from tunelab.language.translation import message, translate
 
 if TYPE_CHECKING:
     from tunelab.runs.reproduction_check import ReproductionResult
 
-EPILOG = """
+EPILOG = message("""
 RUN is a run folder, or its run.json: nothing else of it is read.  Exit status 0 and "identical" when weights,
 predictions and all scores are equal to the last bit; 3 and what differs otherwise.  On a CPU with the same code,
 versions and data the result is identical, for a resumed run too.
-"""
+""")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `tunelab reproduce`."""
-    parser.epilog = EPILOG
-    parser.add_argument("run", metavar="RUN", help="folder of a run, or its run.json")
-    parser.add_argument("--output", metavar="DIR", help="folder of the repetition; a new one under outputs/reproduced")
+    parser.epilog = translate(EPILOG)
+    parser.add_argument("run", metavar="RUN", help=translate("folder of a run, or its run.json"))
     parser.add_argument(
-        "--seeds", type=int, default=0, metavar="N", help="train N more seeds to know the variation (0)"
+        "--output", metavar="DIR", help=translate("folder of the repetition; a new one under outputs/reproduced")
     )
-    parser.add_argument("--check", action="store_true", help="only print what has changed since then; train nothing")
+    parser.add_argument(
+        "--seeds", type=int, default=0, metavar="N", help=translate("train N more seeds to know the variation (0)")
+    )
+    parser.add_argument(
+        "--check", action="store_true", help=translate("only print what has changed since then; train nothing")
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -43,7 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
     from tunelab.runs.reproduction_check import circumstance_changes, compare_runs, runs_with_other_seeds
 
     if arguments.seeds < 0:
-        raise ConfigError(f"--seeds={arguments.seeds} must be at least 0")
+        raise ConfigError(translate("--seeds={seeds} must be at least 0", seeds=arguments.seeds))
     source = expand_home(arguments.run)
     manifest = read_run_manifest(source)
     with shape_faults_explained(source):

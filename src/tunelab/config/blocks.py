@@ -303,9 +303,11 @@ def convert_one(hint: object, value: JsonValue, name: str, faults: list[str]) ->
         if isinstance(value, Mapping):
             _, inner = get_args(hint)
             return {str(key): convert(inner, entry, f"{name}.{key}", faults) for key, entry in value.items()}
-        faults.append(f"{name}={yaml_text(value)} is no mapping; write {{name: value}}")
+        faults.append(
+            translate("{name}={value} is no mapping; write {{name: value}}", name=name, value=yaml_text(value))
+        )
     else:
-        raise TypeError(f"{name}: a config cannot hold {hint}")
+        raise TypeError(translate("{name}: a config cannot hold {hint}", name=name, hint=hint))
     return None
 
 

@@ -25,6 +25,7 @@ from tunelab.config.schema import (
     TargetConfig,
     source_name_from_file,
 )
+from tunelab.language.translation import message, translate
 
 ADAM_LIKE = ("Adam", "AdamW", "NAdam", "Adamax", "RMSprop", "Lion")  # no step of theirs grows with the gradient
 
@@ -49,7 +50,12 @@ def kind_faults(name: str, block: Block) -> list[str]:
     """Keys of a block that another kind of it has."""
     kind = ",".join(block.chosen_kinds())
     return [
-        f"{name}.{key} means nothing with {name}.kind={kind}; leave it out, or take another {name}=NAME"
+        translate(
+            "{name}.{key} means nothing with {name}.kind={kind}; leave it out, or take another {name}=NAME",
+            name=name,
+            key=key,
+            kind=kind,
+        )
         for key in block.inapplicable_keys()
     ]
 
@@ -67,8 +73,13 @@ def scratch_size_faults(model: ScratchModelConfig) -> list[str]:
         return []
     near = 2 * model.heads * max(1, round(model.width / (2 * model.heads)))
     return [
-        f"model.width={model.width} must be a multiple of twice model.heads={model.heads} (each head rotates pairs of "
-        f"units); try model.width={near}"
+        translate(
+            "model.width={width} must be a multiple of twice model.heads={heads} (each head "
+            "rotates pairs of units); try model.width={near}",
+            width=model.width,
+            heads=model.heads,
+            near=near,
+        )
     ]
 
 
@@ -77,30 +88,48 @@ def mup_faults(run: RunConfig, model: ScratchModelConfig) -> list[str]:
     faults = []
     if model.normalisation != "rmsnorm":
         faults.append(
-            f"model.mup=true with model.normalisation={model.normalisation}: the architecture with the multipliers "
-            "that muP needs (Granite) has rmsnorm only; take model.normalisation=rmsnorm"
+            translate(
+                "model.mup=true with model.normalisation={normalisation}: the architecture with the "
+                "multipliers that muP needs (Granite) has rmsnorm only; take "
+                "model.normalisation=rmsnorm",
+                normalisation=model.normalisation,
+            )
         )
     if not isinstance(run.data, CausalDataConfig):
         faults.append(
-            f"model.mup=true with data.task={run.data.task}: the architecture with the multipliers that muP needs has "
-            "no head for labels; take model.mup=false"
+            translate(
+                "model.mup=true with data.task={task}: the architecture with the multipliers that "
+                "muP needs has no head for labels; take model.mup=false",
+                task=run.data.task,
+            )
         )
     if run.adapter.kind != "full":
         faults.append(
-            f"model.mup=true with adapter.kind={run.adapter.kind}: the rules are for a network that learns as a whole; "
-            "take adapter=full"
+            translate(
+                "model.mup=true with adapter.kind={kind}: the rules are for a network that learns as "
+                "a whole; take adapter=full",
+                kind=run.adapter.kind,
+            )
         )
     decay = run.regularization.weight_decay
     if run.optimizer.name not in ADAM_LIKE:
         faults.append(
-            f"model.mup=true with {run.optimizer.target}: how a rate follows the width depends on the optimizer, and "
-            f"the rule here is that of {', '.join(ADAM_LIKE)}; take optimizer=adamw"
+            translate(
+                "model.mup=true with {target}: how a rate follows the width depends on the "
+                "optimizer, and the rule here is that of {names}; take optimizer=adamw",
+                target=run.optimizer.target,
+                names=", ".join(ADAM_LIKE),
+            )
         )
     elif decay and not has_decoupled_decay(run.optimizer):
         faults.append(
-            f"model.mup=true with {run.optimizer.target} and regularization.weight_decay={decay}: this decay is a part "
-            "of the gradient, and outweighs it the more the wider the model; take optimizer=adamw, or "
-            "regularization.weight_decay=0"
+            translate(
+                "model.mup=true with {target} and regularization.weight_decay={decay}: this decay is "
+                "a part of the gradient, and outweighs it the more the wider the model; take "
+                "optimizer=adamw, or regularization.weight_decay=0",
+                target=run.optimizer.target,
+                decay=decay,
+            )
         )
     return faults
 
@@ -116,14 +145,24 @@ def layer_choice_faults(model: ModelConfig, adapter: str) -> list[str]:
         return []
     faults = []
     if model.keep is not None and model.depth is None:
-        faults.append(f"model.keep={model.keep} says which layers stay, but not how many; give model.depth=N")
+        faults.append(
+            translate("model.keep={keep} says which layers stay, but not how many; give model.depth=N", keep=model.keep)
+        )
     if model.depth is not None and model.reinit_top > model.depth > 0:
         faults.append(
-            f"model.reinit_top={model.reinit_top} is more than the model.depth={model.depth} layers that stay"
+            translate(
+                "model.reinit_top={reinit_top} is more than the model.depth={depth} layers that stay",
+                reinit_top=model.reinit_top,
+                depth=model.depth,
+            )
         )
     if adapter == "qlora" and (model.depth is not None or model.reinit_top):
         name = "model.depth" if model.depth is not None else "model.reinit_top"
-        faults.append(f"{name} with adapter=qlora: weights packed in 4 bit stay where they are; take adapter=lora")
+        faults.append(
+            translate(
+                "{name} with adapter=qlora: weights packed in 4 bit stay where they are; take adapter=lora", name=name
+            )
+        )
     return faults
 
 
@@ -133,7 +172,9 @@ def optimizer_faults(run: RunConfig) -> list[str]:
     faults = betas_faults(run.optimizer) + overridden_argument_faults(run) + schedule_length_faults(run.scheduler)
     if run.optimizer.name == "SGD" and own.get("nesterov") and not own.get("momentum"):
         faults.append(
-            "optimizer.nesterov=true looks ahead along a momentum, and optimizer.momentum is 0; set one of them"
+            translate(
+                "optimizer.nesterov=true looks ahead along a momentum, and optimizer.momentum is 0; set one of them"
+            )
         )
     return faults
 
@@ -143,12 +184,21 @@ def overridden_argument_faults(run: RunConfig) -> list[str]:
     own, faults = run.optimizer.arguments, []
     if (decay := own.get("weight_decay")) is not None:
         faults.append(
-            f"optimizer.weight_decay={decay} would change nothing: matrices decay by regularization.weight_decay, and "
-            f"vectors not at all; set regularization.weight_decay={decay}"
+            translate(
+                "optimizer.weight_decay={decay} would change nothing: matrices decay by "
+                "regularization.weight_decay, and vectors not at all; set "
+                "regularization.weight_decay={decay}",
+                decay=decay,
+            )
         )
     if isinstance(lr := own.get("lr"), int | float) and lr != run.lr:
         faults.append(
-            f"optimizer.lr={lr} beside lr={run.lr}: rates by layer, records and searches go by lr alone; set lr={lr}"
+            translate(
+                "optimizer.lr={lr} beside lr={run_lr}: rates by layer, records and searches go by lr "
+                "alone; set lr={lr}",
+                lr=lr,
+                run_lr=run.lr,
+            )
         )
     return faults
 
@@ -161,26 +211,35 @@ def betas_faults(optimizer: TargetConfig) -> list[str]:
     entries = betas if isinstance(betas, list) else []
     numbers = [beta for beta in entries if isinstance(beta, int | float) and not isinstance(beta, bool)]
     if len(entries) != 2 or len(numbers) != 2 or not all(0 <= beta < 1 for beta in numbers):
-        return [f"optimizer.betas={betas} must be two numbers, each at least 0 and below 1, such as [0.9, 0.999]"]
+        return [
+            translate(
+                "optimizer.betas={betas} must be two numbers, each at least 0 and below 1, such as [0.9, 0.999]",
+                betas=betas,
+            )
+        ]
     return []
 
 
 def schedule_length_faults(scheduler: TargetConfig) -> list[str]:
     """Faults of lengths given as a share of the run below 1, and as steps from 1 on."""
     return [
-        f"scheduler.{name}={length} is neither a share of the run (below 1) nor a number of steps (a whole number)"
+        translate(
+            "scheduler.{name}={length} is neither a share of the run (below 1) nor a number of steps (a whole number)",
+            name=name,
+            length=length,
+        )
         for name in ("warmup", "decay", "every", "timescale")
         if isinstance(length := scheduler.arguments.get(name), float) and isfinite(length) and length > 1 and length % 1
     ]
 
 
 UNSUPPORTED_METHODS: Mapping[tuple[type[DataConfig], str], str] = {  # task and method: why, and what to do
-    (RegressionDataConfig, "label_smoothing"): "numbers have no labels to smooth; take regularization=dropout",
-    (PreferenceDataConfig, "label_smoothing"): "a pair has no labels; data.label_smoothing is its counterpart",
+    (RegressionDataConfig, "label_smoothing"): message("numbers have no labels to smooth; take regularization=dropout"),
+    (PreferenceDataConfig, "label_smoothing"): message("a pair has no labels; data.label_smoothing is its counterpart"),
     (
         PreferenceDataConfig,
         "rdrop",
-    ): "a pair has two probabilities, not a distribution to compare; take regularization=dropout",
+    ): message("a pair has two probabilities, not a distribution to compare; take regularization=dropout"),
 }
 
 
@@ -189,16 +248,32 @@ def regularization_faults(run: RunConfig) -> list[str]:
     settings, faults = run.regularization, []
     for (task, name), reason in UNSUPPORTED_METHODS.items():
         if isinstance(run.data, task) and (value := getattr(settings, name)):
-            faults.append(f"regularization.{name}={value:g} with data.task={run.data.task}: {reason}")
+            faults.append(
+                translate(
+                    "regularization.{name}={value:g} with data.task={task}: {reason}",
+                    name=name,
+                    value=value,
+                    task=run.data.task,
+                    reason=reason,
+                )
+            )
     if isinstance(run.data, ClassificationDataConfig) and settings.label_smoothing and run.data.label_smoothing:
         faults.append(
-            f"regularization.label_smoothing={settings.label_smoothing:g} and data.label_smoothing="
-            f"{run.data.label_smoothing} are the same thing; set one of them to 0"
+            translate(
+                "regularization.label_smoothing={label_smoothing:g} and "
+                "data.label_smoothing={data_smoothing} are the same thing; set one of them to 0",
+                label_smoothing=settings.label_smoothing,
+                data_smoothing=run.data.label_smoothing,
+            )
         )
     if settings.ema and settings.swa_start < 1:
         faults.append(
-            f"regularization.ema={settings.ema:g} and regularization.swa_start={settings.swa_start:g} are two averages "
-            "of the same weights, and one is exported; set ema=0 or swa_start=1"
+            translate(
+                "regularization.ema={ema:g} and regularization.swa_start={swa_start:g} are two "
+                "averages of the same weights, and one is exported; set ema=0 or swa_start=1",
+                ema=settings.ema,
+                swa_start=settings.swa_start,
+            )
         )
     return faults + (mixout_faults(settings, run.model, run.adapter.kind) if settings.mixout else [])
 
@@ -208,13 +283,20 @@ def mixout_faults(settings: RegularizationConfig, model: ModelConfig, adapter: s
     faults = []
     if not isinstance(model, PretrainedModelConfig) or model.weights == "random":
         faults.append(
-            f"regularization.mixout={settings.mixout:g} falls back to pretrained weights, and this model starts from "
-            "random ones; take regularization=dropout"
+            translate(
+                "regularization.mixout={mixout:g} falls back to pretrained weights, and this model "
+                "starts from random ones; take regularization=dropout",
+                mixout=settings.mixout,
+            )
         )
     if adapter in ("head", "layernorm", "prompt"):
         faults.append(
-            f"regularization.mixout={settings.mixout:g} with adapter.kind={adapter}: no pretrained matrix of a linear "
-            "layer learns; take adapter=full or adapter=lora"
+            translate(
+                "regularization.mixout={mixout:g} with adapter.kind={adapter}: no pretrained matrix "
+                "of a linear layer learns; take adapter=full or adapter=lora",
+                mixout=settings.mixout,
+                adapter=adapter,
+            )
         )
     return faults
 
@@ -225,17 +307,23 @@ def finder_faults(run: RunConfig) -> list[str]:
         return []
     faults = []
     if run.resume is not None:
-        faults.append(f"find={run.find} looks at a run before it starts, so it cannot go with resume; leave one out")
+        faults.append(
+            translate(
+                "find={find} looks at a run before it starts, so it cannot go with resume; leave one out", find=run.find
+            )
+        )
     if run.trial.id is not None:
-        faults.append(f"find={run.find} trains nothing that a search could compare; leave out -m or find")
+        faults.append(
+            translate("find={find} trains nothing that a search could compare; leave out -m or find", find=run.find)
+        )
     return faults
 
 
 WHOLE_MATRIX_OPTIMIZERS = {  # by class: what they need of a matrix that no process has as a whole
-    "Muon": "turns whole matrices",
-    "Adafactor": "keeps means of whole rows and columns",
-    "LBFGS": "lays all weights in one line",
-    "AdamW8bit": "packs blocks of a whole weight",
+    "Muon": message("turns whole matrices"),
+    "Adafactor": message("keeps means of whole rows and columns"),
+    "LBFGS": message("lays all weights in one line"),
+    "AdamW8bit": message("packs blocks of a whole weight"),
 }
 
 
@@ -243,35 +331,57 @@ def sharding_faults(run: RunConfig) -> list[str]:
     """Settings that need whole weights, which `trainer.strategy=fsdp` spreads over processes."""
     if run.trainer.strategy != "fsdp":
         return []
-    faults, instead = [], "take trainer=ddp, where each device has the whole model"
+    faults, instead = [], translate("take trainer=ddp, where each device has the whole model")
     if reason := WHOLE_MATRIX_OPTIMIZERS.get(run.optimizer.name):
-        faults.append(f"optimizer {run.optimizer.name} {reason}, and trainer.strategy=fsdp spreads them; {instead}")
+        faults.append(
+            translate(
+                "optimizer {name} {reason}, and trainer.strategy=fsdp spreads them; {instead}",
+                name=run.optimizer.name,
+                reason=reason,
+                instead=instead,
+            )
+        )
     if run.regularization.mixout:
         faults.append(
-            f"regularization.mixout={run.regularization.mixout:g} mixes whole weights, and trainer.strategy=fsdp "
-            f"spreads them; {instead}"
+            translate(
+                "regularization.mixout={mixout:g} mixes whole weights, and trainer.strategy=fsdp "
+                "spreads them; {instead}",
+                mixout=run.regularization.mixout,
+                instead=instead,
+            )
         )
     faults += slice_faults(run) if run.trainer.fsdp.load == "slices" else []
     if run.trainer.fsdp.tensor_parallel > 1:
         faults.append(
-            f"trainer.fsdp.tensor_parallel={run.trainer.fsdp.tensor_parallel}: no single layer is split over devices, "
-            "as the head that sees supervised positions only and packed rows need each layer in one piece; "
-            "trainer=fsdp spreads the weights of a layer over all devices and gathers them while it computes: set "
-            "trainer.fsdp.tensor_parallel=1"
+            translate(
+                "trainer.fsdp.tensor_parallel={tensor_parallel}: no single layer is split over "
+                "devices, as the head that sees supervised positions only and packed rows need each "
+                "layer in one piece; trainer=fsdp spreads the weights of a layer over all devices "
+                "and gathers them while it computes: set trainer.fsdp.tensor_parallel=1",
+                tensor_parallel=run.trainer.fsdp.tensor_parallel,
+            )
         )
     if run.adapter.kind == "qlora":
         faults.append(
-            "adapter=qlora packs weights in 4 bit, and trainer.strategy=fsdp spreads whole ones; take adapter=lora, or "
-            "trainer=ddp"
+            translate(
+                "adapter=qlora packs weights in 4 bit, and trainer.strategy=fsdp spreads whole ones; "
+                "take adapter=lora, or trainer=ddp"
+            )
         )
     if run.callbacks.on_nonfinite == "rollback":
         faults.append(
-            "callbacks.on_nonfinite=rollback keeps a second state, which trainer.strategy=fsdp does not spread; take "
-            "callbacks.on_nonfinite=skip"
+            translate(
+                "callbacks.on_nonfinite=rollback keeps a second state, which trainer.strategy=fsdp "
+                "does not spread; take callbacks.on_nonfinite=skip"
+            )
         )
     if run.find is not None:
         faults.append(
-            f"find={run.find} measures one device that has the whole model; {instead}, or find with trainer=cpu"
+            translate(
+                "find={find} measures one device that has the whole model; {instead}, or find with trainer=cpu",
+                find=run.find,
+                instead=instead,
+            )
         )
     return faults
 
@@ -306,35 +416,59 @@ def slice_faults(run: RunConfig) -> list[str]:
     """Settings that need the values of the base model before `trainer.fsdp.load=slices` has read them."""
     model, faults = run.model, []
     if not isinstance(model, PretrainedModelConfig) or model.weights == "random" or model.depth or model.reinit_top:
-        faults.append("a pretrained model that stays as it is (model=pretrained, no depth, no reinit_top)")
+        faults.append(translate("a pretrained model that stays as it is (model=pretrained, no depth, no reinit_top)"))
     if run.data.task != "instruction":
-        faults.append(f"a task without weights of its own (data.task=instruction, not {run.data.task})")
+        faults.append(
+            translate("a task without weights of its own (data.task=instruction, not {task})", task=run.data.task)
+        )
     if run.adapter.kind not in ("full", "top_layers", "head"):
-        faults.append(f"no new weights (adapter=full, top_layers or head, not {run.adapter.kind})")
+        faults.append(translate("no new weights (adapter=full, top_layers or head, not {kind})", kind=run.adapter.kind))
     if run.regularization.l1 or run.regularization.max_norm:
-        faults.append("no bound on single weights (regularization.l1=0 and max_norm=0)")
-    return [f"trainer.fsdp.load=slices needs {fault}; or take trainer.fsdp.load=whole" for fault in faults]
+        faults.append(translate("no bound on single weights (regularization.l1=0 and max_norm=0)"))
+    return [
+        translate("trainer.fsdp.load=slices needs {fault}; or take trainer.fsdp.load=whole", fault=fault)
+        for fault in faults
+    ]
 
 
 def fold_faults(cv: CrossValidationConfig, data_group: str | None = None, *, is_trial: bool) -> list[str]:
     """Faults of the block `cv`, beyond the range of each number, and between it and the column that groups rows."""
     if cv.folds is None:
-        alone = [f"cv.{name}={value}" for name, value in (("fold", cv.fold), ("group", cv.group)) if value is not None]
-        return [f"{' and '.join(alone)} without cv.folds: there are no folds; set cv.folds=5"] if alone else []
+        alone = [
+            translate("cv.{name}={value}", name=name, value=value)
+            for name, value in (("fold", cv.fold), ("group", cv.group))
+            if value is not None
+        ]
+        return (
+            [translate("{names} without cv.folds: there are no folds; set cv.folds=5", names=" and ".join(alone))]
+            if alone
+            else []
+        )
     faults = []
     if cv.group is not None and data_group not in (None, cv.group):
         faults.append(
-            f"cv.group={cv.group} and data.group={data_group} tie different rows together; leave cv.group out, folds "
-            "keep the groups of data.group too"
+            translate(
+                "cv.group={group} and data.group={data_group} tie different rows together; leave "
+                "cv.group out, folds keep the groups of data.group too",
+                group=cv.group,
+                data_group=data_group,
+            )
         )
     if cv.fold is not None and cv.fold >= cv.folds:
         faults.append(
-            f"cv.fold={cv.fold} of cv.folds={cv.folds}: folds count from 0, so the last one is {cv.folds - 1}"
+            translate(
+                "cv.fold={fold} of cv.folds={folds}: folds count from 0, so the last one is {last}",
+                fold=cv.fold,
+                folds=cv.folds,
+                last=cv.folds - 1,
+            )
         )
     if is_trial:
         faults.append(
-            "cv.folds inside a search (-m): a trial is one training with one score; search first, then give the best "
-            "settings a run with cv.folds"
+            translate(
+                "cv.folds inside a search (-m): a trial is one training with one score; search "
+                "first, then give the best settings a run with cv.folds"
+            )
         )
     return faults
 
@@ -348,26 +482,48 @@ def mixture_faults(data: DataConfig) -> list[str]:
     if named:
         files = ", ".join(f"data.{name}={file}" for name, file in named.items())
         nulls = " ".join(f"data.{name}=null" for name in named)
-        faults.append(f"data.mix is set and so is {files}; each source of a mix names its own files: set {nulls}")
+        faults.append(
+            translate(
+                "data.mix is set and so is {files}; each source of a mix names its own files: set {nulls}",
+                files=files,
+                nulls=nulls,
+            )
+        )
     if not isinstance(data.mix, Mapping | list) or not data.mix:
         shapes = "[a.jsonl,b.jsonl] or {a: {train: a.jsonl}}"
-        return [*faults, f"data.mix={yaml_text(data.mix)} names no sources; give {shapes}"]
+        return [
+            *faults,
+            translate("data.mix={mix} names no sources; give {shapes}", mix=yaml_text(data.mix), shapes=shapes),
+        ]
     if isinstance(data.mix, list):
         if odd := [file for file in data.mix if not isinstance(file, str)]:
-            advice = "a list holds files; sources with keys need names: {a: {...}}"
-            return [*faults, f"data.mix={yaml_text(odd)}: {advice}"]
+            advice = translate("a list holds files; sources with keys need names: {a: {...}}")
+            return [*faults, translate("data.mix={odd}: {advice}", odd=yaml_text(odd), advice=advice)]
         names = [source_name_from_file(str(file)) for file in data.mix]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             faults.append(
-                f"data.mix names {' and '.join(twice)} twice; name sources yourself: {{one: FILE, other: FILE}}"
+                translate(
+                    "data.mix names {names} twice; name sources yourself: {{one: FILE, other: FILE}}",
+                    names=" and ".join(twice),
+                )
             )
         return faults
     for name, entry in data.mix.items():
         if not SOURCE_NAME.fullmatch(name):
-            faults.append(f"data.mix.{name}: a name becomes part of val/NAME/loss; use letters, digits, - and _")
+            faults.append(
+                translate(
+                    "data.mix.{name}: a name becomes part of val/NAME/loss; use letters, digits, - and _", name=name
+                )
+            )
         if isinstance(entry, Mapping):
             MixSourceConfig.parse(entry, f"data.mix.{name}", faults)
         elif not isinstance(entry, str):
             text = yaml_text(entry)
-            faults.append(f"data.mix.{name}={text} is no source; give a file, or {{train: FILE, weight: 1.0}}")
+            faults.append(
+                translate(
+                    "data.mix.{name}={words} is no source; give a file, or {{train: FILE, weight: 1.0}}",
+                    name=name,
+                    words=text,
+                )
+            )
     return faults

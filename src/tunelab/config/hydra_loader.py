@@ -25,6 +25,7 @@ from yaml import YAMLError
 from tunelab.config.plugins import is_process_key
 from tunelab.config.stored_files import SHAPE_FAULTS, error_on_one_line
 from tunelab.errors import ConfigError, TuneLabError
+from tunelab.language.translation import translate
 
 OWN_PROVIDERS = ("hydra", "schema")  # files that Hydra's package brings
 SWEEP_KEYS = ("hydra.mode", "hydra.sweeper.params", "hydra.sweep.dir", "hydra.sweep.subdir")
@@ -60,7 +61,9 @@ class CheckedConfigLoader(ConfigLoaderImpl):
         except (HydraException, OmegaConfBaseException, TuneLabError):
             raise
         except (YAMLError, *SHAPE_FAULTS, OSError) as fault:  # of a yaml whose defaults list is of another shape
-            raise ConfigError(f"a yaml of this command cannot be used: {error_on_one_line(fault)}") from fault
+            raise ConfigError(
+                translate("a yaml of this command cannot be used: {fault}", fault=error_on_one_line(fault))
+            ) from fault
         if faults := [*target_faults(config), *folder_name_faults(config)]:
             raise ConfigError.listing(faults)
         return config
@@ -72,8 +75,13 @@ class CheckedConfigLoader(ConfigLoaderImpl):
         places = OmegaConf.select(primary.config, "hydra.searchpath") if primary is not None else None
         if "pkg://" in str(places):  # looking into a package imports it
             raise ConfigError(
-                f"{config_name}.yaml sets hydra.searchpath to {places}: of pkg://PACKAGE that would be imported, "
-                "and a yaml may not name what is executed; type hydra.searchpath=[...] if you mean it"
+                translate(
+                    "{config_name}.yaml sets hydra.searchpath to {places}: of pkg://PACKAGE that would "
+                    "be imported, and a yaml may not name what is executed; type hydra.searchpath=[...] "
+                    "if you mean it",
+                    config_name=config_name,
+                    places=places,
+                )
             )
         super()._process_config_searchpath(config_name, parsed_overrides, repo)
         repo.cache.clear()  # the primary config was looked for before the search path was known
@@ -101,22 +109,43 @@ def file_faults(loaded: ConfigResult, file: str, *, inside: bool) -> list[str]:
         inside: Whether it lies in our conf/, or is the primary config that the command line names.
     """
     allowed = EXPERIMENT_KEYS if inside else SWEEP_KEYS
-    reason = f"which is Hydra's own: of that a yaml may set {', '.join(allowed)}; type the rest if you mean it"
+    reason = translate(
+        "which is Hydra's own: of that a yaml may set {names}; type the rest if you mean it", names=", ".join(allowed)
+    )
     faults = list[str]()
     for key, value in leaves(OmegaConf.to_container(loaded.config, resolve=False)):
         varied = key.removeprefix("hydra.sweeper.params.")
         if is_below(key, ("hydra",)) and not is_below(key, allowed):
-            faults.append(f"{file} sets {'.'.join(key.split('.')[:2])}, {reason}")
+            faults.append(
+                translate("{file} sets {names}, {reason}", file=file, names=".".join(key.split(".")[:2]), reason=reason)
+            )
         elif is_below(key, ("hydra.sweep",)) and not inside and leads_out(str(value)):
-            faults.append(f"{file} sets {key}={value}, which leads out of the output folder; type it if you mean it")
+            faults.append(
+                translate(
+                    "{file} sets {key}={value}, which leads out of the output folder; type it if you mean it",
+                    file=file,
+                    key=key,
+                    value=value,
+                )
+            )
         elif is_below(key, STARTING_KEYS) and not inside:
-            faults.append(f"{file} sets {key}, which starts or opens things elsewhere; type it if you mean it")
+            faults.append(
+                translate(
+                    "{file} sets {key}, which starts or opens things elsewhere; type it if you mean it",
+                    file=file,
+                    key=key,
+                )
+            )
         elif varied != key and is_process_key(varied):
-            faults.append(f"{file} varies {varied}, which is no setting of a run")
+            faults.append(translate("{file} varies {varied}, which is no setting of a run", file=file, varied=varied))
     for entry in loaded.defaults_list or []:
         chosen = str(entry.group if isinstance(entry, GroupDefault) else getattr(entry, "path", "")).lstrip("/")
         if chosen.split("/")[0] == "hydra" or "hydra" in str(entry.package or "").split(".")[:2]:
-            faults.append(f"{file} chooses {chosen} in its defaults list, {reason}")
+            faults.append(
+                translate(
+                    "{file} chooses {chosen} in its defaults list, {reason}", file=file, chosen=chosen, reason=reason
+                )
+            )
     return list(dict.fromkeys(faults))
 
 
@@ -135,9 +164,18 @@ def target_faults(config: DictConfig) -> list[str]:
         text = str(value)
         executed = name in EXECUTED_KEYS and value is not None
         if executed and text not in HARMLESS_TARGETS and not is_allowed(text):
-            faults.append(f"{key}={text} is not allowed: Hydra would execute it; leave it out")
+            faults.append(
+                translate("{key}={words} is not allowed: Hydra would execute it; leave it out", key=key, words=text)
+            )
         elif text.startswith(("ext://", "cfg://")) and text not in HARMLESS_STREAMS:
-            faults.append(f"{key}={text} is not allowed: it would be imported; take {' or '.join(HARMLESS_STREAMS)}")
+            faults.append(
+                translate(
+                    "{key}={words} is not allowed: it would be imported; take {names}",
+                    key=key,
+                    words=text,
+                    names=" or ".join(HARMLESS_STREAMS),
+                )
+            )
     return faults
 
 
@@ -155,8 +193,13 @@ def folder_name_faults(config: DictConfig) -> list[str]:
         value = OmegaConf.select(config, key, throw_on_missing=False, throw_on_resolution_failure=False)
         if isinstance(value, str) and (reason := unsafe_name_reason(value)):
             faults.append(
-                f"{key}={value!r} {reason}, so files would be written elsewhere than you see; give one plain name, "
-                "and another place by hydra.run.dir=DIR"
+                translate(
+                    "{key}={value!r} {reason}, so files would be written elsewhere than you see; give "
+                    "one plain name, and another place by hydra.run.dir=DIR",
+                    key=key,
+                    value=value,
+                    reason=reason,
+                )
             )
     return faults
 
@@ -164,14 +207,16 @@ def folder_name_faults(config: DictConfig) -> list[str]:
 def unsafe_name_reason(name: str) -> str | None:
     """Why a text is no name of one folder; None where it is one."""
     if name in ("", ".", "..") or name != name.strip():
-        return "is no name"
+        return translate("is no name")
     if "/" in name or "\\" in name:
-        return "holds a slash"
+        return translate("holds a slash")
     if any(not letter.isprintable() for letter in name):
-        return "holds characters that are not printable"
+        return translate("holds characters that are not printable")
     if name.startswith(("~", "-")):
-        return f"begins with {name[0]}"
-    return "is longer than a file name may be" if len(name.encode("utf-8", "surrogateescape")) > 200 else None
+        return translate("begins with {name}", name=name[0])
+    return (
+        translate("is longer than a file name may be") if len(name.encode("utf-8", "surrogateescape")) > 200 else None
+    )
 
 
 def is_below(key: str, places: Sequence[str]) -> bool:

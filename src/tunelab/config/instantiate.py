@@ -14,6 +14,7 @@ from hydra.utils import get_method
 from tunelab.config import plugins
 from tunelab.config.schema import RunConfig, TargetConfig
 from tunelab.errors import ConfigError, first_line
+from tunelab.language.translation import translate
 
 ALLOWED_TARGETS = (
     "torch.optim.",
@@ -60,22 +61,43 @@ def import_target(target: str, block: str = "") -> Callable[..., object]:
     if not is_allowed_target(target, block):
         home = target.partition(".")[0]
         raise ConfigError(
-            f"_target_ '{target}' is not allowed; targets must lie under {', '.join(allowed_prefixes(block))}. A "
-            f"package of your own is named on the command line, plugins=[{home}], or in the environment, "
-            f"{plugins.VARIABLE}={home}"
+            translate(
+                "_target_ '{target}' is not allowed; targets must lie under {names}. A package of "
+                "your own is named on the command line, plugins=[{home}], or in the environment, "
+                "{variable}={home}",
+                target=target,
+                names=", ".join(allowed_prefixes(block)),
+                home=home,
+                variable=plugins.VARIABLE,
+            )
         )
     if package := missing_package(target):
         raise ConfigError(
-            f"_target_ '{target}' needs the package {package}, which is not installed; pip install {package}"
+            translate(
+                "_target_ '{target}' needs the package {package}, which is not installed; pip install {package}",
+                target=target,
+                package=package,
+            )
         )
     try:
         imported: Callable[..., object] = get_method(target)
     except Exception as fault:
-        raise ConfigError(f"_target_ '{target}' does not exist ({first_line(fault.__cause__ or fault)})") from fault
+        raise ConfigError(
+            translate(
+                "_target_ '{target}' does not exist ({reason})",
+                target=target,
+                reason=first_line(fault.__cause__ or fault),
+            )
+        ) from fault
     home = getattr(imported, "__module__", "") or ""
     if not f"{home}.".startswith(allowed_prefixes(block)):  # torch.optim.adamw.torch.load only passes through
         raise ConfigError(
-            f"_target_ '{target}' only borrows its name: it is {home}.{getattr(imported, '__name__', imported)}"
+            translate(
+                "_target_ '{target}' only borrows its name: it is {home}.{imported}",
+                target=target,
+                home=home,
+                imported=getattr(imported, "__name__", imported),
+            )
         )
     return imported
 
@@ -112,12 +134,18 @@ def target_faults(config: TargetConfig, where: str, runtime: Collection[str] | N
     for name in config.arguments.keys() - settable:
         near = get_close_matches(name, settable, 1)
         hint = f"did you mean '{near[0]}'?" if near else f"it takes {', '.join(sorted(settable)) or 'none'}"
-        reason = "is filled in by the run" if name in filled_in else f"is unknown to {config.target}"
+        reason = (
+            translate("is filled in by the run")
+            if name in filled_in
+            else translate("is unknown to {target}", target=config.target)
+        )
         faults.append(f"{where}.{name} {reason}; {hint}")
     for name in sorted(config.arguments.keys() & settable):
         if config.arguments[name] is None and (usual := parameters[name].default) is not None:
-            named = "" if usual is inspect.Parameter.empty else f", such as {usual}"
-            faults.append(f"{where}.{name}=null: it needs a value{named}")
+            named = "" if usual is inspect.Parameter.empty else translate(", such as {usual}", usual=usual)
+            faults.append(
+                translate("{where}.{name}=null: it needs a value{named}", where=where, name=name, named=named)
+            )
     return faults
 
 
@@ -146,7 +174,9 @@ def optimizer_argument_faults(config: TargetConfig) -> list[str]:
     try:
         make([{"params": [one], "weight_decay": 0.0} for one in (matrix, vector)])
     except (TypeError, ValueError) as fault:
-        return [f"optimizer: {first_line(fault)}; see the comments in its file under conf/optimizer/"]
+        return [
+            translate("optimizer: {fault}; see the comments in its file under conf/optimizer/", fault=first_line(fault))
+        ]
     return []
 
 

@@ -3,6 +3,8 @@
 A table of words and nothing else: an unknown key that stands in it is answered with what to type.
 """
 
+from tunelab.language.translation import message, translate
+
 # Their name -> what to type here; {} stands for the value that was given.  Where no value can be carried over, a name
 # in capitals stands in its place, and what follows a semicolon says what is different.
 ANSWERS = {
@@ -10,22 +12,22 @@ ANSWERS = {
     "output_dir": "hydra.run.dir={}",
     "paths.output_dir": "hydra.run.dir={}",
     "paths.log_dir": "hydra.run.dir=FOLDER",
-    "logging_dir": "hydra.run.dir=FOLDER; logs lie in the run folder",
+    "logging_dir": message("hydra.run.dir=FOLDER; logs lie in the run folder"),
     "task_name": "name={}",
-    "run_name": "name={} for the folder, logger.name={} for the tracker",
+    "run_name": message("name={} for the folder, logger.name={} for the tracker"),
     "tags": "logger.tags={}",
-    "ckpt_path": "resume=FOLDER, the folder of the run; tunelab evaluate RUN scores a finished one",
-    "resume_from_checkpoint": "resume=FOLDER, the folder of the run",
+    "ckpt_path": message("resume=FOLDER, the folder of the run; tunelab evaluate RUN scores a finished one"),
+    "resume_from_checkpoint": message("resume=FOLDER, the folder of the run"),
     "auto_resume_from_checkpoints": "resume=auto",
-    "overwrite_output_dir": "hydra.run.dir=FOLDER with a new folder; a run is never written over",
-    "do_train": "nothing: it always trains; tunelab evaluate RUN only scores",
-    "do_eval": "nothing: the validation split is scored whenever there is one (data.split.validation)",
-    "do_predict": "test=true, or tunelab predict RUN for a file",
-    "train": "tunelab evaluate RUN, which scores without training",
+    "overwrite_output_dir": message("hydra.run.dir=FOLDER with a new folder; a run is never written over"),
+    "do_train": message("nothing: it always trains; tunelab evaluate RUN only scores"),
+    "do_eval": message("nothing: the validation split is scored whenever there is one (data.split.validation)"),
+    "do_predict": message("test=true, or tunelab predict RUN for a file"),
+    "train": message("tunelab evaluate RUN, which scores without training"),
     "hparams_search": "-m search=bayes",
     "optimized_metric": "search.objectives=[{}]",
     "n_trials": "search.trials={}",
-    "direction": "search.objectives=[min:NAME] or [max:NAME]",
+    "direction": message("search.objectives=[min:NAME] or [max:NAME]"),
     "use_cpu": "trainer.accelerator=cpu",
     "no_cuda": "trainer.accelerator=cpu",
     # length and batch
@@ -35,23 +37,25 @@ ANSWERS = {
     "trainer.max_epochs": "max_epochs={}",
     "trainer.max_steps": "max_steps={}",
     "data.batch_size": "batch_size={}",
-    "per_device_train_batch_size": "batch_size=N, sequences per step over all devices; micro_tokens bounds memory",
+    "per_device_train_batch_size": message(
+        "batch_size=N, sequences per step over all devices; micro_tokens bounds memory"
+    ),
     "train_batch_size": "batch_size={}",
-    "micro_batch_size": "batch_size=N, sequences per step over all devices; micro_tokens bounds memory",
-    "gradient_accumulation_steps": "batch_size=N, sequences per step; passes follow from micro_tokens",
-    "trainer.accumulate_grad_batches": "batch_size=N, sequences per step; passes follow from micro_tokens",
-    "accumulate_grad_batches": "batch_size=N, sequences per step; passes follow from micro_tokens",
+    "micro_batch_size": message("batch_size=N, sequences per step over all devices; micro_tokens bounds memory"),
+    "gradient_accumulation_steps": message("batch_size=N, sequences per step; passes follow from micro_tokens"),
+    "trainer.accumulate_grad_batches": message("batch_size=N, sequences per step; passes follow from micro_tokens"),
+    "accumulate_grad_batches": message("batch_size=N, sequences per step; passes follow from micro_tokens"),
     "per_device_eval_batch_size": "eval.batch_size={}",
     "eval_batch_size": "eval.batch_size={}",
     # rate, optimizer, regularization
     "learning_rate": "lr={}",
     "optimizer.learning_rate": "lr={}",
     "model.optimizer.lr": "lr={}",
-    "optim": "optimizer=NAME, such as adamw, adafactor or muon",
+    "optim": message("optimizer=NAME, such as adamw, adafactor or muon"),
     "lr_scheduler": "scheduler={}",
-    "lr_scheduler_type": "scheduler=NAME, such as cosine, linear, constant or wsd",
+    "lr_scheduler_type": message("scheduler=NAME, such as cosine, linear, constant or wsd"),
     "warmup_ratio": "scheduler.warmup={}",
-    "warmup_steps": "scheduler.warmup=SHARE, a share of all steps such as 0.05",
+    "warmup_steps": message("scheduler.warmup=SHARE, a share of all steps such as 0.05"),
     "weight_decay": "regularization.weight_decay={}",
     "optimizer.weight_decay": "regularization.weight_decay={}",
     "max_grad_norm": "trainer.gradient_clip_val={}",
@@ -69,18 +73,18 @@ ANSWERS = {
     "callbacks.early_stopping.patience": "callbacks.patience={}",
     "callbacks.early_stopping.monitor": "monitor={}",
     "callbacks.model_checkpoint.monitor": "monitor={}",
-    "metric_for_best_model": "monitor=val/NAME, such as val/f1",
-    "greater_is_better": "mode=max or mode=min; auto knows it for every score of ours",
-    "load_best_model_at_end": "nothing: the best checkpoint is evaluated and exported, always",
+    "metric_for_best_model": message("monitor=val/NAME, such as val/f1"),
+    "greater_is_better": message("mode=max or mode=min; auto knows it for every score of ours"),
+    "load_best_model_at_end": message("nothing: the best checkpoint is evaluated and exported, always"),
     "eval_steps": "trainer.val_check_interval={}",
-    "eval_strategy": "trainer.val_check_interval=SHARE_OR_STEPS, or trainer.check_val_every_n_epoch=N",
-    "evaluation_strategy": "trainer.val_check_interval=SHARE_OR_STEPS, or trainer.check_val_every_n_epoch=N",
-    "evals_per_epoch": "trainer.val_check_interval=SHARE, such as 0.25 for four",
+    "eval_strategy": message("trainer.val_check_interval=SHARE_OR_STEPS, or trainer.check_val_every_n_epoch=N"),
+    "evaluation_strategy": message("trainer.val_check_interval=SHARE_OR_STEPS, or trainer.check_val_every_n_epoch=N"),
+    "evals_per_epoch": message("trainer.val_check_interval=SHARE, such as 0.25 for four"),
     "logging_steps": "trainer.log_every_n_steps={}",
     "save_steps": "callbacks.save_every={}",
     "save_strategy": "callbacks.save_every=STEPS",
-    "save_total_limit": "nothing: a run keeps its best and its last checkpoint",
-    "report_to": "logger=wandb, tensorboard, trackio, csv or none",
+    "save_total_limit": message("nothing: a run keeps its best and its last checkpoint"),
+    "report_to": message("logger=wandb, tensorboard, trackio, csv or none"),
     "use_wandb": "logger=wandb",
     "wandb_project": "logger=wandb logger.project={}",
     "wandb_entity": "logger.entity={}",
@@ -88,7 +92,7 @@ ANSWERS = {
     "dataset": "data.train={}",
     "dataset_name": "data.train={}",
     "dataset_path": "data.train={}",
-    "datasets": "data.train=FILE, or data.mix={...} for several",
+    "datasets": message("data.train=FILE, or data.mix={...} for several"),
     "dataset_dir": "data.train=FILE",
     "data.data_dir": "data.train=FILE",
     "train_file": "data.train={}",
@@ -154,4 +158,4 @@ def answer_other_name(key: str, value: str) -> str | None:
         'here it is: lr=3e-5'
     """
     answer = ANSWERS.get(key)
-    return None if answer is None else f"here it is: {answer.replace('{}', value)}"
+    return None if answer is None else translate("here it is: {answer}", answer=translate(answer).replace("{}", value))

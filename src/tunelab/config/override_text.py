@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 
 from tunelab.config.quoting import names_path, path_text, path_word, quote_hydra
 from tunelab.errors import ConfigError
+from tunelab.language.translation import translate
 
 
 def override_words(settings: Mapping[str, object], *, choices: bool = False) -> list[str]:
@@ -156,8 +157,10 @@ def unreadable_reason(word: str) -> str | None:
     key, equals, value = word.partition("=")
     better = f"{key}={quote_hydra(value)}"
     if not equals or not readable(better):
-        return "it is no setting; settings are typed as key=value"
-    return f"some of its signs have a meaning of their own here; put it in quotes: {shlex.quote(better)}"
+        return translate("it is no setting; settings are typed as key=value")
+    return translate(
+        "some of its signs have a meaning of their own here; put it in quotes: {quoted}", quoted=shlex.quote(better)
+    )
 
 
 def search_path_word(words: Sequence[str], folders: Sequence[str | Path]) -> str:
@@ -235,7 +238,7 @@ def gather_flags(words: Sequence[str]) -> list[str]:
         if flag in ("--config-dir", "-cd", NAME_FLAG, "-cn"):
             value = value if equals else next(following, "")
             if not value:
-                raise ConfigError(f"{flag} has no value; give a name or a folder behind it")
+                raise ConfigError(translate("{flag} has no value; give a name or a folder behind it", flag=flag))
             (names if flag in (NAME_FLAG, "-cn") else folders).append(value)
         elif word.startswith("hydra.searchpath="):
             paths.append(word)
@@ -244,7 +247,7 @@ def gather_flags(words: Sequence[str]) -> list[str]:
         else:
             rest.append(word)
     if missing := [folder for folder in folders if not Path(folder).expanduser().is_dir()]:
-        raise ConfigError(f"--config-dir {missing[0]}: there is no such folder")
+        raise ConfigError(translate("--config-dir {missing}: there is no such folder", missing=missing[0]))
     places = [Path(folder).expanduser().absolute() for folder in folders]
     path = [search_path_word(paths, places)] if paths or places else []
     name = [f"{NAME_FLAG}={names[-1].removesuffix('.yaml')}"] if names else []

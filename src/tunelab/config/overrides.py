@@ -108,9 +108,9 @@ def refuse_hyphens(arguments: Sequence[str]) -> None:
         for word in flags:
             name, equals, value = word.lstrip("-").partition("=")
             key, value = name.replace("-", "_"), value if equals else "VALUE"
-            answer = answer_other_name(key, value) or f"type {key}={value}"
-            faults.append(f"{word}: settings have no hyphens; {answer}")
-        hint = "In a sweep of W&B, put ${args_no_hyphens} in place of ${args} in the command of sweep.yaml"
+            answer = answer_other_name(key, value) or translate("type {key}={value}", key=key, value=value)
+            faults.append(translate("{word}: settings have no hyphens; {answer}", word=word, answer=answer))
+        hint = translate("In a sweep of W&B, put ${args_no_hyphens} in place of ${args} in the command of sweep.yaml")
         raise ConfigError(f"{ConfigError.listing(faults)}\n{hint}")
 
 
@@ -124,11 +124,23 @@ def refuse_flags(arguments: Sequence[str]) -> None:
     for word, following in zip(arguments, [*arguments[1:], ""], strict=False):
         flag, _, value = word.partition("=")
         if len(flag) > 2 and "--experimental-rerun".startswith(flag):
-            faults.append(f"{word}: a pickle executes what it holds; resume=RUN goes on with a run, from plain values")
+            faults.append(
+                translate(
+                    "{word}: a pickle executes what it holds; resume=RUN goes on with a run, from plain values",
+                    word=word,
+                )
+            )
         if (len(flag) > 2 and "--config-path".startswith(flag)) or flag == "-cp":
-            faults.append(f"{word}: it would replace all of conf/; experiment=FILE.yaml or --config-dir DIR adds to it")
+            faults.append(
+                translate(
+                    "{word}: it would replace all of conf/; experiment=FILE.yaml or --config-dir DIR adds to it",
+                    word=word,
+                )
+            )
         if ((len(flag) > 10 and "--config-name".startswith(flag)) or flag == "-cn") and "/" in (value or following):
-            faults.append(f"{word}: it names a file of conf/; experiment=FILE.yaml adds one from elsewhere")
+            faults.append(
+                translate("{word}: it names a file of conf/; experiment=FILE.yaml adds one from elsewhere", word=word)
+            )
     if faults:
         raise ConfigError.listing(faults)
 
@@ -159,13 +171,15 @@ def check_yaml(file: Path) -> None:
     Raises:
         ConfigError: If it is damaged, holds no settings, or would fill the memory.
     """
-    advice = "give the yaml that a search wrote, or one with the keys of docs/reference.md"
+    advice = translate("give the yaml that a search wrote, or one with the keys of docs/reference.md")
     try:
         values = yaml.safe_load(read_stored_yaml(file, advice))
     except (yaml.YAMLError, RecursionError) as fault:
-        raise ConfigError(f"{file} is no yaml: {error_on_one_line(fault)}; {advice}") from fault
+        raise ConfigError(
+            translate("{file} is no yaml: {fault}; {advice}", file=file, fault=error_on_one_line(fault), advice=advice)
+        ) from fault
     if not isinstance(values, dict):
-        raise ConfigError(f"{file} holds no settings by name; {advice}")
+        raise ConfigError(translate("{file} holds no settings by name; {advice}", file=file, advice=advice))
 
 
 def is_hydra_file(file: Path) -> bool:
@@ -188,9 +202,11 @@ def write_experiment(file: Path) -> Path:
             loaded = OmegaConf.create(text)  # it reads 3e-5 as a number, which YAML by itself takes for a text
             settings = OmegaConf.to_container(loaded, resolve=False)
         except (YAMLError, OmegaConfBaseException) as fault:
-            raise ConfigError(f"{file} cannot be read: {' '.join(str(fault).split())}") from fault
+            raise ConfigError(
+                translate("{file} cannot be read: {names}", file=file, names=" ".join(str(fault).split()))
+            ) from fault
         if not isinstance(settings, dict):
-            raise ConfigError(f"{file} holds no settings: it must be lines of key: value")
+            raise ConfigError(translate("{file} holds no settings: it must be lines of key: value", file=file))
         groups = {path.name for path in conf_directory().iterdir() if path.is_dir()}
         chosen = {key: settings.pop(key) for key in list(settings) if key in groups and names_options(settings[key])}
         if "model.path" in settings and "model" not in (*chosen, *settings):
@@ -315,14 +331,20 @@ def suggest_override(override: str, folders: Sequence[Path], config: DictConfig)
     block = OmegaConf.select(config, parent) if parent else config
     if parent and not isinstance(block, DictConfig):
         whole = f"{parent}={{{name}: {value}}}"
-        whole_block = f"'{parent}' holds no settings of its own here; give it whole, in quotes: '{whole}'"
+        whole_block = translate(
+            "'{parent}' holds no settings of its own here; give it whole, in quotes: '{whole}'",
+            parent=parent,
+            whole=whole,
+        )
         return suggest_override(whole, folders, config) or whole_block
     groups = {path.name for folder in folders for path in folder.iterdir() if path.is_dir()} if not parent else set()
     names = sorted({str(other) for other in block} | groups)
     if name in names:
         return None
     if parent == "callbacks" and "_target_" in value:
-        return f"'{key}' is a callback that nothing else names yet; add it by +{key}={value}"
+        return translate(
+            "'{key}' is a callback that nothing else names yet; add it by +{key}={value}", key=key, value=value
+        )
     near = get_close_matches(name, names, 1)
     there = f"{parent}." if parent else ""
     guess = translate("did you mean '{name}'?", name=f"{there}{near[0]}") if near else ""

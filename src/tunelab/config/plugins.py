@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from tunelab.errors import ConfigError
+from tunelab.language.translation import translate
 
 VARIABLE = "TUNELAB_PLUGINS"  # packages, separated by commas
 FOLDER_VARIABLE = "TUNELAB_PLUGINS_FOLDER"  # where a person named them; a reproduction starts in another folder
@@ -38,7 +39,13 @@ def allow_plugins(overrides: Sequence[str]) -> list[str]:
             continue
         for name in filter(None, (part.strip(" '\"") for part in value.strip("[] ").split(","))):
             if not all(part.isidentifier() for part in name.split(".")):
-                raise ConfigError(f"{override}: '{name}' is no package; give names as plugins=[mylab]")
+                raise ConfigError(
+                    translate(
+                        "{override}: '{name}' is no package; give names as plugins=[mylab]",
+                        override=override,
+                        name=name,
+                    )
+                )
             if name not in _packages:
                 _packages.append(name)
     restore_environment()
@@ -67,7 +74,10 @@ def refuse_process_keys(overrides: Sequence[str]) -> Sequence[str]:
     """
     if odd := [override for override in overrides if is_process_key(override)]:
         raise ConfigError(
-            f"{odd[0]} stands in a stored study, which may hold settings of runs only; give it on the command line"
+            translate(
+                "{odd} stands in a stored study, which may hold settings of runs only; give it on the command line",
+                odd=odd[0],
+            )
         )
     return overrides
 

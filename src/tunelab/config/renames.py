@@ -7,6 +7,7 @@ from typing import cast
 from omegaconf import DictConfig, OmegaConf
 
 from tunelab.config.blocks import JsonValue
+from tunelab.language.translation import translate
 
 RENAMED_KEYS: Mapping[str, str] = {
     "own_lr": "default_lr",
@@ -100,4 +101,4 @@ def note(old: str, new: str) -> None:
     """Say once that a name is an old one."""
     if old not in _noted:
         _noted.add(old)
-        print(f"note: {old} is called {new} now; the old name still works", file=sys.stderr)
+        print(translate("note: {old} is called {new} now; the old name still works", old=old, new=new), file=sys.stderr)

@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from tunelab.errors import ConfigError
+from tunelab.language.translation import translate
 
 PACKAGE_PREFIX = "package:"
 GENERATED_PREFIX = "generated:starter/"
@@ -36,11 +37,22 @@ def resolve_path(text: str) -> Path | None:
     place = package_folder(name)
     if place is None:
         raise ConfigError(
-            f"'{text}' needs the Python package {name.replace('_', '-')}, which is not installed; pip install it"
+            translate(
+                "'{words}' needs the Python package {package}, which is not installed; pip install it",
+                words=text,
+                package=name.replace("_", "-"),
+            )
         )
     path = Path(os.path.normpath(place / inner))
     if not path.is_relative_to(place) or not path.exists():
-        raise ConfigError(f"'{text}' names no file: package {name} is installed but holds no '{inner}'")
+        raise ConfigError(
+            translate(
+                "'{words}' names no file: package {name} is installed but holds no '{inner}'",
+                words=text,
+                name=name,
+                inner=inner,
+            )
+        )
     return path
 
 
@@ -90,6 +102,11 @@ def generated_path(name: str) -> Path:
             shutil.rmtree(part)
     if not (folder / name).is_file():
         raise ConfigError(
-            f"'{GENERATED_PREFIX}{name}': there is {', '.join(sorted(path.name for path in folder.iterdir()))}"
+            translate(
+                "'{generated_prefix}{name}': there is {names}",
+                generated_prefix=GENERATED_PREFIX,
+                name=name,
+                names=", ".join(sorted(path.name for path in folder.iterdir())),
+            )
         )
     return folder / name

@@ -13,6 +13,7 @@ from yaml import YAMLError
 from tunelab.config.renames import rename_old_names
 from tunelab.config.stored_files import SHAPE_FAULTS, UnreadableFileError, error_on_one_line, read_stored_yaml
 from tunelab.errors import ConfigError
+from tunelab.language.translation import message, translate
 
 CHANGEABLE_KEYS = (
     *(
@@ -33,13 +34,14 @@ CHANGEABLE_KEYS = (
 COMPUTED_KEYS = (  # how a step is computed, not what it learns
     *("micro_tokens", "memory.chunked_loss", "memory.activation_checkpointing", "data.workers"),
 )
-ROUNDING_NOTE = (
-    "each step learns from the same rows as before, so results agree with those of an unchanged run to about 1e-6 and "
-    "no longer to the last bit; dropout, where there is any, draws other masks"
+ROUNDING_NOTE = message(
+    "each step learns from the same rows as before, so results agree with those of an "
+    "unchanged run to about 1e-6 and no longer to the last bit; dropout, where there is "
+    "any, draws other masks"
 )
 
 
-DAMAGED_CONFIG_HINT = "a run writes it once and never changes it, so take it from a backup, or start a new run"
+DAMAGED_CONFIG_HINT = message("a run writes it once and never changes it, so take it from a backup, or start a new run")
 
 
 def find_config_file(folder: Path) -> Path:
@@ -53,9 +55,21 @@ def find_config_file(folder: Path) -> Path:
         return stored
     others = [path.name for path in folder.parent.iterdir() if path.is_dir()] if folder.parent.is_dir() else []
     near = get_close_matches(folder.name, sorted(set(others) - {folder.name}), 3)
-    lost = "no config.yaml in it" if folder.is_dir() else "that is a file" if folder.exists() else "no such folder"
-    hint = f"near it are {', '.join(near)}" if near else "give the folder that a training printed as its run folder"
-    raise ConfigError(f"resume={folder}: there is no run ({lost}); {hint}")
+    lost = (
+        translate("no config.yaml in it")
+        if folder.is_dir()
+        else translate("that is a file")
+        if folder.exists()
+        else translate("no such folder")
+    )
+    hint = (
+        translate("near it are {names}", names=", ".join(near))
+        if near
+        else translate("give the folder that a training printed as its run folder")
+    )
+    raise ConfigError(
+        translate("resume={folder}: there is no run ({lost}); {hint}", folder=folder, lost=lost, hint=hint)
+    )
 
 
 def read_settings(file: Path) -> DictConfig:
@@ -69,9 +83,22 @@ def read_settings(file: Path) -> DictConfig:
     except UnreadableFileError:
         raise
     except (YAMLError, OSError, OmegaConfBaseException, *SHAPE_FAULTS) as fault:
-        raise ConfigError(f"{file} cannot be read: {error_on_one_line(fault)}; {DAMAGED_CONFIG_HINT}") from fault
+        raise ConfigError(
+            translate(
+                "{file} cannot be read: {fault}; {damaged_config_hint}",
+                file=file,
+                fault=error_on_one_line(fault),
+                damaged_config_hint=DAMAGED_CONFIG_HINT,
+            )
+        ) from fault
     if not isinstance(settings, DictConfig) or not isinstance(settings.get("data"), DictConfig):
-        raise ConfigError(f"{file} holds no settings of a run; {DAMAGED_CONFIG_HINT}")
+        raise ConfigError(
+            translate(
+                "{file} holds no settings of a run; {damaged_config_hint}",
+                file=file,
+                damaged_config_hint=DAMAGED_CONFIG_HINT,
+            )
+        )
     return settings
 
 
@@ -95,8 +122,11 @@ def resume_config(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
             continue
         if key.partition(".")[0] not in CHANGEABLE_KEYS and key not in COMPUTED_KEYS:
             faults.append(
-                f"{override} would change what is learned half-way; resume takes "
-                f"{', '.join([*CHANGEABLE_KEYS[:-3], *COMPUTED_KEYS])}. Start a new run for it"
+                translate(
+                    "{override} would change what is learned half-way; resume takes {names}. Start a new run for it",
+                    override=override,
+                    names=", ".join([*CHANGEABLE_KEYS[:-3], *COMPUTED_KEYS]),
+                )
             )
             continue
         first = os.environ.get("LOCAL_RANK", "0") == "0"  # of several processes one says it
@@ -105,7 +135,15 @@ def resume_config(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
             and key in ("micro_tokens", "memory.chunked_loss", "trainer.devices")
             and str(OmegaConf.select(resumed, key)) != str(OmegaConf.select(config, key))
         ):
-            print(f"note: {key} was {OmegaConf.select(resumed, key)}: {ROUNDING_NOTE}", file=sys.stderr)
+            print(
+                translate(
+                    "note: {key} was {value}: {rounding_note}",
+                    key=key,
+                    value=OmegaConf.select(resumed, key),
+                    rounding_note=ROUNDING_NOTE,
+                ),
+                file=sys.stderr,
+            )
         OmegaConf.update(resumed, key, OmegaConf.select(config, key), force_add=True)
     if faults:
         raise ConfigError.listing(faults)

@@ -34,7 +34,7 @@ from tunelab.config.blocks import (
     unwrap,
     yaml_text,
 )
-from tunelab.language.translation import message
+from tunelab.language.translation import message, translate
 
 PrunerName = Literal["none", "median", "hyperband", "asha", "auto"]
 SOURCE_NAME = re.compile(r"[^\s/=,:]+")  # of a data mixture; a part of a score's name: val/NAME/loss
@@ -113,7 +113,7 @@ class TargetConfig(Block):
         """
         target, arguments = values.get("_target_"), dict[str, JsonValue]()
         if not isinstance(target, str):
-            faults.append(f"{name} names no _target_; choose one by {name}=NAME, see --help")
+            faults.append(translate("{name} names no _target_; choose one by {name}=NAME, see --help", name=name))
         for key, value in values.items():
             hint = ARGUMENT_TYPES.get(f"{name}.{key}")
             if value == NOT_SET:
@@ -430,8 +430,14 @@ class ExtensibleBlock(Block):
         if key == "_target_":
             group = prefix.rstrip(".")
             faults.append(
-                f"{prefix}_target_={value} has no name: in a yaml of {group} it stands under one, such as mine: "
-                f"{{_target_: {value}}}; a yaml of one part alone is added by +{group}@{group}.mine=FILE"
+                translate(
+                    "{prefix}_target_={value} has no name: in a yaml of {group} it stands under one, "
+                    "such as mine: {{_target_: {value}}}; a yaml of one part alone is added by "
+                    "+{group}@{group}.mine=FILE",
+                    prefix=prefix,
+                    value=value,
+                    group=group,
+                )
             )
             return True
         if not is_target(value) or not isinstance(value, Mapping):
@@ -603,7 +609,9 @@ class MetricsConfig(ExtensibleBlock):
     @classmethod
     @override
     def unknown_key(cls, key: str, prefix: str, values: JsonBlock) -> UnknownKeyFault:
-        advice = f"a metric names its class: +{prefix}{key}={{_target_: package.Class}}"
+        advice = translate(
+            "a metric names its class: +{prefix}{key}={{_target_: package.Class}}", prefix=prefix, key=key
+        )
         return UnknownKeyFault(f"{prefix}{key}", advice)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import yaml
 
 from tunelab.errors import ConfigError, TuneLabError, first_line
+from tunelab.language.translation import message, translate
 
 MAX_STORED_BYTES = 2**28  # bytes of a file of ours that is read whole; predictions of a million rows take less
 MAX_YAML_VALUES = 100_000  # values of a yaml once its aliases are written out
@@ -20,15 +21,15 @@ MAX_REASON = 200  # characters of another package's message
 # What code that reads a value raises where the value is of another kind than it was written as.
 SHAPE_FAULTS = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError, AssertionError)
 
-RUN_FILE_ADVICE = "take it from a backup, or train the run again"
-STUDY_FILE_ADVICE = "take it from a backup; the same search command writes it anew from the study's journal"
+RUN_FILE_ADVICE = message("take it from a backup, or train the run again")
+STUDY_FILE_ADVICE = message("take it from a backup; the same search command writes it anew from the study's journal")
 
 
 FILE_KINDS = {
     stat.S_IFDIR: "a folder",
-    stat.S_IFIFO: "a named pipe, which may never end",
+    stat.S_IFIFO: message("a named pipe, which may never end"),
     stat.S_IFSOCK: "a socket",
-    stat.S_IFCHR: "a device, which may never end",
+    stat.S_IFCHR: message("a device, which may never end"),
     stat.S_IFBLK: "a device",
 }
 
@@ -42,13 +43,17 @@ def no_file_reason(path: Path) -> str | None:
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:
-        return f"is a link to {os.readlink(path)}, which is not there" if path.is_symlink() else None
+        return (
+            translate("is a link to {target}, which is not there", target=os.readlink(path))
+            if path.is_symlink()
+            else None
+        )
     except OSError as fault:  # a link to itself, a folder that may not be entered, a name that is too long
-        return f"cannot be reached: {(fault.strerror or str(fault)).lower()}"
+        return translate("cannot be reached: {reason}", reason=(fault.strerror or str(fault)).lower())
     except ValueError:
-        return "is no path: it holds a NUL"
+        return translate("is no path: it holds a NUL")
     kind = FILE_KINDS.get(stat.S_IFMT(mode))
-    return f"is {kind}, not a file" if kind else None
+    return translate("is {kind}, not a file", kind=kind) if kind else None
 
 
 def read_stored_text(path: Path, advice: str = RUN_FILE_ADVICE) -> str:
@@ -64,16 +69,27 @@ def read_stored_text(path: Path, advice: str = RUN_FILE_ADVICE) -> str:
         with path.open("rb") as file:
             content = file.read(MAX_STORED_BYTES + 1)
         if len(content) > MAX_STORED_BYTES:
-            reason = f"is larger than {MAX_STORED_BYTES / 2**20:.0f} MB, which no such file of ours is"
+            reason = translate(
+                "is larger than {limit:.0f} MB, which no such file of ours is",
+                limit=MAX_STORED_BYTES / 2**20,
+            )
             raise UnreadableFileError(f"{path} {reason}; {advice}")
         return content.decode("utf-8-sig")
     except FileNotFoundError:
         raise
     except OSError as fault:
-        raise UnreadableFileError(f"{path} cannot be read: {(fault.strerror or str(fault)).lower()}") from fault
+        raise UnreadableFileError(
+            translate("{path} cannot be read: {reason}", path=path, reason=(fault.strerror or str(fault)).lower())
+        ) from fault
     except UnicodeDecodeError as fault:
         raise UnreadableFileError(
-            f"{path} is damaged: byte 0x{content[fault.start]:02x} at offset {fault.start} is no UTF-8; {advice}"
+            translate(
+                "{path} is damaged: byte 0x{content:02x} at offset {start} is no UTF-8; {advice}",
+                path=path,
+                content=content[fault.start],
+                start=fault.start,
+                advice=advice,
+            )
         ) from fault
 
 
@@ -93,11 +109,11 @@ def read_stored_yaml(path: Path, advice: str = RUN_FILE_ADVICE) -> str:
 def yaml_bomb_reason(text: str) -> str | None:
     """Why a yaml would take all memory or time to load; None where it would not, or is no yaml at all."""
     if len(text) > 2**22:
-        return f"has {len(text):,} characters, which no settings have"
+        return translate("has {count:,} characters, which no settings have", count=len(text))
     if text.count("${") > 1000 or "${${${${" in text.replace(" ", ""):
-        return "refers to values within values, more than any settings do"
+        return translate("refers to values within values, more than any settings do")
     if depth_of_brackets(text) > MAX_DEPTH:
-        return "is nested too deeply"
+        return translate("is nested too deeply")
     if "*" not in text or "&" not in text:
         return None
     try:
@@ -106,8 +122,12 @@ def yaml_bomb_reason(text: str) -> str | None:
     except yaml.YAMLError:
         return None  # its reader says where
     except RecursionError:
-        return "is nested too deeply, or holds an alias within itself"
-    return f"stands for {size:,} values once its aliases are written out" if size > MAX_YAML_VALUES else None
+        return translate("is nested too deeply, or holds an alias within itself")
+    return (
+        translate("stands for {size:,} values once its aliases are written out", size=size)
+        if size > MAX_YAML_VALUES
+        else None
+    )
 
 
 def depth_of_brackets(text: str) -> int:
@@ -162,4 +182,6 @@ def shape_faults_explained(what: object, advice: str = RUN_FILE_ADVICE) -> Itera
         said = first_line(fault)[:MAX_REASON]
         kind = type(fault).__name__
         reason = kind if said == kind else f"{kind}: {said}"
-        raise UnreadableFileError(f"{what} is not as it was written ({reason}); {advice}") from fault
+        raise UnreadableFileError(
+            translate("{what} is not as it was written ({reason}); {advice}", what=what, reason=reason, advice=advice)
+        ) from fault

@@ -15,6 +15,7 @@ from tunelab.config.flatten import flatten
 from tunelab.config.renames import rename_old_names
 from tunelab.config.schema import OUR_MODULE, DataConfig, RunConfig
 from tunelab.errors import ConfigError, first_line
+from tunelab.language.translation import translate
 
 resolvers.register_resolvers()
 
@@ -48,7 +49,9 @@ def validate_config(config: DictConfig, *, for_training: bool = True) -> RunConf
 def nonfinite_faults(values: Mapping[str, JsonValue], known: Sequence[str]) -> list[str]:
     """Numbers that are NaN or infinite, in any block: comparisons with them decide nothing."""
     return [
-        f"{name}={value} is not a number; every setting with a number needs a finite one"
+        translate(
+            "{name}={value} is not a number; every setting with a number needs a finite one", name=name, value=value
+        )
         for name, value in flatten(values, index_lists=True).items()
         if isinstance(value, float) and not isfinite(value) and not any(fault.startswith(f"{name}=") for fault in known)
     ]
@@ -59,7 +62,10 @@ def note_unknown_keys(faults: Sequence[str]) -> list[str]:
     unknown = [fault.key for fault in faults if isinstance(fault, UnknownKeyFault)]
     if unknown:
         print(
-            f"note: the run has settings that are unknown today and do nothing here: {', '.join(unknown)}",
+            translate(
+                "note: the run has settings that are unknown today and do nothing here: {names}",
+                names=", ".join(unknown),
+            ),
             file=sys.stderr,
         )
     return [fault for fault in faults if not isinstance(fault, UnknownKeyFault)]

@@ -8,6 +8,7 @@ from functools import reduce
 from typing import Any, Protocol, TypeAlias
 
 from tunelab.errors import DataError
+from tunelab.language.translation import message, translate
 
 MAX_LISTED = 5  # faults written out in a message; the rest are counted
 MAX_SKIPPED_SHARE = 0.01  # share of a file that may be skipped; above it the file, not a line, is at fault
@@ -27,9 +28,9 @@ class RowSink(Protocol):
 
 
 CONTROL_CHARS = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff]")  # what no text needs; tab and line ends pass
-CLEAN_ADVICE = (
-    "data.on_bad=clean (--on-bad clean of tunelab predict and evaluate) takes such characters out, data.on_bad=skip "
-    "leaves the row out"
+CLEAN_ADVICE = message(
+    "data.on_bad=clean (--on-bad clean of tunelab predict and evaluate) takes such "
+    "characters out, data.on_bad=skip leaves the row out"
 )
 
 
@@ -54,7 +55,19 @@ class RowRepair:
 
     def note(self, name: str, place: Callable[[int], str]) -> list[str]:
         """A line that says how many rows were changed; none where none was."""
-        return [f"{name}: {self.what} in {self.count:,} rows, first in {place(self.first)}"] if self.count else []
+        return (
+            [
+                translate(
+                    "{name}: {what} in {count:,} rows, first in {first}",
+                    name=name,
+                    what=self.what,
+                    count=self.count,
+                    first=place(self.first),
+                )
+            ]
+            if self.count
+            else []
+        )
 
 
 def clean_row(row: RowDict) -> RowDict:
@@ -173,19 +186,29 @@ def judge_bad_rows(
     """
     spoilt = sum(fault.lines_lost for _, fault in bad)
     messages = [
-        f"{name} {place(number)}" + (f", column {fault.column}" if fault.column else "") + f": {fault.message}"
+        f"{name} {place(number)}"
+        + (translate(", column {column}", column=fault.column) if fault.column else "")
+        + f": {fault.message}"
         for number, fault in bad
     ]
     if bad and on_bad != "skip":
         raise DataError(summarize_messages(messages))
     if spoilt > MAX_SKIPPED_SHARE * (good + spoilt):
-        share = f"{spoilt} of {good + spoilt} {place(1).partition(' ')[0]}s"
+        share = translate(
+            "{spoilt} of {good} {unit}s", spoilt=spoilt, good=good + spoilt, unit=place(1).partition(" ")[0]
+        )
         raise DataError(
-            f"{name}: {share} cannot be read, and data.on_bad=skip stops above {MAX_SKIPPED_SHARE:.0%}: so many point"
-            f" to a fault of the whole file\n{summarize_messages(messages)}"
+            translate(
+                "{name}: {share} cannot be read, and data.on_bad=skip stops above "
+                "{max_skipped_share:.0%}: so many point to a fault of the whole file\n{messages}",
+                name=name,
+                share=share,
+                max_skipped_share=MAX_SKIPPED_SHARE,
+                messages=summarize_messages(messages),
+            )
         )
     if not good:
-        raise DataError(f"{name} holds 0 records; there is nothing to learn from it")
+        raise DataError(translate("{name} holds 0 records; there is nothing to learn from it", name=name))
     return messages
 
 

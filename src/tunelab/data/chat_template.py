@@ -57,6 +57,7 @@ from tunelab.data.turn_writer import (
     check_texts,
 )
 from tunelab.errors import ConfigError, DataError
+from tunelab.language.translation import translate
 
 TRAIN_ON: Final[tuple[str, ...]] = get_args(TrainOn)
 
@@ -151,7 +152,9 @@ class ChatTemplate:
                 self.prompt_way = self._fitting_way(PROBE_EXCHANGE, 1) or "own"
             self.prompt_ids(PROBE_EXCHANGE)
         except DataError as fault:
-            raise ConfigError(f"{self.origin} cannot be used for training: {fault}") from None
+            raise ConfigError(
+                translate("{origin} cannot be used for training: {fault}", origin=self.origin, fault=fault)
+            ) from None
 
     @property
     def source(self) -> str:
@@ -180,8 +183,16 @@ class ChatTemplate:
         """Template, begin and end tokens, and how trained tokens are marked: a line each."""
         names = [str(self.tokenizer.convert_ids_to_tokens(token)) for token in self.stop_ids]
         begin = "none" if self.bos is None else repr(self.tokenizer.convert_ids_to_tokens(self.bos))
-        mask = "its generation blocks" if self._blocks else "the difference to the prompt, verified per record"
-        return [f"template: {self.origin}", f"begin: {begin}; ends: {', '.join(names)}", f"learned: by {mask}"]
+        mask = (
+            translate("its generation blocks")
+            if self._blocks
+            else translate("the difference to the prompt, verified per record")
+        )
+        return [
+            translate("template: {origin}", origin=self.origin),
+            translate("begin: {begin}; ends: {names}", begin=begin, names=", ".join(names)),
+            translate("learned: by {mask}", mask=mask),
+        ]
 
     def encode(self, conversation: Conversation | str, train_on: str = "answers") -> LabelledIds:
         """Ids and labels of a record that is one sequence; `sequences` takes any.
@@ -200,9 +211,12 @@ class ChatTemplate:
         sequences = self.sequences(conversation, train_on)
         if len(sequences) > 1:
             raise DataError(
-                "the template writes a turn differently once the turn is there that follows it, so the answers of "
-                f"this record are {len(sequences)} sequences and not one; try data.train_on=last_answer, or "
-                "data.template=chatml"
+                translate(
+                    "the template writes a turn differently once the turn is there that follows it, so "
+                    "the answers of this record are {count} sequences and not one; try "
+                    "data.train_on=last_answer, or data.template=chatml",
+                    count=len(sequences),
+                )
             )
         return sequences[0]
 
@@ -299,12 +313,14 @@ class ChatTemplate:
     def _learned_texts(self, conversation: Conversation | str, train_on: str) -> list[MarkedText]:
         """The texts in which answers are learned; none of a record of which all is."""
         if train_on not in TRAIN_ON:
-            raise ValueError(f"train_on is {train_on!r}; known: {', '.join(TRAIN_ON)}")
+            raise ValueError(
+                translate("train_on is {train_on!r}; known: {names}", train_on=train_on, names=", ".join(TRAIN_ON))
+            )
         if isinstance(conversation, str):
             return []
         learned = conversation.trained_turns(train_on)
         if not learned:
-            raise DataError("no assistant turn is learned; a record that teaches nothing is best dropped")
+            raise DataError(translate("no assistant turn is learned; a record that teaches nothing is best dropped"))
         if train_on == "all":
             return []
         turns = self._turns(conversation)
@@ -377,7 +393,7 @@ class ChatTemplate:
         marked = self._marked_texts(turns[: last + 1], tools, [last])[-1]
         start, _ = marked.answers[last]
         prompt, whole = (self._plain.ids(text, marked.literal) for text in (marked.text[:start], marked.text))
-        check_token_prefix(self.tokenizer, prompt, whole, "the prompt of the last answer")
+        check_token_prefix(self.tokenizer, prompt, whole, translate("the prompt of the last answer"))
         return prompt
 
     def reply_ids(self, conversation: Conversation) -> list[int]:
@@ -390,7 +406,7 @@ class ChatTemplate:
         """The last assistant turn as text, without its reasoning and blank ends; calls as the template writes them."""
         last = conversation.last_assistant_turn()
         if last is None:
-            raise DataError("there is no assistant turn to compare with")
+            raise DataError(translate("there is no assistant turn to compare with"))
         if not conversation.messages[last].tool_calls:
             return after_reasoning(conversation.messages[last].content.strip())
         marked = self._marked_texts(self._turns(conversation)[: last + 1], conversation.tools, [last])[-1]
@@ -466,8 +482,11 @@ class ChatTemplate:
         if body is None:
             check_texts(written, learned={last}, elsewhere=learned)
             raise DataError(
-                f"the template writes the text before turn {last + 1} differently once the turn is there, so what is "
-                "learned is not what a model is asked; try data.template=chatml"
+                translate(
+                    "the template writes the text before turn {last} differently once the turn is there, "
+                    "so what is learned is not what a model is asked; try data.template=chatml",
+                    last=last + 1,
+                )
             )
         self._check_tools(prompt, tools)
         check_texts(prompt, elsewhere=learned)
@@ -505,8 +524,12 @@ class ChatTemplate:
         marked = self._text_with_answers(turns, tools, answers, set(answers))
         if odd := [turn for turn in answers if turn not in marked.answers]:
             raise DataError(
-                f"the template writes the text before turn {odd[-1] + 1} differently once the turn is there, so what "
-                "is learned is not what a model is asked; try data.train_on=last_answer, or data.template=chatml"
+                translate(
+                    "the template writes the text before turn {odd} differently once the turn is there, "
+                    "so what is learned is not what a model is asked; try data.train_on=last_answer, or "
+                    "data.template=chatml",
+                    odd=odd[-1] + 1,
+                )
             )
         ids, spans = self._token_spans(marked)
         labels = list(ids)
@@ -528,19 +551,24 @@ class ChatTemplate:
         text = marked.text
         ids = self._plain.ids(text, marked.literal)
         if self.bos is not None and ids[:2] == [self.bos, self.bos]:
-            raise DataError("the text starts with two begin tokens; take the one out of the first turn")
+            raise DataError(translate("the text starts with two begin tokens; take the one out of the first turn"))
         spans = {}
         for turn, (start, block_end) in marked.answers.items():
             end = answer_end(text, start, block_end)
-            before = self._prefix_length(marked, start, ids, f"the prompt of turn {turn + 1}")
+            before = self._prefix_length(marked, start, ids, translate("the prompt of turn {turn}", turn=turn + 1))
             after = len(ids)
             if end < len(text):
-                after = self._prefix_length(marked, end, ids, f"the text up to the end of turn {turn + 1}")
+                after = self._prefix_length(
+                    marked, end, ids, translate("the text up to the end of turn {turn}", turn=turn + 1)
+                )
             stop = find_answer_end(self.tokenizer, ids, (before, after), self.stop_ids)
             if stop is None:
                 raise DataError(
-                    f"turn {turn + 1} does not close with an end-of-turn token, so a model would not learn to stop; "
-                    "try data.train_on=last_answer, or data.template=chatml"
+                    translate(
+                        "turn {turn} does not close with an end-of-turn token, so a model would not learn to "
+                        "stop; try data.train_on=last_answer, or data.template=chatml",
+                        turn=turn + 1,
+                    )
                 )
             spans[turn] = before, stop
         return ids, spans
@@ -590,9 +618,9 @@ class ChatTemplate:
     def _text_ids(self, text: str) -> list[int]:
         """A plain text between the begin and the end of a sequence, as in pre-training."""
         if not text.strip():
-            raise DataError("the text is empty; drop it")
+            raise DataError(translate("the text is empty; drop it"))
         if self.tokenizer.eos_token_id is None:
-            raise DataError("the tokenizer has no end-of-sequence token, so texts would run into each other")
+            raise DataError(translate("the tokenizer has no end-of-sequence token, so texts would run into each other"))
         begin = [] if self.bos is None else [self.bos]
         return [*begin, *self._plain.ids(text, find_spans(self._plain.control, text)), self.tokenizer.eos_token_id]
 
@@ -615,8 +643,10 @@ class ChatTemplate:
         names = (str(tool["function"]["name"]) for tool in tools)
         if not self._tools_seen or not all(any(f in written.text for f in written_forms(name)) for name in names):
             raise DataError(
-                "the chat template leaves out tools, so the model would learn answers to what it never saw; "
-                "try data.template=chatml, or drop such records"
+                translate(
+                    "the chat template leaves out tools, so the model would learn answers to what it "
+                    "never saw; try data.template=chatml, or drop such records"
+                )
             )
 
     def _takes_parts(self) -> bool:
@@ -628,7 +658,7 @@ class ChatTemplate:
         except DataError as fault:
             first = fault
         else:
-            first = DataError("an answer does not appear in the text it writes")
+            first = DataError(translate("an answer does not appear in the text it writes"))
         self._writer.parts = True
         try:
             if answer in self._writer.render(turns, None).text:
@@ -722,8 +752,15 @@ def check_token_prefix(tokenizer: PreTrainedTokenizerBase, prefix: list[int], id
     at = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(prefix, ids, strict=False)))
     apart, joint = (tokenizer.decode(part[at : at + 3]) for part in (prefix, ids))
     raise DataError(
-        f"{what} is no token prefix of the whole: at token {at} it reads {apart!r}, in the whole {joint!r}; "
-        "a model asked with it would see other tokens than it learned; end prompts in a newline or a marker"
+        translate(
+            "{what} is no token prefix of the whole: at token {at} it reads {apart!r}, in the "
+            "whole {joint!r}; a model asked with it would see other tokens than it learned; end "
+            "prompts in a newline or a marker",
+            what=what,
+            at=at,
+            apart=apart,
+            joint=joint,
+        )
     )
 
 
@@ -902,7 +939,11 @@ class LiteralTextEncoder:
         if own in ids:  # an added token that is not special is matched all the same: cut it apart
             ids = [*self._encode_after(token[:1], literal=True), *self._encode_after(token[1:], literal=True)]
         if own in ids:
-            raise DataError(f"{token!r} in a text would be read as a control token; take it out, or drop the record")
+            raise DataError(
+                translate(
+                    "{token!r} in a text would be read as a control token; take it out, or drop the record", token=token
+                )
+            )
         return ids
 
     def _encode_after(self, piece: str, *, literal: bool = False) -> list[int]:
@@ -916,7 +957,9 @@ class LiteralTextEncoder:
         try:
             encoding = self.tokenizer(text, split_special_tokens=literal, **PLAIN_IDS)
         except (UnicodeError, TypeError) as fault:
-            raise DataError(f"a text is not valid Unicode ({fault}); repair its encoding or drop the record") from None
+            raise DataError(
+                translate("a text is not valid Unicode ({fault}); repair its encoding or drop the record", fault=fault)
+            ) from None
         return list(encoding["input_ids"])
 
     def _encode_many(self, texts: list[str]) -> list[list[int]]:

@@ -12,6 +12,7 @@ from unicodedata import category
 
 from tunelab.data.lazy_sequences import MappedView
 from tunelab.errors import DataError
+from tunelab.language.translation import translate
 
 MISSING: Final = object()
 MAX_INDEX_DIGITS: Final = 9  # digits of a list index
@@ -49,7 +50,14 @@ class ColumnView:
         name, value = self.user_name(ours), lookup_path(self.record, self.user_name(ours))
         if value is MISSING:
             seen = ", ".join(map(str, self.record)) or "none"
-            raise DataError(f"'{name}' is missing; columns: {seen}; name yours with data.columns.{ours}=...")
+            raise DataError(
+                translate(
+                    "'{name}' is missing; columns: {seen}; name yours with data.columns.{ours}=...",
+                    name=name,
+                    seen=seen,
+                    ours=ours,
+                )
+            )
         return require_text(value, name, why)
 
     def optional(self, ours: str) -> str:
@@ -88,9 +96,16 @@ def list_index(part: str) -> int:
 def require_text(value: Any, name: str, why: str | None) -> str:
     """The value itself if it is text, and not blank where `why` says what a blank one costs."""
     if value is not None and not isinstance(value, str):
-        raise DataError(f"'{name}' is {type(value).__name__}, not text: {preview_value(value)!r}; write it as text")
+        raise DataError(
+            translate(
+                "'{name}' is {kind}, not text: {value!r}; write it as text",
+                name=name,
+                kind=type(value).__name__,
+                value=preview_value(value),
+            )
+        )
     if why is not None and not (value and value.strip()):
-        raise DataError(f"'{name}' is empty; {why}")
+        raise DataError(translate("'{name}' is empty; {why}", name=name, why=why))
     return value or ""
 
 
@@ -130,10 +145,19 @@ def missing_column_faults(
     faults = []
     for setting, name in missing:
         near = get_close_matches(name, names, 1)
-        hint = f"did you mean '{near[0]}'? " if near else ""
+        hint = translate("did you mean '{near}'? ", near=near[0]) if near else ""
         if len(names) == 1 and name in re.split(r"[;|]", names[0]):
-            hint = "its cells are parted by something else than the comma of a csv or the tab of a tsv; "
-        faults.append(f"{setting}={name}: {file} has no such column; {hint}it has {', '.join(names) or 'none'}")
+            hint = translate("its cells are parted by something else than the comma of a csv or the tab of a tsv; ")
+        faults.append(
+            translate(
+                "{setting}={name}: {file} has no such column; {hint}it has {value}",
+                setting=setting,
+                name=name,
+                file=file,
+                hint=hint,
+                value=", ".join(names) or "none",
+            )
+        )
     return faults
 
 
@@ -294,8 +318,16 @@ def unread_column_faults(use: ColumnUse, advice: Callable[[str], str | None], fi
         file: The source, for the message.
     """
     return [
-        f"column '{name}' of {file} holds text in {rows:,} rows, and nothing reads it, so the model would never see "
-        f"it; {way}, or leave it out on purpose: data.ignore_columns=[{','.join([*use.ignored, name])}]"
+        translate(
+            "column '{name}' of {file} holds text in {rows:,} rows, and nothing reads it, so the "
+            "model would never see it; {way}, or leave it out on purpose: "
+            "data.ignore_columns=[{names}]",
+            name=name,
+            file=file,
+            rows=rows,
+            way=way,
+            names=",".join([*use.ignored, name]),
+        )
         for name, rows in use.unread.items()
         if (way := advice(name)) is not None
     ]

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from tunelab.errors import DataError
+from tunelab.language.translation import translate
 
 ROLES: Final = ("system", "user", "assistant", "tool")
 END_OF_REASONING: Final = re.compile(r"</(?:think|thinking|thought|reason|reasoning|seed:think)>|\[/THINK\]|◁/think▷")
@@ -96,15 +97,22 @@ def read_tools(value: Any) -> list[dict[str, Any]] | None:
         try:
             value = json.loads(value)
         except JSON_ERRORS as fault:
-            raise DataError(f"'tools' is text but not JSON ({fault}); give a list of function schemas") from None
+            raise DataError(
+                translate("'tools' is text but not JSON ({fault}); give a list of function schemas", fault=fault)
+            ) from None
     if not value:
         return None
     if not isinstance(value, list) or not all(isinstance(tool, Mapping) for tool in value):
-        raise DataError(f"'tools' is {type(value).__name__}; give a list of function schemas, or the same as JSON text")
+        raise DataError(
+            translate(
+                "'tools' is {kind}; give a list of function schemas, or the same as JSON text",
+                kind=type(value).__name__,
+            )
+        )
     tools = [_wrap_function(tool) for tool in value]
     if not all(_has_function_name(tool) for tool in tools):
         raise DataError(
-            "a function in 'tools' has no name, so it cannot be called; give {name, description, parameters}"
+            translate("a function in 'tools' has no name, so it cannot be called; give {name, description, parameters}")
         )
     return tools
 
@@ -118,11 +126,13 @@ def read_calls(value: Any) -> list[dict[str, Any]] | None:
     if not value:
         return None
     if not isinstance(value, list) or not all(isinstance(call, Mapping) for call in value):
-        raise DataError(f"'tool_calls' is {type(value).__name__}; give a list of {{name, arguments}}")
+        raise DataError(
+            translate("'tool_calls' is {kind}; give a list of {{name, arguments}}", kind=type(value).__name__)
+        )
     calls = [_wrap_function(call) for call in value]
     for call in calls:
         if not _has_function_name(call):
-            raise DataError("a tool call has no name, so nothing can be called; give {name, arguments}")
+            raise DataError(translate("a tool call has no name, so nothing can be called; give {name, arguments}"))
         function = call["function"]
         call["function"] = {
             "name": function["name"],

@@ -64,6 +64,7 @@ from tunelab.data.unknown_tokens import (
     unknown_token_messages,
 )
 from tunelab.errors import ConfigError, DataError, WarningNote
+from tunelab.language.translation import labelled, message, translate
 
 SPLITS = ("train", "validation", "test")
 MAX_FAULTS_LISTED = 10  # faults listed in one message
@@ -139,7 +140,13 @@ def import_formats(data: DataConfig) -> None:
         if "." in name:
             form = import_target(name)()
             if not isinstance(form, RecordFormat):
-                raise ConfigError(f"data.format={name}: the function returns no RecordFormat but {form!r:.60}")
+                raise ConfigError(
+                    translate(
+                        "data.format={name}: the function returns no RecordFormat but {form!r:.60}",
+                        name=name,
+                        form=form,
+                    )
+                )
             register_format(name, form)
 
 
@@ -170,7 +177,7 @@ def read_source(source: SourceConfig, task: RecordTask, *, seed: int) -> SourceS
                 cache=data.cache,
             )
             part.files[file] = records.sha256
-            part.notes += [f"skipped: {message}" for message in records.skipped]
+            part.notes += [translate("skipped: {message}", message=message) for message in records.skipped]
             part.notes += records.notes
             part.splits[name] = to_split(records, data.limit, source.name or None)
     more_named = [("data.ignore_columns", name) for name in data.ignored]
@@ -179,7 +186,11 @@ def read_source(source: SourceConfig, task: RecordTask, *, seed: int) -> SourceS
     named = own if source.name else task.named_columns()
     faults = missing_column_faults([*named, *more_named], part.splits["train"].rows, short_name(str(data.train)))
     faults += [
-        f"data.ignore_columns leaves out '{name}', which {setting} names; take it out of one of the two"
+        translate(
+            "data.ignore_columns leaves out '{name}', which {setting} names; take it out of one of the two",
+            name=name,
+            setting=setting,
+        )
         for setting, name in named
         if name in data.ignored
     ]
@@ -317,7 +328,7 @@ def take_contents(part: SourceSplits, name: str, look: RowsLook, *, skip_bad: bo
         judge_faults(look.faults, split, skipped=skipped)
         bad = {place for place, _ in look.faults}
         part.splits[name] = split.select([place for place in range(len(split.rows)) if place not in bad])
-        part.notes += [f"skipped: {fault}" for fault in skipped or ()]
+        part.notes += [translate("skipped: {fault}", fault=fault) for fault in skipped or ()]
 
 
 def make_splits(part: SourceSplits, task: RecordTask, shares: Mapping[str, float], seed: int) -> None:
@@ -336,7 +347,15 @@ def make_splits(part: SourceSplits, task: RecordTask, shares: Mapping[str, float
             kept = [place for place, side in enumerate(sides) if side == name]
             part.splits[name], part.contents[name] = whole.select(kept), select_contents(texts, kept)
             if name != "train":
-                part.notes.append(f"{name}: {len(kept)} of {len(sides)} rows of the training file, {way}")
+                part.notes.append(
+                    translate(
+                        "{name}: {count} of {total} rows of the training file, {way}",
+                        name=name,
+                        count=len(kept),
+                        total=len(sides),
+                        way=way,
+                    )
+                )
     if data.group:
         part.notes += shared_group_notes(part, data.group)
 
@@ -362,7 +381,7 @@ def tied_rows(data: DataConfig, whole: Split, texts: Sequence[str], group: str |
 def tie_words(data: DataConfig, group: str | None) -> str:
     """What ties rows together, for a message."""
     near = ["near duplicates"] if data.near_duplicates == "keep_together" else []
-    return " and ".join([f"each {group}"] * bool(group) + near)
+    return " and ".join([translate("each {group}", group=group)] * bool(group) + near)
 
 
 def deal_sets(
@@ -393,7 +412,13 @@ def shared_group_notes(part: SourceSplits, column: str) -> list[str]:
         name: set(record_groups(split, column, "data.group")) for name, split in part.splits.items() if split.rows
     }
     return [
-        f"{len(shared)} values of {column} occur in both {one} and {other}: a score there measures memory too"
+        translate(
+            "{count} values of {column} occur in both {one} and {other}: a score there measures memory too",
+            count=len(shared),
+            column=column,
+            one=one,
+            other=other,
+        )
         for one, other in combinations(groups, 2)
         if (shared := groups[one] & groups[other])
     ]
@@ -424,8 +449,10 @@ def unread_column_notes(rows: Sequence[Record], task: RecordTask) -> list[str]:
     """A line that names the columns with text that a trained task does not read; nothing where it reads all."""
     columns = list(dict.fromkeys(name for row in rows for name in row))
     unread = survey_columns(rows, lambda filled: task.columns_read(columns, filled)).unread
-    listed = ", ".join(f"{name} (text in {count:,} rows)" for name, count in unread.items())
-    return [f"columns that the run does not read: {listed}"] if unread else []
+    listed = ", ".join(
+        translate("{name} (text in {count:,} rows)", name=name, count=count) for name, count in unread.items()
+    )
+    return [translate("columns that the run does not read: {listed}", listed=listed)] if unread else []
 
 
 def keep_format_columns(source: SourceConfig, part: SourceSplits) -> None:
@@ -495,22 +522,31 @@ def judge_faults(
         DataError: Naming them, a fault of the whole file once.
     """
     by_message: dict[str, list[str]] = {}
-    for number, message in faults:
-        by_message.setdefault(message, []).append(split.locations[number])
+    for number, reason in faults:
+        by_message.setdefault(reason, []).append(split.locations[number])
     total = len(faults)
     rows = len(split.rows) if of_rows is None else of_rows
     if skipped is not None and len(skipped) + total <= MAX_SKIPPED_SHARE * rows:
-        skipped += [f"{place}: {message}" for message, places in by_message.items() for place in places]
+        skipped += [labelled(place, reason) for reason, places in by_message.items() for place in places]
     elif faults:
         lines = [
-            places[0] + (f" and {len(places) - 1} more like it" if len(places) > 1 else "") + f": {message}"
-            for message, places in by_message.items()
+            labelled(
+                places[0] + (translate(" and {count} more like it", count=len(places) - 1) if len(places) > 1 else ""),
+                reason,
+            )
+            for reason, places in by_message.items()
         ]
-        more = f"\n  ... and {len(lines) - MAX_FAULTS_LISTED} more" if len(lines) > MAX_FAULTS_LISTED else ""
-        count = f"{total} unusable records"
+        more = (
+            translate("\n  ... and {count} more", count=len(lines) - MAX_FAULTS_LISTED)
+            if len(lines) > MAX_FAULTS_LISTED
+            else ""
+        )
+        count = translate("{total} unusable records", total=total)
         if skipped is not None:
-            count = f"{len(skipped) + total} unusable records of {rows}"
-            count += f", and data.on_bad=skip stops above {MAX_SKIPPED_SHARE:.0%}"
+            count = translate("{count} unusable records of {rows}", count=len(skipped) + total, rows=rows)
+            count += translate(
+                ", and data.on_bad=skip stops above {max_skipped_share:.0%}", max_skipped_share=MAX_SKIPPED_SHARE
+            )
         raise DataError(f"{count}:\n  " + "\n  ".join(lines[:MAX_FAULTS_LISTED]) + more)
 
 
@@ -547,14 +583,20 @@ def make_cv_split(part: SourceSplits, task: RecordTask, fold: FoldSpec, *, test:
         part.notes += split_share_warnings(sides, strata, validation=0, test=test)
         held_out = [row for row, side in enumerate(sides) if side == TEST]
         part.splits[TEST], part.contents[TEST] = whole.select(held_out), select_contents(texts, held_out)
-        way = f"by hash of {column}" if groups else "by content hash"
-        way = f"with {tie_words(data, column)} on one side" if dealt else way
-        part.notes.append(f"test: {len(held_out)} of {len(sides)} rows, {way}")
+        way = translate("by hash of {column}", column=column) if groups else translate("by content hash")
+        way = translate("with {data} on one side", data=tie_words(data, column)) if dealt else way
+        part.notes.append(
+            translate("test: {count} of {total} rows, {way}", count=len(held_out), total=len(sides), way=way)
+        )
         part.required_splits.add(TEST)
         free = [row for row, side in enumerate(sides) if side != TEST]
     elif groups and part.splits[TEST].rows:
         shared = set(groups) & set(record_groups(part.splits[TEST], str(column), "cv.group"))
-        part.notes += [f"{len(shared)} values of {column} occur in test and in the folds"] if shared else []
+        part.notes += (
+            [translate("{count} values of {column} occur in test and in the folds", count=len(shared), column=column)]
+            if shared
+            else []
+        )
     free_texts = [normalize_text(texts[row]) for row in free]
     fold_of_row = assign_folds(
         tied_rows(data, whole.select(free), free_texts, column) or number_groups(free_texts),
@@ -567,10 +609,18 @@ def make_cv_split(part: SourceSplits, task: RecordTask, fold: FoldSpec, *, test:
         part.splits[name], part.contents[name] = whole.select(kept), select_contents(texts, kept)
     part.required_splits |= {"train", "validation"}
     ties = tie_words(data, column)
-    ways = ["with equal shares of each label"] * any(labels) + [f"{ties} in one fold"] * bool(ties)
+    ways = [translate("with equal shares of each label")] * any(labels) + [
+        translate("{ties} in one fold", ties=ties)
+    ] * bool(ties)
     part.notes.append(
-        f"fold {fold.index} of {fold.count}: {len(part.splits['train'].rows)} rows train and "
-        f"{len(part.splits['validation'].rows)} validate{''.join(f', {way}' for way in ways)}; no fold sees test rows"
+        translate(
+            "fold {index} of {folds}: {count} rows train and {held_out} validate{names}; no fold sees test rows",
+            index=fold.index,
+            folds=fold.count,
+            count=len(part.splits["train"].rows),
+            held_out=len(part.splits["validation"].rows),
+            names="".join(f", {way}" for way in ways),
+        )
     )
 
 
@@ -579,7 +629,9 @@ def pool_validation_rows(part: SourceSplits) -> tuple[Split, Sequence[str]]:
     files = [part.splits[name] for name in ("train", "validation") if name == "train" or part.splits[name].rows]
     if len(files) == 1:
         return files[0], part.contents["train"]
-    part.notes.append(f"the {len(files[1].rows)} rows of the validation file take part in the folds")
+    part.notes.append(
+        translate("the {count} rows of the validation file take part in the folds", count=len(files[1].rows))
+    )
     return concat_splits(files), concatenate_contents([part.contents["train"], part.contents["validation"]])
 
 
@@ -593,7 +645,14 @@ def record_groups(split: Split, column: str, setting: str) -> list[str]:
     def group(record: Record) -> str:
         value = record.get(column)
         if value is None or value == "":
-            raise DataError(f"{setting}={column}: no value there; the columns are {', '.join(record)}")
+            raise DataError(
+                translate(
+                    "{setting}={column}: no value there; the columns are {names}",
+                    setting=setting,
+                    column=column,
+                    names=", ".join(record),
+                )
+            )
         return str(value)
 
     return map_records(group, split)
@@ -648,8 +707,11 @@ def read_splits(data: DataConfig, task: RecordTask, *, seed: int, fold: FoldSpec
     for name, split in splits.items():
         if not split.rows and any(name in part.required_splits for part in parts):
             raise DataError(
-                f"the {name} split has no rows; give data.{name}=FILE or more rows to make it from, or set "
-                f"data.split.{name}=0 to go without"
+                translate(
+                    "the {name} split has no rows; give data.{name}=FILE or more rows to make it from, "
+                    "or set data.split.{name}=0 to go without",
+                    name=name,
+                )
             )
     contents = {name: concatenate_contents([part.contents[name] for part in parts]) for name in SPLITS}
     duplicates = index_duplicates(contents)
@@ -683,20 +745,29 @@ def concat_splits(parts: Sequence[Split]) -> Split:
 def mixture_notes(parts: Sequence[SourceSplits]) -> list[str]:
     """Notes on splits that a source of a mix lacks, and on texts that several sources share."""
     notes = [
-        f"{part.source.name} has no row in {name}, so it has no scores there"
+        translate("{name} has no row in {source}, so it has no scores there", name=part.source.name, source=name)
         for name in SPLITS[1:]
         for part in parts
         if not part.splits[name].rows and any(other.splits[name].rows for other in parts)
     ]
     contents = {part.source.name: concatenate_contents([part.contents[name] for name in SPLITS]) for part in parts}
     pairs = index_duplicates(contents).crossings()
-    return notes + [f"{count} texts occur in the sources {' and '.join(pair)}" for pair, count in pairs.items()]
+    return notes + [
+        translate("{count} texts occur in the sources {names}", count=count, names=" and ".join(pair))
+        for pair, count in pairs.items()
+    ]
 
 
 def duplicate_notes(duplicates: DuplicateIndex) -> list[str]:
     """One line for each pair of splits that share a text."""
     return [
-        WarningNote(f"{count} texts occur in both {' and '.join(pair)}: a score there measures memory too")
+        WarningNote(
+            translate(
+                "{count} texts occur in both {names}: a score there measures memory too",
+                count=count,
+                names=" and ".join(pair),
+            )
+        )
         for pair, count in duplicates.crossings().items()
     ]
 
@@ -763,7 +834,7 @@ def encode_splits(
     faults, warnings = unknown_token_messages(unknown, texts, tokenizer, max_unknown)
     if faults:
         raise DataError.listing(faults)
-    notes: list[str] = [WarningNote(f"skipped: {fault}") for fault in bad or ()]
+    notes: list[str] = [WarningNote(translate("skipped: {fault}", fault=fault)) for fault in bad or ()]
     notes += [*dropped_notes(counts, task), *sequence_notes(counts, examples), *warnings]
     return EncodedSplits(examples, counts, source_portions(sources, examples), unknown, notes, near_empty)
 
@@ -788,7 +859,7 @@ def source_portions(sources: DataSplits, examples: Mapping[str, Sequence[Example
 def encode_split(
     split: Split,
     task: EncodingTask,
-    name: str = "the data",
+    name: str = message("the data"),
     *,
     skipped: list[str] | None = None,
     of_rows: int | None = None,
@@ -832,12 +903,24 @@ def encode_split(
     judge_faults(faults, split, skipped=skipped, of_rows=of_rows)
     examples: Sequence[Example] = store.finish() if store else kept
     if split.rows and not examples:
-        ways = ["raise data.max_tokens", "set data.too_long=truncate_prompt", "give more rows"]
+        ways = [
+            translate("raise data.max_tokens"),
+            translate("set data.too_long=truncate_prompt"),
+            translate("give more rows"),
+        ]
         if task.limit is None:
             ways = ways[2:]
         elif task.too_long == "truncate_prompt":
             ways.pop(1)
-        raise DataError(f"{name}: none of {len(split.rows)} rows is left: {drop_reason(task)}; {', or '.join(ways)}")
+        raise DataError(
+            translate(
+                "{name}: none of {count} rows is left: {task}; {names}",
+                name=name,
+                count=len(split.rows),
+                task=drop_reason(task),
+                names=", or ".join(ways),
+            )
+        )
     dropped, unusable = len(split.rows) - rows_kept, len(skipped or ()) - unusable_before
     reasons = {"too_long": too_long, "no_target": dropped - too_long - unusable, "unusable": unusable}
     counts: dict[str, int | float] = {
@@ -912,7 +995,15 @@ def encode_block(rows: Sequence[Record], first: int, *, task: EncodingTask, to_s
 def dropped_notes(counts: Mapping[str, Mapping[str, int | float]], task: EncodingTask) -> list[str]:
     """One line for each split that rows were left out of."""
     return [
-        WarningNote(f"{name}: dropped {row['dropped']:,} of {row['rows']:,} rows: {drop_counts(row, task)}")
+        WarningNote(
+            translate(
+                "{name}: dropped {dropped:,} of {rows:,} rows: {row}",
+                name=name,
+                dropped=row["dropped"],
+                rows=row["rows"],
+                row=drop_counts(row, task),
+            )
+        )
         for name, row in counts.items()
         if row["dropped"]
     ]
@@ -925,11 +1016,11 @@ def drop_counts(row: Mapping[str, int | float], task: EncodingTask) -> str:
         row: The counts of the split, as `encode_split` gives them.
         task: Knows the limit, and what happens to a longer row.
     """
-    alone = " by its answers alone" if task.too_long == "truncate_prompt" else ""
+    alone = translate(" by its answers alone") if task.too_long == "truncate_prompt" else ""
     texts = {
-        "too_long": f"longer than {task.limit or 0:,} tokens{alone}",
-        "no_target": "without target tokens",
-        "unusable": "unusable (data.on_bad=skip)",
+        "too_long": translate("longer than {value:,} tokens{alone}", value=task.limit or 0, alone=alone),
+        "no_target": translate("without target tokens"),
+        "unusable": translate("unusable (data.on_bad=skip)"),
     }
     return ", ".join(f"{row[reason]:,} {text}" for reason, text in texts.items() if reason in row)
 
@@ -939,9 +1030,14 @@ def sequence_notes(
 ) -> list[str]:
     """One line for each split whose records give more sequences than there are rows."""
     return [
-        f"{name}: {rows:,} rows are {len(examples[name]):,} sequences: the chat template writes an earlier answer "
-        "otherwise than a model is asked for it (its reasoning is left out, say), so each such answer is learned in a "
-        "text of its own"
+        translate(
+            "{name}: {rows:,} rows are {count:,} sequences: the chat template writes an earlier "
+            "answer otherwise than a model is asked for it (its reasoning is left out, say), so "
+            "each such answer is learned in a text of its own",
+            name=name,
+            rows=rows,
+            count=len(examples[name]),
+        )
         for name, row in counts.items()
         if len(examples[name]) > (rows := int(row["rows"] - row["dropped"]))
     ]
@@ -949,6 +1045,10 @@ def sequence_notes(
 
 def drop_reason(task: EncodingTask) -> str:
     """The reason why rows are dropped, for a message."""
-    alone = " by its answers alone" if task.too_long == "truncate_prompt" else ""
-    long = "" if task.limit is None else f"is longer than {task.limit:,} tokens{alone}, or "
-    return f"each {long}has nothing to learn (no target tokens)"
+    alone = translate(" by its answers alone") if task.too_long == "truncate_prompt" else ""
+    long = (
+        ""
+        if task.limit is None
+        else translate("is longer than {limit:,} tokens{alone}, or ", limit=task.limit, alone=alone)
+    )
+    return translate("each {long}has nothing to learn (no target tokens)", long=long)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from tunelab.config.schema import CrossValidationConfig
 from tunelab.errors import DataError
+from tunelab.language.translation import translate
 
 
 @dataclass(frozen=True)
@@ -90,8 +91,12 @@ def assign_folds(
         members[number].append(row)
     if len(members) < folds:
         raise DataError(
-            f"cv.folds={folds} needs as many rows or groups that can be parted, and there are {len(members)} "
-            "(equal texts count as one); lower cv.folds"
+            translate(
+                "cv.folds={folds} needs as many rows or groups that can be parted, and there are "
+                "{count} (equal texts count as one); lower cv.folds",
+                folds=folds,
+                count=len(members),
+            )
         )
     labels_of_set = {number: Counter(name for row in rows for name in labels[row]) for number, rows in members.items()}
     check_labels_spread(labels_of_set)
@@ -131,6 +136,10 @@ def check_labels_spread(counted: Mapping[int, Mapping[str, int]]) -> None:
     sets = Counter(name for counts in counted.values() for name in counts)
     if lonely := sorted(name for name, count in sets.items() if count == 1):
         raise DataError(
-            f"cross-validation: all rows of {', '.join(map(repr, lonely[:10]))} are one text or one group, so the fold "
-            "that validates them has none to learn from; leave them out, or join them with another label"
+            translate(
+                "cross-validation: all rows of {names} are one text or one group, so the fold that "
+                "validates them has none to learn from; leave them out, or join them with another "
+                "label",
+                names=", ".join(map(repr, lonely[:10])),
+            )
         )

@@ -22,6 +22,7 @@ from tunelab.data.conversation import (
     read_tools,
 )
 from tunelab.errors import ConfigError, DataError
+from tunelab.language.translation import message, translate
 
 META_COLUMNS: Final = (
     "id",
@@ -33,8 +34,8 @@ META_COLUMNS: Final = (
 )  # taken along for reports, never shown to the model
 LEADING_COLUMNS: Final = ("system", "history")  # of turns that come before those of the record
 NO_RENAMES: Final[Mapping[str, str]] = MappingProxyType({})
-NO_ANSWER_MESSAGE: Final = "a record without an answer teaches nothing, drop it"
-NO_PROMPT_MESSAGE: Final = (
+NO_ANSWER_MESSAGE: Final = message("a record without an answer teaches nothing, drop it")
+NO_PROMPT_MESSAGE: Final = message(
     "an answer without a question teaches nothing about questions, drop it or use data.format=text"
 )
 
@@ -93,8 +94,11 @@ def with_leading_turns(row: ColumnView, turns: list[Message]) -> list[Message]:
     if own and system.strip() and own[0].content != system:
         name = row.user_name("system")
         raise DataError(
-            f"'{name}' and the system turn of the conversation differ, and only one can come first; drop one of them, "
-            f"or leave the column out: data.ignore_columns=[{name}]"
+            translate(
+                "'{name}' and the system turn of the conversation differ, and only one can come "
+                "first; drop one of them, or leave the column out: data.ignore_columns=[{name}]",
+                name=name,
+            )
         )
     rest = turns[len(own) :]
     opening = [(turn.role, turn.content) for turn in rest[: len(history)]]
@@ -128,7 +132,14 @@ def _read_history(row: ColumnView) -> list[Message]:
                 turns.append(_parse_turn(entry, SHAREGPT_ROLES, "from", "value"))
             case _:
                 turns += [
-                    Message(role, require_text(text, f"the {role} part of a round of '{name}'", "drop the round"))
+                    Message(
+                        role,
+                        require_text(
+                            text,
+                            translate("the {role} part of a round of '{name}'", role=role, name=name),
+                            translate("drop the round"),
+                        ),
+                    )
                     for role, text in zip(("user", "assistant"), _round_texts(entry, name), strict=True)
                 ]
     return turns
@@ -143,8 +154,13 @@ def _round_texts(entry: Any, name: str) -> tuple[Any, Any]:
         if len(questions) == len(answers) == 1:
             return entry[questions[0]], entry[answers[0]]
     raise DataError(
-        f"'{name}' holds {preview_value(entry)!r}, which is no earlier round; give a list of [question, answer] pairs "
-        f"or of {{role, content}} turns (in a table as JSON text), or leave it out: data.ignore_columns=[{name}]"
+        translate(
+            "'{name}' holds {entry!r}, which is no earlier round; give a list of [question, "
+            "answer] pairs or of {{role, content}} turns (in a table as JSON text), or leave it "
+            "out: data.ignore_columns=[{name}]",
+            name=name,
+            entry=preview_value(entry),
+        )
     )
 
 
@@ -190,26 +206,46 @@ def _require_turns(row: ColumnView, ours: str) -> list[Any]:
         row.text(ours, NO_ANSWER_MESSAGE)  # raises, and lists the columns
     if not isinstance(turns, list | tuple) or not turns:
         got = "empty" if isinstance(turns, list | tuple) else type(turns).__name__
-        raise DataError(f"'{name}' is {got}; a conversation is a list of turns, oldest first")
+        raise DataError(
+            translate("'{name}' is {got}; a conversation is a list of turns, oldest first", name=name, got=got)
+        )
     return list(turns)
 
 
 def _parse_turn(turn: Any, roles: Mapping[str, str], role_key: str, text_key: str) -> Message:
     if not isinstance(turn, Mapping) or role_key not in turn:
         seen = f"keys {', '.join(map(str, turn))}" if isinstance(turn, Mapping) else type(turn).__name__
-        raise DataError(f"a turn is {{{role_key}, {text_key}}}, got {seen}")
+        raise DataError(
+            translate(
+                "a turn is {{{role_key}, {text_key}}}, got {seen}", role_key=role_key, text_key=text_key, seen=seen
+            )
+        )
     said_by = turn[role_key]
     if not isinstance(said_by, str) or said_by not in roles:
-        raise DataError(f"a turn is from {preview_value(said_by)!r}; known: {', '.join(roles)}")
+        raise DataError(
+            translate(
+                "a turn is from {said_by!r}; known: {names}", said_by=preview_value(said_by), names=", ".join(roles)
+            )
+        )
     role, calls = roles[said_by], read_calls(turn.get("tool_calls"))
     only_answers = [key for key in (*REASONING_KEYS, "tool_calls") if turn.get(key)] if role != "assistant" else []
     if lost := [key for key in ("function_call",) if turn.get(key)] + only_answers:
         raise DataError(
-            f"{', '.join(lost)} of the {said_by} turn would be lost: no template is given it; write what the model "
-            f"shall see or say into '{text_key}', calls of an assistant turn into 'tool_calls'"
+            translate(
+                "{names} of the {said_by} turn would be lost: no template is given it; write what "
+                "the model shall see or say into '{text_key}', calls of an assistant turn into "
+                "'tool_calls'",
+                names=", ".join(lost),
+                said_by=said_by,
+                text_key=text_key,
+            )
         )
     name = f"{text_key} of the {said_by} turn"
-    why = None if calls or role in ("system", "tool") else f"each {role} turn says something; drop the record"
+    why = (
+        None
+        if calls or role in ("system", "tool")
+        else translate("each {role} turn says something; drop the record", role=role)
+    )
     content = require_text(_join_parts(turn.get(text_key), name), name, why)
     if said_by == "function_call" and (calls := calls_from_text(content)):
         content = ""
@@ -236,8 +272,12 @@ def _join_parts(content: Any, name: str) -> Any:
             others.append(preview_value(kind if isinstance(part, Mapping) and kind not in TEXT_PARTS else part))
     if others:
         raise DataError(
-            f"'{name}' has parts that are no text ({', '.join(dict.fromkeys(others))}), and the models trained here "
-            "read text alone; take these parts out, or drop the record"
+            translate(
+                "'{name}' has parts that are no text ({names}), and the models trained here read "
+                "text alone; take these parts out, or drop the record",
+                name=name,
+                names=", ".join(dict.fromkeys(others)),
+            )
         )
     return "".join(texts)
 
@@ -255,7 +295,11 @@ def _read_reasoning(turn: Mapping[str, Any], said_by: str) -> str:
     }
     if len(set(texts.values())) > 1:
         raise DataError(
-            f"{' and '.join(texts)} of the {said_by} turn differ, and a turn has one reasoning; keep one of them"
+            translate(
+                "{names} of the {said_by} turn differ, and a turn has one reasoning; keep one of them",
+                names=" and ".join(texts),
+                said_by=said_by,
+            )
         )
     reasoning = next(iter(texts.values()), "")
     return reasoning if reasoning.strip() else ""
@@ -265,10 +309,13 @@ def _is_trained(turn: Mapping[str, Any]) -> bool:
     """Whether a turn is learned: `train: false` and `weight: 0`, another spelling of it, say no."""
     train, weight = turn.get("train"), turn.get("weight")
     if train is not None and not isinstance(train, bool):
-        raise DataError(f"'train' of a turn is {preview_value(train)!r}; write true or false")
+        raise DataError(translate("'train' of a turn is {train!r}; write true or false", train=preview_value(train)))
     if weight is not None and (isinstance(weight, bool) or not isinstance(weight, int | float) or weight not in (0, 1)):
         raise DataError(
-            f"'weight' of a turn is {preview_value(weight)!r}; only 0 (not learned) and 1 (learned) are known"
+            translate(
+                "'weight' of a turn is {weight!r}; only 0 (not learned) and 1 (learned) are known",
+                weight=preview_value(weight),
+            )
         )
     return train is not False and weight != 0
 
@@ -276,12 +323,12 @@ def _is_trained(turn: Mapping[str, Any]) -> bool:
 def _build_conversation(row: ColumnView, turns: list[Message]) -> Conversation:
     kept = tuple(turn for turn in turns if turn.role != "system" or turn.content.strip())
     if not any(turn.role == "assistant" for turn in kept):
-        raise DataError("there is no assistant turn; " + NO_ANSWER_MESSAGE)
+        raise DataError(translate("there is no assistant turn; {reason}", reason=NO_ANSWER_MESSAGE))
     return Conversation(kept, read_tools(row.value("tools")), _read_meta(row))
 
 
 def _read_text(row: ColumnView) -> str:
-    return row.text("text", "an empty text teaches nothing, drop it")
+    return row.text("text", translate("an empty text teaches nothing, drop it"))
 
 
 def _read_meta(row: ColumnView) -> dict[str, Any]:
@@ -389,7 +436,7 @@ def register_format(name: str, form: RecordFormat) -> None:
         ConfigError: If the name is taken by another layout.
     """
     if name == "auto" or _REGISTRY.get(name, form) != form:
-        raise ConfigError(f"there is a data format {name!r} already; give yours another name")
+        raise ConfigError(translate("there is a data format {name!r} already; give yours another name", name=name))
     _REGISTRY[name] = form
 
 
@@ -417,8 +464,14 @@ def detect_format(columns: Collection[str], renamed: Mapping[str, str] = NO_RENA
     known = "; ".join(f"{name} ({form.describe()})" for name, form in FORMATS.items())
     rename = " ".join(f"data.columns.{names[0]}=..." for names in FORMATS[closest].required if not seen & set(names))
     raise DataError(
-        f"the columns {', '.join(sorted(map(str, columns))) or '(none)'} fit no format; known: {known}; "
-        f"closest: {closest}; name your columns: data.format={closest} {rename}"
+        translate(
+            "the columns {value} fit no format; known: {known}; closest: {closest}; name your "
+            "columns: data.format={closest} {rename}",
+            value=", ".join(sorted(map(str, columns))) or "(none)",
+            known=known,
+            closest=closest,
+            rename=rename,
+        )
     )
 
 
@@ -453,7 +506,9 @@ def to_conversation(
         '4'
     """
     if format not in FORMATS:
-        raise DataError(f"data.format is {format!r}; known: auto, {', '.join(FORMATS)}")
+        raise DataError(
+            translate("data.format is {format!r}; known: auto, {names}", format=format, names=", ".join(FORMATS))
+        )
     return FORMATS[format].read(ColumnView(record, columns))
 
 
@@ -487,7 +542,11 @@ def read_question(
     if form is None:
         known = ", ".join(dict.fromkeys(row.user_name(form.prompt) for form in askable))
         seen = ", ".join(map(str, record)) or "none"
-        raise DataError(f"no column holds a question; it is looked for in {known}, and there is {seen}")
+        raise DataError(
+            translate(
+                "no column holds a question; it is looked for in {known}, and there is {seen}", known=known, seen=seen
+            )
+        )
     # the answer, and turns with an answer added, stand under our own name in what is read
     placed = {form.answer, *(other.prompt for other in askable if other.turn_keys)}
     own = {ours: theirs for ours, theirs in columns.items() if ours not in placed}
@@ -496,7 +555,7 @@ def read_question(
         return conversation
     prompt = conversation.messages[: conversation.last_assistant_turn()]
     if not prompt:
-        raise DataError("nothing comes before the first answer, so nothing is asked")
+        raise DataError(translate("nothing comes before the first answer, so nothing is asked"))
     return Conversation(prompt, conversation.tools, conversation.meta)
 
 
@@ -543,7 +602,11 @@ def format_columns(format: str, names: list[str], columns: Mapping[str, str]) ->
         DataError: If no format fits the columns.
     """
     if format != "auto" and format not in FORMATS:
-        raise ConfigError(f"data.mix: format={format} is unknown; choose auto, {', '.join(FORMATS)}")
+        raise ConfigError(
+            translate(
+                "data.mix: format={format} is unknown; choose auto, {names}", format=format, names=", ".join(FORMATS)
+            )
+        )
     form = FORMATS[detect_format(names, columns) if format == "auto" else format]
     ours = set(form.known_columns(columns))
     theirs = {columns[name] for name in ours if name in columns}

@@ -8,6 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 
 from tunelab.errors import DataError
+from tunelab.language.translation import translate
 
 
 def deal_splits(
@@ -37,8 +38,14 @@ def deal_splits(
         members[number].append(row)
     if len(members) < len(shares):
         raise DataError(
-            f"{len(sets)} rows make {len(members)} sets that may not be parted (groups, near duplicates, equal texts), "
-            f"and {' and '.join(shares)} need one each; give files of your own, or set data.split.NAME=0 for one"
+            translate(
+                "{count} rows make {sets} sets that may not be parted (groups, near duplicates, "
+                "equal texts), and {names} need one each; give files of your own, or set "
+                "data.split.NAME=0 for one",
+                count=len(sets),
+                sets=len(members),
+                names=" and ".join(shares),
+            )
         )
     counts_of = {number: _counts(rows, labels) for number, rows in members.items()}
     totals = _counts(range(len(sets)), labels)

@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 from tunelab.data.bad_rows import CLEAN_ADVICE, EXCERPT_CHARS, RowDict, RowFault, RowOutcome, excerpt
 from tunelab.errors import DataError
+from tunelab.language.translation import translate
 
 LONE_SURROGATE = re.compile("[\ud800-\udfff]")  # half a character: legal in Python, in no file
 MAX_INTEGER_CHARS = 20  # characters of -2**63 and of 2**64 - 1
@@ -26,24 +27,34 @@ def _parse_object(pairs: list[tuple[str, Any]]) -> RowDict:
     row = dict(pairs)
     if len(row) != len(pairs):
         twice = Counter(key for key, _ in pairs).most_common(1)[0][0]
-        raise LossyJsonError(f"key {twice!r} stands twice in one object; only one value can be meant, remove the other")
+        raise LossyJsonError(
+            translate(
+                "key {twice!r} stands twice in one object; only one value can be meant, remove the other", twice=twice
+            )
+        )
     return row
 
 
 def _parse_integer(digits: str) -> int:
     if len(digits) <= MAX_INTEGER_CHARS and -(2**63) <= (value := int(digits)) < 2**64:
         return value
-    raise LossyJsonError(f"integer {digits[:24]} does not fit in 64 bits; write it as a text in quotes")
+    raise LossyJsonError(
+        translate("integer {digits} does not fit in 64 bits; write it as a text in quotes", digits=digits[:24])
+    )
 
 
 def _parse_float(digits: str) -> float:
     if math.isfinite(value := float(digits)):
         return value
-    raise LossyJsonError(f"number {digits[:24]} is too large for a float; write it as a text in quotes")
+    raise LossyJsonError(
+        translate("number {digits} is too large for a float; write it as a text in quotes", digits=digits[:24])
+    )
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise LossyJsonError(f"{name} is not JSON and no value to learn from; use null, or drop the record")
+    raise LossyJsonError(
+        translate("{name} is not JSON and no value to learn from; use null, or drop the record", name=name)
+    )
 
 
 def strict_decoder(*, control_chars: bool = False) -> json.JSONDecoder:
@@ -64,7 +75,12 @@ def unusable_text_reason(row: RowDict) -> str | None:
     """The reason why text in a row (plain JSON, any depth) breaks later steps; None where none does."""
     for column, value in row.items():
         if reason := unusable_cell_reason([column, value]):
-            return f"a text holds {reason} (column {column!r}); {CLEAN_ADVICE}"
+            return translate(
+                "a text holds {reason} (column {column!r}); {clean_advice}",
+                reason=reason,
+                column=column,
+                clean_advice=CLEAN_ADVICE,
+            )
     return None
 
 
@@ -75,9 +91,9 @@ def unusable_cell_reason(value: Any) -> str | None:
         match pending.pop():
             case str(text):
                 if "\0" in text:
-                    return "the NUL character (\\u0000), which tokenizers and C code cut off"
+                    return translate("the NUL character (\\u0000), which tokenizers and C code cut off")
                 if not text.isascii() and LONE_SURROGATE.search(text):
-                    return "half a character (a lone surrogate), which has no encoding"
+                    return translate("half a character (a lone surrogate), which has no encoding")
             case dict(inner):
                 pending += [*inner, *inner.values()]
             case list(inner):
@@ -88,21 +104,33 @@ def unusable_cell_reason(value: Any) -> str | None:
 def parse_line(line: str, max_line_bytes: int, *, clean: bool = False) -> RowDict | RowFault:
     """One line of JSON Lines: an object, or why not; with `clean` the characters of its texts are not checked."""
     if exceeds_bytes(line, max_line_bytes):
-        return RowFault(f"longer than data.max_line_bytes={max_line_bytes}; cut the record, or raise the limit")
+        return RowFault(
+            translate(
+                "longer than data.max_line_bytes={max_line_bytes}; cut the record, or raise the limit",
+                max_line_bytes=max_line_bytes,
+            )
+        )
     if not line.isascii() and (
         bad := LONE_SURROGATE.search(line)
     ):  # left by decode_bytes(keep_going=True), or by an odd codec
         at = bad.start() + 1
-        return RowFault(f"holds bytes that are no text in this encoding, at: {excerpt(line, at)}", at)
+        return RowFault(
+            translate("holds bytes that are no text in this encoding, at: {line}", line=excerpt(line, at)), at
+        )
     try:
         value = (LENIENT_DECODER if clean else STRICT_DECODER).decode(line)
     except json.JSONDecodeError as error:
-        advice = f"; {CLEAN_ADVICE}" if error.msg.startswith("Invalid control character") else ""
-        return RowFault(f"not JSON: {error.msg}, at: {excerpt(line, error.pos + 1)}{advice}", error.pos + 1)
+        advice = f"; {translate(CLEAN_ADVICE)}" if error.msg.startswith("Invalid control character") else ""
+        return RowFault(
+            translate(
+                "not JSON: {msg}, at: {line}{advice}", msg=error.msg, line=excerpt(line, error.pos + 1), advice=advice
+            ),
+            error.pos + 1,
+        )
     except LossyJsonError as error:
-        return RowFault(f"{error}, in: {excerpt(line)}")
+        return RowFault(translate("{error}, in: {line}", error=error, line=excerpt(line)))
     except RecursionError:
-        return RowFault("nested too deeply to read; flatten the record")
+        return RowFault(translate("nested too deeply to read; flatten the record"))
     return validate_row(value, line if "\\u" in line and not clean else "")
 
 
@@ -115,11 +143,15 @@ def exceeds_bytes(text: str, max_bytes: int) -> bool:
 def validate_row(value: Any, suspect: str) -> RowDict | RowFault:
     """`value` if it is an object of usable text; `suspect` is empty where the source holds no escape."""
     if isinstance(value, list):
-        return RowFault("an array; JSON Lines has one object a line. Put each object on its own line, or name it .json")
+        return RowFault(
+            translate("an array; JSON Lines has one object a line. Put each object on its own line, or name it .json")
+        )
     if not isinstance(value, dict):
-        return RowFault(f'a bare {type(value).__name__}; a record is an object such as {{"text": ...}}')
+        return RowFault(
+            translate('a bare {kind}; a record is an object such as {{"text": ...}}', kind=type(value).__name__)
+        )
     if suspect and (reason := unusable_text_reason(value)):
-        return RowFault(f"{reason}, in: {excerpt(suspect)}")
+        return RowFault(translate("{reason}, in: {suspect}", reason=reason, suspect=excerpt(suspect)))
     return value
 
 
@@ -216,10 +248,13 @@ class _JsonArrayReader:
         text = self.text[start : self.at]
         if exceeds_bytes(text, self.max_line_bytes):
             return number, RowFault(
-                f"longer than data.max_line_bytes={self.max_line_bytes}; cut it, or raise the limit"
+                translate(
+                    "longer than data.max_line_bytes={max_line_bytes}; cut it, or raise the limit",
+                    max_line_bytes=self.max_line_bytes,
+                )
             )
         if not isinstance(value, dict):
-            return number, RowFault(f"{excerpt(text)} is no object; each record must be one")
+            return number, RowFault(translate("{words} is no object; each record must be one", words=excerpt(text)))
         return number, validate_row(value, "" if self.clean else text)
 
     def array(self) -> Iterator[RowOutcome]:
@@ -244,7 +279,7 @@ class _JsonArrayReader:
                 raise json.JSONDecodeError("Expecting a key in double quotes", self.text, self.at)
             key = self.value()
             if key in array_keys:
-                raise LossyJsonError(f"key {key!r} stands twice in one object; remove one")
+                raise LossyJsonError(translate("key {key!r} stands twice in one object; remove one", key=key))
             self.expect(":")
             if self.peek() != "[":
                 self.value()
@@ -256,8 +291,18 @@ class _JsonArrayReader:
             more = self.expect(",", "}") == ","
         self.end()
         if len(array_keys) != 1:
-            got = f"{len(array_keys)} arrays ({', '.join(array_keys)})" if array_keys else "an object without an array"
-            raise DataError(f'{self.name}: want an array of records, or an object such as {{"data": [...]}}, got {got}')
+            got = (
+                translate("{count} arrays ({names})", count=len(array_keys), names=", ".join(array_keys))
+                if array_keys
+                else translate("an object without an array")
+            )
+            raise DataError(
+                translate(
+                    '{name}: want an array of records, or an object such as {{"data": [...]}}, got {got}',
+                    name=self.name,
+                    got=got,
+                )
+            )
 
     def end(self) -> None:
         """Check that only whitespace follows."""
@@ -276,26 +321,52 @@ class _JsonArrayReader:
                 yield from self.only_array()
             case _:
                 value = self.value()
-                raise DataError(f"{self.name}: want an array of records, got a bare {type(value).__name__}")
+                raise DataError(
+                    translate(
+                        "{name}: want an array of records, got a bare {kind}",
+                        name=self.name,
+                        kind=type(value).__name__,
+                    )
+                )
 
     def raise_data_error(self, fault: Exception) -> NoReturn:
         """Raise a DataError that says what is wrong and where."""
         if isinstance(fault, json.JSONDecodeError):
             lines = fault.msg == "Extra data" and self.first == "{"
-            hint = "; one object after another is JSON Lines, name the file .jsonl" if lines else ""
+            hint = translate("; one object after another is JSON Lines, name the file .jsonl") if lines else ""
             if fault.pos + EXCERPT_CHARS >= len(self.text):
                 self.read_more()  # for the neighbourhood
             line, column = self.line_and_column(fault.pos)
             start, end = self.text.rfind("\n", 0, fault.pos) + 1, self.text.find("\n", fault.pos)
             context = excerpt(self.text[start : end if end >= 0 else None], fault.pos - start + 1)
-            record = f", record{self.record_number()}" if self.record_number() else ""
-            place = f"{self.name} line {line}, column {column}{record}"
+            record = (
+                translate(", record{record_number}", record_number=self.record_number()) if self.record_number() else ""
+            )
+            place = translate(
+                "{name} line {line}, column {column}{record}", name=self.name, line=line, column=column, record=record
+            )
             if fault.msg.startswith("Invalid control character"):
-                hint = "; data.on_bad=clean takes such characters out"
-            raise DataError(f"{place}: not JSON: {fault.msg}, at: {context}{hint}") from fault
-        what = "nested too deeply to read; flatten it" if isinstance(fault, RecursionError) else str(fault)
+                hint = translate("; data.on_bad=clean takes such characters out")
+            raise DataError(
+                translate(
+                    "{place}: not JSON: {msg}, at: {context}{hint}",
+                    place=place,
+                    msg=fault.msg,
+                    context=context,
+                    hint=hint,
+                )
+            ) from fault
+        what = translate("nested too deeply to read; flatten it") if isinstance(fault, RecursionError) else str(fault)
         line = self.line_and_column(self.at)[0]
-        raise DataError(f"{self.name}, record{self.record_number()} of line {line}: {what}") from fault
+        raise DataError(
+            translate(
+                "{name}, record{record_number} of line {line}: {what}",
+                name=self.name,
+                record_number=self.record_number(),
+                line=line,
+                what=what,
+            )
+        ) from fault
 
     def record_number(self) -> str:
         """The number of the record that is being read, where its line does not say it; empty where it does."""

@@ -22,6 +22,7 @@ from tunelab.data.examples import Batch, Example, MicroBatch
 from tunelab.data.lazy_sequences import MappedView
 from tunelab.data.token_store import loss_weights_of, padded_lengths, token_fingerprint
 from tunelab.errors import ConfigError
+from tunelab.language.translation import translate
 
 
 def ignore_signals(worker: int) -> None:
@@ -110,12 +111,17 @@ class BatchLoader:
             ConfigError: If the data or the batches changed since: the order would no longer be the same.
         """
         changed = [
-            f"{key} was {state.get(key)}, is now {now}" for key, now in self.identity.items() if state.get(key) != now
+            translate("{key} was {before}, is now {now}", key=key, before=state.get(key), now=now)
+            for key, now in self.identity.items()
+            if state.get(key) != now
         ]
         if changed:
             raise ConfigError(
-                "cannot resume: the training data or its order changed since the checkpoint "
-                f"({'; '.join(changed)}). Restore them, or start a new run"
+                translate(
+                    "cannot resume: the training data or its order changed since the checkpoint "
+                    "({names}). Restore them, or start a new run",
+                    names="; ".join(changed),
+                )
             )
         self.batches_to_skip = state["done"]
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from tunelab.errors import DataError
+from tunelab.language.translation import translate
 from tunelab.runs.locks import lock_handle
 
 SCRATCH_PREFIX = "tunelab-"  # of the folders' names
@@ -39,7 +40,13 @@ class ScratchDir:
             lock = _lock_folder(self.path)
         except OSError as fault:
             where = f"data.cache={parent}"
-            raise DataError(f"{where}: no copy of a large file can be made there: {fault}; name another") from fault
+            raise DataError(
+                translate(
+                    "{where}: no copy of a large file can be made there: {fault}; name another",
+                    where=where,
+                    fault=fault,
+                )
+            ) from fault
         weakref.finalize(self, _remove_scratch, self.path, lock, os.getpid())
         for other in self.path.parent.glob(f"{SCRATCH_PREFIX}*"):
             _remove_stale(other)
@@ -63,9 +70,14 @@ class ScratchDir:
         """The error for a file in the folder that cannot be written."""
         free = shutil.disk_usage(self.path).free / 10**6
         return DataError(
-            f"the copy of a large file cannot be written to {self.path.parent}: {fault.strerror or fault}; "
-            f"{free:,.0f} MB are free there. Name a folder with more by data.cache=FOLDER, or raise data.in_memory "
-            "(megabytes) above the size of the file to hold it in memory"
+            translate(
+                "the copy of a large file cannot be written to {folder}: {value}; {free:,.0f} MB are "
+                "free there. Name a folder with more by data.cache=FOLDER, or raise data.in_memory "
+                "(megabytes) above the size of the file to hold it in memory",
+                folder=self.path.parent,
+                value=fault.strerror or fault,
+                free=free,
+            )
         )
 
 

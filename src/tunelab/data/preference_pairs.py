@@ -21,6 +21,7 @@ from tunelab.data.formats import (
     to_conversation,
 )
 from tunelab.errors import DataError
+from tunelab.language.translation import translate
 
 PAIR_SIDES = ("chosen", "rejected")
 
@@ -60,15 +61,25 @@ def to_preference_pair(record: Mapping[str, Any], columns: Mapping[str, str] = N
     for side, talk in zip(PAIR_SIDES, (chosen, rejected), strict=True):
         if talk.messages[-1].role != "assistant":
             raise DataError(
-                f"'{row.user_name(side)}' ends with a {talk.messages[-1].role} turn; it must end with an answer"
+                translate(
+                    "'{name}' ends with a {role} turn; it must end with an answer",
+                    name=row.user_name(side),
+                    role=talk.messages[-1].role,
+                )
             )
     both = list(zip(chosen.messages[:-1], rejected.messages[:-1], strict=False))
     shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], both))
     for talk in (chosen, rejected):
         if not shared or talk.messages[shared].role != "assistant":
             raise DataError(
-                f"'{row.user_name('chosen')}' and '{row.user_name('rejected')}' part at a {talk.messages[shared].role} "
-                f"turn (turn {shared + 1}), so they do not answer the same prompt; pair answers to one prompt"
+                translate(
+                    "'{name}' and '{other}' part at a {role} turn (turn {shared}), so they do "
+                    "not answer the same prompt; pair answers to one prompt",
+                    name=row.user_name("chosen"),
+                    other=row.user_name("rejected"),
+                    role=talk.messages[shared].role,
+                    shared=shared + 1,
+                )
             )
     return PreferencePair(chosen.messages[:shared], *(_train_only_after(talk, shared) for talk in (chosen, rejected)))
 
@@ -80,9 +91,11 @@ def _prompt_turns(row: ColumnView) -> list[Any] | None:
         return None
     if isinstance(prompt, list | tuple):
         if not prompt:
-            raise DataError(f"'{row.user_name('prompt')}' is empty; drop the record")
+            raise DataError(translate("'{name}' is empty; drop the record", name=row.user_name("prompt")))
         return list(prompt)
-    text = prompt_with_input(row.text("prompt", "an answer needs a question, drop the record"), named_input(row))
+    text = prompt_with_input(
+        row.text("prompt", translate("an answer needs a question, drop the record")), named_input(row)
+    )
     return [{"role": "user", "content": text}]
 
 
@@ -92,20 +105,29 @@ def _read_side(row: ColumnView, side: str, prompt: list[Any] | None) -> Conversa
     if isinstance(answer, list | tuple):
         turns = list(answer)
         if not turns:
-            raise DataError(f"'{name}' is empty; a pair needs two answers, drop it")
+            raise DataError(translate("'{name}' is empty; a pair needs two answers, drop it", name=name))
         if prompt and not _contains_prompt(turns, prompt):
             if _turn_role(turns[0]) in ("system", "developer", "user") and _turn_role(prompt[-1]) == "user":
                 raise DataError(
-                    f"'{name}' starts with a {_turn_role(turns[0])} turn and does not hold '{row.user_name('prompt')}',"
-                    " so it is unclear what is answered; leave one of the two out"
+                    translate(
+                        "'{name}' starts with a {turns} turn and does not hold '{prompt}', so it is "
+                        "unclear what is answered; leave one of the two out",
+                        name=name,
+                        turns=_turn_role(turns[0]),
+                        prompt=row.user_name("prompt"),
+                    )
                 )
             turns = [*prompt, *turns]
     else:
-        text = row.text(side, "a pair needs two answers, drop it")
+        text = row.text(side, translate("a pair needs two answers, drop it"))
         if prompt is None:
             raise DataError(
-                f"'{name}' is text and there is no '{row.user_name('prompt')}'; give the prompt as its own column, or "
-                f"write '{name}' as a list of messages"
+                translate(
+                    "'{name}' is text and there is no '{prompt}'; give the prompt as its own column, "
+                    "or write '{name}' as a list of messages",
+                    name=name,
+                    prompt=row.user_name("prompt"),
+                )
             )
         turns = [*prompt, {"role": "assistant", "content": text}]
     try:

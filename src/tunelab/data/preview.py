@@ -11,6 +11,7 @@ from tunelab.data.examples import IGNORE, Example
 from tunelab.data.lazy_sequences import evenly_spaced
 from tunelab.data.preference_pairs import PAIR_SIDES
 from tunelab.data.summary import SummarizedTask
+from tunelab.language.translation import translate
 
 REPLACEMENT_CHAR = "\ufffd"  # what a decoder writes for half a letter
 VISIBLE_CHARS = {"\n": "⏎\n", "\t": "⇥", "\r": "␍", "⟦": "\\u27e6", "⟧": "\\u27e7"}
@@ -113,8 +114,13 @@ def preview_records(
         example = examples[place]
         parts = example_pieces(example, tokenizer)
         trained = sum(len(piece.ids) for part in parts for piece in part if piece.trained)
-        trained_note = f", {trained:,} trained" if task.head == "causal" else ""
-        title = f"{split.locations[example.row]}: {len(example.ids):,} tokens{trained_note}"
+        trained_note = translate(", {trained:,} trained", trained=trained) if task.head == "causal" else ""
+        title = translate(
+            "{locations}: {count:,} tokens{trained_note}",
+            locations=split.locations[example.row],
+            count=len(example.ids),
+            trained_note=trained_note,
+        )
         names = PAIR_SIDES if example.second_start is not None else ()
         records.append(PreviewRecord(title, parts, task.target_text(split.rows[example.row]), names))
     return records

@@ -41,6 +41,7 @@ from tunelab.data.table_reader import read_table
 from tunelab.data.text_file import TableLines, TextFile, check_encoding
 from tunelab.data.text_store import JsonRowWriter, stored_rows
 from tunelab.errors import ConfigError, DataError, first_line
+from tunelab.language.translation import message, translate
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 READABLE_SUFFIXES = (".json", ".jsonl", ".ndjson", *DELIMITERS, ".parquet")
@@ -136,8 +137,10 @@ def read_records(
     path, name, bound = find_file(source), short_name(source), int(in_memory * MEGABYTE)
     store = partial(make_row_sink, cache=cache)
     clean = on_bad == "clean"
-    repairs = [RowRepair(clean_row, "control characters are taken out of texts")] if clean else []
-    nulls = RowRepair(drop_nested_nulls, "null keys inside columns are left out, which Arrow gives to every record,")
+    repairs = [RowRepair(clean_row, translate("control characters are taken out of texts"))] if clean else []
+    nulls = RowRepair(
+        drop_nested_nulls, translate("null keys inside columns are left out, which Arrow gives to every record,")
+    )
     if path is None:
         dataset = load_hub_dataset(source)
         rows = store(dataset.features.arrow_schema) if dataset.data.nbytes > bound else []
@@ -149,7 +152,12 @@ def read_records(
         return Records(kept, lines, source, rows_sha256(kept), skipped, notes, "row", sink_scratch_dir(rows))
     suffix, notes, starts = path.suffix.lower(), [], array("q")
     if header is not None and suffix not in DELIMITERS:
-        raise ConfigError(f"data.header names the columns of a CSV or TSV file; {source} brings its own, leave it out")
+        raise ConfigError(
+            translate(
+                "data.header names the columns of a CSV or TSV file; {source} brings its own, leave it out",
+                source=source,
+            )
+        )
 
     def place(number: int) -> str:
         unit = "row" if suffix == ".parquet" else "record" if shares_lines(starts) else "line"
@@ -192,7 +200,9 @@ def read_records(
         rows = store(schema) if size > bound else []
         lines, skipped = separate_bad_rows(name, outcomes, rows, on_bad=on_bad, place=place, repairs=repairs)
     except OSError as error:
-        raise DataError(f"{source} cannot be read: {error.strerror or error}") from error
+        raise DataError(
+            translate("{source} cannot be read: {value}", source=source, value=error.strerror or error)
+        ) from error
     notes += [note for repair in repairs for note in repair.note(name, place)]
     unit = place(1).partition(" ")[0]
     if starts and unit == "line":
@@ -233,11 +243,23 @@ def check_reader_options(encoding: str, on_bad: str, quoting: str, max_line_byte
     except ConfigError as error:
         faults.append(str(error))
     if on_bad not in ON_BAD_CHOICES:
-        faults.append(f"data.on_bad={on_bad!r} is unknown; choose from {', '.join(ON_BAD_CHOICES)}")
+        faults.append(
+            translate(
+                "data.on_bad={on_bad!r} is unknown; choose from {names}", on_bad=on_bad, names=", ".join(ON_BAD_CHOICES)
+            )
+        )
     if quoting not in QUOTING_CHOICES:
-        faults.append(f"data.quoting={quoting!r} is unknown; choose from {', '.join(QUOTING_CHOICES)}")
+        faults.append(
+            translate(
+                "data.quoting={quoting!r} is unknown; choose from {names}",
+                quoting=quoting,
+                names=", ".join(QUOTING_CHOICES),
+            )
+        )
     if max_line_bytes < 1:
-        faults.append(f"data.max_line_bytes={max_line_bytes} must be above zero")
+        faults.append(
+            translate("data.max_line_bytes={max_line_bytes} must be above zero", max_line_bytes=max_line_bytes)
+        )
     if faults:
         raise ConfigError.listing(faults)
 
@@ -256,39 +278,46 @@ def find_file(source: str) -> Path | None:
     try:
         path = resolve_path(source)
     except (OSError, RuntimeError, ValueError, ImportError) as error:  # too long a name, no such home, a NUL
-        raise DataError(f"{source[:80]!r} cannot be a path or data set: {error}") from error
+        raise DataError(
+            translate("{source!r} cannot be a path or data set: {error}", source=source[:80], error=error)
+        ) from error
     if path is None:
         if looks_like_path(source) or not is_hub_name(source):
             raise DataError(missing_file_message(source))
         return None
     if path.is_dir():
         inside = sorted(child.name for child in path.iterdir() if child.suffix.lower() in READABLE_SUFFIXES)
-        held = ", ".join(inside[:8]) or "it holds none that can be read"
-        raise DataError(f"{source} is a folder; name one file in it: {held}")
+        held = ", ".join(inside[:8]) or translate("it holds none that can be read")
+        raise DataError(translate("{source} is a folder; name one file in it: {held}", source=source, held=held))
     if reason := no_file_reason(path):
-        raise DataError(f"{source} {reason}; name a file on disk")
+        raise DataError(translate("{source} {reason}; name a file on disk", source=source, reason=reason))
     if path.suffix.lower() not in READABLE_SUFFIXES:
         raise DataError(
-            f"{source}: no format goes by the suffix '{path.suffix}'; there are {', '.join(READABLE_SUFFIXES)}"
+            translate(
+                "{source}: no format goes by the suffix '{suffix}'; there are {names}",
+                source=source,
+                suffix=path.suffix,
+                names=", ".join(READABLE_SUFFIXES),
+            )
         )
     return path
 
 
 CONTENT_MARKS = {  # first bytes of a file, to what it is and how it is made one that can be read
-    b"\x1f\x8b": ("compressed by gzip", "gunzip"),
-    b"PK\x03\x04": ("a zip archive", "unzip"),
-    b"PK\x05\x06": ("an empty zip archive", "unzip"),
-    b"\xfd7zXZ\x00": ("compressed by xz", "unxz"),
-    b"BZh": ("compressed by bzip2", "bunzip2"),
-    b"\x28\xb5\x2f\xfd": ("compressed by zstd", "unzstd"),
-    b"\x04\x22\x4d\x18": ("compressed by lz4", "unlz4"),
-    b"7z\xbc\xaf\x27\x1c": ("a 7-Zip archive", "7z x"),
-    b"PAR1": ("a parquet file", ""),
-    b"ARROW1": ("an Arrow file", ""),
-    b"SQLite format 3\x00": ("an SQLite database", ""),
-    b"%PDF-": ("a PDF", ""),
-    b"\x7fELF": ("a program", ""),
-    b"\x80\x04\x95": ("a pickle, which can hold code", ""),
+    b"\x1f\x8b": (message("compressed by gzip"), "gunzip"),
+    b"PK\x03\x04": (message("a zip archive"), "unzip"),
+    b"PK\x05\x06": (message("an empty zip archive"), "unzip"),
+    b"\xfd7zXZ\x00": (message("compressed by xz"), "unxz"),
+    b"BZh": (message("compressed by bzip2"), "bunzip2"),
+    b"\x28\xb5\x2f\xfd": (message("compressed by zstd"), "unzstd"),
+    b"\x04\x22\x4d\x18": (message("compressed by lz4"), "unlz4"),
+    b"7z\xbc\xaf\x27\x1c": (message("a 7-Zip archive"), "7z x"),
+    b"PAR1": (message("a parquet file"), ""),
+    b"ARROW1": (message("an Arrow file"), ""),
+    b"SQLite format 3\x00": (message("an SQLite database"), ""),
+    b"%PDF-": (message("a PDF"), ""),
+    b"\x7fELF": (message("a program"), ""),
+    b"\x80\x04\x95": (message("a pickle, which can hold code"), ""),
 }
 
 
@@ -306,10 +335,22 @@ def check_content(source: str, path: Path) -> None:
             continue
         if mark == b"BZh" and head[4:10] != b"1AY&SY":
             continue
-        advice = f"unpack it first: {tool} {shlex.quote(source)}" if tool else "give the records as text"
+        advice = (
+            translate("unpack it first: {tool} {file}", tool=tool, file=shlex.quote(source))
+            if tool
+            else translate("give the records as text")
+        )
         if mark == b"PAR1":
-            advice = f"name it {Path(source).with_suffix('.parquet').name}"
-        raise DataError(f"{source} is {kind}, not {suffix.lstrip('.')}; {advice}")
+            advice = translate("name it {name}", name=Path(source).with_suffix(".parquet").name)
+        raise DataError(
+            translate(
+                "{source} is {kind}, not {suffix}; {advice}",
+                source=source,
+                kind=kind,
+                suffix=suffix.lstrip("."),
+                advice=advice,
+            )
+        )
 
 
 def looks_like_path(text: str) -> bool:
@@ -322,15 +363,19 @@ def missing_file_message(source: str) -> str:
     """No such file, and what stands beside it under a similar name."""
     with suppress(OSError, RuntimeError, ValueError):
         if reason := no_file_reason(expand_home(source)):
-            return f"{source} {reason}; make the link anew, or name the file itself"
+            return translate(
+                "{source} {reason}; make the link anew, or name the file itself", source=source, reason=reason
+            )
     try:
         path = expand_home(source)
         beside = sorted(child.name for child in path.parent.iterdir())
     except (OSError, RuntimeError, ValueError):
-        return f"no such file: {source!r}; there is no such folder either"
+        return translate("no such file: {source!r}; there is no such folder either", source=source)
     near = get_close_matches(path.name, beside, n=3, cutoff=0.5)
-    held = ", ".join(near) if near else f"nothing of a similar name among {len(beside)} entries"
-    return f"no such file: {source!r}; in folder {path.parent} there is {held}"
+    held = ", ".join(near) if near else translate("nothing of a similar name among {count} entries", count=len(beside))
+    return translate(
+        "no such file: {source!r}; in folder {folder} there is {held}", source=source, folder=path.parent, held=held
+    )
 
 
 ROWS_PER_BATCH = 1024  # held at once
@@ -358,7 +403,9 @@ class ParquetFile:
             self.schema = self.file.schema_arrow
         names = self.schema.names
         if twice := sorted({column for column in names if names.count(column) > 1}):
-            raise DataError(f"{name}: column {', '.join(twice)} stands twice; rename one")
+            raise DataError(
+                translate("{name}: column {names} stands twice; rename one", name=name, names=", ".join(twice))
+            )
 
     def _as_data_errors(self) -> "ParquetErrors":
         return ParquetErrors(self.name)
@@ -386,7 +433,9 @@ class ParquetErrors:
         import pyarrow
 
         if isinstance(fault, pyarrow.ArrowException | ValueError | OSError | OverflowError | NotImplementedError):
-            raise DataError(f"{self.name} cannot be read as parquet: {fault}") from fault
+            raise DataError(
+                translate("{name} cannot be read as parquet: {fault}", name=self.name, fault=fault)
+            ) from fault
 
 
 def decoded_schema(schema: Any) -> Any:
@@ -404,7 +453,7 @@ def decoded_schema(schema: Any) -> Any:
 def check_row(row: RowDict) -> RowDict | RowFault:
     """The row, or why its texts break later steps."""
     reason = unusable_text_reason(row)
-    return RowFault(f"{reason}, in: {excerpt(repr(row))}") if reason else row
+    return RowFault(translate("{reason}, in: {row}", reason=reason, row=excerpt(repr(row)))) if reason else row
 
 
 HUB_NAME = re.compile(r"(?P<id>[\w.-]+(?:/[\w.-]+)?)(?::(?P<split>[\w.\[\]:%+-]+))?")
@@ -424,7 +473,9 @@ def load_hub_dataset(source: str) -> Any:
     """
     match = HUB_NAME.fullmatch(source)
     if match is None:
-        raise DataError(f"'{source}' is neither a file here nor a hub data set such as owner/name:split")
+        raise DataError(
+            translate("'{source}' is neither a file here nor a hub data set such as owner/name:split", source=source)
+        )
     name, split = match["id"], match["split"] or DEFAULT_HUB_SPLIT
     try:
         from datasets import load_dataset  # seconds to load, and most runs read files
@@ -432,8 +483,16 @@ def load_hub_dataset(source: str) -> Any:
         return load_dataset(name, split=split)
     except Exception as error:  # the hub client raises errors of many libraries, and all mean the same here
         raise DataError(
-            f"'{source}' is no file here, and loading it from the hub as data set {name}, split {split}, "
-            f"failed: {type(error).__name__}: {first_line(error)}. Check the name and the network, or name a local file"
+            translate(
+                "'{source}' is no file here, and loading it from the hub as data set {name}, split "
+                "{split}, failed: {kind}: {error}. Check the name and the network, or name a "
+                "local file",
+                source=source,
+                name=name,
+                split=split,
+                kind=type(error).__name__,
+                error=first_line(error),
+            )
         ) from error
 
 

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from tunelab.data.lazy_sequences import ConcatView, LazySequence, concatenate, select_items, take_items
 from tunelab.errors import ConfigError
+from tunelab.language.translation import translate
 
 RowArray = npt.NDArray[np.int64]
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
@@ -101,13 +102,18 @@ def check_split_fractions(validation: float, test: float) -> None:
         ConfigError: Naming every fault.
     """
     faults = [
-        f"data.split.{name}={value} must be at least 0 and below 1"
+        translate("data.split.{name}={value} must be at least 0 and below 1", name=name, value=value)
         for name, value in (("validation", validation), ("test", test))
         if not 0 <= value < 1  # also refuses NaN
     ]
     if not faults and validation + test >= 1:
         total = f"{validation + test:g}"
-        faults.append(f"validation and test fractions sum to {total}, which leaves no training rows; try 0.1 and 0.1")
+        faults.append(
+            translate(
+                "validation and test fractions sum to {total}, which leaves no training rows; try 0.1 and 0.1",
+                total=total,
+            )
+        )
     if faults:
         raise ConfigError.listing(faults)
 
@@ -138,11 +144,25 @@ def split_share_warnings(
                 continue
             got, fair = counts[stratum, side], rows * share
             if not got:
-                warnings.append(f"{label} ({rows} rows) has no row in {side}; try another seed or more rows")
+                warnings.append(
+                    translate(
+                        "{label} ({rows} rows) has no row in {side}; try another seed or more rows",
+                        label=label,
+                        rows=rows,
+                        side=side,
+                    )
+                )
             elif abs(got - fair) > max(MAX_DEVIATIONS * sqrt(fair * (1 - share)), MIN_RELATIVE_DEVIATION * fair):
                 warnings.append(
-                    f"{label} has {got} of its {rows} rows in {side}, {fair:.0f} would be fair; "
-                    f"many equal contents may have gone one way together"
+                    translate(
+                        "{label} has {got} of its {rows} rows in {side}, {fair:.0f} would be fair; many "
+                        "equal contents may have gone one way together",
+                        label=label,
+                        got=got,
+                        rows=rows,
+                        side=side,
+                        fair=fair,
+                    )
                 )
     return warnings
 

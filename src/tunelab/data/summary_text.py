@@ -12,15 +12,15 @@ MAX_LABELS_IN_LINE = 6  # labels listed in one line
 def summary_lines(report: Mapping[str, Any]) -> dict[str, str]:
     """One line for each kind of finding, by its name, as a run prints them beside the table of counts."""
     lines = {
-        message("lengths"): "; ".join(
+        message("lengths"): translate("; ").join(
             length_line(name, held) for name, held in report["lengths"].items() if name == "train"
         )
     }
     if any(len(table) > 1 for table in report["sources"].values()):
-        lines[message("sources")] = "; ".join(
+        lines[message("sources")] = translate("; ").join(
             f"{name} {list_counts(table, MAX_LABELS_IN_LINE)}" for name, table in report["sources"].items()
         )
-    lines |= {message("columns"): "; ".join(column_lines(report))} if report.get("columns") else {}
+    lines |= {message("columns"): translate("; ").join(column_lines(report))} if report.get("columns") else {}
     if report.get("unknown_tokens"):
         lines[message("unknown tokens")] = describe_unknown(report)
     if report.get("near_empty"):
@@ -28,11 +28,11 @@ def summary_lines(report: Mapping[str, Any]) -> dict[str, str]:
     lines[message("duplicates")] = describe_duplicates(report)
     lines[message("leaks")] = describe_leaks(report)
     if "labels" in report:
-        lines[message("labels")] = "; ".join(
+        lines[message("labels")] = translate("; ").join(
             f"{name} {list_counts(table, MAX_LABELS_IN_LINE)}" for name, table in report["labels"].items()
         )
     for target, table in report.get("targets", {}).items():
-        lines[target] = "; ".join(f"{name} {min_median_max(held)}" for name, held in table.items())
+        lines[target] = translate("; ").join(f"{name} {min_median_max(held)}" for name, held in table.items())
     if "template" in report:
         lines |= {message("format"): report["format"], message("template"): report["template"]}
     return lines
@@ -95,7 +95,7 @@ def describe_duplicates(report: Mapping[str, Any]) -> str:
         parts[-1] += translate(", {across:,} of them across splits", across=across) * bool(across)
     if texts := report.get("conflicts", {}).get("texts"):
         parts.append(translate("{texts} with different labels", texts=count_rows(texts, "duplicate text")))
-    return "; ".join(parts) or translate("none")
+    return translate("; ").join(parts) or translate("none")
 
 
 def has_duplicates(report: Mapping[str, Any]) -> bool:
@@ -106,7 +106,7 @@ def has_duplicates(report: Mapping[str, Any]) -> bool:
 
 def describe_near_empty(report: Mapping[str, Any]) -> str:
     """Rows with a text that says nothing; empty where there are none."""
-    return "; ".join(
+    return translate("; ").join(
         translate("{rows} of {name} with a text without a letter or digit", rows=count_rows(entry["rows"]), name=name)
         for name, entry in report.get("near_empty", {}).items()
     )
@@ -122,13 +122,15 @@ def describe_leaks(report: Mapping[str, Any]) -> str:
     exact, near = report["leaks"]["exact"], report["leaks"]["near"]
     parts = describe_leaking_pairs(exact, message("{rows} rows are exact duplicates of {earlier} rows"))
     if near is None:
-        return "; ".join([*parts, translate("near-duplicates were not searched (data.near_duplicates=null)")])
+        return translate("; ").join(
+            [*parts, translate("near-duplicates were not searched (data.near_duplicates=null)")]
+        )
     if alike := describe_leaking_pairs(near["pairs"], message("{rows} rows are near-duplicates of {earlier} rows")):
         parts += [
             *alike[:-1],
             translate("{alike} (similarity {threshold:g} or more)", alike=alike[-1], threshold=near["threshold"]),
         ]
-    return "; ".join([*(parts or [translate("none")]), *describe_search_limits(near)])
+    return translate("; ").join([*(parts or [translate("none")]), *describe_search_limits(near)])
 
 
 def describe_leaking_pairs(entries: Sequence[Mapping[str, Any]], template: str) -> list[str]:
@@ -191,7 +193,7 @@ def detail_sections(report: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]
         yield message("unknown tokens"), [describe_unknown(report)]
     same = [report["token_duplicates"]] if report.get("token_duplicates", {}).get("rows") else []
     findings = [*report["duplicates"].values(), *same]
-    yield message("duplicates"), [*describe_duplicates(report).split("; "), *example_lines(findings)]
+    yield message("duplicates"), [*describe_duplicates(report).split(translate("; ")), *example_lines(findings)]
     if report.get("near_empty"):
         yield message("near-empty texts"), [describe_near_empty(report), *example_lines(report["near_empty"].values())]
     if report.get("conflicts", {}).get("texts"):
@@ -204,7 +206,7 @@ def detail_sections(report: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]
         )
     near = report["leaks"]["near"]
     entries = [*report["leaks"]["exact"], *(near["pairs"] if near else [])]
-    yield message("leaks"), [*describe_leaks(report).split("; "), *example_lines(entries)]
+    yield message("leaks"), [*describe_leaks(report).split(translate("; ")), *example_lines(entries)]
     if "labels" in report:
         yield (
             message("labels"),

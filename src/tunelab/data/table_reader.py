@@ -24,6 +24,7 @@ from tunelab.data.bad_rows import (
 )
 from tunelab.data.json_reader import exceeds_bytes
 from tunelab.errors import DataError
+from tunelab.language.translation import translate
 
 QUOTED_CELL = re.compile(r'"(?:[^"]|"")*"')
 
@@ -76,9 +77,9 @@ def parse_quoted(lines: Iterable[str], delimiter: str) -> Iterator[TableRecord]:
             cells = next(source)
         except csv.Error as error:
             last = max(first, source.line_num)
-            message = f"{error}, in: {excerpt(taken[0] if taken else before)}"
+            message = translate("{error}, in: {taken}", error=error, taken=excerpt(taken[0] if taken else before))
             if last > first:
-                message += f" (a quote opened here is still open in line {last})"
+                message += translate(" (a quote opened here is still open in line {last})", last=last)
             span = TableRecord(first, last, RowFault(message, lines_lost=last - first + 1), list(taken), width)
         except StopIteration:
             return
@@ -98,7 +99,12 @@ def check_width(span: TableRecord) -> TableRecord:
     """The record, or a fault where it has more or fewer cells than the first one."""
     if isinstance(span.cells, RowFault) or len(span.cells) == span.width:
         return span
-    message = f"has {len(span.cells)} cells, the first line has {span.width}: {excerpt(span.lines[0])}"
+    message = translate(
+        "has {count} cells, the first line has {width}: {lines}",
+        count=len(span.cells),
+        width=span.width,
+        lines=excerpt(span.lines[0]),
+    )
     return span._replace(cells=RowFault(message, lines_lost=span.last - span.first + 1))
 
 
@@ -188,7 +194,10 @@ def choose_quoting(name: str, lines: Iterable[str], delimiter: str, *, on_bad: s
             not plain.fault_count,
         )  # a reading without faults beats one with
     may_be_plain = plain_fits and delimiter == "\t" and plain.width > 1 and not plain.has_quoted_cells
-    note = f"{name}: quotes are read as plain characters, since quoting does not fit; data.quoting=minimal forces it"
+    note = translate(
+        "{name}: quotes are read as plain characters, since quoting does not fit; data.quoting=minimal forces it",
+        name=name,
+    )
     if quoted_fits:
         joined = quoted.suspect_multiline
         if may_be_plain and (joined or plain.has_bare_quotes):
@@ -196,16 +205,38 @@ def choose_quoting(name: str, lines: Iterable[str], delimiter: str, *, on_bad: s
         if not joined or not plain_fits:  # where quotes must group cells elsewhere in the file, they do here too
             return parse_quoted, multiline_note(name, quoted)
         raise DataError(
-            f"{name} lines {joined[0]} to {joined[1]} are one record if quotes count, {joined[1] - joined[0] + 1} if "
-            f"they are plain characters; set data.quoting=minimal for one, data.quoting=none for several"
+            translate(
+                "{name} lines {first} to {last} are one record if quotes count, {count} if "
+                "they are plain characters; set data.quoting=minimal for one, data.quoting=none for "
+                "several",
+                name=name,
+                first=joined[0],
+                last=joined[1],
+                count=joined[1] - joined[0] + 1,
+            )
         )
     if may_be_plain:
         return parse_unquoted, note
     faults = summarize_messages(
-        [f"{name} line {number}: {message}" for number, message in quoted.faults], quoted.fault_count
+        [
+            translate("{name} line {number}: {message}", name=name, number=number, message=message)
+            for number, message in quoted.faults
+        ],
+        quoted.fault_count,
     )
-    advice = "data.quoting=none reads every line as it stands, quotes included" if plain_fits else "mend the lines"
-    raise DataError(f"{faults}\n{advice}, or let data.on_bad=skip leave out up to {MAX_SKIPPED_SHARE:.0%} of the lines")
+    advice = (
+        translate("data.quoting=none reads every line as it stands, quotes included")
+        if plain_fits
+        else translate("mend the lines")
+    )
+    raise DataError(
+        translate(
+            "{faults}\n{advice}, or let data.on_bad=skip leave out up to {max_skipped_share:.0%} of the lines",
+            faults=faults,
+            advice=advice,
+            max_skipped_share=MAX_SKIPPED_SHARE,
+        )
+    )
 
 
 def multiline_note(name: str, survey: ParseSurvey) -> str:
@@ -213,7 +244,13 @@ def multiline_note(name: str, survey: ParseSurvey) -> str:
     if not survey.multiline:
         return ""
     count, (first, last) = survey.multiline
-    return f"{name}: quotes join several lines in {count} record(s), first in lines {first} to {last}"
+    return translate(
+        "{name}: quotes join several lines in {count} record(s), first in lines {first} to {last}",
+        name=name,
+        count=count,
+        first=first,
+        last=last,
+    )
 
 
 def read_table(
@@ -269,7 +306,7 @@ def rows_of_table(
             yield first, fault
         elif exceeds_bytes("".join(cells), max_line_bytes):
             limit = f"data.max_line_bytes={max_line_bytes}"
-            yield first, RowFault(f"longer than {limit}; cut the record, or raise the limit")
+            yield first, RowFault(translate("longer than {limit}; cut the record, or raise the limit", limit=limit))
         else:
             yield first, dict(zip(names, cells, strict=True))
 
@@ -280,8 +317,14 @@ def control_char_fault(names: Sequence[str], cells: Sequence[str]) -> RowFault |
         if not cell.isprintable() and (bad := CONTROL_CHARS.search(cell)):
             char = f"U+{ord(bad[0]):04X}"
             return RowFault(
-                f"column {column!r} holds a control character or an undecodable one ({char}), in: "
-                f"{excerpt(cell, bad.start() + 1)}; {CLEAN_ADVICE}"
+                translate(
+                    "column {column!r} holds a control character or an undecodable one ({char}), in: "
+                    "{cell}; {clean_advice}",
+                    column=column,
+                    char=char,
+                    cell=excerpt(cell, bad.start() + 1),
+                    clean_advice=CLEAN_ADVICE,
+                )
             )
     return None
 
@@ -292,21 +335,52 @@ def check_header(
     """Column names: of the first record, or as they were given."""
     first = span.first
     if early and header is None:
-        raise DataError(f"{name} line {early[0][0]}: the header itself cannot be read: {early[0][1].message}")
+        raise DataError(
+            translate(
+                "{name} line {early}: the header itself cannot be read: {message}",
+                name=name,
+                early=early[0][0],
+                message=early[0][1].message,
+            )
+        )
     names = cells if header is None else list(header)
     if any(CONTROL_CHARS.search(column) for column in names):
-        raise DataError(f"{name} line {first}: a column name holds a control or undecodable character; rename it")
+        raise DataError(
+            translate(
+                "{name} line {first}: a column name holds a control or undecodable character; rename it",
+                name=name,
+                first=first,
+            )
+        )
     if len(names) != span.width:
         raise DataError(
-            f"{name} line {first} has {span.width} cells, data.header names {len(names)} ({', '.join(names)}); "
-            f"name each column once"
+            translate(
+                "{name} line {first} has {width} cells, data.header names {count} ({names}); name each column once",
+                name=name,
+                first=first,
+                width=span.width,
+                count=len(names),
+                names=", ".join(names),
+            )
         )
     twice = sorted({column for column in names if names.count(column) > 1})
     if twice:
         raise DataError(
-            f"{name} line {first}: column {', '.join(map(repr, twice))} stands twice in the header; rename one. "
-            f"A file without a header needs data.header=[...]"
+            translate(
+                "{name} line {first}: column {names} stands twice in the header; rename one. A file "
+                "without a header needs data.header=[...]",
+                name=name,
+                first=first,
+                names=", ".join(map(repr, twice)),
+            )
         )
     if header is not None and cells == names:
-        raise DataError(f"{name} line {first} is itself the header {', '.join(cells)}; leave data.header out")
+        raise DataError(
+            translate(
+                "{name} line {first} is itself the header {names}; leave data.header out",
+                name=name,
+                first=first,
+                names=", ".join(cells),
+            )
+        )
     return names

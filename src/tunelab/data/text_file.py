@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from tunelab.errors import ConfigError, DataError
+from tunelab.language.translation import translate
 
 # Codecs of host names, of source code, of escapes; and rot13, which turns text into other text.
 CODECS_OF_NO_TEXT = ("idna", "punycode", "raw-unicode-escape", "unicode-escape", "undefined", "rot13", "unicode_escape")
@@ -74,7 +75,9 @@ class TextFile:
                 yield decoder.decode(b"", final=True)
             except ValueError as fault:
                 self._all()  # the same fault, reported with its line and a likely encoding
-                raise DataError(f"{self.name} is not {self.encoding}: {fault}") from fault
+                raise DataError(
+                    translate("{name} is not {encoding}: {fault}", name=self.name, encoding=self.encoding, fault=fault)
+                ) from fault
 
     def lines(self, ends: str = "\n") -> Iterator[str]:
         """Physical lines without `ends`, as `text.split(ends)` gives them."""
@@ -127,7 +130,9 @@ def check_encoding(encoding: str) -> str:
             raise LookupError(name)
         return name
     except (LookupError, ValueError, TypeError) as error:
-        raise ConfigError(f"data.encoding={encoding!r} is no text encoding; try utf-8, gb18030 or utf-16") from error
+        raise ConfigError(
+            translate("data.encoding={encoding!r} is no text encoding; try utf-8, gb18030 or utf-16", encoding=encoding)
+        ) from error
 
 
 def decode_bytes(name: str, raw: bytes, encoding: str, *, keep_going: bool = False) -> str:
@@ -146,22 +151,50 @@ def decode_bytes(name: str, raw: bytes, encoding: str, *, keep_going: bool = Fal
     canonical = check_encoding(encoding)
     unicode = canonical in ("utf-8", "utf-8-sig")
     if raw.startswith(UTF8_BOM) and not unicode:
-        raise DataError(f"{name} starts with the UTF-8 byte order mark, got data.encoding={encoding}; set it to utf-8")
+        raise DataError(
+            translate(
+                "{name} starts with the UTF-8 byte order mark, got data.encoding={encoding}; set it to utf-8",
+                name=name,
+                encoding=encoding,
+            )
+        )
     likely = guess_utf16_or_utf32(raw) if unicode else None
     if likely:
-        raise DataError(f"{name} is not {encoding}: it looks like {likely}; set data.encoding={likely}")
+        raise DataError(
+            translate(
+                "{name} is not {encoding}: it looks like {likely}; set data.encoding={likely}",
+                name=name,
+                encoding=encoding,
+                likely=likely,
+            )
+        )
     try:
         return raw.decode(canonical, "surrogateescape" if unicode and keep_going else "strict").removeprefix("\ufeff")
     except UnicodeDecodeError as error:
         start, byte = error.start, raw[error.start : error.start + 1].hex()
         line = raw[:start].decode(canonical, "ignore").count("\n") + 1
         other = guess_encoding(raw)
-        advice = f"it looks like {other}; set data.encoding={other}" if other != canonical else "save the file anew"
+        advice = (
+            translate("it looks like {other}; set data.encoding={other}", other=other)
+            if other != canonical
+            else translate("save the file anew")
+        )
         raise DataError(
-            f"{name} line {line}: byte 0x{byte} at offset {start} is not {encoding} ({error.reason}); {advice}"
+            translate(
+                "{name} line {line}: byte 0x{byte} at offset {start} is not {encoding} ({reason}); {advice}",
+                name=name,
+                line=line,
+                byte=byte,
+                start=start,
+                encoding=encoding,
+                reason=error.reason,
+                advice=advice,
+            )
         ) from error
     except ValueError as error:  # UnicodeError of codecs such as utf-16, and what odd codecs raise
-        raise DataError(f"{name} is not {encoding}: {error}") from error
+        raise DataError(
+            translate("{name} is not {encoding}: {error}", name=name, encoding=encoding, error=error)
+        ) from error
 
 
 def guess_utf16_or_utf32(raw: bytes) -> str | None:

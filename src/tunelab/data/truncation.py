@@ -6,6 +6,7 @@ from typing import Final, get_args
 from tunelab.config.schema import TooLong
 from tunelab.data.examples import IGNORE
 from tunelab.errors import DataError
+from tunelab.language.translation import translate
 
 LabelledIds = tuple[list[int], list[int]]  # ids and labels of one sequence
 TOO_LONG_CHOICES: Final[tuple[str, ...]] = get_args(TooLong)
@@ -52,12 +53,18 @@ def truncate_example(
         ([1, 6, 7, 8], [-100, -100, 7, 8])
     """
     if too_long not in TOO_LONG_CHOICES:
-        raise ValueError(f"too_long is {too_long!r}; known: {', '.join(TOO_LONG_CHOICES)}")
+        raise ValueError(
+            translate("too_long is {too_long!r}; known: {names}", too_long=too_long, names=", ".join(TOO_LONG_CHOICES))
+        )
     if limit is not None and len(ids) > limit:
         if too_long == "error":
             raise DataError(
-                f"the record is {len(ids)} tokens long and the limit is {limit}; "
-                "raise data.max_tokens, or set data.too_long=truncate_prompt or drop"
+                translate(
+                    "the record is {count} tokens long and the limit is {limit}; raise data.max_tokens, "
+                    "or set data.too_long=truncate_prompt or drop",
+                    count=len(ids),
+                    limit=limit,
+                )
             )
         if too_long == "drop":
             return None

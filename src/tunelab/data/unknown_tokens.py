@@ -16,21 +16,22 @@ from transformers import PreTrainedTokenizerBase
 from tunelab.data.examples import IGNORE, Example
 from tunelab.data.token_store import token_stretches
 from tunelab.errors import WarningNote
+from tunelab.language.translation import message, translate
 
 MIN_SHARE_SAID = 0.05  # share of unknown tokens from which a reader is warned
 MAX_ROWS_LOOKED_AT = 200  # rows of a split whose letters are looked at one by one
 BARE_SPACES: Final = ("▁", "Ġ", " ")  # tokens that are a space and nothing else
 MODELS_BY_SCRIPT: Final = {
-    "CJK": "a Chinese or multilingual",
-    "HIRAGANA": "a Japanese or multilingual",
-    "KATAKANA": "a Japanese or multilingual",
-    "HANGUL": "a Korean or multilingual",
-    "CYRILLIC": "a Russian or multilingual",
-    "ARABIC": "an Arabic, Persian or multilingual",
-    "DEVANAGARI": "a Hindi or multilingual",
-    "GREEK": "a Greek or multilingual",
-    "HEBREW": "a Hebrew or multilingual",
-    "THAI": "a Thai or multilingual",
+    "CJK": message("a Chinese or multilingual"),
+    "HIRAGANA": message("a Japanese or multilingual"),
+    "KATAKANA": message("a Japanese or multilingual"),
+    "HANGUL": message("a Korean or multilingual"),
+    "CYRILLIC": message("a Russian or multilingual"),
+    "ARABIC": message("an Arabic, Persian or multilingual"),
+    "DEVANAGARI": message("a Hindi or multilingual"),
+    "GREEK": message("a Greek or multilingual"),
+    "HEBREW": message("a Hebrew or multilingual"),
+    "THAI": message("a Thai or multilingual"),
 }
 
 
@@ -114,21 +115,41 @@ def unknown_token_messages(
     faults, warnings = list[str](), list[str]()
     known = {split: counted for split, counted in shares.items() if counted and counted.share >= MIN_SHARE_SAID}
     if known:
-        shares_said = ", ".join(f"{counted.share:.0%} of the text of {split}" for split, counted in known.items())
-        script = unknown_script(chain.from_iterable(texts[split] for split in known), tokenizer)
-        letters = f" (mostly {script if script == 'CJK' else script.capitalize()} letters)" if script else ""
-        stands = (
-            "no token stands for any" if tokenizer.unk_token is None else f"one {tokenizer.unk_token} stands for all"
+        shares_said = ", ".join(
+            translate("{share:.0%} of the text of {split}", share=counted.share, split=split)
+            for split, counted in known.items()
         )
-        says = f"the tokenizer does not know {shares_said}{letters}: {stands} of it"
-        model = f"{MODELS_BY_SCRIPT.get(script, 'a multilingual')} model, or one whose tokens are bytes,"
+        script = unknown_script(chain.from_iterable(texts[split] for split in known), tokenizer)
+        letters = (
+            translate(" (mostly {script} letters)", script=script if script == "CJK" else script.capitalize())
+            if script
+            else ""
+        )
+        stands = (
+            translate("no token stands for any")
+            if tokenizer.unk_token is None
+            else translate("one {unk_token} stands for all", unk_token=tokenizer.unk_token)
+        )
+        says = translate(
+            "the tokenizer does not know {shares_said}{letters}: {stands} of it",
+            shares_said=shares_said,
+            letters=letters,
+            stands=stands,
+        )
+        model = translate(
+            "{kind} model, or one whose tokens are bytes,", kind=MODELS_BY_SCRIPT.get(script, message("a multilingual"))
+        )
         if limit < 1 and max(counted.share for counted in known.values()) >= limit:
             faults.append(
-                f"{says}, and of that nothing can be learned. Take {model} whose tokenizer knows it; "
-                f"data.max_unknown=1 trains on it anyway"
+                translate(
+                    "{says}, and of that nothing can be learned. Take {model} whose tokenizer knows it; "
+                    "data.max_unknown=1 trains on it anyway",
+                    says=says,
+                    model=model,
+                )
             )
         else:
-            warnings.append(WarningNote(f"{says}; {model} would know it"))
+            warnings.append(WarningNote(translate("{says}; {model} would know it", says=says, model=model)))
     return faults, warnings
 
 

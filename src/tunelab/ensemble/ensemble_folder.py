@@ -16,6 +16,7 @@ from tunelab.config.schema import TrialConfig
 from tunelab.data.data_sources import DataSplits
 from tunelab.ensemble.ensemble_members import MemberSource
 from tunelab.ensemble.ensemble_scores import EnsembleResult
+from tunelab.language.translation import translate
 from tunelab.runs.atomic_files import write_json
 from tunelab.runs.manifest import finish_manifest, sha256_file, start_manifest
 from tunelab.runs.redact import redact
@@ -132,10 +133,20 @@ def gain_sentence(result: EnsembleResult) -> str:
     gain = result.gains[name]
     if not isfinite(gain.gain):
         return f"test/{name} is no number, so nothing can be said of a gain"
-    figures = f"test/{name} {gain.ensemble:.4g} against {gain.single:.4g} of the best single run ({result.best_single})"
-    interval = f"gain {gain.gain:+.4g}, 95 % interval {gain.low:+.4g} to {gain.high:+.4g}"
+    figures = translate(
+        "test/{name} {ensemble:.4g} against {single:.4g} of the best single run ({best_single})",
+        name=name,
+        ensemble=gain.ensemble,
+        single=gain.single,
+        best_single=result.best_single,
+    )
+    interval = translate(
+        "gain {gain:+.4g}, 95 % interval {low:+.4g} to {high:+.4g}", gain=gain.gain, low=gain.low, high=gain.high
+    )
     if gain.low > 0:
-        return f"the ensemble is better: {figures}; {interval}"
+        return translate("the ensemble is better: {figures}; {interval}", figures=figures, interval=interval)
     if gain.high < 0:
-        return f"the ensemble is worse: {figures}; {interval}"
-    return f"no difference is proven: {figures}; {interval}, which holds 0"
+        return translate("the ensemble is worse: {figures}; {interval}", figures=figures, interval=interval)
+    return translate(
+        "no difference is proven: {figures}; {interval}, which holds 0", figures=figures, interval=interval
+    )

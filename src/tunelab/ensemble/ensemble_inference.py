@@ -34,6 +34,7 @@ from tunelab.ensemble.text_ensemble import (
 from tunelab.errors import ConfigError
 from tunelab.generation.decode import use_sampling
 from tunelab.generation.prediction import InputRecords, Prediction, batch_by_length, encode_prompts, predict_window
+from tunelab.language.translation import translate
 from tunelab.models.unpadded_attention import micro_to_device
 from tunelab.runs.run_dir import RunDirectory
 from tunelab.runs.stored_json import read_stored_json
@@ -88,7 +89,7 @@ def load_ensemble(path: str | Path) -> LoadedEnsemble | None:
     if not (folder.root / ENSEMBLE_FILE).is_file() or (folder.export / "config.json").is_file():
         return None
     file = folder.root / ENSEMBLE_FILE
-    advice = "combine the runs anew with tunelab ensemble"
+    advice = translate("combine the runs anew with tunelab ensemble")
     facts = read_stored_json(file, advice, required=("members",))
     with shape_faults_explained(file, advice):
         members = load_ensemble_members(folder.root, facts["members"])
@@ -115,14 +116,23 @@ def load_ensemble_members(root: Path, entries: list[dict[str, Any]]) -> list[Tra
         homes = [Path(entry["folder"]), root / entry["beside"]]
         home = next((one for one in homes if RunDirectory(one).exists()), None)
         if home is None:
-            faults.append(f"its member {entry['run']} is gone: there is no run at {homes[0]}, nor at {homes[1]}")
+            faults.append(
+                translate(
+                    "its member {run} is gone: there is no run at {home}, nor at {other}",
+                    run=entry["run"],
+                    home=homes[0],
+                    other=homes[1],
+                )
+            )
             continue
         run = RunDirectory(home)
         member = MemberSource(run, None if entry["checkpoint"] is None else run.checkpoints / entry["checkpoint"])
         weights = member.checkpoint or run.best
         known = entry["weights_sha256"]
         if known is not None and weights.is_file() and weights_hash(weights) != known:
-            faults.append(f"its member {entry['run']} has learned on since; combine anew with tunelab ensemble")
+            faults.append(
+                translate("its member {run} has learned on since; combine anew with tunelab ensemble", run=entry["run"])
+            )
         members.append(member)
     if faults:
         raise ConfigError.listing(faults)

@@ -9,6 +9,7 @@ from pathlib import Path
 from tunelab.config.stored_files import STUDY_FILE_ADVICE, shape_faults_explained
 from tunelab.data.data_sources import DataSplits, Split, read_splits
 from tunelab.errors import ConfigError, DataError
+from tunelab.language.translation import translate
 from tunelab.runs.atomic_files import read_json_lines
 from tunelab.runs.run_dir import RunDirectory
 from tunelab.runs.study_folder import StudyFolder
@@ -48,7 +49,7 @@ def best_checkpoints(runs: Sequence[str]) -> list[MemberSource]:
     folders = [find_run(run) for run in runs]
     roots = [folder.root.resolve() for folder in folders]
     if len(set(roots)) < len(roots):
-        raise ConfigError("a run is named twice; an ensemble of a model with itself is that model")
+        raise ConfigError(translate("a run is named twice; an ensemble of a model with itself is that model"))
     return [MemberSource(folder) for folder in folders]
 
 
@@ -64,8 +65,11 @@ def snapshot_checkpoints(runs: Sequence[str]) -> list[MemberSource]:
         kept = sorted(folder.checkpoints.glob(SNAPSHOT_PATTERN))
         if not kept:
             raise ConfigError(
-                f"{run} kept no snapshots; train with scheduler=cosine_restarts callbacks.snapshots=3, which keeps the "
-                "weights at the end of each cycle"
+                translate(
+                    "{run} kept no snapshots; train with scheduler=cosine_restarts "
+                    "callbacks.snapshots=3, which keeps the weights at the end of each cycle",
+                    run=run,
+                )
             )
         members += [MemberSource(folder, file) for file in kept]
     return members
@@ -83,9 +87,13 @@ def best_study_runs(study: Path, most: int | None) -> list[str]:
         lines = read_json_lines(folder.trials)
     except (OSError, ValueError) as fault:
         raise ConfigError(
-            f"--from={study} is no study ({fault}); give the study folder that a search printed"
+            translate(
+                "--from={study} is no study ({fault}); give the study folder that a search printed",
+                study=study,
+                fault=fault,
+            )
         ) from fault
-    with shape_faults_explained(f"{study}: its search.json or trials.jsonl", STUDY_FILE_ADVICE):
+    with shape_faults_explained(translate("{study}: its search.json or trials.jsonl", study=study), STUDY_FILE_ADVICE):
         sign = 1 if request["modes"][0] == "min" else -1
         whole = [line for line in lines if line["state"] == "complete"]
         whole.sort(key=lambda line: sign * line["values"][0])
@@ -93,8 +101,13 @@ def best_study_runs(study: Path, most: int | None) -> list[str]:
     kept = [path for path in kept if RunDirectory(Path(path)).best.is_file()]
     if len(kept) < 2:
         raise ConfigError(
-            f"--from={study}: of {len(whole)} finished trials {len(kept)} kept a checkpoint, and two are needed; "
-            "search with search.keep=null, or with a larger number"
+            translate(
+                "--from={study}: of {count} finished trials {kept} kept a checkpoint, and two are "
+                "needed; search with search.keep=null, or with a larger number",
+                study=study,
+                count=len(whole),
+                kept=len(kept),
+            )
         )
     return kept[:most]
 
@@ -123,9 +136,25 @@ def check_same_task(members: Sequence[TrainedRun], names: Sequence[str]) -> None
     first, faults = members[0], list[str]()
     for other, name in zip(members[1:], names[1:], strict=True):
         if other.task.name != first.task.name:
-            faults.append(f"{name} was trained for data.task={other.task.name}, {names[0]} for {first.task.name}")
+            faults.append(
+                translate(
+                    "{name} was trained for data.task={task}, {names} for {first_task}",
+                    name=name,
+                    task=other.task.name,
+                    names=names[0],
+                    first_task=first.task.name,
+                )
+            )
         elif output_names(other) != output_names(first):
-            faults.append(f"{name} knows {output_names(other)}, {names[0]} knows {output_names(first)}")
+            faults.append(
+                translate(
+                    "{name} knows {other}, {names} knows {first}",
+                    name=name,
+                    other=output_names(other),
+                    names=names[0],
+                    first=output_names(first),
+                )
+            )
     if faults:
         raise ConfigError.listing(faults)
 
@@ -146,12 +175,12 @@ def read_run_splits(trained: TrainedRun) -> DataSplits:
         known = dict(trained.folder.read_manifest()["data"]["files"])
     root, faults = trained.folder.root, list[str]()
     faults += [
-        f"{root}: {name} has changed since training, so its rows may be others"
+        translate("{root}: {name} has changed since training, so its rows may be others", root=root, name=name)
         for name, digest in sources.file_hashes.items()
         if known.get(name, digest) != digest
     ]
     faults += [
-        f"{root} has no {name} split, and an ensemble is {what} on it"
+        translate("{root} has no {name} split, and an ensemble is {what} on it", root=root, name=name, what=what)
         for name, what in (("validation", "fitted"), ("test", "evaluated"))
         if not sources.splits[name].rows
     ]
@@ -181,6 +210,12 @@ def check_same_rows(first: DataSplits, other: DataSplits, names: tuple[str, str]
     ]
     if differing:
         raise ConfigError(
-            f"{names[0]} and {names[1]} have other {' and '.join(differing)} rows, so one may have learned what "
-            "the other is evaluated by; train them with the same data.validation and data.test files, or the same seed"
+            translate(
+                "{names} and {other} have other {splits} rows, so one may have learned what the "
+                "other is evaluated by; train them with the same data.validation and data.test "
+                "files, or the same seed",
+                names=names[0],
+                other=names[1],
+                splits=" and ".join(differing),
+            )
         )

@@ -16,6 +16,7 @@ from tunelab.ensemble.ensemble_scores import EnsembleResult, index_of_best, pair
 from tunelab.ensemble.label_ensemble import OutputKind, evaluate_outputs
 from tunelab.ensemble.text_ensemble import evaluate_mixture, rows_to_answer
 from tunelab.errors import ConfigError
+from tunelab.language.translation import translate
 from tunelab.models.adapter_export import merge_adapter_weights
 from tunelab.models.adapters import AdaptedModel
 from tunelab.models.device_placement import TrainingPlacement, place_model
@@ -39,8 +40,11 @@ def average_weights(states: Sequence[StateDict]) -> StateDict:
     for state in states[1:]:
         if {name: weight.shape for name, weight in state.items()} != {n: w.shape for n, w in first.items()}:
             raise ConfigError(
-                "the weights have different shapes, so they cannot be averaged; a soup needs one architecture, and one "
-                "base model, or --method soft, which combines the outputs of models"
+                translate(
+                    "the weights have different shapes, so they cannot be averaged; a soup needs one "
+                    "architecture, and one base model, or --method soft, which combines the outputs of "
+                    "models"
+                )
             )
     return {
         name: torch.stack([state[name].double() for state in states]).mean(0).to(weight.dtype)
@@ -64,7 +68,11 @@ def merge_adapter_into_base(trained: TrainedRun) -> TrainedRun:
     components = RunComponents(settings, trained.task, sources, trained.tokenizer, {}, {}, adapter=trained.adapter)
     merged = merge_adapter_weights(unquantized_adapter(components), trained.tokenizer)
     if merged.prompt_prefix:
-        raise ConfigError(f"{trained.folder.root} has a soft prompt, which cannot be averaged; take --method soft")
+        raise ConfigError(
+            translate(
+                "{root} has a soft prompt, which cannot be averaged; take --method soft", root=trained.folder.root
+            )
+        )
     merged_settings = replace(settings, adapter=replace(settings.adapter, kind="full"))
     model: Any = merged.model
     choose_packing(
@@ -150,6 +158,8 @@ def check_same_scale(models: Sequence[TrainedRun]) -> None:
     scales = {(tuple(getattr(m.task, "mean", ())), tuple(getattr(m.task, "std", ()))) for m in models}
     if len(scales) > 1:
         raise ConfigError(
-            "the runs standardise their targets differently, so their weights cannot be averaged; train them on "
-            "the same rows, or take --method soft"
+            translate(
+                "the runs standardise their targets differently, so their weights cannot be "
+                "averaged; train them on the same rows, or take --method soft"
+            )
         )

@@ -24,6 +24,7 @@ from tunelab.ensemble.ensemble_scores import EnsembleResult, index_of_best, pair
 from tunelab.ensemble.model_mixture import MixtureModel, mix_log_probs
 from tunelab.errors import ConfigError
 from tunelab.generation.decode import use_sampling
+from tunelab.language.translation import translate
 from tunelab.models.unpadded_attention import micro_to_device
 from tunelab.tasks.instruction import Instruction
 from tunelab.tasks.metrics.token_metrics import TokenScores
@@ -99,10 +100,12 @@ def build_vote_ensemble(
         ConfigError: If there is but one answer to vote on.
     """
     if len(members) * max(1, sampling.count) < 2:
-        raise ConfigError("one model with one answer leaves nothing to vote on; name more runs, or give --samples 8")
+        raise ConfigError(
+            translate("one model with one answer leaves nothing to vote on; name more runs, or give --samples 8")
+        )
     models, splits = load_members(members)
     if not all(isinstance(model.task, Instruction) for model in models):
-        raise ConfigError("only answers can be voted on, and these runs give none")
+        raise ConfigError(translate("only answers can be voted on, and these runs give none"))
     names = [member.name for member in members]
     values = [float((member.folder.read_manifest().get("best") or {}).get("value", np.nan)) for member in members]
     first, split = models[0], splits.splits["test"]
@@ -114,7 +117,7 @@ def build_vote_ensemble(
     elected = [elect_answer([answers[at] for answers in votes], sampling.pattern) for at in range(len(rows))]
     test, single = (score_answers(first, answers, sampling.pattern) for answers in (elected, greedy[best]))
     if not test.row_scores:
-        raise ConfigError("no test row asks anything, so there is no answer to vote on")
+        raise ConfigError(translate("no test row asks anything, so there is no answer to vote on"))
     facts: dict[str, Any] = {
         "primary": "answer_match" if sampling.pattern else primary_score(monitor, test.row_scores),
         "validation_of_singles": dict(zip(names, values, strict=True)),
@@ -215,8 +218,12 @@ def check_vocabulary(members: Sequence[tuple[str, Sequence[Example]]]) -> None:
     for name, examples in others:
         if [(e.ids, e.target) for e in examples] != [(e.ids, e.target) for e in expected]:
             raise ConfigError(
-                f"{name} reads the rows as other tokens than {first}: distributions can be averaged over one "
-                "tokenizer and one chat template only; --method hard votes on whole answers"
+                translate(
+                    "{name} reads the rows as other tokens than {first}: distributions can be averaged "
+                    "over one tokenizer and one chat template only; --method hard votes on whole answers",
+                    name=name,
+                    first=first,
+                )
             )
 
 

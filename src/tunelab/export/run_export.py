@@ -19,6 +19,7 @@ from tunelab.data.examples import Example
 from tunelab.errors import ConfigError, TuneLabError
 from tunelab.export import isolated_check
 from tunelab.export.transformers_export import mark_export, replace_folder
+from tunelab.language.translation import translate
 from tunelab.models.adapter_export import merge_adapter_weights, write_peft_adapter
 from tunelab.models.soft_prompt import find_soft_prompt, soft_prompt_ids
 from tunelab.models.unpadded_attention import PlainAttention, micro_to_device
@@ -64,8 +65,11 @@ def write_adapter_export(trained: TrainedRun, target: Path) -> TargetScale | Non
     kind = str(trained.settings.adapter.kind)
     if trained.adapter.wrapper is None and find_soft_prompt(trained.model) is None:
         raise ConfigError(
-            f"this run was trained with adapter={kind}, which changes the base model's own weights: there is no "
-            "adapter beside them. Take --format merged"
+            translate(
+                "this run was trained with adapter={kind}, which changes the base model's own "
+                "weights: there is no adapter beside them. Take --format merged",
+                kind=kind,
+            )
         )
     part = partial_path(target)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -173,21 +177,34 @@ def check_export(folder: Path, probe: ExportProbe) -> float:
         environment |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error", "CUDA_VISIBLE_DEVICES": ""}
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
-        last = done.stderr.strip().splitlines()[-1:] or ["it printed nothing"]
-        raise TuneLabError(f"{folder} does not load in a clean process, do not use it: {last[0]}")
+        last = done.stderr.strip().splitlines()[-1:] or [translate("it printed nothing")]
+        raise TuneLabError(
+            translate("{folder} does not load in a clean process, do not use it: {last}", folder=folder, last=last[0])
+        )
     loaded = json.loads(done.stdout.splitlines()[-1])
     if loaded["ids"][-len(probe.ids) :] != probe.ids or len(loaded["ids"]) - len(probe.ids) not in (
         0,
         probe.soft_prompt_tokens,
     ):
         raise TuneLabError(
-            f"{folder} tokenizes a text differently from training, do not use it: {loaded['ids']}, not {probe.ids}"
+            translate(
+                "{folder} tokenizes a text differently from training, do not use it: {ids}, not {trained_ids}",
+                folder=folder,
+                ids=loaded["ids"],
+                trained_ids=probe.ids,
+            )
         )
     difference = loaded["difference"]
     bound = MAX_RELATIVE_DIFFERENCE * max(1.0, float(probe.outputs.abs().max()))
     if difference is None or not difference <= bound:
         raise TuneLabError(
-            f"{folder} is another model, do not use it: its outputs have shape {loaded['shape']} and differ from the "
-            f"trained model's, of shape {list(probe.outputs.shape)}, by up to {difference}"
+            translate(
+                "{folder} is another model, do not use it: its outputs have shape {shape} and differ "
+                "from the trained model's, of shape {trained_shape}, by up to {difference}",
+                folder=folder,
+                shape=loaded["shape"],
+                trained_shape=list(probe.outputs.shape),
+                difference=difference,
+            )
         )
     return float(difference)

@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tunelab.errors import TuneLabError
+from tunelab.language.translation import translate
 from tunelab.runs.atomic_files import partial_path, remove_tree, sync_folder, write_error
 
 GENERATION_TAG = re.compile(r"\{%([-+]?)\s*(?:end)?generation\s*([-+]?)%\}")
@@ -114,9 +115,14 @@ def check_weight_names(folder: Path, kind: type[PreTrainedModel]) -> None:
     missing = sorted({*names["missing_keys"], *(name for name, *_ in names["mismatched_keys"])})
     if missing or left_over:
         raise TuneLabError(
-            f"the export is not written: its weights are not those of a {kind.__name__} of its config, and would load "
-            f"as random ones; missing: {', '.join(missing[:3]) or 'none'}; left over: "
-            f"{', '.join(left_over[:3]) or 'none'}. The checkpoints are whole: tunelab predict and evaluate take them"
+            translate(
+                "the export is not written: its weights are not those of a {model} of its config, "
+                "and would load as random ones; missing: {missing}; left over: {left_over}. The "
+                "checkpoints are whole: tunelab predict and evaluate take them",
+                model=kind.__name__,
+                missing=", ".join(missing[:3]) or "none",
+                left_over=", ".join(left_over[:3]) or "none",
+            )
         )
 
 
@@ -181,16 +187,18 @@ def mark_export(folder: Path) -> None:
 def replacement_fault(target: Path) -> str | None:
     """Why a folder cannot be replaced by an export; None where nothing of anyone else would be lost."""
     if target.is_symlink() or (target.exists() and not target.is_dir()):
-        return "it is a link" if target.is_symlink() else "it is a file"
+        return translate("it is a link") if target.is_symlink() else translate("it is a file")
     if not target.is_dir() or not any(target.iterdir()):
         return None
     try:
         files = json.loads((target / EXPORT_MARK).read_text(encoding="utf-8"))["files"]
     except (OSError, ValueError, KeyError, TypeError):
-        return "it holds files that are no export of this program"
+        return translate("it holds files that are no export of this program")
     there = {path.relative_to(target).as_posix() for path in target.rglob("*") if not path.is_dir()}
     more = sorted(there - set(map(str, files)) - {EXPORT_MARK})
-    return f"it is an export, and holds other files too ({', '.join(more[:3])})" if more else None
+    return (
+        translate("it is an export, and holds other files too ({names})", names=", ".join(more[:3])) if more else None
+    )
 
 
 def replace_folder(part: Path, folder: Path) -> None:

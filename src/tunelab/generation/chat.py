@@ -16,6 +16,7 @@ from tunelab.config.schema import PretrainedModelConfig
 from tunelab.data.chat_template import ChatTemplate
 from tunelab.data.conversation import Conversation, Message
 from tunelab.errors import ConfigError, DataError
+from tunelab.language.translation import translate
 from tunelab.models.architecture import context_limit, pretrained_place
 from tunelab.models.device_placement import place_model, select_training_device
 from tunelab.models.load_model import load_model, load_tokenizer
@@ -64,7 +65,13 @@ class ChatModel:
                 break
             oldest = 1 if messages[0].role == "system" else 0
             if len(messages) - oldest < 3:  # the question, and nothing before it
-                raise DataError(f"this takes {len(prompt)} tokens of {self.limit}, which leaves none for an answer")
+                raise DataError(
+                    translate(
+                        "this takes {count} tokens of {limit}, which leaves none for an answer",
+                        count=len(prompt),
+                        limit=self.limit,
+                    )
+                )
             del messages[oldest : oldest + 2]  # a question and its answer
             dropped += 2
         if dropped:
@@ -111,10 +118,14 @@ def load_chat_model(place: str) -> ChatModel:
         return chat_model_of_adapter(root)
     if root is not None and (root / "config.json").is_file():
         return chat_model_of_folder(root)
-    reason = "there is no such folder" if root is None else "the folder has none of them"
+    reason = translate("there is no such folder") if root is None else translate("the folder has none of them")
     raise ConfigError(
-        f"{place} cannot be chatted with: looked for run.json (a run), config.json (a model) and adapter_config.json "
-        f"(an adapter), and {reason}"
+        translate(
+            "{place} cannot be chatted with: looked for run.json (a run), config.json (a model) "
+            "and adapter_config.json (an adapter), and {reason}",
+            place=place,
+            reason=reason,
+        )
     )
 
 
@@ -128,8 +139,12 @@ def chat_model_of_run(trained: TrainedModel, root: Path) -> ChatModel:
     template = getattr(task, "template", None)
     if template is None:
         raise ConfigError(
-            f"{root} was trained for data.task={task.name}, so it gives labels or numbers and no answers; use "
-            f"tunelab predict {root} --input FILE --output FILE"
+            translate(
+                "{root} was trained for data.task={name}, so it gives labels or numbers and no "
+                "answers; use tunelab predict {root} --input FILE --output FILE",
+                root=root,
+                name=task.name,
+            )
         )
     return ChatModel(trained.model, trained.tokenizer, template, task.limit, trained.note)
 
@@ -140,8 +155,12 @@ def chat_model_of_folder(root: Path) -> ChatModel:
     heads = [str(name) for name in config.get("architectures") or []]
     if heads and not any(name.endswith(("ForCausalLM", "LMHeadModel")) for name in heads):
         raise ConfigError(
-            f"{root} holds a {heads[0]}, which answers no questions; labels and numbers come from the run that made "
-            "it: tunelab predict RUN --input FILE --output FILE"
+            translate(
+                "{root} holds a {heads}, which answers no questions; labels and numbers come from "
+                "the run that made it: tunelab predict RUN --input FILE --output FILE",
+                root=root,
+                heads=heads[0],
+            )
         )
     return _make_chat_model(_load_causal_model(root), load_tokenizer(PretrainedModelConfig(path=str(root))))
 
@@ -154,18 +173,29 @@ def chat_model_of_adapter(root: Path) -> ChatModel:
     base = next((path for text in (str(named), str(root / str(named))) if (path := resolve_path(text))), None)
     if not named or base is None:
         raise ConfigError(
-            f"{root} is an adapter for the model '{named}', which is not there; put its folder into "
-            "base_model_name_or_path of adapter_config.json, or talk with the merged export"
+            translate(
+                "{root} is an adapter for the model '{named}', which is not there; put its folder "
+                "into base_model_name_or_path of adapter_config.json, or talk with the merged export",
+                root=root,
+                named=named,
+            )
         )
     if (root / "adapter_model.bin").exists() and not (root / "adapter_model.safetensors").is_file():
         raise ConfigError(
-            f"{root} holds its weights as a pickle (adapter_model.bin), which can hold code; save them as "
-            "adapter_model.safetensors: PEFT writes that since 0.7"
+            translate(
+                "{root} holds its weights as a pickle (adapter_model.bin), which can hold code; save "
+                "them as adapter_model.safetensors: PEFT writes that since 0.7",
+                root=root,
+            )
         )
     own = (root / "tokenizer_config.json").is_file()
     tokenizer = load_tokenizer(PretrainedModelConfig(path=str(root if own else base)))
     if not (root / "adapter_model.safetensors").is_file():
-        raise ConfigError(f"{root} has no adapter_model.safetensors, the weights of the adapter; copy the whole folder")
+        raise ConfigError(
+            translate(
+                "{root} has no adapter_model.safetensors, the weights of the adapter; copy the whole folder", root=root
+            )
+        )
     model = _load_causal_model(base, tokenizer)
     with pretrained_place("adapter", str(root)) as place:
         adapted: Any = PeftModel.from_pretrained(model, str(place))
@@ -184,7 +214,7 @@ def _make_chat_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase)
 
 
 def _read_json_object(path: Path) -> dict[str, Any]:
-    return read_stored_json(path, "take it from where the model came from")
+    return read_stored_json(path, translate("take it from where the model came from"))
 
 
 REPLACEMENT_CHAR = "\ufffd"  # what bytes decode to while the rest of their character is still to come

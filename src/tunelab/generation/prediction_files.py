@@ -13,6 +13,7 @@ from typing import IO, Any, Self
 
 from tunelab.data.readers import Records
 from tunelab.errors import ConfigError
+from tunelab.language.translation import translate
 from tunelab.runs.atomic_files import to_plain, write_atomically, write_error, write_json_lines
 from tunelab.runs.locks import lock_handle
 
@@ -36,11 +37,15 @@ class PartialPredictions:
         try:
             self.file: IO[bytes] = path.open("a+b")
         except OSError as fault:
-            raise ConfigError(f"cannot write {path}: {fault.strerror}; choose another --output") from fault
+            raise ConfigError(
+                translate("cannot write {path}: {reason}; choose another --output", path=path, reason=fault.strerror)
+            ) from fault
         with suppress(OSError):  # a network disk without kernel locks
             if not lock_handle(self.file.fileno(), wait=False):
                 self.file.close()
-                raise ConfigError(f"another process is writing to {path}; wait for it, or give another --output")
+                raise ConfigError(
+                    translate("another process is writing to {path}; wait for it, or give another --output", path=path)
+                )
         self.predictions = self._read(dict(belongs))
 
     def _read(self, belongs: dict[str, Any]) -> list[dict[str, Any]]:
@@ -54,8 +59,13 @@ class PartialPredictions:
             if changed:
                 self.file.close()
                 raise ConfigError(
-                    f"{self.path} holds {len(lines) - 1} answers that belong to another {' and '.join(changed)}; mixed "
-                    "with new ones they would be wrong. Delete it to start anew, or give another --output"
+                    translate(
+                        "{path} holds {count} answers that belong to another {names}; mixed with new ones "
+                        "they would be wrong. Delete it to start anew, or give another --output",
+                        path=self.path,
+                        count=len(lines) - 1,
+                        names=" and ".join(changed),
+                    )
                 )
         self.file.truncate(len(whole))
         if not lines:
@@ -115,11 +125,23 @@ def check_output_path(path: Path, *, overwrite: bool) -> Path:
     """
     faults = []
     if path.suffix.lower() not in OUTPUT_SUFFIXES:
-        faults.append(f"--output={path}: the suffix says the format; end it in {' or '.join(OUTPUT_SUFFIXES)}")
+        faults.append(
+            translate(
+                "--output={path}: the suffix says the format; end it in {names}",
+                path=path,
+                names=" or ".join(OUTPUT_SUFFIXES),
+            )
+        )
     if not path.parent.is_dir():
-        faults.append(f"--output={path}: there is no folder {path.parent}; make it first")
+        faults.append(
+            translate("--output={path}: there is no folder {folder}; make it first", path=path, folder=path.parent)
+        )
     if path.exists() and not (overwrite and path.is_file()):
-        faults.append(f"--output={path} is there already; give another name, or --overwrite to replace a file")
+        faults.append(
+            translate(
+                "--output={path} is there already; give another name, or --overwrite to replace a file", path=path
+            )
+        )
     if faults:
         raise ConfigError.listing(faults)
     return path

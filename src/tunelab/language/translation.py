@@ -7,11 +7,13 @@ import os
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from typing import TypeVar
 
 LANGUAGES = ("en", "zh")
 LANGUAGE_VARIABLE = "TUNELAB_LANG"  # set by the option --lang, so that it holds for processes of a run too
 SYSTEM_VARIABLES = ("LC_ALL", "LC_MESSAGES", "LANG")  # the first that is set names the language of the system
 
+Value = TypeVar("Value")
 _configured: list[str] = []  # the language of the config at hand; empty where it names none
 
 
@@ -21,14 +23,14 @@ def translate(text: str, /, **values: object) -> str:
     Args:
         text: The English message, with placeholders such as `{steps:,}`.  A literal, so that the test of the
             catalogues finds it; or what `message` marked where a constant was made.
-        values: By the names of the placeholders.
+        values: By the names of the placeholders; a marked message among them is translated too.
 
     Example:
         >>> translate("step {done}/{total}", done=3, total=10)
         'step 3/10'
     """
     local = catalogue(current_language()).get(text) or str(text)
-    return local.format(**values) if values else local
+    return local.format(**{name: localize(value) for name, value in values.items()}) if values else local
 
 
 class Message(str):
@@ -47,9 +49,14 @@ def messages(*texts: str) -> list[str]:
     return list(map(Message, texts))
 
 
-def localize(text: str) -> str:
-    """A marked message in the language of this process; any other text, such as the name of a setting, as it is."""
+def localize(text: Value) -> Value | str:
+    """A marked message in the language of this process; anything else, such as the name of a setting, as it is."""
     return translate(text) if isinstance(text, Message) else text
+
+
+def labelled(name: str, text: str) -> str:
+    """`name: text`, with the colon of the language of this process."""
+    return translate("{title}: {name}", title=name, name=text)
 
 
 def current_language() -> str:
@@ -71,6 +78,11 @@ def catalogue(name: str) -> Mapping[str, str]:
     """The messages of a language by their English text; empty for English, which needs none."""
     if name == "en":
         return {}
-    import tomllib  # 3 ms that English does without
+    from json import JSONDecoder  # texts of a catalogue are written the same way in TOML and JSON, and this is C
 
-    return tomllib.loads((Path(__file__).parent / f"{name}.toml").read_text(encoding="utf-8"))
+    read, entries = JSONDecoder().raw_decode, dict[str, str]()
+    for line in (Path(__file__).parent / f"{name}.toml").read_text(encoding="utf-8").splitlines():
+        if line.startswith('"'):
+            text, end = read(line)
+            entries[text], _ = read(line, line.index('"', end))
+    return entries

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tunelab.errors import TuneLabError
+from tunelab.language.translation import translate
 from tunelab.models.adapters import AdaptedModel, embedding_tables
 from tunelab.models.soft_prompt import SoftPrompt, find_soft_prompt
 from tunelab.models.vocabulary import add_special_words, vocabulary_size
@@ -49,7 +50,7 @@ def merge_adapter_weights(adapter: AdaptedModel, tokenizer: PreTrainedTokenizerB
         try:
             model = copy.deepcopy(adapter.wrapper).cpu().merge_and_unload(safe_merge=True)
         except ValueError as fault:
-            raise TuneLabError(f"the adapter cannot be merged: {fault}") from fault
+            raise TuneLabError(translate("the adapter cannot be merged: {fault}", fault=fault)) from fault
         unwrap_saved_modules(model)
         model._hf_peft_config_loaded = False  # else transformers saves the (now empty) adapter instead of the model
         return MergedModel(model, tokenizer)
@@ -89,7 +90,9 @@ def soft_prompt_to_tokens(trained: PreTrainedModel, tokenizer: PreTrainedTokeniz
     scale = table(ids) / vectors  # some families multiply what they look up
     table.weight[ids] = vectors / torch.where(scale.isfinite(), scale, torch.ones_like(scale))
     if not torch.allclose(table(ids), vectors, rtol=1e-5, atol=1e-7):
-        raise TuneLabError("the soft prompt cannot be written as embeddings of this model; export/ is not written")
+        raise TuneLabError(
+            translate("the soft prompt cannot be written as embeddings of this model; export/ is not written")
+        )
     head.weight[ids] = 0
     model.generation_config.suppress_tokens = ids.tolist()
     return MergedModel(model, tokenizer, "".join(words))
@@ -155,8 +158,11 @@ def check_adapter_names(folder: Path, plain: PreTrainedModel, names: set[str]) -
     missing, unknown = sorted(set(new) - names), sorted(names - set(new) - tables)  # tables: saved for new tokens
     if missing or unknown:
         raise TuneLabError(
-            f"the adapter is not written, as PEFT would not load it whole; missing: "
-            f"{', '.join(missing[:3]) or 'none'}; unknown: {', '.join(unknown[:3]) or 'none'}"
+            translate(
+                "the adapter is not written, as PEFT would not load it whole; missing: {missing}; unknown: {unknown}",
+                missing=", ".join(missing[:3]) or "none",
+                unknown=", ".join(unknown[:3]) or "none",
+            )
         )
 
 

@@ -16,6 +16,7 @@ from transformers.pytorch_utils import Conv1D
 
 from tunelab.config.schema import LOW_RANK_KINDS, AdapterConfig
 from tunelab.errors import ConfigError
+from tunelab.language.translation import translate
 from tunelab.models.freezing import freeze_parameters, parameter_depths, train_only
 from tunelab.models.soft_prompt import add_soft_prompt
 
@@ -46,18 +47,24 @@ def check_adapter_requirements(settings: AdapterConfig, task: str) -> None:
     kind = settings.kind
     if kind == "qlora":
         lacking = [
-            *([] if find_spec("bitsandbytes") else ["the package bitsandbytes (pip install bitsandbytes)"]),
-            *([] if torch.cuda.is_available() else ["a CUDA GPU, which this machine does not have"]),
+            *([] if find_spec("bitsandbytes") else [translate("the package bitsandbytes (pip install bitsandbytes)")]),
+            *([] if torch.cuda.is_available() else [translate("a CUDA GPU, which this machine does not have")]),
         ]
         if lacking:
             raise ConfigError(
-                f"adapter=qlora keeps the base in 4 bit and needs {' and '.join(lacking)}; adapter=lora trains the "
-                "same weights over an unpacked base, anywhere"
+                translate(
+                    "adapter=qlora keeps the base in 4 bit and needs {names}; adapter=lora trains the "
+                    "same weights over an unpacked base, anywhere",
+                    names=" and ".join(lacking),
+                )
             )
     if kind == "prompt" and task != "instruction":
         raise ConfigError(
-            f"adapter=prompt works for instructions only, and the task is {task}, where a prompt would move the places "
-            "that are compared or read off; take adapter=lora"
+            translate(
+                "adapter=prompt works for instructions only, and the task is {task}, where a prompt "
+                "would move the places that are compared or read off; take adapter=lora",
+                task=task,
+            )
         )
 
 
@@ -90,8 +97,11 @@ def attach_adapter(model: PreTrainedModel, settings: AdapterConfig, *, new_token
             table.requires_grad_(True)
     elif new_tokens and kind == "prompt":
         raise ConfigError(
-            f"adapter=prompt trains no embeddings, and the tokenizer has {len(new_tokens)} tokens that the model has "
-            "never seen; take adapter=lora"
+            translate(
+                "adapter=prompt trains no embeddings, and the tokenizer has {count} tokens that the "
+                "model has never seen; take adapter=lora",
+                count=len(new_tokens),
+            )
         )
     freeze_parameters(model, settings.freeze)
     if (
@@ -100,8 +110,11 @@ def attach_adapter(model: PreTrainedModel, settings: AdapterConfig, *, new_token
         and not all(table.requires_grad for table in embedding_tables(model).values())
     ):
         raise ConfigError(
-            f"the tokenizer has {len(new_tokens)} tokens that the model has never seen, and adapter.freeze keeps their "
-            "embeddings from learning; set adapter.freeze=[]"
+            translate(
+                "the tokenizer has {count} tokens that the model has never seen, and adapter.freeze "
+                "keeps their embeddings from learning; set adapter.freeze=[]",
+                count=len(new_tokens),
+            )
         )
     return adapted
 
@@ -179,7 +192,14 @@ def train_top_layers(model: PreTrainedModel, count: int) -> None:
     """
     depths = parameter_depths(model)
     if not 0 < count <= depths.layers:
-        raise ConfigError(f"adapter.layers={count}: this {model.config.model_type} model has {depths.layers} layers")
+        raise ConfigError(
+            translate(
+                "adapter.layers={count}: this {model_type} model has {layers} layers",
+                count=count,
+                model_type=model.config.model_type,
+                layers=depths.layers,
+            )
+        )
     train_only(model, lambda name: depths.by_name[name] > depths.layers - count)
 
 
@@ -219,15 +239,24 @@ def resolve_lora_targets(model: PreTrainedModel, targets: str | Sequence[str]) -
     if targets == "auto":
         if family not in TARGETS:
             raise ConfigError(
-                f"adapter.targets=auto: the layers of a {family} model are not known by name. Name them by the ends "
-                f"of their names, as adapter.targets=[...]; its linear layers are {there}"
+                translate(
+                    "adapter.targets=auto: the layers of a {family} model are not known by name. Name "
+                    "them by the ends of their names, as adapter.targets=[...]; its linear layers are "
+                    "{there}",
+                    family=family,
+                    there=there,
+                )
             )
         return list(TARGETS[family])
     suffixes = [targets] if isinstance(targets, str) else list(targets)
     lost = [suffix for suffix in suffixes if not any(matches_suffix(name, suffix) for name in linear)]
     if lost or not suffixes:
         raise ConfigError(
-            f"adapter.targets={lost or suffixes}: no linear layer below the head ends like that; choose from {there}"
+            translate(
+                "adapter.targets={value}: no linear layer below the head ends like that; choose from {there}",
+                value=lost or suffixes,
+                there=there,
+            )
         )
     return suffixes
 

@@ -15,10 +15,13 @@ from transformers import AutoConfig, PretrainedConfig, PreTrainedTokenizerBase
 from tunelab.config.resource_paths import resolve_path
 from tunelab.config.schema import AdapterConfig, ModelConfig, PretrainedModelConfig, ScratchModelConfig
 from tunelab.errors import ConfigError, TuneLabError, first_line
+from tunelab.language.translation import message, translate
 from tunelab.models.pretrained_layers import layer_faults
 from tunelab.models.scratch import scratch_config
 
-ENCODER_DECODER_MESSAGE = "reads and writes with two stacks; pick a decoder (GPT-like) or an encoder (BERT-like)"
+ENCODER_DECODER_MESSAGE = message(
+    "reads and writes with two stacks; pick a decoder (GPT-like) or an encoder (BERT-like)"
+)
 ROBERTA_FAMILIES = {"roberta", "xlm-roberta", "camembert", "xlm-roberta-xl", "xmod", "data2vec-text"}
 
 
@@ -77,9 +80,18 @@ def read_pretrained_config(source: str) -> PretrainedConfig:
         config: PretrainedConfig = AutoConfig.from_pretrained(place, trust_remote_code=False)
         text_config = config.get_text_config()
     if faults := size_faults(text_config):
-        raise ConfigError.listing([f"model.path={source}: config.json has {fault}" for fault in faults])
+        raise ConfigError.listing(
+            [translate("model.path={source}: config.json has {fault}", source=source, fault=fault) for fault in faults]
+        )
     if config.is_encoder_decoder:
-        raise ConfigError(f"model.path={source}: {config.model_type} {ENCODER_DECODER_MESSAGE}")
+        raise ConfigError(
+            translate(
+                "model.path={source}: {model_type} {encoder_decoder_message}",
+                source=source,
+                model_type=config.model_type,
+                encoder_decoder_message=ENCODER_DECODER_MESSAGE,
+            )
+        )
     return config
 
 
@@ -98,18 +110,22 @@ def size_faults(config: PretrainedConfig) -> list[str]:
         if size is None or isinstance(size, list | tuple):  # of families with a size for each layer
             continue
         if isinstance(size, bool) or not isinstance(size, int):
-            faults.append(f"{name}={size!r}, which is no whole number")
+            faults.append(translate("{name}={size!r}, which is no whole number", name=name, size=size))
         elif not 1 <= size <= largest:
-            faults.append(f"{name}={size:,}; models have 1 to {largest:,}")
+            faults.append(
+                translate("{name}={size:,}; models have 1 to {largest:,}", name=name, size=size, largest=largest)
+            )
     for name, value in config.to_dict().items():
         if not isinstance(value, int | float) or isinstance(value, bool):
             continue
         if ("dropout" in name or name.endswith("pdrop")) and not 0 <= value < 1:
-            faults.append(f"{name}={value}; a rate of dropout is at least 0 and below 1")
+            faults.append(
+                translate("{name}={value}; a rate of dropout is at least 0 and below 1", name=name, value=value)
+            )
         elif name.endswith(("_eps", "_epsilon")) and not 0 < value < 1:
-            faults.append(f"{name}={value}; it must be above 0 and below 1")
+            faults.append(translate("{name}={value}; it must be above 0 and below 1", name=name, value=value))
         elif not math.isfinite(value):
-            faults.append(f"{name}={value}, which is no finite number")
+            faults.append(translate("{name}={value}, which is no finite number", name=name, value=value))
     return faults
 
 
@@ -117,15 +133,19 @@ def adapter_beside_model_message(source: str) -> str:
     """The message for a base model with the files of an adapter in its folder, or for an adapter alone."""
     place = resolve_path(source)
     if place is not None and not (place / "config.json").is_file():
-        return (
-            f"model.path={source} is an adapter (adapter_config.json) and no model; merge it into its base first, such "
-            "as with merge_and_unload of PEFT or tunelab export RUN, and name the merged folder"
+        return translate(
+            "model.path={source} is an adapter (adapter_config.json) and no model; merge it into "
+            "its base first, such as with merge_and_unload of PEFT or tunelab export RUN, and "
+            "name the merged folder",
+            source=source,
         )
-    return (
-        f"model.path={source} holds a model and an adapter (adapter_config.json): transformers would load both, train "
-        "on top of the adapter, and write an export without the weights that a plain load needs. Move "
-        "adapter_config.json and adapter_model.safetensors into a folder of their own to train the model alone, or "
-        "merge them first"
+    return translate(
+        "model.path={source} holds a model and an adapter (adapter_config.json): "
+        "transformers would load both, train on top of the adapter, and write an export "
+        "without the weights that a plain load needs. Move adapter_config.json and "
+        "adapter_model.safetensors into a folder of their own to train the model alone, or "
+        "merge them first",
+        source=source,
     )
 
 
@@ -165,8 +185,13 @@ def attention_faults_explained(attention: str | None, family: str) -> Iterator[N
             raise
         reason = first_line(fault).split(". ")[0]
         raise ConfigError(
-            f"model.attention={attention}: {family} does not take it here ({reason}); take model.attention=auto, or "
-            "eager"
+            translate(
+                "model.attention={attention}: {family} does not take it here ({reason}); take "
+                "model.attention=auto, or eager",
+                attention=attention,
+                family=family,
+                reason=reason,
+            )
         ) from fault
 
 
@@ -203,8 +228,13 @@ def set_dropout(config: PretrainedConfig, everywhere: float | None, attention: f
         "attention_dropout": (attention, list(filter(is_attention_dropout, rates))),
     }
     faults = [
-        f"regularization.{key}={rate}: {config.model_type} has no such dropout to set; take regularization=l2, or "
-        "stochastic_depth, which every stack of layers has"
+        translate(
+            "regularization.{key}={rate}: {model_type} has no such dropout to set; take "
+            "regularization=l2, or stochastic_depth, which every stack of layers has",
+            key=key,
+            rate=rate,
+            model_type=config.model_type,
+        )
         for key, (rate, names) in changes.items()
         if rate is not None and not names
     ]
@@ -221,7 +251,11 @@ def describe_dropout(config: PretrainedConfig) -> str:
     if not any(rates.values()):
         return "none"
     text = ", ".join(f"{name} {rate:g}" for name, rate in rates.items() if rate)
-    return text if not all(map(is_attention_dropout, rates)) else f"{text} ({config.model_type} drops nothing else)"
+    return (
+        text
+        if not all(map(is_attention_dropout, rates))
+        else translate("{words} ({model_type} drops nothing else)", words=text, model_type=config.model_type)
+    )
 
 
 WEIGHT_FILES: Final = ("*.safetensors", "*.safetensors.index.json")
@@ -232,23 +266,29 @@ def not_loadable_message(what: str, source: str, fault: Exception) -> str:
     """The message for a model or tokenizer that does not load: what the place lacks, else what the loader said."""
     reason, place = first_line(fault).rstrip(". "), resolve_path(source)
     if place is not None and place.is_file():
-        reason = f"it is a file; name the folder that it lies in, {place.parent}"
+        reason = translate("it is a file; name the folder that it lies in, {parent}", parent=place.parent)
     elif place is not None and (lost := missing_files(place, what)):
-        reason = f"the folder has no {' and no '.join(lost)}"
+        reason = translate("the folder has no {names}", names=" and no ".join(lost))
     elif place is None and (Path(source).is_absolute() or len(Path(source).parts) > 2 or Path(source).parent.is_dir()):
         near = get_close_matches(Path(source).name, [path.name for path in sibling_paths(Path(source))], 1)
-        reason = "there is no such folder here" + (f"; did you mean '{Path(source).parent / near[0]}'?" if near else "")
-        reason += f", and as the id of a hub: {first_line(fault).rstrip('. ')}"
-    return (
-        f"no {what} could be loaded from '{source}': {reason}. It must be a folder with config.json, "
-        "model.safetensors and tokenizer files, or the id of a model hub that this machine can reach"
+        reason = translate("there is no such folder here") + (
+            translate("; did you mean '{parent}'?", parent=Path(source).parent / near[0]) if near else ""
+        )
+        reason += translate(", and as the id of a hub: {reason}", reason=first_line(fault).rstrip(". "))
+    return translate(
+        "no {what} could be loaded from '{source}': {reason}. It must be a folder with "
+        "config.json, model.safetensors and tokenizer files, or the id of a model hub that "
+        "this machine can reach",
+        what=what,
+        source=source,
+        reason=reason,
     )
 
 
 def missing_files(folder: Path, what: str) -> list[str]:
     """Files without which a model or tokenizer cannot be read from a folder."""
-    needed = {"model": {"config.json": ("config.json",), "weights (*.safetensors)": WEIGHT_FILES}}
-    required = needed.get(what, {"tokenizer (tokenizer.json)": TOKENIZER_FILES})
+    needed = {"model": {"config.json": ("config.json",), translate("weights (*.safetensors)"): WEIGHT_FILES}}
+    required = needed.get(what, {translate("tokenizer (tokenizer.json)"): TOKENIZER_FILES})
     return [name for name, patterns in required.items() if not any(any(folder.glob(pattern)) for pattern in patterns)]
 
 

@@ -12,6 +12,7 @@ from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
 
 from tunelab.errors import ConfigError
+from tunelab.language.translation import translate
 from tunelab.models.heads import output_linear
 
 MAX_LISTED_NAMES = 8  # names of labels in one note before it stops with a count
@@ -67,8 +68,12 @@ class Head:
 
     def describe(self) -> str:
         """What the outputs are, in words; of many labels the first few."""
-        more = f" and {len(self.labels) - MAX_LISTED_NAMES} more" if len(self.labels) > MAX_LISTED_NAMES else ""
-        kind = "the number" if self.regression else "the labels"
+        more = (
+            translate(" and {count} more", count=len(self.labels) - MAX_LISTED_NAMES)
+            if len(self.labels) > MAX_LISTED_NAMES
+            else ""
+        )
+        kind = translate("the number") if self.regression else translate("the labels")
         return f"{kind} {', '.join(self.labels[:MAX_LISTED_NAMES])}{more}"
 
 
@@ -95,8 +100,12 @@ def adopt_base_head(
     ours = Head.from_config(model.config)
     if layer is None:
         raise ConfigError(
-            f"the layer that gives the outputs of {type(model).__name__} cannot be told from the others, so its rows "
-            f"cannot be matched with {ours.describe()}; start from the model without its head"
+            translate(
+                "the layer that gives the outputs of {model} cannot be told from the others, so "
+                "its rows cannot be matched with {labels}; start from the model without its head",
+                model=type(model).__name__,
+                labels=ours.describe(),
+            )
         )
     rows, other_shape = base.rows_for(ours), absent.get(f"{module_name(model, layer)}.weight")
     same = (
@@ -140,14 +149,29 @@ def copy_rows(old: nn.Linear, new: nn.Linear, rows: Sequence[int], base: Head, o
 def head_note(base: Head, ours: Head, rows: Sequence[int] | None) -> str:
     """What became of the head of the base."""
     if rows is None and base.unnamed:
-        return (
+        return translate(
             "the head is new: the config of the base names no labels, so which of its rows means which cannot be told"
         )
     if rows is None:
-        return f"the head is new: the base's gives {base.describe()}, and this run learns {ours.describe()}"
+        return translate(
+            "the head is new: the base's gives {labels}, and this run learns {others}",
+            labels=base.describe(),
+            others=ours.describe(),
+        )
     if base.unnamed:
-        return f"the head of the base is kept; its config names no labels, so its rows are taken as {ours.describe()}"
+        return translate(
+            "the head of the base is kept; its config names no labels, so its rows are taken as {labels}",
+            labels=ours.describe(),
+        )
     if len(rows) < len(base.labels):
-        return f"of the head of the base the rows of {ours.describe()} are kept, by name; it gives {base.describe()}"
-    order = "" if list(rows) == sorted(rows) else f", its rows put in the order of {ours.describe()}"
-    return f"the head of the base is kept: it knows these labels by name{order}"
+        return translate(
+            "of the head of the base the rows of {labels} are kept, by name; it gives {others}",
+            labels=ours.describe(),
+            others=base.describe(),
+        )
+    order = (
+        ""
+        if list(rows) == sorted(rows)
+        else translate(", its rows put in the order of {labels}", labels=ours.describe())
+    )
+    return translate("the head of the base is kept: it knows these labels by name{order}", order=order)

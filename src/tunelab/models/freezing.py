@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from tunelab.errors import ConfigError
+from tunelab.language.translation import translate
 
 EMBEDDING_PREFIXES = ("embed", "wte", "wpe", "project_in")  # how the parts of names below the layers begin
 
@@ -71,12 +72,14 @@ def freeze_parameters(model: PreTrainedModel, patterns: Sequence[str]) -> None:
     """
     names = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
     if lost := unmatched_patterns(names, patterns):
-        raise ConfigError(f"adapter.freeze={lost}: {no_match_message(names)}")
+        raise ConfigError(translate("adapter.freeze={lost}: {names}", lost=lost, names=no_match_message(names)))
     for name, parameter in model.named_parameters():
         if any(pattern in name for pattern in patterns):
             parameter.requires_grad_(False)
     if not any(parameter.requires_grad for parameter in model.parameters()):
-        raise ConfigError(f"adapter.freeze={list(patterns)} leaves nothing to train; name fewer parts")
+        raise ConfigError(
+            translate("adapter.freeze={patterns} leaves nothing to train; name fewer parts", patterns=list(patterns))
+        )
 
 
 def train_only(model: PreTrainedModel, learns: Callable[[str], bool]) -> None:
@@ -92,7 +95,7 @@ def unmatched_patterns(names: Sequence[str], patterns: Sequence[str]) -> list[st
 
 def no_match_message(names: Sequence[str]) -> str:
     """The end of a message about a pattern that matches nothing: names that it could match."""
-    return f"no trained parameter has that in its name; there is {', '.join(names[:6])}, ..."
+    return translate("no trained parameter has that in its name; there is {names}, ...", names=", ".join(names[:6]))
 
 
 def frozen_keys(module: nn.Module) -> set[str]:
@@ -118,7 +121,13 @@ def load_trainable_state(module: nn.Module, state: Mapping[str, Tensor]) -> None
     """
     result = nn.Module.load_state_dict(module, state, strict=False)
     missing = trainable_state(module, dict.fromkeys(result.missing_keys))
-    faults = [f"missing: {key}" for key in missing] + [f"unknown: {key}" for key in result.unexpected_keys]
+    faults = [translate("missing: {key}", key=key) for key in missing] + [
+        translate("unknown: {key}", key=key) for key in result.unexpected_keys
+    ]
     if faults:
-        more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
-        raise RuntimeError(f"the weights belong to another model or adapter; {', '.join(faults[:3])}{more}")
+        more = translate(" and {count} more", count=len(faults) - 3) if len(faults) > 3 else ""
+        raise RuntimeError(
+            translate(
+                "the weights belong to another model or adapter; {names}{more}", names=", ".join(faults[:3]), more=more
+            )
+        )

@@ -12,6 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tunelab.data.examples import MicroBatch
 from tunelab.errors import ConfigError
+from tunelab.language.translation import translate
 from tunelab.models.chunked_logits import ChunkedLogits, find_scale, unscaled
 from tunelab.models.packing_support import PROBE_ERRORS, logits_agree
 from tunelab.models.vocabulary import add_special_words
@@ -196,8 +197,11 @@ def ensure_pad_token(tokenizer: PreTrainedTokenizerBase, model: nn.Module) -> bo
     if not pools_last_token(inner):
         if tokenizer.pad_token_id is None:
             raise ConfigError(
-                f"the tokenizer of this {inner.config.model_type} model has no padding token, so texts of different "
-                "length cannot share a batch; set pad_token in its tokenizer_config.json"
+                translate(
+                    "the tokenizer of this {model_type} model has no padding token, so texts of "
+                    "different length cannot share a batch; set pad_token in its tokenizer_config.json",
+                    model_type=inner.config.model_type,
+                )
             )
         return False
     used = {tokenizer.eos_token_id, tokenizer.bos_token_id, tokenizer.unk_token_id}
@@ -249,10 +253,13 @@ def fold_target_scaling(model: nn.Module, mean: Sequence[float], std: Sequence[f
     head = output_linear(inner, len(mean))
     if not trivial and (head is None or head.bias is None):
         config.target_mean, config.target_std = list(mean), list(std)
-        return (
-            f"the head of {type(inner).__name__} has no bias to hold the mean of the targets, so the exported model "
-            f"gives standardised values: value = logit * {list(std)} + {list(mean)} (target_std and target_mean in "
-            "config.json)"
+        return translate(
+            "the head of {model} has no bias to hold the mean of the targets, so the exported "
+            "model gives standardised values: value = logit * {std} + {mean} (target_std and "
+            "target_mean in config.json)",
+            model=type(inner).__name__,
+            std=list(std),
+            mean=list(mean),
         )
     if not trivial and head is not None:
         scale = torch.tensor(std, dtype=torch.float64, device=head.weight.device)

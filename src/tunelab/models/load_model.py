@@ -27,6 +27,7 @@ from tunelab.config.schema import (
     ScratchModelConfig,
 )
 from tunelab.errors import ConfigError
+from tunelab.language.translation import translate
 from tunelab.models.adapters import AdaptedModel, attach_adapter
 from tunelab.models.architecture import (
     adapter_beside_model_message,
@@ -179,14 +180,23 @@ def load_model(
                 reinitialize_top_layers(model, settings.reinit_top)
     if head == "causal" and is_bidirectional(small_likeness(model) if without_values else model):
         raise ConfigError(
-            f"model.path={source}: {config.model_type} looks both ways, so it would see each token that it is to "
-            "predict and learn nothing; pick a decoder (GPT-like), or data=classification or regression"
+            translate(
+                "model.path={source}: {model_type} looks both ways, so it would see each token that "
+                "it is to predict and learn nothing; pick a decoder (GPT-like), or "
+                "data=classification or regression",
+                source=source,
+                model_type=config.model_type,
+            )
         )
     rows = model.get_input_embeddings().weight.shape[0]
     if vocabulary_size(tokenizer) > rows and without_values:
         raise ConfigError(
-            f"trainer.fsdp.load=slices: the tokenizer has {vocabulary_size(tokenizer)} tokens, the model {rows}, and "
-            "new ones are made in a whole model only; take trainer.fsdp.load=whole"
+            translate(
+                "trainer.fsdp.load=slices: the tokenizer has {tokenizer} tokens, the model {rows}, "
+                "and new ones are made in a whole model only; take trainer.fsdp.load=whole",
+                tokenizer=vocabulary_size(tokenizer),
+                rows=rows,
+            )
         )
     if vocabulary_size(tokenizer) > rows:
         model.resize_token_embeddings(vocabulary_size(tokenizer), mean_resizing=False)
@@ -261,9 +271,16 @@ def load_weights(
     if odd:
         name, there, expected = min(odd)
         raise ConfigError(
-            f"{source}: {len(odd)} weights have another shape than config.json says, such as {name}: {tuple(there)} "
-            f"instead of {tuple(expected)}; they would start at random. Check that config.json belongs to "
-            "model.safetensors"
+            translate(
+                "{source}: {count} weights have another shape than config.json says, such as {name}: "
+                "{there} instead of {expected}; they would start at random. Check that config.json "
+                "belongs to model.safetensors",
+                source=source,
+                count=len(odd),
+                name=name,
+                there=tuple(there),
+                expected=tuple(expected),
+            )
         )
     # sentence encoders come without the pooler that labels are read from
     lost = [
@@ -273,13 +290,23 @@ def load_weights(
     ]
     if lost and not any(key.startswith(body) for key in lost):
         raise ConfigError(
-            f"{source} is a {config.model_type} model without a head that predicts tokens, so it cannot learn to "
-            "answer; pick a decoder (GPT-like), or data=classification or regression"
+            translate(
+                "{source} is a {model_type} model without a head that predicts tokens, so it cannot "
+                "learn to answer; pick a decoder (GPT-like), or data=classification or regression",
+                source=source,
+                model_type=config.model_type,
+            )
         )
     if lost:
         raise ConfigError(
-            f"{source} lacks {len(lost)} weights of a {config.model_type} model, such as {sorted(lost)[0]}; "
-            "they would start at random. Check that config.json belongs to model.safetensors"
+            translate(
+                "{source} lacks {count} weights of a {model_type} model, such as {lost}; they would "
+                "start at random. Check that config.json belongs to model.safetensors",
+                source=source,
+                count=len(lost),
+                model_type=config.model_type,
+                lost=sorted(lost)[0],
+            )
         )
     absent = dict.fromkeys(loading_info["missing_keys"], False)
     return model, absent | {name: True for name, *_ in loading_info["mismatched_keys"]}

@@ -18,6 +18,7 @@ from transformers.utils.import_utils import is_flash_attn_2_available
 from tunelab.data.batching import pack_examples
 from tunelab.data.examples import IGNORE, Example
 from tunelab.errors import ConfigError, first_line
+from tunelab.language.translation import translate
 from tunelab.models.unpadded_attention import DOCUMENT_KERNEL, VARLEN_KERNEL, causal_inputs, micro_to_device
 
 FLASH_KERNEL = "flash_attention_2"
@@ -80,8 +81,13 @@ def enable_packing(
             fault = untrainable_reason(model)
         if fault:
             raise ConfigError(
-                f"model.attention={attention}: {family} cannot be trained with it here ({fault}); "
-                "take model.attention=auto, or sdpa"
+                translate(
+                    "model.attention={attention}: {family} cannot be trained with it here ({fault}); "
+                    "take model.attention=auto, or sdpa",
+                    attention=attention,
+                    family=family,
+                    fault=fault,
+                )
             )
     for name in candidate_kernels(packing, attention, kernels, own, loops=loops):
         if name not in FUSED_KERNELS:
@@ -93,11 +99,19 @@ def enable_packing(
                 return True
         model.set_attn_implementation(own)
     if packing is True:
-        tried = "any attention" if attention == "auto" else f"model.attention={attention}"
-        other = "data.packing=false" if attention == "auto" else "data.packing=false, or model.attention=auto"
+        tried = translate("any attention") if attention == "auto" else f"model.attention={attention}"
+        other = (
+            "data.packing=false" if attention == "auto" else translate("data.packing=false, or model.attention=auto")
+        )
         raise ConfigError(
-            f"data.packing=true: {family} with {tried} lets packed documents see each other, or scores them otherwise "
-            f"than alone, so what is learned would depend on their neighbours; try {other}"
+            translate(
+                "data.packing=true: {family} with {tried} lets packed documents see each other, or "
+                "scores them otherwise than alone, so what is learned would depend on their "
+                "neighbours; try {other}",
+                family=family,
+                tried=tried,
+                other=other,
+            )
         )
     return False
 
@@ -222,7 +236,7 @@ def set_attention(model: PreTrainedModel, attention: str) -> None:
     finally:
         reports.setLevel(level)
     if model.config._attn_implementation != attention:
-        raise ValueError(f"{model.config.model_type} cannot change its attention")
+        raise ValueError(translate("{model_type} cannot change its attention", model_type=model.config.model_type))
 
 
 @contextmanager

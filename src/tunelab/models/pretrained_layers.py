@@ -10,6 +10,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from tunelab.config.schema import ModelConfig, PretrainedModelConfig
 from tunelab.errors import ConfigError, first_line
+from tunelab.language.translation import translate
 from tunelab.models.freezing import layer_stack
 
 
@@ -37,17 +38,40 @@ def layer_faults(config: PretrainedConfig, settings: ModelConfig) -> list[str]:
     total = getattr(text, "num_hidden_layers", None)
     source = f"{settings.path} ({config.model_type})"
     if not isinstance(total, int):
-        return [f"model.depth and model.reinit_top need layers to count, and {source} names no number of them"]
+        return [
+            translate(
+                "model.depth and model.reinit_top need layers to count, and {source} names no number of them",
+                source=source,
+            )
+        ]
     faults = []
     if depth is not None and depth > total:
-        faults.append(f"model.depth={depth} is more than the {total} layers of {source}; give {total} or fewer")
+        faults.append(
+            translate(
+                "model.depth={depth} is more than the {total} layers of {source}; give {total} or fewer",
+                depth=depth,
+                total=total,
+                source=source,
+            )
+        )
     if fresh > total:
-        faults.append(f"model.reinit_top={fresh} is more than the {total} layers of {source}; give {total} or fewer")
+        faults.append(
+            translate(
+                "model.reinit_top={fresh} is more than the {total} layers of {source}; give {total} or fewer",
+                fresh=fresh,
+                total=total,
+                source=source,
+            )
+        )
     scaled = getattr(text, "scale_attn_by_inverse_layer_idx", False)  # of some GPT-2: a layer knows its height
     if depth is not None and depth < total and settings.keep not in (None, "bottom") and scaled:
         faults.append(
-            f"model.keep={settings.keep}: each layer of {source} scales its attention by its own height, so it "
-            "computes something else when it moves; take model.keep=bottom"
+            translate(
+                "model.keep={keep}: each layer of {source} scales its attention by its own height, "
+                "so it computes something else when it moves; take model.keep=bottom",
+                keep=settings.keep,
+                source=source,
+            )
         )
     return faults
 
@@ -70,7 +94,9 @@ def truncate_config(config: PretrainedConfig, chosen: Sequence[int]) -> Pretrain
     except Exception as fault:  # each family has checks of its own
         raise ConfigError(not_truncatable_message(config, first_line(fault))) from fault
     if differs := sorted(name for name, value in cut.to_dict().items() if again.get(name) != value):
-        raise ConfigError(not_truncatable_message(config, f"{', '.join(differs)} would be read back otherwise"))
+        raise ConfigError(
+            not_truncatable_message(config, translate("{names} would be read back otherwise", names=", ".join(differs)))
+        )
     return cut
 
 
@@ -91,7 +117,7 @@ def truncate_model(model: PreTrainedModel, auto: Any, chosen: Sequence[int]) -> 
     """
     stack, layers = layer_stack(model)
     if not layers:
-        raise ConfigError(not_truncatable_message(model.config, "no stack of layers was found"))
+        raise ConfigError(not_truncatable_message(model.config, translate("no stack of layers was found")))
     small: PreTrainedModel = auto.from_config(
         truncate_config(model.config, chosen),
         dtype=torch.float32,
@@ -119,9 +145,11 @@ def truncate_model(model: PreTrainedModel, auto: Any, chosen: Sequence[int]) -> 
 
 def not_truncatable_message(config: PretrainedConfig, reason: str) -> str:
     """The message for a family that does not take the cut."""
-    return (
-        f"model.depth: {config.model_type} cannot be cut this way ({reason}); try model.keep=bottom or spread, which "
-        "leave the first layer in its place, or leave model.depth at null"
+    return translate(
+        "model.depth: {model_type} cannot be cut this way ({reason}); try model.keep=bottom "
+        "or spread, which leave the first layer in its place, or leave model.depth at null",
+        model_type=config.model_type,
+        reason=reason,
     )
 
 
@@ -137,7 +165,12 @@ def reinitialize_top_layers(model: PreTrainedModel, count: int) -> None:
     stack, layers = layer_stack(model)
     if not 0 < count <= layers:
         raise ConfigError(
-            f"model.reinit_top={count}: this {model.config.model_type} model has {layers} layers that can be told apart"
+            translate(
+                "model.reinit_top={count}: this {model_type} model has {layers} layers that can be told apart",
+                count=count,
+                model_type=model.config.model_type,
+                layers=layers,
+            )
         )
     fresh = [model.get_submodule(f"{stack}.{layer}") for layer in range(layers - count, layers)]
     fresh += [module for name, module in model.named_modules() if name.rpartition(".")[2] == "pooler"]

@@ -28,6 +28,7 @@ from transformers import PreTrainedModel
 
 from tunelab.config.schema import FsdpConfig
 from tunelab.errors import ConfigError, first_line
+from tunelab.language.translation import translate
 from tunelab.models.freezing import layer_stack
 from tunelab.models.heads import pools_last_token
 from tunelab.models.unpadded_attention import PlainAttention
@@ -113,8 +114,12 @@ def read_slices(model: PreTrainedModel, folder: Path, device: torch.device) -> N
         state_dict_loader.load(state, storage_reader=HuggingFaceStorageReader(str(folder)))
     except (CheckpointException, OSError, ValueError, KeyError) as fault:
         raise ConfigError(
-            f"trainer.fsdp.load=slices: {folder} does not hold the weights of this model as safetensors under its own "
-            f"names ({first_line(fault)}); take trainer.fsdp.load=whole"
+            translate(
+                "trainer.fsdp.load=slices: {folder} does not hold the weights of this model as "
+                "safetensors under its own names ({fault}); take trainer.fsdp.load=whole",
+                folder=folder,
+                fault=first_line(fault),
+            )
         ) from fault
 
 

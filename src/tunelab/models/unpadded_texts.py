@@ -17,6 +17,7 @@ from transformers import PreTrainedModel
 from tunelab.data.batching import pack_texts
 from tunelab.data.examples import Example, MicroBatch
 from tunelab.errors import ConfigError
+from tunelab.language.translation import translate
 from tunelab.models.freezing import layer_stack
 from tunelab.models.heads import input_embeddings, pools_last_token, sequence_logits, unwrap_peft
 from tunelab.models.packing_support import (
@@ -182,14 +183,21 @@ def enable_unpadded_texts(
     family = unwrap_peft(model).config.model_type
     if attention != "auto":
         raise ConfigError(
-            f"data.packing=true: model.attention={attention} does not keep texts apart that lie end to end; take "
-            "model.attention=auto, or data.packing=false"
+            translate(
+                "data.packing=true: model.attention={attention} does not keep texts apart that lie "
+                "end to end; take model.attention=auto, or data.packing=false",
+                attention=attention,
+            )
         )
     texts = UnpaddedTexts(model)
     if not texts.exact and packing is True:
         raise ConfigError(
-            f"data.packing=true: {family} gives other scores for texts that lie end to end than for each alone, so "
-            "what is learned would depend on their neighbours; try data.packing=false"
+            translate(
+                "data.packing=true: {family} gives other scores for texts that lie end to end than "
+                "for each alone, so what is learned would depend on their neighbours; try "
+                "data.packing=false",
+                family=family,
+            )
         )
     return texts if texts.exact else None
 

@@ -8,6 +8,7 @@ from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerBase
 
 from tunelab.errors import ConfigError
+from tunelab.language.translation import translate
 
 UNUSED_TOKEN = "<|unused_{}|>"  # what stands at an id that a published tokenizer leaves out
 
@@ -50,8 +51,13 @@ def fill_missing_ids(tokenizer: PreTrainedTokenizerBase, missing: Sequence[int])
     table = text.get("model", {}).get("vocab")
     if not isinstance(table, dict):
         raise ConfigError(
-            f"the tokenizer leaves out {len(missing)} ids, such as {missing[0]}, so no token can be added behind the "
-            "others; take an adapter that adds none (adapter=lora), or a tokenizer without gaps"
+            translate(
+                "the tokenizer leaves out {count} ids, such as {missing}, so no token can be added "
+                "behind the others; take an adapter that adds none (adapter=lora), or a tokenizer "
+                "without gaps",
+                count=len(missing),
+                missing=missing[0],
+            )
         )
     table.update({UNUSED_TOKEN.format(index): index for index in missing})
     setattr(tokenizer, "_tokenizer", Tokenizer.from_str(json.dumps(text)))  # noqa: B010  # it has no public setter

@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 from tunelab.config import instantiate
 from tunelab.config.schema import RegularizationConfig, RunConfig, TargetConfig
 from tunelab.errors import ConfigError
+from tunelab.language.translation import translate
 from tunelab.models.freezing import parameter_depths
 from tunelab.models.mup import hidden_matrices
 from tunelab.optim.param_groups import build_param_groups, trainable_parameters
@@ -57,14 +58,30 @@ def check_optimizer_requirements(block: TargetConfig, accelerator: str = "auto")
     Raises:
         ConfigError: Naming the package, or the GPU, that is missing.
     """
-    name, instead = block.name, "optimizer=adamw takes the same steps with four times the memory"
+    name, instead = block.name, translate("optimizer=adamw takes the same steps with four times the memory")
     if package := instantiate.missing_package(block.target):
         raise ConfigError(
-            f"{name} needs the package {package}, which is not installed: pip install {package}; {instead}"
+            translate(
+                "{name} needs the package {package}, which is not installed: pip install {package}; {instead}",
+                name=name,
+                package=package,
+                instead=instead,
+            )
         )
     if block.target.startswith("bitsandbytes.") and (accelerator == "cpu" or not torch.cuda.is_available()):
-        lost = "and there is none here" if accelerator != "cpu" else "and trainer.accelerator=cpu uses none"
-        raise ConfigError(f"{name} keeps its memory in 8 bit by kernels for a CUDA GPU, {lost}; {instead}")
+        lost = (
+            translate("and there is none here")
+            if accelerator != "cpu"
+            else translate("and trainer.accelerator=cpu uses none")
+        )
+        raise ConfigError(
+            translate(
+                "{name} keeps its memory in 8 bit by kernels for a CUDA GPU, {lost}; {instead}",
+                name=name,
+                lost=lost,
+                instead=instead,
+            )
+        )
 
 
 def build_schedule(block: TargetConfig, total: int) -> Callable[[int], float]:
@@ -98,7 +115,8 @@ def averaging_notes(optimizer: TargetConfig, regularization: RegularizationConfi
         if value != neutral
     ]
     return [
-        f"{one} is what is validated and exported, in place of schedule_free_adamw's own average" for one in averages
+        translate("{one} is what is validated and exported, in place of schedule_free_adamw's own average", one=one)
+        for one in averages
     ]
 
 
@@ -113,23 +131,44 @@ def schedule_notes(optimizer: TargetConfig, scheduler: TargetConfig, total: int)
     curve, notes = scheduler.name, []
     if optimizer.name == "ScheduleFreeAdamW" and curve != "constant":
         notes.append(
-            f"optimizer=schedule_free_adamw averages its steps, which takes the place of a falling rate; with "
-            f"scheduler={curve} it gets both and may learn too little; scheduler=constant is its own"
+            translate(
+                "optimizer=schedule_free_adamw averages its steps, which takes the place of a "
+                "falling rate; with scheduler={curve} it gets both and may learn too little; "
+                "scheduler=constant is its own",
+                curve=curve,
+            )
         )
     if (rise := warmup_steps(scheduler.number("warmup"), total)) > total:
         start = scheduler.number("start")
         top = one_cycle(total - 1, total=total, warmup=rise, start=start) if curve == "one_cycle" else total / rise
         notes.append(
-            f"scheduler.warmup={rise} steps is longer than the run of {total}: the rate never gets beyond "
-            f"{top:.0%} of its peak"
+            translate(
+                "scheduler.warmup={rise} steps is longer than the run of {total}: the rate never "
+                "gets beyond {top:.0%} of its peak",
+                rise=rise,
+                total=total,
+                top=top,
+            )
         )
         return notes
     span = total - rise
     if curve == "cosine_restarts" and 2 * (cycles := int(scheduler.number("cycles"))) > max(span, 2):
         notes.append(
-            f"scheduler.cycles={cycles} in the {span} steps after the warm-up: a cycle needs two steps or more, else "
-            f"its restart falls between steps and the curve is another one; take at most {max(1, span // 2)}"
+            translate(
+                "scheduler.cycles={cycles} in the {span} steps after the warm-up: a cycle needs two "
+                "steps or more, else its restart falls between steps and the curve is another one; "
+                "take at most {most}",
+                cycles=cycles,
+                span=span,
+                most=max(1, span // 2),
+            )
         )
     if curve == "stepwise" and (every := warmup_steps(scheduler.number("every"), total)) >= span:
-        notes.append(f"scheduler.every={every} steps, and {span} come after the warm-up: the rate never drops")
+        notes.append(
+            translate(
+                "scheduler.every={every} steps, and {span} come after the warm-up: the rate never drops",
+                every=every,
+                span=span,
+            )
+        )
     return notes

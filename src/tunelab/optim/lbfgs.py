@@ -10,6 +10,7 @@ from torch.optim import LBFGS as TorchLBFGS  # noqa: N811  # ours has the same n
 from typing_extensions import override
 
 from tunelab.config.schema import RunConfig
+from tunelab.language.translation import translate
 
 
 class LBFGS(TorchLBFGS):
@@ -67,13 +68,18 @@ class LBFGS(TorchLBFGS):
         faults = []
         if clip := run.trainer.gradient_clip_val:
             faults.append(
-                f"trainer.gradient_clip_val={clip}: a clipped gradient no longer fits the loss, and the line search of "
-                "optimizer=lbfgs compares the two; set trainer.gradient_clip_val=0"
+                translate(
+                    "trainer.gradient_clip_val={clip}: a clipped gradient no longer fits the loss, and "
+                    "the line search of optimizer=lbfgs compares the two; set trainer.gradient_clip_val=0",
+                    clip=clip,
+                )
             )
         if run.adapter.layer_decay != 1 or run.adapter.head_lr is not None or run.model.has_mup:
             faults.append(
-                "optimizer=lbfgs has one rate for all parameters; leave adapter.layer_decay at 1, adapter.head_lr at "
-                "null and model.mup at false"
+                translate(
+                    "optimizer=lbfgs has one rate for all parameters; leave adapter.layer_decay at 1, "
+                    "adapter.head_lr at null and model.mup at false"
+                )
             )
         return faults
 

@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 from typing_extensions import override
 
 from tunelab.errors import ConfigError
+from tunelab.language.translation import translate
 
 
 class Muon(Optimizer):
@@ -54,8 +55,10 @@ class Muon(Optimizer):
         of_adamw = [group for group in groups if not group["orthogonal"]]
         if not of_muon:
             raise ConfigError(
-                "optimizer=muon: no matrix inside the layers is trained here, and it steps those alone; "
-                "take optimizer=adamw"
+                translate(
+                    "optimizer=muon: no matrix inside the layers is trained here, and it steps those "
+                    "alone; take optimizer=adamw"
+                )
             )
         self.parts: list[tuple[bool, Optimizer]] = [
             (

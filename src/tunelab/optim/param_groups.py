@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 
 from tunelab.config.schema import RunConfig, ScratchModelConfig
 from tunelab.errors import ConfigError
+from tunelab.language.translation import translate
 from tunelab.models.freezing import ParameterDepths, no_match_message, parameter_depths, unmatched_patterns
 from tunelab.models.mup import hidden_matrices, mup_lr_ratio, mup_param_groups
 from tunelab.optim.schedules import warmup_steps
@@ -35,11 +36,19 @@ def build_param_groups(model: PreTrainedModel, settings: RunConfig) -> list[dict
     depths, named, adapter = parameter_depths(model), trainable_parameters(model), settings.adapter
     faults = []
     if adapter.layer_decay != 1 and not depths.layers:
-        faults.append(f"adapter.layer_decay: no stack of layers was found in this {model.config.model_type} model")
+        faults.append(
+            translate(
+                "adapter.layer_decay: no stack of layers was found in this {model_type} model",
+                model_type=model.config.model_type,
+            )
+        )
     if adapter.head_lr is not None and not any(depths.by_name[name] == depths.head_depth for name in named):
         faults.append(
-            f"adapter.head_lr={adapter.head_lr}: no head of its own is trained here (a language model's may be tied "
-            "to its embeddings); leave it at null"
+            translate(
+                "adapter.head_lr={head_lr}: no head of its own is trained here (a language model's "
+                "may be tied to its embeddings); leave it at null",
+                head_lr=adapter.head_lr,
+            )
         )
     if faults:
         raise ConfigError.listing(faults)
@@ -67,7 +76,9 @@ def unfreezing_steps(model: PreTrainedModel, settings: RunConfig, total: int) ->
     """
     depths, named, at = parameter_depths(model), trainable_parameters(model), dict(settings.adapter.unfreeze_at)
     if lost := unmatched_patterns(list(named), list(at)):
-        raise ConfigError(f"adapter.unfreeze_at={lost}: {no_match_message(list(named))}")
+        raise ConfigError(
+            translate("adapter.unfreeze_at={lost}: {named}", lost=lost, named=no_match_message(list(named)))
+        )
     first_steps = gradual_unfreezing_steps(
         {name: depths.by_name[name] for name in named},
         layers=depths.layers,
@@ -76,7 +87,9 @@ def unfreezing_steps(model: PreTrainedModel, settings: RunConfig, total: int) ->
         total=total,
     )
     if min(first_steps.values()) > 0:
-        raise ConfigError(f"adapter.unfreeze_at={at} leaves nothing to train in the first step; name fewer parts")
+        raise ConfigError(
+            translate("adapter.unfreeze_at={at} leaves nothing to train in the first step; name fewer parts", at=at)
+        )
     return first_steps
 
 
@@ -101,7 +114,9 @@ def describe_learning_rates(model: PreTrainedModel, settings: RunConfig, total: 
     first = unfreezing_steps(model, settings, total)
     if max(first.values()):
         named = {depths.by_name[name]: step for name, step in sorted(first.items(), key=lambda entry: entry[1])}
-        lines["learn from"] = describe_by_depth(depths, named, lambda step: f"step {step + 1:.0f}")
+        lines[translate("learn from")] = describe_by_depth(
+            depths, named, lambda step: translate("step {step:.0f}", step=step + 1)
+        )
     return lines
 
 

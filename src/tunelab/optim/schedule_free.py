@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from typing_extensions import override
 
 from tunelab.config.schema import RunConfig
+from tunelab.language.translation import translate
 
 
 class ScheduleFreeAdamW(Optimizer):
@@ -43,7 +44,11 @@ class ScheduleFreeAdamW(Optimizer):
         """A first `beta` of 0: the gradient would be taken where no average is."""
         betas = run.optimizer.arguments.get("betas")
         if isinstance(betas, list) and betas and betas[0] == 0:
-            return ["optimizer.betas: the first is the average's share in schedule_free_adamw; it must be above 0"]
+            return [
+                translate(
+                    "optimizer.betas: the first is the average's share in schedule_free_adamw; it must be above 0"
+                )
+            ]
         return []
 
     @override

@@ -15,6 +15,7 @@ from math import cos, isfinite, pi, sqrt
 from typing import Protocol, TypeVar, runtime_checkable
 
 from tunelab.config.schema import RunConfig
+from tunelab.language.translation import translate
 
 Schedule = TypeVar("Schedule", bound=Callable[..., float])
 
@@ -80,8 +81,10 @@ def exponential_faults(run: RunConfig) -> list[str]:
     if run.scheduler.arguments.get("min_lr_ratio") != 0:
         return []
     return [
-        "scheduler.min_lr_ratio=0: a rate that loses the same share at every step never gets to 0; set "
-        "scheduler.min_lr_ratio=0.001, or take scheduler=linear"
+        translate(
+            "scheduler.min_lr_ratio=0: a rate that loses the same share at every step never gets "
+            "to 0; set scheduler.min_lr_ratio=0.001, or take scheduler=linear"
+        )
     ]
 
 

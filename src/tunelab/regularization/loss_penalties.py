@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 from tunelab.config.instantiate import import_target
 from tunelab.config.schema import RegularizationConfig, TargetConfig
 from tunelab.errors import ConfigError, first_line
+from tunelab.language.translation import translate
 from tunelab.models.sharding import gather_full, reshard
 
 PenaltyFunction = Callable[[PreTrainedModel, float], object]  # of the model and the share of the run that is done
@@ -67,8 +68,18 @@ class LossPenalties:
                 if isinstance(value, int | float):
                     value = torch.tensor(float(value), device=model.device)
                 if not isinstance(value, Tensor) or value.numel() != 1:
-                    kind = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)
-                    raise ConfigError(f"regularization.{name} gave {kind}; a penalty is one number, such as .sum()")
+                    kind = (
+                        translate("a tensor of shape {shape}", shape=tuple(value.shape))
+                        if isinstance(value, Tensor)
+                        else repr(value)
+                    )
+                    raise ConfigError(
+                        translate(
+                            "regularization.{name} gave {kind}; a penalty is one number, such as .sum()",
+                            name=name,
+                            kind=kind,
+                        )
+                    )
                 self.values[name] = value.detach().reshape(())
                 sum_of_all = sum_of_all + value.reshape(())
         return sum_of_all
@@ -93,11 +104,24 @@ def penalty_function(where: str, target: TargetConfig, model: PreTrainedModel) -
         if isclass(named):
             made = named(**({"model": model} if "model" in signature(named).parameters else {}), **arguments)
             if not callable(made):
-                raise ConfigError(f"{where}: {target.target} makes nothing that can be called; give it __call__(model)")
+                raise ConfigError(
+                    translate(
+                        "{where}: {target} makes nothing that can be called; give it __call__(model)",
+                        where=where,
+                        target=target.target,
+                    )
+                )
             penalty = made
         parameters = signature(penalty.forward if isinstance(penalty, nn.Module) else penalty)
         takes_progress = "progress" in parameters.parameters
         parameters.bind(model, **({"progress": 0.0} if takes_progress else {}))
     except (TypeError, ValueError) as fault:
-        raise ConfigError(f"{where}: {target.target} refuses its arguments: {first_line(fault)}") from fault
+        raise ConfigError(
+            translate(
+                "{where}: {target} refuses its arguments: {fault}",
+                where=where,
+                target=target.target,
+                fault=first_line(fault),
+            )
+        ) from fault
     return lambda model, progress: penalty(model, **({"progress": progress} if takes_progress else {}))

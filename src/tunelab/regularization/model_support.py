@@ -5,6 +5,7 @@ from transformers import PreTrainedModel
 
 from tunelab.config.schema import RegularizationConfig, TargetConfig
 from tunelab.errors import ConfigError
+from tunelab.language.translation import translate
 from tunelab.models.architecture import dropout_rates
 from tunelab.models.freezing import parameter_depths
 from tunelab.regularization.noise import stacked_layers
@@ -37,26 +38,45 @@ def check_model_support(model: PreTrainedModel, settings: RegularizationConfig, 
     family, faults = model.config.model_type, []
     if settings.rdrop and not has_random_forward(model, settings):
         faults.append(
-            f"regularization.rdrop={settings.rdrop:g} compares two passes with different dropout, and this {family} "
-            "model drops nothing, so they would agree; set regularization.dropout=0.1, or a noise such as neftune"
+            translate(
+                "regularization.rdrop={rdrop:g} compares two passes with different dropout, and this "
+                "{family} model drops nothing, so they would agree; set regularization.dropout=0.1, "
+                "or a noise such as neftune",
+                rdrop=settings.rdrop,
+                family=family,
+            )
         )
     if settings.stochastic_depth and not stacked_layers(model):
         faults.append(
-            f"regularization.stochastic_depth={settings.stochastic_depth:g}: no stack of layers was found in this "
-            f"{family} model; take regularization=dropout"
+            translate(
+                "regularization.stochastic_depth={stochastic_depth:g}: no stack of layers was found "
+                "in this {family} model; take regularization=dropout",
+                stochastic_depth=settings.stochastic_depth,
+                family=family,
+            )
         )
     if settings.mixout and not mixout_weights(model, head):
         faults.append(
-            f"regularization.mixout={settings.mixout:g} swaps weights of linear layers, and none below a new head "
-            "learns here; take adapter=full or adapter=lora"
+            translate(
+                "regularization.mixout={mixout:g} swaps weights of linear layers, and none below a "
+                "new head learns here; take adapter=full or adapter=lora",
+                mixout=settings.mixout,
+            )
         )
     if settings.max_norm and not any(True for _ in trainable_linear_weights(model)):
         faults.append(
-            f"regularization.max_norm={settings.max_norm:g} bounds rows of linear layers, and none learns here; take "
-            "adapter=full or adapter=lora"
+            translate(
+                "regularization.max_norm={max_norm:g} bounds rows of linear layers, and none learns "
+                "here; take adapter=full or adapter=lora",
+                max_norm=settings.max_norm,
+            )
         )
     if settings.l1 and not any(p.requires_grad and p.ndim >= 2 for p in model.parameters()):
-        faults.append(f"regularization.l1={settings.l1:g} shrinks matrices, and none learns here; take adapter=lora")
+        faults.append(
+            translate(
+                "regularization.l1={l1:g} shrinks matrices, and none learns here; take adapter=lora", l1=settings.l1
+            )
+        )
     if faults:
         raise ConfigError.listing(faults)
 
@@ -77,16 +97,26 @@ def regularization_notes(model: PreTrainedModel, settings: RegularizationConfig,
         longest = max(float(x.weight.detach().norm(dim=1 - x.units).max()) for x in trainable_linear_weights(model))
         if longest < settings.max_norm:
             notes.append(
-                f"regularization.max_norm={settings.max_norm:g} changes nothing as long as no row is longer; the "
-                f"longest is {longest:.3g} now"
+                translate(
+                    "regularization.max_norm={max_norm:g} changes nothing as long as no row is longer; "
+                    "the longest is {longest:.3g} now",
+                    max_norm=settings.max_norm,
+                    longest=longest,
+                )
             )
     if settings.weight_decay and optimizer.name == "LBFGS":
         learned = [p.detach() for p in model.parameters() if p.requires_grad and p.ndim >= 2]
         penalty = settings.weight_decay / 2 * sum(float(weight.square().sum()) for weight in learned)
         if penalty > HEAVY_PENALTY:
             notes.append(
-                f"regularization.weight_decay={settings.weight_decay:g} adds {penalty:.3g} to the loss, and lbfgs goes"
-                " straight for the lowest sum, by shrinking weights;"
-                f" {settings.weight_decay * HEAVY_PENALTY / penalty:.0e} would add {HEAVY_PENALTY:g}"
+                translate(
+                    "regularization.weight_decay={weight_decay:g} adds {penalty:.3g} to the loss, and "
+                    "lbfgs goes straight for the lowest sum, by shrinking weights; {heavier:.0e} "
+                    "would add {heavy_penalty:g}",
+                    weight_decay=settings.weight_decay,
+                    penalty=penalty,
+                    heavier=settings.weight_decay * HEAVY_PENALTY / penalty,
+                    heavy_penalty=HEAVY_PENALTY,
+                )
             )
     return notes

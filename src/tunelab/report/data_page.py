@@ -87,7 +87,7 @@ def finding_lists(report: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [
         {
             "title": title,
-            "lines": lines.split("; "),
+            "lines": lines.split(translate("; ")),
             "panels": [(name, list(map(example_item, entry["examples"]))) for name, entry in entries],
         }
         for title, lines, entries in (

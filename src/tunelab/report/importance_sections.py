@@ -362,10 +362,10 @@ def interaction_chart(analysis: ImportanceAnalysis, names: list[str]) -> list[Bl
     (a, b), most = max(pairs.items(), key=lambda item: item[1])
     words = (
         translate(
-            "Strongest: {names} with {names2}, {share}: the best value of one depends on the "
+            "Strongest: {names} with {other}, {share}: the best value of one depends on the "
             "other, so tune them together.",
             names=names[a],
-            names2=names[b],
+            other=names[b],
             share=format_percent(most),
         )
         if most > 0.03
@@ -391,8 +391,8 @@ def parallel_coordinates_charts(analysis: ImportanceAnalysis) -> list[Block]:
     axes.append(Axis(study.score, places, number_ticks(low, high, log=False)))
     tooltips = [
         translate(
-            "trial {trial_numbers}: {score} {value}; ",
-            trial_numbers=point.trial_numbers[0],
+            "trial {number}: {score} {value}; ",
+            number=point.trial_numbers[0],
             score=study.score,
             value=format_cell(study.cost_to_score(point.cost)),
         )

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 
 from tunelab.analysis.number_format import MEBIBYTE, format_bytes, format_duration, format_number
-from tunelab.language.translation import message, messages, translate
+from tunelab.language.translation import localize, message, messages, translate
 from tunelab.report.charts.axes import ReferenceLine, Series
 from tunelab.report.charts.bars import Bars, bar_chart
 from tunelab.report.charts.lines import line_chart
@@ -86,7 +86,7 @@ def memory_chart(inspection: RunInspection) -> str:
     """The parts of the peak memory as bars."""
     lines = memory_lines(inspection)
     sizes = [size / MEBIBYTE for _, size, _ in lines] + [inspection.memory.peak / MEBIBYTE]
-    names = [what for what, _, _ in lines] + [translate("peak")]
+    names = [localize(what) for what, _, _ in lines] + [translate("peak")]
     return bar_chart(
         names, [Bars("MiB", sizes)], title=translate("Memory on one device"), value_label="MiB", level=True
     )
@@ -139,7 +139,7 @@ def architecture_lines(inspection: RunInspection) -> dict[str, str]:
         if size is not None
     }
     total, learns = int(inspection.architecture["parameters"] or 0), int(inspection.architecture["trainable"] or 0)
-    facts["trainable"] += f" ({learns / max(1, total):.3%})" if learns < total else " (all)"
+    facts["trainable"] += f" ({learns / max(1, total):.3%})" if learns < total else translate(" (all)")
     return facts
 
 

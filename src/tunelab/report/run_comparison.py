@@ -59,8 +59,8 @@ def build_run_comparison(first: RunResults, second: RunResults) -> Document:
     pair = (first, second)
     sections = [section for title, part in parts for section in build_section(title, part, pair)]
     names = pair_names(pair)
-    title = translate("{names} against {names2}", names=names[0], names2=names[1])
-    return Document(title, translate("A is {root}, B is {root2}", root=first.root, root2=second.root), sections)
+    title = translate("{names} against {other}", names=names[0], other=names[1])
+    return Document(title, translate("A is {root}, B is {other}", root=first.root, other=second.root), sections)
 
 
 def pair_names(pair: RunPair) -> tuple[str, str]:
@@ -120,10 +120,10 @@ def validation_verdict(pair: RunPair) -> Verdict:
     if first == second:
         return Verdict(
             translate(
-                "{score}: {names} and {names2} are equal, {first}.",
+                "{score}: {names} and {other} are equal, {first}.",
                 score=score,
                 names=names[0],
-                names2=names[1],
+                other=names[1],
                 first=format_cell(first),
             ),
             "plain",
@@ -132,10 +132,10 @@ def validation_verdict(pair: RunPair) -> Verdict:
     ahead, behind = (0, 1) if (first < second) == lower else (1, 0)
     values = (first, second)
     text = translate(
-        "{score}: {names} is better than {names2}, {values} against",
+        "{score}: {names} is better than {other}, {values} against",
         score=score,
         names=names[ahead],
-        names2=names[behind],
+        other=names[behind],
         values=format_cell(values[ahead]),
     )
     text += translate(
@@ -419,11 +419,11 @@ def comparison_sentence(comparison: ScoreComparison, first: str, second: str) ->
     gain = -paired.gain if comparison.lower_is_better else paired.gain
     if not gain:
         return translate(
-            "{name}: {first} and {second} are equal, {first2}, on {rows}.",
+            "{name}: {first} and {second} are equal, {value}, on {rows}.",
             name=comparison.name,
             first=first,
             second=second,
-            first2=format_cell(paired.first),
+            value=format_cell(paired.first),
             rows=format_count(paired.rows, "row"),
         )
     ahead, behind = (second, first) if gain > 0 else (first, second)
@@ -440,7 +440,7 @@ def comparison_sentence(comparison: ScoreComparison, first: str, second: str) ->
     if paired.differs:
         words += translate(", and other rows of the same kind would hardly change that: 95 % of samples give ")
         words += translate(
-            "{ends} to {ends2} (p {p})", ends=format_cell(ends[0]), ends2=format_cell(ends[1]), p=format_cell(paired.p)
+            "{low} to {high} (p {p})", low=format_cell(ends[0]), high=format_cell(ends[1]), p=format_cell(paired.p)
         )
     else:
         words += translate(
@@ -455,9 +455,9 @@ def comparison_sentence(comparison: ScoreComparison, first: str, second: str) ->
         )
     if paired.effect == paired.effect:
         words += translate(
-            "; the effect is {effect} (d {effect2})",
+            "; the effect is {effect} (d {d})",
             effect=effect_size_name(paired.effect),
-            effect2=format_cell(paired.effect),
+            d=format_cell(paired.effect),
         )
     if comparison.mcnemar is not None:
         split = comparison.mcnemar

@@ -55,10 +55,10 @@ def study_summary(studies: Sequence[StudyResults]) -> Section:
     lines = [
         Paragraph(
             translate(
-                "{name} follows {score}, not {score2}, or left no score: it is left out.",
+                "{name} follows {score}, not {followed}, or left no score: it is left out.",
                 name=one.root.name,
                 score=one.score,
-                score2=studies[0].score,
+                followed=studies[0].score,
             ),
             "warn",
         )
@@ -74,12 +74,12 @@ def study_summary(studies: Sequence[StudyResults]) -> Section:
     gap, noise = second.configurations[0].cost - first.configurations[0].cost, largest_seed_noise(known)
     reached = [format_cell(one.cost_to_score(one.configurations[0].cost)) for one in (first, second)]
     text = translate(
-        "{name} has the best {score}, {reached}; {name2} reaches {reached2}",
+        "{name} has the best {score}, {reached}; {other} reaches {other_reached}",
         name=first.root.name,
         score=first.score,
         reached=reached[0],
-        name2=second.root.name,
-        reached2=reached[1],
+        other=second.root.name,
+        other_reached=reached[1],
     )
     if math.isnan(noise):
         lines.append(

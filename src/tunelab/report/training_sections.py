@@ -46,7 +46,7 @@ def curves_section(run: RunResults) -> Section:
     scores = sorted({name.partition("/")[2] for name in names if name.startswith("val/")} - {"loss"})
     charts = [chart for score in ["loss", *scores] for chart in train_and_validation_chart(run, score, best)]
     charts += [
-        curve_chart(name, [Series(name, *points)], words, best if name == "train/grad_norm" else ())
+        curve_chart(name, [Series(name, *points)], translate(words), best if name == "train/grad_norm" else ())
         for name, words in OTHER_CURVES
         if len((points := curve_points(run.curves, name))[0]) > 1
     ]

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from tunelab.errors import ConfigError, TuneLabError
+from tunelab.language.translation import translate
 from tunelab.runs.redact import redact, redact_row
 from tunelab.runs.stored_json import read_stored_rows
 
@@ -58,7 +59,9 @@ def write_atomically(
         if not isinstance(cause, OSError):
             raise
         written = part.stat().st_size if part.exists() else 0
-        raise write_error(path, cause, f"{size:,}" if size is not None else f"more than {written:,}") from fault
+        raise write_error(
+            path, cause, f"{size:,}" if size is not None else translate("more than {written:,}", written=written)
+        ) from fault
     finally:
         part.unlink(missing_ok=True)
 
@@ -84,9 +87,10 @@ def open_unlinked(path: Path, flags: int) -> int:
 
 def link_fault(path: Path) -> str:
     """Why a link is not written to, and what to do."""
-    return (
-        f"{path} is a link to {os.readlink(path)}, which would be overwritten; remove the link, or give another "
-        "hydra.run.dir"
+    return translate(
+        "{path} is a link to {target}, which would be overwritten; remove the link, or give another hydra.run.dir",
+        path=path,
+        target=os.readlink(path),
     )
 
 
@@ -173,26 +177,39 @@ def write_error(path: Path, fault: OSError, need: str) -> TuneLabError:
     """
     if fault.errno not in DISK_FULL_ERRNOS:
         return ConfigError(
-            f"cannot write {path}: {fault.strerror or fault}; what was there before is unchanged. Name a place "
-            "that this user may write to"
+            translate(
+                "cannot write {path}: {value}; what was there before is unchanged. Name a place that "
+                "this user may write to",
+                path=path,
+                value=fault.strerror or fault,
+            )
         )
     return TuneLabError(
-        f"{full_reason(fault.errno, path.parent)}: {path} needs {need} bytes, {shutil.disk_usage(path.parent).free:,} "
-        "bytes are free; what was there before is unchanged. Make room, then go on with resume=DIR, or start again "
-        "under another hydra.run.dir"
+        translate(
+            "{errno}: {path} needs {need} bytes, {free:,} bytes are free; what was there before "
+            "is unchanged. Make room, then go on with resume=DIR, or start again under another "
+            "hydra.run.dir",
+            errno=full_reason(fault.errno, path.parent),
+            path=path,
+            need=need,
+            free=shutil.disk_usage(path.parent).free,
+        )
     )
 
 
 def full_reason(number: int | None, folder: Path) -> str:
     """Why no more can be written to a folder, by the number of the system's error: disk, quota, or limit of a file."""
     if number == errno.EDQUOT:
-        return "disk quota exceeded, as this user's share of the disk is used up"
+        return translate("disk quota exceeded, as this user's share of the disk is used up")
     if number == errno.EFBIG:
-        return f"the limit on the size of a file is {file_size_limit() or 0:,} bytes (ulimit -f unlimited lifts it)"
+        return translate(
+            "the limit on the size of a file is {value:,} bytes (ulimit -f unlimited lifts it)",
+            value=file_size_limit() or 0,
+        )
     usage = os.statvfs(folder)
     if usage.f_bavail and usage.f_files and not usage.f_favail:
-        return "the disk is full: it has room for no further file, only for bytes (df -i)"
-    return "the disk is full"
+        return translate("the disk is full: it has room for no further file, only for bytes (df -i)")
+    return translate("the disk is full")
 
 
 def file_size_limit() -> int | None:
@@ -247,12 +264,24 @@ def join_rank_shares(shares: Sequence[Sequence[Row]], expected: int | Collection
     indices = [int(row["row"]) for row in rows]
     needed = set(range(expected) if isinstance(expected, int) else expected)
     twice = {index for index, following in pairwise(indices) if index == following}
-    wrong = {"missing": needed - set(indices), "there twice": twice, "of no record": set(indices) - needed}
-    faults = [f"{len(ids)} rows {what}, such as {sorted(ids)[:5]}" for what, ids in wrong.items() if ids]
+    wrong = {
+        "missing": needed - set(indices),
+        translate("there twice"): twice,
+        translate("of no record"): set(indices) - needed,
+    }
+    faults = [
+        translate("{count} rows {what}, such as {ids}", count=len(ids), what=what, ids=sorted(ids)[:5])
+        for what, ids in wrong.items()
+        if ids
+    ]
     if faults:
         raise TuneLabError(
-            f"the predictions of {len(shares)} ranks do not cover the split once: {'; '.join(faults)}; "
-            "scores over them would be wrong. Run the test again, on one process if it persists"
+            translate(
+                "the predictions of {count} ranks do not cover the split once: {names}; scores over "
+                "them would be wrong. Run the test again, on one process if it persists",
+                count=len(shares),
+                names="; ".join(faults),
+            )
         )
     return rows
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from tunelab.config.resource_paths import resolve_path
 from tunelab.errors import ConfigError
+from tunelab.language.translation import translate
 from tunelab.runs.manifest import sha256_folder
 
 # Loading goes through many hands (members of ensembles, soups); the one who allows it stands at the command line.
@@ -44,7 +45,9 @@ def base_change(manifest: Mapping[str, Any]) -> str | None:
         now = sha256_folder(place)
     except ConfigError:  # there is no model at all: loading it says so
         return None
-    return None if now == before else f"sha256 {now[:12]} now, {str(before)[:12]} then"
+    return (
+        None if now == before else translate("sha256 {now} now, {before} then", now=now[:12], before=str(before)[:12])
+    )
 
 
 def check_base_weights(manifest: Mapping[str, Any], run: Path) -> str | None:
@@ -64,9 +67,25 @@ def check_base_weights(manifest: Mapping[str, Any], run: Path) -> str | None:
         return None
     path = manifest["model"]["path"]
     if is_changed_base_allowed():
-        return f"the base weights in {path} changed since the training of {run} ({change})"
-    merged = f"; or use {run / 'export'}, which holds all weights" if (run / "export" / "config.json").is_file() else ""
+        return translate(
+            "the base weights in {path} changed since the training of {run} ({change})",
+            path=path,
+            run=run,
+            change=change,
+        )
+    merged = (
+        translate("; or use {run}, which holds all weights", run=run / "export")
+        if (run / "export" / "config.json").is_file()
+        else ""
+    )
     raise ConfigError(
-        f"{run} is no model by itself: it was trained on the base weights in {path}, which changed since ({change}), "
-        f"so it would answer as another model. Put the former weights back{merged}; --allow-changed-base uses these"
+        translate(
+            "{run} is no model by itself: it was trained on the base weights in {path}, which "
+            "changed since ({change}), so it would answer as another model. Put the former "
+            "weights back{merged}; --allow-changed-base uses these",
+            run=run,
+            path=path,
+            change=change,
+            merged=merged,
+        )
     )

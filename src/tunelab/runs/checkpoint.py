@@ -16,6 +16,7 @@ import torch
 from torch.distributed.device_mesh import DeviceMesh
 
 from tunelab.errors import ConfigError
+from tunelab.language.translation import translate
 from tunelab.runs.atomic_files import partial_path, write_atomically
 from tunelab.runs.run_dir import RunDirectory
 from tunelab.runs.sharded_checkpoint import PARTS_KEY, parts_fault, parts_folder, read_parts
@@ -55,21 +56,33 @@ def read_checkpoint(
         DamagedCheckpoint: If the file is missing, cut short or has a flipped bit.
     """
     if not path.is_file():
-        raise DamagedCheckpoint(f"no checkpoint at {path}")
+        raise DamagedCheckpoint(translate("no checkpoint at {path}", path=path))
     try:
         with zipfile.ZipFile(path) as archive:
             if damaged := archive.testzip():  # torch stores a checksum per tensor but never compares it
-                raise DamagedCheckpoint(f"{path} is damaged: the checksum of '{damaged}' does not match its content")
+                raise DamagedCheckpoint(
+                    translate(
+                        "{path} is damaged: the checksum of '{damaged}' does not match its content",
+                        path=path,
+                        damaged=damaged,
+                    )
+                )
         checkpoint: dict[str, Any] = torch.load(path, map_location=map_location, weights_only=True, mmap=mapped)
     except (zipfile.BadZipFile, EOFError, RuntimeError, zipfile.LargeZipFile) as fault:
-        raise DamagedCheckpoint(f"{path} is not a whole checkpoint ({fault}); it may have been cut short") from fault
+        raise DamagedCheckpoint(
+            translate("{path} is not a whole checkpoint ({fault}); it may have been cut short", path=path, fault=fault)
+        ) from fault
     except Exception as fault:
         if type(fault).__name__ != "UnpicklingError":
             raise
         raise ConfigError(
-            f"{path} holds more than plain tensors and values{refused_object(fault)}; an object of that kind can run "
-            "code when it is read, so the file is not loaded. Take one from a source that you trust, or train "
-            "again"
+            translate(
+                "{path} holds more than plain tensors and values{fault}; an object of that kind can "
+                "run code when it is read, so the file is not loaded. Take one from a source that "
+                "you trust, or train again",
+                path=path,
+                fault=refused_object(fault),
+            )
         ) from fault
     if PARTS_KEY not in checkpoint:
         return checkpoint
@@ -79,8 +92,10 @@ def read_checkpoint(
         if fault_of_parts is None:
             return checkpoint if values_only else read_parts(checkpoint, folder, mesh, targets)
     except (TypeError, KeyError, ValueError, AttributeError) as fault:
-        raise ConfigError(f"{path} is no checkpoint in parts that a run has written: {fault}") from fault
-    raise DamagedCheckpoint(f"{path} is damaged: {fault_of_parts}")
+        raise ConfigError(
+            translate("{path} is no checkpoint in parts that a run has written: {fault}", path=path, fault=fault)
+        ) from fault
+    raise DamagedCheckpoint(translate("{path} is damaged: {fault_of_parts}", path=path, fault_of_parts=fault_of_parts))
 
 
 def named_parts(path: Path) -> Path | None:
@@ -135,13 +150,19 @@ def restore_previous(folder: RunDirectory, reason: str) -> str:
         steps = int(read_checkpoint(folder.previous, values_only=True)["global_step"])
     except ConfigError as fault:
         raise DamagedCheckpoint(
-            f"{reason}; and there is no earlier one to fall back to ({fault}). Take them from a backup, or remove "
-            "both: resume then starts from the beginning"
+            translate(
+                "{reason}; and there is no earlier one to fall back to ({fault}). Take them from a "
+                "backup, or remove both: resume then starts from the beginning",
+                reason=reason,
+                fault=fault,
+            )
         ) from fault
     if os.path.lexists(folder.last):
         os.replace(folder.last, folder.last.with_name(f"{folder.last.name}.damaged"))
     copy_checkpoint(folder.previous, folder.last)
-    return f"{reason}; the run goes on from the checkpoint before it, of step {steps}"
+    return translate(
+        "{reason}; the run goes on from the checkpoint before it, of step {steps}", reason=reason, steps=steps
+    )
 
 
 def weights_sha256(state: Mapping[str, Any]) -> str:
@@ -169,7 +190,11 @@ def copy_parent_checkpoints(parent: Path, folder: RunDirectory) -> None:
     """
     source = RunDirectory(parent)
     if not folder.last.exists() and not source.last.exists():
-        raise ConfigError(f"trial.parent={parent} has no checkpoint to go on from; only a search sets trial.*")
+        raise ConfigError(
+            translate(
+                "trial.parent={parent} has no checkpoint to go on from; only a search sets trial.*", parent=parent
+            )
+        )
     for old, new in ((source.best, folder.best), (source.last, folder.last)):  # `last` marks the copy as complete
         if old.exists() and not new.exists():
             copy_checkpoint(old, new)

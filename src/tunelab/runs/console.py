@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.text import Text
 
 from tunelab.errors import WarningNote, visible_text
-from tunelab.language.translation import localize, message, translate
+from tunelab.language.translation import labelled, localize, message, translate
 from tunelab.runs import terminal
 from tunelab.runs.redact import redact
 from tunelab.runs.terminal import line_breaks, text_width
@@ -95,7 +95,7 @@ def show_command(label: str, words: str) -> None:
     """
     width, command = terminal.terminal_width(), visible_text(str(redact(words)))
     if width is None or "\n" in command or text_width(label) + 2 + text_width(command) <= width:
-        _print(*(Text(line) for line in f"{label}: {command}".split("\n")), wraps=False)
+        _print(*(Text(line) for line in labelled(label, command).split("\n")), wraps=False)
         return
     lines: list[str] = []
     for word in _SHELL_WORD.findall(command):
@@ -136,7 +136,7 @@ def show_config(cfg: Mapping[str, Any], overrides: Sequence[str] = ()) -> None:
 
 def show_model(summary: Mapping[str, Any]) -> None:
     """Print facts of the model, a line each; integers with thousands separators."""
-    values = {str(key): _format_number(value) for key, value in summary.items()}
+    values = {str(localize(key)): _format_number(value) for key, value in summary.items()}
     _print(Text(translate("model"), style="bold"), *_aligned_lines(values))
 
 

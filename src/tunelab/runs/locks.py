@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tunelab.errors import ConfigError
+from tunelab.language.translation import translate
 from tunelab.runs.atomic_files import open_unlinked
 
 STALE_SECONDS = 1800.0  # seconds without a change in the folder after which the lock of another machine is stale
@@ -104,9 +105,16 @@ class FolderLock:
             holder = _parse_holder(os.read(handle, 4096))
             if holder is not None and holder["who"] != _own_identity() and self._is_alive(holder):
                 raise ConfigError(
-                    f"another process is writing to {self.path.parent}: process {holder['pid']} on {holder['host']}, "
-                    f"since {holder['since']}; two writers would mix two runs. Wait for it, give another "
-                    f"hydra.run.dir, or delete {self.path} if you know that process is gone"
+                    translate(
+                        "another process is writing to {folder}: process {pid} on {host}, since {since}; two "
+                        "writers would mix two runs. Wait for it, give another hydra.run.dir, or delete "
+                        "{path} if you know that process is gone",
+                        folder=self.path.parent,
+                        pid=holder["pid"],
+                        host=holder["host"],
+                        since=holder["since"],
+                        path=self.path,
+                    )
                 )
             since = datetime.now(UTC).isoformat(timespec="seconds")
             text = json.dumps(

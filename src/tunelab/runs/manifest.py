@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tunelab.errors import ConfigError
+from tunelab.language.translation import translate
 from tunelab.runs.environment import code_revision, code_sha256, hardware_info, installed_packages, numeric_switches
 from tunelab.runs.redact import REDACTED, is_secret_name, redact
 from tunelab.runs.run_status import RUN_STATUSES
@@ -183,7 +184,13 @@ def sha256_folder(path: Path, patterns: Sequence[str] = WEIGHT_FILES) -> str:
     """
     files = sorted({file for pattern in patterns for file in path.glob(pattern) if file.is_file()})
     if not files:
-        raise ConfigError(f"{path} holds none of {', '.join(patterns)}, so nothing can be vouched for; is it a model?")
+        raise ConfigError(
+            translate(
+                "{path} holds none of {names}, so nothing can be vouched for; is it a model?",
+                path=path,
+                names=", ".join(patterns),
+            )
+        )
     digest = hashlib.sha256()
     for file in files:
         digest.update(f"{sha256_file(file)}  {file.relative_to(path).as_posix()}\n".encode())

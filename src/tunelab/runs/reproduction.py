@@ -13,6 +13,7 @@ from typing import Any
 from tunelab.config.quoting import path_word
 from tunelab.config.resource_paths import resolve_path
 from tunelab.errors import ConfigError, TuneLabError
+from tunelab.language.translation import message, translate
 from tunelab.runs.atomic_files import write_json
 from tunelab.runs.checkpoint import read_checkpoint
 from tunelab.runs.environment import code_revision, code_sha256, hardware_info, installed_packages, numeric_switches
@@ -82,21 +83,33 @@ def check_reproducible(manifest: Manifest, name: str) -> None:
     """
     if "ensemble" in manifest:
         raise ConfigError(
-            f"{name} is an ensemble, which trained nothing; its command makes it again: {manifest['command']}"
+            translate(
+                "{name} is an ensemble, which trained nothing; its command makes it again: {command}",
+                name=name,
+                command=manifest["command"],
+            )
         )
     status, faults = str(manifest.get("status")), list[str]()
     resume = shlex.quote(path_word("resume", name))
     if status not in REPRODUCIBLE_STATUSES:
         advice = {
-            PREEMPTED: f"{resume} finishes it first",
-            "running": f"wait for its end, or finish it with {resume} if its process is gone",
-            "pruned": "its search ended it by the scores of other trials, which no manifest holds",
+            PREEMPTED: translate("{resume} finishes it first", resume=resume),
+            "running": translate("wait for its end, or finish it with {resume} if its process is gone", resume=resume),
+            "pruned": translate("its search ended it by the scores of other trials, which no manifest holds"),
         }
         faults.append(
-            f"the run is {status} ({manifest.get('reason')}): {advice.get(status, 'it has no result to repeat')}"
+            translate(
+                "the run is {status} ({reason}): {advice}",
+                status=status,
+                reason=manifest.get("reason"),
+                advice=advice.get(status, "it has no result to repeat"),
+            )
         )
     faults += [
-        f"{key} is redacted in the manifest, since it held a secret; train it with its config.yaml and that value"
+        translate(
+            "{key} is redacted in the manifest, since it held a secret; train it with its config.yaml and that value",
+            key=key,
+        )
         for key in redacted_settings(
             {key: value for key, value in manifest.get("config", {}).items() if key != "logger"}
         )
@@ -117,7 +130,7 @@ def redacted_settings(value: Any, name: str = "") -> Iterator[str]:
         yield name
 
 
-MANIFEST_ADVICE = "give a run folder or its run.json"
+MANIFEST_ADVICE = message("give a run folder or its run.json")
 STOPPED_STATUS = 143  # exit status of a stage that was stopped for the next one
 NUMERIC_VARIABLES = (
     "CUBLAS_WORKSPACE_CONFIG",
@@ -138,7 +151,14 @@ def read_run_manifest(path: Path) -> dict[str, Any]:
     try:
         return read_stored_json(file, MANIFEST_ADVICE, shape=MANIFEST_SHAPE, required=("config", "sessions"))
     except OSError as fault:
-        raise ConfigError(f"{path} is no run: there is no {file}; {MANIFEST_ADVICE}") from fault
+        raise ConfigError(
+            translate(
+                "{path} is no run: there is no {file}; {manifest_advice}",
+                path=path,
+                file=file,
+                manifest_advice=MANIFEST_ADVICE,
+            )
+        ) from fault
 
 
 def current_circumstances(manifest: Manifest) -> dict[str, Any]:
@@ -184,7 +204,9 @@ def reproduce_run(manifest: Manifest, folder: Path, *, seed: int | None = None) 
         TuneLabError: If the reproduction fails.
     """
     if RunDirectory(folder).exists():
-        raise ConfigError(f"{folder} holds a run already, which would be overwritten; give another --output")
+        raise ConfigError(
+            translate("{folder} holds a run already, which would be overwritten; give another --output", folder=folder)
+        )
     directory = Path(manifest["directory"])
     if not directory.is_dir():
         directory = Path.cwd()
@@ -199,9 +221,17 @@ def reproduce_run(manifest: Manifest, folder: Path, *, seed: int | None = None) 
             check_stage_step(folder, stage.stop_at)
             continue
         if done.returncode == 2:
-            raise ConfigError("the run cannot be reproduced, see above: its data and base model must be in place")
+            raise ConfigError(
+                translate("the run cannot be reproduced, see above: its data and base model must be in place")
+            )
         if done.returncode and read_run_manifest(folder).get("status") != "diverged":
-            raise TuneLabError(f"the reproduction ended with status {done.returncode}; its folder is {folder}")
+            raise TuneLabError(
+                translate(
+                    "the reproduction ended with status {returncode}; its folder is {folder}",
+                    returncode=done.returncode,
+                    folder=folder,
+                )
+            )
     return read_run_manifest(folder)
 
 
@@ -214,8 +244,14 @@ def check_stage_step(folder: Path, stop_at: int) -> None:
     step = int(read_checkpoint(RunDirectory(folder).last, values_only=True)["global_step"])
     if step != stop_at:
         raise TuneLabError(
-            f"the reproduction stopped at step {step} where the run was resumed at step {stop_at}; it was stopped "
-            f"from outside, or its data are shorter now. Its folder is {folder}"
+            translate(
+                "the reproduction stopped at step {step} where the run was resumed at step "
+                "{stop_at}; it was stopped from outside, or its data are shorter now. Its folder is "
+                "{folder}",
+                step=step,
+                stop_at=stop_at,
+                folder=folder,
+            )
         )
 
 

@@ -14,6 +14,7 @@ from typing import Any, Self
 from tunelab.config.quoting import path_word
 from tunelab.config.stored_files import read_stored_text, shape_faults_explained
 from tunelab.errors import ConfigError
+from tunelab.language.translation import translate
 from tunelab.runs.atomic_files import (
     PARTIAL_SUFFIX,
     Row,
@@ -160,16 +161,24 @@ class RunDirectory:
         folder._check_no_links()
         if not folder.exists() and not folder._lock.path.is_file() and (foreign := folder._files()):
             raise ConfigError(
-                f"{root} is no folder of a run and holds {', '.join(file.name for file in foreign)}, which a run would "
-                "overwrite; another hydra.run.dir leaves them alone"
+                translate(
+                    "{root} is no folder of a run and holds {names}, which a run would overwrite; "
+                    "another hydra.run.dir leaves them alone",
+                    root=root,
+                    names=", ".join(file.name for file in foreign),
+                )
             )
         folder.checkpoints.mkdir(parents=True, exist_ok=True)
         dead = folder._lock.acquire()
         if folder.exists() and folder.read_manifest().get("model") != {}:  # {}: it ended before it had a model
             folder.close()
             raise ConfigError(
-                f"{root} holds a run already, which a new one would overwrite; "
-                f"{shlex.quote(path_word('resume', root))} goes on with it, another hydra.run.dir starts beside it"
+                translate(
+                    "{root} holds a run already, which a new one would overwrite; {command} goes on with "
+                    "it, another hydra.run.dir starts beside it",
+                    root=root,
+                    command=shlex.quote(path_word("resume", root)),
+                )
             )
         folder._remove_leftovers(dead)
         return folder
@@ -184,8 +193,18 @@ class RunDirectory:
         folder = cls(Path(root))
         killed_early = write and folder.config.is_file()  # between its settings and its manifest
         if not folder.exists() and not killed_early:
-            reason = "the folder has no run.json" if folder.root.is_dir() else "there is no such folder"
-            raise ConfigError(f"{root} is not a run: {reason}; give the folder a training printed as its run folder")
+            reason = (
+                translate("the folder has no run.json")
+                if folder.root.is_dir()
+                else translate("there is no such folder")
+            )
+            raise ConfigError(
+                translate(
+                    "{root} is not a run: {reason}; give the folder a training printed as its run folder",
+                    root=root,
+                    reason=reason,
+                )
+            )
         if write:
             folder._check_no_links()
             folder.checkpoints.mkdir(exist_ok=True)
@@ -360,4 +379,10 @@ def _read_json(path: Path, shape: Shape | None = None) -> dict[str, Any]:
     try:
         return read_stored_json(path, shape=shape)
     except FileNotFoundError:
-        raise ConfigError(f"{path.parent} has no {path.name}; the run did not get that far, resume it first") from None
+        raise ConfigError(
+            translate(
+                "{folder} has no {name}; the run did not get that far, resume it first",
+                folder=path.parent,
+                name=path.name,
+            )
+        ) from None

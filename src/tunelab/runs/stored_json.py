@@ -7,6 +7,7 @@ from typing import Any
 
 from tunelab.config.stored_files import MAX_REASON, RUN_FILE_ADVICE, UnreadableFileError, read_stored_text
 from tunelab.errors import first_line
+from tunelab.language.translation import message, translate
 
 Shape = Mapping[str, tuple[type, ...]]  # key of an object to the types that its value may have
 
@@ -23,15 +24,25 @@ def parse_stored_json(text: str, name: object, advice: str) -> Any:
         UnreadableFileError: If it is empty, cut off, no JSON, or nested without end.
     """
     if not text.strip():
-        raise UnreadableFileError(f"{name} is empty, as after a full disk or a power cut; {advice}")
+        raise UnreadableFileError(
+            translate("{name} is empty, as after a full disk or a power cut; {advice}", name=name, advice=advice)
+        )
     try:
         return json.loads(text)
     except RecursionError as fault:
-        raise UnreadableFileError(f"{name} is damaged: it is nested too deeply; {advice}") from fault
+        raise UnreadableFileError(
+            translate("{name} is damaged: it is nested too deeply; {advice}", name=name, advice=advice)
+        ) from fault
     except ValueError as fault:
         cut = isinstance(fault, json.JSONDecodeError) and not text[fault.pos :].strip()
         raise UnreadableFileError(
-            f"{name} is {'cut off' if cut else 'damaged'}: {first_line(fault)[:MAX_REASON]}; {advice}"
+            translate(
+                "{name} is {value}: {fault}; {advice}",
+                name=name,
+                value="cut off" if cut else "damaged",
+                fault=first_line(fault)[:MAX_REASON],
+                advice=advice,
+            )
         ) from fault
 
 
@@ -52,9 +63,22 @@ def read_stored_json(
     """
     value = parse_stored_json(read_stored_text(path, advice), path, advice)
     if not isinstance(value, dict):
-        raise UnreadableFileError(f"{path} holds {json_kind(value)} where a JSON object belongs; {advice}")
-    if faults := [f"it has no {key}" for key in required if key not in value] + shape_faults(value, shape or {}):
-        raise UnreadableFileError(f"{path} is not as it was written: {'; '.join(faults)}; {advice}")
+        raise UnreadableFileError(
+            translate(
+                "{path} holds {value} where a JSON object belongs; {advice}",
+                path=path,
+                value=json_kind(value),
+                advice=advice,
+            )
+        )
+    if faults := [translate("it has no {key}", key=key) for key in required if key not in value] + shape_faults(
+        value, shape or {}
+    ):
+        raise UnreadableFileError(
+            translate(
+                "{path} is not as it was written: {names}; {advice}", path=path, names="; ".join(faults), advice=advice
+            )
+        )
     return value
 
 
@@ -66,11 +90,22 @@ def read_stored_rows(path: Path, advice: str = RUN_FILE_ADVICE) -> list[dict[str
         UnreadableFileError: If a line is cut off or no object; names it.
     """
     text = read_stored_text(path, advice)
-    rows = [parse_stored_json(line, f"{path} line {n}", advice) for n, line in enumerate(split_lines(text), start=1)]
+    rows = [
+        parse_stored_json(line, translate("{path} line {n}", path=path, n=n), advice)
+        for n, line in enumerate(split_lines(text), start=1)
+    ]
     odd = next((number for number, row in enumerate(rows, start=1) if not isinstance(row, dict)), None)
     if odd is not None:
         kind = json_kind(rows[odd - 1])
-        raise UnreadableFileError(f"{path} line {odd} holds {kind} where a JSON object belongs; {advice}")
+        raise UnreadableFileError(
+            translate(
+                "{path} line {odd} holds {kind} where a JSON object belongs; {advice}",
+                path=path,
+                odd=odd,
+                kind=kind,
+                advice=advice,
+            )
+        )
     return rows
 
 
@@ -85,12 +120,16 @@ def shape_faults(value: Mapping[str, Any], shape: Shape) -> list[str]:
     for key, types in shape.items():
         if key in value and (not isinstance(value[key], types) or (isinstance(value[key], bool) and bool not in types)):
             expected = " or ".join(dict.fromkeys(KIND_NAMES[one] for one in types))
-            faults.append(f"{key} is {json_kind(value[key])} where {expected} belongs")
+            faults.append(
+                translate(
+                    "{key} is {value} where {expected} belongs", key=key, value=json_kind(value[key]), expected=expected
+                )
+            )
     return faults
 
 
 KIND_NAMES: dict[type, str] = {
-    **{dict: "an object", list: "a list", str: "a text", bool: "true or false", type(None): "null"},
+    **{dict: message("an object"), list: "a list", str: "a text", bool: message("true or false"), type(None): "null"},
     **{int: "a number", float: "a number"},
 }
 

@@ -15,6 +15,7 @@ from tunelab.analysis.configurations import configuration_key
 from tunelab.config.plugins import refuse_process_keys
 from tunelab.config.quoting import path_word
 from tunelab.errors import ConfigError, TuneLabError
+from tunelab.language.translation import translate
 from tunelab.runs.atomic_files import read_json_lines
 from tunelab.runs.redact import REDACTED
 from tunelab.runs.run_dir import RunDirectory
@@ -54,24 +55,41 @@ def plan_reruns(study: StudyFolder, top: int, seeds: int) -> tuple[list[Rerun], 
         config = study.read_study_config()
         trials = read_json_lines(study.trials)
     except (OSError, ValueError) as fault:
-        raise ConfigError(f"{study.root} is no study ({fault}); give the study folder that a search printed") from fault
+        raise ConfigError(
+            translate(
+                "{root} is no study ({fault}); give the study folder that a search printed",
+                root=study.root,
+                fault=fault,
+            )
+        ) from fault
     if len(config["objectives"]) != 1:
-        raise ConfigError(f"{study.root} has {len(config['objectives'])} objectives; only one can be confirmed")
+        raise ConfigError(
+            translate(
+                "{root} has {count} objectives; only one can be confirmed",
+                root=study.root,
+                count=len(config["objectives"]),
+            )
+        )
     if config.get("stages"):
         raise ConfigError(
-            f"{study.root} searched for a schedule that changes within a run, so it has no configuration to confirm"
+            translate(
+                "{root} searched for a schedule that changes within a run, so it has no configuration to confirm",
+                root=study.root,
+            )
         )
     if changed := changed_data(study):
         raise ConfigError.listing(
             [
                 *changed,
-                "new trainings could not be compared with those of the search; put the former data back, or search "
-                "anew",
+                translate(
+                    "new trainings could not be compared with those of the search; put the former data "
+                    "back, or search anew"
+                ),
             ]
         )
     complete = [trial for trial in trials if trial["state"] == "complete" and max(trial["excess"] or [0.0]) <= 0]
     if not complete:
-        raise ConfigError(f"{study.root} has no finished trial; run the search first")
+        raise ConfigError(translate("{root} has no finished trial; run the search first", root=study.root))
     ranked = rank_configurations(complete, config)
     if ranked[0] is None:
         return [], config
@@ -99,8 +117,13 @@ def without_secrets(fixed: Sequence[str], study: StudyFolder) -> list[str]:
     if lost:
         names = ", ".join(word.partition("=")[0] for word in lost)
         raise ConfigError(
-            f"{study.study_config} does not hold the value of {names}, which was blacked out as a secret; without it "
-            "the trainings would be others. Give it by an environment variable of another name, and search again"
+            translate(
+                "{study_config} does not hold the value of {names}, which was blacked out as a "
+                "secret; without it the trainings would be others. Give it by an environment "
+                "variable of another name, and search again",
+                study_config=study.study_config,
+                names=names,
+            )
         )
     return [word for word in fixed if REDACTED not in word]
 
@@ -184,12 +207,19 @@ def record_rerun(
     """
     if outcome.state != "complete":
         raise TuneLabError(
-            f"{rerun.label} with seed {rerun.seed} failed ({outcome.failure_kind}: {outcome.reason}); "
-            f"without it the comparison would be lopsided. Its output is in {rerun.folder}/trial.log; the same command "
-            "goes on"
+            translate(
+                "{label} with seed {seed} failed ({failure_kind}: {reason}); without it the "
+                "comparison would be lopsided. Its output is in {folder}/trial.log; the same command "
+                "goes on",
+                label=rerun.label,
+                seed=rerun.seed,
+                failure_kind=outcome.failure_kind,
+                reason=outcome.reason,
+                folder=rerun.folder,
+            )
         )
     outcomes.setdefault(rerun.label, {})[rerun.seed] = outcome
-    say(f"{rerun.label}, seed {rerun.seed}: {outcome.values[0]:.5g}")
+    say(translate("{label}, seed {seed}: {values:.5g}", label=rerun.label, seed=rerun.seed, values=outcome.values[0]))
 
 
 SIGNIFICANCE_LEVEL = 0.05  # accepted rate of false positives, over all configurations together

@@ -232,8 +232,12 @@ class Engine:
         if outcome.failure_kind == "disk":
             self._abort(
                 TuneLabError(
-                    f"trial {number} hit a full disk, as any other would: {outcome.reason}\n"
-                    "No trial is lost: free some space and give the same command again"
+                    translate(
+                        "trial {number} hit a full disk, as any other would: {reason}\nNo trial is lost: free "
+                        "some space and give the same command again",
+                        number=number,
+                        reason=outcome.reason,
+                    )
                 )
             )
             return True
@@ -287,14 +291,23 @@ def abort_reason(trials: Sequence[FrozenTrial], folder: StudyFolder) -> TuneLabE
     if unscored and not any_complete:
         last = unscored[-1]
         return ConfigError(
-            f"trial {last.number} ran to its end and {last.user_attrs.get('reason')}\nNo other trial would leave it "
-            "either; search.objectives and search.constraints take these names only"
+            translate(
+                "trial {number} ran to its end and {reason}\nNo other trial would leave it either; "
+                "search.objectives and search.constraints take these names only",
+                number=last.number,
+                reason=last.user_attrs.get("reason"),
+            )
         )
     first = ended[:MAX_INITIAL_FAILURES]
     if len(ended) == MAX_INITIAL_FAILURES and all(trial.user_attrs.get("kind") == "config" for trial in first):
         last = first[-1]
         return TuneLabError(
-            f"the first {MAX_INITIAL_FAILURES} trials could not start, so no other will; the last one reported: "
-            f"{last.user_attrs.get('reason')}\nIts output is in {folder.trial_folder(last.number)}/trial.log"
+            translate(
+                "the first {max_initial_failures} trials could not start, so no other will; the last "
+                "one reported: {reason}\nIts output is in {trial_folder}/trial.log",
+                max_initial_failures=MAX_INITIAL_FAILURES,
+                reason=last.user_attrs.get("reason"),
+                trial_folder=folder.trial_folder(last.number),
+            )
         )
     return None

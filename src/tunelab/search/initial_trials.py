@@ -23,6 +23,7 @@ from tunelab.config.stored_files import (
     read_stored_yaml,
 )
 from tunelab.errors import ConfigError
+from tunelab.language.translation import translate
 from tunelab.runs.atomic_files import read_json_lines
 from tunelab.runs.redact import redact
 from tunelab.runs.stored_json import read_stored_json
@@ -49,9 +50,12 @@ def initial_trials(search: SearchConfig, request: SearchRequest) -> list[tuple[P
             trials += [(params, f"warm start from {source}") for params in configurations]
         else:
             faults.append(
-                f"search.warm_start: {source} has no configuration of this space "
-                f"({', '.join(request.space.unconditional)}); give the folder of a study, or a "
-                "best.yaml, whose values lie within it"
+                translate(
+                    "search.warm_start: {source} has no configuration of this space ({names}); give the "
+                    "folder of a study, or a best.yaml, whose values lie within it",
+                    source=source,
+                    names=", ".join(request.space.unconditional),
+                )
             )
     if faults:
         raise ConfigError.listing(faults)
@@ -67,7 +71,13 @@ def earlier_configurations(source: Path, space: Space, default_values: Mapping[s
         default_values: Values of settings that did not vary then.
     """
     if (reason := no_file_reason(source)) and not source.is_dir():
-        raise ConfigError(f"search.warm_start: {source} {reason}; give the folder of a study, or a best.yaml")
+        raise ConfigError(
+            translate(
+                "search.warm_start: {source} {reason}; give the folder of a study, or a best.yaml",
+                source=source,
+                reason=reason,
+            )
+        )
     try:
         if source.is_file():
             candidates = [flatten_config(yaml.safe_load(read_stored_yaml(source)))]
@@ -79,7 +89,7 @@ def earlier_configurations(source: Path, space: Space, default_values: Mapping[s
             best = flatten_config(yaml.safe_load(read_stored_yaml(study.best)))
             candidates = [best | trial["params"] for trial in trials]
     except UnreadableFileError as fault:
-        raise ConfigError(f"search.warm_start: {fault}") from fault
+        raise ConfigError(translate("search.warm_start: {fault}", fault=fault)) from fault
     except (OSError, yaml.YAMLError, *SHAPE_FAULTS):
         return []
     fitting = []

@@ -20,6 +20,7 @@ from tunelab.config.blocks import Block, Range
 from tunelab.config.quoting import path_word
 from tunelab.config.schema import SearchConfig
 from tunelab.errors import ConfigError
+from tunelab.language.translation import translate
 from tunelab.runs.study_folder import StudyFolder
 from tunelab.search.search_config import SearchRequest
 from tunelab.search.space import Choice, Dimension, Params, Scalar, Space
@@ -81,13 +82,19 @@ def parse_pbt_config(search: SearchConfig) -> PbtConfig:
     size = options.population
     if search.trials is None or size < 1 or search.trials % size or search.trials < 2 * size:
         faults.append(
-            f"search.trials={search.trials} must be a multiple of the population ({size}), at least twice as large: "
-            "each stage of each member is a trial"
+            translate(
+                "search.trials={trials} must be a multiple of the population ({size}), at least "
+                "twice as large: each stage of each member is a trial",
+                trials=search.trials,
+                size=size,
+            )
         )
     if search.retry is not None:
-        faults.append("search.retry: the next stage replaces a member that failed; leave it out with search=pbt")
+        faults.append(
+            translate("search.retry: the next stage replaces a member that failed; leave it out with search=pbt")
+        )
     if len(search.objectives) > 1:
-        faults.append("search=pbt ranks members by one score; name one in search.objectives")
+        faults.append(translate("search=pbt ranks members by one score; name one in search.objectives"))
     if faults:
         raise ConfigError.listing(faults)
     assert search.trials is not None
@@ -106,16 +113,25 @@ def check_pbt(search: SearchConfig, request: SearchRequest, config: DictConfig) 
     pbt, faults = parse_pbt_config(search), list[str]()
     if unchangeable := [key for key in request.space.all_dimensions() if not is_changeable(key)]:
         faults.append(
-            f"search=pbt changes settings while a model trains, and {', '.join(unchangeable)} cannot change then; "
-            f"it can vary {', '.join(name.removesuffix('.') for name in CHANGEABLE_KEYS)}. Search the rest before"
+            translate(
+                "search=pbt changes settings while a model trains, and {names} cannot change then; "
+                "it can vary {changeable}. Search the rest before",
+                names=", ".join(unchangeable),
+                changeable=", ".join(name.removesuffix(".") for name in CHANGEABLE_KEYS),
+            )
         )
     if request.space.conditions:
-        faults.append("search=pbt does not support conditional settings; remove search.space.when")
+        faults.append(translate("search=pbt does not support conditional settings; remove search.space.when"))
     validations = validations_per_run(config)
     if validations is not None and pbt.generations > validations:
         faults.append(
-            f"search=pbt has {pbt.generations} stages (trials / population), and a run has {validations:g} "
-            "validations to end one at; raise max_epochs, lower trainer.val_check_interval or raise the population"
+            translate(
+                "search=pbt has {generations} stages (trials / population), and a run has "
+                "{validations:g} validations to end one at; raise max_epochs, lower "
+                "trainer.val_check_interval or raise the population",
+                generations=pbt.generations,
+                validations=validations,
+            )
         )
     if faults:
         raise ConfigError.listing(faults)
@@ -189,7 +205,9 @@ class PopulationProposer:
     def _first_stage(self, member: int) -> tuple[Trial, Params]:
         if member < len(self.initial_trials):
             return self._enqueue(0, member, *self.initial_trials[member])
-        return self._enqueue(0, member, self._random_params(self._rng(0, member)), f"member {member} begins")
+        return self._enqueue(
+            0, member, self._random_params(self._rng(0, member)), translate("member {member} begins", member=member)
+        )
 
     def _next_stage(self, generation: int, member: int, row: Mapping[int, FrozenTrial]) -> tuple[Trial, Params] | None:
         order = rank_members(row, self.study.direction)
@@ -200,7 +218,12 @@ class PopulationProposer:
         rng = self._rng(generation, member)
         parent = row[member] if stays else row[rng.choice(order[: max(1, replaced)])]
         params = dict(parent.params) if stays else self._perturbed(parent.params, rng)
-        origin = f"member {member} {'goes on' if stays else 'takes over'} from trial {parent.number}"
+        origin = translate(
+            "member {member} {value} from trial {number}",
+            member=member,
+            value="goes on" if stays else "takes over",
+            number=parent.number,
+        )
         return self._enqueue(generation, member, params, origin, parent.number)
 
     def _enqueue(

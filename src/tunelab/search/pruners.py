@@ -11,6 +11,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from tunelab.errors import ConfigError
+from tunelab.language.translation import translate
 from tunelab.runs.study_folder import StudyFolder
 from tunelab.search.study_config import STORAGE_VARIABLE
 from tunelab.search.study_storage import open_storage, running_trial
@@ -76,7 +77,13 @@ class TrialReporter:
         try:
             recorded = folder.read_study_config()
         except (OSError, ValueError) as fault:
-            raise ConfigError(f"trial.study={study} holds no search ({fault}); only a search sets trial.*") from fault
+            raise ConfigError(
+                translate(
+                    "trial.study={study} holds no search ({fault}); only a search sets trial.*",
+                    study=study,
+                    fault=fault,
+                )
+            ) from fault
         self.has_one_objective = len(recorded["objectives"]) == 1
         storage, _ = open_storage(recorded["storage"] or os.environ.get(STORAGE_VARIABLE), folder)
         pruner = make_pruner(recorded["pruner"], recorded["pruner_options"])

@@ -143,8 +143,11 @@ def prepare(config: DictConfig, arguments: Sequence[str]) -> PreparedSearch:
     config, arguments, space_name = with_default_space(config, arguments)
     request = parse_request(config, arguments)
     if space_name is not None:
-        note = f"nothing was named that varies, so the space {space_name} of this task and adapter is searched"
-        how = "another: search/space=NAME, or ranges of your own such as lr=interval(1e-5,1e-3)"
+        note = translate(
+            "nothing was named that varies, so the space {space_name} of this task and adapter is searched",
+            space_name=space_name,
+        )
+        how = translate("another: search/space=NAME, or ranges of your own such as lr=interval(1e-5,1e-3)")
         request = replace(request, notes=(f"{note}; {how}", *request.notes))
     search = with_budget(parse_search_config(plain_block(config.search)), request)
     check_pbt(search, request, config)
@@ -367,8 +370,13 @@ def evaluate_best_trial(
         done = subprocess.run([*command, *overrides], stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False)
     if done.returncode != 0:
         raise TuneLabError(
-            f"the best trial {best.number} could not be scored on the test split (exit status {done.returncode}); "
-            f"{log_file} says why, and the same command tries it again"
+            translate(
+                "the best trial {number} could not be scored on the test split (exit status "
+                "{returncode}); {log_file} says why, and the same command tries it again",
+                number=best.number,
+                returncode=done.returncode,
+                log_file=log_file,
+            )
         )
     scores = {
         name: value

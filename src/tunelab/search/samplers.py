@@ -20,6 +20,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from tunelab.config.instantiate import import_target, target_faults
 from tunelab.config.schema import TargetConfig
 from tunelab.errors import ConfigError, first_line
+from tunelab.language.translation import translate
 from tunelab.search.space import Choice, Dimension, Params, Scalar, Space
 
 GP_MAX_DIMENSIONS = 6  # settings up to which a Gaussian process is chosen
@@ -87,7 +88,7 @@ def own_sampler_faults(name: str, options: Mapping[str, Any]) -> list[str]:
         return faults
     kind = import_target(name)
     if not isclass(kind) or not issubclass(kind, BaseSampler):
-        return [f"search.sampler={name} is no sampler; derive it from optuna.samplers.BaseSampler"]
+        return [translate("search.sampler={name} is no sampler; derive it from optuna.samplers.BaseSampler", name=name)]
     return []
 
 
@@ -102,7 +103,11 @@ def make_own_sampler(name: str, seed: int, options: Mapping[str, Any]) -> BaseSa
     try:
         sampler = kind(**{**seeds, **options})
     except (TypeError, ValueError) as fault:
-        raise ConfigError(f"search.sampler={name} refuses search.sampler_options: {first_line(fault)}") from fault
+        raise ConfigError(
+            translate(
+                "search.sampler={name} refuses search.sampler_options: {fault}", name=name, fault=first_line(fault)
+            )
+        ) from fault
     assert isinstance(sampler, BaseSampler)  # own_sampler_faults has seen to it
     return sampler
 

@@ -15,6 +15,7 @@ from tunelab.config.override_text import primary_config, searchpath_overrides
 from tunelab.config.overrides import override_key, separate_faulty, strip_flags
 from tunelab.config.schema import MetricsConfig, PrunerName, SearchConfig, value_fault
 from tunelab.errors import ConfigError
+from tunelab.language.translation import translate
 from tunelab.search.samplers import own_sampler_faults, resolve_sampler
 from tunelab.search.space import Choice, Dimension, Space, build_space
 from tunelab.tasks.metrics.directions import metric_direction
@@ -61,7 +62,11 @@ def resolve_objectives(config: DictConfig, search: SearchConfig) -> tuple[list[s
         name = task.monitor if config.monitor == "auto" else str(config.monitor)
         mode = direction(name) if config.mode == "auto" else str(config.mode)
         if mode is None:
-            raise ConfigError(f"monitor={name}: nothing says which way this score is better; set mode=min or mode=max")
+            raise ConfigError(
+                translate(
+                    "monitor={name}: nothing says which way this score is better; set mode=min or mode=max", name=name
+                )
+            )
         return [name], [mode]
     names, modes = list[str](), list[str]()
     for objective in search.objectives:
@@ -69,13 +74,21 @@ def resolve_objectives(config: DictConfig, search: SearchConfig) -> tuple[list[s
         mode = prefix if colon else direction(name)
         if not name or (colon and prefix not in ("min", "max")):
             faults.append(
-                f"search.objectives: {objective!r} is no score; write its name, or min:NAME or max:NAME, such as "
-                "max:val/f1"
+                translate(
+                    "search.objectives: {objective!r} is no score; write its name, or min:NAME or "
+                    "max:NAME, such as max:val/f1",
+                    objective=objective,
+                )
             )
         elif mode is None:
-            faults.append(f"search.objectives: nothing says which way {name} is better; write min:{name} or max:{name}")
+            faults.append(
+                translate(
+                    "search.objectives: nothing says which way {name} is better; write min:{name} or max:{name}",
+                    name=name,
+                )
+            )
         elif name in names:
-            faults.append(f"search.objectives names {name} twice; one score is one objective")
+            faults.append(translate("search.objectives names {name} twice; one score is one objective", name=name))
         else:
             names.append(name)
             modes.append(mode)
@@ -226,13 +239,20 @@ def space_notes(space: Space) -> list[str]:
     dimensions = space.all_dimensions()
     notes = [f"{key}: {dimension.describe()}" for key, dimension in dimensions.items()]
     if "batch_size" in dimensions and "lr" not in dimensions:
-        notes.append("batch_size varies and lr does not: the best lr moves with the batch size, so vary both")
+        notes.append(
+            translate("batch_size varies and lr does not: the best lr moves with the batch size, so vary both")
+        )
     if longer := sorted({"max_steps", "max_epochs"} & set(dimensions)):
         notes.append(
-            f"{' and '.join(longer)} varies: longer runs mostly win; early stopping finds the length by itself"
+            translate(
+                "{names} varies: longer runs mostly win; early stopping finds the length by itself",
+                names=" and ".join(longer),
+            )
         )
     if "seed" in dimensions:
-        notes.append("seed varies: its best value means nothing; its spread is the noise that others must beat")
+        notes.append(
+            translate("seed varies: its best value means nothing; its spread is the noise that others must beat")
+        )
     return notes
 
 
@@ -247,14 +267,19 @@ def search_faults(config: SearchConfig) -> list[str]:
         faults += own_sampler_faults(config.sampler, config.sampler_options)
     if count > 1 and config.pruner not in ("none", "auto"):
         faults.append(
-            f"search.pruner={config.pruner} compares one score and search.objectives names {count}; set "
-            "search.pruner=none"
+            translate(
+                "search.pruner={pruner} compares one score and search.objectives names {count}; set search.pruner=none",
+                pruner=config.pruner,
+                count=count,
+            )
         )
     if count > 1 and config.sampler == "cmaes":
-        faults.append("search=cmaes knows one objective; take search=evolution for several")
+        faults.append(translate("search=cmaes knows one objective; take search=evolution for several"))
     if config.isolation == "inline" and (config.parallel_trials > 1 or config.executor != "local"):
         faults.append(
-            "search.isolation=inline runs one trial at a time in this process; leave search.parallel_trials at 1"
+            translate(
+                "search.isolation=inline runs one trial at a time in this process; leave search.parallel_trials at 1"
+            )
         )
     return faults
 
@@ -274,7 +299,7 @@ def with_budget(search: SearchConfig, request: SearchRequest) -> SearchConfig:
                 raise ConfigError(str(fault)) from fault
         search = replace(search, trials=search.trials if search.trials is not None else size)
     if search.trials is None and search.hours is None:
-        raise ConfigError("nothing ends this search; give search.trials=N or search.hours=H")
+        raise ConfigError(translate("nothing ends this search; give search.trials=N or search.hours=H"))
     alone = len(search.objectives) < 2
     sampler = resolve_sampler(search.sampler, request.space, search.trials)
     return replace(search, pruner=resolve_pruner(search.pruner, sampler, search.trials) if alone else "none")

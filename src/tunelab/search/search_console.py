@@ -16,7 +16,7 @@ from tunelab.analysis.number_format import format_duration
 from tunelab.config.quoting import path_word
 from tunelab.config.schema import SearchConfig
 from tunelab.errors import TuneLabError, visible_text
-from tunelab.language.translation import message, translate
+from tunelab.language.translation import labelled, message, translate
 from tunelab.runs import console
 from tunelab.runs.study_folder import StudyFolder
 from tunelab.runs.terminal import (
@@ -113,8 +113,11 @@ def announce_results(
         console.say(line)
     if not best:
         raise TuneLabError(
-            f"no trial has a result; {folder.trials} says why, trial by trial. Once the cause is gone, the same "
-            "command with search.retry=failed runs them again"
+            translate(
+                "no trial has a result; {trials} says why, trial by trial. Once the cause is gone, "
+                "the same command with search.retry=failed runs them again",
+                trials=folder.trials,
+            )
         )
     for line in best_trial_lines(best, trials, names):
         console.say(line)
@@ -140,7 +143,7 @@ def announce_results(
             confirm = f"tunelab confirm {shlex.quote(relative_path(folder.root))}"
             console.show_command(translate("re-run the best with new seeds"), confirm)
     if not finished:
-        raise TuneLabError("the search is not finished; the same command goes on")
+        raise TuneLabError(translate("the search is not finished; the same command goes on"))
 
 
 def outcome_counts(trials: Sequence[FrozenTrial]) -> list[str]:
@@ -194,7 +197,7 @@ def best_trial_lines(best: Sequence[FrozenTrial], trials: Sequence[FrozenTrial],
     return [
         translate("the Pareto front, {count} of {trials} trials", count=len(best), trials=len(trials)) + compared,
         *(
-            f"  {trial_label(trial.number)}: {scores(trial)}  {params_text(trial.params)}"
+            "  " + labelled(trial_label(trial.number), f"{scores(trial)}  {params_text(trial.params)}")
             for trial in best[:MAX_FRONT_TRIALS]
         ),
         *([translate("and {count} more, see study.json", count=more)] if more > 0 else []),
@@ -323,7 +326,7 @@ class ProgressDisplay:
             scores = zip(self.objectives, best[0].values, strict=True)
             values = [f"{name} {value:.5g}" for name, value in scores]
             lines += _hanging(
-                [f"{which}: {trial_label(best[0].number)}", *values, *settings_texts(best[0].params)], width
+                [labelled(which, trial_label(best[0].number)), *values, *settings_texts(best[0].params)], width
             )
         for trial in running:
             lines += _hanging(
@@ -374,7 +377,7 @@ class ProgressDisplay:
         self.lines = [visible_text(line)[:width] for line in self.live_lines(trials, width, height)]
         if has_colours():
             words = translate("best so far")
-            self.lines = [line.replace(f"{words}:", f"\x1b[32m{words}\x1b[0m:") for line in self.lines]
+            self.lines = [line.replace(words, f"\x1b[32m{words}\x1b[0m", line.startswith(words)) for line in self.lines]
         self.live.draw(self.lines)
 
     def _best_mark(self, trial: FrozenTrial, ended: Sequence[FrozenTrial]) -> str:
@@ -473,7 +476,7 @@ def trial_line(trial: FrozenTrial, objectives: Sequence[str], limits: Sequence[s
     """
     origin = str(trial.user_attrs.get("origin", "sampler"))
     label = trial_label(trial.number) if origin in USUAL_ORIGINS else f"{trial_label(trial.number)} ({origin})"
-    return f"{label}: {outcome_text(trial, objectives, limits)}  {params_text(trial.params)}"
+    return labelled(label, f"{outcome_text(trial, objectives, limits)}  {params_text(trial.params)}")
 
 
 def outcome_text(trial: FrozenTrial, objectives: Sequence[str], limits: Sequence[str]) -> str:

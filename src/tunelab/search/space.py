@@ -13,6 +13,7 @@ from hydra.errors import HydraException
 
 from tunelab.config.quoting import quote_hydra
 from tunelab.errors import first_line
+from tunelab.language.translation import translate
 
 Scalar = str | int | float | bool | None  # what a study stores
 LOG_SCALE_RATIO = 100  # a positive range of two decades or more is searched on a log scale
@@ -74,7 +75,7 @@ class Choice:
 
     def describe(self) -> str:
         """The dimension as text, for messages."""
-        return "one of " + ", ".join(self.texts)
+        return translate("one of ") + ", ".join(self.texts)
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,13 @@ class NumericRange:
     def describe(self) -> str:
         """The dimension as text, for messages."""
         kind = "integers " if self.integer else ""
-        return f"{kind}{self.low:g} to {self.high:g}{', log scale' if self.log else ''}"
+        return translate(
+            "{kind}{low:g} to {high:g}{value}",
+            kind=kind,
+            low=self.low,
+            high=self.high,
+            value=", log scale" if self.log else "",
+        )
 
 
 Dimension = Choice | NumericRange
@@ -129,9 +136,11 @@ def make_range(low: float, high: float, *, integer: bool = False, log: bool | No
         ValueError: If the range is empty, or on a log scale but not positive.
     """
     if not low < high:
-        raise ValueError(f"{low:g} to {high:g} is no range; give the smaller number first")
+        raise ValueError(
+            translate("{low:g} to {high:g} is no range; give the smaller number first", low=low, high=high)
+        )
     if log and low <= 0:
-        raise ValueError(f"{low:g} has no logarithm; a log scale starts above 0")
+        raise ValueError(translate("{low:g} has no logarithm; a log scale starts above 0", low=low))
     wide = low > 0 and high / low >= LOG_SCALE_RATIO * (1 - 1e-12)  # 1e-3 / 1e-5 is 99.99999999999999
     return NumericRange(low, high, integer, wide if log is None else log)
 
@@ -151,10 +160,16 @@ def parse_dimension(key: str, words: Any, default: Any = None) -> Dimension:
     if isinstance(words, Sequence) and not isinstance(words, str):
         texts = tuple(dict.fromkeys(to_hydra_text(value) for value in words))
         if not texts:
-            raise ValueError(f"{key}: an empty list has no value to try")
+            raise ValueError(translate("{key}: an empty list has no value to try", key=key))
         return Choice(tuple(stored_value(key, text) for text in texts), texts)
     if not isinstance(words, str):
-        raise ValueError(f"{key}: {words!r} is one value; a search needs several, such as interval(1e-5,1e-3) or a,b")
+        raise ValueError(
+            translate(
+                "{key}: {words!r} is one value; a search needs several, such as interval(1e-5,1e-3) or a,b",
+                key=key,
+                words=words,
+            )
+        )
     return dimension_of_override(parse_sweep_override(key, words), default)
 
 
@@ -167,7 +182,14 @@ def parse_sweep_override(key: str, words: str) -> Override:
     try:
         return OverridesParser.create().parse_override(f"{key}={words}")
     except HydraException as fault:
-        raise ValueError(f"{key}={words}: {first_line(fault)}; write interval(1e-5,1e-3), range(1,5) or a,b") from fault
+        raise ValueError(
+            translate(
+                "{key}={words}: {fault}; write interval(1e-5,1e-3), range(1,5) or a,b",
+                key=key,
+                words=words,
+                fault=first_line(fault),
+            )
+        ) from fault
 
 
 def dimension_of_override(override: Override, default: Any = None) -> Dimension:
@@ -187,7 +209,11 @@ def dimension_of_override(override: Override, default: Any = None) -> Dimension:
         log = True if "log" in values.tags else False if "linear" in values.tags else None
         try:
             if whole and not (float(low).is_integer() and float(high).is_integer()):
-                raise ValueError(f"{low:g} to {high:g}: this setting is an integer, so both ends must be")
+                raise ValueError(
+                    translate(
+                        "{low:g} to {high:g}: this setting is an integer, so both ends must be", low=low, high=high
+                    )
+                )
             return make_range(low, high, integer=whole, log=log)
         except ValueError as fault:
             raise ValueError(f"{key}: {fault}") from fault
@@ -198,7 +224,12 @@ def dimension_of_override(override: Override, default: Any = None) -> Dimension:
     if isinstance(values, ChoiceSweep | RangeSweep):
         texts = tuple(dict.fromkeys(override.sweep_string_iterator()))
         return Choice(tuple(stored_value(key, text) for text in texts), texts)
-    raise ValueError(f"{override.input_line} is one value; a search needs several, such as interval(1e-5,1e-3) or a,b")
+    raise ValueError(
+        translate(
+            "{input_line} is one value; a search needs several, such as interval(1e-5,1e-3) or a,b",
+            input_line=override.input_line,
+        )
+    )
 
 
 def is_integer_interval(override: Override) -> bool:
@@ -319,8 +350,11 @@ class Space:
         continuous = [key for key, dimension in self.all_dimensions().items() if dimension.grid_values() is None]
         if continuous:
             raise ValueError(
-                f"a grid needs single values, and {', '.join(continuous)} is a continuous range; list values "
-                "(lr=1e-5,3e-5) or sample the range (search=random, search=bayes)"
+                translate(
+                    "a grid needs single values, and {names} is a continuous range; list values "
+                    "(lr=1e-5,3e-5) or sample the range (search=random, search=bayes)",
+                    names=", ".join(continuous),
+                )
             )
         for base in combinations(self.unconditional):
             inner = {
@@ -375,19 +409,38 @@ def build_space(params: Mapping[str, Any], when: Mapping[str, Any], defaults: Ma
         key, equals, text = str(test).partition("=")
         if not equals or key not in params or not isinstance(block, Mapping):
             faults.append(
-                f"search.space.when: '{test}' must be KEY=VALUE of a setting that varies, with settings below it"
+                translate(
+                    "search.space.when: '{test}' must be KEY=VALUE of a setting that varies, with settings below it",
+                    test=test,
+                )
             )
             continue
         value = stored_value(key, text)
         if key in unconditional and not unconditional[key].contains(value):
-            faults.append(f"search.space.when: {key} never is {text}; it is {unconditional[key].describe()}")
+            faults.append(
+                translate(
+                    "search.space.when: {key} never is {words}; it is {describe}",
+                    key=key,
+                    words=text,
+                    describe=unconditional[key].describe(),
+                )
+            )
         if twice := sorted(set(block) & set(params)):
-            faults.append(f"search.space.when.{test}: {', '.join(twice)} varies unconditionally already; name it once")
+            faults.append(
+                translate(
+                    "search.space.when.{test}: {names} varies unconditionally already; name it once",
+                    test=test,
+                    names=", ".join(twice),
+                )
+            )
         conditions.append(Condition(key, value, parse_block(block)))
     faults += conflicting_kinds(conditions)
     if not params:
         faults.append(
-            "nothing varies: give several values (lr=1e-5,3e-5), a range (lr=interval(1e-5,1e-3)) or search/space=NAME"
+            translate(
+                "nothing varies: give several values (lr=1e-5,3e-5), a range "
+                "(lr=interval(1e-5,1e-3)) or search/space=NAME"
+            )
         )
     if faults:
         raise ValueError("\n".join(faults))
@@ -402,8 +455,13 @@ def conflicting_kinds(conditions: Sequence[Condition]) -> list[str]:
             kind = ("list", False, False) if isinstance(one, Choice) else ("range", one.integer, one.log)
             kinds.setdefault(key, {}).setdefault(kind, condition.label)
     return [
-        f"search.space.when: {key} is of one kind under {' and of another under '.join(seen.values())}; a study keeps "
-        "one kind for a name: list values everywhere, or give ranges on the same scale (tag(log,interval(...)))"
+        translate(
+            "search.space.when: {key} is of one kind under {names}; a study keeps one kind for a "
+            "name: list values everywhere, or give ranges on the same scale "
+            "(tag(log,interval(...)))",
+            key=key,
+            names=" and of another under ".join(seen.values()),
+        )
         for key, seen in kinds.items()
         if len(seen) > 1
     ]

@@ -19,6 +19,7 @@ from tunelab.analysis.setting_effect import (
 from tunelab.config.quoting import path_text
 from tunelab.config.schema import EffectConfig, LoggerConfig
 from tunelab.errors import ConfigError
+from tunelab.language.translation import translate
 from tunelab.report.document import Block, CellValue, Chart, Document, Paragraph, Section, Table
 from tunelab.report.effect_chart import effect_chart
 from tunelab.report.render import render_html, write_report
@@ -64,13 +65,22 @@ def parse_effect_plot(config: EffectConfig, space: Space) -> EffectPlot | None:
         return None
     varying = space.all_dimensions()
     faults = [
-        f"search.effect.{name}={key}: that setting does not vary in this search, so it has no effect to draw; "
-        f"{', '.join(varying)} do"
+        translate(
+            "search.effect.{name}={key}: that setting does not vary in this search, so it has no "
+            "effect to draw; {names} do",
+            name=name,
+            key=key,
+            names=", ".join(varying),
+        )
         for name, key in (("of", setting), ("by", group_by))
         if key is not None and key not in varying
     ]
     if setting is None:
-        faults.append(f"search.effect.by={group_by} needs search.effect.of, the setting along the axis")
+        faults.append(
+            translate(
+                "search.effect.by={group_by} needs search.effect.of, the setting along the axis", group_by=group_by
+            )
+        )
     if faults:
         raise ConfigError.listing(faults)
     return EffectPlot(str(setting), group_by)
@@ -104,16 +114,27 @@ def write_effect_plot(folder: StudyFolder, effect: EffectPlot, score: str, *, lo
     searched = searched_range(folder, effect.setting)
     svg = effect_chart(effect.setting, score, results, effect.group_by, lower=lower, searched=searched)
     complete = sum(trial["state"] == "complete" for trial in trials)
-    title = f"What {effect.setting} does to {score}" + (f", by {effect.group_by}" if effect.group_by else "")
-    caption = (
-        "Points are trials, the best is ringed. Lines go through the mean over the seeds, with their standard "
-        "deviation as a band from three seeds on; crosses on the axis are values without a score."
+    title = translate("What {setting} does to {score}", setting=effect.setting, score=score) + (
+        translate(", by {group_by}", group_by=effect.group_by) if effect.group_by else ""
+    )
+    caption = translate(
+        "Points are trials, the best is ringed. Lines go through the mean over the seeds, "
+        "with their standard deviation as a band from three seeds on; crosses on the axis "
+        "are values without a score."
     )
     blocks: list[Block] = [
         Paragraph(finding),
         Chart("effect", svg, caption),
         effect_table(effect, score, results),
-        Paragraph(f"{complete} of {len(trials)} trials came through. {command}", "soft"),
+        Paragraph(
+            translate(
+                "{complete} of {count} trials came through. {command}",
+                complete=complete,
+                count=len(trials),
+                command=command,
+            ),
+            "soft",
+        ),
     ]
     write_text(folder.root / "effect.svg", svg)
     page = render_html(Document(title, "", [Section("", blocks)]), interactive=False)

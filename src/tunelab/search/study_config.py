@@ -18,6 +18,7 @@ from tunelab.config.resource_paths import expand_home, resolve_path
 from tunelab.config.schema import SearchConfig
 from tunelab.config.stored_files import STUDY_FILE_ADVICE, shape_faults_explained
 from tunelab.errors import ConfigError
+from tunelab.language.translation import translate
 from tunelab.runs.atomic_files import write_json
 from tunelab.runs.redact import redact
 from tunelab.runs.study_folder import StudyFolder
@@ -64,8 +65,13 @@ def check_compatible(
     token, recorded_token = known or uuid.uuid4().hex, study.user_attrs.get("folder")
     if recorded_token not in (None, token):
         raise ConfigError(
-            f"the study '{study.study_name}' of search.storage belongs to another folder than {folder.root}; engines "
-            "of one study must share its folder too, or give a hydra.sweep.dir whose last name is new"
+            translate(
+                "the study '{study_name}' of search.storage belongs to another folder than {root}; "
+                "engines of one study must share its folder too, or give a hydra.sweep.dir whose "
+                "last name is new",
+                study_name=study.study_name,
+                root=folder.root,
+            )
         )
     now = redact(make_study_config(folder, study.study_name, search, request, objectives, modes))
     with shape_faults_explained(folder.study_config, STUDY_FILE_ADVICE):
@@ -74,8 +80,10 @@ def check_compatible(
         raise ConfigError.listing(
             [
                 *faults,
-                f"begin a new study with the best of this one: hydra.sweep.dir=NEW "
-                f"{shlex.quote(f'search.warm_start=[{path_text(folder.root)}]')}",
+                translate(
+                    "begin a new study with the best of this one: hydra.sweep.dir=NEW {warm_start}",
+                    warm_start=shlex.quote(f"search.warm_start=[{path_text(folder.root)}]"),
+                ),
             ]
         )
     write_json(folder.study_config, {"folder_id": token, **now})
@@ -150,8 +158,18 @@ def incompatibilities(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
         return []
     before = {**before, "stages": rename_stages(before.get("stages")), "fixed": rename_overrides(before["fixed"])}
     faults = [
-        f"{what} {'was' if name != 'stages' else 'were'} {before.get(name)} and is now {now[name]}"
-        for name, what in (("objectives", "the objective"), ("constraints", "the limit"), ("stages", "stages of pbt"))
+        translate(
+            "{what} {value} {before} and is now {now}",
+            what=what,
+            value="was" if name != "stages" else "were",
+            before=before.get(name),
+            now=now[name],
+        )
+        for name, what in (
+            ("objectives", translate("the objective")),
+            ("constraints", translate("the limit")),
+            ("stages", translate("stages of pbt")),
+        )
         if before.get(name) != now[name]
     ]
     for key in sorted({*before["space"], *now["space"]}):
@@ -159,12 +177,26 @@ def incompatibilities(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
         old, new = (without_condition(config["dimensions"].get(key)) for config in (before, now))
         if old != new:
             old_text, new_text = (config["space"].get(key, "nothing") for config in (before, now))
-            faults.append(f"{key} varied over {old_text} and now over {new_text}")
+            faults.append(
+                translate(
+                    "{key} varied over {old_text} and now over {new_text}",
+                    key=key,
+                    old_text=old_text,
+                    new_text=new_text,
+                )
+            )
     old_fixed, new_fixed = relevant_overrides(before["fixed"]), relevant_overrides(now["fixed"])
     for key in sorted({*old_fixed, *new_fixed}):
-        before_text, now_text = old_fixed.get(key, "not given"), new_fixed.get(key, "not given")
+        before_text, now_text = old_fixed.get(key, translate("not given")), new_fixed.get(key, translate("not given"))
         if before_text != now_text:
-            faults.append(f"{key} was {before_text} in the study's trials and is now {now_text}")
+            faults.append(
+                translate(
+                    "{key} was {before_text} in the study's trials and is now {now_text}",
+                    key=key,
+                    before_text=before_text,
+                    now_text=now_text,
+                )
+            )
     return faults
 
 

@@ -24,6 +24,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from typing_extensions import override
 
 from tunelab.errors import ConfigError, TuneLabError, first_line
+from tunelab.language.translation import translate
 from tunelab.runs.atomic_files import DISK_FULL_ERRNOS, link_fault, open_unlinked, write_atomically
 from tunelab.runs.study_folder import StudyFolder
 from tunelab.search.trial_outcome import TrialOutcome
@@ -47,9 +48,13 @@ def open_storage(location: str | None, folder: StudyFolder) -> tuple[BaseStorage
             return RDBStorage(location, engine_kwargs={"pool_pre_ping": True}), []
         except Exception as fault:  # drivers raise errors of their own
             raise ConfigError(
-                f"search.storage={location.partition('://')[0]}://...: {first_line(fault)}; check the address and that "
-                "its driver is installed, or leave search.storage out: a journal in the study's folder serves many "
-                "machines too"
+                translate(
+                    "search.storage={scheme}://...: {fault}; check the address and that its driver is "
+                    "installed, or leave search.storage out: a journal in the study's folder serves many "
+                    "machines too",
+                    scheme=location.partition("://")[0],
+                    fault=first_line(fault),
+                )
             ) from fault
     backend = SafeJournal(Path(location) if location is not None else folder.journal)
     return SafeStorage(backend), backend.repaired
@@ -76,8 +81,12 @@ def open_study(
     if study.directions != optuna_directions:
         recorded = ", ".join(direction.name.lower() for direction in study.directions)
         raise ConfigError(
-            f"this study is to {recorded} and the command is to {', '.join(modes)}imise; give a new folder "
-            "(hydra.sweep.dir=DIR) or the objectives of the study"
+            translate(
+                "this study is to {recorded} and the command is to {names}imise; give a new folder "
+                "(hydra.sweep.dir=DIR) or the objectives of the study",
+                recorded=recorded,
+                names=", ".join(modes),
+            )
         )
     return study
 
@@ -194,8 +203,13 @@ class SafeJournal(JournalFileBackend):
                     raise
                 if time.monotonic() - started > self.patience:
                     raise TuneLabError(
-                        f"cannot write to the journal {self.path}: {fault.strerror}, for {self.patience:.0f} s. "
-                        "No trial is lost: free some space and give the same command again"
+                        translate(
+                            "cannot write to the journal {path}: {reason}, for {patience:.0f} s. No trial is "
+                            "lost: free some space and give the same command again",
+                            path=self.path,
+                            reason=fault.strerror,
+                            patience=self.patience,
+                        )
                     ) from fault
                 time.sleep(min(DISK_FULL_PAUSE, self.patience))
 
@@ -287,9 +301,17 @@ def repair_journal(path: Path) -> list[str]:
     copy = path.with_name(f"{path.name}.torn-{datetime.now(UTC):%Y%m%dT%H%M%S%f}")
     write_atomically(copy, lambda file: file.write(b"".join(lines)))
     write_atomically(path, lambda file: file.write(b"".join(line for line in lines if is_complete_line(line))))
-    numbers = ", ".join(map(str, bad[:5])) + (f" and {len(bad) - 5} more" if len(bad) > 5 else "")
+    numbers = ", ".join(map(str, bad[:5])) + (
+        translate(" and {count} more", count=len(bad) - 5) if len(bad) > 5 else ""
+    )
     return [
-        f"the journal {path} had a torn line ({numbers} of {len(lines)}); it was removed, the old file is {copy.name}"
+        translate(
+            "the journal {path} had a torn line ({numbers} of {count}); it was removed, the old file is {name}",
+            path=path,
+            numbers=numbers,
+            count=len(lines),
+            name=copy.name,
+        )
     ]
 
 

@@ -15,6 +15,7 @@ from typing_extensions import override
 
 from tunelab.config.quoting import path_word
 from tunelab.errors import ConfigError
+from tunelab.language.translation import translate
 from tunelab.runs.locks import process_identity
 from tunelab.search.heartbeat import is_local_process, process_name
 from tunelab.search.trial_outcome import implied_exit_status, open_log
@@ -188,9 +189,16 @@ def slot_environments(
     gpus, needed = visible_gpus(environment), parallel_trials * devices_per_trial
     if gpus and needed > len(gpus):
         raise ConfigError(
-            f"search.parallel_trials={parallel_trials} with search.devices_per_trial={devices_per_trial} needs "
-            f"{needed} GPUs and {len(gpus)} are there; two trials on one GPU would compete for its memory. Lower "
-            "search.parallel_trials, or set search.devices_per_trial=0 to let them share"
+            translate(
+                "search.parallel_trials={parallel_trials} with "
+                "search.devices_per_trial={devices_per_trial} needs {needed} GPUs and {count} are "
+                "there; two trials on one GPU would compete for its memory. Lower "
+                "search.parallel_trials, or set search.devices_per_trial=0 to let them share",
+                parallel_trials=parallel_trials,
+                devices_per_trial=devices_per_trial,
+                needed=needed,
+                count=len(gpus),
+            )
         )
     threads = max(1, (os.cpu_count() or 1) // parallel_trials)
     environments = []

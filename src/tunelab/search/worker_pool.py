@@ -11,6 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 from tunelab.config.plugins import refuse_process_keys
 from tunelab.config.quoting import path_word
 from tunelab.errors import TuneLabError
+from tunelab.language.translation import translate
 from tunelab.runs.run_dir import RunDirectory
 from tunelab.runs.study_folder import StudyFolder
 from tunelab.search.heartbeat import host_of, is_engine_alive
@@ -88,7 +89,11 @@ class WorkerPool:
             )
         except OSError as fault:
             raise TuneLabError(
-                f"trial {number} could not be started: {fault}. It is not lost: the same command starts it again"
+                translate(
+                    "trial {number} could not be started: {fault}. It is not lost: the same command starts it again",
+                    number=number,
+                    fault=fault,
+                )
             ) from fault
         self.store.set_facts(number, process=job.reference)
         self.running.append(RunningTrial(number, job, slot, time.monotonic()))

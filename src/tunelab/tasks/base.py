@@ -11,6 +11,7 @@ from tunelab.data.data_sources import DataSplits
 from tunelab.data.examples import Example, MicroBatch
 from tunelab.data.protocols import Record
 from tunelab.errors import ConfigError, DataError
+from tunelab.language.translation import translate
 from tunelab.tasks.metrics.directions import register_directions
 from tunelab.tasks.registry import TaskDescription
 
@@ -285,7 +286,9 @@ class Task(ABC):
         Raises:
             ConfigError: If this task does not say.
         """
-        raise ConfigError(f"metrics of one's own need `metric_inputs` of the class data.task={self.name}")
+        raise ConfigError(
+            translate("metrics of one's own need `metric_inputs` of the class data.task={name}", name=self.name)
+        )
 
     def metric_example(self) -> MetricInputs:
         """Made-up rows of the same form, on which a metric is tried before anything is trained.
@@ -293,7 +296,9 @@ class Task(ABC):
         Raises:
             ConfigError: If this task does not say.
         """
-        raise ConfigError(f"metrics of one's own need `metric_example` of the class data.task={self.name}")
+        raise ConfigError(
+            translate("metrics of one's own need `metric_example` of the class data.task={name}", name=self.name)
+        )
 
     def metric_arguments(self) -> Mapping[str, Any]:
         """Arguments that metrics of one's own get where their class takes them: the number of classes, ..."""
@@ -336,11 +341,11 @@ class Task(ABC):
             DataError: If the record cannot be used.
             ConfigError: If this task has no prompts.
         """
-        raise ConfigError(f"a model of data.task={self.name} answers nothing")
+        raise ConfigError(translate("a model of data.task={name} answers nothing", name=self.name))
 
     def answer_prompts(self, model: PreTrainedModel, examples: Sequence[Example]) -> list[dict[str, Any]]:
         """The predictions of a trained model for encoded prompts, in their order: plain values."""
-        raise ConfigError(f"a model of data.task={self.name} answers nothing")
+        raise ConfigError(translate("a model of data.task={name} answers nothing", name=self.name))
 
     def state(self) -> dict[str, Any]:
         """The state that `fit` and `set_tokenizer` have set, as plain values, to use the model without its data."""
@@ -390,7 +395,7 @@ class SourceScores(nn.Module):
             return
         held = {self.sources[row] for row in micro.row_indices.tolist() if row >= 0}
         if len(held) > 1:
-            raise ValueError(f"a micro-batch mixes the sources {', '.join(sorted(held))}")
+            raise ValueError(translate("a micro-batch mixes the sources {names}", names=", ".join(sorted(held))))
         for name in held:
             self._scores_of(name).update(logits, micro)
 

@@ -23,6 +23,7 @@ from tunelab.data.formats import FORMATS, RecordFormat, detect_format, read_ques
 from tunelab.data.protocols import Record
 from tunelab.errors import ConfigError, DataError
 from tunelab.generation.decode import MAX_BATCH_TOKENS, GeneratedAnswer, decode
+from tunelab.language.translation import translate
 from tunelab.models.chunked_logits import LOGITS_BUDGET, ChunkedLogits
 from tunelab.models.heads import SupervisedHead
 from tunelab.models.unpadded_attention import causal_inputs
@@ -45,7 +46,9 @@ def parse_day(text: str | None) -> date | None:
     try:
         return None if text is None else date.fromisoformat(text)
     except ValueError:
-        raise ConfigError(f"data.template_date is {text!r}; write a day as 2026-11-28, or null for today") from None
+        raise ConfigError(
+            translate("data.template_date is {words!r}; write a day as 2026-11-28, or null for today", words=text)
+        ) from None
 
 
 def conversation_texts(read: Conversation | str) -> dict[str, str]:
@@ -117,8 +120,8 @@ class CausalTask(Task):
         if name not in (*NEEDED_NAMES, *{"input"}.intersection({*known.optional, *known.when_named})):
             return None
         if ours in known.optional or ours in known.when_named:
-            return f"data.columns.{ours}={column} has it read"
-        return f"write it into '{self.columns.get(known.prompt, known.prompt)}'"
+            return translate("data.columns.{ours}={column} has it read", ours=ours, column=column)
+        return translate("write it into '{column_name}'", column_name=self.columns.get(known.prompt, known.prompt))
 
     @override
     def set_tokenizer(self, tokenizer: PreTrainedTokenizerBase, limit: int | None) -> None:
@@ -152,17 +155,25 @@ class CausalTask(Task):
         notes = []
         if self.template.date:
             notes.append(
-                f"the chat template writes today's date: it stays {self.template.date} for this run, its predictions "
-                "and its reproduction (data.template_date)"
+                translate(
+                    "the chat template writes today's date: it stays {date} for this run, its "
+                    "predictions and its reproduction (data.template_date)",
+                    date=self.template.date,
+                )
             )
         if count := self.template.tails_left_out:
             notes.append(
-                f"{count:,} rows end on turns that nothing answers: these turns are left out, as the template writes "
-                "the answer before them otherwise than a model is asked for it"
+                translate(
+                    "{count:,} rows end on turns that nothing answers: these turns are left out, as the "
+                    "template writes the answer before them otherwise than a model is asked for it",
+                    count=count,
+                )
             )
         if self.template.prompt_way != "own":
             notes.append(
-                "no answer has reasoning, and the template's prompt opens a thought: answers follow the prompt "
+                translate(
+                    "no answer has reasoning, and the template's prompt opens a thought: answers follow the prompt "
+                )
                 + PROMPT_NOTES[self.template.prompt_way]
             )
         return notes
@@ -190,7 +201,13 @@ class CausalTask(Task):
             else self.template.reply_ids(conversation)
         )
         if self.limit is not None and len(ids) >= self.limit:
-            raise DataError(f"the question takes {len(ids)} tokens, and the limit with its answer is {self.limit}")
+            raise DataError(
+                translate(
+                    "the question takes {count} tokens, and the limit with its answer is {limit}",
+                    count=len(ids),
+                    limit=self.limit,
+                )
+            )
         return Example(ids, [IGNORE] * len(ids), 0, row)
 
     @override

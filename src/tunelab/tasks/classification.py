@@ -22,6 +22,7 @@ from tunelab.data.examples import Example, MicroBatch
 from tunelab.data.leakage import label_conflicts
 from tunelab.data.protocols import Record
 from tunelab.errors import ConfigError, DataError
+from tunelab.language.translation import translate
 from tunelab.tasks.base import MetricInputs, Scores
 from tunelab.tasks.metrics.label_metrics import MulticlassScores, MultilabelScores
 from tunelab.tasks.registry import DESCRIPTIONS, TaskDescription
@@ -74,11 +75,25 @@ class Classification(SequenceTask):
         super().__init__(text, text_pair, max_tokens)
         faults = []
         if isinstance(class_weights, str) and class_weights not in ("none", "balanced"):
-            faults.append(f'data.class_weights is {class_weights!r}; use "none", "balanced" or a weight per label')
+            faults.append(
+                translate(
+                    'data.class_weights is {class_weights!r}; use "none", "balanced" or a weight per label',
+                    class_weights=class_weights,
+                )
+            )
         if not 0 < threshold < 1:
-            faults.append(f"data.threshold is {threshold}; a probability lies between 0 and 1, try 0.5")
+            faults.append(
+                translate(
+                    "data.threshold is {threshold}; a probability lies between 0 and 1, try 0.5", threshold=threshold
+                )
+            )
         if not 0 <= label_smoothing < 1:
-            faults.append(f"data.label_smoothing is {label_smoothing}; it is a share of probability, try 0.1")
+            faults.append(
+                translate(
+                    "data.label_smoothing is {label_smoothing}; it is a share of probability, try 0.1",
+                    label_smoothing=label_smoothing,
+                )
+            )
         if faults:
             raise ConfigError.listing(faults)
         self.label = label
@@ -105,8 +120,13 @@ class Classification(SequenceTask):
         least = 1 if self.multilabel else 2
         if len(counts) < least:
             raise DataError(
-                f"column {self.label!r} of the training split holds {sorted(counts) or 'no labels'}; there must be "
-                f"at least {least} to tell apart; is it the right column?"
+                translate(
+                    "column {label!r} of the training split holds {value}; there must be at least "
+                    "{least} to tell apart; is it the right column?",
+                    label=self.label,
+                    value=sorted(counts) or "no labels",
+                    least=least,
+                )
             )
         self.label_names = sort_labels(set(counts))
         ordered = [counts[name] for name in self.label_names]
@@ -270,12 +290,20 @@ def parse_label(value: object) -> str:
     if isinstance(value, Real) and isfinite(value):
         if float(value).is_integer():
             return str(int(float(value)))
-        raise DataError(f"label {value!r} is a fraction, not a class; scores are learned with data=regression")
+        raise DataError(
+            translate(
+                "label {value!r} is a fraction, not a class; scores are learned with data=regression", value=value
+            )
+        )
     if isinstance(value, str) and value.strip():
         return value.strip()
     if isinstance(value, list | tuple):
-        raise DataError(f"label is a list, {value!r}; lists of labels are learned with data.multilabel=true")
-    raise DataError(f"label is empty ({value!r}); every record needs one, so drop the record or fill it in")
+        raise DataError(
+            translate("label is a list, {value!r}; lists of labels are learned with data.multilabel=true", value=value)
+        )
+    raise DataError(
+        translate("label is empty ({value!r}); every record needs one, so drop the record or fill it in", value=value)
+    )
 
 
 def parse_labels(value: object) -> list[str]:
@@ -295,10 +323,16 @@ def parse_labels(value: object) -> list[str]:
         except json.JSONDecodeError:
             cell = None
     if not isinstance(cell, list | tuple):
-        raise DataError(f'labels are {value!r}, not a list; write ["a", "b"] (in a CSV: the same as JSON text)')
+        raise DataError(
+            translate(
+                'labels are {value!r}, not a list; write ["a", "b"] (in a CSV: the same as JSON text)', value=value
+            )
+        )
     names = [parse_label(item) for item in cell]
     if len(set(names)) < len(names):
-        raise DataError(f"labels {value!r} name one twice; give the names that apply, not a 0 or 1 per class")
+        raise DataError(
+            translate("labels {value!r} name one twice; give the names that apply, not a 0 or 1 per class", value=value)
+        )
     return names
 
 
@@ -314,10 +348,18 @@ def unknown_label_message(name: str, known: Sequence[str]) -> str:
     """The message for a label that the training split does not have: the closest known names come first."""
     close = get_close_matches(name, known, n=MAX_LISTED_LABELS, cutoff=0.6)
     listed = [*close, *(other for other in known if other not in close)]
-    more = f" and {len(listed) - MAX_LISTED_LABELS} more" if len(listed) > MAX_LISTED_LABELS else ""
-    hint = f"; did you mean {close[0]!r}?" if close else ""
+    more = (
+        translate(" and {count} more", count=len(listed) - MAX_LISTED_LABELS) if len(listed) > MAX_LISTED_LABELS else ""
+    )
+    hint = translate("; did you mean {close!r}?", close=close[0]) if close else ""
     examples = ", ".join(repr(other) for other in listed[:MAX_LISTED_LABELS])
-    return f"label {name!r} never occurs in the training split, so it cannot be learned{hint} (known: {examples}{more})"
+    return translate(
+        "label {name!r} never occurs in the training split, so it cannot be learned{hint} (known: {examples}{more})",
+        name=name,
+        hint=hint,
+        examples=examples,
+        more=more,
+    )
 
 
 def balanced_weights(counts: Sequence[int], rows: int) -> list[float]:
@@ -337,9 +379,18 @@ def explicit_weights(weights: Mapping[object, float], labels: Sequence[str]) -> 
         ConfigError: If a name is no label of the training split, or a weight is not above 0.
     """
     named: dict[str, object] = {parse_label(key): weight for key, weight in weights.items()}
-    faults = [f"data.class_weights: {unknown_label_message(name, labels)}" for name in named if name not in labels]
+    faults = [
+        translate("data.class_weights: {name}", name=unknown_label_message(name, labels))
+        for name in named
+        if name not in labels
+    ]
     faults += [
-        f"data.class_weights.{name} is {weight!r}; a weight is a number above 0, to leave a class out drop its records"
+        translate(
+            "data.class_weights.{name} is {weight!r}; a weight is a number above 0, to leave a "
+            "class out drop its records",
+            name=name,
+            weight=weight,
+        )
         for name, weight in named.items()
         if not is_positive_number(weight)
     ]

@@ -23,6 +23,7 @@ from tunelab.data.parallel import map_parts
 from tunelab.data.protocols import Record
 from tunelab.data.truncation import LabelledIds, count_supervised, truncate_example
 from tunelab.errors import DataError
+from tunelab.language.translation import translate
 from tunelab.tasks.base import MetricInputs, Scores
 from tunelab.tasks.causal import CausalTask, conversation_texts
 from tunelab.tasks.metrics.answer_metrics import AnswerTotals, collect_answer_classes, read_choices, score_answer
@@ -174,7 +175,7 @@ class Instruction(CausalTask):
             return read
         last = read.last_assistant_turn()
         if last is None:
-            raise DataError("the record has no assistant turn, so there is nothing to learn; drop it")
+            raise DataError(translate("the record has no assistant turn, so there is nothing to learn; drop it"))
         return "\x1f".join(message.content for message in read.messages[:last])
 
     @override

@@ -11,6 +11,7 @@ from string import ascii_uppercase
 from typing import Any, Self
 
 from tunelab.errors import DataError
+from tunelab.language.translation import translate
 
 EDGE_CHARACTERS = ".,:;!?()[]\"'`*"  # what may stand around an answer without changing it; of ASCII: C# is not C
 
@@ -47,18 +48,28 @@ class Choices:
             names = [str(name) for name in choices.get("label") or ()]
             choices = choices.get("text")
         if not isinstance(choices, list | tuple) or len(choices) < 2:
-            raise DataError(f"'choices' is {str(choices)[:60]!r}; write a list of at least two texts")
+            raise DataError(
+                translate("'choices' is {choices!r}; write a list of at least two texts", choices=str(choices)[:60])
+            )
         texts = tuple(str(choice) for choice in choices)
         forms = tuple(normalize_answer(text) for text in texts)
         if len(set(forms)) < len(forms) or not all(forms):
-            raise DataError(f"the choices {', '.join(map(repr, texts))} cannot be told apart, or one is empty")
+            raise DataError(
+                translate(
+                    "the choices {names} cannot be told apart, or one is empty", names=", ".join(map(repr, texts))
+                )
+            )
         letters = tuple(letter.lower() for letter in ascii_uppercase[: len(texts)])
         named = [forms, letters, tuple(normalize_answer(name) for name in names)]
         correct = choice_index(answer if label is None else label, named)
         if correct is None:
             raise DataError(
-                f"{'the answer' if label is None else 'the label'} {str(answer if label is None else label)[:60]!r} is "
-                f"none of the choices {', '.join(map(repr, texts))}; a label is a text, a letter, or a place from 0"
+                translate(
+                    "{value} {answer!r} is none of the choices {names}; a label is a text, a letter, or a place from 0",
+                    value="the answer" if label is None else "the label",
+                    answer=str(answer if label is None else label)[:60],
+                    names=", ".join(map(repr, texts)),
+                )
             )
         by_letter = (
             len(letters) == len(texts)

@@ -21,6 +21,7 @@ from tunelab.data.protocols import Record
 from tunelab.data.token_store import map_examples, padded_lengths
 from tunelab.data.truncation import truncate_pair
 from tunelab.errors import ConfigError, DataError
+from tunelab.language.translation import translate
 from tunelab.models.unpadded_attention import micro_to_device
 from tunelab.tasks.base import MetricInputs, Scores
 from tunelab.tasks.causal import CausalTask, conversation_texts
@@ -77,7 +78,11 @@ class Preference(CausalTask):
         super().__init__(template, template_date)
         if loss == "ipo" and label_smoothing:
             raise ConfigError(
-                f"data.label_smoothing={label_smoothing} has no meaning for data.loss=ipo; set it to 0, or take sigmoid"
+                translate(
+                    "data.label_smoothing={label_smoothing} has no meaning for data.loss=ipo; set it to "
+                    "0, or take sigmoid",
+                    label_smoothing=label_smoothing,
+                )
             )
         self.columns = {ours: theirs for ours, theirs in (columns or {}).items() if theirs}
         self.loss = PreferenceLoss(loss, float(beta), float(label_smoothing))
@@ -102,7 +107,9 @@ class Preference(CausalTask):
         pair = to_preference_pair(record, self.columns)
         chosen, rejected = (self.template.encode(conversation) for conversation in (pair.chosen, pair.rejected))
         if chosen == rejected:
-            raise DataError("chosen and rejected are the same; a pair without a difference teaches nothing, drop it")
+            raise DataError(
+                translate("chosen and rejected are the same; a pair without a difference teaches nothing, drop it")
+            )
         bos = self.tokenizer.bos_token_id
         short = truncate_pair(chosen, rejected, limit=self.limit, too_long=self.too_long, bos=bos)
         if short is None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tunelab.errors import ConfigError
+from tunelab.language.translation import translate
 
 PREDICTION_SECTIONS = (  # by name: a report imports them when it is made
     "tunelab.report.prediction_sections:classes_section",
@@ -70,8 +71,16 @@ def import_task(name: str) -> Any:
     try:
         task = import_target(target)
     except ConfigError as fault:
-        known = f"choose one of {', '.join(DESCRIPTIONS)}, or name a class as package.module.Class"
-        raise ConfigError(f"data.task={name} is no task ({fault}); {known}") from fault
+        known = translate(
+            "choose one of {names}, or name a class as package.module.Class", names=", ".join(DESCRIPTIONS)
+        )
+        raise ConfigError(
+            translate("data.task={name} is no task ({fault}); {known}", name=name, fault=fault, known=known)
+        ) from fault
     if not isinstance(getattr(task, "description", None), TaskDescription):
-        raise ConfigError(f"data.task={name} is no task: the class has no `description` that is a TaskDescription")
+        raise ConfigError(
+            translate(
+                "data.task={name} is no task: the class has no `description` that is a TaskDescription", name=name
+            )
+        )
     return task

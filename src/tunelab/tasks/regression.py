@@ -16,6 +16,7 @@ from tunelab.data.examples import Example, MicroBatch
 from tunelab.data.protocols import Record
 from tunelab.data.summary import quantiles
 from tunelab.errors import ConfigError, DataError
+from tunelab.language.translation import translate
 from tunelab.models.heads import fold_target_scaling
 from tunelab.tasks.base import MetricInputs, Scores
 from tunelab.tasks.metrics.directions import REGRESSION_METRICS
@@ -37,17 +38,34 @@ def parse_number(value: object, name: str) -> float:
         0.35
     """
     if isinstance(value, bool) or not isinstance(value, Real | str):
-        raise DataError(f"column {name!r} holds {value!r}, not a number; drop the record or fill it in")
+        raise DataError(
+            translate(
+                "column {name!r} holds {value!r}, not a number; drop the record or fill it in", name=name, value=value
+            )
+        )
     try:
         number = float(value)
     except (ValueError, OverflowError):
-        raise DataError(f"column {name!r} holds {value!r}, not a number; use a dot for decimals") from None
+        raise DataError(
+            translate("column {name!r} holds {value!r}, not a number; use a dot for decimals", name=name, value=value)
+        ) from None
     if not isfinite(number):
-        raise DataError(f"column {name!r} holds {value!r}; nothing can be learned from it, so drop the record")
+        raise DataError(
+            translate(
+                "column {name!r} holds {value!r}; nothing can be learned from it, so drop the record",
+                name=name,
+                value=value,
+            )
+        )
     if abs(number) > LARGEST_TARGET:
         raise DataError(
-            f"column {name!r} holds {value!r}; beyond {LARGEST_TARGET:g} its square error leaves the numbers of single "
-            "precision, so give the column another unit or drop the record"
+            translate(
+                "column {name!r} holds {value!r}; beyond {largest_target:g} its square error leaves "
+                "the numbers of single precision, so give the column another unit or drop the record",
+                name=name,
+                value=value,
+                largest_target=LARGEST_TARGET,
+            )
         )
     return number
 
@@ -90,7 +108,9 @@ class Regression(SequenceTask):
         super().__init__(text, text_pair, max_tokens)
         self.targets = [target] if isinstance(target, str) else [str(name) for name in target]
         if not self.targets or len(set(self.targets)) < len(self.targets):
-            raise ConfigError(f"data.target is {self.targets}; name at least one column, each once")
+            raise ConfigError(
+                translate("data.target is {targets}; name at least one column, each once", targets=self.targets)
+            )
         self.standardise = standardise
         self.mean = [0.0] * len(self.targets)
         self.std = [1.0] * len(self.targets)
@@ -107,12 +127,16 @@ class Regression(SequenceTask):
     def fit(self, train: Sequence[Record]) -> None:
         rows = [self.record_targets(record) for record in train]
         if not rows:
-            raise DataError("the training split holds no records, so there is nothing to learn")
+            raise DataError(translate("the training split holds no records, so there is nothing to learn"))
         if self.standardise:
             table = torch.tensor(rows, dtype=torch.float64)  # (records, C)
             bounds = zip(self.targets, table.amin(dim=0).tolist(), table.amax(dim=0).tolist(), strict=True)
             faults = [
-                f"target {name!r} is {low} in every record, so there is nothing to learn; is it the right column?"
+                translate(
+                    "target {name!r} is {low} in every record, so there is nothing to learn; is it the right column?",
+                    name=name,
+                    low=low,
+                )
                 for name, low, high in bounds
                 if low == high
             ]

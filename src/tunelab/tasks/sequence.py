@@ -17,6 +17,7 @@ from tunelab.data.columns import NEEDED_NAMES
 from tunelab.data.examples import Example, MicroBatch
 from tunelab.data.protocols import Record
 from tunelab.errors import ConfigError, DataError
+from tunelab.language.translation import translate
 from tunelab.models.heads import pair_token_types, sequence_logits
 from tunelab.models.unpadded_attention import micro_to_device
 from tunelab.models.unpadded_texts import UnpaddedTexts
@@ -30,7 +31,9 @@ def column_value(record: Record, name: str) -> object:
         DataError: If the record does not have it.
     """
     if name not in record:
-        raise DataError(f"no column {name!r}; this record has {', '.join(map(repr, record))}")
+        raise DataError(
+            translate("no column {name!r}; this record has {names}", name=name, names=", ".join(map(repr, record)))
+        )
     return record[name]
 
 
@@ -42,7 +45,11 @@ def column_text(record: Record, name: str) -> str:
     """
     value = column_value(record, name)
     if not isinstance(value, str) or not value.strip():
-        raise DataError(f"column {name!r} holds no text but {value!r}; drop the record or fill it in")
+        raise DataError(
+            translate(
+                "column {name!r} holds no text but {value!r}; drop the record or fill it in", name=name, value=value
+            )
+        )
     return value
 
 
@@ -84,8 +91,12 @@ class SequenceTask(Task):
         least = tokenizer.num_special_tokens_to_add(pair=texts == 2) + texts
         if self.limit is not None and self.limit < least:
             raise ConfigError(
-                f"the limit is {self.limit} tokens, but special tokens and one token per text take {least}; raise "
-                "data.max_tokens, or take a model for longer texts"
+                translate(
+                    "the limit is {limit} tokens, but special tokens and one token per text take "
+                    "{least}; raise data.max_tokens, or take a model for longer texts",
+                    limit=self.limit,
+                    least=least,
+                )
             )
         paired = self.text_pair is not None and "token_type_ids" in tokenizer.model_input_names
         self.separator = tokenizer.sep_token_id if paired else None
@@ -104,8 +115,8 @@ class SequenceTask(Task):
         if column.casefold() not in NEEDED_NAMES:
             return None
         if self.text_pair is None:
-            return f"data.text_pair={column} has it read beside '{self.text}'"
-        return f"write it into '{self.text}' or '{self.text_pair}'"
+            return translate("data.text_pair={column} has it read beside '{words}'", column=column, words=self.text)
+        return translate("write it into '{words}' or '{text_pair}'", words=self.text, text_pair=self.text_pair)
 
     @override
     def content(self, record: Record) -> str:
@@ -134,13 +145,16 @@ class SequenceTask(Task):
             self.truncated_count += 1
         ids: list[int] = encoded["input_ids"]
         if not ids:
-            raise DataError(f"column {self.text!r} gives no tokens: {texts[0]!r}")
+            raise DataError(translate("column {words!r} gives no tokens: {texts!r}", words=self.text, texts=texts[0]))
         if self.separator is not None:
             types = pair_token_types(torch.tensor([ids]), torch.tensor([len(ids)]), self.separator)
             if types[0].tolist() != encoded["token_type_ids"]:
                 raise DataError(
-                    f"the texts hold the separator {self.tokenizer.sep_token!r} that this model puts between them, "
-                    "so where the second one starts cannot be told; remove it from the data"
+                    translate(
+                        "the texts hold the separator {sep_token!r} that this model puts between them, so "
+                        "where the second one starts cannot be told; remove it from the data",
+                        sep_token=self.tokenizer.sep_token,
+                    )
                 )
         return ids
 
@@ -186,5 +200,5 @@ class SequenceTask(Task):
             return sequence_logits(model, micro, separator=self.separator)
         if model not in self.unpadded:
             self.unpadded[model] = UnpaddedTexts(model)
-            assert self.unpadded[model].exact, "rows are packed, and this model does not take them"
+            assert self.unpadded[model].exact, translate("rows are packed, and this model does not take them")
         return self.unpadded[model].logits(model, micro, separator=self.separator)

@@ -11,6 +11,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from tunelab.config.instantiate import make_factory
 from tunelab.config.schema import LoggerConfig, TargetConfig
 from tunelab.errors import ConfigError, first_line
+from tunelab.language.translation import translate
 from tunelab.runs.console import is_main_process
 from tunelab.runs.redact import redact
 from tunelab.tracking.csv_logger import CurveLogger
@@ -24,7 +25,7 @@ OPTIONAL_KINDS = ("tensorboard", "trackio")  # kinds that need a package of thei
 def logger_faults(config: LoggerConfig) -> list[str]:
     """Requirements of a tracker that this machine lacks, with a way out; imports no tracker."""
     return [
-        f"logger={kind} needs the package {kind}; pip install {kind}, or use logger=csv"
+        translate("logger={kind} needs the package {kind}; pip install {kind}, or use logger=csv", kind=kind)
         for kind in config.chosen_kinds()
         if kind in OPTIONAL_KINDS and find_spec(kind) is None
     ]
@@ -105,9 +106,22 @@ def build_own_logger(name: str, target: TargetConfig, run_config: Mapping[str, A
     try:
         logger = make_factory(target)()
     except (TypeError, ValueError, ImportError) as fault:
-        raise ConfigError(f"logger.{name}: {target.target} refuses its arguments: {first_line(fault)}") from fault
+        raise ConfigError(
+            translate(
+                "logger.{name}: {target} refuses its arguments: {fault}",
+                name=name,
+                target=target.target,
+                fault=first_line(fault),
+            )
+        ) from fault
     if not isinstance(logger, Logger):
-        raise ConfigError(f"logger.{name}: {target.target} is no Lightning logger (lightning.pytorch.loggers.Logger)")
+        raise ConfigError(
+            translate(
+                "logger.{name}: {target} is no Lightning logger (lightning.pytorch.loggers.Logger)",
+                name=name,
+                target=target.target,
+            )
+        )
     if is_main_process():
         logger.log_hyperparams(redact(dict(run_config)))
     return logger

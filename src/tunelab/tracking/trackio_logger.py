@@ -8,6 +8,7 @@ from typing import Any
 from lightning.pytorch.utilities import rank_zero_only
 from typing_extensions import override
 
+from tunelab.language.translation import translate
 from tunelab.runs.redact import redact
 from tunelab.tracking.base import FaultTolerantLogger, RunResults, confusion_tables, records_table, scores_table
 
@@ -49,7 +50,7 @@ class TrackioRun(FaultTolerantLogger):
                 auto_log_gpu=False,  # train/memory has it at the steps that it belongs to
                 auto_log_cpu=False,
             )
-        tell(f"Trackio: open with: trackio show --project {redact(project)}")
+        tell(translate("Trackio: open with: trackio show --project {project}", project=redact(project)))
 
     @override
     @rank_zero_only

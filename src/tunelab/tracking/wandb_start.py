@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from tunelab.config.schema import LoggerConfig
 from tunelab.errors import ConfigError
+from tunelab.language.translation import translate
 from tunelab.runs.console import is_main_process, short_path
 from tunelab.runs.redact import redact
 from tunelab.tracking.wandb_logger import WandbRun
@@ -52,14 +53,25 @@ def choose_wandb_mode(
     if mode == "auto" and env.get("WANDB_MODE"):
         mode, source = _MODE_ALIASES.get(env["WANDB_MODE"], env["WANDB_MODE"]), "WANDB_MODE"
     if mode not in WANDB_MODES:
-        raise ConfigError(f"{source} is {mode!r}; wandb would refuse it; choose one of {', '.join(WANDB_MODES)}")
+        raise ConfigError(
+            translate(
+                "{source} is {mode!r}; wandb would refuse it; choose one of {names}",
+                source=source,
+                mode=mode,
+                names=", ".join(WANDB_MODES),
+            )
+        )
     key = _key_source(env, netrc_text, hosts)
     if mode in ("offline", "disabled"):
         return ModeChoice(mode, f"{source}={mode}", True)
     if key is None:
-        reason = "no W&B key found" if mode == "auto" else f"{source}=online, but no W&B key was found"
+        reason = (
+            translate("no W&B key found")
+            if mode == "auto"
+            else translate("{source}=online, but no W&B key was found", source=source)
+        )
         return ModeChoice("offline", reason, False)
-    return ModeChoice("online", f"key from {key}", mode == "online")
+    return ModeChoice("online", translate("key from {key}", key=key), mode == "online")
 
 
 def _key_source(env: Mapping[str, str], netrc_text: str | None, hosts: tuple[str, ...]) -> str | None:
@@ -180,11 +192,16 @@ def agent_run_id(env: Mapping[str, str], config: LoggerConfig) -> str | None:
 
 def _offline_hint(choice: ModeChoice, folder: Path) -> str:
     place = short_path(folder)
-    look = f"open with: wandb leet {place}"
+    look = translate("open with: wandb leet {place}", place=place)
     if choice.is_explicit and choice.mode == "offline":
-        return f"W&B is offline; {look}"
-    reason = choice.reason if choice.mode == "offline" else "no answer from the server"
-    return f"W&B is offline ({reason}); {look} | upload with: wandb login && wandb sync {place}/offline-run-*"
+        return translate("W&B is offline; {look}", look=look)
+    reason = choice.reason if choice.mode == "offline" else translate("no answer from the server")
+    return translate(
+        "W&B is offline ({reason}); {look} | upload with: wandb login && wandb sync {place}/offline-run-*",
+        reason=reason,
+        look=look,
+        place=place,
+    )
 
 
 def _login_hosts() -> tuple[str, ...]:

@@ -410,8 +410,13 @@ def module_faults(config: TargetConfig) -> list[str]:
     kind = instantiate.import_target(config.target, "module")
     if not isclass(kind) or not issubclass(kind, FineTuner):
         return [
-            f"module._target_={config.target} is no subclass of {OUR_MODULE}, whose steps, checkpoints and scores a "
-            "run is made of; derive it from that class, and hand on to it what its __init__ does not know"
+            translate(
+                "module._target_={target} is no subclass of {our_module}, whose steps, checkpoints "
+                "and scores a run is made of; derive it from that class, and hand on to it what its "
+                "__init__ does not know",
+                target=config.target,
+                our_module=OUR_MODULE,
+            )
         ]
     return []
 
@@ -428,8 +433,12 @@ def make_module(config: TargetConfig, model: PreTrainedModel, task: Task, **runt
         made = instantiate.import_target(config.target, "module")(model, task, **runtime, **config.arguments)
     except TypeError as fault:
         raise ConfigError(
-            f"module: {config.target} cannot be made: {first_line(fault)}; its __init__ must take *args and **kwargs, "
-            "and hand them on to super().__init__"
+            translate(
+                "module: {target} cannot be made: {fault}; its __init__ must take *args and "
+                "**kwargs, and hand them on to super().__init__",
+                target=config.target,
+                fault=first_line(fault),
+            )
         ) from fault
     assert isinstance(made, FineTuner)  # module_faults has seen to it
     return made
@@ -447,8 +456,12 @@ def count_planned_steps(settings: RunConfig, rows: int) -> int:
         epoch = min(epoch, limit) if isinstance(limit, int) else int(epoch * limit)
     if isinstance(every, int) and every > epoch and settings.trainer.check_val_every_n_epoch is not None:
         raise ConfigError(
-            f"trainer.val_check_interval={every} steps, and an epoch has {epoch}: nothing would ever be validated. "
-            f"Take at most {epoch}, a share of an epoch such as 1.0, or count across epochs with "
-            "trainer.check_val_every_n_epoch=null"
+            translate(
+                "trainer.val_check_interval={every} steps, and an epoch has {epoch}: nothing would "
+                "ever be validated. Take at most {epoch}, a share of an epoch such as 1.0, or count "
+                "across epochs with trainer.check_val_every_n_epoch=null",
+                every=every,
+                epoch=epoch,
+            )
         )
     return min(epoch * settings.max_epochs, settings.max_steps or epoch * settings.max_epochs)

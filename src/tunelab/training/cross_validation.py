@@ -20,6 +20,7 @@ from tunelab.config.resource_paths import resolve_path
 from tunelab.config.schema import RunConfig
 from tunelab.config.validate import validate_config
 from tunelab.errors import ConfigError, TuneLabError
+from tunelab.language.translation import translate
 from tunelab.runs import console
 from tunelab.runs.atomic_files import Row, write_json, write_text
 from tunelab.runs.locks import FolderLock
@@ -141,15 +142,22 @@ def check_same_training(folder: RunDirectory, config: Mapping[str, Any]) -> None
         and before.get(name, setting_value(recorded, name))
         != now.get(name)  # a key that is new since then: its default
     ]
-    differences = [f"{name}={now.get(name)} was {before.get(name)}" for name in changed]
+    differences = [
+        translate("{name}={now} was {before}", name=name, now=now.get(name), before=before.get(name))
+        for name in changed
+    ]
     for file, digest in ((manifest.get("data") or {}).get("files") or {}).items():
         place = resolve_path(file)
         if place is not None and place.is_file() and digest and sha256_file(place) != digest:
-            differences.append(f"{file} has changed")
+            differences.append(translate("{file} has changed", file=file))
     if differences:
         raise ConfigError(
-            f"{folder.root} was trained otherwise: {'; '.join(differences[:8])}. Folds of different "
-            "trainings have no mean; give another hydra.run.dir for a new cross-validation"
+            translate(
+                "{root} was trained otherwise: {names}. Folds of different trainings have no mean; "
+                "give another hydra.run.dir for a new cross-validation",
+                root=folder.root,
+                names="; ".join(differences[:8]),
+            )
         )
 
 
@@ -193,15 +201,23 @@ def cross_validate(
         SystemExit: 143 after SIGTERM, and KeyboardInterrupt passes, once the fold at work is at a safe point.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise ConfigError("cv.folds under torchrun: start it without; each fold starts its own trainer.devices")
+        raise ConfigError(
+            translate("cv.folds under torchrun: start it without; each fold starts its own trainer.devices")
+        )
     folds, folder = fold_count(settings), CrossValidationFolder(root.absolute())
     folder.root.mkdir(parents=True, exist_ok=True)
     folder.lock.acquire()
     try:
         column = settings.cv.group or settings.data.group
-        group = f", each {column} in one fold" if column is not None else ""
-        console.say(f"cross-validation: {folds} trainings{group}, one after another, without the test split")
-        console.say(f"folder: {folder.root}")
+        group = translate(", each {column} in one fold", column=column) if column is not None else ""
+        console.say(
+            translate(
+                "cross-validation: {folds} trainings{group}, one after another, without the test split",
+                folds=folds,
+                group=group,
+            )
+        )
+        console.say(translate("folder: {root}", root=folder.root))
         done = [read_outcome(folder.fold(number).root, 0, ["monitor"]) for number in range(folds)]
         for number in range(folds):
             if folder.fold(number).manifest.exists() and folder.fold(number).read_manifest().get("model"):
@@ -209,10 +225,19 @@ def cross_validate(
         for number, known in enumerate(done):
             where = folder.fold(number)
             if known.state != "complete":
-                console.say(f"fold {number}: training, output in {where.root / TRIAL_LOG}")
+                console.say(
+                    translate("fold {number}: training, output in {root}", number=number, root=where.root / TRIAL_LOG)
+                )
                 job = start_fold(where, number, overrides, beside, executor or LocalExecutor(), settings)
                 done[number] = finished_outcome(where, number, wait_for_fold(job, folder, [*beside, *overrides]))
-            console.say(f"fold {number}: {monitored_score(where)} {done[number].values[0]:.5g}")
+            console.say(
+                translate(
+                    "fold {number}: {where} {values:.5g}",
+                    number=number,
+                    where=monitored_score(where),
+                    values=done[number].values[0],
+                )
+            )
         return write_summary(folder, settings, overrides)
     finally:
         folder.lock.release()
@@ -261,7 +286,7 @@ def wait_for_fold(job: Job, folder: CrossValidationFolder, overrides: Sequence[s
         while job.poll() is None:
             time.sleep(POLL_SECONDS)
         again = shlex.join([*overrides, path_word("hydra.run.dir", folder.root)])
-        console.show_command("stopped; continue with", f"{console.train_command()} {again}")
+        console.show_command(translate("stopped; continue with"), f"{console.train_command()} {again}")
         raise
     return status
 
@@ -278,8 +303,14 @@ def finished_outcome(where: RunDirectory, number: int, status: int) -> TrialOutc
         return outcome
     kind = ConfigError if outcome.failure_kind == "config" else TuneLabError
     raise kind(
-        f"fold {number} failed ({outcome.failure_kind}): {outcome.reason}\nWithout it a mean would mislead. "
-        f"Its output is in {where.root / TRIAL_LOG}; the same command goes on"
+        translate(
+            "fold {number} failed ({failure_kind}): {reason}\nWithout it a mean would mislead. "
+            "Its output is in {root}; the same command goes on",
+            number=number,
+            failure_kind=outcome.failure_kind,
+            reason=outcome.reason,
+            root=where.root / TRIAL_LOG,
+        )
     )
 
 
@@ -311,9 +342,12 @@ def write_summary(folder: CrossValidationFolder, settings: RunConfig, overrides:
     report = wheres[0].read_data_report()
     test = int((report["splits"].get("test") or {}).get("rows") or 0)
     untouched = (
-        f"test: {test:,} rows that no fold trained on, chose by or scored; a run without cv.folds scores them"
+        translate(
+            "test: {test:,} rows that no fold trained on, chose by or scored; a run without cv.folds scores them",
+            test=test,
+        )
         if test
-        else "test: there is none; every row was validated once"
+        else translate("test: there is none; every row was validated once")
     )
     facts: dict[str, Any] = {
         "folds": len(wheres),
@@ -328,7 +362,14 @@ def write_summary(folder: CrossValidationFolder, settings: RunConfig, overrides:
     }
     folder.write(facts, rows, fold_scores)
     console.show_folds({name.removeprefix("val/"): score_row(spread) for name, spread in fold_scores.items()})
-    console.say(f"{monitor} {monitored.mean:.4g} ± {monitored.std:.2g} (standard deviation of the folds)")
+    console.say(
+        translate(
+            "{monitor} {mean:.4g} ± {std:.2g} (standard deviation of the folds)",
+            monitor=monitor,
+            mean=monitored.mean,
+            std=monitored.std,
+        )
+    )
     console.say(untouched)
     console.show_paths({"folder": folder.root, "table": folder.table, "summary": folder.summary})
     return monitored.mean

@@ -22,6 +22,7 @@ from tunelab.data.lazy_sequences import evenly_spaced, select_items
 from tunelab.data.loader import BatchLoader
 from tunelab.data.protocols import Record
 from tunelab.errors import Diverged
+from tunelab.language.translation import translate
 from tunelab.models.sharding import is_sharded, passes_in_step
 from tunelab.tasks.base import Scores, SourceScores, Task
 from tunelab.tasks.instruction import Instruction
@@ -240,7 +241,14 @@ class EvalModule(L.LightningModule):
         scores.reset()
         sources.reset()
         if values["loss"] != values["loss"] or abs(values["loss"]) == float("inf"):
-            raise Diverged(f"{split}/loss is {values['loss']} at step {self.global_step}; lower lr or clip harder")
+            raise Diverged(
+                translate(
+                    "{split}/loss is {loss} at step {global_step}; lower lr or clip harder",
+                    split=split,
+                    loss=values["loss"],
+                    global_step=self.global_step,
+                )
+            )
         self.log_dict({f"{split}/{name}": value for name, value in values.items()})
         return values["loss"]
 

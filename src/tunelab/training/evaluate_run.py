@@ -20,6 +20,7 @@ from tunelab.data.examples import Example, MicroBatch
 from tunelab.data.readers import Records, read_records
 from tunelab.data.token_store import row_indices
 from tunelab.errors import TuneLabError
+from tunelab.language.translation import message, translate
 from tunelab.models.device_placement import TrainingPlacement
 from tunelab.models.sharding import is_sharded
 from tunelab.models.soft_prompt import prepend_soft_prompt, soft_prompt_ids
@@ -209,7 +210,11 @@ def model_outputs(trained: TrainedRun, split: Split) -> ModelOutputs:
     return collector.outputs()
 
 
-SPLIT_USES = {"train": "training", "validation": "choosing the best checkpoint", "test": "its test scores"}
+SPLIT_USES = {
+    "train": message("training"),
+    "validation": message("choosing the best checkpoint"),
+    "test": message("its test scores"),
+}
 
 
 def read_eval_split(settings: RunConfig, source: str, on_bad: str | None = None) -> tuple[Records, Split]:
@@ -244,7 +249,11 @@ def record_evaluation(folder: RunDirectory, records: Records) -> list[str]:
             for name, why in SPLIT_USES.items()
             if config.get(name) and shas.get(str(config[name])) == records.sha256
         ]
-    notes = [f"the run used this very file for {' and '.join(uses)}"] if uses else []
+    notes = (
+        [translate("the run used this very file for {names}", names=translate(" and ").join(map(translate, uses)))]
+        if uses
+        else []
+    )
     past = read_json_lines(folder.evaluations_log) if folder.evaluations_log.is_file() else []
     time = datetime.now(UTC).isoformat(timespec="seconds")
     now: Row = {"time": time, "sha256": records.sha256, "data": records.source}
@@ -252,6 +261,6 @@ def record_evaluation(folder: RunDirectory, records: Records) -> list[str]:
     try:
         write_json_lines(folder.evaluations_log, [*past, now])
     except TuneLabError as fault:
-        notes.append(f"this evaluation could not be recorded: {fault}")
-    advice = "if you select a model by it, report the final score on another file"
-    return [*notes, f"evaluation {count} of this run on this file; {advice}"]
+        notes.append(translate("this evaluation could not be recorded: {fault}", fault=fault))
+    advice = translate("if you select a model by it, report the final score on another file")
+    return [*notes, translate("evaluation {count} of this run on this file; {advice}", count=count, advice=advice)]

@@ -7,6 +7,7 @@ from heapq import nsmallest
 from tunelab.config.schema import RunConfig
 from tunelab.data.examples import Example
 from tunelab.errors import ConfigError
+from tunelab.language.translation import translate
 from tunelab.models.architecture import context_limit
 from tunelab.models.soft_prompt import soft_prompt_ids
 from tunelab.tasks.base import Task
@@ -81,9 +82,15 @@ def make_generation_evaluator(components: RunComponents) -> GenerationEvaluator 
         if rows:
             return GenerationEvaluator(task, task.totals, components.sources.splits["validation"].rows, rows)
     if settings.eval.generate is True or monitors_generation(settings, task):
-        why = "no validation record asks anything" if isinstance(task, Instruction) else f"{task.name} answers nothing"
+        why = (
+            translate("no validation record asks anything")
+            if isinstance(task, Instruction)
+            else translate("{name} answers nothing", name=task.name)
+        )
         raise ConfigError(
-            f"answers in validation are asked for, and {why}; set eval.generate=auto and monitor=val/loss"
+            translate(
+                "answers in validation are asked for, and {why}; set eval.generate=auto and monitor=val/loss", why=why
+            )
         )
     return None
 
@@ -93,7 +100,13 @@ def generation_samples(components: RunComponents) -> list[str]:
     limits = components.settings.eval
     counts = {"validation": ("generate_rows", limits.generate_rows), "test": ("test_rows", limits.test_rows)}
     return [
-        f"{split}: answers to {count} of {len(components.examples[split])} rows, a fixed sample (eval.{key})"
+        translate(
+            "{split}: answers to {count} of {total} rows, a fixed sample (eval.{key})",
+            split=split,
+            count=count,
+            total=len(components.examples[split]),
+            key=key,
+        )
         for split, (key, count) in counts.items()
         if answers_split(components, split) and count is not None and count < len(components.examples[split])
     ]
@@ -107,7 +120,14 @@ def generation_notes(components: RunComponents) -> list[str]:
             continue
         examples = components.examples[split]
         if long := sum(prompt_fills_context(components, split, example, limit) for example in examples):
-            notes.append(f"{split}: {long} prompts fill the context of {limit} tokens alone; they lose their oldest")
+            notes.append(
+                translate(
+                    "{split}: {long} prompts fill the context of {limit} tokens alone; they lose their oldest",
+                    split=split,
+                    long=long,
+                    limit=limit,
+                )
+            )
     return notes
 
 

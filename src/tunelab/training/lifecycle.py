@@ -145,8 +145,11 @@ def demo_model_notes(settings: RunConfig) -> list[str]:
         return []
     return [
         WarningNote(
-            "model=starter is a demonstration of one million parameters that knows a small made-up world in English; "
-            "for data of your own name a model: model.path=FOLDER_OR_HUB_ID, or model=minilm, smollm2_135m, qwen3_0_6b"
+            translate(
+                "model=starter is a demonstration of one million parameters that knows a small "
+                "made-up world in English; for data of your own name a model: "
+                "model.path=FOLDER_OR_HUB_ID, or model=minilm, smollm2_135m, qwen3_0_6b"
+            )
         )
     ]
 
@@ -184,7 +187,7 @@ def read_resume_step(folder: RunDirectory, *, is_main: bool = True) -> tuple[int
     except DamagedCheckpoint as fault:
         if is_main:
             recovered = restore_previous(folder, str(fault))
-            print(f"WARNING: {recovered}", file=sys.stderr)
+            print(translate("WARNING: {recovered}", recovered=recovered), file=sys.stderr)
         steps = int(read_checkpoint(folder.previous, values_only=True)["global_step"])
     console.say(translate("going on after step {step}", step=steps))
     return steps, recovered
@@ -207,9 +210,18 @@ def check_run_space(components: RunComponents, folder: RunDirectory) -> None:
     needed, free = max(2 * last + weights + export - there, last), shutil.disk_usage(folder.root).free
     if needed > free:
         raise TuneLabError(
-            f"the disk is too full for this run: {free:,} bytes are free in {folder.root}, and its files need at least "
-            f"{needed:,}: last.ckpt, twice while it is replaced ({last:,} each), best.ckpt ({weights:,})"
-            f"{f', the export ({export:,})' if export else ''}. Make room, or name another place by hydra.run.dir=DIR"
+            translate(
+                "the disk is too full for this run: {free:,} bytes are free in {root}, and its files "
+                "need at least {needed:,}: last.ckpt, twice while it is replaced ({last:,} each), "
+                "best.ckpt ({weights:,}){value}. Make room, or name another place by "
+                "hydra.run.dir=DIR",
+                free=free,
+                root=folder.root,
+                needed=needed,
+                last=last,
+                weights=weights,
+                value=f", the export ({export:,})" if export else "",
+            )
         )
 
 
@@ -233,8 +245,13 @@ def left_at_once(fault: BaseException, trainer: L.Trainer | None) -> LeftAtOnce 
     if last is None:
         return None
     if last.saved_step is None:
-        return LeftAtOnce("no checkpoint was written yet, so resume starts from the beginning")
-    return LeftAtOnce(f"checkpoints/last.ckpt of step {last.saved_step} is saved, and resume continues from there")
+        return LeftAtOnce(translate("no checkpoint was written yet, so resume starts from the beginning"))
+    return LeftAtOnce(
+        translate(
+            "checkpoints/last.ckpt of step {saved_step} is saved, and resume continues from there",
+            saved_step=last.saved_step,
+        )
+    )
 
 
 def completed_status(trainer: L.Trainer, outcome: EvalOutcome, monitor: str) -> RunStatus:
@@ -242,7 +259,12 @@ def completed_status(trainer: L.Trainer, outcome: EvalOutcome, monitor: str) -> 
     stopper = next((callback for callback in trainer_callbacks(trainer) if isinstance(callback, EarlyStopping)), None)
     score = outcome.scores.get(monitor)
     if stopper and stopper.patience_exhausted:
-        reason = f"{monitor} has not improved for {stopper.patience} validations, by epoch {stopper.stopped_epoch + 1}"
+        reason = translate(
+            "{monitor} has not improved for {patience} validations, by epoch {stopped_epoch}",
+            monitor=monitor,
+            patience=stopper.patience,
+            stopped_epoch=stopper.stopped_epoch + 1,
+        )
         return RunStatus("early-stopped", reason, score)
     return RunStatus(score=score)
 
@@ -255,8 +277,8 @@ def raise_if_pruned(trainer: L.Trainer) -> None:
     """
     for callback in trainer_callbacks(trainer):
         if isinstance(callback, Pruning) and callback.pruned:
-            when = f"after validation {callback.validations}"
-            raise Pruned(f"ended by the search {when}: other trials were better by then")
+            when = translate("after validation {validations}", validations=callback.validations)
+            raise Pruned(translate("ended by the search {when}: other trials were better by then", when=when))
 
 
 def failure_status(fault: BaseException) -> RunStatus:
@@ -264,11 +286,16 @@ def failure_status(fault: BaseException) -> RunStatus:
     if isinstance(fault, Diverged | Pruned):
         return RunStatus("diverged" if isinstance(fault, Diverged) else "pruned", str(fault))
     if isinstance(fault, LeftAtOnce):
-        return RunStatus(PREEMPTED, f"interrupted twice, so it ended at once; {fault.checkpoint}")
+        return RunStatus(
+            PREEMPTED, translate("interrupted twice, so it ended at once; {checkpoint}", checkpoint=fault.checkpoint)
+        )
     if isinstance(fault, SystemExit) and fault.code in STOP_EXITS:
-        return RunStatus(PREEMPTED, f"{STOP_EXITS[fault.code]}; resume goes on from checkpoints/last.ckpt")
+        return RunStatus(
+            PREEMPTED,
+            translate("{stop_exits}; resume goes on from checkpoints/last.ckpt", stop_exits=STOP_EXITS[fault.code]),
+        )
     if isinstance(fault, KeyboardInterrupt):
-        return RunStatus(PREEMPTED, "interrupted; resume goes on from checkpoints/last.ckpt")
+        return RunStatus(PREEMPTED, translate("interrupted; resume goes on from checkpoints/last.ckpt"))
     reason = str(fault) if isinstance(fault, TuneLabError) else f"{type(fault).__name__}: {fault}"
     return RunStatus("failed", reason)
 
@@ -409,13 +436,18 @@ def rehearse_export(components: RunComponents) -> None:
                     adapter, plain.model, Path(place) / "adapter", base_model_location(components.settings)
                 )
     except OSError as fault:  # no room in the folder for temporary files says nothing of the run's own
-        console.say_marked("warning", f"the export could not be tried before training: {fault}")
+        console.say_marked("warning", translate("the export could not be tried before training: {fault}", fault=fault))
     except (
         Exception
     ) as fault:  # of transformers, of PEFT, of the tokenizer: at the end it would cost the whole training
         raise ConfigError(
-            f"this model cannot be saved as it would be after training: {first_line(fault)}. Mend it in the folder of "
-            f"the base, take another adapter than {adapter.kind}, or train without an export (save=false)"
+            translate(
+                "this model cannot be saved as it would be after training: {fault}. Mend it in the "
+                "folder of the base, take another adapter than {kind}, or train without an export "
+                "(save=false)",
+                fault=first_line(fault),
+                kind=adapter.kind,
+            )
         ) from fault
 
 

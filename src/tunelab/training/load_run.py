@@ -18,6 +18,7 @@ from tunelab.config.schema import PretrainedModelConfig, RunConfig
 from tunelab.config.stored_files import shape_faults_explained
 from tunelab.config.validate import validate_config
 from tunelab.errors import ConfigError, first_line
+from tunelab.language.translation import translate
 from tunelab.models.adapters import AdaptedModel
 from tunelab.models.architecture import sequence_limit
 from tunelab.models.device_placement import TrainingPlacement, place_model
@@ -87,7 +88,7 @@ def load_run(path: str | Path, checkpoint: Path | None = None) -> TrainedRun:
     note = check_base_weights(folder.read_manifest(), folder.root) if source.is_file() else None
     try:
         if not source.is_file():
-            raise ConfigError(f"there is no {source.relative_to(folder.root)}")
+            raise ConfigError(translate("there is no {relative_to}", relative_to=source.relative_to(folder.root)))
         restore_task(task, _read_json_object(folder.task_state), folder.task_state)
         tokenizer = load_tokenizer(settings.model)
         longest = sequence_limit(settings.model, settings.adapter, tokenizer, max_tokens=settings.data.max_tokens)
@@ -100,12 +101,21 @@ def load_run(path: str | Path, checkpoint: Path | None = None) -> TrainedRun:
         source = folder.export
         if "ensemble" in folder.read_manifest() and not (source / "config.json").is_file():
             raise ConfigError(
-                f"{folder.root} is an ensemble of predictions and no single model: tunelab predict and tunelab "
-                "evaluate take it; for one model combine weights with --method soup"
+                translate(
+                    "{root} is an ensemble of predictions and no single model: tunelab predict and "
+                    "tunelab evaluate take it; for one model combine weights with --method soup",
+                    root=folder.root,
+                )
             ) from fault
         if not (source / "config.json").is_file():
-            raise ConfigError(f"{folder.root} cannot be restored: {fault}; and it has no export/ to take") from fault
-        note = f"taken from {source}, since the checkpoint cannot be used: {first_line(fault)}"
+            raise ConfigError(
+                translate(
+                    "{root} cannot be restored: {fault}; and it has no export/ to take", root=folder.root, fault=fault
+                )
+            ) from fault
+        note = translate(
+            "taken from {source}, since the checkpoint cannot be used: {fault}", source=source, fault=first_line(fault)
+        )
         settings, tokenizer, adapter = load_from_export(settings, task, folder)
     model = adapter.model
     placement = TrainingPlacement.from_config(settings.trainer)  # as far as this machine has what it was trained on
@@ -128,7 +138,11 @@ def load_checkpoint_weights(model: PreTrainedModel, path: Path) -> None:
     try:
         load_trainable_state(model, {name.removeprefix(own): state[name] for name in state if name.startswith(own)})
     except RuntimeError as fault:
-        raise ConfigError(f"{path} does not fit the base model, which must have changed since: {fault}") from fault
+        raise ConfigError(
+            translate(
+                "{path} does not fit the base model, which must have changed since: {fault}", path=path, fault=fault
+            )
+        ) from fault
 
 
 def load_from_export(
@@ -160,12 +174,27 @@ def find_run(path: str | Path) -> RunDirectory:
     root = expand_home(path)
     if RunDirectory(root).exists() and RunDirectory(root).config.is_file():
         return RunDirectory(root)
-    what = "the folder has no run.json and config.yaml" if root.is_dir() else "there is no such folder"
+    what = (
+        translate("the folder has no run.json and config.yaml")
+        if root.is_dir()
+        else translate("there is no such folder")
+    )
     beside = sorted(path.parent.name for path in root.parent.glob("*/run.json")) if root.parent.is_dir() else []
     inside = sorted(path.parent.name for path in root.glob("*/run.json")) if root.is_dir() else []
     near = inside[-3:] or get_close_matches(root.name, beside, 3) or beside[-3:]
-    hint = f"; {'in' if inside else 'near'} it are the runs {', '.join(near)}" if near else ""
-    raise ConfigError(f"{path} is not a run: {what}; give the folder a training printed as its run folder{hint}")
+    hint = (
+        translate("; {value} it are the runs {names}", value="in" if inside else "near", names=", ".join(near))
+        if near
+        else ""
+    )
+    raise ConfigError(
+        translate(
+            "{path} is not a run: {what}; give the folder a training printed as its run folder{hint}",
+            path=path,
+            what=what,
+            hint=hint,
+        )
+    )
 
 
 def read_run_config(folder: RunDirectory) -> RunConfig:
@@ -201,4 +230,6 @@ def _read_json_object(path: Path) -> dict[str, Any]:
     try:
         return read_stored_json(path)
     except FileNotFoundError:
-        raise ConfigError(f"{path.parent} has no {path.name}: the run never began to train") from None
+        raise ConfigError(
+            translate("{folder} has no {name}: the run never began to train", folder=path.parent, name=path.name)
+        ) from None

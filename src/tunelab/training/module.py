@@ -21,6 +21,7 @@ from typing_extensions import override
 
 from tunelab.data.batching import mix_seeds
 from tunelab.data.examples import Batch, MicroBatch
+from tunelab.language.translation import translate
 from tunelab.models.freezing import load_trainable_state, trainable_state
 from tunelab.models.sharding import gather_full, reshard, shard_state
 from tunelab.optim.lbfgs import closure_with_first_loss
@@ -169,9 +170,15 @@ class FineTuner(EvalModule):
         if self.step_scores is not None:
             self.step_scores.reset()
         self.guard.skip_step(
-            f"step {self.global_step}: loss {self.step_loss:.4g}, gradient norm {self.step_norm:.4g}. A step from here "
-            f"would spoil the weights. Lower lr (now {optimizer.param_groups[0]['lr']:.3g}), lengthen "
-            "scheduler.warmup, or inspect the rows of this step",
+            translate(
+                "step {global_step}: loss {step_loss:.4g}, gradient norm {step_norm:.4g}. A step "
+                "from here would spoil the weights. Lower lr (now {lr:.3g}), lengthen "
+                "scheduler.warmup, or inspect the rows of this step",
+                global_step=self.global_step,
+                step_loss=self.step_loss,
+                step_norm=self.step_norm,
+                lr=optimizer.param_groups[0]["lr"],
+            ),
             optimizer,
             cast(LambdaLR, self.lr_schedulers()),
         )

@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 
 from tunelab.config.schema import CallbacksConfig
 from tunelab.errors import Diverged
+from tunelab.language.translation import translate
 from tunelab.regularization.regularizer import Regularizer
 
 NONFINITE_POLICIES = ("stop", "skip", "rollback")
@@ -107,14 +108,26 @@ class NonFiniteGuard:
             Diverged: If the run ends here.
         """
         if self.policy == "stop":
-            raise Diverged(f"stopped at {fault}")
+            raise Diverged(translate("stopped at {fault}", fault=fault))
         if self.skipped_steps >= self.limit:
             raise Diverged(
-                f"stopped at {fault}. {self.skipped_steps} steps were skipped before "
-                f"(callbacks.on_nonfinite={self.policy}), as many as callbacks.nonfinite_limit allows"
+                translate(
+                    "stopped at {fault}. {skipped_steps} steps were skipped before "
+                    "(callbacks.on_nonfinite={policy}), as many as callbacks.nonfinite_limit allows",
+                    fault=fault,
+                    skipped_steps=self.skipped_steps,
+                    policy=self.policy,
+                )
             )
         self.skipped_steps += 1
-        self.report(f"skipped ({self.skipped_steps} of at most {self.limit}): {fault}")
+        self.report(
+            translate(
+                "skipped ({skipped_steps} of at most {limit}): {fault}",
+                skipped_steps=self.skipped_steps,
+                limit=self.limit,
+                fault=fault,
+            )
+        )
 
     @torch.no_grad()
     def roll_back(self, saved: Mapping[str, Any], scheduler: LambdaLR) -> None:
@@ -127,7 +140,13 @@ class NonFiniteGuard:
         scheduler.base_lrs = [rate / 2 for rate in scheduler.base_lrs]
         for group, rate in zip(optimizer.param_groups, scheduler.base_lrs, strict=True):
             group["initial_lr"] = rate  # the rate itself follows when the scheduler steps
-        self.report(f"back to the state before step {saved['step']}; peak rate now {scheduler.base_lrs[0]:.3g}")
+        self.report(
+            translate(
+                "back to the state before step {step}; peak rate now {base_lrs:.3g}",
+                step=saved["step"],
+                base_lrs=scheduler.base_lrs[0],
+            )
+        )
 
     def state(self) -> dict[str, Any]:
         """Skipped steps, last loss and saved state, for a checkpoint to resume from."""

@@ -4,6 +4,7 @@ import torch
 
 from tunelab.config.schema import RunConfig
 from tunelab.errors import TuneLabError
+from tunelab.language.translation import translate
 
 OUT_OF_MEMORY_TEXTS = ("out of memory", "not enough memory", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
 
@@ -20,19 +21,33 @@ def is_out_of_memory(fault: BaseException) -> bool:
 def explain_out_of_memory(fault: BaseException, settings: RunConfig) -> TuneLabError:
     """The fault in words.  A step may be cut into smaller passes and stays the same, so that comes first."""
     tries = [
-        f"micro_tokens={max(1, settings.micro_tokens // 2)} (now {settings.micro_tokens}; the steps stay the same), or "
-        "find=micro_tokens for the largest that fits",
-        f"data.max_tokens=N (now {settings.data.max_tokens}), if a single long row is what does not fit",
-        f"eval.batch_size={max(1, int(settings.eval.batch_size) // 2)} (now {settings.eval.batch_size}), if it "
-        "happened while answers were generated",
+        translate(
+            "micro_tokens={smaller} (now {micro_tokens}; the steps stay the same), or "
+            "find=micro_tokens for the largest that fits",
+            smaller=max(1, settings.micro_tokens // 2),
+            micro_tokens=settings.micro_tokens,
+        ),
+        translate(
+            "data.max_tokens=N (now {max_tokens}), if a single long row is what does not fit",
+            max_tokens=settings.data.max_tokens,
+        ),
+        translate(
+            "eval.batch_size={smaller} (now {batch_size}), if it happened while answers were generated",
+            smaller=max(1, int(settings.eval.batch_size) // 2),
+            batch_size=settings.eval.batch_size,
+        ),
     ]
     if not settings.checkpoints_activations:
         tries.append("memory.activation_checkpointing=true, which keeps a fraction of the activations")
     if settings.adapter.kind == "full":
-        tries.append("adapter=lora, which keeps no gradients and no optimizer state of the base")
+        tries.append(translate("adapter=lora, which keeps no gradients and no optimizer state of the base"))
     first = str(fault).strip().partition("\n")[0] or type(fault).__name__
     lines = "\n".join(f"  - {one}" for one in tries)
     return TuneLabError(
-        f"out of memory: {first}\nWhat was trained up to the last checkpoint is kept.  Try one of\n{lines}\n"
-        "`tunelab inspect` with the same overrides says where the memory goes"
+        translate(
+            "out of memory: {first}\nWhat was trained up to the last checkpoint is kept.  Try one "
+            "of\n{lines}\n`tunelab inspect` with the same overrides says where the memory goes",
+            first=first,
+            lines=lines,
+        )
     )

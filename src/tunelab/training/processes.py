@@ -13,6 +13,7 @@ from torch.distributed.rendezvous import rendezvous
 
 from tunelab.config.schema import TrainerConfig
 from tunelab.errors import ConfigError
+from tunelab.language.translation import translate
 
 
 @cache
@@ -36,9 +37,16 @@ def launcher_faults(trainer: TrainerConfig) -> list[str]:
     if (trainer.devices, trainer.num_nodes) == (local, nodes):
         return []
     return [
-        f"trainer.devices={trainer.devices} with trainer.num_nodes={trainer.num_nodes}, and "
-        f"{'torchrun' if torchrun else 'srun'} started {local} processes on each of {nodes} machines; set "
-        f"trainer.devices={local} trainer.num_nodes={nodes}"
+        translate(
+            "trainer.devices={devices} with trainer.num_nodes={num_nodes}, and {value} started "
+            "{local} processes on each of {nodes} machines; set trainer.devices={local} "
+            "trainer.num_nodes={nodes}",
+            devices=trainer.devices,
+            num_nodes=trainer.num_nodes,
+            value="torchrun" if torchrun else "srun",
+            local=local,
+            nodes=nodes,
+        )
     ]
 
 
@@ -62,7 +70,9 @@ def agree_on_folder(folder: Path) -> Path:
         shared = Path(store.get(key).decode())
     except (distributed.DistError, RuntimeError, ValueError, OSError) as fault:
         place = f"{environment.main_address}:{environment.main_port}"
-        raise ConfigError(f"the processes of this run did not meet at {place}: {fault}") from fault
+        raise ConfigError(
+            translate("the processes of this run did not meet at {place}: {fault}", place=place, fault=fault)
+        ) from fault
     if shared != folder and folder.is_dir() and not any(folder.iterdir()):
         folder.rmdir()  # Hydra has made it, for a run that is none
     return shared

@@ -6,6 +6,7 @@ from typing import Any
 
 from tunelab.config.schema import RunConfig
 from tunelab.errors import ConfigError, DataError
+from tunelab.language.translation import translate
 from tunelab.runs.base_weights import base_change, needs_base
 from tunelab.runs.checkpoint import read_checkpoint
 from tunelab.runs.run_dir import RunDirectory
@@ -29,11 +30,18 @@ def check_resume(components: RunComponents, folder: RunDirectory) -> list[str]:
         path = settings.model.path
         if not settings.allow_changed_base:
             raise ConfigError(
-                f"resume={folder.root}: the base weights in {path} changed since the run began ({change}), so its "
-                "adapter would go on in another model. Put the former weights back, or start a new run; "
-                "allow_changed_base=true goes on all the same"
+                translate(
+                    "resume={root}: the base weights in {path} changed since the run began ({change}), "
+                    "so its adapter would go on in another model. Put the former weights back, or start "
+                    "a new run; allow_changed_base=true goes on all the same",
+                    root=folder.root,
+                    path=path,
+                    change=change,
+                )
             )
-        notes.append(f"the base weights in {path} changed since the run began ({change})")
+        notes.append(
+            translate("the base weights in {path} changed since the run began ({change})", path=path, change=change)
+        )
     if folder.last.exists():
         checkpoint = read_checkpoint(folder.last, values_only=True)
         check_length(settings, checkpoint, folder)
@@ -51,9 +59,13 @@ def check_same_files(before: Mapping[str, Any], now: Mapping[str, str], folder: 
     changed = [name for name, digest in now.items() if before.get(name) not in (None, digest)]
     if changed:
         raise DataError(
-            f"cannot resume {folder.root}: {', '.join(changed)} changed since the run began, and its scores of before "
-            "and after could not be compared. Put the former data back, or start a new run; tunelab evaluate "
-            f"{folder.root} --data FILE scores the run on other rows"
+            translate(
+                "cannot resume {root}: {names} changed since the run began, and its scores of before "
+                "and after could not be compared. Put the former data back, or start a new run; "
+                "tunelab evaluate {root} --data FILE scores the run on other rows",
+                root=folder.root,
+                names=", ".join(changed),
+            )
         )
 
 
@@ -61,7 +73,7 @@ def model_change(manifest: Mapping[str, Any], components: RunComponents) -> str 
     """How the base model differs from that of the run's first session: its files, or its revision on a hub."""
     before, now = (manifest.get("model") or {}).get("revision"), getattr(components.model.config, "_commit_hash", None)
     if before and now and before != now:
-        return f"revision {now} now, {before} then"
+        return translate("revision {now} now, {before} then", now=now, before=before)
     return base_change(manifest)
 
 
@@ -74,13 +86,27 @@ def check_length(settings: RunConfig, checkpoint: Mapping[str, Any], folder: Run
     steps, faults = int(checkpoint["global_step"]), list[str]()
     epochs = int(checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["started"])
     if settings.max_epochs < epochs:
-        faults.append(f"max_epochs={settings.max_epochs}, and the run has begun {epochs} epochs")
+        faults.append(
+            translate(
+                "max_epochs={max_epochs}, and the run has begun {epochs} epochs",
+                max_epochs=settings.max_epochs,
+                epochs=epochs,
+            )
+        )
     if settings.max_steps is not None and settings.max_steps < steps:
-        faults.append(f"max_steps={settings.max_steps}, and the run has done {steps} steps")
+        faults.append(
+            translate(
+                "max_steps={max_steps}, and the run has done {steps} steps", max_steps=settings.max_steps, steps=steps
+            )
+        )
     if faults:
         raise ConfigError(
-            f"resume={folder.root}: {'; '.join(faults)}. What is learned cannot be taken back: give at least as much, "
-            "or start a new run with less"
+            translate(
+                "resume={root}: {names}. What is learned cannot be taken back: give at least as "
+                "much, or start a new run with less",
+                root=folder.root,
+                names="; ".join(faults),
+            )
         )
 
 
@@ -95,8 +121,12 @@ def length_notes(components: RunComponents, manifest: Mapping[str, Any]) -> list
     if planned == total:
         return []
     return [
-        f"planned {planned} steps before and {total} now: from here on the learning rate follows the schedule of "
-        f"{total} steps"
+        translate(
+            "planned {planned} steps before and {total} now: from here on the learning rate "
+            "follows the schedule of {total} steps",
+            planned=planned,
+            total=total,
+        )
     ]
 
 
@@ -107,6 +137,11 @@ def lost_best_notes(checkpoint: Mapping[str, Any], folder: RunDirectory) -> list
     if folder.best.exists() or best.get("score") is None:
         return []
     return [
-        f"checkpoints/best.ckpt is gone, with the best weights so far (step {best['step']}, score "
-        f"{best['score']:.6g}); the best is now chosen among what comes, and the scores of this run are those of that"
+        translate(
+            "checkpoints/best.ckpt is gone, with the best weights so far (step {step}, score "
+            "{score:.6g}); the best is now chosen among what comes, and the scores of this run "
+            "are those of that",
+            step=best["step"],
+            score=best["score"],
+        )
     ]

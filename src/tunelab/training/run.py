@@ -161,7 +161,9 @@ def keep_traceback(folder: RunDirectory, fault: BaseException) -> None:
     """Write the traceback of an error into the run folder, as another training may take as long to fail again."""
     with suppress(TuneLabError, OSError):
         folder.write_traceback("".join(traceback.format_exception(fault)))
-        fault.add_note(f"where it happened is in {folder.traceback}; --debug prints it as well")
+        fault.add_note(
+            translate("where it happened is in {traceback}; --debug prints it as well", traceback=folder.traceback)
+        )
 
 
 @dataclass
@@ -260,9 +262,14 @@ def refuse_nonfinite_score(session: RunSession, monitor: str) -> None:
     if session.is_main:
         session.folder.write_scores(session.outcome.scores)
     raise Diverged(
-        f"{monitor} is {score} at the end, so no checkpoint is known to be good and none is exported: the outputs "
-        "or the targets leave the range of numbers, or the score is undefined for these rows. Try a lower lr, look at "
-        "the targets, or set monitor=val/loss"
+        translate(
+            "{monitor} is {score} at the end, so no checkpoint is known to be good and none is "
+            "exported: the outputs or the targets leave the range of numbers, or the score is "
+            "undefined for these rows. Try a lower lr, look at the targets, or set "
+            "monitor=val/loss",
+            monitor=monitor,
+            score=score,
+        )
     )
 
 

@@ -30,7 +30,9 @@ def read_run_signals(folder: RunDirectory) -> RunSignals:
 
 def diagnose_run(folder: RunDirectory, *, write: bool) -> list[Finding]:
     """Every finding on a run; with `write` they are left in `doctor.json` too."""
-    with shape_faults_explained(f"{folder.root}: what its run.json, data_report.json or metrics.csv holds"):
+    with shape_faults_explained(
+        translate("{root}: what its run.json, data_report.json or metrics.csv holds", root=folder.root)
+    ):
         run = read_run_signals(folder)
         findings = run_doctor(run)
     if write:

@@ -8,7 +8,7 @@ from tunelab.analysis.number_format import format_bytes, format_number
 from tunelab.data.data_sources import drop_counts, dropped_notes, duplicate_notes
 from tunelab.data.summary_text import describe_duplicates, describe_leaks, has_duplicates, summary_lines
 from tunelab.errors import WarningNote
-from tunelab.language.translation import translate
+from tunelab.language.translation import message, translate
 from tunelab.models.architecture import describe_dropout
 from tunelab.models.chunked_logits import LOGITS_BUDGET
 from tunelab.models.device_placement import TrainingPlacement
@@ -146,20 +146,20 @@ def model_facts(components: RunComponents, steps: int) -> dict[str, object]:
     """Facts of the model by name."""
     model, settings = components.model, components.settings
     facts: dict[str, object] = {
-        "name": settings.model.path,
-        "family": model.config.model_type,
-        "parameters": sum(p.numel() for p in model.parameters()),
-        "trainable": sum(p.numel() for p in model.parameters() if p.requires_grad),
-        "depth": getattr(model.config, "num_hidden_layers", None),
-        "width": getattr(model.config, "hidden_size", None),
-        "heads": getattr(model.config, "num_attention_heads", None),
-        "vocabulary": model.config.get_text_config().vocab_size,
-        "packing": describe_packing(components),
-        "adapter": settings.adapter.kind,
+        message("name"): settings.model.path,
+        message("family"): model.config.model_type,
+        message("parameters"): sum(p.numel() for p in model.parameters()),
+        message("trainable"): sum(p.numel() for p in model.parameters() if p.requires_grad),
+        message("depth"): getattr(model.config, "num_hidden_layers", None),
+        message("width"): getattr(model.config, "hidden_size", None),
+        message("heads"): getattr(model.config, "num_attention_heads", None),
+        message("vocabulary"): model.config.get_text_config().vocab_size,
+        message("packing"): describe_packing(components),
+        message("adapter"): settings.adapter.kind,
         **describe_learning_rates(model, settings, steps),
     }
     if settings.regularization.dropout is not None or settings.regularization.attention_dropout is not None:
-        facts["dropout"] = describe_dropout(model.config)
+        facts[message("dropout")] = describe_dropout(model.config)
     return facts
 
 

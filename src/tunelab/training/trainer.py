@@ -17,6 +17,7 @@ from typing_extensions import override
 from tunelab.config import instantiate
 from tunelab.config.schema import CallbacksConfig, RunConfig, TrainerConfig, TrialConfig
 from tunelab.errors import ConfigError
+from tunelab.language.translation import translate
 from tunelab.models.device_placement import resolve_precision
 from tunelab.optim.factory import follows_plateau
 from tunelab.runs.checkpoint import read_checkpoint, write_checkpoint
@@ -69,18 +70,32 @@ def resolve_monitor(settings: RunConfig, task: Task, sources: Sequence[str] = ()
     known = [f"val/{name}" for name in of_rows] + [f"val/{name}/loss" for name in sources] + answers
     monitor = task.description.monitor if settings.monitor == "auto" else settings.monitor
     if monitor not in known:
-        raise ConfigError(f"monitor={monitor}: no such score is logged in validation; choose one of {', '.join(known)}")
+        raise ConfigError(
+            translate(
+                "monitor={monitor}: no such score is logged in validation; choose one of {names}",
+                monitor=monitor,
+                names=", ".join(known),
+            )
+        )
     if monitor in answers and (settings.eval.generate is False or settings.eval.generate_rows == 0):
         raise ConfigError(
-            f"monitor={monitor} is a score of generated answers, and eval.generate={settings.eval.generate} with "
-            f"eval.generate_rows={settings.eval.generate_rows} generates none in validation; set "
-            "eval.generate=auto and eval.generate_rows=200"
+            translate(
+                "monitor={monitor} is a score of generated answers, and eval.generate={generate} "
+                "with eval.generate_rows={generate_rows} generates none in validation; set "
+                "eval.generate=auto and eval.generate_rows=200",
+                monitor=monitor,
+                generate=settings.eval.generate,
+                generate_rows=settings.eval.generate_rows,
+            )
         )
     mode = metric_direction(monitor) if settings.mode == "auto" else settings.mode
     if mode is None:
         raise ConfigError(
-            f"monitor={monitor}: nothing says which way this score is better; set mode=min or mode=max, or name it in "
-            "`higher_is_better` of the class that computes it"
+            translate(
+                "monitor={monitor}: nothing says which way this score is better; set mode=min or "
+                "mode=max, or name it in `higher_is_better` of the class that computes it",
+                monitor=monitor,
+            )
         )
     return monitor, mode
 
@@ -106,7 +121,9 @@ def build_callbacks(
         callbacks += build_trial_callbacks(settings, monitor)
     if follows_plateau(settings.scheduler):
         if not validates:
-            raise ConfigError("scheduler=plateau follows validations, and there are none; set data.split.validation")
+            raise ConfigError(
+                translate("scheduler=plateau follows validations, and there are none; set data.split.validation")
+            )
         callbacks.append(ReduceOnPlateau(monitor, mode))
     callbacks += build_configured_callbacks(config)
     if validates:
@@ -127,9 +144,18 @@ def build_configured_callbacks(config: CallbacksConfig) -> list[Callback]:
         try:
             callback = instantiate.make_factory(target)()
         except (TypeError, ValueError, MisconfigurationException) as fault:
-            raise ConfigError(f"callbacks.{name}: {target.target} refuses its arguments: {fault}") from fault
+            raise ConfigError(
+                translate(
+                    "callbacks.{name}: {target} refuses its arguments: {fault}",
+                    name=name,
+                    target=target.target,
+                    fault=fault,
+                )
+            ) from fault
         if not isinstance(callback, Callback):
-            raise ConfigError(f"callbacks.{name}: {target.target} is no Lightning callback")
+            raise ConfigError(
+                translate("callbacks.{name}: {target} is no Lightning callback", name=name, target=target.target)
+            )
         built.append(callback)
     return built
 
@@ -197,7 +223,9 @@ def build_trainer(
             enable_progress_bar=any(isinstance(callback, ProgressBar) for callback in callbacks),
         )
     except (MisconfigurationException, ValueError, TypeError) as fault:
-        raise ConfigError(f"trainer: Lightning refuses these settings: {fault}; see conf/trainer") from fault
+        raise ConfigError(
+            translate("trainer: Lightning refuses these settings: {fault}; see conf/trainer", fault=fault)
+        ) from fault
     # with max_steps Lightning takes a run that ended with its epoch for one that stopped within it: resumed, that would
     # end the epoch a second time, count a step too many and see other rows
     trainer.fit_loop._iteration_based_training = lambda: False  # type: ignore[method-assign]
@@ -208,12 +236,29 @@ def device_faults(trainer: TrainerConfig) -> list[str]:
     """Faults of the configured devices on this machine; checked before any data are read."""
     accelerator, devices, gpus = trainer.accelerator, trainer.devices, torch.cuda.device_count()
     if accelerator == "cuda" and not gpus:
-        build = f"torch {torch.__version__}, CUDA {torch.version.cuda or 'left out of this build'}"
-        return [f"trainer.accelerator=cuda: torch sees no CUDA GPU here ({build}); take auto, which falls back to cpu"]
+        build = translate(
+            "torch {version}, CUDA {value}",
+            version=torch.__version__,
+            value=torch.version.cuda or "left out of this build",
+        )
+        return [
+            translate(
+                "trainer.accelerator=cuda: torch sees no CUDA GPU here ({build}); take auto, which falls back to cpu",
+                build=build,
+            )
+        ]
     if accelerator == "gpu" and not gpus and not torch.backends.mps.is_available():
-        return ["trainer.accelerator=gpu: torch sees no GPU here; take auto, which falls back to cpu"]
+        return [translate("trainer.accelerator=gpu: torch sees no GPU here; take auto, which falls back to cpu")]
     if accelerator == "mps" and not torch.backends.mps.is_available():
-        return ["trainer.accelerator=mps: torch sees no GPU of a Mac here; take auto, which falls back to cpu"]
+        return [
+            translate("trainer.accelerator=mps: torch sees no GPU of a Mac here; take auto, which falls back to cpu")
+        ]
     if accelerator != "cpu" and gpus and isinstance(devices, int) and devices > gpus:
-        return [f"trainer.devices={devices}: this machine has {gpus} GPUs; take at most as many, or auto for all"]
+        return [
+            translate(
+                "trainer.devices={devices}: this machine has {gpus} GPUs; take at most as many, or auto for all",
+                devices=devices,
+                gpus=gpus,
+            )
+        ]
     return []

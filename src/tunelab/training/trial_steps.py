@@ -21,6 +21,7 @@ from typing_extensions import override
 
 from tunelab.data.examples import Batch
 from tunelab.errors import Diverged, first_line
+from tunelab.language.translation import translate
 from tunelab.models.device_placement import select_training_device
 from tunelab.training.components import RunComponents, build_datamodule
 from tunelab.training.module import FineTuner
@@ -114,7 +115,11 @@ def device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     threads = torch.get_num_threads()
-    return f"cpu, {threads} thread{'s' * (threads != 1)}" if device.type == "cpu" else device.type
+    return (
+        translate("cpu, {threads} thread{value}", threads=threads, value="s" * (threads != 1))
+        if device.type == "cpu"
+        else device.type
+    )
 
 
 def run_trial_steps(

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from tunelab.errors import ConfigError
+from tunelab.language.translation import translate
 from tunelab.search.trial_process import Job, LocalExecutor, LocalJob
 
 LOST_STATUS = -9  # exit status of a trial whose node is lost
@@ -49,13 +50,19 @@ class RayExecutor:
         try:
             import ray
         except ImportError as fault:
-            raise ConfigError("search.executor=ray needs the package ray; pip install -e '.[ray]'") from fault
+            raise ConfigError(
+                translate("search.executor=ray needs the package ray; pip install -e '.[ray]'")
+            ) from fault
         try:
             if not ray.is_initialized():
                 ray.init(**{"include_dashboard": False, "log_to_driver": False, "configure_logging": False, **options})
         except (ConnectionError, TypeError, ValueError, RuntimeError) as fault:
             raise ConfigError(
-                f"search.executor_options={dict(options)}: {fault}; they are those of ray.init"
+                translate(
+                    "search.executor_options={options}: {fault}; they are those of ray.init",
+                    options=dict(options),
+                    fault=fault,
+                )
             ) from fault
         self.ray = ray
         resources = getattr(ray, "cluster_resources")()  # noqa: B009  # ray gives it no type

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tunelab.errors import ConfigError
+from tunelab.language.translation import translate
 from tunelab.search.heartbeat import is_local_process
 from tunelab.search.trial_outcome import TRIAL_LOG, implied_exit_status
 from tunelab.search.trial_process import Job
@@ -61,7 +62,9 @@ class SubmititExecutor:
             import submitit
         except ImportError as fault:
             raise ConfigError(
-                "search.executor=submitit needs the package submitit; install it by pip install -e '.[cluster]'"
+                translate(
+                    "search.executor=submitit needs the package submitit; install it by pip install -e '.[cluster]'"
+                )
             ) from fault
         parameters = dict(options)
         self.logs, self.package = logs, submitit
@@ -71,7 +74,11 @@ class SubmititExecutor:
             self.executor.update_parameters(**parameters)
         except (NameError, RuntimeError, TypeError, ValueError, AssertionError) as fault:
             raise ConfigError(
-                f"search.executor_options={dict(options)}: {fault}; they are the parameters of submitit's AutoExecutor"
+                translate(
+                    "search.executor_options={options}: {fault}; they are the parameters of submitit's AutoExecutor",
+                    options=dict(options),
+                    fault=fault,
+                )
             ) from fault
 
     def start(self, command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> Job:

@@ -20,6 +20,7 @@ from tunelab.config.instantiate import import_target
 from tunelab.config.schema import SOURCE_NAME, MetricsConfig, TargetConfig
 from tunelab.data.examples import MicroBatch
 from tunelab.errors import ConfigError, first_line
+from tunelab.language.translation import translate
 from tunelab.tasks.base import MetricInputs, OwnScores, Scores, Task
 from tunelab.tasks.metrics.directions import RUN_METRICS, metric_direction, register_directions
 
@@ -50,7 +51,11 @@ class OwnMetrics:
         for name, target in config.targets.items():
             try:
                 if name in taken or not SOURCE_NAME.fullmatch(name):
-                    raise ConfigError(f"metrics.{name}: this run has a score of that name already; take another name")
+                    raise ConfigError(
+                        translate(
+                            "metrics.{name}: this run has a score of that name already; take another name", name=name
+                        )
+                    )
                 self.metrics[name] = metric = make_metric(name, target, task.metric_arguments())
                 names |= dict.fromkeys(self._compute(name, task.metric_example()), metric.higher_is_better)
             except ConfigError as fault:
@@ -85,8 +90,15 @@ class OwnMetrics:
             value = metric.compute()
         except CALL_FAULTS as fault:
             raise ConfigError(
-                f"metrics.{name}: {target} cannot score data.task={self.task.name}: {first_line(fault)}; there it is "
-                f"updated with {self.task.metric_inputs_text}"
+                translate(
+                    "metrics.{name}: {target} cannot score data.task={task}: {fault}; there it is "
+                    "updated with {metric_inputs_text}",
+                    name=name,
+                    target=target,
+                    task=self.task.name,
+                    fault=first_line(fault),
+                    metric_inputs_text=self.task.metric_inputs_text,
+                )
             ) from fault
         parts = value.items() if isinstance(value, Mapping) else [("", value)]
         return {f"{name}_{key}" if key else name: self._number(name, part) for key, part in parts}
@@ -98,8 +110,13 @@ class OwnMetrics:
         if len(numbers) == self.task.metric_arguments().get("num_outputs"):  # as our own scores of several targets
             return float(sum(numbers) / len(numbers))
         raise ConfigError(
-            f"metrics.{name}: {self.config.targets[name].target} gives {len(numbers)} numbers, and a score is one; "
-            "choose how they are averaged (average: macro), or give a dict of names"
+            translate(
+                "metrics.{name}: {target} gives {count} numbers, and a score is one; choose how they "
+                "are averaged (average: macro), or give a dict of names",
+                name=name,
+                target=self.config.targets[name].target,
+                count=len(numbers),
+            )
         )
 
 
@@ -185,10 +202,25 @@ def make_metric(name: str, target: TargetConfig, runtime: Mapping[str, object]) 
     try:
         metric = kind(**{**arguments, **target.arguments})
     except CALL_FAULTS as fault:
-        raise ConfigError(f"metrics.{name}: {target.target} refuses its arguments: {first_line(fault)}") from fault
+        raise ConfigError(
+            translate(
+                "metrics.{name}: {target} refuses its arguments: {fault}",
+                name=name,
+                target=target.target,
+                fault=first_line(fault),
+            )
+        ) from fault
     metric.distributed_available_fn = lambda: False  # its inputs are gathered already
     if getattr(metric, "takes", TAKES[0]) not in TAKES:
-        raise ConfigError(f"metrics.{name}: {target.target}.takes is {metric.takes!r}; say one of {', '.join(TAKES)}")
+        raise ConfigError(
+            translate(
+                "metrics.{name}: {target}.takes is {takes!r}; say one of {names}",
+                name=name,
+                target=target.target,
+                takes=metric.takes,
+                names=", ".join(TAKES),
+            )
+        )
     return metric
 
 
@@ -201,9 +233,15 @@ def metric_class(name: str, target: TargetConfig) -> type[Metric]:
     try:
         kind = import_target(target.target, "metrics")
     except ConfigError as fault:
-        raise ConfigError(f"metrics.{name}: {fault}") from fault
+        raise ConfigError(translate("metrics.{name}: {fault}", name=name, fault=fault)) from fault
     if not isclass(kind) or not issubclass(kind, Metric):
-        raise ConfigError(f"metrics.{name}: {target.target} is no metric; derive it from torchmetrics.Metric")
+        raise ConfigError(
+            translate(
+                "metrics.{name}: {target} is no metric; derive it from torchmetrics.Metric",
+                name=name,
+                target=target.target,
+            )
+        )
     return kind
 
 
@@ -237,10 +275,12 @@ def arranged_inputs(metric: Metric, inputs: MetricInputs) -> tuple[Any, Any]:
     if takes == TAKES[0]:
         return inputs.predictions, inputs.targets
     if inputs.probabilities is None:
-        raise ValueError("it takes probabilities, and there are none")
+        raise ValueError(translate("it takes probabilities, and there are none"))
     if any(name.startswith("Binary") for name in for_classes) and inputs.targets.ndim == 1:
         if inputs.probabilities.shape[1] != 2:
-            raise ValueError(f"it is made for two classes, and there are {inputs.probabilities.shape[1]}")
+            raise ValueError(
+                translate("it is made for two classes, and there are {shape}", shape=inputs.probabilities.shape[1])
+            )
         return inputs.probabilities[:, 1], inputs.targets
     return inputs.probabilities, inputs.targets
 

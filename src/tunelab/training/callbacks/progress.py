@@ -297,7 +297,7 @@ def step_fields(trainer: Trainer, module: LightningModule) -> list[str]:
     if trainer.optimizers:
         fields.append(f"lr {float(trainer.optimizers[0].param_groups[0]['lr']):.3g}")
     speed = known.get("train/tokens_per_second")
-    return [*fields, *([] if speed is None else [f"{format_score(float(speed))} tokens/s"])]
+    return [*fields, *([] if speed is None else [translate("{speed} tokens/s", speed=format_score(float(speed)))])]
 
 
 def validation_fields(trainer: Trainer, scores: Mapping[str, float], best: BestCheckpoint | None) -> list[str]:

@@ -18,6 +18,7 @@ from torch import Tensor
 from tunelab.analysis.number_format import format_number
 from tunelab.data.batching import longest_first, mix_seeds, shuffled_order, split_micro_batches
 from tunelab.data.loader import BatchLoader
+from tunelab.language.translation import translate
 from tunelab.models.device_placement import TrainingPlacement
 from tunelab.models.unpadded_attention import micro_to_device
 from tunelab.report.charts.axes import ReferenceLine, Series
@@ -185,16 +186,33 @@ def batch_size_result(looks: Sequence[NoiseMeasurement], batch_size: int, rows: 
     value = min(nearest_power_of_two(last.scale), rows) if last.signal > 0 else None
     if value is None:
         reasons.append(
-            f"so no batch of up to {last.sequences:,} sequences is too large; batch_size is {batch_size} now"
+            translate(
+                "so no batch of up to {sequences:,} sequences is too large; batch_size is {batch_size} now",
+                sequences=last.sequences,
+                batch_size=batch_size,
+            )
         )
     else:
-        other = "" if value == batch_size else f", one over {value} {last.progress(value):.0%}"
-        reasons.append(
-            f"a step over batch_size={batch_size} makes {last.progress(batch_size):.0%} of the progress of a step "
-            f"without noise{other}: beyond {value}, twice the sequences save less than a third of the steps"
+        other = (
+            ""
+            if value == batch_size
+            else translate(", one over {value} {progress:.0%}", value=value, progress=last.progress(value))
         )
         reasons.append(
-            "the scale grows while the loss falls, and Adam's scaling is not in it: take it as an order of size"
+            translate(
+                "a step over batch_size={batch_size} makes {progress:.0%} of the progress of a step "
+                "without noise{other}: beyond {value}, twice the sequences save less than a third of "
+                "the steps",
+                batch_size=batch_size,
+                progress=last.progress(batch_size),
+                other=other,
+                value=value,
+            )
+        )
+        reasons.append(
+            translate(
+                "the scale grows while the loss falls, and Adam's scaling is not in it: take it as an order of size"
+            )
         )
     numbers = {
         "looks": [
@@ -214,16 +232,25 @@ def batch_size_result(looks: Sequence[NoiseMeasurement], batch_size: int, rows: 
 
 def describe_measurement(look: NoiseMeasurement) -> str:
     """One look in words."""
-    when = "at the first weights" if not look.step else f"after {look.step} steps"
-    seen = f"from {look.noise_scale.sequences:,} sequences"
+    when = translate("at the first weights") if not look.step else translate("after {step} steps", step=look.step)
     if look.noise_scale.signal <= 0:
-        return f"{when} noise hides the gradient of {seen.removeprefix('from ')}: the scale is beyond that"
+        return translate(
+            "{when} noise hides the gradient of {batch}: the scale is beyond that",
+            when=when,
+            batch=translate("{sequences:,} sequences", sequences=look.noise_scale.sequences),
+        )
     doubt = (
         ""
         if look.noise_scale.sequences >= TRUST_FACTOR * look.noise_scale.scale
-        else "; that is few for it, so it is uncertain"
+        else translate("; that is few for it, so it is uncertain")
     )
-    return f"{when} the gradient noise scale is {format_number(look.noise_scale.scale)} sequences ({seen}{doubt})"
+    return translate(
+        "{when} the gradient noise scale is {scale} sequences ({seen}{doubt})",
+        when=when,
+        scale=format_number(look.noise_scale.scale),
+        seen=translate("from {sequences:,} sequences", sequences=look.noise_scale.sequences),
+        doubt=doubt,
+    )
 
 
 def nearest_power_of_two(scale: float) -> int:
@@ -236,22 +263,34 @@ def progress_figure(looks: Sequence[NoiseMeasurement], batch_size: int) -> Chart
     sizes = [2**power for power in range(15)]
     known = [look for look in looks if look.noise_scale.signal > 0]
     series = [
-        Series(f"after {look.step} steps", sizes, [look.noise_scale.progress(size) for size in sizes]) for look in known
+        Series(
+            translate("after {step} steps", step=look.step), sizes, [look.noise_scale.progress(size) for size in sizes]
+        )
+        for look in known
     ]
     drawn = line_chart(
-        series, title="Progress of a step", x_label="sequences in a step", y_label="share of a noiseless step",
+        series,
+        title=translate("Progress of a step"),
+        x_label=translate("sequences in a step"),
+        y_label=translate("share of a noiseless step"),
         x_scale="log", marks=[ReferenceLine(batch_size, f"batch_size={batch_size}")],
     )  # fmt: skip
     return Chart(
         "progress",
         drawn,
-        "Up to the noise scale, twice the sequences make nearly twice the progress; beyond, little more.",
+        translate("Up to the noise scale, twice the sequences make nearly twice the progress; beyond, little more."),
     )
 
 
 def noise_table(looks: Sequence[NoiseMeasurement]) -> Table:
     """All that was measured."""
-    head = ("steps before", "sequences", "noise: trace of the covariance", "signal: squared gradient", "noise scale")
+    head = (
+        translate("steps before"),
+        "sequences",
+        translate("noise: trace of the covariance"),
+        translate("signal: squared gradient"),
+        translate("noise scale"),
+    )
     rows = [
         tuple(
             format_number(value)

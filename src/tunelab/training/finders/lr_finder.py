@@ -16,6 +16,7 @@ from typing_extensions import override
 from tunelab.analysis.number_format import format_number
 from tunelab.data.examples import Batch
 from tunelab.errors import ConfigError, Diverged
+from tunelab.language.translation import translate
 from tunelab.report.charts.axes import ReferenceLine, Series
 from tunelab.report.charts.lines import line_chart
 from tunelab.report.document import Chart
@@ -169,22 +170,36 @@ def run_range_test(components: RunComponents, *, steps: int, decades: float) -> 
 def lr_result(test: RangeTest, lr: float) -> FinderResult:
     """The finding in words and as a curve."""
     if not test.rates:
-        raise ConfigError("find=lr: the loss of the very first step is not finite; look at the data and at model.init")
+        raise ConfigError(
+            translate("find=lr: the loss of the very first step is not finite; look at the data and at model.init")
+        )
     best = test.suggestion
-    ends = f"from {format_number(test.rates[0])} to {format_number(test.rates[-1])}"
-    reasons = [f"{len(test.rates)} rates were tried, a step each, {ends}"]
+    ends = translate("from {low} to {high}", low=format_number(test.rates[0]), high=format_number(test.rates[-1]))
+    reasons = [translate("{count} rates were tried, a step each, {ends}", count=len(test.rates), ends=ends)]
     if best is None or test.fastest is None:
-        reasons.append("at none of them the loss fell by 2 % of itself: raise batch_size, or move the window by lr=")
-    else:
-        fastest, lowest = test.rates[test.fastest], test.rates[test.lowest]
-        reasons.append(f"the loss falls fastest at {fastest:.2g} and is lowest at {lowest:.2g}: half-way is {best:.2g}")
-        reasons.append(f"lr is {lr:.2g} now")
-    if test.diverged is None:
         reasons.append(
-            f"it diverged at no rate: the window ends at {format_number(test.rates[-1])}, a higher lr= moves it up"
+            translate("at none of them the loss fell by 2 % of itself: raise batch_size, or move the window by lr=")
         )
     else:
-        reasons.append(f"it diverged at {test.diverged:.2g}")
+        fastest, lowest = test.rates[test.fastest], test.rates[test.lowest]
+        reasons.append(
+            translate(
+                "the loss falls fastest at {fastest:.2g} and is lowest at {lowest:.2g}: half-way is {best:.2g}",
+                fastest=fastest,
+                lowest=lowest,
+                best=best,
+            )
+        )
+        reasons.append(translate("lr is {lr:.2g} now", lr=lr))
+    if test.diverged is None:
+        reasons.append(
+            translate(
+                "it diverged at no rate: the window ends at {low}, a higher lr= moves it up",
+                low=format_number(test.rates[-1]),
+            )
+        )
+    else:
+        reasons.append(translate("it diverged at {diverged:.2g}", diverged=test.diverged))
     numbers = {
         "rates": test.rates,
         "losses": test.losses,
@@ -196,18 +211,24 @@ def lr_result(test: RangeTest, lr: float) -> FinderResult:
 
 def loss_figure(test: RangeTest, best: float | None) -> Chart:
     """The losses over the rates."""
-    marks = [ReferenceLine(best, f"suggestion {best:.2g}")] if best is not None else []
-    marks += [ReferenceLine(test.diverged, f"diverged at {test.diverged:.2g}")] if test.diverged is not None else []
+    marks = [ReferenceLine(best, translate("suggestion {best:.2g}", best=best))] if best is not None else []
+    marks += (
+        [ReferenceLine(test.diverged, translate("diverged at {diverged:.2g}", diverged=test.diverged))]
+        if test.diverged is not None
+        else []
+    )
     series = [
         Series("smoothed", test.rates, test.smoothed_losses),
-        Series("training loss", test.rates, test.losses),
+        Series(translate("training loss"), test.rates, test.losses),
     ]
     drawn = line_chart(
         series,
-        title="Loss at rising rates",
-        x_label="learning rate",
-        y_label="training loss",
+        title=translate("Loss at rising rates"),
+        x_label=translate("learning rate"),
+        y_label=translate("training loss"),
         x_scale="log",
         marks=marks,
     )
-    return Chart("losses", drawn, "Each point is the loss before a step at that rate; steps follow each other.")
+    return Chart(
+        "losses", drawn, translate("Each point is the loss before a step at that rate; steps follow each other.")
+    )

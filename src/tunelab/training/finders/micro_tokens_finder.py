@@ -11,6 +11,7 @@ from tunelab.data.batching import longest_first
 from tunelab.data.examples import Batch
 from tunelab.data.loader import BatchLoader
 from tunelab.errors import ConfigError
+from tunelab.language.translation import translate
 from tunelab.models.device_placement import select_training_device
 from tunelab.report.charts.axes import ReferenceLine, Series
 from tunelab.report.charts.lines import line_chart
@@ -70,9 +71,14 @@ def find_micro_tokens(components: RunComponents) -> FinderResult:
         fitting = largest_fitting(fits, limit)
     if not fitting:
         raise ConfigError(
-            f"find=micro_tokens: the longest row alone ({padded_tokens(loader, rows[:1]):,} tokens) does not fit into "
-            f"{'the memory' if room is None else format_bytes(room)} of {device.type}: shorten rows by "
-            "data.max_tokens, take adapter=lora, or a smaller model"
+            translate(
+                "find=micro_tokens: the longest row alone ({loader:,} tokens) does not fit into "
+                "{room} of {device}: shorten rows by data.max_tokens, take adapter=lora, or a smaller "
+                "model",
+                loader=padded_tokens(loader, rows[:1]),
+                room="the memory" if room is None else format_bytes(room),
+                device=device.type,
+            )
         )
     return micro_tokens_result(
         attempts, padded_tokens(loader, rows[:fitting]), fitting, limit, room, settings.micro_tokens
@@ -133,14 +139,32 @@ def micro_tokens_result(
     attempts: Sequence[MemoryAttempt], value: int, fitting: int, limit: int, room: int | None, current: int
 ) -> FinderResult:
     """The finding in words and as a curve."""
-    reasons = [f"{len(attempts)} sizes were tried on the longest rows, two optimizer steps each"]
+    reasons = [translate("{count} sizes were tried on the longest rows, two optimizer steps each", count=len(attempts))]
     if fitting == limit:
-        reasons.append(f"{fitting} of the longest rows, a whole step, fit into one pass: more would change nothing")
+        reasons.append(
+            translate(
+                "{fitting} of the longest rows, a whole step, fit into one pass: more would change nothing",
+                fitting=fitting,
+            )
+        )
     else:
-        reasons.append(f"{fitting} of the longest rows fit into one pass, {fitting + 1} do not")
+        reasons.append(
+            translate(
+                "{fitting} of the longest rows fit into one pass, {next_size} do not",
+                fitting=fitting,
+                next_size=fitting + 1,
+            )
+        )
     if room is not None:
-        reasons.append(f"a tenth of the free memory is left alone, so {format_bytes(room)} could be used")
-    reasons.append(f"micro_tokens is {current} now; results are the same for every value, speed and memory are not")
+        reasons.append(
+            translate("a tenth of the free memory is left alone, so {room} could be used", room=format_bytes(room))
+        )
+    reasons.append(
+        translate(
+            "micro_tokens is {current} now; results are the same for every value, speed and memory are not",
+            current=current,
+        )
+    )
     numbers = {"room": room, "attempts": [vars(attempt) for attempt in attempts]}
     return FinderResult(
         "micro_tokens", value, reasons, numbers, [memory_figure(attempts, room), attempts_table(attempts)]
@@ -153,17 +177,23 @@ def memory_figure(attempts: Sequence[MemoryAttempt], room: int | None) -> Chart:
     marks = [] if room is None else [ReferenceLine(room / MEBIBYTE, "room", axis="y")]
     series = Series("peak", [tokens for tokens, _ in known], [memory for _, memory in known])
     drawn = line_chart(
-        [series], title="Memory of a step", x_label="tokens in one pass", y_label="MiB", y_scale="log", marks=marks
+        [series],
+        title=translate("Memory of a step"),
+        x_label=translate("tokens in one pass"),
+        y_label="MiB",
+        y_scale="log",
+        marks=marks,
     )
-    return Chart("memory", drawn, "What two steps took at most, beside what was in memory before.")
+    return Chart("memory", drawn, translate("What two steps took at most, beside what was in memory before."))
 
 
 def attempts_table(attempts: Sequence[MemoryAttempt]) -> Table:
     """Every attempt in its order."""
     rows = [
-        (str(a.rows), f"{a.tokens:,}", "does not fit" if a.memory is None else format_bytes(a.memory)) for a in attempts
+        (str(a.rows), f"{a.tokens:,}", translate("does not fit") if a.memory is None else format_bytes(a.memory))
+        for a in attempts
     ]
-    return Table("attempts", ("longest rows", "tokens", "peak"), rows)
+    return Table("attempts", (translate("longest rows"), "tokens", "peak"), rows)
 
 
 def largest_fitting(fits: Callable[[int], bool], limit: int) -> int:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from tunelab.config.schema import RunConfig
 from tunelab.errors import ConfigError
+from tunelab.language.translation import translate
 from tunelab.report.document import Document, Paragraph, Section
 from tunelab.report.render import render_html
 from tunelab.runs import console
@@ -42,7 +43,10 @@ def run_finder(settings: RunConfig, folder: Path) -> FinderResult:
     result = {"setting": finding.setting, "value": finding.value, "said": list(finding.reasons), **finding.numbers}
     write_json(folder / "find.json", result)
     write_text(folder / "find.html", finder_page(finding))
-    console.show_lines(f"find {finding.setting}", [*finding.reasons, *([finding.override] if finding.override else [])])
+    console.show_lines(
+        translate("find {setting}", setting=finding.setting),
+        [*finding.reasons, *([finding.override] if finding.override else [])],
+    )
     console.show_paths({"page": folder / "find.html", "numbers": folder / "find.json"})
     return finding
 
@@ -50,8 +54,10 @@ def run_finder(settings: RunConfig, folder: Path) -> FinderResult:
 def finder_page(finding: FinderResult) -> str:
     """The whole page."""
     reasons = [Paragraph(f"{as_sentence(line, finding.setting)}.") for line in finding.reasons]
-    section = Section(f"Suggestion: {finding.override or 'none'}", [*reasons, *finding.figures])
-    return render_html(Document(f"Finding {finding.setting}", "", [section]), interactive=False)
+    section = Section(translate("Suggestion: {value}", value=finding.override or "none"), [*reasons, *finding.figures])
+    return render_html(
+        Document(translate("Finding {setting}", setting=finding.setting), "", [section]), interactive=False
+    )
 
 
 def as_sentence(line: str, setting: str) -> str:
