@@ -14,6 +14,7 @@ from tunelab.config.schema import (
     ClassificationDataConfig,
     CrossValidationConfig,
     DataConfig,
+    InstructionDataConfig,
     MixSourceConfig,
     ModelConfig,
     PreferenceDataConfig,
@@ -34,6 +35,7 @@ def cross_faults(run: RunConfig) -> list[str]:
     """Every fault between the settings of a run."""
     return [
         *mixture_faults(run.data),
+        *streaming_faults(run),
         *model_faults(run),
         *optimizer_faults(run),
         *fold_faults(run.cv, run.data.group, is_trial=run.trial.id is not None),
@@ -469,6 +471,50 @@ def fold_faults(cv: CrossValidationConfig, data_group: str | None = None, *, is_
                 "cv.folds inside a search (-m): a trial is one training with one score; search "
                 "first, then give the best settings a run with cv.folds"
             )
+        )
+    return faults
+
+
+def streaming_faults(run: RunConfig) -> list[str]:
+    """Settings that need all rows to be known, which a stream does not give."""
+    data, faults = run.data, list[str]()
+    if not data.streaming:
+        return []
+    if not isinstance(data, InstructionDataConfig):
+        faults.append(
+            f"data.streaming=true with data.task={data.task}: its classes, its scale or its pairs are told by all rows "
+            "before training; stream data=instruction only, or take data.streaming=false"
+        )
+    if data.mix is not None:
+        faults.append("data.streaming=true with data.mix: an epoch of each source has no end; name one data.train")
+    if run.max_steps is None:
+        faults.append(
+            "data.streaming=true without max_steps: a stream does not tell how long it is, and the schedule must know; "
+            "set max_steps=N"
+        )
+    for split in ("validation", "test"):
+        share = getattr(data.split, split)
+        if getattr(data, split) is None and share:
+            faults.append(
+                f"data.streaming=true with data.split.{split}={share}: a share is drawn from all rows; name another "
+                f"file or split by data.{split}=NAME, or set data.split.{split}=0"
+            )
+    for key, value in (
+        ("data.group", data.group),
+        ("data.near_duplicates", data.near_duplicates if data.near_duplicates == "keep_together" else None),
+        ("cv.folds", run.cv.folds),
+    ):
+        if value is not None:
+            faults.append(f"data.streaming=true with {key}={value}: it deals out all rows at once; leave it out")
+    if run.trainer.limit_train_batches is not None:
+        faults.append(
+            f"data.streaming=true with trainer.limit_train_batches={run.trainer.limit_train_batches}: a stream has no "
+            "epochs to shorten; max_steps says how long the run is"
+        )
+    if data.workers:
+        faults.append(
+            f"data.streaming=true with data.workers={data.workers}: one process reads a stream, or its place would not "
+            "be known; set data.workers=0"
         )
     return faults
 

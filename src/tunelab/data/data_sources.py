@@ -37,6 +37,7 @@ from tunelab.data.near_duplicates import near_duplicate_clusters
 from tunelab.data.parallel import map_parts
 from tunelab.data.protocols import EncodingTask, Record, RecordTask
 from tunelab.data.readers import Records, read_records, short_name
+from tunelab.data.row_streams import read_head
 from tunelab.data.splits import (
     TEST,
     TRAIN,
@@ -167,14 +168,18 @@ def read_source(source: SourceConfig, task: RecordTask, *, seed: int) -> SourceS
     files = {"train": data.train, "validation": data.validation, "test": data.test}
     for name in SPLITS:
         if file := files[name]:
-            records = read_records(
-                file,
-                encoding=data.encoding,
-                on_bad=data.on_bad,
-                quoting=data.quoting,
-                header=data.header,
-                in_memory=data.in_memory,
-                cache=data.cache,
+            records = (
+                read_head(data)
+                if data.streaming and name == "train"
+                else read_records(
+                    file,
+                    encoding=data.encoding,
+                    on_bad=data.on_bad,
+                    quoting=data.quoting,
+                    header=data.header,
+                    in_memory=data.in_memory,
+                    cache=data.cache,
+                )
             )
             part.files[file] = records.sha256
             part.notes += [translate("skipped: {message}", message=message) for message in records.skipped]

@@ -33,6 +33,46 @@ def ignore_signals(worker: int) -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
+def plan_step(
+    batch: Sequence[int],
+    lengths: Sequence[int],
+    loss_weights: Sequence[float],
+    *,
+    micro_tokens: int,
+    packed: bool,
+    rank: int,
+    world_size: int,
+    pass_cost: int | None,
+    equal_passes: bool,
+    ranges: Sequence[SourceRange] = (),
+) -> BatchPlan:
+    """The share of one rank in a step; arguments as of `BatchLoader`.
+
+    Args:
+        ranges: Sources that have micro-batches of their own.
+    """
+
+    def plan_of(rank: int) -> BatchPlan:
+        plan = plan_batch(
+            batch,
+            lengths,
+            loss_weights,
+            micro_tokens=micro_tokens,
+            packed=packed,
+            rank=rank,
+            world_size=world_size,
+            pass_cost=pass_cost,
+        )
+        return plan._replace(micro_batches=split_by_source(plan.micro_batches, ranges)) if ranges else plan
+
+    plan = plan_of(rank)
+    if not equal_passes:
+        return plan
+    passes = max(len(plan_of(other).micro_batches) for other in range(world_size))
+    fillers: list[list[int]] = [[] for _ in range(passes - len(plan.micro_batches))]
+    return plan._replace(micro_batches=[*plan.micro_batches, *fillers])
+
+
 class BatchLoader:
     """Yields the steps of an epoch for one rank.  The order is a function of seed and epoch, nothing else.
 
@@ -138,29 +178,17 @@ class BatchLoader:
         return [self._plan(order, start) for start in range(0, len(order), self.batch_size)]
 
     def _plan(self, order: "array[int]", start: int) -> BatchPlan:
-        plan = self._plan_of_rank(order, start, self.rank)
-        if not self.equal_passes:
-            return plan
-        ranks = range(self.world_size)
-        passes = max(len(self._plan_of_rank(order, start, rank).micro_batches) for rank in ranks)
-        fillers: list[list[int]] = [[] for _ in range(passes - len(plan.micro_batches))]
-        return plan._replace(micro_batches=[*plan.micro_batches, *fillers])
-
-    def _plan_of_rank(self, order: "array[int]", start: int, rank: int) -> BatchPlan:
-        plan = plan_batch(
+        return plan_step(
             order[start : start + self.batch_size],
             self.lengths,
             self.loss_weights,
             micro_tokens=self.micro_tokens,
             packed=self.packed,
-            rank=rank,
+            rank=self.rank,
             world_size=self.world_size,
             pass_cost=self.pass_cost,
-        )
-        return (
-            plan
-            if self.shuffle
-            else plan._replace(micro_batches=split_by_source(plan.micro_batches, self.source_ranges))
+            equal_passes=self.equal_passes,
+            ranges=() if self.shuffle else self.source_ranges,
         )
 
     def _collate_batch(self, plan: BatchPlan) -> Batch:  # runs in the workers

@@ -7,7 +7,7 @@ import json
 import re
 import shlex
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, MutableSequence, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -44,7 +44,9 @@ from tunelab.errors import ConfigError, DataError, first_line
 from tunelab.language.translation import message, translate
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
-READABLE_SUFFIXES = (".json", ".jsonl", ".ndjson", *DELIMITERS, ".parquet")
+LINE_SUFFIXES = (".jsonl", ".ndjson")
+READABLE_SUFFIXES = (".json", *LINE_SUFFIXES, *DELIMITERS, ".parquet")
+MAX_LINE_BYTES = 16 * 2**20  # longest record
 ON_BAD_CHOICES: tuple[str, ...] = get_args(OnBad)
 QUOTING_CHOICES: tuple[str, ...] = get_args(Quoting)
 MEGABYTE = 10**6  # bytes
@@ -111,7 +113,7 @@ def read_records(
     on_bad: str = "error",
     quoting: str = "auto",
     header: Sequence[str] | None = None,
-    max_line_bytes: int = 16 * 2**20,
+    max_line_bytes: int = MAX_LINE_BYTES,
     in_memory: float = DEFAULT_IN_MEMORY_MB,
     cache: str | None = None,
 ) -> Records:
@@ -176,27 +178,17 @@ def read_records(
         else:
             keep_going = on_bad == "skip" and suffix != ".json"
             text = TextFile(name, path, encoding, keep_going=keep_going, whole=bound)
-            if suffix in DELIMITERS:
-                outcomes, notes = read_table(
-                    name,
-                    TableLines(text),
-                    DELIMITERS[suffix],
-                    quoting=quoting,
-                    header=header,
-                    on_bad=on_bad,
-                    max_line_bytes=max_line_bytes,
-                )
-            elif suffix == ".json":
-                outcomes = read_json_array(name, text.pieces(), max_line_bytes, starts, clean=clean)
-            else:
-                if size > bound and not clean and text.codec in ("utf-8", "utf-8-sig") and text.text is None:
-                    text.check_head()
-                    scratch = ScratchDir(cache)
-                    if stored := store_json_lines(path, scratch, max_line_bytes, keep_going=keep_going):
-                        skipped = judge_bad_rows(name, stored.bad, len(stored.rows), on_bad=on_bad, place=place)
-                        rows_on_disk = stored_rows(stored.rows.finish())
-                        return Records(rows_on_disk, stored.numbers, source, digest, skipped, scratch=scratch)
-                outcomes = read_json_lines(text.lines(), max_line_bytes, clean=clean)
+            lines_of_utf8 = suffix in LINE_SUFFIXES and text.codec in ("utf-8", "utf-8-sig")
+            if lines_of_utf8 and size > bound and not clean and text.text is None:
+                text.check_head()
+                scratch = ScratchDir(cache)
+                if stored := store_json_lines(path, scratch, max_line_bytes, keep_going=keep_going):
+                    skipped = judge_bad_rows(name, stored.bad, len(stored.rows), on_bad=on_bad, place=place)
+                    rows_on_disk = stored_rows(stored.rows.finish())
+                    return Records(rows_on_disk, stored.numbers, source, digest, skipped, scratch=scratch)
+            outcomes, notes = parse_text(
+                text, suffix, starts, quoting=quoting, header=header, on_bad=on_bad, max_line_bytes=max_line_bytes
+            )
         rows = store(schema) if size > bound else []
         lines, skipped = separate_bad_rows(name, outcomes, rows, on_bad=on_bad, place=place, repairs=repairs)
     except OSError as error:
@@ -208,6 +200,47 @@ def read_records(
     if starts and unit == "line":
         lines = [starts[number - 1] for number in lines]
     return Records(close_sink(rows), lines, source, digest, skipped, notes, unit, sink_scratch_dir(rows))
+
+
+def parse_text(
+    text: TextFile,
+    suffix: str,
+    starts: MutableSequence[int],
+    *,
+    quoting: str = "auto",
+    header: Sequence[str] | None = None,
+    on_bad: str = "error",
+    max_line_bytes: int = MAX_LINE_BYTES,
+    passed: int = 0,
+) -> tuple[Iterable[RowOutcome], list[str]]:
+    """What stands in a text file row by row, read as it is gone through, and notes on how.
+
+    Args:
+        text: The file.
+        suffix: Says its format.
+        starts: Takes the lines on which the records of a .json file start.
+        quoting: As of `read_records`.
+        header: As of `read_records`.
+        on_bad: As of `read_records`.
+        max_line_bytes: Longest record, in bytes of UTF-8.
+        passed: Lines of a .jsonl file that are left out.
+    """
+    clean = on_bad == "clean"
+    if suffix in DELIMITERS:
+        return read_table(
+            text.name,
+            TableLines(text),
+            DELIMITERS[suffix],
+            quoting=quoting,
+            header=header,
+            on_bad=on_bad,
+            max_line_bytes=max_line_bytes,
+        )
+    if suffix == ".json":
+        return read_json_array(text.name, text.pieces(), max_line_bytes, starts, clean=clean), []
+    lines = text.lines()
+    left = ("" if number < passed else line for number, line in enumerate(lines)) if passed else lines
+    return read_json_lines(left, max_line_bytes, clean=clean), []
 
 
 def shares_lines(starts: Sequence[int]) -> bool:
@@ -465,8 +498,10 @@ def is_hub_name(text: str) -> bool:
     return HUB_NAME.fullmatch(text) is not None
 
 
-def load_hub_dataset(source: str) -> Any:
+def load_hub_dataset(source: str, *, streaming: bool = False) -> Any:
     """The data set, which `datasets` keeps in memory-mapped files.  One that needs a script it refuses by itself.
+
+    With `streaming` its rows come as they are gone through, and nothing is kept.
 
     Raises:
         DataError: If the set cannot be loaded, for want of a network or otherwise.
@@ -480,7 +515,7 @@ def load_hub_dataset(source: str) -> Any:
     try:
         from datasets import load_dataset  # seconds to load, and most runs read files
 
-        return load_dataset(name, split=split)
+        return load_dataset(name, split=split, streaming=streaming)
     except Exception as error:  # the hub client raises errors of many libraries, and all mean the same here
         raise DataError(
             translate(

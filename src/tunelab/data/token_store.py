@@ -72,20 +72,26 @@ class TokenStore(LazySequence[Example]):
         second_start = None if second == NO_SECOND else second
         return Example(ids.tolist(), target, units, row, second_start, reference, bool(predicts))
 
+    def column(self, name: str) -> npt.NDArray[Any]:
+        """One field of the rows, copied; the pages of all others, which were read along, are handed back."""
+        values = self.rows[name].copy()
+        self.files[-1].release_pages()
+        return values
+
     def padded_lengths(self, *, packed: bool) -> "array[int]":
         """`Example.padded_length` of each."""
-        length, second = self.rows["length"], self.rows["second"]
+        length, second = self.column("length"), self.column("second")
         padded = np.where(second == NO_SECOND, length, 2 * np.maximum(second, length - second))
         return array("q", (length if packed else padded).tobytes())
 
     def sequence_lengths(self) -> "array[int]":
         """`Example.max_sequence_length` of each."""
-        length, second = self.rows["length"], self.rows["second"]
+        length, second = self.column("length"), self.column("second")
         return array("q", np.where(second == NO_SECOND, length, np.maximum(second, length - second)).tobytes())
 
     def loss_weights(self) -> "array[float]":
         """`Example.loss_weight` of each."""
-        return array("d", self.rows["units"].tobytes())
+        return array("d", self.column("units").tobytes())
 
     def __reduce__(self) -> tuple[Any, ...]:
         return TokenStore, self.files
@@ -241,7 +247,7 @@ def loss_weights_of(examples: Sequence[Example]) -> Sequence[float]:
 def row_indices(examples: Sequence[Example]) -> Sequence[int]:
     """The record behind each example, without reading the tokens of a store."""
     if isinstance(examples, TokenStore):
-        return array("q", examples.rows["row"].tobytes())
+        return array("q", examples.column("row").tobytes())
     return [example.row for example in examples]
 
 
@@ -322,7 +328,7 @@ def token_fingerprint(examples: Sequence[Example]) -> int:
         for start in range(0, len(examples.ids), HASH_CHUNK):
             digest.update(examples.ids[start : start + HASH_CHUNK].tobytes())
             examples.files[0].release_pages()
-        digest.update(examples.rows["length"].tobytes())
+        digest.update(examples.column("length").tobytes())
     else:
         for example in examples:
             digest.update(np.array(example.ids, np.int32).tobytes())

@@ -3,6 +3,7 @@
 from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from inspect import isclass, signature
 from math import ceil
 from pathlib import Path
@@ -21,9 +22,23 @@ from tunelab.config.schema import (
     TargetConfig,
 )
 from tunelab.data.batching import SourceRange
-from tunelab.data.data_sources import DataSplits, encode_splits, import_formats, map_records, read_splits
+from tunelab.data.data_sources import (
+    MAX_FAULTS_LISTED,
+    DataSplits,
+    EncodedBlock,
+    drop_counts,
+    encode_block,
+    encode_splits,
+    import_formats,
+    map_records,
+    read_splits,
+)
 from tunelab.data.examples import Example
 from tunelab.data.folds import FoldSpec
+from tunelab.data.protocols import Record
+from tunelab.data.readers import short_name
+from tunelab.data.row_streams import open_stream
+from tunelab.data.stream_loader import StepPlanner, StreamLoader
 from tunelab.data.unknown_tokens import UnknownShare
 from tunelab.errors import ConfigError, first_line
 from tunelab.language.translation import translate
@@ -89,6 +104,8 @@ class EncodedData:
     @property
     def epoch_rows(self) -> int:
         """Examples that one epoch sees, a repeated one as often as it comes."""
+        if self.settings.data.streaming:  # one epoch is the whole run
+            return (self.settings.max_steps or 1) * self.settings.batch_size
         weighted = sum(portion.rows_per_epoch for portion in self.portions.get("train", ()))
         return weighted or len(self.examples["train"])
 
@@ -133,7 +150,7 @@ def encode_data(settings: RunConfig) -> EncodedData:
     task = build_task(settings)
     if settings.resume:
         task.keep_date(read_template_date(settings.resume))
-    files = large_files(settings)
+    files = [] if settings.data.streaming else large_files(settings)
     if not files:
         return prepare_data(settings, task)
     tokenizer, longest = load_tokenizer_and_limit(settings)
@@ -364,7 +381,41 @@ def build_datamodule(components: RunComponents) -> "BatchDataModule":
         workers=settings.data.workers,
         source_ranges=components.portions,
         pass_cost=PASS_COST.get(select_training_device(settings.trainer.accelerator).type),
+        open_stream=partial(build_stream, components) if settings.data.streaming else None,
     )
+
+
+def build_stream(components: RunComponents, planner: StepPlanner) -> StreamLoader:
+    """The loader of a run that streams its training rows."""
+    settings, task, lead = components.settings, components.task, soft_prompt_ids(components.model)
+    data, head = settings.data, components.sources.splits["train"]
+
+    def encode(rows: Sequence[Record]) -> EncodedBlock:
+        block = encode_block(rows, 0, task=task, to_store=False)
+        return block._replace(examples=list(prepend_soft_prompt(block.examples, lead))) if lead else block
+
+    return StreamLoader(
+        open_stream(data, data.ignored),
+        encode,
+        planner,
+        columns=frozenset(name for row in head.rows for name in row),
+        name=short_name(str(data.train)),
+        steps=settings.max_steps or 1,
+        batch_size=settings.batch_size,
+        seed=settings.seed,
+        shuffle_rows=data.shuffle_rows,
+        skip_bad=data.on_bad == "skip",
+        limit=data.limit,
+        report=partial(report_stream, task),
+    )
+
+
+def report_stream(task: Task, counts: Mapping[str, int], faults: Sequence[str] = ()) -> None:
+    """Say how many rows of a stream were dropped so far, for each reason, and name some that cannot be used."""
+    reasons = drop_counts({name: count for name, count in counts.items() if count}, task) or translate("none")
+    console.say(translate("stream: {rows:,} rows read, dropped: {reasons}", rows=counts["rows"], reasons=reasons))
+    for fault in faults[:MAX_FAULTS_LISTED]:
+        console.say(translate("skipped: {fault}", fault=fault))
 
 
 def build_module(components: RunComponents, model: PreTrainedModel) -> "FineTuner":

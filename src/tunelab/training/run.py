@@ -39,6 +39,7 @@ from tunelab.training.components import (
     build_datamodule,
     build_module,
     module_faults,
+    report_stream,
 )
 from tunelab.training.cross_validation import cross_validate
 from tunelab.training.evaluate import make_train_sample
@@ -241,6 +242,9 @@ def train_and_evaluate(session: RunSession, callbacks: Sequence[Callback]) -> No
     checkpoint = None if resumed_at is None else folder.last
     trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     raise_if_pruned(trainer)
+    if session.is_main and data.stream is not None:
+        session.manifest["data"]["stream"] = data.stream.counts
+        report_stream(components.task, data.stream.counts)
     if not folder.best.exists():  # nothing was validated: the last weights are all there is
         trainer.save_checkpoint(folder.best, weights_only=True)
     session.outcome = evaluate_best_checkpoint(components, module, data, trainer, folder)

@@ -82,7 +82,9 @@ def model_line(components: RunComponents) -> str:
 def data_line(components: RunComponents, lengths: Sequence[dict[str, object]]) -> str:
     """Rows of each split that are kept, those that are dropped by reason, the lengths of training rows, packing."""
     counts = {name: row for name, row in components.counts.items() if row["rows"]}
-    kept = ", ".join(f"{name} {row['kept']:,}" for name, row in counts.items())
+    streamed = {"train"} if components.settings.data.streaming else set()
+    numbers = {name: translate("streamed") if name in streamed else f"{row['kept']:,}" for name, row in counts.items()}
+    kept = ", ".join(f"{name} {number}" for name, number in numbers.items())
     dropped = [
         translate(
             "{split} {dropped:,} of {rows:,} ({reasons})",
@@ -126,6 +128,8 @@ def rate_line(components: RunComponents, steps: int) -> str:
         batch=settings.batch_size,
         steps=steps,
     )
+    if settings.data.streaming:
+        return translate("{rate}; {size}", rate=rate, size=size)
     length = translate("{epochs} epoch" if epochs == "1" else "{epochs} epochs", epochs=epochs)
     return translate("{rate}; {size}, {length}", rate=rate, size=size, length=length)
 

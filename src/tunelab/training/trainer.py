@@ -211,7 +211,7 @@ def build_trainer(
             **arguments,
             enable_checkpointing=checkpoints,
             precision=resolve_precision(settings.trainer.precision),
-            max_epochs=settings.max_epochs,
+            max_epochs=-1 if settings.data.streaming else settings.max_epochs,
             max_steps=-1 if settings.max_steps is None else settings.max_steps,
             callbacks=list(callbacks),
             logger=list(loggers),
