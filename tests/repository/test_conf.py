@@ -45,6 +45,14 @@ def test_a_rate_on_the_command_line_beats_every_file() -> None:
     assert validate_config(config("optimizer=sgd", "lr=0.5", "debug=overfit")).lr == 0.5
 
 
+@pytest.mark.parametrize("recipe", sorted(CONF.glob("experiment/recipes/*.yaml")), ids=lambda path: path.stem)
+def test_a_recipe_says_where_its_rate_comes_from(recipe: Path) -> None:
+    head = " ".join(line.lstrip("# ") for line in recipe.read_text(encoding="utf-8").splitlines() if line[:1] == "#")
+    rate = head.partition("Rate: ")[2]
+    assert "measured here" in rate.lower() or "docs/findings.md" in rate
+    assert "(estimated" in head or "model: minilm" in recipe.read_text(encoding="utf-8")  # its times were measured
+
+
 def test_a_comment_never_repeats_a_default() -> None:
     # A comment such as `# default: 5` goes stale in silence.
     GlobalHydra.instance().clear()

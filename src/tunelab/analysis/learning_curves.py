@@ -10,8 +10,9 @@ from itertools import pairwise
 from statistics import fmean, median
 from typing import Literal
 
-from tunelab.language.translation import translate
+from tunelab.language.translation import messages, translate
 
+SHAPES = messages("unknown", "never better", "over-fitted", "worsened", "improving", "settled", "early")  # of a curve
 VerdictTone = Literal["plain", "good", "warn", "bad"]
 MIN_VALIDATIONS = 3  # validations that make a curve
 CLEAR_CHANGE = 2.0  # a change counts from this many times the noise on

@@ -13,13 +13,14 @@ from statistics import median
 
 from tunelab.analysis.configurations import Configuration, Setting, Trial, format_value, is_number
 from tunelab.analysis.importance import ValueRange, is_clearly_worse, isolate_setting
-from tunelab.language.translation import translate
+from tunelab.language.translation import messages, translate
 
 NEAR_BOUNDARY = 0.15  # of the range, from its border
 OUTER_QUARTER = 0.25  # of the range, from its border
 TOP_SHARE = 0.1  # of the configurations, by which a border is assessed beside the best one
 CLOSE_TO_FAILURE = 0.3  # decades, or share of a range without a logarithm, that count as next to the best
 FAILURE_KINDS = ("diverged", "memory")
+ACTIONS = messages("widen", "narrow", "keep", "fix", "bound")  # what is done to a setting
 
 
 @dataclass(frozen=True)

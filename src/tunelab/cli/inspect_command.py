@@ -6,6 +6,7 @@ from pathlib import Path
 from tunelab.errors import ConfigError
 from tunelab.language.translation import localize, message, translate
 from tunelab.runs import console
+from tunelab.runs.terminal import terminal_width, text_width
 
 EPILOG = message("""examples:
   tunelab inspect                                             the built-in model and data
@@ -49,7 +50,10 @@ def run(arguments: argparse.Namespace) -> int:
     inspection = inspect_run(build_components(settings))
     console.show_model(architecture_lines(inspection))
     console.show_lines(translate("work"), align_columns(workload_lines(inspection)))
-    console.show_lines(translate("learning rate"), [sparkline(inspection.learning_rates.rates), rate_text(inspection)])
+    columns = min(MAX_SPARKS, (terminal_width() or 80) - BESIDE_SPARKS)
+    console.show_lines(
+        translate("learning rate"), [sparkline(inspection.learning_rates.rates, columns), rate_text(inspection)]
+    )
     sizes = {what: f"{format_bytes(size):>12}  {why}" for what, size, why in memory_lines(inspection)}
     console.show_lines(
         translate("memory"), [*align_columns(sizes), *memory_fit_lines(inspection), *strategy_lines(inspection)]
@@ -58,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
         translate("signal"): inspection.signals.forward,
         translate("gradient"): inspection.signals.backward,
     }
-    plots = align_columns({name: f"{sparkline(values, log=True)}  (log)" for name, values in signals.items()})
+    plots = align_columns({name: f"{sparkline(values, columns, log=True)}  (log)" for name, values in signals.items()})
     console.show_lines(
         translate("signals, bottom to top: {health}", health=translate(inspection.signal_verdict.health)),
         [*plots, *health_lines(inspection)],
@@ -80,13 +84,12 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+MAX_SPARKS, BESIDE_SPARKS = 60, 20  # columns of a line of blocks, and those for its name and its scale
 HEALTH = (message("healthy"), message("vanishing"), message("exploding"))  # as the inspection calls them
 
 
 def align_columns(lines: dict[str, str]) -> list[str]:
     """Names and texts in two columns."""
-    from tunelab.runs.terminal import text_width
-
     named = [(localize(name), words) for name, words in lines.items()]
     widest = max((text_width(name) for name, _ in named), default=0)
     return [f"{name}{' ' * (widest - text_width(name))}  {words}" for name, words in named]

@@ -244,7 +244,7 @@ def worst_numbers(rows: Sequence[Row]) -> Table | None:
         listed=min(LISTED_ERRORS, len(known)),
         count=len(known),
     )
-    return Table("worst_errors", messages("row", "true", "predicted", "error", "text"), cells, words)
+    return Table("worst_errors", [*messages("row", "true", "predicted"), "error", *messages("text")], cells, words)
 
 
 def number_cell(value: object) -> CellValue:

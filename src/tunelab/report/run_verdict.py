@@ -19,6 +19,7 @@ STATUS_TONES: dict[str, Tone] = {
     "finished": "good", "early-stopped": "good", "running": "plain", "pruned": "plain", PREEMPTED: "warn",
     "diverged": "bad", "failed": "bad", "unknown": "warn",
 }  # fmt: skip
+STATUS_NAMES = messages("finished", "early-stopped", "running", "pruned", "pre-empted", "diverged", "failed", "unknown")
 BOOTSTRAP_DRAWS = 500  # enough for two digits of an interval
 SAME_SCORE = 1e-3  # how far a recorded score may be from that of its predictions, which are rounded
 ROW_SCORE_NAMES = {"reward_accuracy": "accuracy", "reward_margin": "margin"}  # as predictions give them
@@ -110,7 +111,9 @@ def run_verdicts(run: RunResults) -> Iterator[Verdict]:
     if run.status == "unknown":
         yield Verdict(translate("How the run ended is not recorded; it logged {steps}.", steps=steps), tone)
     elif tone != "good" or reason:
-        text = translate("The run is {status} after {steps}{reason}.", status=run.status, steps=steps, reason=reason)
+        text = translate(
+            "The run is {status} after {steps}{reason}.", status=translate(run.status), steps=steps, reason=reason
+        )
         yield Verdict(text, "plain" if tone == "good" else tone)
     yield model_verdict(run)
 

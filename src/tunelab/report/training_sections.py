@@ -42,7 +42,7 @@ def curves_section(run: RunResults) -> Section:
         )
         return Section("Curves", [Paragraph(text, "soft")])
     names = list(dict.fromkeys(name for row in run.curves for name in row if name not in ("step", "epoch")))
-    best = [ReferenceLine(float(run.best["step"]), "best")] if run.best.get("step") else []
+    best = [ReferenceLine(float(run.best["step"]), translate("best"))] if run.best.get("step") else []
     scores = sorted({name.partition("/")[2] for name in names if name.startswith("val/")} - {"loss"})
     charts = [chart for score in ["loss", *scores] for chart in train_and_validation_chart(run, score, best)]
     charts += [

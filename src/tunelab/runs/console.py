@@ -103,7 +103,10 @@ def show_command(label: str, words: str) -> None:
             lines[-1] += f" {word}"
         else:
             lines.append(f"{' ' * (4 if lines else 2)}{word}")
-    _print(*(Text(line) for line in (f"{label}:", *(f"{line} \\" for line in lines[:-1]), lines[-1])), wraps=False)
+    _print(
+        *(Text(line) for line in (labelled(label, "").rstrip(), *(f"{line} \\" for line in lines[:-1]), lines[-1])),
+        wraps=False,
+    )
 
 
 def show_facts(facts: Mapping[str, str], marked: Mapping[str, str] | None = None) -> None:

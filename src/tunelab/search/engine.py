@@ -271,8 +271,8 @@ class Engine:
 
 def join_names(numbers: Collection[int]) -> str:
     """Trials by number, as part of a sentence."""
-    names = [f"trial {number}" for number in sorted(numbers)]
-    return " and ".join([*([", ".join(names[:-1])] if names[1:] else []), *names[-1:]])
+    names = [translate("trial {number}", number=number) for number in sorted(numbers)]
+    return translate(" and ").join([*([translate(", ").join(names[:-1])] if names[1:] else []), *names[-1:]])
 
 
 MAX_INITIAL_FAILURES = 3  # first trials that may all fail by their settings before the search aborts

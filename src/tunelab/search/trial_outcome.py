@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from tunelab.config.stored_files import UnreadableFileError
+from tunelab.language.translation import messages
 from tunelab.runs.atomic_files import open_unlinked
 from tunelab.runs.run_dir import RunDirectory
 from tunelab.runs.run_status import COMPLETE_STATUSES, PREEMPTED
@@ -21,6 +22,9 @@ SIGKILL_STATUS = -9
 STOPPED_STATUSES = (*STOP_EXITS, *(-number for number in STOP_SIGNALS))  # exit statuses after a stop signal
 MISSING_SCORE = "no score"  # it finished without a score that is an objective or constraint
 NEVER_STARTED = "never started"  # the engine died between suggesting and starting it
+KINDS = messages(  # of failures
+    "diverged", "memory", "killed", "preempted", "disk", "timeout", "config", "no score", "no result", "error"
+)
 RESUMABLE_FAILURES = ("killed", "preempted", "disk")  # not the settings' fault: such a trial can be resumed
 
 

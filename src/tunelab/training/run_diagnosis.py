@@ -6,7 +6,7 @@ from typing import Any
 from tunelab.analysis.doctor import DOCTOR_CHECKS, FATAL_CHECKS, run_doctor
 from tunelab.analysis.run_signals import Finding, RunSignals
 from tunelab.config.stored_files import shape_faults_explained
-from tunelab.language.translation import translate
+from tunelab.language.translation import labelled, translate
 from tunelab.runs import console
 from tunelab.runs.atomic_files import write_json
 from tunelab.runs.run_dir import RunDirectory
@@ -53,7 +53,7 @@ def say_findings(title: str, findings: Sequence[Finding]) -> None:
     for finding in findings:
         mark = "problem" if finding.verdict in FATAL_CHECKS else "warning"
         remedy = translate("try: {remedy}", remedy=finding.remedy)
-        console.say_marked(mark, f"{title}: {finding.verdict}: {finding.message}\n{remedy}")
+        console.say_marked(mark, labelled(title, labelled(finding.verdict, finding.message)) + f"\n{remedy}")
 
 
 def write_findings(folder: RunDirectory, run: RunSignals, findings: Sequence[Finding]) -> None:

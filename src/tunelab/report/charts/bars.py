@@ -127,7 +127,7 @@ def horizontal_bars(
     above = longest > MAX_LABEL_WIDTH  # names too long to stand beside their bars stand over them
     left = MARGIN + (0.0 if above else longest + 8)
     numbers = max((text_width(format_number(value)) for one in bars for value in one.values), default=0.0) + 10
-    numbers += text_width(" best") * any(one.best >= 0 for one in bars)
+    numbers += text_width(" " + translate("best")) * any(one.best >= 0 for one in bars)
     scale = fit_scale(ends, "linear", left, CHART_WIDTH - MARGIN - numbers, max_ticks=5)
     thick, gap = (18.0 if len(bars) < 3 else 15.0), (10.0 + LINE_HEIGHT if above else 10.0)
     each = thick * len(bars) + gap
@@ -191,7 +191,7 @@ def bar_elements(
         caps = [(e, middle - 4, e, middle + 4) if lying else (middle - 4, e, middle + 4, e) for e in ends]
         yield from (line_element(*corner, "whisker") for corner in (whisker, *caps))
     if lying:
-        number = f"{format_number(value)}{' best' * (at == bars.best)}"
+        number = format_number(value) + f" {translate('best')}" * (at == bars.best)
         yield text_element(max(end, zero, *ends, *spots) + 5, middle + 4.5, number, "soft")
     elif text_width(format_number(value)) < thick + 8:
         yield text_element(middle, min(end, zero, *ends, *spots) - 5, format_number(value), "soft halo", "middle")

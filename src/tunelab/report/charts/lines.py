@@ -141,10 +141,10 @@ def single_points(series: Series, area: PlotArea) -> Iterator[str]:
             yield f'<circle {where} r="2.6" {ink}>{title}</circle>'
             if at == series.best:
                 yield f'<circle {where} r="6" fill="none" stroke="currentColor" stroke-width="1.6"/>'
-                half = text_width("best") / 2
+                half = text_width(translate("best")) / 2
                 middle = min(max(left, area.x.start - 8 + half), area.x.end + 8 - half)
                 above = top - 11 > area.y.end + 2  # beside the ring it would stand on the line
-                yield text_element(middle, top - 11 if above else top + 21, "best", "soft halo", "middle")
+                yield text_element(middle, top - 11 if above else top + 21, translate("best"), "soft halo", "middle")
     for x in series.missing:
         if is_drawable(x, area.x.kind):
             d = f"M{coordinate(area.x.position(x))} {coordinate(area.y.start)}m-3.5 -3.5l7 7m0 -7l-7 7"

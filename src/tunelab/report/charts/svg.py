@@ -4,10 +4,13 @@ The hues follow Okabe and Ito, "Color Universal Design" (2008), darkened for whi
 that each has a contrast of 3 to 1 or more.  No CSS variables here: viewers of single SVG files know none.
 """
 
+import itertools
 import re
 import unicodedata
 from collections.abc import Container, Iterable, Sequence
 from html import escape
+
+from tunelab.runs.terminal import line_breaks
 
 FONT_SIZE = (
     16.0  # room is planned for this, the size of letters where a phone shrinks the drawing; else they are smaller
@@ -43,15 +46,11 @@ def truncate_text(text: str, room: float, size: float = FONT_SIZE) -> str:
 
 
 def wrap_text(text: str, room: float, size: float = FONT_SIZE) -> list[str]:
-    """Lines that fit, broken between words; a word wider than a line is cut."""
-    lines: list[str] = []
-    for word in text.split():
-        longer = f"{lines[-1]} {word}" if lines else word
-        if lines and text_width(longer, size) <= room:
-            lines[-1] = longer
-        else:
-            lines.append(truncate_text(word, room, size))
-    return lines
+    """Lines that fit, broken between words or ideographs; a word wider than a line is cut."""
+    line = " ".join(text.split())
+    marks = [0, *line_breaks(line, int(room / (LETTER_WIDTH * size))), len(line)]
+    parts = [line[begin:end].rstrip() for begin, end in itertools.pairwise(marks)]
+    return [truncate_text(part, room, size) for part in parts if part]
 
 
 LIGHT_COLOURS = ("#0067a5", "#c84e00", "#007a5a", "#a8417f", "#8a6200", "#55606e", "#6a4fb3", "#a3272f")
