@@ -482,22 +482,33 @@ def streaming_faults(run: RunConfig) -> list[str]:
         return []
     if not isinstance(data, InstructionDataConfig):
         faults.append(
-            f"data.streaming=true with data.task={data.task}: its classes, its scale or its pairs are told by all rows "
-            "before training; stream data=instruction only, or take data.streaming=false"
+            translate(
+                "data.streaming=true with data.task={task}: its classes, its scale or its pairs are told by all rows "
+                "before training; stream data=instruction only, or take data.streaming=false",
+                task=data.task,
+            )
         )
     if data.mix is not None:
-        faults.append("data.streaming=true with data.mix: an epoch of each source has no end; name one data.train")
+        faults.append(
+            translate("data.streaming=true with data.mix: an epoch of each source has no end; name one data.train")
+        )
     if run.max_steps is None:
         faults.append(
-            "data.streaming=true without max_steps: a stream does not tell how long it is, and the schedule must know; "
-            "set max_steps=N"
+            translate(
+                "data.streaming=true without max_steps: a stream does not tell how long it is, and the schedule must "
+                "know; set max_steps=N"
+            )
         )
     for split in ("validation", "test"):
         share = getattr(data.split, split)
         if getattr(data, split) is None and share:
             faults.append(
-                f"data.streaming=true with data.split.{split}={share}: a share is drawn from all rows; name another "
-                f"file or split by data.{split}=NAME, or set data.split.{split}=0"
+                translate(
+                    "data.streaming=true with data.split.{split}={share}: a share is drawn from all rows; name another "
+                    "file or split by data.{split}=NAME, or set data.split.{split}=0",
+                    split=split,
+                    share=share,
+                )
             )
     for key, value in (
         ("data.group", data.group),
@@ -505,16 +516,27 @@ def streaming_faults(run: RunConfig) -> list[str]:
         ("cv.folds", run.cv.folds),
     ):
         if value is not None:
-            faults.append(f"data.streaming=true with {key}={value}: it deals out all rows at once; leave it out")
+            faults.append(
+                translate(
+                    "data.streaming=true with {setting}: it deals out all rows at once; leave it out",
+                    setting=f"{key}={value}",
+                )
+            )
     if run.trainer.limit_train_batches is not None:
         faults.append(
-            f"data.streaming=true with trainer.limit_train_batches={run.trainer.limit_train_batches}: a stream has no "
-            "epochs to shorten; max_steps says how long the run is"
+            translate(
+                "data.streaming=true with trainer.limit_train_batches={limit}: a stream has no epochs to shorten; "
+                "max_steps says how long the run is",
+                limit=run.trainer.limit_train_batches,
+            )
         )
     if data.workers:
         faults.append(
-            f"data.streaming=true with data.workers={data.workers}: one process reads a stream, or its place would not "
-            "be known; set data.workers=0"
+            translate(
+                "data.streaming=true with data.workers={workers}: one process reads a stream, or its place would not "
+                "be known; set data.workers=0",
+                workers=data.workers,
+            )
         )
     return faults
 

@@ -28,6 +28,7 @@ from tunelab.data.readers import (
 )
 from tunelab.data.text_file import TextFile
 from tunelab.errors import DataError, TuneLabError, first_line
+from tunelab.language.translation import translate
 
 HEAD_ROWS: Final = 1000  # of a stream, by which its columns and its format are told
 StreamPlace = dict[str, Any]  # where a stream stands: plain values; empty at its start
@@ -126,8 +127,13 @@ class HubStream:
             raise
         except Exception as fault:  # the network, or what another library makes of a broken file
             raise DataError(
-                f"{self.source} broke off behind row {self.passed:,}: {type(fault).__name__}: {first_line(fault)}. "
-                "Resume the run once it can be read again: it goes on from its last checkpoint"
+                translate(
+                    "{source} broke off behind row {row:,}: {fault}. Resume the run once it can be read again: it goes "
+                    "on from its last checkpoint",
+                    source=self.source,
+                    row=self.passed,
+                    fault=f"{type(fault).__name__}: {first_line(fault)}",
+                )
             ) from fault
 
     def place(self) -> StreamPlace:
@@ -185,9 +191,12 @@ def read_head(data: DataConfig) -> Records:
         first = islice(stream.rows({}), HEAD_ROWS)
         lines, skipped = separate_bad_rows(short_name(source), first, rows, on_bad=data.on_bad, place=place)
     except OSError as error:
-        raise DataError(f"{source} cannot be read: {error.strerror or error}") from error
-    note = (
-        f"{short_name(source)} is streamed: its columns, its format and what is reported of train are those of its "
-        f"first {len(rows):,} rows; duplicates and leaks beyond them are not looked for"
+        reason = error.strerror or error
+        raise DataError(translate("{source} cannot be read: {value}", source=source, value=reason)) from error
+    note = translate(
+        "{name} is streamed: its columns, its format and what is reported of train are those of its first {rows:,} "
+        "rows; duplicates and leaks beyond them are not looked for",
+        name=short_name(source),
+        rows=len(rows),
     )
     return Records(rows, lines, source, rows_sha256(rows), skipped, [note], stream.unit)

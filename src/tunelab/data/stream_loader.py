@@ -18,6 +18,7 @@ from tunelab.data.protocols import Record
 from tunelab.data.row_streams import RowStream, StreamPlace
 from tunelab.data.token_store import token_fingerprint
 from tunelab.errors import ConfigError, DataError
+from tunelab.language.translation import translate
 
 ROWS_BEFORE_SHARES: Final = 1000  # rows from which on the share of unusable ones says something
 COUNTS: Final = ("rows", "kept", "too_long", "no_target", "unusable", "truncated")
@@ -140,11 +141,18 @@ class StreamLoader:
             ConfigError: If other settings would give other steps.
         """
         before = state.get("identity", {})
-        if changed := [f"{key} was {before.get(key)}, is now {now}" for key, now in self.identity.items()
-                       if before.get(key) != now]:  # fmt: skip
+        changed = [
+            translate("{key} was {before}, is now {now}", key=key, before=before.get(key), now=now)
+            for key, now in self.identity.items()
+            if before.get(key) != now
+        ]
+        if changed:
             raise ConfigError(
-                f"cannot resume: the stream would come in another order than before ({'; '.join(changed)}). Restore "
-                "these settings, or start a new run"
+                translate(
+                    "cannot resume: the stream would come in another order than before ({changes}). Restore these "
+                    "settings, or start a new run",
+                    changes="; ".join(changed),
+                )
             )
         self.position = StreamPosition(**{key: value for key, value in state.items() if key != "identity"})
         self.after = self.position
@@ -162,9 +170,14 @@ class StreamLoader:
             content = token_fingerprint(block)
             if self.position.done and content != self.position.content:
                 raise DataError(
-                    f"cannot resume: the rows of {self.name} behind row {self.position.passed:,} of pass "
-                    f"{self.position.passes + 1} are others than those of the checkpoint, so the run would not go on "
-                    "as it began. Put the former data back, or start a new run"
+                    translate(
+                        "cannot resume: the rows of {name} behind row {row:,} of pass {number} are others than those "
+                        "of the checkpoint, so the run would not go on as it began. Put the former data back, or start "
+                        "a new run",
+                        name=self.name,
+                        row=self.position.passed,
+                        number=self.position.passes + 1,
+                    )
                 )
             self.position.content = content
             order = shuffled_order(len(block), seed=self.seed, epoch=self.position.block)
@@ -216,9 +229,11 @@ class StreamLoader:
         strange = [str(name) for name, value in row.items() if value is not None and name not in self.columns]
         if not strange:
             return None
-        return (
-            f"column {', '.join(strange)} is in none of the first rows, by which it is told what is read; leave it "
-            f"out: data.ignore_columns=[{','.join(strange)}]"
+        return translate(
+            "column {names} is in none of the first rows, by which it is told what is read; leave it out: "
+            "data.ignore_columns=[{ignored}]",
+            names=", ".join(strange),
+            ignored=",".join(strange),
         )
 
     def _judge(self, faults: list[str], counts: Mapping[str, int], *, ended: bool) -> None:
@@ -231,14 +246,17 @@ class StreamLoader:
             raise DataError.listing(faults)
         rows, unusable = counts["rows"], counts["unusable"]
         if (rows >= ROWS_BEFORE_SHARES or ended) and unusable > MAX_SKIPPED_SHARE * rows:
-            raise DataError.listing(
-                [
-                    f"{unusable} unusable rows of {rows}, and data.on_bad=skip stops above {MAX_SKIPPED_SHARE:.0%}",
-                    *faults,
-                ]
+            stop = translate(
+                "{unusable} unusable rows of {rows}, and data.on_bad=skip stops above {share:.0%}",
+                unusable=unusable,
+                rows=rows,
+                share=MAX_SKIPPED_SHARE,
             )
+            raise DataError.listing([stop, *faults])
         if ended and not counts["kept"]:
-            raise DataError(f"{self.name}: none of its {rows:,} rows can be learned from")
+            raise DataError(
+                translate("{name}: none of its {rows:,} rows can be learned from", name=self.name, rows=rows)
+            )
         dropped = rows - counts["kept"]
         if dropped > 2 * self.reported:
             self.reported = dropped
