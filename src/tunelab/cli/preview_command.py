@@ -84,5 +84,5 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConfigError(
             translate("--output {path} cannot be written: {value}", path=path, value=fault.strerror or fault)
         ) from fault
-    console.show_paths({"page": path})
+    console.show_paths({translate("page"): path})
     return 0

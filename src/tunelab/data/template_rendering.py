@@ -18,6 +18,7 @@ from tunelab.config.stored_files import SHAPE_FAULTS, read_stored_text
 from tunelab.data.conversation import Conversation, Message
 from tunelab.data.template_limits import TemplateTooCostly, bound_templates, limited_rendering
 from tunelab.errors import ConfigError, DataError
+from tunelab.language.translation import translate
 
 bound_templates()
 
@@ -62,27 +63,39 @@ def load_template(tokenizer: PreTrainedTokenizerBase, name: str | None) -> Templ
         if isinstance(own, dict):
             own = own.get("default")
         if own:
-            return TemplateSource(str(own), "the tokenizer's own chat template")
+            return TemplateSource(str(own), translate("the tokenizer's own chat template"))
         return TemplateSource(
             _load_shipped_template(tokenizer, DEFAULT_TEMPLATE),
-            f"the template '{DEFAULT_TEMPLATE}': the tokenizer has none of its own",
+            translate("the template '{name}': the tokenizer has none of its own", name=DEFAULT_TEMPLATE),
         )
     if name in SHIPPED_TEMPLATES:
-        return TemplateSource(_load_shipped_template(tokenizer, str(name)), f"the template '{name}'")
+        return TemplateSource(
+            _load_shipped_template(tokenizer, str(name)), translate("the template '{name}'", name=name)
+        )
     path = expand_home(str(name))
     if path.suffix != ".jinja" or not path.is_file():
         raise ConfigError(
-            f"data.template is {name!r}, which is neither a name nor a .jinja file; "
-            f"known: auto, {', '.join(SHIPPED_TEMPLATES)}, or the path of a file that ends in .jinja"
+            translate(
+                "data.template is {name!r}, which is neither a name nor a .jinja file; known: auto, "
+                "{names}, or the path of a file that ends in .jinja",
+                name=name,
+                names=", ".join(SHIPPED_TEMPLATES),
+            )
         )
-    return TemplateSource(read_stored_text(path, "give a .jinja file in UTF-8"), f"the file {path}")
+    return TemplateSource(
+        read_stored_text(path, translate("give a .jinja file in UTF-8")), translate("the file {path}", path=path)
+    )
 
 
 def _load_shipped_template(tokenizer: PreTrainedTokenizerBase, name: str) -> str:
     if tokenizer.eos_token is None:
         raise ConfigError(
-            f"the template '{name}' ends answers with the tokenizer's end-of-sequence token, and it has none; "
-            "a model that never sees an end never stops: set tokenizer.eos_token, or give a .jinja file"
+            translate(
+                "the template '{name}' ends answers with the tokenizer's end-of-sequence token, and "
+                "it has none; a model that never sees an end never stops: set tokenizer.eos_token, "
+                "or give a .jinja file",
+                name=name,
+            )
         )
     source = resources.files("tunelab.data").joinpath("templates", f"{name}.jinja").read_text(encoding="utf-8")
     marker = SHIPPED_TEMPLATES[name]
@@ -180,12 +193,19 @@ def render_conversation(
             )
     except TemplateTooCostly as fault:
         raise ConfigError(
-            f"the chat template is stopped: {fault}, which no conversation needs; try data.template=chatml"
+            translate(
+                "the chat template is stopped: {fault}, which no conversation needs; try data.template=chatml",
+                fault=fault,
+            )
         ) from None
     except (TemplateError, MemoryError, *SHAPE_FAULTS) as fault:
         raise DataError(
-            f"the chat template does not accept this conversation ({type(fault).__name__}: {fault}); "
-            "drop the record, or try data.template=chatml"
+            translate(
+                "the chat template does not accept this conversation ({kind}: {fault}); drop the "
+                "record, or try data.template=chatml",
+                kind=type(fault).__name__,
+                fault=fault,
+            )
         ) from None
     texts, spans = rendered
     return RenderedText(texts[0], list(spans[0]) if spans else [])
@@ -245,7 +265,7 @@ def find_turn_ends(
     def text_after(conversation: Conversation, said: str) -> str:
         text = write(to_template_messages(conversation), None).text
         if said not in text:
-            raise DataError("an answer does not appear in the text it writes")
+            raise DataError(translate("an answer does not appear in the text it writes"))
         return text[text.index(said) + len(said) :]
 
     def first_token(text: str) -> int | None:
@@ -270,8 +290,11 @@ def find_turn_ends(
         token = first_token(closing or after)
         follows = "nothing" if token is None else tokenizer.decode([token])
         raise DataError(
-            f"an answer is followed by {follows!r} and not by a control token, so no model would learn to stop; "
-            "let it write eos_token after each answer, or try data.template=chatml"
+            translate(
+                "an answer is followed by {follows!r} and not by a control token, so no model would "
+                "learn to stop; let it write eos_token after each answer, or try data.template=chatml",
+                follows=follows,
+            )
         )
     ends.add(run[-1])
     with suppress(DataError):  # a template may know no calls
