@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from support.instant_search import engine, run
-from support.paths import SUPPORT
+from support.instant_search import FORKED, engine, run
+from support.paths import ROOT, SUPPORT
 from tunelab.errors import TuneLabError
 from tunelab.search.space import build_space
 from tunelab.search.study_results import elapsed_time, work_intervals
@@ -22,6 +22,13 @@ from tunelab.search.trial_outcome import NEVER_STARTED
 from tunelab.search.trial_process import find_process
 
 ENGINE = [sys.executable, str(SUPPORT / "instant_search.py")]
+
+
+@pytest.fixture(params=["new", "forked"], autouse=True)
+def processes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.param == "forked":
+        monkeypatch.setenv(FORKED, "1")
+        monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT / "tests"), str(ROOT / "src")]))
 
 
 def started(root: Path) -> list[str]:

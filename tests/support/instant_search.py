@@ -3,12 +3,14 @@
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from tunelab.runs.study_folder import StudyFolder
 from tunelab.search.engine import Engine
+from tunelab.search.executors.forking import ForkingExecutor
 from tunelab.search.heartbeat import Heartbeat, process_name
 from tunelab.search.samplers import make_samplers
 from tunelab.search.search_config import SearchConfig
@@ -18,6 +20,7 @@ from tunelab.search.suggest import SamplerProposer
 from tunelab.search.trial_process import LocalExecutor
 from tunelab.search.worker_pool import WorkerPool
 
+FORKED = "TUNELAB_TEST_FORKED"  # environment variable that lets trials be forked
 FAKE = [sys.executable, str(Path(__file__).with_name("fake_training.py"))]
 LINE = build_space({"x": "interval(0.0,1.0)"}, {}, {"x": 0.5})
 PLAN = SearchConfig(
@@ -62,8 +65,8 @@ def engine(
     study = open_study(storage, STUDY_NAME, ways, samplers.initial, None)
     pool = WorkerPool(
         folder=folder,
-        command=FAKE,
-        executor=LocalExecutor(),
+        command=[sys.executable, "-P", "-m", "support.fake_training"] if FORKED in os.environ else FAKE,
+        executor=ForkingExecutor(modules=["json"]) if FORKED in os.environ else LocalExecutor(),
         slots=[{} for _ in range(plan.parallel_trials)],
         engine=process_name(os.getpid()),
         store=TrialStore(study, storage),
@@ -80,7 +83,7 @@ def engine(
 
 def run(made: Engine) -> bool:
     """Search, with signs of life for other engines."""
-    with Heartbeat(made.pool.folder.heartbeats):
+    with Heartbeat(made.pool.folder.heartbeats), closing(made.pool.executor):
         return made.run()
 
 

@@ -188,11 +188,7 @@ def search_milestones() -> list[Milestone]:
 
     return [
         Milestone("value of a setting drawn", outside=("optuna/trial/_trial.py", "_suggest")),
-        Milestone(
-            "training process started",
-            lambda moment: "tunelab.cli.launch" in str(moment.arguments.get("args")),
-            outside=("subprocess.py", "__init__"),
-        ),
+        Milestone("training process started", lambda moment: moment.frame.f_code.co_name == "fork"),
         Milestone("result of the process read", lambda m: isinstance(m.value, TrialOutcome), at_return=True),
         Milestone("study learns of it", outside=("optuna/study/study.py", "tell")),
         Milestone("trials.jsonl written", lambda moment: has_path(moment, "trials.jsonl")),

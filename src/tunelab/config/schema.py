@@ -646,6 +646,7 @@ class SearchConfig(Block):
     parallel_trials: Annotated[int, Range(0, 10**6, above_low=True)] = 1
     devices_per_trial: Annotated[int, Range(0, 10**6)] = 1
     isolation: Literal["process", "inline"] = "process"
+    fork: bool = True
     executor: Literal["local", "submitit", "ray"] = "local"
     executor_options: Annotated[Mapping[str, JsonValue], NullIsDefault()] = field(default_factory=dict)
     storage: str | None = None

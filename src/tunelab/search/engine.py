@@ -70,6 +70,7 @@ class Engine:
     on_poll: Callable[["Engine"], None] = lambda engine: None
     stopping: bool = False
     exhausted: bool = False
+    preparing: bool = False  # whether a trial is to be started as soon as the executor can
     stop_announced: bool = False
     fault: TuneLabError | None = None
     announced_remote: set[int] = field(default_factory=set)
@@ -92,7 +93,7 @@ class Engine:
             self._collect_ended()
             if not self.stopping:
                 self._start_trials()
-            if not self.pool.running:
+            if not self.pool.running and (self.stopping or not self.preparing):
                 if self.fault is not None:
                     raise self.fault
                 if self.stopping or not self._others_may_leave_work():
@@ -114,7 +115,7 @@ class Engine:
     def _pause(self) -> float:
         """Seconds until the next poll: short for a trial that has just started, longer for one that has run long."""
         if not self.pool.running:
-            return IDLE_POLL
+            return MAX_POLL if self.preparing else IDLE_POLL
         youngest = time.monotonic() - max(running.started_at for running in self.pool.running)
         return min(MAX_POLL, max(MIN_POLL, POLL_SHARE * youngest))
 
@@ -133,6 +134,9 @@ class Engine:
 
     def _start_trials(self) -> None:
         while self.pool.has_room() and not self.stopping:
+            self.preparing = self._work_waits() and not self.pool.is_ready()
+            if self.preparing:  # without the lock: other engines go on meanwhile
+                return
             with exclusive_lock(self.pool.folder.engine_lock):
                 try:
                     with self.pool.store.batched_sync():
@@ -143,6 +147,11 @@ class Engine:
             if not started:
                 return
             self.on_change(self)
+
+    def _work_waits(self) -> bool:
+        """Whether there is a trial to start or to take over, as far as can be said without the study lock."""
+        stale = stale_trials(self.trials(), self.pool.numbers, self.pool.engine, self.pool.folder)
+        return bool(stale) or self._more_to_start()
 
     def _more_to_start(self) -> bool:
         """Whether another trial is to be started: one is enqueued, or the budget is not spent."""
@@ -176,10 +185,13 @@ class Engine:
     def _start(self, number: int, *, resumes: bool = False) -> None:
         """Start or resume a trial with its recorded overrides."""
         if resumes:
-            self.pool.start(number, [path_word("resume", self.pool.folder.trial_folder(number))])
-            return
-        facts = self.pool.store.facts(number)
-        self.pool.start(number, [*self.fixed, *facts["overrides"], *facts.get("stage", [])])
+            words = [path_word("resume", self.pool.folder.trial_folder(number))]
+        else:
+            facts = self.pool.store.facts(number)
+            words = [*self.fixed, *facts["overrides"], *facts.get("stage", [])]
+        self.pool.start(number, words)
+        if self.stopping:  # a signal came while it was being started
+            self.pool.stop()
 
     def _take_over(self) -> bool:
         folder = self.pool.folder

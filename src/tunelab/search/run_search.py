@@ -5,7 +5,7 @@ import shlex
 import signal
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -203,11 +203,12 @@ def run(prepared: PreparedSearch, train: TrainFunction) -> tuple[optuna.Study, b
             search.hours,
         )
         recorder = StudyRecorder(prepared, study, display)
+        executor = make_executor(search, train, folder.root / "jobs", display.say)
         engine = Engine(
             pool=WorkerPool(
                 folder=folder,
                 command=train_command(),
-                executor=make_executor(search, train, folder.root / "jobs"),
+                executor=executor,
                 slots=[{**slot, **prepared.storage_variable} for slot in prepared.slots],
                 engine=heartbeat.engine,
                 store=TrialStore(study, storage),
@@ -221,7 +222,7 @@ def run(prepared: PreparedSearch, train: TrainFunction) -> tuple[optuna.Study, b
             on_change=recorder.record,
             on_poll=lambda engine: display.refresh(engine.trials),
         )
-        with display, stop_on_signals(engine) as received:
+        with closing(executor), display, stop_on_signals(engine) as received:
             recorder.record(engine)
             finished = engine.run()
             recorder.record(engine)

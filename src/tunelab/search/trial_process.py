@@ -51,12 +51,21 @@ class Job(Protocol):
         """Kill it; it can be resumed from its last checkpoint."""
 
 
-class Executor(Protocol):
+class Executor(ABC):
     """Starts jobs."""
 
+    def is_ready(self, environment: Mapping[str, str]) -> bool:
+        """Whether a trial with these additional variables can be started now; False while that is being prepared."""
+        return True
+
+    def close(self) -> None:
+        """End what it keeps beside the jobs."""
+
+    @abstractmethod
     def start(self, command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> Job:
         """Start a trial in the run directory `folder`, with additional environment variables."""
 
+    @abstractmethod
     def adopt(self, reference: str, folder: Path) -> Job | None:
         """The job that a dead engine left under this reference; None if it has ended, or is out of reach."""
 
@@ -96,14 +105,13 @@ class LocalJob(ProcessJob):
 
     def __init__(self, command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        inherited = {name: value for name, value in os.environ.items() if name not in LAUNCHER_VARIABLES}
         with open_log(folder) as log:
             self.process = subprocess.Popen(
                 list(command),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env={**inherited, **environment},
+                env=inherited_environment(environment),
                 start_new_session=True,
             )
         super().__init__(self.process.pid, process_name(self.process.pid))
@@ -143,15 +151,23 @@ class AdoptedJob(ProcessJob):
         return process_identity(self.pid) == self.identity
 
 
-class LocalExecutor:
+class LocalExecutor(Executor):
     """Starts processes on this machine."""
 
+    @override
     def start(self, command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> Job:
         return LocalJob(command, folder, environment)
 
+    @override
     def adopt(self, reference: str, folder: Path) -> Job | None:
         process = reference if is_local_process(reference) else find_process(folder)
         return AdoptedJob(process, folder) if process else None
+
+
+def inherited_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """The variables of a trial: those of this process but for a launcher's, and additional ones."""
+    inherited = {name: value for name, value in os.environ.items() if name not in LAUNCHER_VARIABLES}
+    return {**inherited, **environment}
 
 
 def train_command() -> list[str]:

@@ -73,6 +73,10 @@ class WorkerPool:
         """Whether a slot is free."""
         return len(self.running) < len(self.slots)
 
+    def is_ready(self) -> bool:
+        """Whether a trial can be started in a free slot now; False while its executor prepares for that."""
+        return self.executor.is_ready(self.slots[self._free_slot()])
+
     def start(self, number: int, overrides: Sequence[str]) -> None:
         """Start a trial in a free slot.
 

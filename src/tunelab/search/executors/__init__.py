@@ -1,5 +1,7 @@
 """Executors by name: they start the trainings of trials."""
 
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from tunelab.config.schema import SearchConfig
@@ -7,13 +9,16 @@ from tunelab.search.executors.inline import InlineExecutor, TrainFunction
 from tunelab.search.trial_process import Executor, LocalExecutor
 
 
-def make_executor(search: SearchConfig, train: TrainFunction, logs: Path) -> Executor:
-    """The executor of `search.executor` and `search.isolation`.
+def make_executor(
+    search: SearchConfig, train: TrainFunction, logs: Path, say: Callable[[str], None] = print
+) -> Executor:
+    """The executor of `search.executor`, `search.isolation` and `search.fork`.
 
     Args:
         search: The `search` block.
         train: Does one training in this process.
         logs: Folder for files of the executor.
+        say: Prints a line.
 
     Raises:
         ConfigError: If its package is not installed, or its options are wrong.
@@ -28,4 +33,8 @@ def make_executor(search: SearchConfig, train: TrainFunction, logs: Path) -> Exe
         from tunelab.search.executors.ray_actors import RayExecutor  # an extra
 
         return RayExecutor(search.executor_options, search.devices_per_trial)
+    if search.fork and sys.platform == "linux":  # elsewhere system libraries start threads that no fork survives
+        from tunelab.search.executors.forking import ForkingExecutor  # which starts a module beside it
+
+        return ForkingExecutor(say)
     return LocalExecutor()

@@ -6,10 +6,12 @@ from contextlib import redirect_stderr, redirect_stdout
 from io import TextIOWrapper
 from pathlib import Path
 
+from typing_extensions import override
+
 from tunelab.errors import TuneLabError
 from tunelab.runs.stop_signals import STOP_SIGNALS
 from tunelab.search.trial_outcome import open_log
-from tunelab.search.trial_process import Job
+from tunelab.search.trial_process import Executor, Job
 
 TrainFunction = Callable[[Sequence[str], Path], object]
 STOP_STATUSES = {128 + number: number for number in STOP_SIGNALS}
@@ -58,7 +60,7 @@ class InlineJob:
         return 0
 
 
-class InlineExecutor:
+class InlineExecutor(Executor):
     """Runs trials one after the other in this process.
 
     Args:
@@ -68,10 +70,12 @@ class InlineExecutor:
     def __init__(self, train: TrainFunction) -> None:
         self.train = train
 
+    @override
     def start(self, command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> Job:
         words = [word for word in command if "=" in word]
         overrides = [word for word in words if not word.startswith("hydra.") or word.startswith("hydra.searchpath=")]
         return InlineJob(self.train, overrides, folder)
 
+    @override
     def adopt(self, reference: str, folder: Path) -> Job | None:
         return None

@@ -4,9 +4,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from typing_extensions import override
+
 from tunelab.errors import ConfigError
 from tunelab.language.translation import translate
-from tunelab.search.trial_process import Job, LocalExecutor, LocalJob
+from tunelab.search.trial_process import Executor, Job, LocalExecutor, LocalJob
 
 LOST_STATUS = -9  # exit status of a trial whose node is lost
 
@@ -35,7 +37,7 @@ class RayJob:
         self.actor.kill.remote()
 
 
-class RayExecutor:
+class RayExecutor(Executor):
     """Starts each trial as an actor, on a node that Ray chooses.
 
     Args:
@@ -69,9 +71,11 @@ class RayExecutor:
         gpus = devices if resources.get("GPU") else 0
         self.actor = ray.remote(num_cpus=1, num_gpus=gpus)(LocalJob)
 
+    @override
     def start(self, command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> Job:
         variables = {k: v for k, v in environment.items() if k != "CUDA_VISIBLE_DEVICES"}  # Ray assigns the devices
         return RayJob(self.ray, self.actor.remote(list(command), folder, variables))
 
+    @override
     def adopt(self, reference: str, folder: Path) -> Job | None:
         return LocalExecutor().adopt(reference, folder)  # an actor dies with its engine; its training may not

@@ -6,11 +6,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from typing_extensions import override
+
 from tunelab.errors import ConfigError
 from tunelab.language.translation import translate
 from tunelab.search.heartbeat import is_local_process
 from tunelab.search.trial_outcome import TRIAL_LOG, implied_exit_status
-from tunelab.search.trial_process import Job
+from tunelab.search.trial_process import Executor, Job
 
 STATUS_FILE = "exit_status"  # submitit reports only whether a command failed
 SHELL_SCRIPT = 'log=$1 status=$2; shift 2; "$@" >>"$log" 2>&1; code=$?; echo $code >"$status"; exit $code'
@@ -45,7 +47,7 @@ class SubmititJob:
         self.job.cancel(check=False)
 
 
-class SubmititExecutor:
+class SubmititExecutor(Executor):
     """Submits each trial as a job of its own.
 
     Args:
@@ -81,6 +83,7 @@ class SubmititExecutor:
                 )
             ) from fault
 
+    @override
     def start(self, command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> Job:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / STATUS_FILE).unlink(missing_ok=True)
@@ -100,6 +103,7 @@ class SubmititExecutor:
         task = self.package.helpers.CommandFunction(words, verbose=False)
         return SubmititJob(self.executor.submit(task), folder)
 
+    @override
     def adopt(self, reference: str, folder: Path) -> Job | None:
         kind, _, number = reference.partition(":")
         if kind != "submitit" or is_local_process(reference) or self.executor.cluster != "slurm":
