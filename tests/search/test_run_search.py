@@ -15,6 +15,7 @@ import yaml
 
 from support.paths import ROOT
 from support.search_commands import command, lines, search, summary
+from tunelab.config.quoting import path_word
 from tunelab.runs.study_folder import StudyFolder
 from tunelab.search.study_storage import STUDY_NAME, open_storage
 
@@ -188,3 +189,29 @@ def test_a_pruned_trial_on_two_processes_ends_at_the_same_step_on_both(tmp_path:
     trials = optuna.load_study(storage=open_storage(None, StudyFolder(study))[0], study_name=STUDY_NAME).trials
     assert [trial.state.name for trial in trials] == ["COMPLETE", "PRUNED"]
     assert [len(trial.intermediate_values) for trial in trials] == [4, 1]  # no rank reported twice
+
+
+@pytest.mark.slow
+def test_forked_trials_leave_the_files_of_new_processes(tmp_path: Path) -> None:
+    forked, new = tmp_path / "forked, ünusual", tmp_path / "new, ünusual"
+    words = ("search=random", "search.trials=3", "search.parallel_trials=2", "lr=interval(1e-4,1e-2)", "max_steps=4")
+    more = ("search.test_best=false", "search.keep=null", "regularization.dropout=0.1")
+    for study, fork in ((forked, "true"), (new, "false")):
+        said = search(*words, *more, f"search.fork={fork}", path_word("hydra.sweep.dir", study))
+        assert "import all packages again" not in said
+
+    timed = ("id", "started", "ended", "seconds", "memory", "energy", "sessions", "throughput")
+    for number in "012":
+        files = [
+            sorted(path.relative_to(study / number) for path in (study / number).rglob("*") if path.is_file())
+            for study in (forked, new)
+        ]
+        assert files[0] == files[1] and {Path("checkpoints/best.ckpt"), Path("metrics.json")} < set(files[0])
+        for file in files[0]:
+            one, other = ((study / number / file).read_bytes().decode("latin-1") for study in (forked, new))
+            one = one.replace(f"{tmp_path}/forked", f"{tmp_path}/new")
+            if file.name == "run.json":
+                one, other = ({k: v for k, v in json.loads(text).items() if k not in timed} for text in (one, other))
+            if file.name == "trial.log":  # which says how much memory is free
+                one, other = ([line for line in t.split("\n") if not line.startswith("device ")] for t in (one, other))
+            assert one == other, file
