@@ -113,7 +113,7 @@ def test_a_search_that_was_stopped_goes_on_where_it_was(tmp_path: Path) -> None:
         time.sleep(0.1)
     first.send_signal(signal.SIGTERM)
     told, _ = first.communicate(timeout=120)
-    assert first.returncode == 143 and "continue with: python train.py -m" in told
+    assert first.returncode == 143 and f"continue with: python {ROOT / 'train.py'} -m" in told
 
     search(*arguments)
 
