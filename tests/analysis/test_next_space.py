@@ -318,3 +318,21 @@ def test_a_range_ends_where_every_run_broke() -> None:
     (step,) = suggest_next_space([RATE], points, [], walls, weight={}, explained=0.0, legal={})
     assert step.action == "narrow" and "broke" in step.reason
     assert step.new_setting is not None and max(spread()[:-3]) <= step.new_setting.high < 6e-4
+
+
+@pytest.mark.parametrize(
+    ("gap", "reason"),
+    [
+        (1.0, "worse beyond noise here: b; leave out what stays so with new seeds"),
+        (0.0, "no value is worse beyond noise"),
+    ],
+)
+def test_a_choice_that_is_kept_says_what_is_known_of_its_values(gap: float, reason: str) -> None:
+    dice = random.Random(0)
+    trials = trials_of([("ab"[at % 2], dice.gauss(gap * (at % 2), 0.05)) for at in range(16)], name="optimizer")
+    ranked = group_by_configuration(trials, lower=True)
+    choice = setting_from_values("optimizer", ["a", "b"])
+
+    step = suggest_next_space([choice], ranked, [], [], weight={}, explained=0.0, legal={}, noise=0.05)[0]
+
+    assert (step.action, step.reason) == ("keep", reason)

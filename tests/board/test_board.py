@@ -4,6 +4,8 @@ import http.client
 import json
 import os
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -13,7 +15,7 @@ import pytest
 
 from support.made_up_runs import NASTY, answered_run, card, labelled_run
 from support.made_up_studies import study
-from tunelab.board import folder_scan
+from tunelab.board import client_account, folder_scan
 from tunelab.board.folder_scan import Board
 from tunelab.board.server import BoardServer
 from tunelab.errors import TuneLabError
@@ -82,7 +84,7 @@ def test_every_page_is_served_and_nothing_is_written(server: BoardServer, root: 
         ("/?in=search", "search/0"),
         ("/report?path=other%20one", "<h2>Verdict</h2>"),
         ("/report?path=search", "What to run next"),
-        ("/report?path=search%2F0&path=search%2F1", "A (0) against B (1)"),
+        ("/report?path=search%2F0&path=search%2F1", "A (trial 0) against B (trial 1)"),
     ):
         status, page, _ = ask(server, target)
         assert status == 200 and words in page, target
@@ -254,3 +256,48 @@ def test_a_folder_with_too_many_runs_says_so(root: Path, monkeypatch: pytest.Mon
 def test_entries_are_plain_values(root: Path) -> None:
     entry = next(entry for entry in Board(root).scan().entries if entry.path == "other one")
     assert json.dumps(replace(entry).__dict__)
+
+
+def test_a_folder_whose_name_is_no_text_is_left_out_with_a_note(root: Path) -> None:
+    labelled_run(root / "plain")
+    os.rename(root / "plain", os.fsencode(root) + b"/caf\xe9")
+
+    scan = Board(root).scan()
+
+    assert {entry.path for entry in scan.entries} == {"day/one", "other one", "search"}
+    assert len(scan.notes) == 1 and scan.notes[0].startswith("1 folder is left out") and "caf\ufffd" in scan.notes[0]
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() != 0, reason="only root can ask as another account")
+def test_another_account_of_the_machine_is_refused(server: BoardServer) -> None:
+    port = server.server_address[1]
+    code = (
+        "import http.client, os, encodings.idna\n"  # before the account that may read them is left
+        "os.setuid({account})\n"
+        f"c = http.client.HTTPConnection('127.0.0.1', {port}, timeout=30); c.request('GET', '/')\n"
+        "a = c.getresponse(); print(a.status, b'day/one' in a.read())"
+    )
+    for account, expected in ((0, "200 True"), (65534, "403 False")):
+        asked = subprocess.run(
+            [sys.executable, "-c", code.replace("{account}", str(account))], capture_output=True, text=True
+        )
+        assert asked.stdout.strip() == expected, asked.stderr
+
+
+@pytest.mark.parametrize(("account", "allowed"), [(1000, True), (0, True), (1001, False), (None, True)])
+def test_a_client_is_known_by_the_account_of_its_socket(
+    account: int | None, allowed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "getuid", lambda: 1000)
+    monkeypatch.setattr(client_account, "SOCKET_TABLES", (tmp_path / "none", tmp_path / "tcp"))
+    head = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listening,
+        socket.create_connection(listening.getsockname()) as client,
+        listening.accept()[0] as connection,
+    ):
+        ends = [client_account.socket_key(*one.getsockname()) for one in (client, connection)]
+        for before in ("", "0000000000000000FFFF0000"):  # as an IPv6 socket writes an IPv4 address
+            sockets = f"   0: {before}{ends[0]} {before}{ends[1]} 01 0:0 00:0 0 {account} 0 1\n"
+            (tmp_path / "tcp").write_text(head + sockets * (account is not None))
+            assert client_account.is_own_client(connection) is allowed

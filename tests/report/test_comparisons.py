@@ -9,7 +9,7 @@ from support.made_up_studies import study
 from tunelab.errors import ConfigError
 from tunelab.report.compose import compose_report
 from tunelab.report.document import Document, Table
-from tunelab.report.render import render_markdown
+from tunelab.report.render import render_html, render_markdown
 
 
 def grid(document: Document, name: str) -> Table:
@@ -132,11 +132,11 @@ def test_two_trials_are_compared_by_validation_and_what_is_not_known_is_said(tmp
     document = compose_report([trial_of(root, 0, 0.5), trial_of(root, 1, 0.4)])
     text = render_markdown(document)
 
-    assert "val/loss: B (1) is better than A (0), 0.4 against 0.5 (by 0.1). Not proven" in text
+    assert "val/loss: B (trial 1) is better than A (trial 0), 0.4 against 0.5 (by 0.1). Not proven" in text
     assert "Seed variance unknown" in text and "tunelab confirm" in text and "no interval over rows is known" in text
     assert all(
         None not in row for row in grid(document, "scores").rows
-    ) and "Only B (1) has train/spikes" in text.replace("\\", "")
+    ) and "Only B (trial 1) has train/spikes" in text.replace("\\", "")
 
 
 def test_two_trials_of_a_study_with_seeds_are_measured_by_their_noise(tmp_path: Path) -> None:
@@ -153,3 +153,20 @@ def test_trials_with_other_validation_data_are_not_compared(tmp_path: Path) -> N
     other = trial_of(root, 1, 0.4, data={"files": {"b": "2"}})
 
     assert "of different validation data" in render_markdown(compose_report([one, other]))
+
+
+def test_a_setting_that_only_one_run_has_is_folded_and_one_that_follows_another_is_told_once(tmp_path: Path) -> None:
+    one = labelled_run(tmp_path / "one", config={"lr": 1e-3, "optimizer": {"lr": 1e-3, "name": "adamw"}, "only": 1})
+    two = labelled_run(tmp_path / "two", config={"lr": 2e-3, "optimizer": {"lr": 2e-3, "name": "adamw"}})
+
+    document = compose_report([one.root, two.root])
+
+    assert [row[0] for row in grid(document, "settings").rows] == ["lr"]
+    assert [row[0] for row in grid(document, "settings_of_one").rows] == ["only"]
+    assert "1 setting that only one of them has" in render_html(document)
+
+
+def test_a_run_without_settings_is_said_to_have_left_none(tmp_path: Path) -> None:
+    one, two = labelled_run(tmp_path / "one"), labelled_run(tmp_path / "two", config={})
+
+    assert "B (two) left no settings" in render_markdown(compose_report([one.root, two.root]))

@@ -22,11 +22,12 @@ from tunelab.report.document import (
     Document,
     Examples,
     Fold,
+    Section,
     Table,
     Verdict,
     walk_blocks,
 )
-from tunelab.report.render import render_html, render_markdown, write_report
+from tunelab.report.render import grouped_columns, render_html, render_markdown, write_report
 from tunelab.report.run_reader import check_report_paths, read_run_results
 from tunelab.report.run_report import build_run_report
 from tunelab.runs.run_dir import RunDirectory
@@ -126,11 +127,49 @@ def test_a_file_that_is_gone_or_torn_is_told_and_the_rest_stands(tmp_path: Path,
         assert f"{lost} is missing" in told(document)
 
 
-@pytest.mark.parametrize("status", ["diverged", "failed", "pruned", "running", "early-stopped"])
+@pytest.mark.parametrize("status", ["diverged", "failed", "pruned", "running"])
 def test_how_a_run_ended_stands_first(tmp_path: Path, status: str) -> None:
     folder = labelled_run(tmp_path / "run", status=status, reason=f"because {NASTY}")
 
     assert f"The run is {status} after 60 steps: because" in told(report(folder)).splitlines()[0]
+
+
+def test_a_good_end_stands_in_the_list_below_the_verdict(tmp_path: Path) -> None:
+    document = report(labelled_run(tmp_path / "run", status="early-stopped", reason="no gain for 3 validations"))
+
+    verdicts = [block.text for block in document.sections[0].blocks if isinstance(block, Verdict)]
+    assert len(verdicts) == 1 and verdicts[0].startswith("Test accuracy")
+    assert "The run is early-stopped after 60 steps: no gain for 3 validations." in told(document)
+
+
+def test_a_run_without_scores_is_resumed_only_where_it_left_a_checkpoint(tmp_path: Path) -> None:
+    folder = RunDirectory(tmp_path / "run")
+    folder.root.mkdir()
+    folder.write_manifest(card(status="failed"))
+    assert "no checkpoint to go on from" in render_markdown(report(folder))
+    assert "resume=" not in render_markdown(report(folder))
+    folder.last.parent.mkdir()
+    folder.last.touch()
+    assert "resume=" in render_markdown(report(folder))
+
+
+def test_a_page_says_what_a_score_is_and_its_file_keeps_the_key(tmp_path: Path) -> None:
+    folder = labelled_run(tmp_path / "run")
+    folder.write_scores({"test/accuracy": 0.5, "test/f1_all": 0.4, "train/plain_loss": 0.3, "val/loss": 0.5})
+    written = write_report(report(folder), tmp_path / "out")
+
+    page, text = (written[name].read_text() for name in ("report", "as text"))
+    assert ">loss in eval mode<" in page and "plain_loss" not in page.partition("every setting")[0]
+    assert "| loss in eval mode |" in text and "| f1 over all classes |" in text
+    keys = {line.partition(",")[0] for line in (tmp_path / "out" / "scores.csv").read_text().splitlines()}
+    assert {"plain_loss", "f1_all", "accuracy"} <= keys
+
+
+def test_whole_numbers_of_a_column_have_commas_all_or_none() -> None:
+    table = Table("t", ["tokens", "rows", "share"], [[21159, 300, 0.5], [6545, 9999, 12000.5]])
+    assert grouped_columns(table) == [True, False, False]
+    page = render_html(Document("t", "", [Section("s", [table])]))
+    assert ">6,545<" in page and ">9999<" in page
 
 
 def test_scores_that_are_no_numbers_are_gaps(tmp_path: Path) -> None:
@@ -206,7 +245,7 @@ def test_a_path_that_is_neither_run_nor_study_is_refused_with_a_way_out(tmp_path
         [
             "does not exist",
             "is a file",
-            f"holds 1 runs or studies but is none itself; give them one by one: {tmp_path}/runs/one",
+            f"holds 1 run or study but is none itself; give them one by one: {tmp_path}/runs/one",
             "neither a run",
         ],
         strict=True,

@@ -15,6 +15,7 @@ from support.made_up_studies import study
 from tunelab.analysis.configurations import Configuration
 from tunelab.report.document import Command, Document, Section, Table
 from tunelab.report.render import render_html, render_markdown, write_report
+from tunelab.report.study_checks import curve_verdict
 from tunelab.report.study_reader import read_study_results
 from tunelab.report.study_report import build_study_report, probability_best
 from tunelab.runs.study_folder import StudyFolder
@@ -83,7 +84,7 @@ def test_the_rate_matters_most_and_its_border_is_told_with_what_to_do(document: 
 
     assert max(rows, key=lambda name: float(rows[name][2] or 0)) == "lr"
     assert "stands at the high boundary of what was searched" in render_markdown(document)
-    assert steps["lr"] == "widen" and "widen" not in (steps["regularization.dropout"], steps["optimizer"])
+    assert steps["lr"] == "move" and "move" not in (steps["regularization.dropout"], steps["optimizer"])
 
 
 def test_the_next_search_is_one_that_a_search_reads(document: Document, root: Path) -> None:
@@ -209,3 +210,17 @@ def test_the_heading_of_the_next_search_says_what_is_done(document: Document) ->
         if isinstance(one, Command) and " -m " in one.text
     )
     assert says == "The same search, moved to where the best points:"
+
+
+@pytest.mark.parametrize(
+    ("kinds", "says"),
+    [
+        (["settled", "settled", "improving"], "The best have settled"),
+        (["never better", "never better", "settled"], "past their best step"),
+        (["improving"], "The best was still getting better at its end"),
+        (["improving", "improving", "settled"], "2 of the 3 best were still getting better at their end"),
+        (["settled", "improving", "early", "never better"], "disagree"),
+    ],
+)
+def test_the_verdict_on_the_curves_of_the_best_agrees_with_their_table(kinds: list[str], says: str) -> None:
+    assert says in curve_verdict(kinds).text

@@ -202,9 +202,9 @@ def test_records_dropped_on_the_way_need_no_prediction(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([0, 1], r"1 rows missing, such as \[2\]"),
-        ([0, 1, 2, 1], r"1 rows there twice, such as \[1\]"),
-        ([0, 1, 2, -1], r"1 rows of no record, such as \[-1\]"),
+        ([0, 1], r"1 row missing, such as \[2\]"),
+        ([0, 1, 2, 1], r"1 row there twice, such as \[1\]"),
+        ([0, 1, 2, -1], r"1 row of no record, such as \[-1\]"),
         ([], r"3 rows missing, such as \[0, 1, 2\]"),
     ],
 )

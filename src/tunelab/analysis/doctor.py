@@ -19,7 +19,7 @@ def loss_spikes(run: RunSignals) -> Iterator[Finding]:
     counts, heights = run.values("train/spikes"), run.values("train/spike_height")
     if counts and counts[-1] >= MIN_SPIKES:
         says = translate(
-            "{count:.0f} loss spikes, the highest {height:.3g} times the losses before it",
+            "{count:.0f} loss [spike|spikes], the highest {height:.3g} times the losses before it",
             count=counts[-1],
             height=max(heights, default=0),
         )
@@ -39,7 +39,9 @@ def non_finite_steps(run: RunSignals) -> Iterator[Finding]:
     if run.status == "diverged":
         yield Finding("non_finite", run.reason.split(". ")[0], "steps that were not finite", 1.0, 1.0, cure)
     elif skipped and skipped[-1] > 0:
-        says = translate("{count:.0f} steps were skipped because loss or gradient was not finite", count=skipped[-1])
+        says = translate(
+            "{count:.0f} [step was|steps were] skipped because loss or gradient was not finite", count=skipped[-1]
+        )
         yield Finding("non_finite", says, "train/skipped_steps", skipped[-1], 1.0, cure)
 
 
@@ -281,7 +283,7 @@ def noisy_validation(run: RunSignals) -> Iterator[Finding]:
             gain=gain,
         )
         if rows:
-            says = translate("{text}; it is taken on {rows:,} rows", text=says, rows=rows)
+            says = translate("{text}; it is taken on {rows:,} [row|rows]", text=says, rows=rows)
         cure = translate(
             "more validation rows, monitor=val/loss (steadier than shares), several seeds before any comparison"
         )
@@ -360,7 +362,7 @@ def imbalanced_classes(run: RunSignals) -> Iterator[Finding]:
     ratio = counts[common] / max(1, counts[rare])
     if ratio >= IMBALANCE_RATIO:
         says = translate(
-            "{most:,} training rows of {common!r} and {least:,} of {rare!r}: {ratio:.3g} to 1",
+            "{most:,} training [row|rows] of {common!r} and {least:,} of {rare!r}: {ratio:.3g} to 1",
             most=counts[common],
             common=common,
             least=counts[rare],
@@ -380,7 +382,7 @@ def leaked_rows(run: RunSignals) -> Iterator[Finding]:
         share = leak["rows"] / max(1, leak["of"])
         if earlier == "train" and share > LEAKED_SHARE:
             says = translate(
-                "{rows:,} of {total:,} {split} rows are in train too, so {split} scores are too optimistic",
+                "train has {rows:,} of {total:,} {split} [row|rows] too, so {split} scores are too optimistic",
                 rows=leak["rows"],
                 total=leak["of"],
                 split=later,
@@ -397,7 +399,7 @@ def cut_rows(run: RunSignals) -> Iterator[Finding]:
     lost = counts.get("truncated", 0) + counts.get("dropped", 0)
     if counts.get("rows") and (share := lost / (counts["rows"] + counts.get("dropped", 0))) > CUT_SHARE:
         says = translate(
-            "{cut:,} training rows are cut and {dropped:,} are dropped",
+            "training rows: {cut:,} cut, {dropped:,} dropped",
             cut=counts.get("truncated", 0),
             dropped=counts.get("dropped", 0),
         )

@@ -14,6 +14,7 @@ from tunelab.language.translation import messages, translate
 
 SHAPES = messages("unknown", "never better", "over-fitted", "worsened", "improving", "settled", "early")  # of a curve
 VerdictTone = Literal["plain", "good", "warn", "bad"]
+CurveUnit = Literal["step", "validation"]  # what the places of a curve count
 MIN_VALIDATIONS = 3  # validations that make a curve
 CLEAR_CHANGE = 2.0  # a change counts from this many times the noise on
 SMALL_CHANGE = 0.02  # and from this share of all that was gained
@@ -53,6 +54,7 @@ def diagnose_curve(
     *,
     lower: bool,
     name: str = "the score",
+    unit: CurveUnit = "step",
 ) -> CurveDiagnosis:
     """The diagnosis of one curve.
 
@@ -63,6 +65,7 @@ def diagnose_curve(
         losses: The training loss there.
         lower: Whether the score is better when it is lower.
         name: What the score is called.
+        unit: What `steps` counts.
     """
     known = [(step, value if lower else -value) for step, value in zip(steps, values, strict=True)]
     good = [(step, cost) for step, cost in known if math.isfinite(cost)]
@@ -75,7 +78,7 @@ def diagnose_curve(
                 (
                     "bad",
                     translate(
-                        "{name} was not finite at {count} of {total} validations.",
+                        "{name} was not finite at {count} of {total} [validation|validations].",
                         name=name,
                         count=count,
                         total=len(known),
@@ -83,13 +86,16 @@ def diagnose_curve(
                 ),
             ),
         )
+    if not good:
+        text = translate(
+            "The run was never validated, so its curve is not judged; data.split.validation=0.1 sets rows apart for it."
+        )
+        return CurveDiagnosis("unknown", math.nan, (("plain", text),))
     if len(good) < MIN_VALIDATIONS:
-        text = (
-            translate("{name} was taken at 1 validation: too few to judge the curve", name=name)
-            if len(good) == 1
-            else translate(
-                "{name} was taken at {count} validations: too few to judge the curve", name=name, count=len(good)
-            )
+        text = translate(
+            "{name} was taken at {count} [validation|validations]: too few to judge the curve",
+            name=name,
+            count=len(good),
         )
         return CurveDiagnosis(
             "unknown",
@@ -101,6 +107,7 @@ def diagnose_curve(
     noise = curve_noise(costs)
     clear = max(CLEAR_CHANGE * (0.0 if math.isnan(noise) else noise), SMALL_CHANGE * (max(costs) - min(costs)))
     at, last = good[place][0], good[-1][0]
+    best_at, end = place_words(unit, at), place_words(unit, last)
     verdicts: list[tuple[VerdictTone, str]] = []
     if place == 0:
         kind = "never better"
@@ -108,9 +115,9 @@ def diagnose_curve(
             (
                 "warn",
                 translate(
-                    "{name} was best at the first validation (step {at:g}): it never got better after.",
+                    "{name} was best at the first validation ({place}): it never got better after.",
                     name=name,
-                    at=at,
+                    place=best_at,
                 ),
             )
         )
@@ -126,9 +133,9 @@ def diagnose_curve(
             (
                 "warn",
                 translate(
-                    "{name} was best at step {at:g} of {last:g} and got worse by {loss:.3g} {why}.",
+                    "{name} was best at {place} of {last:g} and got worse by {loss:.3g} {why}.",
                     name=name,
-                    at=at,
+                    place=best_at,
                     last=last,
                     loss=costs[-1] - costs[place],
                     why=why,
@@ -141,9 +148,9 @@ def diagnose_curve(
             (
                 "warn",
                 translate(
-                    "{name} was still getting better when the run ended at step {last:g}: more steps may pay.",
+                    "{name} was still getting better when the run ended at {place}: more steps may pay.",
                     name=name,
-                    last=last,
+                    place=end,
                 ),
             )
         )
@@ -153,9 +160,9 @@ def diagnose_curve(
             (
                 "good",
                 translate(
-                    "{name} has settled: best at step {at:g} of {last:g}, little change since.",
+                    "{name} has settled: best at {place} of {last:g}, little change since.",
                     name=name,
-                    at=at,
+                    place=best_at,
                     last=last,
                 ),
             )
@@ -176,6 +183,11 @@ def diagnose_curve(
             )
         )
     return CurveDiagnosis(kind, noise, tuple(verdicts))
+
+
+def place_words(unit: CurveUnit, at: float) -> str:
+    """A place on a curve: `step 30`, or `validation 3`."""
+    return translate("validation {at:g}", at=at) if unit == "validation" else translate("step {at:g}", at=at)
 
 
 def late_gain(costs: Sequence[float]) -> float:

@@ -218,7 +218,7 @@ def assess_direction(what: str, values: Sequence[float]) -> tuple[SignalHealth, 
         return "healthy", translate("{what} is known in fewer than two layers", what=what)
     if not all(values):
         return "vanishing", translate(
-            "{what} is 0 in {zeros} of {count} places",
+            "{what} is 0 in {zeros} of {count} [place|places]",
             what=what,
             zeros=sum(not value for value in values),
             count=len(values),

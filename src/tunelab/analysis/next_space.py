@@ -206,8 +206,23 @@ def suggest_next_space(
         elif setting.numeric and not side and is_number(value) and value in setting.values[1:-1]:
             steps.append(refine_values(setting, value, ranked, noise))
         else:
-            steps.append(SettingChange(setting, setting, value, translate("nothing speaks against its values"), "keep"))
+            steps.append(SettingChange(setting, setting, value, reason_to_keep(setting, ranked, noise), "keep"))
     return steps
+
+
+def reason_to_keep(setting: Setting, configurations: Sequence[Configuration], noise: float) -> str:
+    """Why a setting keeps its values: none is worse, or too little is known to leave out one that is."""
+    stretches = isolate_setting(setting, configurations)
+    best = min(stretches, key=lambda one: one.best)
+    worse = [one.label for one in stretches if is_clearly_worse(one, best, noise)]
+    if not worse:
+        return translate("no value is worse beyond noise")
+    if setting.is_range:
+        return translate("fewer than {least} configurations are too few to narrow a range", least=MIN_CONFIGURATIONS)
+    return translate(
+        "worse beyond noise here: {values}; leave out what stays so with new seeds",
+        values=translate(", ").join(worse[:4]) + (" ..." if len(worse) > 4 else ""),
+    )
 
 
 def widen_range(
@@ -240,7 +255,7 @@ def widen_range(
             setting,
             setting,
             value,
-            translate("the best is at {end}, where what is legal ends", end=format_value(end)),
+            translate("the best ({value}) is close to {end}", value=format_value(value), end=last_legal(end, side)),
             "bound",
         )
     why = translate(
@@ -251,6 +266,15 @@ def widen_range(
         end=format_value(end),
     )
     return SettingChange(setting, new, value, why, "widen")
+
+
+def last_legal(end: float, side: str) -> str:
+    """The last legal value of a setting, in words."""
+    return (
+        translate("{end}, the lowest legal value", end=format_value(end))
+        if side == "low"
+        else translate("{end}, the highest legal value", end=format_value(end))
+    )
 
 
 def is_legal_end(setting: Setting, side: str, legal: tuple[float, float] | None) -> bool:
@@ -314,7 +338,7 @@ def extend_values(
             setting,
             setting,
             value,
-            translate("the best is {end}, where what is legal ends", end=format_value(end)),
+            translate("the best is {end}", end=last_legal(end, side)),
             "bound",
         )
     texts_by_value = dict(zip(setting.values, setting.override_texts, strict=True))
@@ -390,10 +414,12 @@ def narrow_range(
         low = max(low, setting.to_unit(cliff.limit)) if cliff.side == "below" else low
         high = min(high, setting.to_unit(cliff.limit)) if cliff.side == "above" else high
         reasons.append(
-            translate("all {count} runs above {limit} broke", count=cliff.failures, limit=format_value(cliff.limit))
+            translate(
+                "all {count} [run|runs] above {limit} broke", count=cliff.failures, limit=format_value(cliff.limit)
+            )
             if cliff.side == "above"
             else translate(
-                "all {count} runs below {limit} broke", count=cliff.failures, limit=format_value(cliff.limit)
+                "all {count} [run|runs] below {limit} broke", count=cliff.failures, limit=format_value(cliff.limit)
             )
         )
     if high - low < MIN_KEPT_RANGE:

@@ -92,7 +92,7 @@ def macro_f1_score(targets: RowIndices, predicted: RowIndices, names: int) -> Ro
     too_few = ""
     if len(targets) < MIN_ROWS_PER_CLASS * len(classes):
         too_few = translate(
-            "{count} rows of {classes} classes are too few for an interval of macro F1",
+            "{count} [row|rows] of {classes} [class is|classes are] too few for an interval of macro F1",
             count=len(targets),
             classes=len(classes),
         )

@@ -272,7 +272,7 @@ def compare_series(
     ahead = sum((a.mean < b.mean) == lower for a, b in apart)
     return [
         translate(
-            "{by}={one} has the better {score} at {ahead} of {count} values, {by}={other} at "
+            "{by}={one} has the better {score} at {ahead} of {count} [value|values], {by}={other} at "
             "{behind}, beyond the noise.",
             by=by,
             one=one,

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tunelab.config.stored_files import SHAPE_FAULTS, STUDY_FILE_ADVICE
-from tunelab.errors import TuneLabError, first_line
+from tunelab.errors import TuneLabError, first_line, visible_text
 from tunelab.language.translation import translate
 from tunelab.report.run_reader import is_run_folder, is_study_folder
 from tunelab.runs.run_dir import MANIFEST_SHAPE, RUN_FILES, RunDirectory
@@ -94,19 +94,29 @@ class Board:
         Raises:
             LookupError: If `inside` is no folder of it.
         """
-        start, result = self.folder(inside), FolderScan()
+        start, result, unnamed = self.folder(inside), FolderScan(), list[str]()
         left = MAX_FOLDERS
-        for path in self._walk(start, MAX_DEPTH):
+        for path in self._walk(start, MAX_DEPTH, unnamed):
             left -= 1
             if left <= 0 or len(result.entries) >= MAX_ENTRIES:
                 result.notes.append(
                     translate(
-                        "Only the first {count:,} runs are listed; open a smaller folder.", count=len(result.entries)
+                        "Only the first {count:,} [run is|runs are] listed; open a smaller folder.",
+                        count=len(result.entries),
                     )
                 )
                 break
             if not (inside and path == start and is_study_folder(path)):
                 result.entries += self._entry(path)
+        if unnamed:
+            listed = ", ".join(visible_text(os.fsencode(name).decode(errors="replace")) for name in unnamed[:3])
+            result.notes.append(
+                translate(
+                    "{count} [folder is|folders are] left out, as only names in UTF-8 can be linked to: {names}",
+                    count=len(unnamed),
+                    names=listed,
+                )
+            )
         result.entries.sort(key=lambda entry: (entry.started, entry.path), reverse=True)
         return result
 
@@ -183,8 +193,14 @@ class Board:
         except (OSError, TuneLabError, *SHAPE_FAULTS):
             return [], ""
 
-    def _walk(self, folder: Path, depth: int) -> Iterator[Path]:
-        """A folder and those below it; none below a run, and of a search none below where it is not the first."""
+    def _walk(self, folder: Path, depth: int, unnamed: list[str]) -> Iterator[Path]:
+        """A folder and those below it; none below a run, and of a search none below where it is not the first.
+
+        Args:
+            folder: Where to begin.
+            depth: How many folders within folders.
+            unnamed: Takes the names of folders that are no text, which are left out.
+        """
         yield folder
         own = is_run_folder(folder) or is_study_folder(folder)
         if depth <= 0 or (own and depth < MAX_DEPTH):
@@ -199,8 +215,10 @@ class Board:
         except OSError:
             return
         for name in names:
-            if is_text(name) and not (own and name in SKIPPED):
-                yield from self._walk(folder / name, depth - 1)
+            if not is_text(name):
+                unnamed.append(name)
+            elif not (own and name in SKIPPED):
+                yield from self._walk(folder / name, depth - 1, unnamed)
 
     def _entry(self, path: Path) -> list[BoardEntry]:
         """The entry of a folder; none where it is neither run nor search."""

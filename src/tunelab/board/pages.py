@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from urllib.parse import urlencode
 
 from tunelab.board.folder_scan import Board, BoardEntry
+from tunelab.language.score_names import score_label
 from tunelab.language.translation import translate
 from tunelab.report.charts.axes import Series
 from tunelab.report.charts.lines import line_chart
@@ -48,6 +49,8 @@ def board_page(board: Board, inside: str = "") -> str:
         within=lambda path: "/?" + urlencode({"in": path}),
         status_classes=STATUS_CLASSES,
         format_cell=format_cell,
+        score_label=score_label,
+        count_trials=lambda count: translate("{count} [trial|trials]", count=count),
         exact=repr,
     )
 
@@ -68,7 +71,7 @@ def running_charts(
     for path, rows, monitor in running:
         drawn = []
         for names in (("train/loss", "val/loss"), (monitor,) if monitor not in ("", "val/loss") else ()):
-            series = [Series(name, *curve_points(rows, name)) for name in names]
+            series = [Series(score_label(name), *curve_points(rows, name)) for name in names]
             series = [one for one in series if one.xs]
             if series:
                 scale = choose_scale([value for one in series for value in one.ys])

@@ -1,4 +1,4 @@
-"""The server of a board: loopback only, read-only, GET and HEAD, for the folder it was started with."""
+"""The server of a board: this machine and this account only, read-only, GET and HEAD, for the folder of its start."""
 
 import threading
 from collections import OrderedDict
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, parse_qs, urlsplit
 
+from tunelab.board.client_account import is_own_client
 from tunelab.board.folder_scan import MAX_ENTRIES, Board, file_stamp
 from tunelab.board.pages import board_page, refusal_page
 from tunelab.errors import TuneLabError, first_line, visible_text
@@ -134,6 +135,10 @@ class BoardHandler(BaseHTTPRequestHandler):
         """Write nothing to the terminal."""
 
     def _answer(self, *, body: bool) -> None:
+        if not is_own_client(self.connection):
+            text = "This page answers to the account that started it only; start tunelab board as your own."
+            self._send(HTTPStatus.FORBIDDEN, refusal_page("Forbidden", text), body=body)
+            return
         if host_name(self.headers.get("Host", "")) not in HOST_NAMES or len(self.headers.get_all("Host", [])) != 1:
             text = translate(
                 "This page answers to 127.0.0.1 and localhost only, so that no web site can read it under its own name."

@@ -116,7 +116,7 @@ def run(arguments: argparse.Namespace) -> int:
                 temperature=arguments.temperature,
                 on_text=print_piece,
                 on_messages_dropped=lambda count: print(
-                    translate("({count} old messages no longer fit)", count=count), file=sys.stderr
+                    translate("({count} old [message|messages] no longer [fits|fit])", count=count), file=sys.stderr
                 ),
             )
         except DataError as fault:

@@ -93,7 +93,7 @@ def run(arguments: argparse.Namespace) -> int:
             translate("gain high"): verdict.high,
             "p": verdict.p,
         }
-    title = translate("{score} over {count} fresh seeds, with 95 % intervals", score=name, count=len(seeds))
+    title = translate("{score} over {count} fresh [seed|seeds], with 95 % intervals", score=name, count=len(seeds))
     console.show_groups(title, table)
     for label, verdict in verdicts.items():
         console.say(f"{label}: {describe_comparison(verdict)}")

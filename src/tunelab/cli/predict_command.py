@@ -133,13 +133,13 @@ def run(arguments: Any) -> int:
         f"{records.location(place)}: {partial_predictions.predictions[place]['error']}" for place in bad[:5]
     ]
     if len(bad) == len(records.rows):
-        text = translate("none of {count} rows can be used, so there is no output:", count=len(bad))
+        text = translate("none of {count} [row|rows] can be used, so there is no output:", count=len(bad))
         raise DataError("\n  ".join([text, *first_errors]))
     if bad:
-        text = translate("{count} rows could not be used, see their `error`:", count=len(bad))
+        text = translate("{count} [row|rows] could not be used, see [its|their] `error`:", count=len(bad))
         console.say("\n  ".join([text, *first_errors]))
     counts = {"count": len(records.rows) - len(bad), "total": len(records.rows)}
-    console.say(translate("{count} of {total} rows predicted: {path}", path=target, **counts))
+    console.say(translate("{count} of {total} [row|rows] predicted: {path}", path=target, **counts))
     return 0
 
 

@@ -59,9 +59,9 @@ def run(arguments: argparse.Namespace) -> int:
         console.show_lines(title, lines)
     counts = {"count": len(records), "total": len(split.rows), "split": arguments.split}
     console.show_lines(
-        translate("{count} of {total:,} records of {split}; trained tokens stand between ⟦ and ⟧", **counts)
+        translate("{count} of {total:,} [record|records] of {split}; trained tokens stand between ⟦ and ⟧", **counts)
         if encoded.task.head == "causal"
-        else translate("{count} of {total:,} records of {split}", **counts),
+        else translate("{count} of {total:,} [record|records] of {split}", **counts),
         [],
     )
     for record in records:

@@ -62,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
     if len(training_stages(manifest)) > 1:
         console.say(
             translate(
-                "the run was resumed with other settings: {count} trainings one after another",
+                "the run was resumed with other settings: {count} [training|trainings] one after another",
                 count=len(training_stages(manifest)),
             )
         )

@@ -109,7 +109,7 @@ def read_stored_yaml(path: Path, advice: str = RUN_FILE_ADVICE) -> str:
 def yaml_bomb_reason(text: str) -> str | None:
     """Why a yaml would take all memory or time to load; None where it would not, or is no yaml at all."""
     if len(text) > 2**22:
-        return translate("has {count:,} characters, which no settings have", count=len(text))
+        return translate("has {count:,} [character|characters], which no settings have", count=len(text))
     if text.count("${") > 1000 or "${${${${" in text.replace(" ", ""):
         return translate("refers to values within values, more than any settings do")
     if depth_of_brackets(text) > MAX_DEPTH:
@@ -124,7 +124,7 @@ def yaml_bomb_reason(text: str) -> str | None:
     except RecursionError:
         return translate("is nested too deeply, or holds an alias within itself")
     return (
-        translate("stands for {size:,} values once its aliases are written out", size=size)
+        translate("stands for {size:,} [value|values] once its aliases are written out", size=size)
         if size > MAX_YAML_VALUES
         else None
     )

@@ -58,7 +58,7 @@ class RowRepair:
         return (
             [
                 translate(
-                    "{name}: {what} in {count:,} rows, first in {first}",
+                    "{name}: {what} in {count:,} [row|rows], first in {first}",
                     name=name,
                     what=self.what,
                     count=self.count,

@@ -204,7 +204,7 @@ def source_ranges(sources: Sequence[str], weights: Mapping[str, float]) -> list[
             ranges.append(SourceRange(name, index, index, weights.get(name, 1.0)))
         ranges[-1] = ranges[-1]._replace(stop=index + 1)
     if empty := [part for part in ranges if not part.rows_per_epoch]:
-        named = ", ".join(f"{p.weight:g} of the {p.size} examples of {p.name}" for p in empty)
+        named = ", ".join(f"{p.weight:g} of the {p.size} example{'s' * (p.size != 1)} of {p.name}" for p in empty)
         raise DataError(f"data.mix: {named} is less than half an example, so none is ever seen; raise the weight")
     return ranges
 

@@ -213,7 +213,7 @@ class ChatTemplate:
             raise DataError(
                 translate(
                     "the template writes a turn differently once the turn is there that follows it, so "
-                    "the answers of this record are {count} sequences and not one; try "
+                    "the answers of this record are {count} [sequence|sequences] and not one; try "
                     "data.train_on=last_answer, or data.template=chatml",
                     count=len(sequences),
                 )

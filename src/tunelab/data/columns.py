@@ -319,7 +319,7 @@ def unread_column_faults(use: ColumnUse, advice: Callable[[str], str | None], fi
     """
     return [
         translate(
-            "column '{name}' of {file} holds text in {rows:,} rows, and nothing reads it, so the "
+            "column '{name}' of {file} holds text in {rows:,} [row|rows], and nothing reads it, so the "
             "model would never see it; {way}, or leave it out on purpose: "
             "data.ignore_columns=[{names}]",
             name=name,

@@ -354,7 +354,7 @@ def make_splits(part: SourceSplits, task: RecordTask, shares: Mapping[str, float
             if name != "train":
                 part.notes.append(
                     translate(
-                        "{name}: {count} of {total} rows of the training file, {way}",
+                        "{name}: {count} of {total} [row|rows] of the training file, {way}",
                         name=name,
                         count=len(kept),
                         total=len(sides),
@@ -418,7 +418,8 @@ def shared_group_notes(part: SourceSplits, column: str) -> list[str]:
     }
     return [
         translate(
-            "{count} values of {column} occur in both {one} and {other}: a score there measures memory too",
+            "{count} [value|values] of {column} [occurs|occur] in both {one} and {other}: a score there measures "
+            "memory too",
             count=len(shared),
             column=column,
             one=one,
@@ -455,7 +456,7 @@ def unread_column_notes(rows: Sequence[Record], task: RecordTask) -> list[str]:
     columns = list(dict.fromkeys(name for row in rows for name in row))
     unread = survey_columns(rows, lambda filled: task.columns_read(columns, filled)).unread
     listed = ", ".join(
-        translate("{name} (text in {count:,} rows)", name=name, count=count) for name, count in unread.items()
+        translate("{name} (text in {count:,} [row|rows])", name=name, count=count) for name, count in unread.items()
     )
     return [translate("columns that the run does not read: {listed}", listed=listed)] if unread else []
 
@@ -546,9 +547,9 @@ def judge_faults(
             if len(lines) > MAX_FAULTS_LISTED
             else ""
         )
-        count = translate("{total} unusable records", total=total)
+        count = translate("{total} unusable [record|records]", total=total)
         if skipped is not None:
-            count = translate("{count} unusable records of {rows}", count=len(skipped) + total, rows=rows)
+            count = translate("{count} unusable [record|records] of {rows}", count=len(skipped) + total, rows=rows)
             count += translate(
                 ", and data.on_bad=skip stops above {max_skipped_share:.0%}", max_skipped_share=MAX_SKIPPED_SHARE
             )
@@ -591,14 +592,20 @@ def make_cv_split(part: SourceSplits, task: RecordTask, fold: FoldSpec, *, test:
         way = translate("by hash of {column}", column=column) if groups else translate("by content hash")
         way = translate("with {data} on one side", data=tie_words(data, column)) if dealt else way
         part.notes.append(
-            translate("test: {count} of {total} rows, {way}", count=len(held_out), total=len(sides), way=way)
+            translate("test: {count} of {total} [row|rows], {way}", count=len(held_out), total=len(sides), way=way)
         )
         part.required_splits.add(TEST)
         free = [row for row, side in enumerate(sides) if side != TEST]
     elif groups and part.splits[TEST].rows:
         shared = set(groups) & set(record_groups(part.splits[TEST], str(column), "cv.group"))
         part.notes += (
-            [translate("{count} values of {column} occur in test and in the folds", count=len(shared), column=column)]
+            [
+                translate(
+                    "{count} [value|values] of {column} [occurs|occur] in test and in the folds",
+                    count=len(shared),
+                    column=column,
+                )
+            ]
             if shared
             else []
         )
@@ -619,7 +626,8 @@ def make_cv_split(part: SourceSplits, task: RecordTask, fold: FoldSpec, *, test:
     ] * bool(ties)
     part.notes.append(
         translate(
-            "fold {index} of {folds}: {count} rows train and {held_out} validate{names}; no fold sees test rows",
+            "fold {index} of {folds}: {count} [row trains|rows train] and {held_out} validate{names}; no fold "
+            "sees test rows",
             index=fold.index,
             folds=fold.count,
             count=len(part.splits["train"].rows),
@@ -635,7 +643,9 @@ def pool_validation_rows(part: SourceSplits) -> tuple[Split, Sequence[str]]:
     if len(files) == 1:
         return files[0], part.contents["train"]
     part.notes.append(
-        translate("the {count} rows of the validation file take part in the folds", count=len(files[1].rows))
+        translate(
+            "the {count} [row|rows] of the validation file [takes|take] part in the folds", count=len(files[1].rows)
+        )
     )
     return concat_splits(files), concatenate_contents([part.contents["train"], part.contents["validation"]])
 
@@ -758,7 +768,7 @@ def mixture_notes(parts: Sequence[SourceSplits]) -> list[str]:
     contents = {part.source.name: concatenate_contents([part.contents[name] for name in SPLITS]) for part in parts}
     pairs = index_duplicates(contents).crossings()
     return notes + [
-        translate("{count} texts occur in the sources {names}", count=count, names=" and ".join(pair))
+        translate("{count} [text occurs|texts occur] in the sources {names}", count=count, names=" and ".join(pair))
         for pair, count in pairs.items()
     ]
 
@@ -768,7 +778,7 @@ def duplicate_notes(duplicates: DuplicateIndex) -> list[str]:
     return [
         WarningNote(
             translate(
-                "{count} texts occur in both {names}: a score there measures memory too",
+                "{count} [text occurs|texts occur] in both {names}: a score there measures memory too",
                 count=count,
                 names=" and ".join(pair),
             )
@@ -919,7 +929,7 @@ def encode_split(
             ways.pop(1)
         raise DataError(
             translate(
-                "{name}: none of {count} rows is left: {task}; {names}",
+                "{name}: none of {count} [row|rows] is left: {task}; {names}",
                 name=name,
                 count=len(split.rows),
                 task=drop_reason(task),
@@ -1002,7 +1012,7 @@ def dropped_notes(counts: Mapping[str, Mapping[str, int | float]], task: Encodin
     return [
         WarningNote(
             translate(
-                "{name}: dropped {dropped:,} of {rows:,} rows: {row}",
+                "{name}: dropped {dropped:,} of {rows:,} [row|rows]: {row}",
                 name=name,
                 dropped=row["dropped"],
                 rows=row["rows"],
@@ -1023,7 +1033,7 @@ def drop_counts(row: Mapping[str, int | float], task: EncodingTask) -> str:
     """
     alone = translate(" by its answers alone") if task.too_long == "truncate_prompt" else ""
     texts = {
-        "too_long": translate("longer than {value:,} tokens{alone}", value=task.limit or 0, alone=alone),
+        "too_long": translate("longer than {value:,} [token|tokens]{alone}", value=task.limit or 0, alone=alone),
         "no_target": translate("without target tokens"),
         "unusable": translate("unusable (data.on_bad=skip)"),
     }
@@ -1036,7 +1046,7 @@ def sequence_notes(
     """One line for each split whose records give more sequences than there are rows."""
     return [
         translate(
-            "{name}: {rows:,} rows are {count:,} sequences: the chat template writes an earlier "
+            "{name}: {rows:,} [row is|rows are] {count:,} [sequence|sequences]: the chat template writes an earlier "
             "answer otherwise than a model is asked for it (its reasoning is left out, say), so "
             "each such answer is learned in a text of its own",
             name=name,
@@ -1054,6 +1064,6 @@ def drop_reason(task: EncodingTask) -> str:
     long = (
         ""
         if task.limit is None
-        else translate("is longer than {limit:,} tokens{alone}, or ", limit=task.limit, alone=alone)
+        else translate("is longer than {limit:,} [token|tokens]{alone}, or ", limit=task.limit, alone=alone)
     )
     return translate("each {long}has nothing to learn (no target tokens)", long=long)

@@ -39,7 +39,7 @@ def deal_splits(
     if len(members) < len(shares):
         raise DataError(
             translate(
-                "{count} rows make {sets} sets that may not be parted (groups, near duplicates, "
+                "{count} [row makes|rows make] {sets} [set|sets] that may not be parted (groups, near duplicates, "
                 "equal texts), and {names} need one each; give files of your own, or set "
                 "data.split.NAME=0 for one",
                 count=len(sets),

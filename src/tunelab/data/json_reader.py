@@ -292,7 +292,7 @@ class _JsonArrayReader:
         self.end()
         if len(array_keys) != 1:
             got = (
-                translate("{count} arrays ({names})", count=len(array_keys), names=", ".join(array_keys))
+                translate("{count} [array|arrays] ({names})", count=len(array_keys), names=", ".join(array_keys))
                 if array_keys
                 else translate("an object without an array")
             )

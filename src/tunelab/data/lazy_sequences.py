@@ -31,7 +31,7 @@ class LazySequence(Sequence[T], Generic[T]):
         if isinstance(index, slice):
             return self.take(range(*index.indices(len(self))))
         if not -len(self) <= index < len(self):
-            raise IndexError(f"there are {len(self)} items, none at {index}")
+            raise IndexError(f"length {len(self)}, none at {index}")
         return self.item(index % len(self))
 
     def __iter__(self) -> Iterator[T]:

@@ -116,7 +116,7 @@ def preview_records(
         trained = sum(len(piece.ids) for part in parts for piece in part if piece.trained)
         trained_note = translate(", {trained:,} trained", trained=trained) if task.head == "causal" else ""
         title = translate(
-            "{locations}: {count:,} tokens{trained_note}",
+            "{locations}: {count:,} [token|tokens]{trained_note}",
             locations=split.locations[example.row],
             count=len(example.ids),
             trained_note=trained_note,

@@ -405,7 +405,11 @@ def missing_file_message(source: str) -> str:
     except (OSError, RuntimeError, ValueError):
         return translate("no such file: {source!r}; there is no such folder either", source=source)
     near = get_close_matches(path.name, beside, n=3, cutoff=0.5)
-    held = ", ".join(near) if near else translate("nothing of a similar name among {count} entries", count=len(beside))
+    held = (
+        ", ".join(near)
+        if near
+        else translate("nothing of a similar name among {count} [entry|entries]", count=len(beside))
+    )
     return translate(
         "no such file: {source!r}; in folder {folder} there is {held}", source=source, folder=path.parent, held=held
     )

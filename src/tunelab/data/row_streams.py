@@ -195,7 +195,7 @@ def read_head(data: DataConfig) -> Records:
         raise DataError(translate("{source} cannot be read: {value}", source=source, value=reason)) from error
     note = translate(
         "{name} is streamed: its columns, its format and what is reported of train are those of its first {rows:,} "
-        "rows; duplicates and leaks beyond them are not looked for",
+        "[row|rows]; duplicates and leaks beyond them are not looked for",
         name=short_name(source),
         rows=len(rows),
     )

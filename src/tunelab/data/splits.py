@@ -146,7 +146,7 @@ def split_share_warnings(
             if not got:
                 warnings.append(
                     translate(
-                        "{label} ({rows} rows) has no row in {side}; try another seed or more rows",
+                        "{label} ({rows} [row|rows]) has no row in {side}; try another seed or more rows",
                         label=label,
                         rows=rows,
                         side=side,
@@ -155,7 +155,7 @@ def split_share_warnings(
             elif abs(got - fair) > max(MAX_DEVIATIONS * sqrt(fair * (1 - share)), MIN_RELATIVE_DEVIATION * fair):
                 warnings.append(
                     translate(
-                        "{label} has {got} of its {rows} rows in {side}, {fair:.0f} would be fair; many "
+                        "{label} has {got} of its {rows} [row|rows] in {side}, {fair:.0f} would be fair; many "
                         "equal contents may have gone one way together",
                         label=label,
                         got=got,

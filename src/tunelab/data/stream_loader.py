@@ -255,7 +255,7 @@ class StreamLoader:
             raise DataError.listing([stop, *faults])
         if ended and not counts["kept"]:
             raise DataError(
-                translate("{name}: none of its {rows:,} rows can be learned from", name=self.name, rows=rows)
+                translate("{name}: none of its {rows:,} [row|rows] can be learned from", name=self.name, rows=rows)
             )
         dropped = rows - counts["kept"]
         if dropped > 2 * self.reported:

@@ -43,7 +43,8 @@ def column_lines(report: Mapping[str, Any]) -> list[str]:
     lines = []
     for source, use in report.get("columns", {}).items():
         unread = [
-            translate("{name} (text in {rows:,} rows)", name=name, rows=rows) for name, rows in use["unread"].items()
+            translate("{name} (text in {rows:,} [row|rows])", name=name, rows=rows)
+            for name, rows in use["unread"].items()
         ]
         parts = [translate("{names} read", names=", ".join(use["read"]) or translate("none"))]
         parts += [translate("not read: {names}", names=", ".join(unread))] * bool(unread)
@@ -72,7 +73,7 @@ def list_counts(table: Mapping[str, int], most: int) -> str:
     listed = [f"{name} {rows:,}" for name, rows in list(table.items())[:most]]
     rest = list(table.values())[most:]
     return ", ".join(
-        [*listed, *([translate("{count} others {rest:,}", count=len(rest), rest=sum(rest))] if rest else [])]
+        [*listed, *([translate("{count} [other|others] {rest:,}", count=len(rest), rest=sum(rest))] if rest else [])]
     )
 
 
@@ -91,7 +92,7 @@ def describe_duplicates(report: Mapping[str, Any]) -> str:
     ]
     if same := report.get("token_duplicates", {}).get("rows"):
         across = report["token_duplicates"]["across_splits"]
-        parts.append(translate("{rows} differ as text but have the same tokens", rows=count_rows(same)))
+        parts.append(translate("{rows} with another text but the same tokens", rows=count_rows(same)))
         parts[-1] += translate(", {across:,} of them across splits", across=across) * bool(across)
     if texts := report.get("conflicts", {}).get("texts"):
         parts.append(translate("{texts} with different labels", texts=count_rows(texts, "duplicate text")))
@@ -120,12 +121,14 @@ def describe_unknown(report: Mapping[str, Any]) -> str:
 def describe_leaks(report: Mapping[str, Any]) -> str:
     """Exact and near-duplicate leakage between splits."""
     exact, near = report["leaks"]["exact"], report["leaks"]["near"]
-    parts = describe_leaking_pairs(exact, message("{rows} rows are exact duplicates of {earlier} rows"))
+    parts = describe_leaking_pairs(exact, message("{rows} [row is|rows are] exact duplicates of {earlier} rows"))
     if near is None:
         return translate("; ").join(
             [*parts, translate("near-duplicates were not searched (data.near_duplicates=null)")]
         )
-    if alike := describe_leaking_pairs(near["pairs"], message("{rows} rows are near-duplicates of {earlier} rows")):
+    if alike := describe_leaking_pairs(
+        near["pairs"], message("{rows} [row is|rows are] near-duplicates of {earlier} rows")
+    ):
         parts += [
             *alike[:-1],
             translate("{alike} (similarity {threshold:g} or more)", alike=alike[-1], threshold=near["threshold"]),
@@ -151,7 +154,10 @@ def describe_search_limits(near: Mapping[str, Any]) -> list[str]:
     """Rows that the search for near duplicates has left out, a line each."""
     limits = [
         translate(
-            "{looked:,} of {rows:,} rows of {name} were searched, evenly spaced", looked=looked, rows=rows, name=name
+            "{looked:,} of {rows:,} [row|rows] of {name} were searched, evenly spaced",
+            looked=looked,
+            rows=rows,
+            name=name,
         )
         for name, (looked, rows) in near["searched"].items()
         if looked < rows
@@ -159,7 +165,8 @@ def describe_search_limits(near: Mapping[str, Any]) -> list[str]:
     if near["crowded"]:
         limits.append(
             translate(
-                "{crowded:,} rows have more near-duplicate candidates than were compared", crowded=near["crowded"]
+                "{crowded:,} [row has|rows have] more near-duplicate candidates than were compared",
+                crowded=near["crowded"],
             )
         )
     return limits
@@ -200,7 +207,7 @@ def detail_sections(report: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]
         yield (
             message("conflicts"),
             [
-                translate("{texts:,} equal texts", texts=report["conflicts"]["texts"]),
+                translate("{texts:,} equal [text|texts]", texts=report["conflicts"]["texts"]),
                 *example_lines([report["conflicts"]]),
             ],
         )

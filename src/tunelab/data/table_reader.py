@@ -100,7 +100,7 @@ def check_width(span: TableRecord) -> TableRecord:
     if isinstance(span.cells, RowFault) or len(span.cells) == span.width:
         return span
     message = translate(
-        "has {count} cells, the first line has {width}: {lines}",
+        "has {count} [cell|cells], the first line has {width}: {lines}",
         count=len(span.cells),
         width=span.width,
         lines=excerpt(span.lines[0]),
@@ -355,7 +355,8 @@ def check_header(
     if len(names) != span.width:
         raise DataError(
             translate(
-                "{name} line {first} has {width} cells, data.header names {count} ({names}); name each column once",
+                "{name} line {first} has {width} [cell|cells], data.header names {count} ({names}); name each "
+                "column once",
                 name=name,
                 first=first,
                 width=span.width,

@@ -42,7 +42,7 @@ def check_size(value: object) -> None:
         TemplateTooCostly: If it is longer than any conversation.
     """
     if isinstance(value, str | bytes | list | tuple) and len(value) > MAX_CHARACTERS:
-        raise TemplateTooCostly(f"it makes a text of {len(value):,} characters")
+        raise TemplateTooCostly(f"its text has a length of {len(value):,}")
 
 
 def check_arguments(arguments: tuple[object, ...]) -> None:

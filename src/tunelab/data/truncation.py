@@ -60,7 +60,7 @@ def truncate_example(
         if too_long == "error":
             raise DataError(
                 translate(
-                    "the record is {count} tokens long and the limit is {limit}; raise data.max_tokens, "
+                    "the record is {count} [token|tokens] long and the limit is {limit}; raise data.max_tokens, "
                     "or set data.too_long=truncate_prompt or drop",
                     count=len(ids),
                     limit=limit,

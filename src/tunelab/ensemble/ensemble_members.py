@@ -102,7 +102,7 @@ def best_study_runs(study: Path, most: int | None) -> list[str]:
     if len(kept) < 2:
         raise ConfigError(
             translate(
-                "--from={study}: of {count} finished trials {kept} kept a checkpoint, and two are "
+                "--from={study}: of {count} finished [trial|trials] {kept} kept a checkpoint, and two are "
                 "needed; search with search.keep=null, or with a larger number",
                 study=study,
                 count=len(whole),

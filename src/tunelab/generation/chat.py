@@ -67,7 +67,7 @@ class ChatModel:
             if len(messages) - oldest < 3:  # the question, and nothing before it
                 raise DataError(
                     translate(
-                        "this takes {count} tokens of {limit}, which leaves none for an answer",
+                        "this takes {count} [token|tokens] of {limit}, which leaves none for an answer",
                         count=len(prompt),
                         limit=self.limit,
                     )

@@ -60,7 +60,8 @@ class PartialPredictions:
                 self.file.close()
                 raise ConfigError(
                     translate(
-                        "{path} holds {count} answers that belong to another {names}; mixed with new ones "
+                        "{path} holds {count} [answer that belongs|answers that belong] to another {names}; mixed "
+                        "with new ones "
                         "they would be wrong. Delete it to start anew, or give another --output",
                         path=self.path,
                         count=len(lines) - 1,

@@ -4,6 +4,7 @@
 """
 
 import os
+import re
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -21,8 +22,9 @@ def translate(text: str, /, **values: object) -> str:
     """A message in the language of this process, its named placeholders filled in.
 
     Args:
-        text: The English message, with placeholders such as `{steps:,}`.  A literal, so that the test of the
-            catalogues finds it; or what `message` marked where a constant was made.
+        text: The English message, with placeholders such as `{steps:,}` and, after a count, its noun in both numbers:
+            `{steps:,} [step|steps]`.  A literal, so that the test of the catalogues finds it; or what `message` marked
+            where a constant was made.
         values: By the names of the placeholders; a marked message among them is translated too.
 
     Example:
@@ -30,7 +32,27 @@ def translate(text: str, /, **values: object) -> str:
         'step 3/10'
     """
     local = catalogue(current_language()).get(text) or str(text)
-    return local.format(**{name: localize(value) for name, value in values.items()}) if values else local
+    if not values:
+        return local
+    return agree(local, values).format(**{name: localize(value) for name, value in values.items()})
+
+
+ALTERNATIVES = re.compile(r"\[([^\[\]|]*)\|([^\[\]|]*)\]")
+PLACEHOLDER = re.compile(r"\{(\w+)[^{}]*\}")
+
+
+def agree(text: str, values: Mapping[str, object]) -> str:
+    """A message with each `[row is|rows are]` in the number of the count before it.
+
+    Example:
+        >>> agree("{left} of {all} [row|rows]", {"left": 1, "all": 26})
+        '{left} of {all} rows'
+    """
+    for match in reversed([*ALTERNATIVES.finditer(text)]):
+        names = PLACEHOLDER.findall(text[: match.start()])
+        counts = [str(values[name]) for name in names if str(values[name]).replace(",", "").replace(".", "").isdigit()]
+        text = text[: match.start()] + match[1 if counts[-1:] in (["1"], ["1.0"]) else 2] + text[match.end() :]
+    return text
 
 
 class Message(str):

@@ -98,7 +98,7 @@ def attach_adapter(model: PreTrainedModel, settings: AdapterConfig, *, new_token
     elif new_tokens and kind == "prompt":
         raise ConfigError(
             translate(
-                "adapter=prompt trains no embeddings, and the tokenizer has {count} tokens that the "
+                "adapter=prompt trains no embeddings, and the tokenizer has {count} [token|tokens] that the "
                 "model has never seen; take adapter=lora",
                 count=len(new_tokens),
             )
@@ -111,7 +111,7 @@ def attach_adapter(model: PreTrainedModel, settings: AdapterConfig, *, new_token
     ):
         raise ConfigError(
             translate(
-                "the tokenizer has {count} tokens that the model has never seen, and adapter.freeze "
+                "the tokenizer has {count} [token|tokens] that the model has never seen, and adapter.freeze "
                 "keeps their embeddings from learning; set adapter.freeze=[]",
                 count=len(new_tokens),
             )
@@ -194,7 +194,7 @@ def train_top_layers(model: PreTrainedModel, count: int) -> None:
     if not 0 < count <= depths.layers:
         raise ConfigError(
             translate(
-                "adapter.layers={count}: this {model_type} model has {layers} layers",
+                "adapter.layers={count}: this {model_type} model has {layers} [layer|layers]",
                 count=count,
                 model_type=model.config.model_type,
                 layers=depths.layers,

@@ -272,7 +272,7 @@ def load_weights(
         name, there, expected = min(odd)
         raise ConfigError(
             translate(
-                "{source}: {count} weights have another shape than config.json says, such as {name}: "
+                "{source}: {count} [weight has|weights have] another shape than config.json says, such as {name}: "
                 "{there} instead of {expected}; they would start at random. Check that config.json "
                 "belongs to model.safetensors",
                 source=source,
@@ -300,7 +300,7 @@ def load_weights(
     if lost:
         raise ConfigError(
             translate(
-                "{source} lacks {count} weights of a {model_type} model, such as {lost}; they would "
+                "{source} lacks {count} [weight|weights] of a {model_type} model, such as {lost}; they would "
                 "start at random. Check that config.json belongs to model.safetensors",
                 source=source,
                 count=len(lost),

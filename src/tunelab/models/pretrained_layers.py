@@ -48,7 +48,7 @@ def layer_faults(config: PretrainedConfig, settings: ModelConfig) -> list[str]:
     if depth is not None and depth > total:
         faults.append(
             translate(
-                "model.depth={depth} is more than the {total} layers of {source}; give {total} or fewer",
+                "model.depth={depth} is more than the {total} [layer|layers] of {source}; give {total} or fewer",
                 depth=depth,
                 total=total,
                 source=source,
@@ -57,7 +57,7 @@ def layer_faults(config: PretrainedConfig, settings: ModelConfig) -> list[str]:
     if fresh > total:
         faults.append(
             translate(
-                "model.reinit_top={fresh} is more than the {total} layers of {source}; give {total} or fewer",
+                "model.reinit_top={fresh} is more than the {total} [layer|layers] of {source}; give {total} or fewer",
                 fresh=fresh,
                 total=total,
                 source=source,
@@ -166,7 +166,7 @@ def reinitialize_top_layers(model: PreTrainedModel, count: int) -> None:
     if not 0 < count <= layers:
         raise ConfigError(
             translate(
-                "model.reinit_top={count}: this {model_type} model has {layers} layers that can be told apart",
+                "model.reinit_top={count}: this {model_type} model has {layers} [layer|layers] that can be told apart",
                 count=count,
                 model_type=model.config.model_type,
                 layers=layers,

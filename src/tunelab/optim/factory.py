@@ -143,7 +143,7 @@ def schedule_notes(optimizer: TargetConfig, scheduler: TargetConfig, total: int)
         top = one_cycle(total - 1, total=total, warmup=rise, start=start) if curve == "one_cycle" else total / rise
         notes.append(
             translate(
-                "scheduler.warmup={rise} steps is longer than the run of {total}: the rate never "
+                "scheduler.warmup={rise} [step|steps] is longer than the run of {total}: the rate never "
                 "gets beyond {top:.0%} of its peak",
                 rise=rise,
                 total=total,
@@ -155,7 +155,7 @@ def schedule_notes(optimizer: TargetConfig, scheduler: TargetConfig, total: int)
     if curve == "cosine_restarts" and 2 * (cycles := int(scheduler.number("cycles"))) > max(span, 2):
         notes.append(
             translate(
-                "scheduler.cycles={cycles} in the {span} steps after the warm-up: a cycle needs two "
+                "scheduler.cycles={cycles} in the {span} [step|steps] after the warm-up: a cycle needs two "
                 "steps or more, else its restart falls between steps and the curve is another one; "
                 "take at most {most}",
                 cycles=cycles,
@@ -166,7 +166,7 @@ def schedule_notes(optimizer: TargetConfig, scheduler: TargetConfig, total: int)
     if curve == "stepwise" and (every := warmup_steps(scheduler.number("every"), total)) >= span:
         notes.append(
             translate(
-                "scheduler.every={every} steps, and {span} come after the warm-up: the rate never drops",
+                "scheduler.every={every} [step|steps], and {span} come after the warm-up: the rate never drops",
                 every=every,
                 span=span,
             )

@@ -59,7 +59,7 @@ def length_histograms(lengths: Mapping[str, Mapping[str, Any]]) -> Iterator[dict
                 "bars": [
                     {
                         "height": f"{100 * count / max(rows):.1f}%",
-                        "label": translate("{low} to {last}: {count:,} rows", low=low, last=last, count=count),
+                        "label": translate("{low} to {last}: {count:,} [row|rows]", low=low, last=last, count=count),
                     }
                     for count, low, last in zip(rows, edges, last_lengths, strict=False)
                 ],

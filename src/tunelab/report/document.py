@@ -7,10 +7,11 @@ from typing import Literal, TypeVar
 from tunelab.language.translation import message, translate
 
 CellValue = str | int | float | None  # a cell; None and nan are shown as a dash
-Tone = Literal["plain", "soft", "good", "warn", "bad"]
+Tone = Literal["plain", "soft", "lead", "good", "warn", "bad"]
 TONE_LABELS: dict[Tone, str] = {  # the one scale of every badge
     "plain": message("note"),
     "soft": message("note"),
+    "lead": message("note"),
     "good": message("good"),
     "warn": message("warning"),
     "bad": message("problem"),
@@ -278,5 +279,5 @@ def lift_warnings(sections: list[Section]) -> list[Section]:
 
 def warnings_first(lines: Sequence[Paragraph]) -> list[Paragraph]:
     """Lines ordered by how grave they are."""
-    order: list[Tone] = ["bad", "warn", "plain", "soft", "good"]
+    order: list[Tone] = ["bad", "warn", "lead", "plain", "soft", "good"]
     return sorted(lines, key=lambda line: order.index(line.tone))

@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from difflib import SequenceMatcher
 
+from tunelab.language.score_names import ScoreName, score_label
 from tunelab.language.translation import messages, translate
 from tunelab.report.charts.bars import Bars, bar_chart
 from tunelab.report.document import Answer, Block, CellValue, Chart, Example, Examples, Fold, Section, Table, Tone
@@ -106,7 +107,12 @@ def group_blocks(run: RunResults) -> list[Block]:
         names = sorted(after, key=lambda name: (-after[name].get("rows", 0), name))
         columns = [name for name in ANSWER_SCORES if any(name in after[one] for one in names)]
         rows = [[name, *group_cells(after[name], before.get(name, {}) if before else None, columns)] for name in names]
-        heads = [group, *messages("rows"), *(messages("exact_match before") if before else []), *columns]
+        heads = [
+            group,
+            *messages("rows"),
+            *(messages("exact_match before") if before else []),
+            *map(ScoreName, columns),
+        ]
         score = next((name for name in ANSWER_SCORES if name in columns), "")
         if score and len(names) <= 24:
             bars = [Bars(translate("after training"), [float(after[name].get(score, "nan")) for name in names])]
@@ -114,8 +120,8 @@ def group_blocks(run: RunResults) -> list[Block]:
                 bars.insert(
                     0, Bars(translate("before"), [float(before.get(name, {}).get(score, "nan")) for name in names])
                 )
-            title = translate("{score} by {group}", score=score, group=group)
-            svg = bar_chart(names, bars, title=title, value_label=score, level=True)
+            title = translate("{score} by {group}", score=score_label(score), group=group)
+            svg = bar_chart(names, bars, title=title, value_label=score_label(score), level=True)
             blocks.append(Chart(f"by_{group}", svg, "", title))
         table = Table(f"by_{group}", heads, rows, translate("Test answers of the best checkpoint."))
         blocks.append(Fold(translate("every score by {group}", group=group), [table]) if blocks else table)
@@ -162,7 +168,7 @@ def worst_errors_section(run: RunResults) -> list[Section]:
         messages("row", "token_f1", "rougeL", "question", "reference", "answer"),
         [[row["row"], row.get("token_f1"), row.get("rougeL"), *answer_texts(row)] for row in wrong[:LISTED_ERRORS]],
         translate(
-            "{count:,} of {total:,} answers differ from the reference; the least alike first.",
+            "answers that differ from the reference: {count:,} of {total:,}; the least alike first.",
             count=len(wrong),
             total=len(rows),
         ),
@@ -195,7 +201,7 @@ def worst_labels(rows: Sequence[Row]) -> Table | None:
         for row in wrong[:LISTED_ERRORS]
     ]  # fmt: skip
     words = translate(
-        "{count:,} of {total:,} rows got a wrong label; sorted by confidence.", count=len(wrong), total=len(known)
+        "{count:,} of {total:,} [row|rows] got a wrong label; sorted by confidence.", count=len(wrong), total=len(known)
     )
     return Table("worst_errors", messages("row", "true", "predicted", "p(predicted)", "p(true)", "text"), cells, words)
 
@@ -240,7 +246,7 @@ def worst_numbers(rows: Sequence[Row]) -> Table | None:
         for off, row in known[:LISTED_ERRORS]
     ]
     words = translate(
-        "The {listed} of {count:,} rows with the largest error.",
+        "The {listed} of {count:,} [row|rows] with the largest error.",
         listed=min(LISTED_ERRORS, len(known)),
         count=len(known),
     )
@@ -266,7 +272,7 @@ def worst_pairs(rows: Sequence[Row]) -> Table | None:
     names = messages("row", "margin", "chosen_reward", "rejected_reward")
     wrong = sum(row["margin"] <= 0 for row in known)
     words = translate(
-        "{wrong:,} of {count:,} pairs prefer the rejected answer; the largest mistakes first.",
+        "rejected answer preferred in {wrong:,} of {count:,} [pair|pairs]; the largest mistakes first.",
         wrong=wrong,
         count=len(known),
     )

@@ -3,6 +3,7 @@
 import math
 
 from tunelab.analysis.number_format import format_number
+from tunelab.language.score_names import ScoreName, score_label
 from tunelab.language.translation import localize, translate
 from tunelab.report.document import CellValue
 
@@ -19,6 +20,8 @@ def format_cell(value: object) -> str:
         return f"{value:,}" if abs(value) >= 10_000 else str(value)
     if isinstance(value, float):
         return format_number(value, 4)
+    if isinstance(value, ScoreName):
+        return score_label(value)
     return localize(value) if isinstance(value, str) else str(value)
 
 
@@ -27,7 +30,9 @@ def truncate(text: str, most: int = MAX_TEXT_LENGTH) -> str:
     return (
         text
         if len(text) <= most
-        else translate("{start} … ({count:,} more characters)", start=text[:most].rstrip(), count=len(text) - most)
+        else translate(
+            "{start} … ({count:,} more [character|characters])", start=text[:most].rstrip(), count=len(text) - most
+        )
     )
 
 

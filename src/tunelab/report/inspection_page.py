@@ -65,7 +65,9 @@ def inspection_page(title: str, inspection: RunInspection) -> str:
 
 def join_sentences(lines: list[str]) -> str:
     """Lines as one paragraph of sentences."""
-    return " ".join(f"{line[:1].upper()}{line[1:]}." for line in lines)
+    # a setting such as trainer=ddp keeps its small letter
+    firsts = [line if "=" in line.split(" ")[0] else line[:1].upper() + line[1:] for line in lines]
+    return " ".join(f"{line}." for line in firsts)
 
 
 def rate_chart(inspection: RunInspection) -> str:
@@ -174,7 +176,7 @@ def workload_lines(inspection: RunInspection) -> dict[str, str]:
     }
     if (per_second := inspection.speed.tokens_per_second) is not None:
         lines[translate("speed")] = translate(
-            "{tokens} tokens per second on {device}, {flops} FLOPs per second",
+            "{tokens} [token|tokens] per second on {device}, {flops} FLOPs per second",
             tokens=format_number(per_second),
             device=inspection.speed.device,
             flops=format_number(per_second * per_token),
@@ -190,7 +192,7 @@ def expected_time_text(inspection: RunInspection) -> str:
     mean, fast, slow = (format_duration(seconds, 2) for seconds in inspection.expected_seconds)
     steps = len(inspection.speed.seconds)
     return translate(
-        "{mean} of training ({fast} to {slow} by {steps} steps that were tried), without validations",
+        "{mean} of training ({fast} to {slow} by {steps} [step|steps] tried), without validations",
         mean=mean,
         fast=fast,
         slow=slow,
@@ -255,7 +257,7 @@ def strategy_lines(inspection: RunInspection) -> list[str]:
     """What each device takes and sends in a step, of several that share the run."""
     return [
         translate(
-            "trainer={strategy} on {devices} devices: {memory} on each, which sends {traffic} a step",
+            "trainer={strategy} on {devices} [device|devices]: {memory} on each, which sends {traffic} a step",
             strategy=cost.strategy,
             devices=cost.devices,
             memory=format_bytes(cost.memory),
@@ -271,7 +273,7 @@ def rate_text(inspection: RunInspection) -> str:
     if not curve.rates:
         return translate("no step is planned")
     peak = max(curve.rates)
-    rise = translate("{warmup:,} steps of warm-up, ", warmup=curve.warmup) if curve.warmup else ""
+    rise = translate("{warmup:,} [step|steps] of warm-up, ", warmup=curve.warmup) if curve.warmup else ""
     end = (
         translate("then validations decide")
         if curve.follows_validation

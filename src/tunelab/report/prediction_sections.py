@@ -47,7 +47,9 @@ def class_verdicts(classes: Sequence[Mapping[str, Any]], predicted: Mapping[str,
     lines = []
     if known:
         named = ", ".join(
-            translate("{label} ({f1:.2f}, {support} rows)", label=row["label"], f1=row["f1"], support=row["support"])
+            translate(
+                "{label} ({f1:.2f}, {support} [row|rows])", label=row["label"], f1=row["f1"], support=row["support"]
+            )
             for row in weak
         )
         lines.append(Paragraph(translate("Weakest by F1: {named}.", named=named)))
@@ -67,7 +69,7 @@ def class_verdicts(classes: Sequence[Mapping[str, Any]], predicted: Mapping[str,
         lines.append(
             Paragraph(
                 translate(
-                    "{rare} of {count} classes have fewer than {least} test rows: their scores are mostly luck.",
+                    "fewer than {least} test rows in {rare} of {count} [class|classes]: their scores are mostly luck.",
                     rare=rare,
                     count=len(classes),
                     least=RARE_CLASS_ROWS,
@@ -149,7 +151,7 @@ def calibration_section(run: RunResults) -> list[Section]:
             blocks.append(
                 Paragraph(
                     translate(
-                        "Brier score {score:.4g} over {count:,} rows (0 is perfect, lower is better).",
+                        "Brier score {score:.4g} over {count:,} [row|rows] (0 is perfect, lower is better).",
                         score=score,
                         count=len(known),
                     ),
@@ -209,7 +211,7 @@ def calibration_verdict(bins: Sequence[ReliabilityBin], error: float) -> Paragra
 
 def calibration_charts(bins: Sequence[ReliabilityBin], *, several: bool) -> list[Block]:
     """The reliability diagram, and the histogram of confidences."""
-    names = [translate("{rows:,} rows", rows=one.rows) for one in bins]
+    names = [translate("{rows:,} [row|rows]", rows=one.rows) for one in bins]
     series = [
         Series(
             translate("measured"), [one.confidence for one in bins], [one.accuracy for one in bins], tooltip_names=names
@@ -259,7 +261,7 @@ def predicted_numbers_section(run: RunResults) -> list[Section]:
         rows = Series(translate("rows"), *zip(*kept, strict=True))
         perfect = Series(translate("perfect"), ends, ends, marked=False)
         svg = scatter([rows], title=title, x_label=translate("true"), y_label=translate("predicted"), lines=[perfect])
-        words = translate("Every {step}th of {count:,} rows.", step=step, count=len(pairs)) if step > 1 else ""
+        words = translate("Every {step}th of {count:,} [row|rows].", step=step, count=len(pairs)) if step > 1 else ""
         blocks.append(Chart(f"predicted_and_true{name and '_'}{file_slug(name)}", svg, words, title))
         blocks.append(error_histogram(name, [predicted - true for true, predicted in pairs]))
     return [Section("Predicted numbers", blocks, translate("Over the test split, in the units of the data."))]

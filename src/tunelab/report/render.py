@@ -83,7 +83,7 @@ HTML_CELL_LENGTH = 300  # characters of a cell
 LONG_TABLE, OPEN_ROWS = 20, 15  # rows from which on a table opens with fewer, and with how many
 NARROW_MATRIX = 10  # labels up to which a matrix stands beside its scores
 LETTER_PIXELS, CELL_PADDING_PIXELS = 8.5, 24  # what the width of a table is estimated by
-WRAPPED_TEXT = 28  # characters of a cell from which on it may wrap
+WRAPPED_TEXT = 32  # characters of a cell up to which it stands on one line
 COLUMN_PIXELS = 560  # up to this width a table stands beside a chart
 BREAKABLE_DOT = ".\u200b"  # where the name of a setting may be broken on paper
 MAX_UNBROKEN_WORD = 24  # characters of a word that is kept whole on paper
@@ -106,6 +106,7 @@ def render_html(document: Document, *, interactive: bool = True, home: str = "")
         document=document,
         tone_labels=TONE_LABELS,
         cell_length=HTML_CELL_LENGTH,
+        prose_length=WRAPPED_TEXT,
         min_filtered_rows=MIN_FILTERED_ROWS,
         long_table=LONG_TABLE,
         open_rows=OPEN_ROWS,
@@ -115,6 +116,7 @@ def render_html(document: Document, *, interactive: bool = True, home: str = "")
         matrix_rows=matrix_rows,
         kind_of=lambda block: type(block).__name__,
         column_kinds=column_kinds,
+        grouped_columns=grouped_columns,
         describe=describe_table,
         breakable=lambda name: name.replace(".", BREAKABLE_DOT),
         format_cell=format_cell,
@@ -244,7 +246,7 @@ def describe_table(table: Table) -> str:
     if len(table.rows) > table.page_rows:
         lines.append(
             translate(
-                "Here are the first {listed:,} of {count:,} rows; {name}.csv holds all.",
+                "Here are the first {listed:,} of {count:,} [row|rows]; {name}.csv holds all.",
                 listed=table.page_rows,
                 count=len(table.rows),
                 name=table.name,
@@ -263,6 +265,17 @@ def column_kinds(table: Table) -> list[str]:
     columns = [[row[at] for row in table.rows if row[at] is not None] for at in range(len(table.columns))]
     return [
         "number" if values and all(isinstance(value, int | float) for value in values) else "text" for values in columns
+    ]
+
+
+GROUPED_FROM = 10_000  # largest number of a column from which on all of it is written with commas
+
+
+def grouped_columns(table: Table) -> list[bool]:
+    """For each column, whether its whole numbers have commas: all of a column do, or none."""
+    return [
+        any(isinstance(value, int) and abs(value) >= GROUPED_FROM for value in column)
+        for column in ([row[at] for row in table.rows] for at in range(len(table.columns)))
     ]
 
 
@@ -343,7 +356,7 @@ def table_markdown(grid: Table) -> Iterator[str]:
         yield from [
             "",
             translate(
-                "The first {listed} of {count:,} rows; {name}.csv holds all.",
+                "The first {listed} of {count:,} [row|rows]; {name}.csv holds all.",
                 listed=MARKDOWN_ROWS,
                 count=len(grid.rows),
                 name=grid.name,

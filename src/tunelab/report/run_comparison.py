@@ -14,6 +14,7 @@ from tunelab.analysis.statistics import (
     mcnemar_test,
     paired_bootstrap,
 )
+from tunelab.language.score_names import ScoreName, score_label
 from tunelab.language.translation import message, messages, translate
 from tunelab.report.charts.axes import Series
 from tunelab.report.charts.lines import line_chart
@@ -67,7 +68,10 @@ def pair_names(pair: RunPair) -> tuple[str, str]:
     """The letters of both runs with what tells them apart: the end of their paths that differs."""
     one, other = (run.root.absolute().parts for run in pair)
     length = next((n for n in range(1, min(len(one), len(other))) if one[-n] != other[-n]), 1)
-    return f"A ({'/'.join(one[-length:])})", f"B ({'/'.join(other[-length:])})"
+    tails = ["/".join(parts[-length:]) for parts in (one, other)]
+    trials = all(tail.isdigit() for tail in tails) and all(is_study_folder(run.root.absolute().parent) for run in pair)
+    first, second = (translate("trial {number}", number=tail) if trials else tail for tail in tails)
+    return f"A ({first})", f"B ({second})"
 
 
 def comparison_summary(pair: RunPair) -> list[Section]:
@@ -92,13 +96,13 @@ def comparison_summary(pair: RunPair) -> list[Section]:
         *messages("B minus A", "low", "high", "p", "effect d", "only A right", "only B right", "McNemar p"),
     ]
     rows: list[list[CellValue]] = [
-        [s.name, s.paired.first, s.paired.second, s.paired.gain, s.paired.low, s.paired.high, s.paired.p,
+        [ScoreName(s.name), s.paired.first, s.paired.second, s.paired.gain, s.paired.low, s.paired.high, s.paired.p,
          None if math.isnan(s.paired.effect) else s.paired.effect,
          *((s.mcnemar.only_first, s.mcnemar.only_second, s.mcnemar.p) if s.mcnemar else (None, None, None))]
         for s in comparisons
     ]  # fmt: skip
     words = translate(
-        "Paired bootstrap over {count:,} test rows: the same sample of rows for both, 95 % "
+        "Paired bootstrap over {count:,} test [row|rows]: the same sample of rows for both, 95 % "
         "of the differences between low and high.",
         count=len(one),
     )
@@ -232,7 +236,8 @@ def score_differences(pair: RunPair) -> Section:
     both = [name for name in first.scores if name in second.scores]
     both.sort(key=lambda name: (SPLIT_RANK.get(name.partition("/")[0], len(SPLIT_RANK)), first.scores[name] is None))
     rows: list[list[CellValue]] = [
-        [name, first.scores[name], second.scores[name], second.scores[name] - first.scores[name]] for name in both
+        [ScoreName(name), first.scores[name], second.scores[name], second.scores[name] - first.scores[name]]
+        for name in both
     ]
     blocks: list[Block] = []
     if rows:
@@ -242,7 +247,10 @@ def score_differences(pair: RunPair) -> Section:
         alone = [score for score in run.scores if score not in other.scores]
         if alone:
             blocks.append(
-                Paragraph(translate("Only {name} has {names}.", name=name, names=join_names(alone, 8)), "soft")
+                Paragraph(
+                    translate("Only {name} has {names}.", name=name, names=join_names([*map(score_label, alone)], 8)),
+                    "soft",
+                )
             )
     return Section("Scores", blocks or [Paragraph(translate("Neither run left final scores."), "soft")])
 
@@ -259,8 +267,10 @@ def overlaid_curves(pair: RunPair) -> list[Section]:
         series = [Series(label, *curve_points(run.curves, name)) for label, run in zip(names, pair, strict=True)]
         if len(blocks) < 8 and any(len(one.xs) > 1 for one in series) and name.startswith(("train/loss", "val/")):
             scale = choose_scale([value for one in series for value in one.ys])
-            svg = line_chart(series, title=name, x_label=translate("optimizer steps"), y_label="", y_scale=scale)
-            blocks.append(Chart("curve_" + name.replace("/", "_"), svg, "", name))
+            svg = line_chart(
+                series, title=score_label(name), x_label=translate("optimizer steps"), y_label="", y_scale=scale
+            )
+            blocks.append(Chart("curve_" + name.replace("/", "_"), svg, "", score_label(name)))
     heads = dict.fromkeys((shared_validation_score(pair), "val/loss", "train/loss"))
     charts = [f"curve_{name.replace('/', '_')}" for name in heads]
     large = [block for name in charts for block in blocks if isinstance(block, Chart) and block.name == name][:2]
@@ -277,14 +287,28 @@ def overlaid_curves(pair: RunPair) -> list[Section]:
 def setting_differences(pair: RunPair) -> Section:
     """The section with the settings that differ."""
     one, other = (scalar_settings(run) for run in pair)
+    names = pair_names(pair)
+    for name, settings in zip(names, (one, other), strict=True):
+        if not settings:
+            text = translate("{name} left no settings, so what differs is not known.", name=name)
+            return Section("Settings", [Paragraph(text, "soft")])
     apart = [name for name in dict.fromkeys([*one, *other]) if one.get(name) != other.get(name)]
-    rows: list[list[CellValue]] = [[name, to_cell(one.get(name)), to_cell(other.get(name))] for name in apart]
+    # optimizer.lr follows lr, so it says nothing new
+    repeated = {name for name in apart if "." in name and (short := name.rpartition(".")[2]) in apart
+                and (one.get(name), other.get(name)) == (one.get(short), other.get(short))}  # fmt: skip
+    rows: list[list[CellValue]] = [
+        [name, to_cell(one.get(name)), to_cell(other.get(name))] for name in apart if name not in repeated
+    ]
     if not rows:
         return Section("Settings", [Paragraph(translate("Both have the same settings."), "plain")])
-    return Section(
-        "Settings",
-        [Table("settings", [*messages("setting"), *pair_names(pair)], rows, translate("Settings that differ."))],
-    )
+    shared = [row for row in rows if str(row[0]) in one and str(row[0]) in other]
+    alone = [row for row in rows if row not in shared]
+    columns = [*messages("setting"), *names]
+    blocks: list[Block] = [Table("settings", columns, shared, translate("Settings that differ."))] if shared else []
+    if alone:
+        title = translate("{count} [setting|settings] that only one of them has", count=len(alone))
+        blocks.append(Fold(title, [Table("settings_of_one", columns, alone)]))
+    return Section("Settings", blocks)
 
 
 def differing_rows(pair: RunPair) -> list[Section]:
@@ -320,7 +344,7 @@ def compare_with_best(runs: Sequence[RunResults], best: int) -> list[Section]:
             rows.append(
                 [
                     run.name,
-                    score.name,
+                    ScoreName(score.name),
                     paired.second,
                     paired.gain,
                     paired.low,
@@ -376,14 +400,15 @@ def shared_rows(first: RunResults, second: RunResults) -> tuple[list[Row], list[
             [],
             [],
             translate(
-                "{unlike:,} of {count:,} rows have another right answer in each: they saw different test data",
+                "{unlike:,} of {count:,} [row has|rows have] another right answer in each: they saw different test "
+                "data",
                 unlike=unlike,
                 count=len(pairs),
             ),
         )
     note = ""
     if len(pairs) < max(len(first.predictions), len(second.predictions)):
-        note = translate("only the {count:,} rows that both predicted are compared", count=len(pairs))
+        note = translate("only {count:,} [row|rows], those that both predicted, can be compared", count=len(pairs))
     return [one for one, _ in pairs], [other for _, other in pairs], note
 
 

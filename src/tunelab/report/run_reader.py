@@ -61,7 +61,7 @@ def path_fault(path: Path) -> str:
     if below:
         named = " ".join(str(folder) for folder in below[:LISTED_FOLDERS])
         return translate(
-            "holds {count} runs or studies but is none itself; give them one by one: {named}",
+            "holds {count} [run or study|runs or studies] but is none itself; give them one by one: {named}",
             count=len(below),
             named=named,
         )

@@ -8,6 +8,7 @@ from tunelab.analysis.number_format import format_duration
 from tunelab.config.quoting import path_word
 from tunelab.language.translation import translate
 from tunelab.report.document import (
+    Block,
     BulletList,
     Command,
     Document,
@@ -19,7 +20,7 @@ from tunelab.report.document import (
 )
 from tunelab.report.formatting import format_cell, format_count
 from tunelab.report.run_reader import RunResults
-from tunelab.report.run_verdict import run_verdicts, scores_table
+from tunelab.report.run_verdict import STATUS_TONES, ending, run_verdicts, scores_table
 from tunelab.report.training_sections import (
     curves_section,
     data_section,
@@ -28,6 +29,7 @@ from tunelab.report.training_sections import (
     provenance_section,
 )
 from tunelab.runs import console
+from tunelab.runs.run_dir import RunDirectory
 
 RunSection = Callable[[RunResults], Section | list[Section]]
 
@@ -35,6 +37,8 @@ RunSection = Callable[[RunResults], Section | list[Section]]
 def verdict_section(run: RunResults) -> Section:
     """The first section: the verdict, and what is said about the run as a whole."""
     lines: list[Paragraph] = []
+    if STATUS_TONES.get(run.status) == "good" and run.manifest.get("reason"):
+        lines.append(Paragraph(ending(run)))
     if run.curves:
         lines += [Paragraph(text, tone, "Curves") for tone, text in diagnose_run_curve(run).verdicts]
     tone: Tone = "plain" if run.status == "running" else "warn"  # what is not there yet is no fault
@@ -99,9 +103,15 @@ def scores_section(run: RunResults) -> Section:
     """The section with every final score, or how to get them."""
     if run.scores:
         return Section("Scores", [scores_table(run)])
-    resume = f"{console.train_command()} {shlex.quote(path_word('resume', run.root))}"
-    missing = Paragraph(translate("The run left no final scores: it did not get that far."), "soft")
-    return Section("Scores", [missing, Command(resume, translate("To go on with it:"))])
+    if RunDirectory(run.root).last.is_file():
+        text = translate("The run left no final scores: it did not get that far.")
+        resume = f"{console.train_command()} {shlex.quote(path_word('resume', run.root))}"
+        return Section("Scores", [Paragraph(text, "soft"), Command(resume, translate("To go on with it:"))])
+    text = translate("The run left no final scores, and no checkpoint to go on from.")
+    missing: list[Block] = [Paragraph(text, "soft")]
+    if command := run.manifest.get("command"):
+        missing.append(Command(str(command), translate("To run it again:")))
+    return Section("Scores", missing)
 
 
 def run_sections(run: RunResults) -> Iterator[tuple[str, RunSection]]:

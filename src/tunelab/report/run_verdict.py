@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from tunelab.analysis.row_scores import RowScore
 from tunelab.analysis.statistics import ScoreInterval, paired_bootstrap, score_interval
+from tunelab.language.score_names import ScoreName, score_label
 from tunelab.language.translation import message, messages, translate
 from tunelab.report.baselines import Baseline, trivial_baseline
 from tunelab.report.document import CellValue, Table, Tone, Verdict
@@ -104,18 +105,21 @@ def score_pair(run: RunResults, name: str, rows: Sequence[Row]) -> tuple[RowScor
 
 def run_verdicts(run: RunResults) -> Iterator[Verdict]:
     """How the run ended where that is no good end, and whether its model is good."""
+    if STATUS_TONES.get(run.status, "warn") != "good":
+        yield Verdict(ending(run), STATUS_TONES.get(run.status, "warn"))
+    yield model_verdict(run)
+
+
+def ending(run: RunResults) -> str:
+    """How the run ended, and why."""
     reason = f": {run.manifest['reason']}" if run.manifest.get("reason") else ""
     count = int(run.curves[-1].get("step", 0)) + 1 if run.curves else 0
-    steps = translate("1 step") if count == 1 else translate("{count:,} steps", count=count)
-    tone = STATUS_TONES.get(run.status, "warn")
+    steps = format_count(count, "step")
     if run.status == "unknown":
-        yield Verdict(translate("How the run ended is not recorded; it logged {steps}.", steps=steps), tone)
-    elif tone != "good" or reason:
-        text = translate(
-            "The run is {status} after {steps}{reason}.", status=translate(run.status), steps=steps, reason=reason
-        )
-        yield Verdict(text, "plain" if tone == "good" else tone)
-    yield model_verdict(run)
+        return translate("How the run ended is not recorded; it logged {steps}.", steps=steps)
+    return translate(
+        "The run is {status} after {steps}{reason}.", status=translate(run.status), steps=steps, reason=reason
+    )
 
 
 def model_verdict(run: RunResults) -> Verdict:
@@ -171,13 +175,13 @@ def model_verdict(run: RunResults) -> Verdict:
 def score_phrase(run: RunResults, name: str) -> str:
     """A score of the judged split with its interval, where it has one."""
     split = judged_split(run)
-    value = f"{split} {name} {format_cell(run.scores[f'{split}/{name}'])}"
+    value = f"{split} {score_label(name)} {format_cell(run.scores[f'{split}/{name}'])}"
     interval, _ = confidence_interval(run, name) if split == "test" else (None, "")
     if interval is None:
         return value
     ends = {"low": format_cell(interval.low), "high": format_cell(interval.high)}
     return translate(
-        "{value} (95 %: {low} to {high} over {rows:,} rows)", value=value, rows=len(run.predictions), **ends
+        "{value} (95 %: {low} to {high} over {rows:,} [row|rows])", value=value, rows=len(run.predictions), **ends
     )
 
 
@@ -195,7 +199,7 @@ def worse_scores(run: RunResults, judged: str, others: Sequence[Baseline]) -> li
         if name != judged and known:
             hardest = min((compare_with(run, name, other) for other in known), key=lambda one: one.gain)
             if hardest.gain < 0:
-                score = f"{name} {format_cell(value)}"
+                score = f"{score_label(name)} {format_cell(value)}"
                 lines.append(translate("{score} is worse than {baseline}", score=score, baseline=against(hardest)))
     return lines
 
@@ -245,7 +249,7 @@ def scores_table(run: RunResults) -> Table:
         if split == judged_split(run) and trivial:
             heading.append(trivial.name)
             columns.append(dict(trivial.scores))
-    rows: list[list[CellValue]] = [[name, *(column.get(name) for column in columns)] for name in names]
+    rows: list[list[CellValue]] = [[ScoreName(name), *(column.get(name) for column in columns)] for name in names]
     judged = judged_score(run, baselines(run))
     strong = frozenset(at for at, name in enumerate(names) if name == judged)
     words = translate("Final scores of the best checkpoint.")

@@ -4,7 +4,7 @@ import math
 from collections import Counter
 
 from tunelab.analysis.configurations import format_value
-from tunelab.analysis.learning_curves import diagnose_curve
+from tunelab.analysis.learning_curves import CurveUnit, diagnose_curve
 from tunelab.analysis.next_space import (
     BoundaryHit,
     FailureLimit,
@@ -37,7 +37,10 @@ def checks_section(analysis: ImportanceAnalysis) -> list[Section]:
         *failed_trial_paragraphs(study),
         *seed_noise_paragraphs(study),
     ]
-    blocks: list[Block] = [BulletList(lines), *budget_blocks(study), *best_curve_blocks(study)]
+    parts = [BulletList(lines), *budget_blocks(study), *best_curve_blocks(study)]
+    # in one list, so that the charts stand side by side
+    said = [line for part in parts if isinstance(part, BulletList) for line in part.lines]
+    blocks: list[Block] = [BulletList(said), *(part for part in parts if not isinstance(part, BulletList))]
     return [Section("Checks", blocks, translate("What to look at before believing the ranking."))]
 
 
@@ -73,7 +76,7 @@ def boundary_paragraph(hit: BoundaryHit) -> Paragraph:
         high=format_value(setting.high),
     )
     if is_legal_end(setting, hit.side, legal_ranges().get(setting.name)):
-        return Paragraph(translate("{words}, where what is legal ends.", words=text))
+        return Paragraph(translate("{words}, beyond which no value is legal.", words=text))
     return Paragraph(translate("{words}: a better one may lie beyond.", words=text), "warn")
 
 
@@ -82,11 +85,11 @@ def failure_limit_paragraphs(study: StudyResults) -> list[Paragraph]:
     return [
         Paragraph(
             translate(
-                "{name}: all {failures} runs above {limit} broke, and the best ({value}) is close "
+                "{name}: all {failures} [run|runs] above {limit} broke, and the best ({value}) is close "
                 "to that. A longer warm-up (scheduler.warmup) or a lower trainer.gradient_clip_val "
                 "may move the limit; else stay clear of it."
                 if one.side == "above"
-                else "{name}: all {failures} runs below {limit} broke, and the best ({value}) is close "
+                else "{name}: all {failures} [run|runs] below {limit} broke, and the best ({value}) is close "
                 "to that. A longer warm-up (scheduler.warmup) or a lower trainer.gradient_clip_val "
                 "may move the limit; else stay clear of it.",
                 name=one.setting.name,
@@ -110,7 +113,10 @@ def failed_trial_paragraphs(study: StudyResults) -> list[Paragraph]:
     )
     share = len(failed) / len(study.trials)
     text = translate(
-        "{count} of {total} trials left no score ({kinds})", count=len(failed), total=len(study.trials), kinds=kinds
+        "{count} of {total} [trial|trials] left no score ({kinds})",
+        count=len(failed),
+        total=len(study.trials),
+        kinds=kinds,
     )
     if share >= FAILED_SHARE:
         return [
@@ -189,7 +195,7 @@ def budget_verdict(study: StudyResults) -> tuple[str, Tone]:
     """The verdict on the budget."""
     gain = expected_best([point.cost for point in study.configurations]).late_gain
     text = translate(
-        "The second half of the {count} configurations is worth {gain} in expectation",
+        "The second half of the {count} [configuration|configurations] is worth {gain} in expectation",
         count=len(study.configurations),
         gain=format_cell(gain),
     )
@@ -227,9 +233,11 @@ def best_curve_blocks(study: StudyResults) -> list[Block]:
     best = [study.trial(point.trial_numbers[0]) for point in study.configurations[:DIAGNOSED_CURVES]]
     rows: list[list[CellValue]] = []
     series = []
+    # as trials and as runs record their curves
+    unit: CurveUnit = "validation" if study.is_search else "step"
     for trial in best:
         steps, values = [step for step, _ in trial.curve], [value for _, value in trial.curve]
-        judged = diagnose_curve(steps, values, lower=study.lower_is_better, name=study.score)
+        judged = diagnose_curve(steps, values, lower=study.lower_is_better, name=study.score, unit=unit)
         rows.append(
             [trial.name, trial.value, len(values), message(judged.shape), " ".join(text for _, text in judged.verdicts)]
         )
@@ -241,7 +249,12 @@ def best_curve_blocks(study: StudyResults) -> list[Block]:
         blocks.append(
             Chart(
                 "learning_curves",
-                line_chart(series, title=title, x_label=translate("validation at"), y_label=study.score),
+                line_chart(
+                    series,
+                    title=title,
+                    x_label=translate("validations" if study.is_search else "optimizer steps"),
+                    y_label=study.score,
+                ),
                 "",
                 title,
             )
@@ -263,20 +276,24 @@ def curve_verdict(kinds: list[str]) -> Paragraph:
             "warn",
         )
     if many["improving"] * 2 > known:
-        return Paragraph(
-            translate(
-                "{improving} of the {known} best were still getting better at their end: longer runs "
-                "may pay (max_epochs).",
+        text = (
+            translate("The best was still getting better at its end: longer runs may pay (max_epochs).")
+            if known == 1
+            else translate(
+                "{improving} of the {known} best were still getting better at their end: longer runs may pay "
+                "(max_epochs).",
                 improving=many["improving"],
                 known=known,
-            ),
-            "warn",
+            )
         )
-    if (many["over-fitted"] + many["worsened"] + many["early"]) * 2 > known:
+        return Paragraph(text, "warn")
+    if sum(many[kind] for kind in ("over-fitted", "worsened", "early", "never better")) * 2 > known:
         return Paragraph(
             translate(
                 "Most of the best were past their best step at their end: shorter runs or more regularization would do."
             ),
             "warn",
         )
-    return Paragraph(translate("The best have settled: the length of the runs fits."), "good")
+    if many["settled"] * 2 > known:
+        return Paragraph(translate("The best have settled: the length of the runs fits."), "good")
+    return Paragraph(translate("The curves of the best disagree on whether longer or shorter runs would be better."))

@@ -79,7 +79,7 @@ def next_search_section(analysis: ImportanceAnalysis) -> list[Section]:
         rows: list[list[CellValue]] = [
             [
                 step.setting.name,
-                message(step.action),
+                ACTION_WORDS.get(step.action, message(step.action)),
                 format_setting_range(step.setting),
                 format_setting_range(step.new_setting) if step.new_setting else format_value(step.value),
                 step.reason,
@@ -108,6 +108,9 @@ def next_search_section(analysis: ImportanceAnalysis) -> list[Section]:
                 )
             )
     return [Section("What to run next", blocks)]
+
+
+ACTION_WORDS = {"widen": message("move"), "bound": message("keep")}  # at the end of what is legal it stays
 
 
 def next_search_heading(study: StudyResults, actions: set[str]) -> str:
@@ -290,11 +293,10 @@ def study_overview(analysis: ImportanceAnalysis) -> Section:
         )
     )
     facts += [translate("{seconds} of training", seconds=format_duration(sum(seconds)))] if seconds else []
-    lines = [Paragraph(translate("{value}.", value=what_mattered(analysis)), section="Importance")]
-    lines += test_verdict(study)
+    lines = test_verdict(study)
     if len(study.objectives) > 1:
         text = translate(
-            "The search has {count} objectives; this report follows the first, {score}.",
+            "The search has {count} [objective|objectives]; this report follows the first, {score}.",
             count=len(study.objectives),
             score=study.score,
         )
@@ -304,6 +306,7 @@ def study_overview(analysis: ImportanceAnalysis) -> Section:
         "Summary",
         [
             study_verdict(study),
+            Paragraph(translate("{value}.", value=what_mattered(analysis)), "lead"),
             BulletList(lines),
             Paragraph(translate("{value}.", value=translate("; ").join(facts)), "soft"),
         ],
@@ -318,7 +321,7 @@ def what_mattered(analysis: ImportanceAnalysis) -> str:
         return translate("Only {name} varied", name=analysis.settings[0].name)
     if not known:
         return translate("Which setting mattered is not known: too few trials, or too noisy ones")
-    of = translate("the variance between trials" if shares else "what sets the best tenth apart")
+    of = translate("the variance between trials, alone and with others" if shares else "what sets the best tenth apart")
     ordered = sorted(known, key=lambda name: -known[name])
     named = [f"{name} ({format_percent(known[name])})" for name in ordered if known[name] >= SMALL_SHARE]
     rest = [name for name in ordered if known[name] < SMALL_SHARE]
@@ -340,7 +343,7 @@ def study_verdict(study: StudyResults) -> Verdict:
         return Verdict(translate("No trial left a score; the reasons are in the table of trials."), "bad")
     settings = ", ".join(f"{name}={format_value(value)}" for name, value in best.params.items())
     text = translate(
-        "Best of {count:,} configurations: {trial}, {score} {value}",
+        "Best of {count:,} [configuration|configurations]: {trial}, {score} {value}",
         count=len(study.configurations),
         trial=study.trial(best.trial_numbers[0]).name,
         score=study.score,
@@ -391,7 +394,8 @@ def test_verdict(study: StudyResults) -> list[Paragraph]:
     if looks > 1:
         lines.append(
             Paragraph(
-                translate("The test split was evaluated {looks} times: its scores are optimistic.", looks=looks), "warn"
+                translate("The test split was evaluated {looks} [time|times]: its scores are optimistic.", looks=looks),
+                "warn",
             )
         )
     return lines
@@ -592,7 +596,7 @@ def origin_section(study: StudyResults) -> list[Section]:
         [
             one.name,
             format_setting_range(one),
-            message("log" if one.log else "even" if one.numeric else "choice"),
+            message("log" if one.log else "linear" if one.numeric else "choice"),
             message("search space" if one.from_search_space else "seen in the trials"),
         ]
         for one in study.varied_settings

@@ -16,6 +16,7 @@ from tunelab.data.summary_text import (
     describe_unknown,
     has_duplicates,
 )
+from tunelab.language.score_names import score_label
 from tunelab.language.translation import message, messages, translate
 from tunelab.report.charts.axes import ReferenceLine, ScaleKind, Series
 from tunelab.report.charts.bars import Bars, bar_chart
@@ -88,14 +89,14 @@ OTHER_CURVES = (
 def train_and_validation_chart(run: RunResults, score: str, best: Sequence[ReferenceLine]) -> list[Chart]:
     """Training and validation values of a score in one chart; none where neither was logged twice."""
     curves = [(name, curve_points(run.curves, name)) for name in (f"train/{score}", f"val/{score}")]
-    series = [Series(name, xs, ys) for name, (xs, ys) in curves if xs]
+    series = [Series(score_label(name), xs, ys) for name, (xs, ys) in curves if xs]
     drawn = any(len(one.xs) > 1 for one in series)  # a single value stands in the table of scores
     return [curve_chart(f"val/{score}", series, "", best)] if drawn else []
 
 
 def curve_chart(name: str, series: Sequence[Series], words: str, marks: Sequence[ReferenceLine]) -> Chart:
     """A chart over the steps."""
-    title = name.rpartition("/")[2] if len(series) > 1 else series[0].name
+    title = score_label(name.rpartition("/")[2] if len(series) > 1 else series[0].name)
     scale = choose_scale([value for line in series for value in line.ys])
     svg = line_chart(series, title=title, x_label=translate("optimizer steps"), y_label="", y_scale=scale, marks=marks)
     return Chart("curve_" + name.replace("/", "_"), svg, words, title)
@@ -144,7 +145,8 @@ def finding_paragraph(entry: Mapping[str, Any]) -> Paragraph:
     name, says, attempt = (str(entry.get(key) or "").strip() for key in ("verdict", "says", "attempt"))
     name = name.replace("_", " ")
     text = f"{name}: {says}" if name and says else name or says
-    return Paragraph(f"{text.rstrip('.')}. {attempt[:1].upper()}{attempt[1:]}".strip(), "warn")
+    advice = f"{attempt[:1].upper()}{attempt[1:].rstrip('.')}." if attempt else ""
+    return Paragraph(f"{text.rstrip('.')}. {advice}".strip(), "warn")
 
 
 SOME_UNKNOWN, MANY_UNKNOWN = 0.05, 0.5  # shares of unknown tokens that are worth a warning, that spoil the data
@@ -219,7 +221,7 @@ def lost_rows(splits: Mapping[str, Mapping[str, Any]]) -> list[str]:
         if row.get("dropped"):
             lines.append(
                 translate(
-                    "{split}: dropped {dropped:,} of {rows:,} rows{reasons}",
+                    "{split}: dropped {dropped:,} of {rows:,} [row|rows]{reasons}",
                     split=split,
                     dropped=row["dropped"],
                     rows=row["rows"],
@@ -229,7 +231,7 @@ def lost_rows(splits: Mapping[str, Mapping[str, Any]]) -> list[str]:
         if row.get("truncated"):
             lines.append(
                 translate(
-                    "{split}: cut {truncated:,} of {rows:,} rows to data.max_tokens",
+                    "{split}: cut {truncated:,} of {rows:,} [row|rows] to data.max_tokens",
                     split=split,
                     truncated=row["truncated"],
                     rows=row["rows"],
@@ -323,14 +325,14 @@ def reproducibility_warnings(card: Mapping[str, Any]) -> list[str]:
     if git.get("dirty"):
         warnings.append(
             translate(
-                "The code had changes that no commit holds ({size:,} bytes); run.json keeps them.",
+                "The code had changes that no commit holds ({size:,} [byte|bytes]); run.json keeps them.",
                 size=git.get("diff_bytes", 0),
             )
         )
     if git.get("untracked"):
         warnings.append(
             translate(
-                "{count} files were not known to git, so the commit alone does not bring them back.",
+                "{count} [file was|files were] not known to git, so the commit alone does not bring [it|them] back.",
                 count=len(git["untracked"]),
             )
         )
@@ -362,7 +364,7 @@ def provenance_facts(card: Mapping[str, Any]) -> dict[str, CellValue]:
         message("base model"): model.get("path"),
         message("weights sha256"): model.get("sha256"),
         message("processor"): translate(
-            "{processor}, {count} cores", processor=machine.get("processor"), count=machine.get("usable_cores")
+            "{processor}, {count} [core|cores]", processor=machine.get("processor"), count=machine.get("usable_cores")
         )
         if machine
         else None,

@@ -186,7 +186,7 @@ def write_error(path: Path, fault: OSError, need: str) -> TuneLabError:
         )
     return TuneLabError(
         translate(
-            "{errno}: {path} needs {need} bytes, {free:,} bytes are free; what was there before "
+            "{errno}: {path} needs {need} [byte|bytes], {free:,} [byte is|bytes are] free; what was there before "
             "is unchanged. Make room, then go on with resume=DIR, or start again under another "
             "hydra.run.dir",
             errno=full_reason(fault.errno, path.parent),
@@ -203,7 +203,7 @@ def full_reason(number: int | None, folder: Path) -> str:
         return translate("disk quota exceeded, as this user's share of the disk is used up")
     if number == errno.EFBIG:
         return translate(
-            "the limit on the size of a file is {value:,} bytes (ulimit -f unlimited lifts it)",
+            "the limit on the size of a file is {value:,} [byte|bytes] (ulimit -f unlimited lifts it)",
             value=file_size_limit() or 0,
         )
     usage = os.statvfs(folder)
@@ -270,14 +270,14 @@ def join_rank_shares(shares: Sequence[Sequence[Row]], expected: int | Collection
         translate("of no record"): set(indices) - needed,
     }
     faults = [
-        translate("{count} rows {what}, such as {ids}", count=len(ids), what=what, ids=sorted(ids)[:5])
+        translate("{count} [row|rows] {what}, such as {ids}", count=len(ids), what=what, ids=sorted(ids)[:5])
         for what, ids in wrong.items()
         if ids
     ]
     if faults:
         raise TuneLabError(
             translate(
-                "the predictions of {count} ranks do not cover the split once: {names}; scores over "
+                "the predictions of {count} [rank|ranks] do not cover the split once: {names}; scores over "
                 "them would be wrong. Run the test again, on one process if it persists",
                 count=len(shares),
                 names="; ".join(faults),

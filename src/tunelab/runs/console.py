@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.text import Text
 
 from tunelab.errors import WarningNote, visible_text
+from tunelab.language.score_names import score_label
 from tunelab.language.translation import labelled, localize, message, translate
 from tunelab.runs import terminal
 from tunelab.runs.redact import redact
@@ -197,10 +198,7 @@ def show_scores(table: Mapping[str, Mapping[str, float]], title: str = "", corne
     """
     names = dict.fromkeys(name for scores in table.values() for name in scores)
     rows = {
-        translate(SCORE_LABELS.get(name, name)): {
-            stage: scores[name] for stage, scores in table.items() if name in scores
-        }
-        for name in names
+        score_label(name): {stage: scores[name] for stage, scores in table.items() if name in scores} for name in names
     }
     _print(*_table(title or translate("scores"), corner or translate("score"), rows, columns=list(table)))
 
@@ -216,8 +214,6 @@ def scores_by_split(scores: Mapping[str, float]) -> dict[str, dict[str, float]]:
     return table
 
 
-# What a score is called in a table, where its name in metrics.json needs an explanation.
-SCORE_LABELS = {"plain_loss": message("loss in eval mode"), "unfinished": message("share of answers cut")}
 # Heads of columns and marks that are translated where they are printed; names of scores and splits never are.
 COLUMN_HEADS = (
     *(message("rows"), message("kept"), message("dropped"), message("truncated"), message("tokens")),
@@ -228,7 +224,8 @@ MARKS = (message("good"), message("note"), message("warning"), message("problem"
 
 def show_folds(rows: Mapping[str, Mapping[str, float]]) -> None:
     """Print a row per score: mean and spread over the folds of a cross-validation, then each fold."""
-    _print(*_table(translate("scores over the folds"), translate("score"), rows))
+    labelled = {score_label(name): row for name, row in rows.items()}
+    _print(*_table(translate("scores over the folds"), translate("score"), labelled))
 
 
 def show_groups(title: str, rows: Mapping[str, Mapping[str, float]]) -> None:

@@ -141,7 +141,9 @@ def difference_lines(result: ReproductionResult) -> list[str]:
         line = f"{score.name}: {format_score(score.original)} then, {format_score(score.reproduced)} now"
         if (interval := score.seed_interval) is not None:
             place = "inside" if score.within_seed_interval else "OUTSIDE"
-            bounds = f"{interval.low:.4g} to {interval.high:.4g} over {interval.seeds} seeds"
+            bounds = (
+                f"{interval.low:.4g} to {interval.high:.4g} over {interval.seeds} seed{'s' * (interval.seeds != 1)}"
+            )
             line += f", {place} the seed spread ({bounds})"
         lines.append(line)
     return lines
@@ -213,7 +215,7 @@ def code_changes(then: Manifest, now: Manifest) -> Iterator[str]:
         whole = len(git["diff"].encode()) == git.get("diff_bytes")
         way += " and apply git.diff of the manifest" if whole else "; the changes on top were too long to be kept whole"
     if git.get("untracked"):
-        way += f"; {len(git['untracked'])} files were not under version control"
+        way += f"; not under version control: {len(git['untracked'])} of its files"
     yield f"code changed: the old one is {way}"
 
 

@@ -65,7 +65,7 @@ def plan_reruns(study: StudyFolder, top: int, seeds: int) -> tuple[list[Rerun], 
     if len(config["objectives"]) != 1:
         raise ConfigError(
             translate(
-                "{root} has {count} objectives; only one can be confirmed",
+                "{root} has {count} [objective|objectives]; only one can be confirmed",
                 root=study.root,
                 count=len(config["objectives"]),
             )

@@ -126,8 +126,8 @@ def check_pbt(search: SearchConfig, request: SearchRequest, config: DictConfig) 
     if validations is not None and pbt.generations > validations:
         faults.append(
             translate(
-                "search=pbt has {generations} stages (trials / population), and a run has "
-                "{validations:g} validations to end one at; raise max_epochs, lower "
+                "search=pbt has {generations} [stage|stages] (trials / population), and a run has "
+                "{validations:g} [validation|validations] to end one at; raise max_epochs, lower "
                 "trainer.val_check_interval or raise the population",
                 generations=pbt.generations,
                 validations=validations,

@@ -59,9 +59,9 @@ MAX_FRONT_TRIALS = 5  # trials of a Pareto front that are printed
 def announce_search(folder: StudyFolder, search: SearchConfig, request: SearchRequest, repairs: Sequence[str]) -> None:
     """Print budget, sampler, pruner and space of a search that starts."""
     budget = (
-        translate("{count} trials", count=search.trials)
+        translate("{count} [trial|trials]", count=search.trials)
         if search.trials is not None
-        else translate("trials for {hours:g} hours", hours=search.hours)
+        else translate("trials for {hours:g} [hour|hours]", hours=search.hours)
     )
     resolved = resolve_sampler(search.sampler, request.space, search.trials)
     sampler = SAMPLER_TEXTS.get(resolved)
@@ -151,7 +151,7 @@ def outcome_counts(trials: Sequence[FrozenTrial]) -> list[str]:
     states = Counter(STATE_WORDS[trial.state] for trial in trials if trial.state.is_finished())
     above = sum(t.state is TrialState.COMPLETE and max(t.user_attrs.get("excess") or [0.0]) > 0 for t in trials)
     counts = ", ".join(f"{count} {translate(word)}" for word, count in states.items())
-    lines = [translate("{count} trials: {states}", count=sum(states.values()), states=counts)]
+    lines = [translate("{count} [trial|trials]: {states}", count=sum(states.values()), states=counts)]
     if above:
         text = translate("{count} complete above a limit of search.constraints, so never best", count=above)
         lines.append(f"  {text}")
@@ -195,7 +195,8 @@ def best_trial_lines(best: Sequence[FrozenTrial], trials: Sequence[FrozenTrial],
         return [first + compared]
     more = len(best) - MAX_FRONT_TRIALS
     return [
-        translate("the Pareto front, {count} of {trials} trials", count=len(best), trials=len(trials)) + compared,
+        translate("the Pareto front, {count} of {trials} [trial|trials]", count=len(best), trials=len(trials))
+        + compared,
         *(
             "  " + labelled(trial_label(trial.number), f"{scores(trial)}  {params_text(trial.params)}")
             for trial in best[:MAX_FRONT_TRIALS]
@@ -343,9 +344,9 @@ class ProgressDisplay:
         states = Counter(STATE_WORDS.get(trial.state, trial.state.name.lower()) for trial in counted_trials(trials))
         ended = sum(trial.state.is_finished() for trial in counted_trials(trials))
         done = (
-            translate("{count} trials ended", count=ended)
+            translate("{count} [trial|trials] ended", count=ended)
             if self.target_trials is None
-            else translate("{count} of {total} trials ended", count=ended, total=self.target_trials)
+            else translate("{count} of {total} [trial|trials] ended", count=ended, total=self.target_trials)
         )
         seconds = self.seconds_left(trials)
         end = time.strftime("%H:%M" if seconds < 43_200 else "%d %b %H:%M", time.localtime(time.time() + seconds))

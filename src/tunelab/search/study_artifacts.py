@@ -128,7 +128,7 @@ def write_effect_plot(folder: StudyFolder, effect: EffectPlot, score: str, *, lo
         effect_table(effect, score, results),
         Paragraph(
             translate(
-                "{complete} of {count} trials came through. {command}",
+                "{complete} of {count} [trial|trials] came through. {command}",
                 complete=complete,
                 count=len(trials),
                 command=command,

@@ -207,7 +207,7 @@ def slot_environments(
         raise ConfigError(
             translate(
                 "search.parallel_trials={parallel_trials} with "
-                "search.devices_per_trial={devices_per_trial} needs {needed} GPUs and {count} are "
+                "search.devices_per_trial={devices_per_trial} needs {needed} [GPU|GPUs] and {count} are "
                 "there; two trials on one GPU would compete for its memory. Lower "
                 "search.parallel_trials, or set search.devices_per_trial=0 to let them share",
                 parallel_trials=parallel_trials,

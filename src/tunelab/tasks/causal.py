@@ -164,7 +164,7 @@ class CausalTask(Task):
         if count := self.template.tails_left_out:
             notes.append(
                 translate(
-                    "{count:,} rows end on turns that nothing answers: these turns are left out, as the "
+                    "{count:,} [row ends|rows end] on turns that nothing answers: these turns are left out, as the "
                     "template writes the answer before them otherwise than a model is asked for it",
                     count=count,
                 )
@@ -203,7 +203,7 @@ class CausalTask(Task):
         if self.limit is not None and len(ids) >= self.limit:
             raise DataError(
                 translate(
-                    "the question takes {count} tokens, and the limit with its answer is {limit}",
+                    "the question takes {count} [token|tokens], and the limit with its answer is {limit}",
                     count=len(ids),
                     limit=self.limit,
                 )

@@ -92,7 +92,7 @@ class SequenceTask(Task):
         if self.limit is not None and self.limit < least:
             raise ConfigError(
                 translate(
-                    "the limit is {limit} tokens, but special tokens and one token per text take "
+                    "the limit is {limit} [token|tokens], but special tokens and one token per text take "
                     "{least}; raise data.max_tokens, or take a model for longer texts",
                     limit=self.limit,
                     least=least,

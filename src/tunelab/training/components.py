@@ -413,7 +413,7 @@ def build_stream(components: RunComponents, planner: StepPlanner) -> StreamLoade
 def report_stream(task: Task, counts: Mapping[str, int], faults: Sequence[str] = ()) -> None:
     """Say how many rows of a stream were dropped so far, for each reason, and name some that cannot be used."""
     reasons = drop_counts({name: count for name, count in counts.items() if count}, task) or translate("none")
-    console.say(translate("stream: {rows:,} rows read, dropped: {reasons}", rows=counts["rows"], reasons=reasons))
+    console.say(translate("stream: {rows:,} [row|rows] read, dropped: {reasons}", rows=counts["rows"], reasons=reasons))
     for fault in faults[:MAX_FAULTS_LISTED]:
         console.say(translate("skipped: {fault}", fault=fault))
 
@@ -508,7 +508,7 @@ def count_planned_steps(settings: RunConfig, rows: int) -> int:
     if isinstance(every, int) and every > epoch and settings.trainer.check_val_every_n_epoch is not None:
         raise ConfigError(
             translate(
-                "trainer.val_check_interval={every} steps, and an epoch has {epoch}: nothing would "
+                "trainer.val_check_interval={every} [step|steps], and an epoch has {epoch}: nothing would "
                 "ever be validated. Take at most {epoch}, a share of an epoch such as 1.0, or count "
                 "across epochs with trainer.check_val_every_n_epoch=null",
                 every=every,

@@ -212,7 +212,7 @@ def cross_validate(
         group = translate(", each {column} in one fold", column=column) if column is not None else ""
         console.say(
             translate(
-                "cross-validation: {folds} trainings{group}, one after another, without the test split",
+                "cross-validation: {folds} [training|trainings]{group}, one after another, without the test split",
                 folds=folds,
                 group=group,
             )
@@ -343,7 +343,7 @@ def write_summary(folder: CrossValidationFolder, settings: RunConfig, overrides:
     test = int((report["splits"].get("test") or {}).get("rows") or 0)
     untouched = (
         translate(
-            "test: {test:,} rows that no fold trained on, chose by or scored; a run without cv.folds scores them",
+            "test: {test:,} [row|rows] that no fold trained on, chose by or scored; a run without cv.folds scores them",
             test=test,
         )
         if test

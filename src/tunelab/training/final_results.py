@@ -80,7 +80,7 @@ def answer_group_tables(tables: Mapping[str, Any]) -> dict[str, GroupRows]:
         if tuned:
             title = translate("test answers by family" if key == "family" else "test answers by source")
             if rest > 0:
-                title = translate("{title} ({count} smaller ones are in scores.json)", title=title, count=rest)
+                title = translate("{title} ({count} smaller [one is|ones are] in scores.json)", title=title, count=rest)
             groups[title] = {name: group_columns(tuned[name], before.get(name, {})) for name in largest[:LISTED_GROUPS]}
     return groups
 

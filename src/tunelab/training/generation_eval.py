@@ -101,7 +101,7 @@ def generation_samples(components: RunComponents) -> list[str]:
     counts = {"validation": ("generate_rows", limits.generate_rows), "test": ("test_rows", limits.test_rows)}
     return [
         translate(
-            "{split}: answers to {count} of {total} rows, a fixed sample (eval.{key})",
+            "{split}: answers to {count} of {total} [row|rows], a fixed sample (eval.{key})",
             split=split,
             count=count,
             total=len(components.examples[split]),
@@ -122,7 +122,8 @@ def generation_notes(components: RunComponents) -> list[str]:
         if long := sum(prompt_fills_context(components, split, example, limit) for example in examples):
             notes.append(
                 translate(
-                    "{split}: {long} prompts fill the context of {limit} tokens alone; they lose their oldest",
+                    "{split}: {long} [prompt fills|prompts fill] the context of {limit} [token|tokens] alone; they "
+                    "lose their oldest",
                     split=split,
                     long=long,
                     limit=limit,

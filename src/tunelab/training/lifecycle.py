@@ -211,7 +211,7 @@ def check_run_space(components: RunComponents, folder: RunDirectory) -> None:
     if needed > free:
         raise TuneLabError(
             translate(
-                "the disk is too full for this run: {free:,} bytes are free in {root}, and its files "
+                "the disk is too full for this run: {free:,} [byte is|bytes are] free in {root}, and its files "
                 "need at least {needed:,}: last.ckpt, twice while it is replaced ({last:,} each), "
                 "best.ckpt ({weights:,}){value}. Make room, or name another place by "
                 "hydra.run.dir=DIR",
@@ -260,7 +260,7 @@ def completed_status(trainer: L.Trainer, outcome: EvalOutcome, monitor: str) -> 
     score = outcome.scores.get(monitor)
     if stopper and stopper.patience_exhausted:
         reason = translate(
-            "{monitor} has not improved for {patience} validations, by epoch {stopped_epoch}",
+            "{monitor} has not improved for {patience} [validation|validations], by epoch {stopped_epoch}",
             monitor=monitor,
             patience=stopper.patience,
             stopped_epoch=stopper.stopped_epoch + 1,

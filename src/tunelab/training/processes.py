@@ -39,7 +39,7 @@ def launcher_faults(trainer: TrainerConfig) -> list[str]:
     return [
         translate(
             "trainer.devices={devices} with trainer.num_nodes={num_nodes}, and {value} started "
-            "{local} processes on each of {nodes} machines; set trainer.devices={local} "
+            "{local} [process|processes] on each of {nodes} [machine|machines]; set trainer.devices={local} "
             "trainer.num_nodes={nodes}",
             devices=trainer.devices,
             num_nodes=trainer.num_nodes,

@@ -88,7 +88,7 @@ def check_length(settings: RunConfig, checkpoint: Mapping[str, Any], folder: Run
     if settings.max_epochs < epochs:
         faults.append(
             translate(
-                "max_epochs={max_epochs}, and the run has begun {epochs} epochs",
+                "max_epochs={max_epochs}, and the run has begun {epochs} [epoch|epochs]",
                 max_epochs=settings.max_epochs,
                 epochs=epochs,
             )
@@ -96,7 +96,9 @@ def check_length(settings: RunConfig, checkpoint: Mapping[str, Any], folder: Run
     if settings.max_steps is not None and settings.max_steps < steps:
         faults.append(
             translate(
-                "max_steps={max_steps}, and the run has done {steps} steps", max_steps=settings.max_steps, steps=steps
+                "max_steps={max_steps}, and the run has done {steps} [step|steps]",
+                max_steps=settings.max_steps,
+                steps=steps,
             )
         )
     if faults:
@@ -122,8 +124,8 @@ def length_notes(components: RunComponents, manifest: Mapping[str, Any]) -> list
         return []
     return [
         translate(
-            "planned {planned} steps before and {total} now: from here on the learning rate "
-            "follows the schedule of {total} steps",
+            "planned {planned} [step|steps] before and {total} now: from here on the learning rate "
+            "follows the schedule of {total} [step|steps]",
             planned=planned,
             total=total,
         )

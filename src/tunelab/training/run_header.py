@@ -56,7 +56,8 @@ def print_run_header(components: RunComponents, folder: RunDirectory, overrides:
     for note in notes[:MAX_NOTES]:
         console.say_note(note)
     if more := notes[MAX_NOTES:]:
-        console.say_note(translate("{count} more notes are in run.json and data_report.json", count=len(more)))
+        text = translate("{count} more [note is|notes are] in run.json and data_report.json", count=len(more))
+        console.say_note(text)
     folder.write_data_report(report)
 
 
@@ -106,7 +107,9 @@ def data_line(components: RunComponents, lengths: Sequence[dict[str, object]]) -
     if isinstance(spread, dict):
         least, median, most = (format_number(spread[name]) for name in ("least", "median", "most"))
         parts.append(
-            translate("length: min {least}, median {median}, max {most} tokens", least=least, median=median, most=most)
+            translate(
+                "length: min {least}, median {median}, max {most} [token|tokens]", least=least, median=median, most=most
+            )
         )
     return translate("; ").join([*parts, translate("packing: {state}", state=describe_packing(components))])
 
@@ -119,18 +122,16 @@ def rate_line(components: RunComponents, steps: int) -> str:
     epochs = format_number(steps * settings.batch_size / components.epoch_rows)
     facts = {"lr": settings.lr, "optimizer": settings.optimizer.name, "schedule": schedule}
     rate = (
-        translate("lr {lr:.3g}, {optimizer}, {schedule} schedule with {rise:,} warm-up steps", rise=rise, **facts)
+        translate(
+            "lr {lr:.3g}, {optimizer}, {schedule} schedule with {rise:,} warm-up [step|steps]", rise=rise, **facts
+        )
         if rise
         else translate("lr {lr:.3g}, {optimizer}, {schedule} schedule", **facts)
     )
-    size = translate(
-        "batch {batch}, {steps:,} step" if steps == 1 else "batch {batch}, {steps:,} steps",
-        batch=settings.batch_size,
-        steps=steps,
-    )
+    size = translate("batch {batch}, {steps:,} [step|steps]", batch=settings.batch_size, steps=steps)
     if settings.data.streaming:
         return translate("{rate}; {size}", rate=rate, size=size)
-    length = translate("{epochs} epoch" if epochs == "1" else "{epochs} epochs", epochs=epochs)
+    length = translate("{epochs} [epoch|epochs]", epochs=epochs)
     return translate("{rate}; {size}, {length}", rate=rate, size=size, length=length)
 
 

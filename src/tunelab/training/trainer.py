@@ -256,7 +256,7 @@ def device_faults(trainer: TrainerConfig) -> list[str]:
     if accelerator != "cpu" and gpus and isinstance(devices, int) and devices > gpus:
         return [
             translate(
-                "trainer.devices={devices}: this machine has {gpus} GPUs; take at most as many, or auto for all",
+                "trainer.devices={devices}: this machine has {gpus} [GPU|GPUs]; take at most as many, or auto for all",
                 devices=devices,
                 gpus=gpus,
             )

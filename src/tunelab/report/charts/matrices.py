@@ -101,7 +101,7 @@ def heat_map(
         [*named, *drawn, *notes],
         foot,
         title,
-        translate("{count} rows and {width} columns", count=len(rows), width=len(columns)),
+        translate("{count} [row|rows] and {width} [column|columns]", count=len(rows), width=len(columns)),
     )
 
 

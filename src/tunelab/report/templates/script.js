@@ -51,7 +51,8 @@ function condition(word, names) {
 
 function filter(field) {
   const table = document.getElementById(field.dataset.for), rows = [...table.tBodies[0].rows];
-  const names = all("thead th", table).map(head => head.textContent.toLowerCase());
+  // a column with spaces in its name is filtered by underscores
+  const names = all("thead th", table).map(head => head.textContent.toLowerCase().replace(/\s+/g, "_"));
   const tests = field.value.toLowerCase().split(/\s+/).filter(Boolean).map(word => condition(word, names));
   rows.forEach(row => {
     if (tests.every(test => test(row))) delete row.dataset.out; else row.dataset.out = "";

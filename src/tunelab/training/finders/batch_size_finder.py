@@ -187,7 +187,7 @@ def batch_size_result(looks: Sequence[NoiseMeasurement], batch_size: int, rows: 
     if value is None:
         reasons.append(
             translate(
-                "so no batch of up to {sequences:,} sequences is too large; batch_size is {batch_size} now",
+                "so no batch of up to {sequences:,} [sequence|sequences] is too large; batch_size is {batch_size} now",
                 sequences=last.sequences,
                 batch_size=batch_size,
             )
@@ -237,7 +237,7 @@ def describe_measurement(look: NoiseMeasurement) -> str:
         return translate(
             "{when} noise hides the gradient of {batch}: the scale is beyond that",
             when=when,
-            batch=translate("{sequences:,} sequences", sequences=look.noise_scale.sequences),
+            batch=translate("{sequences:,} [sequence|sequences]", sequences=look.noise_scale.sequences),
         )
     doubt = (
         ""
@@ -248,7 +248,7 @@ def describe_measurement(look: NoiseMeasurement) -> str:
         "{when} the gradient noise scale is {scale} sequences ({seen}{doubt})",
         when=when,
         scale=format_number(look.noise_scale.scale),
-        seen=translate("from {sequences:,} sequences", sequences=look.noise_scale.sequences),
+        seen=translate("from {sequences:,} [sequence|sequences]", sequences=look.noise_scale.sequences),
         doubt=doubt,
     )
 

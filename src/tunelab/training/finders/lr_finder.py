@@ -175,7 +175,7 @@ def lr_result(test: RangeTest, lr: float) -> FinderResult:
         )
     best = test.suggestion
     ends = translate("from {low} to {high}", low=format_number(test.rates[0]), high=format_number(test.rates[-1]))
-    reasons = [translate("{count} rates were tried, a step each, {ends}", count=len(test.rates), ends=ends)]
+    reasons = [translate("{count} [rate was|rates were] tried, a step each, {ends}", count=len(test.rates), ends=ends)]
     if best is None or test.fastest is None:
         reasons.append(
             translate("at none of them the loss fell by 2 % of itself: raise batch_size, or move the window by lr=")

@@ -72,7 +72,7 @@ def find_micro_tokens(components: RunComponents) -> FinderResult:
     if not fitting:
         raise ConfigError(
             translate(
-                "find=micro_tokens: the longest row alone ({loader:,} tokens) does not fit into "
+                "find=micro_tokens: the longest row alone ({loader:,} [token|tokens]) does not fit into "
                 "{room} of {device}: shorten rows by data.max_tokens, take adapter=lora, or a smaller "
                 "model",
                 loader=padded_tokens(loader, rows[:1]),
@@ -139,7 +139,11 @@ def micro_tokens_result(
     attempts: Sequence[MemoryAttempt], value: int, fitting: int, limit: int, room: int | None, current: int
 ) -> FinderResult:
     """The finding in words and as a curve."""
-    reasons = [translate("{count} sizes were tried on the longest rows, two optimizer steps each", count=len(attempts))]
+    reasons = [
+        translate(
+            "{count} [size was|sizes were] tried on the longest rows, two optimizer steps each", count=len(attempts)
+        )
+    ]
     if fitting == limit:
         reasons.append(
             translate(
