@@ -149,10 +149,11 @@ def test_no_tensor_as_large_as_all_logits_is_made() -> None:
     assert [3, 300] in sizes and [positions, 300] not in sizes
 
 
-def test_small_logits_stay_whole_by_default_and_no_rows_at_all_cost_nothing() -> None:
+def test_small_logits_stay_whole_by_default_and_no_rows_at_all_cost_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
     model, rows = decoder("llama"), micro()
     task = instruction()
-    assert task.chunked_logits(model, rows) is None  # far below the budget that the task knows
+    assert task.chunked_logits(model, rows) is None  # far below the budget
     task.chunked_loss = True
     nothing = rows._replace(targets=torch.full_like(rows.targets, IGNORE))
     loss, gradients = loss_and_gradients(task, model, nothing)
@@ -201,3 +202,14 @@ def test_a_gradient_cannot_be_taken_twice_in_silence() -> None:
     loss.backward(retain_graph=True)
     with pytest.raises(RuntimeError, match="taken already"):
         loss.backward()
+
+
+def test_parts_are_larger_where_reading_the_matrix_of_the_head_costs_more_than_the_logits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.undo()
+    hidden = torch.empty(4096, 8, device="meta")
+    logits = chunked_logits.ChunkedLogits(hidden, torch.nn.Identity(), lambda scores: scores, 128_256)
+
+    assert chunked_logits.logits_budget(torch.device("cpu")) == 32 * 2**20
+    assert logits.rows == 1046

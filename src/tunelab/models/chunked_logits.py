@@ -18,8 +18,15 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
-LOGITS_BUDGET = 32 * 2**20  # bytes of float32 logits that may stand at once; a part has half of them
+LOGITS_BUDGET = 32 * 2**20  # bytes of float32 logits that may stand at once on a CPU; a part has half of them
+# Elsewhere each part reads and adds to the whole matrix of the head: a thousand positions are worth it.
+DEVICE_LOGITS_BUDGET = 2**30
 LEAST_ROWS = 16  # positions of a part, however large the vocabulary
+
+
+def logits_budget(device: torch.device) -> int:
+    """Bytes of float32 logits that may stand at once on a device."""
+    return LOGITS_BUDGET if device.type == "cpu" else DEVICE_LOGITS_BUDGET
 
 
 @dataclass(frozen=True)
@@ -41,7 +48,7 @@ class ChunkedLogits:
     @property
     def rows(self) -> int:
         """Positions of a part."""
-        return max(LEAST_ROWS, LOGITS_BUDGET // 2 // (4 * self.vocabulary))
+        return max(LEAST_ROWS, logits_budget(self.hidden.device) // 2 // (4 * self.vocabulary))
 
     def compute(self, hidden: Tensor) -> Tensor:
         """Logits of some states."""

@@ -24,7 +24,7 @@ from tunelab.data.protocols import Record
 from tunelab.errors import ConfigError, DataError
 from tunelab.generation.decode import MAX_BATCH_TOKENS, GeneratedAnswer, decode
 from tunelab.language.translation import translate
-from tunelab.models.chunked_logits import LOGITS_BUDGET, ChunkedLogits
+from tunelab.models.chunked_logits import ChunkedLogits, logits_budget
 from tunelab.models.heads import SupervisedHead
 from tunelab.models.unpadded_attention import causal_inputs
 from tunelab.tasks.base import Task
@@ -264,7 +264,7 @@ class CausalTask(Task):
         """The logits of a micro-batch, to be computed a part at a time; None where they are computed as a whole."""
         head, keep = self.supervised_head(model), micro.targets != IGNORE
         size = 4 * int(keep.sum()) * model.config.get_text_config().vocab_size
-        if self.chunked_loss is False or (self.chunked_loss == "auto" and size <= LOGITS_BUDGET):
+        if self.chunked_loss is False or (self.chunked_loss == "auto" and size <= logits_budget(keep.device)):
             return None
         return None if head.whole_reason() else head.chunked_logits(model, keep, **causal_inputs(micro))
 

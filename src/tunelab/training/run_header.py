@@ -10,8 +10,8 @@ from tunelab.data.summary_text import describe_duplicates, describe_leaks, has_d
 from tunelab.errors import WarningNote
 from tunelab.language.translation import message, translate
 from tunelab.models.architecture import describe_dropout
-from tunelab.models.chunked_logits import LOGITS_BUDGET
-from tunelab.models.device_placement import TrainingPlacement
+from tunelab.models.chunked_logits import logits_budget
+from tunelab.models.device_placement import TrainingPlacement, select_training_device
 from tunelab.optim.factory import averaging_notes, schedule_notes
 from tunelab.optim.param_groups import describe_learning_rates
 from tunelab.optim.schedules import warmup_steps
@@ -189,7 +189,8 @@ def memory_notes(components: RunComponents) -> list[str]:
     if settings.memory.chunked_loss != "auto" or not isinstance(task, CausalTask):
         return []
     size = 4 * settings.micro_tokens * components.model.config.get_text_config().vocab_size
-    reason = whole_loss_reason(settings, task, components.model) if size > LOGITS_BUDGET else None
+    large = size > logits_budget(select_training_device(settings.trainer.accelerator))
+    reason = whole_loss_reason(settings, task, components.model) if large else None
     if reason is None:
         return []
     return [
