@@ -60,6 +60,9 @@ MEMORY = {
     "muon": ("wide", ["optimizer=muon"]),
     "lion": ("deep", ["optimizer=lion"]),
     "lora": ("wide", ["adapter=lora"]),
+    "layers computed twice": ("deep", ["memory.activation_checkpointing=true"]),
+    "steps in the backward pass": ("deep", ["memory.step_in_backward=true", "trainer.gradient_clip_val=0"]),
+    "logits in parts": ("wide", ["memory.chunked_loss=true"]),
     "top layers": ("deep", ["adapter=top_layers"]),
     "an average of the weights": ("wide", ["regularization=ema"]),
     "64 bit": ("wide", ["trainer.precision=64-true"]),
@@ -77,7 +80,12 @@ def estimate_and_reality(prepared: RunComponents) -> tuple[RunInspection, int]:
         return found, peak_bytes(lambda: run_trial_steps(prepared, module, 3, []), device)
 
 
-FEW = ("adamw", "several passes in a step")  # the others take the slow suite
+FEW = (
+    "adamw",
+    "several passes in a step",
+    "layers computed twice",
+    "steps in the backward pass",
+)  # the others take the slow suite
 CASES = [
     pytest.param(name, marks=[] if name in FEW else pytest.mark.slow, id=name.replace(" ", "-")) for name in MEMORY
 ]

@@ -411,7 +411,46 @@ def memory_faults(run: RunConfig) -> list[str]:
             f"memory.activation_checkpointing=true with regularization.mixout={run.regularization.mixout:g}: layers "
             "that are computed once more would find other weights than those that were mixed; switch off one of them"
         )
-    return faults
+    return faults + (step_in_backward_faults(run) if run.memory.step_in_backward else [])
+
+
+ONE_BY_ONE_OPTIMIZERS = (  # whose step treats each weight by itself, without a memory that all of them share
+    *("Adadelta", "Adafactor", "Adagrad", "Adam", "AdamW", "Lion", "NAdam", "RAdam", "RMSprop", "SGD"),
+)
+
+
+def step_in_backward_faults(run: RunConfig) -> list[str]:
+    """Settings that need the whole gradient at once, or that of all devices."""
+    trainer, callbacks, faults = run.trainer, run.callbacks, []
+    if run.optimizer.name not in ONE_BY_ONE_OPTIMIZERS:
+        faults.append(f"optimizer {run.optimizer.name} steps all weights together; take optimizer=adamw")
+    if trainer.gradient_clip_val:
+        faults.append(
+            f"trainer.gradient_clip_val={trainer.gradient_clip_val:g} needs the norm of the whole gradient before the "
+            "first weight is stepped; set trainer.gradient_clip_val=0"
+        )
+    if trainer.strategy != "auto" or trainer.num_nodes > 1 or trainer.devices not in (1, "1", [1], [0]):
+        faults.append(
+            "gradients of several devices are summed before a step; take trainer.devices=1 trainer.strategy=auto"
+        )
+    if callbacks.on_nonfinite != "stop":
+        faults.append(
+            f"callbacks.on_nonfinite={callbacks.on_nonfinite} looks at the gradient before any weight is stepped; set "
+            "callbacks.on_nonfinite=stop"
+        )
+    needs_gradients = {
+        "regularization.l1": run.regularization.l1,
+        "regularization.max_norm": run.regularization.max_norm,
+        "logger.gradients": run.logger.gradients,
+    }
+    faults += [
+        f"{name}={value} looks at gradients after the step, when they are gone; leave it out"
+        for name, value in needs_gradients.items()
+        if value
+    ]
+    if run.find is not None:
+        faults.append(f"find={run.find} looks at the whole gradient; find first, and step in the backward pass then")
+    return [f"memory.step_in_backward=true: {fault}" for fault in faults]
 
 
 def slice_faults(run: RunConfig) -> list[str]:

@@ -32,7 +32,13 @@ CHANGEABLE_KEYS = (
     *("trial", "search", "hydra"),  # what a search adds, and Hydra's own
 )
 COMPUTED_KEYS = (  # how a step is computed, not what it learns
-    *("micro_tokens", "memory.chunked_loss", "memory.activation_checkpointing", "data.workers"),
+    *(
+        "micro_tokens",
+        "memory.chunked_loss",
+        "memory.activation_checkpointing",
+        "memory.step_in_backward",
+        "data.workers",
+    ),
 )
 ROUNDING_NOTE = message(
     "each step learns from the same rows as before, so results agree with those of an "

@@ -146,6 +146,7 @@ class MemoryConfig(Block):
 
     chunked_loss: Literal["auto", True, False] = "auto"
     activation_checkpointing: bool = False
+    step_in_backward: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

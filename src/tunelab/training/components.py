@@ -449,6 +449,7 @@ def build_module(components: RunComponents, model: PreTrainedModel) -> "FineTune
         regularizer=regularizer,
         penalties=LossPenalties.from_config(regularization, model, total),
         guard=NonFiniteGuard.from_config(settings.callbacks, model, regularizer, report=console.say),
+        step_in_backward=settings.memory.step_in_backward,
     )
 
 

@@ -197,14 +197,18 @@ def measure_passes(
         room: Bytes there are for it; where a part of a micro-batch shows that the whole takes more, that is not tried.
     """
     share, first = 1.0, 0
+    frees = module.step_in_backward and not work.later
     for rows in work.heaviest:
         few = rows[: max(1, len(rows) // FIRST_TRY_DIVISOR)]
         scale = sum(loader.lengths[row] for row in rows) / sum(loader.lengths[row] for row in few)
-        taken = measure_peak(module, [collate_rows(loader, few)])
+        taken = measure_peak(module, [collate_rows(loader, few)], frees=frees)
         if room is not None and taken * scale > room:
             share, first = min(share, 1 / scale), max(first, round(taken * scale))
         else:
-            first = max(first, taken if len(few) == len(rows) else measure_peak(module, [collate_rows(loader, rows)]))
+            first = max(
+                first,
+                taken if len(few) == len(rows) else measure_peak(module, [collate_rows(loader, rows)], frees=frees),
+            )
     if not work.later:
         return PassMemory(first, None, share)
     if share < 1:
@@ -223,9 +227,20 @@ def collate_rows(loader: BatchLoader, rows: Sequence[int]) -> MicroBatch:
     return loader.collate([loader.examples[row] for row in rows])
 
 
-def measure_peak(module: FineTuner, micros: Sequence[MicroBatch], after: MicroBatch | None = None) -> int:
-    """The most bytes that passes take; with `after`, beside the gradients that its pass has left, which count."""
+def measure_peak(
+    module: FineTuner, micros: Sequence[MicroBatch], after: MicroBatch | None = None, *, frees: bool = False
+) -> int:
+    """The most bytes that passes take; with `after`, beside the gradients that its pass has left, which count.
+
+    With `frees` each gradient goes as soon as it is whole, as where weights are stepped within the backward pass.
+    """
     model = module.model
+
+    def let_go(weight: Tensor) -> None:
+        weight.grad = None
+
+    learned = [weight for weight in model.parameters() if weight.requires_grad] if frees else []
+    handles = [weight.register_post_accumulate_grad_hook(let_go) for weight in learned]
 
     def run(micro: MicroBatch) -> None:
         torch.clear_autocast_cache()  # each step begins without copies of the weights in another precision
@@ -241,6 +256,8 @@ def measure_peak(module: FineTuner, micros: Sequence[MicroBatch], after: MicroBa
             left = sum(weight.grad.nbytes for weight in model.parameters() if weight.grad is not None)
         return left + peak_bytes(lambda: list(map(run, micros)), model.device)
     finally:
+        for handle in handles:
+            handle.remove()
         model.zero_grad(set_to_none=True)
         torch.clear_autocast_cache()
 

@@ -25,6 +25,7 @@ from tunelab.language.translation import translate
 from tunelab.models.freezing import load_trainable_state, trainable_state
 from tunelab.models.sharding import gather_full, reshard, shard_state
 from tunelab.optim.lbfgs import closure_with_first_loss
+from tunelab.optim.step_in_backward import StepInBackward
 from tunelab.regularization.averaging import checkpoint_weights, swap_averaged_weights
 from tunelab.regularization.loss_penalties import LossPenalties
 from tunelab.regularization.regularizer import Regularizer
@@ -57,6 +58,7 @@ class FineTuner(EvalModule):
         penalties: What is added to the loss of each step; None adds nothing.
         by_source: With several sources, the scores of each in `validation` and `test`.
         guard: What happens to a step whose loss or gradient is NaN or Inf; None ends the run.
+        step_in_backward: Whether each weight is stepped within the backward pass, so that its gradient goes at once.
 
     Attributes:
         step_loss: Mean loss of the step just taken, over all ranks.
@@ -79,6 +81,7 @@ class FineTuner(EvalModule):
         penalties: LossPenalties | None = None,
         by_source: Mapping[str, SourceScores] = MappingProxyType({}),
         guard: NonFiniteGuard | None = None,
+        step_in_backward: bool = False,
     ) -> None:
         super().__init__(model, task, by_source)
         self.automatic_optimization = False
@@ -88,6 +91,7 @@ class FineTuner(EvalModule):
         self.regularizer = regularizer or Regularizer(model)
         self.penalties = penalties or LossPenalties()
         self.guard = guard or NonFiniteGuard(model, self.regularizer)
+        self.step_in_backward = step_in_backward
         self.step_loss = self.step_norm = float("nan")
         # double: float32 cannot count past 16.7 million tokens; persistent: a mid-epoch resume keeps the epoch's mean
         self.epoch_loss = MeanMetric().set_dtype(torch.double)
@@ -142,20 +146,25 @@ class FineTuner(EvalModule):
         no_sync = getattr(self.trainer.strategy, "block_backward_sync", nullcontext)  # only with several ranks
         scale = self.trainer.world_size / max(batch.loss_weight, 1e-12)  # gradients are averaged over ranks: undo it
         total = torch.zeros((), device=self.device)
+        frozen, stepped = self.frozen_at_step(self.global_step), None
         for number, micro in enumerate(batch.micro_batches, 1):
             is_last = number == len(batch.micro_batches)
             with nullcontext() if is_last else no_sync():
                 logits, loss = self.compute_loss(micro)
                 # once per step and, unlike a sum over rows, the same on every rank: their mean is the penalty itself
                 penalty = self.penalties.compute(self.model, self.global_step) if is_last else 0
-                self.manual_backward(loss * scale + penalty)
+                if self.step_in_backward and is_last and isfinite(float(total + loss.detach())):
+                    stepped = StepInBackward(cast(Optimizer, self.optimizers(use_pl_optimizer=False)))
+                with nullcontext() if stepped is None else stepped.at_work(frozen):
+                    self.manual_backward(loss * scale + penalty)
             if self.step_scores is not None:
                 self.step_scores.update(logits.detach(), micro)
             total += loss.detach()
-        for parameter in self.frozen_at_step(self.global_step):
+        for parameter in frozen:
             parameter.grad = None  # neither step, decay nor momentum moves a parameter without a gradient
         max_norm = self.clip if self.clip > 0 else float("inf")
-        norm = clip_gradients([p for p in self.model.parameters() if p.grad is not None], max_norm)
+        learned = [p for p in self.model.parameters() if p.grad is not None]
+        norm = clip_gradients(learned, max_norm) if stepped is None else stepped.norm()
         sum_over_ranks = cast(Tensor, self.trainer.strategy.reduce(total, reduce_op="sum"))
         return norm, sum_over_ranks / max(batch.loss_weight, 1e-12)
 

@@ -178,7 +178,8 @@ def measure_memory(
     """Everything that stands in memory, and what passes."""
     model = components.model
     with TrainingPlacement.from_config(components.settings.trainer).hold(model):
-        gradients = tensor_bytes(weight for weight in model.parameters() if weight.requires_grad)
+        learned = [weight for weight in model.parameters() if weight.requires_grad]
+        gradients = tensor_bytes(learned)
         averages = gradients * len(module.regularizer.averages)
         if module.training_loss.mixout is not None:
             averages += tensor_bytes(module.training_loss.mixout.pretrained)
@@ -187,6 +188,8 @@ def measure_memory(
         left = None if room is None else room - weights - optimizer.state_bytes - averages
         passes = measure_passes(module, loader, work, gradients, left)
     workspace = workspace_bytes(device)
+    if module.step_in_backward and not work.later:  # they never stand at once
+        gradients = max(weight.nbytes for weight in learned)
     return TrainingMemory(
         weights,
         gradients,

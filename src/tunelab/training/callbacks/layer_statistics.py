@@ -50,7 +50,8 @@ class LayerMonitor(Callback):
 
     @override
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
-        if self.before and not self.norms:  # L-BFGS comes here for each of its evaluations
+        gone = getattr(pl_module, "step_in_backward", False)  # gradients that were stepped along in the backward pass
+        if self.before and not self.norms and not gone:  # L-BFGS comes here for each of its evaluations
             self.norms = {name: gradient_norm(weights) for name, weights in self.groups.items()}
 
     @override
