@@ -18,8 +18,7 @@ from tunelab.data.unknown_tokens import (
     unknown_token_messages,
 )
 from tunelab.errors import DataError
-from tunelab.training.components import encode_data
-from tunelab.training.lifecycle import build_data_report
+from tunelab.training.components import build_data_report, encode_data
 
 WORDS = "the map from lorn was fine good bad and or not".split()
 SCRIPTS = {"CJK": "北京", "HANGUL": "안녕", "CYRILLIC": "привет", "ARABIC": "سلام", "ETHIOPIC": "ሰላም", "THAI": "สวัสดี"}

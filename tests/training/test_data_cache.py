@@ -13,8 +13,7 @@ from support.paths import ROOT
 from support.tiny_runs import instructions, labelled, settings
 from tunelab.data.token_store import token_fingerprint
 from tunelab.training import components, data_cache
-from tunelab.training.components import EncodedData, encode_data
-from tunelab.training.lifecycle import build_data_report
+from tunelab.training.components import EncodedData, build_data_report, encode_data
 
 
 @pytest.fixture(autouse=True)

@@ -28,13 +28,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Evaluate on the file and print the scores as a table."""
     from tunelab.data.data_sources import unread_column_notes
-    from tunelab.ensemble import ensemble_inference
-    from tunelab.ensemble.ensemble_inference import load_ensemble
     from tunelab.errors import ConfigError
     from tunelab.generation.prediction import unknown_token_notes
     from tunelab.runs import console  # torch, which --help does without
     from tunelab.runs.atomic_files import write_json
     from tunelab.runs.base_weights import allow_changed_base
+    from tunelab.runs.run_dir import RunDirectory
     from tunelab.training.evaluate_run import evaluate_split, read_eval_split, record_evaluation
     from tunelab.training.load_run import load_run
 
@@ -47,13 +46,17 @@ def run(arguments: argparse.Namespace) -> int:
                 "--output={output}: there is no folder {folder}; make it first", output=output, folder=output.parent
             )
         )
-    ensemble = load_ensemble(arguments.run)
+    ensemble = None
+    if RunDirectory(Path(arguments.run).expanduser()).ensemble.is_file():
+        from tunelab.ensemble.ensemble_inference import evaluate_ensemble, load_ensemble  # SciPy and Lightning
+
+        ensemble = load_ensemble(arguments.run)
     members = ensemble.members if ensemble else [load_run(arguments.run)]
     trained = ensemble or members[0]
     if trained.note:
         console.say(trained.note)
     records, split = read_eval_split(trained.settings, arguments.data, arguments.on_bad)
-    result = ensemble_inference.evaluate_ensemble(ensemble, split) if ensemble else evaluate_split(members[0], split)
+    result = evaluate_ensemble(ensemble, split) if ensemble else evaluate_split(members[0], split)
     console.show_data({Path(arguments.data).name: result.counts})
     console.show_scores({translate("value"): result.scores})
     task = members[0].task

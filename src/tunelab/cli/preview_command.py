@@ -43,8 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
     from tunelab.data.summary_text import detail_sections
     from tunelab.report.data_page import render_data_page
     from tunelab.runs.atomic_files import write_text
-    from tunelab.training.components import encode_data  # torch and transformers, which --help does without
-    from tunelab.training.lifecycle import build_data_report
+    from tunelab.training.components import build_data_report, encode_data  # torch, which --help does without
 
     encoded = encode_data(settings)
     report = build_data_report(encoded)

@@ -6,7 +6,6 @@ import os
 import sys
 from collections.abc import Sequence
 from functools import cache
-from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -109,6 +108,8 @@ def plugin_packages() -> tuple[str, ...]:
 @cache
 def installed_plugins() -> tuple[str, ...]:
     """The packages that installed distributions register as plugins."""
+    from importlib.metadata import entry_points  # a twentieth of what --help takes, which asks for none
+
     return tuple(entry.value.partition(":")[0] for entry in entry_points(group=ENTRY_POINT_GROUP))
 
 

@@ -35,10 +35,12 @@ from tunelab.data.data_sources import (
 )
 from tunelab.data.examples import Example
 from tunelab.data.folds import FoldSpec
+from tunelab.data.loader import BatchLoader
 from tunelab.data.protocols import Record
 from tunelab.data.readers import short_name
 from tunelab.data.row_streams import open_stream
 from tunelab.data.stream_loader import StepPlanner, StreamLoader
+from tunelab.data.summary import summarize_data
 from tunelab.data.unknown_tokens import UnknownShare
 from tunelab.errors import ConfigError, first_line
 from tunelab.language.translation import translate
@@ -226,6 +228,25 @@ def prepare_data(
     )
 
 
+def build_data_report(encoded: EncodedData) -> dict[str, Any]:
+    """The data report of a run or a preview."""
+    if encoded.entry is not None and encoded.entry.report is not None:
+        return encoded.entry.report
+    shares = {name: known.share for name, known in encoded.unknown.items() if known is not None and known.tokens}
+    report = summarize_data(
+        encoded.task,
+        encoded.sources,
+        encoded.examples,
+        encoded.counts,
+        threshold=encoded.settings.data.near_threshold,
+        unknown=shares,
+        near_empty=encoded.near_empty or None,
+    )
+    if encoded.entry is not None:
+        encoded.entry.keep_report(report)
+    return report
+
+
 def build_components(settings: RunConfig) -> RunComponents:
     """Read the data, encode every split, load the model.
 
@@ -365,6 +386,29 @@ def build_adapter(
     )
 
 
+def build_test_loader(components: RunComponents) -> BatchLoader:
+    """The loader of the test split as one process of training has it, without Lightning."""
+    settings, task = components.settings, components.task
+    return BatchLoader(
+        components.examples["test"],
+        collate=task.collate,
+        filler=task.padding_example(),
+        batch_size=settings.eval.batch_size,
+        micro_tokens=settings.micro_tokens,
+        packed=components.packed,
+        seed=settings.seed,
+        shuffle=False,
+        source_ranges=components.portions.get("test", ()),
+        workers=settings.data.workers,
+        pass_cost=pass_cost(settings),
+    )
+
+
+def pass_cost(settings: RunConfig) -> int | None:
+    """Pads that take as long as one pass more on the device of a run; None where a pass costs more than any pads."""
+    return PASS_COST.get(select_training_device(settings.trainer.accelerator).type)
+
+
 def build_datamodule(components: RunComponents) -> "BatchDataModule":
     """The loaders of a run."""
     from tunelab.training.datamodule import BatchDataModule
@@ -380,7 +424,7 @@ def build_datamodule(components: RunComponents) -> "BatchDataModule":
         packed=components.packed,
         workers=settings.data.workers,
         source_ranges=components.portions,
-        pass_cost=PASS_COST.get(select_training_device(settings.trainer.accelerator).type),
+        pass_cost=pass_cost(settings),
         open_stream=partial(build_stream, components) if settings.data.streaming else None,
     )
 

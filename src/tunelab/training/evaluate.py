@@ -9,11 +9,9 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-import lightning as L
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
-from typing_extensions import override
 
 from tunelab.analysis.row_scores import RowScore
 from tunelab.config.schema import RunConfig
@@ -21,13 +19,11 @@ from tunelab.data.examples import Batch, Example, MicroBatch
 from tunelab.data.lazy_sequences import evenly_spaced, select_items
 from tunelab.data.loader import BatchLoader
 from tunelab.data.protocols import Record
-from tunelab.errors import Diverged
-from tunelab.language.translation import translate
 from tunelab.models.sharding import is_sharded, passes_in_step
-from tunelab.tasks.base import Scores, SourceScores, Task
+from tunelab.tasks.base import Task
 from tunelab.tasks.instruction import Instruction
-from tunelab.tasks.metrics.answer_metrics import GenerationEvaluator, PromptedRows
-from tunelab.tasks.metrics.own_metrics import answer_metric_scores, full_scores
+from tunelab.tasks.metrics.answer_metrics import PromptedRows
+from tunelab.tasks.metrics.own_metrics import answer_metric_scores
 
 
 class LogitsObserver(Protocol):
@@ -166,91 +162,6 @@ def summarize_predictions(
     """The scores and the tables that need all predictions of a split, such as exact match over generated answers."""
     scores = {**task.summary(predictions), **answer_metric_scores(task, predictions)}
     return {name: float(value) for name, value in scores.items()}, task.tables(predictions)
-
-
-class EvalModule(L.LightningModule):
-    """The validation and test steps of a model; the training step is up to a subclass.
-
-    Args:
-        model: The network.
-        task: What is learned and how it is scored.
-        by_source: With several sources, the scores of each in `validation` and `test`.
-
-    Attributes:
-        generation_check: Has some validation rows answered by generation; None generates nothing.
-        train_sample: Training rows whose loss is compared with the validation loss; None compares nothing.
-        test_prefix: What the names of test scores begin with.
-        test_predictions: Collects predictions in the test pass; None keeps none.
-        test_tables: Tables of the last test pass.
-    """
-
-    def __init__(self, model: PreTrainedModel, task: Task, by_source: Mapping[str, SourceScores]) -> None:
-        super().__init__()
-        self.model, self.task = model, task
-        self.val_scores, self.test_scores = full_scores(task), full_scores(task)
-        self.val_sources, self.test_sources = (
-            by_source.get(split, SourceScores(task.scores)) for split in ("validation", "test")
-        )
-        self.generation_check: GenerationEvaluator | None = None
-        self.train_sample: TrainSample | None = None
-        self.test_prefix = "test"
-        self.test_predictions: PredictionCollector | None = None
-        self.test_tables: dict[str, Any] = {}
-
-    @override
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        evaluate_task(batch.micro_batches, self.task, self.model, self.val_scores, self.val_sources)
-        if self.generation_check is not None:
-            self.generation_check.update(self.model, batch)
-
-    @override
-    def on_validation_epoch_end(self) -> None:
-        loss = self._log_scores("val", self.val_scores, self.val_sources)
-        if self.train_sample is not None:
-            with self.trainer.precision_plugin.val_step_context():
-                to_device = self.trainer.strategy.batch_to_device
-                train_loss = self.train_sample.loss(self.model, to_device, self.global_rank, self.trainer.world_size)
-            self.log_dict({"train/plain_loss": train_loss, "val/generalisation_gap": loss - train_loss})
-        if self.generation_check is not None:
-            with self.trainer.precision_plugin.val_step_context():
-                self.generation_check.finish(self.model)
-            self.log_dict({f"val/{name}": value for name, value in self.generation_check.compute().items()})
-            self.generation_check.reset()
-
-    @override
-    def test_step(self, batch: Batch, batch_idx: int) -> None:
-        collectors = [] if self.test_predictions is None else [self.test_predictions]
-        evaluate_task(batch.micro_batches, self.task, self.model, self.test_scores, self.test_sources, *collectors)
-
-    @override
-    def on_test_epoch_end(self) -> None:
-        if self.test_predictions is not None:
-            with self.trainer.precision_plugin.test_step_context():
-                self.test_predictions.finish()
-        self.test_tables = self.test_scores.report()
-        self._log_scores(self.test_prefix, self.test_scores, self.test_sources)
-
-    def _log_scores(self, split: str, scores: Scores, sources: SourceScores) -> float:
-        """The loss over all ranks; logs it with every other score.
-
-        Raises:
-            Diverged: If it is NaN or Inf.
-        """
-        values = scores.compute()  # torchmetrics adds sums and counts over ranks: no rank repeats a row
-        values |= sources.compute()
-        scores.reset()
-        sources.reset()
-        if values["loss"] != values["loss"] or abs(values["loss"]) == float("inf"):
-            raise Diverged(
-                translate(
-                    "{split}/loss is {loss} at step {global_step}; lower lr or clip harder",
-                    split=split,
-                    loss=values["loss"],
-                    global_step=self.global_step,
-                )
-            )
-        self.log_dict({f"{split}/{name}": value for name, value in values.items()})
-        return values["loss"]
 
 
 class TrainSample(nn.Module):

@@ -5,9 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import lightning as L
 import torch
 from transformers import PreTrainedModel
 
@@ -33,11 +32,10 @@ from tunelab.training.components import (
     RunComponents,
     add_reference_logprobs,
     build_adapter,
-    build_datamodule,
     build_model,
     build_module,
+    build_test_loader,
 )
-from tunelab.training.datamodule import BatchDataModule
 from tunelab.training.evaluate import (
     EvalResult,
     ModelOutputs,
@@ -49,8 +47,12 @@ from tunelab.training.evaluate import (
 )
 from tunelab.training.generation_eval import SMALL_MODEL_PARAMETERS, generated_test_rows
 from tunelab.training.load_run import TrainedRun
-from tunelab.training.module import FineTuner
-from tunelab.training.sharded_strategy import share_model
+
+if TYPE_CHECKING:  # all of Lightning, which `tunelab evaluate` does without
+    import lightning as L
+
+    from tunelab.training.datamodule import BatchDataModule
+    from tunelab.training.module import FineTuner
 
 
 @dataclass
@@ -69,12 +71,14 @@ class EvalOutcome:
 
 
 def evaluate_best_checkpoint(
-    components: RunComponents, module: FineTuner, data: BatchDataModule, trainer: L.Trainer, folder: RunDirectory
+    components: RunComponents, module: "FineTuner", data: "BatchDataModule", trainer: "L.Trainer", folder: RunDirectory
 ) -> EvalOutcome:
     """Load the best weights; score validation, the base model and the test split, in this order.
 
     Nothing here is logged as a curve: these are single numbers, not steps.
     """
+    from tunelab.training.sharded_strategy import share_model
+
     outcome = EvalOutcome()
     shared = is_sharded(module.model)
     best = trainer.strategy.load_checkpoint(folder.best) if shared else read_checkpoint(folder.best)
@@ -101,9 +105,9 @@ def evaluate_best_checkpoint(
 
 def evaluate_test_split(
     components: RunComponents,
-    module: FineTuner,
-    data: BatchDataModule,
-    trainer: L.Trainer,
+    module: "FineTuner",
+    data: "BatchDataModule",
+    trainer: "L.Trainer",
     folder: RunDirectory,
     outcome: EvalOutcome,
 ) -> None:
@@ -172,7 +176,7 @@ def components_with_test_split(trained: TrainedRun, split: Split, examples: Sequ
 
 def eval_micro_batches(trained: TrainedRun, components: RunComponents) -> Iterator[MicroBatch]:
     """The micro-batches of training's own test pass, on the model's device."""
-    for batch in build_datamodule(components).loader("test"):
+    for batch in build_test_loader(components):
         for micro in batch.micro_batches:
             yield micro_to_device(micro, trained.model.device)
 

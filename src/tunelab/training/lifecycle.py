@@ -18,7 +18,6 @@ from lightning.pytorch.loggers import Logger
 from tunelab.config.resource_paths import resolve_path
 from tunelab.config.schema import LOW_RANK_KINDS, CausalDataConfig, DataConfig, RunConfig
 from tunelab.data.mixture import list_sources
-from tunelab.data.summary import summarize_data
 from tunelab.errors import ConfigError, Diverged, Pruned, TuneLabError, WarningNote, first_line
 from tunelab.export.model_card import render_model_card
 from tunelab.export.transformers_export import export_model, write_model_files
@@ -40,7 +39,7 @@ from tunelab.tracking.base import ResultsLogger, split_final_scores
 from tunelab.training.callbacks.checkpointing import BestCheckpoint, LastCheckpoint
 from tunelab.training.callbacks.early_stopping import EarlyStopping
 from tunelab.training.callbacks.search_trial import Pruning
-from tunelab.training.components import EncodedData, RunComponents, build_adapter
+from tunelab.training.components import RunComponents, build_adapter
 from tunelab.training.evaluate_run import EvalOutcome
 from tunelab.training.generation_eval import SMALL_MODEL_PARAMETERS
 from tunelab.training.load_run import load_checkpoint_weights
@@ -152,25 +151,6 @@ def demo_model_notes(settings: RunConfig) -> list[str]:
             )
         )
     ]
-
-
-def build_data_report(encoded: EncodedData) -> dict[str, Any]:
-    """The data report of a run or a preview."""
-    if encoded.entry is not None and encoded.entry.report is not None:
-        return encoded.entry.report
-    shares = {name: known.share for name, known in encoded.unknown.items() if known is not None and known.tokens}
-    report = summarize_data(
-        encoded.task,
-        encoded.sources,
-        encoded.examples,
-        encoded.counts,
-        threshold=encoded.settings.data.near_threshold,
-        unknown=shares,
-        near_empty=encoded.near_empty or None,
-    )
-    if encoded.entry is not None:
-        encoded.entry.keep_report(report)
-    return report
 
 
 def read_resume_step(folder: RunDirectory, *, is_main: bool = True) -> tuple[int | None, str | None]:

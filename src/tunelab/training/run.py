@@ -41,11 +41,9 @@ from tunelab.training.components import (
     module_faults,
     report_stream,
 )
-from tunelab.training.cross_validation import cross_validate
 from tunelab.training.evaluate import make_train_sample
 from tunelab.training.evaluate_run import EvalOutcome, evaluate_best_checkpoint
 from tunelab.training.final_results import answer_group_tables, log_results
-from tunelab.training.finders.run_finder import run_finder
 from tunelab.training.generation_eval import make_generation_evaluator
 from tunelab.training.lifecycle import (
     LeftAtOnce,
@@ -83,9 +81,13 @@ def run(config: DictConfig) -> float | None:
     settings = validate_config(resume_config(config, overrides) if config.resume else config)
     folder = agree_on_folder(Path(hydra.runtime.output_dir))
     if settings.find is not None:
+        from tunelab.training.finders.run_finder import run_finder  # few need it, nor what is below
+
         run_finder(settings, folder)
         return None
     if settings.cv.folds is not None and settings.cv.fold is None:
+        from tunelab.training.cross_validation import cross_validate
+
         beside = searchpath_overrides(cast(DictConfig, hydra))
         return cross_validate(settings, folder, overrides, beside=beside)
     return fine_tune(settings, folder, overrides=overrides)

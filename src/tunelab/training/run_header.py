@@ -20,9 +20,15 @@ from tunelab.runs import console
 from tunelab.runs.run_dir import RunDirectory
 from tunelab.runs.terminal import is_verbose
 from tunelab.tasks.causal import CausalTask
-from tunelab.training.components import RunComponents, count_planned_steps, describe_packing, whole_loss_reason
+from tunelab.training.components import (
+    RunComponents,
+    build_data_report,
+    count_planned_steps,
+    describe_packing,
+    whole_loss_reason,
+)
 from tunelab.training.generation_eval import generation_notes, generation_samples
-from tunelab.training.lifecycle import build_data_report, demo_model_notes
+from tunelab.training.lifecycle import demo_model_notes
 from tunelab.training.memory_profile import free_bytes
 from tunelab.training.trial_steps import device_name
 
