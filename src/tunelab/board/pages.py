@@ -6,7 +6,7 @@ from urllib.parse import urlencode
 
 from tunelab.board.folder_scan import Board, BoardEntry
 from tunelab.language.score_names import score_label
-from tunelab.language.translation import translate
+from tunelab.language.translation import messages, translate
 from tunelab.report.charts.axes import Series
 from tunelab.report.charts.lines import line_chart
 from tunelab.report.charts.svg import CHART_CSS
@@ -22,6 +22,13 @@ STATUS_CLASSES = {
 }
 REFRESH_SECONDS = 5
 OPEN_ROWS = 100  # rows that a long table opens with
+COLUMNS = (
+    *messages("path", "kind", "status", "monitor", "best"),
+    "test",
+    *messages("step", "seconds", "started", "task", "model", "settings"),
+)
+KINDS = messages("run", "search")  # of entries
+STATUSES = messages("stopped", "refused", "damaged")  # beside those of a run
 
 
 def board_page(board: Board, inside: str = "") -> str:
@@ -39,6 +46,7 @@ def board_page(board: Board, inside: str = "") -> str:
         scripts=("script.js", "board.js"),
         root=board.typed,
         inside=inside,
+        columns=COLUMNS,
         entries=scan.entries,
         notes=scan.notes,
         counts=status_counts(scan.entries),

@@ -2,7 +2,9 @@
 
 import argparse
 
-EPILOG = """
+from tunelab.language.translation import message, translate
+
+EPILOG = message("""
 Once, for every new shell:
   bash   tunelab completion bash > ~/.local/share/bash-completion/completions/tunelab
   zsh    tunelab completion zsh > ~/.zfunc/_tunelab     (with fpath+=~/.zfunc before compinit in ~/.zshrc)
@@ -10,7 +12,7 @@ Once, for every new shell:
 For this shell alone:
   eval "$(tunelab completion bash)"
 The words of `tunelab train` are those of train.py, for which no shell can complete behind `python`.
-"""
+""")
 BASH = r"""# TAB for tunelab; made by: tunelab completion bash
 _tunelab() {
     local line=${COMP_LINE:0:${COMP_POINT:-0}} last=${2-${COMP_WORDS[COMP_CWORD]}} reply
@@ -57,10 +59,10 @@ SCRIPTS = {"bash": BASH, "zsh": ZSH, "fish": FISH}
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `tunelab completion`."""
-    parser.epilog = EPILOG
-    parser.add_argument("shell", nargs="?", choices=tuple(SCRIPTS), help="whose script is printed")
-    parser.add_argument("--line", help="for the scripts: print candidates for a line up to the cursor")
-    parser.add_argument("--last", help="for bash: the part of it that is replaced")
+    parser.epilog = translate(EPILOG)
+    parser.add_argument("shell", nargs="?", choices=tuple(SCRIPTS), help=translate("whose script is printed"))
+    parser.add_argument("--line", help=translate("for the scripts: print candidates for a line up to the cursor"))
+    parser.add_argument("--last", help=translate("for bash: the part of it that is replaced"))
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -74,7 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
         for text in describe_line(line) if arguments.last is None else complete_line(line, arguments.last):
             print(text)
     elif arguments.shell is None:
-        raise ConfigError(f"name a shell: tunelab completion {'|'.join(SCRIPTS)}")
+        raise ConfigError(translate("name a shell: tunelab completion {names}", names="|".join(SCRIPTS)))
     else:
         print(SCRIPTS[arguments.shell], end="")
     return 0

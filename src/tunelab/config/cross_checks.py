@@ -391,13 +391,18 @@ def sharding_faults(run: RunConfig) -> list[str]:
 def whole_logits_reason(run: RunConfig) -> str | None:
     """The setting that needs the logits of all positions at once, and why; None where there is none."""
     if not isinstance(run.data, CausalDataConfig):
-        return f"data.task={run.data.task} has one row of logits for each text"
+        return translate("data.task={task} has one row of logits for each text", task=run.data.task)
     if run.regularization.rdrop:
-        return f"regularization.rdrop={run.regularization.rdrop:g} compares the logits of two passes"
+        return translate(
+            "regularization.rdrop={rdrop:g} compares the logits of two passes", rdrop=run.regularization.rdrop
+        )
     if run.regularization.mixout:
-        return f"regularization.mixout={run.regularization.mixout:g} mixes the weights of the head for one pass"
+        return translate(
+            "regularization.mixout={mixout:g} mixes the weights of the head for one pass",
+            mixout=run.regularization.mixout,
+        )
     if run.trainer.strategy == "fsdp":
-        return "trainer.strategy=fsdp gathers the head for the pass of the whole model alone"
+        return translate("trainer.strategy=fsdp gathers the head for the pass of the whole model alone")
     return None
 
 
@@ -405,11 +410,15 @@ def memory_faults(run: RunConfig) -> list[str]:
     """Settings that the block `memory` does not allow."""
     faults = []
     if run.memory.chunked_loss is True and (reason := whole_logits_reason(run)):
-        faults.append(f"memory.chunked_loss=true: {reason}; take memory.chunked_loss=auto")
+        faults.append(translate("memory.chunked_loss=true: {reason}; take memory.chunked_loss=auto", reason=reason))
     if run.checkpoints_activations and run.regularization.mixout:
         faults.append(
-            f"memory.activation_checkpointing=true with regularization.mixout={run.regularization.mixout:g}: layers "
-            "that are computed once more would find other weights than those that were mixed; switch off one of them"
+            translate(
+                "memory.activation_checkpointing=true with regularization.mixout={mixout:g}: layers "
+                "that are computed once more would find other weights than those that were mixed; "
+                "switch off one of them",
+                mixout=run.regularization.mixout,
+            )
         )
     return faults + (step_in_backward_faults(run) if run.memory.step_in_backward else [])
 
@@ -481,7 +490,11 @@ def fold_faults(cv: CrossValidationConfig, data_group: str | None = None, *, is_
             if value is not None
         ]
         return (
-            [translate("{names} without cv.folds: there are no folds; set cv.folds=5", names=" and ".join(alone))]
+            [
+                translate(
+                    "{names} without cv.folds: there are no folds; set cv.folds=5", names=translate(" and ").join(alone)
+                )
+            ]
             if alone
             else []
         )
@@ -611,7 +624,7 @@ def mixture_faults(data: DataConfig) -> list[str]:
             faults.append(
                 translate(
                     "data.mix names {names} twice; name sources yourself: {{one: FILE, other: FILE}}",
-                    names=" and ".join(twice),
+                    names=translate(" and ").join(twice),
                 )
             )
         return faults

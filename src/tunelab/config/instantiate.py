@@ -139,7 +139,7 @@ def target_faults(config: TargetConfig, where: str, runtime: Collection[str] | N
             if name in filled_in
             else translate("is unknown to {target}", target=config.target)
         )
-        faults.append(f"{where}.{name} {reason}; {hint}")
+        faults.append(translate("{path} {reason}; {advice}", path=f"{where}.{name}", reason=reason, advice=hint))
     for name in sorted(config.arguments.keys() & settable):
         if config.arguments[name] is None and (usual := parameters[name].default) is not None:
             named = "" if usual is inspect.Parameter.empty else translate(", such as {usual}", usual=usual)

@@ -64,7 +64,7 @@ def read_stored_text(path: Path, advice: str = RUN_FILE_ADVICE) -> str:
         UnreadableFileError: If it is no file, too large, or not UTF-8.
     """
     if reason := no_file_reason(path):
-        raise UnreadableFileError(f"{path} {reason}; {advice}")
+        raise UnreadableFileError(translate("{path} {reason}; {advice}", path=path, reason=reason, advice=advice))
     try:
         with path.open("rb") as file:
             content = file.read(MAX_STORED_BYTES + 1)
@@ -73,7 +73,7 @@ def read_stored_text(path: Path, advice: str = RUN_FILE_ADVICE) -> str:
                 "is larger than {limit:.0f} MB, which no such file of ours is",
                 limit=MAX_STORED_BYTES / 2**20,
             )
-            raise UnreadableFileError(f"{path} {reason}; {advice}")
+            raise UnreadableFileError(translate("{path} {reason}; {advice}", path=path, reason=reason, advice=advice))
         return content.decode("utf-8-sig")
     except FileNotFoundError:
         raise
@@ -102,7 +102,7 @@ def read_stored_yaml(path: Path, advice: str = RUN_FILE_ADVICE) -> str:
     """
     text = read_stored_text(path, advice)
     if reason := yaml_bomb_reason(text):
-        raise UnreadableFileError(f"{path} {reason}; {advice}")
+        raise UnreadableFileError(translate("{path} {reason}; {advice}", path=path, reason=reason, advice=advice))
     return text
 
 

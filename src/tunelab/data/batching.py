@@ -17,6 +17,7 @@ from torch import Tensor
 from tunelab.data.examples import IGNORE, Example, MicroBatch
 from tunelab.data.packing import pack_best_fit
 from tunelab.errors import DataError
+from tunelab.language.translation import translate
 
 
 class BatchPlan(NamedTuple):
@@ -204,8 +205,17 @@ def source_ranges(sources: Sequence[str], weights: Mapping[str, float]) -> list[
             ranges.append(SourceRange(name, index, index, weights.get(name, 1.0)))
         ranges[-1] = ranges[-1]._replace(stop=index + 1)
     if empty := [part for part in ranges if not part.rows_per_epoch]:
-        named = ", ".join(f"{p.weight:g} of the {p.size} example{'s' * (p.size != 1)} of {p.name}" for p in empty)
-        raise DataError(f"data.mix: {named} is less than half an example, so none is ever seen; raise the weight")
+        named = ", ".join(
+            translate(
+                "{weight:g} of the {size} [example|examples] of {name}", weight=p.weight, size=p.size, name=p.name
+            )
+            for p in empty
+        )
+        raise DataError(
+            translate(
+                "data.mix: {named} is less than half an example, so none is ever seen; raise the weight", named=named
+            )
+        )
     return ranges
 
 

@@ -386,7 +386,7 @@ def tied_rows(data: DataConfig, whole: Split, texts: Sequence[str], group: str |
 def tie_words(data: DataConfig, group: str | None) -> str:
     """What ties rows together, for a message."""
     near = ["near duplicates"] if data.near_duplicates == "keep_together" else []
-    return " and ".join([translate("each {group}", group=group)] * bool(group) + near)
+    return translate(" and ").join([translate("each {group}", group=group)] * bool(group) + near)
 
 
 def deal_sets(
@@ -768,7 +768,9 @@ def mixture_notes(parts: Sequence[SourceSplits]) -> list[str]:
     contents = {part.source.name: concatenate_contents([part.contents[name] for name in SPLITS]) for part in parts}
     pairs = index_duplicates(contents).crossings()
     return notes + [
-        translate("{count} [text occurs|texts occur] in the sources {names}", count=count, names=" and ".join(pair))
+        translate(
+            "{count} [text occurs|texts occur] in the sources {names}", count=count, names=translate(" and ").join(pair)
+        )
         for pair, count in pairs.items()
     ]
 
@@ -780,7 +782,7 @@ def duplicate_notes(duplicates: DuplicateIndex) -> list[str]:
             translate(
                 "{count} [text occurs|texts occur] in both {names}: a score there measures memory too",
                 count=count,
-                names=" and ".join(pair),
+                names=translate(" and ").join(pair),
             )
         )
         for pair, count in duplicates.crossings().items()

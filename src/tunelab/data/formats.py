@@ -297,7 +297,7 @@ def _read_reasoning(turn: Mapping[str, Any], said_by: str) -> str:
         raise DataError(
             translate(
                 "{names} of the {said_by} turn differ, and a turn has one reasoning; keep one of them",
-                names=" and ".join(texts),
+                names=translate(" and ").join(texts),
                 said_by=said_by,
             )
         )

@@ -44,7 +44,7 @@ def deal_splits(
                 "data.split.NAME=0 for one",
                 count=len(sets),
                 sets=len(members),
-                names=" and ".join(shares),
+                names=translate(" and ").join(shares),
             )
         )
     counts_of = {number: _counts(rows, labels) for number, rows in members.items()}

@@ -160,7 +160,7 @@ class BatchLoader:
                 translate(
                     "cannot resume: the training data or its order changed since the checkpoint "
                     "({names}). Restore them, or start a new run",
-                    names="; ".join(changed),
+                    names=translate("; ").join(changed),
                 )
             )
         self.batches_to_skip = state["done"]

@@ -151,7 +151,7 @@ class StreamLoader:
                 translate(
                     "cannot resume: the stream would come in another order than before ({changes}). Restore these "
                     "settings, or start a new run",
-                    changes="; ".join(changed),
+                    changes=translate("; ").join(changed),
                 )
             )
         self.position = StreamPosition(**{key: value for key, value in state.items() if key != "identity"})

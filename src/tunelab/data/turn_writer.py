@@ -31,6 +31,7 @@ from tunelab.data.text_placement import (
     seen_texts,
 )
 from tunelab.errors import DataError
+from tunelab.language.translation import message, translate
 
 MAX_CACHED_TWINS: Final = 4096  # shapes of records
 MAX_FILLED_CHARACTERS: Final = 2**20  # of a record that is written without its template; longer ones are rendered
@@ -253,9 +254,13 @@ class TurnWriter:
             entry = twin.texts[number]
             if spelled := self.control.search(entry.text):
                 raise DataError(
-                    f"{of_turn(entry.turn)} spells out {spelled.group()!r}, and the template takes that text apart, so "
-                    "the token cannot be kept apart from those of the template; take it out of the text, or drop the "
-                    "record"
+                    translate(
+                        "{turn} spells out {group!r}, and the template takes that text apart, so the token "
+                        "cannot be kept apart from those of the template; take it out of the text, or drop "
+                        "the record",
+                        turn=of_turn(entry.turn),
+                        group=spelled.group(),
+                    )
                 )
         return WrittenTurns(written.text, written.generation_spans, twin, twin_text, seen, places, lost, False)
 
@@ -392,10 +397,15 @@ def as_json(value: Any) -> str:
 
 def of_turn(turn: int) -> str:
     """The name of a turn in messages, counted from 1."""
-    return f"turn {turn + 1}" if turn >= 0 else "a tool"
+    return translate("turn {turn}", turn=turn + 1) if turn >= 0 else translate("a tool")
 
 
-PLURALS: Final = {"system": "system turns", "user": "user turns", "assistant": "answers", "tool": "tool turns"}
+PLURALS: Final = {
+    "system": message("system turns"),
+    "user": message("user turns"),
+    "assistant": message("answers"),
+    "tool": message("tool turns"),
+}
 
 
 def check_texts(written: WrittenTurns, *, learned: Set[int] = frozenset(), elsewhere: Set[int] = frozenset()) -> None:
@@ -417,24 +427,37 @@ def check_texts(written: WrittenTurns, *, learned: Set[int] = frozenset(), elsew
         turn = written.twin.turns[entry.turn] if entry.turn >= 0 else {"role": "tools"}
         if entry.part == "reasoning" and entry.turn not in learned:
             continue
-        what = {"reasoning": "the reasoning", "call": "tool calls"}.get(entry.part, PLURALS.get(turn["role"], "tools"))
+        what = {"reasoning": translate("the reasoning"), "call": translate("tool calls")}.get(
+            entry.part, PLURALS.get(turn["role"], "tools")
+        )
         advice = ""
         if entry.part == "reasoning" and "reasoning_content" in turn:
-            what, advice = "reasoning_content", "write it into the content between <think> and </think>, "
+            what, advice = "reasoning_content", translate("write it into the content between <think> and </think>, ")
         raise DataError(
-            f"the chat template leaves out {what} ({of_turn(entry.turn)}), so the model would learn answers to what it "
-            f"never saw, or never learn it; {advice}try data.template=chatml, or drop such records"
+            translate(
+                "the chat template leaves out {what} ({turn}), so the model would learn answers to "
+                "what it never saw, or never learn it; {advice}try data.template=chatml, or drop "
+                "such records",
+                what=what,
+                turn=of_turn(entry.turn),
+                advice=advice,
+            )
         )
     if written.lost:
         entry = written.twin.texts[written.lost[0]]
         raise DataError(
-            f"the chat template writes {of_turn(entry.turn)} otherwise than the record has it, so a part of it would "
-            "not reach the model in its place; try data.template=chatml, or drop the record"
+            translate(
+                "the chat template writes {turn} otherwise than the record has it, so a part of it "
+                "would not reach the model in its place; try data.template=chatml, or drop the record",
+                turn=of_turn(entry.turn),
+            )
         )
     if (moved := moved_turn(written.places, written.twin)) is not None:
         raise DataError(
-            f"the chat template writes {of_turn(moved)} before an earlier turn; try data.template=chatml, or drop the "
-            "record"
+            translate(
+                "the chat template writes {moved} before an earlier turn; try data.template=chatml, or drop the record",
+                moved=of_turn(moved),
+            )
         )
     if not written.exact:
         check_characters(written)
@@ -444,4 +467,6 @@ def check_characters(written: WrittenTurns) -> None:
     """Refuse a text with a private-use character that the record does not hold: some template leaked a mark."""
     odd = {letter for letter in written.text if "\ue000" <= letter <= "\uf8ff"}
     if odd and (stray := odd - set("".join(entry.text for entry in written.twin.texts))):
-        raise DataError(f"the chat template writes {sorted(stray)!r}, which no text of the record holds")
+        raise DataError(
+            translate("the chat template writes {stray!r}, which no text of the record holds", stray=sorted(stray))
+        )

@@ -216,6 +216,6 @@ def check_same_rows(first: DataSplits, other: DataSplits, names: tuple[str, str]
                 "files, or the same seed",
                 names=names[0],
                 other=names[1],
-                splits=" and ".join(differing),
+                splits=translate(" and ").join(differing),
             )
         )

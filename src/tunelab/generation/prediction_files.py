@@ -65,7 +65,7 @@ class PartialPredictions:
                         "they would be wrong. Delete it to start anew, or give another --output",
                         path=self.path,
                         count=len(lines) - 1,
-                        names=" and ".join(changed),
+                        names=translate(" and ").join(changed),
                     )
                 )
         self.file.truncate(len(whole))

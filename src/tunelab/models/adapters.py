@@ -55,7 +55,7 @@ def check_adapter_requirements(settings: AdapterConfig, task: str) -> None:
                 translate(
                     "adapter=qlora keeps the base in 4 bit and needs {names}; adapter=lora trains the "
                     "same weights over an unpacked base, anywhere",
-                    names=" and ".join(lacking),
+                    names=translate(" and ").join(lacking),
                 )
             )
     if kind == "prompt" and task != "instruction":

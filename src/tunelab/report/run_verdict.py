@@ -141,7 +141,7 @@ def model_verdict(run: RunResults) -> Verdict:
         return Verdict(text, "plain")
     hardest = min(compared, key=lambda one: one.gain)
     if hardest.gain < 0 or (not hardest.gain and not hardest.known):
-        listed = "; ".join(against(one) for one in sorted(compared, key=lambda one: one.gain))
+        listed = translate("; ").join(against(one) for one in sorted(compared, key=lambda one: one.gain))
         if hardest.gain:
             return Verdict(
                 translate("Not good: {value} is worse than {baselines}.", value=value, baselines=listed), "bad"

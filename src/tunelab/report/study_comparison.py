@@ -195,6 +195,7 @@ def spaces_section(studies: Sequence[StudyResults]) -> list[Section]:
     fixed = [f"{one.root.name}: {' '.join(one.fixed_overrides) or format_value(None)}" for one in studies]
     return [
         Section(
-            message("Spaces"), [*blocks, Paragraph(translate("Fixed: {settings}.", settings="; ".join(fixed)), "soft")]
+            message("Spaces"),
+            [*blocks, Paragraph(translate("Fixed: {settings}.", settings=translate("; ").join(fixed)), "soft")],
         )
     ]

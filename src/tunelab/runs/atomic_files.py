@@ -280,7 +280,7 @@ def join_rank_shares(shares: Sequence[Sequence[Row]], expected: int | Collection
                 "the predictions of {count} [rank|ranks] do not cover the split once: {names}; scores over "
                 "them would be wrong. Run the test again, on one process if it persists",
                 count=len(shares),
-                names="; ".join(faults),
+                names=translate("; ").join(faults),
             )
         )
     return rows

@@ -148,7 +148,7 @@ def prepare(config: DictConfig, arguments: Sequence[str]) -> PreparedSearch:
             space_name=space_name,
         )
         how = translate("another: search/space=NAME, or ranges of your own such as lr=interval(1e-5,1e-3)")
-        request = replace(request, notes=(f"{note}; {how}", *request.notes))
+        request = replace(request, notes=(translate("; ").join((note, how)), *request.notes))
     search = with_budget(parse_search_config(plain_block(config.search)), request)
     check_pbt(search, request, config)
     effect = parse_effect_plot(search.effect, request.space)

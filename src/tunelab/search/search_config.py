@@ -246,7 +246,7 @@ def space_notes(space: Space) -> list[str]:
         notes.append(
             translate(
                 "{names} varies: longer runs mostly win; early stopping finds the length by itself",
-                names=" and ".join(longer),
+                names=translate(" and ").join(longer),
             )
         )
     if "seed" in dimensions:

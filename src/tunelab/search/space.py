@@ -116,13 +116,13 @@ class NumericRange:
 
     def describe(self) -> str:
         """The dimension as text, for messages."""
-        kind = "integers " if self.integer else ""
+        kind = translate("integers ") if self.integer else ""
         return translate(
-            "{kind}{low:g} to {high:g}{value}",
+            "{kind}{low:g} to {high:g}{scale}",
             kind=kind,
             low=self.low,
             high=self.high,
-            value=", log scale" if self.log else "",
+            scale=translate(", log scale") if self.log else "",
         )
 
 

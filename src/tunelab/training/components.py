@@ -264,7 +264,7 @@ def build_components(settings: RunConfig) -> RunComponents:
     placement = TrainingPlacement.from_config(settings.trainer)
     choose_packing(placement, task, model, settings.data, settings.model.attention)
     if settings.memory.chunked_loss is True and (reason := whole_loss_reason(settings, task, model)):
-        raise ConfigError(f"memory.chunked_loss=true: {reason}; take memory.chunked_loss=auto")
+        raise ConfigError(translate("memory.chunked_loss=true: {reason}; take memory.chunked_loss=auto", reason=reason))
     if settings.checkpoints_activations:
         checkpoint_activations(model)
     encoded.examples = add_reference_logprobs(placement, task, model, encoded.examples, settings.micro_tokens)
@@ -326,9 +326,9 @@ def whole_loss_reason(settings: RunConfig, task: Task, model: PreTrainedModel) -
     if not isinstance(task, CausalTask):
         return whole_logits_reason(settings)
     if isinstance(task, Instruction) and not task.learns_by_position():
-        return f"data.task={task.name} has a loss or scores of its own"
+        return translate("data.task={name} has a loss or scores of its own", name=task.name)
     if not computes_own_loss(settings.module):
-        return f"module._target_={settings.module.target} has a loss of its own"
+        return translate("module._target_={target} has a loss of its own", target=settings.module.target)
     return whole_logits_reason(settings) or task.supervised_head(model).whole_reason() or None
 
 

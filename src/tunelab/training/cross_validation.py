@@ -156,7 +156,7 @@ def check_same_training(folder: RunDirectory, config: Mapping[str, Any]) -> None
                 "{root} was trained otherwise: {names}. Folds of different trainings have no mean; "
                 "give another hydra.run.dir for a new cross-validation",
                 root=folder.root,
-                names="; ".join(differences[:8]),
+                names=translate("; ").join(differences[:8]),
             )
         )
 

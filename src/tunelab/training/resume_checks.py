@@ -107,7 +107,7 @@ def check_length(settings: RunConfig, checkpoint: Mapping[str, Any], folder: Run
                 "resume={root}: {names}. What is learned cannot be taken back: give at least as "
                 "much, or start a new run with less",
                 root=folder.root,
-                names="; ".join(faults),
+                names=translate("; ").join(faults),
             )
         )
 

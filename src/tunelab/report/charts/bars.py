@@ -83,7 +83,8 @@ def bar_chart(
         if not is_drawable(value, "linear")
     ]
     notes, foot = chart_notes(
-        [translate("Not drawn: {names}.", names="; ".join(odd))] * bool(odd) + [translate("no values")] * (not ends),
+        [translate("Not drawn: {names}.", names=translate("; ").join(odd))] * bool(odd)
+        + [translate("no values")] * (not ends),
         foot,
     )
     return svg_document(
