@@ -29,6 +29,7 @@ from optuna.trial import create_trial
 
 from tunelab.analysis.configurations import ABSENT, Configuration, Setting, format_value, is_number
 from tunelab.analysis.surrogate import CATEGORY_DISTANCE, Surrogate
+from tunelab.language.translation import translate
 
 FloatArray = NDArray[np.float64]
 SOBOL_DRAWS = 2048
@@ -208,7 +209,10 @@ def isolate_setting(setting: Setting, configurations: Sequence[Configuration], *
             ends = place, place
         else:
             ends = setting.from_unit(key / many), setting.from_unit((key + 1) / many)
-            label, place = f"{ends[0]:.3g} to {ends[1]:.3g}", setting.from_unit((key + 0.5) / many)
+            label, place = (
+                translate("{low:.3g} to {high:.3g}", low=ends[0], high=ends[1]),
+                setting.from_unit((key + 0.5) / many),
+            )
         out.append(ValueRange(label, place, float(costs.min()), float(low), float(high), len(inside), best, *ends))
     return out
 

@@ -25,7 +25,9 @@ def answers_section(run: RunResults) -> list[Section]:
         return []
     before = {row["row"]: row for row in run.base_predictions}
     lead = translate("Answers to test questions, some of each kind; words that differ from the reference are marked")
-    note = "." if before else translate(". Answers before training were not kept (eval.base=true keeps them).")
+    note = (
+        translate(".") if before else translate(". Answers before training were not kept (eval.base=true keeps them).")
+    )
     picked = pick_diverse_rows(rows)
     blocks: list[Block] = [
         Examples("answers", [answer_example(row, before.get(row["row"])) for row in picked], lead + note)
