@@ -21,7 +21,7 @@ from transformers import PreTrainedModel
 LOGITS_BUDGET = 32 * 2**20  # bytes of float32 logits that may stand at once on a CPU; a part has half of them
 # Elsewhere each part reads and adds to the whole matrix of the head: a thousand positions are worth it.
 DEVICE_LOGITS_BUDGET = 2**30
-LEAST_ROWS = 16  # positions of a part, however large the vocabulary
+LEAST_ROWS = 256  # positions of a part, however large the vocabulary: fewer wait for the matrix of the head to be read
 
 
 def logits_budget(device: torch.device) -> int:
