@@ -233,6 +233,24 @@ def test_a_slot_differs_in_its_devices_only_or_its_trials_are_processes(
     assert len(said) == 1 and "environment" in said[0]
 
 
+def test_an_import_without_end_is_given_up(
+    tmp_path: Path, modules: Path, said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (modules / "endless.py").write_text("import time; time.sleep(60)")
+    monkeypatch.setattr("tunelab.search.executors.forking.IMPORT_SECONDS", 0.5)
+    with closing(ready(ForkingExecutor(said.append, ["endless"]))) as executor:
+        assert end(executor.start(mirror(f"out={tmp_path / 'seen.json'}"), tmp_path / "0", {})) == 0
+    assert len(said) == 1 and "takes too long" in said[0]
+
+
+@pytest.mark.parametrize("text", [10000 * "x", 10000 * "ü", 10000 * "训", 30000 * "\udce4"])
+def test_a_long_command_line_reaches_a_fork_as_it_is(tmp_path: Path, forking: ForkingExecutor, text: str) -> None:
+    words = [f"out={tmp_path / 'seen.json'}", f"text={text}"]
+    assert end(forked(forking, words, tmp_path / "0")) == 0
+    seen = json.loads((tmp_path / "seen.json").read_text())
+    assert seen["words"][1:] == words and seen["shown"] == mirror(*words)
+
+
 def test_a_command_line_without_room_is_a_process(tmp_path: Path, forking: ForkingExecutor) -> None:
     job = forking.start(mirror(f"out={tmp_path / 'seen.json'}", "x=" + 40000 * "1"), tmp_path / "0", {})
     assert not isinstance(job, ForkedJob) and end(job) == 0

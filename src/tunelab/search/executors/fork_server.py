@@ -28,8 +28,8 @@ from typing import Any
 from tunelab.language.translation import message
 from tunelab.runs.redact import guard_streams
 
-MESSAGE_BYTES = 2**17  # of the longest message
 COMMAND_BYTES = 2**15  # of the longest command line of a trial
+MESSAGE_BYTES = 8 * COMMAND_BYTES  # of the longest message: a byte that is no letter takes six as JSON
 
 
 def main() -> None:

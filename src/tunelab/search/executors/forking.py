@@ -123,12 +123,12 @@ class ForkServer:
 
     def _receive(self, timeout: float) -> dict[str, Any] | None:
         """The next message of the server; None if there is none in time, empty where it has ended."""
-        self._socket.settimeout(timeout)
         try:
+            self._socket.settimeout(timeout)
             return dict(json.loads(self._socket.recv(MESSAGE_BYTES) or b"{}"))
         except (BlockingIOError, TimeoutError):
             return None
-        except OSError:  # killed
+        except OSError:  # killed, or given up before
             return {}
 
     def _take(self, answer: dict[str, Any] | None) -> bool:
