@@ -14,6 +14,7 @@ HERE = Path(__file__).resolve().parents[2]
 IMPORTS = {
     "training": "import tunelab.training.run",
     "predict": "import tunelab.training.load_run",
+    "evaluate": "import tunelab.training.evaluate_run",
     "preview": "import tunelab.training.components",
 }
 CODE = "import sys, time; start = time.process_time(); exec(sys.argv[1]); print(time.process_time() - start)"

@@ -57,7 +57,7 @@ from tunelab.data.turn_writer import (
     check_texts,
 )
 from tunelab.errors import ConfigError, DataError
-from tunelab.language.translation import translate
+from tunelab.language.translation import message, translate
 
 TRAIN_ON: Final[tuple[str, ...]] = get_args(TrainOn)
 
@@ -555,12 +555,10 @@ class ChatTemplate:
         spans = {}
         for turn, (start, block_end) in marked.answers.items():
             end = answer_end(text, start, block_end)
-            before = self._prefix_length(marked, start, ids, translate("the prompt of turn {turn}", turn=turn + 1))
+            before = self._prefix_length(marked, start, ids, message("the prompt of turn {turn}"), turn)
             after = len(ids)
             if end < len(text):
-                after = self._prefix_length(
-                    marked, end, ids, translate("the text up to the end of turn {turn}", turn=turn + 1)
-                )
+                after = self._prefix_length(marked, end, ids, message("the text up to the end of turn {turn}"), turn)
             stop = find_answer_end(self.tokenizer, ids, (before, after), self.stop_ids)
             if stop is None:
                 raise DataError(
@@ -610,9 +608,10 @@ class ChatTemplate:
                     return way
         return None
 
-    def _prefix_length(self, marked: MarkedText, end: int, ids: list[int], what: str) -> int:
+    def _prefix_length(self, marked: MarkedText, end: int, ids: list[int], what: str, turn: int) -> int:
         prefix = self._plain.prefix_ids(marked.text, end, ids, marked.literal)
-        check_token_prefix(self.tokenizer, prefix, ids, what)
+        if ids[: len(prefix)] != prefix:  # else no message is made, which would be one for each row
+            check_token_prefix(self.tokenizer, prefix, ids, translate(what, turn=turn + 1))
         return len(prefix)
 
     def _text_ids(self, text: str) -> list[int]:
@@ -970,7 +969,7 @@ class LiteralTextEncoder:
         if self.tokenizer.is_fast and len(texts) > BATCH_CHECKS:  # without the wrapping that each text's ids get
             some = self.tokenizer(texts[:BATCH_CHECKS], split_special_tokens=False, **PLAIN_IDS)["input_ids"]
             core = self.tokenizer.backend_tokenizer  # as that call has set it
-            ids = [encoding.ids for encoding in core.encode_batch(texts, add_special_tokens=False)]
+            ids = [encoding.ids for encoding in core.encode_batch_fast(texts, add_special_tokens=False)]  # no offsets
             if ids[:BATCH_CHECKS] == some:
                 return ids
         ids = self.tokenizer(texts, split_special_tokens=False, **PLAIN_IDS)["input_ids"]
