@@ -8,9 +8,12 @@ import pytest
 import torch
 
 from tunelab.data.examples import Batch, MicroBatch
+from tunelab.tasks.instruction import Instruction
+from tunelab.tasks.metrics import answer_metrics
 from tunelab.tasks.metrics.answer_metrics import AnswerTotals, GenerationEvaluator
 from tunelab.tasks.metrics.directions import TEXT_METRICS
 from tunelab.tasks.multiple_choice import AnswerClasses
+from tunelab.training.evaluate import PredictionCollector
 from tunelab.training.final_results import LISTED_GROUPS, answer_group_tables
 from tunelab.training.generation_eval import sample_rows
 
@@ -31,12 +34,15 @@ class Echo:
 
     own_metrics = None
     metrics_of_answers = False
+    predictions = Instruction.predictions  # answers, which need no logits
 
     def __init__(self) -> None:
         self.asked: list[int] = []
+        self.calls = 0
 
     def generate_predictions(self, model: Any, rows: list[int], records: list[dict[str, Any]]) -> list[dict[str, Any]]:
         self.asked += rows
+        self.calls += 1
         return list(records)
 
 
@@ -79,6 +85,23 @@ def test_only_the_chosen_rows_are_asked_and_only_sums_are_kept() -> None:
     check.update(torch.nn.Identity(), steps([1, 2], 2)[0])  # type: ignore[arg-type]
     check.finish(torch.nn.Identity())  # type: ignore[arg-type]
     assert isnan(check.compute()["exact_match"])  # nothing was answered
+
+
+@pytest.mark.parametrize(("most", "calls"), [(1024, 1), (16, 3)])
+def test_rows_of_many_steps_are_answered_together(most: int, calls: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answer_metrics, "ROWS_TOGETHER", most)
+    rows, task = predictions(40), Echo()
+    check = GenerationEvaluator(task, AnswerTotals(AnswerClasses()), rows, range(40))  # type: ignore[arg-type]
+    collector = PredictionCollector(Echo(), torch.nn.Identity(), rows, range(40))  # type: ignore[arg-type]
+    for step in steps(list(range(40)), 8):
+        check.update(torch.nn.Identity(), step)  # type: ignore[arg-type]
+        for micro in step.micro_batches:
+            collector.update(torch.empty(0), micro)
+    check.finish(torch.nn.Identity())  # type: ignore[arg-type]
+    collector.finish()
+
+    assert task.calls == calls and task.asked == list(range(40))
+    assert collector.predictions == rows
 
 
 def test_a_sample_is_fixed_by_content_and_seed_and_moves_next_to_nothing() -> None:
