@@ -12,10 +12,11 @@ from typing import Any
 
 from scipy import stats
 
+from tunelab.language.translation import message, translate
 from tunelab.runs.run_status import COMPLETE_STATUSES
 
 Manifest = Mapping[str, Any]
-RESULT_NAMES = {"weights_sha256": "the weights", "predictions_sha256": "the predictions"}
+RESULT_NAMES = {"weights_sha256": message("the weights"), "predictions_sha256": message("the predictions")}
 MIN_SEEDS = 3  # fewer do not estimate the variation
 
 
@@ -88,13 +89,26 @@ def compare_runs(original: Manifest, reproduced: Manifest, seeds: Sequence[Manif
     differences, both = list[str](), (original, reproduced)
     statuses = [manifest.get("status") for manifest in both]
     if statuses[0] != statuses[1]:
-        differences.append(f"it ended {statuses[1]} ({reproduced.get('reason')}), the run {statuses[0]}")
+        differences.append(
+            translate(
+                "it ended {status} ({reason}), the run {before}",
+                status=statuses[1],
+                reason=reproduced.get("reason"),
+                before=statuses[0],
+            )
+        )
     digests = [manifest.get("results") or {} for manifest in both]
     compared = [name for name in RESULT_NAMES if all(results.get(name) for results in digests)]
-    differences += [f"{RESULT_NAMES[name]} differ" for name in compared if digests[0][name] != digests[1][name]]
+    differences += [
+        translate("{results} differ", results=RESULT_NAMES[name])
+        for name in compared
+        if digests[0][name] != digests[1][name]
+    ]
     steps = [(manifest.get("best") or {}).get("step") for manifest in both]
     if steps[0] != steps[1]:
-        differences.append(f"the best checkpoint is of step {steps[1]}, it was of step {steps[0]}")
+        differences.append(
+            translate("the best checkpoint is of step {step}, it was of step {before}", step=steps[1], before=steps[0])
+        )
     old, new = (manifest_scores(manifest) for manifest in both)
     others = [manifest_scores(manifest) for manifest in [original, *seeds]] if seeds else []
     scores = [
@@ -102,9 +116,9 @@ def compare_runs(original: Manifest, reproduced: Manifest, seeds: Sequence[Manif
         for name in old
         if name in new
     ]
-    differences += [f"{score.name} differs" for score in scores if not score.same]
+    differences += [translate("{name} differs", name=score.name) for score in scores if not score.same]
     if not (compared or scores or statuses == ["diverged", "diverged"]):
-        differences.append("the manifests share no result, so nothing is proven")
+        differences.append(translate("the manifests share no result, so nothing is proven"))
     return ReproductionResult(not differences, differences, scores)
 
 
@@ -138,20 +152,28 @@ def difference_lines(result: ReproductionResult) -> list[str]:
     for score in result.scores:
         if score.same:
             continue
-        line = f"{score.name}: {format_score(score.original)} then, {format_score(score.reproduced)} now"
+        line = translate(
+            "{name}: {original} then, {reproduced} now",
+            name=score.name,
+            original=format_score(score.original),
+            reproduced=format_score(score.reproduced),
+        )
         if (interval := score.seed_interval) is not None:
-            place = "inside" if score.within_seed_interval else "OUTSIDE"
-            bounds = (
-                f"{interval.low:.4g} to {interval.high:.4g} over {interval.seeds} seed{'s' * (interval.seeds != 1)}"
+            place = translate("inside" if score.within_seed_interval else "OUTSIDE")
+            bounds = translate(
+                "{low:.4g} to {high:.4g} over {seeds} [seed|seeds]",
+                low=interval.low,
+                high=interval.high,
+                seeds=interval.seeds,
             )
-            line += f", {place} the seed spread ({bounds})"
+            line += translate(", {place} the seed spread ({bounds})", place=place, bounds=bounds)
         lines.append(line)
     return lines
 
 
 def format_score(value: float | None) -> str:
     """A score with six digits."""
-    return "no number" if value is None else f"{value:.6g}"
+    return translate("no number") if value is None else f"{value:.6g}"
 
 
 MAX_PACKAGES = 8  # packages listed in one line; the rest is counted
@@ -174,7 +196,7 @@ def circumstance_changes(then: Manifest, now: Manifest) -> list[str]:
         *code_changes(then, now),
         *version_changes(then, now),
     ] + [
-        f"machine changed: {name} was {before}, is {after}"
+        translate("machine changed: {name} was {before}, is {after}", name=name, before=before, after=after)
         for name, before, after in machine_facts(then, now)
         if before != after and before is not None and after is not None
     ]
@@ -185,7 +207,12 @@ def data_changes(then: Manifest, now: Manifest) -> Iterator[str]:
     before, after = data_digests(then), data_digests(now)
     for name in before.keys() & after.keys():
         if before[name] != after[name]:
-            yield f"data changed: {name} had sha256 {before[name][:12]}, has {after[name][:12]}"
+            yield translate(
+                "data changed: {name} had sha256 {before}, has {after}",
+                name=name,
+                before=before[name][:12],
+                after=after[name][:12],
+            )
 
 
 def data_digests(manifest: Manifest) -> dict[str, str]:
@@ -196,10 +223,20 @@ def data_digests(manifest: Manifest) -> dict[str, str]:
 def weight_changes(then: Manifest, now: Manifest) -> Iterator[str]:
     """Lines for another base model or tokenizer."""
     before, after = then.get("model") or {}, now.get("model") or {}
-    names = {"sha256": "base weights", "tokenizer_sha256": "tokenizer", "revision": "hub revision of the base model"}
+    names = {
+        "sha256": message("base weights"),
+        "tokenizer_sha256": message("tokenizer"),
+        "revision": message("hub revision of the base model"),
+    }
     for name, words in names.items():
         if before.get(name) and after.get(name) and before[name] != after[name]:
-            yield f"{words} changed: {before.get('path')} had {before[name][:12]}, has {after[name][:12]}"
+            yield translate(
+                "{what} changed: {path} had {before}, has {after}",
+                what=words,
+                path=before.get("path"),
+                before=before[name][:12],
+                after=after[name][:12],
+            )
 
 
 def code_changes(then: Manifest, now: Manifest) -> Iterator[str]:
@@ -208,28 +245,39 @@ def code_changes(then: Manifest, now: Manifest) -> Iterator[str]:
         return
     git = then.get("git") or {}
     if not git.get("commit"):
-        yield "code changed: the manifest names no commit, so the old code must be found by hand"
+        yield translate("code changed: the manifest names no commit, so the old code must be found by hand")
         return
     way = f"git checkout {git['commit'][:12]}"
     if git.get("diff"):
         whole = len(git["diff"].encode()) == git.get("diff_bytes")
-        way += " and apply git.diff of the manifest" if whole else "; the changes on top were too long to be kept whole"
+        way += (
+            translate(" and apply git.diff of the manifest")
+            if whole
+            else translate("; the changes on top were too long to be kept whole")
+        )
     if git.get("untracked"):
-        way += f"; not under version control: {len(git['untracked'])} of its files"
-    yield f"code changed: the old one is {way}"
+        way += translate("; not under version control: {count} of its files", count=len(git["untracked"]))
+    yield translate("code changed: the old one is {way}", way=way)
 
 
 def version_changes(then: Manifest, now: Manifest) -> Iterator[str]:
     """Lines for other versions of Python and packages; new packages do not count."""
     if then.get("python") != now.get("python"):
-        yield f"version changed: Python was {then.get('python')}, is {now.get('python')}"
+        yield translate(
+            "version changed: Python was {before}, is {now}", before=then.get("python"), now=now.get("python")
+        )
     before, after = then.get("packages") or {}, now.get("packages") or {}
     changed = [name for name in before if before[name] != after.get(name) and name != "tunelab"]
     changed.sort(key=lambda name: (name not in MAIN_PACKAGES, name))
     if changed:
-        listed = [f"{name} was {before[name]}, is {after.get(name, 'gone')}" for name in changed[:MAX_PACKAGES]]
-        more = f"; and {len(changed) - MAX_PACKAGES} more" if len(changed) > MAX_PACKAGES else ""
-        yield f"version changed: {'; '.join(listed)}{more}"
+        listed = [
+            translate(
+                "{name} was {before}, is {now}", name=name, before=before[name], now=after.get(name, translate("gone"))
+            )
+            for name in changed[:MAX_PACKAGES]
+        ]
+        more = translate("; and {count} more", count=len(changed) - MAX_PACKAGES) if len(changed) > MAX_PACKAGES else ""
+        yield translate("version changed: {names}{more}", names="; ".join(listed), more=more)
 
 
 def machine_facts(then: Manifest, now: Manifest) -> Iterator[tuple[str, Any, Any]]:

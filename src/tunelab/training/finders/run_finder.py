@@ -47,7 +47,7 @@ def run_finder(settings: RunConfig, folder: Path) -> FinderResult:
         translate("find {setting}", setting=finding.setting),
         [*finding.reasons, *([finding.override] if finding.override else [])],
     )
-    console.show_paths({"page": folder / "find.html", "numbers": folder / "find.json"})
+    console.show_paths({translate("page"): folder / "find.html", translate("numbers"): folder / "find.json"})
     return finding
 
 
