@@ -170,7 +170,7 @@ def worst_errors_section(run: RunResults) -> list[Section]:
         messages("row", "token_f1", "rougeL", "question", "reference", "answer"),
         [[row["row"], row.get("token_f1"), row.get("rougeL"), *answer_texts(row)] for row in wrong[:LISTED_ERRORS]],
         translate(
-            "answers that differ from the reference: {count:,} of {total:,}; the least alike first.",
+            "Answers that differ from the reference: {count:,} of {total:,}; the least alike first.",
             count=len(wrong),
             total=len(rows),
         ),
@@ -274,7 +274,7 @@ def worst_pairs(rows: Sequence[Row]) -> Table | None:
     names = messages("row", "margin", "chosen_reward", "rejected_reward")
     wrong = sum(row["margin"] <= 0 for row in known)
     words = translate(
-        "rejected answer preferred in {wrong:,} of {count:,} [pair|pairs]; the largest mistakes first.",
+        "Rejected answer preferred in {wrong:,} of {count:,} [pair|pairs]; the largest mistakes first.",
         wrong=wrong,
         count=len(known),
     )

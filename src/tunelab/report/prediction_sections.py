@@ -69,7 +69,7 @@ def class_verdicts(classes: Sequence[Mapping[str, Any]], predicted: Mapping[str,
         lines.append(
             Paragraph(
                 translate(
-                    "fewer than {least} test rows in {rare} of {count} [class|classes]: their scores are mostly luck.",
+                    "Fewer than {least} test rows in {rare} of {count} [class|classes]: their scores are mostly luck.",
                     rare=rare,
                     count=len(classes),
                     least=RARE_CLASS_ROWS,
