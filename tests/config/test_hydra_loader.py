@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from omegaconf import DictConfig
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
 
 from support.paths import ROOT
 from support.tiny_runs import CONF, config
@@ -158,3 +160,47 @@ def test_hydra_starts_nothing_that_a_yaml_names(tmp_path: Path) -> None:
 
     assert done.returncode == 2 and "hydra.callbacks" in done.stderr and "Traceback" not in done.stderr
     assert not (tmp_path / "P").exists() and not list((tmp_path / "here").iterdir())
+
+
+LINES = [
+    ["optimizer=sgd", "lr=1e-2"],
+    ["experiment=starter_pretrain", "+regularization.mine={a: 1}", "~logger"],
+    ["name=mine", "hydra.run.dir=somewhere/${name}", "regularization=[dropout,ema]", "search=bayes"],
+]
+
+
+@pytest.mark.parametrize("words", LINES, ids=" ".join)
+def test_the_config_that_is_composed_once_is_the_one_that_hydra_composes_anew(words: list[str]) -> None:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        hydra = GlobalHydra.instance().hydra
+        assert hydra is not None
+        anew = hydra.compose_config("config", [*words, "hydra.mode=RUN"], RunMode.RUN)
+        typed = [*words]
+        assert hydra.get_mode("config", typed) is None
+        typed.append("hydra.mode=RUN")  # as Hydra does, to the very list
+        once = hydra.compose_config("config", typed, RunMode.RUN)
+        again = hydra.compose_config("config", typed, RunMode.RUN)
+
+    assert OmegaConf.to_container(once) == OmegaConf.to_container(anew)
+    assert list(once) == list(anew)  # the order of keys is that of config.yaml in a run folder
+    assert OmegaConf.is_struct(once) and once.hydra.mode is RunMode.RUN
+    assert again is not once and OmegaConf.to_container(again) == OmegaConf.to_container(anew)
+
+
+def test_a_choice_of_values_without_a_search_is_refused_though_the_config_was_composed() -> None:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        hydra = GlobalHydra.instance().hydra
+        assert hydra is not None
+        hydra.get_mode("config", ["lr=1e-3,1e-4"])
+        with pytest.raises(HydraException, match="Ambiguous value"):
+            hydra.compose_config("config", ["lr=1e-3,1e-4", "hydra.mode=RUN"], RunMode.RUN)
+
+
+def test_other_words_than_those_of_the_mode_are_composed_anew() -> None:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        hydra = GlobalHydra.instance().hydra
+        assert hydra is not None
+        hydra.get_mode("config", ["lr=1e-3"])
+        other = hydra.compose_config("config", ["lr=1e-4", "hydra.mode=RUN"], RunMode.RUN)
+
+    assert other.lr == 1e-4
