@@ -2,7 +2,7 @@
 
     python bench/search/trial_start.py --rounds 3      # about four minutes a round
 
-Each kind does a search of 2 and one of 6 trials of the same few steps on one thread, by turns.  A quarter of the
+Each kind does a search of 1 and one of 4 trials of the same few steps on one thread, by turns.  A third of the
 difference is what one trial costs, without what a search costs once.  What it costs inline is training and search;
 the rest is its start.
 """
@@ -29,7 +29,7 @@ TRAINING = [
     *("logger=csv", "eval.generate=false", "eval.test_rows=8", "eval.base=false", "search.test_best=false"),
     *("search=random", "lr=interval(1e-4,1e-2)"),
 ]
-FEW, MANY = 2, 6  # trials
+FEW, MANY = 1, 4  # trials
 
 
 def main() -> None:
