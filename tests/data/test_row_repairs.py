@@ -38,7 +38,7 @@ def test_a_control_character_is_told_with_its_place_and_taken_out_on_request(nam
 
     records = read_records(source, on_bad="clean")
     assert records.rows == [{"text": "ab", "label": "x"}, {"text": "fine", "label": "y"}]
-    assert any("control characters are taken out of texts in 1 rows, first in line" in note for note in records.notes)
+    assert any("control characters are taken out of texts in 1 row, first in line" in note for note in records.notes)
 
 
 def test_a_control_character_of_parquet_is_told_with_row_and_column(tmp_path: Path) -> None:
@@ -50,7 +50,7 @@ def test_a_control_character_of_parquet_is_told_with_row_and_column(tmp_path: Pa
 
 
 def test_cleaning_mends_nothing_else_and_leaves_tabs_and_line_ends(write: Write) -> None:
-    with pytest.raises(DataError, match="line 2: .*cells"):
+    with pytest.raises(DataError, match="line 2: .*cell"):
         read_records(write("t.csv", "text,label\nx\n"), on_bad="clean")
     with pytest.raises(DataError, match="not utf-8"):
         read_records(write("t.jsonl", b'{"a": "\xff"}\n'), on_bad="clean")

@@ -47,7 +47,7 @@ def test_a_row_over_two_lines_counts_lines_rightly(write: Write) -> None:
     ("text", "message"),
     [
         ("a,b\nx,1\nx, y,1\n", "t.csv line 3: has 3 cells, the first line has 2"),
-        ("a,b\nx\n", "t.csv line 2: has 1 cells"),
+        ("a,b\nx\n", "t.csv line 2: has 1 cell"),
         ("a,a\nx,1\n", "column 'a' stands twice in the header"),
         ('a,b\n"x",1\n"y"z,2\n', "t.csv line 3: .*(?s:.)*data.quoting=none"),
         ('a,b\n"x, y",1\n"open,2\nz,3\n', "t.csv line 3: .*still open in line"),

@@ -71,7 +71,7 @@ def test_a_run_that_early_stopping_ended_stays_ended_unless_it_is_given_more_pat
     ended = RunDirectory(folder).read_manifest()
     validations = [entry for entry in watch.seen if entry[0] == "val"]
     assert ended["status"] == "early-stopped" and len(validations) < 8
-    assert ended["reason"].endswith(f"for 1 validations, by epoch {len(validations)}")
+    assert ended["reason"].endswith(f"for 1 validation, by epoch {len(validations)}")
 
     # When it is resumed as it is, then it trains no step, and ends as it did
     same = Watch()

@@ -108,9 +108,7 @@ def test_steps_that_are_not_finite_are_recognised(kind: str, tmp_path: Path) -> 
         trained(tmp_path, given, Spoil(poison, 4, back=True))
 
     (found,) = [f for f in diagnose_run(RunDirectory(tmp_path / "run"), write=False) if f.verdict == "non_finite"]
-    assert found.value == 1 and (
-        "step 4" in found.message if kind == "stop" else "1 steps were skipped" in found.message
-    )
+    assert found.value == 1 and ("step 4" in found.message if kind == "stop" else "1 step was skipped" in found.message)
 
 
 def test_every_verdict_is_provoked() -> None:

@@ -19,7 +19,7 @@ def gpus(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Non
         (0, ["trainer.accelerator=cuda"], "torch sees no CUDA GPU here"),
         (0, ["trainer.accelerator=gpu"], "torch sees no GPU here"),
         (0, ["trainer.devices=8"], None),  # processes on one CPU
-        (1, ["trainer.devices=8"], "this machine has 1 GPUs"),
+        (1, ["trainer.devices=8"], "this machine has 1 GPU;"),
         (1, ["trainer.devices=8", "trainer.accelerator=cpu"], None),
         (2, ["trainer.devices=2"], None),
         (2, ["trainer.devices=auto"], None),

@@ -112,7 +112,7 @@ class NonFiniteGuard:
         if self.skipped_steps >= self.limit:
             raise Diverged(
                 translate(
-                    "stopped at {fault}. {skipped_steps} steps were skipped before "
+                    "stopped at {fault}. {skipped_steps} [step was|steps were] skipped before "
                     "(callbacks.on_nonfinite={policy}), as many as callbacks.nonfinite_limit allows",
                     fault=fault,
                     skipped_steps=self.skipped_steps,
