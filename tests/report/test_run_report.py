@@ -77,7 +77,16 @@ def grid(document: Document, name: str) -> Table:
 def test_labels_get_classes_worst_errors_and_calibration(tmp_path: Path) -> None:
     document = report(labelled_run(tmp_path / "run"))
 
-    assert titles(document) == ["Verdict", "Curves", "Scores", "Classes", "Worst errors", "Calibration", "Provenance"]
+    assert titles(document) == [
+        "Verdict",
+        "What to run next",
+        "Curves",
+        "Scores",
+        "Classes",
+        "Worst errors",
+        "Calibration",
+        "Provenance",
+    ]
     worst = grid(document, "worst_errors").rows
     assert all(row[1] != row[2] for row in worst)
     assert [row[3] for row in worst] == sorted((row[3] for row in worst), reverse=True), "the surest mistake first"
@@ -258,7 +267,45 @@ def test_the_command_can_be_pasted_whatever_the_folder_is_called(tmp_path: Path)
 
     commands = [b.text for s in report(folder).sections for b in s.blocks if isinstance(b, Command)]
 
-    assert commands == ["python train.py lr=1e-3", f"tunelab reproduce '{folder.root}'"]
+    assert commands[-2:] == ["python train.py lr=1e-3", f"tunelab reproduce '{folder.root}'"]
+
+
+def test_a_run_that_overfits_is_followed_by_a_search_and_by_other_seeds(tmp_path: Path) -> None:
+    folder = labelled_run(tmp_path / "run")
+
+    assert next_commands(report(folder)) == {
+        "python train.py -m search=bayes search/space=classification lr=1e-3": "It was better before its end: search "
+        "for another rate and more regularization:",
+        "python train.py -m seed=0,1,2 lr=1e-3": "How far the score depends on luck: the same settings with other "
+        "seeds:",
+    }
+
+
+def test_what_belongs_to_one_run_alone_is_not_handed_on(tmp_path: Path) -> None:
+    folder = labelled_run(tmp_path / "run")
+    manifest = json.loads(folder.manifest.read_text())
+    typed = ["lr=1e-3", "seed=7", "resume=outputs/a", "hydra.run.dir=here", "+optimizer.eps=1e-6", "name=a b"]
+    folder.manifest.write_text(json.dumps(manifest | {"overrides": typed}))
+
+    assert all(
+        command.endswith(" lr=1e-3 +optimizer.eps=1e-6 'name=a b'") and "seed=7" not in command
+        for command in next_commands(report(folder))
+    )
+
+
+def test_a_trial_leaves_what_to_run_next_to_its_study(tmp_path: Path) -> None:
+    folder = labelled_run(tmp_path / "run")
+    manifest = json.loads(folder.manifest.read_text())
+    manifest["config"]["trial"] = {"id": 3, "study": "outputs/study"}
+    folder.manifest.write_text(json.dumps(manifest))
+
+    assert next_commands(report(folder)) == {}
+
+
+def next_commands(document: Document) -> dict[str, str]:
+    """What the section on the next run says, by command."""
+    blocks = [block for one in document.sections if one.title == "What to run next" for block in one.blocks]
+    return {block.text: block.description for block in blocks if isinstance(block, Command)}
 
 
 def test_findings_of_the_doctor_are_shown_with_what_to_try(tmp_path: Path) -> None:
@@ -311,7 +358,7 @@ def test_a_task_brings_its_sections_and_its_scores_of_rows(tmp_path: Path, monke
     document = report(folder)
 
     # Then they take the place of the sections that go by columns
-    assert titles(document) == ["Verdict", "Curves", "Scores", "Ranks", "Provenance"]
+    assert titles(document) == ["Verdict", "What to run next", "Curves", "Scores", "Ranks", "Provenance"]
     assert interval_beside(document, "half") == "0.4119 to 0.5881"
 
 

@@ -12,10 +12,11 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from support.made_up_studies import study
-from tunelab.analysis.configurations import Configuration
-from tunelab.report.document import Command, Document, Section, Table
+from tunelab.analysis.configurations import Configuration, setting_from_values
+from tunelab.analysis.next_space import find_boundary_hits, suggest_next_space
+from tunelab.report.document import Command, Document, Paragraph, Section, Table
 from tunelab.report.render import render_html, render_markdown, write_report
-from tunelab.report.study_checks import curve_verdict
+from tunelab.report.study_checks import boundary_paragraph, curve_verdict
 from tunelab.report.study_reader import read_study_results
 from tunelab.report.study_report import build_study_report, probability_best
 from tunelab.runs.study_folder import StudyFolder
@@ -224,3 +225,19 @@ def test_the_heading_of_the_next_search_says_what_is_done(document: Document) ->
 )
 def test_the_verdict_on_the_curves_of_the_best_agrees_with_their_table(kinds: list[str], says: str) -> None:
     assert says in curve_verdict(kinds).text
+
+
+def test_a_boundary_is_a_warning_only_where_the_next_search_would_go_beyond_it() -> None:
+    sizes = setting_from_values("batch_size", [8, 16, 32, 64])
+
+    def verdict(scores: dict[int, float], noise: float) -> Paragraph:
+        ranked = [Configuration({"batch_size": size}, (score,), (0,)) for size, score in scores.items()]
+        (hit,) = find_boundary_hits([sizes], ranked)
+        (step,) = suggest_next_space([sizes], ranked, [hit], [], weight={}, explained=0.0, legal={}, noise=noise)
+        said = boundary_paragraph(hit, ranked, noise)
+        assert (said.tone == "warn") == (step.action != "keep")
+        return said
+
+    assert verdict({8: 1.0, 16: 2.0, 32: 3.0, 64: 4.0}, 0.01).text.endswith("a better one may lie beyond.")
+    alike = verdict({8: 1.0, 16: 1.01, 32: 1.6, 64: 1.3}, 0.5)
+    assert alike.text.endswith("but the value beside it is not worse beyond noise.")

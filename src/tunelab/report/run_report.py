@@ -19,6 +19,7 @@ from tunelab.report.document import (
     lift_warnings,
 )
 from tunelab.report.formatting import format_cell, format_count
+from tunelab.report.next_run import next_run_section
 from tunelab.report.run_reader import RunResults
 from tunelab.report.run_verdict import STATUS_TONES, ending, run_verdicts, scores_table
 from tunelab.report.training_sections import (
@@ -117,6 +118,7 @@ def scores_section(run: RunResults) -> Section:
 def run_sections(run: RunResults) -> Iterator[tuple[str, RunSection]]:
     """The parts of the report in order, the task's own in the middle, each with a title in case it fails."""
     yield "Verdict", verdict_section
+    yield "What to run next", next_run_section
     yield "Curves", curves_section
     yield "Scores", scores_section
     for name in run.description.report_sections:

@@ -2,8 +2,9 @@
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 
-from tunelab.analysis.configurations import format_value
+from tunelab.analysis.configurations import Configuration, format_value
 from tunelab.analysis.learning_curves import CurveUnit, diagnose_curve
 from tunelab.analysis.next_space import (
     BoundaryHit,
@@ -11,6 +12,7 @@ from tunelab.analysis.next_space import (
     find_boundary_hits,
     find_failure_limits,
     is_legal_end,
+    widen_range,
 )
 from tunelab.analysis.statistics import expected_best
 from tunelab.config.schema import legal_ranges
@@ -59,12 +61,13 @@ def boundary_paragraphs(study: StudyResults) -> list[Paragraph]:
     hits = study_boundary_hits(study)
     if len(study.configurations) < 4:
         return [Paragraph(translate("Too few configurations to tell whether the best stands at a boundary."))]
-    lines = [boundary_paragraph(one) for one in hits]
+    ranked = sorted(study.configurations, key=lambda point: point.cost)
+    lines = [boundary_paragraph(one, ranked, study.seed_noise) for one in hits]
     return lines or [Paragraph(translate("No setting's best value stands at a boundary of its range."), "good")]
 
 
-def boundary_paragraph(hit: BoundaryHit) -> Paragraph:
-    """The verdict on one boundary; beyond the end of what is legal there is nothing to look for."""
+def boundary_paragraph(hit: BoundaryHit, ranked: Sequence[Configuration], noise: float) -> Paragraph:
+    """The verdict on one boundary, as the suggestion for the next search has it: it warns of what that would widen."""
     setting = hit.setting
     text = translate(
         "{name}: the best value {value} stands at the {side} boundary of what was {seen} ({low} to {high})",
@@ -75,8 +78,11 @@ def boundary_paragraph(hit: BoundaryHit) -> Paragraph:
         low=format_value(setting.low),
         high=format_value(setting.high),
     )
-    if is_legal_end(setting, hit.side, legal_ranges().get(setting.name)):
+    legal = legal_ranges().get(setting.name)
+    if is_legal_end(setting, hit.side, legal):
         return Paragraph(translate("{words}, beyond which no value is legal.", words=text))
+    if widen_range(setting, hit.side, hit.value, ranked, noise, legal).action == "keep":
+        return Paragraph(translate("{words}, but the value beside it is not worse beyond noise.", words=text))
     return Paragraph(translate("{words}: a better one may lie beyond.", words=text), "warn")
 
 

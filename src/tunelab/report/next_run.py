@@ -1,0 +1,60 @@
+"""What to run next after a single run, as commands to paste.  Pure."""
+
+import shlex
+from collections.abc import Mapping
+
+from tunelab.config.quoting import path_word
+from tunelab.language.translation import translate
+from tunelab.report.document import Block, Command, Section
+from tunelab.report.run_reader import RunResults
+from tunelab.report.training_sections import diagnose_run_curve
+from tunelab.runs import console
+from tunelab.runs.run_dir import RunDirectory
+
+SEEDS = "seed=0,1,2"
+OF_ONE_RUN = ("seed=", "resume=", "hydra.", "search", "trial.")  # overrides that another run has no use for
+OVERFITTING = ("over-fitted", "worsened", "early", "never better")
+
+
+def next_run_section(run: RunResults) -> list[Section]:
+    """The section on what to run next; none for a trial, whose study says it, or without final scores."""
+    trial = run.config.get("trial")
+    if not run.scores or run.status == "running" or (isinstance(trial, Mapping) and trial.get("study")):
+        return []
+    kind, blocks = diagnose_run_curve(run).shape, list[Block]()
+    if kind == "improving" and RunDirectory(run.root).last.is_file() and (longer := twice_as_long(run)):
+        words = shlex.join([path_word("resume", run.root), longer])
+        text = translate("The score was still getting better: go on until it is twice as long:")
+        blocks.append(Command(f"{console.train_command()} {words}", text))
+    text = (
+        translate("It was better before its end: search for another rate and more regularization:")
+        if kind in OVERFITTING
+        else translate("Find out which settings matter, and better values for them:")
+    )
+    blocks.append(Command(many_runs(run, "search=bayes", f"search/space={usual_space(run)}"), text))
+    text = translate("How far the score depends on luck: the same settings with other seeds:")
+    blocks.append(Command(many_runs(run, SEEDS), text))
+    return [Section("What to run next", blocks)]
+
+
+def many_runs(run: RunResults, *words: str) -> str:
+    """A command that trains with the settings of the run, and with those of the words."""
+    kept = [line for line in run.manifest.get("overrides") or [] if not line.lstrip("+~").startswith(OF_ONE_RUN)]
+    return f"{console.train_command()} -m {shlex.join([*words, *kept])}"
+
+
+def twice_as_long(run: RunResults) -> str:
+    """The override that doubles the length of the run; empty where it has none."""
+    for key in ("max_steps", "max_epochs"):
+        length = run.config.get(key)
+        if isinstance(length, int) and length > 0:
+            return f"{key}={2 * length}"
+    return ""
+
+
+def usual_space(run: RunResults) -> str:
+    """The shipped search space for a run of this kind."""
+    adapter = run.config.get("adapter")
+    if isinstance(adapter, Mapping) and adapter.get("kind") == "lora":
+        return "lora"
+    return "classification" if run.task == "classification" else "sft"
