@@ -91,7 +91,13 @@ def test_settings_that_are_damaged_are_told_with_a_way_out(content: str, tmp_pat
         resume_config(config(f"resume={tmp_path}"), [])
 
 
-@pytest.mark.parametrize("fault", ["batch_size=0", "data.train=missing.jsonl", "monitor=val/nothing"])
+@pytest.mark.parametrize(
+    "fault",
+    [
+        "data.train=missing.jsonl",
+        *(pytest.param(one, marks=pytest.mark.slow) for one in ("batch_size=0", "monitor=val/nothing")),
+    ],
+)
 def test_a_refused_run_leaves_no_folder_behind(fault: str, tmp_path: Path) -> None:
     command = [sys.executable, str(ROOT / "train.py"), "data=instruction", "data.train=missing.jsonl", *QUIET, fault]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)

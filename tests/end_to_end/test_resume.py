@@ -20,8 +20,13 @@ from tunelab.runs.checkpoint import read_checkpoint
 from tunelab.runs.run_dir import RunDirectory
 from tunelab.training.run import fine_tune
 
+FEW = ("in mid-epoch", "with loader processes", "by Ctrl-C", "with a sum of steps")  # the others take the slow suite
 
-@pytest.mark.parametrize("case", CASES, ids=[name.replace(" ", "-") for name in CASES])
+
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(name, marks=[pytest.mark.slow] * (name not in FEW), id=name.replace(" ", "-")) for name in CASES],
+)
 def test_a_resumed_run_is_bit_equal_to_an_uninterrupted_one(case: str, tmp_path: Path) -> None:
     stops, more = CASES[case]
     given = overrides(tmp_path, *more)

@@ -38,7 +38,13 @@ CASES: dict[str, tuple[list[str], list[Watch]]] = {
 FILES = {f"regularization={path.stem}" for path in (CONF / "regularization").glob("*.yaml")}
 
 
-@pytest.mark.parametrize("case", CASES, ids=[name.replace(" ", "-") for name in CASES])
+FEW = ("moving average of an adapter", "noise", "mixout")  # the others take the slow suite
+
+
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(name, marks=[pytest.mark.slow] * (name not in FEW), id=name.replace(" ", "-")) for name in CASES],
+)
 def test_a_resumed_run_ends_bit_equal(case: str, tmp_path: Path) -> None:
     ends_bit_equal(*CASES[case], tmp_path)
 

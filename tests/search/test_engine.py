@@ -24,7 +24,7 @@ from tunelab.search.trial_process import find_process
 ENGINE = [sys.executable, str(SUPPORT / "instant_search.py")]
 
 
-@pytest.fixture(params=["new", "forked"], autouse=True)
+@pytest.fixture(params=[pytest.param("new", marks=pytest.mark.slow), "forked"], autouse=True)
 def processes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if request.param == "forked":
         monkeypatch.setenv(FORKED, "1")

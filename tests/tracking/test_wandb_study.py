@@ -32,6 +32,8 @@ for each in (logger, replace(logger, artifacts=('export',)), replace(logger, kin
     log_study_report(each, StudyFolder(root), root / 'report' / 'report.html', {'val/loss': 0.5, 'trials': 41})
 """
 
+pytestmark = pytest.mark.slow  # each server takes a whole search
+
 
 def run(folder: Path, address: str, *command: str) -> str:
     """A command in a process of its own, with a key for the stand-in; its standard output."""
@@ -57,7 +59,7 @@ def put(told: Told, ending: str) -> list[bytes]:
     return [variables["body"] for path, variables in told if path.startswith("/put/") and path.endswith(ending)]
 
 
-@pytest.fixture(scope="module", params=[pytest.param("online", marks=pytest.mark.slow), "offline"])
+@pytest.fixture(scope="module", params=["online", "offline"])
 def told(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Told, bytes]]:
     """The requests that one study sends to the stand-in, and the page as it lies on the disk."""
     folder = tmp_path_factory.mktemp("study")
@@ -96,7 +98,6 @@ def test_its_summary_holds_the_best_and_its_config_what_was_asked(told: tuple[To
     assert json.loads(first["config"])["fixed"] == {"value": ["data=mine"]}
 
 
-@pytest.mark.slow
 def test_a_search_leaves_its_report_offline_and_goes_on_in_the_same_run(tmp_path: Path) -> None:
     # Given a search without a key, and the same with one trial more
     place = furnish(tmp_path)

@@ -80,12 +80,7 @@ def estimate_and_reality(prepared: RunComponents) -> tuple[RunInspection, int]:
         return found, peak_bytes(lambda: run_trial_steps(prepared, module, 3, []), device)
 
 
-FEW = (
-    "adamw",
-    "several passes in a step",
-    "layers computed twice",
-    "steps in the backward pass",
-)  # the others take the slow suite
+FEW = ("adamw", "steps in the backward pass")  # the others take the slow suite
 CASES = [
     pytest.param(name, marks=[] if name in FEW else pytest.mark.slow, id=name.replace(" ", "-")) for name in MEMORY
 ]
@@ -137,7 +132,7 @@ def test_steps_tokens_rates_and_warm_up_are_those_of_the_run(tmp_path: Path) -> 
     assert found.planned_tokens == [row["train/tokens_seen"] for row in curves if "train/tokens_seen" in row][-1]
 
 
-@pytest.mark.parametrize("precision", ["32-true", "64-true"])
+@pytest.mark.parametrize("precision", ["32-true", pytest.param("64-true", marks=pytest.mark.slow)])
 def test_looking_leaves_weights_modes_and_random_numbers_as_they_were(precision: str, tmp_path: Path) -> None:
     def generators() -> list[Any]:
         return [random.getstate(), str(np.random.get_state()), torch.get_rng_state().tolist()]
@@ -166,7 +161,10 @@ STARTS = {
 }
 
 
-@pytest.mark.parametrize("case", STARTS, ids=[name.replace(" ", "-") for name in STARTS])
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(name, marks=[pytest.mark.slow] * ("deeper" in name), id=name.replace(" ", "-")) for name in STARTS],
+)
 def test_first_weights_get_the_verdict_they_earn(case: str, tmp_path: Path) -> None:
     more, word = STARTS[case]
 

@@ -519,7 +519,7 @@ def load_hub_dataset(source: str, *, streaming: bool = False) -> Any:
     try:
         from datasets import load_dataset  # seconds to load, and most runs read files
 
-        return load_dataset(name, split=split, streaming=streaming)
+        return load_dataset(name, split=split, **({"streaming": True} if streaming else {}))
     except Exception as error:  # the hub client raises errors of many libraries, and all mean the same here
         raise DataError(
             translate(
