@@ -37,6 +37,7 @@ ELSEWHERE = {
     "srun ": "needs a cluster",
     "tunelab board": "tests/board, as it serves until it is stopped",
     "torchrun ": "tests/end_to_end/test_many_devices.py",
+    "data.streaming=true": "tests/end_to_end/test_streamed_runs.py, as this one needs the hub",
     "[mylab]": "tests/end_to_end/test_extend_page.py",
     "--input reviews.csv": "tests/end_to_end/test_extend_page.py",
 }

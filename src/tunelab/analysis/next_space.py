@@ -406,9 +406,10 @@ def narrow_range(
     """The range without the stretches at its ends that are worse beyond noise, or where every run broke."""
     stretches = isolate_setting(setting, [p for p in configurations if is_number(p.params.get(setting.name))])
     best = min(stretches, key=lambda one: one.best)
-    good = [one for one in stretches if not is_clearly_worse(one, best, noise)]
-    low = 0.0 if good[0] is stretches[0] else setting.to_unit(good[0].start)
-    high = 1.0 if good[-1] is stretches[-1] else setting.to_unit(good[-1].end)
+    worse = [is_clearly_worse(one, best, noise) for one in stretches]
+    first, last = outermost_kept(stretches, worse, stretches.index(best))
+    low = 0.0 if first == 0 else setting.to_unit(stretches[first].start)
+    high = 1.0 if last == len(stretches) - 1 else setting.to_unit(stretches[last].end)
     reasons = []
     for cliff in at_cliffs:
         low = max(low, setting.to_unit(cliff.limit)) if cliff.side == "below" else low
@@ -427,11 +428,37 @@ def narrow_range(
         low, high = middle - MIN_KEPT_RANGE / 2, middle + MIN_KEPT_RANGE / 2
     low, high = round_range(setting, *(setting.from_unit(min(1.0, max(0.0, unit))) for unit in (low, high)))
     low, high = max(setting.low, min(low, value)), min(setting.high, max(high, value))
-    left_out = [one.label for one in stretches if not low <= one.place <= high]
-    reasons = [translate("{label} is worse beyond noise", label=label) for label in left_out] + reasons
+    left_out = [
+        translate("{label} is worse beyond noise", label=one.label)
+        if clearly
+        else translate("{label} lies beyond that and did no better", label=one.label)
+        for one, clearly in zip(stretches, worse, strict=True)
+        if not low <= one.place <= high
+    ]
+    reasons = left_out + reasons
     if not reasons or (low, high) == (setting.low, setting.high) or not low < high:
         return SettingChange(setting, setting, value, translate("no end of its range is worse beyond noise"), "keep")
     return SettingChange(setting, replace(setting, low=low, high=high), value, ", ".join(reasons), "narrow")
+
+
+def outermost_kept(stretches: Sequence[ValueRange], worse: Sequence[bool], best: int) -> tuple[int, int]:
+    """The first and the last stretch that stay.
+
+    Outwards from the best they end before one that is clearly worse, where none beyond it did better than that one.
+
+    Args:
+        stretches: From low to high values.
+        worse: Whether each is worse than the best beyond noise.
+        best: Where the best stands.
+    """
+
+    def end(outwards: Sequence[int]) -> int:
+        for at, place in enumerate(outwards):
+            if worse[place] and all(stretches[other].best >= stretches[place].best for other in outwards[at + 1 :]):
+                return outwards[at - 1] if at else best
+        return outwards[-1] if outwards else best
+
+    return end(range(best - 1, -1, -1)), end(range(best + 1, len(stretches)))
 
 
 def by_powers_of_two(setting: Setting) -> bool:

@@ -73,7 +73,12 @@ def effect_line_chart(
         xs, ys = [float(result.value) for result in known], [result.mean for result in known]
         ringed = next((at for at, (_, one) in enumerate(points) if one == best), -1)
         missing = [float(result.value) for result in results if not result.scores]
-        series.append(Series(series_name(line, by, score), xs, ys, low, high, points, best=ringed, missing=missing))
+        series.append(
+            Series(
+                series_name(line, by, score), xs, ys, low, high, points, best=ringed, missing=missing,
+                missing_on_top=lower,
+            )
+        )  # fmt: skip
         best = None if ringed >= 0 else best
     places = [float(result.value) for result in every] + list(searched)
     factors = bool(places) and min(places) > 0 and max(places) / min(places) >= LOG_AXIS_RATIO

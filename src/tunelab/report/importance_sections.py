@@ -27,6 +27,7 @@ from tunelab.report.formatting import format_cell, format_count, format_percent
 from tunelab.report.prediction_sections import file_slug
 from tunelab.report.study_reader import StudyResults
 
+FULL_INTERACTION = 10.0  # per cent of the variance that are painted fully
 CHARTED_SETTINGS = 12  # settings that get drawings of their own
 MIN_DRAWN = 16  # configurations from which on a line through the stretches of a range, or a band, says something
 
@@ -188,6 +189,7 @@ def trials_chart(study: StudyResults, setting: Setting, line: Series, title: str
         point_names=[f"{one.name}: {format_value(one.params[setting.name])}, {format_cell(one.value)}" for one in done],
         best=min(of_best, key=lambda at: sign * float(done[at].value or 0.0)) if of_best else -1,
         missing=[float(trial.params[setting.name]) for trial in held if not trial.done],
+        missing_on_top=study.lower_is_better,
     )
     return line_chart(
         [series],
@@ -200,12 +202,10 @@ def trials_chart(study: StudyResults, setting: Setting, line: Series, title: str
 
 
 def with_missing(words: str, study: StudyResults, setting: Setting) -> str:
-    """A caption with what the crosses on the axis are, if there are any."""
+    """A caption with what the crosses are, if there are any."""
     count = sum(not trial.done and is_number(trial.params.get(setting.name)) for trial in study.trials)
     return (
-        translate(
-            "{words} Crosses on the axis: {trials} without a score.", words=words, trials=format_count(count, "trial")
-        )
+        translate("{words} Crosses: {trials} without a score.", words=words, trials=format_count(count, "trial"))
         if count
         else words
     )
@@ -372,7 +372,7 @@ def interaction_chart(analysis: ImportanceAnalysis, names: list[str]) -> list[Bl
         else translate("No pair matters much beyond its parts: settings may be tuned one by one.")
     )
     short = [short_name(one, analysis.settings) for one in analysis.settings]
-    return [Chart("interactions", heat_map(short, short, values, title=title), words, title)]
+    return [Chart("interactions", heat_map(short, short, values, title=title, full=FULL_INTERACTION), words, title)]
 
 
 def parallel_coordinates_charts(analysis: ImportanceAnalysis) -> list[Block]:

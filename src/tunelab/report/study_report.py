@@ -72,6 +72,11 @@ def next_search_section(analysis: ImportanceAnalysis) -> list[Section]:
         return [Section("What to run next", [Paragraph(text, "bad")])]
     steps = suggest_changes(analysis)
     blocks: list[Block] = [BulletList(suggestion_reasons(analysis, steps))]
+    if study.is_search and not study.confirmation and not study.default_is_best:
+        text = translate(
+            "First, whether it was luck: the three best and the default once more, with five new seeds each:"
+        )
+        blocks.append(Command(f"tunelab confirm {shlex.quote(study_path(study))}", text))
     if steps:
         says = next_search_heading(study, {step.action for step in steps})
         if says and (command := search_command(study, steps)):
@@ -90,14 +95,6 @@ def next_search_section(analysis: ImportanceAnalysis) -> list[Section]:
             Table("next", messages("setting", "do", "now", "then", "why"), rows, translate("Setting by setting:"))
         )
     if study.is_search:
-        root = shlex.quote(study_path(study))
-        if not study.confirmation and not study.default_is_best:
-            blocks.append(
-                Command(
-                    f"tunelab confirm {root} --top 3 --seeds 5",
-                    translate("Re-run the best and the default with new seeds:"),
-                )
-            )
         best = StudyFolder(study.root).best
         if best.is_file():
             name = os.path.relpath(best).removesuffix(".yaml")

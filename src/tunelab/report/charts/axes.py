@@ -149,6 +149,7 @@ class Series:
         point_names: What each of `points` is called under the pointer; empty or as many as they.
         best: Which of `points` is ringed; -1 for none.
         missing: Where on the x axis a cross stands for a value that there is none of, such as a failed trial.
+        missing_on_top: Whether these crosses stand at the upper end, as where lower is better.
         marked: Whether its points have markers; a line of reference has none.
     """
 
@@ -162,6 +163,7 @@ class Series:
     point_names: Sequence[str] = ()
     best: int = field(default=-1, kw_only=True)
     missing: Sequence[float] = ()
+    missing_on_top: bool = field(default=False, kw_only=True)
     marked: bool = field(default=True, kw_only=True)
 
     def __post_init__(self) -> None:

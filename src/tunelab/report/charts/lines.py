@@ -131,7 +131,7 @@ def curve_elements(series: Series, place: int, area: PlotArea) -> Iterator[str]:
 
 
 def single_points(series: Series, area: PlotArea) -> Iterator[str]:
-    """Single values beside a line, the best of them ringed, and crosses on the axis for those that are missing."""
+    """Single values beside a line, the best of them ringed, and crosses at an end for those that are missing."""
     for at, (x, y) in enumerate(series.points):
         if is_drawable(x, area.x.kind) and is_drawable(y, area.y.kind):
             left, top = area.x.position(x), area.y.position(y)
@@ -145,9 +145,10 @@ def single_points(series: Series, area: PlotArea) -> Iterator[str]:
                 middle = min(max(left, area.x.start - 8 + half), area.x.end + 8 - half)
                 above = top - 11 > area.y.end + 2  # beside the ring it would stand on the line
                 yield text_element(middle, top - 11 if above else top + 21, translate("best"), "soft halo", "middle")
+    end = area.y.end if series.missing_on_top else area.y.start
     for x in series.missing:
         if is_drawable(x, area.x.kind):
-            d = f"M{coordinate(area.x.position(x))} {coordinate(area.y.start)}m-3.5 -3.5l7 7m0 -7l-7 7"
+            d = f"M{coordinate(area.x.position(x))} {coordinate(end)}m-3.5 -3.5l7 7m0 -7l-7 7"
             yield f'<path d="{d}" stroke="currentColor" stroke-width="1.3"/>'
 
 

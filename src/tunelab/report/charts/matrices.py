@@ -37,6 +37,7 @@ def heat_map(
     x_label: str = "",
     y_label: str = "",
     centre: float | None = None,
+    full: float | None = None,
 ) -> str:
     """One SVG with a cell per row and column, its number inside.
 
@@ -47,6 +48,7 @@ def heat_map(
         title: Above all.
         x_label: What the columns are.
         y_label: What the rows are.
+        full: Where given, colours go from 0 to this number or the largest, so that small numbers stay faint.
         centre: Where given, numbers above and below it get two colours, stronger with distance.
     """
     if len(values) != len(rows) or any(len(row) != len(columns) for row in values):
@@ -70,6 +72,7 @@ def heat_map(
             drawn.append(text_element(x, top + 14, name, "ink", "middle"))
     foot += deep
     finite = [value for row in values for value in row if math.isfinite(value)]
+    finite += [] if full is None or not finite else [0.0, full]
     for line, name in enumerate(rows):
         y = foot + line * ROW_HEIGHT
         drawn.append(
