@@ -177,7 +177,8 @@ def diagnose_curve(
             (
                 "warn",
                 translate(
-                    "Single validations scatter by {noise:.2g} around their trend: smaller gaps mean nothing.",
+                    "{name} scatters by {noise:.2g} between validations: smaller differences mean nothing.",
+                    name=name,
                     noise=noise,
                 ),
             )

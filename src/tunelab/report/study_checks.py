@@ -201,7 +201,7 @@ def budget_verdict(study: StudyResults) -> tuple[str, Tone]:
     """The verdict on the budget."""
     gain = expected_best([point.cost for point in study.configurations]).late_gain
     text = translate(
-        "The second half of the {count} [configuration|configurations] is worth {gain} in expectation",
+        "Half of the {count} [configuration|configurations] would have found a best {gain} worse on average",
         count=len(study.configurations),
         gain=format_cell(gain),
     )
@@ -212,7 +212,7 @@ def budget_verdict(study: StudyResults) -> tuple[str, Tone]:
         middle = costs[len(costs) // 2] - costs[0]
         small = gain < 0.05 * middle
         share_text = (
-            translate("{share} of the gap between the best and the middle one", share=format_percent(gain / middle))
+            translate("{share} of the gap between the best and the median", share=format_percent(gain / middle))
             if middle
             else translate("nothing")
         )
