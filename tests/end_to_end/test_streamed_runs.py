@@ -134,19 +134,20 @@ def test_rows_that_changed_behind_the_first_ones_are_noticed_on_resuming(
         fine_tune(again(tmp_path / "run"), tmp_path / "run")
 
 
+@pytest.mark.parametrize("bad", [7, ["a"]], ids=["number", "list"])
 def test_dropped_rows_are_counted_by_reason_and_a_bad_one_behind_the_first_ones_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    bad: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(row_streams, "HEAD_ROWS", 10)
     monkeypatch.setattr("tunelab.data.stream_loader.MAX_SKIPPED_SHARE", 0.2)
     rows = exchanges(30)
     rows[20]["output"] = "long " * 200
-    rows[25]["output"] = 7
+    rows[25]["instruction"] = bad
     rows[27]["colour"] = "red"
     train = str(write(tmp_path / "rows.jsonl", rows))
     given = streamed(tmp_path, train, "max_steps=5", "data.max_tokens=60")
 
-    with pytest.raises(DataError, match=r"rows\.jsonl line 26: 'output' is int") as fault:
+    with pytest.raises(DataError, match=r"rows\.jsonl line 26: 'instruction' is (int|list)") as fault:
         fine_tune(settings(*given), tmp_path / "strict")
     assert "line 28: column colour is in none of the first rows" in str(fault.value)
     capsys.readouterr()

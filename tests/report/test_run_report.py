@@ -27,8 +27,9 @@ from tunelab.report.document import (
     Verdict,
     walk_blocks,
 )
+from tunelab.report.next_run import twice_as_long
 from tunelab.report.render import grouped_columns, render_html, render_markdown, write_report
-from tunelab.report.run_reader import check_report_paths, read_run_results
+from tunelab.report.run_reader import RunResults, check_report_paths, read_run_results
 from tunelab.report.run_report import build_run_report
 from tunelab.runs.run_dir import RunDirectory
 from tunelab.tasks.registry import TaskDescription
@@ -291,6 +292,30 @@ def test_what_belongs_to_one_run_alone_is_not_handed_on(tmp_path: Path) -> None:
         command.endswith(" lr=1e-3 +optimizer.eps=1e-6 'name=a b'") and "seed=7" not in command
         for command in next_commands(report(folder))
     )
+
+
+def test_a_resumed_run_keeps_the_settings_that_it_began_with(tmp_path: Path) -> None:
+    folder = labelled_run(tmp_path / "run")
+    manifest = json.loads(folder.manifest.read_text())
+    first = {"overrides": ["adapter=lora", "max_steps=5"], "command": "python train.py --config-dir my adapter=lora"}
+    again = {"sessions": [first], "overrides": ["resume=outputs/a", "max_steps=9"]}
+    folder.manifest.write_text(json.dumps(manifest | again))
+
+    assert "python train.py --config-dir my -m seed=0,1,2 adapter=lora max_steps=9" in next_commands(report(folder))
+
+
+@pytest.mark.parametrize(
+    ("config", "longer"),
+    [
+        ({"max_steps": 4, "max_epochs": 8}, "max_steps=8"),
+        ({"max_steps": 100, "max_epochs": 8}, "max_epochs=16"),
+        ({"max_steps": -1, "max_epochs": 2}, "max_epochs=4"),
+    ],
+)
+def test_a_run_is_made_longer_by_what_ended_it(config: dict[str, int], longer: str) -> None:
+    ended = RunResults(Path(), {"status": "finished", "config": config}, curves=[{"step": 3.0}])
+
+    assert twice_as_long(ended) == longer
 
 
 def test_a_trial_leaves_what_to_run_next_to_its_study(tmp_path: Path) -> None:

@@ -159,7 +159,8 @@ def test_a_search_that_cannot_be_is_refused_before_it_starts(tmp_path: Path, arg
 
 def test_an_inline_search_leaves_the_same_files(tmp_path: Path) -> None:
     study = tmp_path / "study"
-    search("lr=1e-3,3e-3", "search.isolation=inline", "search.test_best=false", f"hydra.sweep.dir={study}")
+    search("lr=1e-3,3e-3", "search.isolation=inline", "test=false", f"hydra.sweep.dir={study}")
+    assert summary(study)["test_looks"] == 0  # test=false leaves the test split untouched, in a search too
 
     assert [line["state"] for line in lines(study)] == ["complete", "complete"]
     assert (study / "0" / "trial.log").read_text() and os.listdir(study / "1")

@@ -432,20 +432,30 @@ def step_in_backward_faults(run: RunConfig) -> list[str]:
     """Settings that need the whole gradient at once, or that of all devices."""
     trainer, callbacks, faults = run.trainer, run.callbacks, []
     if run.optimizer.name not in ONE_BY_ONE_OPTIMIZERS:
-        faults.append(f"optimizer {run.optimizer.name} steps all weights together; take optimizer=adamw")
+        faults.append(
+            translate("optimizer {name} steps all weights together; take optimizer=adamw", name=run.optimizer.name)
+        )
     if trainer.gradient_clip_val:
         faults.append(
-            f"trainer.gradient_clip_val={trainer.gradient_clip_val:g} needs the norm of the whole gradient before the "
-            "first weight is stepped; set trainer.gradient_clip_val=0"
+            translate(
+                "trainer.gradient_clip_val={value:g} needs the norm of the whole gradient before the first weight is "
+                "stepped; set trainer.gradient_clip_val=0",
+                value=trainer.gradient_clip_val,
+            )
         )
     if trainer.strategy != "auto" or trainer.num_nodes > 1 or trainer.devices not in (1, "1", [1], [0]):
         faults.append(
-            "gradients of several devices are summed before a step; take trainer.devices=1 trainer.strategy=auto"
+            translate(
+                "gradients of several devices are summed before a step; take trainer.devices=1 trainer.strategy=auto"
+            )
         )
     if callbacks.on_nonfinite != "stop":
         faults.append(
-            f"callbacks.on_nonfinite={callbacks.on_nonfinite} looks at the gradient before any weight is stepped; set "
-            "callbacks.on_nonfinite=stop"
+            translate(
+                "callbacks.on_nonfinite={value} looks at the gradient before any weight is stepped; set "
+                "callbacks.on_nonfinite=stop",
+                value=callbacks.on_nonfinite,
+            )
         )
     needs_gradients = {
         "regularization.l1": run.regularization.l1,
@@ -453,12 +463,19 @@ def step_in_backward_faults(run: RunConfig) -> list[str]:
         "logger.gradients": run.logger.gradients,
     }
     faults += [
-        f"{name}={value} looks at gradients after the step, when they are gone; leave it out"
+        translate(
+            "{name}={value} works on whole weights or gradients after the step; leave it out", name=name, value=value
+        )
         for name, value in needs_gradients.items()
         if value
     ]
     if run.find is not None:
-        faults.append(f"find={run.find} looks at the whole gradient; find first, and step in the backward pass then")
+        faults.append(
+            translate(
+                "find={value} looks at the whole gradient; find first, and step in the backward pass then",
+                value=run.find,
+            )
+        )
     return [f"memory.step_in_backward=true: {fault}" for fault in faults]
 
 

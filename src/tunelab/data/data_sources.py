@@ -341,7 +341,7 @@ def make_splits(part: SourceSplits, task: RecordTask, shares: Mapping[str, float
     whole, texts, data = part.splits["train"], part.contents["train"], part.source.data
     sets = tied_rows(data, whole, texts)
     if sets is None:
-        sides, way = assign_splits(texts, seed=seed, **shares), "by content hash"
+        sides, way = assign_splits(texts, seed=seed, **shares), translate("by content hash")
     else:
         labels = map_records(task.strata, whole)
         sides, way = deal_sets(sets, labels, texts, shares, seed), f"with {tie_words(data, data.group)} on one side"
@@ -996,8 +996,10 @@ def encode_block(rows: Sequence[Record], first: int, *, task: EncodingTask, to_s
         faults,
         [
             row
-            for row, record in enumerate(rows, start=first)
-            if not (own_code and plainly_says_something(record)) and empty_texts(task.record_texts(record))
+            for row, (record, outcome) in enumerate(zip(rows, outcomes, strict=True), start=first)
+            if not isinstance(outcome, DataError)
+            and not (own_code and plainly_says_something(record))
+            and empty_texts(task.record_texts(record))
         ],
         sum(map(bool, good)),
         sum(len(example.ids) for example in examples),

@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Mapping
 
+from tunelab.config.overrides import override_key
 from tunelab.config.quoting import path_word
 from tunelab.language.translation import translate
 from tunelab.report.document import Block, Command, Section
@@ -12,7 +13,14 @@ from tunelab.runs import console
 from tunelab.runs.run_dir import RunDirectory
 
 SEEDS = "seed=0,1,2"
-OF_ONE_RUN = ("seed=", "resume=", "hydra.", "search", "trial.")  # overrides that another run has no use for
+OF_ONE_RUN = (
+    "seed=",
+    "resume=",
+    "hydra.run.",
+    "hydra.sweep.",
+    "search",
+    "trial.",
+)  # overrides that another run has no use for
 OVERFITTING = ("over-fitted", "worsened", "early", "never better")
 
 
@@ -39,16 +47,31 @@ def next_run_section(run: RunResults) -> list[Section]:
 
 def many_runs(run: RunResults, *words: str) -> str:
     """A command that trains with the settings of the run, and with those of the words."""
-    kept = [line for line in run.manifest.get("overrides") or [] if not line.lstrip("+~").startswith(OF_ONE_RUN)]
-    return f"{console.train_command()} -m {shlex.join([*words, *kept])}"
+    sessions = [*(run.manifest.get("sessions") or []), run.manifest]  # a resumed one is given only what it changes
+    typed = {override_key(line): line for session in sessions for line in session.get("overrides") or []}
+    kept = [line for line in typed.values() if not line.lstrip("+~").startswith(OF_ONE_RUN)]
+    return f"{console.train_command()} {shlex.join([*config_folder(run), '-m', *words, *kept])}"
+
+
+def config_folder(run: RunResults) -> list[str]:
+    """The option of the command of the run that names a folder of configs of one's own."""
+    words = shlex.split(str((run.manifest.get("sessions") or [run.manifest])[0].get("command") or ""))
+    for at, word in enumerate(words):
+        if word in ("--config-dir", "-cd"):
+            return words[at : at + 2]
+        if word.startswith("--config-dir="):
+            return [word]
+    return []
 
 
 def twice_as_long(run: RunResults) -> str:
-    """The override that doubles the length of the run; empty where it has none."""
-    for key in ("max_steps", "max_epochs"):
-        length = run.config.get(key)
-        if isinstance(length, int) and length > 0:
-            return f"{key}={2 * length}"
+    """The override that doubles the length of the run, by what ended it; empty where neither did."""
+    steps, epochs = run.config.get("max_steps"), run.config.get("max_epochs")
+    done = int(run.curves[-1].get("step", 0)) + 1 if run.curves else 0
+    if isinstance(steps, int) and 0 < steps <= done:
+        return f"max_steps={2 * steps}"
+    if isinstance(epochs, int) and epochs > 0 and run.status == "finished":
+        return f"max_epochs={2 * epochs}"
     return ""
 
 

@@ -107,6 +107,7 @@ class PreparedSearch:
         config_groups: Names of the config groups.
         effect: The effect plot; None for none.
         logger: The `logger` block.
+        test_best: Whether the best is scored on the test split, which `test=false` leaves untouched.
     """
 
     search: SearchConfig
@@ -120,6 +121,7 @@ class PreparedSearch:
     config_groups: frozenset[str]
     effect: EffectPlot | None
     logger: LoggerConfig
+    test_best: bool
 
     @property
     def storage_variable(self) -> dict[str, str]:
@@ -171,6 +173,7 @@ def prepare(config: DictConfig, arguments: Sequence[str]) -> PreparedSearch:
         config_groups=frozenset(map(str, config.hydra.runtime.choices)),
         effect=effect,
         logger=logger,
+        test_best=search.test_best and bool(config.test),
     )
 
 
@@ -232,7 +235,7 @@ def run(prepared: PreparedSearch, train: TrainFunction) -> tuple[optuna.Study, b
             )
             raise SystemExit(128 + received[0])
         best = rank_trials(engine.trials(), study.directions)
-        if finished and best and search.test_best:
+        if finished and best and prepared.test_best:
             with exclusive_lock(folder.test_lock):  # of engines that end together one evaluates
                 evaluate_best_trial(folder, study, best[0], train_command(), console.say)
             recorder.record(engine)
