@@ -70,7 +70,9 @@ def test_a_finished_run_that_gets_more_steps_sees_the_rest_of_its_epoch(
     assert losses[0] == losses[1] and len(losses[0]) == 12
 
 
-def test_a_run_that_early_stopping_ended_stays_ended_unless_it_is_given_more_patience(tmp_path: Path) -> None:
+def test_a_run_that_early_stopping_ended_stays_ended_unless_it_is_given_more_patience(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     # Given the run of the case above, which early stopping really ends
     watch, folder = whole(tmp_path, overrides(tmp_path, "callbacks.patience=1", "lr=0.5", "max_epochs=8"))
     ended = RunDirectory(folder).read_manifest()
@@ -83,6 +85,7 @@ def test_a_run_that_early_stopping_ended_stays_ended_unless_it_is_given_more_pat
     fine_tune(again(folder), folder, callbacks=[same])
     card = RunDirectory(folder).read_manifest()
     assert not same.seen and (card["status"], card["reason"]) == (ended["status"], ended["reason"])
+    assert "nothing was left to train after step" in capsys.readouterr().out
 
     # And with more patience it goes on to its last epoch
     longer, more = [f"resume={folder}", "callbacks.patience=9"], Watch()

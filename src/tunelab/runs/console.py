@@ -430,6 +430,7 @@ _SILENCED_WARNINGS = (  # beginnings (regular expressions) of warnings that do n
     r".*`srun` command is available.*",  # one process on a login node is a legal way to try things
     r".*number of training batches .* is smaller than the logging interval.*",
     r".*Checkpoint directory .* exists and is not empty.*",
+    r"`is_gradient_checkpointing` is deprecated",  # between PEFT and transformers
     r".*isinstance\(treespec, LeafSpec\).*",
     r".*It is recommended to use `self.log\(.*sync_dist=True.*",  # what is logged is the sum over all ranks already
     r"FLOPs not found for .*",  # then the peak is measured

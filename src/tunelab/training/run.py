@@ -244,6 +244,14 @@ def train_and_evaluate(session: RunSession, callbacks: Sequence[Callback]) -> No
     checkpoint = None if resumed_at is None else folder.last
     trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     raise_if_pruned(trainer)
+    if session.is_main and trainer.global_step == resumed_at:
+        console.say(
+            translate(
+                "note: nothing was left to train after step {step}; to train on, raise max_steps and max_epochs, or "
+                "callbacks.patience where early stopping ended the run",
+                step=resumed_at,
+            )
+        )
     if session.is_main and data.stream is not None:
         session.manifest["data"]["stream"] = data.stream.counts
         report_stream(components.task, data.stream.counts)
