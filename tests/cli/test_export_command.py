@@ -190,7 +190,7 @@ def test_an_export_with_another_template_is_found_out(instruction: RunDirectory,
     folder = copied(instruction.export, tmp_path / "export")
     (folder / "chat_template.jinja").write_text("{% for message in messages %}{{ message['content'] }}{% endfor %}")
 
-    with pytest.raises(TuneLabError, match="writes a text otherwise"):
+    with pytest.raises(TuneLabError, match="tokenizes a text differently from training"):
         check_export(folder, probe)
 
 
