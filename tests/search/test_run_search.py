@@ -13,7 +13,7 @@ import optuna
 import pytest
 import yaml
 
-from support.paths import ROOT
+from support.paths import ROOT, SUPPORT
 from support.search_commands import command, lines, search, summary
 from tunelab.config.quoting import path_word
 from tunelab.runs.study_folder import StudyFolder
@@ -167,14 +167,17 @@ def test_an_inline_search_leaves_the_same_files(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_pruned_trial_on_two_processes_ends_at_the_same_step_on_both(tmp_path: Path) -> None:
+def test_a_pruned_trial_on_two_processes_ends_at_the_same_step_on_both(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     study = tmp_path / "study"
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(SUPPORT), str(ROOT / "src")]))
     words = [
         *("lr=1e-2,1e-6", "max_epochs=4", "search.pruner=median", "search.test_best=false", f"hydra.sweep.dir={study}"),
         "search.pruner_options={n_startup_trials: 1, n_warmup_steps: 0}",
         *("trainer.devices=2", "trainer.accelerator=cpu", "trainer.strategy=ddp"),
     ]
-    search(*words, script="tests/support/train_with_rank_log.py")
+    search(*words, "plugins=[rank_log]", "+callbacks.rank_log={_target_:rank_log.RankLog}")
 
     whole, pruned = lines(study)
     assert (whole["state"], pruned["state"]) == ("complete", "pruned")

@@ -14,14 +14,12 @@ TINY = [
 ]
 
 
-def command(*arguments: str, script: str = "train.py") -> list[str]:
-    return [sys.executable, str(ROOT / script), "-m", *TINY, *arguments]
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, str(ROOT / "train.py"), "-m", *TINY, *arguments]
 
 
-def search(*arguments: str, status: int = 0, script: str = "train.py") -> str:
-    done = subprocess.run(
-        command(*arguments, script=script), capture_output=True, text=True, timeout=400, cwd=ROOT, check=False
-    )
+def search(*arguments: str, status: int = 0) -> str:
+    done = subprocess.run(command(*arguments), capture_output=True, text=True, timeout=400, cwd=ROOT, check=False)
     assert done.returncode == status, done.stdout[-3000:] + done.stderr[-3000:]
     return done.stdout + done.stderr
 

@@ -108,7 +108,7 @@ def test_a_search_leaves_its_report_offline_and_goes_on_in_the_same_run(tmp_path
     for trials in (2, 3):
         out = run(place, "http://127.0.0.1:1", sys.executable, "train.py", *words, f"search.trials={trials}")
         names.add((place / "mine" / "wandb" / "id.txt").read_text())
-        assert f"wandb leet {place / 'mine' / 'wandb'}" in out
+        assert f"wandb leet {Path('mine') / 'wandb'}" in out
 
     # Then both ends are one run, and what it holds reaches a server later
     assert len(names) == 1

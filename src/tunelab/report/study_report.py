@@ -351,8 +351,7 @@ def study_verdict(study: StudyResults) -> Verdict:
         return Verdict(translate("{best}. It is the default: the search found nothing better.", best=text), "warn")
     unknown = translate("Not proven: seed variance unknown, as each configuration ran once.")
     if study.is_search:
-        command = f"tunelab confirm {shlex.quote(study_path(study))}"
-        unknown += " " + translate("{command} re-runs the best with new seeds.", command=command)
+        unknown += " " + translate("The first command under What to run next re-runs the best with new seeds.")
     default = next((t for t in study.trials if t.origin == "default" and t.done), None)
     if default is None:
         stop = translate("{value}.", value=text)
