@@ -121,7 +121,7 @@ class PreparedSearch:
     config_groups: frozenset[str]
     effect: EffectPlot | None
     logger: LoggerConfig
-    test_best: bool
+    test_best: bool = True
 
     @property
     def storage_variable(self) -> dict[str, str]:
