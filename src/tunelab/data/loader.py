@@ -3,7 +3,7 @@
 import math
 import signal
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain
 
@@ -71,6 +71,15 @@ def plan_step(
     passes = max(len(plan_of(other).micro_batches) for other in range(world_size))
     fillers: list[list[int]] = [[] for _ in range(passes - len(plan.micro_batches))]
     return plan._replace(micro_batches=[*plan.micro_batches, *fillers])
+
+
+def describe_changes(before: Mapping[str, object], now: Mapping[str, object]) -> str:
+    """Each value that is another than before, in words; empty where none is."""
+    return translate("; ").join(
+        translate("{key} was {before}, is now {now}", key=key, before=before.get(key), now=value)
+        for key, value in now.items()
+        if before.get(key) != value
+    )
 
 
 class BatchLoader:
@@ -150,17 +159,12 @@ class BatchLoader:
         Raises:
             ConfigError: If the data or the batches changed since: the order would no longer be the same.
         """
-        changed = [
-            translate("{key} was {before}, is now {now}", key=key, before=state.get(key), now=now)
-            for key, now in self.identity.items()
-            if state.get(key) != now
-        ]
-        if changed:
+        if changed := describe_changes(state, self.identity):
             raise ConfigError(
                 translate(
                     "cannot resume: the training data or its order changed since the checkpoint "
                     "({names}). Restore them, or start a new run",
-                    names=translate("; ").join(changed),
+                    names=changed,
                 )
             )
         self.batches_to_skip = state["done"]

@@ -13,7 +13,7 @@ from tunelab.data.bad_rows import MAX_SKIPPED_SHARE, RowFault
 from tunelab.data.batching import shuffled_order
 from tunelab.data.data_sources import EncodedBlock
 from tunelab.data.examples import Batch, Example, MicroBatch
-from tunelab.data.loader import plan_step
+from tunelab.data.loader import describe_changes, plan_step
 from tunelab.data.protocols import Record
 from tunelab.data.row_streams import RowStream, StreamPlace
 from tunelab.data.token_store import token_fingerprint
@@ -140,18 +140,12 @@ class StreamLoader:
         Raises:
             ConfigError: If other settings would give other steps.
         """
-        before = state.get("identity", {})
-        changed = [
-            translate("{key} was {before}, is now {now}", key=key, before=before.get(key), now=now)
-            for key, now in self.identity.items()
-            if before.get(key) != now
-        ]
-        if changed:
+        if changed := describe_changes(state.get("identity", {}), self.identity):
             raise ConfigError(
                 translate(
                     "cannot resume: the stream would come in another order than before ({changes}). Restore these "
                     "settings, or start a new run",
-                    changes=translate("; ").join(changed),
+                    changes=changed,
                 )
             )
         self.position = StreamPosition(**{key: value for key, value in state.items() if key != "identity"})

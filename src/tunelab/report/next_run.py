@@ -13,14 +13,7 @@ from tunelab.runs import console
 from tunelab.runs.run_dir import RunDirectory
 
 SEEDS = "seed=0,1,2"
-OF_ONE_RUN = (
-    "seed=",
-    "resume=",
-    "hydra.run.",
-    "hydra.sweep.",
-    "search",
-    "trial.",
-)  # overrides that another run has no use for
+OF_ONE_RUN = ("seed=", "resume=", "hydra.run.", "hydra.sweep.", "search", "trial.")  # of no use to another run
 OVERFITTING = ("over-fitted", "worsened", "early", "never better")
 
 

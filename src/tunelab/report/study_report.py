@@ -11,6 +11,7 @@ import numpy as np
 from tunelab.analysis.configurations import SEED, Configuration, Setting, Trial, format_value
 from tunelab.analysis.next_space import SettingChange, suggest_next_space
 from tunelab.analysis.number_format import format_duration
+from tunelab.config.overrides import override_key
 from tunelab.config.quoting import path_text, path_word
 from tunelab.config.schema import legal_ranges
 from tunelab.language.translation import message, messages, translate
@@ -186,7 +187,7 @@ def search_command(study: StudyResults, steps: Sequence[SettingChange]) -> str:
         return ""
     typed = [line for line in study.arguments if not any(line.lstrip("+~").startswith(one) for one in STUDY_KEYS)]
     swept = {step.setting.name for step in steps} | {SEED}
-    kept = [line for line in typed if override_key(line) not in swept] or list(study.fixed_overrides)
+    kept = [line for line in typed if setting_key(line) not in swept] or list(study.fixed_overrides)
     ranges = any(step.new_setting is not None and step.new_setting.is_range for step in steps)
     if not study.arguments and study.sampler != "grid":
         kept.append(f"search.sampler={study.sampler}")
@@ -194,7 +195,7 @@ def search_command(study: StudyResults, steps: Sequence[SettingChange]) -> str:
     for step in steps:
         name = step.setting.name
         if step.new_setting is None:
-            shipped = bool(study.arguments) and not any(override_key(line) == name for line in typed)
+            shipped = bool(study.arguments) and not any(setting_key(line) == name for line in typed)
             words += [f"search.space.params.{name}=null"] * shipped + [
                 f"{name}={override_text(step.setting, step.value)}"
             ]
@@ -209,9 +210,9 @@ def search_command(study: StudyResults, steps: Sequence[SettingChange]) -> str:
     return f"{console.train_command()} -m {shlex.join(words)}"
 
 
-def override_key(line: str) -> str:
-    """The key of an override."""
-    return line.partition("=")[0].lstrip("+~").removeprefix("search.space.params.")
+def setting_key(line: str) -> str:
+    """The setting that an override gives a value or a range of values."""
+    return override_key(line).removeprefix("search.space.params.")
 
 
 def override_value(setting: Setting) -> str:
