@@ -31,8 +31,8 @@ test: $(VENV)/.installed-test ## Run the fast tests; TESTS="tests/data -k split"
 test-slow: $(VENV)/.installed-notebooks ## Run the tests that train for longer, those that the fast suite leaves out.
 	$(PYTEST) -m slow $(TESTS)
 
-bench: $(VENV)/.installed-test ## Train the same rows with TuneLab and its peers, in turn: an hour; ARGS="--only m2 --rounds 5".
-	$(PY) bench/peers/run.py $(ARGS)
+bench: $(VENV)/.installed-test ## Every benchmark beside its peers, into bench/results.md: two hours; ARGS="--only search --rounds 1".
+	$(PY) bench/run.py $(ARGS)
 
 bench-quick: $(VENV)/.installed-test ## The ratios of speed that are promised, in about five minutes; fails where one is not reached.
 	$(PY) bench/peers/run.py --quick $(ARGS)

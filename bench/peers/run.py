@@ -62,7 +62,9 @@ class Workload:
     steps: int = 33
 
 
-CAUSAL_PEERS = (LIMIT, PLAIN, TRAINER, "trainer_grouped", "lightning", "trl", "trl_packing")
+CAUSAL_PEERS = (LIMIT, PLAIN, TRAINER, "trainer_grouped", "lightning", "trl", "trl_packing", "litgpt", "torchtune")
+SCRIPTS = {LIMIT: "hand_written.py", "litgpt": "litgpt_peer.py", "torchtune": "torchtune_peer.py"}  # others: loops.py
+APART = ("litgpt", "torchtune")  # peers whose packages get along with no other's: requirements-NAME.txt
 WORKLOADS = {
     "m2": Workload("m2", "m2.jsonl", 4000, CAUSAL_PEERS, W1_WORDS, {LIMIT: 0.95, TRAINER: 2.6}),
     "m15": Workload("m15", "m15.jsonl", 16000, CAUSAL_PEERS, W1_WORDS, {LIMIT: 0.95, TRAINER: 2.6}, steps=18),
@@ -74,18 +76,21 @@ QUICK = {"m2": (LIMIT, TRAINER), "labels": ("labels_trainer",)}
 
 
 def prepare_peers(python: str | None) -> str:
-    """The interpreter of the peers' environment, made and filled where it is not there yet."""
-    if python:
-        return python
-    place = CACHE / "peers"
+    """The interpreter of the environment that most peers share."""
+    return python or prepare_environment("peers", "requirements.txt")
+
+
+def prepare_environment(name: str, requirements: str) -> str:
+    """The interpreter of an environment, made and filled where it is not there yet."""
+    place = CACHE / name
     inside = place / "bin" / "python"
     if not (place / "installed").exists():
-        print(f"installing the peers into {place}", flush=True)
+        print(f"installing {name} into {place}", flush=True)
         venv.create(place, with_pip=True, clear=True)
         install = [str(inside), "-m", "pip", "install", "--quiet"]
         torch = next(line for line in (ROOT / "constraints.txt").read_text().splitlines() if line.startswith("torch=="))
         subprocess.run([*install, torch, "numpy"], check=True)  # first and alone: a CPU wheel stays a CPU wheel
-        subprocess.run([*install, torch, "-r", str(HERE / "requirements.txt")], check=True)
+        subprocess.run([*install, torch, "-r", str(HERE / requirements)], check=True)
         (place / "installed").touch()
     return str(inside)
 
@@ -114,8 +119,12 @@ def command(workload: Workload, peer: str, python: str, inputs: Path, model: str
         words = workload.words.format(data=data, model=model).split()
         return [sys.executable, *probe, str(ROOT / "train.py"), *words, "logger=csv", f"hydra.run.dir={folder}"]
     batch = [] if workload.model else ["--batch", "32", "--lr", "5e-5"]
-    script = [str(HERE / "hand_written.py")] if peer == LIMIT else [str(HERE / "loops.py"), peer]
-    return [python, *probe, *script, "--model", model, "--data", data, *batch]
+    script = [SCRIPTS[peer]] if peer in SCRIPTS else ["loops.py", peer]
+    inside = prepare_environment(peer, f"requirements-{peer}.txt") if peer in APART else python
+    words = ["--model", model, "--data", data, *batch]
+    if peer == "litgpt":
+        subprocess.run([inside, str(HERE / SCRIPTS[peer]), *words, "--prepare"], check=True)
+    return [inside, *probe, str(HERE / script[0]), *script[1:], *words]
 
 
 def measure(words: Sequence[str]) -> dict[str, Any]:
@@ -176,17 +185,18 @@ def table(rows: Sequence[Mapping[str, Any]], workload: str) -> str:
     return "\n".join(lines)
 
 
-def machine(python: str) -> str:
-    """Processor, cores and versions, one line."""
+def machine(pythons: Sequence[str]) -> str:
+    """Processor, cores and versions of what these interpreters import, one line."""
     info = Path("/proc/cpuinfo").read_text(encoding="utf-8") if Path("/proc/cpuinfo").exists() else ""
     name = next((line.partition(":")[2].strip() for line in info.splitlines() if line.startswith("model name")), "")
     code = (
         "from importlib.metadata import version, PackageNotFoundError\n"
-        "for n in ('torch','transformers','lightning','trl'):\n"
+        "for n in ('torch','transformers','lightning','trl','litgpt','torchtune'):\n"
         " try: print(n, version(n), end=' ')\n"
         " except PackageNotFoundError: pass"
     )
-    versions = subprocess.run([python, "-c", code], capture_output=True, text=True, check=False).stdout.strip()
+    found = [subprocess.run([each, "-c", code], capture_output=True, text=True, check=False) for each in pythons]
+    versions = "; ".join(each.stdout.strip() for each in found)
     return f"{name or platform.machine()}, {os.cpu_count()} cores; Python {platform.python_version()}, {versions}"
 
 
@@ -235,7 +245,8 @@ def main() -> int:
                 with (arguments.output / "results.jsonl").open("a", encoding="utf-8") as file:
                     file.write(json.dumps(rows[-1]) + "\n")
                 print(f"{number} {name} {peer}: {figures.get('tokens_per_cpu_s', figures.get('failed'))}", flush=True)
-    text = "\n\n".join([machine(python), *(table(rows, name) for name in chosen)])
+    apart = [CACHE / name / "bin" / "python" for name in APART if any(row["peer"] == name for row in rows)]
+    text = "\n\n".join([machine([python, *map(str, apart)]), *(table(rows, name) for name in chosen)])
     (arguments.output / "results.md").write_text(text + "\n", encoding="utf-8")
     print(text)
     missed = missed_guards(rows, chosen) if arguments.quick else []

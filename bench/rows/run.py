@@ -1,6 +1,7 @@
 """Seconds, processor seconds and memory of `tunelab preview` over many generated rows: the first start and the second.
 
 python bench/rows/run.py 1000000 --task labels
+python bench/rows/run.py 1000000 --peers-python .../python  # beside Hugging Face datasets, which does less
 """
 
 import argparse
@@ -19,6 +20,8 @@ WORDS = (
     "with lanterns lit because winter came early this year for every fisher who mended nets by candle light"
 ).split()
 LABELS = ("spam", "ham", "news", "other")
+HERE = Path(__file__).resolve().parent
+TOKENIZER = HERE.parents[1] / "src" / "tunelab" / "starter" / "model"
 PREVIEW = [sys.executable, "-P", "-c", "from tunelab.cli.main import main; main()", "preview"]
 
 
@@ -45,8 +48,9 @@ def measure(command: list[str], environment: dict[str, str]) -> str:
 
 def main() -> None:
     """Measure both starts."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("rows", type=int)
+    parser.add_argument("--peers-python", help="interpreter of an environment of bench/peers")
     parser.add_argument("--task", choices=("instruction", "labels"), default="instruction")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -66,7 +70,10 @@ def main() -> None:
         environment = {**os.environ, "XDG_CACHE_HOME": folder}
         print(f"{options.rows:,} rows, {file.stat().st_size / 10**6:,.0f} MB, {os.cpu_count()} cores")
         for name in ("first start", "second start"):
-            print(f"{name:12}", measure(command, environment))
+            print(f"{name:12}", measure(command, environment), flush=True)
+        if options.peers_python and options.task == "instruction":
+            peer = [options.peers_python, str(HERE / "datasets_peer.py"), str(file), str(TOKENIZER)]
+            print(f"{'datasets':12}", measure(peer, environment), flush=True)
 
 
 if __name__ == "__main__":

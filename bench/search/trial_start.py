@@ -1,6 +1,7 @@
 """What a trial costs beside its training: as a new process, as a fork, and within the searching process.
 
-    python bench/search/trial_start.py --rounds 3      # about four minutes a round
+    python bench/search/trial_start.py --rounds 3                   # about four minutes a round
+    python bench/search/trial_start.py --peers-python .../python    # beside transformers' own ways of searching
 
 Each kind does a search of 1 and one of 4 trials of the same few steps on one thread, by turns.  A third of the
 difference is what one trial costs, without what a search costs once.  What it costs inline is training and search;
@@ -14,9 +15,11 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from resource import RUSAGE_CHILDREN, getrusage
 from statistics import median
 
 ROOT = Path(__file__).parents[2]
+PEER = str(Path(__file__).with_name("trial_peers.py"))
 KINDS = {
     "inline": ["search.isolation=inline"],
     "new process": ["search.fork=false"],
@@ -29,6 +32,7 @@ TRAINING = [
     *("logger=csv", "eval.generate=false", "eval.test_rows=8", "eval.base=false", "search.test_best=false"),
     *("search=random", "lr=interval(1e-4,1e-2)"),
 ]
+PEERS = ("Trainer.hyperparameter_search, one process", "Trainer, a new process for each trial")
 FEW, MANY = 1, 4  # trials
 
 
@@ -36,11 +40,20 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3, help="of which the median is printed")
-    rounds: dict[str, list[tuple[float, float]]] = {kind: [] for kind in KINDS}
-    for _ in range(parser.parse_args().rounds):
-        for kind, words in KINDS.items():
-            few, many = (time_search([*words, f"search.trials={trials}"]) for trials in (FEW, MANY))
-            rounds[kind].append(tuple((b - a) / (MANY - FEW) for a, b in zip(few, many, strict=True)))  # type: ignore[arg-type]
+    parser.add_argument("--only", default="", help="kinds, by comma")
+    parser.add_argument("--peers-python", help="interpreter of an environment of bench/peers")
+    arguments = parser.parse_args()
+    chosen = arguments.only.split(",") if arguments.only else [*KINDS]
+    rounds: dict[str, list[tuple[float, float]]] = {}
+    for _ in range(arguments.rounds):
+        for kind in chosen:
+            few, many = (time_search(KINDS[kind], trials) for trials in (FEW, MANY))
+            rounds.setdefault(kind, []).append(per_trial(few, many))
+        if arguments.peers_python:
+            peer = [arguments.peers_python, PEER]
+            few, many = (time_command([*peer, "search", "--trials", str(trials)]) for trials in (FEW, MANY))
+            rounds.setdefault(PEERS[0], []).append(per_trial(few, many))
+            rounds.setdefault(PEERS[1], []).append(time_command([*peer, "script"]))
     print(f"load of this machine in the last five minutes: {os.getloadavg()[1]:.1f} on {os.cpu_count()} cores")
     for kind, spent in rounds.items():
         wall, busy = zip(*spent, strict=True)
@@ -50,17 +63,28 @@ def main() -> None:
         )
 
 
-def time_search(words: list[str]) -> tuple[float, float]:
+def per_trial(few: tuple[float, float], many: tuple[float, float]) -> tuple[float, float]:
+    """Seconds of one more trial, of a search of few and one of many."""
+    return (many[0] - few[0]) / (MANY - FEW), (many[1] - few[1]) / (MANY - FEW)
+
+
+def time_search(words: list[str], trials: int) -> tuple[float, float]:
     """Seconds of a search by the clock and of the processor, its trials included."""
     with tempfile.TemporaryDirectory() as place:
-        command = [sys.executable, str(ROOT / "train.py"), "-m", *TRAINING, *words, f"hydra.sweep.dir={place}/study"]
-        one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}  # on a busy machine threads wait for each other, and count
-        began = time.perf_counter()
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, cwd=ROOT, env=one_thread)
-        _, status, usage = os.wait4(process.pid, 0)
-        if status:
-            raise SystemExit(f"{words} ended with {status}")
-        return time.perf_counter() - began, usage.ru_utime + usage.ru_stime
+        settings = [*TRAINING, *words, f"search.trials={trials}", f"hydra.sweep.dir={place}/study"]
+        return time_command([sys.executable, str(ROOT / "train.py"), "-m", *settings])
+
+
+def time_command(command: list[str]) -> tuple[float, float]:
+    """Seconds of a command by the clock and of the processor, all it starts included."""
+    one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}  # on a busy machine threads wait for each other, and count
+    began = time.perf_counter()
+    before = getrusage(RUSAGE_CHILDREN)
+    done = subprocess.run(command, cwd=ROOT, env=one_thread, check=False, text=True, capture_output=True)
+    wall, after = time.perf_counter() - began, getrusage(RUSAGE_CHILDREN)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)} ended with {done.returncode}:\n{done.stderr[-2000:]}")
+    return wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 if __name__ == "__main__":
