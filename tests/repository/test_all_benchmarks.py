@@ -1,4 +1,4 @@
-"""The page of all benchmarks keeps each part as it comes, and says which failed and under which load it was measured."""
+"""The page of all benchmarks keeps each part as it comes, and says which failed and under which load."""
 
 import subprocess
 import sys
