@@ -1,5 +1,9 @@
 """Loss, gradients and scores are the same whether logits come a part at a time or all at once."""
 
+import json
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,6 +12,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from support.micro_batches import instruction, micro
+from support.paths import SUPPORT
 from support.tiny_models import DECODERS, decoder
 from tunelab.data.examples import IGNORE, Example, MicroBatch
 from tunelab.models import chunked_logits
@@ -37,7 +42,7 @@ def assert_same(task: Any, model: PreTrainedModel, micro: MicroBatch, tolerance:
     task.chunked_loss = False
     loss, gradients = loss_and_gradients(task, model, micro)
     task.chunked_loss = True
-    assert task.chunked_logits(model, micro) is not None  # else nothing is compared
+    assert task.takes_parts(model, micro)  # else nothing is compared
     in_parts, theirs = loss_and_gradients(task, model, micro)
     assert in_parts == pytest.approx(loss, rel=tolerance)
     assert gradients.keys() == theirs.keys()
@@ -153,7 +158,7 @@ def test_small_logits_stay_whole_by_default_and_no_rows_at_all_cost_nothing(monk
     monkeypatch.undo()
     model, rows = decoder("llama"), micro()
     task = instruction()
-    assert task.chunked_logits(model, rows) is None  # far below the budget
+    assert not task.takes_parts(model, rows)  # far below the budget
     task.chunked_loss = True
     nothing = rows._replace(targets=torch.full_like(rows.targets, IGNORE))
     loss, gradients = loss_and_gradients(task, model, nothing)
@@ -172,7 +177,7 @@ def test_a_model_that_does_something_unknown_to_its_logits_says_so_and_keeps_the
     model.forward = squared
     task.chunked_loss = True
     assert "llama does more" in task.supervised_head(model).whole_reason()
-    assert task.chunked_logits(model, micro()) is None
+    assert not task.takes_parts(model, micro())
     assert task.logits_and_loss(model, micro())[0].shape[1] == 300
 
 
@@ -213,3 +218,25 @@ def test_parts_are_larger_where_reading_the_matrix_of_the_head_costs_more_than_t
 
     assert chunked_logits.logits_budget(torch.device("cpu")) == 32 * 2**20
     assert logits.rows == 1046
+
+
+@pytest.mark.slow
+def test_two_processes_that_share_a_model_learn_and_score_as_one_with_all_logits(tmp_path: Path) -> None:
+    # Given models of several kinds on two processes, each of which takes two passes a step
+    script = SUPPORT / "gradients_in_parts.py"
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, str(script), str(rank), str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]  # fmt: skip
+    (out, error), _ = (process.communicate(timeout=300) for process in ranks)
+    assert all(process.returncode == 0 for process in ranks), error[-2000:]
+
+    # Then gradients and losses are those of one process that has all logits at once, to rounding
+    results: dict[str, tuple[float, float]] = json.loads(out)
+    half = results.pop("half")
+    assert half[0] < 5e-2 and half[1] < 1e-3
+    for name, (gradient, loss) in results.items():
+        assert gradient < 1e-6 and loss < 1e-6, name

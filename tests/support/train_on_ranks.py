@@ -1,4 +1,4 @@
-"""Three steps and a validation of 37 rows on one or two processes.  Started by tests: DEVICES FILE [fsdp]."""
+"""Three steps and a validation of 37 rows on one or two processes.  Started by tests: DEVICES FILE [fsdp] [chunked]."""
 
 import logging
 import sys
@@ -14,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from support.uneven_rows import tiny_model, uneven_examples
 from tunelab.config.schema import FsdpConfig
 from tunelab.data.examples import Example
+from tunelab.models import chunked_logits
 from tunelab.models.sharding import gather_tree
 from tunelab.regularization.loss_penalties import LossPenalties
 from tunelab.tasks.instruction import Instruction
@@ -21,6 +22,7 @@ from tunelab.training.datamodule import BatchDataModule
 from tunelab.training.module import FineTuner
 from tunelab.training.sharded_strategy import ShardedStrategy, share_model
 
+chunked_logits.LOGITS_BUDGET, chunked_logits.LEAST_ROWS = 2 * 4 * 50 * 5, 5  # few positions in a part
 warnings.filterwarnings("ignore")
 logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
 
@@ -41,9 +43,10 @@ class Watch(Callback):
         self.tokens = float(pl_module.val_scores.count.compute())
 
 
-def main(devices: int, target: Path, sharded: bool) -> None:
+def main(devices: int, target: Path, sharded: bool, chunked: bool) -> None:
     """Train, and leave losses, scores and weights in `target`."""
     task, watch = Instruction(), Watch()
+    task.chunked_loss = chunked
     # each of 37 rows is scored on one token, so that the count of tokens is the count of rows
     scored = [
         Example(e.ids, [-100] * (len(e.ids) - 1) + [e.ids[-1]], 1, i)
@@ -73,4 +76,4 @@ def main(devices: int, target: Path, sharded: bool) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:] == ["fsdp"])
+    main(int(sys.argv[1]), Path(sys.argv[2]), "fsdp" in sys.argv[3:], "chunked" in sys.argv[3:])

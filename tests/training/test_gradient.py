@@ -166,14 +166,20 @@ def test_ranks_get_nearly_equal_numbers_of_tokens() -> None:
 
 
 @pytest.mark.parametrize(
-    "strategy", [pytest.param((), id="ddp"), pytest.param(("fsdp",), id="fsdp", marks=pytest.mark.slow)]
+    "strategy",
+    [
+        pytest.param((), id="ddp"),
+        pytest.param(("chunked",), id="ddp, logits in parts", marks=pytest.mark.slow),
+        pytest.param(("fsdp",), id="fsdp", marks=pytest.mark.slow),
+        pytest.param(("fsdp", "chunked"), id="fsdp, logits in parts", marks=pytest.mark.slow),
+    ],
 )
 def test_two_processes_take_the_same_steps_as_one(tmp_path: Path, strategy: tuple[str, ...]) -> None:
     # Given one run of three steps, and the same run shared by two gloo processes, which each hold all or half the model
     script = SUPPORT / "train_on_ranks.py"
-    for devices in (1, 2):
+    for devices, words in ((1, ()), (2, strategy)):
         done = run(
-            [sys.executable, str(script), str(devices), str(tmp_path / f"{devices}.pt"), *strategy[: devices - 1]],
+            [sys.executable, str(script), str(devices), str(tmp_path / f"{devices}.pt"), *words],
             capture_output=True, text=True, timeout=200,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr[-2000:]

@@ -401,8 +401,6 @@ def whole_logits_reason(run: RunConfig) -> str | None:
             "regularization.mixout={mixout:g} mixes the weights of the head for one pass",
             mixout=run.regularization.mixout,
         )
-    if run.trainer.strategy == "fsdp":
-        return translate("trainer.strategy=fsdp gathers the head for the pass of the whole model alone")
     return None
 
 

@@ -60,7 +60,7 @@ class SupervisedHead:
             if logits_agree(
                 model,
                 lambda: self.logits(model, keep, **inputs),
-                lambda: torch.cat([*self.chunked_logits(model, keep, **inputs).parts()]),
+                lambda: self.in_parts(model, keep, lambda chunked: torch.cat([*chunked.parts()]), **inputs)[1],
             ):
                 return ""
         return f"{model.config.model_type} does more to the output of its head than is known"
@@ -80,7 +80,10 @@ class SupervisedHead:
         return self.whole
 
     def chunked_logits(self, model: PreTrainedModel, keep: Tensor, **inputs: Any) -> ChunkedLogits:
-        """The same logits, to be computed a part at a time; only where `whole_reason` gives none."""
+        """The same logits, to be computed a part at a time; only where `whole_reason` gives none.
+
+        Where the model is spread over processes, the head is whole after the pass only within `stays_gathered`.
+        """
         self.states = keep.new_empty(0)
         try:
             logits = self.logits(model, keep, **inputs)
@@ -88,6 +91,30 @@ class SupervisedHead:
         finally:
             self.states = None
         return ChunkedLogits(states, self.head, self.scale, logits.shape[-1])
+
+    def in_parts(
+        self, model: PreTrainedModel, keep: Tensor, work: Callable[[ChunkedLogits], Tensor], **inputs: Any
+    ) -> tuple[Tensor, Tensor]:
+        """No logits, (0, V), and what `work` makes of them a part at a time; only where `whole_reason` gives none.
+
+        The work is done within the pass, and what it makes is part of the output: so the head is whole for it, and
+        again in the backward pass, where weights are spread over processes.
+        """
+
+        def finish(module: nn.Module, args: Any, output: Any) -> None:
+            assert self.states is not None
+            chunked = ChunkedLogits(self.states, self.head, self.scale, output.logits.shape[-1])
+            self.states = self.supervised_mask = None  # the work calls the head itself
+            output["loss"] = work(chunked)
+
+        handle = model.register_forward_hook(finish, prepend=True)  # before weights are let go of
+        self.states, self.supervised_mask = keep.new_empty(0), keep
+        try:
+            output = model(**inputs)
+        finally:
+            handle.remove()
+            self.states = self.supervised_mask = None
+        return output.logits, output.loss
 
     def logits(self, model: PreTrainedModel, keep: Tensor, **inputs: Any) -> Tensor:
         """Logits (N, V) at the positions where `supervised_mask` (B, T) holds."""

@@ -7,6 +7,7 @@ all processes must run the same number of passes.
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -31,6 +32,7 @@ from tunelab.errors import ConfigError, first_line
 from tunelab.language.translation import translate
 from tunelab.models.freezing import layer_stack
 from tunelab.models.heads import pools_last_token
+from tunelab.models.packing_support import GATHERED_DTYPE
 from tunelab.models.unpadded_attention import PlainAttention
 
 _Tree = TypeVar("_Tree")
@@ -47,28 +49,54 @@ def shard_model(model: PreTrainedModel, mesh: DeviceMesh, config: FsdpConfig) ->
     numbers = {"float32": None, "bfloat16": torch.bfloat16}
     gathered, reduced = numbers[config.gather_dtype], numbers[config.reduce_dtype]
     half = gathered is not None
+    within = MixedPrecisionPolicy(
+        param_dtype=gathered, reduce_dtype=reduced or torch.float32 if half or reduced else None
+    )
+    outside = replace(within, output_dtype=torch.float32 if half else None)  # a layer hands on what the next one takes
     options: dict[str, Any] = {
         "mesh": mesh,
         "reshard_after_forward": config.reshard_after_forward,
-        "mp_policy": MixedPrecisionPolicy(
-            param_dtype=gathered,
-            reduce_dtype=reduced or torch.float32 if half or reduced else None,
-            output_dtype=torch.float32 if half else None,
-        ),
         "offload_policy": CPUOffloadPolicy(pin_memory=mesh.device_type != "cpu")
         if config.cpu_offload
         else OffloadPolicy(),
     }
     stack, _ = layer_stack(model)
     for layer in cast(nn.ModuleList, model.get_submodule(stack)) if stack else ():
-        fully_shard(layer, **options)
+        fully_shard(layer, mp_policy=within, **options)
     if pools_last_token(model):  # backbone and head are called one after the other, the whole never
-        fully_shard(model.get_submodule("score"), **options)
-        fully_shard(model.get_submodule(model.base_model_prefix), **options)
+        fully_shard(model.get_submodule("score"), mp_policy=outside, **options)
+        fully_shard(model.get_submodule(model.base_model_prefix), mp_policy=outside, **options)
     else:
-        fully_shard(model, **options)
+        fully_shard(model, mp_policy=outside, **options)
+        model.register_forward_pre_hook(keep_for_backward)
+    setattr(model, GATHERED_DTYPE, gathered)
     left = [name for name, weight in model.named_parameters() if not isinstance(weight, DTensor)]
     assert not left, f"outside every shard: {left[:3]}"
+
+
+def keep_for_backward(module: nn.Module, inputs: object) -> None:
+    """What is in no layer is gathered until the end of a pass, and from the beginning of its backward pass: so it stays
+    between them.  After a pass without gradients it is let go of, so that every parameter is this process's part.
+    """
+    cast(FSDPModule, module).set_reshard_after_forward(not torch.is_grad_enabled(), recurse=False)
+
+
+@contextmanager
+def stays_gathered(model: nn.Module) -> Iterator[None]:
+    """Within this block what is in no layer, as the head, is whole after a pass; at its end it is let go of.
+
+    For passes without gradients, and for a model that is not spread over processes it does nothing.  Processes need
+    not agree on it, as nothing is sent.
+    """
+    if not isinstance(model, FSDPModule):
+        yield
+        return
+    hook = model.register_forward_pre_hook(lambda *_: model.set_reshard_after_forward(False, recurse=False))
+    try:
+        yield
+    finally:
+        hook.remove()
+        model.reshard()
 
 
 @contextmanager
@@ -124,8 +152,8 @@ def read_slices(model: PreTrainedModel, folder: Path, device: torch.device) -> N
 
 
 def is_sharded(model: nn.Module) -> bool:
-    """Whether the weights of a model are spread over processes."""
-    return any(isinstance(weight, DTensor) for weight in model.parameters())
+    """Whether the weights of a model are spread over processes, though they may all be gathered now."""
+    return any(isinstance(module, FSDPModule) for module in model.modules())
 
 
 def reshard(module: nn.Module) -> None:

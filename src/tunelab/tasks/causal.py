@@ -3,7 +3,7 @@
 Shape letters: N supervised positions, V vocabulary.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import date
 from types import MappingProxyType
 from typing import Any, ClassVar, Final
@@ -260,13 +260,19 @@ class CausalTask(Task):
             self._heads[model] = SupervisedHead(model)
         return self._heads[model]
 
-    def chunked_logits(self, model: PreTrainedModel, micro: MicroBatch) -> ChunkedLogits | None:
-        """The logits of a micro-batch, to be computed a part at a time; None where they are computed as a whole."""
-        head, keep = self.supervised_head(model), micro.targets != IGNORE
+    def takes_parts(self, model: PreTrainedModel, micro: MicroBatch) -> bool:
+        """Whether the logits of a micro-batch are computed a part at a time."""
+        keep = micro.targets != IGNORE
         size = 4 * int(keep.sum()) * model.config.get_text_config().vocab_size
         if self.chunked_loss is False or (self.chunked_loss == "auto" and size <= logits_budget(keep.device)):
-            return None
-        return None if head.whole_reason() else head.chunked_logits(model, keep, **causal_inputs(micro))
+            return False
+        return not self.supervised_head(model).whole_reason()
+
+    def in_parts(
+        self, model: PreTrainedModel, micro: MicroBatch, work: Callable[[ChunkedLogits], Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """No logits, (0, V), and what `work` makes of them a part at a time; only where the task `takes_parts`."""
+        return self.supervised_head(model).in_parts(model, micro.targets != IGNORE, work, **causal_inputs(micro))
 
     @override
     def export_options(self) -> dict[str, Any]:

@@ -24,6 +24,8 @@ from tunelab.data.protocols import Record
 from tunelab.data.truncation import LabelledIds, count_supervised, truncate_example
 from tunelab.errors import DataError
 from tunelab.language.translation import translate
+from tunelab.models.sharding import stays_gathered
+from tunelab.models.unpadded_attention import causal_inputs
 from tunelab.tasks.base import MetricInputs, Scores
 from tunelab.tasks.causal import CausalTask, conversation_texts
 from tunelab.tasks.metrics.answer_metrics import AnswerTotals, collect_answer_classes, read_choices, score_answer
@@ -244,26 +246,27 @@ class Instruction(CausalTask):
 
     @override
     def logit_parts(self, model: PreTrainedModel, micro: MicroBatch) -> Iterator[tuple[Tensor, MicroBatch]]:
-        chunked = self.chunked_logits(model, micro) if self.learns_by_position() else None
-        if chunked is None:
+        if not (self.learns_by_position() and self.takes_parts(model, micro)):
             yield from super().logit_parts(model, micro)
             return
-        places = (micro.targets != IGNORE).flatten().nonzero()[:, 0]
+        keep = micro.targets != IGNORE
+        places = keep.flatten().nonzero()[:, 0]
         none = torch.zeros_like(micro.row_indices, dtype=torch.bool)
-        for number, (logits, own) in enumerate(zip(chunked.parts(), places.split(chunked.rows), strict=True)):
-            targets = torch.full_like(micro.targets, IGNORE).flatten()
-            targets[own] = micro.targets.flatten()[own]
-            part = micro._replace(targets=targets.view_as(micro.targets))
-            yield logits, part._replace(predicts=none) if number else part
+        with stays_gathered(model):
+            chunked = self.supervised_head(model).chunked_logits(model, keep, **causal_inputs(micro))
+            for number, (logits, own) in enumerate(zip(chunked.parts(), places.split(chunked.rows), strict=True)):
+                targets = torch.full_like(micro.targets, IGNORE).flatten()
+                targets[own] = micro.targets.flatten()[own]
+                part = micro._replace(targets=targets.view_as(micro.targets))
+                yield logits, part._replace(predicts=none) if number else part
 
     @override
     def logits_and_loss(self, model: PreTrainedModel, micro: MicroBatch) -> tuple[Tensor, Tensor]:
-        chunked = self.chunked_logits(model, micro) if self.learns_by_position() else None
-        if chunked is None:
+        if not (self.learns_by_position() and self.takes_parts(model, micro)):
             logits = self.logits(model, micro)
             return logits, self.loss_sum(logits, micro)
         targets = micro.targets[micro.targets != IGNORE]
-        return chunked.hidden.new_empty(0, chunked.vocabulary), chunked.loss_sum(targets, self.label_smoothing)
+        return self.in_parts(model, micro, lambda chunked: chunked.loss_sum(targets, self.label_smoothing))
 
     @override
     def loss_sum(self, logits: Tensor, micro: MicroBatch) -> Tensor:

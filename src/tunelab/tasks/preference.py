@@ -152,9 +152,11 @@ class Preference(CausalTask):
     @override
     def logits(self, model: PreTrainedModel, micro: MicroBatch) -> Tensor:
         """Log-probabilities of the answers, (B, 2): all that the loss and every score need."""
-        chunked = self.chunked_logits(model, micro)
-        if chunked is not None:
-            return sum_answers(chunked.log_probabilities(micro.targets[micro.targets != IGNORE]), micro)
+        if self.takes_parts(model, micro):
+            targets = micro.targets[micro.targets != IGNORE]
+            return sum_answers(
+                self.in_parts(model, micro, lambda chunked: chunked.log_probabilities(targets))[1], micro
+            )
         return answer_log_probabilities(super().logits(model, micro), micro)
 
     @override

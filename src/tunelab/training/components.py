@@ -329,7 +329,8 @@ def whole_loss_reason(settings: RunConfig, task: Task, model: PreTrainedModel) -
         return translate("data.task={name} has a loss or scores of its own", name=task.name)
     if not computes_own_loss(settings.module):
         return translate("module._target_={target} has a loss of its own", target=settings.module.target)
-    return whole_logits_reason(settings) or task.supervised_head(model).whole_reason() or None
+    tried = model if has_values(model) else small_likeness(model)
+    return whole_logits_reason(settings) or task.supervised_head(tried).whole_reason() or None
 
 
 def computes_own_loss(config: TargetConfig) -> bool:
