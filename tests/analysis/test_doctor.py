@@ -69,3 +69,21 @@ def test_a_model_of_several_labels_that_finds_none_is_told(recall: float) -> Non
     curves = [{"val/loss": 0.2, "val/recall": recall, "val/accuracy": 0.7} for _ in range(3)]
 
     assert ("majority_class" in told(curves, {"data": {"multilabel": True}})) == (recall == 0)
+
+
+def validated(losses: list[float]) -> list[dict[str, float]]:
+    """A finished run of a hundred steps that logs its loss at the first and validates at even distances."""
+    return [{"train/loss": 2.0}, *({"val/loss": loss} for loss in losses)]
+
+
+@pytest.mark.parametrize("validations", [3, 5, 7, 9, 20])
+def test_a_straight_fall_to_the_end_is_under_trained_however_often_it_was_validated(validations: int) -> None:
+    straight = [2.0 - 1.5 * (place + 1) / validations for place in range(validations)]
+    settled = [0.5 + 1.5 * 0.02 ** ((place + 1) / validations) for place in range(validations)]
+
+    assert "under_trained" in told(validated(straight), status="finished")
+    assert "under_trained" not in told(validated(settled), status="finished")
+
+
+def test_two_validations_are_too_few_to_call_the_end_steep() -> None:
+    assert "under_trained" not in told(validated([1.0, 0.8]), status="finished")

@@ -1,6 +1,7 @@
 """The command line: exit status, one message without a traceback, what is implied."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,10 @@ from hydra._internal.utils import get_args_parser
 
 from support.paths import ROOT
 from support.tiny_runs import QUIET, instructions, settings
-from tunelab.config.overrides import complete_overrides
+from tunelab.cli.launch import take_language
+from tunelab.cli.main import COMMANDS, command_parser, without_settings
+from tunelab.config.overrides import complete_overrides, override_faults
+from tunelab.config.resource_paths import conf_directory
 from tunelab.errors import ConfigError
 from tunelab.training.run import fine_tune
 
@@ -139,3 +143,73 @@ def test_an_experiment_may_be_what_a_search_left(tmp_path: Path, named: str) -> 
     assert found == [f"hydra.searchpath=[file://{tmp_path}]", "experiment=best"]
     assert (tmp_path / "experiment" / "best.yaml").read_text() == (tmp_path / "best.yaml").read_text()
     assert complete_overrides(["experiment=effect_lr"]) == ["experiment=effect_lr"]
+
+
+@pytest.mark.parametrize(
+    ("words", "faults"),
+    [
+        (["-m", "data=nosuch"], ["data=nosuch"]),
+        (["-m", "lr=1e-4,1e-3", "data=nosuch"], ["data=nosuch"]),
+        (["-m", "lr=interval(1e-5,1e-3)", "lrr=1", "search=nosuch"], ["search=nosuch", "lrr=1"]),
+        (["-m", "search.space.params.lr=interval(1e-5,1e-3)", "data=nosuch"], ["data=nosuch"]),
+        (["-m", "optimizer=adamw,sdg,sgd", "data=nosuch"], ["data=nosuch", "optimizer=sdg"]),
+        (["-m", "lr=1e-3,bad", "data=nosuch"], ["data=nosuch", "lr=bad"]),
+        (["lr=1e-3,1e-4", "data=nosuch"], ["data=nosuch", "lr=1e-3,1e-4"]),
+        (["lr=1e-3,1e-4"], ["lr=1e-3,1e-4"]),
+    ],
+)
+def test_each_fault_of_a_search_is_told_once_and_no_other(words: list[str], faults: list[str]) -> None:
+    lines = override_faults(complete_overrides(words), conf_directory())
+
+    assert [re.split(r"[: ]", line)[0] for line in lines] == faults
+    assert not [line for line in lines if "multirun" in line or ("-m" in words and "several values" in line)]
+
+
+@pytest.mark.parametrize(
+    ("word", "way"),
+    [
+        ("lr=1e-3,1e-4", "add -m"),
+        ("lr=interval(1e-5,1e-3)", "add -m"),
+        ("regularization=l2,dropout", "add -m; to have them all, type 'regularization=[l2,dropout]'"),
+        ("adapter.freeze=a,b", "add -m; to have them all, type 'adapter.freeze=[a,b]'"),
+        ("model=gpt2,minilm", "add -m"),
+    ],
+)
+def test_several_values_of_one_training_say_how_they_are_typed(word: str, way: str) -> None:
+    (line,) = override_faults([word], conf_directory())
+
+    assert line == f"{word}: several values for one training; to search over them, {way}"
+
+
+@pytest.mark.parametrize("command", [name for name in COMMANDS if name != "train"])
+def test_a_language_typed_as_a_setting_is_obeyed_and_no_path(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TUNELAB_LANG", "en")
+    parser = command_parser(command)
+
+    rest = without_settings(parser, take_language(["RUN", "lang=zh"]))
+
+    assert os.environ["TUNELAB_LANG"] == "zh"
+    assert rest == (["RUN", "lang=zh"] if command in ("preview", "inspect") else ["RUN"])  # which compose settings
+
+
+@pytest.mark.parametrize("command", [name for name in COMMANDS if name not in ("train", "completion")])
+def test_settings_typed_to_a_command_name_its_options(command: str) -> None:
+    parser = command_parser(command)
+    options = [option for action in parser._actions for option in action.option_strings if option.startswith("--")]
+    takes_settings = command in ("preview", "inspect")
+
+    for option in options:
+        if option != "--lang":
+            with pytest.raises(ConfigError, match=f"tunelab {command} are typed with hyphens: {option} 3"):
+                without_settings(parser, ["RUN", f"{option[2:].replace('-', '_')}=3"])
+    if not takes_settings:
+        with pytest.raises(ConfigError, match=f"lr=3: tunelab {command} takes no settings.*{options[1]}"):
+            without_settings(parser, ["RUN", "lr=3"])
+
+
+def test_a_path_with_an_equals_sign_is_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "lr=3").mkdir()
+    words = ["lr=3", "--output", "a=b", "--output=c=d", "./x=y"]
+
+    assert without_settings(command_parser("report"), words) == words

@@ -1,6 +1,7 @@
 """TAB in a shell: commands, options, groups, settings, values and runs, in a real bash and without torch or Hydra."""
 
 import os
+import re
 import resource
 import shutil
 import subprocess
@@ -13,9 +14,20 @@ from hydra import compose, initialize_config_dir
 from hydra._internal.utils import get_args_parser
 
 from support.paths import ROOT
-from tunelab.cli.completion import TRAIN_FLAGS, CommandLine, candidates, complete_line, config_places, setting_keys
+from tunelab.cli.completion import (
+    TRAIN_FLAGS,
+    CommandLine,
+    candidates,
+    complete_line,
+    config_places,
+    group_names,
+    setting_keys,
+)
 from tunelab.cli.completion_command import SCRIPTS
-from tunelab.cli.main import COMMANDS
+from tunelab.cli.config_comments import group_options
+from tunelab.cli.help_page import groups_table
+from tunelab.cli.main import COMMANDS, COMPLETION, command_parser, load_command, parse_arguments
+from tunelab.config.overrides import separate_faulty
 from tunelab.config.resource_paths import conf_directory
 from tunelab.config.schema import value_fault
 
@@ -92,8 +104,6 @@ def test_the_first_word_is_a_command() -> None:
 
 @pytest.mark.parametrize("command", [name for name in COMMANDS if name != "train"])
 def test_every_option_of_a_command_is_a_candidate(command: str) -> None:
-    from tunelab.cli.main import command_parser
-
     options = {option for action in command_parser(command)._actions for option in action.option_strings}
 
     assert options == set(texts(f"tunelab {command} -"))
@@ -260,3 +270,52 @@ def test_a_shell_that_is_not_named_is_a_mistake_of_the_user(capsys: pytest.Captu
 
     assert left.value.code == 2
     assert "tunelab completion bash|zsh|fish" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("begun", ["-", "--", "--d"])
+def test_every_command_offers_its_options_to_a_shell_that_asks_after_hyphens(
+    command: str, begun: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [COMPLETION, f"--line=tunelab {command} {begun}", f"--last={begun}"]  # as the script for bash asks
+
+    assert load_command(COMPLETION).run(parse_arguments(words)) == 0
+
+    printed = capsys.readouterr().out.split()
+    assert "--debug" in printed
+    assert printed == [text for text in texts(f"tunelab {command} -") if text.startswith(begun)]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_option_of_every_command_offers_its_choices(command: str) -> None:
+    assert texts(f"tunelab {command} --lang ") == ["en", "zh"]
+    for action in command_parser(command)._actions if command != "train" else ():
+        if action.choices is not None and action.option_strings:
+            assert texts(f"tunelab {command} {action.option_strings[-1]} ") == list(action.choices)
+
+
+def test_every_choice_of_every_group_is_offered_and_nothing_else() -> None:
+    conf = conf_directory()
+    groups = group_names([conf])
+    files = {path.relative_to(conf).with_suffix("").as_posix() for path in conf.rglob("*.yaml")}
+    choices = {name for name in files if name.startswith(tuple(f"{group}/" for group in groups))} - {"search/base"}
+
+    offered = [text.replace("=", "/") for group in groups for text in texts(f"tunelab train {group}=")]
+
+    assert set(offered) == choices
+    assert len(offered) == len(choices)
+
+
+def test_a_file_that_others_build_on_is_no_choice(tmp_path: Path) -> None:
+    (tmp_path / "search").mkdir()
+    (tmp_path / "search" / "_mine.yaml").write_text("# Shared.\n")
+    place = f"hydra.searchpath=[file://{tmp_path}]"
+    groups = group_options(conf_directory())
+
+    (fault,), _ = separate_faulty([place, "search=nosuch"], conf_directory())
+
+    assert "base" in {option.name for option in groups if option.group == "search"}
+    assert "search=base" not in texts("tunelab train search=")
+    assert texts(f"tunelab train {place} search=_m") == []
+    assert "base" not in fault and "_mine" not in fault and "bayes" in fault
+    assert not re.search(r"^\s+base ", groups_table(conf_directory()), flags=re.MULTILINE)

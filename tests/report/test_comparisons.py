@@ -170,3 +170,12 @@ def test_a_run_without_settings_is_said_to_have_left_none(tmp_path: Path) -> Non
     one, two = labelled_run(tmp_path / "one"), labelled_run(tmp_path / "two", config={})
 
     assert "B (two) left no settings" in render_markdown(compose_report([one.root, two.root]))
+
+
+def test_the_seeds_that_a_comparison_suggests_are_none_of_the_two(tmp_path: Path) -> None:
+    one = labelled_run(tmp_path / "one", config=settings(1e-3, seed=0))
+    other = labelled_run(tmp_path / "other", config=settings(1e-3, seed=2))
+
+    text = render_markdown(compose_report([one.root, other.root]))
+
+    assert "the same command with seed=1, 3, 4 for each" in text

@@ -304,6 +304,13 @@ def test_a_resumed_run_keeps_the_settings_that_it_began_with(tmp_path: Path) -> 
     assert "python train.py --config-dir my -m seed=0,1,2 adapter=lora max_steps=9" in next_commands(report(folder))
 
 
+@pytest.mark.parametrize(("seed", "seeds"), [(0, "1,2,3"), (1, "0,2,3"), (2, "0,1,3"), (7, "0,1,2")])
+def test_other_seeds_are_others_than_that_of_the_run(tmp_path: Path, seed: int, seeds: str) -> None:
+    folder = labelled_run(tmp_path / "run", config={"seed": seed, "data": {"task": "classification"}})
+
+    assert f"python train.py -m seed={seeds} lr=1e-3" in next_commands(report(folder))
+
+
 @pytest.mark.parametrize(
     ("config", "longer"),
     [

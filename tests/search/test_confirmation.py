@@ -141,6 +141,14 @@ def test_a_configuration_of_several_seeds_is_confirmed_once_and_by_its_mean(tmp_
     assert [rerun.label for rerun in reruns] == ["default", "trial 2", "trial 0"] * 2
 
 
+def test_a_seed_of_the_search_is_not_fresh(tmp_path: Path) -> None:
+    trials = [(1.0, "sampler", {"lr": 0.1, "seed": 1001}), (9.0, "default", {"lr": 0.3, "seed": 1000})]
+
+    reruns, _ = plan_reruns(study_with(tmp_path / "s", trials, {"lr": 0.3}), 3, 2)
+
+    assert [rerun.seed for rerun in reruns] == [1002, 1002, 1003, 1003]
+
+
 def test_the_correction_is_the_one_of_holm() -> None:
     chances = [0.01, 0.04, 0.03, 0.005]  # the example of many textbooks: 4, 3, 2 and 1 times, never falling
 

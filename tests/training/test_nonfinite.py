@@ -42,6 +42,13 @@ class Poison(Callback):
             self.moved |= any(not torch.equal(weight, now[name]) for name, weight in self.before.items())
 
 
+def test_the_rate_that_was_typed_is_named_beside_that_of_the_step(tmp_path: Path) -> None:
+    given = overrides(tmp_path, "lr=4e-3", "scheduler.warmup=8", "callbacks.on_nonfinite=stop", "max_epochs=3")
+
+    with pytest.raises(Diverged, match=r"Lower lr \(at most 0\.004 in this run, 0\.00[0-3]\d* at this step\)"):
+        fine_tune(settings(*given), tmp_path / "run", callbacks=[Poison(2)])
+
+
 def test_a_step_that_is_left_out_counts_and_moves_nothing(tmp_path: Path) -> None:
     poison = Poison(4, 5)
     given = overrides(tmp_path, "callbacks.on_nonfinite=skip", "max_epochs=3")

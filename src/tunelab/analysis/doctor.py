@@ -121,7 +121,8 @@ LARGE_ADAPTER_UPDATE = 0.5  # the same of an adapter, half of which begins at ze
 WHOLE_MODEL_KINDS = ("full", "top_layers")  # kinds of training that go on from weights of some size
 TINY_UPDATE = 1e-5  # of a weight's size in one step: a thousand steps move it by a hundredth
 FALLEN_LOSS_SHARE = 0.02  # share of the first loss
-STEEP_GAIN_SHARE = 0.15  # share of all that was gained, in the last fifth of the validations
+MIN_VALIDATIONS = 3  # of a run before its end can be called steep
+STEEP_GAIN_RATIO = 0.75  # of what a straight line gains: share of all that was gained over share of the steps
 WORTHWHILE_GAIN = 0.03  # of the validation loss itself
 
 
@@ -182,21 +183,21 @@ def learning_rate_too_low(run: RunSignals) -> Iterator[Finding]:
 
 def under_trained(run: RunSignals) -> Iterator[Finding]:
     """The validation loss was still falling fast when training ended."""
-    val_losses, losses = run.values("val/loss"), run.values("train/loss")
-    if not run.finished or len(val_losses) < 2 or not losses:
+    points, losses = run.points("val/loss"), run.values("train/loss")
+    if not run.finished or len(points) < MIN_VALIDATIONS or not losses:
         return
-    newest = val_losses[-1 - max(1, len(val_losses) // 5)] - val_losses[-1]
-    gained = max(losses[0], val_losses[0]) - val_losses[-1]
-    if gained > 0 and newest / gained > STEEP_GAIN_SHARE and newest > WORTHWHILE_GAIN * val_losses[-1]:
+    (step, before), (end, last) = points[-1 - max(1, len(points) // 5)], points[-1]
+    newest, gained, part = before - last, max(losses[0], points[0][1]) - last, (end - step) / (end + 1)
+    threshold = STEEP_GAIN_RATIO * part
+    if gained > 0 and newest / gained > threshold and newest > WORTHWHILE_GAIN * last:
         says = translate(
-            "the last fifth of validations brought {share:.0%} of the whole improvement (val/loss {loss:.3g})",
+            "the last {part:.0%} of the steps brought {share:.0%} of the whole improvement (val/loss {loss:.3g})",
+            part=part,
             share=newest / gained,
-            loss=val_losses[-1],
+            loss=last,
         )
         cure = translate("raise max_epochs, or lr if the first epochs are slow too")
-        yield Finding(
-            "under_trained", says, "share of the gain in the last fifth", newest / gained, STEEP_GAIN_SHARE, cure
-        )
+        yield Finding("under_trained", says, "share of the gain in these steps", newest / gained, threshold, cure)
 
 
 def warm_up_unfinished(run: RunSignals) -> Iterator[Finding]:

@@ -13,10 +13,9 @@ from pathlib import Path
 
 from tunelab.cli.config_comments import ConfigKey, choices_in, config_keys, headline, included_in
 from tunelab.config.quoting import names_path
-from tunelab.config.resource_paths import conf_directory, expand_home
+from tunelab.config.resource_paths import conf_directory, expand_home, is_choice
 
 OPEN_ENDS = ("=", ".", "/")  # of a candidate that something has to follow
-SETTINGS = "key=value"  # how commands name words that are settings
 FOLDERS, FILES, RUNS = "DIR OUTPUTS".split(), "FILE".split(), "RUN STUDY PATH RUN_OR_DIR".split()  # and other places
 MAX_RUN_FOLDERS = 2000  # folders that are looked into for runs
 SKIPPED_FOLDERS = frozenset({"checkpoints", "export", "report", "wandb", "engines", "node_modules", "__pycache__"})
@@ -176,6 +175,8 @@ def command_candidates(parser: argparse.ArgumentParser, before: Sequence[str], c
 
 def argument_candidates(action: argparse.Action, before: Sequence[str], current: str) -> Iterator[Candidate]:
     """The values of an option or a positional word, told by its choices or by what stands for it in the help."""
+    from tunelab.cli.main import SETTINGS
+
     if action.choices is not None:
         yield from map(Candidate, map(str, action.choices))
     elif action.metavar == SETTINGS:
@@ -257,7 +258,7 @@ def option_candidates(folders: Sequence[Path], group: str) -> Iterator[Candidate
     others = {name for name in group_names(folders) if name.startswith(f"{group}/")}
     for folder in folders:
         for path in sorted((folder / group).rglob("*.yaml")):
-            if path.parent.relative_to(folder).as_posix() not in others:
+            if is_choice(path.stem) and path.parent.relative_to(folder).as_posix() not in others:
                 name = path.relative_to(folder / group).with_suffix("").as_posix()
                 yield Candidate(name, headline(path.read_text(encoding="utf-8")))
 

@@ -73,7 +73,8 @@ def run(arguments: argparse.Namespace) -> int:
         from tunelab.cli.completion import complete_line, describe_line
 
         line: str = arguments.line
-        for text in describe_line(line) if arguments.last is None else complete_line(line, arguments.last):
+        last = "--" if arguments.last == [] else arguments.last  # argparse takes a value of two hyphens away
+        for text in describe_line(line) if last is None else complete_line(line, last):
             print(text)
     elif arguments.shell is None:
         raise ConfigError(translate("name a shell: tunelab completion {names}", names="|".join(SCRIPTS)))

@@ -67,7 +67,7 @@ def compose_search(overrides: Sequence[str]) -> tuple[DictConfig, list[str]]:
     Raises:
         ConfigError: Naming every fault at once.
     """
-    with composition(overrides) as completed:
+    with composition(["-m", *overrides]) as completed:
         loader = GlobalHydra.instance().config_loader()
         config = loader.load_configuration(primary_config(completed), strip_flags(completed), run_mode=RunMode.MULTIRUN)
         OmegaConf.resolve(config.hydra.sweep)  # its folder holds the time, which is to be the same for all that ask

@@ -13,6 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 from tunelab.cli.config_comments import ConfigKey, default_choices, group_options, top_level_keys
 from tunelab.config import resolvers
 from tunelab.config.override_text import config_folders, primary_config
+from tunelab.config.resource_paths import is_choice
 from tunelab.language.translation import message, translate
 from tunelab.runs.terminal import terminal_width, wrap_words
 
@@ -70,7 +71,7 @@ def groups_table(conf: Path, chosen: Mapping[str, Sequence[str]] | None = None, 
         chosen: Names of the chosen options by group; None reads the defaults list of config.yaml.
         added: Folders with more options.
     """
-    listed = group_options(conf, chosen, added)
+    listed = [option for option in group_options(conf, chosen, added) if is_choice(option.name)]
     left = _column_width([option.group for option in listed])
     middle = _column_width([option.name for option in listed])
     lines: list[str] = []

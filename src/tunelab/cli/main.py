@@ -2,19 +2,23 @@
 
 import argparse
 import os
+import re
+import shlex
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from itertools import pairwise
 from typing import Any, Protocol, cast
 
 from tunelab import __version__
 from tunelab.errors import TuneLabError, visible_text
-from tunelab.language.translation import LANGUAGES, message, translate
+from tunelab.language.translation import LANGUAGE_VARIABLE, LANGUAGES, message, translate
 from tunelab.runs.redact import flush_output, guard_streams
 from tunelab.runs.terminal import terminal_width, wrap_words
 
 TRAIN = "train"  # takes the words of Hydra instead of options
 COMPLETION = "completion"
+SETTINGS = "key=value"  # how commands name words that are settings
 # Name to the sentence of --help.  The module NAME_command holds `add_arguments` and `run`.
 COMMANDS = {
     TRAIN: message("train a model, or with -m search for good settings: the same as python train.py"),
@@ -151,18 +155,19 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     """
     if arguments and arguments[0] in COMMANDS:
         # not through subparsers: there the words between two options would be unknown
-        name = arguments[0]
-        return command_parser(name).parse_intermixed_args(arguments[1:], argparse.Namespace(command=name))
+        name, parser = arguments[0], command_parser(arguments[0])
+        words = without_settings(parser, arguments[1:])
+        parsed = parser.parse_intermixed_args(words, argparse.Namespace(command=name))
+        if parsed.lang:  # cut short, such as --la zh, which argparse allows
+            os.environ[LANGUAGE_VARIABLE] = parsed.lang
+        return parsed
     parser = CommandParser(
         prog="tunelab",
         description=translate("TuneLab: everything before and after training."),
         formatter_class=WrappedHelp,
     )
     chosen = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    parser.add_argument("--debug", action="store_true", help=translate("print a traceback with every error message"))
-    parser.add_argument(
-        "--lang", choices=LANGUAGES, help=translate("language of messages and pages (that of the system)")
-    )
+    add_general_options(parser)
     parser.add_argument("--version", action="version", version=f"tunelab {__version__}")
     for name, sentence in COMMANDS.items():
         chosen.add_parser(name, help=translate(sentence), formatter_class=WrappedHelp)
@@ -173,7 +178,60 @@ def command_parser(name: str) -> CommandParser:
     """The parser of one command; the modules of the others are not imported."""
     parser = CommandParser(prog=f"tunelab {name}", description=translate(COMMANDS[name]), formatter_class=WrappedHelp)
     load_command(name).add_arguments(parser)
+    add_general_options(parser)
     return parser
+
+
+def add_general_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that may stand anywhere in a command line; they hold before it is parsed."""
+    parser.add_argument("--debug", action="store_true", help=translate("print a traceback with every error message"))
+    parser.add_argument(
+        "--lang", choices=LANGUAGES, help=translate("language of messages and pages (that of the system)")
+    )
+
+
+def without_settings(parser: argparse.ArgumentParser, words: Sequence[str]) -> list[str]:
+    """The words of a command without `lang=NAME`, which holds already.
+
+    Raises:
+        ConfigError: If others are settings, which the command does not take: they would pass for paths.
+    """
+    from tunelab.errors import ConfigError
+
+    takes_settings = any(action.metavar == SETTINGS for action in parser._actions)
+    options = [option for action in parser._actions for option in action.option_strings]
+    taking = {option for action in parser._actions if action.nargs != 0 for option in action.option_strings}
+    rest, faults = list[str](), list[str]()
+    for previous, word in pairwise(["", *words]):
+        match = re.fullmatch(r"[+~]*([A-Za-z_][\w.@/]*)=(.*)", word, flags=re.DOTALL)
+        option = f"--{match[1].replace('_', '-')}" if match else ""
+        if match is None or previous in taking or os.path.exists(word):
+            rest.append(word)
+        elif option in options and not (option == "--lang" and takes_settings):
+            if option != "--lang":
+                faults.append(
+                    translate(
+                        "{word}: options of {command} are typed with hyphens: {option} {value}",
+                        word=word,
+                        command=parser.prog,
+                        option=option,
+                        value=shlex.quote(match[2]),
+                    )
+                )
+        elif takes_settings:
+            rest.append(word)
+        else:
+            faults.append(
+                translate(
+                    "{word}: {command} takes no settings, which are those of a training; its options are {names}",
+                    word=word,
+                    command=parser.prog,
+                    names=", ".join(name for name in options if name.startswith("--")),
+                )
+            )
+    if faults:
+        raise ConfigError.listing(faults)
+    return rest
 
 
 def load_command(name: str) -> Command:

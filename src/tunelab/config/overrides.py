@@ -2,15 +2,19 @@
 
 import os
 import re
+import shlex
 from collections.abc import Sequence
 from contextlib import suppress
 from difflib import get_close_matches
 from hashlib import blake2b
 from pathlib import Path
+from typing import Any, cast
 
 import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Glob, IntervalSweep
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -26,13 +30,14 @@ from tunelab.config.override_text import (
     plain_text,
     primary_config,
     quote_typed,
+    readable,
     search_path_word,
     unreadable_reason,
 )
 from tunelab.config.plugins import allow_plugins
-from tunelab.config.quoting import path_word
+from tunelab.config.quoting import path_word, quote_hydra
 from tunelab.config.renames import rename_overrides
-from tunelab.config.resource_paths import cache_directory, conf_directory
+from tunelab.config.resource_paths import cache_directory, conf_directory, is_choice
 from tunelab.config.resume import find_config_file
 from tunelab.config.stored_files import error_on_one_line, read_stored_yaml
 from tunelab.errors import ConfigError
@@ -48,6 +53,14 @@ HYDRA_FLAGS = frozenset(  # flags of Hydra that take no value with an equals sig
         "--config-name --config-dir --experimental-rerun --info"
     ).split()
 )
+SPACE_PREFIX = "search.space.params."  # a key of the space may be written out
+GROUPS_OF_SEVERAL = (
+    "regularization",
+    "metrics",
+    "callbacks",
+    "logger",
+)  # a training may have several
+MULTIRUN_FLAGS = frozenset({"-m", "--multirun"})
 HYDRA_ADVICE = re.compile(r"(To append to your config|Set the environment|object_type=|full_key:|Could not override)")
 
 
@@ -68,7 +81,7 @@ def complete_overrides(arguments: Sequence[str]) -> list[str]:
     arguments = [quote_typed(word) for word in rename_overrides(allow_plugins(gather_flags(arguments)))]
     # a block that names no class may be given one
     arguments = [f"++{word}" if word.startswith(OWN_LOGGER_WORD) else word for word in arguments]
-    many = [argument for argument in arguments if argument in ("-m", "--multirun")]
+    many = [argument for argument in arguments if argument in MULTIRUN_FLAGS]
     name = [argument for argument in arguments if argument.startswith(f"{NAME_FLAG}=")]
     completed = [argument for argument in arguments if argument not in (*many, *name)]
     keys = {override_key(argument) for argument in completed if "=" in argument}
@@ -254,7 +267,13 @@ def override_faults(arguments: Sequence[str], conf: Path) -> list[str]:
     overrides = [override for override in strip_flags(arguments) if not sets_hydra_key(override)]
     unread = [word for word in strip_flags(arguments) if unreadable_reason(word)]
     primary = primary_config(arguments)
-    faults, good = separate_faulty(overrides, conf, primary)
+    swept = {word: one_valued_words(word) for word in overrides}
+    several = [] if MULTIRUN_FLAGS.intersection(arguments) else [word for word in overrides if swept[word] != [word]]
+    firsts = [swept[word][0] for word in overrides]
+    faults, good = separate_faulty(firsts, conf, primary)
+    for word in overrides if not several else ():
+        faults += [fault for other in swept[word][1:] for fault in further_value_faults(other, firsts, conf, primary)]
+    faults = [*dict.fromkeys(faults), *(several_values_fault(word) for word in several)]
     faults += [f"{word}: {unreadable_reason(word)}" for word in unread if word not in overrides]
     if not faults:
         return []
@@ -266,8 +285,69 @@ def override_faults(arguments: Sequence[str], conf: Path) -> list[str]:
         except ConfigError as fault:
             others = [line.removeprefix("  - ") for line in str(fault).splitlines()[1:]]
             lost = {override_key(word) for word in overrides} - {override_key(word) for word in good}
+            lost |= {override_key(word) for word in several}
             faults += [line for line in others if re.split(r"[ =:]", line, maxsplit=1)[0] not in lost]
-    return faults
+    return list(dict.fromkeys(faults))
+
+
+def one_valued_words(word: str) -> list[str]:
+    """A word for each value that a search would try, of a range for both its ends; of any other word itself alone.
+
+    Example:
+        >>> one_valued_words("lr=1e-4,1e-3"), one_valued_words("lr=interval(1e-5,1e-3)"), one_valued_words("lr=1e-4")
+        (['lr=0.0001', 'lr=0.001'], ['lr=1e-05', 'lr=0.001'], ['lr=1e-4'])
+    """
+    override = OverridesParser.create().parse_override(word) if not unreadable_reason(word) else None
+    if override is None or not override.is_sweep_override():
+        return [word]
+    values, name = override.value(), word.partition("=")[0].removeprefix(SPACE_PREFIX)
+    if isinstance(values, IntervalSweep):
+        texts = [str(values.start), str(values.end)]
+    elif override.is_discrete_sweep() and not isinstance(values, Glob):
+        texts = list(dict.fromkeys(override.sweep_string_iterator()))
+    else:
+        return [word]
+    return [f"{name}={text}" for text in texts]
+
+
+def further_value_faults(word: str, others: Sequence[str], conf: Path, primary: str) -> list[str]:
+    """What is wrong with a further value that a search would try: no option of its group, or not of its type.
+
+    Args:
+        word: `key=value`.
+        others: The whole command line with one value for each key, which names the folders of options.
+        conf: The folder of config.yaml and the groups.
+        primary: Name of the config that all others join.
+    """
+    key = override_key(word)
+    if any((folder / key).is_dir() for folder in config_folders(others, conf)):
+        places = [other for other in others if override_key(other) == "hydra.searchpath"]
+        return separate_faulty([*places, word], conf, primary)[0]
+    from tunelab.config.schema import value_fault
+
+    fault = value_fault(key, cast(Any, OverridesParser.create().parse_override(word).value()))
+    return [fault] if fault else []
+
+
+def several_values_fault(word: str) -> str:
+    """What to type where one training was to have several values of a setting."""
+    from tunelab.config.schema import key_types, value_fault
+
+    key, value = override_key(word), word.partition("=")[2]
+    ways = [translate("to search over them, add -m")]
+    listed, text = f"{key}=[{value}]", f"{key}={quote_hydra(value)}"
+    if readable(listed) and (key in GROUPS_OF_SEVERAL or takes_list(key)):
+        ways.append(translate("to have them all, type {words}", words=shlex.quote(listed)))
+    elif key in key_types() and value_fault(key, value) is None:
+        ways.append(translate("to have them all, type {words}", words=shlex.quote(text)))
+    return translate("{word}: several values for one training; {ways}", word=word, ways=translate("; ").join(ways))
+
+
+def takes_list(key: str) -> bool:
+    """Whether a setting may be a list of texts."""
+    from tunelab.config.schema import key_types, value_fault
+
+    return key in key_types() and value_fault(key, ["a"]) is None
 
 
 def sets_hydra_key(override: str) -> bool:
@@ -319,7 +399,9 @@ def suggest_override(override: str, folders: Sequence[Path], config: DictConfig)
     if not is_known and (answer := answer_other_name(key, value)) is not None:
         return translate("'{key}' is no setting; {advice}", key=key, advice=answer)
     if any((folder / key).is_dir() for folder in folders):
-        options = sorted({path.stem for folder in folders for path in (folder / key).glob("*.yaml")})
+        options = sorted(
+            {path.stem for folder in folders for path in (folder / key).glob("*.yaml") if is_choice(path.stem)}
+        )
         wrong = next((name for name in re.findall(r"[\w.-]+", value) if name not in options), value)  # of a list: one
         near = get_close_matches(wrong, options, 1)
         known = translate("there are {names}", names=", ".join(options))

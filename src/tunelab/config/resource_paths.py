@@ -18,6 +18,11 @@ def conf_directory() -> Path:
     return installed if installed.is_dir() else Path(__file__).parents[3] / "conf"
 
 
+def is_choice(name: str) -> bool:
+    """Whether a file of a group is an option to choose; `base.yaml`, and `_NAME.yaml`, are what others build on."""
+    return name != "base" and not name.startswith("_")
+
+
 def resolve_path(text: str) -> Path | None:
     """The local file or folder that `text` names; None where there is none (it may be a hub id).
 

@@ -12,7 +12,7 @@ from tunelab.report.training_sections import diagnose_run_curve
 from tunelab.runs import console
 from tunelab.runs.run_dir import RunDirectory
 
-SEEDS = "seed=0,1,2"
+OTHER_SEEDS = 3  # of a suggestion
 OF_ONE_RUN = ("seed=", "resume=", "hydra.run.", "hydra.sweep.", "search", "trial.")  # of no use to another run
 OVERFITTING = ("over-fitted", "worsened", "early", "never better")
 
@@ -34,8 +34,14 @@ def next_run_section(run: RunResults) -> list[Section]:
     )
     blocks.append(Command(many_runs(run, "search=bayes", f"search/space={usual_space(run)}"), text))
     text = translate("How far the score depends on luck: the same settings with other seeds:")
-    blocks.append(Command(many_runs(run, SEEDS), text))
+    blocks.append(Command(many_runs(run, f"seed={','.join(map(str, other_seeds(run)))}"), text))
     return [Section("What to run next", blocks)]
+
+
+def other_seeds(*runs: RunResults) -> list[int]:
+    """The first seeds that none of the runs had: the same seed would only repeat one."""
+    taken = {run.config.get("seed") for run in runs}
+    return [seed for seed in range(OTHER_SEEDS + len(runs)) if seed not in taken][:OTHER_SEEDS]
 
 
 def many_runs(run: RunResults, *words: str) -> str:

@@ -36,6 +36,7 @@ from tunelab.report.document import (
 )
 from tunelab.report.example_sections import marked_answer
 from tunelab.report.formatting import format_cell, format_count, format_percent, join_names, to_cell, truncate
+from tunelab.report.next_run import other_seeds
 from tunelab.report.run_reader import RunResults, is_study_folder
 from tunelab.report.study_reader import read_study_results, scalar_settings
 from tunelab.report.training_sections import choose_scale, curve_points
@@ -188,7 +189,7 @@ def seed_sentence(pair: RunPair) -> str:
     command = (
         f"tunelab confirm {shlex.quote(str(study))}"
         if study
-        else translate("the same command with seed=1, 2, 3 for each")
+        else translate("the same command with seed={seeds} for each", seeds=", ".join(map(str, other_seeds(*pair))))
     )
     return translate("Seed variance unknown: each configuration ran once. To know it: {command}.", command=command)
 

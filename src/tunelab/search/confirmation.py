@@ -4,7 +4,8 @@ import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import count as numbers_from
+from itertools import islice, pairwise
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -99,12 +100,22 @@ def plan_reruns(study: StudyFolder, top: int, seeds: int) -> tuple[list[Rerun], 
     # where the options of a folder of the user's own lie, which the fixed overrides may name
     beside = [word for word in config.get("arguments", []) if word.startswith("hydra.searchpath=")]
     fixed, reruns = without_secrets(config["fixed"], study), []
-    for number in range(seeds):
+    for seed in fresh_seeds([*fixed, *(word for trial in trials for word in trial["overrides"])], seeds):
         for label, overrides in configurations.items():
-            seed = FIRST_SEED + number
             folder = study.confirmation.parent / label.replace(" ", "_") / str(seed)
             reruns.append(Rerun(label, seed, (*beside, *fixed, *overrides), folder))
     return reruns, config
+
+
+def fresh_seeds(overrides: Iterable[str], count: int) -> list[int]:
+    """Seeds from `FIRST_SEED` on that no override of a search has: the same seed would only repeat its run.
+
+    Example:
+        >>> fresh_seeds(["seed=1001", "lr=1e-3"], 3)
+        [1000, 1002, 1003]
+    """
+    taken = set(overrides)
+    return list(islice((seed for seed in numbers_from(FIRST_SEED) if f"seed={seed}" not in taken), count))
 
 
 def without_secrets(fixed: Sequence[str], study: StudyFolder) -> list[str]:

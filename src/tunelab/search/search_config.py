@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from tunelab.config.blocks import JsonBlock
 from tunelab.config.override_text import primary_config, searchpath_overrides
-from tunelab.config.overrides import override_key, separate_faulty, strip_flags
+from tunelab.config.overrides import SPACE_PREFIX, override_key, separate_faulty, strip_flags
 from tunelab.config.schema import MetricsConfig, PrunerName, SearchConfig, value_fault
 from tunelab.errors import ConfigError
 from tunelab.language.translation import translate
@@ -104,7 +104,6 @@ def plain_metrics(config: DictConfig) -> JsonBlock:
     return {str(name): value for name, value in block.items()}
 
 
-SPACE_PREFIX = "search.space.params."
 SEARCH_BLOCKS = ("search", "trial")  # blocks of the search, not of a training
 
 

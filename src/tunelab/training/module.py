@@ -267,15 +267,17 @@ class FineTuner(EvalModule):
         """Leave out a step whose loss or gradient is NaN or Inf, or end the run."""
         if self.step_scores is not None:
             self.step_scores.reset()
+        group = max(optimizer.param_groups, key=lambda group: float(group["initial_lr"]))  # of a lower layer it is less
         self.guard.skip_step(
             translate(
                 "step {global_step}: loss {step_loss:.4g}, gradient norm {step_norm:.4g}. A step "
-                "from here would spoil the weights. Lower lr (now {lr:.3g}), lengthen "
-                "scheduler.warmup, or inspect the rows of this step",
+                "from here would spoil the weights. Lower lr (at most {peak:.3g} in this run, {lr:.3g} at "
+                "this step), lengthen scheduler.warmup, or inspect the rows of this step",
                 global_step=self.global_step,
                 step_loss=self.step_loss,
                 step_norm=self.step_norm,
-                lr=optimizer.param_groups[0]["lr"],
+                peak=group["initial_lr"],
+                lr=group["lr"],
             ),
             optimizer,
             cast(LambdaLR, self.lr_schedulers()),
