@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,24 @@ def real() -> Path:
     if not found.is_dir():
         pytest.skip("real data and models are not beside this checkout")
     return found
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_waiting_for_disks() -> Iterator[None]:
+    """Files of tests need not outlive the machine: the fifty waits of a tiny run take as long as its training."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda handle: None)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_look_at_the_revision() -> Iterator[None]:
+    """The commit and diff of this checkout are asked for once, not by a dozen git processes in each run."""
+    from tunelab.runs import manifest
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(manifest, "code_revision", cache(manifest.code_revision))
+        yield
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from hydra.core.global_hydra import GlobalHydra
 from lightning import Callback, LightningModule, Trainer
 
 import tunelab
+from support import warm_processes
 from support.paths import ROOT
 from support.tiny_runs import CONF, MODEL, QUIET, WORDS, instructions
 from tunelab import Run, Study, load, train
@@ -47,8 +48,8 @@ def test_a_run_from_python_is_the_run_of_the_command_line(place: Path) -> None:
 
     one = train(*MODEL, *QUIET, max_steps=2, save=False, data="instruction", lr=1e-3, **{"data.train": file})
     two = train(*words)
-    command = [sys.executable, "-m", "tunelab.cli.launch", *words, f"hydra.run.dir={place / 'typed'}"]
-    subprocess.run(command, check=True, capture_output=True)
+    typed = warm_processes.run(["-m", "tunelab.cli.launch", *words, f"hydra.run.dir={place / 'typed'}"], place)
+    assert typed.returncode == 0, typed.stderr
 
     losses = [{name: value for name, value in run.scores.items() if "loss" in name} for run in (one, two)]
     assert losses[0] == losses[1] == {name: load(place / "typed").scores[name] for name in losses[0]}  # type: ignore[union-attr]

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hydra._internal.utils import get_args_parser
 
+from support import warm_processes
 from support.paths import ROOT
 from support.tiny_runs import QUIET, instructions, settings
 from tunelab.cli.launch import take_language
@@ -19,12 +20,9 @@ from tunelab.errors import ConfigError
 from tunelab.training.run import fine_tune
 
 
-def train(*arguments: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+def train(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run train.py in a process of its own."""
-    return subprocess.run(
-        [sys.executable, str(ROOT / "train.py"), *arguments],
-        capture_output=True, text=True, timeout=timeout, cwd=ROOT, env={**os.environ, "WANDB_MODE": "disabled"},
-    )  # fmt: skip
+    return warm_processes.run([ROOT / "train.py", *arguments])
 
 
 def test_misspelt_keys_options_and_values_are_all_told_with_status_2() -> None:

@@ -1,12 +1,11 @@
 """Places that cannot be written to, and runs that are not there, are reported in one message with exit status 2."""
 
 import errno
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from support import warm_processes
 from support.paths import ROOT
 from support.tiny_runs import QUIET, config
 from tunelab.cli.launch import exit_with_os_error
@@ -99,7 +98,7 @@ def test_settings_that_are_damaged_are_told_with_a_way_out(content: str, tmp_pat
     ],
 )
 def test_a_refused_run_leaves_no_folder_behind(fault: str, tmp_path: Path) -> None:
-    command = [sys.executable, str(ROOT / "train.py"), "data=instruction", "data.train=missing.jsonl", *QUIET, fault]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    words = ["data=instruction", "data.train=missing.jsonl", *QUIET, fault]
+    done = warm_processes.run([ROOT / "train.py", *words], tmp_path)
     assert done.returncode == 2
     assert not list(tmp_path.glob("outputs/*"))

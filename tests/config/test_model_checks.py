@@ -1,11 +1,10 @@
 """A model that cannot be loaded is reported with everything else that is wrong, before anything is read."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from support import warm_processes
 from support.paths import ROOT
 from support.tiny_runs import config, settings
 from tunelab.config.validate import validate_config
@@ -60,9 +59,7 @@ def test_a_wish_that_cannot_be_met_is_told_with_a_way_out(overrides: list[str], 
 def test_all_faults_are_told_at_once_with_exit_status_2(tmp_path: Path) -> None:
     wishes = ["model=scratch", "model.activation=gleu", "model.width=130", "model.init=he", "lr=-1", "model.mup=maybe"]
 
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "train.py"), *wishes, "logger=none"], cwd=tmp_path, capture_output=True, text=True
-    )
+    done = warm_processes.run([ROOT / "train.py", *wishes, "logger=none"], tmp_path)
 
     assert done.returncode == 2
     for name in ("model.activation=gleu", "model.width=130", "model.init=he", "lr=-1", "model.mup=maybe"):

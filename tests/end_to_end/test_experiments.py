@@ -1,13 +1,11 @@
 """Every experiment runs, shortened; none is shipped untried."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from support import warm_processes
 from support.paths import ROOT
 
 SHORT = ["max_steps=2", "data.limit=40", "logger=none", "trainer.accelerator=cpu", "trainer.val_check_interval=1.0"]
@@ -30,10 +28,7 @@ def test_every_experiment_is_tried_here() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ORDER)
 def test_an_experiment_runs(name: str, place: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
-    done = subprocess.run(
-        [sys.executable, "train.py", f"experiment={name}", *SHORT], cwd=place, capture_output=True, text=True,
-        timeout=240, env={**os.environ, "PYTHONPATH": str(ROOT / "src"), "WANDB_MODE": "disabled"},
-    )  # fmt: skip
+    done = warm_processes.run(["train.py", f"experiment={name}", *SHORT], place)
 
     assert done.returncode == 0, done.stderr[-2000:]
     assert list((place / "outputs").glob(f"{name}/**/export/model.safetensors"))
@@ -47,10 +42,7 @@ def test_an_effect_is_measured_and_drawn(name: str, place: Path, tmp_path: Path)
     # Given the command in its head, shortened: two trainings of two steps
     short = [override for override in SHORT if "data.limit" not in override or name != "effect_pretrained"]
     typed = ["-m", f"experiment={name}", "search.trials=2", *short, "eval.generate_rows=4", "eval.max_new_tokens=2"]
-    done = subprocess.run(
-        [sys.executable, "train.py", *typed, f"hydra.sweep.dir={tmp_path}"], cwd=place, capture_output=True, text=True,
-        timeout=240, env={**os.environ, "PYTHONPATH": str(ROOT / "src"), "WANDB_MODE": "disabled"},
-    )  # fmt: skip
+    done = warm_processes.run(["train.py", *typed, f"hydra.sweep.dir={tmp_path}"], place)
 
     # Then it ends well, and leaves the drawing
     assert done.returncode == 0, done.stderr[-2000:]

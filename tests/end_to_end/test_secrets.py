@@ -2,11 +2,11 @@
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from support import warm_processes
 from support.paths import ROOT
 
 CANARIES = {
@@ -38,12 +38,12 @@ def write_data(place: Path) -> None:
 
 def run(place: Path, *words: str, module: str = "tunelab.cli.launch") -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, **CANARIES, "OMP_NUM_THREADS": "1", "TRACKIO_DIR": str(place / "trackio")}
-    command = [sys.executable, "-P", "-m", module, *words]
+    command = ["-P", "-m", module, *words]
     if module == "tunelab.cli.main":
-        command = [sys.executable, "-P", "-c", "from tunelab.cli.main import main; main()", *words]
+        command = ["-P", "-c", "from tunelab.cli.main import main; main()", *words]
     source = f"{ROOT / 'src'}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
     environment["PYTHONPATH"] = source
-    return subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, check=False)
+    return warm_processes.run(command, place, environment)
 
 
 def leaks(place: Path, *outputs: str) -> list[str]:

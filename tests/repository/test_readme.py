@@ -3,7 +3,6 @@
 import io
 import re
 import shlex
-import subprocess
 import sys
 from pathlib import Path
 
@@ -72,9 +71,7 @@ def test_the_resume_command_goes_on(place: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("command", PREVIEW)
 def test_a_preview_command_runs(command: str, place: Path, tmp_path: Path) -> None:
     page = tmp_path / "page.html"
-    given = [*shlex.split(command)[1:], "--output", str(page)]
-    code = "from tunelab.cli.main import main; main()"
-    done = subprocess.run([sys.executable, "-c", code, *given], cwd=place, capture_output=True, text=True, timeout=240)
+    done = run(command, place, "--output", str(page))
 
     assert done.returncode == 0, done.stderr[-2000:]
     assert page.is_file()

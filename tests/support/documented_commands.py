@@ -5,11 +5,11 @@ import os
 import re
 import shlex
 import subprocess
-import sys
 from pathlib import Path
 
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from support import warm_processes
 from support.paths import ROOT
 from support.tiny_runs import labelled, write
 from tunelab.config.schema import PretrainedModelConfig
@@ -51,7 +51,5 @@ def run(command: str, place: Path, *more: str) -> subprocess.CompletedProcess[st
     """A command of ours, in a process of its own; `tunelab X` and `python FILE` alike."""
     words = shlex.split(command)
     ours = ["-c", "from tunelab.cli.main import main; main()"] if words[0] == "tunelab" else []
-    return subprocess.run(
-        [sys.executable, *ours, *words[1:], *more], cwd=place, capture_output=True, text=True, timeout=280,
-        env={**os.environ, "PYTHONPATH": str(ROOT / "src"), "WANDB_MODE": "disabled"}, stdin=subprocess.DEVNULL,
-    )  # fmt: skip
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "WANDB_MODE": "disabled"}
+    return warm_processes.run([*ours, *words[1:], *more], place, environment)

@@ -1,11 +1,11 @@
 """Searches as a user starts them, with real trainings of a tiny model."""
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+from support import warm_processes
 from support.paths import ROOT
 
 TINY = [
@@ -19,7 +19,7 @@ def command(*arguments: str) -> list[str]:
 
 
 def search(*arguments: str, status: int = 0) -> str:
-    done = subprocess.run(command(*arguments), capture_output=True, text=True, timeout=400, cwd=ROOT, check=False)
+    done = warm_processes.run(command(*arguments)[1:])
     assert done.returncode == status, done.stdout[-3000:] + done.stderr[-3000:]
     return done.stdout + done.stderr
 
