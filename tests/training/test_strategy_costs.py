@@ -6,11 +6,13 @@ from support.tiny_runs import settings
 from support.uneven_rows import tiny_model
 from tunelab.training.memory_profile import PassMemory, TrainingMemory
 from tunelab.training.strategy_costs import (
+    StepWork,
     ddp_memory,
     ddp_traffic,
     fsdp_memory,
     fsdp_traffic,
     largest_unit,
+    split_cost,
     strategy_costs,
 )
 
@@ -46,6 +48,27 @@ def test_the_largest_unit_of_a_model_with_a_large_vocabulary_is_its_embeddings()
     ("words", "devices"), [([], {2, 8}), (["trainer=ddp_cpu", "trainer.devices=3", "trainer.num_nodes=2"], {6})]
 )
 def test_costs_are_those_of_the_devices_of_the_run(words: list[str], devices: set[int]) -> None:
-    costs = strategy_costs(tiny_model(), settings(*words).trainer, MEMORY, 4)
+    costs = strategy_costs(tiny_model(), settings(*words).trainer, MEMORY, StepWork(4))
 
-    assert {cost.devices for cost in costs} == devices and {cost.strategy for cost in costs} == {"ddp", "fsdp"}
+    assert {cost.devices for cost in costs} == devices
+    assert {cost.strategy for cost in costs} == {"ddp", "fsdp", "fsdp trainer.fsdp.tensor_parallel=2"}
+
+
+def test_layers_that_four_devices_split_in_pairs_take_half_as_much_of_a_pass_and_send_sums() -> None:
+    # Given a model all but 160 of whose numbers are split, and a step of one pass over 10 positions, 4 of them learned
+    model = tiny_model()
+    total = sum(weight.numel() for weight in model.parameters())
+    share = ((total - 160) / 2 + 160) / total
+    cost = split_cost(model, MEMORY, StepWork(passes=1, positions=10, learned=4), devices=4, width=2)
+
+    # Then weights, gradients and state are spread over two, activations lose what is split, and each sum is sent once
+    assert cost.memory == pytest.approx(3200 * share / 2 + 3 * largest_unit(model) * share + 200 / 2, abs=1)
+    sums = (10 * 4 * 32 * (2 * 4 + 1) + 4 * 4 * (32 + 50 / 2)) / 2
+    assert cost.traffic == pytest.approx(fsdp_traffic(round(800 * share), round(800 * share), 2, 1) + sums, abs=1)
+    assert cost.memory < fsdp_memory(MEMORY, largest_unit(model), 4)
+
+
+def test_a_model_that_cannot_be_split_has_no_such_cost() -> None:
+    costs = strategy_costs(tiny_model(), settings("trainer=fsdp_cpu", "trainer.devices=3").trainer, MEMORY, StepWork(4))
+
+    assert {cost.strategy for cost in costs} == {"ddp", "fsdp"}, "three devices do not form pairs"

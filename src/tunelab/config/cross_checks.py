@@ -353,16 +353,7 @@ def sharding_faults(run: RunConfig) -> list[str]:
             )
         )
     faults += slice_faults(run) if run.trainer.fsdp.load == "slices" else []
-    if run.trainer.fsdp.tensor_parallel > 1:
-        faults.append(
-            translate(
-                "trainer.fsdp.tensor_parallel={tensor_parallel}: no single layer is split over "
-                "devices, as the head that sees supervised positions only and packed rows need each "
-                "layer in one piece; trainer=fsdp spreads the weights of a layer over all devices "
-                "and gathers them while it computes: set trainer.fsdp.tensor_parallel=1",
-                tensor_parallel=run.trainer.fsdp.tensor_parallel,
-            )
-        )
+    faults += split_layer_faults(run) if run.trainer.fsdp.tensor_parallel > 1 else []
     if run.adapter.kind == "qlora":
         faults.append(
             translate(
@@ -388,6 +379,27 @@ def sharding_faults(run: RunConfig) -> list[str]:
     return faults
 
 
+def split_layer_faults(run: RunConfig) -> list[str]:
+    """Settings that need a layer in one piece, or that its parts would answer for wrongly."""
+    trainer, faults = run.trainer, []
+    width = trainer.fsdp.tensor_parallel
+    if isinstance(trainer.devices, int) and trainer.devices * trainer.num_nodes % width:
+        faults.append(
+            translate(
+                "trainer.devices={devices} with trainer.num_nodes={num_nodes} does not divide into groups of {width}; "
+                "take a multiple of it",
+                devices=trainer.devices,
+                num_nodes=trainer.num_nodes,
+                width=width,
+            )
+        )
+    if run.adapter.kind == "dora":
+        faults.append(
+            translate("adapter=dora measures whole columns of the layers that would be split; take adapter=lora")
+        )
+    return [translate("trainer.fsdp.tensor_parallel={width}: {fault}", width=width, fault=fault) for fault in faults]
+
+
 def whole_logits_reason(run: RunConfig) -> str | None:
     """The setting that needs the logits of all positions at once, and why; None where there is none."""
     if not isinstance(run.data, CausalDataConfig):
@@ -401,6 +413,8 @@ def whole_logits_reason(run: RunConfig) -> str | None:
             "regularization.mixout={mixout:g} mixes the weights of the head for one pass",
             mixout=run.regularization.mixout,
         )
+    if run.trainer.strategy == "fsdp" and run.trainer.fsdp.tensor_parallel > 1:
+        return translate("trainer.fsdp.tensor_parallel gives each device a part of the head")
     return None
 
 

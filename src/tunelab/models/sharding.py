@@ -33,6 +33,7 @@ from tunelab.language.translation import translate
 from tunelab.models.freezing import layer_stack
 from tunelab.models.heads import pools_last_token
 from tunelab.models.packing_support import GATHERED_DTYPE
+from tunelab.models.tensor_parallel import split_layers
 from tunelab.models.unpadded_attention import PlainAttention
 
 _Tree = TypeVar("_Tree")
@@ -43,9 +44,13 @@ def shard_model(model: PreTrainedModel, mesh: DeviceMesh, config: FsdpConfig) ->
 
     Args:
         model: Whole, and the same on every process; changed in place.  Its parameters are new objects afterwards.
-        mesh: The processes that share it.
+        mesh: The processes that share it; of its dimensions `data_parallel` and `tensor_parallel`, the second splits
+            layers.
         config: The block `trainer.fsdp`.
     """
+    if mesh.ndim == 2:
+        split_layers(model, mesh["tensor_parallel"])
+        mesh = mesh["data_parallel"]
     numbers = {"float32": None, "bfloat16": torch.bfloat16}
     gathered, reduced = numbers[config.gather_dtype], numbers[config.reduce_dtype]
     half = gathered is not None
@@ -165,8 +170,12 @@ def reshard(module: nn.Module) -> None:
 
 def shard_like(value: Tensor, parameter: Tensor) -> Tensor:
     """This process's part of a whole tensor, spread as a parameter is; the tensor itself beside a whole parameter."""
-    if not isinstance(parameter, DTensor) or isinstance(value, DTensor) or value.shape != parameter.shape:
+    if not isinstance(parameter, DTensor) or value.shape != parameter.shape:
         return value
+    if isinstance(value, DTensor):
+        if (value.device_mesh, value.placements) == (parameter.device_mesh, parameter.placements):
+            return value
+        value = gather_full(value)
     return distribute_tensor(
         value.to(parameter.to_local().device), parameter.device_mesh, parameter.placements, src_data_rank=None
     )
@@ -180,8 +189,16 @@ def shard_state(module: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Ten
 
 
 def local_part(value: Tensor) -> Tensor:
-    """The part of a tensor that this process has; all of one that is not spread."""
-    return value.to_local() if isinstance(value, DTensor) else value
+    """The part of a tensor that this process has; all of one that is not spread.
+
+    What several processes have is counted on the first of them: the others get nothing.
+    """
+    if not isinstance(value, DTensor):
+        return value
+    place = value.device_mesh.get_coordinate() or ()
+    first = all(not at for at, placement in zip(place, value.placements, strict=True) if placement.is_replicate())
+    part = value.to_local()
+    return part if first else part[:0]
 
 
 def norm_over_processes(norms: Tensor) -> Tensor:

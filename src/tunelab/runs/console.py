@@ -400,6 +400,7 @@ _SILENCED_LOGGERS = (
     "lightning.pytorch.accelerators.cuda",
     "lightning.fabric.accelerators.cuda",
     "transformers.distributed.tensor_parallel",
+    "torch.distributed.tensor._redistribute",
     "bitsandbytes.backends.cpu.ops",  # which PEFT loads where it is installed
 )
 _SILENCED_MESSAGES = (  # parts of log lines on which a user cannot act
@@ -423,6 +424,7 @@ _SILENCED_MESSAGES = (  # parts of log lines on which a user cannot act
     "Automatic Mixed Precision (AMP)",
     "bfloat16 Automatic Mixed Precision",
     "layers were not sharded",
+    "This is suboptimal: multiple collective operations",  # weights that are split and spread are gathered in turn
     "Failed to load CPU gemm_4bit_forward",  # a faster product for 4 bit on a CPU
 )
 _SILENCED_WARNINGS = (  # beginnings (regular expressions) of warnings that do not apply by design

@@ -20,6 +20,7 @@ from tunelab.config.schema import (
     LabelledDataConfig,
     RunConfig,
     TargetConfig,
+    TrainerConfig,
 )
 from tunelab.data.batching import SourceRange
 from tunelab.data.data_sources import (
@@ -52,6 +53,7 @@ from tunelab.models.packing_support import available_kernels, enable_packing
 from tunelab.models.pretrained_layers import checkpoint_activations
 from tunelab.models.sharding import has_values
 from tunelab.models.soft_prompt import prepend_soft_prompt, soft_prompt_ids
+from tunelab.models.tensor_parallel import split_faults
 from tunelab.models.unpadded_texts import enable_unpadded_texts
 from tunelab.optim.factory import build_schedule, check_optimizer_requirements, optimizer_builder
 from tunelab.optim.param_groups import frozen_at_step, unfreezing_steps
@@ -261,6 +263,7 @@ def build_components(settings: RunConfig) -> RunComponents:
     task = encoded.task
     adapter = build_adapter(settings, task, encoded.tokenizer, without_values=reads_slices(settings))
     model = adapter.model
+    check_split(model, settings.trainer)
     placement = TrainingPlacement.from_config(settings.trainer)
     choose_packing(placement, task, model, settings.data, settings.model.attention)
     if settings.memory.chunked_loss is True and (reason := whole_loss_reason(settings, task, model)):
@@ -271,6 +274,19 @@ def build_components(settings: RunConfig) -> RunComponents:
     if lead := soft_prompt_ids(model):
         encoded.examples = {name: prepend_soft_prompt(examples, lead) for name, examples in encoded.examples.items()}
     return RunComponents(**vars(encoded), adapter=adapter)
+
+
+def check_split(model: PreTrainedModel, trainer: TrainerConfig) -> None:
+    """Check that a model's layers can be split between as many devices as `trainer.fsdp.tensor_parallel` says.
+
+    Raises:
+        ConfigError: Naming all that stands against it.
+    """
+    width = trainer.fsdp.tensor_parallel if trainer.strategy == "fsdp" else 1
+    if width > 1 and (faults := split_faults(model, width)):
+        raise ConfigError.listing(
+            [translate("trainer.fsdp.tensor_parallel={width}: {fault}", width=width, fault=fault) for fault in faults]
+        )
 
 
 def choose_packing(

@@ -11,6 +11,7 @@ from tunelab.data.examples import Example
 from tunelab.data.loader import BatchLoader
 from tunelab.data.stream_loader import StepPlanner, StreamLoader
 from tunelab.tasks.base import Task
+from tunelab.training.processes import row_share
 
 
 class BatchDataModule(L.LightningDataModule):
@@ -61,7 +62,7 @@ class BatchDataModule(L.LightningDataModule):
 
     def loader(self, split: str) -> BatchLoader:
         """The loader of one split for this rank."""
-        rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        share = row_share(self.trainer)
         return BatchLoader(
             self.examples[split],
             collate=self.task.collate,
@@ -73,8 +74,8 @@ class BatchDataModule(L.LightningDataModule):
             shuffle=split == "train",
             source_ranges=self.source_ranges.get(split, ()),
             workers=self.workers,
-            rank=rank,
-            world_size=world_size,
+            rank=share.rank,
+            world_size=share.size,
             pass_cost=self.pass_cost,
             equal_passes=self.needs_equal_passes,
         )
@@ -88,17 +89,17 @@ class BatchDataModule(L.LightningDataModule):
     def train_dataloader(self) -> BatchLoader | StreamLoader:
         if self.open_stream is None:
             return self.loader("train")
-        rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        share = row_share(self.trainer)
         self.stream = self.open_stream(
             StepPlanner(
                 collate=self.task.collate,
                 filler=self.task.padding_example(),
                 micro_tokens=self.micro_tokens,
                 packed=self.packed,
-                rank=rank,
-                world_size=world_size,
+                rank=share.rank,
+                world_size=share.size,
                 pass_cost=self.pass_cost,
-                equal_passes=self.needs_equal_passes and world_size > 1,
+                equal_passes=self.needs_equal_passes and share.size > 1,
             )
         )
         if self.stream_state:

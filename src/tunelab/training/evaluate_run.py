@@ -47,6 +47,7 @@ from tunelab.training.evaluate import (
 )
 from tunelab.training.generation_eval import SMALL_MODEL_PARAMETERS, generated_test_rows
 from tunelab.training.load_run import TrainedRun
+from tunelab.training.processes import row_share
 
 if TYPE_CHECKING:  # all of Lightning, which `tunelab evaluate` does without
     import lightning as L
@@ -120,7 +121,7 @@ def evaluate_test_split(
     if len(set(split.sources)) > 1:
         for prediction in collector.predictions:
             prediction["source"] = split.sources[prediction["row"]]
-    folder.write_predictions_part(trainer.global_rank, collector.predictions)
+    folder.write_predictions_part(trainer.global_rank, collector.predictions if row_share(trainer).is_first else [])
     trainer.strategy.barrier()
     if trainer.is_global_zero:
         rows = set(row_indices(components.examples["test"])) if generated_rows is None else generated_rows

@@ -37,6 +37,7 @@ from tunelab.tasks.metrics.own_metrics import full_scores
 from tunelab.training.evaluate import PredictionCollector, TrainSample, evaluate_task
 from tunelab.training.loss import TrainingLoss
 from tunelab.training.nonfinite import NonFiniteGuard
+from tunelab.training.processes import row_share
 
 OptimizerFactory = Callable[[list[nn.Parameter]], Optimizer]
 ScheduleFunction = Callable[[int], float]  # optimizer step to a factor on the peak rate
@@ -83,7 +84,8 @@ class EvalModule(L.LightningModule):
         if self.train_sample is not None:
             with self.trainer.precision_plugin.val_step_context():
                 to_device = self.trainer.strategy.batch_to_device
-                train_loss = self.train_sample.loss(self.model, to_device, self.global_rank, self.trainer.world_size)
+                share = row_share(self.trainer)
+                train_loss = self.train_sample.loss(self.model, to_device, share.rank, share.size)
             self.log_dict({"train/plain_loss": train_loss, "val/generalisation_gap": loss - train_loss})
         if self.generation_check is not None:
             with self.trainer.precision_plugin.val_step_context():
@@ -231,9 +233,10 @@ class FineTuner(EvalModule):
         The seed of dropout follows from the step alone, not from what was drawn before: a resumed run, and a second
         pass over the batch, draw the same.
         """
-        torch.manual_seed(mix_seeds(self.seed, self.global_step, self.global_rank))
+        share = row_share(self.trainer)
+        torch.manual_seed(mix_seeds(self.seed, self.global_step, share.rank))
         no_sync = getattr(self.trainer.strategy, "block_backward_sync", nullcontext)  # only with several ranks
-        scale = self.trainer.world_size / max(batch.loss_weight, 1e-12)  # gradients are averaged over ranks: undo it
+        scale = share.size / max(batch.loss_weight, 1e-12)  # gradients are averaged over ranks: undo it
         total = torch.zeros((), device=self.device)
         frozen, stepped = self.frozen_at_step(self.global_step), None
         for number, micro in enumerate(batch.micro_batches, 1):
@@ -254,7 +257,7 @@ class FineTuner(EvalModule):
         max_norm = self.clip if self.clip > 0 else float("inf")
         learned = [p for p in self.model.parameters() if p.grad is not None]
         norm = clip_gradients(learned, max_norm) if stepped is None else stepped.norm()
-        sum_over_ranks = cast(Tensor, self.trainer.strategy.reduce(total, reduce_op="sum"))
+        sum_over_ranks = cast(Tensor, self.trainer.strategy.reduce(total, group=share.processes, reduce_op="sum"))
         return norm, sum_over_ranks / max(batch.loss_weight, 1e-12)
 
     def _recompute_gradient(self, batch: Batch) -> Tensor:

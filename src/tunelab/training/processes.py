@@ -1,8 +1,10 @@
-"""Processes that torchrun or srun started: whether they are those that the run needs, and the folder they share."""
+"""The processes of a run: the rows of each, whether torchrun or srun started those it needs, the folder they share."""
 
 import os
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
@@ -14,6 +16,51 @@ from torch.distributed.rendezvous import rendezvous
 from tunelab.config.schema import TrainerConfig
 from tunelab.errors import ConfigError
 from tunelab.language.translation import translate
+
+if TYPE_CHECKING:
+    import lightning as L
+
+
+@dataclass(frozen=True)
+class RowShare:
+    """Which rows of a step this process has.
+
+    Attributes:
+        rank: Of this process among those with other rows.
+        size: How many shares there are.
+        processes: One for each share, this one among them; None means all that there are.
+        is_first: Whether this is the process that speaks for those that have the same rows.
+    """
+
+    rank: int = 0
+    size: int = 1
+    processes: distributed.ProcessGroup | None = None
+    is_first: bool = True
+
+
+def row_share(trainer: "L.Trainer | None") -> RowShare:
+    """The share of this process of a trainer: each has its own, but for those that split layers between them."""
+    if trainer is None:
+        return RowShare()
+    own: RowShare | None = getattr(trainer.strategy, "row_share", None)
+    return own or RowShare(trainer.global_rank, trainer.world_size)
+
+
+def check_divides(width: int, devices: int) -> None:
+    """Check that all devices of a run can form groups that split layers between them.
+
+    Raises:
+        ConfigError: If some would be left over.
+    """
+    if devices % width:
+        raise ConfigError(
+            translate(
+                "trainer.fsdp.tensor_parallel={width}: the run has {devices} [device|devices], which do not form "
+                "groups of {width}; take a number that divides them",
+                width=width,
+                devices=devices,
+            )
+        )
 
 
 @cache

@@ -24,6 +24,7 @@ from tunelab.optim.factory import build_schedule, follows_plateau
 from tunelab.optim.schedules import warmup_steps
 from tunelab.training.components import RunComponents, build_datamodule, build_module, count_planned_steps
 from tunelab.training.memory_profile import (
+    SAMPLE_STEPS,
     TrainingMemory,
     Workload,
     collate_rows,
@@ -35,7 +36,7 @@ from tunelab.training.memory_profile import (
 )
 from tunelab.training.module import FineTuner
 from tunelab.training.optimizer_memory import measure_optimizer_memory
-from tunelab.training.strategy_costs import StrategyCost, strategy_costs
+from tunelab.training.strategy_costs import StepWork, StrategyCost, strategy_costs
 from tunelab.training.trial_steps import TrainingSpeed, device_name, measure_speed, preserve_model
 
 CURVE_POINTS = 300  # of a curve; every step where there are fewer
@@ -157,8 +158,15 @@ def inspect_run(components: RunComponents) -> RunInspection:
             signals,
             assess_signals(signals),
             speed,
-            strategy_costs(model, settings.trainer, memory, work.passes / max(1, work.steps)),
+            strategy_costs(model, settings.trainer, memory, step_work(work)),
         )
+
+
+def step_work(work: Workload) -> StepWork:
+    """The work of an optimizer step: the mean of an epoch in passes, of its first steps in positions."""
+    steps = max(1, work.steps)
+    seen = min(SAMPLE_STEPS, steps)
+    return StepWork(work.passes / steps, work.positions / seen, work.learned / seen)
 
 
 def mean_loss(module: FineTuner, loader: BatchLoader, rows: Sequence[int]) -> Tensor:

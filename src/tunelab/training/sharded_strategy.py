@@ -1,5 +1,8 @@
 """`trainer.strategy=fsdp`: Lightning's strategy of a model that is spread over processes (FSDP2).
 
+With `trainer.fsdp.tensor_parallel` processes stand in a table: those of a row, a tensor group, split layers between
+them and see the same texts; those of a column see others, and spread their part of the weights.
+
 A checkpoint has tensors under the names and in the order of a run on one process, whole or in parts
 (`trainer.fsdp.sharded_checkpoints`), so any number of processes, with or without this strategy, goes on from it, and
 every command reads it.
@@ -7,14 +10,14 @@ every command reads it.
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lightning as L
 import torch
 from lightning.fabric.utilities.optimizer import _optimizers_to_device
 from lightning.pytorch.strategies import ModelParallelStrategy, Strategy
 from lightning.pytorch.trainer.states import TrainerFn
-from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.optim import Optimizer
 from transformers import PreTrainedModel
 from typing_extensions import override
@@ -23,6 +26,7 @@ from tunelab.config.schema import FsdpConfig
 from tunelab.models.sharding import gather_tree, has_values, read_slices, shard_like, shard_model
 from tunelab.runs.checkpoint import named_parts, read_checkpoint
 from tunelab.runs.sharded_checkpoint import remove_unused_parts, write_parts
+from tunelab.training.processes import RowShare, check_divides
 
 
 class ShardedStrategy(ModelParallelStrategy):
@@ -38,24 +42,39 @@ class ShardedStrategy(ModelParallelStrategy):
     needs_equal_passes = True  # in every pass all processes gather the weights together
 
     def __init__(self, config: FsdpConfig) -> None:
-        super().__init__(save_distributed_checkpoint=False)
+        super().__init__(tensor_parallel_size=config.tensor_parallel, save_distributed_checkpoint=False)
         self.config = config
+        self.world_mesh: DeviceMesh | None = None  # all processes in one line
 
     @property
     def has_met(self) -> bool:
         """Whether the processes know each other."""
         return self._device_mesh is not None
 
+    @property
+    def data_mesh(self) -> DeviceMesh:
+        """The processes with other rows than this one, and this one: one of each tensor group."""
+        return self.device_mesh["data_parallel"]
+
+    @property
+    def row_share(self) -> RowShare:
+        """The rows of this process; those of its tensor group have the same."""
+        mesh, place = self.data_mesh, self.device_mesh.get_coordinate() or [0]
+        return RowShare(mesh.get_local_rank(), mesh.size(), mesh.get_group(), is_first=not any(place[1:]))
+
     @override
     def setup_environment(self) -> None:
         if not self.has_met:
-            self._data_parallel_size, self._tensor_parallel_size = self.num_nodes * self.num_processes, 1
+            width, devices = self.config.tensor_parallel, self.num_nodes * self.num_processes
+            check_divides(width, devices)
+            self._data_parallel_size = devices // width
             assert self.accelerator is not None
             self.accelerator.setup_device(self.root_device)
             self._setup_distributed()
-            self._device_mesh = init_device_mesh(
-                self.root_device.type, (self.world_size,), mesh_dim_names=("data_parallel",)
-            )
+            kind, names = self.root_device.type, ("data_parallel", "tensor_parallel")
+            self.world_mesh = self._device_mesh = init_device_mesh(kind, (devices,), mesh_dim_names=names[:1])
+            if width > 1:
+                self._device_mesh = init_device_mesh(kind, (devices // width, width), mesh_dim_names=names)
 
     @override
     def setup(self, trainer: L.Trainer) -> None:
@@ -63,6 +82,9 @@ class ShardedStrategy(ModelParallelStrategy):
         self.accelerator.setup(trainer)
         self.model = self.precision_plugin.convert_module(self.model)
         self.model_to_device()
+        for part in self.model.modules():
+            if hasattr(part, "process_group"):  # scores are summed over rows, and each row is counted once
+                cast(Any, part).process_group = self.row_share.processes
         self.barrier()
         fits = trainer.state.fn == TrainerFn.FITTING
         if fits:
@@ -106,7 +128,7 @@ class ShardedStrategy(ModelParallelStrategy):
 
     @override
     def load_checkpoint(self, checkpoint_path: str | Path, weights_only: bool | None = None) -> dict[str, Any]:
-        return read_checkpoint(Path(checkpoint_path), mapped=True, mesh=self.device_mesh)
+        return read_checkpoint(Path(checkpoint_path), mapped=True, mesh=self.world_mesh)
 
     @override
     def load_model_state_dict(self, checkpoint: Mapping[str, Any], strict: bool = True) -> None:

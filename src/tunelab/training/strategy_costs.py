@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 
 from tunelab.config.schema import TrainerConfig
 from tunelab.models.freezing import layer_stack
+from tunelab.models.tensor_parallel import split_faults, split_sizes
 from tunelab.training.memory_profile import TrainingMemory, tensor_bytes
 
 USUAL_COUNTS = (2, 8)  # devices that are told of where a run names one only
@@ -32,21 +33,39 @@ class StrategyCost:
     traffic: int
 
 
+@dataclass(frozen=True)
+class StepWork:
+    """The work of an optimizer step, over all devices.
+
+    Attributes:
+        passes: Micro-batches.
+        positions: Tokens and pads.
+        learned: Supervised positions.
+    """
+
+    passes: float
+    positions: float = 0
+    learned: float = 0
+
+
 def strategy_costs(
-    model: PreTrainedModel, trainer: TrainerConfig, memory: TrainingMemory, passes_per_step: float
+    model: PreTrainedModel, trainer: TrainerConfig, memory: TrainingMemory, work: StepWork
 ) -> list[StrategyCost]:
-    """The costs of `ddp` and `fsdp` on the devices of a run, or on a usual number of them.
+    """The costs of `ddp` and `fsdp` on the devices of a run, or on a usual number of them; and of layers split between
+    some of those, two where the run does not say how many.
 
     Args:
         model: Whole.
         trainer: Devices and machines.
         memory: Of one device that does all by itself.
-        passes_per_step: Micro-batches of a step, over all devices.
+        work: Of a step.
     """
+    width = max(2, trainer.fsdp.tensor_parallel)
+    splits = not split_faults(model, width)
     own = (trainer.devices if isinstance(trainer.devices, int) else 1) * trainer.num_nodes
     costs = []
     for devices in (own,) if own > 1 else USUAL_COUNTS:
-        passes = ceil(passes_per_step / devices)
+        passes = ceil(work.passes / devices)
         costs.append(StrategyCost("ddp", devices, ddp_memory(memory), ddp_traffic(memory.gradients, devices)))
         costs.append(
             StrategyCost(
@@ -56,7 +75,36 @@ def strategy_costs(
                 fsdp_traffic(memory.weights, memory.gradients, devices, passes),
             )
         )
+        if splits and devices % width == 0:
+            costs.append(split_cost(model, memory, work, devices, width))
     return costs
+
+
+def split_cost(
+    model: PreTrainedModel, memory: TrainingMemory, work: StepWork, devices: int, width: int
+) -> StrategyCost:
+    """The cost of `fsdp` where groups of `width` devices split each layer between them.
+
+    A device has its part of the weights and of the activations within layers; those between layers, and the logits,
+    it has as one alone.
+    """
+    sizes, groups = split_sizes(model, width), devices // width
+    of_weights, of_learned = sizes.share, sizes.learned_share
+    learned = memory.optimizer_state + memory.averages + memory.gradients + memory.step_buffers
+    kept = (memory.weights * of_weights + learned * of_learned) / groups
+    each = work.positions / max(1, work.passes)  # positions of a pass
+    whole = max(0, memory.activations - memory.gradients)
+    activations = whole - min(whole * (1 - 1 / width), each * sizes.kept)
+    unit = 3 * largest_unit(model) * of_weights
+    passes = ceil(work.passes / groups)
+    spread = fsdp_traffic(round(memory.weights * of_weights), round(memory.gradients * of_learned), groups, passes)
+    sums = (work.positions * sizes.sent + work.learned * sizes.sent_by_head) / groups
+    return StrategyCost(
+        f"fsdp trainer.fsdp.tensor_parallel={width}",
+        devices,
+        ceil(kept + unit + activations) + memory.workspace,
+        spread + ceil(sums),
+    )
 
 
 def largest_unit(model: PreTrainedModel) -> int:

@@ -8,7 +8,7 @@ from math import nan
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torchmetrics import Metric
 from transformers import PreTrainedModel
 from typing_extensions import override
@@ -294,6 +294,7 @@ class GenerationEvaluator(nn.Module):
         self.prompted = PromptedRows(task, records)
         self.sums = SummedVector(totals.width)
         self.answers = list[Prediction]()  # kept for metrics of one's own alone
+        self.process_group: distributed.ProcessGroup | None = None  # those with other rows; None is all
 
     def update(self, model: PreTrainedModel, step: Batch) -> None:
         """Take in those rows of a step that belong to the sample."""
@@ -315,7 +316,7 @@ class GenerationEvaluator(nn.Module):
         if self.task.own_metrics is None:
             return scores
         return scores | answer_metric_scores(
-            self.task, [line for rank in gather_objects(self.answers) for line in rank]
+            self.task, [line for rank in gather_objects(self.answers, self.process_group) for line in rank]
         )
 
     def reset(self) -> None:

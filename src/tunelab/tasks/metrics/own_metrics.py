@@ -132,6 +132,7 @@ class ScoresWithOwnMetrics(Scores):
         super().__init__()
         self.task, self.scores, self.metrics = task, task.scores(), metrics
         self.rows, self.inputs = list[Tensor](), list[MetricInputs]()
+        self.process_group: distributed.ProcessGroup | None = None  # those with other rows; None is all
 
     @override
     def update(self, logits: Tensor, micro: MicroBatch) -> None:
@@ -142,7 +143,7 @@ class ScoresWithOwnMetrics(Scores):
 
     @override
     def compute(self) -> dict[str, float]:
-        ranks = gather_objects((self.rows, self.inputs))
+        ranks = gather_objects((self.rows, self.inputs), self.process_group)
         rows = [part for rank_rows, _ in ranks for part in rank_rows]
         inputs = [part for _, rank_inputs in ranks for part in rank_inputs]
         if not rows or not sum(map(len, rows)):
@@ -182,12 +183,12 @@ def answer_metric_scores(task: Task, answers: Sequence[Mapping[str, Any]]) -> di
     return task.own_metrics.compute_answers(answers) if task.own_metrics is not None else {}
 
 
-def gather_objects(value: Any) -> list[Any]:
-    """A value of every process, in the order of ranks; alone that of this one."""
+def gather_objects(value: Any, group: distributed.ProcessGroup | None = None) -> list[Any]:
+    """A value of every process of a group, or of all, in the order of ranks; alone that of this one."""
     if not (distributed.is_available() and distributed.is_initialized()):
         return [value]
-    ranks: list[Any] = [None] * distributed.get_world_size()
-    distributed.all_gather_object(ranks, value)
+    ranks: list[Any] = [None] * distributed.get_world_size(group)
+    distributed.all_gather_object(ranks, value, group)
     return ranks
 
 

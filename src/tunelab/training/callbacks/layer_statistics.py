@@ -17,6 +17,7 @@ from tunelab.models.freezing import ParameterDepths, layer_stack, parameter_dept
 from tunelab.models.sharding import is_sharded, local_part, norm_over_processes
 from tunelab.tracking.base import HistogramLogger
 from tunelab.training.callbacks.resource_monitors import is_log_step
+from tunelab.training.processes import row_share
 
 MAX_WHOLE_COPY = 2**20  # entries up to which a weight is copied whole; of larger ones
 MIN_SAMPLE_SIZE = 2**16  # entries at least, evenly spaced, are: the ratio is then an estimate, to about a hundredth
@@ -210,8 +211,13 @@ class ActivationMonitor(Callback):
         if not self.peaks:
             return {}
         sizes = {where: peak.numel() for where, peak in self.peaks.items()}
-        peaks = torch.as_tensor(trainer.strategy.reduce(torch.cat(list(self.peaks.values())), reduce_op="max"))
+        own, others = torch.cat(list(self.peaks.values())), row_share(trainer).processes
+        peaks = torch.as_tensor(trainer.strategy.reduce(own, group=others, reduce_op="max"))
         off = [int((part <= DEAD_THRESHOLD).sum()) for part in peaks.cpu().split(list(sizes.values()))]
+        if others is not None:  # a process may have a part of the units: those of all, as often as they have them
+            counts = trainer.strategy.reduce(torch.tensor([off, [*sizes.values()]], device=own.device), reduce_op="sum")
+            off, units_of_all = torch.as_tensor(counts).tolist()
+            sizes = dict(zip(sizes, units_of_all, strict=True))
         shares, dead, units = {}, dict[int, int](), dict[int, int]()
         for (number, _), count, size in zip(sizes, off, sizes.values(), strict=True):
             dead[number], units[number] = dead.get(number, 0) + count, units.get(number, 0) + size

@@ -13,6 +13,7 @@ from typing_extensions import override
 
 from tunelab.data.examples import Batch
 from tunelab.models.flops import StepFlops, peak_flops, step_flops
+from tunelab.training.processes import row_share
 
 
 def is_log_step(trainer: Trainer) -> bool:
@@ -41,7 +42,7 @@ class Throughput(Callback):
         self.tokens_seen = 0  # real tokens trained on since the first step of the run, over all ranks
         self._cost: StepFlops | None = None
         self._peak: float | None = None
-        self._world_size = 1
+        self._shares = 1  # processes with rows of their own
         self._paused_at: float | None = None
         self._restart()
 
@@ -54,7 +55,7 @@ class Throughput(Callback):
 
     @override
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        self._world_size = trainer.world_size
+        self._shares = row_share(trainer).size
 
     @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -96,7 +97,7 @@ class Throughput(Callback):
         # Other ranks are not queried, because a rank may save alone: they are taken to have had as much as this one.
         self._fold()
         pending = 0 if self._sums is None else int(self._sums[0])
-        return {"tokens_seen": self.tokens_seen + pending * self._world_size}
+        return {"tokens_seen": self.tokens_seen + pending * self._shares}
 
     @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -114,7 +115,9 @@ class Throughput(Callback):
         if self._sums is None or self._since is None:
             return
         padded = torch.tensor([self._padded], dtype=torch.int64, device=self._sums.device)
-        total = trainer.strategy.reduce(torch.cat((self._sums, padded)), reduce_op="sum")
+        total = trainer.strategy.reduce(
+            torch.cat((self._sums, padded)), group=row_share(trainer).processes, reduce_op="sum"
+        )
         tokens, pairs, positions = torch.as_tensor(total).tolist()  # waits for the device: the time below is then real
         seconds = time.perf_counter() - self._since
         self.tokens_seen += int(tokens)
