@@ -33,6 +33,7 @@ from tunelab.data.template_rendering import (
     without_generation_blocks,
     writes_date,
 )
+from tunelab.data.text_parts import CHECKED_TEXTS, PartEncoder, WholeEncoder
 from tunelab.data.text_placement import (
     MATCH_NOTHING,
     REASONING_MARK,
@@ -812,6 +813,7 @@ class LiteralTextEncoder:
         self.borders: dict[str, int] = {}  # control tokens that no text is joined with, to their ids
         self.spelled: list[str] = []  # control tokens as text
         self.checks_left = PREFIX_CHECKS
+        self._parts: PartEncoder | WholeEncoder | None = None  # made when many texts are encoded
 
     def protect(self, tokens: Iterable[int]) -> None:
         """Treat these ids (and begin and end of sequence) as control tokens from now on."""
@@ -966,17 +968,18 @@ class LiteralTextEncoder:
         if not texts:
             return []
         ids: list[list[int]]
-        if self.tokenizer.is_fast and len(texts) > BATCH_CHECKS:  # without the wrapping that each text's ids get
-            some = self.tokenizer(texts[:BATCH_CHECKS], split_special_tokens=False, **PLAIN_IDS)["input_ids"]
+        if self.tokenizer.is_fast and len(texts) > CHECKED_TEXTS:  # without the wrapping that each text's ids get
+            some = self.tokenizer(texts[:CHECKED_TEXTS], split_special_tokens=False, **PLAIN_IDS)["input_ids"]
             core = self.tokenizer.backend_tokenizer  # as that call has set it
-            ids = [encoding.ids for encoding in core.encode_batch_fast(texts, add_special_tokens=False)]  # no offsets
-            if ids[:BATCH_CHECKS] == some:
+            if self._parts is None:
+                self._parts = PartEncoder.of(core, self.borders) or WholeEncoder(core)
+            ids = self._parts.ids(texts)
+            if ids[:CHECKED_TEXTS] == some:
                 return ids
         ids = self.tokenizer(texts, split_special_tokens=False, **PLAIN_IDS)["input_ids"]
         return ids
 
 
-BATCH_CHECKS: Final = 4  # texts that a tokenizer's core must encode as the tokenizer does
 PLAIN_IDS: Final[dict[str, Any]] = {  # arguments of a tokenizer for the ids of a text, and nothing else
     "add_special_tokens": False,
     "return_attention_mask": False,

@@ -16,6 +16,7 @@ from tunelab.data.batching import pack_texts
 from tunelab.data.columns import NEEDED_NAMES
 from tunelab.data.examples import Example, MicroBatch
 from tunelab.data.protocols import Record
+from tunelab.data.text_parts import CHECKED_TEXTS, PartEncoder, WholeEncoder, special_frame
 from tunelab.errors import ConfigError, DataError
 from tunelab.language.translation import translate
 from tunelab.models.heads import pair_token_types, sequence_logits
@@ -62,6 +63,7 @@ class SequenceTask(Task):
     """
 
     head: ClassVar[str] = "sequence"
+    _parts: tuple[WholeEncoder, tuple[list[int], list[int]] | None] | None = None  # of the tokenizer, once it is used
     _together: Mapping[tuple[str, ...], Mapping[str, Any]] = MappingProxyType({})  # encoded with others, not yet given
 
     def __init__(self, text: str, text_pair: str | None, max_tokens: int | None) -> None:
@@ -162,13 +164,34 @@ class SequenceTask(Task):
     def encode_many(self, records: Sequence[Record], first: int) -> Iterable[Sequence[Example] | DataError]:
         names = [name for _, name in SequenceTask.named_columns(self)]
         columns = [[str(record.get(name) or "") for record in records] for name in names]
-        encoded = self.tokenizer(*columns, truncation=False, verbose=False) if records else {}
-        rows = [dict(zip(encoded, row, strict=True)) for row in zip(*encoded.values(), strict=True)]
+        rows = self._encode_columns(columns) if records else []
         self._together = dict(zip(zip(*columns, strict=True), rows, strict=True))
         try:
             yield from super().encode_many(records, first)
         finally:
             self._together = {}
+
+    def _encode_columns(self, columns: list[list[str]]) -> list[dict[str, Any]]:
+        """What the tokenizer makes of each row; of single texts their ids alone."""
+
+        def encode(*texts: list[str]) -> list[dict[str, Any]]:
+            encoded = self.tokenizer(*texts, truncation=False, verbose=False)
+            return [dict(zip(encoded, row, strict=True)) for row in zip(*encoded.values(), strict=True)]
+
+        if len(columns) > 1 or len(columns[0]) <= CHECKED_TEXTS or not self.tokenizer.is_fast:
+            return encode(*columns)
+        (texts,) = columns
+        some = encode(texts[:CHECKED_TEXTS])
+        if self._parts is None or self._parts[0].core is not self.tokenizer.backend_tokenizer:
+            core = self.tokenizer.backend_tokenizer  # as that call has set it
+            self._parts = PartEncoder.of(core) or WholeEncoder(core), special_frame(core)
+        encoder, frame = self._parts
+        if frame is not None:
+            before, behind = frame
+            rows = [{"input_ids": [*before, *ids, *behind]} for ids in encoder.ids(texts)]
+            if [row["input_ids"] for row in some] == [row["input_ids"] for row in rows[:CHECKED_TEXTS]]:
+                return rows
+        return encode(texts)
 
     @override
     def encode_prompt(self, record: Record, row: int) -> Example:
