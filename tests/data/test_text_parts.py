@@ -75,8 +75,38 @@ def texts(count: int, seed: int = 0) -> list[str]:
     """Texts of every kind of letter and space, short words often, control tokens among them."""
     draw = random.Random(seed)
     letters = [*"abcXY ZI  'sstm.,:;?!\"()-12345\n\t\r_<|>\u00a0\u3000\u0301éßİﬁ①北京。👍\u200d\x1c\x85\u2028"]
-    words = ["the", "cat", "it's", "I'M", "x", "A", "7", "12:45", "123456", "", " ", "<|user|>", "<|end|>", "<|use", "foo"]
-    words += ["naïve", "北京", "e\u0301", "\u0301", "a.b", "don't", "<mask>", "Foo", "...", "\n", "end|>", "zz", "q" * 30]
+    words = [
+        "the",
+        "cat",
+        "it's",
+        "I'M",
+        "x",
+        "A",
+        "7",
+        "12:45",
+        "123456",
+        "",
+        " ",
+        "<|user|>",
+        "<|end|>",
+        "<|use",
+        "foo",
+    ]
+    words += [
+        "naïve",
+        "北京",
+        "e\u0301",
+        "\u0301",
+        "a.b",
+        "don't",
+        "<mask>",
+        "Foo",
+        "...",
+        "\n",
+        "end|>",
+        "zz",
+        "q" * 30,
+    ]
     made = []
     for _ in range(count):
         parts = draw.choices(words, k=draw.randrange(12))
@@ -188,7 +218,7 @@ def test_stretches_hold_every_text_once_and_in_order(monkeypatch: pytest.MonkeyP
 
     parts = [[*part] for part in stretches(some)]
 
-    assert sum(parts, []) == some
+    assert [text for part in parts for text in part] == some
     assert [[len(text) for text in part] for part in parts] == [[3, 3, 3], [3], [30], [1, 0, 0], [12]]
 
 

@@ -36,6 +36,25 @@ class ComposedRun:
     overrides: Sequence[str]
 
 
+@dataclass(frozen=True)
+class ComposedConfig:
+    """A config as Hydra composed it, attributes as of `ComposedRun`, with all words that it was composed from."""
+
+    config: DictConfig
+    folder: Path
+    overrides: Sequence[str]
+    words: Sequence[str]
+
+    def check(self) -> RunConfig:
+        """The settings; with `resume=RUN` those of that run.
+
+        Raises:
+            ConfigError: Naming every fault at once.
+        """
+        with faults_explained(self.words):
+            return validate_config(resume_config(self.config, self.overrides) if self.config.resume else self.config)
+
+
 def compose_settings(overrides: Sequence[str]) -> RunConfig:
     """The settings of `python train.py OVERRIDES`; with `resume=RUN` those of that run.
 
@@ -51,14 +70,23 @@ def compose_run(overrides: Sequence[str]) -> ComposedRun:
     Raises:
         ConfigError: Naming every fault at once.
     """
+    composed = compose_config(overrides)
+    return ComposedRun(composed.check(), composed.folder, composed.overrides)
+
+
+def compose_config(overrides: Sequence[str]) -> ComposedConfig:
+    """The config of `python train.py OVERRIDES`, not checked yet; from now on messages are in its language.
+
+    Raises:
+        ConfigError: Naming every fault at once, where composing failed.
+    """
     with composition(overrides) as completed:
         config = compose(primary_config(completed), strip_flags(completed), return_hydra_config=True)
         folder, task = Path(str(config.hydra.run.dir)), list(config.hydra.overrides.task)
         with open_dict(config):
             del config["hydra"]
-        configure_language(config.get("lang"))
-        settings = validate_config(resume_config(config, task) if config.resume else config)
-    return ComposedRun(settings, folder, task)
+    configure_language(config.get("lang"))
+    return ComposedConfig(config, folder, task, completed)
 
 
 def compose_search(overrides: Sequence[str]) -> tuple[DictConfig, list[str]]:
@@ -85,10 +113,21 @@ def composition(overrides: Sequence[str]) -> Iterator[list[str]]:
     outer = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
     try:
-        with initialize_config_dir(str(conf_directory()), version_base="1.3"):
+        with faults_explained(completed), initialize_config_dir(str(conf_directory()), version_base="1.3"):
             yield completed
-    except (HydraException, OmegaConfBaseException) as fault:
-        faults = override_faults(completed, conf_directory())
-        raise ConfigError.listing(faults or [error_reason(fault)]) from fault
     finally:
         GlobalHydra.instance().hydra = outer
+
+
+@contextmanager
+def faults_explained(overrides: Sequence[str]) -> Iterator[None]:
+    """Within it a fault of Hydra or its values names every word that is wrong.
+
+    Raises:
+        ConfigError: Naming every fault at once.
+    """
+    try:
+        yield
+    except (HydraException, OmegaConfBaseException) as fault:
+        faults = override_faults(overrides, conf_directory())
+        raise ConfigError.listing(faults or [error_reason(fault)]) from fault

@@ -31,6 +31,7 @@ from tunelab.data.mixture import list_sources
 from tunelab.data.readers import MEGABYTE
 from tunelab.data.template_rendering import load_template, writes_date
 from tunelab.errors import DataError, TuneLabError
+from tunelab.language.translation import current_language
 from tunelab.runs import console
 from tunelab.runs.atomic_files import write_atomically, write_json
 from tunelab.runs.locks import exclusive_lock, is_locked
@@ -151,6 +152,7 @@ def entry_key(
         "seed": settings.seed,
         "fold": settings.cv.as_dict(),
         "limit": limit,
+        "language": current_language(),  # of notes and reports
         "tokenizer": hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest(),
         "tokens": [type(tokenizer).__name__, tokenizer.special_tokens_map, tokenizer.model_input_names],
         "code": code_hash(),
