@@ -12,23 +12,29 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 from transformers import Cache, DynamicCache, GenerationConfig, PreTrainedModel
 
 from tunelab.data.batching import longest_first, split_micro_batches
 from tunelab.generation.growing_cache import (
+    add_rows,
     can_replace_rows,
     growing_cache,
+    keep_rows,
     leave_behind,
-    padding_columns,
-    replace_rows,
 )
+from tunelab.generation.packed_weights import packed_weights
+from tunelab.generation.row_groups import RowGroup, close_ranks, grouped_kernel, merge_groups, use_groups
 from tunelab.models.architecture import context_limit
 from tunelab.models.soft_prompt import soft_prompt_ids
 from tunelab.models.unpadded_attention import PlainAttention
 
 MAX_BATCH_TOKENS = 16384  # tokens of one batch, pads and answers counted; bounds the cache
 ENOUGH_ROWS = 32  # of a batch, with which its passes are full
-REFILL_SHARE = 8  # of this many rows one must be done before prompts come in: each time costs a pass
+REFILL_SHARE = 8  # of this many rows one must be free before prompts come in: each time costs a pass
+FULL_PASS = (8192, 512)  # prompt tokens with which a pass is full: on an accelerator, on a processor
+LARGEST_PASS = 8  # times as many are the most; bounds what a pass holds
+PADS = 0.1  # share of pads up to which a pass grows beyond a full one
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +83,7 @@ def decode(
         head = [*lead, *prompt[: int(prompt[0] == bos)]]
         kept.append(fit_to_context(head, prompt[int(prompt[0] == bos) :], limit, max_new_tokens))
     answers: dict[int, GeneratedAnswer] = {}
-    with eval_mode(model), PlainAttention(model):
+    with eval_mode(model), PlainAttention(model), grouped_kernel(model), packed_weights(model):
         lengths = [len(prompt) for prompt in kept]
         refills = can_refill(model)
         batches = batch_prompts(model, lengths, max_new_tokens, budget)
@@ -168,6 +174,31 @@ class RunningRows:
     positions: Tensor
     cache: Cache
 
+    def joined_by(self, fresh: "RunningRows", places: int) -> "RunningRows":
+        """These rows and those that have just read their prompts; there will be at most so many."""
+        add_rows(self.cache, fresh.cache, places)
+        mask = functional.pad(fresh.mask, (self.mask.shape[1] - fresh.mask.shape[1], 0))
+        return RunningRows(
+            torch.cat([self.ids, fresh.ids]),
+            torch.cat([self.mask, mask]),
+            torch.cat([self.positions, fresh.positions]),
+            self.cache,
+        )
+
+    def without_others(self, order: Sequence[int], lengths: Sequence[int]) -> "RunningRows":
+        """Some of these rows in an order, without the columns in which none of these `lengths` has a token."""
+        keep_rows(self.cache, order, lengths)
+        columns = self.mask.shape[1] - max(lengths)
+        leave_behind(self.cache, columns)
+        kept = torch.tensor(order, device=self.ids.device)
+        return RunningRows(self.ids[kept], self.mask[kept, columns:], self.positions[kept], self.cache)
+
+    def select(self, kept: Sequence[int]) -> None:
+        """Keep some rows, with their pads, in any cache."""
+        rows, cache = torch.tensor(kept, device=self.ids.device), self.cache
+        cache.batch_select_indices(rows)
+        self.ids, self.mask, self.positions = self.ids[rows], self.mask[rows], self.positions[rows]
+
 
 class Pass:
     """One forward pass of a model, and the next token of each row.
@@ -202,6 +233,72 @@ class Pass:
         rows.mask = torch.cat([rows.mask, rows.mask.new_ones(len(rows.mask), 1)], 1)
 
 
+class RowAnswers:
+    """The answers that grow in the rows of a batch.
+
+    Args:
+        prompts: Token ids.
+        stop: Ids that end an answer.
+        new: Longest answer, in tokens.
+        limit: Positions of the model; None without a limit.
+
+    Attributes:
+        ids: New tokens of each prompt, the ending one included.
+        prompt_of: The prompt of each row.
+        sizes: Rows of each group of like length.
+        done: Rows whose answer has ended.
+    """
+
+    def __init__(self, prompts: Sequence[Sequence[int]], stop: Sequence[int], new: int, limit: int | None) -> None:
+        self.stop = frozenset(stop)
+        self.prompt_lengths = [len(prompt) for prompt in prompts]
+        self.room = [new if limit is None else min(new, limit - length) for length in self.prompt_lengths]
+        self.ids: list[list[int]] = [[] for _ in prompts]
+        self.prompt_of: list[int] = []
+        self.sizes: list[int] = []
+        self.done: set[int] = set()
+
+    def start(self, prompts: Sequence[int], tokens: Sequence[int]) -> None:
+        """Add rows of some prompts, with the first token of each."""
+        self.prompt_of += prompts
+        self.sizes.append(len(prompts))
+        self.note(tokens, len(self.prompt_of) - len(prompts))
+
+    def note(self, tokens: Sequence[int], first: int = 0) -> None:
+        """Add the next token of each row from `first` on; one that is done takes none."""
+        for row, token in enumerate(tokens, first):
+            if row not in self.done:
+                answer = self.ids[self.prompt_of[row]]
+                answer.append(token)
+                if token in self.stop or len(answer) >= self.room[self.prompt_of[row]]:
+                    self.done.add(row)
+
+    def kept_rows(self) -> list[int]:
+        """The rows that are not done, in their order."""
+        return [row for row in range(len(self.prompt_of)) if row not in self.done]
+
+    def close_ranks(self) -> list[int]:
+        """Let go of the rows that are done; the others in their new order."""
+        order, self.sizes = close_ranks(self.sizes, self.done)
+        self.keep(order)
+        return order
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Keep these rows, none of which is done."""
+        self.prompt_of = [self.prompt_of[row] for row in rows]
+        self.done = set()
+
+    def lengths(self) -> list[int]:
+        """The tokens of each row, the last one of its answer included."""
+        return [self.prompt_lengths[prompt] + len(self.ids[prompt]) for prompt in self.prompt_of]
+
+    def groups(self) -> list[RowGroup]:
+        """The rows in groups of like length."""
+        groups = merge_groups(self.sizes, self.lengths())
+        self.sizes = [group.rows for group in groups]
+        return groups
+
+
 def decode_refilled(
     model: PreTrainedModel,
     prompts: Sequence[Sequence[int]],
@@ -209,9 +306,8 @@ def decode_refilled(
     new: int,
     limit: int | None,
     slots: int,
-    leave_share: int = REFILL_SHARE,
 ) -> list[list[int]]:
-    """New tokens of each prompt, the ending one included; a row that is done is given the next prompt.
+    """New tokens of each prompt, the ending one included; a row that is done leaves, and the next prompts come in.
 
     Prompts come longest first, so that one that comes in is never wider than what is there.
 
@@ -221,70 +317,61 @@ def decode_refilled(
         stop: Ids that end an answer.
         new: Longest answer, in tokens.
         limit: Positions of the model; None without a limit.
-        slots: Rows of the batch.
-        leave_share: Rows that are done leave once they are one in so many, and no prompt waits.
+        slots: Most rows at a time.
     """
-    step = Pass(model, limit)
-    room = [new if limit is None else min(new, limit - len(prompt)) for prompt in prompts]
-    generated: list[list[int]] = [[] for _ in prompts]
-    alive, waiting = list(range(min(slots, len(prompts)))), slots  # prompt of each row, -1 once done; the next one
-
-    def note_tokens(places: Sequence[int], tokens: Sequence[int]) -> None:
-        for row, token in zip(places, tokens, strict=True):
-            if (prompt := alive[row]) >= 0:
-                generated[prompt].append(token)
-                if token in stop or len(generated[prompt]) >= room[prompt]:
-                    alive[row] = -1
-
-    rows = step.read_prompts([prompts[prompt] for prompt in alive], stop[0])
-    trims = can_replace_rows(rows.cache)
-    note_tokens(range(len(alive)), rows.ids[:, 0].tolist())
+    step, answers = Pass(model, limit), RowAnswers(prompts, stop, new, limit)
+    lengths, slots = [len(prompt) for prompt in prompts], min(slots, len(prompts))
+    rows, waiting = None, 0
     while True:
-        done = [row for row, prompt in enumerate(alive) if prompt < 0]
-        while waiting < len(prompts) and len(done) >= max(1, len(alive) // REFILL_SHARE):
-            free = done[: len(prompts) - waiting]
-            coming = range(waiting, waiting + len(free))
-            waiting += len(free)
-            fresh = step.read_prompts([prompts[prompt] for prompt in coming], stop[0])
-            take_rows_in(rows, torch.tensor(free, device=model.device), fresh)
-            for row, prompt in zip(free, coming, strict=True):
-                alive[row] = prompt
-            note_tokens(free, fresh.ids[:, 0].tolist())
-            done = [row for row, prompt in enumerate(alive) if prompt < 0]
-        left = [row for row, prompt in enumerate(alive) if prompt >= 0]
-        if not left:
-            return generated
-        if waiting >= len(prompts) and leave_share * (len(alive) - len(left)) >= len(alive):
-            keep_rows(rows, torch.tensor(left, device=model.device))
-            alive = [alive[row] for row in left]
-        if trims and done:
-            columns = padding_columns(rows.mask, [row for row, prompt in enumerate(alive) if prompt >= 0])
-            leave_behind(rows.cache, columns)
-            rows.mask = rows.mask[:, columns:]
-        step.advance(rows)
-        note_tokens(range(len(alive)), rows.ids[:, 0].tolist())
+        if rows is not None and answers.done:
+            order = answers.close_ranks()
+            rows = rows.without_others(order, answers.lengths()) if order else None
+        ending = min(len(prompts), waiting + slots - len(answers.prompt_of))
+        if waiting < ending and slots - len(answers.prompt_of) >= slots // REFILL_SHARE:
+            while waiting < ending:
+                coming = prompts_of_pass(lengths[waiting:ending], FULL_PASS[model.device.type == "cpu"])
+                fresh = step.read_prompts(prompts[waiting : waiting + coming], stop[0])
+                answers.start(range(waiting, waiting + coming), fresh.ids[:, 0].tolist())
+                rows = fresh if rows is None else rows.joined_by(fresh, slots)
+                waiting += coming
+        elif rows is None:
+            return answers.ids
+        else:
+            with use_groups(answers.groups()):
+                step.advance(rows)
+            answers.note(rows.ids[:, 0].tolist())
 
 
-def take_rows_in(rows: RunningRows, free: Tensor, fresh: RunningRows) -> None:
-    """Put rows that have just read their prompts in place of those that are done."""
-    replace_rows(rows.cache, free, fresh.cache)
-    rows.ids[free], rows.positions[free] = fresh.ids, fresh.positions
-    rows.mask[free] = 0
-    rows.mask[free, -fresh.mask.shape[1] :] = fresh.mask
+def prompts_of_pass(lengths: Sequence[int], full: int) -> int:
+    """How many of some prompts, longest first, are read together: pads cost nothing until a pass is full.
 
-
-def keep_rows(rows: RunningRows, kept: Tensor) -> None:
-    """Keep some rows alone."""
-    cache: Any = rows.cache
-    cache.batch_select_indices(kept)
-    rows.ids, rows.mask, rows.positions = rows.ids[kept], rows.mask[kept], rows.positions[kept]
+    Args:
+        lengths: Of the prompts.
+        full: Tokens with which a pass is full.
+    """
+    tokens = 0
+    for count, length in enumerate(lengths, 1):
+        tokens += length
+        padded = lengths[0] * count
+        if count > 1 and (padded > LARGEST_PASS * full or (padded > full and padded - tokens > PADS * padded)):
+            return count - 1
+    return len(lengths)
 
 
 def decode_with_cache(
     model: PreTrainedModel, prompts: Sequence[Sequence[int]], stop: Sequence[int], new: int, limit: int | None
 ) -> list[list[int]]:
     """The same for one batch of prompts, in any order; rows that are done leave it as soon as they are half of it."""
-    return decode_refilled(model, prompts, stop, new, limit, len(prompts), 2)
+    step, answers = Pass(model, limit), RowAnswers(prompts, stop, new, limit)
+    rows = step.read_prompts(prompts, stop[0])
+    answers.start(range(len(prompts)), rows.ids[:, 0].tolist())
+    while kept := answers.kept_rows():
+        if 2 * len(answers.done) >= len(answers.prompt_of):
+            rows.select(kept)
+            answers.keep(kept)
+        step.advance(rows)
+        answers.note(rows.ids[:, 0].tolist())
+    return answers.ids
 
 
 def new_cache(model: PreTrainedModel) -> Cache:
