@@ -6,8 +6,15 @@ import pytest
 import torch
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, PreTrainedModel
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
+from support.tiny_runs import settings
+from tunelab.generation import row_groups
 from tunelab.generation.decode import batch_prompts, can_refill, decode, decode_refilled, use_sampling
+from tunelab.generation.packed_weights import packed_weights
+from tunelab.generation.row_groups import grouped_kernel
+from tunelab.models.adapters import attach_adapter
+from tunelab.models.soft_prompt import soft_prompt_ids
 from tunelab.models.unpadded_attention import DOCUMENT_KERNEL
 
 SIZE = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}
@@ -19,9 +26,11 @@ FAMILIES: dict[str, dict[str, Any]] = {
         "hidden_size": 32, "ffn_dim": 48, "num_hidden_layers": 2, "num_attention_heads": 2, "word_embed_proj_dim": 32,
         "max_position_embeddings": 64,
     },
+    "qwen2": {**SIZE, "num_key_value_heads": 1},
     "qwen3": {**SIZE, "num_key_value_heads": 2, "head_dim": 16},
     "mistral": {**SIZE, "num_key_value_heads": 2, "sliding_window": 4},
     "gemma2": {**SIZE, "num_key_value_heads": 2, "head_dim": 16, "sliding_window": 4, "tie_word_embeddings": False},
+    "gemma3_text": {**SIZE, "num_key_value_heads": 1, "head_dim": 8, "sliding_window": 4, "tie_word_embeddings": False},
     "bloom": {"hidden_size": 32, "n_layer": 2, "n_head": 2},
     "mamba": {"hidden_size": 32, "num_hidden_layers": 2, "state_size": 4},
 }  # fmt: skip
@@ -130,17 +139,30 @@ def test_nothing_asked_gives_nothing() -> None:
     assert decode(tiny("llama"), [], stop=STOP, max_new_tokens=NEW) == []
 
 
-@pytest.mark.parametrize("family", ["gpt2", "llama", "opt", "gpt_neox", "mistral", "gemma2", "bloom"])
-def test_a_row_that_is_done_gives_way_to_the_next_prompt_and_changes_no_answer(family: str) -> None:
-    # Given more prompts than rows, whose answers end at many lengths
+@pytest.mark.parametrize(
+    "family", ["gpt2", "llama", "opt", "gpt_neox", "qwen2", "qwen3", "mistral", "gemma2", "gemma3_text", "bloom"]
+)
+def test_a_row_that_is_done_gives_way_to_the_next_prompt_and_changes_no_answer(
+    family: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given more prompts than rows, whose answers end at many lengths, and groups for the least difference of lengths
     model, asked = tiny(family), sorted(prompts(30), key=len, reverse=True)
     expected = [alone(model, prompt) for prompt in asked]
     passes = []
     model.register_forward_pre_hook(lambda *_, **named: passes.append(1), with_kwargs=True)
     assert can_refill(model)
+    monkeypatch.setattr(row_groups, "SPARE_PADS", 1)
+    calls = []
+    monkeypatch.setattr(
+        row_groups,
+        "sdpa_attention_forward",
+        lambda *parts, **named: [calls.append(1), sdpa_attention_forward(*parts, **named)][1],
+    )
 
-    with torch.no_grad():
+    with torch.no_grad(), grouped_kernel(model), packed_weights(model):
         rows = decode_refilled(model, asked, STOP, NEW, None, 6)
+    if model.config._attn_implementation == "sdpa" and family != "bloom":
+        assert len(calls) > SIZE["num_hidden_layers"] * len(passes), "no pass reads its rows in several groups"
 
     # Then each gets what it gets alone, in fewer passes than batch after batch
     assert [[token for token in row if token not in STOP] for row in rows] == expected
@@ -169,3 +191,22 @@ def test_sampling_and_recurrent_layers_decode_batch_by_batch() -> None:
     assert not can_refill(tiny("mamba"))
     with use_sampling(1.0, 0):
         assert not can_refill(tiny("llama"))
+
+
+@pytest.mark.parametrize("kind", ["lora", "dora", "prompt"])
+def test_answers_of_adapted_models_are_those_of_transformers(kind: str) -> None:
+    # Given an adapter that changes what the model says, and prompts that come and go in few rows
+    model, asked = tiny("llama"), prompts(10)
+    bare = [alone(model, prompt) for prompt in asked]
+    attach_adapter(model, settings(f"adapter={kind}", "adapter.freeze=[]").adapter)
+    for name, weight in model.named_parameters():
+        if weight.requires_grad and "magnitude" not in name:
+            nn.init.normal_(weight, std=0.3)
+    model.eval()
+    lead = soft_prompt_ids(model)
+    expected = [alone(model, [*lead, *prompt]) for prompt in asked]
+    assert expected != bare
+
+    answers = decode(model, asked, stop=STOP, max_new_tokens=NEW, budget=3 * (30 + len(lead) + NEW))
+
+    assert [answer.ids for answer in answers] == expected

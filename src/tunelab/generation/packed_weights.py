@@ -21,13 +21,14 @@ def packed_weights(model: nn.Module) -> Iterator[None]:
     packed: list[nn.Module] = []
     try:
         for layer, weight in packable_layers(model):
+            bias: Tensor | None = layer.bias
             copy = torch.ops.mkldnn._reorder_linear_weight(weight, FEW_ROWS)
-            layer.forward = partial(multiply_packed, copy, layer.bias)  # type: ignore[method-assign]
+            layer.forward = partial(multiply_packed, copy, bias)  # type: ignore[method-assign]
             packed.append(layer)
         yield
     finally:
-        for layer in packed:
-            vars(layer).pop("forward", None)
+        for changed in packed:
+            del changed.forward
 
 
 def multiply_packed(weight: Tensor, bias: Tensor | None, states: Tensor) -> Tensor:
@@ -36,12 +37,12 @@ def multiply_packed(weight: Tensor, bias: Tensor | None, states: Tensor) -> Tens
     return product
 
 
-def packable_layers(model: nn.Module) -> list[tuple[nn.Module, Tensor]]:
+def packable_layers(model: nn.Module) -> list[tuple[nn.Linear | Conv1D, Tensor]]:
     """Linear layers whose weights can be packed, and these as (out, in), as many as `MAX_PACKED_BYTES` allow.
 
     Nothing where PyTorch lacks the kernels, or where products are not in 32 bits.
     """
-    packable, left = list[tuple[nn.Module, Tensor]](), MAX_PACKED_BYTES
+    packable, left = list[tuple[nn.Linear | Conv1D, Tensor]](), MAX_PACKED_BYTES
     for layer in model.modules() if can_pack() else ():
         if not isinstance(layer, nn.Linear | Conv1D) or type(layer) not in (nn.Linear, Conv1D):
             continue
