@@ -1,4 +1,5 @@
-"""What a trial costs beside its training: as a new process, as a fork, and within the searching process.
+"""What a trial costs beside its training: as a new process, as a fork, and within the searching process.  The same of
+a fold of a cross-validation and of a training of `tunelab confirm`.
 
     python bench/search/trial_start.py --rounds 3                   # about four minutes a round
     python bench/search/trial_start.py --peers-python .../python    # beside transformers' own ways of searching
@@ -10,6 +11,7 @@ the rest is its start.
 
 import argparse
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -32,6 +34,12 @@ TRAINING = [
     *("logger=csv", "eval.generate=false", "eval.test_rows=8", "eval.base=false", "search.test_best=false"),
     *("search=random", "lr=interval(1e-4,1e-2)"),
 ]
+RERUNS = {  # folds of a cross-validation and trainings of a confirmation; the value of search.fork
+    "fold, new process": ("folds", "false"),
+    "fold, fork": ("folds", "true"),
+    "confirm, new process": ("confirm", "false"),
+    "confirm, fork": ("confirm", "true"),
+}
 PEERS = ("Trainer.hyperparameter_search, one process", "Trainer, a new process for each trial")
 FEW, MANY = 1, 4  # trials
 
@@ -40,13 +48,16 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3, help="of which the median is printed")
-    parser.add_argument("--only", default="", help="kinds, by comma")
+    parser.add_argument("--only", default="", help="kinds, by semicolon")
     parser.add_argument("--peers-python", help="interpreter of an environment of bench/peers")
     arguments = parser.parse_args()
-    chosen = arguments.only.split(",") if arguments.only else [*KINDS]
+    chosen = arguments.only.split(";") if arguments.only else [*KINDS, *RERUNS]
     rounds: dict[str, list[tuple[float, float]]] = {}
     for _ in range(arguments.rounds):
         for kind in chosen:
+            if kind in RERUNS:
+                rounds.setdefault(kind, []).append(time_rerun(*RERUNS[kind]))
+                continue
             few, many = (time_search(KINDS[kind], trials) for trials in (FEW, MANY))
             rounds.setdefault(kind, []).append(per_trial(few, many))
         if arguments.peers_python:
@@ -73,6 +84,23 @@ def time_search(words: list[str], trials: int) -> tuple[float, float]:
     with tempfile.TemporaryDirectory() as place:
         settings = [*TRAINING, *words, f"search.trials={trials}", f"hydra.sweep.dir={place}/study"]
         return time_command([sys.executable, str(ROOT / "train.py"), "-m", *settings])
+
+
+def time_rerun(kind: str, fork: str) -> tuple[float, float]:
+    """Seconds of one more fold (of 5 and of 2), or of one more training of a confirmation (of 8 and of 4)."""
+    words = [*(word for word in TRAINING if not word.startswith(("search", "lr="))), f"search.fork={fork}"]
+    train = [sys.executable, str(ROOT / "train.py")]
+    with tempfile.TemporaryDirectory() as place:
+        if kind == "folds":
+            fold = [*train, *words]
+            few, many = (time_command([*fold, f"cv.folds={n}", f"hydra.run.dir={place}/{n}"]) for n in (2, 5))
+            return (many[0] - few[0]) / 3, (many[1] - few[1]) / 3
+        study = ["-m", *words, "lr=1e-4,1e-3", "search.test_best=false", f"hydra.sweep.dir={place}/2"]
+        time_command([*train, *study])
+        shutil.copytree(f"{place}/2", f"{place}/4")
+        confirm = [sys.executable, "-P", "-c", "from tunelab.cli.main import main; main()", "confirm", "--top", "1"]
+        few, many = (time_command([*confirm, f"{place}/{seeds}", "--seeds", str(seeds)]) for seeds in (2, 4))
+        return (many[0] - few[0]) / 4, (many[1] - few[1]) / 4
 
 
 def time_command(command: list[str]) -> tuple[float, float]:

@@ -2,6 +2,8 @@
 
 import argparse
 import os
+from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import asdict
 from math import inf
 from pathlib import Path
@@ -25,6 +27,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("study", metavar="STUDY", help=translate("folder of a search"))
     parser.add_argument("--top", type=int, default=3, metavar="N", help=translate("best configurations to confirm (3)"))
     parser.add_argument("--seeds", type=int, default=5, metavar="N", help=translate("fresh seeds for each (5)"))
+    parser.add_argument(
+        "--script",
+        type=Path,
+        metavar="FILE",
+        help=translate("the script that starts the trainings, where those of the search were started by one"),
+    )
     at_a_time = ("--parallel-trials", "--slots")  # the second is its old name
     parser.add_argument(*at_a_time, type=int, default=1, metavar="N", help=translate("trainings at a time (1)"))
 
@@ -35,6 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
     from tunelab.errors import ConfigError
     from tunelab.runs import console
     from tunelab.runs.atomic_files import write_json
+    from tunelab.runs.entry_script import train_command
     from tunelab.runs.study_folder import StudyFolder
     from tunelab.search.confirmation import (
         DEFAULT_LABEL,
@@ -45,7 +54,8 @@ def run(arguments: argparse.Namespace) -> int:
         run_reruns,
         score_resolution,
     )
-    from tunelab.search.trial_process import slot_environments, train_command
+    from tunelab.search.executors import local_executor
+    from tunelab.search.trial_process import slot_environments
 
     least = {"top": 1, "seeds": 2, "parallel_trials": 1}
     faults = [
@@ -73,8 +83,12 @@ def run(arguments: argparse.Namespace) -> int:
             )
         )
         return 0
+    script = arguments.script.absolute() if arguments.script is not None else None
+    check_script(script, request.get("script"), console.say)
     slots = slot_environments(arguments.parallel_trials, 1, os.environ)
-    results = run_reruns(reruns, request, train_command(), slots, console.say)
+    fork = "search.fork=false" not in request.get("arguments", [])
+    with closing(local_executor(console.say, script, fork=fork)) as executor:
+        results = run_reruns(reruns, request, train_command(script), slots, console.say, executor)
     name, mode = request["objectives"][0], request["modes"][0]
     seeds = sorted(results[DEFAULT_LABEL])
     order = list(dict.fromkeys(rerun.label for rerun in reruns))  # the default, then the best first
@@ -110,6 +124,38 @@ def run(arguments: argparse.Namespace) -> int:
     )
     console.show_paths({translate("figures"): out})
     return 0
+
+
+def check_script(script: Path | None, recorded: Mapping[str, str] | None, say: Callable[[str], None]) -> None:
+    """Check the script that starts the trainings against the one that started the trials.
+
+    A study may not say what is executed, so its user names the file.
+
+    Raises:
+        ConfigError: If none is named and the search had one, or it is no file: the trainings would be others.
+    """
+    from tunelab.errors import ConfigError
+    from tunelab.runs.entry_script import digest
+
+    name = Path(str(recorded["name"])).name if recorded else ""
+    if script is None and recorded:
+        raise ConfigError(
+            translate(
+                "the trials of this search were started by a script of its user's own, {name}, without which the "
+                "trainings would be others; name the file, as no study may say what is executed: --script {name}",
+                name=name,
+            )
+        )
+    if script is not None and not script.is_file():
+        raise ConfigError(translate("--script {file}: there is no such file", file=script))
+    if script is not None and (not recorded or digest(script) != recorded["sha256"]):
+        say(
+            translate(
+                "{file} is not the script that started the trials of this search: where it changes what is trained, "
+                "the scores do not compare with theirs",
+                file=script,
+            )
+        )
 
 
 def describe_comparison(verdict: "Comparison") -> str:

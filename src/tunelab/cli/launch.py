@@ -32,6 +32,7 @@ from tunelab.config.resource_paths import conf_directory
 from tunelab.errors import ConfigError, TuneLabError, first_line, visible_text
 from tunelab.language.translation import LANGUAGE_VARIABLE, LANGUAGES, translate
 from tunelab.runs.atomic_files import DISK_FULL_ERRNOS, full_reason
+from tunelab.runs.entry_script import SERVER_VARIABLE, note_script
 from tunelab.runs.garbage import mark_own_process, packages_loading
 from tunelab.runs.redact import flush_output, guard_streams, redact
 from tunelab.runs.stop_signals import handle_stop_signals
@@ -46,6 +47,11 @@ UNWRITABLE_ERRNOS = (  # the system's answers for a place that can hold no file 
 
 def main() -> None:
     """Run what the command line describes and leave with the promised exit status."""
+    note_script(sys._getframe(1).f_globals)
+    if SERVER_VARIABLE in os.environ:
+        from tunelab.search.executors.fork_server import serve_script
+
+        serve_script()  # it returns in each trial, which goes on here as if the script had just been started
     help_page.register_help_resolvers(conf_directory())  # --help is made from the comments in conf/
     launch(run_config)
 

@@ -23,7 +23,7 @@ from tunelab.runs.run_dir import RunDirectory
 from tunelab.runs.study_folder import StudyFolder
 from tunelab.search.study_config import changed_data
 from tunelab.search.trial_outcome import TrialOutcome, read_outcome
-from tunelab.search.trial_process import Job, LocalExecutor
+from tunelab.search.trial_process import Executor, Job
 
 FIRST_SEED = 1000  # far from the seeds of searches, so that no run of the search is repeated
 DEFAULT_LABEL = "default"
@@ -166,8 +166,17 @@ def run_reruns(
     command: Sequence[str],
     slots: Sequence[Mapping[str, str]],
     say: Callable[[str], None],
+    executor: Executor,
 ) -> dict[str, dict[int, TrialOutcome]]:
     """Outcomes of all trainings by label and seed; those that are not finished yet are run.
+
+    Args:
+        reruns: The trainings.
+        config: The configuration of the study.
+        command: The command of a training.
+        slots: Additional environment variables of each slot.
+        say: Prints a line.
+        executor: Starts the trainings.
 
     Raises:
         TuneLabError: If a training fails: an incomplete comparison would mislead.
@@ -184,12 +193,15 @@ def run_reruns(
                     record_rerun(outcomes, rerun, read_outcome(rerun.folder, status, [objective]), say)
             for slot in range(len(slots)):
                 while waiting and slot not in running:
-                    rerun = waiting.pop(0)
-                    earlier = read_outcome(rerun.folder, 0, [objective])
+                    earlier = read_outcome(waiting[0].folder, 0, [objective])
                     if earlier.state == "complete":
+                        rerun = waiting.pop(0)
                         outcomes.setdefault(rerun.label, {})[rerun.seed] = earlier
                         continue
-                    running[slot] = rerun, start_rerun(rerun, command, slots[slot])
+                    if not executor.is_ready(slots[slot]):
+                        break
+                    rerun = waiting.pop(0)
+                    running[slot] = rerun, start_rerun(rerun, command, slots[slot], executor)
             time.sleep(0.05)
     finally:
         for _, job in running.values():
@@ -197,7 +209,7 @@ def run_reruns(
     return outcomes
 
 
-def start_rerun(rerun: Rerun, command: Sequence[str], environment: Mapping[str, str]) -> Job:
+def start_rerun(rerun: Rerun, command: Sequence[str], environment: Mapping[str, str], executor: Executor) -> Job:
     """Start a training, or resume one that was interrupted."""
     run_dir = path_word("hydra.run.dir", rerun.folder)
     if RunDirectory(rerun.folder).exists():
@@ -205,7 +217,7 @@ def start_rerun(rerun: Rerun, command: Sequence[str], environment: Mapping[str, 
     else:
         settings = [override for override in refuse_process_keys(rerun.overrides) if not override.startswith("seed=")]
         overrides = [*settings, f"seed={rerun.seed}", "test=false", "save=false", run_dir]
-    return LocalExecutor().start([*command, *overrides], rerun.folder, environment)
+    return executor.start([*command, *overrides], rerun.folder, environment)
 
 
 def record_rerun(

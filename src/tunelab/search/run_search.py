@@ -3,7 +3,6 @@
 import os
 import shlex
 import signal
-import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
@@ -25,6 +24,7 @@ from tunelab.config.schema import CrossValidationConfig, LoggerConfig, SearchCon
 from tunelab.errors import ConfigError, TuneLabError
 from tunelab.language.translation import configure_language, translate
 from tunelab.runs import console
+from tunelab.runs.entry_script import own_script, train_command
 from tunelab.runs.locks import exclusive_lock
 from tunelab.runs.stop_signals import handle_stop_signals
 from tunelab.runs.study_folder import StudyFolder
@@ -65,8 +65,8 @@ from tunelab.search.study_config import STORAGE_VARIABLE, check_compatible
 from tunelab.search.study_results import drop_checkpoints, rank_trials, write_results
 from tunelab.search.study_storage import STUDY_NAME, TrialStore, open_storage, open_study
 from tunelab.search.suggest import SamplerProposer
-from tunelab.search.trial_outcome import TRIAL_LOG, open_log, read_json_object
-from tunelab.search.trial_process import slot_environments, train_command
+from tunelab.search.trial_outcome import TRIAL_LOG, read_json_object
+from tunelab.search.trial_process import LocalExecutor, slot_environments
 from tunelab.search.worker_pool import WorkerPool
 
 ENGINE_SEED_STEP = 7919  # between the seeds of two engines of one study, so that no two suggest the same
@@ -206,11 +206,12 @@ def run(prepared: PreparedSearch, train: TrainFunction) -> tuple[optuna.Study, b
             search.hours,
         )
         recorder = StudyRecorder(prepared, study, display)
-        executor = make_executor(search, train, folder.root / "jobs", display.say)
+        script = own_script()
+        executor = make_executor(search, train, folder.root / "jobs", display.say, script)
         engine = Engine(
             pool=WorkerPool(
                 folder=folder,
-                command=train_command(),
+                command=train_command(script),
                 executor=executor,
                 slots=[{**slot, **prepared.storage_variable} for slot in prepared.slots],
                 engine=heartbeat.engine,
@@ -225,20 +226,26 @@ def run(prepared: PreparedSearch, train: TrainFunction) -> tuple[optuna.Study, b
             on_change=recorder.record,
             on_poll=lambda engine: display.refresh(engine.trials),
         )
-        with closing(executor), display, stop_on_signals(engine) as received:
-            recorder.record(engine)
-            finished = engine.run()
-            recorder.record(engine)
-        if received:
-            console.show_command(
-                translate("stopped; continue with"), resume_command(folder, prepared.request.arguments)
-            )
-            raise SystemExit(128 + received[0])
-        best = rank_trials(engine.trials(), study.directions)
-        if finished and best and prepared.test_best:
-            with exclusive_lock(folder.test_lock):  # of engines that end together one evaluates
-                evaluate_best_trial(folder, study, best[0], train_command(), console.say)
-            recorder.record(engine)
+        with closing(executor):
+            with display, stop_on_signals(engine) as received:
+                recorder.record(engine)
+                finished = engine.run()
+                recorder.record(engine)
+            if received:
+                console.show_command(
+                    translate("stopped; continue with"), resume_command(folder, prepared.request.arguments)
+                )
+                raise SystemExit(128 + received[0])
+            best = rank_trials(engine.trials(), study.directions)
+            if finished and best and prepared.test_best:
+                with exclusive_lock(folder.test_lock):  # of engines that end together one evaluates
+                    # a slot beside others has its share of the threads only, and other executors run elsewhere
+                    alike = isinstance(executor, LocalExecutor) and len(prepared.slots) == 1
+                    start = partial(
+                        executor.run if alike else LocalExecutor().run, environment=prepared.storage_variable
+                    )
+                    evaluate_best_trial(folder, study, best[0], train_command(script), console.say, start)
+                recorder.record(engine)
     return study, finished
 
 
@@ -355,9 +362,22 @@ def stop_on_signals(engine: Engine) -> Iterator[list[int]]:
 
 
 def evaluate_best_trial(
-    folder: StudyFolder, study: optuna.Study, best: FrozenTrial, command: Sequence[str], say: Callable[[str], None]
+    folder: StudyFolder,
+    study: optuna.Study,
+    best: FrozenTrial,
+    command: Sequence[str],
+    say: Callable[[str], None],
+    run_training: Callable[[Sequence[str], Path], int],
 ) -> None:
     """Evaluate the best trial on the test split and export it, once; the study counts the evaluations.
+
+    Args:
+        folder: The study's files.
+        study: The study.
+        best: Its best trial.
+        command: The command of a training.
+        say: Prints a line.
+        run_training: Does one training, from its command and its run directory; returns the exit status.
 
     Raises:
         TuneLabError: If the evaluation fails.
@@ -370,15 +390,14 @@ def evaluate_best_trial(
     log_file = run_dir / TRIAL_LOG
     say(translate("evaluating trial {number}, the best, on the test split", number=best.number))
     overrides = [path_word("resume", run_dir), path_word("hydra.run.dir", run_dir), "test=true", "save=true"]
-    with open_log(run_dir) as log:
-        done = subprocess.run([*command, *overrides], stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False)
-    if done.returncode != 0:
+    status = run_training([*command, *overrides], run_dir)
+    if status != 0:
         raise TuneLabError(
             translate(
                 "the best trial {number} could not be scored on the test split (exit status "
                 "{returncode}); {log_file} says why, and the same command tries it again",
                 number=best.number,
-                returncode=done.returncode,
+                returncode=status,
                 log_file=log_file,
             )
         )

@@ -19,7 +19,9 @@ from tunelab.config.schema import SearchConfig
 from tunelab.config.stored_files import STUDY_FILE_ADVICE, shape_faults_explained
 from tunelab.errors import ConfigError
 from tunelab.language.translation import translate
+from tunelab.runs import console
 from tunelab.runs.atomic_files import write_json
+from tunelab.runs.entry_script import own_script, script_record
 from tunelab.runs.redact import redact
 from tunelab.runs.study_folder import StudyFolder
 from tunelab.search.search_config import SearchRequest
@@ -86,6 +88,13 @@ def check_compatible(
                 ),
             ]
         )
+    if before and before.get("script") != now["script"]:
+        console.say(
+            translate(
+                "the script that starts trials is another than that of the earlier trials of this study: where it "
+                "changes what is trained, their scores do not compare"
+            )
+        )
     write_json(folder.study_config, {"folder_id": token, **now})
     if recorded_token is None:
         study.set_user_attr("folder", token)
@@ -149,6 +158,7 @@ def make_study_config(
         "dimensions": space_as_dict(request.space),
         "arguments": list(request.arguments),
         "default": request.default_configuration,
+        "script": script_record(own_script()),
     }
 
 

@@ -3,7 +3,6 @@
 import os
 import signal
 import subprocess
-import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -20,6 +19,7 @@ from tunelab.runs.locks import process_identity
 from tunelab.search.heartbeat import is_local_process, process_name
 from tunelab.search.trial_outcome import implied_exit_status, open_log
 
+POLL_SECONDS = 0.02  # between two looks at a process
 STOP_GRACE = 60.0  # seconds that a trial has to write a checkpoint before it is killed
 LAUNCHER_VARIABLES = (
     "RANK",
@@ -60,6 +60,21 @@ class Executor(ABC):
 
     def close(self) -> None:
         """End what it keeps beside the jobs."""
+
+    def run(self, command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> int:
+        """The exit status of a training that is started and waited for; a signal to us stops it too."""
+        while not self.is_ready(environment):
+            time.sleep(POLL_SECONDS)
+        job = self.start(command, folder, environment)
+        try:
+            while (status := job.poll()) is None:
+                time.sleep(POLL_SECONDS)
+        except BaseException:
+            job.stop()
+            while job.poll() is None:
+                time.sleep(POLL_SECONDS)
+            raise
+        return status
 
     @abstractmethod
     def start(self, command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> Job:
@@ -168,11 +183,6 @@ def inherited_environment(environment: Mapping[str, str]) -> dict[str, str]:
     """The variables of a trial: those of this process but for a launcher's, and additional ones."""
     inherited = {name: value for name, value in os.environ.items() if name not in LAUNCHER_VARIABLES}
     return {**inherited, **environment}
-
-
-def train_command() -> list[str]:
-    """The command that starts a training, as `tunelab train` does; `key=value` words follow it."""
-    return [sys.executable, "-P", "-m", "tunelab.cli.launch"]
 
 
 def find_process(folder: Path) -> str | None:

@@ -5,7 +5,6 @@ import io
 import math
 import os
 import shlex
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,11 +22,13 @@ from tunelab.errors import ConfigError, TuneLabError
 from tunelab.language.translation import translate
 from tunelab.runs import console
 from tunelab.runs.atomic_files import Row, write_json, write_text
+from tunelab.runs.entry_script import own_script, train_command
 from tunelab.runs.locks import FolderLock
 from tunelab.runs.manifest import sha256_file
 from tunelab.runs.run_dir import RunDirectory
+from tunelab.search.executors import local_executor
 from tunelab.search.trial_outcome import TRIAL_LOG, TrialOutcome, read_outcome
-from tunelab.search.trial_process import Executor, Job, LocalExecutor, train_command
+from tunelab.search.trial_process import Executor
 
 
 @dataclass(frozen=True)
@@ -172,9 +173,6 @@ def setting_value(settings: RunConfig, name: str) -> object:
 UNCOMPARED_BLOCKS = ("logger", "callbacks", "eval", "test", "save", "resume", "name", "lang", "trial", "search")
 
 
-POLL_SECONDS = 0.05  # seconds between two looks at a training
-
-
 def cross_validate(
     settings: RunConfig,
     root: Path,
@@ -190,7 +188,7 @@ def cross_validate(
         root: The folder of the folds; where it holds some already, they are gone on with.
         overrides: Of the task, as typed.
         beside: Overrides of Hydra's own that every fold needs.
-        executor: What starts trainings; None starts a process for each.
+        executor: What starts trainings; None forks them where `search.fork` and safety let it, else starts processes.
 
     Returns:
         The mean of the monitored score.
@@ -207,6 +205,7 @@ def cross_validate(
     folds, folder = fold_count(settings), CrossValidationFolder(root.absolute())
     folder.root.mkdir(parents=True, exist_ok=True)
     folder.lock.acquire()
+    starter = executor or local_executor(console.say, own_script(), fork=settings.search.fork)
     try:
         column = settings.cv.group or settings.data.group
         group = translate(", each {column} in one fold", column=column) if column is not None else ""
@@ -228,8 +227,9 @@ def cross_validate(
                 console.say(
                     translate("fold {number}: training, output in {root}", number=number, root=where.root / TRIAL_LOG)
                 )
-                job = start_fold(where, number, overrides, beside, executor or LocalExecutor(), settings)
-                done[number] = finished_outcome(where, number, wait_for_fold(job, folder, [*beside, *overrides]))
+                command = fold_command(where, number, overrides, beside, settings)
+                status = run_fold(starter, command, where, folder, [*beside, *overrides])
+                done[number] = finished_outcome(where, number, status)
             console.say(
                 translate(
                     "fold {number}: {where} {values:.5g}",
@@ -240,6 +240,7 @@ def cross_validate(
             )
         return write_summary(folder, settings, overrides)
     finally:
+        starter.close()
         folder.lock.release()
 
 
@@ -254,37 +255,34 @@ def fold_settings(settings: RunConfig, number: int) -> RunConfig:
     return replace(settings, cv=replace(settings.cv, fold=number))
 
 
-def start_fold(
-    where: RunDirectory,
-    number: int,
-    overrides: Sequence[str],
-    beside: Sequence[str],
-    executor: Executor,
-    settings: RunConfig,
-) -> Job:
-    """Start a fold, or go on with one that was cut off."""
-    train = train_command()
+def fold_command(
+    where: RunDirectory, number: int, overrides: Sequence[str], beside: Sequence[str], settings: RunConfig
+) -> list[str]:
+    """The command that starts a fold, or goes on with one that was cut off."""
+    train = train_command(own_script())
     place = path_word("hydra.run.dir", where.root)
     if where.manifest.exists() and where.read_manifest().get("model"):  # one that ended before it had one starts anew
-        return executor.start([*train, path_word("resume", where.root), place], where.root, {})
+        return [*train, path_word("resume", where.root), place]
     tracked = []
     wandb = "wandb" in settings.logger.chosen_kinds()
     if wandb and settings.logger.group is None and not os.environ.get("WANDB_RUN_GROUP"):
         tracked = [path_word("logger.group", where.root.parent.name)]
         tracked += [] if settings.logger.job_type or os.environ.get("WANDB_JOB_TYPE") else ["logger.job_type=fold"]
     own = ["test=false", f"cv.fold={number}", place]
-    return executor.start([*train, "save=false", *tracked, *overrides, *beside, *own], where.root, {})
+    return [*train, "save=false", *tracked, *overrides, *beside, *own]
 
 
-def wait_for_fold(job: Job, folder: CrossValidationFolder, overrides: Sequence[str]) -> int:
+def run_fold(
+    executor: Executor,
+    command: Sequence[str],
+    where: RunDirectory,
+    folder: CrossValidationFolder,
+    overrides: Sequence[str],
+) -> int:
     """The exit status of a fold.  A signal to us reaches it, and we leave once it is at a safe point."""
     try:
-        while (status := job.poll()) is None:
-            time.sleep(POLL_SECONDS)
+        status = executor.run(command, where.root, {})
     except (SystemExit, KeyboardInterrupt):
-        job.stop()
-        while job.poll() is None:
-            time.sleep(POLL_SECONDS)
         again = shlex.join([*overrides, path_word("hydra.run.dir", folder.root)])
         console.show_command(translate("stopped; continue with"), f"{console.train_command()} {again}")
         raise

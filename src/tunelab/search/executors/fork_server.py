@@ -4,6 +4,10 @@
 engine, room for the command lines of trials, and the modules to import.  A trial then runs its module as `python -m`
 does, and its interpreter ends as any other.
 
+Where trials are started by a script of the user's own, that very script is started as `SCRIPT ROOM`, with the rest in
+an environment variable: all that stands before its call of `main` is done once, before the packages are imported, and
+each trial goes on from that call.
+
 The fork server of `multiprocessing` runs the script of the user again in each child, ends children without their exit
 handlers, gives them neither session, log nor command line of their own, and counts them as dead once it is itself.
 """
@@ -26,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from tunelab.language.translation import message
+from tunelab.runs.entry_script import SERVER_VARIABLE
 from tunelab.runs.redact import guard_streams
 
 COMMAND_BYTES = 2**15  # of the longest command line of a trial
@@ -33,17 +38,32 @@ MESSAGE_BYTES = 8 * COMMAND_BYTES  # of the longest message: a byte that is no l
 
 
 def main() -> None:
-    """Import, say whether trials can be forked, and fork them until the engine closes the socket."""
-    with socket.socket(fileno=int(sys.argv[1])) as engine:
+    """Fork trials that run a module, until the engine closes the socket."""
+    module = serve_forks(int(sys.argv[1]), sys.argv[3:])
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+def serve_script() -> None:
+    """Fork trials of the script that calls this, until the engine closes the socket; returns in each trial."""
+    handle, *modules = os.environ.pop(SERVER_VARIABLE).split()
+    serve_forks(int(handle), modules)
+
+
+def serve_forks(handle: int, modules: Sequence[str]) -> str:
+    """Import, say whether trials can be forked, and fork them.
+
+    Returns:
+        In each trial, the module that it is to run.  The server itself never returns.
+    """
+    with socket.socket(fileno=handle) as engine:
         guard_streams()  # before a library keeps the streams, as at the start of a training
-        for name in sys.argv[3:]:
+        for name in modules:
             import_module(name)
         sys.stdout.flush()
         gc.collect()
         gc.freeze()  # or the first collection in each child would copy the pages of all that was imported
         send(engine, {"unsafe": unsafe_reason()})
-        module = serve(engine)
-    runpy.run_module(module, run_name="__main__", alter_sys=True)
+        return serve(engine)
 
 
 def send(engine: socket.socket, answer: dict[str, Any]) -> None:
@@ -161,7 +181,7 @@ def become_trial(request: dict[str, Any], log: int) -> None:
     os.environ.update(request["environment"])
     show_command(request["command"])
     sys.orig_argv[:] = request["command"]
-    sys.argv[1:] = request["command"][request["command"].index(request["module"]) + 1 :]
+    sys.argv[1:] = request["command"][request["first_word"] :]
     if "numpy" in sys.modules:
         sys.modules["numpy"].random.seed()  # two trials that seed nothing are to differ; Python's own does it by itself
 

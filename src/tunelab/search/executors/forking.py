@@ -17,6 +17,7 @@ from typing import Any
 from typing_extensions import override
 
 from tunelab.language.translation import message, translate
+from tunelab.runs.entry_script import SERVER_VARIABLE
 from tunelab.search.executors.fork_server import COMMAND_BYTES, MESSAGE_BYTES
 from tunelab.search.heartbeat import process_name
 from tunelab.search.trial_outcome import open_log
@@ -36,27 +37,32 @@ class ForkServer:
     Args:
         modules: What it imports.
         environment: Its environment variables.
+        script: The script of one's own that it runs up to its call of `main`; None for none.
 
     Attributes:
         is_ready: Whether it can fork.
         fault: Why it never will; empty where it may.
     """
 
-    def __init__(self, modules: Sequence[str], environment: Mapping[str, str]) -> None:
+    def __init__(self, modules: Sequence[str], environment: Mapping[str, str], script: Path | None = None) -> None:
         self.began = time.monotonic()
         self.is_ready, self.fault = False, ""
         self._numbers = count()
         self._answers, self._statuses = dict[int, dict[str, Any]](), dict[int, int]()
         self._output = tempfile.TemporaryFile()  # noqa: SIM115  # as long as the process
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        room = " " * COMMAND_BYTES
+        room, variables = " " * COMMAND_BYTES, dict(environment)
         with theirs:
+            command = [sys.executable, "-P", "-m", SERVER_MODULE, str(theirs.fileno()), room, *modules]
+            if script is not None:
+                command = [sys.executable, str(script), room]
+                variables[SERVER_VARIABLE] = " ".join([str(theirs.fileno()), *modules])
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", SERVER_MODULE, str(theirs.fileno()), room, *modules],
+                command,
                 stdin=subprocess.DEVNULL,
                 stdout=self._output,
                 stderr=subprocess.STDOUT,
-                env=dict(environment),
+                env=variables,
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,  # Ctrl-C is for the engine
             )
@@ -65,7 +71,7 @@ class ForkServer:
         """Fork a trial.
 
         Args:
-            command: `python -P -m MODULE WORDS`.
+            command: `python -P -m MODULE WORDS`, or `python SCRIPT WORDS`.
             environment: Variables that differ from those of the server.
             log: File descriptor that its output goes to.
 
@@ -76,7 +82,9 @@ class ForkServer:
             OSError: If it cannot be; then it has not begun.
         """
         number = next(self._numbers)
-        request = {"number": number, "module": command[3], "command": command, "environment": environment}
+        module, first = (command[3], 4) if command[1] == "-P" else ("", 2)
+        request = {"number": number, "module": module, "command": command, "first_word": first}
+        request["environment"] = environment
         handle = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [log]))
         try:
             self._socket.settimeout(ANSWER_SECONDS)
@@ -185,10 +193,16 @@ class ForkingExecutor(LocalExecutor):
     Args:
         say: Prints a line.
         modules: What the server imports.
+        script: The script of one's own that starts trainings; None where a module does.
     """
 
-    def __init__(self, say: Callable[[str], None] = print, modules: Sequence[str] = TRAINING_MODULES) -> None:
-        self.say, self.modules = say, modules
+    def __init__(
+        self,
+        say: Callable[[str], None] = print,
+        modules: Sequence[str] = TRAINING_MODULES,
+        script: Path | None = None,
+    ) -> None:
+        self.say, self.modules, self.script = say, modules, script
         self.server: ForkServer | None = None
         self.variables: dict[str, str] = {}  # of the slot that the server was started for
         self.fault, self.is_announced = "", False
@@ -198,7 +212,8 @@ class ForkingExecutor(LocalExecutor):
         if self.server is None and not self.fault:
             self.variables = early_variables(environment)
             try:
-                self.server = ForkServer(self.modules, early_variables(inherited_environment(environment)))
+                variables = early_variables(inherited_environment(environment))
+                self.server = ForkServer(self.modules, variables, self.script)
             except OSError as fault:
                 self.fault = str(fault)
         if self.server is None:
@@ -237,7 +252,8 @@ class ForkingExecutor(LocalExecutor):
         """Why a trial cannot be forked; empty where nothing is known against it."""
         if self.server is None or self.server.fault:
             return self.server.fault if self.server is not None else self.fault
-        if list(command[1:3]) != ["-P", "-m"] or early_variables(environment) != self.variables:
+        start = ["-P", "-m"] if self.script is None else [str(self.script)]
+        if list(command[1 : 1 + len(start)]) != start or early_variables(environment) != self.variables:
             return message("their command or environment is not that of the process which would fork them")
         if sum(len(os.fsencode(word)) + 1 for word in command) > COMMAND_BYTES:
             return message("their command lines are too long to be forked")
