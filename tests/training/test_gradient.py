@@ -1,8 +1,6 @@
 """The gradient of a step is the same however it is cut, laid out or shared."""
 
-import sys
 from pathlib import Path
-from subprocess import run
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import PreTrainedModel
 
+from support import warm_processes
 from support.paths import SUPPORT
 from support.uneven_rows import ROWS, tiny_model, uneven_examples
 from tunelab.data.batching import plan_batch
@@ -178,10 +177,7 @@ def test_two_processes_take_the_same_steps_as_one(tmp_path: Path, strategy: tupl
     # Given one run of three steps, and the same run shared by two gloo processes, which each hold all or half the model
     script = SUPPORT / "train_on_ranks.py"
     for devices, words in ((1, ()), (2, strategy)):
-        done = run(
-            [sys.executable, str(script), str(devices), str(tmp_path / f"{devices}.pt"), *words],
-            capture_output=True, text=True, timeout=200,
-        )  # fmt: skip
+        done = warm_processes.run([script, str(devices), tmp_path / f"{devices}.pt", *words])
         assert done.returncode == 0, done.stderr[-2000:]
     one, two = (torch.load(tmp_path / f"{devices}.pt", weights_only=True) for devices in (1, 2))
 
