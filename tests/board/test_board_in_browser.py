@@ -45,7 +45,7 @@ def visit(page: Browser, address: str) -> None:
 
 def until(page: Browser, condition: str) -> None:
     """Wait for what a script says."""
-    end = time.monotonic() + 30
+    end = time.monotonic() + 300
     while not page.run(condition):
         assert time.monotonic() < end, condition
         time.sleep(0.05)

@@ -109,7 +109,7 @@ def test_equal_answers_stop_the_run_with_file_and_line(tmp_path: Path) -> None:
 def test_two_processes_take_the_same_steps_as_one(tmp_path: Path) -> None:
     for devices in (1, 2):
         command = [sys.executable, __file__, str(devices), str(tmp_path)]
-        done = run(command, capture_output=True, text=True, timeout=300)
+        done = run(command, capture_output=True, text=True, timeout=500)
         assert done.returncode == 0, done.stderr[-2000:]
 
     one, two = (RunDirectory(tmp_path / str(devices)).read_scores() for devices in (1, 2))

@@ -45,7 +45,7 @@ def test_a_real_base_model_learns_a_real_instruction_file(real: Path, tmp_path: 
     )
     for row in folder.read_predictions()[:2]:
         command = [sys.executable, "-c", code, str(folder.export), json.dumps(row)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=500, check=True)
         assert json.loads(done.stdout.splitlines()[-1]) == row["prediction"]
 
 

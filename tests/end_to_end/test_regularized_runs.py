@@ -182,7 +182,7 @@ def test_an_average_that_was_asked_for_is_exported_in_place_of_the_optimizers_ow
 @pytest.mark.slow  # three interpreters import everything
 def test_two_processes_take_the_same_steps_as_one(tmp_path: Path) -> None:
     for devices in (1, 2):
-        done = run([sys.executable, __file__, str(devices), str(tmp_path)], capture_output=True, text=True, timeout=300)
+        done = run([sys.executable, __file__, str(devices), str(tmp_path)], capture_output=True, text=True, timeout=500)
         assert done.returncode == 0, done.stderr[-2000:]
 
     one, two = (read_checkpoint(tmp_path / f"{n}" / "checkpoints" / "best.ckpt")["state_dict"] for n in (1, 2))

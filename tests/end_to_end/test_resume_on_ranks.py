@@ -16,7 +16,7 @@ from tunelab.runs.run_dir import RunDirectory
 
 def train(*given: str) -> None:
     done = subprocess.run(
-        [sys.executable, "train.py", *given], cwd=ROOT, capture_output=True, text=True, timeout=240,
+        [sys.executable, "train.py", *given], cwd=ROOT, capture_output=True, text=True, timeout=500,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]

@@ -126,7 +126,7 @@ def in_a_clean_process(folders: dict[str, str], ids: Tensor) -> list[dict[str, A
     clean = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
     command = [sys.executable, "-I", "-c", textwrap.dedent(CLEAN), json.dumps(folders), json.dumps(ids.tolist())]
     offline = clean | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=offline, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, env=offline, capture_output=True, text=True, timeout=500, check=False)
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"logits"')]
 

@@ -170,7 +170,7 @@ def test_a_search_hands_each_slot_the_gpu(tmp_path: Path) -> None:
         *given(tmp_path, *MODEL), "max_epochs=1", "lr=1e-3,3e-3", "search.devices_per_trial=1",
         "search.parallel_trials=1", f"hydra.sweep.dir={tmp_path}/study", "search.test_best=false",
     ]  # fmt: skip
-    subprocess.run([sys.executable, str(ROOT / "train.py"), "-m", *words], check=True, cwd=tmp_path, timeout=300)
+    subprocess.run([sys.executable, str(ROOT / "train.py"), "-m", *words], check=True, cwd=tmp_path, timeout=500)
 
     cards = [RunDirectory(tmp_path / "study" / str(number)).read_manifest() for number in (0, 1)]
     assert [card["status"] for card in cards] == ["finished", "finished"]

@@ -231,7 +231,7 @@ def test_two_processes_that_share_a_model_learn_and_score_as_one_with_all_logits
         )
         for rank in range(2)
     ]  # fmt: skip
-    (out, error), _ = (process.communicate(timeout=300) for process in ranks)
+    (out, error), _ = (process.communicate(timeout=500) for process in ranks)
     assert all(process.returncode == 0 for process in ranks), error[-2000:]
 
     # Then gradients and losses are those of one process that has all logits at once, to rounding

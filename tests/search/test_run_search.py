@@ -107,12 +107,12 @@ def test_a_search_that_was_stopped_goes_on_where_it_was(tmp_path: Path) -> None:
     study = tmp_path / "study"
     arguments = ("lr=1e-3,3e-3,5e-3", "max_epochs=3", "search.test_best=false", f"hydra.sweep.dir={study}")
     first = subprocess.Popen(command(*arguments), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    limit = time.monotonic() + 120
+    limit = time.monotonic() + 500
     while not (study / "1" / "metrics.csv").exists():
         assert time.monotonic() < limit
         time.sleep(0.1)
     first.send_signal(signal.SIGTERM)
-    told, _ = first.communicate(timeout=120)
+    told, _ = first.communicate(timeout=500)
     assert first.returncode == 143 and f"continue with: python {ROOT / 'train.py'} -m" in told
 
     search(*arguments)

@@ -294,7 +294,7 @@ def trace(name: str) -> dict[str, list[str]]:
     command = [sys.executable, "-m", "support.walks", name]
     paths = os.pathsep.join([str(ROOT / "tests"), str(ROOT / "src")])
     done = subprocess.run(
-        command, cwd=ROOT, env=os.environ | {"PYTHONPATH": paths}, capture_output=True, text=True, timeout=280
+        command, cwd=ROOT, env=os.environ | {"PYTHONPATH": paths}, capture_output=True, text=True, timeout=500
     )
     assert done.returncode == 0, done.stdout[-1000:] + done.stderr[-3000:]
     stacks: dict[str, list[str]] = json.loads(done.stdout.splitlines()[-1])

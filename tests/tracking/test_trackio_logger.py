@@ -42,7 +42,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
         "PYTHONPATH": str(ROOT / "src"),
     }
     done = subprocess.run(
-        [sys.executable, "-c", CODE], cwd=folder, env=os.environ | ours, capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", CODE], cwd=folder, env=os.environ | ours, capture_output=True, text=True, timeout=500
     )
     assert done.returncode == 0, done.stderr
     return folder / "store", done.stdout

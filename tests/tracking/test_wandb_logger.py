@@ -145,7 +145,7 @@ os.write(1, b'done')
     environment |= {"OTHER_API_KEY": CANARY, "HOME": str(folder), "PYTHONPATH": str(ROOT / "src")}
     command = [sys.executable, "-c", code, f"notes={CANARY}"]
     done = subprocess.run(
-        command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120
+        command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=500
     )
     return folder, done
 

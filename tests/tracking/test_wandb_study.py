@@ -40,7 +40,7 @@ def run(folder: Path, address: str, *command: str) -> str:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("WANDB_", "NETRC"))}
     ours = {"WANDB_BASE_URL": address, "WANDB_API_KEY": "k" * 40, "HOME": str(folder)}
     ours["PYTHONPATH"] = str(ROOT / "src")
-    done = subprocess.run(command, cwd=folder, env=kept | ours, capture_output=True, text=True, timeout=280)
+    done = subprocess.run(command, cwd=folder, env=kept | ours, capture_output=True, text=True, timeout=500)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -186,12 +186,12 @@ def test_the_command_is_stopped_and_goes_on_by_itself(tmp_path: Path) -> None:
     words = [*given(tmp_path, "cv.folds=2", "max_epochs=60", "callbacks.early_stopping=false"), "name=stopped"]
     command = [sys.executable, str(ROOT / "train.py"), *words]
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 240
+    deadline = time.monotonic() + 500
     while not list(tmp_path.glob("outputs/stopped/cv_*/fold_1/checkpoints/best.ckpt")):
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.1)
     process.send_signal(signal.SIGTERM)
-    told = process.communicate(timeout=120)[0]
+    told = process.communicate(timeout=500)[0]
     assert process.returncode == 143 and "continue with: python train.py" in told
     [root] = tmp_path.glob("outputs/stopped/cv_*")
     assert RunDirectory(root / "fold_1").read_manifest()["status"] == "pre-empted"

@@ -158,7 +158,7 @@ print({name: token_fingerprint(split) for name, split in encoded.examples.items(
 def test_two_processes_that_start_at_once_prepare_the_data_once(tmp_path: Path, cache: Path) -> None:
     command = [sys.executable, "-c", CODE, str(ROOT / "tests"), str(instructions(tmp_path, 40))]
     both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    said = [process.communicate(timeout=300)[0].splitlines()[-1] for process in both]
+    said = [process.communicate(timeout=500)[0].splitlines()[-1] for process in both]
 
     assert said[0] == said[1]
     assert len(entries(cache)) == 1

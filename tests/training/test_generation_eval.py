@@ -197,7 +197,7 @@ def test_two_processes_score_the_answers_of_one_whatever_the_batch(tmp_path: Pat
     for devices, size in ((1, 64), (1, 3), (2, 8)):
         target = tmp_path / f"{devices}_{size}.json"
         command = [sys.executable, str(script), str(devices), str(size), str(target)]
-        done = run(command, capture_output=True, text=True, timeout=200)
+        done = run(command, capture_output=True, text=True, timeout=500)
         assert done.returncode == 0, done.stderr[-2000:]
         found[devices, size] = json.loads(target.read_text())
 

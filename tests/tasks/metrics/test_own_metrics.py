@@ -324,5 +324,5 @@ def test_two_processes_give_the_value_of_one(tmp_path: Path) -> None:
     logits, true = rows_of(11, 3)
 
     for process in ranks:
-        kappa, in_order = process.communicate(timeout=200)[0].split()
+        kappa, in_order = process.communicate(timeout=500)[0].split()
         assert float(kappa) == close(cohen_kappa_score(true, logits.argmax(1))) and in_order == "True"

@@ -2,6 +2,7 @@
 
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from tunelab.data.examples import IGNORE, Batch, MicroBatch
 from tunelab.models.flops import peak_flops, step_flops
 from tunelab.tracking.csv_logger import CurveLogger, read_curve_rows
+from tunelab.training.callbacks import resource_monitors
 from tunelab.training.callbacks.progress import PlainProgress, progress_callback
 from tunelab.training.callbacks.resource_monitors import Throughput
 
@@ -30,6 +32,14 @@ def step_of(lengths: list[int], width: int) -> Batch:
     return Batch([micro, micro], loss_weight=8.0)
 
 
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Seconds that the monitor takes for now: they pass where a test says so, however busy the machine is."""
+    now = [0.0]
+    monkeypatch.setattr(resource_monitors, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    return now
+
+
 class SaveAtThree(Callback):
     def on_train_batch_end(self, trainer: Trainer, *args: Any) -> None:
         if trainer.global_step == 3:
@@ -37,27 +47,30 @@ class SaveAtThree(Callback):
 
 
 class Idle(LightningModule):
-    """Trains one number, with a pause at every step and every validation."""
+    """Trains one number; a step takes ten milliseconds of a clock, a validation half a second."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: list[float]) -> None:
         super().__init__()
+        self.clock = clock
         self.model = small_model()
         self.automatic_optimization = False
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
-        time.sleep(0.01)
+        self.clock[0] += 0.01
         self.optimizers().step()  # type: ignore[union-attr]
         self.log("train/loss", 1.0, batch_size=1)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        time.sleep(0.5)
+        self.clock[0] += 0.5
         self.log("val/loss", 2.0, batch_size=1)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.SGD([next(self.parameters())], lr=0.0)
 
 
-def fit(folder: Path, *callbacks: Any, steps: int = 6, resume: str | None = None) -> list[dict[str, str]]:
+def fit(
+    folder: Path, clock: list[float], *callbacks: Any, steps: int = 6, resume: str | None = None
+) -> list[dict[str, str]]:
     batches = DataLoader([step_of([3, 5], 6)] * 100, batch_size=None)
     logger = CurveLogger(folder, resume_from_step=None)
     trainer = Trainer(
@@ -74,23 +87,23 @@ def fit(folder: Path, *callbacks: Any, steps: int = 6, resume: str | None = None
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    trainer.fit(Idle(), batches, batches, ckpt_path=resume, weights_only=True)
+    trainer.fit(Idle(clock), batches, batches, ckpt_path=resume, weights_only=True)
     return read_curve_rows(folder / "metrics.csv")[1]
 
 
-def test_figures_count_real_tokens_and_leave_validation_time_out(tmp_path: Path) -> None:
-    rows = [row for row in fit(tmp_path, Throughput()) if "train/tokens_seen" in row]
+def test_figures_count_real_tokens_and_leave_validation_time_out(tmp_path: Path, clock: list[float]) -> None:
+    rows = [row for row in fit(tmp_path, clock, Throughput()) if "train/tokens_seen" in row]
     assert [int(row["step"]) for row in rows] == [1, 3, 5]
     assert [float(row["train/tokens_seen"]) for row in rows] == [32.0, 64.0, 96.0]
     assert [float(row["train/padding_fraction"]) for row in rows] == pytest.approx([1 - 16 / 24] * 3)
-    for row in rows:  # two steps of 10 ms at least; half a second of validation would pull this under 64
-        assert 100 < float(row["train/tokens_per_second"]) <= 32 / 0.02
+    for row in rows:  # two steps of 10 ms each; half a second of validation would pull this under 64
+        assert float(row["train/tokens_per_second"]) == pytest.approx(32 / 0.02)
         assert 0 < float(row["train/mfu"]) < 1
 
 
-def test_tokens_seen_goes_on_after_a_resume_between_two_log_lines(tmp_path: Path) -> None:
-    fit(tmp_path, Throughput(), SaveAtThree(), steps=5)
-    rows = fit(tmp_path, Throughput(), steps=6, resume=str(tmp_path / "three.ckpt"))
+def test_tokens_seen_goes_on_after_a_resume_between_two_log_lines(tmp_path: Path, clock: list[float]) -> None:
+    fit(tmp_path, clock, Throughput(), SaveAtThree(), steps=5)
+    rows = fit(tmp_path, clock, Throughput(), steps=6, resume=str(tmp_path / "three.ckpt"))
     seen = [float(row["train/tokens_seen"]) for row in rows if "train/tokens_seen" in row]
     assert seen == [64.0, 96.0]
 
@@ -105,11 +118,11 @@ def test_a_step_between_log_lines_costs_under_a_tenth_of_a_millisecond() -> None
     module: Any = None
     best = float("inf")
     for _ in range(5):
-        start = time.perf_counter()
+        start = time.process_time()
         for index in range(500):
             callback.on_train_batch_start(trainer, module, step, index)
             callback.on_train_batch_end(trainer, module, None, step, index)
-        best = min(best, (time.perf_counter() - start) / 500)
+        best = min(best, (time.process_time() - start) / 500)
     assert best < 1e-4
 
 
@@ -138,9 +151,9 @@ def test_frozen_weights_below_the_lowest_learning_one_cost_a_forward_pass_only()
 
 def test_the_probe_of_a_cpu_is_quick_and_plausible_and_draws_no_random_number() -> None:
     state = torch.get_rng_state()
-    start = time.perf_counter()
+    start = time.process_time()
     peak = peak_flops(torch.device("cpu"), torch.float32)
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 2
     assert peak is not None
     assert 1e8 < peak < 1e14
     assert torch.equal(state, torch.get_rng_state())
@@ -151,7 +164,7 @@ def test_plain_progress_prints_few_lines_and_every_validation(
 ) -> None:
     bar = progress_callback()  # pytest is no terminal
     assert isinstance(bar, PlainProgress)
-    fit(tmp_path, Throughput(), bar, steps=6)
+    fit(tmp_path, [0.0], Throughput(), bar, steps=6)
     lines = capsys.readouterr().out.splitlines()
     assert all(line.isprintable() for line in lines)
     assert sum(line.startswith("validation at step") for line in lines) == 2
