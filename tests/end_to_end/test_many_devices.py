@@ -78,7 +78,8 @@ def test_a_run_with_split_layers_resumes_bit_equal_and_otherwise_to_rounding(tmp
 
     # When others stop in mid-epoch and go on: split as before, on one process, and from two that split nothing
     starts = {"same": (split, ()), "other": (split, ("trainer=cpu",)), "four": ([*split, "trainer.devices=4"], ())}
-    starts["joined"] = ([*split, "trainer.fsdp.tensor_parallel=1"], ("trainer.fsdp.tensor_parallel=2",))
+    again = ("trainer=fsdp_cpu", "trainer.fsdp.tensor_parallel=2")
+    starts["joined"] = ([*split, "trainer.fsdp.tensor_parallel=1"], again)
     for name, (words, more) in starts.items():
         train(*words, data, "max_steps=4", f"hydra.run.dir={tmp_path / name}")
         train(f"resume={tmp_path / name}", "max_steps=8", *more)

@@ -1,6 +1,7 @@
 """Layers that are split between devices: the same outputs and gradients as in one piece, or refused by name."""
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,8 +15,8 @@ from support.thread_ranks import run_on_ranks
 from tunelab.config.schema import AdapterConfig, FsdpConfig
 from tunelab.models.adapters import attach_adapter
 from tunelab.models.pretrained_layers import checkpoint_activations
-from tunelab.models.sharding import gather_tree, shard_model
-from tunelab.models.tensor_parallel import SPLIT_FAMILIES, planned, split_faults, split_sizes
+from tunelab.models.sharding import gather_tree, local_part, parameters_without_memory, read_slices, shard_model
+from tunelab.models.tensor_parallel import SPLIT_FAMILIES, TensorGroup, planned, split_faults, split_sizes
 from tunelab.training.module import clip_gradients
 
 SIZE = {
@@ -134,6 +135,19 @@ def test_each_rank_keeps_a_quarter_of_a_matrix_and_half_of_a_gain() -> None:
         assert parts["model.layers.1.input_layernorm.weight"] == 32 / 2
 
 
+def test_what_several_ranks_have_is_counted_on_one_of_them() -> None:
+    model = small_model("llama")
+    copies = [copy.deepcopy(model) for _ in range(6)]
+
+    def work(mesh: DeviceMesh, rank: int) -> dict[str, int]:
+        shard_model(copies[rank], mesh, FsdpConfig())
+        return {name: local_part(weight).numel() for name, weight in copies[rank].named_parameters()}
+
+    counts = run_on_ranks(6, 2, work)
+    for name, weight in model.named_parameters():
+        assert sum(count[name] for count in counts) == weight.numel(), name
+
+
 @pytest.mark.parametrize(
     ("model", "width", "words"),
     [
@@ -182,3 +196,40 @@ def test_a_device_of_two_sends_each_sum_once_and_keeps_half_of_what_is_split() -
     )
     total = sum(w.numel() for w in model.parameters())
     assert sizes.share == pytest.approx(((total - whole) / 2 + whole) / total)
+
+
+@pytest.mark.parametrize("family", ["llama", "phi3", "gemma3_text", "gpt_neox"])
+def test_bytes_that_are_foretold_are_those_that_are_sent(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given a count of what goes round: a ring sends each byte of a sum twice, of parts side by side once, but the last
+    sent = list[float]()
+    add, join = TensorGroup.sum, TensorGroup.join
+    monkeypatch.setattr(TensorGroup, "sum", lambda group, value: sent.append(value.nbytes) or add(group, value))
+    monkeypatch.setattr(TensorGroup, "join", lambda group, value: sent.append(value.nbytes) or join(group, value))
+    copies = [small_model(family) for _ in range(2)]
+    sizes = split_sizes(copies[0], 2)
+
+    def work(mesh: DeviceMesh, rank: int) -> None:
+        shard_model(copies[rank], mesh, FsdpConfig())
+        gradients(copies[rank])
+
+    run_on_ranks(2, 2, work)
+
+    # Then two devices send half of each sum twice, and one half of what is joined
+    assert sum(sent) / 2 == IDS.numel() * (sizes.sent + sizes.sent_by_head)
+
+
+def test_each_rank_reads_its_own_part_of_a_base_model(tmp_path: Path) -> None:
+    # Given a model in a folder, and models of its kind that are shapes only
+    whole = small_model("qwen3", tie_word_embeddings=True)
+    whole.save_pretrained(tmp_path)
+    with parameters_without_memory():
+        empty = [small_model("qwen3", tie_word_embeddings=True) for _ in range(4)]
+
+    def work(mesh: DeviceMesh, rank: int) -> dict[str, Tensor]:
+        shard_model(empty[rank], mesh, FsdpConfig(load="slices"))
+        read_slices(empty[rank], tmp_path, torch.device("cpu"))
+        return gather_tree(dict(empty[rank].state_dict()), keep=True)
+
+    for state in run_on_ranks(4, 2, work):
+        for name, weight in whole.state_dict().items():
+            assert torch.equal(state[name], weight), name

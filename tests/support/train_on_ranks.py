@@ -1,4 +1,4 @@
-"""Three steps and a validation of 37 rows on one or two processes.  Started by tests: DEVICES FILE [fsdp] [chunked]."""
+"""Three steps and a validation of 37 rows on some processes.  Started by tests: DEVICES FILE [fsdp|split] [chunked]."""
 
 import logging
 import sys
@@ -43,7 +43,7 @@ class Watch(Callback):
         self.tokens = float(pl_module.val_scores.count.compute())
 
 
-def main(devices: int, target: Path, sharded: bool, chunked: bool) -> None:
+def main(devices: int, target: Path, width: int, chunked: bool) -> None:
     """Train, and leave losses, scores and weights in `target`."""
     task, watch = Instruction(), Watch()
     task.chunked_loss = chunked
@@ -60,7 +60,7 @@ def main(devices: int, target: Path, sharded: bool, chunked: bool) -> None:
     trainer = L.Trainer(
         accelerator="cpu", devices=devices, max_epochs=1, callbacks=[watch], logger=False, num_sanity_val_steps=0,
         enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
-        use_distributed_sampler=False, strategy=ShardedStrategy(FsdpConfig()) if sharded else "auto",
+        use_distributed_sampler=False, strategy=ShardedStrategy(FsdpConfig(tensor_parallel=width)) if width else "auto",
     )  # fmt: skip
     model = tiny_model()
     share_model(trainer, model)
@@ -76,4 +76,5 @@ def main(devices: int, target: Path, sharded: bool, chunked: bool) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), Path(sys.argv[2]), "fsdp" in sys.argv[3:], "chunked" in sys.argv[3:])
+    widths = {"fsdp": 1, "split": 2}
+    main(int(sys.argv[1]), Path(sys.argv[2]), max(widths.get(word, 0) for word in sys.argv), "chunked" in sys.argv[3:])

@@ -165,21 +165,25 @@ def test_ranks_get_nearly_equal_numbers_of_tokens() -> None:
 
 
 @pytest.mark.parametrize(
-    "strategy",
+    ("processes", "strategy"),
     [
-        pytest.param((), id="ddp"),
-        pytest.param(("chunked",), id="ddp, logits in parts", marks=pytest.mark.slow),
-        pytest.param(("fsdp",), id="fsdp", marks=pytest.mark.slow),
-        pytest.param(("fsdp", "chunked"), id="fsdp, logits in parts", marks=pytest.mark.slow),
+        pytest.param(2, (), id="ddp"),
+        pytest.param(2, ("chunked",), id="ddp, logits in parts", marks=pytest.mark.slow),
+        pytest.param(2, ("fsdp",), id="fsdp", marks=pytest.mark.slow),
+        pytest.param(2, ("fsdp", "chunked"), id="fsdp, logits in parts", marks=pytest.mark.slow),
+        pytest.param(2, ("split",), id="split layers", marks=pytest.mark.slow),
+        pytest.param(4, ("split",), id="split layers, spread", marks=pytest.mark.slow),
     ],
 )
-def test_two_processes_take_the_same_steps_as_one(tmp_path: Path, strategy: tuple[str, ...]) -> None:
-    # Given one run of three steps, and the same run shared by two gloo processes, which each hold all or half the model
+def test_several_processes_take_the_same_steps_as_one(
+    tmp_path: Path, processes: int, strategy: tuple[str, ...]
+) -> None:
+    # Given one run of three steps, and the same run shared by gloo processes, which hold all of the model or a part
     script = SUPPORT / "train_on_ranks.py"
-    for devices, words in ((1, ()), (2, strategy)):
+    for devices, words in ((1, ()), (processes, strategy)):
         done = warm_processes.run([script, str(devices), tmp_path / f"{devices}.pt", *words])
         assert done.returncode == 0, done.stderr[-2000:]
-    one, two = (torch.load(tmp_path / f"{devices}.pt", weights_only=True) for devices in (1, 2))
+    one, two = (torch.load(tmp_path / f"{devices}.pt", weights_only=True) for devices in (1, processes))
 
     # Then losses, weights and the score of 37 rows agree
     assert one["losses"] == pytest.approx(two["losses"], rel=1e-6)

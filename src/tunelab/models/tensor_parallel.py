@@ -328,7 +328,7 @@ def split_sizes(model: PreTrainedModel, size: int) -> SplitSizes:
 def split_faults(model: PreTrainedModel, size: int) -> list[str]:
     """Why a model cannot be split between `size` devices; nothing where it can."""
     config = model.config.get_text_config()
-    family = config.model_type
+    family = model.config.model_type  # a text model within one of pictures has not been tried
     instead = translate("set trainer.fsdp.tensor_parallel=1, which spreads any model")
     unknown = sorted(set(model.tp_plan.values()) - SPLIT_AXES.keys())
     if not model.tp_plan:

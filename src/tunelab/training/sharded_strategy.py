@@ -66,7 +66,6 @@ class ShardedStrategy(ModelParallelStrategy):
     def setup_environment(self) -> None:
         if not self.has_met:
             width, devices = self.config.tensor_parallel, self.num_nodes * self.num_processes
-            check_divides(width, devices)
             self._data_parallel_size = devices // width
             assert self.accelerator is not None
             self.accelerator.setup_device(self.root_device)
@@ -167,6 +166,7 @@ def share_model(trainer: L.Trainer, model: PreTrainedModel, folder: Path | None 
     if not isinstance(strategy, ShardedStrategy):
         return
     if not strategy.has_met:
+        check_divides(strategy.config.tensor_parallel, strategy.num_nodes * strategy.num_processes)
         if strategy.launcher is None:  # this process was started by another, or by torchrun
             strategy.setup_environment()
         else:
