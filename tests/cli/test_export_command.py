@@ -2,17 +2,32 @@
 
 import json
 from pathlib import Path
+from subprocess import CompletedProcess
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from support import warm_processes
 from support.tiny_runs import instructions, labelled
 from tunelab.errors import TuneLabError
+from tunelab.export import run_export
 from tunelab.export.run_export import check_export, probe_trained_model
 from tunelab.runs.run_dir import RunDirectory
 from tunelab.training.load_run import load_run
+
+
+@pytest.fixture
+def forked_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exports are loaded in a forked process, which is spared the imports; other tests load one in a new process."""
+
+    def run(command: list[str], env: dict[str, str], **_: Any) -> CompletedProcess[str]:
+        return warm_processes.run(["-P", *command[2:]], env=env)
+
+    monkeypatch.setattr(run_export, "subprocess", SimpleNamespace(run=run))
+
 
 KINDS = ["instruction", "classification", "regression", "adapted"]
 
@@ -44,6 +59,7 @@ def test_an_export_gives_in_a_clean_process_what_the_model_gives(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.usefixtures("forked_check")
 def test_every_kind_of_run_is_checked_the_same_way(
     kind: str, request: pytest.FixtureRequest, tunelab: Any, tmp_path: Path
 ) -> None:
@@ -65,6 +81,7 @@ def test_every_kind_of_run_is_checked_the_same_way(
         ("numbers", ["data=regression", "data.text=text", "data.target=number", "adapter=lora"]),
     ],
 )
+@pytest.mark.usefixtures("forked_check")
 def test_both_formats_of_every_kind_of_adapter_give_what_the_model_gives(
     name: str, given: list[str], train_in: Any, tunelab: Any, tmp_path: Path
 ) -> None:
@@ -91,6 +108,7 @@ def test_an_export_that_was_deleted_comes_back(instruction: RunDirectory, tunela
             (tmp_path / "away").rename(instruction.export)
 
 
+@pytest.mark.usefixtures("forked_check")
 def test_an_adapter_is_exported_in_the_layout_of_peft(adapted: RunDirectory, tunelab: Any, tmp_path: Path) -> None:
     status, out, err = tunelab("export", adapted.root, "--format", "adapter", "--output", tmp_path / "adapter")
 
@@ -173,6 +191,7 @@ def copied(folder: Path, to: Path) -> Path:
     return to
 
 
+@pytest.mark.usefixtures("forked_check")
 def test_an_export_with_other_weights_is_found_out(instruction: RunDirectory, tmp_path: Path) -> None:
     probe = probe_trained_model(load_run(instruction.root))
     folder = copied(instruction.export, tmp_path / "export")
@@ -185,6 +204,7 @@ def test_an_export_with_other_weights_is_found_out(instruction: RunDirectory, tm
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("forked_check")
 def test_an_export_with_another_template_is_found_out(instruction: RunDirectory, tmp_path: Path) -> None:
     probe = probe_trained_model(load_run(instruction.root))
     folder = copied(instruction.export, tmp_path / "export")
@@ -195,6 +215,7 @@ def test_an_export_with_another_template_is_found_out(instruction: RunDirectory,
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("forked_check")
 def test_an_export_that_does_not_load_is_found_out(classification: RunDirectory, tmp_path: Path) -> None:
     probe = probe_trained_model(load_run(classification.root))
     folder = copied(classification.export, tmp_path / "export")

@@ -9,6 +9,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
+from support import warm_processes
 from support.paths import ROOT
 from support.tiny_runs import CONF, config, settings
 from tunelab.config import plugins
@@ -119,7 +120,7 @@ def test_the_environment_names_packages_too(lab: Path) -> None:
     path = os.pathsep.join([str(ROOT / "src"), str(lab)])
     for packages, status in (("mylab, other", 0), ("other", 1)):
         environment = {**os.environ, plugins.VARIABLE: packages, "PYTHONPATH": path}
-        done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+        done = warm_processes.run(["-c", code], env=environment)
         assert done.returncode == status, done.stderr
 
 

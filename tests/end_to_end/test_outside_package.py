@@ -3,11 +3,11 @@
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from support import warm_processes
 from support.paths import ROOT
 from support.tiny_runs import MODEL, QUIET, labelled, write
 
@@ -121,8 +121,8 @@ def package(tmp_path: Path) -> Path:
 def train(package: Path, *overrides: str, plugins: str = "mylab") -> subprocess.CompletedProcess[str]:
     path = os.pathsep.join([str(package), str(ROOT / "src")])
     environment = os.environ | {"PYTHONPATH": path, "TUNELAB_PLUGINS": plugins, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(ROOT / "train.py"), *MODEL, *QUIET, "max_steps=6", *overrides]
-    return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=package.parent)
+    command = [ROOT / "train.py", *MODEL, *QUIET, "max_steps=6", *overrides]
+    return warm_processes.run(command, package.parent, environment)
 
 
 def voting(folder: Path) -> list[str]:

@@ -1,7 +1,7 @@
 """Commands in processes forked from one that has imported all packages: each is spared seconds of imports.
 
-For tests of what a command prints, writes and ends with.  What imports do, and variables that they read, such as
-TUNELAB_PLUGINS, take a process that starts anew.
+For tests of what a command prints, writes and ends with.  What imports do, and variables that they read, take a process
+that starts anew; but for those of plugins, which a command reads anew.
 """
 
 import atexit
@@ -15,7 +15,7 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from functools import cache
-from importlib import import_module
+from importlib import import_module, reload
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +93,7 @@ def main() -> None:
     os.environ.clear()
     os.environ.update(request["environment"])
     os.chdir(request["folder"])
+    reload(import_module("tunelab.config.plugins"))
     run_as_python(request["words"], [place for place in os.environ.get("PYTHONPATH", "").split(os.pathsep) if place])
 
 
