@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import signal
 from pathlib import Path
 from typing import Any
@@ -16,14 +17,16 @@ from support.tiny_runs import settings
 from tunelab.data import data_sources, line_reader, parallel
 from tunelab.data.conversation import Conversation
 from tunelab.data.examples import IGNORE, Example
-from tunelab.data.exchanges import Exchange, ExchangeColumns
+from tunelab.data.exchanges import Exchange, ExchangeColumns, ExchangeFrame, TokenMark
 from tunelab.data.formats import detect_format, to_conversation
 from tunelab.data.memory_map import ScratchDir
 from tunelab.data.parallel import map_parts
 from tunelab.data.readers import read_records
 from tunelab.data.template_texts import writes_texts_untouched
+from tunelab.data.text_parts import FlatIds
 from tunelab.data.text_store import TextWriter
-from tunelab.data.token_store import TokenBlock, encode_target, input_hashes, store_examples
+from tunelab.data.token_store import TokenBlock, TokenWriter, encode_target, input_hashes, store_examples
+from tunelab.data.truncation import count_supervised
 from tunelab.data.unknown_tokens import input_ids
 from tunelab.errors import ConfigError, DataError, TuneLabError
 from tunelab.models.load_model import load_tokenizer
@@ -304,3 +307,79 @@ def test_blocks_of_rows_change_nothing(tmp_path: Path, monkeypatch: pytest.Monke
         splits = {name: (list(split.rows), list(split.locations)) for name, split in sources.splits.items()}
         found.append((splits, sources.notes, list(sources.duplicates), sources.columns))
     assert found[0] == found[1] == found[2]
+
+
+def task_with_limit(name: str, limit: int | None, **how: Any) -> Instruction | None:
+    """A task whose template has seen many exchanges; None where it cannot be learned from."""
+    try:
+        task = record_task(family_tokenizer(name), template_date="2026-11-28", **how)
+    except ConfigError:
+        return None
+    task.limit = limit
+    return task
+
+
+@pytest.mark.parametrize("limit", [None, 30, 12])
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_exchanges_stored_together_are_those_encoded_one_by_one(name: str, limit: int | None, tmp_path: Path) -> None:
+    # Given records of which most are plain exchanges, and others that are longer, spell tokens or cannot be used
+    plain = [{"instruction": f"say it {i} times", "output": f"so be it, {i}"} for i in range(90)]
+    records = [record for pair in zip(odd_records()[:90], plain, strict=True) for record in pair]
+    for too_long in ("drop", "truncate_prompt"):
+        alone, together = (task_with_limit(name, limit, too_long=too_long) for _ in range(2))
+        if alone is None or together is None:
+            pytest.skip("this template cannot be learned from")
+
+        # When they are encoded as objects, and as they are stored
+        kept = data_sources.encode_block(records, 7, task=alone, to_store=False)
+        stored = data_sources.encode_block(records, 7, task=together, to_store=True)
+
+        # Then all is the same
+        writer = TokenWriter(ScratchDir(tmp_path))
+        writer.extend(stored.stored)
+        assert list(writer.finish()) == kept.examples
+        assert stored[2:] == kept[2:]
+        if together.template._exchange_frame("answers") and limit is None:  # type: ignore[attr-defined]
+            exchanges = together.plain_exchanges(records)
+            assert exchanges is not None and len(exchanges.rows) >= 90
+
+
+def test_a_frame_labels_many_texts_as_each_by_itself() -> None:
+    draw, found = random.Random(0), 0
+    for trial in range(900):
+        tail = [draw.randrange(3) for _ in range(trial % 3)]
+        start = TokenMark(1, draw.choice([1, 2]), draw.choice([1, 2, 2]), tail)
+        end = draw.choice([None, TokenMark(2, 1, 1, [])])
+        nothing = re.compile("(?!)")
+        frame = ExchangeFrame(("", "", ""), start, end, {2, 3}, draw.choice([None, 0]), nothing, nothing)
+        texts = [[draw.randrange(5) for _ in range(draw.randrange(9))] for _ in range(8)]
+        flat = FlatIds(np.array(sum(texts, []), np.int32), np.array(list(map(len, texts))).cumsum())  # noqa: RUF017
+        if start.number > start.total or not len(flat.ids):
+            continue
+
+        many = frame.label_many(np.arange(len(texts)), flat)
+
+        alone = {row: labelled for row, ids in enumerate(texts) if (labelled := frame.label(ids))}
+        assert many.rows.tolist() == list(alone)
+        block = TokenBlock.of_exchanges(many)
+        same = TokenBlock.of([Example(*alone[row], count_supervised(alone[row][1]), row) for row in alone])
+        assert all(np.array_equal(one, other) for one, other in zip(block[:3], same[:3], strict=True))
+        assert block.rows.tobytes() == same.rows.tobytes()
+        assert many.supervised().tolist() == same.rows["units"].tolist()
+        found += len(alone)
+    assert found > 100
+
+
+def test_two_blocks_become_one_in_the_order_of_rows() -> None:
+    examples = [Example(list(range(row + 1)), [IGNORE] * row + [row], 1.0, row) for row in range(40)]
+    examples += [Example([1, 2], [0.5, 0.25, 0.125], 1, row) for row in range(40, 50)]
+    examples += [Example([3] * 9, 1, 1, row) for row in range(50, 60)]
+    for trial in range(20):
+        order = random.Random(trial).sample(examples, 60)
+        parts = [sorted(part, key=lambda example: example.row) for part in (order[:trial], order[trial:])]
+
+        merged = TokenBlock.of(parts[0]).beside(TokenBlock.of(parts[1]))
+
+        whole = TokenBlock.of(examples)
+        assert all(np.array_equal(one, other) for one, other in zip(merged[:3], whole[:3], strict=True))
+        assert merged.rows.tobytes() == whole.rows.tobytes()

@@ -11,12 +11,13 @@ from datetime import date
 from itertools import takewhile
 from typing import Any, Final, NamedTuple, get_args
 
+import numpy as np
 from transformers import AddedToken, PreTrainedTokenizerBase
 
 from tunelab.config.schema import TrainOn
 from tunelab.data.conversation import END_OF_REASONING, Conversation, after_reasoning
 from tunelab.data.examples import IGNORE
-from tunelab.data.exchanges import Exchange, ExchangeFrame, TokenMark
+from tunelab.data.exchanges import Exchange, ExchangeFrame, LabelledExchanges, TokenMark
 from tunelab.data.template_rendering import (
     PROBE_EXCHANGE,
     PROBE_TOOL,
@@ -33,7 +34,7 @@ from tunelab.data.template_rendering import (
     without_generation_blocks,
     writes_date,
 )
-from tunelab.data.text_parts import CHECKED_TEXTS, PartEncoder, WholeEncoder
+from tunelab.data.text_parts import CHECKED_TEXTS, FlatIds, PartEncoder, WholeEncoder
 from tunelab.data.text_placement import (
     MATCH_NOTHING,
     REASONING_MARK,
@@ -259,6 +260,19 @@ class ChatTemplate:
                     texts |= dict.fromkeys(self._plain.pieces_for_prefixes(text.text, self._cuts(text)))
         with self._plain.together(list(texts)):
             return [self._outcome(*pair, train_on, frame) for pair in zip(records, marked, strict=True)]
+
+    def labelled_exchanges(self, records: Sequence[Exchange | None], train_on: str) -> LabelledExchanges | None:
+        """Those of some records that are plain exchanges, tokenized and labelled together, as `sequences` does it.
+
+        None until such records have gone through every check, and where they cannot be labelled so.
+        """
+        frame = self._exchange_frame(train_on)
+        if frame is None:
+            return None
+        filled = [record and frame.fill(record) for record in records]
+        places = [place for place, text in enumerate(filled) if text]
+        flat = self._plain.flat_ids([text for text in filled if text])
+        return None if flat is None else frame.label_many(np.array(places, np.int64), flat)
 
     def _outcome(
         self,
@@ -967,17 +981,22 @@ class LiteralTextEncoder:
         """Ids of each of many texts, which a tokenizer encodes on as many cores as it may."""
         if not texts:
             return []
-        ids: list[list[int]]
-        if self.tokenizer.is_fast and len(texts) > CHECKED_TEXTS:  # without the wrapping that each text's ids get
-            some = self.tokenizer(texts[:CHECKED_TEXTS], split_special_tokens=False, **PLAIN_IDS)["input_ids"]
-            core = self.tokenizer.backend_tokenizer  # as that call has set it
-            if self._parts is None:
-                self._parts = PartEncoder.of(core, self.borders) or WholeEncoder(core)
-            ids = self._parts.ids(texts)
-            if ids[:CHECKED_TEXTS] == some:
-                return ids
-        ids = self.tokenizer(texts, split_special_tokens=False, **PLAIN_IDS)["input_ids"]
+        if (flat := self.flat_ids(texts)) is not None:
+            return flat.lists()
+        ids: list[list[int]] = self.tokenizer(texts, split_special_tokens=False, **PLAIN_IDS)["input_ids"]
         return ids
+
+    def flat_ids(self, texts: list[str]) -> FlatIds | None:
+        """Ids of many texts, without the wrapping that those of each get; None where that is not exact."""
+        if not self.tokenizer.is_fast or len(texts) <= CHECKED_TEXTS:
+            return None
+        some = self.tokenizer(texts[:CHECKED_TEXTS], split_special_tokens=False, **PLAIN_IDS)["input_ids"]
+        if self._parts is None:
+            core = self.tokenizer.backend_tokenizer  # as that call has set it
+            self._parts = PartEncoder.of(core, self.borders) or WholeEncoder(core)
+        flat = self._parts.flat_ids(texts)
+        last = flat.ends[CHECKED_TEXTS - 1]
+        return flat if FlatIds(flat.ids[:last], flat.ends[:CHECKED_TEXTS]).lists() == some else None
 
 
 PLAIN_IDS: Final[dict[str, Any]] = {  # arguments of a tokenizer for the ids of a text, and nothing else

@@ -981,30 +981,46 @@ class EncodedBlock(NamedTuple):
 def encode_block(rows: Sequence[Record], first: int, *, task: EncodingTask, to_store: bool) -> EncodedBlock:
     """The examples of rows of which the first has a certain index."""
     before, own_code = task.tally(), is_own_code(task)
+    plain = task.plain_exchanges(rows) if to_store and own_code else None
+    rest, numbers = rows, np.arange(first, first + len(rows))  # records that are not plain, and their rows
+    if plain is not None:
+        left = np.ones(len(rows), bool)
+        left[plain.rows] = False
+        rest, numbers = [rows[place] for place in np.flatnonzero(left).tolist()], numbers[left]
     outcomes: list[Sequence[Example] | DataError] = []
     too_long, longer = 0, task.too_long_count
-    for outcome in task.encode_many(rows, first):
+    for outcome in task.encode_many(rest, first if plain is None else 0):
         too_long += not isinstance(outcome, DataError) and not outcome and task.too_long_count > longer
         longer = task.too_long_count
         outcomes.append(outcome)
-    faults = [(row, str(fault)) for row, fault in enumerate(outcomes, start=first) if isinstance(fault, DataError)]
+    faults = [
+        (row, str(fault)) for row, fault in zip(numbers.tolist(), outcomes, strict=True) if isinstance(fault, DataError)
+    ]
     good = [outcome for outcome in outcomes if not isinstance(outcome, DataError)]
     examples = list(chain.from_iterable(good))
+    stored = TokenBlock.of(examples if to_store else [])
+    if plain is not None:
+        stored.rows["row"] = numbers[stored.rows["row"]]
+        stored = stored.beside(TokenBlock.of_exchanges(plain._replace(rows=plain.rows + first)))
+    unusable = {row for row, _ in faults}
     return EncodedBlock(
-        TokenBlock.of(examples if to_store else []),
+        stored,
         [] if to_store else examples,
         faults,
         [
             row
-            for row, (record, outcome) in enumerate(zip(rows, outcomes, strict=True), start=first)
-            if not isinstance(outcome, DataError)
-            and not (own_code and plainly_says_something(record))
+            for row, record in enumerate(rows, start=first)
+            if not (own_code and plainly_says_something(record))
+            and row not in unusable
             and empty_texts(task.record_texts(record))
         ],
-        sum(map(bool, good)),
-        sum(len(example.ids) for example in examples),
-        sum(example.loss_weight for example in examples),
-        max((example.max_sequence_length for example in examples), default=0),
+        sum(map(bool, good)) + (0 if plain is None else len(plain.rows)),
+        sum(len(example.ids) for example in examples) + (0 if plain is None else len(plain.flat.ids)),
+        sum(example.loss_weight for example in examples) + (0 if plain is None else int(plain.supervised().sum())),
+        max(
+            max((example.max_sequence_length for example in examples), default=0),
+            0 if plain is None else int(np.diff(plain.flat.ends, prepend=0).max(initial=0)),
+        ),
         too_long,
         tuple(after - earlier for after, earlier in zip(task.tally(), before, strict=True)),
         os.getpid(),

@@ -8,14 +8,20 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Any, Final, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+
 from tunelab.data.conversation import Conversation, Message
 from tunelab.data.examples import IGNORE
 from tunelab.data.formats import FORMATS, detect_format
+from tunelab.data.text_parts import FlatIds
 from tunelab.data.text_placement import TAG
 from tunelab.data.truncation import LabelledIds
 from tunelab.data.turn_writer import MAX_FILLED_CHARACTERS
 from tunelab.errors import DataError
 
+Places = npt.NDArray[np.int64]
+Kept = npt.NDArray[np.bool_]
 QUESTIONS: Final = {
     "alpaca": "instruction",
     "prompt_completion": "prompt",
@@ -122,6 +128,53 @@ class TokenMark(NamedTuple):
         end = place + 1 + len(self.tail)
         return end if ids[place + 1 : end] == self.tail else None
 
+    def find_many(self, flat: FlatIds) -> tuple[Places, Kept]:
+        """`find` in many texts: the places, counted over all ids, and where there is one."""
+        texts, size = len(flat.ends), len(self.tail)
+        at = np.flatnonzero(flat.ids == self.token)
+        counts = np.bincount(np.searchsorted(flat.ends, at, side="right"), minlength=texts)
+        known = counts == self.total
+        if not known.any():
+            return np.zeros(texts, np.int64), known
+        nth = (counts.cumsum() - counts + self.number - 1).clip(max=len(at) - 1)
+        ends = at[nth] + 1 + size
+        known &= ends <= flat.ends
+        for back, token in enumerate(reversed(self.tail), start=1):
+            known &= flat.ids[(ends - back).clip(max=len(flat.ids) - 1)] == token
+        return ends, known
+
+
+class LabelledExchanges(NamedTuple):
+    """Exchanges with what is learned of each.
+
+    Attributes:
+        rows: Which of some records they are.
+        flat: Their ids.
+        starts: Where the learned ids of each begin, counted over all ids.
+        stops: Where they end.
+    """
+
+    rows: Places
+    flat: FlatIds
+    starts: Places
+    stops: Places
+
+    def select(self, kept: Kept) -> "LabelledExchanges":
+        """Some of them."""
+        if kept.all():
+            return self
+        lengths = np.diff(self.flat.ends, prepend=0)
+        ids, ends = self.flat.ids[np.repeat(kept, lengths)], lengths[kept].cumsum()
+        shift = (self.flat.ends - lengths)[kept] - (ends - lengths[kept])
+        return LabelledExchanges(
+            self.rows[kept], FlatIds(ids, ends), self.starts[kept] - shift, self.stops[kept] - shift
+        )
+
+    def supervised(self) -> Places:
+        """`count_supervised` of each."""
+        begins = self.flat.ends - np.diff(self.flat.ends, prepend=0)
+        return self.stops - np.maximum(self.starts, begins + 1)
+
 
 class ExchangeFrame(NamedTuple):
     """What a template writes around a question and its answer, and where the answer's tokens are.
@@ -164,3 +217,24 @@ class ExchangeFrame(NamedTuple):
         if self.bos is not None and ids[:2] == [self.bos, self.bos]:
             return None
         return ids, [IGNORE] * start + ids[start:end] + [IGNORE] * (len(ids) - end)
+
+    def label_many(self, rows: Places, flat: FlatIds) -> LabelledExchanges:
+        """Those of many filled texts that `label` labels, with their labels.
+
+        Args:
+            rows: Which of some records they are.
+            flat: Their ids.
+        """
+        begins = flat.ends - np.diff(flat.ends, prepend=0)
+        starts, known = self.start.find_many(flat)
+        stops = flat.ends
+        if self.end is not None:
+            stops, closed = self.end.find_many(flat)
+            known &= closed
+        known &= stops > starts
+        if known.any():
+            most, bos = len(flat.ids) - 1, -1 if self.bos is None else self.bos
+            known &= np.isin(flat.ids[(stops - 1).clip(0, most)], [*self.stops])
+            first, second = (flat.ids[(begins + place).clip(max=most)] == bos for place in (0, 1))
+            known &= ~(first & second & (begins + 1 < flat.ends))
+        return LabelledExchanges(rows, flat, starts, stops).select(known)

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from tunelab.data.examples import Example
+from tunelab.data.exchanges import LabelledExchanges
 from tunelab.errors import DataError
 
 Record = Mapping[str, Any]
@@ -64,6 +65,9 @@ class EncodingTask(RecordTask, Protocol):
 
     def encode_many(self, records: Sequence[Record], first: int) -> Iterable[Sequence[Example] | DataError]:
         """The examples of each record, or why it cannot be used; the first has the index `first`."""
+
+    def plain_exchanges(self, records: Sequence[Record]) -> LabelledExchanges | None:
+        """Those of some records that are plain exchanges, encoded together; None where there is no quicker way."""
 
     def tally(self) -> tuple[int, ...]:
         """What was counted while records were encoded."""

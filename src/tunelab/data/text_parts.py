@@ -10,7 +10,7 @@ import re
 from array import array
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import accumulate, chain, pairwise
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -44,6 +44,18 @@ WORD_MODELS: Final = frozenset({"BPE", "WordPiece", "WordLevel", "Unigram"})  # 
 CHECKED_TEXTS: Final = 4  # of many, whose ids are compared with those that the tokenizer itself gives
 
 
+class FlatIds(NamedTuple):
+    """Ids of texts end to end, int32, and where those of each text end."""
+
+    ids: npt.NDArray[np.int32]
+    ends: npt.NDArray[np.int64]
+
+    def lists(self) -> list[list[int]]:
+        """The ids of each text."""
+        whole = self.ids.tolist()
+        return [whole[start:end] for start, end in pairwise([0, *self.ends.tolist()])]
+
+
 class WholeEncoder:
     """Encodes whole texts.
 
@@ -57,6 +69,12 @@ class WholeEncoder:
     def ids(self, texts: Sequence[str]) -> list[list[int]]:
         """The ids of each text, without special tokens; their places in the text, which cost time, are left out."""
         return [encoding.ids for encoding in self.core.encode_batch_fast([*texts], add_special_tokens=False)]
+
+    def flat_ids(self, texts: Sequence[str]) -> FlatIds:
+        """The ids of texts end to end."""
+        ids = WholeEncoder.ids(self, texts)
+        ends = np.fromiter(map(len, ids), np.int64, len(ids)).cumsum()
+        return FlatIds(np.fromiter(chain.from_iterable(ids), np.int32), ends)
 
 
 class PartEncoder(WholeEncoder):
@@ -100,20 +118,21 @@ class PartEncoder(WholeEncoder):
 
     def ids(self, texts: Sequence[str]) -> list[list[int]]:
         """The ids of each text, without special tokens."""
-        ids: list[list[int]] = []
-        for stretch in stretches(texts):
-            flat, ends = self.flat_ids(stretch)
-            whole = flat.tolist()
-            ids += [whole[start:end] for start, end in pairwise([0, *ends.tolist()])]
-        return ids
+        return self.flat_ids(texts).lists()
 
-    def flat_ids(self, texts: Sequence[str]) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
-        """The ids of texts end to end, and where those of each end."""
+    def flat_ids(self, texts: Sequence[str]) -> FlatIds:
+        """The ids of texts end to end."""
+        parts = [self._stretch_ids(stretch) for stretch in stretches(texts)] or [super().flat_ids([])]
+        shifts = accumulate((len(part.ids) for part in parts[:-1]), initial=0)
+        return FlatIds(
+            np.concatenate([part.ids for part in parts]),
+            np.concatenate([part.ends + shift for part, shift in zip(parts, shifts, strict=True)]),
+        )
+
+    def _stretch_ids(self, texts: Sequence[str]) -> FlatIds:
         whole = f"{CUT}{END_OF_TEXT}{CUT}{START}".join(texts)
         if sum(map(whole.count, (START, END_OF_TEXT, CUT))) != 4 * (len(texts) - 1):  # a text holds a mark of ours
-            ids = super().ids(texts)
-            sizes = np.fromiter(map(len, ids), np.int64, len(ids))
-            return np.fromiter(chain.from_iterable(ids), np.int32, int(sizes.sum())), sizes.cumsum()
+            return super().flat_ids(texts)
         for border in self.borders:
             whole = whole.replace(border, CUT + border)
         parts = self.cut.split(f"{START}{whole}{CUT}{END_OF_TEXT}")
@@ -123,7 +142,7 @@ class PartEncoder(WholeEncoder):
         places = np.flatnonzero(at_end)
         if len(self.known) > MAX_KNOWN_PARTS or self.known_characters > MAX_KNOWN_CHARACTERS:
             self.before, self.known, self.known_characters = self.known, {}, 0
-        return flat[~at_end], places - np.arange(len(places))
+        return FlatIds(flat[~at_end], places - np.arange(len(places)))
 
     def _learn(self, parts: set[str]) -> None:
         """Encode parts that are not known yet."""
@@ -134,7 +153,7 @@ class PartEncoder(WholeEncoder):
         self.known.update((part, self.before[part]) for part in again)
         self.known_characters += sum(map(len, parts))
         fresh = [*parts.difference(again)]
-        ids = super().ids([*map(self._as_text, fresh)])
+        ids = WholeEncoder.ids(self, [*map(self._as_text, fresh)])
         self.known.update(zip(fresh, (array("i", part).tobytes() for part in ids), strict=True))
 
     def _as_text(self, part: str) -> str:

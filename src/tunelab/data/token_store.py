@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tunelab.data.examples import IGNORE, Example
+from tunelab.data.exchanges import LabelledExchanges
 from tunelab.data.lazy_sequences import LazySequence
 from tunelab.data.memory_map import MemoryMap, ScratchDir
 from tunelab.data.near_duplicates import splitmix64
@@ -133,6 +134,42 @@ class TokenBlock(NamedTuple):
         rows["mask"], rows["others"] = np.cumsum(mask_bytes) - mask_bytes, rows["other"].cumsum() - rows["other"]
         return cls(ids, bits, others, rows)
 
+    @classmethod
+    def of_exchanges(cls, exchanges: LabelledExchanges) -> Self:
+        """Exchanges as they are stored; the row of each is that among the records at hand."""
+        (ids, ends), lengths = exchanges.flat, np.diff(exchanges.flat.ends, prepend=0)
+        places = np.arange(len(ids))
+        learned = (places >= np.repeat(exchanges.starts, lengths)) & (places < np.repeat(exchanges.stops, lengths))
+        rows = np.zeros(len(lengths), ROW_DTYPE)
+        rows["start"], rows["length"], rows["row"] = ends - lengths, lengths, exchanges.rows
+        sizes = (lengths + 7) // 8
+        rows["mask"], rows["units"], rows["predicts"] = sizes.cumsum() - sizes, exchanges.supervised(), True
+        rows["second"], rows["chosen"], rows["rejected"] = NO_SECOND, np.nan, np.nan
+        return cls(ids, pack_learned(learned, lengths), np.empty(0, np.float64), rows)
+
+    def beside(self, other: "TokenBlock") -> "TokenBlock":
+        """The examples of two blocks in the order of their rows."""
+        if not len(other.rows) or not len(self.rows):
+            return self if len(self.rows) else other
+        rows = np.concatenate([self.rows, other.rows])
+        shifted = rows[len(self.rows) :]
+        for name, part in (("start", self.ids), ("mask", self.bits), ("others", self.others)):
+            shifted[name] += len(part)
+        rows = rows[np.argsort(rows["row"], kind="stable")]
+
+        def ordered(name: str, own: npt.NDArray[Any], more: npt.NDArray[Any], size: npt.NDArray[Any]) -> Any:
+            begins = size.cumsum() - size
+            taken = np.arange(int(size.sum())) + np.repeat(rows[name] - begins, size)
+            rows[name] = begins
+            return np.concatenate([own, more])[taken]
+
+        return TokenBlock(
+            ordered("start", self.ids, other.ids, rows["length"]),
+            ordered("mask", self.bits, other.bits, (rows["length"] + 7) // 8 * (rows["kind"] == TARGET_MASKED)),
+            ordered("others", self.others, other.others, rows["other"]),
+            rows,
+        )
+
 
 def pack_masks(
     examples: Sequence[Example], ids: npt.NDArray[np.int32], lengths: npt.NDArray[np.int64]
@@ -145,12 +182,15 @@ def pack_masks(
         return None
     labels = np.fromiter(chain.from_iterable(targets), np.int64, len(ids))
     learned = labels != IGNORE
-    if bool(((labels != ids) & learned).any()):
-        return None
-    sizes = (lengths + 7) // 8  # each example begins with a byte of its own
+    return None if bool(((labels != ids) & learned).any()) else pack_learned(learned, lengths)
+
+
+def pack_learned(learned: npt.NDArray[np.bool_], lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
+    """Whether each id is learned, as bits; those of each example begin with a byte of their own."""
+    sizes = (lengths + 7) // 8
     shift = 8 * (sizes.cumsum() - sizes) - (lengths.cumsum() - lengths)
     spaced = np.zeros(8 * int(sizes.sum()), bool)
-    spaced[np.arange(len(ids)) + np.repeat(shift, lengths)] = learned
+    spaced[np.arange(len(learned)) + np.repeat(shift, lengths)] = learned
     return np.packbits(spaced)
 
 

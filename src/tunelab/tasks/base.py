@@ -9,6 +9,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tunelab.data.data_sources import DataSplits
 from tunelab.data.examples import Example, MicroBatch
+from tunelab.data.exchanges import LabelledExchanges
 from tunelab.data.protocols import Record
 from tunelab.errors import ConfigError, DataError
 from tunelab.language.translation import translate
@@ -216,6 +217,13 @@ class Task(ABC):
                 yield fault
             else:
                 yield examples
+
+    def plain_exchanges(self, records: Sequence[Record]) -> LabelledExchanges | None:
+        """Those of some records that are one question and one answer, encoded together as `encode_many` does it.
+
+        Of these nothing is counted: none is cut or left out.  None where the task has no such records.
+        """
+        return None
 
     def tally(self) -> tuple[int, ...]:
         """What this task counts while it encodes, for the notes of a run."""

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -16,7 +17,7 @@ from typing_extensions import override
 from tunelab.config.schema import DataConfig, InstructionDataConfig
 from tunelab.data.conversation import END_OF_REASONING, Conversation
 from tunelab.data.examples import IGNORE, Example, MicroBatch
-from tunelab.data.exchanges import Exchange, ExchangeColumns
+from tunelab.data.exchanges import Exchange, ExchangeColumns, LabelledExchanges
 from tunelab.data.formats import detect_format, to_conversation
 from tunelab.data.lazy_sequences import ITEMS_AT_ONCE, LazySequence
 from tunelab.data.parallel import map_parts
@@ -213,6 +214,17 @@ class Instruction(CausalTask):
                 yield outcome if isinstance(outcome, DataError) else self._examples(outcome, row)
             except DataError as fault:
                 yield fault
+
+    @override
+    def plain_exchanges(self, records: Sequence[Record]) -> LabelledExchanges | None:
+        own = type(self).encode_many is not Instruction.encode_many or type(self)._example is not Instruction._example
+        if own or type(self).encode_all is not Instruction.encode_all:
+            return None
+        labelled = self.template.labelled_exchanges([*map(self._read_exchange, records)], self.train_on)
+        if labelled is None:
+            return None
+        short = np.diff(labelled.flat.ends, prepend=0) <= (self.limit or np.inf)
+        return labelled.select(short & (labelled.supervised() > 0))
 
     def _examples(self, sequences: Sequence[LabelledIds], row: int) -> list[Example]:
         """The sequences of a record within the limit."""
