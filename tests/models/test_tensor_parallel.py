@@ -11,12 +11,18 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedModel
 
+from support.gradients_in_parts import pairs
+from support.micro_batches import instruction, micro
 from support.thread_ranks import run_on_ranks
 from tunelab.config.schema import AdapterConfig, FsdpConfig
+from tunelab.models import chunked_logits
 from tunelab.models.adapters import attach_adapter
 from tunelab.models.pretrained_layers import checkpoint_activations
 from tunelab.models.sharding import gather_tree, local_part, parameters_without_memory, read_slices, shard_model
 from tunelab.models.tensor_parallel import SPLIT_FAMILIES, TensorGroup, planned, split_faults, split_sizes
+from tunelab.tasks.causal import CausalTask
+from tunelab.tasks.preference import Preference
+from tunelab.training.evaluate import evaluate_task
 from tunelab.training.module import clip_gradients
 
 SIZE = {
@@ -196,6 +202,49 @@ def test_a_device_of_two_sends_each_sum_once_and_keeps_half_of_what_is_split() -
     )
     total = sum(w.numel() for w in model.parameters())
     assert sizes.share == pytest.approx(((total - whole) / 2 + whole) / total)
+
+
+@pytest.mark.parametrize(("vocabulary", "first"), [(300, False), (300, True), (301, False)])
+@pytest.mark.parametrize("task", [instruction(), Preference()], ids=["answers", "preferences"])
+def test_logits_come_in_parts_from_a_head_of_which_each_rank_has_some(
+    vocabulary: int, first: bool, task: CausalTask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given parts of two positions, and a head that was looked at before it was split, or that stays whole
+    monkeypatch.setattr(chunked_logits, "LEAST_ROWS", 2)
+    monkeypatch.setattr(chunked_logits, "logits_budget", lambda device: 64)
+    rows = micro() if task.name == "instruction" else pairs((9, 4, 7, 2))
+    model = small_model("qwen3", vocabulary=vocabulary, tie_word_embeddings=True)
+    copies, tasks = [copy.deepcopy(model) for _ in range(4)], [copy.deepcopy(task) for _ in range(4)]
+
+    def learn(model: PreTrainedModel, task: CausalTask) -> tuple[Tensor, float, dict[str, Tensor]]:
+        loss = task.logits_and_loss(model, rows)[1]
+        loss.backward()
+        scores = task.scores()
+        scores.update = lambda logits, part: losses.append(task.loss_sum(logits, part))  # type: ignore[method-assign]
+        losses = list[Tensor]()
+        with torch.no_grad():
+            evaluate_task([rows], task, model, scores)
+        slopes = {name: w.grad for name, w in model.named_parameters() if w.grad is not None}
+        return loss.detach(), float(sum(losses)), slopes
+
+    task.chunked_loss = False
+    loss, score, right = learn(model, task)
+
+    def work(mesh: DeviceMesh, rank: int) -> tuple[Tensor, float, dict[str, Tensor]]:
+        if first:
+            assert not tasks[rank].supervised_head(copies[rank]).whole_reason()
+        shard_model(copies[rank], mesh, FsdpConfig())
+        tasks[rank].chunked_loss = True
+        assert tasks[rank].takes_parts(copies[rank], rows)
+        own, theirs, slopes = learn(copies[rank], tasks[rank])
+        return own, theirs, gather_tree(slopes, keep=True)
+
+    # Then loss, gradients and scores are those of all logits at once
+    largest = max(float(slope.abs().max()) for slope in right.values())
+    for own, theirs, slopes in run_on_ranks(4, 2, work):
+        torch.testing.assert_close(own, loss, rtol=1e-6, atol=0)
+        assert theirs == pytest.approx(score, rel=1e-6)
+        assert max(float((slopes[name] - slope).abs().max()) for name, slope in right.items()) < 1e-6 * largest
 
 
 @pytest.mark.parametrize("family", ["llama", "phi3", "gemma3_text", "gpt_neox"])

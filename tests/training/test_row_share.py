@@ -44,6 +44,4 @@ def test_devices_that_form_no_groups_are_refused_by_name() -> None:
         settings(*split, "trainer.devices=3")
     with pytest.raises(ConfigError, match="adapter=dora .* take adapter=lora"):
         settings(*split, "adapter=dora")
-    with pytest.raises(ConfigError, match="a part of the head"):
-        settings(*split, "memory.chunked_loss=true")
     assert settings(*split, "trainer.num_nodes=2").trainer.fsdp.tensor_parallel == 2

@@ -413,8 +413,6 @@ def whole_logits_reason(run: RunConfig) -> str | None:
             "regularization.mixout={mixout:g} mixes the weights of the head for one pass",
             mixout=run.regularization.mixout,
         )
-    if run.trainer.strategy == "fsdp" and run.trainer.fsdp.tensor_parallel > 1:
-        return translate("trainer.fsdp.tensor_parallel gives each device a part of the head")
     return None
 
 

@@ -36,7 +36,7 @@ class SupervisedHead:
         self.supervised_mask: Tensor | None = None
         self.states: Tensor | None = None  # taken before the head; empty while they are asked for
         self.head = model.get_output_embeddings()
-        self.head.register_forward_pre_hook(self._select)
+        self.head.register_forward_pre_hook(self._select, prepend=True)  # of what goes in, before anything else looks
         tokens = torch.arange(12, device=model.device).view(2, 6)
         keep = tokens % 5 < 2
         inputs: dict[str, Any] = {"input_ids": tokens, "use_cache": False}
