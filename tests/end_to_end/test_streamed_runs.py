@@ -167,6 +167,3 @@ def test_settings_that_need_all_rows_are_refused_together(tmp_path: Path) -> Non
         settings("data=instruction", "data.train=x.jsonl", "data.streaming=true", *refused)
     for part in ("without max_steps", "data.split.validation=0.1", "data.split.test=0.1", *refused):
         assert part in str(fault.value)
-    with pytest.raises(ConfigError, match="data.streaming=true with data.task=classification"):
-        settings("data=classification", "data.train=x.jsonl", "data.text=t", "data.label=l", "data.streaming=true",
-                 "max_steps=3", "data.split.validation=0", "data.split.test=0")  # fmt: skip

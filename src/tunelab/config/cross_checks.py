@@ -554,17 +554,34 @@ def fold_faults(cv: CrossValidationConfig, data_group: str | None = None, *, is_
     return faults
 
 
+STREAMED_DATA = (InstructionDataConfig, ClassificationDataConfig, RegressionDataConfig, PreferenceDataConfig)
+
+
 def streaming_faults(run: RunConfig) -> list[str]:
     """Settings that need all rows to be known, which a stream does not give."""
     data, faults = run.data, list[str]()
     if not data.streaming:
         return []
-    if not isinstance(data, InstructionDataConfig):
+    if type(data) not in STREAMED_DATA:
         faults.append(
             translate(
-                "data.streaming=true with data.task={task}: its classes, its scale or its pairs are told by all rows "
-                "before training; stream data=instruction only, or take data.streaming=false",
+                "data.streaming=true with data.task={task}: what it tells by its training rows may need them all; take "
+                "data.streaming=false",
                 task=data.task,
+            )
+        )
+    if isinstance(data, ClassificationDataConfig) and data.class_weights == "balanced":
+        faults.append(
+            translate(
+                "data.streaming=true with data.class_weights=balanced: how often each label comes is known once all "
+                "rows have been read; take data.class_weights=none"
+            )
+        )
+    if isinstance(data, PreferenceDataConfig) and run.trainer.strategy == "fsdp":
+        faults.append(
+            translate(
+                "data.streaming=true with data.task=preference and trainer.strategy=fsdp: the reference of pairs that "
+                "have not come yet is a second, whole model; take trainer=ddp, or data.streaming=false"
             )
         )
     if data.mix is not None:

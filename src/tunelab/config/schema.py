@@ -396,6 +396,7 @@ class ClassificationDataConfig(LabelledDataConfig, names=["classification"]):
     task: str = "classification"
     label: Column
     multilabel: bool = False
+    labels: Sequence[str | int | bool] | None = None
     class_weights: Literal["none", "balanced"] = "none"
     label_smoothing: Annotated[float, Range(0, 0.49)] = 0.0
     threshold: Share = 0.5

@@ -194,8 +194,8 @@ def read_head(data: DataConfig) -> Records:
         reason = error.strerror or error
         raise DataError(translate("{source} cannot be read: {value}", source=source, value=reason)) from error
     note = translate(
-        "{name} is streamed: its columns, its format and what is reported of train are those of its first {rows:,} "
-        "[row|rows]; duplicates and leaks beyond them are not looked for",
+        "{name} is streamed: its columns, format, labels or scale, and what is reported of train, are those of its "
+        "first {rows:,} [row|rows]; duplicates and leaks beyond them are not looked for",
         name=short_name(source),
         rows=len(rows),
     )

@@ -7,6 +7,7 @@ buffer is lost.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from typing import Any, Final
 
 from tunelab.data.bad_rows import MAX_SKIPPED_SHARE, RowFault
@@ -76,6 +77,19 @@ class StreamPosition:
     done: int = 0
     content: int = 0
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTS, 0))
+
+
+def content_fingerprint(block: Sequence[Example]) -> int:
+    """A number that differs between any two blocks of examples, by their token ids and by labels and numbers."""
+    targets = [
+        [float(value) for value in ([one.target] if isinstance(one.target, int) else one.target)]
+        for one in block
+        if isinstance(one.target, int) or len(one.target) != len(one.ids) or isinstance(one.target[0], float)
+    ]
+    tokens = token_fingerprint(block)
+    if not targets:  # labels of tokens, which are tokens
+        return tokens
+    return int.from_bytes(blake2b(repr((tokens, targets)).encode(), digest_size=7).digest(), "big")
 
 
 class StreamLoader:
@@ -161,7 +175,7 @@ class StreamLoader:
         rows = self.stream.rows(self.position.start)
         while True:
             block, ended = self._read_block(rows)
-            content = token_fingerprint(block)
+            content = content_fingerprint(block)
             if self.position.done and content != self.position.content:
                 raise DataError(
                     translate(

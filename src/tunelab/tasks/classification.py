@@ -21,6 +21,7 @@ from tunelab.data.data_sources import DataSplits
 from tunelab.data.examples import Example, MicroBatch
 from tunelab.data.leakage import label_conflicts
 from tunelab.data.protocols import Record
+from tunelab.data.row_streams import HEAD_ROWS
 from tunelab.errors import ConfigError, DataError
 from tunelab.language.translation import translate
 from tunelab.tasks.base import MetricInputs, Scores
@@ -55,6 +56,8 @@ class Classification(SequenceTask):
         threshold: float = 0.5,
         label_smoothing: float = 0.0,
         max_tokens: int | None = None,
+        labels: Sequence[object] | None = None,
+        streaming: bool = False,
     ) -> None:
         """Name the columns and choose the loss.
 
@@ -68,6 +71,8 @@ class Classification(SequenceTask):
             threshold: Probability from which a label counts as predicted; `multilabel` only.
             label_smoothing: Probability moved from the right label to all labels, in [0, 1).
             max_tokens: Longest input, special tokens included; None leaves the limit to the model.
+            labels: Names of all labels; None takes those of the training rows.
+            streaming: Whether these are the first rows of a stream only.
 
         Raises:
             ConfigError: If a setting is outside what it can be.
@@ -103,6 +108,8 @@ class Classification(SequenceTask):
         self.label_smoothing = label_smoothing
         self.label_names: list[str] = []
         self.weights: list[float] = []
+        self.labels = None if labels is None else [parse_label(name) for name in labels]
+        self.streaming = streaming
         rest = ("micro_f1",) if multilabel else ("mcc", "f1_all")
         self.score_names = ("loss", "accuracy", "f1", "precision", "recall", *rest)
 
@@ -118,18 +125,28 @@ class Classification(SequenceTask):
     def fit(self, train: Sequence[Record]) -> None:
         counts = Counter(label for record in train for label in self.record_labels(record))
         least = 1 if self.multilabel else 2
-        if len(counts) < least:
+        names = set(counts) if self.labels is None else set(self.labels)
+        if len(names) < least:
             raise DataError(
                 translate(
                     "column {label!r} of the training split holds {value}; there must be at least "
                     "{least} to tell apart; is it the right column?",
                     label=self.label,
-                    value=sorted(counts) or "no labels",
+                    value=sorted(names) or "no labels",
                     least=least,
                 )
+                + (stream_advice() if self.streaming else "")
             )
-        self.label_names = sort_labels(set(counts))
+        self.label_names = sort_labels(names)
         ordered = [counts[name] for name in self.label_names]
+        if self.class_weights == "balanced" and (absent := [name for name in self.label_names if not counts[name]]):
+            raise DataError(
+                translate(
+                    "data.class_weights=balanced: no training row has {names} of data.labels, so their weight would be "
+                    "infinite; leave them out of data.labels, or take data.class_weights=none",
+                    names=", ".join(map(repr, absent)),
+                )
+            )
         if isinstance(self.class_weights, Mapping):
             self.weights = explicit_weights(self.class_weights, self.label_names)
         elif self.class_weights == "none":
@@ -182,11 +199,18 @@ class Classification(SequenceTask):
         names = self.record_labels(record)
         for name in names:
             if name not in self.label_names:
-                raise DataError(unknown_label_message(name, self.label_names))
+                raise DataError(self._unknown_label(name))
         if self.multilabel:
             return Example(self.token_ids(record), [int(name in names) for name in self.label_names], 1.0, row)
         index = self.label_names.index(names[0])
         return Example(self.token_ids(record), index, self.weights[index], row)
+
+    def _unknown_label(self, name: str) -> str:
+        """What is wrong with a label that the model has no class for."""
+        if self.labels is not None:
+            listed = ", ".join(self.label_names)
+            return translate("label {name!r} is none of data.labels ({listed})", name=name, listed=listed)
+        return unknown_label_message(name, self.label_names) + (stream_advice() if self.streaming else "")
 
     @override
     def padding_example(self) -> Example:
@@ -268,6 +292,14 @@ class Classification(SequenceTask):
     @override
     def restore(self, state: Mapping[str, Any]) -> None:
         self.label_names, self.weights = list(state["labels"]), list(state["weights"])
+
+
+def stream_advice() -> str:
+    """What to do about a label that the first rows of a stream do not have."""
+    return translate(
+        "; of a stream that is the first {rows:,} [row|rows]: name all labels, data.labels=[A,B,C]",
+        rows=HEAD_ROWS,
+    )
 
 
 MAX_LISTED_LABELS = 12  # names listed in a message before it stops with a count

@@ -14,6 +14,7 @@ from tunelab.config.schema import DataConfig, RegressionDataConfig
 from tunelab.data.data_sources import DataSplits
 from tunelab.data.examples import Example, MicroBatch
 from tunelab.data.protocols import Record
+from tunelab.data.row_streams import HEAD_ROWS
 from tunelab.data.summary import quantiles
 from tunelab.errors import ConfigError, DataError
 from tunelab.language.translation import translate
@@ -91,6 +92,7 @@ class Regression(SequenceTask):
         text_pair: str | None = None,
         standardise: bool = True,
         max_tokens: int | None = None,
+        streaming: bool = False,
     ) -> None:
         """Name the columns.
 
@@ -101,6 +103,7 @@ class Regression(SequenceTask):
             standardise: Whether targets are shifted and scaled to mean 0 and deviation 1 inside, so that one learning
                 rate suits every unit.
             max_tokens: Longest input, special tokens included; None leaves the limit to the model.
+            streaming: Whether the rows that fix shift and scale are the first of a stream only.
 
         Raises:
             ConfigError: If no target is named, or one twice.
@@ -111,7 +114,7 @@ class Regression(SequenceTask):
             raise ConfigError(
                 translate("data.target is {targets}; name at least one column, each once", targets=self.targets)
             )
-        self.standardise = standardise
+        self.standardise, self.streaming = standardise, streaming
         self.mean = [0.0] * len(self.targets)
         self.std = [1.0] * len(self.targets)
 
@@ -140,6 +143,14 @@ class Regression(SequenceTask):
                 for name, low, high in bounds
                 if low == high
             ]
+            if faults and self.streaming:
+                faults.append(
+                    translate(
+                        "of a stream these are its first {rows:,} [row|rows]; where others come later, shuffle the "
+                        "file, or set data.standardise=false",
+                        rows=HEAD_ROWS,
+                    )
+                )
             if faults:
                 raise DataError.listing(faults)
             self.mean = table.mean(dim=0).tolist()

@@ -1,5 +1,6 @@
 """The components of a run from its config: task, data, model, module."""
 
+import copy
 from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -9,6 +10,7 @@ from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tunelab.config import instantiate
@@ -34,7 +36,7 @@ from tunelab.data.data_sources import (
     map_records,
     read_splits,
 )
-from tunelab.data.examples import Example
+from tunelab.data.examples import Example, MicroBatch
 from tunelab.data.folds import FoldSpec
 from tunelab.data.loader import BatchLoader
 from tunelab.data.protocols import Record
@@ -47,7 +49,7 @@ from tunelab.errors import ConfigError, first_line
 from tunelab.language.translation import translate
 from tunelab.models.adapters import AdaptedModel, adapter_disabled, check_adapter_requirements, is_partial_checkpoint
 from tunelab.models.architecture import check_layer_settings, sequence_limit
-from tunelab.models.device_placement import TrainingPlacement, select_training_device
+from tunelab.models.device_placement import TrainingPlacement, place_model, select_training_device
 from tunelab.models.load_model import load_adapted_model, load_tokenizer, small_likeness
 from tunelab.models.packing_support import available_kernels, enable_packing
 from tunelab.models.pretrained_layers import checkpoint_activations
@@ -116,9 +118,15 @@ class EncodedData:
 
 @dataclass
 class RunComponents(EncodedData):
-    """The encoded data and the model of a run, before any training."""
+    """The encoded data and the model of a run, before any training.
+
+    Attributes:
+        adapter: The model that is trained, and what trains in it.
+        reference: A copy of it, for pairs of a stream, whose log-probabilities before training are taken as they come.
+    """
 
     adapter: AdaptedModel
+    reference: PreTrainedModel | None = None
 
     @property
     def model(self) -> PreTrainedModel:
@@ -266,6 +274,7 @@ def build_components(settings: RunConfig) -> RunComponents:
     check_split(model, settings.trainer)
     placement = TrainingPlacement.from_config(settings.trainer)
     choose_packing(placement, task, model, settings.data, settings.model.attention)
+    reference = copy.deepcopy(model) if settings.data.streaming and task.needs_reference else None
     if settings.memory.chunked_loss is True and (reason := whole_loss_reason(settings, task, model)):
         raise ConfigError(translate("memory.chunked_loss=true: {reason}; take memory.chunked_loss=auto", reason=reason))
     if settings.checkpoints_activations:
@@ -273,7 +282,7 @@ def build_components(settings: RunConfig) -> RunComponents:
     encoded.examples = add_reference_logprobs(placement, task, model, encoded.examples, settings.micro_tokens)
     if lead := soft_prompt_ids(model):
         encoded.examples = {name: prepend_soft_prompt(examples, lead) for name, examples in encoded.examples.items()}
-    return RunComponents(**vars(encoded), adapter=adapter)
+    return RunComponents(**vars(encoded), adapter=adapter, reference=reference)
 
 
 def check_split(model: PreTrainedModel, trainer: TrainerConfig) -> None:
@@ -450,6 +459,9 @@ def build_stream(components: RunComponents, planner: StepPlanner) -> StreamLoade
     """The loader of a run that streams its training rows."""
     settings, task, lead = components.settings, components.task, soft_prompt_ids(components.model)
     data, head = settings.data, components.sources.splits["train"]
+    if components.reference is not None:
+        collate = partial(collate_pairs, components.reference, task, TrainingPlacement.from_config(settings.trainer))
+        planner = replace(planner, collate=collate)
 
     def encode(rows: Sequence[Record]) -> EncodedBlock:
         block = encode_block(rows, 0, task=task, to_store=False)
@@ -469,6 +481,23 @@ def build_stream(components: RunComponents, planner: StepPlanner) -> StreamLoade
         limit=data.limit,
         report=partial(report_stream, task),
     )
+
+
+@torch.no_grad()
+def collate_pairs(
+    reference: PreTrainedModel, task: Task, placement: TrainingPlacement, examples: list[Example]
+) -> MicroBatch:
+    """A micro-batch of pairs as they come from a stream, with the log-probabilities that the reference gives them."""
+    new = [example for example in examples if example.reference_logprobs is None]  # a filler has them
+    if new:
+        place_model(reference.eval(), placement.device)
+        if placement.precision == "64-true":
+            reference.double()
+        with placement.autocast(), adapter_disabled(reference):
+            tokens = sum(example.padded_length(packed=False) for example in new)
+            known = iter(task.add_reference(reference, new, tokens))
+        examples = [next(known) if example.reference_logprobs is None else example for example in examples]
+    return task.collate(examples)
 
 
 def report_stream(task: Task, counts: Mapping[str, int], faults: Sequence[str] = ()) -> None:
