@@ -11,6 +11,7 @@ import torch
 from sklearn.metrics import f1_score, log_loss
 from transformers import AutoModelForCausalLM
 
+import tunelab.generation.decode as decoding
 from support.tiny_runs import MODEL, QUIET, labelled, settings
 from tunelab.ensemble.ensemble_inference import load_ensemble
 from tunelab.ensemble.model_mixture import MixtureModel
@@ -260,3 +261,25 @@ def test_runs_on_preferences_can_be_a_soup(tmp_path: Path, tunelab: Talk) -> Non
 
     assert set(facts_of(tmp_path / "all")["gains"]) == {"reward_accuracy", "reward_margin"}
     assert (tmp_path / "all" / "export" / "config.json").is_file()
+
+
+def test_predictions_of_a_run_and_answers_of_a_mixture_come_from_rows_that_are_refilled(
+    speakers: list[RunDirectory], tmp_path: Path, tunelab: Talk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refilled, asked = decoding.decode_refilled, list[int]()
+
+    def counted(model: Any, prompts: Any, *more: Any) -> list[list[int]]:
+        asked.append(len(prompts))
+        return refilled(model, prompts, *more)
+
+    monkeypatch.setattr(decoding, "decode_refilled", counted)
+    file = tmp_path / "questions.jsonl"
+    file.write_text("".join(f'{{"prompt": "repeat {"word " * (row % 9)}"}}\n' for row in range(30)))
+
+    status, _, error = tunelab("predict", speakers[0].root, "--input", file, "--output", tmp_path / "said.jsonl")
+    assert (status, sum(asked)) == (0, 30), error
+
+    asked.clear()
+    status, _, error = tunelab("ensemble", *(run.root for run in speakers), "--output", tmp_path / "together")
+    assert status == 0, error
+    assert asked and len(asked) <= 6, "each member and the mixture answer all rows of a split at once"

@@ -1,5 +1,6 @@
 """Greedy answers in batches, against transformers one prompt at a time."""
 
+from itertools import accumulate
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
+import tunelab.generation.decode as decoding
 from support.tiny_runs import settings
 from tunelab.generation import row_groups
 from tunelab.generation.decode import batch_prompts, can_refill, decode, decode_refilled, use_sampling
@@ -210,3 +212,26 @@ def test_answers_of_adapted_models_are_those_of_transformers(kind: str) -> None:
     answers = decode(model, asked, stop=STOP, max_new_tokens=NEW, budget=3 * (30 + len(lead) + NEW))
 
     assert [answer.ids for answer in answers] == expected
+
+
+def peak_bytes(model: PreTrainedModel, asked: list[list[int]]) -> int:
+    """The most that tensors held at a time while prompts were answered in rows for all of them."""
+    with torch.profiler.profile(profile_memory=True) as profile:
+        decode(model, asked, stop=STOP, max_new_tokens=4, budget=10**6)
+    events = [event for event in profile.profiler.kineto_results.events() if event.name() == "[memory]"]
+    changes = [event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())]
+    return max(accumulate(changes))
+
+
+def test_prompts_are_read_some_at_a_time_so_that_many_hold_little_more_than_their_past(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model, asked = tiny("llama"), [prompt * 3 for prompt in prompts(60)]
+    past = sum(map(len, asked)) * 2 * 2 * 16 * 4  # keys and values of two layers with one head, in bytes
+
+    monkeypatch.setattr(decoding, "FULL_PASS", (128, 128))
+    some = peak_bytes(model, asked)
+    monkeypatch.setattr(decoding, "FULL_PASS", (10**6, 10**6))
+    whole = peak_bytes(model, asked)
+
+    assert some < 6 * past < whole / 1.5
