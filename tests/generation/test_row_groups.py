@@ -1,11 +1,23 @@
 """Groups of rows: which row goes where, and what attention reads."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from tunelab.generation.row_groups import RowGroup, close_ranks, grouped_attention, merge_groups, use_groups
+from tunelab.ensemble.model_mixture import MixtureModel
+from tunelab.generation.row_groups import (
+    GROUPED_KERNEL,
+    RowGroup,
+    close_ranks,
+    grouped_attention,
+    grouped_kernel,
+    merge_groups,
+    use_groups,
+)
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -49,3 +61,17 @@ def test_attention_by_groups_is_attention_to_the_whole(key_heads: int, window: i
         mixed, _ = grouped_attention(module, query, key, value, mask)
 
     torch.testing.assert_close(mixed, expected)
+
+
+def test_a_mixture_reads_groups_only_where_every_member_can() -> None:
+    def member(kind: str) -> Any:
+        sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+        config = AutoConfig.for_model("llama", vocab_size=40, **sizes)
+        return AutoModelForCausalLM.from_config(config, attn_implementation=kind)
+
+    for kinds in (["sdpa", "sdpa"], ["sdpa", "eager"], ["eager", "sdpa"]):
+        mixture: Any = MixtureModel([member(kind) for kind in kinds], [0.5, 0.5])
+        with grouped_kernel(mixture):
+            inside = [model.config._attn_implementation for model in mixture.models]
+        assert inside == ([GROUPED_KERNEL] * 2 if kinds == ["sdpa", "sdpa"] else kinds)
+        assert [model.config._attn_implementation for model in mixture.models] == kinds

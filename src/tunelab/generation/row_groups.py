@@ -85,8 +85,10 @@ def grouped_kernel(model: PreTrainedModel) -> Iterator[None]:
     fits = all(
         member.config._attn_implementation == "sdpa" and member._can_set_attn_implementation() for member in members
     )
-    if fits and model.device.type == "cpu":
-        model.set_attn_implementation(GROUPED_KERNEL)
+    if not fits or model.device.type != "cpu":
+        yield
+        return
+    model.set_attn_implementation(GROUPED_KERNEL)
     try:
         yield
     finally:
