@@ -177,11 +177,13 @@ class PassMemory:
         first: Of the heaviest pass, where no other went before it in its step.
         later: Of the heaviest one that did, so that gradients stand beside it; None where every step is one pass.
         share: How much of the micro-batches was run; below 1 the rest would not have fit, and the bytes are scaled up.
+        alone: Of the heaviest pass, where each gradient goes as soon as it is whole; None where it was not tried.
     """
 
     first: int
     later: int | None
     share: float = 1.0
+    alone: int | None = None
 
 
 def measure_passes(
@@ -196,7 +198,7 @@ def measure_passes(
         gradients: Bytes of all gradients.
         room: Bytes there are for it; where a part of a micro-batch shows that the whole takes more, that is not tried.
     """
-    share, first = 1.0, 0
+    share, first, alone = 1.0, 0, 0
     frees = module.step_in_backward and not work.later
     for rows in work.heaviest:
         few = rows[: max(1, len(rows) // FIRST_TRY_DIVISOR)]
@@ -205,20 +207,21 @@ def measure_passes(
         if room is not None and taken * scale > room:
             share, first = min(share, 1 / scale), max(first, round(taken * scale))
         else:
-            first = max(
-                first,
-                taken if len(few) == len(rows) else measure_peak(module, [collate_rows(loader, rows)], frees=frees),
-            )
-    if not work.later:
-        return PassMemory(first, None, share)
+            micros = [collate_rows(loader, rows)]
+            first = max(first, taken if len(few) == len(rows) else measure_peak(module, micros, frees=frees))
+            alone = max(alone, measure_peak(module, micros, frees=True))
     if share < 1:
-        return PassMemory(first, first + gradients, share)
+        return PassMemory(first, first + gradients if work.later else None, share)
+    if not work.later:
+        return PassMemory(first, None, share, alone)
     return PassMemory(
         first,
         max(
             measure_peak(module, [collate_rows(loader, rows)], after=collate_rows(loader, rows[:1]))
             for rows in work.later
         ),
+        share,
+        alone,
     )
 
 

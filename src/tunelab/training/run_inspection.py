@@ -1,6 +1,7 @@
 """The inspection of a run before it trains: size, work, memory, learning rate, first signals, speed."""
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 
 import torch
@@ -25,6 +26,7 @@ from tunelab.optim.schedules import warmup_steps
 from tunelab.training.components import RunComponents, build_datamodule, build_module, count_planned_steps
 from tunelab.training.memory_profile import (
     SAMPLE_STEPS,
+    PassMemory,
     TrainingMemory,
     Workload,
     collate_rows,
@@ -158,8 +160,40 @@ def inspect_run(components: RunComponents) -> RunInspection:
             signals,
             assess_signals(signals),
             speed,
-            strategy_costs(model, settings.trainer, memory, step_work(work)),
+            forecast_costs(components, module, loader, work, memory, room),
         )
+
+
+def forecast_strategies(components: RunComponents) -> tuple[TrainingMemory, list[StrategyCost]]:
+    """The memory of one device that does all, and what several would take and send; nothing else of an inspection."""
+    settings, model = components.settings, components.model
+    loader = build_datamodule(components).loader("train")
+    work, device = plan_workload(loader), select_training_device(settings.trainer.accelerator)
+    with preserve_model(model):
+        module = build_module(components, model)
+        memory = measure_memory(components, module, loader, work, device, None)
+        return memory, forecast_costs(components, module, loader, work, memory, None)
+
+
+def forecast_costs(
+    components: RunComponents,
+    module: FineTuner,
+    loader: BatchLoader,
+    work: Workload,
+    memory: TrainingMemory,
+    room: int | None,
+) -> list[StrategyCost]:
+    """What several devices would take and send; passes are measured with the rows that one of them has of a step."""
+    trainer, model = components.settings.trainer, components.model
+    left = None if room is None else room - memory.weights - memory.optimizer_state - memory.averages
+
+    def passes_on(devices: int) -> PassMemory:
+        share = copy(loader)
+        share.world_size = devices
+        with TrainingPlacement.from_config(trainer).hold(model):
+            return measure_passes(module, share, plan_workload(share), memory.gradients, left)
+
+    return strategy_costs(model, trainer, memory, step_work(work), passes_on)
 
 
 def step_work(work: Workload) -> StepWork:
