@@ -14,7 +14,7 @@ from transformers import activations as named
 from typing_extensions import override
 
 from tunelab.models.freezing import ParameterDepths, layer_stack, parameter_depths
-from tunelab.models.sharding import is_sharded, local_part, norm_over_processes
+from tunelab.models.sharding import gather_tree, is_sharded, local_part, norm_over_processes
 from tunelab.tracking.base import HistogramLogger
 from tunelab.training.callbacks.resource_monitors import is_log_step
 from tunelab.training.processes import row_share
@@ -264,9 +264,12 @@ class GradientHistograms(Callback):
     @override
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
         step = trainer.global_step
-        if step % self.every or not trainer.is_global_zero:
+        if step % self.every:
             return
-        gradients = {name: p.grad for name, p in pl_module.named_parameters() if p.grad is not None}
+        spread = {name: p.grad for name, p in pl_module.named_parameters() if p.grad is not None}
+        gradients = gather_tree(spread, keep=trainer.is_global_zero)  # by all processes, where they share the model
+        if not trainer.is_global_zero:
+            return
         for logger in trainer.loggers:
             if isinstance(logger, HistogramLogger):
                 logger.log_histograms(gradients, step)
