@@ -2,12 +2,14 @@
 
 import sys
 from collections.abc import Mapping, Sequence
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from omegaconf import DictConfig, OmegaConf
 
-from tunelab.config.blocks import JsonValue
 from tunelab.language.translation import translate
+
+if TYPE_CHECKING:  # `--help` does without the schema
+    from tunelab.config.blocks import JsonValue
 
 RENAMED_KEYS: Mapping[str, str] = {
     "own_lr": "default_lr",
@@ -65,14 +67,15 @@ def rename_old_names(config: DictConfig) -> DictConfig:
     Where the old and the new name stand side by side, the old one wins: the new one is there because our own files set
     it, and whoever wrote the old one wrote it on top of them.
     """
-    plain = cast(dict[str, JsonValue], OmegaConf.to_container(config, resolve=False))
+    plain = cast("dict[str, JsonValue]", OmegaConf.to_container(config, resolve=False))
     renamed = rename_in_block(plain, "")
     return config if renamed == plain else OmegaConf.create(renamed)
 
 
-def rename_in_block(block: Mapping[str, JsonValue], above: str) -> dict[str, JsonValue]:
+def rename_in_block(block: "Mapping[str, JsonValue]", above: str) -> "dict[str, JsonValue]":
     """A block with old keys, targets and references replaced, everything in its place."""
-    renamed, replaced = dict[str, JsonValue](), set[str]()
+    renamed: dict[str, JsonValue] = {}
+    replaced = set[str]()
     for key, value in block.items():
         old = f"{above}{key}"
         new = rename_key(old).removeprefix(above) if old in RENAMED_KEYS else key
@@ -84,7 +87,7 @@ def rename_in_block(block: Mapping[str, JsonValue], above: str) -> dict[str, Jso
     return renamed
 
 
-def rename_value(value: JsonValue, name: str, *, is_target: bool) -> JsonValue:
+def rename_value(value: "JsonValue", name: str, *, is_target: bool) -> "JsonValue":
     """A value with old keys inside it, an old target, or references to old keys replaced."""
     if isinstance(value, Mapping):
         if name in SPACE_BLOCKS:
