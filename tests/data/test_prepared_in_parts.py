@@ -276,7 +276,8 @@ def test_examples_stored_together_are_those_stored_one_by_one(tmp_path: Path) ->
         Example([4], [0.5, 0.25], 1, 1),
         Example([4, 5], [1, 0], 1, 2, predicts=False),
     ]
-    for examples in (masked, others, [*masked, *others], [masked[0]]):
+    classes = [Example([1, 2, row], row, 1.5, row) for row in range(9)]
+    for examples in (masked, others, [*masked, *others], [masked[0]], classes, [*classes, *others], []):
         stored = store_examples(examples, ScratchDir(tmp_path))
         assert list(stored) == examples
         block = TokenBlock.of(examples)

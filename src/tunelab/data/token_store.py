@@ -120,6 +120,9 @@ class TokenBlock(NamedTuple):
         references = [example.reference_logprobs or nothing for example in examples]
         rows["chosen"], rows["rejected"] = np.array(references, np.float64).reshape(-1, 2).T
         rows["predicts"] = [example.predicts for example in examples]
+        if examples and all(type(example.target) is int for example in examples):
+            rows["kind"], rows["other"], rows["others"] = TARGET_INTEGER, 1, np.arange(len(examples))
+            return cls(ids, np.empty(0, np.uint8), np.array([example.target for example in examples], np.float64), rows)
         bits = pack_masks(examples, ids, lengths)
         others = np.empty(0, np.float64)
         if bits is None:

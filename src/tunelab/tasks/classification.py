@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
+from itertools import chain
 from math import isfinite
 from numbers import Integral, Real
 from typing import Any, ClassVar
@@ -17,7 +18,7 @@ from transformers import PreTrainedModel
 from typing_extensions import override
 
 from tunelab.config.schema import ClassificationDataConfig, DataConfig
-from tunelab.data.data_sources import DataSplits
+from tunelab.data.data_sources import DataSplits, map_rows
 from tunelab.data.examples import Example, MicroBatch
 from tunelab.data.leakage import label_conflicts
 from tunelab.data.protocols import Record
@@ -182,8 +183,11 @@ class Classification(SequenceTask):
 
     @override
     def data_summary(self, sources: DataSplits) -> dict[str, Any]:
+        def count(rows: Sequence[Record], first: int) -> Counter[str]:
+            return Counter(chain.from_iterable(map(self.record_labels, rows)))
+
         counts = {
-            name: Counter(label for row in split.rows for label in self.record_labels(row))
+            name: sum(map_rows(count, split, self), Counter[str]())
             for name, split in sources.splits.items()
             if split.rows
         }
@@ -315,6 +319,8 @@ def parse_label(value: object) -> str:
         >>> parse_label(" spam "), parse_label(3), parse_label(3.0), parse_label(True)
         ('spam', '3', '3', 'true')
     """
+    if type(value) is str and (name := value.strip()):  # of a million rows most
+        return name
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, Integral):
