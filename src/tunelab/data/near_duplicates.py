@@ -18,6 +18,7 @@ import numpy.typing as npt
 from tunelab.data.splits import normalize_text
 
 HashArray = npt.NDArray[np.uint64]
+TEXTS_AT_ONCE = 4096  # whose words are held together
 SHINGLE_WIDTH = 3  # words, or characters of an unspaced script, in one shingle
 UNSPACED_SCRIPTS = (
     "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
@@ -54,7 +55,16 @@ def hash_shingles(texts: Sequence[str]) -> tuple[HashArray, npt.NDArray[np.int64
     Returns:
         Hashes, and where each text starts among them, with their number at the end, (texts + 1,).
     """
-    known = _WordHashes()
+    known, parts, sizes = _WordHashes(), [np.empty(0, np.uint64)], [np.zeros(1, np.int64)]
+    for first in range(0, len(texts), TEXTS_AT_ONCE):
+        hashes, counts = _hash_some(texts[first : first + TEXTS_AT_ONCE], known)
+        parts.append(hashes)
+        sizes.append(counts)
+    return np.concatenate(parts), np.concatenate(sizes).cumsum()
+
+
+def _hash_some(texts: Sequence[str], known: _WordHashes) -> tuple[HashArray, npt.NDArray[np.int64]]:
+    """The shingles of some texts, and how many each has."""
     flat: list[int] = []
     counts = np.empty(len(texts), dtype=np.int64)
     for place, text in enumerate(texts):
@@ -70,7 +80,7 @@ def hash_shingles(texts: Sequence[str]) -> tuple[HashArray, npt.NDArray[np.int64
     whole = np.ones(len(flat), dtype=bool)
     for back in range(1, SHINGLE_WIDTH):
         whole[ends - back] = False  # these would reach into the next text
-    return mixed[whole], np.concatenate([[0], (counts - SHINGLE_WIDTH + 1).cumsum()])
+    return mixed[whole], counts - SHINGLE_WIDTH + 1
 
 
 def splitmix64(values: HashArray) -> HashArray:
