@@ -329,7 +329,7 @@ def main() -> None:
     """Start two processes, and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", choices=["memory", "seconds", "all"], default="all")
-    parser.add_argument("--rounds", type=int, default=3, help="of the table of seconds")
+    parser.add_argument("--rounds", type=int, default=2, help="of the table of seconds")
     parser.add_argument("--case", nargs="+", choices=list(MEMORY_CASES), default=list(MEMORY_CASES), metavar="NAME")
     parser.add_argument("--rank", nargs=2, metavar=("RANK", "FOLDER"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
