@@ -35,6 +35,7 @@ bench: $(VENV)/.installed-test ## Every benchmark beside its peers, into bench/r
 	$(PY) bench/run.py $(ARGS)
 
 bench-quick: $(VENV)/.installed-test ## The ratios of speed that are promised, in about five minutes; fails where one is not reached.
+	$(PY) bench/generation/run.py 1 --at-least 2.0
 	$(PY) bench/peers/run.py --quick $(ARGS)
 
 soak: $(VENV)/.installed-train ## Kill trainings and a search at random for 30 minutes, each must end as undisturbed; ARGS="--minutes 5".

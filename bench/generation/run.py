@@ -127,8 +127,12 @@ def with_predict(run: TrainedRun, records: Sequence[Any]) -> Answers:
     return [answer["prediction"] for window in windows for answer in window]
 
 
-def compare(name: str, ways: dict[str, Callable[[], Answers]], rounds: int) -> None:
-    """Print rows a second of each way in each round, and how many times those of the first the others give."""
+def compare(name: str, ways: dict[str, Callable[[], Answers]], rounds: int) -> float:
+    """Print rows a second of each way in each round, and how many times those of the first the others give.
+
+    Returns:
+        The last of these ratios.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     answers: dict[str, Answers] = {}
     for number in range(rounds):
@@ -146,13 +150,15 @@ def compare(name: str, ways: dict[str, Callable[[], Answers]], rounds: int) -> N
         ratios = [slow / fast for slow, fast in zip(seconds[first], seconds[way], strict=True)]
         told = f"; {same} of {count} answers are the same" if isinstance(answers[way][0], list) else ""
         print(f"{way}: {median(ratios):.2f} times as many rows a second{told}", flush=True)
+    return median(ratios)
 
 
-def main() -> None:
-    """Print a line a round, and the medians."""
+def main() -> int:
+    """Print a line a round, and the medians; 1 where refilling falls short of what is promised."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("rounds", type=int, nargs="?", default=3)
     parser.add_argument("per_cent", type=int, nargs="?", default=3)
+    parser.add_argument("--at-least", type=float, default=0.0, help="ratio that refilling must reach")
     parser.add_argument("--run", help="folder of a run on instructions")
     parser.add_argument("--prompts", help="file of records that it answers")
     parser.add_argument("--rows", type=int, default=PROMPTS)
@@ -165,8 +171,10 @@ def main() -> None:
             f"refilled, {ROWS} rows": lambda: with_refilling(work, ROWS),
             "refilled": lambda: with_refilling(work),
         }
-        compare("random weights", ways, given.rounds)
-        return
+        ratio = compare("random weights", ways, given.rounds)
+        if ratio < given.at_least:
+            print(f"{ratio:.2f} times generate, at least {given.at_least} is promised")
+        return int(ratio < given.at_least)
     run, records = load_run(given.run), read_records(given.prompts).rows[: given.rows]
     work = work_of_run(run, records)
     if len(work.prompts) < len(records):
@@ -181,7 +189,8 @@ def main() -> None:
     compare(
         "mixture", {"batches": lambda: with_batches(mixture), "refilled": lambda: with_refilling(mixture)}, given.rounds
     )
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
