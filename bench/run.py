@@ -10,6 +10,7 @@
     search      what a further trial costs (search/trial_start.py), beside the Trainer with Optuna and a script for each
     data        a million rows: time and memory of the first and the second start (rows/), beside Hugging Face datasets
     generation  answers per processor second (generation/), beside `model.generate`
+    devices     memory and seconds of steps of one and two processes, beside what is foretold (strategies/)
 
 Results are written to `results.md` beside this file after every part, so that a part that fails loses nothing.
 """
@@ -38,6 +39,7 @@ def commands(rounds: int, python: str, rows: int) -> dict[str, list[str]]:
         "search": ["search/trial_start.py", *times, "--peers-python", python, "--only", "inline,new process,fork"],
         "data": ["rows/run.py", str(rows), "--peers-python", python],
         "generation": ["generation/run.py", str(rounds), "3"],
+        "devices": ["strategies/run.py"],
     }
 
 
@@ -65,7 +67,7 @@ def page(heading: str, parts: Mapping[str, str]) -> str:
 def describe(words: list[str], status: int, text: str, seconds: float, load: float) -> str:
     """One part as Markdown: its command, how long it took, under which load, and what it printed."""
     text = text.replace(sys.executable, "python").replace(f"{HERE.parent}/", "")  # no paths of this machine
-    tables = text[text.index("### ") :] if words[0] == "peers/run.py" and "### " in text else f"```text\n{text}\n```"
+    tables = text[text.index("### ") :] if "### " in text else text if "|---" in text else f"```text\n{text}\n```"
     ended = "" if status == 0 else f" **It ended with exit status {status}.**"
     shown = " ".join(word for word in words if "/bin/python" not in word).replace(" --peers-python", "")
     minutes = f"{seconds / 60:.0f} minutes; before it the machine had a load of {load:.1f}.{ended}"

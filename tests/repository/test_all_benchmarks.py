@@ -41,4 +41,4 @@ def test_a_part_that_does_not_exist_is_refused_by_name() -> None:
     done = run("--only", "speed")
 
     assert done.returncode == 2
-    assert "no part speed: training, start, search, data, generation" in done.stderr
+    assert "no part speed: training, start, search, data, generation, devices" in done.stderr
