@@ -35,10 +35,10 @@ TRAINING = [
     *("search=random", "lr=interval(1e-4,1e-2)"),
 ]
 RERUNS = {  # folds of a cross-validation and trainings of a confirmation; the value of search.fork
-    "fold, new process": ("folds", "false"),
-    "fold, fork": ("folds", "true"),
-    "confirm, new process": ("confirm", "false"),
-    "confirm, fork": ("confirm", "true"),
+    "fold as new process": ("folds", "false"),
+    "fold forked": ("folds", "true"),
+    "confirmation as new process": ("confirm", "false"),
+    "confirmation forked": ("confirm", "true"),
 }
 PEERS = ("Trainer.hyperparameter_search, one process", "Trainer, a new process for each trial")
 FEW, MANY = 1, 4  # trials
@@ -48,10 +48,10 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3, help="of which the median is printed")
-    parser.add_argument("--only", default="", help="kinds, by semicolon")
+    parser.add_argument("--only", default="", help="kinds, by comma")
     parser.add_argument("--peers-python", help="interpreter of an environment of bench/peers")
     arguments = parser.parse_args()
-    chosen = arguments.only.split(";") if arguments.only else [*KINDS, *RERUNS]
+    chosen = arguments.only.split(",") if arguments.only else [*KINDS, *RERUNS]
     rounds: dict[str, list[tuple[float, float]]] = {}
     for _ in range(arguments.rounds):
         for kind in chosen:
