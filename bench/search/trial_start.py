@@ -95,7 +95,7 @@ def time_rerun(kind: str, fork: str) -> tuple[float, float]:
             fold = [*train, *words]
             few, many = (time_command([*fold, f"cv.folds={n}", f"hydra.run.dir={place}/{n}"]) for n in (2, 5))
             return (many[0] - few[0]) / 3, (many[1] - few[1]) / 3
-        study = ["-m", *words, "lr=1e-4,1e-3", "search.test_best=false", f"hydra.sweep.dir={place}/2"]
+        study = ["-m", *words, "lr=7e-4,8e-4", "search.test_best=false", f"hydra.sweep.dir={place}/2"]
         time_command([*train, *study])
         shutil.copytree(f"{place}/2", f"{place}/4")
         confirm = [sys.executable, "-P", "-c", "from tunelab.cli.main import main; main()", "confirm", "--top", "1"]
