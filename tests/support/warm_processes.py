@@ -27,6 +27,7 @@ MODULES = (
 )
 REQUEST_BYTES = 2**17
 INSTALLED = [place for place in sys.path if place not in (str(ROOT), str(SUPPORT.parent), str(ROOT / "src"))]
+SOURCES = str(ROOT / "src")  # behind all others, as an installation that can be edited has it
 
 
 def run(
@@ -103,7 +104,7 @@ def run_as_python(words: list[str], places: list[str]) -> None:
     how, words = (words[0], words[1:]) if words[0] in ("-c", "-m") else ("", words)
     what, sys.argv = words[0], [how or words[0], *words[1:]]
     beside = str(Path(what).resolve().parent) if not how else "" if how == "-c" else os.getcwd()
-    sys.path[:] = [*([] if is_safe else [beside]), *places, *INSTALLED]
+    sys.path[:] = [*([] if is_safe else [beside]), *places, *INSTALLED, SOURCES]
     if how == "-c":
         exec(what, {"__name__": "__main__"})
     elif how == "-m":

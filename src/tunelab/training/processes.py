@@ -6,9 +6,6 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
-from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
-from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from torch import distributed
 from torch._C._distributed_c10d import Store
 from torch.distributed.rendezvous import rendezvous
@@ -19,6 +16,7 @@ from tunelab.language.translation import translate
 
 if TYPE_CHECKING:
     import lightning as L
+    from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
 
 
 @dataclass(frozen=True)
@@ -64,8 +62,11 @@ def check_divides(width: int, devices: int) -> None:
 
 
 @cache
-def launched_by() -> ClusterEnvironment | None:
+def launched_by() -> "ClusterEnvironment | None":
     """What started several processes of this run, as Lightning sees it; None where the run starts its own."""
+    from lightning.fabric.plugins.environments.slurm import SLURMEnvironment  # takes half a second, and predict none
+    from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+
     for kind in (TorchElasticEnvironment, SLURMEnvironment):
         if kind.detect() and (environment := kind()).world_size() > 1:
             return environment
@@ -74,6 +75,8 @@ def launched_by() -> ClusterEnvironment | None:
 
 def launcher_faults(trainer: TrainerConfig) -> list[str]:
     """Fault of devices and nodes that are not those that torchrun or srun has started."""
+    from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+
     environment = launched_by()
     if environment is None or not isinstance(trainer.devices, int):
         return []
@@ -128,7 +131,7 @@ def agree_on_folder(folder: Path) -> Path:
 _STORES: list[Store] = []  # one that is let go of would close under the others
 
 
-def meeting_place(environment: ClusterEnvironment) -> Store:
+def meeting_place(environment: "ClusterEnvironment") -> Store:
     """Where the processes exchange their first words, before they form a group."""
     if not _STORES:
         os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"] = environment.main_address, str(environment.main_port)
