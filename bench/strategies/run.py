@@ -1,6 +1,6 @@
 """What `cpu`, `ddp_cpu` and `fsdp_cpu` take beside what is foretold: memory of a process, and seconds of a step.
 
-    python bench/strategies/run.py                 # both tables, as docs/scale.md has them: some four minutes
+    python bench/strategies/run.py                 # both tables, as docs/scale.md has them: some twelve minutes
     python bench/strategies/run.py --only memory   # or seconds
 
 Two processes on the loopback address go through all cases, with one thread and one core each where there are two.
@@ -47,13 +47,13 @@ SMALL = ["model.depth=4", "model.width=64", "model.heads=4"]
 STEP_CASES = {  # model and passes of a step on two devices
     "width 128, 1 pass": ["model.depth=4", "model.width=128", "model.heads=4", "batch_size=16", "micro_tokens=2048"],
     "width 256, 1 pass": ["model.depth=4", "model.width=256", "model.heads=4", "batch_size=16", "micro_tokens=2048"],
-    "width 256, 4 passes": ["model.depth=4", "model.width=256", "model.heads=4", "batch_size=32", "micro_tokens=512"],
-    "width 512, 1 pass": ["model.depth=4", "model.width=512", "model.heads=8", "batch_size=16", "micro_tokens=2048"],
-    "width 512, 2 passes": ["model.depth=4", "model.width=512", "model.heads=8", "batch_size=16", "micro_tokens=512"],
+    "width 256, 8 passes": ["model.depth=4", "model.width=256", "model.heads=4", "batch_size=32", "micro_tokens=512"],
+    "width 512, 1 pass": ["model.depth=4", "model.width=512", "model.heads=8", "batch_size=8", "micro_tokens=2048"],
+    "width 512, 4 passes": ["model.depth=4", "model.width=512", "model.heads=8", "batch_size=8", "micro_tokens=256"],
 }
 STRATEGIES = ("cpu", "ddp_cpu", "fsdp_cpu")
 UNIT_NUMBERS = (2**12, 2**16, 2**18, 2**20, 2**21)  # of the stand-ins of a unit: 16 KiB to 8 MiB
-STEPS, SKIPPED = 8, 3  # of a run, and those of them that are not timed
+STEPS, SKIPPED = 6, 2  # of a run, and those of them that are not timed
 LAPS = 7  # of a stand-in
 
 
