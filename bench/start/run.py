@@ -24,7 +24,6 @@ PEERS = {
     "Lightning": ["-c", "import lightning.pytorch"],
     "Trainer": ["-c", "from transformers import Trainer"],
     "TRL": ["-c", "from trl import SFTTrainer"],
-    "trl --help": ["-m", "trl.cli", "--help"],
 }
 
 
