@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 
 import torch
-from loops import add_training_arguments, batches, load_causal
+from loops import add_training_arguments, batches, load_causal, loop
 from safetensors.torch import load_file
 from torch.nn import functional as F
 
@@ -98,19 +98,8 @@ def main() -> None:
     add_training_arguments(parser)
     arguments = parser.parse_args()
     _, rows = load_causal(arguments)
-    model = Llama(Path(arguments.model), arguments.max_tokens).train()
-    weights = list(model.parameters())
-    optimizer = torch.optim.AdamW(weights, lr=arguments.lr, fused=True)
-    for step, batch in enumerate(batches(rows, arguments)):
-        for group in optimizer.param_groups:
-            group["lr"] = arguments.lr * (1 - step / arguments.steps)
-        loss = model.loss(batch)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(weights, 1.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        if step % 10 == 9:
-            print(step + 1, round(float(loss), 4), flush=True)
+    model = Llama(Path(arguments.model), arguments.max_tokens)
+    loop(model, model.loss, batches(rows, arguments), arguments)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ batches, fused AdamW, clipping at 1, no framework.
 import argparse
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -94,16 +94,16 @@ def batches(rows: list[Any], arguments: argparse.Namespace) -> Iterator[list[Any
         yield rows[start : start + arguments.batch]
 
 
-def loop(model: Any, padded: Iterator[dict[str, Any]], arguments: argparse.Namespace) -> None:
-    """Train with no framework."""
+def loop(model: Any, loss_of: Callable[[Any], Any], batches: Iterable[Any], arguments: argparse.Namespace) -> None:
+    """Train with no framework: fused AdamW, a rate that falls to nothing, clipping at 1."""
     import torch
 
     weights = [weight for weight in model.parameters() if weight.requires_grad]
     optimizer = torch.optim.AdamW(weights, lr=arguments.lr, fused=True)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: max(0.0, 1 - step / arguments.steps))
     model.train()
-    for step, batch in enumerate(padded):
-        loss = model(**batch).loss
+    for step, batch in enumerate(batches):
+        loss = loss_of(batch)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(weights, 1.0)
         optimizer.step()
@@ -116,13 +116,13 @@ def loop(model: Any, padded: Iterator[dict[str, Any]], arguments: argparse.Names
 def plain(arguments: argparse.Namespace) -> None:
     """W1 with no framework."""
     model, rows = load_causal(arguments)
-    loop(model, map(pad_causal, batches(rows, arguments)), arguments)
+    loop(model, lambda batch: model(**batch).loss, map(pad_causal, batches(rows, arguments)), arguments)
 
 
 def labels_plain(arguments: argparse.Namespace) -> None:
     """W2 with no framework."""
     model, rows = load_labels(arguments)
-    loop(model, map(pad_labels, batches(rows, arguments)), arguments)
+    loop(model, lambda batch: model(**batch).loss, map(pad_labels, batches(rows, arguments)), arguments)
 
 
 def train_with_transformers(model: Any, rows: list[Any], collate: Any, sampling: str, arguments: Any) -> None:

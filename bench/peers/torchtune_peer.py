@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 
 import torch
-from loops import IGNORED, add_training_arguments, batches, pad_causal, read_rows
+from loops import IGNORED, add_training_arguments, batches, loop, pad_causal, read_rows
 from tokenizers import Tokenizer
 from torchtune.models.llama2 import llama2
 from torchtune.modules.loss import CEWithChunkedOutputLoss
@@ -32,23 +32,18 @@ def main() -> None:
     )  # fmt: skip
     parts = CEWithChunkedOutputLoss()
     model.set_num_output_chunks(parts.num_output_chunks)
-    model.train()
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     rows = list[tuple[list[int], int]]()
     for row in read_rows(arguments.data):
         prompt, answer = (tokenizer.encode(row[key], add_special_tokens=False).ids for key in ("prompt", "completion"))
         rows.append(([*prompt, *answer, shape["eos_token_id"]][: arguments.max_tokens], len(prompt)))
-    weights = list(model.parameters())
-    optimizer = torch.optim.AdamW(weights, lr=arguments.lr, fused=True)
-    for step, batch in enumerate(map(pad_causal, batches(rows, arguments))):
+
+    def loss_of(batch: dict[str, torch.Tensor]) -> torch.Tensor:
         behind = torch.full((len(batch["labels"]), 1), IGNORED)
-        loss = parts(model(batch["input_ids"]), torch.hstack((batch["labels"][:, 1:], behind)))
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(weights, 1.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        if step % 10 == 9:
-            print(step + 1, round(float(loss), 4), flush=True)
+        loss: torch.Tensor = parts(model(batch["input_ids"]), torch.hstack((batch["labels"][:, 1:], behind)))
+        return loss
+
+    loop(model, loss_of, map(pad_causal, batches(rows, arguments)), arguments)
 
 
 if __name__ == "__main__":
