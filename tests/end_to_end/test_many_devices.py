@@ -138,10 +138,11 @@ def test_two_machines_share_one_run_folder(tmp_path: Path, launcher: str) -> Non
 
 
 def test_devices_that_torchrun_has_not_started_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
     from support.tiny_runs import settings
     from tunelab.training import processes
 
-    monkeypatch.setattr(processes.TorchElasticEnvironment, "detect", staticmethod(lambda: True))
+    monkeypatch.setattr(TorchElasticEnvironment, "detect", staticmethod(lambda: True))
     for name, value in {"WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0"}.items():
         monkeypatch.setenv(name, value)
     processes.launched_by.cache_clear()
