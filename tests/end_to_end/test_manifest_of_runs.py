@@ -13,7 +13,7 @@ from tunelab.config.resource_paths import resolve_path
 from tunelab.config.resume import resume_config
 from tunelab.config.validate import validate_config
 from tunelab.errors import ConfigError
-from tunelab.runs.manifest import sha256_folder
+from tunelab.runs.file_digests import sha256_folder
 from tunelab.runs.run_dir import RunDirectory
 from tunelab.training.callbacks.checkpointing import StopAtStep
 from tunelab.training.run import fine_tune

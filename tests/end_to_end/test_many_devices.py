@@ -139,6 +139,7 @@ def test_two_machines_share_one_run_folder(tmp_path: Path, launcher: str) -> Non
 
 def test_devices_that_torchrun_has_not_started_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+
     from support.tiny_runs import settings
     from tunelab.training import processes
 

@@ -12,9 +12,8 @@ from typing import Any
 import pytest
 import torch
 
-from tunelab.errors import ConfigError
-from tunelab.runs.environment import DIFF_LIMIT, code_revision, code_sha256
-from tunelab.runs.manifest import finish_manifest, read_template_date, sha256_file, sha256_folder, start_manifest
+from tunelab.runs.environment import DIFF_LIMIT, code_revision
+from tunelab.runs.manifest import finish_manifest, read_template_date, start_manifest
 from tunelab.runs.run_dir import RunDirectory
 from tunelab.runs.run_status import RUN_STATUSES
 
@@ -178,15 +177,6 @@ def test_the_scores_of_a_source_stand_under_their_split() -> None:
     assert card["scores"] == {"val": {"loss": 1.0, "small/loss": 2.0}}
 
 
-def test_another_line_of_code_is_another_code(tmp_path: Path) -> None:
-    (tmp_path / "a.py").write_text("x = 1\n")
-    before = code_sha256(tmp_path)
-    (tmp_path / "notes.md").write_text("words")
-    assert code_sha256(tmp_path) == before
-    (tmp_path / "a.py").write_text("x = 2\n")
-    assert code_sha256(tmp_path) != before
-
-
 @pytest.mark.parametrize("status", ["running", "done", ""])
 def test_an_unknown_ending_is_refused(status: str) -> None:
     with pytest.raises(ValueError, match="no way for a run to end"):
@@ -197,30 +187,6 @@ def test_an_unknown_ending_is_refused(status: str) -> None:
 def test_an_ending_before_the_end_needs_a_reason(status: str) -> None:
     with pytest.raises(ValueError, match="needs a reason"):
         finish_manifest({"sessions": []}, status, None, 1.0, None, {})
-
-
-def test_the_sha256_of_a_file_is_that_of_hashlib(tmp_path: Path) -> None:
-    content = os.urandom(3_000_000)
-    (tmp_path / "data.csv").write_bytes(content)
-    assert sha256_file(tmp_path / "data.csv") == hashlib.sha256(content).hexdigest()
-
-
-def test_the_sha256_of_a_model_follows_weights_config_and_names_only(tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text("{}")
-    (tmp_path / "model.safetensors").write_bytes(b"weights")
-    before = sha256_folder(tmp_path)
-    (tmp_path / "README.md").write_text("words")
-    assert sha256_folder(tmp_path) == before
-    (tmp_path / "model.safetensors").write_bytes(b"weightz")
-    changed = sha256_folder(tmp_path)
-    assert changed != before
-    (tmp_path / "model.safetensors").rename(tmp_path / "other.safetensors")
-    assert sha256_folder(tmp_path) not in (before, changed)
-
-
-def test_a_folder_without_a_model_has_no_sha256(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="is it a model"):
-        sha256_folder(tmp_path)
 
 
 @pytest.mark.parametrize(

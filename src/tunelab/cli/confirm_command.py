@@ -135,7 +135,7 @@ def check_script(script: Path | None, recorded: Mapping[str, str] | None, say: C
         ConfigError: If none is named and the search had one, or it is no file: the trainings would be others.
     """
     from tunelab.errors import ConfigError
-    from tunelab.runs.entry_script import digest
+    from tunelab.runs.file_digests import sha256_file
 
     name = Path(str(recorded["name"])).name if recorded else ""
     if script is None and recorded:
@@ -148,7 +148,7 @@ def check_script(script: Path | None, recorded: Mapping[str, str] | None, say: C
         )
     if script is not None and not script.is_file():
         raise ConfigError(translate("--script {file}: there is no such file", file=script))
-    if script is not None and (not recorded or digest(script) != recorded["sha256"]):
+    if script is not None and (not recorded or sha256_file(script) != recorded["sha256"]):
         say(
             translate(
                 "{file} is not the script that started the trials of this search: where it changes what is trained, "

@@ -23,6 +23,7 @@ from tunelab.config.resource_paths import GENERATED_PREFIX, cache_directory, res
 from tunelab.errors import TuneLabError
 from tunelab.language.translation import current_language
 from tunelab.runs.atomic_files import write_atomically
+from tunelab.runs.file_digests import sha256_file, sha256_files
 
 PREFIX: Final = "preview-"
 MAX_KEPT: Final = 100  # the ones that were not looked at for longest go
@@ -162,8 +163,7 @@ def file_hash(path: Path) -> str:
     """
     if not path.is_file():
         raise OSError(f"{path} is no file")
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return sha256_file(path)
 
 
 def folder_hash(path: Path) -> str:
@@ -189,11 +189,8 @@ def weight_size(file: Path) -> int | None:
 
 def code_hash() -> str:
     """A hash of the code and the texts of this package."""
-    root, digest = Path(tunelab.__file__).parent, hashlib.sha256()
-    for file in sorted(root.rglob("*")):
-        if file.is_file() and file.suffix not in {*WEIGHT_SUFFIXES, ".pyc"}:
-            digest.update(f"{file.relative_to(root)}\0{file_hash(file)}\n".encode())
-    return digest.hexdigest()
+    root, skipped = Path(tunelab.__file__).parent, {*WEIGHT_SUFFIXES, ".pyc"}
+    return sha256_files((file for file in root.rglob("*") if file.is_file() and file.suffix not in skipped), root)
 
 
 def installed_packages() -> list[str]:

@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import partial
-from hashlib import file_digest, sha256
+from hashlib import sha256
 from itertools import islice
 from operator import eq
 from pathlib import Path
@@ -42,6 +42,7 @@ from tunelab.data.text_file import TableLines, TextFile, check_encoding
 from tunelab.data.text_store import JsonRowWriter, stored_rows
 from tunelab.errors import ConfigError, DataError, first_line
 from tunelab.language.translation import message, translate
+from tunelab.runs.file_digests import sha256_file
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 LINE_SUFFIXES = (".jsonl", ".ndjson")
@@ -167,8 +168,7 @@ def read_records(
 
     try:
         check_content(source, path)
-        with path.open("rb") as raw:
-            digest = file_digest(raw, "sha256").hexdigest()
+        digest = sha256_file(path)
         size, schema = path.stat().st_size, None
         if suffix == ".parquet":
             table = ParquetFile(name, path) if size else None

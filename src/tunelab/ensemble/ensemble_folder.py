@@ -18,7 +18,8 @@ from tunelab.ensemble.ensemble_members import MemberSource
 from tunelab.ensemble.ensemble_scores import EnsembleResult
 from tunelab.language.translation import translate
 from tunelab.runs.atomic_files import write_json
-from tunelab.runs.manifest import finish_manifest, sha256_file, start_manifest
+from tunelab.runs.file_digests import sha256_file
+from tunelab.runs.manifest import finish_manifest, start_manifest
 from tunelab.runs.redact import redact
 from tunelab.runs.run_dir import RunDirectory
 from tunelab.training.components import RunComponents

@@ -8,7 +8,7 @@ from typing import Any
 from tunelab.config.resource_paths import resolve_path
 from tunelab.errors import ConfigError
 from tunelab.language.translation import translate
-from tunelab.runs.manifest import sha256_folder
+from tunelab.runs.file_digests import sha256_folder
 
 # Loading goes through many hands (members of ensembles, soups); the one who allows it stands at the command line.
 _allowed: ContextVar[bool] = ContextVar("changed_base_allowed", default=False)

@@ -1,10 +1,11 @@
 """The script of one's own that trainings are started by: a train.py that was changed, or another that calls `main`."""
 
-import hashlib
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from tunelab.runs.file_digests import sha256_file
 
 # Of train.py as it is shipped, which does no more than `python -m tunelab.cli.launch`.
 TEMPLATE_SHA256 = "bd756aa4c1659ca305d581788be683b5b369a550dfcc3185dd3c2fdcdbe34c9b"
@@ -32,17 +33,12 @@ def own_script() -> Path | None:
 
 def is_template(script: Path) -> bool:
     """Whether a script is the template's train.py as it is shipped."""
-    return digest(script) == TEMPLATE_SHA256
-
-
-def digest(script: Path) -> str:
-    """The SHA-256 of a script."""
-    return hashlib.sha256(script.read_bytes()).hexdigest()
+    return sha256_file(script) == TEMPLATE_SHA256
 
 
 def script_record(script: Path | None) -> dict[str, str] | None:
     """What a study records of its script: name and SHA-256.  Never its place: no file may say what is executed."""
-    return None if script is None else {"name": script.name, "sha256": digest(script)}
+    return None if script is None else {"name": script.name, "sha256": sha256_file(script)}
 
 
 def train_command(script: Path | None) -> list[str]:

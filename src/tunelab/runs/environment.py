@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from tunelab.runs.file_digests import sha256_files
 from tunelab.runs.redact import redact
 
 DIFF_LIMIT = 200_000  # bytes of the diff kept in the manifest; its sha256 covers all of it
@@ -55,12 +56,7 @@ def code_revision(folder: Path | None = None) -> dict[str, Any]:
 def code_sha256(folder: Path | None = None) -> str:
     """One sha256 over the source files of this package, whether under version control or not."""
     folder = folder or Path(__file__).parents[1]
-    digest = hashlib.sha256()
-    for file in sorted(folder.rglob("*.py")):
-        digest.update(
-            f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.relative_to(folder).as_posix()}\n".encode()
-        )
-    return digest.hexdigest()
+    return sha256_files(folder.rglob("*.py"), folder)
 
 
 def _git(folder: Path, *words: str) -> bytes:

@@ -1,6 +1,5 @@
 """The manifest of a run (run.json): all that is needed to reproduce a number later, and no secrets."""
 
-import hashlib
 import json
 import os
 import platform
@@ -11,14 +10,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tunelab.errors import ConfigError
-from tunelab.language.translation import translate
 from tunelab.runs.environment import code_revision, code_sha256, hardware_info, installed_packages, numeric_switches
 from tunelab.runs.redact import REDACTED, is_secret_name, redact
 from tunelab.runs.run_status import RUN_STATUSES
-
-WEIGHT_FILES = ("*.safetensors", "*.safetensors.index.json", "config.json")
-TOKENIZER_FILES = ("tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json", "*.model", "*.jinja")
 
 SESSION_SETTINGS = (
     "max_epochs",
@@ -164,37 +158,6 @@ def _total_joules(manifest: Mapping[str, Any], now: Mapping[str, float | None]) 
         readings = [part for part in parts if part is not None]
         totals[name] = sum(readings) if len(readings) == len(parts) else None
     return totals
-
-
-def sha256_file(path: Path) -> str:
-    """The sha256 of a file, as hexadecimal text."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def sha256_folder(path: Path, patterns: Sequence[str] = WEIGHT_FILES) -> str:
-    """One sha256 over the names and contents of the files of a model.
-
-    Args:
-        path: Folder of the base model.
-        patterns: Glob patterns of the files; by default the weights and their config.
-
-    Raises:
-        ConfigError: If no file matches: the sha256 of nothing would match any model.
-    """
-    files = sorted({file for pattern in patterns for file in path.glob(pattern) if file.is_file()})
-    if not files:
-        raise ConfigError(
-            translate(
-                "{path} holds none of {names}, so nothing can be vouched for; is it a model?",
-                path=path,
-                names=", ".join(patterns),
-            )
-        )
-    digest = hashlib.sha256()
-    for file in files:
-        digest.update(f"{sha256_file(file)}  {file.relative_to(path).as_posix()}\n".encode())
-    return digest.hexdigest()
 
 
 def _without_secrets(words: Sequence[str]) -> list[str]:

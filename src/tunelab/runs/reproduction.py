@@ -17,7 +17,8 @@ from tunelab.language.translation import message, translate
 from tunelab.runs.atomic_files import write_json
 from tunelab.runs.checkpoint import read_checkpoint
 from tunelab.runs.environment import code_revision, code_sha256, hardware_info, installed_packages, numeric_switches
-from tunelab.runs.manifest import SESSION_SETTINGS, sha256_file, sha256_folder
+from tunelab.runs.file_digests import sha256_file, sha256_folder
+from tunelab.runs.manifest import SESSION_SETTINGS
 from tunelab.runs.redact import REDACTED
 from tunelab.runs.run_dir import MANIFEST_SHAPE, RunDirectory
 from tunelab.runs.run_status import COMPLETE_STATUSES, PREEMPTED

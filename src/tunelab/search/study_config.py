@@ -2,7 +2,6 @@
 later command is compatible with it.
 """
 
-import hashlib
 import json
 import shlex
 import uuid
@@ -22,6 +21,7 @@ from tunelab.language.translation import translate
 from tunelab.runs import console
 from tunelab.runs.atomic_files import write_json
 from tunelab.runs.entry_script import own_script, script_record
+from tunelab.runs.file_digests import sha256_file
 from tunelab.runs.redact import redact
 from tunelab.runs.study_folder import StudyFolder
 from tunelab.search.search_config import SearchRequest
@@ -114,8 +114,7 @@ def changed_data(folder: StudyFolder) -> list[str]:
             if place is None or not place.is_file():
                 continue
             if place not in digests:
-                with place.open("rb") as data:
-                    digests[place] = hashlib.file_digest(data, "sha256").hexdigest()
+                digests[place] = sha256_file(place)
             if digests[place] != digest:
                 faults.setdefault(name, f"{name} changed since trial {file.parent.name} of this study was trained")
     return list(faults.values())

@@ -34,8 +34,8 @@ from tunelab.errors import DataError, TuneLabError
 from tunelab.language.translation import current_language
 from tunelab.runs import console
 from tunelab.runs.atomic_files import write_atomically, write_json
+from tunelab.runs.file_digests import sha256_file, sha256_files
 from tunelab.runs.locks import exclusive_lock, is_locked
-from tunelab.runs.manifest import sha256_file
 from tunelab.runs.stored_json import read_stored_json
 from tunelab.tasks.base import Task
 from tunelab.tasks.causal import CausalTask
@@ -167,12 +167,9 @@ def entry_key(
 
 def code_hash() -> str:
     """A hash of the code that prepares data."""
-    root, digest = Path(tunelab.__file__).parent, hashlib.sha256()
-    for part in CODE:
-        place = root / part
-        for file in sorted(place.rglob("*.py")) if place.is_dir() else [place]:
-            digest.update(f"{file.relative_to(root)}\0".encode() + file.read_bytes())
-    return digest.hexdigest()
+    root = Path(tunelab.__file__).parent
+    places = [root / part for part in CODE]
+    return sha256_files((file for p in places for file in (p.rglob("*.py") if p.is_dir() else [p])), root)
 
 
 @contextmanager

@@ -29,7 +29,8 @@ from tunelab.models.sharding import is_sharded
 from tunelab.runs import console, resource_usage
 from tunelab.runs.atomic_files import check_space, file_size_limit, write_json
 from tunelab.runs.checkpoint import DamagedCheckpoint, read_checkpoint, restore_previous
-from tunelab.runs.manifest import TOKENIZER_FILES, finish_manifest, sha256_file, sha256_folder, start_manifest
+from tunelab.runs.file_digests import TOKENIZER_FILES, sha256_file, sha256_folder
+from tunelab.runs.manifest import finish_manifest, start_manifest
 from tunelab.runs.run_dir import RunDirectory
 from tunelab.runs.run_status import PREEMPTED, RunStatus
 from tunelab.runs.stop_signals import STOP_EXITS

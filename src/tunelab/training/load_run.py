@@ -26,7 +26,7 @@ from tunelab.models.freezing import load_trainable_state
 from tunelab.models.load_model import load_model, load_tokenizer
 from tunelab.runs.base_weights import check_base_weights
 from tunelab.runs.checkpoint import read_checkpoint
-from tunelab.runs.manifest import sha256_folder
+from tunelab.runs.file_digests import sha256_folder
 from tunelab.runs.run_dir import RunDirectory
 from tunelab.runs.stored_json import read_stored_json
 from tunelab.tasks.base import Task
