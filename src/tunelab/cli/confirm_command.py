@@ -2,7 +2,6 @@
 
 import argparse
 import os
-from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import asdict
 from math import inf
@@ -31,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--script",
         type=Path,
         metavar="FILE",
-        help=translate("the script that starts the trainings, where those of the search were started by one"),
+        help=translate("the script that starts the trainings, where one of your own started those of the search"),
     )
     at_a_time = ("--parallel-trials", "--slots")  # the second is its old name
     parser.add_argument(*at_a_time, type=int, default=1, metavar="N", help=translate("trainings at a time (1)"))
@@ -43,7 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
     from tunelab.errors import ConfigError
     from tunelab.runs import console
     from tunelab.runs.atomic_files import write_json
-    from tunelab.runs.entry_script import train_command
+    from tunelab.runs.entry_script import check_script, recorded_sha256, script_record, train_command
     from tunelab.runs.study_folder import StudyFolder
     from tunelab.search.confirmation import (
         DEFAULT_LABEL,
@@ -84,7 +83,15 @@ def run(arguments: argparse.Namespace) -> int:
         )
         return 0
     script = arguments.script.absolute() if arguments.script is not None else None
-    check_script(script, request.get("script"), console.say)
+    check_script(script, request.get("script"))
+    if recorded_sha256(script_record(script)) != recorded_sha256(request.get("script")):
+        console.say(
+            translate(
+                "{file} is not the script that started the trials of this search: where it changes what is trained, "
+                "the scores do not compare with theirs",
+                file=script,
+            )
+        )
     slots = slot_environments(arguments.parallel_trials, 1, os.environ)
     fork = "search.fork=false" not in request.get("arguments", [])
     with closing(local_executor(console.say, script, fork=fork)) as executor:
@@ -124,38 +131,6 @@ def run(arguments: argparse.Namespace) -> int:
     )
     console.show_paths({translate("figures"): out})
     return 0
-
-
-def check_script(script: Path | None, recorded: Mapping[str, str] | None, say: Callable[[str], None]) -> None:
-    """Check the script that starts the trainings against the one that started the trials.
-
-    A study may not say what is executed, so its user names the file.
-
-    Raises:
-        ConfigError: If none is named and the search had one, or it is no file: the trainings would be others.
-    """
-    from tunelab.errors import ConfigError
-    from tunelab.runs.file_digests import sha256_file
-
-    name = Path(str(recorded["name"])).name if recorded else ""
-    if script is None and recorded:
-        raise ConfigError(
-            translate(
-                "the trials of this search were started by a script of its user's own, {name}, without which the "
-                "trainings would be others; name the file, as no study may say what is executed: --script {name}",
-                name=name,
-            )
-        )
-    if script is not None and not script.is_file():
-        raise ConfigError(translate("--script {file}: there is no such file", file=script))
-    if script is not None and (not recorded or sha256_file(script) != recorded["sha256"]):
-        say(
-            translate(
-                "{file} is not the script that started the trials of this search: where it changes what is trained, "
-                "the scores do not compare with theirs",
-                file=script,
-            )
-        )
 
 
 def describe_comparison(verdict: "Comparison") -> str:

@@ -32,7 +32,7 @@ from tunelab.config.resource_paths import conf_directory
 from tunelab.errors import ConfigError, TuneLabError, first_line, visible_text
 from tunelab.language.translation import LANGUAGE_VARIABLE, LANGUAGES, translate
 from tunelab.runs.atomic_files import DISK_FULL_ERRNOS, full_reason
-from tunelab.runs.entry_script import SERVER_VARIABLE, note_script
+from tunelab.runs.entry_script import REPLAY_FLAG, SERVER_VARIABLE, note_script
 from tunelab.runs.garbage import mark_own_process, packages_loading
 from tunelab.runs.redact import flush_output, guard_streams, redact
 from tunelab.runs.stop_signals import handle_stop_signals
@@ -81,6 +81,10 @@ def launch(main: Callable[[], None]) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         guard_streams()
+        if sys.argv[1:2] == [REPLAY_FLAG]:
+            from tunelab.cli.replay import replay_stage
+
+            return replay_stage(sys.argv[2:])
         sys.argv[1:] = take_language(take_verbose_flag(take_debug_flag(sys.argv[1:])))
         if any(word.partition("=")[2].strip("'\"") == "auto" for word in sys.argv[1:]):
             from tunelab.cli.auto_resume import name_run_to_resume  # few need it

@@ -1,6 +1,7 @@
 """`tunelab reproduce`: re-run from run.json, and what differs."""
 
 import argparse
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--seeds", type=int, default=0, metavar="N", help=translate("train N more seeds to know the variation (0)")
     )
     parser.add_argument(
+        "--script",
+        type=Path,
+        metavar="FILE",
+        help=translate("the script that starts the training, where one of your own started the run"),
+    )
+    parser.add_argument(
         "--check", action="store_true", help=translate("only print what has changed since then; train nothing")
     )
 
@@ -37,6 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
     from tunelab.config.stored_files import shape_faults_explained
     from tunelab.errors import ConfigError
     from tunelab.runs import console  # torch, which --help does without
+    from tunelab.runs.entry_script import check_script, script_option
     from tunelab.runs.reproduction import (
         check_reproducible,
         current_circumstances,
@@ -50,9 +58,12 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConfigError(translate("--seeds={seeds} must be at least 0", seeds=arguments.seeds))
     source = expand_home(arguments.run)
     manifest = read_run_manifest(source)
+    script = arguments.script.absolute() if arguments.script is not None else None
+    if script is not None or not arguments.check:
+        check_script(script, manifest.get("script"))
     with shape_faults_explained(source):
         check_reproducible(manifest, arguments.run)
-        changed = circumstance_changes(manifest, current_circumstances(manifest))
+        changed = circumstance_changes(manifest, current_circumstances(manifest, script))
         training_stages(manifest)
     unchanged = translate("no change in code, data, versions or hardware")
     console.show_lines(translate("changes since the run"), changed or [unchanged])
@@ -66,16 +77,16 @@ def run(arguments: argparse.Namespace) -> int:
                 count=len(training_stages(manifest)),
             )
         )
-    now = reproduce_run(manifest, folder)
+    now = reproduce_run(manifest, folder, script=script)
     changed = circumstance_changes(manifest, now)
     others = runs_with_other_seeds(manifest, source.absolute().parent) if source.is_dir() else []
     for number in range(arguments.seeds):
         seed = 1000 + number
-        others.append(reproduce_run(manifest, folder.with_name(f"{folder.name}_seed_{seed}"), seed=seed))
+        others.append(reproduce_run(manifest, folder.with_name(f"{folder.name}_seed_{seed}"), seed=seed, script=script))
     verdict = compare_runs(manifest, now, others)
     write_comparison(folder, source, verdict, changed)
     console.show_paths({translate("repetition"): folder, translate("comparison"): folder / "reproduction.json"})
-    print_verdict(verdict, changed, arguments.run)
+    print_verdict(verdict, changed, shlex.quote(arguments.run) + script_option(manifest.get("script")))
     return 0 if verdict.identical else 3
 
 

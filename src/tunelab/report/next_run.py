@@ -26,7 +26,7 @@ def next_run_section(run: RunResults) -> list[Section]:
     if kind == "improving" and RunDirectory(run.root).last.is_file() and (longer := twice_as_long(run)):
         words = shlex.join([path_word("resume", run.root), longer])
         text = translate("The score was still getting better: go on until it is twice as long:")
-        blocks.append(Command(f"{console.train_command()} {words}", text))
+        blocks.append(Command(f"{console.train_command(run.manifest.get('script'))} {words}", text))
     text = (
         translate("It was better before its end: search for another rate and more regularization:")
         if kind in OVERFITTING
@@ -49,7 +49,8 @@ def many_runs(run: RunResults, *words: str) -> str:
     sessions = [*(run.manifest.get("sessions") or []), run.manifest]  # a resumed one is given only what it changes
     typed = {override_key(line): line for session in sessions for line in session.get("overrides") or []}
     kept = [line for line in typed.values() if not line.lstrip("+~").startswith(OF_ONE_RUN)]
-    return f"{console.train_command()} {shlex.join([*config_folder(run), '-m', *words, *kept])}"
+    train = console.train_command(run.manifest.get("script"))
+    return f"{train} {shlex.join([*config_folder(run), '-m', *words, *kept])}"
 
 
 def config_folder(run: RunResults) -> list[str]:

@@ -41,6 +41,7 @@ from tunelab.report.run_reader import RunResults, is_study_folder
 from tunelab.report.study_reader import read_study_results, scalar_settings
 from tunelab.report.training_sections import choose_scale, curve_points
 from tunelab.runs.atomic_files import Row
+from tunelab.runs.entry_script import script_option
 from tunelab.tasks.metrics.directions import metric_direction
 
 EXAMPLES_TO_READ = 8  # rows on which two runs differ, to read
@@ -187,7 +188,7 @@ def seed_sentence(pair: RunPair) -> str:
         )
     study = shared_study(pair)
     command = (
-        f"tunelab confirm {shlex.quote(str(study))}"
+        f"tunelab confirm {shlex.quote(str(study))}{script_option(read_study_results(study).script)}"
         if study
         else translate("the same command with seed={seeds} for each", seeds=", ".join(map(str, other_seeds(*pair))))
     )

@@ -106,7 +106,7 @@ def scores_section(run: RunResults) -> Section:
         return Section("Scores", [scores_table(run)])
     if RunDirectory(run.root).last.is_file():
         text = translate("The run left no final scores: it did not get that far.")
-        resume = f"{console.train_command()} {shlex.quote(path_word('resume', run.root))}"
+        resume = f"{console.train_command(run.manifest.get('script'))} {shlex.quote(path_word('resume', run.root))}"
         return Section("Scores", [Paragraph(text, "soft"), Command(resume, translate("To go on with it:"))])
     text = translate("The run left no final scores, and no checkpoint to go on from.")
     missing: list[Block] = [Paragraph(text, "soft")]

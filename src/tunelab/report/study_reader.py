@@ -50,6 +50,7 @@ class StudyResults:
         runs: The folder of each trial.
         objectives: All of them; the report follows the first.
         read_faults: What cannot be read, in sentences.
+        script: What it records of a script of its user's own that started its trials.
     """
 
     root: Path
@@ -66,6 +67,7 @@ class StudyResults:
     runs: Mapping[int, Path] = field(default_factory=dict)
     objectives: tuple[str, ...] = ()
     read_faults: tuple[str, ...] = ()
+    script: object = None
 
     @property
     def is_search(self) -> bool:
@@ -170,6 +172,7 @@ def read_study_results(root: Path) -> StudyResults:
         {trial.number: root / str(trial.number) for trial in trials if (root / str(trial.number)).is_dir()},
         objectives,
         tuple(missing),
+        request.get("script"),
     )
 
 

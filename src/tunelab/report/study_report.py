@@ -43,6 +43,7 @@ from tunelab.report.importance_sections import (
 from tunelab.report.study_checks import budget_verdict, checks_section, study_boundary_hits, study_failure_limits
 from tunelab.report.study_reader import StudyResults
 from tunelab.runs import console
+from tunelab.runs.entry_script import script_option
 from tunelab.runs.study_folder import StudyFolder
 
 STUDY_KEYS = ("search.trials", "search.hours", "search.warm_start", "search.effect", "hydra.sweep.dir", "search.seed")
@@ -77,7 +78,7 @@ def next_search_section(analysis: ImportanceAnalysis) -> list[Section]:
         text = translate(
             "First, whether it was luck: the three best and the default once more, with five new seeds each:"
         )
-        blocks.append(Command(f"tunelab confirm {shlex.quote(study_path(study))}", text))
+        blocks.append(Command(f"tunelab confirm {shlex.quote(study_path(study))}{script_option(study.script)}", text))
     if steps:
         says = next_search_heading(study, {step.action for step in steps})
         if says and (command := search_command(study, steps)):
@@ -101,7 +102,7 @@ def next_search_section(analysis: ImportanceAnalysis) -> list[Section]:
             name = os.path.relpath(best).removesuffix(".yaml")
             blocks.append(
                 Command(
-                    f"{console.train_command()} {shlex.quote(path_word('experiment', name))}",
+                    f"{console.train_command(study.script)} {shlex.quote(path_word('experiment', name))}",
                     translate("The best configuration by itself, scored on the test split and exported:"),
                 )
             )
@@ -207,7 +208,7 @@ def search_command(study: StudyResults, steps: Sequence[SettingChange]) -> str:
         words.append(f"search.trials={min(MAX_TRIALS, max(MIN_TRIALS, len(study.configurations)))}")
         words.append(f"search.warm_start=[{path_text(study.root)}]")
     words.append(path_word("hydra.sweep.dir", next_study_path(study_path(study))))
-    return f"{console.train_command()} -m {shlex.join(words)}"
+    return f"{console.train_command(study.script)} -m {shlex.join(words)}"
 
 
 def setting_key(line: str) -> str:
@@ -585,7 +586,7 @@ def origin_section(study: StudyResults) -> list[Section]:
         typed = [line for line in study.arguments if not line.startswith("hydra.sweep.dir=")]
         blocks.append(
             Command(
-                f"{console.train_command()} -m {shlex.join([*typed, folder])}",
+                f"{console.train_command(study.script)} -m {shlex.join([*typed, folder])}",
                 translate("The command; the same again continues the search:"),
             )
         )

@@ -24,6 +24,7 @@ from tunelab.report.charts.lines import line_chart
 from tunelab.report.document import Block, BulletList, CellValue, Chart, Command, Fold, Paragraph, Section, Table
 from tunelab.report.formatting import format_count, to_cell
 from tunelab.report.run_reader import RunResults
+from tunelab.runs.entry_script import script_option
 
 CurvePoints = tuple[list[float], list[float]]  # steps done, values
 LOG_SCALE_RATIO = 20.0  # ratio of the largest to the smallest value from which on a log scale shows more
@@ -303,7 +304,7 @@ def provenance_section(run: RunResults) -> list[Section]:
         blocks.append(Command(str(command), translate("The command that started it:")))
     blocks.append(
         Command(
-            f"tunelab reproduce {shlex.quote(str(run.root))}",
+            f"tunelab reproduce {shlex.quote(str(run.root))}{script_option(card.get('script'))}",
             translate("To re-run it and compare every number:"),
         )
     )

@@ -21,7 +21,7 @@ from tunelab.errors import WarningNote, visible_text
 from tunelab.language.score_names import score_label
 from tunelab.language.translation import labelled, localize, message, translate
 from tunelab.runs import terminal
-from tunelab.runs.entry_script import own_script
+from tunelab.runs.entry_script import script_word
 from tunelab.runs.redact import redact
 from tunelab.runs.terminal import line_breaks, text_width
 
@@ -49,11 +49,15 @@ def is_main_process() -> bool:
     return all(os.environ.get(name, "0") in ("", "0") for name in _RANK_VARIABLES)
 
 
-def train_command() -> str:
-    """The words that start a training where this process was started: `python train.py` or `tunelab train`."""
+def train_command(record: object = None) -> str:
+    """The words that start a training where this process was started: `python train.py` or `tunelab train`.
+
+    Args:
+        record: What the study or run that it concerns records of a script of one's own.
+    """
     script = Path(sys.argv[0])
-    if (own := own_script()) is not None:
-        return f"python {shlex.quote(sys.argv[0] if script.is_file() else str(own))}"
+    if word := script_word(record):
+        return f"python {word}"
     if script.name == "train.py" and script.is_file():
         return f"python {shlex.quote(sys.argv[0])}"
     return "python train.py" if Path("train.py").is_file() else "tunelab train"

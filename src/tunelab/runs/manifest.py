@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from tunelab.runs.entry_script import own_script, script_record
 from tunelab.runs.environment import code_revision, code_sha256, hardware_info, installed_packages, numeric_switches
 from tunelab.runs.redact import REDACTED, is_secret_name, redact
 from tunelab.runs.run_status import RUN_STATUSES
@@ -70,6 +71,7 @@ def start_manifest(
         "command": shlex.join(_without_secrets(command)),
         "overrides": _without_secrets(overrides),
         "directory": os.getcwd(),
+        "script": script_record(own_script()),
         "config": config,
         "seeds": {"global": seed},
         "data": data,

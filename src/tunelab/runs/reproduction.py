@@ -16,6 +16,7 @@ from tunelab.errors import ConfigError, TuneLabError
 from tunelab.language.translation import message, translate
 from tunelab.runs.atomic_files import write_json
 from tunelab.runs.checkpoint import read_checkpoint
+from tunelab.runs.entry_script import REPLAY_FLAG, script_record, train_command
 from tunelab.runs.environment import code_revision, code_sha256, hardware_info, installed_packages, numeric_switches
 from tunelab.runs.file_digests import sha256_file, sha256_folder
 from tunelab.runs.manifest import SESSION_SETTINGS
@@ -162,8 +163,13 @@ def read_run_manifest(path: Path) -> dict[str, Any]:
         ) from fault
 
 
-def current_circumstances(manifest: Manifest) -> dict[str, Any]:
-    """The entries of a manifest on data, weights, code, versions and machine as they are now, without any training."""
+def current_circumstances(manifest: Manifest, script: Path | None = None) -> dict[str, Any]:
+    """The entries of a manifest on data, weights, code, versions and machine as they are now, without any training.
+
+    Args:
+        manifest: The manifest of a run.
+        script: The script that is to start it again; None takes the recorded one for unchanged.
+    """
     directory = Path(manifest["directory"])
     data = {
         name: sha256_file(path)
@@ -179,6 +185,7 @@ def current_circumstances(manifest: Manifest) -> dict[str, Any]:
         "model": {"sha256": sha256_folder(weights)} if weights is not None else {},
         "git": code_revision(),
         "code_sha256": code_sha256(),
+        "script": manifest.get("script") if script is None else script_record(script),
         "python": sys.version.split()[0],
         "packages": installed_packages(),
         "hardware": hardware_info(),
@@ -192,13 +199,16 @@ def resolve_from(directory: Path, name: str) -> Path | None:
     return resolve_path(name if special else str(directory / Path(name).expanduser()))
 
 
-def reproduce_run(manifest: Manifest, folder: Path, *, seed: int | None = None) -> dict[str, Any]:
+def reproduce_run(
+    manifest: Manifest, folder: Path, *, seed: int | None = None, script: Path | None = None
+) -> dict[str, Any]:
     """Train the run of a manifest again; returns the new manifest.
 
     Args:
         manifest: The manifest of the run.
         folder: A folder without a run, for the reproduction.
         seed: Another seed; None for that of the run.
+        script: The script of the user's own that starts the training; None for none.
 
     Raises:
         ConfigError: If the folder holds a run, or the data or the base model is missing.
@@ -216,8 +226,8 @@ def reproduce_run(manifest: Manifest, folder: Path, *, seed: int | None = None) 
     file = (folder / "again.json").absolute()  # kept beside the result
     write_json(file, {**manifest, "config": config})
     for number, stage in enumerate(training_stages(read_run_manifest(file))):
-        command = [sys.executable, "-m", "tunelab.cli.replay", str(file), str(number), str(folder.absolute())]
-        done = subprocess.run(command, cwd=directory, env=child_environment(manifest), check=False)
+        command = [*train_command(script), REPLAY_FLAG, str(file), str(number), str(folder.absolute())]
+        done = subprocess.run(command, cwd=directory, env=child_environment(manifest, script), check=False)
         if stage.stop_at is not None and done.returncode in (0, STOPPED_STATUS):
             check_stage_step(folder, stage.stop_at)
             continue
@@ -256,14 +266,14 @@ def check_stage_step(folder: Path, stop_at: int) -> None:
         )
 
 
-def child_environment(manifest: Manifest) -> dict[str, str]:
+def child_environment(manifest: Manifest, script: Path | None = None) -> dict[str, str]:
     """The environment variables of a reproduction: number of threads and numeric switches of the run."""
     numerics = manifest.get("numerics") or {}
     recorded = numerics.get("environment") or {}
     source = str(Path(__file__).parents[2])  # the code that trains is the code whose revision is compared
     # The process starts in the folder that a manifest names, perhaps one from somebody else: no module there is ours.
     places = [os.path.abspath(place) for place in os.environ.get("PYTHONPATH", "").split(os.pathsep) if place]
-    path = {"PYTHONPATH": os.pathsep.join([source, *places]), "PYTHONSAFEPATH": "1"}
+    path = {"PYTHONPATH": os.pathsep.join([source, *places])} | ({} if script else {"PYTHONSAFEPATH": "1"})
     switches = {name: str(recorded[name]) for name in NUMERIC_VARIABLES if recorded.get(name) is not None}
     environment = {**os.environ, **path, **switches}
     if numerics.get("threads"):

@@ -13,6 +13,7 @@ from typing import Any
 from scipy import stats
 
 from tunelab.language.translation import message, translate
+from tunelab.runs.entry_script import recorded_sha256
 from tunelab.runs.run_status import COMPLETE_STATUSES
 
 Manifest = Mapping[str, Any]
@@ -240,7 +241,11 @@ def weight_changes(then: Manifest, now: Manifest) -> Iterator[str]:
 
 
 def code_changes(then: Manifest, now: Manifest) -> Iterator[str]:
-    """A line for other source files of this package, and how to get the old ones."""
+    """Lines for another script that started the run and other source files of this package, and how to get the old."""
+    if "script" in then and "script" in now:
+        before, after = (recorded_sha256(card["script"])[:12] for card in (then, now))
+        if before != after:
+            yield translate("script changed: its sha256 was {before}, is {after}", before=before, after=after)
     if not then.get("code_sha256") or then["code_sha256"] == now.get("code_sha256"):
         return
     git = then.get("git") or {}

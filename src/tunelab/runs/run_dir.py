@@ -42,7 +42,7 @@ MANIFEST_SHAPE: Shape = {  # what a manifest holds, as far as it holds it: those
     **dict.fromkeys(("id", "status", "command", "directory", "started", "python", "platform"), (str,)),
     **dict.fromkeys(("reason", "ended"), (str, type(None))),
     **dict.fromkeys(("seconds", "resumed_at"), NUMBER_OR_NONE),
-    **dict.fromkeys(("energy", "memory", "best", "scores", "results", "git"), OBJECT_OR_NONE),
+    **dict.fromkeys(("energy", "memory", "best", "scores", "results", "git", "script"), OBJECT_OR_NONE),
     **dict.fromkeys(("config", "data", "model", "seeds", "hardware", "numerics", "packages"), (dict,)),
     **dict.fromkeys(("overrides", "sessions"), (list,)),
 }

@@ -18,6 +18,7 @@ from tunelab.config.schema import SearchConfig
 from tunelab.errors import TuneLabError, visible_text
 from tunelab.language.translation import labelled, message, translate
 from tunelab.runs import console
+from tunelab.runs.entry_script import script_option
 from tunelab.runs.study_folder import StudyFolder
 from tunelab.runs.terminal import (
     LiveLines,
@@ -140,7 +141,7 @@ def announce_results(
         best_settings = shlex.quote(path_word("experiment", relative_path(folder.root)))
         console.show_command(translate("train the best settings again"), f"{console.train_command()} {best_settings}")
         if len(names) == 1 and best[0].user_attrs.get("origin") != "default":
-            confirm = f"tunelab confirm {shlex.quote(relative_path(folder.root))}"
+            confirm = f"tunelab confirm {shlex.quote(relative_path(folder.root))}{script_option()}"
             console.show_command(translate("re-run the best with new seeds"), confirm)
     if not finished:
         raise TuneLabError(translate("the search is not finished; the same command goes on"))

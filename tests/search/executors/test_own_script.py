@@ -9,12 +9,25 @@ from pathlib import Path
 
 import pytest
 
+from support.made_up_studies import study
 from support.paths import ROOT
 from support.search_commands import TINY
-from tunelab.cli import confirm_command
 from tunelab.errors import ConfigError
-from tunelab.runs import entry_script
-from tunelab.runs.entry_script import own_script, script_record, train_command
+from tunelab.report.compose import compose_report
+from tunelab.report.document import Command
+from tunelab.report.render import render_markdown
+from tunelab.report.study_reader import read_study_results
+from tunelab.report.study_report import build_study_report
+from tunelab.runs import console, entry_script
+from tunelab.runs.entry_script import (
+    check_script,
+    own_script,
+    recorded_sha256,
+    script_option,
+    script_record,
+    train_command,
+)
+from tunelab.runs.study_folder import StudyFolder
 from tunelab.search.executors.forking import ForkedJob, ForkingExecutor
 from tunelab.search.trial_process import LocalExecutor
 
@@ -123,20 +136,77 @@ def test_a_changed_train_py_reaches_every_trial(script: Path, tmp_path: Path, fo
 
 
 def test_confirming_a_search_by_a_script_takes_the_one_that_is_named_and_no_other(script: Path) -> None:
-    said: list[str] = []
     record = script_record(script)
     assert record is not None and set(record) == {"name", "sha256"}
 
-    confirm_command.check_script(None, None, said.append)
-    confirm_command.check_script(script, record, said.append)
-    assert not said
+    check_script(None, None)
+    check_script(script, record)
     with pytest.raises(ConfigError, match=r"name the file.*--script train.py"):
-        confirm_command.check_script(None, record, said.append)
+        check_script(None, record)
     with pytest.raises(ConfigError, match="no such file"):
-        confirm_command.check_script(script.with_name("none.py"), record, said.append)
-    script.write_text(SCRIPT + "\n")
-    confirm_command.check_script(script, record, said.append)
-    assert len(said) == 1 and "is not the script that started the trials" in said[0]
+        check_script(script.with_name("none.py"), record)
+
+
+def test_a_script_is_the_recorded_one_by_its_content(script: Path) -> None:
+    record, none = script_record(script), recorded_sha256(None)
+
+    assert recorded_sha256(script_record(script.rename(script.with_name("mine.py")))) == recorded_sha256(record)
+    assert recorded_sha256(script_record(ROOT / "train.py")) == none != recorded_sha256(record)
+
+
+@pytest.mark.parametrize("record", [{"name": "../../mine now.py", "sha256": "0"}, {"name": "mine now.py"}])
+def test_commands_name_the_script_of_what_they_train_again_by_its_name_alone(record: dict[str, str]) -> None:
+    assert console.train_command(record) == "python 'mine now.py'"
+    assert script_option(record) == " --script 'mine now.py'"
+    assert script_option(None) == ""
+
+
+@pytest.mark.parametrize("record", [{"name": "mine.py", "sha256": "0"}, None])
+def test_the_report_of_a_search_suggests_commands_that_work_with_its_script(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, record: dict[str, str] | None
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    train, option = ("python mine.py", " --script mine.py") if record else ("tunelab train", "")
+    root = study(tmp_path / "study", 8, script=record)
+    StudyFolder(root).best.write_text("")
+
+    commands = [
+        block.text
+        for section in build_study_report(read_study_results(root)).sections
+        for block in section.blocks
+        if isinstance(block, Command)
+    ]
+
+    assert commands[0] == f"tunelab confirm study{option}"
+    assert f"{train} experiment=study/best" in commands
+    assert all(one.startswith(train) for one in commands[1:])
+
+
+@pytest.mark.slow
+def test_a_run_by_a_script_is_reproduced_by_the_script_that_is_named(script: Path, tmp_path: Path) -> None:
+    script.write_text(PATCHING)
+    folder = tmp_path / "run"
+
+    def status_and_output(*words: object) -> tuple[int, str]:
+        done = subprocess.run(
+            [sys.executable, *map(str, words)], capture_output=True, text=True, timeout=300, cwd=ROOT, check=False
+        )
+        return done.returncode, done.stdout + done.stderr
+
+    assert status_and_output(script, *TINY, f"hydra.run.dir={folder}")[0] == 0
+    assert json.loads((folder / "run.json").read_text())["script"] == script_record(script)
+    assert f"tunelab reproduce {folder} --script train.py\n" in render_markdown(compose_report([folder]))
+    again = ("-c", "from tunelab.cli.main import main; main()", "reproduce", folder, "--output", tmp_path / "again")
+    status, output = status_and_output(*again)
+    assert status == 2 and "--script train.py" in output
+
+    status, output = status_and_output(*again, "--script", script)
+
+    assert status == 0 and "identical\n" in output, output
+    assert json.loads((tmp_path / "again" / "config_mark.json").read_text()) == "patched"
+    script.write_text(PATCHING + "\n")
+    status, output = status_and_output(*again, "--script", script, "--check")
+    assert status == 3 and "script changed: its sha256 was" in output
 
 
 def test_without_forking_a_script_is_started_for_each_training(script: Path, tmp_path: Path) -> None:
