@@ -2,9 +2,7 @@
 
 import gc
 import os
-import pickle
 from collections.abc import Generator, Iterator
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 
+from support.looked_up_once import look_at_the_code_once, parse_config_files_once
 from support.paths import ROOT
 from tunelab.runs.garbage import searches_paused
 
@@ -54,35 +53,24 @@ def _no_waiting_for_disks() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _one_parse_of_a_config_file() -> Iterator[None]:
-    """A yaml of conf/ is parsed once: Hydra parses twenty anew for each config, in a third of its time."""
-    from hydra._internal.sources_registry import SourcesRegistry
-    from hydra.core.plugins import Plugins
-
-    Plugins.instance()  # registers the sources
-    source = SourcesRegistry.instance().resolve("file")
-    load, parsed = source.load_config, dict[tuple[str, str], bytes]()
-
-    def load_once(self: Any, config_path: str) -> Any:
-        if Path(self.path) != ROOT / "conf":
-            return load(self, config_path)
-        key = self.provider, config_path
-        if key not in parsed:
-            parsed[key] = pickle.dumps(load(self, config_path))
-        return pickle.loads(parsed[key])  # changed while a config is composed
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(source, "load_config", load_once)
-        yield
+def _looked_up_once() -> None:
+    """Each run is spared what all have in common."""
+    parse_config_files_once()
+    look_at_the_code_once()
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _one_look_at_the_revision() -> Iterator[None]:
-    """The commit and diff of this checkout are asked for once, not by a dozen git processes in each run."""
-    from tunelab.runs import manifest
+def _logged_values_stay_where_they_are() -> Iterator[None]:
+    """Lightning copies what describes a value each time it is logged, to move it: up to a seventh of a tiny run."""
+    from lightning.pytorch.trainer.connectors.logger_connector.result import _ResultMetric
+
+    move = _ResultMetric.to
+
+    def move_if_elsewhere(self: Any, device: Any) -> Any:
+        return self if self.is_tensor and self.value.device == device else move(self, device)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(manifest, "code_revision", cache(manifest.code_revision))
+        patch.setattr(_ResultMetric, "to", move_if_elsewhere)
         yield
 
 

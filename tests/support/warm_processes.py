@@ -1,7 +1,7 @@
 """Commands in processes forked from one that has imported all packages: each is spared seconds of imports.
 
-For tests of what a command prints, writes and ends with.  What imports do, and variables that they read, take a process
-that starts anew; but for those of plugins, which a command reads anew.
+For tests of what a command prints, writes and ends with.  What imports do, variables that they read (but for those of
+plugins, which a command reads anew), and objects that say something when the process ends, take one that starts anew.
 """
 
 import atexit
@@ -13,12 +13,14 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from importlib import import_module, reload
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
+from support.looked_up_once import look_at_the_code_once, parse_config_files_once
 from support.paths import ROOT, SUPPORT
 
 MODULES = (
@@ -88,6 +90,7 @@ def main() -> None:
     """Import, fork for each request, and in the child do as Python does with the words."""
     for name in MODULES:
         import_module(name)
+    look_up_what_all_share()
     gc.collect()
     gc.freeze()  # or the first collection in each child would copy the pages of all that was imported
     request = serve(socket.socket(fileno=int(sys.argv[1])))
@@ -95,7 +98,40 @@ def main() -> None:
     os.environ.update(request["environment"])
     os.chdir(request["folder"])
     reload(import_module("tunelab.config.plugins"))
-    run_as_python(request["words"], [place for place in os.environ.get("PYTHONPATH", "").split(os.pathsep) if place])
+    places = [place for place in os.environ.get("PYTHONPATH", "").split(os.pathsep) if place]
+    end_at_once(lambda: run_as_python(request["words"], places))
+
+
+def look_up_what_all_share() -> None:
+    """Parse the files of conf/, and look at this code and at the packages, for all the processes forked later."""
+    source = parse_config_files_once()("main", str(ROOT / "conf"))
+    for file in (ROOT / "conf").rglob("*.yaml"):
+        source.load_config(file.relative_to(ROOT / "conf").as_posix())
+    look_at_the_code_once()
+    manifest: Any = import_module("tunelab.runs.manifest")
+    for look in (manifest.code_revision, manifest.code_sha256, manifest.installed_packages):
+        look()
+
+
+def end_at_once(work: Callable[[], None]) -> NoReturn:
+    """End with the exit status of this work as Python does, but for the half second in which it deletes all objects."""
+    status = 0
+    try:
+        work()
+    except SystemExit as left:
+        if isinstance(left.code, int):
+            status = left.code
+        elif left.code is not None:
+            print(left.code, file=sys.stderr)
+            status = 1
+    except BaseException as fault:
+        sys.excepthook(type(fault), fault, fault.__traceback__)
+        status = 1
+    threading._shutdown()  # waits for threads, as the end of a process does
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def run_as_python(words: list[str], places: list[str]) -> None:
