@@ -18,10 +18,10 @@ from transformers import AutoModelForCausalLM
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from support.preference_examples import write_pairs
+from support.resumed_runs import other_weights, weights
 from support.tiny_runs import MODEL, QUIET, config, settings
 from tunelab.config.resume import resume_config
 from tunelab.config.validate import validate_config
-from tunelab.runs.checkpoint import read_checkpoint
 from tunelab.runs.run_dir import RunDirectory
 from tunelab.training.run import fine_tune
 
@@ -49,10 +49,6 @@ def given(folder: Path, *more: str) -> list[str]:
     ]  # fmt: skip
 
 
-def weights(folder: Path) -> dict[str, torch.Tensor]:
-    return read_checkpoint(folder / "checkpoints" / "last.ckpt")["state_dict"]
-
-
 @pytest.mark.parametrize("adapter", ["full", "lora"])
 def test_a_resumed_run_has_the_same_reference_and_ends_bit_equal(adapter: str, tmp_path: Path) -> None:
     # Given an uninterrupted run, and one that is stopped after four steps
@@ -67,8 +63,7 @@ def test_a_resumed_run_has_the_same_reference_and_ends_bit_equal(adapter: str, t
     # Then rewards, which are measured from the reference, and weights are the same to the last bit
     assert first.seen + second.seen == whole.seen
     assert abs(whole.seen[0][1]) < 0.1 < abs(whole.seen[-1][1])  # the model has left the reference
-    for name, weight in weights(tmp_path / "whole").items():
-        assert torch.equal(weight, weights(tmp_path / "parts")[name]), name
+    assert not other_weights(tmp_path / "whole", tmp_path / "parts")
     assert RunDirectory(tmp_path / "whole").read_scores() == RunDirectory(tmp_path / "parts").read_scores()
 
 
@@ -114,8 +109,9 @@ def test_two_processes_take_the_same_steps_as_one(tmp_path: Path) -> None:
 
     one, two = (RunDirectory(tmp_path / str(devices)).read_scores() for devices in (1, 2))
     assert one == pytest.approx(two, abs=1e-5)
-    for name, weight in weights(tmp_path / "1").items():
-        torch.testing.assert_close(weights(tmp_path / "2")[name], weight, rtol=1e-4, atol=1e-5)
+    left, right = (weights(tmp_path / str(devices)) for devices in (1, 2))
+    for name, weight in left.items():
+        torch.testing.assert_close(right[name], weight, rtol=1e-4, atol=1e-5)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +12,19 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
 
-from support.resumed_runs import CASES, STEPS, Watch, again, curves, overrides, stopped_and_resumed, weights, whole
+from support.resumed_runs import (
+    CASES,
+    STEPS,
+    Watch,
+    again,
+    curves,
+    other_weights,
+    overrides,
+    stopped_and_resumed,
+    trained_once,
+    weights,
+    whole,
+)
 from support.tiny_runs import config, settings
 from tunelab.config.resume import resume_config
 from tunelab.config.validate import validate_config
@@ -23,23 +36,29 @@ from tunelab.training.run import fine_tune
 FEW = ("in mid-epoch", "with loader processes", "by Ctrl-C", "with a sum of steps")  # the others take the slow suite
 
 
+@pytest.fixture(scope="module")
+def left_alone(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., tuple[Watch, Path]]:
+    """The runs that nothing stopped."""
+    return trained_once(tmp_path_factory)
+
+
 @pytest.mark.parametrize(
     "case",
     [pytest.param(name, marks=[pytest.mark.slow] * (name not in FEW), id=name.replace(" ", "-")) for name in CASES],
 )
-def test_a_resumed_run_is_bit_equal_to_an_uninterrupted_one(case: str, tmp_path: Path) -> None:
+def test_a_resumed_run_is_bit_equal_to_an_uninterrupted_one(
+    case: str, left_alone: Callable[..., tuple[Watch, Path]], tmp_path: Path
+) -> None:
     stops, more = CASES[case]
-    given = overrides(tmp_path, *more)
 
-    # Given an uninterrupted run
-    watch, one = whole(tmp_path, given)
+    # Given an uninterrupted run, which loader processes do not change
+    watch, one = left_alone(*(word for word in more if word != "data.workers=2"))
     # When the same run is stopped and gone on with
-    seen, other = stopped_and_resumed(tmp_path, given, stops)
+    seen, other = stopped_and_resumed(tmp_path, overrides(tmp_path, *more), stops)
 
     # Then every step saw the same rows, loss and rate, every validation the same score
     assert seen == watch.seen
-    for name, weight in weights(one).items():
-        assert torch.equal(weight, weights(other)[name]), name
+    assert not other_weights(one, other)
     best = [read_checkpoint(folder / "checkpoints" / "best.ckpt") for folder in (one, other)]
     assert best[0]["global_step"] == best[1]["global_step"]
     assert RunDirectory(one).read_scores() == RunDirectory(other).read_scores()
@@ -49,11 +68,12 @@ def test_a_resumed_run_is_bit_equal_to_an_uninterrupted_one(case: str, tmp_path:
 @pytest.mark.parametrize("done", [5, 2 * STEPS], ids=["within-an-epoch", "at-its-end"])
 @pytest.mark.parametrize("more", [[], ["data.split.validation=0"]], ids=["validated", "never-validated"])
 def test_a_finished_run_that_gets_more_steps_sees_the_rest_of_its_epoch(
-    more: list[str], done: int, tmp_path: Path
+    more: list[str], done: int, left_alone: Callable[..., tuple[Watch, Path]], tmp_path: Path
 ) -> None:
     # Given twelve steps with a rate that does not know how many there will be
-    given = overrides(tmp_path, "scheduler=constant", "callbacks.early_stopping=false", *more)
-    watch, one = whole(tmp_path, [*given, "max_steps=12"])
+    wanted = ["scheduler=constant", "callbacks.early_stopping=false", *more]
+    watch, one = left_alone(*wanted, "max_steps=12")
+    given = overrides(tmp_path, *wanted)
 
     # When a run that ends in or with its second epoch is given more
     first, last = Watch(), Watch()
@@ -64,7 +84,7 @@ def test_a_finished_run_that_gets_more_steps_sees_the_rest_of_its_epoch(
     # Then it takes the same steps
     steps = [[entry for entry in entries if entry[0] != "val"] for entries in (watch.seen, first.seen + last.seen)]
     assert steps[0] == steps[1] and len(steps[0]) == 12
-    assert all(torch.equal(weight, weights(tmp_path / "parts")[name]) for name, weight in weights(one).items())
+    assert not other_weights(one, tmp_path / "parts")
     parts = curves(tmp_path / "parts")
     losses = [[row["train/loss"] for row in rows if "train/loss" in row] for rows in (curves(one), parts)]
     assert losses[0] == losses[1] and len(losses[0]) == 12
@@ -135,12 +155,11 @@ def test_a_resumed_run_refuses_data_that_changed_since(tmp_path: Path) -> None:
 
 
 def test_a_damaged_last_checkpoint_costs_steps_and_no_exactness(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    left_alone: Callable[..., tuple[Watch, Path]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    given = overrides(tmp_path)
-    watch, one = whole(tmp_path, given)
+    watch, one = left_alone()
     with pytest.raises(SystemExit):
-        fine_tune(settings(*given), tmp_path / "parts", callbacks=[Watch(8)])
+        fine_tune(settings(*overrides(tmp_path)), tmp_path / "parts", callbacks=[Watch(8)])
     folder = RunDirectory(tmp_path / "parts")
     folder.last.write_bytes(folder.last.read_bytes()[:100])
 
@@ -150,7 +169,7 @@ def test_a_damaged_last_checkpoint_costs_steps_and_no_exactness(
     assert "WARNING" in capsys.readouterr().err
     assert folder.read_manifest()["resumed_at"] == 2 * STEPS and "of step 6" in folder.read_manifest()["recovered"]
     assert last.seen == watch.seen[-len(last.seen) :]
-    assert all(torch.equal(weight, weights(folder.root)[name]) for name, weight in weights(one).items())
+    assert not other_weights(one, folder.root)
     assert curves(one) == curves(folder.root)
 
 
@@ -169,8 +188,9 @@ def test_how_a_step_is_computed_may_change_half_way(tmp_path: Path, capsys: pyte
         [sorted(entry[1]) for entry in seen if entry[0] != "val"] for seen in (watch.seen[-len(last.seen) :], last.seen)
     ]
     assert steps[0] == steps[1]
+    parts = weights(tmp_path / "parts")
     for name, weight in weights(one).items():
-        torch.testing.assert_close(weights(tmp_path / "parts")[name], weight, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(parts[name], weight, rtol=1e-5, atol=1e-6)
 
 
 def test_a_second_ctrl_c_ends_at_once_and_says_which_checkpoint_stands(tmp_path: Path) -> None:
@@ -190,7 +210,7 @@ def test_a_second_ctrl_c_ends_at_once_and_says_which_checkpoint_stands(tmp_path:
 
 
 def test_a_run_that_is_killed_before_it_has_a_model_can_be_resumed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    left_alone: Callable[..., tuple[Watch, Path]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Killed(BaseException):
         """Stands for SIGKILL: nothing is written after it."""
@@ -199,7 +219,7 @@ def test_a_run_that_is_killed_before_it_has_a_model_can_be_resumed(
         raise Killed
 
     given = overrides(tmp_path, "max_epochs=1")
-    _, one = whole(tmp_path, given)
+    _, one = left_alone("max_epochs=1")
     with monkeypatch.context() as patched, pytest.raises(Killed):
         patched.setattr("tunelab.training.run.build_components", die)
         patched.setattr("tunelab.training.run.close_session", lambda *_: None)
@@ -208,7 +228,7 @@ def test_a_run_that_is_killed_before_it_has_a_model_can_be_resumed(
 
     fine_tune(again(tmp_path / "parts"), tmp_path / "parts")
 
-    assert all(torch.equal(weight, weights(tmp_path / "parts")[name]) for name, weight in weights(one).items())
+    assert not other_weights(one, tmp_path / "parts")
     assert RunDirectory(tmp_path / "parts").read_manifest()["status"] == "finished"
 
 
@@ -223,11 +243,12 @@ def test_the_disk_is_measured_before_a_run_trains(tmp_path: Path, monkeypatch: p
     assert RunDirectory(tmp_path / "run").read_manifest()["status"] == "failed"
 
 
-def test_a_resumed_run_refuses_settings_that_change_what_is_learned(tmp_path: Path) -> None:
-    from support.tiny_runs import config
+def test_a_resumed_run_refuses_settings_that_change_what_is_learned(
+    left_alone: Callable[..., tuple[Watch, Path]],
+) -> None:
     from tunelab.errors import ConfigError
 
-    _, folder = whole(tmp_path, overrides(tmp_path, "max_epochs=1"))
+    _, folder = left_alone("max_epochs=1")
     given = [f"resume={folder}", "lr=0.1", "seed=3", "max_epochs=2"]
 
     with pytest.raises(ConfigError, match=r"(?s)lr=0.1.*seed=3") as told:

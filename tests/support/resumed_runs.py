@@ -2,6 +2,8 @@
 
 import os
 import signal
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +58,13 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return read_checkpoint(folder / "checkpoints" / "last.ckpt")["state_dict"]
 
 
+def other_weights(one: Path, other: Path) -> list[str]:
+    """The names of the weights of two runs that differ in any bit."""
+    left, right = weights(one), weights(other)
+    assert left and left.keys() == right.keys()
+    return [name for name in left if not torch.equal(left[name], right[name])]
+
+
 def curves(folder: Path) -> list[dict[str, float]]:
     """All that was logged, without what hangs on the machine."""
     clock = ("train/tokens_per_second", "train/mfu", "train/memory_mb")
@@ -67,6 +76,17 @@ def whole(tmp_path: Path, given: list[str]) -> tuple[Watch, Path]:
     watch = Watch()
     fine_tune(settings(*given), tmp_path / "whole", callbacks=[watch])
     return watch, tmp_path / "whole"
+
+
+def trained_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., tuple[Watch, Path]]:
+    """A function that trains the run of some settings when first called with them; what it gives is only read."""
+
+    @cache
+    def run(*more: str) -> tuple[Watch, Path]:
+        place = tmp_path_factory.mktemp("left_alone")
+        return whole(place, overrides(place, *more))
+
+    return run
 
 
 def stopped_and_resumed(tmp_path: Path, given: list[str], stops: list[Watch]) -> tuple[list[Any], Path]:

@@ -3,6 +3,7 @@
 import gc
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from subprocess import run
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 import torch
 
 from support.paths import SUPPORT
-from support.resumed_runs import CASES, curves, overrides, stopped_and_resumed, weights, whole
+from support.resumed_runs import CASES, Watch, curves, other_weights, overrides, stopped_and_resumed, trained_once
 from support.tiny_runs import MODEL, QUIET, instructions, labelled, settings, write
 from tunelab.errors import ConfigError
 from tunelab.runs.checkpoint import read_checkpoint
@@ -57,16 +58,24 @@ def test_the_best_checkpoint_is_picked_by_the_answers_if_they_are_monitored(tmp_
     assert [line["label"] for line in folder.read_score_tables()["test"]["choices"]] == MOODS
 
 
-@pytest.mark.parametrize("case", ["in mid-epoch", "while it validates", "with validations inside the epoch"])
-def test_answers_in_validation_leave_a_resumed_run_bit_equal(case: str, tmp_path: Path) -> None:
-    stops, more = CASES[case]
-    wanted = overrides(tmp_path, *more, "eval.generate=true", "monitor=val/token_f1")
-    watch, one = whole(tmp_path, wanted)
+@pytest.fixture(scope="module")
+def left_alone(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., tuple[Watch, Path]]:
+    """The runs that nothing stopped."""
+    return trained_once(tmp_path_factory)
 
-    seen, other = stopped_and_resumed(tmp_path, wanted, stops)
+
+@pytest.mark.parametrize("case", ["in mid-epoch", "while it validates", "with validations inside the epoch"])
+def test_answers_in_validation_leave_a_resumed_run_bit_equal(
+    case: str, left_alone: Callable[..., tuple[Watch, Path]], tmp_path: Path
+) -> None:
+    stops, more = CASES[case]
+    wanted = [*more, "eval.generate=true", "monitor=val/token_f1"]
+    watch, one = left_alone(*wanted)
+
+    seen, other = stopped_and_resumed(tmp_path, overrides(tmp_path, *wanted), stops)
 
     assert seen == watch.seen
-    assert all(torch.equal(weight, weights(other)[name]) for name, weight in weights(one).items())
+    assert not other_weights(one, other)
     assert curves(one) == curves(other)
     assert RunDirectory(one).read_scores() == RunDirectory(other).read_scores()
     assert any("val/token_f1" in row for row in curves(one))

@@ -3,6 +3,8 @@
 import hashlib
 import json
 import os
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +34,22 @@ def task(name: str, tmp_path: Path) -> list[str]:
     return [f"data={name}", f"data.train={labelled(tmp_path)}", "data.text=text", column, *small]
 
 
-@pytest.mark.parametrize("name", ["instruction", "classification", "regression"])
-def test_a_run_leaves_all_that_is_promised(name: str, tmp_path: Path) -> None:
-    fine_tune(settings(*task(name, tmp_path)), tmp_path / "run")
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], RunDirectory]:
+    """The small run of a kind of work, trained once for all tests, which only read it."""
 
-    folder = RunDirectory(tmp_path / "run")
+    @cache
+    def run(name: str) -> RunDirectory:
+        place = tmp_path_factory.mktemp(name)
+        fine_tune(settings(*task(name, place)), place / "run")
+        return RunDirectory(place / "run")
+
+    return run
+
+
+@pytest.mark.parametrize("name", ["instruction", "classification", "regression"])
+def test_a_run_leaves_all_that_is_promised(name: str, done: Callable[[str], RunDirectory]) -> None:
+    folder = done(name)
     names = {path.name for path in folder.root.iterdir()}
     assert {"config.yaml", "run.json", "metrics.json", "metrics.csv", "predictions.jsonl", "checkpoints"} <= names
     assert folder.best.is_file() and folder.last.is_file()
@@ -104,9 +117,10 @@ def test_one_flipped_bit_of_a_weight_is_another_sha256() -> None:
     assert len({weights_sha256(s) for s in (state, changed, {**state, "b": torch.ones(3, 2)})}) == 3
 
 
-def test_written_predictions_give_the_scores_that_scikit_learn_and_scipy_compute(tmp_path: Path) -> None:
-    fine_tune(settings(*task("classification", tmp_path)), tmp_path / "labels")
-    folder = RunDirectory(tmp_path / "labels")
+def test_written_predictions_give_the_scores_that_scikit_learn_and_scipy_compute(
+    done: Callable[[str], RunDirectory],
+) -> None:
+    folder = done("classification")
     rows, scores = folder.read_predictions(), folder.read_scores()
     real, guessed = [row["label"] for row in rows], [row["prediction"] for row in rows]
     assert scores["test/accuracy"] == pytest.approx(accuracy_score(real, guessed))
@@ -115,8 +129,7 @@ def test_written_predictions_give_the_scores_that_scikit_learn_and_scipy_compute
     macro = f1_score(real, guessed, labels=known, average="macro", zero_division=0)
     assert scores["test/f1_all"] == pytest.approx(macro)
 
-    fine_tune(settings(*task("regression", tmp_path)), tmp_path / "numbers")
-    folder = RunDirectory(tmp_path / "numbers")
+    folder = done("regression")
     rows = folder.read_predictions()
     found = pearsonr([row["target"] for row in rows], [row["prediction"] for row in rows]).statistic
     assert folder.read_scores()["test/pearson"] == pytest.approx(found)
@@ -205,11 +218,14 @@ def test_without_a_validation_split_the_last_weights_are_kept_and_none_is_borrow
     assert all(torch.equal(best[name], last[name]) for name in last)
 
 
-def test_a_folder_that_holds_a_run_is_not_overwritten(tmp_path: Path) -> None:
-    fine_tune(settings(*task("classification", tmp_path)), tmp_path / "run")
+def test_a_folder_that_holds_a_run_is_not_overwritten(done: Callable[[str], RunDirectory], tmp_path: Path) -> None:
+    folder = done("classification").root
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
 
     with pytest.raises(ConfigError, match="holds a run already"):
-        fine_tune(settings(*task("classification", tmp_path)), tmp_path / "run")
+        fine_tune(settings(*task("classification", tmp_path)), folder)
+
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
 
 
 def test_a_label_that_training_never_saw_is_refused_by_name(tmp_path: Path) -> None:
