@@ -100,7 +100,8 @@ def test_a_reader_that_closes_the_pipe_early_is_no_fault(command: list[str]) -> 
 
 
 def test_a_run_on_a_file_loads_nothing_that_only_a_hub_or_a_report_needs(tmp_path: Path) -> None:
-    words = ["data=instruction", f"data.train={instructions(tmp_path)}", *QUIET, f"hydra.run.dir={tmp_path / 'run'}"]
+    words = ["data=instruction", f"data.train={instructions(tmp_path)}", *QUIET, "max_steps=1"]
+    words.append(f"hydra.run.dir={tmp_path / 'run'}")
     code = (
         f"import sys, runpy; sys.argv = ['train.py', *{words!r}]\n"
         "runpy.run_path('train.py', run_name='__main__')\n"

@@ -324,9 +324,9 @@ def task_with_limit(name: str, limit: int | None, **how: Any) -> Instruction | N
 @pytest.mark.parametrize("name", TEMPLATES)
 def test_exchanges_stored_together_are_those_encoded_one_by_one(name: str, limit: int | None, tmp_path: Path) -> None:
     # Given records of which most are plain exchanges, and others that are longer, spell tokens or cannot be used
-    plain = [{"instruction": f"say it {i} times", "output": f"so be it, {i}"} for i in range(90)]
-    records = [record for pair in zip(odd_records()[:90], plain, strict=True) for record in pair]
-    for too_long in ("drop", "truncate_prompt"):
+    plain = [{"instruction": f"say it {i} times", "output": f"so be it, {i}"} for i in range(52)]
+    records = [record for pair in zip(odd_records()[:52], plain, strict=True) for record in pair]
+    for too_long in ("drop", "truncate_prompt") if limit else ("drop",):
         alone, together = (task_with_limit(name, limit, too_long=too_long) for _ in range(2))
         if alone is None or together is None:
             pytest.skip("this template cannot be learned from")
@@ -342,7 +342,7 @@ def test_exchanges_stored_together_are_those_encoded_one_by_one(name: str, limit
         assert stored[2:] == kept[2:]
         if together.template._exchange_frame("answers") and limit is None:  # type: ignore[attr-defined]
             exchanges = together.plain_exchanges(records)
-            assert exchanges is not None and len(exchanges.rows) >= 90
+            assert exchanges is not None and len(exchanges.rows) >= 52
 
 
 def test_a_frame_labels_many_texts_as_each_by_itself() -> None:

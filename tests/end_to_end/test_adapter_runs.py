@@ -110,7 +110,7 @@ def test_a_lora_checkpoint_is_a_fraction_of_a_full_one(tmp_path: Path) -> None:
     sizes = {}
     for kind in ("full", "lora"):
         (tmp_path / kind).mkdir()
-        given = ["data=instruction", f"data.train={instructions(tmp_path)}", *QUIET, *SPLIT, "test=false"]
+        given = ["data=instruction", f"data.train={instructions(tmp_path)}", *QUIET, *SPLIT, "test=false", "save=false"]
         rank = ["adapter.rank=4"] if kind == "lora" else []
         fine_tune(settings(*given, "max_steps=2", f"adapter={kind}", *rank), tmp_path / kind / "run")
         run = RunDirectory(tmp_path / kind / "run")

@@ -66,7 +66,7 @@ def by_plain_transformers(export: Path, given: list[str]) -> float:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_run_learns_and_its_validation_loss_is_the_plain_one(method: str, tmp_path: Path) -> None:
-    given = small(tmp_path, method, *METHODS[method])
+    given = small(tmp_path, method, *METHODS[method], "max_epochs=3")
 
     fine_tune(settings(*given), tmp_path / "run")
 

@@ -12,6 +12,7 @@ from support.tiny_runs import MODEL, QUIET, WORDS, settings, write
 from tunelab.cli.main import main
 from tunelab.models.device_placement import select_training_device
 from tunelab.runs.run_dir import RunDirectory
+from tunelab.training import run_inspection
 from tunelab.training.components import RunComponents, build_components, build_module, count_planned_steps
 from tunelab.training.memory_profile import peak_bytes
 from tunelab.training.run import fine_tune
@@ -70,6 +71,13 @@ MEMORY = {
 }
 
 
+@pytest.fixture
+def untimed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A look at all but speed and strategies, which take three quarters of its time."""
+    monkeypatch.setattr(run_inspection, "measure_speed", lambda *_: None)
+    monkeypatch.setattr(run_inspection, "forecast_costs", lambda *_: None)
+
+
 def estimate_and_reality(prepared: RunComponents) -> tuple[RunInspection, int]:
     """The estimate, and the most bytes that three real steps take beside the weights."""
     found, device = inspect_run(prepared), select_training_device(str(prepared.settings.trainer.accelerator))
@@ -114,6 +122,7 @@ def test_the_peak_on_a_gpu_is_within_fifteen_per_cent_of_the_estimate(
     assert found.memory.weights + taken == pytest.approx(found.memory.peak, rel=0.15)
 
 
+@pytest.mark.usefixtures("untimed")
 def test_steps_tokens_rates_and_warm_up_are_those_of_the_run(tmp_path: Path) -> None:
     # Given a run that logs every step
     words = given(tmp_path, *MODEL, "max_epochs=2", "scheduler.warmup=3", "trainer.log_every_n_steps=1")
@@ -165,6 +174,7 @@ STARTS = {
     "case",
     [pytest.param(name, marks=[pytest.mark.slow] * ("deeper" in name), id=name.replace(" ", "-")) for name in STARTS],
 )
+@pytest.mark.usefixtures("untimed")
 def test_first_weights_get_the_verdict_they_earn(case: str, tmp_path: Path) -> None:
     more, word = STARTS[case]
 
@@ -189,6 +199,7 @@ def test_the_command_tells_it_all_and_writes_a_page(tmp_path: Path, capsys: pyte
     assert "://" not in text.replace("http://www.w3.org", "")
 
 
+@pytest.mark.usefixtures("untimed")
 def test_arithmetic_per_token_is_six_per_weight_of_the_layers_plus_attention(tmp_path: Path) -> None:
     # Given a model of 3 layers of width 96
     prepared = build_components(settings(*given(tmp_path, *scratch("wide"))))
