@@ -3,13 +3,23 @@
 import random
 import re
 from itertools import pairwise
+from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tunelab.data import near_duplicates as subject
-from tunelab.data.near_duplicates import find_near_duplicates, lsh_bands, split_words
+from tunelab.data.memory_map import ScratchDir
+from tunelab.data.near_duplicates import (
+    SignedTexts,
+    find_closest,
+    find_near_duplicates,
+    lsh_bands,
+    near_duplicate_clusters,
+    split_words,
+)
 
 
 def triples(text: str) -> set[tuple[str, ...]]:
@@ -120,12 +130,62 @@ def test_a_crowd_of_lookalikes_is_told_rather_than_searched(monkeypatch: pytest.
     assert crowded == 1
 
 
-def test_texts_in_many_blocks_are_hashed_as_in_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    known, asked = corpus(3, 60)
-    whole = find_near_duplicates(known, asked, threshold=0.5)
-    monkeypatch.setattr(subject, "SHINGLES_PER_BLOCK", 7)
+def hold_little(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make every bound on what is held at once so small that each is met many times."""
+    for bound, value in (
+        ("TEXTS_AT_ONCE", 7),
+        ("CHARACTERS_AT_ONCE", 200),
+        ("WORDS_KNOWN", 20),
+        ("SHINGLES_PER_BLOCK", 7),
+        ("MAX_SHINGLES_IN_SETS", 30),
+        ("PAIRS_AT_ONCE", 5),
+        ("QUERIES_AT_ONCE", 3),
+    ):
+        monkeypatch.setattr(subject, bound, value)
 
-    assert find_near_duplicates(known, asked, threshold=0.5) == whole
+
+@pytest.mark.parametrize("threshold", [0.3, 0.8])
+def test_texts_in_many_blocks_are_compared_as_in_one(threshold: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    known, asked = corpus(3, 60)
+    whole = find_near_duplicates(known, asked, threshold=threshold)
+    clusters = near_duplicate_clusters(known + asked, threshold=threshold)
+    hold_little(monkeypatch)
+
+    assert find_near_duplicates(known, asked, threshold=threshold) == whole
+    assert near_duplicate_clusters(known + asked, threshold=threshold) == clusters
+
+
+def test_shingles_on_disk_give_what_those_in_memory_give(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    known, asked = corpus(4, 60)
+    texts = [*known, "", *asked]
+    whole = SignedTexts(texts)
+    hold_little(monkeypatch)
+
+    on_disk = SignedTexts(texts, ScratchDir(tmp_path))
+
+    assert np.array_equal(on_disk.signatures, whole.signatures)
+    assert [on_disk.shingles(text) for text in range(len(texts))] == [whole.shingles(i) for i in range(len(texts))]
+
+
+def test_many_near_copies_are_compared_without_holding_the_shingles_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subject, "MAX_SHINGLES_IN_SETS", 500)
+    draw = random.Random(5)
+    vocabulary = [f"word{place}" for place in range(300)]
+    originals = [" ".join(draw.choices(vocabulary, k=40)) for _ in range(20)]
+    copies = [edited(draw.choice(originals), 1, draw) for _ in range(400)]
+    signed = SignedTexts(copies)
+    held = []
+    jaccard = signed.jaccard
+    monkeypatch.setattr(
+        signed, "jaccard", lambda one, other: held.append(sum(map(len, signed._sets.values()))) or jaccard(one, other)
+    )
+
+    found, _ = find_closest(signed, range(300), range(300, 400), threshold=0.7)
+
+    best = {place: max(jaccard(row, 300 + place) for row in range(300)) for place in range(100)}
+    assert {one.query: one.similarity for one in found} == {p: best[p] for p in best if best[p] >= 0.7}
+    assert len(held) > 1000
+    assert max(held) < 600 < sum(len(signed.shingles(text)) for text in range(400))
 
 
 def test_bands_get_longer_with_the_threshold_and_miss_no_more_than_promised() -> None:

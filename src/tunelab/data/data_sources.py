@@ -379,7 +379,7 @@ def tied_rows(data: DataConfig, whole: Split, texts: Sequence[str], group: str |
         return None
     keys: list[Sequence[str | int]] = [[normalize_text(text) for text in texts]]
     keys += [record_groups(whole, column, "data.group" if data.group else "cv.group")] if column else []
-    keys += [near_duplicate_clusters(texts, threshold=KEEP_TOGETHER_LIKENESS)] if near else []
+    keys += [near_duplicate_clusters(texts, threshold=KEEP_TOGETHER_LIKENESS, scratch=whole.scratch)] if near else []
     return number_groups(*keys)
 
 

@@ -3,7 +3,7 @@ out.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from itertools import combinations
+from itertools import accumulate, combinations
 from typing import Any
 
 import numpy as np
@@ -12,8 +12,8 @@ import numpy.typing as npt
 from tunelab.data.columns import empty_texts
 from tunelab.data.data_sources import DataSplits
 from tunelab.data.examples import Example
-from tunelab.data.lazy_sequences import MappedView, evenly_spaced, take_items
-from tunelab.data.near_duplicates import SimilarPair, find_near_duplicates
+from tunelab.data.lazy_sequences import MappedView, concatenate, evenly_spaced, select_items, take_items
+from tunelab.data.near_duplicates import SignedTexts, SimilarPair, find_closest
 from tunelab.data.protocols import RecordTask
 from tunelab.data.splits import RowArray, content_hashes, index_duplicates, normalize_text
 from tunelab.data.token_store import input_hashes, row_indices
@@ -180,24 +180,27 @@ def near_leaks(task: RecordTask, sources: DataSplits, threshold: float | None) -
     """
     if threshold is None:
         return None
-    drawn, texts = dict[str, list[int]](), dict[str, list[str]]()
+    drawn, texts = dict[str, list[int]](), dict[str, Sequence[str]]()
     for name, split in sources.splits.items():
-        drawn[name] = evenly_spaced(len(split.rows), MAX_TRAIN_ROWS if name == "train" else MAX_EVAL_ROWS)
+        rows = evenly_spaced(len(split.rows), MAX_TRAIN_ROWS if name == "train" else MAX_EVAL_ROWS)
         known = sources.contents.get(name)
-        texts[name] = (
-            list(map(task.content, take_items(split.rows, drawn[name])))
-            if known is None
-            else take_items(known, drawn[name])
-        )
-        letters = sum(map(len, texts[name]))
+        chosen = list(map(task.content, take_items(split.rows, rows))) if known is None else select_items(known, rows)
+        letters = sum(map(len, chosen))
         if letters > MAX_CHARACTERS:  # long texts: fewer of them
-            kept = evenly_spaced(len(drawn[name]), max(1, len(drawn[name]) * MAX_CHARACTERS // letters))
-            drawn[name], texts[name] = [drawn[name][at] for at in kept], [texts[name][at] for at in kept]
+            kept = evenly_spaced(len(rows), max(1, len(rows) * MAX_CHARACTERS // letters))
+            rows, chosen = [rows[at] for at in kept], select_items(chosen, kept)
+        drawn[name], texts[name] = rows, chosen
     names, pairs, crowded = list(sources.splits), [], 0
+    firsts = dict(zip(names, accumulate(map(len, texts.values()), initial=0), strict=False))
+    scratch = next((split.scratch for split in sources.splits.values() if split.scratch), None)
+    signed = SignedTexts(concatenate([*texts.values()]), scratch)
     for place, earlier in enumerate(names[:-1]):
         queries = [(name, at) for name in names[place + 1 :] for at in not_copied(sources, earlier, name, drawn[name])]
-        similar, more = find_near_duplicates(
-            texts[earlier], [texts[name][at] for name, at in queries], threshold=threshold
+        similar, more = find_closest(
+            signed,
+            range(firsts[earlier], firsts[earlier] + len(texts[earlier])),
+            [firsts[name] + at for name, at in queries],
+            threshold=threshold,
         )
         crowded += more
         for later in names[place + 1 :]:

@@ -8,17 +8,25 @@ probability below `MAX_MISS_PROBABILITY`, and less the more alike the two are.
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
+from io import BytesIO
+from typing import IO, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from tunelab.data.memory_map import ScratchDir
+from tunelab.data.parallel import map_parts
 from tunelab.data.splits import normalize_text
 
 HashArray = npt.NDArray[np.uint64]
-TEXTS_AT_ONCE = 4096  # whose words are held together
+RowArray = npt.NDArray[np.int64]
+TEXTS_AT_ONCE = 2048  # that a process reads together
+CHARACTERS_AT_ONCE = 2**20  # from which on no further text is hashed with the ones before
+WORDS_KNOWN = 2**17  # whose hashes are kept; numbers and names of all rows would be too many
 SHINGLE_WIDTH = 3  # words, or characters of an unspaced script, in one shingle
 UNSPACED_SCRIPTS = (
     "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
@@ -32,6 +40,8 @@ class _WordHashes(dict[str, int]):
     """Words to 64-bit hashes, the same on every machine."""
 
     def __missing__(self, word: str) -> int:
+        if len(self) >= WORDS_KNOWN:
+            self.clear()
         self[word] = hashed = int.from_bytes(blake2b(word.encode("utf-8", "surrogatepass"), digest_size=8).digest())
         return hashed
 
@@ -47,24 +57,11 @@ def split_words(text: str) -> list[str]:
     return WORD_PATTERN.findall(plain) or list(plain)
 
 
-def hash_shingles(texts: Sequence[str]) -> tuple[HashArray, npt.NDArray[np.int64]]:
-    """The shingles of all texts, one after another, as hashes; repeats are kept.
+def hash_shingles(texts: Sequence[str], known: _WordHashes) -> tuple[HashArray, npt.NDArray[np.int64]]:
+    """The shingles of texts, one after another, as hashes, repeats kept; and how many each text has.
 
     A text of fewer words than a shingle has is one shingle; an empty one too.
-
-    Returns:
-        Hashes, and where each text starts among them, with their number at the end, (texts + 1,).
     """
-    known, parts, sizes = _WordHashes(), [np.empty(0, np.uint64)], [np.zeros(1, np.int64)]
-    for first in range(0, len(texts), TEXTS_AT_ONCE):
-        hashes, counts = _hash_some(texts[first : first + TEXTS_AT_ONCE], known)
-        parts.append(hashes)
-        sizes.append(counts)
-    return np.concatenate(parts), np.concatenate(sizes).cumsum()
-
-
-def _hash_some(texts: Sequence[str], known: _WordHashes) -> tuple[HashArray, npt.NDArray[np.int64]]:
-    """The shingles of some texts, and how many each has."""
     flat: list[int] = []
     counts = np.empty(len(texts), dtype=np.int64)
     for place, text in enumerate(texts):
@@ -99,6 +96,10 @@ MAX_CANDIDATES = (
 ESTIMATE_TOLERANCE = (
     4.0  # standard deviations by which an estimate may lie below the threshold and still be counted out
 )
+HASH_BYTES = 8
+MAX_SHINGLES_IN_SETS = 2**18  # of sets that are kept for further comparisons, some 25 MB
+PAIRS_AT_ONCE = 4096  # whose signatures are compared together
+QUERIES_AT_ONCE = 256  # whose candidates are held together
 SHINGLES_PER_BLOCK = 2**17  # shingles hashed at once: they stay in the processor's cache
 
 
@@ -151,6 +152,93 @@ def band_keys(signed: npt.NDArray[np.uint32], threshold: float) -> Iterator[Hash
         yield key
 
 
+class SignedTexts:
+    """The shingles of texts and the signatures made of them; no text is held, and few sets of shingles.
+
+    Args:
+        texts: The texts.
+        scratch: Where the shingles of many texts are kept, which every core then makes; None holds them in memory.
+
+    Attributes:
+        signatures: As `minhash_signatures` gives them, (texts, HASH_FUNCTIONS).
+    """
+
+    def __init__(self, texts: Sequence[str], scratch: ScratchDir | None = None) -> None:
+        self.signatures = np.empty((len(texts), HASH_FUNCTIONS), np.uint32)
+        self._ends = np.zeros(len(texts) + 1, np.int64)
+        self._shingles: IO[bytes] = BytesIO()
+        self._sets: dict[int, frozenset[int]] = {}
+        self._in_sets = 0
+        known = _WordHashes()
+
+        def sign(part: range) -> list[_SignedBlock]:
+            return list(sign_blocks(texts[part.start : part.stop], known))
+
+        parts = [range(len(texts))[first : first + TEXTS_AT_ONCE] for first in range(0, len(texts), TEXTS_AT_ONCE)]
+        first = 0
+        try:
+            if scratch is not None:
+                self._shingles = tempfile.TemporaryFile(dir=scratch.path, buffering=0)  # noqa: SIM115  # read as long as this lives
+            for blocks in map_parts(sign, parts, 1 if scratch is None else None):
+                for block in blocks:
+                    last = first + len(block.counts)
+                    self.signatures[first:last] = block.signatures
+                    self._ends[first + 1 : last + 1] = block.counts
+                    self._shingles.write(block.hashes.tobytes())
+                    first = last
+        except OSError as fault:
+            raise scratch.write_error(fault) if scratch else fault from fault
+        np.cumsum(self._ends, out=self._ends)
+
+    def shingles(self, text: int) -> frozenset[int]:
+        """The shingles of a text."""
+        if text not in self._sets:
+            begin, end = self._ends[text : text + 2].tolist()
+            if self._in_sets > MAX_SHINGLES_IN_SETS:
+                self._sets.clear()
+                self._in_sets = 0
+            self._in_sets += end - begin
+            self._shingles.seek(begin * HASH_BYTES)
+            read = self._shingles.read((end - begin) * HASH_BYTES)
+            self._sets[text] = frozenset(np.frombuffer(read, np.uint64).tolist())
+        return self._sets[text]
+
+    def jaccard(self, one: int, other: int) -> float:
+        """Shared shingles over all shingles of two texts, in [0, 1]."""
+        left, right = self.shingles(one), self.shingles(other)
+        shared = len(left & right)
+        return shared / (len(left) + len(right) - shared)
+
+    def signature_shares(self, left: RowArray, right: RowArray) -> npt.NDArray[np.float64]:
+        """The share of equal hashes in the signatures of pairs of texts, which estimates their Jaccard index."""
+        shares = np.empty(len(left))
+        for first in range(0, len(left), PAIRS_AT_ONCE):
+            some = slice(first, first + PAIRS_AT_ONCE)
+            equal = self.signatures[left[some]] == self.signatures[right[some]]
+            shares[some] = np.count_nonzero(equal, axis=1) / HASH_FUNCTIONS
+        return shares
+
+
+class _SignedBlock(NamedTuple):
+    """Shingles of some texts one after another, how many each text has, and the signatures."""
+
+    hashes: HashArray
+    counts: npt.NDArray[np.int64]
+    signatures: npt.NDArray[np.uint32]
+
+
+def sign_blocks(texts: Sequence[str], known: _WordHashes) -> Iterator[_SignedBlock]:
+    """The shingles and signatures of texts, of some texts at a time."""
+    first = letters = 0
+    for place, text in enumerate(texts, start=1):
+        letters += len(text)
+        if letters >= CHARACTERS_AT_ONCE or place == len(texts):
+            hashes, counts = hash_shingles(texts[first:place], known)
+            starts = np.concatenate([np.zeros(1, np.int64), counts.cumsum()])
+            yield _SignedBlock(hashes, counts, minhash_signatures(hashes, starts))
+            first, letters = place, 0
+
+
 def find_near_duplicates(
     references: Sequence[str], queries: Sequence[str], *, threshold: float
 ) -> tuple[list[SimilarPair], int]:
@@ -162,41 +250,115 @@ def find_near_duplicates(
         threshold: Least Jaccard index, in (0, 1].
 
     Returns:
-        Likenesses in the order of `queries`, the earliest known text where several are equally alike; and how many
-        queries had more candidates in one bucket than `MAX_CANDIDATES`, so that a closer one may exist.
+        As `find_closest` gives it.
     """
-    if not references or not queries:
+    signed, known = SignedTexts([*references, *queries]), range(len(references))
+    return find_closest(signed, known, range(len(known), len(known) + len(queries)), threshold=threshold)
+
+
+class _Buckets(NamedTuple):
+    """In one band, the references in the order of their keys, and where those that share the key of a query stand."""
+
+    order: npt.NDArray[np.int32]
+    low: npt.NDArray[np.int32]
+    high: npt.NDArray[np.int32]
+
+
+def find_closest(
+    signed: SignedTexts, references: range, queries: Sequence[int], *, threshold: float
+) -> tuple[list[SimilarPair], int]:
+    """For each of some signed texts the one most like it among others, where one is at least `threshold` like it.
+
+    Memory is bounded however many lookalikes there are: some queries at a time have their candidates made.
+
+    Args:
+        signed: All of them.
+        references: Indices of texts that a model learns from, in a row.
+        queries: Indices behind them of texts that it is judged by.
+        threshold: Least Jaccard index, in (0, 1].
+
+    Returns:
+        Likenesses in the order of `queries`, as places in `references` and `queries`, the earliest known text where
+        several are equally alike; and how many queries had more candidates in one bucket than `MAX_CANDIDATES`, so
+        that a closer one may exist.
+    """
+    rows = np.array(queries, np.int64)
+    if not len(references) or not len(rows):
         return [], 0
-    hashes, starts = hash_shingles([*references, *queries])
-    signed = minhash_signatures(hashes, starts)
-    candidates: dict[int, set[int]] = {}
-    crowded: set[int] = set()
-    for key in band_keys(signed, threshold):
-        own, others = key[: len(references)], key[len(references) :]
-        order = np.argsort(own, kind="stable")
-        low, high = (np.searchsorted(own[order], others, side=side) for side in ("left", "right"))
-        for place in np.flatnonzero(high > low).tolist():
-            first, last = int(low[place]), int(high[place])
-            if last - first > MAX_CANDIDATES:
-                crowded.add(place)
-            candidates.setdefault(place, set()).update(order[first : min(last, first + MAX_CANDIDATES)].tolist())
-    sets = _ShingleSets(hashes, starts)
-    pairs = []
-    for place in sorted(candidates):
-        rows = likely_matches(signed, np.array(sorted(candidates[place])), len(references) + place, threshold)
-        if len(rows) > MAX_CANDIDATES:
-            crowded.add(place)
-        likeness = {row: sets.jaccard(row, len(references) + place) for row in sorted(rows[:MAX_CANDIDATES].tolist())}
-        best = max(likeness, key=likeness.__getitem__, default=None)
-        if best is not None and likeness[best] >= threshold:
-            pairs.append(SimilarPair(place, best, likeness[best]))
-    return pairs, len(crowded)
+    buckets, earliest = [], np.full(len(rows), len(references))
+    for key in band_keys(signed.signatures[references.start :], threshold):
+        own, others = key[: len(references)], key[rows - references.start]
+        order = np.argsort(own, kind="stable").astype(np.int32)
+        low, high = (np.searchsorted(own[order], others, side=side).astype(np.int32) for side in ("left", "right"))
+        met = np.flatnonzero(high > low)
+        earliest[met] = np.minimum(earliest[met], order[low[met]])
+        buckets.append(_Buckets(order, low, high))
+    by_lookalike = np.argsort(earliest, kind="stable")  # queries one after another share candidates
+    by_lookalike = by_lookalike[: np.count_nonzero(earliest < len(references))]
+    crowded = np.zeros(len(rows), bool)
+    pairs: list[SimilarPair] = []
+    for first in range(0, len(by_lookalike), QUERIES_AT_ONCE):
+        places, candidates = _bucket_mates(buckets, by_lookalike[first : first + QUERIES_AT_ONCE], crowded)
+        places, candidates = _likeliest(signed, rows, places, candidates + references.start, threshold, crowded)
+        best: dict[int, SimilarPair] = {}
+        for place, row in zip(places.tolist(), candidates.tolist(), strict=True):
+            likeness = signed.jaccard(row, int(rows[place]))
+            if likeness >= threshold and (place not in best or likeness > best[place].similarity):
+                best[place] = SimilarPair(place, row - references.start, likeness)
+        pairs += best.values()
+    return sorted(pairs, key=lambda pair: pair.query), int(crowded.sum())
 
 
-def near_duplicate_clusters(texts: Sequence[str], *, threshold: float) -> list[int]:
+def _bucket_mates(
+    buckets: Sequence[_Buckets], places: RowArray, crowded: npt.NDArray[np.bool_]
+) -> tuple[RowArray, RowArray]:
+    """Pairs of a query and a reference that share a bucket, each once; marks the queries whose buckets hold more."""
+    codes = [np.empty(0, np.int64)]
+    for order, low, high in buckets:
+        counts = (high - low)[places].astype(np.int64)
+        crowded[places[counts > MAX_CANDIDATES]] = True
+        counts = np.minimum(counts, MAX_CANDIDATES)
+        first = low[places] - (counts.cumsum() - counts)
+        codes.append(np.repeat(places, counts) * len(order) + order[np.repeat(first, counts) + np.arange(counts.sum())])
+    held, candidates = np.divmod(np.unique(np.concatenate(codes)), len(buckets[0].order))
+    return held, candidates
+
+
+def _likeliest(
+    signed: SignedTexts,
+    queries: RowArray,
+    places: RowArray,
+    candidates: RowArray,
+    threshold: float,
+    crowded: npt.NDArray[np.bool_],
+) -> tuple[RowArray, RowArray]:
+    """Of pairs of a place in `queries` and a text the likeliest of each place, in order; marks where there are more."""
+    shares = signed.signature_shares(candidates, queries[places])
+    kept = shares >= least_share(threshold)
+    places, candidates, shares = places[kept], candidates[kept], shares[kept]
+    ranked = np.lexsort((candidates, -shares, places))
+    starts = np.unique(places, return_index=True)[1]
+    rank = np.arange(len(ranked)) - np.repeat(starts, np.diff(starts, append=len(ranked)))
+    crowded[places[ranked[rank >= MAX_CANDIDATES]]] = True
+    chosen = np.sort(ranked[rank < MAX_CANDIDATES])
+    return places[chosen], candidates[chosen]
+
+
+def least_share(threshold: float) -> float:
+    """The share of equal hashes in two signatures below which they are not worth a count."""
+    spread: float = (threshold * (1 - threshold) / HASH_FUNCTIONS) ** 0.5
+    return threshold - ESTIMATE_TOLERANCE * spread
+
+
+def near_duplicate_clusters(texts: Sequence[str], *, threshold: float, scratch: ScratchDir | None = None) -> list[int]:
     """The cluster of each text: texts share one if they are at least `threshold` alike, or linked by others that are.
 
     A text is compared with the `MAX_CANDIDATES` beside it in a bucket, and no more once so many were not alike.
+
+    Args:
+        texts: The texts.
+        threshold: Least Jaccard index, in (0, 1].
+        scratch: Of `SignedTexts`.
 
     Example:
         >>> near_duplicate_clusters(["a b c d e f", "x y z", "a b c d e g"], threshold=0.5)
@@ -204,8 +366,7 @@ def near_duplicate_clusters(texts: Sequence[str], *, threshold: float) -> list[i
     """
     if not texts:
         return []
-    hashes, starts = hash_shingles(texts)
-    signed, sets = minhash_signatures(hashes, starts), _ShingleSets(hashes, starts)
+    signed = SignedTexts(texts, scratch)
     above, unlike = np.arange(len(texts)), [0] * len(texts)
 
     def top(text: int) -> int:
@@ -214,59 +375,21 @@ def near_duplicate_clusters(texts: Sequence[str], *, threshold: float) -> list[i
             text = int(above[text])
         return text
 
-    spread = (threshold * (1 - threshold) / HASH_FUNCTIONS) ** 0.5
-    for key in band_keys(signed, threshold):
+    for key in band_keys(signed.signatures, threshold):
         order = np.argsort(key, kind="stable")
         for step in range(1, min(MAX_CANDIDATES, len(texts) - 1) + 1):
             same = np.flatnonzero(key[order[step:]] == key[order[:-step]])
             if not len(same):
                 break
             left, right = order[same], order[same + step]
-            likely = (signed[left] == signed[right]).mean(axis=1) >= threshold - ESTIMATE_TOLERANCE * spread
+            likely = signed.signature_shares(left, right) >= least_share(threshold)
             for one, other in zip(left[likely].tolist(), right[likely].tolist(), strict=True):
                 first, second = top(one), top(other)
                 if first == second or max(unlike[one], unlike[other]) >= MAX_CANDIDATES:
                     continue
-                if sets.jaccard(one, other) >= threshold:
+                if signed.jaccard(one, other) >= threshold:
                     above[max(first, second)] = min(first, second)
                 else:
                     unlike[one], unlike[other] = unlike[one] + 1, unlike[other] + 1
     numbers: dict[int, int] = {}
     return [numbers.setdefault(top(text), len(numbers)) for text in range(len(texts))]
-
-
-def likely_matches(
-    signed: npt.NDArray[np.uint32], rows: npt.NDArray[np.int64], query: int, threshold: float
-) -> npt.NDArray[np.int64]:
-    """Those of `rows` that may reach the threshold, by the share of equal hashes in signatures; likeliest first."""
-    shares = (signed[rows] == signed[query]).mean(axis=1)
-    spread = (threshold * (1 - threshold) / HASH_FUNCTIONS) ** 0.5
-    kept = shares >= threshold - ESTIMATE_TOLERANCE * spread
-    order = np.argsort(-shares[kept], kind="stable")
-    matches: npt.NDArray[np.int64] = rows[kept][order]
-    return matches
-
-
-class _ShingleSets(Mapping[int, frozenset[int]]):
-    """The shingles of each text as a set, made when first needed."""
-
-    def __init__(self, hashes: HashArray, starts: npt.NDArray[np.int64]) -> None:
-        self._hashes, self._starts = hashes, starts
-        self._made: dict[int, frozenset[int]] = {}
-
-    def __getitem__(self, text: int) -> frozenset[int]:
-        if text not in self._made:
-            self._made[text] = frozenset(self._hashes[self._starts[text] : self._starts[text + 1]].tolist())
-        return self._made[text]
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(range(len(self)))
-
-    def __len__(self) -> int:
-        return len(self._starts) - 1
-
-    def jaccard(self, one: int, other: int) -> float:
-        """Shared shingles over all shingles of two texts, in [0, 1]."""
-        left, right = self[one], self[other]
-        shared = len(left & right)
-        return shared / (len(left) + len(right) - shared)
