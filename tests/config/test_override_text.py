@@ -21,10 +21,19 @@ ODD_NAMES = [
 ]  # fmt: skip
 
 
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A folder of few settings: Hydra reads words alike whatever they set, and composes ours in a tenth of a second."""
+    folder = tmp_path_factory.mktemp("small")
+    text = "defaults: [_self_, {experiment: null}]\ntrial: {study: null, parent: null}\nmax_steps: 1\n"
+    (folder / "config.yaml").write_text(text)
+    return str(folder)
+
+
 @pytest.mark.parametrize("name", ODD_NAMES)
-def test_a_path_of_ours_arrives_as_it_is(name: str) -> None:
+def test_a_path_of_ours_arrives_as_it_is(name: str, small: str) -> None:
     GlobalHydra.instance().clear()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
+    with initialize_config_dir(small, version_base="1.3"):
         config = compose(
             "config", overrides=[path_word("trial.study", f"/some/{name}"), path_word("trial.parent", name)]
         )
@@ -32,25 +41,27 @@ def test_a_path_of_ours_arrives_as_it_is(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ODD_NAMES)
-def test_a_folder_of_experiments_is_found_whatever_it_is_called(name: str, tmp_path: Path) -> None:
+def test_a_folder_of_experiments_is_found_whatever_it_is_called(name: str, small: str, tmp_path: Path) -> None:
     folder = tmp_path / name.replace("\\", "_")
     (folder / "experiment").mkdir(parents=True)
     (folder / "experiment" / "mine.yaml").write_text("# @package _global_\nmax_steps: 7\n")
     GlobalHydra.instance().clear()
     words = [search_path_word([f"hydra.searchpath=[file://{tmp_path}]"], [folder]), "experiment=mine"]
-    with initialize_config_dir(str(CONF), version_base="1.3"):
+    with initialize_config_dir(small, version_base="1.3"):
         if "${" in name:
             pytest.skip("Hydra resolves interpolations in its search path twice")
         assert compose("config", overrides=words).max_steps == 7
 
 
-@pytest.mark.parametrize("name", [name for name in ODD_NAMES if "${" not in name])
-def test_a_path_that_a_user_types_is_taken_as_it_is(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_path_that_a_user_types_is_taken_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    file = f"{name}.jsonl"
-    Path(file).write_text('{"prompt": "a", "answer": "b"}\n', encoding="utf-8")
-    settings = compose_settings(["data=instruction", f"data.train={file}"])
-    assert settings.data.train == file
+    files = [f"{name}.jsonl" for name in ODD_NAMES if "${" not in name]
+    for file in files:
+        Path(file).write_text('{"prompt": "a", "answer": "b"}\n', encoding="utf-8")
+    for first in range(0, len(files), 3):  # three names in one config
+        three = dict(zip(("train", "validation", "test"), files[first : first + 3], strict=False))
+        data = compose_settings(["data=instruction", *(f"data.{split}={file}" for split, file in three.items())]).data
+        assert {split: getattr(data, split) for split in three} == three
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,6 @@ from tunelab.search.trial_outcome import DISK_FULL_TEXTS, OUT_OF_MEMORY_TEXTS
 
 CATALOGUE = PACKAGE / "language" / "zh.toml"
 CHINESE = tomllib.loads(CATALOGUE.read_text(encoding="utf-8"))
-MESSAGES = messages()
 HAN = "[\u4e00-\u9fff]"
 
 
@@ -38,16 +37,16 @@ def no_language(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_message_is_a_literal_so_that_its_translation_can_be_looked_up() -> None:
-    assert [place for text, place in MESSAGES if text is None] == []
+    assert [place for text, place in messages() if text is None] == []
 
 
 def test_every_message_has_its_chinese_text() -> None:
-    missing = [f"{place}: {text}" for text, place in MESSAGES if text is not None and not CHINESE.get(text)]
+    missing = [f"{place}: {text}" for text, place in messages() if text is not None and not CHINESE.get(text)]
     assert not missing, "\n".join(missing)
 
 
 def test_no_chinese_text_is_left_of_a_message_that_is_gone() -> None:
-    assert sorted(CHINESE.keys() - {text for text, _ in MESSAGES}) == []
+    assert sorted(CHINESE.keys() - {text for text, _ in messages()}) == []
 
 
 def placeholders(text: str) -> set[str]:

@@ -11,9 +11,12 @@ from support.paths import ROOT
 def parse_config_files_once() -> Any:
     """Keep the yaml files of conf/ parsed: Hydra parses twenty anew for each config, in a third of its time.
 
+    And for each it notes all choices made so far, in a fifth of its time, which only a choice that names others reads.
+
     Returns:
         The class of Hydra that reads config files.
     """
+    from hydra._internal import defaults_list
     from hydra._internal.sources_registry import SourcesRegistry
     from hydra.core.plugins import Plugins
 
@@ -29,7 +32,14 @@ def parse_config_files_once() -> Any:
             parsed[key] = pickle.dumps(load(self, config_path))
         return pickle.loads(parsed[key])  # changed while a config is composed
 
+    note_choices = defaults_list._create_interpolation_map
+
+    def note_choices_that_are_read(overrides: Any, defaults: list[Any], self_added: bool) -> Any:
+        is_read = any(not default.is_self() and default.is_interpolation() for default in defaults)
+        return note_choices(overrides, defaults, self_added) if is_read else {}
+
     source.load_config = load_once
+    defaults_list._create_interpolation_map = note_choices_that_are_read
     return source
 
 

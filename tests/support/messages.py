@@ -2,6 +2,7 @@
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,6 +25,7 @@ class Message(NamedTuple):
     place: str
 
 
+@cache
 def messages() -> list[Message]:
     """Every message of modules and templates."""
     modules = [found for path in sorted(PACKAGE.rglob("*.py")) for found in messages_of_module(path)]

@@ -32,7 +32,8 @@ def overrides(tmp_path: Path, *more: str) -> list[str]:
     return [
         "data=instruction", f"data.train={instructions(tmp_path)}", *MODEL, *QUIET, "batch_size=6", "micro_tokens=100",
         "max_epochs=4", "regularization.dropout=0.2", "lr=3e-3", "data.split.validation=0.2", "data.split.test=0.1",
-        "test=false", "save=false", "trainer.log_every_n_steps=1", "callbacks.early_stopping=false", *more,
+        "test=false", "save=false", "trainer.log_every_n_steps=1", "callbacks.early_stopping=false",
+        "eval.generate=false", *more,
     ]  # fmt: skip
 
 
