@@ -1,6 +1,7 @@
 """Texts encoded by their parts: the ids of the whole texts, for every tokenizer that is taken for one that cuts so."""
 
 import random
+from sys import getsizeof
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_to
 
 from support.paths import ROOT
 from tunelab.data import text_parts
-from tunelab.data.text_parts import CUTTING_PATTERNS, PartEncoder, space_cut_before, stands_alone, stretches
+from tunelab.data.text_parts import CUTTING_PATTERNS, PartEncoder, space_cut_before, stands_alone, text_batches
 
 GPT2, GPT4, QWEN, STARTER = CUTTING_PATTERNS
 BORDERS = ("<|user|>", "<|end|>")
@@ -193,15 +194,19 @@ def test_a_text_with_a_mark_of_ours_is_encoded_all_the_same() -> None:
 
 
 def test_what_is_known_stays_small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(text_parts, "MAX_KNOWN_CHARACTERS", 2000)
+    monkeypatch.setattr(text_parts, "MAX_KNOWN_BYTES", 100_000)
     monkeypatch.setattr(text_parts, "STRETCH_CHARACTERS", 500)
+    monkeypatch.setattr(text_parts, "BATCH_CHARACTERS", 200)
     core = tokenizer(PRE_TOKENIZERS["GPT-2"])
     encoder = PartEncoder.of(core, BORDERS)
     assert encoder is not None
+    some = [*texts(800, seed=3), *("".join(map(chr, range(start, start + 90))) for start in range(0x4E00, 0x5600, 7))]
 
-    assert encoder.ids(texts(800, seed=3)) == whole_ids(core, texts(800, seed=3))
+    assert encoder.ids(some) == whole_ids(core, some)
 
-    assert max(sum(map(len, encoder.known)), sum(map(len, encoder.before))) < 4000
+    for parts in (encoder.known, encoder.before):
+        assert parts
+        assert sum(map(getsizeof, [*parts, *parts.values()])) < 130_000  # a stretch more than the bound
 
 
 def test_the_built_in_tokenizer_is_one_that_cuts() -> None:
@@ -212,11 +217,10 @@ def test_the_built_in_tokenizer_is_one_that_cuts() -> None:
     assert encoder.ids(texts(2000)) == whole_ids(core, texts(2000))
 
 
-def test_stretches_hold_every_text_once_and_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(text_parts, "STRETCH_CHARACTERS", 10)
+def test_batches_hold_every_text_once_and_in_order() -> None:
     some = ["a" * size for size in (3, 3, 3, 3, 30, 1, 0, 0, 12)]
 
-    parts = [[*part] for part in stretches(some)]
+    parts = [[*part] for part in text_batches(some, 10)]
 
     assert [text for part in parts for text in part] == some
     assert [[len(text) for text in part] for part in parts] == [[3, 3, 3], [3], [30], [1, 0, 0], [12]]

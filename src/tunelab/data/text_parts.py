@@ -8,8 +8,9 @@ are known to cut so is read from what they are made of; all others tokenize whol
 import json
 import re
 from array import array
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate, chain, pairwise
+from sys import getsizeof
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -18,8 +19,10 @@ import numpy.typing as npt
 START, END_OF_TEXT, CUT = "\2", "\1", "\0"  # marks in texts that are laid end to end; no text may hold one
 NO_ID: Final = -1  # in place of an id at the end of a text
 STRETCH_CHARACTERS: Final = 2**20  # of texts that are laid end to end
-MAX_KNOWN_PARTS: Final = 2**17  # some 30 MB; as many more are kept until they are seen again, or that many others
-MAX_KNOWN_CHARACTERS: Final = 2**23
+MAX_KNOWN_BYTES: Final = 25 * 10**6  # of parts and their ids; as many more are kept until they are seen again, or that
+# many others
+ENTRY_BYTES: Final = 100  # of a dictionary, for one part
+BATCH_CHARACTERS: Final = 2**17  # of texts that are tokenized in one call, which takes 100 bytes and more for a token
 ANY_LETTER, LOWER_CASE = "[!-~]", "[a-z]"  # what stands behind a space before which is cut
 # Patterns by which words are parted, and what must follow a space before which each of them cuts.  None of their
 # alternatives goes from a visible ASCII character over a space, and none looks ahead of one across it.
@@ -68,7 +71,11 @@ class WholeEncoder:
 
     def ids(self, texts: Sequence[str]) -> list[list[int]]:
         """The ids of each text, without special tokens; their places in the text, which cost time, are left out."""
-        return [encoding.ids for encoding in self.core.encode_batch_fast([*texts], add_special_tokens=False)]
+        return [
+            encoding.ids
+            for batch in text_batches(texts, BATCH_CHARACTERS)
+            for encoding in self.core.encode_batch_fast([*batch], add_special_tokens=False)
+        ]
 
     def flat_ids(self, texts: Sequence[str]) -> FlatIds:
         """The ids of texts end to end."""
@@ -93,7 +100,7 @@ class PartEncoder(WholeEncoder):
         self.cut = re.compile(f"{CUT}| (?<=[!-~] )(?={behind})")
         self.known: dict[str, bytes] = {}  # part -> its ids, int32
         self.before: dict[str, bytes] = {}  # those that were known when there were too many
-        self.known_characters = 0
+        self.known_bytes = 0
 
     @classmethod
     def of(cls, core: Any, borders: Collection[str] = ()) -> "PartEncoder | None":
@@ -122,7 +129,9 @@ class PartEncoder(WholeEncoder):
 
     def flat_ids(self, texts: Sequence[str]) -> FlatIds:
         """The ids of texts end to end."""
-        parts = [self._stretch_ids(stretch) for stretch in stretches(texts)] or [super().flat_ids([])]
+        parts = [self._stretch_ids(stretch) for stretch in text_batches(texts, STRETCH_CHARACTERS)] or [
+            super().flat_ids([])
+        ]
         shifts = accumulate((len(part.ids) for part in parts[:-1]), initial=0)
         return FlatIds(
             np.concatenate([part.ids for part in parts]),
@@ -140,8 +149,8 @@ class PartEncoder(WholeEncoder):
         flat = np.frombuffer(b"".join(map(self.known.__getitem__, parts)), np.int32)
         at_end = flat == NO_ID
         places = np.flatnonzero(at_end)
-        if len(self.known) > MAX_KNOWN_PARTS or self.known_characters > MAX_KNOWN_CHARACTERS:
-            self.before, self.known, self.known_characters = self.known, {}, 0
+        if self.known_bytes > MAX_KNOWN_BYTES:
+            self.before, self.known, self.known_bytes = self.known, {}, 0
         return FlatIds(flat[~at_end], places - np.arange(len(places)))
 
     def _learn(self, parts: set[str]) -> None:
@@ -150,11 +159,17 @@ class PartEncoder(WholeEncoder):
             parts.remove(END_OF_TEXT)
             self.known[END_OF_TEXT] = array("i", [NO_ID]).tobytes()
         again = parts.intersection(self.before)
-        self.known.update((part, self.before[part]) for part in again)
-        self.known_characters += sum(map(len, parts))
+        self._keep(again, map(self.before.__getitem__, again))
         fresh = [*parts.difference(again)]
         ids = WholeEncoder.ids(self, [*map(self._as_text, fresh)])
-        self.known.update(zip(fresh, (array("i", part).tobytes() for part in ids), strict=True))
+        self._keep(fresh, (array("i", part).tobytes() for part in ids))
+
+    def _keep(self, parts: Collection[str], ids: Iterable[bytes]) -> None:
+        """Keep parts with their ids."""
+        learned = dict(zip(parts, ids, strict=True))
+        self.known |= learned
+        sizes = sum(map(getsizeof, learned)) + sum(map(getsizeof, learned.values()))
+        self.known_bytes += sizes + ENTRY_BYTES * len(learned)
 
     def _as_text(self, part: str) -> str:
         """A part as it stands in its text: a space before it, unless it begins the text or with a control token."""
@@ -170,11 +185,11 @@ def special_frame(core: Any) -> tuple[list[int], list[int]] | None:
     return (framed[: places[0]], framed[places[0] + len(bare) :]) if bare and len(places) == 1 else None
 
 
-def stretches(texts: Sequence[str]) -> Iterator[Sequence[str]]:
-    """Texts in their order, as many at once as make up a stretch; a longer one alone."""
+def text_batches(texts: Sequence[str], most: int) -> Iterator[Sequence[str]]:
+    """Texts in their order, as many at once as have no more than some characters together; a longer one alone."""
     first, size = 0, 0
     for place, total in enumerate(accumulate(map(len, texts))):
-        if total - size > STRETCH_CHARACTERS and place > first:
+        if total - size > most and place > first:
             yield texts[first:place]
             first, size = place, total - len(texts[place])
     if first < len(texts):
