@@ -137,11 +137,19 @@ def test_a_file_that_is_gone_or_torn_is_told_and_the_rest_stands(tmp_path: Path,
         assert f"{lost} is missing" in told(document)
 
 
-@pytest.mark.parametrize("status", ["diverged", "failed", "pruned", "running"])
+@pytest.mark.parametrize("status", ["diverged", "failed", "pruned", "pre-empted"])
 def test_how_a_run_ended_stands_first(tmp_path: Path, status: str) -> None:
     folder = labelled_run(tmp_path / "run", status=status, reason=f"because {NASTY}")
 
     assert f"The run is {status} after 60 steps: because" in told(report(folder)).splitlines()[0]
+
+
+def test_a_run_that_says_running_is_so_only_while_its_process_lives(tmp_path: Path) -> None:
+    folder = labelled_run(tmp_path / "run", status="running")
+
+    assert "The run says running, and its process is gone" in render_markdown(report(folder))
+    with RunDirectory.open(folder.root, write=True):
+        assert "its process is gone" not in render_markdown(report(folder))
 
 
 def test_a_good_end_stands_in_the_list_below_the_verdict(tmp_path: Path) -> None:

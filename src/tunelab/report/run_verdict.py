@@ -13,6 +13,7 @@ from tunelab.report.document import CellValue, Table, Tone, Verdict
 from tunelab.report.formatting import format_cell, format_count
 from tunelab.report.run_reader import RunResults
 from tunelab.runs.atomic_files import Row
+from tunelab.runs.run_dir import RunDirectory
 from tunelab.runs.run_status import PREEMPTED
 from tunelab.tasks.metrics.directions import metric_direction
 
@@ -117,6 +118,11 @@ def ending(run: RunResults) -> str:
     steps = format_count(count, "step")
     if run.status == "unknown":
         return translate("How the run ended is not recorded; it logged {steps}.", steps=steps)
+    if run.status == "running" and not RunDirectory(run.root).is_held():
+        return translate(
+            "The run says running, and its process is gone: it was killed, or the machine went down, after {steps}.",
+            steps=steps,
+        )
     return translate(
         "The run is {status} after {steps}{reason}.", status=translate(run.status), steps=steps, reason=reason
     )

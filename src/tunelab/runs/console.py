@@ -41,12 +41,17 @@ _SHELL_WORD = re.compile(r"""(?:'[^']*'|"(?:\\.|[^"\\])*"|\\.|[^\s'"\\])+""")  #
 
 def is_main_process() -> bool:
     """Whether this process prints: rank 0, or the only one."""
+    return process_rank() == 0
+
+
+def process_rank() -> int:
+    """The number of this process among those of the run."""
     from lightning_utilities.core.rank_zero import rank_zero_only  # `--help` does without it
 
     rank = getattr(rank_zero_only, "rank", None)  # set once lightning is imported
     if rank is not None:
-        return int(rank) == 0
-    return all(os.environ.get(name, "0") in ("", "0") for name in _RANK_VARIABLES)
+        return int(rank)
+    return max(int(os.environ.get(name) or 0) for name in _RANK_VARIABLES)
 
 
 def train_command(record: object = None) -> str:

@@ -150,6 +150,10 @@ class RunDirectory:
         """The traceback of an unexpected error that ended the run."""
         return self.root / "error.log"
 
+    def rank_error(self, rank: int) -> Path:
+        """The error of a process beside the main one: its reason, then its traceback."""
+        return self.root / f"error.rank{rank}.log"
+
     @classmethod
     def create(cls, root: Path) -> Self:
         """The directory of a new run, made and locked.
@@ -248,6 +252,20 @@ class RunDirectory:
     def write_traceback(self, text: str) -> None:
         """Write the traceback of an error, secrets redacted."""
         write_text(self.traceback, text)
+
+    def write_rank_error(self, rank: int, reason: str, text: str) -> None:
+        """Write the reason, its first line, and the traceback of a process beside the main one, secrets redacted."""
+        write_text(self.rank_error(rank), f"{reason.splitlines()[0]}\n\n{text}")
+
+    def read_rank_errors(self) -> dict[int, str]:
+        """The reason of each process that left one, the first to fail first."""
+        files = sorted(self.root.glob("error.rank*.log"), key=lambda file: file.stat().st_mtime_ns)
+        return {int(file.name[10:-4]): file.read_text(encoding="utf-8").partition("\n")[0] for file in files}
+
+    def remove_rank_errors(self) -> None:
+        """Remove the errors of other processes, of an earlier session or the same as that of this one."""
+        for file in self.root.glob("error.rank*.log"):
+            file.unlink(missing_ok=True)
 
     def write_manifest(self, manifest: Mapping[str, Any]) -> None:
         """Write the manifest, secrets redacted."""
@@ -351,6 +369,7 @@ class RunDirectory:
         if self.exists() or dead is not None:
             for share in self.root.glob("predictions.rank*.jsonl"):
                 share.unlink(missing_ok=True)
+            self.remove_rank_errors()
         if dead is None:
             return
         names = {f".{name}.{dead}{PARTIAL_SUFFIX}" for name in RUN_FILES}

@@ -6,6 +6,7 @@ import traceback
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from math import isfinite
 from pathlib import Path
 from typing import Any, cast
@@ -60,6 +61,7 @@ from tunelab.training.lifecycle import (
     write_results,
     write_start_manifest,
 )
+from tunelab.training.lost_processes import ProcessLost, ProcessWatch
 from tunelab.training.out_of_memory import explain_out_of_memory, is_out_of_memory
 from tunelab.training.processes import agree_on_folder, launcher_faults
 from tunelab.training.resume_checks import check_resume
@@ -112,7 +114,7 @@ def fine_tune(
         Diverged: If the loss or a weight became NaN or Inf.
         SystemExit: 128 + N after stop signal N, with a `last.ckpt` to go on from.
     """
-    started, meter = time.monotonic(), EnergyMeter().start()
+    meter = EnergyMeter().start()
     resource_usage.reset_peak_memory()
     silence_libraries()
     faults = [
@@ -126,11 +128,14 @@ def fine_tune(
     is_main = console.is_main_process()
     folder = open_run_directory(root, resume=bool(settings.resume)) if is_main else RunDirectory(root)
     session = RunSession(settings, folder, overrides, is_main)
+    session.watch = ProcessWatch(folder, partial(close_alone, session)) if is_main else None
     try:
         train_and_evaluate(session, callbacks)
     except BaseException as fault:
         explained = explain_out_of_memory(fault, settings) if is_out_of_memory(fault) else fault
         explained = left_at_once(explained, session.trainer) or explained
+        if session.watch is not None:
+            explained = session.watch.cause_of(explained, str(failure_status(explained).reason)) or explained
         session.status = failure_status(explained)
         session.leaves_at_once = isinstance(explained, LeftAtOnce)
         if is_main and session.leaves_at_once:
@@ -140,11 +145,15 @@ def fine_tune(
             console.show_command(translate("stopped; continue with"), f"{console.train_command()} {shlex.quote(words)}")
         if is_main and is_unforeseen(explained):
             keep_traceback(folder, explained)
+        if not is_main and session.status.status == "failed":
+            leave_rank_error(session, explained)
         if explained is fault:
             raise
         raise explained from fault
     finally:
-        close_session(session, started, meter)
+        if session.watch is not None:
+            session.watch.is_over.set()
+        close_session(session, meter)
     if is_main:
         print_results(folder, session.outcome, session.hints)
     return session.status.score
@@ -169,6 +178,22 @@ def keep_traceback(folder: RunDirectory, fault: BaseException) -> None:
         )
 
 
+def leave_rank_error(session: "RunSession", fault: BaseException) -> None:
+    """Leave the error of a process beside the main one where that looks for it."""
+    with suppress(TuneLabError, OSError):
+        text = "".join(traceback.format_exception(fault))
+        session.folder.write_rank_error(console.process_rank(), str(session.status.reason), text)
+
+
+def close_alone(session: "RunSession", fault: ProcessLost) -> None:
+    """Write that a run failed whose main process waits for another that is gone, and release its folder."""
+    session.status = failure_status(fault)
+    if session.manifest:
+        seconds, trainer = time.monotonic() - session.started, session.trainer
+        write_final_manifest(session.folder, session.manifest, session.status, trainer, session.outcome, seconds, {})
+    session.folder.close()
+
+
 @dataclass
 class RunSession:
     """The work of one process on a run, as far as it has come.
@@ -176,11 +201,13 @@ class RunSession:
     Attributes:
         folder: Written by the main process alone.
         overrides: What the command line changed.
+        started: `time.monotonic()` when it began.
         manifest: As this session opened it; empty on other processes, and before the model is built.
         components: Task, data and model; None before they are built.
         outcome: The final scores.
         status: How the run ended.
         leaves_at_once: Whether a second Ctrl-C ended it, so that nothing more is worked out.
+        watch: Of the other processes, in the main one.
         hints: How to open what the trackers keep.
     """
 
@@ -188,6 +215,7 @@ class RunSession:
     folder: RunDirectory
     overrides: Sequence[str]
     is_main: bool
+    started: float = field(default_factory=time.monotonic)
     manifest: dict[str, Any] = field(default_factory=dict)
     components: RunComponents | None = None
     loggers: list[Logger] = field(default_factory=list)
@@ -195,6 +223,7 @@ class RunSession:
     outcome: EvalOutcome = field(default_factory=EvalOutcome)
     status: RunStatus = field(default_factory=lambda: RunStatus("failed", "it never started"))
     leaves_at_once: bool = False
+    watch: ProcessWatch | None = None
     hints: list[str] = field(default_factory=list)
 
 
@@ -236,6 +265,8 @@ def train_and_evaluate(session: RunSession, callbacks: Sequence[Callback]) -> No
     validates = bool(components.examples["validation"])
     own_callbacks = build_callbacks(settings, folder, monitor, mode, validates=validates)
     session.trainer = trainer = build_trainer(settings, folder.root, [*callbacks, *own_callbacks], session.loggers)
+    if session.watch is not None:
+        session.watch.attach(trainer)
     share_model(trainer, components.model, resolve_path(settings.model.path))
     module, data = build_module(components, components.model), build_datamodule(components)
     module.generation_check = make_generation_evaluator(components)
@@ -303,12 +334,11 @@ def prepare_resume(session: RunSession) -> tuple[int | None, str | None]:
     return read_resume_step(session.folder, is_main=session.is_main)
 
 
-def close_session(session: RunSession, started: float, meter: EnergyMeter) -> None:
+def close_session(session: RunSession, meter: EnergyMeter) -> None:
     """Write how the run ended, hand its results to the trackers, and close them and the folder.
 
     Args:
         session: Finished or failed.
-        started: `time.monotonic()` when it began.
         meter: Of its energy.
     """
     folder, settings, outcome = session.folder, session.settings, session.outcome
@@ -316,7 +346,7 @@ def close_session(session: RunSession, started: float, meter: EnergyMeter) -> No
         if not session.manifest and not settings.resume:  # a manifest that is there already says more
             session.manifest = minimal_manifest(settings, session.overrides)
         if session.manifest:
-            seconds, energy = time.monotonic() - started, meter.stop()
+            seconds, energy = time.monotonic() - session.started, meter.stop()
             write_final_manifest(folder, session.manifest, session.status, session.trainer, outcome, seconds, energy)
             if settings.callbacks.doctor and not session.leaves_at_once:
                 diagnose_finished_run(folder)
