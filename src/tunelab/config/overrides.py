@@ -38,7 +38,7 @@ from tunelab.config.plugins import allow_plugins
 from tunelab.config.quoting import path_word, quote_hydra
 from tunelab.config.renames import rename_overrides
 from tunelab.config.resource_paths import cache_directory, conf_directory, is_choice
-from tunelab.config.resume import find_config_file
+from tunelab.config.resume import CHANGEABLE_KEYS, find_config_file, read_settings
 from tunelab.config.stored_files import error_on_one_line, read_stored_yaml
 from tunelab.errors import ConfigError
 from tunelab.language.translation import translate
@@ -103,10 +103,26 @@ def complete_overrides(arguments: Sequence[str]) -> list[str]:
     for argument in arguments:
         folder = plain_text(argument) if override_key(argument) == "resume" else None
         if folder:
-            find_config_file(Path(folder))  # before Hydra makes the folder
+            stored = find_config_file(Path(folder))  # before Hydra makes the folder
+            completed = [f"++{word}" if is_own_setting(word, stored) else word for word in completed]
             if "hydra.run.dir" not in keys:
                 completed.insert(0, path_word("hydra.run.dir", folder))
     return [*many[:1], *name, *completed]
+
+
+def is_own_setting(word: str, stored: Path) -> bool:
+    """Whether a word sets what a run that goes on has and may change, such as `trainer.fsdp.load` of a sharded one.
+
+    The defaults, which Hydra composes for it, may lack that.
+
+    Args:
+        word: Of the command line.
+        stored: The config.yaml of the run.
+    """
+    key, equals, _ = word.partition("=")
+    block, dot, _ = key.partition(".")
+    may_change = bool(equals and dot) and block in CHANGEABLE_KEYS
+    return may_change and OmegaConf.select(read_settings(stored), key) is not None
 
 
 def refuse_hyphens(arguments: Sequence[str]) -> None:
