@@ -12,7 +12,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 import tunelab.generation.decode as decoding
 from support.tiny_runs import settings
 from tunelab.generation import row_groups
-from tunelab.generation.decode import batch_prompts, can_refill, decode, decode_refilled, use_sampling
+from tunelab.generation.decode import batch_prompts, can_refill, decode, decode_refilled, next_tokens, use_sampling
 from tunelab.generation.packed_weights import packed_weights
 from tunelab.generation.row_groups import grouped_kernel
 from tunelab.models.adapters import attach_adapter
@@ -235,3 +235,28 @@ def test_prompts_are_read_some_at_a_time_so_that_many_hold_little_more_than_thei
     whole = peak_bytes(model, asked)
 
     assert some < 6 * past < whole / 1.5
+
+
+@pytest.mark.parametrize("family", ["llama", "mistral", "gemma2"])
+def test_no_answer_reads_what_nothing_was_written_to(family: str) -> None:
+    # Given memory that holds no numbers before it is written to
+    model, asked = tiny(family), prompts(30)
+    expected = [answer.ids for answer in decode(model, asked, stop=STOP, max_new_tokens=NEW)]
+    torch.use_deterministic_algorithms(True)
+    try:
+        answers = decode(model, asked, stop=STOP, max_new_tokens=NEW, budget=6 * (30 + NEW))
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+    assert [answer.ids for answer in answers] == expected
+
+
+@pytest.mark.parametrize("size", [1, 63, 64, 640])
+def test_the_likeliest_token_is_the_first_of_the_largest(size: int) -> None:
+    draw = torch.Generator().manual_seed(5)
+    logits = torch.randint(0, 4, (50, size), generator=draw).float()  # with many equal ones
+    logits[0] = -torch.inf
+    logits[1, size // 2] = torch.nan
+
+    assert torch.equal(next_tokens(logits), logits.argmax(-1, keepdim=True))
+    assert torch.equal(next_tokens(logits.bfloat16()), logits.argmax(-1, keepdim=True))

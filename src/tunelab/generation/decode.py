@@ -4,7 +4,7 @@ Shape letters: B prompts, T tokens of the longest of them, V vocabulary.
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from inspect import signature
@@ -23,6 +23,7 @@ from tunelab.generation.growing_cache import (
     keep_rows,
     leave_behind,
 )
+from tunelab.generation.last_tokens import last_tokens_only
 from tunelab.generation.packed_weights import packed_weights
 from tunelab.generation.row_groups import RowGroup, close_ranks, grouped_kernel, merge_groups, use_groups
 from tunelab.models.architecture import context_limit
@@ -34,6 +35,8 @@ ENOUGH_ROWS = 32  # of a batch, with which its passes are full
 REFILL_SHARE = 8  # of this many rows one must be free before prompts come in: each time costs a pass
 FULL_PASS = (8192, 512)  # prompt tokens with which a pass is full: on an accelerator, on a processor
 LARGEST_PASS = 8  # times as many are the most; bounds what a pass holds
+MANY_TOKENS = 128  # of all prompts, from which finding out how little of the last layer they need is worth two passes
+PART_OF_LOGITS = 64  # tokens that are compared at once in search of the likeliest
 PADS = 0.1  # share of pads up to which a pass grows beyond a full one
 
 
@@ -83,8 +86,10 @@ def decode(
         head = [*lead, *prompt[: int(prompt[0] == bos)]]
         kept.append(fit_to_context(head, prompt[int(prompt[0] == bos) :], limit, max_new_tokens))
     answers: dict[int, GeneratedAnswer] = {}
-    with eval_mode(model), PlainAttention(model), grouped_kernel(model), packed_weights(model):
-        lengths = [len(prompt) for prompt in kept]
+    lengths = [len(prompt) for prompt in kept]
+    with eval_mode(model), PlainAttention(model), grouped_kernel(model), packed_weights(model), ExitStack() as reading:
+        if sum(lengths) >= MANY_TOKENS:
+            reading.enter_context(last_tokens_only(model))
         refills = can_refill(model)
         batches = batch_prompts(model, lengths, max_new_tokens, budget)
         for batch in pool_prompts(lengths, max_new_tokens, budget) if refills else batches:
@@ -444,7 +449,20 @@ def next_tokens(logits: Tensor) -> Tensor:
     """The next token of each row, (B, 1), from logits (B, V): the likeliest, or a drawn one inside `use_sampling`."""
     rule = _SAMPLING_RULE.get()
     if rule is None:
-        return logits.argmax(-1, keepdim=True)
+        return likeliest(logits)
     temperature, dice = rule
     chances = (logits.float() / temperature).softmax(-1).cpu()
     return torch.multinomial(chances, 1, generator=dice).to(logits.device)
+
+
+def likeliest(logits: Tensor) -> Tensor:
+    """The place of the largest of each row, (B, 1), the first of equal ones.
+
+    On a processor `argmax` compares one by one, and `amax` many at once: first the part with the largest is found.
+    """
+    if logits.device.type != "cpu" or logits.shape[-1] % PART_OF_LOGITS:
+        return logits.argmax(-1, keepdim=True)
+    parts: Tensor = logits.unflatten(-1, (-1, PART_OF_LOGITS))
+    part = parts.amax(-1).argmax(-1)  # (B,)
+    inside = parts[torch.arange(len(parts)), part].argmax(-1)
+    return (part * PART_OF_LOGITS + inside)[:, None]

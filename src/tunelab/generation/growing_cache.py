@@ -69,6 +69,7 @@ class GrowingLayer(DynamicLayer):
             self._make_room(max(rows, places), 0)
         for room, coming in zip(self.room, states, strict=True):
             assert coming is not None
+            room[self.rows : rows, :, self.begin : self.end - width] = 0  # pads are read where neighbours are wider
             room[self.rows : rows, :, self.end - width : self.end] = coming
         self._show(rows, self.begin, self.end)
 
@@ -80,7 +81,7 @@ class GrowingLayer(DynamicLayer):
         width = self.end - self.begin
         columns = width + new + max(LEAST_ROOM, (width + new) // 4)
         for index, old in enumerate(self.room):  # one after the other: never both twice
-            grown = old.new_zeros(places, old.shape[1], columns, old.shape[3])
+            grown = old.new_empty(places, old.shape[1], columns, old.shape[3])
             grown[: self.rows, :, :width] = old[: self.rows, :, self.begin : self.end]
             self.room[index] = grown
         self.owned = True
