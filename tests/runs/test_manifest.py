@@ -5,14 +5,14 @@ import json
 import os
 import platform
 import subprocess
-from importlib.metadata import version
+from importlib.metadata import distributions, version
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from tunelab.runs.environment import DIFF_LIMIT, code_revision
+from tunelab.runs.environment import DIFF_LIMIT, code_revision, installed_packages
 from tunelab.runs.manifest import finish_manifest, read_template_date, start_manifest
 from tunelab.runs.run_dir import RunDirectory
 from tunelab.runs.run_status import RUN_STATUSES
@@ -28,6 +28,13 @@ def opened(**changes: Any) -> dict[str, Any]:
         "model": {"path": "base", "sha256": "cd"},
     }
     return start_manifest(**(settings | changes))
+
+
+def test_packages_are_those_that_python_itself_lists() -> None:
+    listed = dict[str, str]()
+    for package in distributions():
+        listed.setdefault(package.metadata["Name"].lower().replace("_", "-"), package.version)
+    assert installed_packages() == listed
 
 
 @pytest.fixture

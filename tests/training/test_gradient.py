@@ -20,7 +20,7 @@ from tunelab.models.packing_support import supports_packing
 from tunelab.models.unpadded_attention import DOCUMENT_KERNEL
 from tunelab.regularization.loss_penalties import LossPenalties
 from tunelab.tasks.instruction import Instruction
-from tunelab.training.module import FineTuner
+from tunelab.training.module import FineTuner, clip_gradients
 
 
 def reference(model: PreTrainedModel, batch: list[Example], smoothing: float = 0.0) -> dict[str, Tensor]:
@@ -192,3 +192,15 @@ def test_several_processes_take_the_same_steps_as_one(
     assert one["val"] == pytest.approx(two["val"], rel=1e-6)
     for name, weight in one["weights"].items():
         torch.testing.assert_close(two["weights"][name], weight, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("limit", [0.1, 4.9999, 5.0, 5.000001, 5.1, float("inf")])
+@pytest.mark.parametrize("largest", [4.0, float("inf"), float("nan")])
+def test_clipping_is_that_of_torch_below_at_and_above_the_limit(limit: float, largest: float) -> None:
+    ours, theirs = ([nn.Parameter(torch.zeros(2)), nn.Parameter(torch.zeros(1))] for _ in range(2))
+    for parameters in (ours, theirs):
+        parameters[0].grad, parameters[1].grad = torch.tensor([0.0, 3.0]), torch.tensor([largest])
+    norm, right = clip_gradients(ours, limit), nn.utils.clip_grad_norm_(theirs, limit)
+    torch.testing.assert_close(norm, right, rtol=0, atol=0, equal_nan=True)
+    for mine, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(mine.grad, other.grad, rtol=0, atol=0, equal_nan=True)

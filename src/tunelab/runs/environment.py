@@ -5,6 +5,7 @@ import os
 import platform
 import socket
 import subprocess
+from email import message_from_string
 from functools import cache
 from importlib.metadata import distributions
 from pathlib import Path
@@ -93,8 +94,10 @@ def installed_packages() -> dict[str, str]:
 def _package_versions() -> tuple[tuple[str, str], ...]:
     versions: dict[str, str] = {}
     for package in distributions():
-        if name := package.metadata["Name"]:
-            versions.setdefault(name.lower().replace("_", "-"), package.version)
+        text = package.read_text("METADATA") or package.read_text("PKG-INFO") or ""
+        head = message_from_string(text.partition("\n\n")[0])  # what follows is the README of the package
+        if name := head["Name"]:
+            versions.setdefault(name.lower().replace("_", "-"), head["Version"])
     return tuple(sorted(versions.items()))
 
 

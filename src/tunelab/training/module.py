@@ -340,7 +340,9 @@ class FineTuner(EvalModule):
 def clip_gradients(parameters: Sequence[nn.Parameter], max_norm: float) -> Tensor:
     """The norm of all gradients together, which are then scaled down to `max_norm` where it is larger."""
     norm = gather_full(nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None]))
-    nn.utils.clip_grads_with_norm_(parameters, max_norm, norm)
+    # torch multiplies by one where nothing is clipped, as asking a GPU would wait for it
+    if norm.device.type != "cpu" or not max_norm / (norm + 1e-6) >= 1:
+        nn.utils.clip_grads_with_norm_(parameters, max_norm, norm)
     return norm
 
 
