@@ -77,10 +77,10 @@ def test_the_board_filters_compares_and_follows_a_run(board: tuple[Browser, Boar
     page.run("document.querySelector('button[type=submit]').click()")
     until(page, "document.title.includes('against')")
     assert page.run("document.querySelector('header a').getAttribute('href')") == "/"
-    visit(page, f"{server.origin}report?path=search")
+    visit(page, f"{server.address}report?path=search")
     assert page.run("document.title").startswith("Study")
     assert page.complaints == []
-    assert [one for one in page.requests if not one.startswith((server.origin, "about:", "data:"))] == []
+    assert [one for one in page.requests if not one.startswith((server.address, "about:", "data:"))] == []
 
 
 @pytest.mark.parametrize("width", [390, 1280])

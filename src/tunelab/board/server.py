@@ -1,6 +1,5 @@
-"""The server of a board: this machine, this account and who has the token, read-only, for the folder of its start."""
+"""The server of a board: this machine and this account only, read-only, GET and HEAD, for the folder of its start."""
 
-import secrets
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -8,7 +7,7 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import SplitResult, parse_qs, parse_qsl, urlencode, urlsplit
+from urllib.parse import SplitResult, parse_qs, urlsplit
 
 from tunelab.board.client_account import is_own_client
 from tunelab.board.folder_scan import MAX_ENTRIES, Board, file_stamp
@@ -20,7 +19,6 @@ from tunelab.runs.run_dir import RUN_FILES
 
 LOOPBACK = "127.0.0.1"
 HOST_NAMES = ("127.0.0.1", "localhost", "::1")  # a page elsewhere whose name was turned to this machine has another
-TOKEN_FIELD = "ticket"  # of an address; our output blacks out what stands behind the word token
 MAX_COMPARED = 30  # runs of one report
 MAX_THREADS = 64  # connections at the same time; a browser keeps some open for each tab
 KEPT_REPORTS = 16  # reports that are kept until a file of theirs changes
@@ -54,26 +52,15 @@ class BoardServer(ThreadingHTTPServer):
             OSError: If the port is taken.
         """
         self.board = Board(root)
-        self.token = secrets.token_urlsafe(24)
         self._free = threading.BoundedSemaphore(MAX_THREADS)
         self._composing = threading.Lock()  # one at a time: a report takes a core
         self._reports: OrderedDict[tuple[str, ...], tuple[object, str]] = OrderedDict()
         super().__init__((LOOPBACK, port), BoardHandler)
 
     @property
-    def origin(self) -> str:
-        """Where it listens."""
-        return f"http://{LOOPBACK}:{self.server_address[1]}/"
-
-    @property
     def address(self) -> str:
-        """Where a browser finds it, with the token that lets it in."""
-        return f"{self.origin}?{TOKEN_FIELD}={self.token}"
-
-    @property
-    def cookie(self) -> str:
-        """The cookie of a browser that was let in; boards on other ports have others."""
-        return f"tunelab_board_{self.server_address[1]}={self.token}"
+        """Where a browser finds it."""
+        return f"http://{LOOPBACK}:{self.server_address[1]}/"
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Answer in a thread of its own; where too many are busy, hang up."""
@@ -158,19 +145,6 @@ class BoardHandler(BaseHTTPRequestHandler):
             )
             self._send(HTTPStatus.FORBIDDEN, refusal_page("Forbidden", text), body=body)
             return
-        token, target = split_token(self.path)
-        if is_secret(token, self.server.token):
-            cookie = f"{self.server.cookie}; Path=/; HttpOnly; SameSite=Lax"
-            self._send(HTTPStatus.SEE_OTHER, "", body=body, more={"Location": target, "Set-Cookie": cookie})
-            return
-        cookies = self.headers.get("Cookie", "").split(";")
-        if not any(is_secret(cookie.strip(), self.server.cookie) for cookie in cookies):
-            text = translate(
-                "This page opens at the address with a token that tunelab board prints as it starts, so that nobody "
-                "else on this machine reads it: open that whole address."
-            )
-            self._send(HTTPStatus.FORBIDDEN, refusal_page(translate("Forbidden"), text), body=body)
-            return
         try:
             status, page = respond(self.server, self.path)
         except LookupError:
@@ -203,23 +177,6 @@ def host_name(header: str) -> str:
         return (urlsplit(f"//{header}").hostname or "").lower()
     except ValueError:
         return ""
-
-
-def is_secret(text: str, secret: str) -> bool:
-    """Whether a text is the secret; the time it takes tells nothing of how much of it is right."""
-    return secrets.compare_digest(text.encode("utf-8", "surrogateescape"), secret.encode())
-
-
-def split_token(target: str) -> tuple[str, str]:
-    """The token in a request's address, empty without one, and the rest of the address."""
-    try:
-        address = urlsplit(target)
-        query = parse_qsl(address.query, keep_blank_values=True, max_num_fields=MAX_ENTRIES)
-    except ValueError:
-        return "", target
-    path = "/" + address.path.lstrip("/\\")  # two would name another site
-    rest = urlencode([pair for pair in query if pair[0] != TOKEN_FIELD])
-    return dict(query).get(TOKEN_FIELD, ""), f"{path}?{rest}" if rest else path
 
 
 def split_address(target: str) -> SplitResult:

@@ -8,8 +8,8 @@ from tunelab.language.translation import message, translate
 
 EPILOG = message("""
 The page lists every run and search below the folder, filters, compares, opens each report, and draws what is running.
-It is served to browsers of this machine only (127.0.0.1), at the printed address, whose token changes with each start;
-it writes nothing and follows no links; Ctrl-C ends it.  From another machine: ssh -L 8765:127.0.0.1:8765 HOST
+It is served to browsers of this machine only (127.0.0.1), writes nothing and follows no links; Ctrl-C ends it.  From
+another machine: ssh -L 8765:127.0.0.1:8765 HOST
 """)
 DEFAULT_PORT = 8765
 
