@@ -19,6 +19,7 @@ NO_VALUES: FloatArray = np.zeros(0)
 PSEUDO_ROWS = 4.0  # as many as Wilson's interval is centred by at 95 %
 MIN_ROWS_PER_CLASS = 3  # with fewer on average the interval of macro F1 covers too seldom (bench/intervals)
 ANSWER_SCORES = ("exact_match", "token_f1", "rougeL")
+GROUP_KEYS = ("family", "source")  # keys of an answer by which there are tables
 
 
 @dataclass(frozen=True)

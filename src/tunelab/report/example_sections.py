@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from difflib import SequenceMatcher
 
+from tunelab.analysis.row_scores import ANSWER_SCORES, GROUP_KEYS
 from tunelab.language.score_names import ScoreName, score_label
 from tunelab.language.translation import messages, translate
 from tunelab.report.charts.bars import Bars, bar_chart
@@ -14,8 +15,7 @@ from tunelab.report.run_reader import RunResults
 from tunelab.runs.atomic_files import Row
 
 LISTED_ANSWERS = 8  # answers to read
-GROUP_KEYS = ("family", "source")
-ANSWER_SCORES = ("exact_match", "token_f1", "rougeL", "accuracy", "unfinished")
+TABLE_COLUMNS = (*ANSWER_SCORES, "accuracy", "unfinished")
 
 
 def answers_section(run: RunResults) -> list[Section]:
@@ -64,7 +64,7 @@ def answer_example(row: Row, before: Row | None) -> Example:
     answers.append(marked_answer(translate("after training"), row, reference))
     tone: Tone = "good" if row.get("exact_match") == 1 else "bad" if answer_quality(row) < 0.5 else "plain"
     group = next((f"{row[name]}, " for name in GROUP_KEYS if row.get(name)), "")
-    scores = ", ".join(f"{name} {format_cell(row[name])}" for name in ANSWER_SCORES[:3] if row.get(name) is not None)
+    scores = ", ".join(f"{name} {format_cell(row[name])}" for name in ANSWER_SCORES if row.get(name) is not None)
     return Example(
         translate("{group}row {row}: {scores}", group=group, row=row["row"], scores=scores), parts, tone, answers
     )
@@ -107,7 +107,7 @@ def group_blocks(run: RunResults) -> list[Block]:
         if len(after) < 2:
             continue
         names = sorted(after, key=lambda name: (-after[name].get("rows", 0), name))
-        columns = [name for name in ANSWER_SCORES if any(name in after[one] for one in names)]
+        columns = [name for name in TABLE_COLUMNS if any(name in after[one] for one in names)]
         rows = [[name, *group_cells(after[name], before.get(name, {}) if before else None, columns)] for name in names]
         heads = [
             group,
@@ -115,7 +115,7 @@ def group_blocks(run: RunResults) -> list[Block]:
             *(messages("exact_match before") if before else []),
             *map(ScoreName, columns),
         ]
-        score = next((name for name in ANSWER_SCORES if name in columns), "")
+        score = next((name for name in TABLE_COLUMNS if name in columns), "")
         if score and len(names) <= 24:
             bars = [Bars(translate("after training"), [float(after[name].get(score, "nan")) for name in names])]
             if before:

@@ -7,6 +7,7 @@ from typing import Any
 
 from lightning.pytorch.loggers import Logger
 
+from tunelab.analysis.row_scores import ANSWER_SCORES, GROUP_KEYS
 from tunelab.language.translation import translate
 from tunelab.runs.run_dir import RunDirectory
 from tunelab.tracking.base import ResultsLogger, RunResults, worst_predictions
@@ -57,7 +58,7 @@ def tracked_files(folder: RunDirectory, kinds: list[str]) -> dict[str, Path]:
 
 
 LISTED_GROUPS = 12  # groups of a table; the rest stands in the run folder
-SCORE_COLUMNS = ("exact_match", "token_f1", "rougeL", "accuracy")
+SCORE_COLUMNS = (*ANSWER_SCORES, "accuracy")
 
 GroupRows = dict[str, dict[str, float]]
 
@@ -72,7 +73,7 @@ def answer_group_tables(tables: Mapping[str, Any]) -> dict[str, GroupRows]:
         Title to name of a group to name of a column to value.
     """
     groups: dict[str, GroupRows] = {}
-    for key in ("family", "source"):
+    for key in GROUP_KEYS:
         tuned: GroupRows = tables.get("test", {}).get(f"by_{key}", {})
         before: GroupRows = tables.get("base", {}).get(f"by_{key}", {})
         largest = sorted(tuned, key=lambda name: (-tuned[name]["rows"], name))

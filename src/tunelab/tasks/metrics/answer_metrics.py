@@ -13,6 +13,7 @@ from torchmetrics import Metric
 from transformers import PreTrainedModel
 from typing_extensions import override
 
+from tunelab.analysis.row_scores import GROUP_KEYS
 from tunelab.data.conversation import Conversation
 from tunelab.data.examples import Batch
 from tunelab.data.protocols import Record
@@ -29,7 +30,6 @@ from tunelab.tasks.multiple_choice import AnswerClasses, Choices, normalize_answ
 COUNT_FIELDS = (
     4  # numbers that come before the scores of a vector: answers, those to choices, right ones, unmatched ones
 )
-GROUP_KEYS = ("family", "source")  # keys of a prediction by which there are tables
 ROWS_TOGETHER = 1024  # rows that are answered together: enough to keep a batch full, few enough to see progress
 
 Prediction = Mapping[str, Any]
