@@ -2,19 +2,28 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+from omegaconf import OmegaConf
 from safetensors.torch import load_file
 
 from support.paths import ROOT
-from support.tiny_runs import MODEL, QUIET, instructions
+from support.tiny_runs import MODEL, QUIET, instructions, settings
+from tunelab.errors import ConfigError
 from tunelab.runs.checkpoint import read_checkpoint
 from tunelab.runs.run_dir import RunDirectory
+from tunelab.search.run_search import prepare
+from tunelab.training import processes
+from tunelab.training.trainer import build_trainer
 
 TRAINING = [
     "data=instruction", *MODEL, *QUIET, "batch_size=6", "scheduler=constant", "trainer.log_every_n_steps=1",
@@ -137,20 +146,91 @@ def test_two_machines_share_one_run_folder(tmp_path: Path, launcher: str) -> Non
     assert read_checkpoint(RunDirectory(folder).last)["global_step"] == 3
 
 
-def test_devices_that_torchrun_has_not_started_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+@pytest.fixture
+def launcher(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+    """Stands in for torchrun or srun: sets variables as it does."""
 
-    from support.tiny_runs import settings
-    from tunelab.training import processes
+    def start(name: str, **variables: str) -> None:
+        monkeypatch.setattr(TorchElasticEnvironment, "detect", staticmethod(lambda: name == "torchrun"))
+        for variable, value in variables.items():
+            monkeypatch.setenv(variable, value)
 
-    monkeypatch.setattr(TorchElasticEnvironment, "detect", staticmethod(lambda: True))
-    for name, value in {"WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0"}.items():
-        monkeypatch.setenv(name, value)
     processes.launched_by.cache_clear()
-    try:
-        assert processes.launcher_faults(settings("trainer=ddp_cpu", "trainer.num_nodes=2").trainer) == []
-        [fault] = processes.launcher_faults(settings("trainer=ddp_cpu").trainer)
-    finally:
-        processes.launched_by.cache_clear()
+    yield start
+    processes.launched_by.cache_clear()
 
-    assert "2 processes on each of 2 machines" in fault and "trainer.devices=2 trainer.num_nodes=2" in fault
+
+TORCHRUN = {"WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0"}
+SRUN = {"SLURM_NTASKS": "4", "SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_NODEID": "0", "SLURM_JOB_NAME": "train"}
+
+
+@pytest.mark.parametrize(
+    ("name", "variables"),
+    [("torchrun", TORCHRUN), ("srun", {**SRUN, "SLURM_NTASKS_PER_NODE": "2"})],
+    ids=["torchrun", "srun"],
+)
+def test_devices_that_a_launcher_has_not_started_are_refused(
+    launcher: Callable[..., None], name: str, variables: dict[str, str]
+) -> None:
+    launcher(name, **variables)
+
+    assert processes.launcher_faults(settings("trainer=ddp_cpu", "trainer.num_nodes=2").trainer) == []
+    [fault] = processes.launcher_faults(settings("trainer=ddp_cpu").trainer)
+    assert f"{name} started 2 processes on each of 2 machines" in fault
+    assert "trainer.devices=2 trainer.num_nodes=2" in fault
+    with pytest.raises(ConfigError, match="cv.folds under torchrun or srun with 4 processes"):
+        processes.check_started_alone("cv.folds")
+
+
+def test_srun_that_does_not_say_how_many_processes_a_machine_has_is_refused(
+    launcher: Callable[..., None],
+) -> None:
+    launcher("srun", **SRUN)
+
+    with pytest.raises(ConfigError, match="srun started 4 processes .* --ntasks-per-node"):
+        processes.launcher_faults(settings("trainer=ddp_cpu").trainer)
+
+
+@pytest.mark.parametrize("variables", [{}, {**SRUN, "SLURM_NTASKS": "1"}], ids=["nothing", "one task of SLURM"])
+def test_several_machines_that_nothing_has_started_are_refused(
+    launcher: Callable[..., None], variables: dict[str, str]
+) -> None:
+    launcher("nothing", **variables)
+
+    [fault] = processes.launcher_faults(settings("trainer=ddp_cpu", "trainer.num_nodes=2").trainer)
+    assert fault.startswith("trainer.num_nodes=2") and "torchrun or srun" in fault
+
+
+def test_one_task_of_slurm_starts_the_processes_of_its_devices_itself(
+    launcher: Callable[..., None], tmp_path: Path
+) -> None:
+    launcher("srun", **{**SRUN, "SLURM_NTASKS": "1"})
+
+    trainer = build_trainer(settings("trainer=ddp_cpu"), tmp_path, [], [])
+
+    assert trainer.world_size == 2
+
+
+def test_a_search_that_torchrun_starts_several_times_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ConfigError, match="a search under torchrun"):
+        prepare(OmegaConf.create({}), [])
+
+
+def test_a_process_that_waits_for_others_ends_at_a_signal(tmp_path: Path) -> None:
+    # Given the first of two tasks of srun, whose other one never comes
+    code = (
+        "import signal, sys; from pathlib import Path; from tunelab.training import processes; "
+        "processes.launched_by(); signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(143)); "
+        f"print('waits', flush=True); processes.agree_on_folder(Path({str(tmp_path)!r}))"
+    )
+    variables = {"SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT, env={**os.environ, **SRUN, **variables}, stdout=subprocess.PIPE
+    )
+    assert process.stdout is not None and process.stdout.readline() == b"waits\n"
+    time.sleep(1)
+
+    process.terminate()
+
+    assert process.wait(timeout=60) in (-signal.SIGTERM, 143)  # the latter where it has not begun to wait

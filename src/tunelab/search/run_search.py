@@ -136,6 +136,10 @@ def prepare(config: DictConfig, arguments: Sequence[str]) -> PreparedSearch:
     Raises:
         ConfigError: If the configuration has faults.
     """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ConfigError(
+            translate("a search under torchrun: start it without; each trial starts its own trainer.devices")
+        )
     config = rename_old_names(config)
     faults = list[str]()
     cv = CrossValidationConfig.parse(plain_block(config.cv), "cv", faults)

@@ -29,6 +29,9 @@ LAUNCHER_VARIABLES = (
     "GROUP_RANK",
     "MASTER_ADDR",
     "MASTER_PORT",
+    "TORCHELASTIC_RUN_ID",
+    "SLURM_NTASKS",
+    "SLURM_PROCID",
     "PL_GLOBAL_SEED",
     "WANDB_RUN_ID",  # of one run: trials would be merged into it
 )

@@ -29,6 +29,7 @@ from tunelab.runs.run_dir import RunDirectory
 from tunelab.search.executors import local_executor
 from tunelab.search.trial_outcome import TRIAL_LOG, TrialOutcome, read_outcome
 from tunelab.search.trial_process import Executor
+from tunelab.training.processes import check_started_alone
 
 
 @dataclass(frozen=True)
@@ -198,10 +199,7 @@ def cross_validate(
         TuneLabError: If a fold failed; the same command goes on.
         SystemExit: 143 after SIGTERM, and KeyboardInterrupt passes, once the fold at work is at a safe point.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise ConfigError(
-            translate("cv.folds under torchrun: start it without; each fold starts its own trainer.devices")
-        )
+    check_started_alone("cv.folds")
     folds, folder = fold_count(settings), CrossValidationFolder(root.absolute())
     folder.root.mkdir(parents=True, exist_ok=True)
     folder.lock.acquire()

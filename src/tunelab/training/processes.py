@@ -1,6 +1,9 @@
 """The processes of a run: the rows of each, whether torchrun or srun started those it needs, the folder they share."""
 
 import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -13,6 +16,7 @@ from torch.distributed.rendezvous import rendezvous
 from tunelab.config.schema import TrainerConfig
 from tunelab.errors import ConfigError
 from tunelab.language.translation import translate
+from tunelab.runs.stop_signals import STOP_SIGNALS
 
 if TYPE_CHECKING:
     import lightning as L
@@ -63,14 +67,50 @@ def check_divides(width: int, devices: int) -> None:
 
 @cache
 def launched_by() -> "ClusterEnvironment | None":
-    """What started several processes of this run, as Lightning sees it; None where the run starts its own."""
+    """What started the processes of this run, as Lightning sees it; None where the run starts its own.
+
+    Raises:
+        ConfigError: If srun does not say how many processes each machine has.
+    """
     from lightning.fabric.plugins.environments.slurm import SLURMEnvironment  # takes half a second, and predict none
     from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
-    for kind in (TorchElasticEnvironment, SLURMEnvironment):
-        if kind.detect() and (environment := kind()).world_size() > 1:
-            return environment
-    return None
+    if TorchElasticEnvironment.detect():
+        return TorchElasticEnvironment()
+    if not SLURMEnvironment.detect() or is_one_slurm_task():
+        return None
+    if "SLURM_NTASKS_PER_NODE" not in os.environ:
+        raise ConfigError(
+            translate(
+                "srun started {tasks} processes and does not say how many on each machine; start it with "
+                "--ntasks-per-node",
+                tasks=os.environ["SLURM_NTASKS"],
+            )
+        )
+    return SLURMEnvironment()
+
+
+def is_one_slurm_task() -> bool:
+    """Whether SLURM started this process alone, which starts those of its other devices itself."""
+    return os.environ.get("SLURM_NTASKS") == "1"
+
+
+def check_started_alone(subject: str) -> None:
+    """Check that torchrun or srun did not start several processes of something that starts its own.
+
+    Raises:
+        ConfigError: If one did.
+    """
+    environment = launched_by()
+    if environment is not None and environment.world_size() > 1:
+        raise ConfigError(
+            translate(
+                "{subject} under torchrun or srun with {count} processes: start one; it starts those of "
+                "trainer.devices",
+                subject=subject,
+                count=environment.world_size(),
+            )
+        )
 
 
 def launcher_faults(trainer: TrainerConfig) -> list[str]:
@@ -78,12 +118,19 @@ def launcher_faults(trainer: TrainerConfig) -> list[str]:
     from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
     environment = launched_by()
+    if environment is None and trainer.num_nodes > 1:
+        return [
+            translate(
+                "trainer.num_nodes={num_nodes}: a run starts processes on its own machine alone; start it with "
+                "torchrun or srun, as docs/scale.md says",
+                num_nodes=trainer.num_nodes,
+            )
+        ]
     if environment is None or not isinstance(trainer.devices, int):
         return []
     torchrun = isinstance(environment, TorchElasticEnvironment)
-    started, default = environment.world_size(), str(trainer.devices)
-    local = int(os.environ.get("LOCAL_WORLD_SIZE" if torchrun else "SLURM_NTASKS_PER_NODE", default))
-    nodes = started // local
+    local = int(os.environ["LOCAL_WORLD_SIZE" if torchrun else "SLURM_NTASKS_PER_NODE"])
+    nodes = environment.world_size() // local
     if (trainer.devices, trainer.num_nodes) == (local, nodes):
         return []
     return [
@@ -110,14 +157,15 @@ def agree_on_folder(folder: Path) -> Path:
         ConfigError: If the processes do not meet.
     """
     environment = launched_by()
-    if environment is None:
+    if environment is None or environment.world_size() == 1:
         return folder
     key = f"tunelab/folder/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
     try:
-        store = meeting_place(environment)
-        if environment.global_rank() == 0:
-            store.set(key, str(folder))
-        shared = Path(store.get(key).decode())
+        with signals_end_at_once():
+            store = meeting_place(environment)
+            if environment.global_rank() == 0:
+                store.set(key, str(folder))
+            shared = Path(store.get(key).decode())
     except (distributed.DistError, RuntimeError, ValueError, OSError) as fault:
         place = f"{environment.main_address}:{environment.main_port}"
         raise ConfigError(
@@ -126,6 +174,20 @@ def agree_on_folder(folder: Path) -> Path:
     if shared != folder and folder.is_dir() and not any(folder.iterdir()):
         folder.rmdir()  # Hydra has made it, for a run that is none
     return shared
+
+
+@contextmanager
+def signals_end_at_once() -> Iterator[None]:
+    """Let stop signals end this process while it waits in code that calls no handler of Python's."""
+    handlers = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+    handlers = {number: handler for number, handler in handlers.items() if handler != signal.SIG_IGN}
+    for number in handlers:
+        signal.signal(number, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 _STORES: list[Store] = []  # one that is let go of would close under the others

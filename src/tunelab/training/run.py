@@ -81,7 +81,7 @@ def run(config: DictConfig) -> float | None:
     overrides = list(hydra.overrides.task)
     configure_language(config.get("lang"))
     settings = validate_config(resume_config(config, overrides) if config.resume else config)
-    folder = agree_on_folder(Path(hydra.runtime.output_dir))
+    folder = Path(hydra.runtime.output_dir)
     if settings.find is not None:
         from tunelab.training.finders.run_finder import run_finder  # few need it, nor what is below
 
@@ -125,6 +125,7 @@ def fine_tune(
     ]
     if faults:
         raise ConfigError.listing(faults)
+    root = agree_on_folder(root)
     is_main = console.is_main_process()
     folder = open_run_directory(root, resume=bool(settings.resume)) if is_main else RunDirectory(root)
     session = RunSession(settings, folder, overrides, is_main)

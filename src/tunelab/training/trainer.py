@@ -8,6 +8,7 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.plugins.io import TorchCheckpointIO
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, ProgressBar
@@ -33,6 +34,7 @@ from tunelab.training.callbacks.progress import progress_callback
 from tunelab.training.callbacks.reduce_on_plateau import ReduceOnPlateau
 from tunelab.training.callbacks.resource_monitors import MemoryMonitor, Throughput
 from tunelab.training.callbacks.search_trial import KeepOptimizerSettings, Pruning, ScoreReporter, StopAtStageEnd
+from tunelab.training.processes import is_one_slurm_task
 from tunelab.training.sharded_strategy import ShardedStrategy
 
 
@@ -215,7 +217,7 @@ def build_trainer(
             max_steps=-1 if settings.max_steps is None else settings.max_steps,
             callbacks=list(callbacks),
             logger=list(loggers),
-            plugins=[AtomicCheckpointIO()],
+            plugins=[AtomicCheckpointIO(), *([LightningEnvironment()] if is_one_slurm_task() else [])],
             default_root_dir=root,
             num_sanity_val_steps=0,
             use_distributed_sampler=False,

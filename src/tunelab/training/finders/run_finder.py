@@ -16,6 +16,7 @@ from tunelab.training.finders.base import FinderResult
 from tunelab.training.finders.batch_size_finder import find_batch_size
 from tunelab.training.finders.lr_finder import find_lr
 from tunelab.training.finders.micro_tokens_finder import find_micro_tokens
+from tunelab.training.processes import check_started_alone
 from tunelab.training.trainer import device_faults
 
 FINDERS: Mapping[str, Callable[[RunComponents], FinderResult]] = {
@@ -36,6 +37,7 @@ def run_finder(settings: RunConfig, folder: Path) -> FinderResult:
         ConfigError, DataError: If the settings or the data are at fault.
     """
     silence_libraries()
+    check_started_alone(f"find={settings.find}")
     if faults := device_faults(settings.trainer):
         raise ConfigError.listing(faults)
     finding = FINDERS[str(settings.find)](build_components(settings))
