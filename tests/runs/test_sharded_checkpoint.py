@@ -1,14 +1,16 @@
 """Checkpoints in parts: written by a group of processes (here of one), read by anyone, damage named."""
 
+import errno
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import Shard, distribute_tensor
 
-from tunelab.errors import ConfigError
+from tunelab.errors import ConfigError, TuneLabError
 from tunelab.runs.checkpoint import (
     DamagedCheckpoint,
     copy_checkpoint,
@@ -45,6 +47,20 @@ def test_one_process_reads_whole_tensors_from_parts(tmp_path: Path, mesh: Device
     assert torch.equal(state["state"][0]["exp_avg"], written["moment"]) and float(state["state"][0]["step"]) == 3
     assert state["param_groups"] == [{"lr": 0.1, "params": [0]}] and PARTS_KEY not in checkpoint
     assert read_checkpoint(path, values_only=True)["global_step"] == 1
+
+
+def test_a_full_disk_is_said_and_leaves_no_half_written_parts(
+    tmp_path: Path, mesh: DeviceMesh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(HuggingFaceStorageWriter, "write_data", fail)
+
+    with pytest.raises(TuneLabError, match=r"the disk is full: .*last-0000001-\w+\.parts needs"):
+        save(tmp_path / "last.ckpt", mesh)
+
+    assert list(tmp_path.glob("last*")) == []
 
 
 def test_processes_that_share_a_model_read_their_own_part(tmp_path: Path, mesh: DeviceMesh) -> None:

@@ -9,16 +9,20 @@ import secrets
 import shutil
 import warnings
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import Tensor, distributed
 from torch.distributed.checkpoint import state_dict_loader, state_dict_saver
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor, Shard, empty
+
+from tunelab.runs.atomic_files import write_error
 
 PARTS_KEY = "tunelab_parts"  # of the file: the folder, and size and checksum of each file in it
 TENSOR_KEY = "tunelab_tensor"  # of what stands for a tensor: its name in the folder, its shape and type
@@ -56,7 +60,15 @@ def write_parts(checkpoint: Mapping[str, Any], path: Path, write_file: Callable[
         folder.mkdir(parents=True)
     distributed.barrier()
     writer = HuggingFaceStorageWriter(str(folder), save_distributed=True)
-    state_dict_saver.save(tensors, storage_writer=writer)
+    try:
+        with fault_of_first_process():
+            state_dict_saver.save(tensors, storage_writer=writer)
+    except OSError as fault:
+        size = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+        error = write_error(folder, fault, f"{size:,}")
+        if rank == 0:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise error from fault
     own = {file.name: file_checksum(file) for file in sorted(folder.glob(f"shard-{rank + 1:05d}-*"))}
     gathered: list[dict[str, tuple[int, int]]] = [{} for _ in range(distributed.get_world_size())]
     distributed.all_gather_object(gathered, own)
@@ -64,6 +76,15 @@ def write_parts(checkpoint: Mapping[str, Any], path: Path, write_file: Callable[
         files = {name: list(entry) for part in gathered for name, entry in part.items()}
         write_file({**values, PARTS_KEY: {"folder": folder.name, "files": files, "tied": second_names}})
     distributed.barrier()
+
+
+@contextmanager
+def fault_of_first_process() -> Iterator[None]:
+    """Raise the fault of the first process that had one, in place of PyTorch's sum of all, which no handler knows."""
+    try:
+        yield
+    except CheckpointException as faults:
+        raise next(iter(faults.failures.values()))[0] from None
 
 
 def shared_names(tensors: Mapping[str, DTensor]) -> dict[str, str]:
@@ -150,7 +171,7 @@ def read_parts(
 
     filled = place({key: value for key, value in checkpoint.items() if key != PARTS_KEY})
     reader = HuggingFaceStorageReader(str(folder))
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), fault_of_first_process():
         warnings.filterwarnings("ignore", "torch.distributed is disabled")  # one process alone is a legal reader
         state_dict_loader.load(tensors, storage_reader=reader, no_dist=mesh is None)
     return cast(dict[str, Any], filled)
