@@ -234,12 +234,3 @@ def test_a_process_that_waits_for_others_ends_at_a_signal(tmp_path: Path) -> Non
     process.terminate()
 
     assert process.wait(timeout=60) in (-signal.SIGTERM, 143)  # the latter where it has not begun to wait
-
-
-def test_a_process_that_is_gone_is_said_in_words() -> None:
-    gone = RuntimeError("[gloo/transport/tcp/pair.cc:553] Connection closed by peer [127.0.0.1]:1.\nmore")
-
-    assert processes.is_lost_process(gone) and not processes.is_lost_process(RuntimeError("a shape is wrong"))
-    text = str(processes.explain_lost_process(gone))
-    assert "another process of this run has ended" in text and "Connection closed by peer" in text
-    assert "more\n" not in text and "resume goes on" in text

@@ -14,7 +14,7 @@ from torch._C._distributed_c10d import Store
 from torch.distributed.rendezvous import rendezvous
 
 from tunelab.config.schema import TrainerConfig
-from tunelab.errors import ConfigError, TuneLabError, first_line
+from tunelab.errors import ConfigError
 from tunelab.language.translation import translate
 from tunelab.runs.stop_signals import STOP_SIGNALS
 
@@ -174,25 +174,6 @@ def agree_on_folder(folder: Path) -> Path:
     if shared != folder and folder.is_dir() and not any(folder.iterdir()):
         folder.rmdir()  # Hydra has made it, for a run that is none
     return shared
-
-
-def is_lost_process(fault: BaseException) -> bool:
-    """Whether a fault of torch.distributed says that another process of the run is gone."""
-    return isinstance(fault, distributed.DistError) or (
-        isinstance(fault, RuntimeError) and "gloo/transport" in str(fault)
-    )
-
-
-def explain_lost_process(fault: BaseException) -> TuneLabError:
-    """The fault in words."""
-    return TuneLabError(
-        translate(
-            "another process of this run has ended, or cannot be reached any more: {fault}\nIf it had a fault, it says "
-            "so above or in the output of its machine; one that says nothing was killed, as by a system short of "
-            "memory. What was trained up to the last checkpoint is kept, and resume goes on from there",
-            fault=first_line(fault),
-        )
-    )
 
 
 @contextmanager

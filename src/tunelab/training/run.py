@@ -63,7 +63,7 @@ from tunelab.training.lifecycle import (
 )
 from tunelab.training.lost_processes import ProcessLost, ProcessWatch
 from tunelab.training.out_of_memory import explain_out_of_memory, is_out_of_memory
-from tunelab.training.processes import agree_on_folder, explain_lost_process, is_lost_process, launcher_faults
+from tunelab.training.processes import agree_on_folder, launcher_faults
 from tunelab.training.resume_checks import check_resume
 from tunelab.training.run_diagnosis import diagnose_finished_run
 from tunelab.training.run_header import print_run_header
@@ -133,11 +133,7 @@ def fine_tune(
     try:
         train_and_evaluate(session, callbacks)
     except BaseException as fault:
-        explained = fault
-        if is_out_of_memory(fault):
-            explained = explain_out_of_memory(fault, settings)
-        elif is_lost_process(fault):
-            explained = explain_lost_process(fault)
+        explained = explain_out_of_memory(fault, settings) if is_out_of_memory(fault) else fault
         explained = left_at_once(explained, session.trainer) or explained
         if session.watch is not None:
             explained = session.watch.cause_of(explained, str(failure_status(explained).reason)) or explained
