@@ -17,6 +17,7 @@ import argparse
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 import tempfile
@@ -155,6 +156,7 @@ def main() -> int:
         reader.add_argument(f"--{name}", type=int, default=value, help=text)
     given = reader.parse_args()
     until = time.monotonic() + 60 * given.minutes
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # an exception ends the measuring process and its files too
     given.output.mkdir(parents=True, exist_ok=True)
     first = measure(["peak", "--device", given.device], PROBE_SECONDS)
     if "failed" in first:
