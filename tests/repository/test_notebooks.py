@@ -1,5 +1,8 @@
 """Each notebook runs from top to bottom, and is kept without outputs."""
 
+import ast
+import importlib
+import inspect
 import json
 import os
 import runpy
@@ -32,6 +35,29 @@ def test_a_notebook_is_kept_without_outputs(path: Path) -> None:
     assert len(code) >= 5
     assert all(cell["outputs"] == [] and cell["execution_count"] is None for cell in code)
     assert cells[0]["cell_type"] == "markdown"
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_calls_functions_of_the_project_with_arguments_that_they_take(path: Path) -> None:
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    functions = {
+        name.asname or name.name: getattr(importlib.import_module(node.module), name.name)
+        for node in ast.walk(ast.parse(code))
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("tunelab")
+        for name in node.names
+    }
+    calls = [
+        call
+        for call in ast.walk(ast.parse(code))
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id in functions
+    ]
+
+    assert calls
+    for call in calls:
+        keywords = dict.fromkeys(word.arg for word in call.keywords if word.arg)
+        if all(word.arg for word in call.keywords) and not any(isinstance(word, ast.Starred) for word in call.args):
+            inspect.signature(functions[ast.unparse(call.func)]).bind(*call.args, **keywords)
 
 
 def test_every_drawing_of_a_notebook_stands_in_a_page_with_the_command_that_makes_it() -> None:
