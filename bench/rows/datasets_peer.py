@@ -11,7 +11,7 @@ import os
 import tempfile
 from typing import Any
 
-from datasets import load_dataset
+from datasets import disable_progress_bars, load_dataset
 from transformers import AutoTokenizer
 
 IGNORED = -100
@@ -23,6 +23,7 @@ def main() -> None:
     parser.add_argument("file")
     parser.add_argument("tokenizer")
     arguments = parser.parse_args()
+    disable_progress_bars()  # they would fill the page of results
     tokenizer = AutoTokenizer.from_pretrained(arguments.tokenizer)
 
     def encode(rows: dict[str, list[str]]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ are known to cut so is read from what they are made of; all others tokenize whol
 import json
 import re
 from array import array
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import accumulate, chain, pairwise
 from sys import getsizeof
 from typing import Any, Final, NamedTuple
@@ -159,17 +159,14 @@ class PartEncoder(WholeEncoder):
             parts.remove(END_OF_TEXT)
             self.known[END_OF_TEXT] = array("i", [NO_ID]).tobytes()
         again = parts.intersection(self.before)
-        self._keep(again, map(self.before.__getitem__, again))
+        self._keep(again, [*map(self.before.__getitem__, again)])
         fresh = [*parts.difference(again)]
-        ids = WholeEncoder.ids(self, [*map(self._as_text, fresh)])
-        self._keep(fresh, (array("i", part).tobytes() for part in ids))
+        self._keep(fresh, [array("i", ids).tobytes() for ids in WholeEncoder.ids(self, [*map(self._as_text, fresh)])])
 
-    def _keep(self, parts: Collection[str], ids: Iterable[bytes]) -> None:
+    def _keep(self, parts: Collection[str], ids: Sequence[bytes]) -> None:
         """Keep parts with their ids."""
-        learned = dict(zip(parts, ids, strict=True))
-        self.known |= learned
-        sizes = sum(map(getsizeof, learned)) + sum(map(getsizeof, learned.values()))
-        self.known_bytes += sizes + ENTRY_BYTES * len(learned)
+        self.known.update(zip(parts, ids, strict=True))
+        self.known_bytes += sum(map(getsizeof, parts)) + sum(map(getsizeof, ids)) + ENTRY_BYTES * len(ids)
 
     def _as_text(self, part: str) -> str:
         """A part as it stands in its text: a space before it, unless it begins the text or with a control token."""
