@@ -1,6 +1,7 @@
 """Texts encoded by their parts: the ids of the whole texts, for every tokenizer that is taken for one that cuts so."""
 
 import random
+from collections.abc import Callable
 from sys import getsizeof
 from typing import Any
 
@@ -8,8 +9,13 @@ import pytest
 from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 
 from support.paths import ROOT
+from tunelab.config.schema import PretrainedModelConfig
 from tunelab.data import text_parts
 from tunelab.data.text_parts import CUTTING_PATTERNS, PartEncoder, space_cut_before, stands_alone, text_batches
+from tunelab.models.load_model import load_tokenizer
+from tunelab.tasks.base import Task
+from tunelab.tasks.classification import Classification
+from tunelab.tasks.instruction import Instruction
 
 GPT2, GPT4, QWEN, STARTER = CUTTING_PATTERNS
 BORDERS = ("<|user|>", "<|end|>")
@@ -237,3 +243,28 @@ def test_tokens_that_overlap_are_no_borders() -> None:
 def test_no_pattern_is_no_place_to_cut() -> None:
     assert space_cut_before(None) == ""
     assert space_cut_before({"type": "UnicodeScripts"}) == ""
+
+
+@pytest.mark.parametrize("make_task", [Instruction, lambda: Classification("text", "label")], ids=["answers", "labels"])
+def test_a_long_text_is_encoded_exactly_and_never_whole(
+    make_task: Callable[[], Task], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # the tokenizer itself takes two hundred bytes and more for a character, as it keeps the place of each token
+    text, task = " ".join(texts(200)), make_task()
+    records = [{"text": text, "label": label, "instruction": text, "output": "yes"} for label in ("a", "b")]
+    task.fit(records)
+    task.set_tokenizer(load_tokenizer(PretrainedModelConfig(path="package:tunelab.starter/model")), None)
+    (expected,) = task.encode_all(records[0], 0)
+    sizes = list[int]()
+    encode = type(task.tokenizer).__call__
+
+    def measured(self: Any, some: Any, *more: Any, **options: Any) -> Any:
+        sizes.extend(map(len, [some] if isinstance(some, str) else some))
+        return encode(self, some, *more, **options)
+
+    monkeypatch.setattr(text_parts, "CHECKED_CHARACTERS", 100)
+    monkeypatch.setattr(type(task.tokenizer), "__call__", measured)
+    ((example,),) = task.encode_many(records[:1], 0)
+
+    assert [*example.ids] == [*expected.ids] and len(expected.ids) > 1000
+    assert 0 < max(sizes) < len(text) / 4

@@ -195,3 +195,20 @@ def test_scores_have_the_promised_names(multilabel, make_tokenizer):
     scores.update(torch.randn(4, len(task.label_names)), laid_out(task, records))
     assert set(scores.compute()) == set(task.score_names)
     assert task.description.monitor.removeprefix("val/") in task.score_names
+
+
+@pytest.mark.parametrize("limit", [3, 5, 40])
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_many_texts_over_the_limit_are_cut_as_the_tokenizer_cuts_them(make_tokenizer, limit, side):
+    tokenizer = make_tokenizer()
+    tokenizer.truncation_side = side
+    words = ["good", "film", "bad", "plot", "the"]
+    texts = [" ".join(words[at % 5] for at in range(size)) for size in range(1, 50)]
+    records = [{"text": text, "label": label} for text in texts for label in ("a", "b")]
+    task = ready(tokenizer, records, limit)
+
+    examples = [example for some in task.encode_many(records, 0) for example in some]
+
+    cut = [tokenizer(record["text"], truncation=True, max_length=limit)["input_ids"] for record in records]
+    assert [[*example.ids] for example in examples] == cut
+    assert task.truncated_count == sum(len(tokenizer(record["text"])["input_ids"]) > limit for record in records)

@@ -34,7 +34,7 @@ from tunelab.data.template_rendering import (
     without_generation_blocks,
     writes_date,
 )
-from tunelab.data.text_parts import CHECKED_TEXTS, FlatIds, PartEncoder, WholeEncoder
+from tunelab.data.text_parts import FlatIds, PartEncoder, WholeEncoder, texts_to_check
 from tunelab.data.text_placement import (
     MATCH_NOTHING,
     REASONING_MARK,
@@ -970,6 +970,8 @@ class LiteralTextEncoder:
 
     def _encode(self, text: str, *, literal: bool = False) -> list[int]:
         try:
+            if not literal and (flat := self.flat_ids([text])) is not None:  # a long one
+                return flat.lists()[0]
             encoding = self.tokenizer(text, split_special_tokens=literal, **PLAIN_IDS)
         except (UnicodeError, TypeError) as fault:
             raise DataError(
@@ -987,16 +989,15 @@ class LiteralTextEncoder:
         return ids
 
     def flat_ids(self, texts: list[str]) -> FlatIds | None:
-        """Ids of many texts, without the wrapping that those of each get; None where that is not exact."""
-        if not self.tokenizer.is_fast or len(texts) <= CHECKED_TEXTS:
+        """Ids of many or long texts, without the wrapping that those of each get; None where that is not exact."""
+        checked = texts_to_check(texts)
+        if not checked or not self.tokenizer.is_fast:
             return None
-        some = self.tokenizer(texts[:CHECKED_TEXTS], split_special_tokens=False, **PLAIN_IDS)["input_ids"]
+        ids = self.tokenizer(checked, split_special_tokens=False, **PLAIN_IDS)["input_ids"]
         if self._parts is None:
             core = self.tokenizer.backend_tokenizer  # as that call has set it
             self._parts = PartEncoder.of(core, self.borders) or WholeEncoder(core)
-        flat = self._parts.flat_ids(texts)
-        last = flat.ends[CHECKED_TEXTS - 1]
-        return flat if FlatIds(flat.ids[:last], flat.ends[:CHECKED_TEXTS]).lists() == some else None
+        return self._parts.flat_ids(texts) if self._parts.ids(checked) == ids else None
 
 
 PLAIN_IDS: Final[dict[str, Any]] = {  # arguments of a tokenizer for the ids of a text, and nothing else

@@ -45,6 +45,7 @@ WORD_MODELS: Final = frozenset({"BPE", "WordPiece", "WordLevel", "Unigram"})  # 
 
 
 CHECKED_TEXTS: Final = 4  # of many, whose ids are compared with those that the tokenizer itself gives
+CHECKED_CHARACTERS: Final = 100_000  # of each of these; a longer text is worth the comparison alone
 
 
 class FlatIds(NamedTuple):
@@ -180,6 +181,13 @@ def special_frame(core: Any) -> tuple[list[int], list[int]] | None:
     bare, framed = (core.encode("a", add_special_tokens=special).ids for special in (False, True))
     places = [place for place in range(len(framed)) if framed[place : place + len(bare)] == bare]
     return (framed[: places[0]], framed[places[0] + len(bare) :]) if bare and len(places) == 1 else None
+
+
+def texts_to_check(texts: Sequence[str]) -> list[str]:
+    """The heads of the first texts, to compare an encoder with the tokenizer; none where all texts take no longer."""
+    if len(texts) <= CHECKED_TEXTS and max(map(len, texts), default=0) <= CHECKED_CHARACTERS:
+        return []
+    return [text[:CHECKED_CHARACTERS] for text in texts[:CHECKED_TEXTS]]
 
 
 def text_batches(texts: Sequence[str], most: int) -> Iterator[Sequence[str]]:

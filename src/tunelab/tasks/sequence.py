@@ -16,7 +16,7 @@ from tunelab.data.batching import pack_texts
 from tunelab.data.columns import NEEDED_NAMES
 from tunelab.data.examples import Example, MicroBatch
 from tunelab.data.protocols import Record
-from tunelab.data.text_parts import CHECKED_TEXTS, PartEncoder, WholeEncoder, special_frame
+from tunelab.data.text_parts import PartEncoder, WholeEncoder, special_frame, texts_to_check
 from tunelab.errors import ConfigError, DataError
 from tunelab.language.translation import translate
 from tunelab.models.heads import pair_token_types, sequence_logits
@@ -143,7 +143,7 @@ class SequenceTask(Task):
             texts.append(column_text(record, self.text_pair))
         encoded = self._together.get(tuple(texts)) or self.tokenizer(*texts, truncation=False, verbose=False)
         if self.limit is not None and len(encoded["input_ids"]) > self.limit:
-            encoded = self.tokenizer(*texts, truncation=True, max_length=self.limit)
+            encoded = self._truncated(texts, encoded["input_ids"])
             self.truncated_count += 1
         ids: list[int] = encoded["input_ids"]
         if not ids:
@@ -159,6 +159,17 @@ class SequenceTask(Task):
                     )
                 )
         return ids
+
+    def _truncated(self, texts: list[str], ids: list[int]) -> Mapping[str, list[int]]:
+        """What the tokenizer makes of texts that are too long; it takes two hundred bytes and more for a character."""
+        assert self.limit is not None
+        frame = self._parts[1] if self._parts is not None and len(texts) == 1 else None
+        if frame is not None and self.tokenizer.truncation_side == "right":
+            before, behind = frame
+            kept, end = self.limit - len(behind), len(ids) - len(behind)
+            if ids[: len(before)] == before and ids[end:] == behind:
+                return {"input_ids": [*ids[:kept], *behind]}
+        return dict(self.tokenizer(*texts, truncation=True, max_length=self.limit))
 
     @override
     def encode_many(self, records: Sequence[Record], first: int) -> Iterable[Sequence[Example] | DataError]:
@@ -178,19 +189,19 @@ class SequenceTask(Task):
             encoded = self.tokenizer(*texts, truncation=False, verbose=False)
             return [dict(zip(encoded, row, strict=True)) for row in zip(*encoded.values(), strict=True)]
 
-        if len(columns) > 1 or len(columns[0]) <= CHECKED_TEXTS or not self.tokenizer.is_fast:
+        texts = columns[0]
+        checked = texts_to_check(texts)
+        if len(columns) > 1 or not checked or not self.tokenizer.is_fast:
             return encode(*columns)
-        (texts,) = columns
-        some = encode(texts[:CHECKED_TEXTS])
+        ids_of_checked = [row["input_ids"] for row in encode(checked)]
         if self._parts is None or self._parts[0].core is not self.tokenizer.backend_tokenizer:
             core = self.tokenizer.backend_tokenizer  # as that call has set it
             self._parts = PartEncoder.of(core) or WholeEncoder(core), special_frame(core)
         encoder, frame = self._parts
         if frame is not None:
             before, behind = frame
-            rows = [{"input_ids": [*before, *ids, *behind]} for ids in encoder.ids(texts)]
-            if [row["input_ids"] for row in some] == [row["input_ids"] for row in rows[:CHECKED_TEXTS]]:
-                return rows
+            if [[*before, *ids, *behind] for ids in encoder.ids(checked)] == ids_of_checked:
+                return [{"input_ids": [*before, *ids, *behind]} for ids in encoder.ids(texts)]
         return encode(texts)
 
     @override
