@@ -192,7 +192,7 @@ def test_the_command_is_stopped_and_goes_on_by_itself(tmp_path: Path) -> None:
         time.sleep(0.1)
     process.send_signal(signal.SIGTERM)
     told = process.communicate(timeout=500)[0]
-    assert process.returncode == 143 and "continue with: python train.py" in told
+    assert process.returncode == 143 and f"continue with: python {ROOT / 'train.py'} " in told
     [root] = tmp_path.glob("outputs/stopped/cv_*")
     assert RunDirectory(root / "fold_1").read_manifest()["status"] == "pre-empted"
     first = (root / "fold_0" / "run.json").read_bytes()
