@@ -586,16 +586,21 @@ def make_module(config: TargetConfig, model: PreTrainedModel, task: Task, **runt
     return made
 
 
+def count_epoch_steps(settings: RunConfig, rows: int) -> int:
+    """Optimizer steps of an epoch of `rows` training examples."""
+    steps, limit = ceil(rows / settings.batch_size), settings.trainer.limit_train_batches
+    if limit is None:
+        return steps
+    return min(steps, limit) if isinstance(limit, int) else int(steps * limit)
+
+
 def count_planned_steps(settings: RunConfig, rows: int) -> int:
     """Optimizer steps of a run over `rows` training examples that nothing stops early.
 
     Raises:
         ConfigError: If validations would be further apart than an epoch is long, so that none would ever come.
     """
-    epoch = ceil(rows / settings.batch_size)
-    limit, every = settings.trainer.limit_train_batches, settings.trainer.val_check_interval
-    if limit is not None:
-        epoch = min(epoch, limit) if isinstance(limit, int) else int(epoch * limit)
+    epoch, every = count_epoch_steps(settings, rows), settings.trainer.val_check_interval
     if isinstance(every, int) and every > epoch and settings.trainer.check_val_every_n_epoch is not None:
         raise ConfigError(
             translate(

@@ -23,6 +23,7 @@ from tunelab.tasks.causal import CausalTask
 from tunelab.training.components import (
     RunComponents,
     build_data_report,
+    count_epoch_steps,
     count_planned_steps,
     describe_packing,
     whole_loss_reason,
@@ -125,7 +126,7 @@ def rate_line(components: RunComponents, steps: int) -> str:
     settings = components.settings
     rise = warmup_steps(settings.scheduler.number("warmup"), steps)
     schedule = settings.scheduler.name.replace("_", " ")
-    epochs = format_number(steps * settings.batch_size / components.epoch_rows)
+    epochs = format_number(steps / max(1, count_epoch_steps(settings, components.epoch_rows)))
     facts = {"lr": settings.lr, "optimizer": settings.optimizer.name, "schedule": schedule}
     rate = (
         translate(
