@@ -65,11 +65,12 @@ def train(*overrides: str, callbacks: object = None, **settings: object) -> "Run
                 "them, on the command line"
             )
         )
+    from tunelab.training.processes import shared_folder
     from tunelab.training.run import fine_tune
 
     with restored_signal_handlers():
         fine_tune(composed.settings, composed.folder, overrides=composed.overrides, callbacks=extra)
-    return Run(composed.folder.absolute())
+    return Run(shared_folder(composed.folder).absolute())
 
 
 def search(*overrides: str, trials: int | None = None, search: str | None = None, **settings: object) -> "Study":

@@ -2,6 +2,7 @@
 
 import random
 import re
+from io import BytesIO
 from itertools import pairwise
 from pathlib import Path
 
@@ -9,17 +10,25 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from typing_extensions import Buffer
 
 from tunelab.data import near_duplicates as subject
 from tunelab.data.memory_map import ScratchDir
 from tunelab.data.near_duplicates import (
     SignedTexts,
+    SimilarPair,
     find_closest,
-    find_near_duplicates,
     lsh_bands,
     near_duplicate_clusters,
     split_words,
+    write_whole,
 )
+
+
+def find_near_duplicates(known: list[str], asked: list[str], *, threshold: float) -> tuple[list[SimilarPair], int]:
+    """For each text asked for, the known one most like it, and how many had too many candidates."""
+    rows = range(len(known) + len(asked))
+    return find_closest(SignedTexts([*known, *asked]), rows[: len(known)], rows[len(known) :], threshold=threshold)
 
 
 def triples(text: str) -> set[tuple[str, ...]]:
@@ -201,3 +210,15 @@ def test_bands_get_longer_with_the_threshold_and_miss_no_more_than_promised() ->
 def test_unspaced_scripts_are_cut_into_letters() -> None:
     assert split_words("ฝน rain 雨がふる") == [*"ฝน", "rain", *"雨がふる"]
     assert not re.search("[A-Z]", "".join(split_words("RAIN Straße")))
+
+
+def test_what_a_nearly_full_disk_takes_in_parts_is_written_whole() -> None:
+    class Reluctant(BytesIO):
+        def write(self, data: Buffer, /) -> int:
+            return super().write(memoryview(data)[:3])
+
+    file = Reluctant()
+
+    write_whole(file, b"0123456789", None)
+
+    assert file.getvalue() == b"0123456789"

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from omegaconf import OmegaConf
 from safetensors.torch import load_file
 
@@ -20,6 +19,7 @@ from support.paths import ROOT
 from support.tiny_runs import MODEL, QUIET, instructions, settings
 from tunelab.errors import ConfigError
 from tunelab.runs.checkpoint import read_checkpoint
+from tunelab.runs.launcher import check_started_alone, launched_by
 from tunelab.runs.run_dir import RunDirectory
 from tunelab.search.run_search import prepare
 from tunelab.training import processes
@@ -151,13 +151,14 @@ def launcher(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
     """Stands in for torchrun or srun: sets variables as it does."""
 
     def start(name: str, **variables: str) -> None:
-        monkeypatch.setattr(TorchElasticEnvironment, "detect", staticmethod(lambda: name == "torchrun"))
+        if name == "torchrun":
+            monkeypatch.setenv("TORCHELASTIC_RUN_ID", "a")
         for variable, value in variables.items():
             monkeypatch.setenv(variable, value)
 
-    processes.launched_by.cache_clear()
+    launched_by.cache_clear()
     yield start
-    processes.launched_by.cache_clear()
+    launched_by.cache_clear()
 
 
 TORCHRUN = {"WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0"}
@@ -179,7 +180,7 @@ def test_devices_that_a_launcher_has_not_started_are_refused(
     assert f"{name} started 2 processes on each of 2 machines" in fault
     assert "trainer.devices=2 trainer.num_nodes=2" in fault
     with pytest.raises(ConfigError, match="cv.folds under torchrun or srun with 4 processes"):
-        processes.check_started_alone("cv.folds")
+        check_started_alone("cv.folds")
 
 
 def test_srun_that_does_not_say_how_many_processes_a_machine_has_is_refused(
@@ -187,7 +188,7 @@ def test_srun_that_does_not_say_how_many_processes_a_machine_has_is_refused(
 ) -> None:
     launcher("srun", **SRUN)
 
-    with pytest.raises(ConfigError, match="srun started 4 processes .* --ntasks-per-node"):
+    with pytest.raises(ConfigError, match="SLURM gives this job 4 processes .* --ntasks-per-node"):
         processes.launcher_faults(settings("trainer=ddp_cpu").trainer)
 
 
@@ -221,7 +222,8 @@ def test_a_process_that_waits_for_others_ends_at_a_signal(tmp_path: Path) -> Non
     # Given the first of two tasks of srun, whose other one never comes
     code = (
         "import signal, sys; from pathlib import Path; from tunelab.training import processes; "
-        "processes.launched_by(); signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(143)); "
+        "from tunelab.runs.launcher import launched_by; launched_by(); "
+        "signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(143)); "
         f"print('waits', flush=True); processes.agree_on_folder(Path({str(tmp_path)!r}))"
     )
     variables = {"SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
@@ -234,3 +236,28 @@ def test_a_process_that_waits_for_others_ends_at_a_signal(tmp_path: Path) -> Non
     process.terminate()
 
     assert process.wait(timeout=60) in (-signal.SIGTERM, 143)  # the latter where it has not begun to wait
+
+
+def test_processes_that_train_twice_share_the_folder_of_each_run() -> None:
+    code = (
+        "import os; from pathlib import Path; from tunelab.training.processes import agree_on_folder, shared_folder\n"
+        "own = [Path(f'run_{turn}_of_{os.environ[\"RANK\"]}') for turn in range(2)]\n"
+        "print(*map(agree_on_folder, own), *map(shared_folder, own), flush=True)"
+    )
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    group = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "TORCHELASTIC_RUN_ID": "a", "WORLD_SIZE": "2"}
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, "-c", code],
+            env={**os.environ, **group, "RANK": rank, "LOCAL_RANK": rank, "LOCAL_WORLD_SIZE": "2"},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for rank in ("0", "1")
+    ]
+
+    lines = [process.communicate(timeout=120)[0].split() for process in ranks]
+
+    assert lines == [["run_0_of_0", "run_1_of_0"] * 2] * 2

@@ -44,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
     from tunelab.config.stored_files import shape_faults_explained
     from tunelab.errors import ConfigError
     from tunelab.runs import console  # torch, which --help does without
-    from tunelab.runs.entry_script import check_script, script_option
+    from tunelab.runs.entry_script import check_script
     from tunelab.runs.reproduction import (
         check_reproducible,
         current_circumstances,
@@ -84,9 +84,10 @@ def run(arguments: argparse.Namespace) -> int:
         seed = 1000 + number
         others.append(reproduce_run(manifest, folder.with_name(f"{folder.name}_seed_{seed}"), seed=seed, script=script))
     verdict = compare_runs(manifest, now, others)
+    named_script = "" if script is None else f" --script {shlex.quote(str(arguments.script))}"
     write_comparison(folder, source, verdict, changed)
     console.show_paths({translate("repetition"): folder, translate("comparison"): folder / "reproduction.json"})
-    print_verdict(verdict, changed, shlex.quote(arguments.run) + script_option(manifest.get("script")))
+    print_verdict(verdict, changed, shlex.quote(arguments.run) + named_script)
     return 0 if verdict.identical else 3
 
 

@@ -20,10 +20,9 @@ import numpy.typing as npt
 
 from tunelab.data.memory_map import ScratchDir
 from tunelab.data.parallel import map_parts
-from tunelab.data.splits import normalize_text
+from tunelab.data.splits import RowArray, normalize_text
 
 HashArray = npt.NDArray[np.uint64]
-RowArray = npt.NDArray[np.int64]
 TEXTS_AT_ONCE = 2048  # that a process reads together
 CHARACTERS_AT_ONCE = 2**20  # from which on no further text is hashed with the ones before
 WORDS_KNOWN = 2**17  # whose hashes are kept; numbers and names of all rows would be too many
@@ -176,18 +175,15 @@ class SignedTexts:
 
         parts = [range(len(texts))[first : first + TEXTS_AT_ONCE] for first in range(0, len(texts), TEXTS_AT_ONCE)]
         first = 0
-        try:
-            if scratch is not None:
-                self._shingles = tempfile.TemporaryFile(dir=scratch.path, buffering=0)  # noqa: SIM115  # read as long as this lives
-            for blocks in map_parts(sign, parts, 1 if scratch is None else None):
-                for block in blocks:
-                    last = first + len(block.counts)
-                    self.signatures[first:last] = block.signatures
-                    self._ends[first + 1 : last + 1] = block.counts
-                    self._shingles.write(block.hashes.tobytes())
-                    first = last
-        except OSError as fault:
-            raise scratch.write_error(fault) if scratch else fault from fault
+        if scratch is not None:
+            self._shingles = open_scratch_file(scratch)
+        for blocks in map_parts(sign, parts, 1 if scratch is None else None):
+            for block in blocks:
+                last = first + len(block.counts)
+                self.signatures[first:last] = block.signatures
+                self._ends[first + 1 : last + 1] = block.counts
+                write_whole(self._shingles, block.hashes.tobytes(), scratch)
+                first = last
         np.cumsum(self._ends, out=self._ends)
 
     def shingles(self, text: int) -> frozenset[int]:
@@ -219,6 +215,34 @@ class SignedTexts:
         return shares
 
 
+def open_scratch_file(scratch: ScratchDir) -> IO[bytes]:
+    """A file without a name, unbuffered: processes that are forked while it is written must not write it too.
+
+    Raises:
+        DataError: If there can be none.
+    """
+    try:
+        return tempfile.TemporaryFile(dir=scratch.path, buffering=0)
+    except OSError as fault:
+        raise scratch.write_error(fault) from fault
+
+
+def write_whole(file: IO[bytes], data: bytes, scratch: ScratchDir | None) -> None:
+    """Write all of the data; a full disk may take a part of it without an error.
+
+    Raises:
+        DataError: If that fails.
+    """
+    left = memoryview(data)
+    try:
+        while left:
+            left = left[file.write(left) :]
+    except OSError as fault:
+        if scratch is None:
+            raise
+        raise scratch.write_error(fault) from fault
+
+
 class _SignedBlock(NamedTuple):
     """Shingles of some texts one after another, how many each text has, and the signatures."""
 
@@ -237,23 +261,6 @@ def sign_blocks(texts: Sequence[str], known: _WordHashes) -> Iterator[_SignedBlo
             starts = np.concatenate([np.zeros(1, np.int64), counts.cumsum()])
             yield _SignedBlock(hashes, counts, minhash_signatures(hashes, starts))
             first, letters = place, 0
-
-
-def find_near_duplicates(
-    references: Sequence[str], queries: Sequence[str], *, threshold: float
-) -> tuple[list[SimilarPair], int]:
-    """For each query, the known text most like it, where one is at least `threshold` like it.
-
-    Args:
-        references: Texts that a model learns from.
-        queries: Texts that it is judged by.
-        threshold: Least Jaccard index, in (0, 1].
-
-    Returns:
-        As `find_closest` gives it.
-    """
-    signed, known = SignedTexts([*references, *queries]), range(len(references))
-    return find_closest(signed, known, range(len(known), len(known) + len(queries)), threshold=threshold)
 
 
 class _Buckets(NamedTuple):

@@ -19,8 +19,8 @@ import numpy.typing as npt
 START, END_OF_TEXT, CUT = "\2", "\1", "\0"  # marks in texts that are laid end to end; no text may hold one
 NO_ID: Final = -1  # in place of an id at the end of a text
 STRETCH_CHARACTERS: Final = 2**20  # of texts that are laid end to end
-MAX_KNOWN_BYTES: Final = 25 * 10**6  # of parts and their ids; as many more are kept until they are seen again, or that
-# many others
+# Of parts and their ids; as many more are kept until they are seen again, or that many others.
+MAX_KNOWN_BYTES: Final = 25 * 10**6
 ENTRY_BYTES: Final = 100  # of a dictionary, for one part
 BATCH_CHARACTERS: Final = 2**17  # of texts that are tokenized in one call, which takes 100 bytes and more for a token
 ANY_LETTER, LOWER_CASE = "[!-~]", "[a-z]"  # what stands behind a space before which is cut

@@ -8,6 +8,8 @@ Handler = Callable[[int, FrameType | None], object]
 # Of a person at the terminal; of a queue before it takes the machine away; of a terminal that closes; of anything else.
 STOP_SIGNALS = (signal.SIGINT, signal.SIGUSR1, signal.SIGHUP, signal.SIGTERM)
 STOP_EXITS = {128 + number: number.name for number in STOP_SIGNALS}  # exit status after each, by the shell's convention
+# Exit statuses of a child after one: as it leaves by itself, and as the system ends it before its handlers stand.
+STOPPED_STATUSES = (*STOP_EXITS, *(-number for number in STOP_SIGNALS))
 
 
 def handle_stop_signals(handler: Handler, *, ctrl_c: bool = True) -> dict[int, object]:

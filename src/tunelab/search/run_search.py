@@ -136,7 +136,7 @@ def prepare(config: DictConfig, arguments: Sequence[str]) -> PreparedSearch:
     Raises:
         ConfigError: If the configuration has faults.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:  # a job of SLURM may have further tasks for the trials
         raise ConfigError(
             translate("a search under torchrun: start it without; each trial starts its own trainer.devices")
         )

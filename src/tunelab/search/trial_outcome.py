@@ -12,14 +12,13 @@ from tunelab.language.translation import messages
 from tunelab.runs.atomic_files import open_unlinked
 from tunelab.runs.run_dir import RunDirectory
 from tunelab.runs.run_status import COMPLETE_STATUSES, PREEMPTED
-from tunelab.runs.stop_signals import STOP_EXITS, STOP_SIGNALS
+from tunelab.runs.stop_signals import STOPPED_STATUSES
 from tunelab.runs.stored_json import read_stored_json
 
 OUT_OF_MEMORY_TEXTS = ("out of memory", "outofmemory", "cannot allocate memory", "bad_alloc")
 DISK_FULL_TEXTS = ("disk is full", "no space left on device", "disk quota exceeded", "ulimit -f")
 TRIAL_LOG = "trial.log"  # output of a trial
 SIGKILL_STATUS = -9
-STOPPED_STATUSES = (*STOP_EXITS, *(-number for number in STOP_SIGNALS))  # exit statuses after a stop signal
 MISSING_SCORE = "no score"  # it finished without a score that is an objective or constraint
 NEVER_STARTED = "never started"  # the engine died between suggesting and starting it
 KINDS = messages(  # of failures

@@ -24,12 +24,12 @@ from tunelab.runs import console
 from tunelab.runs.atomic_files import Row, write_json, write_text
 from tunelab.runs.entry_script import own_script, train_command
 from tunelab.runs.file_digests import sha256_file
+from tunelab.runs.launcher import check_started_alone
 from tunelab.runs.locks import FolderLock
 from tunelab.runs.run_dir import RunDirectory
 from tunelab.search.executors import local_executor
 from tunelab.search.trial_outcome import TRIAL_LOG, TrialOutcome, read_outcome
 from tunelab.search.trial_process import Executor
-from tunelab.training.processes import check_started_alone
 
 
 @dataclass(frozen=True)

@@ -20,10 +20,10 @@ from typing_extensions import override
 from tunelab.errors import TuneLabError
 from tunelab.language.translation import translate
 from tunelab.runs.run_dir import RunDirectory
+from tunelab.runs.stop_signals import STOPPED_STATUSES
 
 POLL = 1.0  # seconds
 GRACE = 10.0  # seconds for the main process to notice by itself
-STOPPED_BY_SIGNAL = tuple(128 + number for number in (signal.SIGHUP, signal.SIGINT, signal.SIGUSR1, signal.SIGTERM))
 
 
 class ProcessLost(TuneLabError):
@@ -78,7 +78,7 @@ class ProcessWatch(threading.Thread):
                 )
             )
         for rank, process in enumerate(self.launcher.procs if self.launcher else (), start=1):
-            if (status := process.poll()) and status not in STOPPED_BY_SIGNAL:
+            if (status := process.poll()) and status not in STOPPED_STATUSES:
                 how = signal.Signals(-status).name if status < 0 else translate("exit status {status}", status=status)
                 return ProcessLost(
                     translate(

@@ -1,11 +1,11 @@
-"""The processes of a run: the rows of each, whether torchrun or srun started those it needs, the folder they share."""
+"""The processes of a run: the rows of each, whether those it needs were started, the folder they share."""
 
 import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ from torch.distributed.rendezvous import rendezvous
 from tunelab.config.schema import TrainerConfig
 from tunelab.errors import ConfigError
 from tunelab.language.translation import translate
+from tunelab.runs.launcher import launched_by
 from tunelab.runs.stop_signals import STOP_SIGNALS
 
 if TYPE_CHECKING:
@@ -61,54 +62,6 @@ def check_divides(width: int, devices: int) -> None:
                 "groups of {width}; take a number that divides them",
                 width=width,
                 devices=devices,
-            )
-        )
-
-
-@cache
-def launched_by() -> "ClusterEnvironment | None":
-    """What started the processes of this run, as Lightning sees it; None where the run starts its own.
-
-    Raises:
-        ConfigError: If srun does not say how many processes each machine has.
-    """
-    from lightning.fabric.plugins.environments.slurm import SLURMEnvironment  # takes half a second, and predict none
-    from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
-
-    if TorchElasticEnvironment.detect():
-        return TorchElasticEnvironment()
-    if not SLURMEnvironment.detect() or is_one_slurm_task():
-        return None
-    if "SLURM_NTASKS_PER_NODE" not in os.environ:
-        raise ConfigError(
-            translate(
-                "srun started {tasks} processes and does not say how many on each machine; start it with "
-                "--ntasks-per-node",
-                tasks=os.environ["SLURM_NTASKS"],
-            )
-        )
-    return SLURMEnvironment()
-
-
-def is_one_slurm_task() -> bool:
-    """Whether SLURM started this process alone, which starts those of its other devices itself."""
-    return os.environ.get("SLURM_NTASKS") == "1"
-
-
-def check_started_alone(subject: str) -> None:
-    """Check that torchrun or srun did not start several processes of something that starts its own.
-
-    Raises:
-        ConfigError: If one did.
-    """
-    environment = launched_by()
-    if environment is not None and environment.world_size() > 1:
-        raise ConfigError(
-            translate(
-                "{subject} under torchrun or srun with {count} [process|processes]: start one; it starts those of "
-                "trainer.devices",
-                subject=subject,
-                count=environment.world_size(),
             )
         )
 
@@ -159,7 +112,7 @@ def agree_on_folder(folder: Path) -> Path:
     environment = launched_by()
     if environment is None or environment.world_size() == 1:
         return folder
-    key = f"tunelab/folder/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
+    key = f"tunelab/folder/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}/{next(_MEETINGS)}"
     try:
         with signals_end_at_once():
             store = meeting_place(environment)
@@ -173,7 +126,13 @@ def agree_on_folder(folder: Path) -> Path:
         ) from fault
     if shared != folder and folder.is_dir() and not any(folder.iterdir()):
         folder.rmdir()  # Hydra has made it, for a run that is none
+    _SHARED[folder] = shared
     return shared
+
+
+def shared_folder(folder: Path) -> Path:
+    """The folder that the processes last agreed on for a run; that which this process would take where it is alone."""
+    return _SHARED.get(folder, folder)
 
 
 @contextmanager
@@ -190,6 +149,8 @@ def signals_end_at_once() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+_MEETINGS = count()  # of this process, which each of the others has as many of
+_SHARED: dict[Path, Path] = {}  # what this process would have taken -> what they agreed on
 _STORES: list[Store] = []  # one that is let go of would close under the others
 
 

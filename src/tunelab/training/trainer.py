@@ -22,6 +22,7 @@ from tunelab.language.translation import translate
 from tunelab.models.device_placement import resolve_precision
 from tunelab.optim.factory import follows_plateau
 from tunelab.runs.checkpoint import read_checkpoint, write_checkpoint
+from tunelab.runs.launcher import is_one_slurm_task, launched_by
 from tunelab.runs.run_dir import RunDirectory
 from tunelab.tasks.base import Task
 from tunelab.tasks.metrics.directions import metric_direction
@@ -34,7 +35,6 @@ from tunelab.training.callbacks.progress import progress_callback
 from tunelab.training.callbacks.reduce_on_plateau import ReduceOnPlateau
 from tunelab.training.callbacks.resource_monitors import MemoryMonitor, Throughput
 from tunelab.training.callbacks.search_trial import KeepOptimizerSettings, Pruning, ScoreReporter, StopAtStageEnd
-from tunelab.training.processes import is_one_slurm_task
 from tunelab.training.sharded_strategy import ShardedStrategy
 
 
@@ -208,6 +208,8 @@ def build_trainer(
         arguments["strategy"] = ShardedStrategy(settings.trainer.fsdp)
     if settings.trainer.check_val_every_n_epoch is None:
         arguments["check_val_every_n_epoch"] = None  # null means something here: the interval counts across epochs
+    # Lightning takes one task of SLURM for all processes of the run
+    environment = [LightningEnvironment()] if launched_by() is None and is_one_slurm_task() else []
     try:
         trainer = L.Trainer(
             **arguments,
@@ -217,7 +219,7 @@ def build_trainer(
             max_steps=-1 if settings.max_steps is None else settings.max_steps,
             callbacks=list(callbacks),
             logger=list(loggers),
-            plugins=[AtomicCheckpointIO(), *([LightningEnvironment()] if is_one_slurm_task() else [])],
+            plugins=[AtomicCheckpointIO(), *environment],
             default_root_dir=root,
             num_sanity_val_steps=0,
             use_distributed_sampler=False,

@@ -11,12 +11,12 @@ from tunelab.report.render import render_html
 from tunelab.runs import console
 from tunelab.runs.atomic_files import write_json, write_text
 from tunelab.runs.console import silence_libraries
+from tunelab.runs.launcher import check_started_alone
 from tunelab.training.components import RunComponents, build_components
 from tunelab.training.finders.base import FinderResult
 from tunelab.training.finders.batch_size_finder import find_batch_size
 from tunelab.training.finders.lr_finder import find_lr
 from tunelab.training.finders.micro_tokens_finder import find_micro_tokens
-from tunelab.training.processes import check_started_alone
 from tunelab.training.trainer import device_faults
 
 FINDERS: Mapping[str, Callable[[RunComponents], FinderResult]] = {
