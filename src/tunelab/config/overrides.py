@@ -104,25 +104,28 @@ def complete_overrides(arguments: Sequence[str]) -> list[str]:
         folder = plain_text(argument) if override_key(argument) == "resume" else None
         if folder:
             stored = find_config_file(Path(folder))  # before Hydra makes the folder
-            completed = [f"++{word}" if is_own_setting(word, stored) else word for word in completed]
+            own = own_settings(completed, stored)
+            completed = [f"++{word}" if word in own else word for word in completed]
             if "hydra.run.dir" not in keys:
                 completed.insert(0, path_word("hydra.run.dir", folder))
     return [*many[:1], *name, *completed]
 
 
-def is_own_setting(word: str, stored: Path) -> bool:
-    """Whether a word sets what a run that goes on has and may change, such as `trainer.fsdp.load` of a sharded one.
+def own_settings(words: Sequence[str], stored: Path) -> set[str]:
+    """The words that set what a run that goes on has and may change, such as `trainer.fsdp.load` of a sharded one.
 
     The defaults, which Hydra composes for it, may lack that.
 
     Args:
-        word: Of the command line.
+        words: Of the command line.
         stored: The config.yaml of the run.
     """
-    key, equals, _ = word.partition("=")
-    block, dot, _ = key.partition(".")
-    may_change = bool(equals and dot) and block in CHANGEABLE_KEYS
-    return may_change and OmegaConf.select(read_settings(stored), key) is not None
+    keys = {word: word.partition("=")[0] for word in words if "=" in word}
+    keys = {word: key for word, key in keys.items() if "." in key and key.partition(".")[0] in CHANGEABLE_KEYS}
+    if not keys:
+        return set()
+    settings = read_settings(stored)
+    return {word for word, key in keys.items() if OmegaConf.select(settings, key) is not None}
 
 
 def refuse_hyphens(arguments: Sequence[str]) -> None:

@@ -8,7 +8,7 @@ import weakref
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 from tunelab.errors import DataError
 from tunelab.language.translation import translate
@@ -63,6 +63,13 @@ class ScratchDir:
         place = self.make_folder(folder)
         try:
             return [(place / name).open("wb", buffering=2**20) for name in names]
+        except OSError as fault:
+            raise self.write_error(fault) from fault
+
+    def open_unnamed(self) -> IO[bytes]:
+        """A file without a name inside, unbuffered: processes that are forked meanwhile must not write it too."""
+        try:
+            return tempfile.TemporaryFile(dir=self.path, buffering=0)
         except OSError as fault:
             raise self.write_error(fault) from fault
 

@@ -8,7 +8,6 @@ probability below `MAX_MISS_PROBABILITY`, and less the more alike the two are.
 """
 
 import re
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -176,7 +175,7 @@ class SignedTexts:
         parts = [range(len(texts))[first : first + TEXTS_AT_ONCE] for first in range(0, len(texts), TEXTS_AT_ONCE)]
         first = 0
         if scratch is not None:
-            self._shingles = open_scratch_file(scratch)
+            self._shingles = scratch.open_unnamed()
         for blocks in map_parts(sign, parts, 1 if scratch is None else None):
             for block in blocks:
                 last = first + len(block.counts)
@@ -213,18 +212,6 @@ class SignedTexts:
             equal = self.signatures[left[some]] == self.signatures[right[some]]
             shares[some] = np.count_nonzero(equal, axis=1) / HASH_FUNCTIONS
         return shares
-
-
-def open_scratch_file(scratch: ScratchDir) -> IO[bytes]:
-    """A file without a name, unbuffered: processes that are forked while it is written must not write it too.
-
-    Raises:
-        DataError: If there can be none.
-    """
-    try:
-        return tempfile.TemporaryFile(dir=scratch.path, buffering=0)
-    except OSError as fault:
-        raise scratch.write_error(fault) from fault
 
 
 def write_whole(file: IO[bytes], data: bytes, scratch: ScratchDir | None) -> None:

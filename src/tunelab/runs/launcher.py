@@ -13,7 +13,7 @@ from tunelab.language.translation import translate
 if TYPE_CHECKING:
     from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
 
-LAUNCHER_VARIABLES = frozenset({"TORCHELASTIC_RUN_ID", "SLURM_NTASKS"})  # one of them is set by every launcher
+LAUNCHER_MARKS = ("TORCHELASTIC_RUN_ID", "SLURM_NTASKS")  # one of these variables is set by every launcher
 
 
 @cache
@@ -23,7 +23,7 @@ def launched_by() -> "ClusterEnvironment | None":
     Raises:
         ConfigError: If SLURM does not say how many processes each machine has.
     """
-    if os.environ.keys().isdisjoint(LAUNCHER_VARIABLES):
+    if os.environ.keys().isdisjoint(LAUNCHER_MARKS):
         return None
     from lightning.fabric.plugins.environments.slurm import SLURMEnvironment  # takes half a second
     from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment

@@ -15,6 +15,7 @@ from typing_extensions import override
 from tunelab.config.quoting import path_word
 from tunelab.errors import ConfigError
 from tunelab.language.translation import translate
+from tunelab.runs.launcher import LAUNCHER_MARKS
 from tunelab.runs.locks import process_identity
 from tunelab.search.heartbeat import is_local_process, process_name
 from tunelab.search.trial_outcome import implied_exit_status, open_log
@@ -29,8 +30,7 @@ LAUNCHER_VARIABLES = (
     "GROUP_RANK",
     "MASTER_ADDR",
     "MASTER_PORT",
-    "TORCHELASTIC_RUN_ID",
-    "SLURM_NTASKS",
+    *LAUNCHER_MARKS,
     "SLURM_PROCID",
     "PL_GLOBAL_SEED",
     "WANDB_RUN_ID",  # of one run: trials would be merged into it
